@@ -1,0 +1,379 @@
+"""The public calls: read the arguments, make the problem, choose, run, hand back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from . import arrays, dtypes
+from .choose import BACKENDS, Choice, backend_for, choose, get_backend, require_backend
+from .methods import METHODS
+from .methods.kernel import Kernel
+from .problem import Problem, make_problem
+
+__all__ = ["Plan", "backends", "convolve2d", "corr2d", "plan", "show_config"]
+
+_problem = lru_cache(maxsize=1024)(make_problem)
+
+
+def _make(*shapes_and_dtypes: Any, **keywords: Any) -> Problem:
+    try:
+        return _problem(*shapes_and_dtypes, **keywords)
+    except TypeError:
+        # Unhashable keywords (a list of paddings) are valid too; real errors are raised again.
+        return make_problem(*shapes_and_dtypes, **keywords)
+
+
+def corr2d(
+    X: Any,
+    K: Any,
+    *,
+    mode: Any = "valid",
+    boundary: str = "constant",
+    fillvalue: Any = 0,
+    stride: Any = 1,
+    dilation: Any = 1,
+    method: str = "auto",
+    backend: str = "auto",
+    dtype: Any = None,
+    out: Any = None,
+) -> Any:
+    r"""Two-dimensional cross-correlation of images with kernels.
+
+    .. math:: Y_{ij} = \sum_{a=0}^{p-1} \sum_{b=0}^{q-1} X_{i s + a d,\; j s + b d} K_{ab}
+
+    with X padded as `mode` and `boundary` say. It is a generalised ufunc of signature
+    ``(h,w),(p,q)->(r,s)``: all leading dimensions broadcast.
+
+    Parameters
+    ----------
+    X : array_like, shape (..., h, w)
+        Images: NumPy, CuPy, torch (CPU or CUDA), anything with DLPack, ``__array__`` or
+        ``__cuda_array_interface__``, or nested lists; any strides; never written.
+    K : array_like, shape (..., p, q)
+        Kernels. Complex kernels are conjugated, as in `scipy.signal.correlate2d`.
+    mode : {"valid", "same", "full"}, int, (int, int) or ((int, int), (int, int))
+        Placement as `scipy.signal.correlate2d` has it, or padding in pixels: on all sides,
+        ``(rows, columns)``, or ``((top, bottom), (left, right))``.
+    boundary : {"constant", "edge", "reflect", "symmetric", "wrap"}
+        What the padding holds, by the names of `numpy.pad`. Aliases: "fill" and "symm"
+        (scipy.signal), "nearest" and "mirror" (ndimage). ndimage's "reflect" is "symmetric" here.
+        Padding wider than the image repeats the pattern.
+    fillvalue : number
+        Value of a constant border.
+    stride, dilation : int or (int, int)
+        Distance between windows, and between the taps inside one.
+    method : {"auto", "direct", "separable", "fft"}
+        How; `auto` takes the cheapest (see `plan`). Explicit means exactly that.
+    backend : {"auto", "reference", "cpu", "cuda"}
+        Where; `auto` computes where X lies.
+    dtype : dtype, optional
+        Dtype the finished sums are converted to: to nearest even, saturating for integers, NaN
+        to 0. It does not change what they are accumulated in.
+    out : array, optional
+        Where to write; of the result's shape, on X's device, not overlapping X or K. Its dtype
+        acts as `dtype`.
+
+    Returns
+    -------
+    array, shape (..., r, s)
+        Of X's library and device, or `out` itself. Integers and bools give int64 (uint64 if both
+        are unsigned), everything else ``numpy.result_type(X, K)``. ``r = (h + top + bottom -
+        ((p - 1) * dilation + 1)) // stride + 1``, s likewise.
+
+    Raises
+    ------
+    ValueError
+        Shapes, names or numbers that make no sense; a method that cannot compute this.
+    TypeError
+        Dtypes that are not supported, or not integers where integers are needed.
+    BackendUnavailable
+        A backend asked for by name that does not run here.
+    MemoryError
+        A result larger than the memory; the message says how much is needed.
+
+    Notes
+    -----
+    Cost: direct O(r s p q), separable O(r s rank (p + q)), fft O(r s log N). Sums of float16 and
+    bfloat16 are accumulated in float32, of float32 in float32, of float64 in float64, of integers
+    exactly, modulo 2**64. The formula is that of Zhang et al., *Dive into Deep Learning*, chapter
+    "Convolutions for Images", with the padding of `numpy.pad`.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.corr2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [2, 3]])
+    array([[19, 25],
+           [37, 43]])
+    """
+    return _run(
+        arrays.read(X, "X"),
+        arrays.read(K, "K"),
+        out,
+        method,
+        backend,
+        dict(
+            mode=mode,
+            boundary=boundary,
+            fillvalue=fillvalue,
+            stride=stride,
+            dilation=dilation,
+            dtype=dtype,
+            conjugate=True,
+        ),
+    )
+
+
+def convolve2d(
+    X: Any,
+    K: Any,
+    *,
+    mode: Any = "valid",
+    boundary: str = "constant",
+    fillvalue: Any = 0,
+    stride: Any = 1,
+    dilation: Any = 1,
+    method: str = "auto",
+    backend: str = "auto",
+    dtype: Any = None,
+    out: Any = None,
+) -> Any:
+    r"""Two-dimensional convolution: `corr2d` with the kernel flipped in both axes.
+
+    .. math:: Y_{ij} = \sum_{ab} X_{i s + (p-1-a) d,\; j s + (q-1-b) d} K_{ab}
+
+    Parameters, result, errors and cost are those of `corr2d`, but a complex kernel is not
+    conjugated. Placement is that of `scipy.signal.convolve2d`.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.convolve2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [2, 3]])
+    array([[ 5, 11],
+           [23, 29]])
+    """
+    kernel = arrays.read(K, "K")
+    if kernel.array.ndim >= 2:  # fewer is refused below, with the shape as it was given
+        kernel.array = kernel.array[..., ::-1, ::-1]
+    return _run(
+        arrays.read(X, "X"),
+        kernel,
+        out,
+        method,
+        backend,
+        dict(
+            mode=mode,
+            boundary=boundary,
+            fillvalue=fillvalue,
+            stride=stride,
+            dilation=dilation,
+            dtype=dtype,
+            flipped=True,
+        ),
+    )
+
+
+def _run(
+    x: arrays.Operand,
+    k: arrays.Operand,
+    out: Any,
+    method: str,
+    backend: str,
+    keywords: dict[str, Any],
+) -> Any:
+    if k.device not in ("cpu", x.device):
+        raise ValueError(
+            f"X is on {x.device} and K on {k.device}; both must be on one device "
+            "(a kernel on the host goes with any image)"
+        )
+    target = None
+    if out is not None:
+        target = arrays.read(out, "out") if hasattr(out, "shape") else arrays.read_out(out, (), "")
+        asked = keywords["dtype"]
+        if asked is not None and dtypes.name_of(asked, "dtype=") != target.dtype:
+            raise TypeError(f"dtype={asked!s} contradicts out of dtype {target.dtype}")
+        keywords["dtype"] = target.dtype
+    shapes = tuple(x.array.shape), tuple(k.array.shape)
+    problem = _make(*shapes, x.dtype, k.dtype, **keywords)
+    kernel = Kernel(problem, k.array)
+    choice = choose(problem, x.device, method, backend, kernel)
+    if target is not None:
+        target = arrays.read_out(out, problem.out_shape, x.device)
+        for operand, name in ((x, "X"), (k, "K")):
+            if arrays.shares_memory(target, operand):
+                raise ValueError(f"out overlaps {name} in memory; pass a separate array")
+    module = require_backend(choice.backend)
+    with arrays.stream_of(x):
+        if target is None:
+            result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
+        else:
+            result = target.array
+        if result.size:
+            METHODS[choice.method].run(problem, module, x.array, k.array, result, kernel)
+    return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run for a problem, and why. Prints as text; callable on matching arrays."""
+
+    problem: Problem
+    choice: Choice
+
+    @property
+    def method(self) -> str:
+        """Method that would run."""
+        return self.choice.method
+
+    @property
+    def backend(self) -> str:
+        """Backend that would run it."""
+        return self.choice.backend
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time of one call, in seconds, without compilation."""
+        return self.choice.seconds
+
+    def __call__(self, X: Any, K: Any, *, out: Any = None) -> Any:
+        """Run on arrays of the planned shapes and dtypes; a new result, or `out`."""
+        problem = self.problem
+        for array, name, shape, dtype in (
+            (X, "X", problem.x_shape, problem.x_dtype),
+            (K, "K", problem.k_shape, problem.k_dtype),
+        ):
+            operand = arrays.read(array, name)
+            if (tuple(operand.array.shape), operand.dtype) != (shape, dtype):
+                raise ValueError(
+                    f"the plan is for {name} of shape {shape} and dtype {dtype}, got "
+                    f"{tuple(operand.array.shape)} and {operand.dtype}"
+                )
+        return corr2d(
+            X,
+            K,
+            mode=problem.pad,
+            boundary=problem.boundary,
+            fillvalue=problem.fillvalue,
+            stride=problem.stride,
+            dilation=problem.dilation,
+            method=self.method,
+            backend=self.backend,
+            dtype=None if out is not None else problem.out_dtype,
+            out=out,
+        )
+
+    def __str__(self) -> str:
+        p = self.problem
+        lines = [
+            f"X {p.x_shape} {p.x_dtype}, K {p.k_shape} {p.k_dtype} -> {p.out_shape} {p.out_dtype}",
+            f"sums in {p.acc_dtype}; padding {p.pad}, boundary {p.boundary}, "
+            f"stride {p.stride}, dilation {p.dilation}",
+            f"runs: method {self.method!r} on backend {self.backend!r}, "
+            f"predicted {self.seconds * 1e3:.3g} ms",
+        ]
+        for method, seconds, remark in self.choice.rows:
+            cost = remark or f"{seconds * 1e3:.3g} ms"
+            lines.append(f"  {'*' if method == self.method else ' '} {method:<10}{cost}")
+        return "\n".join(lines)
+
+
+def plan(
+    x_shape: Any,
+    k_shape: Any,
+    *,
+    x_dtype: Any = "float32",
+    k_dtype: Any = None,
+    mode: Any = "valid",
+    boundary: str = "constant",
+    fillvalue: Any = 0,
+    stride: Any = 1,
+    dilation: Any = 1,
+    method: str = "auto",
+    backend: str = "auto",
+    dtype: Any = None,
+    kernel: Any = None,
+) -> Plan:
+    """Say what `corr2d` would run for these shapes, on which backend, and at what predicted cost.
+
+    Parameters
+    ----------
+    x_shape, k_shape : tuple of int
+        Shapes of X and K.
+    x_dtype, k_dtype : dtype
+        Their dtypes; K's is X's unless given.
+    kernel : array_like, optional
+        The weights themselves. With them the rank is known, and with it whether they separate.
+    mode, boundary, fillvalue, stride, dilation, method, backend, dtype
+        As in `corr2d`.
+
+    Returns
+    -------
+    Plan
+        Has `method`, `backend`, `seconds` and `problem`; prints as text; call it on arrays.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailable
+        As `corr2d` would.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.plan((2048, 2048), (127, 127)).method
+    'fft'
+    >>> gpuconv.plan((2048, 2048), (3, 3)).method
+    'direct'
+    """
+    weights = None if kernel is None else arrays.read(kernel, "kernel")
+    shape = tuple(int(n) for n in k_shape)
+    if weights is not None and tuple(weights.array.shape) != shape:
+        raise ValueError(f"kernel has shape {tuple(weights.array.shape)}, but k_shape is {shape}")
+    x_name = dtypes.name_of(x_dtype, "x_dtype")
+    k_name = x_name if k_dtype is None else dtypes.name_of(k_dtype, "k_dtype")
+    problem = _make(
+        tuple(int(n) for n in x_shape),
+        shape,
+        x_name,
+        weights.dtype if weights is not None else k_name,
+        mode=mode,
+        boundary=boundary,
+        fillvalue=fillvalue,
+        stride=stride,
+        dilation=dilation,
+        dtype=dtype,
+        conjugate=True,
+    )
+    known = Kernel(problem, None if weights is None else weights.array)
+    require_backend(backend_for("cpu", backend))
+    return Plan(problem, choose(problem, "cpu", method, backend, known, explain=True))
+
+
+def backends() -> dict[str, str | None]:
+    """Backends by name: None where usable here, otherwise the reason and what mends it.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.backends()["reference"] is None
+    True
+    """
+    return {name: get_backend(name).unavailable() for name in BACKENDS}
+
+
+def show_config() -> None:
+    """Print versions, the machine, and which backends are usable here, or why not."""
+    import platform
+
+    from . import __version__
+
+    print(f"gpuconv {__version__}, Python {platform.python_version()}, NumPy {np.__version__}")
+    print(f"{platform.platform()}, {platform.machine()}")
+    for name, reason in backends().items():
+        if reason is None:
+            facts = ", ".join(f"{k} {v}" for k, v in get_backend(name).describe().items())
+            print(f"  {name:<10} usable: {facts}")
+        else:
+            print(f"  {name:<10} not usable: {reason}")

@@ -1,0 +1,192 @@
+"""The CPU backend: arguments for the Numba sweeps, nothing else."""
+
+from __future__ import annotations
+
+import math
+import threading
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..boundary import index_map
+from ..problem import Problem
+
+NAME = "cpu"
+METHODS = frozenset({"direct", "separable", "fft"})
+
+# Columns of one task: with its ring of rows it should stay in the second-level cache.
+_RING_BYTES = 256 * 1024
+_STRIP_MIN, _STRIP_MAX = 256, 1024
+# Below this many multiply-adds starting threads costs more than it saves.
+_SERIAL_OPERATIONS = 200_000
+
+# Only used where Numba's threading layer aborts when two Python threads enter it at once.
+_one_at_a_time = threading.Lock()
+
+
+def unavailable() -> str | None:
+    """Return None where Numba can be imported, otherwise the reason."""
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        return f"Numba cannot be imported ({error}); run: pip install numba"
+    return None
+
+
+def describe() -> dict[str, str]:
+    """Versions and threads for `show_config`."""
+    import numba
+    import scipy
+
+    return {
+        "numba": numba.__version__,
+        "scipy": scipy.__version__,
+        "threads": str(numba.get_num_threads()),
+        "threading layer": numba.config.THREADING_LAYER,
+    }
+
+
+def array_module() -> Any:
+    """NumPy: the module of the arrays this backend works on."""
+    return np
+
+
+def fft_module() -> Any:
+    """`scipy.fft`, which keeps float32 and uses threads."""
+    import scipy.fft
+
+    return scipy.fft
+
+
+def threads() -> int:
+    """Threads a parallel call would use."""
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+@lru_cache(maxsize=256)
+def _geometry(problem: Problem) -> tuple[Any, ...]:
+    """Everything that depends on the problem alone: maps, tap order, task sizes."""
+    (top, bottom), (left, right) = problem.pad
+    rows = index_map(problem.h, top, bottom, problem.boundary)
+    columns = index_map(problem.w, left, right, problem.boundary)
+    (sy, sx), (dy, dx) = problem.stride, problem.dilation
+    span = problem.span
+    itemsize = dtypes.storage(problem.acc_dtype).itemsize
+    strip = _RING_BYTES // ((span[0] + 1) * itemsize) - span[1]
+    strip = min(max(strip // sx, _STRIP_MIN), _STRIP_MAX, problem.s)
+    phase = strip + (span[1] - 1) // sx + 1
+    reach = np.arange(problem.q, dtype=np.int64) * dx
+    offsets = reach % sx * phase + reach // sx
+    order = np.argsort(offsets, kind="stable")
+    band = min(problem.r, max(16, 2 * span[0]))
+    strips = -(-problem.s // strip)
+    # Bands as tall as still leaves every thread several tasks: fewer rows are read twice.
+    while band < problem.r and problem.n * strips * (problem.r // (2 * band)) >= 4 * threads():
+        band *= 2
+    serial = math.prod(problem.out_shape) * problem.p * problem.q < _SERIAL_OPERATIONS
+    return (
+        rows,
+        columns,
+        dtypes.storage(problem.acc_dtype).type(problem.fillvalue),
+        (problem.r, problem.s),
+        (sy, sx),
+        dy,
+        band,
+        strip,
+        phase * sx,
+        offsets[order],
+        order,
+        serial,
+    )
+
+
+def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    """Byte offset of each item of the leading dimensions, in C order."""
+    total = np.zeros((), np.int64)
+    for length, stride in zip(shape, strides, strict=True):
+        total = total[..., None] + np.arange(length, dtype=np.int64) * stride
+    return total.reshape(-1)
+
+
+@cache
+def _tag(name: str) -> Any:
+    from ..kernels.memory import make_tag
+
+    return make_tag(name)
+
+
+def _aligned(array: Any) -> Any:
+    return array if array.flags.aligned else array.copy()
+
+
+def kernel_index(problem: Problem) -> Any:
+    """Which kernel (in C order of K's leading dimensions) each output image uses."""
+    lead = problem.k_shape[:-2]
+    numbers = np.arange(math.prod(lead), dtype=np.int64).reshape(lead)
+    return np.ascontiguousarray(np.broadcast_to(numbers, problem.batch)).reshape(-1)
+
+
+def _sweep(name: str, problem: Problem, x: Any, weights: tuple[Any, ...], out: Any) -> None:
+    from ..kernels import sweep
+
+    *common, offsets, order, serial = _geometry(problem)
+    wide = _wide_output(problem)
+    target = np.empty(out.shape, problem.acc_dtype) if wide else out
+    x = _aligned(x)
+    images = np.broadcast_to(x, problem.batch + x.shape[-2:])
+    lead = len(problem.batch)
+    arguments = (
+        _tag(problem.x_dtype),
+        images.__array_interface__["data"][0],
+        byte_offsets(problem.batch, images.strides[:lead]),
+        (*images.strides[lead:], problem.pad[1][0], problem.w),
+        _tag(problem.acc_dtype if wide else problem.out_dtype),
+        target.__array_interface__["data"][0],
+        byte_offsets(problem.batch, target.strides[:lead]),
+        target.strides[lead:],
+        kernel_index(problem),
+        *weights[:-1],
+        np.ascontiguousarray(weights[-1][..., order]),
+        offsets,
+        *common,
+    )
+    kernel = getattr(sweep, f"{name}_{'serial' if serial else 'parallel'}")
+    if serial or not _must_serialise():
+        kernel(*arguments)
+    else:
+        with _one_at_a_time:
+            kernel(*arguments)
+    if wide:
+        out[...] = dtypes.finish(target, problem.out_dtype)
+
+
+def _wide_output(problem: Problem) -> bool:
+    """16-bit floats are rounded in the kernels from float32 only; other sums take a detour."""
+    return problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
+
+
+def _must_serialise() -> bool:
+    import numba
+
+    try:
+        layer = numba.threading_layer()
+    except ValueError:  # nothing has run in parallel yet: the layer is not known before
+        return True
+    return bool(layer == "workqueue")
+
+
+def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
+    """Fill `out` by summing over all taps."""
+    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
+    if problem.conjugate:
+        weights = weights.conj()
+    _sweep("direct", problem, x, (weights.reshape(-1, problem.p, problem.q),), out)
+
+
+def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+    """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
+    _sweep("separable", problem, x, (u, v), out)

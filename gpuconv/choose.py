@@ -1,0 +1,179 @@
+"""Which method and backend run a problem, and why: refuse, price, choose.
+
+The choice depends on shapes, dtypes, the device and the kernel's rank, never on pixels.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .errors import BackendUnavailable, unknown_name
+from .methods import METHODS
+from .methods.kernel import Kernel
+from .problem import Problem
+
+__all__ = ["BACKENDS", "Choice", "choose", "get_backend"]
+
+BACKENDS = ("reference", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds on one backend, all its threads together."""
+
+    call: float
+    pixel: float
+    tap: dict[str, float]
+    separable: float  # a tap of a separable pass, relative to a direct one
+    fft_call: float
+    fft: dict[str, float]
+
+
+def _costs(
+    call: float, pixel: float, tap: float, separable: float, fft_call: float, fft: float
+) -> Costs:
+    factor = {"float32": 1, "float64": 2, "int64": 3, "uint64": 3, "complex64": 6, "complex128": 12}
+    transform = {"float32": 1, "float64": 2, "complex64": 2, "complex128": 4}
+    return Costs(
+        call,
+        pixel,
+        {name: tap * times for name, times in factor.items()},
+        separable,
+        fft_call,
+        {name: fft * times for name, times in transform.items()},
+    )
+
+
+# One thread of an AVX-512 server core; `costs_of` divides by the threads in use. The H100's are
+# the chip's limits at the fraction simple kernels reach.
+_CPU = _costs(5e-6, 0.5e-9, 3.2e-11, 3.0, 2e-4, 2.2e-10)
+_CUDA = _costs(1e-5, 4e-12, 1e-13, 2.0, 3e-4, 4e-13)
+_REFERENCE = _costs(1e-5, 4e-6, 1e-9, 1.0, 0.0, 0.0)
+
+
+def costs_of(backend: str) -> Costs:
+    """Cost constants of a backend for the threads it would use now."""
+    if backend == "cpu":
+        return _cpu_costs(get_backend("cpu").threads())
+    return _CUDA if backend == "cuda" else _REFERENCE
+
+
+@cache
+def _cpu_costs(threads: int) -> Costs:
+    c = _CPU
+    return Costs(
+        c.call,
+        c.pixel / threads,
+        {name: seconds / threads for name, seconds in c.tap.items()},
+        c.separable,
+        c.fft_call,
+        {name: seconds / threads for name, seconds in c.fft.items()},
+    )
+
+
+@cache
+def get_backend(name: str) -> ModuleType:
+    """Module of a backend by name (which imports nothing heavy yet)."""
+    if name not in BACKENDS:
+        raise unknown_name("backend", name, ("auto", *BACKENDS))
+    return importlib.import_module(f".backends.{name}", __package__)
+
+
+def require_backend(name: str) -> ModuleType:
+    """Return a backend that is usable here, or raise `BackendUnavailable` with the reason."""
+    module = get_backend(name)
+    reason = module.unavailable()
+    if reason is not None:
+        raise BackendUnavailable(f"backend={name!r} cannot be used here: {reason}")
+    return module
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The method and backend chosen, and what every method was priced at or refused for."""
+
+    method: str
+    backend: str
+    seconds: float
+    rows: tuple[tuple[str, float, str], ...] = field(default=())  # method, seconds, remark
+
+
+def backend_for(device: str, backend: str) -> str:
+    """Name of the backend for data on a device; an explicit one must be able to reach it."""
+    if backend == "auto":
+        return "cpu" if device == "cpu" else "cuda"
+    if backend not in BACKENDS:
+        raise unknown_name("backend", backend, ("auto", *BACKENDS))
+    if device != "cpu" and backend != "cuda":
+        raise ValueError(
+            f"backend={backend!r} works on host arrays, but X is on {device}; "
+            "copy it to the host first, or use backend='cuda'"
+        )
+    return backend
+
+
+def choose(
+    problem: Problem, device: str, method: str, backend: str, kernel: Kernel, explain: bool = False
+) -> Choice:
+    """Pick the cheapest method that computes the problem, or honour the one asked for.
+
+    Raises
+    ------
+    ValueError
+        Unknown names; a method that cannot compute this problem, with the reason.
+    """
+    name = backend_for(device, backend)
+    module = get_backend(name)
+    if method != "auto":
+        if method not in METHODS:
+            raise unknown_name("method", method, ("auto", *METHODS))
+        reason = _refusal(problem, method, module, kernel)
+        if reason:
+            raise ValueError(f"method={method!r} cannot be used: {reason}")
+        if not explain:
+            return Choice(method, name, math.nan)
+    costs = costs_of(name)
+    rows = []
+    best, seconds = method, math.inf
+    for other, implementation in METHODS.items():
+        if method != "auto" and other != method and not explain:
+            continue
+        remark = "" if other in module.METHODS else f"backend {name!r} does not have it"
+        if not remark and other != "separable":
+            remark = implementation.refuse(problem, module, kernel) or ""
+        price = math.inf if remark else implementation.price(problem, costs, kernel)
+        if other == "separable" and not remark and math.isinf(price):
+            remark = _why_not_separable(problem, kernel)
+        rows.append((other, price, remark))
+        if (method == "auto" and price < seconds) or other == method:
+            best, seconds = other, price
+    return Choice(best, name, seconds, tuple(rows))
+
+
+def _refusal(problem: Problem, method: str, module: ModuleType, kernel: Kernel) -> str | None:
+    if method not in module.METHODS:
+        have = ", ".join(repr(m) for m in METHODS if m in module.METHODS)
+        return f"backend {module.NAME!r} does not have it (it has {have})"
+    reason = METHODS[method].refuse(problem, module, kernel)
+    return None if reason is None else str(reason)
+
+
+def _why_not_separable(problem: Problem, kernel: Kernel) -> str:
+    if not kernel.known:
+        return "the weights are not known here, so their rank is not either"
+    if not kernel.cheap:
+        return "too many kernels to factorise"
+    if min(problem.p, problem.q) == 1:
+        return "a single row or column of taps is as cheap direct"
+    if problem.p * problem.q <= np.iinfo(np.int16).max and kernel.factors().rank >= min(
+        problem.p, problem.q
+    ):
+        return f"the kernel has full rank {kernel.factors().rank}"
+    return "direct is cheaper for a kernel this small, or the factors would lose accuracy"

@@ -1,0 +1,132 @@
+"""The dtypes by name: which are accepted, how two promote, what sums are accumulated in, and the
+final conversion of a finished sum.
+
+bfloat16 is not a NumPy dtype. Inside the package a bfloat16 array is a uint16 array of the same
+bits (its *storage*), whoever brought it: ml_dtypes or torch.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+__all__ = ["NAMES", "accumulator", "finish", "name_of", "promote", "storage", "widen"]
+
+_INTEGERS = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_COMPLEX = ("complex64", "complex128")
+NAMES = _INTEGERS + _FLOATS + _COMPLEX
+
+
+def name_of(dtype: object, what: str = "array") -> str:
+    """Canonical name of a dtype given in any spelling; TypeError if gpuconv has no such dtype."""
+    text = str(dtype)
+    if text.startswith("torch."):
+        text = text[6:]
+    if text == "bfloat16":
+        return text
+    if text not in NAMES:
+        try:
+            text = np.dtype(dtype).name  # type: ignore[call-overload]
+        except TypeError:
+            text = str(dtype)
+    if text not in NAMES:
+        raise TypeError(f"{what} has dtype {text}; supported dtypes: {', '.join(NAMES)}")
+    return text
+
+
+def is_integer(name: str) -> bool:
+    """Whether sums of this dtype are exact (integers and bool)."""
+    return name in _INTEGERS
+
+
+def is_complex(name: str) -> bool:
+    """Whether the dtype has an imaginary part."""
+    return name in _COMPLEX
+
+
+@cache
+def storage(name: str) -> np.dtype[Any]:
+    """NumPy dtype of the arrays that carry this dtype inside the package."""
+    return np.dtype("uint16" if name == "bfloat16" else name)
+
+
+@cache
+def promote(a: str, b: str) -> str:
+    """Dtype of the result before `dtype=`: `np.result_type`, with bfloat16 treated as float16 is.
+
+    Two integers (or bools) promote to 64 bits as `np.sum` widens: uint64 if no signed one is among
+    them, otherwise int64.
+    """
+    if is_integer(a) and is_integer(b):
+        kinds = {a, b} - {"bool"}
+        return "uint64" if kinds and all(n.startswith("u") for n in kinds) else "int64"
+    if a == b:
+        return a
+    if "bfloat16" in (a, b):
+        other = b if a == "bfloat16" else a
+        if other in ("bool", "int8", "uint8"):
+            return "bfloat16"
+        # float16 has fewer exponent bits, int16 more mantissa: float32 is the smallest that holds
+        # both, and np.result_type says so for every other partner once float16 stands in.
+        return "float32" if other == "float16" else np.result_type("float16", other).name
+    return np.result_type(a, b).name
+
+
+def accumulator(result: str) -> str:
+    """Dtype in which the sums of a result of this dtype are accumulated."""
+    return "float32" if result in ("float16", "bfloat16") else result
+
+
+def widen(array: Any, name: str, acc: str, xp: Any = np) -> Any:
+    """Values of a storage array as an array of the accumulator dtype (a copy if it differs)."""
+    if name == "bfloat16":
+        array = (array.astype(xp.uint32) << 16).view(xp.float32)
+    return array.astype(acc, copy=False)
+
+
+def _to_bfloat16_bits(values: Any, xp: Any) -> Any:
+    """Round to bfloat16, to nearest even, from any real dtype, in one rounding."""
+    if values.dtype != xp.float32:
+        # Rounding to float32 first would round twice. Round it to odd instead: truncate towards
+        # zero and set the last bit if anything was lost, which keeps the second rounding right.
+        near = values.astype(xp.float32)
+        # Integers beyond 2**53 must not be compared through float64.
+        exact = values.astype(xp.longdouble) if xp is np else values.astype(xp.float64)
+        bits = near.view(xp.uint32)
+        over = xp.abs(near.astype(exact.dtype)) > xp.abs(exact)
+        inexact = near.astype(exact.dtype) != exact
+        bits = xp.where(over & ~xp.isnan(exact), bits - xp.uint32(1), bits)
+        bits = xp.where(inexact & ~xp.isnan(exact), bits | xp.uint32(1), bits)
+    else:
+        bits = xp.ascontiguousarray(values).view(xp.uint32)
+    nan = (bits & xp.uint32(0x7FFFFFFF)) > xp.uint32(0x7F800000)
+    rounded = (bits + xp.uint32(0x7FFF) + ((bits >> 16) & xp.uint32(1))) >> 16
+    return xp.where(nan, (bits >> 16) | xp.uint32(0x40), rounded).astype(xp.uint16)
+
+
+def finish(acc: Any, out_name: str, xp: Any = np) -> Any:
+    """Convert finished sums to the dtype of the output.
+
+    To nearest even; integer outputs saturate and take 0 for NaN. Returns a storage array.
+    """
+    if out_name == "bfloat16":
+        return _to_bfloat16_bits(acc, xp)
+    out = storage(out_name)
+    if acc.dtype == out:
+        return acc
+    if out.kind not in "iu":
+        with np.errstate(over="ignore"):
+            return acc.astype(out)
+    info = np.iinfo(out)
+    if acc.dtype.kind in "iu":
+        source = np.iinfo(acc.dtype)
+        return xp.clip(acc, max(info.min, source.min), min(info.max, source.max)).astype(out)
+    rounded = xp.rint(acc)
+    # float(info.max) rounds up to a power of two for wide integers, so ">=" is the exact test.
+    high = rounded >= acc.dtype.type(info.max)
+    low = rounded <= acc.dtype.type(info.min)
+    inside = xp.where(high | low | xp.isnan(rounded), 0, rounded).astype(out)
+    return xp.where(high, out.type(info.max), xp.where(low, out.type(info.min), inside))

@@ -1,0 +1,267 @@
+"""A call, validated: shapes, dtypes, padding, border, stride and dilation in one frozen value.
+
+Nothing here touches an array's elements. What passes `make_problem` can be computed by every
+backend; what cannot be computed is refused here, in one sentence.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .boundary import canonical
+from .errors import unknown_name
+
+__all__ = ["MODES", "Problem", "make_problem"]
+
+MODES = ("valid", "same", "full")
+Pair = tuple[int, int]
+Scalar = int | float | complex
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One validated correlation; equal problems have equal plans.
+
+    ``Y[i, j] = sum_ab P[i*sy + a*dy, j*sx + b*dx] * K[a, b]`` where ``P`` is X in the accumulator
+    dtype, padded by `pad` under `boundary`.
+    """
+
+    x_shape: tuple[int, ...]
+    k_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    x_dtype: str
+    k_dtype: str
+    acc_dtype: str
+    out_dtype: str
+    pad: tuple[Pair, Pair]
+    boundary: str
+    fillvalue: Scalar
+    stride: Pair
+    dilation: Pair
+    conjugate: bool
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Leading dimensions of the output."""
+        return self.out_shape[:-2]
+
+    @property
+    def n(self) -> int:
+        """Number of output images."""
+        return math.prod(self.out_shape[:-2])
+
+    @property
+    def h(self) -> int:
+        """Rows of the image."""
+        return self.x_shape[-2]
+
+    @property
+    def w(self) -> int:
+        """Columns of the image."""
+        return self.x_shape[-1]
+
+    @property
+    def p(self) -> int:
+        """Rows of the kernel."""
+        return self.k_shape[-2]
+
+    @property
+    def q(self) -> int:
+        """Columns of the kernel."""
+        return self.k_shape[-1]
+
+    @property
+    def r(self) -> int:
+        """Rows of the output."""
+        return self.out_shape[-2]
+
+    @property
+    def s(self) -> int:
+        """Columns of the output."""
+        return self.out_shape[-1]
+
+    @property
+    def span(self) -> Pair:
+        """Rows and columns the dilated kernel covers."""
+        return (
+            (self.p - 1) * self.dilation[0] + 1,
+            (self.q - 1) * self.dilation[1] + 1,
+        )
+
+    @property
+    def unit(self) -> bool:
+        """Whether stride and dilation are both 1."""
+        return self.stride == (1, 1) and self.dilation == (1, 1)
+
+
+def _int(value: object, what: str, least: int) -> int:
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{what} must be an integer >= {least}, got {value!r}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{what} must be an integer >= {least}, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{what} must be an integer >= {least}, got {number}")
+    return number
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def pair(value: Any, what: str, least: int) -> Pair:
+    """Read ``int | (int, int)`` as (vertical, horizontal)."""
+    if not _is_sequence(value):
+        number = _int(value, what, least)
+        return number, number
+    if len(value) != 2:
+        raise ValueError(f"{what} must be one integer or two (rows, columns), got {value!r}")
+    return _int(value[0], what, least), _int(value[1], what, least)
+
+
+def _padding(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
+    if isinstance(mode, str):
+        if mode == "valid":
+            return (0, 0), (0, 0)
+        if mode == "same":
+            # scipy.signal's placement: for an even kernel, correlation puts the extra row after
+            # the image and convolution before it.
+            (h, w), (more, less) = span, (0, 1) if flipped else (1, 0)
+            return ((h - more) // 2, (h - less) // 2), ((w - more) // 2, (w - less) // 2)
+        if mode == "full":
+            return (span[0] - 1, span[0] - 1), (span[1] - 1, span[1] - 1)
+        raise unknown_name("mode", mode, MODES)
+    if not _is_sequence(mode):
+        try:
+            number = _int(mode, "padding", 0)
+        except TypeError:
+            raise TypeError(
+                f"mode must be one of {', '.join(map(repr, MODES))} or padding as int, (ph, pw) or "
+                f"((top, bottom), (left, right)), got {mode!r}"
+            ) from None
+        return (number, number), (number, number)
+    if len(mode) != 2:
+        raise ValueError(
+            f"padding must be int, (ph, pw) or ((top, bottom), (left, right)), got {mode!r}"
+        )
+    return pair(mode[0], "padding", 0), pair(mode[1], "padding", 0)
+
+
+def _fill(value: Any, acc: str) -> Scalar:
+    """Read the fill value as a Python scalar that the accumulator holds exactly (or as rounded)."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, (bool, int, float, complex)):
+        raise TypeError(f"fillvalue must be a number, got {value!r}")
+    if dtypes.is_integer(acc):
+        info = np.iinfo(acc)
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if not whole or not info.min <= value <= info.max:  # type: ignore[operator]
+            raise ValueError(f"fillvalue {value!r} does not fit integer sums of dtype {acc}")
+        return int(value)  # type: ignore[arg-type]
+    if dtypes.is_complex(acc):
+        return complex(value)
+    if isinstance(value, complex):
+        raise ValueError(f"fillvalue {value!r} is complex, but the sums are {acc}")
+    # One NaN object, so that equal problems compare equal (tuples compare by identity first).
+    return math.nan if math.isnan(value) else float(value)
+
+
+def _broadcast(x_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(x_shape[:-2], k_shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"the leading dimensions of X {x_shape} and K {k_shape} do not broadcast: "
+            f"{x_shape[:-2]} against {k_shape[:-2]}"
+        ) from None
+
+
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) < 2:
+        raise ValueError(
+            f"{name} must have at least 2 dimensions (rows, columns), got {len(shape)}: "
+            f"shape {shape}"
+        )
+    if 0 in shape[-2:]:
+        raise ValueError(f"{name} must not have empty rows or columns, got shape {shape}")
+
+
+def make_problem(
+    x_shape: tuple[int, ...],
+    k_shape: tuple[int, ...],
+    x_dtype: str,
+    k_dtype: str,
+    *,
+    mode: Any = "valid",
+    boundary: object = "constant",
+    fillvalue: Any = 0,
+    stride: Any = 1,
+    dilation: Any = 1,
+    dtype: object = None,
+    conjugate: bool = False,
+    flipped: bool = False,
+) -> Problem:
+    """Validate a call and describe it.
+
+    `flipped` says that the kernel handed over is the flipped one of a convolution, which
+    ``mode="same"`` places differently when its size is even.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two dimensions, empty rows or columns, leading dimensions that do not broadcast,
+        a kernel larger than the padded image, an unknown mode or border, a stride or dilation
+        below 1, negative padding, a fill value that integer sums cannot hold.
+    TypeError
+        A dtype that is not supported, a stride, dilation or padding that is not an integer, a
+        complex result asked for in a real dtype.
+    """
+    _check_shape(x_shape, "X")
+    _check_shape(k_shape, "K")
+    result = dtypes.promote(x_dtype, k_dtype)
+    acc = dtypes.accumulator(result)
+    out_dtype = result if dtype is None else dtypes.name_of(dtype, "dtype=")
+    if out_dtype == "bool":
+        raise TypeError("dtype=bool is not supported; compare the result instead: corr2d(...) != 0")
+    if dtypes.is_complex(acc) and not dtypes.is_complex(out_dtype):
+        raise TypeError(f"the result is {result}; dtype={out_dtype} would drop its imaginary part")
+
+    border = canonical(boundary)
+    strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
+    (h, w), (p, q) = x_shape[-2:], k_shape[-2:]
+    span = ((p - 1) * dilations[0] + 1, (q - 1) * dilations[1] + 1)
+    (top, bottom), (left, right) = pad = _padding(mode, span, flipped)
+    rows, columns = h + top + bottom - span[0], w + left + right - span[1]
+    if rows < 0 or columns < 0:
+        dilated = "" if dilations == (1, 1) else f" (dilated to {span})"
+        raise ValueError(
+            f"K of shape {k_shape}{dilated} is larger than the padded image "
+            f"({h + top + bottom}, {w + left + right}) made from X of shape {x_shape}"
+        )
+    batch = _broadcast(x_shape, k_shape)
+    return Problem(
+        x_shape=x_shape,
+        k_shape=k_shape,
+        out_shape=(*batch, rows // strides[0] + 1, columns // strides[1] + 1),
+        x_dtype=x_dtype,
+        k_dtype=k_dtype,
+        acc_dtype=acc,
+        out_dtype=out_dtype,
+        pad=pad,
+        boundary=border,
+        # Only a constant border reads it: one problem whatever was passed with the others.
+        fillvalue=_fill(fillvalue if border == "constant" else 0, acc),
+        stride=strides,
+        dilation=dilations,
+        conjugate=conjugate and dtypes.is_complex(k_dtype),
+    )
