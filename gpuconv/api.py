@@ -212,8 +212,19 @@ def _run(
         else:
             result = target.array
         if result.size:
-            METHODS[choice.method].run(problem, module, x.array, k.array, result, kernel)
+            run = METHODS[choice.method].run
+
+            def compute(part: Problem, index: Any, x_part: Any, out_part: Any) -> None:
+                weights = k.array if part is problem else _one_kernel(k.array, problem, index)
+                known = kernel if part is problem else Kernel(part, weights)
+                run(part, module, x_part, weights, out_part, known)
+
+            module.place(problem, x.array, result, compute)
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
+
+
+def _one_kernel(kernels: Any, problem: Problem, index: tuple[int, ...]) -> Any:
+    return np.broadcast_to(kernels, problem.batch + kernels.shape[-2:])[index]
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,11 @@ def _must_serialise() -> bool:
     return bool(layer == "workqueue")
 
 
+def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+    """Run ``compute(problem, index, x, out)`` where the arrays are: they are on the host already."""
+    compute(problem, (), x, out)
+
+
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
     """Fill `out` by summing over all taps."""
     weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)

@@ -1,0 +1,232 @@
+"""The CUDA backend: compiles the kernels with NVRTC through CuPy and launches them.
+
+Work is queued on the caller's current stream and nothing waits for it. All that touches a device
+goes through `launcher`, which the tests replace by one that runs the same sources on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..problem import Problem
+from . import cuda_plan
+from .cuda_plan import GRID_MAX, LEADS, Launch, Spec
+
+NAME = "cuda"
+METHODS = frozenset({"direct", "separable", "fft"})
+
+_INSTALL = 'pip install "gpuconv[cuda12]" (or "gpuconv[cuda13]" with a CUDA 13 driver)'
+
+
+class DeviceLauncher:
+    """Compiles and launches on the current device and stream of CuPy."""
+
+    def unavailable(self) -> str | None:
+        """Say why no kernel can run here, and what mends it."""
+        try:
+            import cupy
+        except ImportError as error:
+            return f"CuPy cannot be imported ({error}); run: {_INSTALL}"
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            if "NoDevice" in str(error):
+                return "there is an NVIDIA driver but no device; check: nvidia-smi"
+            return (
+                f"no usable NVIDIA driver ({error}); install the driver of your GPU and check: "
+                "nvidia-smi"
+            )
+        if count == 0:
+            return "there is an NVIDIA driver but no device; check: nvidia-smi"
+        try:
+            import cupy.cuda.nvrtc as nvrtc
+
+            nvrtc.getVersion()
+        except (ImportError, RuntimeError, OSError) as error:
+            return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
+        return None
+
+    def launch(
+        self, spec: Spec, grid: int, shared_bytes: int, arguments: tuple[Any, ...]
+    ) -> None:
+        """Queue one kernel; structs are NumPy values, addresses unsigned integers."""
+        import cupy
+
+        function = _compiled(spec, cupy.cuda.Device().id)
+        function((grid,), spec.block, arguments, shared_mem=shared_bytes)
+
+    def upload(self, host: Any) -> Any:
+        """Array of the same contents where the kernels can read it."""
+        import cupy
+
+        return cupy.asarray(host)
+
+    def host_slot(self) -> Any:
+        """One lane of the host streaming: a stream and its buffers."""
+        from .cuda_host import DeviceSlot
+
+        return DeviceSlot()
+
+    def free_bytes(self) -> int:
+        """Device memory that may be taken now."""
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        return int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+
+
+launcher: Any = DeviceLauncher()
+
+
+@cache
+def _compiled(spec: Spec, device: int) -> Any:
+    import cupy
+
+    # One extern "C" function and no name_expressions: CuPy then finds it in its disk cache.
+    module = cupy.RawModule(code=spec.source(), options=("-std=c++17",))
+    return module.get_function(spec.kernel)
+
+
+def unavailable() -> str | None:
+    """Return None where a kernel can run, otherwise the reason and what mends it."""
+    reason = launcher.unavailable()
+    return None if reason is None else str(reason)
+
+
+def describe() -> dict[str, str]:
+    """Versions and device for `show_config`."""
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    return {
+        "cupy": cupy.__version__,
+        "device": properties["name"].decode(),
+        "compute capability": f"{properties['major']}.{properties['minor']}",
+        "driver": str(cupy.cuda.runtime.driverGetVersion()),
+    }
+
+
+def array_module() -> Any:
+    """CuPy: the module of the arrays this backend works on."""
+    import cupy
+
+    return cupy
+
+
+def fft_module() -> Any:
+    """`cupy.fft`, which keeps float32."""
+    import cupy.fft
+
+    return cupy.fft
+
+
+def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+    """Run ``compute(problem, index, x, out)`` with x and out on the device, in strips if need be.
+
+    `index` selects the kernel: all of them, or the one of a single output image.
+    """
+    if isinstance(x, np.ndarray) and isinstance(launcher, DeviceLauncher):
+        from .cuda_host import run_in_strips
+
+        run_in_strips(launcher, problem, x, out, compute)
+    else:
+        compute(problem, (), x, out)
+
+
+def _address(array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return np.uint64(array.__array_interface__["data"][0])
+    return np.uint64(array.data.ptr)
+
+
+def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
+    """Fill `out` by summing over all taps."""
+    xp = np if isinstance(k, np.ndarray) else array_module()
+    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
+    if problem.conjugate:
+        weights = weights.conj()
+    _run("direct", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
+
+
+def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+    """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
+    weights = np.concatenate([u, v], axis=2)
+    _run("separable", problem, x, weights.reshape(len(u), -1), u.shape[1], out)
+
+
+def _kernel_strides(problem: Problem) -> tuple[int, ...]:
+    """How many kernels further each leading dimension of the output steps."""
+    lead = problem.k_shape[:-2]
+    numbers = np.empty(lead, np.int8)  # its byte strides count elements
+    return np.broadcast_to(numbers, problem.batch).strides
+
+
+def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: Any) -> None:
+    on_host = isinstance(weights, np.ndarray)
+    launch = cuda_plan.plan(
+        problem,
+        kernel,
+        rank,
+        not on_host or len(weights) > 1,
+        cuda_plan.BLOCK,
+        cuda_plan.ROWS,
+    )
+    if launch.spec.capacity:
+        argument = np.zeros((), [("at", problem.acc_dtype, (launch.spec.capacity,))])
+        argument["at"][: launch.weights] = weights[0]
+        keep = None
+    else:
+        keep = launcher.upload(np.ascontiguousarray(weights)) if on_host else weights
+        argument = _address(keep)
+    lead = len(problem.batch)
+    x_lead = (0,) * (lead - (x.ndim - 2)) + tuple(
+        0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)
+    )
+    shape, strides = cuda_plan.merge_leads(
+        problem.batch, x_lead, out.strides[:lead], _kernel_strides(problem)
+    )
+    _launch(problem, launch, rank, argument, x, out, shape, strides, (0, 0, 0))
+
+
+def _launch(
+    problem: Problem,
+    launch: Launch,
+    rank: int,
+    weights: Any,
+    x: Any,
+    out: Any,
+    lead: tuple[int, ...],
+    strides: list[tuple[int, ...]],
+    offset: tuple[int, int, int],
+) -> None:
+    if len(lead) > LEADS:
+        # More dimensions than the struct has room for and none of them mergeable: loop here.
+        for n in range(lead[0]):
+            step = [o + n * s[0] for o, s in zip(offset, strides, strict=True)]
+            rest = [s[1:] for s in strides]
+            _launch(problem, launch, rank, weights, x, out, lead[1:], rest, tuple(step))  # type: ignore[arg-type]
+        return
+    geometry = cuda_plan.geometry(
+        problem, launch, rank, lead, strides, x.strides[-2:], out.strides[-2:]
+    )
+    if offset[2]:
+        itemsize = dtypes.storage(problem.acc_dtype).itemsize
+        weights = weights + np.uint64(offset[2] * launch.weights * itemsize)
+    tiles = math.prod(launch.tiles) * math.prod(lead)
+    launcher.launch(
+        launch.spec,
+        min(tiles, GRID_MAX),
+        launch.shared_bytes,
+        (
+            geometry,
+            weights,
+            np.array(problem.fillvalue, problem.acc_dtype),
+            np.uint64(int(_address(x)) + offset[0]),
+            np.uint64(int(_address(out)) + offset[1]),
+        ),
+    )

@@ -1,0 +1,128 @@
+// What direct.cu and separable.cu share: the problem's geometry, the walk over output tiles, and
+// the loading of a tile with its halo, where the border rule is applied.
+//
+// The host defines before this text: X_T, OUT_T (storage types), ACC (type of the sums), UNIT
+// (stride and dilation are 1), BLOCK_X, BLOCK_Y (threads), ROWS (outputs of a thread, one below
+// the other), BY_VALUE and, with it, WEIGHTS (capacity of the parameter).
+#pragma once
+
+typedef long long i64;
+enum { LEADS = 8 };
+enum { CONSTANT, EDGE, REFLECT, SYMMETRIC, WRAP };
+
+// Laid out like `GEOMETRY` in backends/cuda_plan.py: 64-bit members first.
+struct Geometry {
+  i64 h, w, r, s;                     // image and output, in pixels
+  i64 x_row, x_column;                // strides in bytes
+  i64 out_row, out_column;
+  i64 tiles_x, tiles_y, tiles;        // tiles of one image, and of all images together
+  i64 lead[LEADS], x_lead[LEADS], out_lead[LEADS], k_lead[LEADS];  // k_lead counts kernels
+  int top, left, boundary, leads;
+  int sy, sx, dy, dx;
+  int p, q, chunk_p, chunk_q;         // taps, and how many of them a shared tile serves at once
+  int rank, weights;                  // separable: terms; weights of one kernel in all
+};
+
+enum { TILE_X = BLOCK_X, TILE_Y = BLOCK_Y * ROWS };
+
+#if BY_VALUE
+// By value the weights lie in the constant bank, where a multiply-add reads them at no cost.
+struct Weights { ACC at[WEIGHTS]; };
+#define WEIGHTS_PARAMETER const __grid_constant__ Weights weights
+#else
+#define WEIGHTS_PARAMETER const ACC* __restrict__ weights
+#endif
+
+struct Place {  // one tile of one image
+  const char* x;
+  char* out;
+  i64 kernel, i0, j0;
+};
+
+__device__ inline Place place_of(const Geometry& g, i64 tile, const char* x, char* out) {
+  i64 image = tile / (g.tiles_x * g.tiles_y);
+  i64 within = tile - image * g.tiles_x * g.tiles_y;
+  i64 row = within / g.tiles_x;
+  Place at = {x, out, 0, row * TILE_Y, (within - row * g.tiles_x) * TILE_X};
+  for (int n = g.leads - 1; n >= 0; --n) {
+    i64 rest = image / g.lead[n], index = image - rest * g.lead[n];
+    image = rest;
+    at.x += index * g.x_lead[n];
+    at.out += index * g.out_lead[n];
+    at.kernel += index * g.k_lead[n];
+  }
+  return at;
+}
+
+// Index of the pixel at a position that may lie outside the image; -1 is the fill value.
+__device__ inline i64 border(i64 i, i64 n, int boundary) {
+  if (i >= 0 && i < n) return i;
+  if (boundary == CONSTANT) return -1;
+  if (boundary == EDGE) return i < 0 ? 0 : n - 1;
+  if (boundary == REFLECT && n == 1) return 0;
+  i64 period = boundary == WRAP ? n : boundary == SYMMETRIC ? 2 * n : 2 * n - 2;
+  i %= period;
+  if (i < 0) i += period;
+  if (boundary == WRAP || i < n) return i;
+  return boundary == SYMMETRIC ? period - 1 - i : period - i;
+}
+
+// A tile is stored as rows of `pitch` sums-to-be. With UNIT neighbouring outputs share pixels, and
+// pixel (i + a, j + b) of the tile serves output (i, j) at tap (a, b). Otherwise the pixels are
+// gathered tap by tap, which works for any stride and dilation in the same space.
+struct Tile {
+  int rows, columns, pitch;
+  __device__ Tile(int taps_y, int taps_x) {
+#if UNIT
+    rows = TILE_Y + taps_y - 1;
+    columns = TILE_X + taps_x - 1;
+#else
+    rows = TILE_Y * taps_y;
+    columns = TILE_X * taps_x;
+#endif
+    pitch = columns;
+  }
+  __device__ int row(int i, int a, int taps_y) const { return UNIT ? i + a : i * taps_y + a; }
+  __device__ int column(int j, int b) const { return UNIT ? j + b : b * TILE_X + j; }
+};
+
+// All threads of the block load the pixels that taps a0.. and b0.. of this tile's outputs read.
+__device__ inline void load_tile(const Geometry& g, const Place& at, const Tile& tile, int a0,
+                                 int b0, int taps_y, ACC fill, ACC* shared) {
+  i64 y0 = at.i0 * g.sy + (i64)a0 * g.dy - g.top, x0 = at.j0 * g.sx + (i64)b0 * g.dx - g.left;
+#if UNIT
+  bool inside = y0 >= 0 && x0 >= 0 && y0 + tile.rows <= g.h && x0 + tile.columns <= g.w;
+#else
+  bool inside = false;
+#endif
+  for (int row = threadIdx.y; row < tile.rows; row += BLOCK_Y) {
+#if UNIT
+    i64 y = y0 + row;
+#else
+    i64 y = y0 + (i64)(row / taps_y) * g.sy + (i64)(row % taps_y) * g.dy;
+#endif
+    // Rows and columns past the last output are loaded too, by the border's rule: never read
+    // for a result, but always inside the image.
+    i64 source = inside ? y : border(y, g.h, g.boundary);
+    for (int column = threadIdx.x; column < tile.columns; column += BLOCK_X) {
+#if UNIT
+      i64 x = x0 + column;
+#else
+      i64 x = x0 + (i64)(column % TILE_X) * g.sx + (i64)(column / TILE_X) * g.dx;
+#endif
+      i64 from = inside ? x : border(x, g.w, g.boundary);
+      ACC value = fill;
+      if (source >= 0 && from >= 0)
+        widen(value, *(const X_T*)(at.x + source * g.x_row + from * g.x_column));
+      shared[row * tile.pitch + column] = value;
+    }
+  }
+}
+
+__device__ inline void store(const Geometry& g, const Place& at, const ACC* sums) {
+  i64 j = at.j0 + threadIdx.x;
+  for (int o = 0; o < ROWS; ++o) {
+    i64 i = at.i0 + (i64)threadIdx.y * ROWS + o;
+    if (i < g.r && j < g.s) narrow(*(OUT_T*)(at.out + i * g.out_row + j * g.out_column), sums[o]);
+  }
+}
