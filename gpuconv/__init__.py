@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from . import filters
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
 from .errors import BackendUnavailable
+from .receptive_field import Layer, ReceptiveField, receptive_field
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailable",
+    "Layer",
     "Plan",
+    "ReceptiveField",
     "__version__",
     "backends",
     "convolve2d",
     "corr2d",
+    "filters",
     "plan",
+    "receptive_field",
     "show_config",
 ]

@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+# Loaded before `gpuconv.backends` becomes the function: the first import of a subpackage binds its
+# name in the package, and would take the function's place later.
+from . import backends as _backends  # noqa: F401
 from .errors import BackendUnavailable, unknown_name
 from .methods import METHODS
 from .methods.kernel import Kernel

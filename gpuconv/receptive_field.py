@@ -1,0 +1,239 @@
+"""Which input pixels one output element of a stack of layers depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .problem import Pair, pair
+
+__all__ = ["Layer", "ReceptiveField", "receptive_field"]
+
+Window = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One correlation or pooling layer.
+
+    Parameters
+    ----------
+    kernel, stride, dilation : int or (int, int)
+        Rows and columns.
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
+        Pixels added on each side.
+
+    Examples
+    --------
+    >>> Layer(3, stride=2).stride
+    2
+    """
+
+    kernel: Any
+    stride: Any = 1
+    dilation: Any = 1
+    padding: Any = 0
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A layer along one axis."""
+
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+
+    @property
+    def span(self) -> int:
+        return (self.kernel - 1) * self.dilation + 1
+
+
+def _steps(layer: Any, number: int) -> tuple[_Step, _Step]:
+    if isinstance(layer, Mapping):
+        try:
+            layer = Layer(**layer)
+        except TypeError:
+            raise TypeError(
+                f"layer {number}: keys must be kernel, stride, dilation, padding; "
+                f"got {sorted(map(str, layer))}"
+            ) from None
+    elif not isinstance(layer, Layer):
+        layer = Layer(layer)
+    what = f"layer {number}:"
+    kernel = pair(layer.kernel, f"{what} kernel", 1)
+    stride = pair(layer.stride, f"{what} stride", 1)
+    dilation = pair(layer.dilation, f"{what} dilation", 1)
+    padding = layer.padding
+    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if padding == "valid":
+        padding = 0
+    if padding == "same":
+        sides = [((n - 1) // 2, n // 2) for n in span]
+    elif isinstance(padding, str):
+        raise ValueError(f"{what} padding must be numbers, 'same' or 'valid', got {padding!r}")
+    elif isinstance(padding, (tuple, list)):
+        if len(padding) != 2:
+            raise ValueError(f"{what} padding must have two parts, got {padding!r}")
+        sides = [pair(part, f"{what} padding", 0) for part in padding]
+    else:
+        sides = [pair(padding, f"{what} padding", 0)] * 2
+    return tuple(  # type: ignore[return-value]
+        _Step(kernel[n], stride[n], dilation[n], *sides[n]) for n in (0, 1)
+    )
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Receptive field of one element of the last layer's output.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Rows and columns of the window, holes of dilated kernels included.
+    jump : (int, int)
+        Distance in input pixels between the windows of neighbouring output elements.
+    start : (int, int)
+        First input row and column of the window of output element (0, 0); negative in padding.
+
+    Examples
+    --------
+    >>> field = receptive_field([3, 3])
+    >>> field.size, field.jump, field.start
+    ((5, 5), (1, 1), (0, 0))
+    """
+
+    size: Pair
+    jump: Pair
+    start: Pair
+    _layers: tuple[tuple[_Step, _Step], ...]
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Centre of the window of output element (0, 0), in input pixels."""
+        return (
+            self.start[0] + (self.size[0] - 1) / 2,
+            self.start[1] + (self.size[1] - 1) / 2,
+        )
+
+    def window(self, i: int, j: int, input_shape: Pair | None = None) -> Window:
+        """Input rows and columns, half open, that output element (i, j) depends on.
+
+        With `input_shape` the window is clipped to the image; otherwise it may reach into padding.
+        """
+        window = []
+        for axis, index in enumerate((i, j)):
+            first = self.start[axis] + index * self.jump[axis]
+            last = first + self.size[axis]
+            if input_shape is not None:
+                first = min(max(first, 0), input_shape[axis])
+                last = min(max(last, first), input_shape[axis])
+            window.append((first, last))
+        return window[0], window[1]
+
+    def output_shape(self, input_shape: Pair) -> Pair:
+        """Rows and columns the stack makes of an image; ValueError if a layer does not fit."""
+        shape = []
+        for axis, n in enumerate(input_shape):
+            for number, steps in enumerate(self._layers, 1):
+                step = steps[axis]
+                room = n + step.before + step.after - step.span
+                if room < 0:
+                    raise ValueError(
+                        f"layer {number} spans {step.span} pixels along axis {axis}, but its "
+                        f"padded input has {n + step.before + step.after} "
+                        f"(image of shape {tuple(input_shape)})"
+                    )
+                n = room // step.stride + 1
+            shape.append(n)
+        return shape[0], shape[1]
+
+    def outputs_touching(self, y: int, x: int, input_shape: Pair) -> Window:
+        """Output rows and columns, half open, whose windows hold input pixel (y, x)."""
+        window = []
+        for axis, position in enumerate((y, x)):
+            offset = position - self.start[axis]
+            first = -((self.size[axis] - 1 - offset) // self.jump[axis])
+            last = offset // self.jump[axis] + 1
+            n = self.output_shape(input_shape)[axis]
+            first = min(max(first, 0), n)
+            window.append((first, min(max(last, first), n)))
+        return window[0], window[1]
+
+    def __str__(self) -> str:
+        head = ("layer", "kernel", "stride", "dilation", "size", "jump", "start")
+        rows = [head]
+        for n in range(1, len(self._layers) + 1):
+            part = _of(self._layers[:n])
+            y, x = self._layers[n - 1]
+            rows.append(
+                (
+                    str(n),
+                    f"{y.kernel}x{x.kernel}",
+                    f"{y.stride}x{x.stride}",
+                    f"{y.dilation}x{x.dilation}",
+                    f"{part.size[0]}x{part.size[1]}",
+                    f"{part.jump[0]}x{part.jump[1]}",
+                    f"{part.start[0]},{part.start[1]}",
+                )
+            )
+        widths = [max(len(row[c]) for row in rows) for c in range(len(head))]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in rows
+        )
+
+
+def _of(layers: tuple[tuple[_Step, _Step], ...]) -> ReceptiveField:
+    sizes, jumps, starts = [], [], []
+    for axis in (0, 1):
+        size, jump, start = 1, 1, 0
+        for steps in layers:
+            step = steps[axis]
+            size += (step.span - 1) * jump
+            start -= step.before * jump
+            jump *= step.stride
+        sizes.append(size)
+        jumps.append(jump)
+        starts.append(start)
+    return ReceptiveField(
+        (sizes[0], sizes[1]), (jumps[0], jumps[1]), (starts[0], starts[1]), layers
+    )
+
+
+def receptive_field(layers: Iterable[Any]) -> ReceptiveField:
+    """Receptive field of a stack of layers, from the input to the last one.
+
+    Parameters
+    ----------
+    layers : iterable of Layer, dict, int or (int, int)
+        In order of application; a number or pair is a kernel size with stride 1 and no padding.
+
+    Returns
+    -------
+    ReceptiveField
+        With `size`, `jump` and `start`, the maps between output elements and input windows, and a
+        table of all layers as its text.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Numbers out of range, unknown keys; the layer is named by its position.
+
+    Notes
+    -----
+    Over layers, ``size += (span - 1) * jump``, ``start -= padding * jump``, ``jump *= stride``;
+    O(layers). A. Araujo, W. Norris, J. Sim, "Computing Receptive Fields of Convolutional Neural
+    Networks", Distill (2019).
+
+    Examples
+    --------
+    >>> field = receptive_field([Layer(7, stride=2, padding=3), dict(kernel=3, stride=2)])
+    >>> field.size, field.jump, field.start
+    ((11, 11), (4, 4), (-3, -3))
+    >>> field.window(1, 0)
+    ((1, 12), (-3, 8))
+    """
+    return _of(tuple(_steps(layer, number) for number, layer in enumerate(layers, 1)))
