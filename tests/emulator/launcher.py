@@ -1,0 +1,166 @@
+"""Takes the place of the CUDA driver: compiles a specialisation with g++ and runs it on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from gpuconv.backends import cuda_plan
+
+HERE = Path(__file__).parent
+CACHE = Path(tempfile.gettempdir()) / "gpuconv-emulator"
+PLAIN = ("-O1",)
+THREAD = ("-O1", "-g", "-fsanitize=thread")
+ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+_MAIN = """
+extern "C" void run(unsigned grid, unsigned bx, unsigned by, size_t bytes, void** a) {
+  launch(grid, bx, by, bytes, [=] {
+    %(kernel)s(*(Geometry*)a[0], %(weights)s, *(ACC*)a[2], *(const char**)a[3], *(char**)a[4]);
+  });
+}
+"""
+# A program for the sanitizers, which cannot be loaded into a running Python: the arguments and
+# arrays come from one file and the output goes to another.
+_PROGRAM = """
+static std::vector<char> part(FILE* f) {
+  long long n; if (fread(&n, 8, 1, f) != 1) exit(3);
+  std::vector<char> v(n); if (n && fread(v.data(), 1, n, f) != (size_t)n) exit(3);
+  return v;
+}
+int main(int, char** name) {
+  FILE* f = fopen(name[1], "rb");
+  auto head = part(f), g = part(f), w = part(f), fill = part(f), x = part(f), out = part(f);
+  long long* h = (long long*)head.data();
+  const char* xp = x.data() + h[4]; char* op = out.data() + h[5]; void* wp = w.data();
+  void* a[] = {g.data(), h[6] ? (void*)w.data() : (void*)&wp, fill.data(), (void*)&xp, (void*)&op};
+  run(h[0], h[1], h[2], h[3], a);
+  FILE* o = fopen(name[2], "wb"); fwrite(out.data(), 1, out.size(), o); fclose(o);
+}
+"""
+
+
+def source_of(spec, change=None):
+    text = spec.source()
+    if change is not None:
+        changed = change(text)
+        assert changed != text, "the change to the source did nothing"
+        text = changed
+    weights = "*(Weights*)a[1]" if spec.capacity else "*(const ACC**)a[1]"
+    main = _MAIN % {"kernel": spec.kernel, "weights": weights}
+    return f'#include "cuda_emulator.h"\n{text}\n{main}'
+
+
+def build(text, flags, program=False):
+    """Compile once per text and flags; parallel builders each write a file of their own."""
+    compiler = shutil.which("g++")
+    assert compiler, "the CUDA emulator needs g++; install it (Debian: apt-get install g++)"
+    if program:
+        text += _PROGRAM
+    header = (HERE / "cuda_emulator.h").read_text()
+    key = hashlib.sha256("\0".join([text, header, *flags, str(program)]).encode()).hexdigest()[:24]
+    CACHE.mkdir(exist_ok=True)
+    target = CACHE / f"{key}{'' if program else '.so'}"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            code, made = Path(folder) / "kernel.cpp", Path(folder) / "made"
+            code.write_text(text)
+            kind = [] if program else ["-shared", "-fPIC"]
+            command = [compiler, "-std=c++20", "-ffp-contract=off", "-pthread", "-w", *flags, *kind]
+            subprocess.run([*command, f"-I{HERE}", "-o", made, code], check=True)
+            made.replace(target)
+    return target
+
+
+class EmulatedSlot:
+    """A lane of the host streaming whose device is the host."""
+
+    after = None
+
+    def __init__(self):
+        import contextlib
+
+        self.stream = contextlib.nullcontext()
+
+    def pair(self, name, shape, dtype):
+        return np.empty(shape, dtype), np.empty(shape, dtype)
+
+    def upload(self, host, device):
+        device[...] = host
+
+    def download(self, device, host):
+        host[...] = device
+
+    def finish(self):
+        if self.after is not None:
+            self.after()
+            self.after = None
+
+
+def _bytes(argument):
+    return np.asarray(argument).tobytes()
+
+
+class EmulatedLauncher:
+    """Same calls as `gpuconv.backends.cuda.DeviceLauncher`."""
+
+    def __init__(self):
+        self.launched = []
+
+    def unavailable(self):
+        return None
+
+    def upload(self, host):
+        return host
+
+    def host_slot(self):
+        return EmulatedSlot()
+
+    def free_bytes(self):
+        return 1 << 30
+
+    def launch(self, spec, grid, shared_bytes, arguments):
+        assert shared_bytes <= cuda_plan.SHARED_BYTES
+        self.launched.append((spec, grid, shared_bytes))
+        library = ctypes.CDLL(str(build(source_of(spec), PLAIN)))
+        values = [np.array(a) for a in arguments]
+        table = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
+        library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+
+
+class SanitizedLauncher(EmulatedLauncher):
+    """Runs a launch as a program of its own under a sanitizer; x and out must be contiguous."""
+
+    def __init__(self, flags, x, out, weights=None, change=None):
+        super().__init__()
+        self.flags, self.x, self.out, self.weights = flags, x, out, weights
+        self.change, self.report = change, ""
+
+    def launch(self, spec, grid, shared_bytes, arguments):
+        self.launched.append((spec, grid, shared_bytes))
+        program = build(source_of(spec, self.change), self.flags, program=True)
+        geometry, weights, fill, _, _ = arguments
+        head = np.array(
+            [grid, *spec.block, shared_bytes, 0, 0, int(spec.capacity > 0)], np.int64
+        )
+        blob = self.weights if not spec.capacity else weights
+        with tempfile.TemporaryDirectory() as folder:
+            inputs, result = Path(folder) / "in", Path(folder) / "out"
+            with inputs.open("wb") as f:
+                for piece in (head, geometry, blob, fill, self.x, self.out):
+                    raw = _bytes(piece)
+                    f.write(np.int64(len(raw)).tobytes() + raw)
+            done = subprocess.run(
+                [program, inputs, result], capture_output=True, text=True, check=False
+            )
+            self.report = done.stderr
+            if done.returncode == 0:
+                raw = np.frombuffer(result.read_bytes(), self.out.dtype)
+                self.out[...] = raw.reshape(self.out.shape)
+        self.code = done.returncode

@@ -1,0 +1,240 @@
+"""The .cu files, compiled by g++ and run on the CPU, through the backend's own Python side."""
+
+import numpy as np
+import pytest
+
+from gpuconv import dtypes
+from gpuconv.backends import cuda, cuda_host, cuda_plan, reference
+from gpuconv.boundary import BOUNDARIES
+from gpuconv.problem import make_problem
+
+from .emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
+
+RNG = np.random.default_rng(11)
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    launcher = EmulatedLauncher()
+    monkeypatch.setattr(cuda, "launcher", launcher)
+    # Small blocks: as many code paths, fewer threads to switch between.
+    monkeypatch.setattr(cuda_plan, "BLOCK", (8, 2))
+    monkeypatch.setattr(cuda_plan, "ROWS", 2)
+    return launcher
+
+
+def sample(shape, name):
+    if name == "bool":
+        return RNG.random(shape) < 0.5
+    if dtypes.is_integer(name):
+        info = np.iinfo(name)
+        return RNG.integers(max(info.min, -100), min(info.max, 100), shape, dtype=name)
+    values = RNG.standard_normal(shape)
+    if dtypes.is_complex(name):
+        values = values + 1j * RNG.standard_normal(shape)
+    if name == "bfloat16":
+        return dtypes.finish(values.astype("f4"), "bfloat16")
+    return values.astype(name)
+
+
+def problem_of(x, k, x_dtype=None, k_dtype=None, **keywords):
+    return make_problem(
+        x.shape, k.shape, x_dtype or x.dtype.name, k_dtype or k.dtype.name, **keywords
+    )
+
+
+def compare(problem, x, k, factors=None):
+    expected = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
+    actual = expected.copy()
+    reference.direct(problem, x, k, expected)
+    if factors is None:
+        cuda.direct(problem, x, k, actual)
+    else:
+        cuda.separable(problem, x, *factors, actual)
+    if problem.out_dtype == "bfloat16":
+        expected, actual = (dtypes.widen(a, "bfloat16", "float32") for a in (expected, actual))
+    coarse = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "complex64": 1e-5}
+    tolerance = max(coarse.get(problem.out_dtype, 0), coarse.get(problem.acc_dtype, 1e-12))
+    if dtypes.is_integer(problem.out_dtype) and not dtypes.is_integer(problem.acc_dtype):
+        assert np.abs(expected.astype("f8") - actual.astype("f8")).max() <= 1
+    elif dtypes.is_integer(problem.out_dtype):
+        np.testing.assert_array_equal(actual, expected)
+    else:
+        scale = np.abs(expected[np.isfinite(expected)]).max(initial=1)
+        np.testing.assert_allclose(actual, expected, atol=tolerance * scale, rtol=tolerance)
+
+
+@pytest.mark.parametrize("x_dtype", dtypes.NAMES)
+def test_every_dtype(emulated, x_dtype):
+    x, k = sample((13, 19), x_dtype), sample((3, 4), x_dtype)
+    compare(problem_of(x, k, x_dtype, x_dtype, mode="same", boundary="wrap", conjugate=True), x, k)
+
+
+@pytest.mark.parametrize(
+    ("x_dtype", "k_dtype", "out"),
+    [
+        ("uint8", "float32", "uint8"),
+        ("float64", "float64", "float16"),
+        ("int64", "int64", "bfloat16"),
+        ("float32", "float32", "int64"),
+        ("int16", "int16", "int8"),
+        ("uint16", "uint16", "float32"),
+        ("float64", "complex128", "complex64"),
+    ],
+)
+def test_output_conversions(emulated, x_dtype, k_dtype, out):
+    x, k = sample((9, 11), x_dtype), sample((3, 3), k_dtype)
+    compare(problem_of(x, k, x_dtype, k_dtype, mode="same", dtype=out), x, k)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3))])
+def test_borders_wider_than_the_image(emulated, boundary, stride, dilation):
+    x, k = sample((7, 5), "float32"), sample((4, 3), "float32")
+    problem = problem_of(
+        x, k, mode=((9, 16), (12, 7)), boundary=boundary, fillvalue=2.5, stride=stride,
+        dilation=dilation,
+    )  # fmt: skip
+    compare(problem, x, k)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (33, 40), (70, 70)])
+def test_kernel_sizes(emulated, shape):
+    x, k = sample((72, 75), "float32"), sample(shape, "float32")
+    compare(problem_of(x, k), x, k)
+    by_value = emulated.launched[-1][0].capacity > 0
+    assert by_value == (k.nbytes <= cuda_plan.PARAMETER_BYTES)
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_separable(emulated, unit):
+    x = sample((3, 30, 41), "float64")
+    u, v = sample((1, 2, 9), "float64"), sample((1, 2, 5), "float64")
+    k = np.einsum("ntp,ntq->npq", u, v)[0]
+    keywords = {} if unit else dict(stride=(2, 1), dilation=(1, 2))
+    compare(problem_of(x, k, mode="same", boundary="reflect", **keywords), x, k, (u, v))
+
+
+def test_separable_large_and_banks(emulated):
+    x = sample((40, 300), "float32")
+    u, v = sample((2, 1, 35), "float32") / 8, sample((2, 1, 290), "float32") / 8
+    k = np.einsum("ntp,ntq->npq", u, v)
+    compare(problem_of(x, k), x, k, (u, v))
+
+
+def test_integers_saturate_and_wrap(emulated):
+    x = np.full((4, 4), np.iinfo(np.int64).max)
+    k = np.array([[3, 5]])
+    compare(problem_of(x, k), x, k)
+    x, k = np.full((4, 4), 255, np.uint8), np.array([[1, 1]], np.uint8)
+    compare(problem_of(x, k, dtype="uint8"), x, k)
+
+
+def test_batches_and_strides(emulated):
+    x = sample((2, 1, 3, 20, 24), "float32")[..., ::-1, 1::2]
+    k = sample((1, 4, 1, 3, 3), "float32")
+    compare(problem_of(x, k), x, k)
+    x = np.broadcast_to(sample((12, 13), "float32"), (2, 3, 12, 13))
+    k = sample((3, 2, 2), "float32")
+    compare(problem_of(x, k), x, k)
+
+
+def test_more_leading_dimensions_than_the_struct_holds(emulated):
+    x = sample((2,) * 10 + (5, 6), "float32")[::-1].transpose(*range(9, -1, -1), 10, 11)
+    k = sample((2, 1) * 5 + (2, 2), "float32")
+    compare(problem_of(x, k), x, k)
+
+
+def test_nan_stays_where_it_is(emulated):
+    x, k = sample((20, 30), "float32"), sample((3, 5), "float32")
+    x[7, 11] = np.nan
+    problem = problem_of(x, k, mode="same")
+    out = np.empty(problem.out_shape, "f4")
+    cuda.direct(problem, x, k, out)
+    expected = np.zeros((20, 30), bool)
+    expected[6:9, 9:14] = True
+    np.testing.assert_array_equal(np.isnan(out), expected)
+
+
+def test_crops_are_bitwise_equal(emulated):
+    x, k = sample((60, 61), "float32"), sample((35, 35), "float32")
+    whole = problem_of(x, k)
+    out = np.empty(whole.out_shape, "f4")
+    cuda.direct(whole, x, k, out)
+    crop = np.ascontiguousarray(x[5:, 3:50])
+    part = problem_of(crop, k)
+    small = np.empty(part.out_shape, "f4")
+    cuda.direct(part, crop, k, small)
+    np.testing.assert_array_equal(small, out[5:, 3 : 3 + small.shape[1]])
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_host_arrays_in_strips(emulated, boundary, stride):
+    x, k = sample((2, 23, 12), "float32"), sample((5, 3), "float32")
+    problem = problem_of(
+        x, k, mode=((9, 7), (2, 1)), boundary=boundary, fillvalue=1.5, stride=stride
+    )
+    out, expected = (np.empty(problem.out_shape, "f4") for _ in range(2))
+
+    def compute(small, index, x_part, out_part):
+        cuda.direct(small, x_part, k, out_part)
+
+    cuda_host.run_in_strips(emulated, problem, x, out, compute, max_device_bytes=1200)
+    assert len(emulated.launched) > 6
+    reference.direct(problem, x, k, expected)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def sanitized(flags, kernel, change=None, shape=(7, 7)):
+    """Run one launch under a sanitizer and return the launcher with its report."""
+    x = sample((21, 30), "float32")
+    u, v = sample((1, 1, shape[0]), "float32"), sample((1, 1, shape[1]), "float32")
+    k = (u[..., None] * v[:, :, None])[0, 0]
+    problem = problem_of(x, k, mode="same", boundary="reflect")
+    out, expected = (np.full(problem.out_shape, np.nan, "f4") for _ in range(2))
+    launcher = SanitizedLauncher(flags, x, out, k.reshape(1, -1), change)
+    cuda.launcher, before = launcher, cuda.launcher
+    try:
+        if kernel == "direct":
+            cuda.direct(problem, x, k, out)
+        else:
+            cuda.separable(problem, x, u, v, out)
+    finally:
+        cuda.launcher = before
+    if launcher.code == 0:
+        reference.direct(problem, x, k, expected)
+        np.testing.assert_allclose(out, expected, atol=1e-4)
+    return launcher
+
+
+@pytest.mark.parametrize("kernel", ["direct", "separable"])
+@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+def test_sanitizers_are_silent(emulated, kernel, flags):
+    launcher = sanitized(flags, kernel)
+    assert launcher.code == 0, launcher.report
+
+
+def test_sanitizers_on_weights_in_shared_memory(emulated):
+    for flags in (THREAD, ADDRESS):
+        launcher = sanitized(flags, "direct", shape=(29, 29))
+        assert launcher.launched[0][0].capacity == 0
+        assert launcher.code == 0, launcher.report
+
+
+def test_a_missing_barrier_is_caught(emulated):
+    def without_barriers(text):
+        return text.replace("__syncthreads();", ";")
+
+    launcher = sanitized(THREAD, "direct", without_barriers)
+    assert launcher.code != 0
+    assert "data race" in launcher.report
+
+
+def test_a_bad_index_is_caught(emulated):
+    def one_row_too_far(text):
+        return text.replace("row < tile.rows", "row <= tile.rows")
+
+    launcher = sanitized(ADDRESS, "direct", one_row_too_far)
+    assert launcher.code != 0
+    assert "AddressSanitizer" in launcher.report
