@@ -64,7 +64,9 @@ def render() -> np.ndarray:
         up = foot - y
         wide = (1 - up / size) * size * 0.2 * (0.75 + 0.25 * np.sign(np.sin(up * 1.4)))
         tree = (up >= 0) & (up < size) & (np.abs(x - cx) < wide)
-        image = np.where(tree[..., None], np.array([18, 30, 24]) * (0.7 + texture[..., None]), image)
+        image = np.where(
+            tree[..., None], np.array([18, 30, 24]) * (0.7 + texture[..., None]), image
+        )
     depth = np.arange(N - shore)
     ripple = (2.5 + depth / 20)[:, None] * (noise((N - shore, N), 8, 0.8) - 0.5)
     source = np.clip(shore - 1 - depth[:, None] * 1.7 + ripple * 3, 0, shore - 1).astype(int)

@@ -31,7 +31,9 @@ def canonical(boundary: object) -> str:
     raise unknown_name("boundary", boundary, (*BOUNDARIES, *ALIASES))
 
 
-def index_map(n: int, before: int, after: int, boundary: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+def index_map(
+    n: int, before: int, after: int, boundary: str
+) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Index of the pixel that stands at each position of an axis padded by `before` and `after`.
 
     Parameters

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 

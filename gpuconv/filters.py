@@ -538,7 +538,7 @@ def motion(length: float, angle: float = 0.0) -> Weights:
     n = _positive(length, "length")
     if n < 1 or not math.isfinite(float(angle)):
         raise ValueError(f"length must be >= 1 and angle finite, got {length!r} and {angle!r}")
-    half = int(math.ceil((n - 1) / 2))
+    half = math.ceil((n - 1) / 2)
     size = 2 * half + 1
     # A box of one pixel's length around each pixel of the line: exact for whole lengths at 0.
     t = np.arange(-(n - 1) / 2, (n - 1) / 2 + 1e-9, 1.0)

@@ -88,7 +88,9 @@ def test_output_conversions(emulated, x_dtype, k_dtype, out):
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3))])
+@pytest.mark.parametrize(
+    ("stride", "dilation"), [(1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3))]
+)
 def test_borders_wider_than_the_image(emulated, boundary, stride, dilation):
     x, k = sample((7, 5), "float32"), sample((4, 3), "float32")
     problem = problem_of(

@@ -31,9 +31,7 @@ def test_differences_are_ndimages(name, axis):
 
 def test_laplacian_and_log():
     np.testing.assert_allclose(same(filters.laplacian()), ndimage.laplace(X), atol=1e-13)
-    np.testing.assert_allclose(
-        same(filters.log(2.0)), ndimage.gaussian_laplace(X, 2.0), atol=2e-3
-    )
+    np.testing.assert_allclose(same(filters.log(2.0)), ndimage.gaussian_laplace(X, 2.0), atol=2e-3)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])

@@ -1,0 +1,1 @@
+"""Bridges to other libraries, on top of the public API."""

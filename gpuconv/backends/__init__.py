@@ -1,0 +1,1 @@
+"""Where a problem is computed: one module a backend."""

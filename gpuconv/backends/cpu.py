@@ -44,7 +44,7 @@ def describe() -> dict[str, str]:
         "numba": numba.__version__,
         "scipy": scipy.__version__,
         "threads": str(numba.get_num_threads()),
-        "threading layer": numba.config.THREADING_LAYER,
+        "threading layer": numba.config.THREADING_LAYER,  # type: ignore[attr-defined]
     }
 
 
@@ -173,14 +173,14 @@ def _must_serialise() -> bool:
     import numba
 
     try:
-        layer = numba.threading_layer()
+        layer = numba.threading_layer()  # type: ignore[attr-defined]
     except ValueError:  # nothing has run in parallel yet: the layer is not known before
         return True
     return bool(layer == "workqueue")
 
 
 def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
-    """Run ``compute(problem, index, x, out)`` where the arrays are: they are on the host already."""
+    """Run ``compute(problem, index, x, out)`` where the arrays are: on the host already."""
     compute(problem, (), x, out)
 
 

@@ -51,9 +51,7 @@ class DeviceLauncher:
             return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
         return None
 
-    def launch(
-        self, spec: Spec, grid: int, shared_bytes: int, arguments: tuple[Any, ...]
-    ) -> None:
+    def launch(self, spec: Spec, grid: int, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
         """Queue one kernel; structs are NumPy values, addresses unsigned integers."""
         import cupy
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,12 @@ _BORDERS = ("constant", "edge", "reflect", "symmetric", "wrap")
 # As struct Geometry in kernels/tile.cuh.
 GEOMETRY = np.dtype(
     [
-        *((name, "i8") for name in "h w r s x_row x_column out_row out_column".split()),
-        *((name, "i8") for name in "tiles_x tiles_y tiles".split()),
-        *((name, "i8", (LEADS,)) for name in "lead x_lead out_lead k_lead".split()),
-        *((name, "i4") for name in "top left boundary leads sy sx dy dx".split()),
-        *((name, "i4") for name in "p q chunk_p chunk_q rank weights".split()),
+        *((name, "i8") for name in ("h", "w", "r", "s")),
+        *((name, "i8") for name in ("x_row", "x_column", "out_row", "out_column")),
+        *((name, "i8") for name in ["tiles_x", "tiles_y", "tiles"]),
+        *((name, "i8", (LEADS,)) for name in ["lead", "x_lead", "out_lead", "k_lead"]),
+        *((name, "i4") for name in ["top", "left", "boundary", "leads", "sy", "sx", "dy", "dx"]),
+        *((name, "i4") for name in ["p", "q", "chunk_p", "chunk_q", "rank", "weights"]),
     ],
     align=True,
 )
@@ -103,7 +104,7 @@ class Spec:
         return "\n".join([*lines, *(_read(name) for name in files)]).replace("#pragma once", "")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(name: str) -> str:
     return (Path(__file__).parent.parent / "kernels" / name).read_text("utf-8")
 
@@ -164,9 +165,13 @@ def plan(
     chunk = (p, q)
     while _shared(spec, chunk) > SHARED_BYTES:
         # Halve the longer side: fewest pixels are loaded twice.
-        chunk = (-(-chunk[0] // 2), chunk[1]) if chunk[0] >= chunk[1] else (
-            chunk[0],
-            -(-chunk[1] // 2),
+        chunk = (
+            (-(-chunk[0] // 2), chunk[1])
+            if chunk[0] >= chunk[1]
+            else (
+                chunk[0],
+                -(-chunk[1] // 2),
+            )
         )
         if chunk == (1, 1):
             break
@@ -207,7 +212,9 @@ def geometry(
     g["out_row"], g["out_column"] = out_strides
     g["tiles_x"], g["tiles_y"] = launch.tiles
     g["tiles"] = math.prod(launch.tiles) * math.prod(lead)
-    for name, values in zip(("lead", "x_lead", "out_lead", "k_lead"), (lead, *lead_strides)):
+    for name, values in zip(
+        ("lead", "x_lead", "out_lead", "k_lead"), (lead, *lead_strides), strict=True
+    ):
         g[name][: len(lead)] = values
     g["leads"] = len(lead)
     (g["top"], _), (g["left"], _) = problem.pad

@@ -28,7 +28,7 @@ def describe() -> dict[str, str]:
 
 
 def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
-    """Run ``compute(problem, index, x, out)`` where the arrays are: they are on the host already."""
+    """Run ``compute(problem, index, x, out)`` where the arrays are: on the host already."""
     compute(problem, (), x, out)
 
 

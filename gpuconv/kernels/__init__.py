@@ -1,0 +1,1 @@
+"""Inner loops: Numba and CUDA C++. Nothing here imports anything of the package."""

@@ -16,32 +16,33 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.numpy_support import as_dtype
 
+
 @intrinsic
-def _pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _pointer(typingctx, address):
+    def codegen(context, builder, signature, args):
         return builder.inttoptr(args[0], cgutils.voidptr_t)
 
     return types.voidptr(types.int64), codegen
 
 
 @intrinsic
-def _float_of_bits(typingctx, bits):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _float_of_bits(typingctx, bits):
+    def codegen(context, builder, signature, args):
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.uint32), codegen
 
 
 @intrinsic
-def _bits_of_float(typingctx, value):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _bits_of_float(typingctx, value):
+    def codegen(context, builder, signature, args):
         return builder.bitcast(args[0], ir.IntType(32))
 
     return types.uint32(types.float32), codegen
 
 
 @register_jitable
-def half_to_float(half):  # type: ignore[no-untyped-def]
+def half_to_float(half):
     """Value of float16 bits, exactly."""
     h = np.uint32(half)
     sign = (h & np.uint32(0x8000)) << np.uint32(16)
@@ -55,7 +56,7 @@ def half_to_float(half):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def float_to_half(value):  # type: ignore[no-untyped-def]
+def float_to_half(value):
     """float16 bits of a float32, rounded to nearest even."""
     bits = _bits_of_float(value)
     sign = np.uint32((bits >> np.uint32(16)) & np.uint32(0x8000))
@@ -73,14 +74,13 @@ def float_to_half(value):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def float_to_bfloat(value):  # type: ignore[no-untyped-def]
+def float_to_bfloat(value):
     """bfloat16 bits of a float32, rounded to nearest even."""
     bits = _bits_of_float(value)
     if np.uint32(bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
         return np.uint16((bits >> np.uint32(16)) | np.uint32(0x40))
     odd = np.uint32((bits >> np.uint32(16)) & np.uint32(1))
     return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
-
 
 
 # A *tag* is an empty array that stands for a storage dtype at compile time: one-dimensional of
@@ -93,32 +93,32 @@ def make_tag(name: str) -> Any:
     return np.empty((0,) * dimensions, np.uint16 if dimensions > 1 else name)
 
 
-def _is_half(tag):  # type: ignore[no-untyped-def]
+def _is_half(tag):
     return tag.ndim == 2
 
 
-def _is_bfloat(tag):  # type: ignore[no-untyped-def]
+def _is_bfloat(tag):
     return tag.ndim == 3
 
 
-def pixels(tag, address, n):  # type: ignore[no-untyped-def]
+def pixels(tag, address, n):
     """View of `n` contiguous stored elements at an address (compiled code only)."""
     raise NotImplementedError
 
 
 @overload(pixels)
-def _pixels(tag, address, n):  # type: ignore[no-untyped-def]
+def _pixels(tag, address, n):
     raw = as_dtype(tag.dtype)
     return lambda tag, address, n: carray(_pointer(address), (n,), raw)
 
 
-def widened(tag, raw):  # type: ignore[no-untyped-def]
+def widened(tag, raw):
     """Value of a stored element (compiled code only)."""
     raise NotImplementedError
 
 
 @overload(widened, inline="always")
-def _widened(tag, raw):  # type: ignore[no-untyped-def]
+def _widened(tag, raw):
     if _is_half(tag):
         return lambda tag, raw: half_to_float(raw)
     if _is_bfloat(tag):
@@ -126,13 +126,13 @@ def _widened(tag, raw):  # type: ignore[no-untyped-def]
     return lambda tag, raw: raw
 
 
-def narrowed(tag, value):  # type: ignore[no-untyped-def]
+def narrowed(tag, value):
     """Finished sum as a stored element: nearest even, saturating, NaN to 0 (compiled code only)."""
     raise NotImplementedError
 
 
 @overload(narrowed, inline="always")
-def _narrowed(tag, value):  # type: ignore[no-untyped-def]
+def _narrowed(tag, value):
     if _is_half(tag):
         return lambda tag, value: float_to_half(value)
     if _is_bfloat(tag):
@@ -150,7 +150,7 @@ def _narrowed(tag, value):  # type: ignore[no-untyped-def]
     flow, fhigh = as_dtype(value).type(low), as_dtype(value).type(high)
     zero = out(0)
 
-    def saturated(tag, value):  # type: ignore[no-untyped-def]
+    def saturated(tag, value):
         v = np.rint(value)
         if v >= fhigh:
             return high
@@ -164,7 +164,7 @@ def _narrowed(tag, value):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def load_run(tag, address, step, line):  # type: ignore[no-untyped-def]
+def load_run(tag, address, step, line):
     """Fill `line` with the elements at `address`, `address + step`, …, in the line's dtype."""
     n = line.shape[0]
     if step == tag.itemsize:
@@ -177,7 +177,7 @@ def load_run(tag, address, step, line):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def load_mapped(tag, address, step, columns, fill, line):  # type: ignore[no-untyped-def]
+def load_mapped(tag, address, step, columns, fill, line):
     """Fill `line` with one row's elements at the given columns; -1 stands for the fill value."""
     for j in range(line.shape[0]):
         c = columns[j]
@@ -188,7 +188,7 @@ def load_mapped(tag, address, step, columns, fill, line):  # type: ignore[no-unt
 
 
 @njit(nogil=True, cache=True)
-def store_run(tag, address, step, line):  # type: ignore[no-untyped-def]
+def store_run(tag, address, step, line):
     """Write the sums of `line` to `address`, `address + step`, …, in the tag's dtype."""
     n = line.shape[0]
     if step == tag.itemsize:

@@ -17,14 +17,14 @@ _jit = njit(nogil=True, cache=True, fastmath={"contract"})
 
 
 @_jit
-def _one1(acc, x, w):  # type: ignore[no-untyped-def]
+def _one1(acc, x, w):
     w0 = w[0]
     for j in range(acc.shape[0]):
         acc[j] += w0 * x[j]
 
 
 @_jit
-def _one2(acc, x, w):  # type: ignore[no-untyped-def]
+def _one2(acc, x, w):
     w0, w1 = w[0], w[1]
     for j in range(acc.shape[0]):
         s = acc[j]
@@ -34,7 +34,7 @@ def _one2(acc, x, w):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _one3(acc, x, w):  # type: ignore[no-untyped-def]
+def _one3(acc, x, w):
     w0, w1, w2 = w[0], w[1], w[2]
     for j in range(acc.shape[0]):
         s = acc[j]
@@ -45,7 +45,7 @@ def _one3(acc, x, w):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _one5(acc, x, w):  # type: ignore[no-untyped-def]
+def _one5(acc, x, w):
     w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
     for j in range(acc.shape[0]):
         s = acc[j]
@@ -58,7 +58,7 @@ def _one5(acc, x, w):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _one8(acc, x, w):  # type: ignore[no-untyped-def]
+def _one8(acc, x, w):
     w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
     for j in range(acc.shape[0]):
         s = acc[j]
@@ -74,7 +74,7 @@ def _one8(acc, x, w):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _two1(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
+def _two1(acc, bcc, x, w, v):
     w0, v0 = w[0], v[0]
     for j in range(acc.shape[0]):
         acc[j] += w0 * x[j]
@@ -82,7 +82,7 @@ def _two1(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _two2(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
+def _two2(acc, bcc, x, w, v):
     w0, w1 = w[0], w[1]
     v0, v1 = v[0], v[1]
     for j in range(acc.shape[0]):
@@ -96,7 +96,7 @@ def _two2(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _two3(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
+def _two3(acc, bcc, x, w, v):
     w0, w1, w2 = w[0], w[1], w[2]
     v0, v1, v2 = v[0], v[1], v[2]
     for j in range(acc.shape[0]):
@@ -112,7 +112,7 @@ def _two3(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _two5(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
+def _two5(acc, bcc, x, w, v):
     w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
     v0, v1, v2, v3, v4 = v[0], v[1], v[2], v[3], v[4]
     for j in range(acc.shape[0]):
@@ -132,7 +132,7 @@ def _two5(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _two8(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
+def _two8(acc, bcc, x, w, v):
     w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
     v0, v1, v2, v3, v4, v5, v6, v7 = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
     for j in range(acc.shape[0]):
@@ -158,7 +158,7 @@ def _two8(acc, bcc, x, w, v):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _run(offsets, b, most):  # type: ignore[no-untyped-def]
+def _run(offsets, b, most):
     """How many taps from `b` on read neighbouring elements (at most `most`)."""
     run = 1
     while run < most and b + run < offsets.shape[0] and offsets[b + run] == offsets[b] + run:
@@ -167,7 +167,7 @@ def _run(offsets, b, most):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def add_row(acc, x, w, offsets):  # type: ignore[no-untyped-def]
+def add_row(acc, x, w, offsets):
     """Add the taps `w` of one kernel row: ``acc[j] += sum_b w[b] * x[offsets[b] + j]``."""
     n = acc.shape[0]
     b = 0
@@ -190,7 +190,7 @@ def add_row(acc, x, w, offsets):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def add_row_twice(acc, bcc, x, w, v, offsets):  # type: ignore[no-untyped-def]
+def add_row_twice(acc, bcc, x, w, v, offsets):
     """`add_row` for two output rows that read the same input row: each load serves both."""
     n = acc.shape[0]
     b = 0
@@ -213,7 +213,7 @@ def add_row_twice(acc, bcc, x, w, v, offsets):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _four(acc, x0, x1, x2, x3, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
+def _four(acc, x0, x1, x2, x3, w0, w1, w2, w3):
     for j in range(acc.shape[0]):
         s = acc[j]
         s += w0 * x0[j]
@@ -224,7 +224,7 @@ def _four(acc, x0, x1, x2, x3, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def add_column(acc, ring, first, step, w):  # type: ignore[no-untyped-def]
+def add_column(acc, ring, first, step, w):
     """Add a column of taps: ``acc += sum_a w[a] * ring[(first + a*step) % len(ring)]``."""
     n, slots = acc.shape[0], ring.shape[0]
     a = 0

@@ -16,7 +16,7 @@ from .rows import add_column, add_row, add_row_twice
 
 
 @njit(nogil=True, cache=True)
-def _load_row(tag, address, strides, y, rows, columns, column0, stride, fill, line):  # type: ignore[no-untyped-def]
+def _load_row(tag, address, strides, y, rows, columns, column0, stride, fill, line):
     """Read padded row `y` from padded column `column0` on into `line` (phase after phase)."""
     source = rows[y]
     if source < 0:
@@ -29,7 +29,9 @@ def _load_row(tag, address, strides, y, rows, columns, column0, stride, fill, li
         for f in range(stride):
             last = min(columns.shape[0], column0 + phase * stride)
             some = columns[column0 + f : last : stride]
-            load_mapped(tag, start, strides[1], some, fill, line[f * phase : f * phase + some.shape[0]])
+            load_mapped(
+                tag, start, strides[1], some, fill, line[f * phase : f * phase + some.shape[0]]
+            )
         return
     some = columns[column0 : min(columns.shape[0], column0 + length)]
     length = some.shape[0]
@@ -46,9 +48,27 @@ def _load_row(tag, address, strides, y, rows, columns, column0, stride, fill, li
     load_mapped(tag, start, strides[1], some[high:], fill, line[high:length])
 
 
-def _direct(  # type: ignore[no-untyped-def]
-    xtag, x0, xoffsets, xstrides, otag, o0, ooffsets, ostrides, which, weights, offsets,
-    rows, columns, fill, size, stride, dilation, band, strip, line_length,
+def _direct(
+    xtag,
+    x0,
+    xoffsets,
+    xstrides,
+    otag,
+    o0,
+    ooffsets,
+    ostrides,
+    which,
+    weights,
+    offsets,
+    rows,
+    columns,
+    fill,
+    size,
+    stride,
+    dilation,
+    band,
+    strip,
+    line_length,
 ):
     r, s = size
     sy, sx = stride
@@ -75,7 +95,15 @@ def _direct(  # type: ignore[no-untyped-def]
             loaded = max(loaded, i * sy)
             while loaded < need:
                 _load_row(
-                    xtag, address, xstrides, loaded, rows, columns, j0 * sx, sx, fill,
+                    xtag,
+                    address,
+                    xstrides,
+                    loaded,
+                    rows,
+                    columns,
+                    j0 * sx,
+                    sx,
+                    fill,
                     ring[loaded % slots],
                 )
                 loaded += 1
@@ -97,9 +125,28 @@ def _direct(  # type: ignore[no-untyped-def]
                 i += 1
 
 
-def _separable(  # type: ignore[no-untyped-def]
-    xtag, x0, xoffsets, xstrides, otag, o0, ooffsets, ostrides, which, vertical, horizontal,
-    offsets, rows, columns, fill, size, stride, dilation, band, strip, line_length,
+def _separable(
+    xtag,
+    x0,
+    xoffsets,
+    xstrides,
+    otag,
+    o0,
+    ooffsets,
+    ostrides,
+    which,
+    vertical,
+    horizontal,
+    offsets,
+    rows,
+    columns,
+    fill,
+    size,
+    stride,
+    dilation,
+    band,
+    strip,
+    line_length,
 ):
     r, s = size
     sy, sx = stride
@@ -123,7 +170,15 @@ def _separable(  # type: ignore[no-untyped-def]
             loaded = max(loaded, i * sy)
             while loaded < i * sy + slots:
                 _load_row(
-                    xtag, address, xstrides, loaded, rows, columns, j0 * sx, sx, fill,
+                    xtag,
+                    address,
+                    xstrides,
+                    loaded,
+                    rows,
+                    columns,
+                    j0 * sx,
+                    sx,
+                    fill,
                     ring[loaded % slots],
                 )
                 loaded += 1

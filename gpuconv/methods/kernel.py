@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -44,9 +45,7 @@ class Kernel:
     @property
     def cheap(self) -> bool:
         """Whether `auto` may spend the time to factorise."""
-        kernels = 1
-        for n in self._problem.k_shape[:-2]:
-            kernels *= n
+        kernels = math.prod(self._problem.k_shape[:-2])
         return self.known and 0 < kernels <= _BANK_MAX
 
     def factors(self) -> Factors:
@@ -103,7 +102,7 @@ def _modular(rows: list[Any], acc: str) -> Any:
 def _rank(kernel: Any, acc: str) -> int:
     """Numerical rank by singular values, relative to what the accumulator can tell apart."""
     if not np.isfinite(kernel).all():
-        return min(kernel.shape)
+        return int(min(kernel.shape))
     values = np.linalg.svd(kernel, compute_uv=False)
     return int((values > values[0] * max(kernel.shape) * np.finfo(acc).eps).sum())
 

@@ -146,9 +146,7 @@ class SanitizedLauncher(EmulatedLauncher):
         self.launched.append((spec, grid, shared_bytes))
         program = build(source_of(spec, self.change), self.flags, program=True)
         geometry, weights, fill, _, _ = arguments
-        head = np.array(
-            [grid, *spec.block, shared_bytes, 0, 0, int(spec.capacity > 0)], np.int64
-        )
+        head = np.array([grid, *spec.block, shared_bytes, 0, 0, int(spec.capacity > 0)], np.int64)
         blob = self.weights if not spec.capacity else weights
         with tempfile.TemporaryDirectory() as folder:
             inputs, result = Path(folder) / "in", Path(folder) / "out"
