@@ -16,15 +16,19 @@ from .problem import Problem, make_problem
 
 __all__ = ["Plan", "backends", "convolve2d", "corr2d", "plan", "show_config"]
 
-_problem = lru_cache(maxsize=1024)(make_problem)
+# `typed`, because 1, 1.0 and True are equal keys and only the first is a valid stride.
+_problem = lru_cache(maxsize=1024, typed=True)(make_problem)
 
 
 def _make(*shapes_and_dtypes: Any, **keywords: Any) -> Problem:
+    # Sequences are not told apart by `typed`, nor always hashable; they are read every time.
+    plain = all(isinstance(keywords[k], (str, int, float)) for k in ("mode", "stride", "dilation"))
     try:
-        return _problem(*shapes_and_dtypes, **keywords)
+        if plain:
+            return _problem(*shapes_and_dtypes, **keywords)
     except TypeError:
-        # Unhashable keywords (a list of paddings) are valid too; real errors are raised again.
-        return make_problem(*shapes_and_dtypes, **keywords)
+        pass  # an unhashable fill value or dtype; real errors are raised again below
+    return make_problem(*shapes_and_dtypes, **keywords)
 
 
 def corr2d(

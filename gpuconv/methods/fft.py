@@ -117,11 +117,13 @@ class _Transform:
         return self.lib.rfft2(spread, **self.extra).conj()
 
     def _filter(self, tiles: Any, spectrum: Any) -> Any:
-        if self.complex:
-            return self.lib.ifft2(self.lib.fft2(tiles, **self.extra) * spectrum, **self.extra)
-        freq = self.lib.rfft2(tiles, **self.extra)
-        freq *= spectrum
-        return self.lib.irfft2(freq, s=self.sides, **self.extra)
+        # What overflows or is not finite is found in the result and computed again.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.complex:
+                return self.lib.ifft2(self.lib.fft2(tiles, **self.extra) * spectrum, **self.extra)
+            freq = self.lib.rfft2(tiles, **self.extra)
+            freq *= spectrum
+            return self.lib.irfft2(freq, s=self.sides, **self.extra)
 
     def _stripe(self, image: Any, y: int, x: int, width: int) -> Any:
         """Rows `y` on and columns `x` on of the padded image, zero beyond its end."""
