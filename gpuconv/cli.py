@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _call_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything `corr2d` is told on the command line but the mode."""
+    names = ("boundary", "fillvalue", "stride", "dilation", "method", "backend")
+    return {name: getattr(options, name) for name in names}
+
+
 def _weights(options: argparse.Namespace) -> Any:
     if options.filter is not None:
         return gpuconv.filters.by_name(options.filter)
@@ -110,14 +116,7 @@ def _padding(mode: str, shape: tuple[int, int], dilation: int) -> list[tuple[int
 
 def _in_bands(image: Any, weights: Any, options: argparse.Namespace) -> Any:
     """Filter (..., rows, columns) in bands of rows, with a progress bar; equals filtering whole."""
-    keywords: dict[str, Any] = dict(
-        boundary=options.boundary,
-        fillvalue=options.fillvalue,
-        stride=options.stride,
-        dilation=options.dilation,
-        method=options.method,
-        backend=options.backend,
-    )
+    keywords = _call_keywords(options)
     (top, bottom), columns = _padding(options.mode, weights.shape, options.dilation)
     span, stride = (weights.shape[0] - 1) * options.dilation + 1, options.stride
     plan = gpuconv.plan(
@@ -215,12 +214,7 @@ def _plan(options: argparse.Namespace) -> int:
         options.kernel,
         x_dtype=options.dtype,
         mode=options.mode,
-        boundary=options.boundary,
-        fillvalue=options.fillvalue,
-        stride=options.stride,
-        dilation=options.dilation,
-        method=options.method,
-        backend=options.backend,
+        **_call_keywords(options),
     )
     print(plan)
     return OK

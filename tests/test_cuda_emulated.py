@@ -8,6 +8,7 @@ from gpuconv.backends import cuda, cuda_host, cuda_plan, reference
 from gpuconv.boundary import BOUNDARIES
 from gpuconv.problem import make_problem
 
+from . import oracle
 from .emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
 
 RNG = np.random.default_rng(11)
@@ -24,17 +25,7 @@ def emulated(monkeypatch):
 
 
 def sample(shape, name):
-    if name == "bool":
-        return RNG.random(shape) < 0.5
-    if dtypes.is_integer(name):
-        info = np.iinfo(name)
-        return RNG.integers(max(info.min, -100), min(info.max, 100), shape, dtype=name)
-    values = RNG.standard_normal(shape)
-    if dtypes.is_complex(name):
-        values = values + 1j * RNG.standard_normal(shape)
-    if name == "bfloat16":
-        return dtypes.finish(values.astype("f4"), "bfloat16")
-    return values.astype(name)
+    return oracle.sample(RNG, shape, name)
 
 
 def problem_of(x, k, x_dtype=None, k_dtype=None, **keywords):

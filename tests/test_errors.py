@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import gpuconv
+from gpuconv import api
+from gpuconv.arrays import Operand
 
 X, K = np.arange(35.0).reshape(5, 7), np.arange(9.0).reshape(3, 3) ** 2
 FULL_RANK = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 10]])
@@ -74,6 +76,23 @@ def test_read_only_out():
     out.flags.writeable = False
     with pytest.raises(ValueError, match="out is read-only"):
         gpuconv.corr2d(X, K, out=out)
+
+
+@pytest.mark.parametrize(
+    ("k", "backend", "text"),
+    [
+        ("cuda:0", "auto", "X is on cpu and K on cuda:0; both must be on one device"),
+        ("cpu", "cpu", "works on host arrays, but X is on cuda:0"),
+        ("cuda:1", "cuda", "X is on cuda:0 and K on cuda:1"),
+    ],
+)
+def test_devices_do_not_mix(k, backend, text):
+    x_device = "cpu" if backend == "auto" else "cuda:0"
+    x = Operand(X, "float64", x_device, "numpy", X)
+    kernel = Operand(K, "float64", k, "numpy", K)
+    keywords = dict(mode="valid", stride=1, dilation=1, dtype=None)
+    with pytest.raises(ValueError, match=text):
+        api._run(x, kernel, None, "auto", backend, keywords)
 
 
 def test_cuda_says_what_is_missing(monkeypatch):

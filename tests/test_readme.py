@@ -75,3 +75,11 @@ def test_even_kernels_of_ndimage():
         X, k, mode=((p // 2, p - 1 - p // 2), (q // 2, q - 1 - q // 2)), boundary="symmetric"
     )
     np.testing.assert_allclose(y, scipy.ndimage.correlate(X, k), atol=1e-13)
+
+
+@pytest.mark.parametrize("row", table("Methods and backends")[:3], ids=lambda row: row[0])
+def test_methods_by_backend(row):
+    from gpuconv.choose import get_backend
+
+    for name, cell in zip(("reference", "cpu", "cuda"), row[1:4], strict=True):
+        assert (row[0] in get_backend(name).METHODS) == (cell == "yes")

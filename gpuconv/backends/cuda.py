@@ -179,7 +179,12 @@ def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: An
         argument["at"][: launch.weights] = weights[0]
         keep = None
     else:
-        keep = launcher.upload(np.ascontiguousarray(weights)) if on_host else weights
+        # Flipped weights may be a view with negative strides even after reshape.
+        keep = (
+            launcher.upload(np.ascontiguousarray(weights))
+            if on_host
+            else array_module().ascontiguousarray(weights)
+        )
         argument = _address(keep)
     lead = len(problem.batch)
     x_lead = (0,) * (lead - (x.ndim - 2)) + tuple(

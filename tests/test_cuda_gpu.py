@@ -1,0 +1,120 @@
+"""On a machine with an NVIDIA GPU: the real kernels, streams and memory (``pytest -m cuda``)."""
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv import dtypes
+from gpuconv.backends import cuda, cuda_host
+from gpuconv.boundary import BOUNDARIES
+
+from .oracle import sample
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(
+        cuda.DeviceLauncher().unavailable() is not None,
+        reason="no usable GPU; the kernels run in test_cuda_emulated.py instead",
+    ),
+]
+RNG = np.random.default_rng(21)
+PLAIN = [name for name in dtypes.NAMES if name != "bfloat16"]
+
+
+@pytest.fixture
+def cupy():
+    return pytest.importorskip("cupy")
+
+
+def compare(cupy, x, k, **keywords):
+    expected = gpuconv.corr2d(x, k, **keywords | dict(method="direct"))
+    for kernel in (k, cupy.asarray(k)):
+        y = gpuconv.corr2d(cupy.asarray(x), kernel, **keywords)
+        assert isinstance(y, cupy.ndarray)
+        assert y.dtype == expected.dtype
+        near = {"float16": 2e-3, "float32": 2e-5, "complex64": 2e-5}
+        tolerance = near.get(expected.dtype.name, 0 if expected.dtype.kind in "iu" else 1e-12)
+        scale = np.abs(expected).max(initial=1)
+        np.testing.assert_allclose(y.get(), expected, atol=tolerance * scale, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", PLAIN)
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_dtypes_and_borders(cupy, dtype, boundary):
+    x, k = sample(RNG, (3, 67, 90), dtype), sample(RNG, (5, 4), dtype)
+    compare(cupy, x, k, mode=((70, 3), (2, 99)), boundary=boundary)
+    compare(cupy, x, k, mode="same", boundary=boundary, stride=(2, 3), dilation=(3, 1))
+
+
+@pytest.mark.parametrize("method", ["direct", "separable", "fft"])
+@pytest.mark.parametrize("size", [(3, 3), (31, 17), (65, 64)])
+def test_methods(cupy, method, size):
+    k = np.outer(sample(RNG, size[0], "float32"), sample(RNG, size[1], "float32"))
+    compare(cupy, sample(RNG, (500, 700), "float32"), k, method=method, mode="same")
+
+
+def test_strided_views(cupy):
+    x, k = sample(RNG, (4, 80, 90), "float32"), sample(RNG, (3, 3), "float32")
+    for view in (lambda a: a[::-1, ::-1, 5::2], lambda a: a.transpose(2, 0, 1)):
+        y = gpuconv.corr2d(view(cupy.asarray(x)), k[::-1, ::-1])
+        np.testing.assert_allclose(y.get(), gpuconv.corr2d(view(x), k[::-1, ::-1]), atol=1e-4)
+    y = gpuconv.convolve2d(cupy.asarray(x), cupy.asarray(k))
+    np.testing.assert_allclose(y.get(), gpuconv.convolve2d(x, k), atol=1e-4)
+
+
+def test_more_than_65535_images_and_tiles(cupy):
+    x = cupy.asarray(sample(RNG, (70000, 3, 3), "float32"))
+    y = gpuconv.corr2d(x, np.ones((3, 3), np.float32))
+    np.testing.assert_allclose(y.get()[:, 0, 0], x.get().sum((1, 2)), atol=1e-5)
+    tall = cupy.ones((65536 * 40, 3), cupy.uint8)
+    assert int(gpuconv.corr2d(tall, np.ones((3, 3), np.uint8)).min()) == 9
+
+
+def test_the_callers_stream_without_waiting(cupy):
+    stream = cupy.cuda.Stream(non_blocking=True)
+    x = cupy.asarray(sample(RNG, (4096, 4096), "float32"))
+    k = sample(RNG, (15, 15), "float32")
+    gpuconv.corr2d(x, k, method="direct")
+    cupy.cuda.Device().synchronize()
+    with stream:
+        for _ in range(20):
+            y = gpuconv.corr2d(x, k, method="direct")
+        assert not stream.done
+    stream.synchronize()
+    np.testing.assert_allclose(
+        y[:50, :50].get(), gpuconv.corr2d(x[:64, :64].get(), k, method="direct"), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("method", ["direct", "separable", "fft"])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_host_arrays_stream_through(method, boundary, monkeypatch):
+    monkeypatch.setattr(cuda_host, "STRIP_BYTES", 1 << 18)
+    x = sample(RNG, (2, 600, 300), "float32")
+    k = np.outer(sample(RNG, 9, "float32"), sample(RNG, 7, "float32"))
+    keywords = dict(mode="full", boundary=boundary, method=method)
+    y = gpuconv.corr2d(x, k, backend="cuda", **keywords)
+    assert isinstance(y, np.ndarray)
+    np.testing.assert_allclose(y, gpuconv.corr2d(x, k, **keywords), atol=1e-3)
+
+
+def test_one_device(cupy):
+    x = sample(RNG, (8, 8), "float32")
+    with pytest.raises(ValueError, match=r"X is on cpu and K on cuda:0"):
+        gpuconv.corr2d(x, cupy.asarray(x[:3, :3]))
+    with pytest.raises(ValueError, match="works on host arrays, but X is on cuda:0"):
+        gpuconv.corr2d(cupy.asarray(x), x[:3, :3], backend="cpu")
+    with pytest.raises(ValueError, match="out is on cpu, but X is on cuda:0"):
+        gpuconv.corr2d(cupy.asarray(x), x[:3, :3], out=np.empty((6, 6), "f4"))
+
+
+def test_torch_on_cuda():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    x, k = torch.rand(50, 60, device="cuda"), torch.rand(3, 3, device="cuda")
+    y = gpuconv.corr2d(x, k)
+    assert y.device == x.device
+    np.testing.assert_allclose(y.cpu(), gpuconv.corr2d(x.cpu(), k.cpu()), atol=1e-5)
+    half = gpuconv.corr2d(x.bfloat16(), k.bfloat16())
+    assert half.dtype == torch.bfloat16
