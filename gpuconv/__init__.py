@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import filters
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
 from .errors import BackendUnavailable
+from .gradients import corr2d_vjp
 from .receptive_field import Layer, ReceptiveField, receptive_field
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ __all__ = [
     "backends",
     "convolve2d",
     "corr2d",
+    "corr2d_vjp",
     "filters",
     "plan",
     "receptive_field",

@@ -18,6 +18,7 @@ from .errors import BackendUnavailable
 
 __all__ = [
     "Operand",
+    "bfloat16",
     "empty",
     "memory_of",
     "read",
@@ -250,7 +251,7 @@ def wrap(array: Any, dtype: str, like: Operand) -> Any:
             return _to_torch(array.view(np.int16), torch).view(torch.bfloat16)
         return _to_torch(array, torch)
     if dtype == "bfloat16":
-        return array.view(_bfloat16())
+        return array.view(bfloat16())
     if like.library == "array-api" and hasattr(like.original, "__array_namespace__"):
         return like.original.__array_namespace__().from_dlpack(array)
     return array
@@ -260,7 +261,8 @@ def _to_torch(array: Any, torch: Any) -> Any:
     return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 
-def _bfloat16() -> Any:
+def bfloat16() -> Any:
+    """NumPy dtype of bfloat16, which the package ml_dtypes brings."""
     # Whoever passed a bfloat16 NumPy array has loaded ml_dtypes; dtype="bfloat16" may not have.
     try:
         import ml_dtypes

@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import unknown_name
 
-__all__ = ["ALIASES", "BOUNDARIES", "canonical", "index_map"]
+__all__ = ["ALIASES", "BOUNDARIES", "canonical", "fold", "index_map"]
 
 BOUNDARIES = ("constant", "edge", "reflect", "symmetric", "wrap")
 
@@ -73,3 +73,57 @@ def index_map(
         i %= 2 * (n - 1)
         return np.minimum(i, 2 * (n - 1) - i)
     raise unknown_name("boundary", boundary, BOUNDARIES)
+
+
+def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str) -> Any:
+    """Adjoint of padding: every padded position's value added to the pixel it was made of.
+
+    Parameters
+    ----------
+    padded : array of shape (..., before + n + after, ...), NumPy or CuPy
+        Values at the positions of the padded axis.
+    axis : int
+        The padded axis.
+    n, before, after, boundary
+        As for `index_map`.
+
+    Returns
+    -------
+    array of shape (..., n, ...)
+        New array, or a view of `padded` where nothing is folded; summed in a fixed order.
+
+    Examples
+    --------
+    >>> fold(np.array([1, 10, 100, 1000, 10000]), 0, 3, 1, 1, "reflect").tolist()
+    [10, 10101, 1000]
+    """
+    moved = padded.swapaxes(axis, -1)
+    inside = moved[..., before : before + n]
+    if boundary != "constant" and before + after:
+        inside = inside.copy()
+        targets = index_map(n, before, after, boundary)
+        for first, last in ((0, before), (before + n, before + n + after)):
+            while first < last:
+                end, step = _run(targets, first, last)
+                part = moved[..., first:end]
+                start = int(targets[first])
+                if step == 0:
+                    inside[..., start] += part.sum(axis=-1)
+                elif step == 1:
+                    inside[..., start : start + end - first] += part
+                else:
+                    inside[..., start - (end - first) + 1 : start + 1] += part[..., ::-1]
+                first = end
+    return inside.swapaxes(axis, -1)
+
+
+def _run(targets: Any, first: int, last: int) -> tuple[int, int]:
+    """End of the longest run of targets from `first` on that are equal, rise or fall by one."""
+    if first + 1 >= last:
+        return last, 1
+    step = int(targets[first + 1] - targets[first])
+    if step not in (-1, 0, 1):
+        return first + 1, 1
+    steps = np.diff(targets[first:last])
+    breaks = np.flatnonzero(steps != step)
+    return first + (int(breaks[0]) + 1 if breaks.size else last - first), step

@@ -53,6 +53,7 @@ ALLOWED = {
     "arrays": {"errors", "dtypes"},
     "filters": {"errors"},
     "receptive_field": {"problem"},
+    "gradients": LEAVES | {"api", "choose", "problem"},
 }
 
 

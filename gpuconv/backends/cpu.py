@@ -195,3 +195,88 @@ def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
 def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
     _sweep("separable", problem, x, (u, v), out)
+
+
+# Multiply-adds of one task of the kernel's gradient: enough to be worth starting, and by the
+# problem alone, so that the order of the sums does not depend on the number of threads.
+_TASK_OPERATIONS = 1 << 22
+_PARTIAL_BYTES = 32 << 20
+
+
+@lru_cache(maxsize=64)
+def _weight_tasks(problem: Problem, wide: int) -> tuple[Any, Any, Any, int]:
+    """Units (image, first row), where each task begins among them, and each kernel's first task."""
+    row = problem.s * problem.p * problem.q
+    band = min(problem.r, max(2 * problem.span[0], 16, _TASK_OPERATIONS // row))
+    which = kernel_index(problem)
+    images = np.argsort(which, kind="stable")
+    starts = np.arange(0, problem.r, band, dtype=np.int64)
+    units = np.stack([np.repeat(images, len(starts)), np.tile(starts, len(images))], axis=1)
+    of_unit = which[units[:, 0]]
+    some = max(1, _TASK_OPERATIONS // (band * row))
+    most = max(1, _PARTIAL_BYTES // (problem.p * problem.q * wide))
+    some = max(some, -(-len(units) // most))
+    tasks: list[int] = []
+    first = []
+    for kernel in range(math.prod(problem.k_shape[:-2])):
+        begin, end = np.searchsorted(of_unit, [kernel, kernel + 1])
+        first.append(len(tasks))
+        tasks += range(begin, end, some)
+    tasks.append(len(units))
+    return units, np.array(tasks, np.int64), np.array(first, np.int64), band
+
+
+def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+    """Gradient with respect to K, summed over all images that shared a kernel."""
+    from ..kernels import weights
+
+    wide = np.dtype("complex128" if dtypes.is_complex(problem.acc_dtype) else "float64")
+    shape = (math.prod(problem.k_shape[:-2]), problem.p, problem.q)
+    total = np.zeros(shape, wide)
+    if problem.n:
+        rows, columns, fill, size, stride, dil, _, strip, length, offsets, order, serial = (
+            _geometry(problem)
+        )
+        units, tasks, first, band = _weight_tasks(problem, wide.itemsize)
+        x, dy = _aligned(x), _aligned(dy)
+        if dtypes.is_complex(dy_dtype):
+            dy = dy.conj()
+        images = np.broadcast_to(x, problem.batch + x.shape[-2:])
+        lead = len(problem.batch)
+        partial = np.empty((len(tasks) - 1, problem.p, problem.q), wide)
+        arguments = (
+            _tag(problem.x_dtype),
+            images.__array_interface__["data"][0],
+            byte_offsets(problem.batch, images.strides[:lead]),
+            (*images.strides[lead:], problem.pad[1][0], problem.w),
+            _tag(dy_dtype),
+            dy.__array_interface__["data"][0],
+            byte_offsets(problem.batch, dy.strides[:lead]),
+            dy.strides[lead:],
+            units,
+            tasks,
+            partial,
+            np.empty(0, problem.acc_dtype),
+            offsets,
+            rows,
+            columns,
+            fill,
+            size,
+            stride,
+            dil,
+            band,
+            strip,
+            length,
+        )
+        if serial:
+            weights.gradient_serial(*arguments)
+        elif _must_serialise():
+            with _one_at_a_time:
+                weights.gradient_parallel(*arguments)
+        else:
+            weights.gradient_parallel(*arguments)
+        total[:, :, order] = np.add.reduceat(partial, first, axis=0)
+    total = total.reshape(problem.k_shape)
+    if total.dtype.kind == "c" and not dtypes.is_complex(problem.k_dtype):
+        total = np.ascontiguousarray(total.real)
+    return dtypes.finish(total, problem.k_dtype)

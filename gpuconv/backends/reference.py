@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
+from ..boundary import index_map
 from ..problem import Problem
 
 NAME = "reference"
@@ -60,3 +61,53 @@ def _pad(problem: Problem, image: Any) -> Any:
     if problem.boundary == "constant":
         return np.pad(image, problem.pad, constant_values=problem.fillvalue)
     return np.pad(image, problem.pad, mode=problem.boundary)  # type: ignore[call-overload]
+
+
+def input_gradient(problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
+    """Gradient with respect to X: every output's window, scattered tap by tap."""
+    wide = _wide(problem, dy_dtype)
+    kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
+    (top, bottom), (left, right) = problem.pad
+    rows = index_map(problem.h, top, bottom, problem.boundary)
+    columns = index_map(problem.w, left, right, problem.boundary)
+    (sy, sx), (dil_y, dil_x) = problem.stride, problem.dilation
+    total = np.zeros((*problem.batch, problem.h, problem.w), wide)
+    for index in np.ndindex(problem.batch):
+        kernel = dtypes.widen(kernels[index], problem.k_dtype, wide)
+        values = dtypes.widen(dy[index], dy_dtype, wide)
+        for (i, j), value in np.ndenumerate(values):
+            for (a, b), weight in np.ndenumerate(kernel):
+                y, x = rows[i * sy + a * dil_y], columns[j * sx + b * dil_x]
+                if y >= 0 and x >= 0:
+                    total[(*index, y, x)] += value * weight
+    return _gather(total, problem.x_shape, problem.x_dtype)
+
+
+def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+    """Gradient with respect to K: for each tap, the pixels it meets times the outputs'."""
+    wide = _wide(problem, dy_dtype)
+    images = np.broadcast_to(x, problem.batch + x.shape[-2:])
+    (sy, sx), (dil_y, dil_x) = problem.stride, problem.dilation
+    total = np.zeros((*problem.batch, problem.p, problem.q), wide)
+    for index in np.ndindex(problem.batch):
+        padded = _pad(problem, dtypes.widen(images[index], problem.x_dtype, wide))
+        values = dtypes.widen(dy[index], dy_dtype, wide).conj()
+        for a in range(problem.p):
+            for b in range(problem.q):
+                y, x0 = a * dil_y, b * dil_x
+                met = padded[y::sy, x0::sx][: problem.r, : problem.s]
+                total[(*index, a, b)] = (met * values).sum()
+    return _gather(total, problem.k_shape, problem.k_dtype)
+
+
+def _wide(problem: Problem, dy_dtype: str) -> str:
+    either = dtypes.is_complex(problem.acc_dtype) or dtypes.is_complex(dy_dtype)
+    return "complex128" if either else "float64"
+
+
+def _gather(total: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """Sum over the leading axes that the operand was broadcast along."""
+    lead = (1,) * (total.ndim - len(shape)) + shape[:-2]
+    axes = tuple(n for n, length in enumerate(lead) if length == 1)
+    total = total.sum(axis=axes, keepdims=True).reshape(shape)
+    return dtypes.finish(total if dtypes.is_complex(dtype) else total.real, dtype)

@@ -1,0 +1,358 @@
+"""Gradients of `corr2d`: with respect to the image and with respect to the kernel.
+
+Both are correlations again. The image's gradient correlates the output's gradient with the kernel
+turned round, phase by phase of the stride, and folds what fell on a border back onto the pixels the
+border was made of. The kernel's gradient correlates the image with the output's gradient, a
+"kernel" as large as an image, which has sums of its own (`kernels/weights.py`, `weights.cu`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from . import arrays, dtypes
+from .api import convolve2d, corr2d
+from .boundary import fold
+from .choose import backend_for, costs_of, require_backend
+from .errors import unknown_name
+from .problem import Pair, Problem, make_problem
+
+__all__ = ["corr2d_vjp", "phases"]
+
+_METHODS = ("auto", "direct", "separable", "fft")
+_WRT = ("both", "X", "K")
+
+
+def corr2d_vjp(
+    X: Any,
+    K: Any,
+    dY: Any,
+    *,
+    mode: Any = "valid",
+    boundary: str = "constant",
+    fillvalue: Any = 0,
+    stride: Any = 1,
+    dilation: Any = 1,
+    method: str = "auto",
+    backend: str = "auto",
+    wrt: str = "both",
+) -> tuple[Any, Any]:
+    r"""Gradients of ``sum(dY * corr2d(X, K))`` with respect to X and K.
+
+    Parameters
+    ----------
+    X : array_like, shape (..., h, w)
+        Images, as given to `corr2d`.
+    K : array_like, shape (..., p, q)
+        Kernels.
+    dY : array_like
+        Gradient of a scalar with respect to the result; of exactly the result's shape.
+    mode, boundary, fillvalue, stride, dilation, backend
+        As given to `corr2d`.
+    method : {"auto", "direct", "separable", "fft"}
+        How; "separable" exists for X's gradient only.
+    wrt : {"both", "X", "K"}
+        Which gradients are wanted. The other one is None and costs nothing.
+
+    Returns
+    -------
+    dX, dK : array
+        Of the shapes, dtypes, library and device of X and K. Sums are accumulated as `corr2d`
+        does; those over whole images (dK) in float32 along a row and in float64 from there.
+
+    Raises
+    ------
+    TypeError
+        Integers or bools where a gradient is wanted: they have none.
+    ValueError
+        A dY of another shape than the result; otherwise as `corr2d`.
+
+    Notes
+    -----
+    With the padded image ``P``, ``dP[i*s + a*d, j*s + b*d] += dY[i, j] * K[a, b]`` and
+    ``dK[a, b] = sum_ij P[i*s + a*d, j*s + b*d] * conj(dY[i, j])``. dX gathers dP from every
+    position of the padding at the pixel it was made of (the border's adjoint). Complex gradients
+    are those of steepest ascent, as in PyTorch: ``Re <corr2d(V, K), dY> == Re <V, dX>``. Cost: dX
+    as `corr2d`; dK O(r s p q) direct, O(h w log(h w)) by FFT. The same bits for any number of
+    threads.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> X, K = np.arange(9.0).reshape(3, 3), np.array([[0.0, 1.0], [2.0, 3.0]])
+    >>> dX, dK = gpuconv.corr2d_vjp(X, K, np.ones((2, 2)))
+    >>> dX
+    array([[0., 1., 1.],
+           [2., 6., 4.],
+           [2., 5., 3.]])
+    >>> dK
+    array([[ 8., 12.],
+           [20., 24.]])
+    """
+    if wrt not in _WRT:
+        raise unknown_name("wrt", wrt, _WRT)
+    if method not in _METHODS:
+        raise unknown_name("method", method, _METHODS)
+    if method == "separable" and wrt != "X":
+        raise ValueError(
+            "method='separable' cannot be used: the kernel's gradient does not separate; ask for "
+            "wrt='X', or method 'auto', 'direct' or 'fft'"
+        )
+    x, k, dy = arrays.read(X, "X"), arrays.read(K, "K"), arrays.read(dY, "dY")
+    problem = make_problem(
+        tuple(x.array.shape),
+        tuple(k.array.shape),
+        x.dtype,
+        k.dtype,
+        mode=mode,
+        boundary=boundary,
+        fillvalue=fillvalue,
+        stride=stride,
+        dilation=dilation,
+        conjugate=True,
+    )
+    for operand, name in ((x, "X"), (k, "K")):
+        if wrt in ("both", name) and dtypes.is_integer(operand.dtype):
+            raise TypeError(
+                f"{name} has dtype {operand.dtype}, with respect to which there is no gradient; "
+                f"pass {name} in a float dtype, or ask for the other gradient only with wrt="
+            )
+    if tuple(dy.array.shape) != problem.out_shape:
+        raise ValueError(
+            f"dY has shape {tuple(dy.array.shape)}, but the result of corr2d has shape "
+            f"{problem.out_shape}"
+        )
+    if dtypes.is_complex(dy.dtype) and not dtypes.is_complex(problem.acc_dtype):
+        raise TypeError(f"dY is {dy.dtype}, but the result of corr2d is {problem.out_dtype}")
+    if dy.device != x.device:
+        raise ValueError(f"dY is on {dy.device}, but X is on {x.device}; they must be together")
+    require_backend(backend_for(x.device, backend))
+    dx = dk = None
+    with arrays.stream_of(x):
+        if wrt != "K":
+            dx = arrays.wrap(_input_gradient(problem, x, k, dy, method, backend), x.dtype, x)
+        if wrt != "X":
+            home = k if k.device == x.device or k.device == arrays.HOST else x
+            result = _weight_gradient(problem, x, k, dy, method, backend)
+            if k.device == arrays.HOST and not isinstance(result, np.ndarray):
+                result = result.get()
+            dk = arrays.wrap(result, k.dtype, home)
+    return dx, dk
+
+
+def _xp(array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return np
+    import cupy
+
+    return cupy
+
+
+def _given(operand: arrays.Operand) -> Any:
+    """The operand's own array, with bfloat16 as the dtype the public functions know."""
+    array = operand.array
+    return array.view(arrays.bfloat16()) if operand.dtype == "bfloat16" else array
+
+
+def _real(dtype: str) -> str:
+    return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+
+
+# --- with respect to the image -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One residue of the stride along one axis: an ordinary correlation with some of the taps."""
+
+    positions: slice  # of the image's gradient
+    taps: slice
+    outputs: slice  # of the output's gradient
+    pad: Pair
+    dilation: int
+
+
+def phases(
+    length: int, first: int, taps: int, outputs: int, stride: int, dilation: int
+) -> Iterator[Phase]:
+    """Split the scatter of an output's gradient along one axis into gathers.
+
+    Position ``first + n`` of the padded axis, n < `length`, receives ``dY[i] * K[a]`` wherever
+    ``i*stride + a*dilation`` equals it. Positions of one residue modulo the stride share their
+    taps, and among those it is a full correlation of stride 1. Residues no tap meets are left out.
+    """
+    shared = math.gcd(stride, dilation)
+    step, spacing = stride // shared, dilation // shared
+    for residue in range(min(stride, length)):
+        at = (first + residue) % stride
+        start = next((a for a in range(min(step, taps)) if (a * dilation - at) % stride == 0), None)
+        if start is None:
+            continue
+        count = len(range(start, taps, step))
+        # Positions are at + stride*t; taps start, start + step, … meet output t - shift - m*spacing
+        t0 = (first + residue - at) // stride
+        number = len(range(residue, length, stride))
+        shift = (start * dilation - at) // stride
+        before = shift + (count - 1) * spacing - t0
+        after = number - outputs - before + (count - 1) * spacing
+        begin, end = max(0, -before), outputs - max(0, -after)
+        if begin >= end:
+            continue
+        yield Phase(
+            slice(residue, length, stride),
+            slice(start, taps, step),
+            slice(begin, end),
+            (max(0, before), max(0, after)),
+            spacing,
+        )
+
+
+def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, backend: str) -> Any:
+    module = require_backend(backend_for(x.device, backend))
+    xp = _xp(x.array)
+    if hasattr(module, "input_gradient"):
+        return module.input_gradient(problem, k.array, dy.array, dy.dtype)
+    (top, bottom), (left, right) = problem.pad
+    plain = problem.boundary == "constant" or not any((top, bottom, left, right))
+    size = (problem.h, problem.w)
+    first = (top, left)
+    if not plain:  # the whole padded image, to be folded
+        size, first = (problem.h + top + bottom, problem.w + left + right), (0, 0)
+    result = dtypes.accumulator(dtypes.promote(dy.dtype, k.dtype))
+    acc = result if not dtypes.is_integer(result) else "float64"
+    lead = problem.batch
+    summed = _summed_axes(problem.x_shape[:-2], lead)
+    rows = list(phases(size[0], first[0], problem.p, problem.r, problem.stride[0],
+                       problem.dilation[0]))  # fmt: skip
+    columns = list(phases(size[1], first[1], problem.q, problem.s, problem.stride[1],
+                          problem.dilation[1]))  # fmt: skip
+    whole = len(rows) * len(columns) == problem.stride[0] * problem.stride[1]
+    make = xp.empty if whole else xp.zeros
+    gradients, kernels = _given(dy), _given(k)
+    k_lead = (1,) * (len(lead) - kernels.ndim + 2) + kernels.shape[:-2]
+    kernels = kernels.reshape(*k_lead, *kernels.shape[-2:])
+    kept = tuple(1 if axis in summed else n for axis, n in enumerate(lead))
+    total = None
+    for index in np.ndindex(tuple(lead[axis] for axis in summed)):
+        part, weights = gradients, kernels
+        for axis, i in zip(summed, index, strict=True):
+            here = [slice(None)] * axis
+            part = part[(*here, slice(i, i + 1))]
+            weights = weights[(*here, slice(i, i + 1))] if k_lead[axis] > 1 else weights
+        dp = make((*kept, *size), dtypes.storage(acc))
+        for row in rows:
+            for column in columns:
+                if not dp.size:
+                    continue
+                convolve2d(
+                    part[..., row.outputs, column.outputs],
+                    weights[..., row.taps, column.taps],
+                    mode=(row.pad, column.pad),
+                    dilation=(row.dilation, column.dilation),
+                    method=method,
+                    backend=backend,
+                    out=dp[..., row.positions, column.positions],
+                )
+        if total is None:
+            total = dp
+        else:
+            total += dp
+    if total is None:  # nothing was broadcast over: an empty batch
+        total = xp.zeros((*kept, *size), dtypes.storage(acc))
+    if not plain:
+        total = fold(total, -2, problem.h, top, bottom, problem.boundary)
+        total = fold(total, -1, problem.w, left, right, problem.boundary)
+    total = total.reshape(problem.x_shape)
+    if dtypes.is_complex(acc) and not dtypes.is_complex(x.dtype):
+        total = total.real
+    return dtypes.finish(xp.ascontiguousarray(total), x.dtype, xp)
+
+
+def _summed_axes(shape: tuple[int, ...], lead: tuple[int, ...]) -> tuple[int, ...]:
+    """Leading axes of the result over which an operand of this leading shape was broadcast."""
+    full = (1,) * (len(lead) - len(shape)) + tuple(shape)
+    return tuple(a for a, (n, m) in enumerate(zip(full, lead, strict=True)) if n == 1 and m != 1)
+
+
+# --- with respect to the kernel ------------------------------------------------------------------
+
+
+def weight_problem(problem: Problem, dy_dtype: str) -> Problem:
+    """Restate a problem for its kernel's gradient: the sums are of X times dY."""
+    acc = dtypes.accumulator(dtypes.promote(problem.x_dtype, dy_dtype))
+    if dtypes.is_integer(acc):
+        acc = "float64"
+    fill = problem.fillvalue
+    if isinstance(fill, complex) and not dtypes.is_complex(acc):
+        acc = "complex64" if acc == "float32" else "complex128"
+    if dtypes.is_complex(acc):
+        fill = complex(fill)
+    return replace(problem, acc_dtype=acc, fillvalue=fill)
+
+
+def price_weights(problem: Problem, backend: str) -> dict[str, float]:
+    """Predicted seconds of the kernel's gradient by each method on a backend."""
+    costs = costs_of(backend)
+    pixels = math.prod(problem.out_shape)
+    # Dot products load more for each multiply-add than correlations do.
+    direct = costs.call + 2 * pixels * problem.p * problem.q * costs.tap[problem.acc_dtype]
+    area = problem.n * (problem.h + sum(problem.pad[0])) * (problem.w + sum(problem.pad[1]))
+    spread = problem.stride[0] * problem.stride[1]
+    fft = math.inf
+    if not dtypes.is_integer(problem.acc_dtype) and spread * pixels >= area / 4:
+        # One transform of the whole image each for X, dY and the product.
+        work = 3 * area * (math.log2(max(area / max(problem.n, 1), 2)) + 8)
+        fft = costs.fft_call + work * costs.fft[problem.acc_dtype]
+    return {"direct": direct, "fft": fft}
+
+
+def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, backend: str) -> Any:
+    name = backend_for(x.device, backend)
+    module = require_backend(name)
+    sums = weight_problem(problem, dy.dtype)
+    if method == "auto":
+        prices = price_weights(sums, name)
+        method = "fft" if "fft" in module.METHODS and prices["fft"] < prices["direct"] else "direct"
+    if method not in module.METHODS:
+        raise ValueError(f"method={method!r} cannot be used: backend {name!r} does not have it")
+    if method == "direct":
+        return module.weight_gradient(sums, x.array, dy.array, dy.dtype)
+    # The image correlated with the output's gradient, stride and dilation having changed places.
+    xp = _xp(x.array)
+    wide = "complex128" if dtypes.is_complex(sums.acc_dtype) else "float64"
+    total = xp.zeros((*_full(problem.k_shape[:-2], problem.batch), problem.p, problem.q), wide)
+    images = xp.broadcast_to(_given(x), problem.batch + x.array.shape[-2:])
+    gradients = _given(dy)
+    for index in np.ndindex(problem.batch):
+        found = corr2d(
+            images[index],
+            gradients[index],
+            mode=problem.pad,
+            boundary=problem.boundary,
+            fillvalue=sums.fillvalue,
+            stride=problem.dilation,
+            dilation=problem.stride,
+            method="fft",
+            backend=backend,
+            dtype=sums.acc_dtype,
+        )
+        place = tuple(0 if n == 1 else i for i, n in zip(index, total.shape[:-2], strict=True))
+        total[place] += found[: problem.p, : problem.q]
+    return finish_weights(problem, total, xp)
+
+
+def _full(shape: tuple[int, ...], lead: tuple[int, ...]) -> tuple[int, ...]:
+    return (1,) * (len(lead) - len(shape)) + tuple(shape)
+
+
+def finish_weights(problem: Problem, total: Any, xp: Any) -> Any:
+    """Sums over all images as an array like K."""
+    total = total.reshape(problem.k_shape)
+    if dtypes.is_complex(total.dtype.name) and not dtypes.is_complex(problem.k_dtype):
+        total = total.real
+    return dtypes.finish(xp.ascontiguousarray(total), problem.k_dtype, xp)
