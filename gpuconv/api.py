@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,7 +15,7 @@ from .methods import METHODS
 from .methods.kernel import Kernel
 from .problem import Problem, make_problem
 
-__all__ = ["Plan", "backends", "convolve2d", "corr2d", "plan", "show_config"]
+__all__ = ["Plan", "backends", "compute", "convolve2d", "corr2d", "plan", "show_config"]
 
 # `typed`, because 1, 1.0 and True are equal keys and only the first is a valid stride.
 _problem = lru_cache(maxsize=1024, typed=True)(make_problem)
@@ -22,7 +23,9 @@ _problem = lru_cache(maxsize=1024, typed=True)(make_problem)
 
 def _make(*shapes_and_dtypes: Any, **keywords: Any) -> Problem:
     # Sequences are not told apart by `typed`, nor always hashable; they are read every time.
-    plain = all(isinstance(keywords[k], (str, int, float)) for k in ("mode", "stride", "dilation"))
+    plain = all(
+        isinstance(keywords.get(k, 0), (str, int, float)) for k in ("mode", "stride", "dilation")
+    )
     try:
         if plain:
             return _problem(*shapes_and_dtypes, **keywords)
@@ -113,22 +116,15 @@ def corr2d(
     array([[19, 25],
            [37, 43]])
     """
-    return _run(
-        arrays.read(X, "X"),
-        arrays.read(K, "K"),
-        out,
-        method,
-        backend,
-        dict(
-            mode=mode,
-            boundary=boundary,
-            fillvalue=fillvalue,
-            stride=stride,
-            dilation=dilation,
-            dtype=dtype,
-            conjugate=True,
-        ),
-    )
+    if _is_tensor(X):
+        return _tensors(
+            X, K, out, mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride,
+            dilation=dilation, method=method, backend=backend, dtype=dtype,
+        )  # fmt: skip
+    return compute(
+        X, K, out=out, mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride,
+        dilation=dilation, method=method, backend=backend, dtype=dtype,
+    )  # fmt: skip
 
 
 def convolve2d(
@@ -159,25 +155,46 @@ def convolve2d(
     array([[ 5, 11],
            [23, 29]])
     """
+    if _is_tensor(X):
+        return _tensors(
+            X, K, out, mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride,
+            dilation=dilation, method=method, backend=backend, dtype=dtype, flipped=True,
+        )  # fmt: skip
+    return compute(
+        X, K, out=out, mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride,
+        dilation=dilation, method=method, backend=backend, dtype=dtype, flipped=True,
+    )  # fmt: skip
+
+
+def _is_tensor(obj: Any) -> bool:
+    return "torch" in sys.modules and isinstance(obj, sys.modules["torch"].Tensor)
+
+
+def _tensors(X: Any, K: Any, out: Any, **keywords: Any) -> Any:
+    # The one look upwards: a tensor's graph is the adapter's business, loaded when one is seen.
+    if out is not None:
+        return compute(X, K, out=out, **keywords)
+    from .adapters import torch as adapter
+
+    return adapter.corr2d(X, K, **keywords)
+
+
+def compute(
+    X: Any,
+    K: Any,
+    *,
+    out: Any = None,
+    method: str = "auto",
+    backend: str = "auto",
+    flipped: bool = False,
+    **keywords: Any,
+) -> Any:
+    """`corr2d` (`convolve2d`, if `flipped`) outside any autograd graph."""
     kernel = arrays.read(K, "K")
-    if kernel.array.ndim >= 2:  # fewer is refused below, with the shape as it was given
+    if flipped and kernel.array.ndim >= 2:  # fewer is refused below, with the shape as given
         kernel.array = kernel.array[..., ::-1, ::-1]
-    return _run(
-        arrays.read(X, "X"),
-        kernel,
-        out,
-        method,
-        backend,
-        dict(
-            mode=mode,
-            boundary=boundary,
-            fillvalue=fillvalue,
-            stride=stride,
-            dilation=dilation,
-            dtype=dtype,
-            flipped=True,
-        ),
-    )
+    keywords |= {"flipped": True} if flipped else {"conjugate": True}
+    return _run(arrays.read(X, "X"), kernel, out, method, backend, keywords)
 
 
 def _run(
@@ -196,7 +213,7 @@ def _run(
     target = None
     if out is not None:
         target = arrays.read(out, "out") if hasattr(out, "shape") else arrays.read_out(out, (), "")
-        asked = keywords["dtype"]
+        asked = keywords.get("dtype")
         if asked is not None and dtypes.name_of(asked, "dtype=") != target.dtype:
             raise TypeError(f"dtype={asked!s} contradicts out of dtype {target.dtype}")
         keywords["dtype"] = target.dtype

@@ -300,7 +300,7 @@ def price_weights(problem: Problem, backend: str) -> dict[str, float]:
     costs = costs_of(backend)
     pixels = math.prod(problem.out_shape)
     # Dot products load more for each multiply-add than correlations do.
-    direct = costs.call + 2 * pixels * problem.p * problem.q * costs.tap[problem.acc_dtype]
+    direct = costs.call + 4 * pixels * problem.p * problem.q * costs.tap[problem.acc_dtype]
     area = problem.n * (problem.h + sum(problem.pad[0])) * (problem.w + sum(problem.pad[1]))
     spread = problem.stride[0] * problem.stride[1]
     fft = math.inf

@@ -17,7 +17,7 @@ from . import dtypes
 from .boundary import canonical
 from .errors import unknown_name
 
-__all__ = ["MODES", "Problem", "make_problem"]
+__all__ = ["MODES", "Problem", "make_problem", "padding_of", "pair"]
 
 MODES = ("valid", "same", "full")
 Pair = tuple[int, int]
@@ -126,7 +126,8 @@ def pair(value: Any, what: str, least: int) -> Pair:
     return _int(value[0], what, least), _int(value[1], what, least)
 
 
-def _padding(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
+def padding_of(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
+    """Read a mode or explicit padding as ((top, bottom), (left, right))."""
     if isinstance(mode, str):
         if mode == "valid":
             return (0, 0), (0, 0)
@@ -240,7 +241,7 @@ def make_problem(
     strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     (h, w), (p, q) = x_shape[-2:], k_shape[-2:]
     span = ((p - 1) * dilations[0] + 1, (q - 1) * dilations[1] + 1)
-    (top, bottom), (left, right) = pad = _padding(mode, span, flipped)
+    (top, bottom), (left, right) = pad = padding_of(mode, span, flipped)
     rows, columns = h + top + bottom - span[0], w + left + right - span[1]
     if rows < 0 or columns < 0:
         dilated = "" if dilations == (1, 1) else f" (dilated to {span})"

@@ -71,3 +71,15 @@ def test_every_chip(arch, name):
     result = dtypes.promote(name, name)
     for spec in specs(name, dtypes.accumulator(result), result):
         check(spec, arch)
+
+
+FLOATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", FLOATS)
+def test_weight_gradients_on_every_chip(arch, name):
+    acc = dtypes.accumulator(name)
+    for unit in (True, False):
+        check(Spec("weights", name, acc, name, unit, 0), arch)
+    check(Spec("weights_sum", name, acc, name, True, 0), arch)

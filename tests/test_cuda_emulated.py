@@ -6,6 +6,7 @@ import pytest
 from gpuconv import dtypes
 from gpuconv.backends import cuda, cuda_host, cuda_plan, reference
 from gpuconv.boundary import BOUNDARIES
+from gpuconv.gradients import weight_problem
 from gpuconv.problem import make_problem
 
 from . import oracle
@@ -186,7 +187,7 @@ def sanitized(flags, kernel, change=None, shape=(7, 7)):
     k = (u[..., None] * v[:, :, None])[0, 0]
     problem = problem_of(x, k, mode="same", boundary="reflect")
     out, expected = (np.full(problem.out_shape, np.nan, "f4") for _ in range(2))
-    launcher = SanitizedLauncher(flags, x, out, k.reshape(1, -1), change)
+    launcher = SanitizedLauncher(flags, [x, out], change)
     cuda.launcher, before = launcher, cuda.launcher
     try:
         if kernel == "direct":
@@ -231,3 +232,90 @@ def test_a_bad_index_is_caught(emulated):
     launcher = sanitized(ADDRESS, "direct", one_row_too_far)
     assert launcher.code != 0
     assert "AddressSanitizer" in launcher.report
+
+
+def gradients(x, k, x_dtype=None, dy_dtype=None, **keywords):
+    """Compare the kernel's gradient with the reference's."""
+    problem = problem_of(x, k, x_dtype, **keywords)
+    dy_dtype = dy_dtype or problem.out_dtype
+    dy = sample(problem.out_shape, dy_dtype)
+    sums = weight_problem(problem, dy_dtype)
+    expected = reference.weight_gradient(sums, x, dy, dy_dtype)
+    actual = cuda.weight_gradient(sums, x, dy, dy_dtype)
+    assert actual.dtype == expected.dtype
+    if problem.k_dtype == "bfloat16":
+        expected, actual = (dtypes.widen(a, "bfloat16", "float32") for a in (expected, actual))
+    coarse = {"float16": 5e-3, "bfloat16": 5e-2, "float32": 1e-5, "complex64": 1e-5}
+    tolerance = max(coarse.get(problem.k_dtype, 0), coarse.get(sums.acc_dtype, 1e-12))
+    scale = np.abs(expected).max(initial=1)
+    np.testing.assert_allclose(actual, expected, atol=tolerance * scale, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+def test_weight_gradient_of_every_dtype(emulated, dtype):
+    gradients(sample((13, 19), dtype), sample((3, 4), dtype), mode="same", boundary="wrap")
+
+
+def test_weight_gradient_of_mixed_dtypes(emulated):
+    gradients(sample((9, 20), "uint8"), sample((3, 4), "float32"))
+    gradients(sample((9, 20), "float32"), sample((3, 4), "complex64"))
+    gradients(sample((9, 20), "complex64"), sample((3, 4), "float32"))
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), ((2, 3), 1), ((3, 2), (2, 3))])
+def test_weight_gradient_of_every_border(emulated, boundary, stride, dilation):
+    x, k = sample((7, 25), "float32"), sample((11, 3), "float32")
+    gradients(
+        x, k, mode=((19, 16), (12, 7)), boundary=boundary, fillvalue=2.5, stride=stride,
+        dilation=dilation,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 19), (19, 1), (33, 40), (90, 70)])
+def test_weight_gradient_of_kernel_sizes(emulated, shape):
+    gradients(sample((95, 75), "float64"), sample(shape, "float64"))
+
+
+def test_weight_gradient_of_batches(emulated, monkeypatch):
+    monkeypatch.setattr(cuda_plan, "TASK_TILES", 3)
+    gradients(sample((5, 1, 9, 30), "float32"), sample((3, 2, 2), "float32"))
+    gradients(sample((4, 2, 6, 7), "float32")[::-1, :, :, ::2], sample((4, 1, 2, 2), "float32"))
+    gradients(sample((0, 6, 7), "float32"), sample((2, 2), "float32"))
+
+
+def test_weight_gradient_reads_no_pixel_of_missing_outputs(emulated):
+    x, k = sample((13, 23), "float32"), sample((2, 2), "float32")
+    x[-1], x[:, -1] = np.nan, np.inf
+    problem = problem_of(x, k, stride=5)
+    dy = np.ones(problem.out_shape, "f4")
+    assert np.isfinite(cuda.weight_gradient(problem, x, dy, "float32")).all()
+
+
+@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+def test_sanitizers_on_weight_gradients(emulated, flags):
+    x, k = sample((21, 30), "float32"), sample((9, 3), "float32")
+    problem = problem_of(x, k, mode="same", boundary="reflect")
+    dy = sample(problem.out_shape, "float32")
+    launcher = SanitizedLauncher(flags, [])
+    cuda.launcher, before = launcher, cuda.launcher
+    try:
+        actual = cuda.weight_gradient(problem, x, dy, "float32")
+    finally:
+        cuda.launcher = before
+    assert launcher.code == 0, launcher.report
+    expected = reference.weight_gradient(problem, x, dy, "float32")
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_missing_barrier_in_weight_gradients_is_caught(emulated):
+    x, k = sample((21, 30), "float32"), sample((9, 3), "float32")
+    problem = problem_of(x, k)
+    dy = sample(problem.out_shape, "float32")
+    launcher = SanitizedLauncher(THREAD, [], lambda text: text.replace("__syncthreads();", ";"))
+    cuda.launcher, before = launcher, cuda.launcher
+    try:
+        cuda.weight_gradient(problem, x, dy, "float32")
+    finally:
+        cuda.launcher = before
+    assert "data race" in launcher.report

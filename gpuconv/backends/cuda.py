@@ -15,6 +15,7 @@ import numpy as np
 from .. import dtypes
 from ..problem import Problem
 from . import cuda_plan
+from .cpu import byte_offsets
 from .cuda_plan import GRID_MAX, LEADS, Launch, Spec
 
 NAME = "cuda"
@@ -63,6 +64,12 @@ class DeviceLauncher:
         import cupy
 
         return cupy.asarray(host)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """New array where the kernels can write."""
+        import cupy
+
+        return cupy.empty(shape, dtype)
 
     def host_slot(self) -> Any:
         """One lane of the host streaming: a stream and its buffers."""
@@ -233,3 +240,58 @@ def _launch(
             np.uint64(int(_address(out)) + offset[1]),
         ),
     )
+
+
+def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+    """Gradient with respect to K, summed over all images that shared a kernel.
+
+    Host arrays are uploaded whole.
+    """
+    x, dy = (launcher.upload(a) if isinstance(a, np.ndarray) else a for a in (x, dy))
+    out = launcher.empty(problem.k_shape, dtypes.storage(problem.k_dtype))
+    launch, images, tasks, first = cuda_plan.plan_weights(
+        problem, dy_dtype, cuda_plan.BLOCK, cuda_plan.ROWS
+    )
+    lead = len(problem.batch)
+    x_lead = (0,) * (lead - (x.ndim - 2)) + tuple(
+        0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)
+    )
+    offsets = np.stack(
+        [byte_offsets(problem.batch, x_lead), byte_offsets(problem.batch, dy.strides[:lead])],
+        axis=1,
+    )[images]
+    geometry = cuda_plan.geometry(
+        problem, launch, 1, (), [(), (), ()], x.strides[-2:], dy.strides[-2:]
+    )
+    wide = np.complex128 if dtypes.is_complex(problem.acc_dtype) else np.float64
+    partial = launcher.empty((max(1, len(tasks)), launch.weights), wide)
+    tables = [launcher.upload(np.ascontiguousarray(t)) for t in (tasks, offsets, first)]
+    if len(tasks):
+        launcher.launch(
+            launch.spec,
+            len(tasks),
+            launch.shared_bytes,
+            (
+                geometry,
+                np.array(problem.fillvalue, problem.acc_dtype),
+                *map(_address, (x, dy, tables[0], tables[1], partial)),
+            ),
+        )
+    kernels = len(first) - 1
+    if out.size:
+        block = launch.spec.block
+        launcher.launch(
+            Spec(
+                "weights_sum", problem.x_dtype, problem.acc_dtype, problem.k_dtype, True, 0, block
+            ),
+            min(-(-kernels * launch.weights // (block[0] * block[1])), GRID_MAX),
+            0,
+            (
+                _address(partial),
+                _address(tables[2]),
+                np.int64(kernels),
+                np.int64(launch.weights),
+                _address(out),
+            ),
+        )
+    return out

@@ -30,6 +30,11 @@ GRID_MAX = 1 << 20
 BLOCK = (32, 8)
 ROWS = 4
 
+# Taps of one thread in weights.cu; tiles of one of its tasks; bytes of what the tasks leave behind.
+WEIGHTS_RUN = 8
+TASK_TILES = 64
+PARTIAL_BYTES = 64 << 20
+
 _C_NAMES = {
     "bool": "unsigned char",
     "uint8": "unsigned char",
@@ -68,7 +73,7 @@ GEOMETRY = np.dtype(
 class Spec:
     """One compiled specialisation."""
 
-    kernel: str  # "direct" or "separable"
+    kernel: str  # a file of that name in kernels/ holds the function of that name
     x_dtype: str
     acc_dtype: str
     out_dtype: str
@@ -90,6 +95,7 @@ class Spec:
             "ROWS": self.rows,
             "BY_VALUE": int(self.capacity > 0),
             "WEIGHTS": self.capacity,
+            "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
         }
         lines = [f"#define {name} {value}" for name, value in defines.items()]
         lines += [
@@ -99,7 +105,8 @@ class Spec:
             "  T* name = reinterpret_cast<T*>(name##_bytes)",
             "#endif",
         ]
-        files = ("numbers.cuh", "tile.cuh", f"{self.kernel}.cu")
+        shared = () if self.kernel == "weights_sum" else ("tile.cuh",)
+        files = ("numbers.cuh", *shared, f"{self.kernel}.cu")
         # No #line paths: the text, and with it CuPy's cache key, must not depend on the folder.
         return "\n".join([*lines, *(_read(name) for name in files)]).replace("#pragma once", "")
 
@@ -133,7 +140,10 @@ def tile_elements(
 def _shared(spec: Spec, taps: tuple[int, int]) -> int:
     height, width = tile_elements(taps, spec.unit, spec.block, spec.rows)
     elements = height * width
-    if spec.kernel == "separable":
+    if spec.kernel == "weights":
+        threads = spec.block[0] * spec.block[1]
+        elements = max(elements + threads * spec.rows, threads * WEIGHTS_RUN)
+    elif spec.kernel == "separable":
         elements += spec.block[1] * spec.rows * width
     elif not spec.capacity:
         elements += taps[0] * taps[1]
@@ -162,23 +172,60 @@ def plan(
         block,
         rows,
     )
-    chunk = (p, q)
-    while _shared(spec, chunk) > SHARED_BYTES:
-        # Halve the longer side: fewest pixels are loaded twice.
-        chunk = (
-            (-(-chunk[0] // 2), chunk[1])
-            if chunk[0] >= chunk[1]
-            else (
-                chunk[0],
-                -(-chunk[1] // 2),
-            )
-        )
-        if chunk == (1, 1):
-            break
-    if _shared(spec, chunk) > SHARED_BYTES:
-        raise AssertionError(f"no tile of {spec} fits shared memory")
+    chunk = _chunk(spec, (p, q))
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
     return Launch(spec, chunk, _shared(spec, chunk), tiles, weights)
+
+
+def _chunk(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
+    """Taps one shared tile can serve; all of them if they fit."""
+    while _shared(spec, taps) > SHARED_BYTES:
+        if taps == (1, 1):
+            raise AssertionError(f"no tile of {spec} fits shared memory")
+        # Halve the longer side: fewest pixels are loaded twice.
+        if taps[0] >= taps[1]:
+            taps = -(-taps[0] // 2), taps[1]
+        else:
+            taps = taps[0], -(-taps[1] // 2)
+    return taps
+
+
+def plan_weights(
+    problem: Problem, dy_dtype: str, block: tuple[int, int], rows: int
+) -> tuple[Launch, Any, Any, Any]:
+    """Plan the sums of the kernel's gradient.
+
+    Returns the launch, the images in the order of their kernels, the tasks (first and last image
+    among those, first and last tile of each) and every kernel's first task, with their number last.
+    """
+    spec = Spec(
+        "weights", problem.x_dtype, problem.acc_dtype, dy_dtype, problem.unit, 0, block, rows
+    )
+    chunk = _chunk(spec, (problem.p, problem.q))
+    across, down = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
+    launch = Launch(spec, chunk, _shared(spec, chunk), (across, down), problem.p * problem.q)
+    tiles = across * down
+    lead = problem.k_shape[:-2]
+    numbers = np.arange(math.prod(lead)).reshape(lead)
+    which = np.broadcast_to(numbers, problem.batch).reshape(-1)
+    images = np.argsort(which, kind="stable")
+    # By the problem alone, so that the order of the sums does not depend on the chip.
+    wide = 16 if dtypes.is_complex(problem.acc_dtype) else 8
+    some = max(TASK_TILES, -(-tiles * problem.n * launch.weights * wide // PARTIAL_BYTES))
+    tasks: list[tuple[int, int, int, int]] = []
+    first = []
+    for kernel in range(numbers.size):
+        first.append(len(tasks))
+        begin, end = (int(i) for i in np.searchsorted(which[images], [kernel, kernel + 1]))
+        group = max(1, some // tiles)
+        for image in range(begin, end, group):
+            last = min(end, image + group)
+            tasks += [
+                (image, last, tile, min(tiles, tile + some))
+                for tile in range(0, tiles, max(some, 1))
+            ]
+    first.append(len(tasks))
+    return launch, images, np.array(tasks, np.int64).reshape(-1, 4), np.array(first, np.int64)
 
 
 def merge_leads(

@@ -21,13 +21,20 @@ ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=a
 
 _MAIN = """
 extern "C" void run(unsigned grid, unsigned bx, unsigned by, size_t bytes, void** a) {
-  launch(grid, bx, by, bytes, [=] {
-    %(kernel)s(*(Geometry*)a[0], %(weights)s, *(ACC*)a[2], *(const char**)a[3], *(char**)a[4]);
-  });
+  launch(grid, bx, by, bytes, [=] { %(kernel)s(%(arguments)s); });
 }
 """
-# A program for the sanitizers, which cannot be loaded into a running Python: the arguments and
-# arrays come from one file and the output goes to another.
+# The C++ types of the kernels' parameters.
+_FILTER = ("Geometry", "%(weights)s", "ACC", "const char*", "char*")
+_PARAMETERS = {
+    "direct": _FILTER,
+    "separable": _FILTER,
+    "weights": ("Geometry", "ACC", "char*", "char*", "Task*", "Image*", "WIDE*"),
+    "weights_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
+}
+# A program for the sanitizers, which cannot be loaded into a running Python: the arguments come
+# from one file, what pointers point at in their place, and what the last one points at is the
+# output. Every array is an allocation of its own, so that ASan sees its ends.
 _PROGRAM = """
 static std::vector<char> part(FILE* f) {
   long long n; if (fread(&n, 8, 1, f) != 1) exit(3);
@@ -36,12 +43,21 @@ static std::vector<char> part(FILE* f) {
 }
 int main(int, char** name) {
   FILE* f = fopen(name[1], "rb");
-  auto head = part(f), g = part(f), w = part(f), fill = part(f), x = part(f), out = part(f);
+  auto head = part(f);
   long long* h = (long long*)head.data();
-  const char* xp = x.data() + h[4]; char* op = out.data() + h[5]; void* wp = w.data();
-  void* a[] = {g.data(), h[6] ? (void*)w.data() : (void*)&wp, fill.data(), (void*)&xp, (void*)&op};
-  run(h[0], h[1], h[2], h[3], a);
-  FILE* o = fopen(name[2], "wb"); fwrite(out.data(), 1, out.size(), o); fclose(o);
+  size_t count = h[4];
+  std::vector<std::vector<char>> blobs(count);
+  std::vector<char*> pointers(count);
+  std::vector<void*> a(count);
+  for (size_t n = 0; n < count; ++n) {
+    blobs[n] = part(f);
+    pointers[n] = blobs[n].data();
+    a[n] = h[5 + n] ? (void*)&pointers[n] : (void*)pointers[n];
+  }
+  run(h[0], h[1], h[2], h[3], a.data());
+  FILE* o = fopen(name[2], "wb");
+  fwrite(blobs.back().data(), 1, blobs.back().size(), o);
+  fclose(o);
 }
 """
 
@@ -50,10 +66,15 @@ def source_of(spec, change=None):
     text = spec.source()
     if change is not None:
         changed = change(text)
-        assert changed != text, "the change to the source did nothing"
+        if spec.kernel != "weights_sum":
+            assert changed != text, "the change to the source did nothing"
         text = changed
-    weights = "*(Weights*)a[1]" if spec.capacity else "*(const ACC**)a[1]"
-    main = _MAIN % {"kernel": spec.kernel, "weights": weights}
+    weights = "Weights" if spec.capacity else "const ACC*"
+    arguments = ", ".join(
+        f"*({kind % {'weights': weights}}*)a[{n}]"
+        for n, kind in enumerate(_PARAMETERS[spec.kernel])
+    )
+    main = _MAIN % {"kernel": spec.kernel, "arguments": arguments}
     return f'#include "cuda_emulator.h"\n{text}\n{main}'
 
 
@@ -119,6 +140,9 @@ class EmulatedLauncher:
     def upload(self, host):
         return host
 
+    def empty(self, shape, dtype):
+        return np.empty(shape, dtype)
+
     def host_slot(self):
         return EmulatedSlot()
 
@@ -135,30 +159,42 @@ class EmulatedLauncher:
 
 
 class SanitizedLauncher(EmulatedLauncher):
-    """Runs a launch as a program of its own under a sanitizer; x and out must be contiguous."""
+    """Runs every launch as a program of its own under a sanitizer; arrays must be contiguous."""
 
-    def __init__(self, flags, x, out, weights=None, change=None):
+    def __init__(self, flags, arrays, change=None):
         super().__init__()
-        self.flags, self.x, self.out, self.weights = flags, x, out, weights
-        self.change, self.report = change, ""
+        self.flags, self.arrays, self.change = flags, list(arrays), change
+        self.report, self.code = "", 0
+
+    def upload(self, host):
+        self.arrays.append(host)
+        return host
+
+    def empty(self, shape, dtype):
+        return self.upload(np.zeros(shape, dtype))
+
+    def _array_at(self, address):
+        return next(a for a in self.arrays if a.ctypes.data == int(address))
 
     def launch(self, spec, grid, shared_bytes, arguments):
         self.launched.append((spec, grid, shared_bytes))
+        if self.code:
+            return
         program = build(source_of(spec, self.change), self.flags, program=True)
-        geometry, weights, fill, _, _ = arguments
-        head = np.array([grid, *spec.block, shared_bytes, 0, 0, int(spec.capacity > 0)], np.int64)
-        blob = self.weights if not spec.capacity else weights
+        pointers = [isinstance(a, np.uint64) for a in arguments]
+        blobs = [self._array_at(a) if p else a for a, p in zip(arguments, pointers, strict=True)]
+        head = np.array([grid, *spec.block, shared_bytes, len(blobs), *pointers], np.int64)
         with tempfile.TemporaryDirectory() as folder:
             inputs, result = Path(folder) / "in", Path(folder) / "out"
             with inputs.open("wb") as f:
-                for piece in (head, geometry, blob, fill, self.x, self.out):
+                for piece in (head, *blobs):
                     raw = _bytes(piece)
                     f.write(np.int64(len(raw)).tobytes() + raw)
             done = subprocess.run(
                 [program, inputs, result], capture_output=True, text=True, check=False
             )
-            self.report = done.stderr
+            self.report += done.stderr
             if done.returncode == 0:
-                raw = np.frombuffer(result.read_bytes(), self.out.dtype)
-                self.out[...] = raw.reshape(self.out.shape)
+                out = blobs[-1]
+                out[...] = np.frombuffer(result.read_bytes(), out.dtype).reshape(out.shape)
         self.code = done.returncode

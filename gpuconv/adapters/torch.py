@@ -1,0 +1,330 @@
+"""torch tensors with autograd: every operator is a family of three custom ops.
+
+``y = forward(x, k)``, ``dx = input_gradient(dy, k)`` and ``dk = weight_gradient(x, dy)`` are linear
+(or antilinear) in both arguments, and the derivative of each is made of the other two. So the three
+are differentiable any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .. import dtypes, gradients
+from ..api import compute
+from ..boundary import canonical
+from ..problem import padding_of, pair
+
+__all__ = ["corr2d"]
+
+_SPEC = (
+    "SymInt[] pad, str boundary, float[] fill, SymInt[] stride, SymInt[] dilation, int groups, "
+    "str method, str backend, str dtype"
+)
+Spec = tuple[Any, ...]
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
+
+
+def _name(tensor: torch.Tensor) -> str:
+    return dtypes.name_of(tensor.dtype)
+
+
+class Family:
+    """The three ops of one operator and their derivatives.
+
+    Parameters
+    ----------
+    name : str
+        Of the forward op in the namespace ``gpuconv``.
+    forward, input_gradient, weight_gradient : callable
+        ``(x, k, spec)``, ``(dy, k, x_like, spec)``, ``(x, dy, k_like, spec)`` on plain tensors;
+        the likes have a shape and dtype but no memory.
+    shape : callable
+        ``(x_shape, k_shape, spec)`` to the shape of the result.
+    lead : bool
+        Whether leading dimensions broadcast, so that one more of them does for `vmap`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Any],
+        input_gradient: Callable[..., Any],
+        weight_gradient: Callable[..., Any],
+        shape: Callable[..., Any],
+        lead: bool,
+    ) -> None:
+        self.shape, self.lead = shape, lead
+
+        def run_forward(x: Any, k: Any, *spec: Any) -> Any:
+            return forward(x.detach(), k.detach(), spec)
+
+        def run_input(dy: Any, k: Any, x_shape: Any, x_dtype: str, *spec: Any) -> Any:
+            like = torch.empty((), dtype=_dtype(x_dtype), device=dy.device).expand(x_shape)
+            return input_gradient(dy.detach(), k.detach(), like, spec)
+
+        def run_weight(x: Any, dy: Any, k_shape: Any, k_dtype: str, *spec: Any) -> Any:
+            like = torch.empty((), dtype=_dtype(k_dtype), device=dy.device).expand(k_shape)
+            return weight_gradient(x.detach(), dy.detach(), like, spec)
+
+        def op(suffix: str, function: Any, arguments: str) -> Any:
+            return torch.library.custom_op(
+                f"gpuconv::{name}{suffix}",
+                function,
+                mutates_args=(),
+                schema=f"({arguments}, {_SPEC}) -> Tensor",
+            )
+
+        self.forward = op("", run_forward, "Tensor x, Tensor k")
+        self.input_gradient = op(
+            "_input_gradient", run_input, "Tensor dy, Tensor k, SymInt[] x_shape, str x_dtype"
+        )
+        self.weight_gradient = op(
+            "_weight_gradient", run_weight, "Tensor x, Tensor dy, SymInt[] k_shape, str k_dtype"
+        )
+        self._register_fakes()
+        self._register_derivatives()
+        self.forward.register_vmap(self._vmap_forward)
+        self.input_gradient.register_vmap(self._vmap_input)
+        self.weight_gradient.register_vmap(self._vmap_weight)
+
+    def _register_fakes(self) -> None:
+        @self.forward.register_fake
+        def _(x: Any, k: Any, *spec: Any) -> Any:
+            name = spec[-1] or dtypes.promote(_name(x), _name(k))
+            return x.new_empty(self.shape(x.shape, k.shape, spec), dtype=_dtype(name))
+
+        @self.input_gradient.register_fake
+        def _(dy: Any, k: Any, x_shape: Any, x_dtype: str, *spec: Any) -> Any:
+            return dy.new_empty(x_shape, dtype=_dtype(x_dtype))
+
+        @self.weight_gradient.register_fake
+        def _(x: Any, dy: Any, k_shape: Any, k_dtype: str, *spec: Any) -> Any:
+            return dy.new_empty(k_shape, dtype=_dtype(k_dtype))
+
+    def _register_derivatives(self) -> None:
+        def no_fill(spec: Spec, dtype: str = "") -> Spec:
+            # The fill value is a constant: derivatives in X do not see it.
+            return (*spec[:2], [0.0, 0.0], *spec[3:8], dtype)
+
+        def forward_context(ctx: Any, inputs: Any, output: Any) -> None:
+            x, k, *spec = inputs
+            ctx.save_for_backward(x, k)
+            ctx.spec = tuple(spec)
+
+        def forward_backward(ctx: Any, g: Any) -> Any:
+            x, k = ctx.saved_tensors
+            spec = (*ctx.spec[:8], "")
+            dx = dk = None
+            if ctx.needs_input_grad[0]:
+                dx = self.input_gradient(g, k, x.shape, _name(x), *no_fill(spec))
+            if ctx.needs_input_grad[1]:
+                dk = self.weight_gradient(x, g, k.shape, _name(k), *spec).to(k.device)
+            return dx, dk, *[None] * len(spec)
+
+        def input_context(ctx: Any, inputs: Any, output: Any) -> None:
+            dy, k, _, _, *spec = inputs
+            ctx.save_for_backward(dy, k)
+            ctx.spec = tuple(spec)
+
+        def input_backward(ctx: Any, g: Any) -> Any:
+            dy, k = ctx.saved_tensors
+            d_dy = dk = None
+            if ctx.needs_input_grad[0]:
+                d_dy = self.forward(g, k, *no_fill(ctx.spec, _name(dy)))
+            if ctx.needs_input_grad[1]:
+                dk = self.weight_gradient(g, dy, k.shape, _name(k), *no_fill(ctx.spec))
+            return d_dy, dk, None, None, *[None] * len(ctx.spec)
+
+        def weight_context(ctx: Any, inputs: Any, output: Any) -> None:
+            x, dy, _, _, *spec = inputs
+            ctx.save_for_backward(x, dy)
+            ctx.spec = tuple(spec)
+
+        def weight_backward(ctx: Any, g: Any) -> Any:
+            x, dy = ctx.saved_tensors
+            dx = d_dy = None
+            if ctx.needs_input_grad[0]:
+                dx = self.input_gradient(dy, g, x.shape, _name(x), *no_fill(ctx.spec))
+            if ctx.needs_input_grad[1]:
+                d_dy = self.forward(x, g, *ctx.spec[:8], _name(dy))
+            return dx, d_dy, None, None, *[None] * len(ctx.spec)
+
+        self.forward.register_autograd(forward_backward, setup_context=forward_context)
+        self.input_gradient.register_autograd(input_backward, setup_context=input_context)
+        self.weight_gradient.register_autograd(weight_backward, setup_context=weight_context)
+
+    # vmap: with broadcasting leading dimensions the mapped one is put before them; without, every
+    # item is a call.
+
+    def _vmap_forward(self, info: Any, dims: Any, x: Any, k: Any, *spec: Any) -> Any:
+        if not self.lead:
+            return _one_by_one(self.forward, info, dims, (x, k, *spec))
+        lead = max(_rank(x, dims[0]), _rank(k, dims[1]))
+        return self.forward(_first(x, dims[0], lead), _first(k, dims[1], lead), *spec), 0
+
+    def _vmap_input(
+        self, info: Any, dims: Any, dy: Any, k: Any, x_shape: Any, x_dtype: str, *spec: Any
+    ) -> Any:
+        if not self.lead:
+            return _one_by_one(self.input_gradient, info, dims, (dy, k, x_shape, x_dtype, *spec))
+        n, lead = info.batch_size, _rank(dy, dims[0])
+        dy = _first(dy, dims[0], lead) if dims[0] is not None else dy.expand(n, *dy.shape)
+        shape = [n, *[1] * (lead + 2 - len(x_shape)), *x_shape]
+        dx = self.input_gradient(dy, _first(k, dims[1], lead), shape, x_dtype, *spec)
+        return dx.reshape(n, *x_shape), 0
+
+    def _vmap_weight(
+        self, info: Any, dims: Any, x: Any, dy: Any, k_shape: Any, k_dtype: str, *spec: Any
+    ) -> Any:
+        if not self.lead:
+            return _one_by_one(self.weight_gradient, info, dims, (x, dy, k_shape, k_dtype, *spec))
+        n, lead = info.batch_size, _rank(dy, dims[1])
+        dy = _first(dy, dims[1], lead) if dims[1] is not None else dy.expand(n, *dy.shape)
+        shape = [n, *[1] * (lead + 2 - len(k_shape)), *k_shape]
+        dk = self.weight_gradient(_first(x, dims[0], lead), dy, shape, k_dtype, *spec)
+        return dk.reshape(n, *k_shape), 0
+
+
+def _rank(tensor: Any, dim: int | None) -> int:
+    """Leading dimensions of one item."""
+    return int(tensor.ndim) - 2 - (dim is not None)
+
+
+def _first(tensor: Any, dim: int | None, lead: int) -> Any:
+    """Put the mapped dimension first, with ones behind it up to `lead` leading dimensions."""
+    if dim is None:
+        return tensor
+    moved = tensor.movedim(dim, 0)
+    ones = lead + 3 - moved.ndim
+    return moved.reshape(moved.shape[0], *[1] * ones, *moved.shape[1:])
+
+
+def _one_by_one(op: Any, info: Any, dims: Any, arguments: tuple[Any, ...]) -> Any:
+    results = [
+        op(*(a if d is None else a.select(d, n) for a, d in zip(arguments, dims, strict=True)))
+        for n in range(info.batch_size)
+    ]
+    return torch.stack(results), 0
+
+
+def _keywords(spec: Spec) -> dict[str, Any]:
+    pad, boundary, fill, stride, dilation, _, method, backend, dtype = spec
+    top, bottom, left, right = (int(n) for n in pad)
+    return dict(
+        mode=((top, bottom), (left, right)),
+        boundary=boundary,
+        fillvalue=complex(*fill) if fill[1] else fill[0],
+        stride=tuple(int(n) for n in stride),
+        dilation=tuple(int(n) for n in dilation),
+        method=method,
+        backend=backend,
+        **({"dtype": dtype} if dtype else {}),
+    )
+
+
+def _corr2d(x: Any, k: Any, spec: Spec) -> Any:
+    return compute(x, k, **_keywords(spec))
+
+
+def _corr2d_input(dy: Any, k: Any, x: Any, spec: Spec) -> Any:
+    return gradients.corr2d_vjp(x, k, dy, wrt="X", **_keywords(spec))[0]
+
+
+def _corr2d_weight(x: Any, dy: Any, k: Any, spec: Spec) -> Any:
+    return gradients.corr2d_vjp(x, k, dy, wrt="K", **_keywords(spec))[1]
+
+
+def _sides(x: Any, k: Any, spec: Spec) -> list[Any]:
+    """Rows and columns of a result."""
+    pad, _, _, stride, dilation, *_ = spec
+    return [
+        (x[n - 2] + pad[2 * n] + pad[2 * n + 1] - (k[n - 2] - 1) * dilation[n] - 1) // stride[n] + 1
+        for n in (0, 1)
+    ]
+
+
+def _corr2d_shape(x: Any, k: Any, spec: Spec) -> list[Any]:
+    return [*torch.broadcast_shapes(x[:-2], k[:-2]), *_sides(x, k, spec)]
+
+
+_CORR2D = Family("corr2d", _corr2d, _corr2d_input, _corr2d_weight, _corr2d_shape, lead=True)
+
+
+def refuse_function_transforms(*tensors: torch.Tensor) -> None:
+    """Say what to use instead, where torch itself would speak of its own inner classes."""
+    tracked = getattr(torch._C._functorch, "is_gradtrackingtensor", None)
+    if tracked is not None and any(tracked(t) for t in tensors):
+        raise NotImplementedError(
+            "torch.func's grad, vjp and jacrev cannot go through gpuconv's operators; use "
+            "torch.autograd.grad or backward() (torch.func.vmap is supported)"
+        )
+
+
+def as_tensor(operand: Any, name: str) -> torch.Tensor:
+    """Read the other operand of a tensor as a tensor (on the host, where kernels may be)."""
+    if isinstance(operand, torch.Tensor):
+        return operand
+    import numpy as np
+
+    array = np.asarray(operand)
+    if array.dtype == object:
+        raise TypeError(f"{name} cannot be read as an array (given a {type(operand).__name__})")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def corr2d(
+    X: torch.Tensor,
+    K: Any,
+    *,
+    mode: Any,
+    boundary: str,
+    fillvalue: Any,
+    stride: Any,
+    dilation: Any,
+    method: str,
+    backend: str,
+    dtype: Any,
+    flipped: bool = False,
+) -> torch.Tensor:
+    """`gpuconv.corr2d` of a tensor (`convolve2d`, if `flipped`), as part of the autograd graph."""
+    k = as_tensor(K, "K")
+    refuse_function_transforms(X, k)
+    if min(X.ndim, k.ndim) < 2:  # the engine's own words
+        return compute(X.detach(), k.detach())  # type: ignore[no-any-return]
+    if flipped:
+        k = k.flip(-2, -1)
+        k = k.conj() if k.is_complex() else k
+    name = "" if dtype is None else dtypes.name_of(dtype, "dtype=")
+    if torch.is_grad_enabled() and (X.requires_grad or k.requires_grad):
+        if name and dtypes.is_integer(name):
+            raise TypeError(
+                f"dtype={name} has no gradient, but X or K requires grad; ask for a float dtype, "
+                "or call inside torch.no_grad()"
+            )
+    strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
+    span = [(k.shape[n - 2] - 1) * dilations[n] + 1 for n in (0, 1)]
+    (top, bottom), (left, right) = padding_of(mode, (span[0], span[1]), flipped)
+    fill = complex(fillvalue) if isinstance(fillvalue, (bool, int, float, complex)) else None
+    if fill is None:
+        fill = complex(getattr(fillvalue, "item", lambda: float("nan"))())
+    return _CORR2D.forward(  # type: ignore[no-any-return]
+        X,
+        k,
+        [top, bottom, left, right],
+        canonical(boundary),
+        [fill.real, fill.imag],
+        list(strides),
+        list(dilations),
+        1,
+        method,
+        backend,
+        name,
+    )

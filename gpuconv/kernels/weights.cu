@@ -1,0 +1,108 @@
+// Gradient with respect to the kernel: for every tap, the dot product of the pixels it met with the
+// outputs' gradient. A block walks over the tiles of its task. The warps of the block (its rows of
+// threads) take a run of RUN taps each, one below the other; a lane takes one column of the tile,
+// so that each pixel it reads serves RUN multiply-adds. Tasks are cut by the problem alone and sums
+// are taken in one fixed order: the result has the same bits on every run.
+//
+// OUT_T is the dtype of the outputs' gradient, WIDE that of the sums a task leaves behind.
+
+enum { RUN = 8 };
+
+__device__ inline void conjugate(float&) {}
+__device__ inline void conjugate(double&) {}
+template <class R> __device__ inline void conjugate(Complex<R>& v) { v.im = -v.im; }
+__device__ inline void plus(double& a, double b) { a += b; }
+template <class R> __device__ inline void plus(Complex<R>& a, Complex<R> b) {
+  a.re += b.re;
+  a.im += b.im;
+}
+
+struct Task { i64 first_image, last_image, first_tile, last_tile; };
+struct Image { i64 x, dy; };  // offsets in bytes
+
+extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
+weights(const __grid_constant__ Geometry g, ACC fill, const char* __restrict__ x,
+        const char* __restrict__ dy, const Task* __restrict__ tasks,
+        const Image* __restrict__ images, WIDE* __restrict__ partial) {
+  SHARED_MEMORY(ACC, shared);
+  ACC* pixels = shared + TILE_Y * TILE_X;  // behind the tile of dY
+  Task task = tasks[blockIdx.x];
+  WIDE* sums = partial + (i64)blockIdx.x * g.p * g.q;
+  for (int a0 = 0; a0 < g.p; a0 += g.chunk_p) {
+    for (int b0 = 0; b0 < g.q; b0 += g.chunk_q) {
+      int taps_y = min(g.chunk_p, g.p - a0), taps_x = min(g.chunk_q, g.q - b0);
+      Tile tile(taps_y, taps_x);
+      int runs_y = (taps_y + RUN - 1) / RUN, runs = runs_y * taps_x;
+      for (int first = 0; first < runs; first += BLOCK_Y) {
+        int run = first + threadIdx.y, a = run % runs_y * RUN, b = run / runs_y;
+        ACC acc[RUN];
+#pragma unroll
+        for (int o = 0; o < RUN; ++o) clear(acc[o]);
+        for (i64 image = task.first_image; image < task.last_image; ++image) {
+          for (i64 number = task.first_tile; number < task.last_tile; ++number) {
+            i64 row = number / g.tiles_x;
+            Place at = {x + images[image].x, 0, 0, row * TILE_Y,
+                        (number - row * g.tiles_x) * TILE_X};
+            // Pixels that only missing outputs would read may not be finite: they are left out.
+            int height = (int)(g.r - at.i0 < TILE_Y ? g.r - at.i0 : TILE_Y);
+            int width = (int)(g.s - at.j0 < TILE_X ? g.s - at.j0 : TILE_X);
+            __syncthreads();  // the previous tile has been read
+            load_tile(g, at, tile, a0, b0, taps_y, fill, pixels);
+            const char* corner = dy + images[image].dy + at.i0 * g.out_row + at.j0 * g.out_column;
+            if ((int)threadIdx.x < width) {
+              for (int i = threadIdx.y; i < height; i += BLOCK_Y) {
+                ACC value;
+                widen(value, *(const OUT_T*)(corner + i * g.out_row + threadIdx.x * g.out_column));
+                conjugate(value);
+                shared[i * TILE_X + threadIdx.x] = value;
+              }
+            }
+            __syncthreads();
+            if (run >= runs || (int)threadIdx.x >= width) continue;
+            const ACC* column = pixels + tile.column(threadIdx.x, b);
+#if UNIT
+            ACC window[RUN];
+#pragma unroll
+            for (int o = 0; o < RUN - 1; ++o)
+              window[o] = column[min(a + o, tile.rows - 1) * tile.pitch];
+            for (int i = 0; i < height; ++i) {
+              window[RUN - 1] = column[min(i + a + RUN - 1, tile.rows - 1) * tile.pitch];
+              ACC value = shared[i * TILE_X + threadIdx.x];
+#pragma unroll
+              for (int o = 0; o < RUN; ++o) add(acc[o], value, window[o]);
+#pragma unroll
+              for (int o = 0; o < RUN - 1; ++o) window[o] = window[o + 1];
+            }
+#else
+            for (int i = 0; i < height; ++i) {
+              ACC value = shared[i * TILE_X + threadIdx.x];
+#pragma unroll
+              for (int o = 0; o < RUN; ++o)
+                add(acc[o], value,
+                    column[tile.row(i, min(a + o, taps_y - 1), taps_y) * tile.pitch]);
+            }
+#endif
+          }
+        }
+        __syncthreads();
+#pragma unroll
+        for (int o = 0; o < RUN; ++o)
+          shared[(threadIdx.y * RUN + o) * BLOCK_X + threadIdx.x] = acc[o];
+        __syncthreads();
+        for (int n = threadIdx.y * BLOCK_X + threadIdx.x; n < RUN * BLOCK_Y;
+             n += BLOCK_X * BLOCK_Y) {
+          int which = first + n / RUN, tap = which % runs_y * RUN + n % RUN;
+          if (which >= runs || tap >= taps_y) continue;
+          WIDE total;
+          clear(total);
+          for (int lane = 0; lane < BLOCK_X; ++lane) {
+            WIDE value;
+            widen(value, shared[n * BLOCK_X + lane]);
+            plus(total, value);
+          }
+          sums[(i64)(a0 + tap) * g.q + b0 + which / runs_y] = total;
+        }
+      }
+    }
+  }
+}

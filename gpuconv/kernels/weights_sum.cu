@@ -1,0 +1,28 @@
+// The sums that the tasks of `weights` left behind, added in order, one kernel's after another's.
+// OUT_T is the dtype of the kernels.
+
+__device__ inline void plus(double& a, double b) { a += b; }
+template <class R> __device__ inline void plus(Complex<R>& a, Complex<R> b) {
+  a.re += b.re;
+  a.im += b.im;
+}
+// A real kernel's gradient is the real part.
+template <class T> __device__ inline void finish(T& o, double v) { narrow(o, v); }
+template <class T> __device__ inline void finish(T& o, Complex<double> v) { narrow(o, v.re); }
+template <class R> __device__ inline void finish(Complex<R>& o, Complex<double> v) { narrow(o, v); }
+
+extern "C" __global__ void weights_sum(const WIDE* __restrict__ partial,
+                                       const long long* __restrict__ first, long long kernels,
+                                       long long taps, OUT_T* __restrict__ out) {
+  long long step = (long long)gridDim.x * (BLOCK_X * BLOCK_Y);
+  for (long long n = (long long)blockIdx.x * (BLOCK_X * BLOCK_Y) + threadIdx.y * BLOCK_X +
+                     threadIdx.x;
+       n < kernels * taps; n += step) {
+    long long kernel = n / taps, tap = n - kernel * taps;
+    WIDE total;
+    clear(total);
+    for (long long task = first[kernel]; task < first[kernel + 1]; ++task)
+      plus(total, partial[task * taps + tap]);
+    finish(out[n], total);
+  }
+}
