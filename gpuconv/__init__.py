@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from . import filters
+from . import filters, nn
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
 from .errors import BackendUnavailable
 from .gradients import corr2d_vjp
+from .learn import Diverged, LearnedKernel, learn_kernel
 from .receptive_field import Layer, ReceptiveField, receptive_field
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailable",
+    "Diverged",
     "Layer",
+    "LearnedKernel",
     "Plan",
     "ReceptiveField",
     "__version__",
@@ -21,6 +24,8 @@ __all__ = [
     "corr2d",
     "corr2d_vjp",
     "filters",
+    "learn_kernel",
+    "nn",
     "plan",
     "receptive_field",
     "show_config",

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from .. import dtypes, gradients
+from .. import arrays, channels, dtypes, gradients
 from ..api import compute
 from ..boundary import canonical
 from ..problem import padding_of, pair
 
-__all__ = ["corr2d"]
+__all__ = ["conv2d", "corr2d"]
 
 _SPEC = (
     "SymInt[] pad, str boundary, float[] fill, SymInt[] stride, SymInt[] dilation, int groups, "
@@ -96,18 +96,19 @@ class Family:
         self.weight_gradient.register_vmap(self._vmap_weight)
 
     def _register_fakes(self) -> None:
-        @self.forward.register_fake
-        def _(x: Any, k: Any, *spec: Any) -> Any:
+        def forward(x: Any, k: Any, *spec: Any) -> Any:
             name = spec[-1] or dtypes.promote(_name(x), _name(k))
             return x.new_empty(self.shape(x.shape, k.shape, spec), dtype=_dtype(name))
 
-        @self.input_gradient.register_fake
-        def _(dy: Any, k: Any, x_shape: Any, x_dtype: str, *spec: Any) -> Any:
+        def input_gradient(dy: Any, k: Any, x_shape: Any, x_dtype: str, *spec: Any) -> Any:
             return dy.new_empty(x_shape, dtype=_dtype(x_dtype))
 
-        @self.weight_gradient.register_fake
-        def _(x: Any, dy: Any, k_shape: Any, k_dtype: str, *spec: Any) -> Any:
+        def weight_gradient(x: Any, dy: Any, k_shape: Any, k_dtype: str, *spec: Any) -> Any:
             return dy.new_empty(k_shape, dtype=_dtype(k_dtype))
+
+        self.forward.register_fake(forward)
+        self.input_gradient.register_fake(input_gradient)
+        self.weight_gradient.register_fake(weight_gradient)
 
     def _register_derivatives(self) -> None:
         def no_fill(spec: Spec, dtype: str = "") -> Spec:
@@ -252,7 +253,8 @@ def _sides(x: Any, k: Any, spec: Spec) -> list[Any]:
 
 
 def _corr2d_shape(x: Any, k: Any, spec: Spec) -> list[Any]:
-    return [*torch.broadcast_shapes(x[:-2], k[:-2]), *_sides(x, k, spec)]
+    lead = torch.broadcast_shapes(x[:-2], k[:-2])  # type: ignore[no-untyped-call]
+    return [*lead, *_sides(x, k, spec)]
 
 
 _CORR2D = Family("corr2d", _corr2d, _corr2d_input, _corr2d_weight, _corr2d_shape, lead=True)
@@ -260,6 +262,8 @@ _CORR2D = Family("corr2d", _corr2d, _corr2d_input, _corr2d_weight, _corr2d_shape
 
 def refuse_function_transforms(*tensors: torch.Tensor) -> None:
     """Say what to use instead, where torch itself would speak of its own inner classes."""
+    if torch.compiler.is_compiling():
+        return
     tracked = getattr(torch._C._functorch, "is_gradtrackingtensor", None)
     if tracked is not None and any(tracked(t) for t in tensors):
         raise NotImplementedError(
@@ -303,12 +307,12 @@ def corr2d(
         k = k.flip(-2, -1)
         k = k.conj() if k.is_complex() else k
     name = "" if dtype is None else dtypes.name_of(dtype, "dtype=")
-    if torch.is_grad_enabled() and (X.requires_grad or k.requires_grad):
-        if name and dtypes.is_integer(name):
-            raise TypeError(
-                f"dtype={name} has no gradient, but X or K requires grad; ask for a float dtype, "
-                "or call inside torch.no_grad()"
-            )
+    wanted = torch.is_grad_enabled() and (X.requires_grad or k.requires_grad)
+    if wanted and name and dtypes.is_integer(name):
+        raise TypeError(
+            f"dtype={name} has no gradient, but X or K requires grad; ask for a float dtype, "
+            "or call inside torch.no_grad()"
+        )
     strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     span = [(k.shape[n - 2] - 1) * dilations[n] + 1 for n in (0, 1)]
     (top, bottom), (left, right) = padding_of(mode, (span[0], span[1]), flipped)
@@ -328,3 +332,66 @@ def corr2d(
         backend,
         name,
     )
+
+
+def _layer(spec: Spec) -> channels.Geometry:
+    pad, _, _, stride, dilation, groups, *_ = spec
+    top, bottom, left, right = (int(n) for n in pad)
+    strides, dilations = (int(stride[0]), int(stride[1])), (int(dilation[0]), int(dilation[1]))
+    return channels.Geometry(((top, bottom), (left, right)), strides, dilations, int(groups))
+
+
+def _conv2d(x: Any, w: Any, spec: Spec) -> Any:
+    a, k = arrays.read(x, "x"), arrays.read(w, "weight")
+    name = spec[-1] or dtypes.promote(a.dtype, k.dtype)
+    with arrays.stream_of(a):
+        return arrays.wrap(channels.forward(a, k, _layer(spec), dtype=name), name, a)
+
+
+def _conv2d_input(dy: Any, w: Any, x: Any, spec: Spec) -> Any:
+    d, k, name = arrays.read(dy, "dy"), arrays.read(w, "weight"), _name(x)
+    with arrays.stream_of(d):
+        found = channels.input_gradient(d, k, tuple(x.shape), name, _layer(spec))
+        return arrays.wrap(found, name, d)
+
+
+def _conv2d_weight(x: Any, dy: Any, w: Any, spec: Spec) -> Any:
+    a, d, name = arrays.read(x, "x"), arrays.read(dy, "dy"), _name(w)
+    with arrays.stream_of(a):
+        found = channels.weight_gradient(a, d, tuple(w.shape), name, _layer(spec))
+        return arrays.wrap(found, name, a)
+
+
+def _conv2d_shape(x: Any, w: Any, spec: Spec) -> list[Any]:
+    return [x[0], w[0], *_sides(x, w, spec)]
+
+
+_CONV2D = Family("conv2d", _conv2d, _conv2d_input, _conv2d_weight, _conv2d_shape, lead=False)
+
+
+def conv2d(x: torch.Tensor, weight: Any, bias: Any, g: channels.Geometry) -> torch.Tensor:
+    """`gpuconv.nn.conv2d` of tensors, as part of the autograd graph."""
+    w = as_tensor(weight, "weight")
+    b = None if bias is None else as_tensor(bias, "bias")
+    refuse_function_transforms(x, w)
+    for tensor, name in ((x, "x"), (w, "weight"), (b, "bias")):
+        if tensor is None:
+            continue
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name} has dtype {_name(tensor)}; layers work on floats")
+        if tensor.device != x.device:
+            raise ValueError(
+                f"x is on {x.device} and {name} on {tensor.device}; "
+                "all arrays of a layer must be on one device"
+            )
+    shape = channels.check_shapes(tuple(x.shape), tuple(w.shape), g)
+    if b is not None and tuple(b.shape) != (shape[1],):
+        raise ValueError(
+            f"bias must have shape ({shape[1]},), one for each output channel, got {tuple(b.shape)}"
+        )
+    (top, bottom), (left, right) = g.pad
+    y = _CONV2D.forward(
+        x, w, [top, bottom, left, right], "constant", [0.0, 0.0], list(g.stride), list(g.dilation),
+        g.groups, "auto", "auto", "",
+    )  # fmt: skip
+    return y if b is None else y + b.to(y.dtype)[:, None, None]  # type: ignore[no-any-return]

@@ -154,12 +154,10 @@ def _sweep(name: str, problem: Problem, x: Any, weights: tuple[Any, ...], out: A
         offsets,
         *common,
     )
-    kernel = getattr(sweep, f"{name}_{'serial' if serial else 'parallel'}")
-    if serial or not _must_serialise():
-        kernel(*arguments)
+    if serial:
+        getattr(sweep, f"{name}_serial")(*arguments)
     else:
-        with _one_at_a_time:
-            kernel(*arguments)
+        run_parallel(getattr(sweep, f"{name}_parallel"), *arguments)
     if wide:
         out[...] = dtypes.finish(target, problem.out_dtype)
 
@@ -167,6 +165,15 @@ def _sweep(name: str, problem: Problem, x: Any, weights: tuple[Any, ...], out: A
 def _wide_output(problem: Problem) -> bool:
     """16-bit floats are rounded in the kernels from float32 only; other sums take a detour."""
     return problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
+
+
+def run_parallel(kernel: Any, *arguments: Any) -> None:
+    """Call a parallel kernel, one at a time where the threading layer needs that."""
+    if _must_serialise():
+        with _one_at_a_time:
+            kernel(*arguments)
+    else:
+        kernel(*arguments)
 
 
 def _must_serialise() -> bool:
@@ -270,11 +277,8 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
         )
         if serial:
             weights.gradient_serial(*arguments)
-        elif _must_serialise():
-            with _one_at_a_time:
-                weights.gradient_parallel(*arguments)
         else:
-            weights.gradient_parallel(*arguments)
+            run_parallel(weights.gradient_parallel, *arguments)
         total[:, :, order] = np.add.reduceat(partial, first, axis=0)
     total = total.reshape(problem.k_shape)
     if total.dtype.kind == "c" and not dtypes.is_complex(problem.k_dtype):

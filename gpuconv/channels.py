@@ -1,0 +1,297 @@
+"""Correlations summed over channels: what a convolution layer computes, and its gradients.
+
+Images are (N, C, h, w), kernels (O, C/groups, p, q); padding is zeros. Many channels go through
+products of matrices: the patches of a few output rows at a time are laid out as a matrix, never
+those of a whole batch. Few channels go through `corr2d`, channel by channel, and so does depthwise
+correlation, all of it at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import arrays, dtypes
+from .api import corr2d
+from .choose import backend_for, require_backend
+from .gradients import corr2d_vjp, phases
+from .problem import Pair
+
+__all__ = ["Geometry", "forward", "input_gradient", "weight_gradient"]
+
+# Elements of the matrix of patches: it should stay in the second and third level of cache.
+_BLOCK_ELEMENTS = 1 << 19
+# Below so many terms of a product (channels of a group times taps against output channels) laying
+# out patches costs more than it saves.
+_FEW = 3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Everything about a layer's correlation but the arrays."""
+
+    pad: tuple[Pair, Pair]
+    stride: Pair
+    dilation: Pair
+    groups: int
+
+    def output_side(self, n: int, taps: int, axis: int) -> int:
+        """Length of the output along an axis, possibly not positive."""
+        span = (taps - 1) * self.dilation[axis] + 1
+        return (n + sum(self.pad[axis]) - span) // self.stride[axis] + 1
+
+
+def _work_dtype(*names: str) -> str:
+    result = names[0]
+    for name in names[1:]:
+        result = dtypes.promote(result, name)
+    return dtypes.accumulator(result)
+
+
+def _direct(channels: int, outputs: int) -> bool:
+    """Whether a group with so few channels is better off without a matrix of patches."""
+    return channels == 1 or outputs == 1 or channels * outputs <= _FEW
+
+
+def forward(
+    x: arrays.Operand, w: arrays.Operand, g: Geometry, bias: Any = None, dtype: str = ""
+) -> Any:
+    """Storage array (N, O, r, s) of the layer's result; `bias` of the accumulator's dtype."""
+    n, c, h, wide = x.array.shape
+    o, cg, p, q = w.array.shape
+    r, s = g.output_side(h, p, 0), g.output_side(wide, q, 1)
+    acc = _work_dtype(x.dtype, w.dtype)
+    out_dtype = dtype or dtypes.promote(x.dtype, w.dtype)
+    backend = require_backend(backend_for(x.device, "auto"))
+    xp = backend.array_module()
+    og = o // g.groups
+    if _direct(cg, og):
+        out = xp.empty((n, o, r, s), dtypes.storage(acc))
+        if out.size:
+            _by_channels(x, w, g, out)
+    elif x.device == arrays.HOST:
+        out = np.empty((n, o, r, s), acc)
+        images, kernels = dtypes.widen(x.array, x.dtype, acc), dtypes.widen(w.array, w.dtype, acc)
+        _by_patches(images, kernels, g, out)
+    else:
+        out = backend.channels(x.array, x.dtype, xp.asarray(w.array), w.dtype, g, (r, s), acc)
+    if bias is not None and out.size:
+        out += xp.asarray(bias, out.dtype)[:, None, None]
+    return dtypes.finish(out, out_dtype, xp)
+
+
+def _given(array: Any, dtype: str) -> Any:
+    return array.view(arrays.bfloat16()) if dtype == "bfloat16" else array
+
+
+def _by_channels(x: arrays.Operand, w: arrays.Operand, g: Geometry, out: Any) -> None:
+    """One `corr2d` for each channel of a group, all groups and outputs at once."""
+    n, _, h, wide = x.array.shape
+    o, cg, p, q = w.array.shape
+    images = _given(x.array, x.dtype).reshape(n, g.groups, cg, h, wide)
+    kernels = _given(w.array, w.dtype).reshape(g.groups, o // g.groups, cg, p, q)
+    sums = out.reshape(n, g.groups, o // g.groups, *out.shape[2:])
+    keywords: dict[str, Any] = dict(mode=g.pad, stride=g.stride, dilation=g.dilation)
+    for channel in range(cg):
+        image, kernel = images[:, :, None, channel], kernels[:, :, channel]
+        if channel == 0:
+            corr2d(image, kernel, out=sums, **keywords)
+        else:
+            sums += corr2d(image, kernel, dtype=out.dtype, **keywords)
+
+
+def _rows_at_once(lines: int, s: int, r: int) -> int:
+    return max(1, min(r, _BLOCK_ELEMENTS // max(1, lines * s)))
+
+
+def _patches(x: Any, i0: int, rows: int, s: int, taps: Pair, g: Geometry, out: Any) -> Any:
+    from .backends.cpu import run_parallel
+    from .kernels import patches
+
+    block = out[: x.shape[0] * taps[0] * taps[1], : rows * s]
+    corner = (g.pad[0][0], g.pad[1][0])
+    arguments = (x, i0, rows, s, taps, g.stride, g.dilation, corner, block)
+    if block.size < 1 << 15:
+        patches.gather_serial(*arguments)
+    else:
+        run_parallel(patches.gather_parallel, *arguments)
+    return block
+
+
+def _plain(g: Geometry, taps: Pair, x: Any) -> bool:
+    """Whether the image already is its own matrix of patches."""
+    return (
+        taps == (1, 1)
+        and g.stride == (1, 1)
+        and g.pad == ((0, 0), (0, 0))
+        and bool(x.flags.c_contiguous)
+    )
+
+
+def _by_patches(x: Any, w: Any, g: Geometry, out: Any) -> None:
+    n = x.shape[0]
+    o, cg, p, q = w.shape
+    r, s = out.shape[2:]
+    og, lines = o // g.groups, cg * p * q
+    if not out.size:
+        return
+    rows = _rows_at_once(lines, s, r)
+    weights = np.ascontiguousarray(w).reshape(g.groups, og, lines)
+    plain = _plain(g, (p, q), x)
+    for image in range(n):
+        for group in range(g.groups):
+            source = x[image, group * cg : (group + 1) * cg]
+            target = out[image, group * og : (group + 1) * og].reshape(og, r * s)
+            if plain:
+                np.matmul(weights[group], source.reshape(cg, r * s), out=target)
+                continue
+            for i0 in range(0, r, rows):
+                some = min(rows, r - i0)
+                space = _workspace(lines * some * s, x.dtype).reshape(lines, some * s)
+                block = _patches(source, i0, some, s, (p, q), g, space)
+                np.matmul(weights[group], block, out=target[:, i0 * s : (i0 + some) * s])
+
+
+class _Workspace:
+    """One buffer a thread, kept: fresh pages cost as much as filling them."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self._local = threading.local()
+
+    def __call__(self, size: int, dtype: Any) -> Any:
+        needed = size * np.dtype(dtype).itemsize
+        buffer = getattr(self._local, "buffer", None)
+        if buffer is None or buffer.nbytes < needed:
+            buffer = np.empty(needed, np.uint8)
+            if needed <= 16 * _BLOCK_ELEMENTS:
+                self._local.buffer = buffer
+        return buffer[:needed].view(dtype)
+
+
+_workspace = _Workspace()
+
+
+def input_gradient(
+    dy: arrays.Operand, w: arrays.Operand, x_shape: tuple[int, ...], x_dtype: str, g: Geometry
+) -> Any:
+    """Storage array of x's shape: for each phase of the stride, a layer with channels swapped."""
+    n, c, h, wide = x_shape
+    o, cg, p, q = w.array.shape
+    og = o // g.groups
+    backend = require_backend(backend_for(dy.device, "auto"))
+    xp = backend.array_module()
+    acc = _work_dtype(dy.dtype, w.dtype)
+    out = xp.zeros((n, c, h, wide), dtypes.storage(acc))
+    kernels = xp.asarray(w.array).reshape(g.groups, og, cg, p, q)
+    swapped = kernels.swapaxes(1, 2).reshape(c, og, p, q)[..., ::-1, ::-1]
+    r, s = dy.array.shape[2:]
+    sides: Any = []
+    for axis, (length, taps, outputs) in enumerate(((h, p, r), (wide, q, s))):
+        before = g.pad[axis][0]
+        sides.append(list(phases(length, before, taps, outputs, g.stride[axis], g.dilation[axis])))
+    for row in sides[0]:
+        for column in sides[1]:
+            part = dy.array[..., row.outputs, column.outputs]
+            taps = swapped[..., _reversed(row.taps, p), _reversed(column.taps, q)]
+            inner = Geometry(
+                (row.pad, column.pad), (1, 1), (row.dilation, column.dilation), g.groups
+            )
+            found = forward(
+                arrays.Operand(part, dy.dtype, dy.device, dy.library, None),
+                arrays.Operand(taps, w.dtype, dy.device, w.library, None),
+                inner,
+                dtype=acc,
+            )
+            out[..., row.positions, column.positions] = found
+    return dtypes.finish(out, x_dtype, xp)
+
+
+def _reversed(taps: slice, n: int) -> slice:
+    """The same taps, in the same order, of an axis that has been flipped."""
+    chosen = range(n)[taps]
+    return slice(n - 1 - chosen[-1], n - chosen[0], taps.step)
+
+
+def weight_gradient(
+    x: arrays.Operand, dy: arrays.Operand, w_shape: tuple[int, ...], w_dtype: str, g: Geometry
+) -> Any:
+    """Storage array of w's shape; summed over the batch in wide precision, in a fixed order."""
+    n, c, h, wide = x.array.shape
+    o, cg, p, q = w_shape
+    og = o // g.groups
+    r, s = dy.array.shape[2:]
+    backend = require_backend(backend_for(x.device, "auto"))
+    xp = backend.array_module()
+    acc = _work_dtype(x.dtype, dy.dtype)
+    if _direct(cg, og):
+        images = _given(x.array, x.dtype).reshape(n, g.groups, 1, cg, h, wide)
+        gradients = _given(dy.array, dy.dtype).reshape(n, g.groups, og, 1, r, s)
+        if not n:
+            return xp.zeros(w_shape, dtypes.storage(w_dtype))
+        # With one kernel for each pair of channels.
+        like = np.broadcast_to(np.zeros((), acc), (g.groups, og, cg, p, q))
+        found = corr2d_vjp(
+            images,
+            like,
+            xp.broadcast_to(gradients, (n, g.groups, og, cg, r, s)),
+            mode=g.pad,
+            stride=g.stride,
+            dilation=g.dilation,
+            wrt="K",
+        )[1]
+        return dtypes.finish(xp.asarray(found).reshape(w_shape), w_dtype, xp)
+    if x.device != arrays.HOST:
+        return backend.channels_weights(
+            x.array, x.dtype, dy.array, dy.dtype, g, w_shape, w_dtype, acc
+        )
+    images = dtypes.widen(x.array, x.dtype, acc)
+    gradients = np.ascontiguousarray(dtypes.widen(dy.array, dy.dtype, acc))
+    total = np.zeros((g.groups, og, cg * p * q), np.float64)
+    lines = cg * p * q
+    rows = _rows_at_once(lines, s, r)
+    for image in range(n if r * s else 0):
+        for group in range(g.groups):
+            source = images[image, group * cg : (group + 1) * cg]
+            target = gradients[image, group * og : (group + 1) * og].reshape(og, r * s)
+            for i0 in range(0, r, rows):
+                some = min(rows, r - i0)
+                space = _workspace(lines * some * s, images.dtype).reshape(lines, some * s)
+                block = _patches(source, i0, some, s, (p, q), g, space)
+                total[group] += target[:, i0 * s : (i0 + some) * s] @ block.T
+    return dtypes.finish(total.reshape(w_shape), w_dtype)
+
+
+def check_shapes(x: tuple[int, ...], w: tuple[int, ...], g: Geometry) -> tuple[int, ...]:
+    """Shape of the result; ValueError in words if the arrays do not make a layer."""
+    if len(x) != 4:
+        raise ValueError(f"x must have shape (N, C, h, w), got {len(x)} dimensions: shape {x}")
+    if len(w) != 4:
+        raise ValueError(
+            f"weight must have shape (O, C/groups, p, q), got {len(w)} dimensions: shape {w}"
+        )
+    n, c, h, wide = x
+    o, cg, p, q = w
+    if 0 in (o, cg, p, q):
+        raise ValueError(f"weight must not be empty, got shape {w}")
+    if c % g.groups or o % g.groups:
+        raise ValueError(
+            f"groups={g.groups} must divide the {c} input channels of x {x} and the {o} output "
+            f"channels of weight {w}"
+        )
+    if c // g.groups != cg:
+        raise ValueError(
+            f"x of shape {x} has {c} channels in {g.groups} groups, {c // g.groups} each, but "
+            f"weight of shape {w} is for {cg} a group"
+        )
+    r, s = g.output_side(h, p, 0), g.output_side(wide, q, 1)
+    if r < 1 or s < 1:
+        padded = (h + sum(g.pad[0]), wide + sum(g.pad[1]))
+        raise ValueError(
+            f"weight of shape {w} with dilation {g.dilation} is larger than the padded image "
+            f"{padded} made from x of shape {x}"
+        )
+    return (n, o, r, s)

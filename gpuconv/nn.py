@@ -1,0 +1,420 @@
+"""Convolution layers: `conv2d` and its layer `Conv2D`, forward and backward."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import arrays, channels, dtypes
+from .channels import Geometry
+from .problem import Pair, pair
+
+__all__ = ["Conv2D", "conv2d", "conv2d_vjp"]
+
+
+def _geometry(stride: Any, padding: Any, dilation: Any, groups: Any, taps: Pair) -> Geometry:
+    strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
+    (number, _) = pair(groups, "groups", 1)
+    if isinstance(padding, str):
+        if padding == "valid":
+            sides: Any = ((0, 0), (0, 0))
+        elif padding == "same":
+            if strides != (1, 1):
+                raise ValueError(f"padding='same' needs stride 1, got stride {strides}")
+            spans = [(k - 1) * d for k, d in zip(taps, dilations, strict=True)]
+            sides = tuple((n // 2, n - n // 2) for n in spans)
+        else:
+            raise ValueError(
+                f"padding must be an int, (rows, columns), ((top, bottom), (left, right)), 'same' "
+                f"or 'valid', got {padding!r}"
+            )
+    elif isinstance(padding, (tuple, list)) and len(padding) == 2:
+        sides = tuple(pair(side, "padding", 0) for side in padding)
+    else:
+        sides = (pair(padding, "padding", 0),) * 2
+        sides = tuple((side[n], side[n]) for n, side in enumerate(sides))
+    return Geometry(sides, strides, dilations, number)
+
+
+def _read(x: Any, weight: Any, *others: tuple[Any, str]) -> list[Any]:
+    operands: list[Any] = [arrays.read(x, "x"), arrays.read(weight, "weight")]
+    operands += [arrays.read(a, name) if a is not None else None for a, name in others]
+    for operand, name in zip(operands, ("x", "weight", *(n for _, n in others)), strict=True):
+        if operand is None:
+            continue
+        if dtypes.is_integer(operand.dtype) or dtypes.is_complex(operand.dtype):
+            raise TypeError(f"{name} has dtype {operand.dtype}; layers work on floats")
+        if operand.device != operands[0].device:
+            raise ValueError(
+                f"x is on {operands[0].device} and {name} on {operand.device}; "
+                "all arrays of a layer must be on one device"
+            )
+    return operands
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    r"""Convolution layer (a cross-correlation summed over channels), as torch defines it.
+
+    .. math:: y_{noij} = \beta_o + \sum_{cab} x_{n, c', i s + a d - t, j s + b d - l} w_{ocab}
+
+    with ``c' = c + C/groups * (o // (O/groups))`` and zeros outside the image.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, h, w)
+        Float images: NumPy, CuPy or torch (then with autograd).
+    weight : array, shape (O, C/groups, p, q)
+        Kernels, on x's device.
+    bias : array, shape (O,), optional
+        Added to every pixel of its channel.
+    stride, dilation : int or (int, int)
+        Rows and columns.
+    padding : int, (int, int), ((top, bottom), (left, right)), "same" or "valid"
+        Zeros around the image. "same" keeps its size (stride 1 only; the odd one goes after).
+    groups : int
+        Groups of channels that do not see each other; C of them is depthwise.
+
+    Returns
+    -------
+    array, shape (N, O, r, s)
+        In ``result_type(x, weight)``, of x's library and device.
+
+    Raises
+    ------
+    ValueError
+        Shapes, channels or groups that do not match, with all of them named.
+    TypeError
+        Dtypes that are not floats.
+
+    Notes
+    -----
+    O(N r s O C/groups p q). Many channels are a product of matrices (BLAS on the CPU) on patches
+    of a few rows at a time: at most 8 MiB of workspace beyond one row's patches. Sums in float32
+    for float16, bfloat16 and float32, in float64 for float64. Never TF32.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> gpuconv.nn.conv2d(x, np.ones((1, 1, 2, 2)), bias=np.array([0.5]))
+    array([[[[ 8.5, 12.5],
+             [20.5, 24.5]]]])
+    """
+    shape = np.shape(weight) if not hasattr(weight, "shape") else weight.shape
+    taps = tuple(shape[-2:]) if len(shape) >= 2 else (1, 1)
+    g = _geometry(stride, padding, dilation, groups, taps)
+    if "torch" in sys.modules and isinstance(x, sys.modules["torch"].Tensor):
+        from .adapters import torch as adapter
+
+        return adapter.conv2d(x, weight, bias, g)
+    a, w, b = _read(x, weight, (bias, "bias"))
+    out_shape = channels.check_shapes(tuple(a.array.shape), tuple(w.array.shape), g)
+    values = None
+    if b is not None:
+        _check_bias(tuple(b.array.shape), out_shape[1])
+        values = dtypes.widen(b.array, b.dtype, "float64", _module(b.array))
+    with arrays.stream_of(a):
+        y = channels.forward(a, w, g, values)
+    return arrays.wrap(y, dtypes.promote(a.dtype, w.dtype), a)
+
+
+def _check_bias(shape: tuple[int, ...], outputs: int) -> None:
+    if shape != (outputs,):
+        raise ValueError(f"bias must have shape ({outputs},), one for each output channel, "
+                         f"got {shape}")  # fmt: skip
+
+
+def _module(array: Any) -> Any:
+    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
+
+
+def conv2d_vjp(
+    x: Any,
+    weight: Any,
+    dy: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``sum(dy * conv2d(x, weight, bias, ...))`` in x, weight and bias.
+
+    Parameters
+    ----------
+    x, weight, stride, padding, dilation, groups
+        As given to `conv2d`.
+    dy : array, shape (N, O, r, s)
+        Gradient in the result.
+
+    Returns
+    -------
+    dx, dweight, dbias : array
+        Of the shapes and dtypes of x and weight, and (O,) in weight's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv2d`; a dy that does not have the result's shape.
+
+    Notes
+    -----
+    As costly as two forward passes; workspace as there. Weight sums are taken in float64 over the
+    blocks of the batch, in a fixed order.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> x, w = np.ones((1, 1, 3, 3)), np.ones((2, 1, 2, 2))
+    >>> dx, dw, db = gpuconv.nn.conv2d_vjp(x, w, np.ones((1, 2, 2, 2)))
+    >>> dw[0, 0].tolist(), db.tolist()
+    ([[4.0, 4.0], [4.0, 4.0]], [4.0, 4.0])
+    """
+    a, w, d = _read(x, weight, (dy, "dy"))
+    taps = tuple(w.array.shape[-2:]) if w.array.ndim >= 2 else (1, 1)
+    g = _geometry(stride, padding, dilation, groups, taps)
+    shape = channels.check_shapes(tuple(a.array.shape), tuple(w.array.shape), g)
+    if tuple(d.array.shape) != shape:
+        raise ValueError(
+            f"dy has shape {tuple(d.array.shape)}, but the result of conv2d has shape {shape}"
+        )
+    with arrays.stream_of(a):
+        dx = channels.input_gradient(d, w, tuple(a.array.shape), a.dtype, g)
+        dw = channels.weight_gradient(a, d, tuple(w.array.shape), w.dtype, g)
+        xp = _module(d.array)
+        wide = dtypes.widen(d.array, d.dtype, dtypes.accumulator(d.dtype), xp)
+        db = dtypes.finish(wide.sum(axis=(0, 2, 3), dtype="float64"), w.dtype, xp)
+    return (
+        arrays.wrap(dx, a.dtype, a),
+        arrays.wrap(dw, w.dtype, w),
+        arrays.wrap(db, w.dtype, w),
+    )
+
+
+class Conv2D:
+    """Convolution layer with parameters, in NumPy or CuPy.
+
+    Parameters
+    ----------
+    out_channels : int
+        Kernels, and channels of the result.
+    kernel_size : int or (int, int)
+        Rows and columns of a kernel.
+    in_channels : int, optional
+        Channels of the input; read off the first input if left out.
+    stride, padding, dilation, groups
+        As in `conv2d`.
+    bias : bool
+        Whether the layer has a bias.
+    dtype : dtype
+        Of the parameters.
+    rng : int or numpy.random.Generator, optional
+        Where the parameters are drawn from: uniformly from ``±1/sqrt(C/groups * p * q)``, which is
+        torch's start.
+
+    Attributes
+    ----------
+    weight, bias : array or None
+        The parameters; `weight` is None before the first input tells its channels.
+    grad : dict
+        After `backward`: gradients by the names of `parameters`.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> layer = gpuconv.nn.Conv2D(8, 3, padding="same", rng=0)
+    >>> layer(np.ones((2, 3, 16, 16), np.float32)).shape
+    (2, 8, 16, 16)
+    >>> layer.weight.shape
+    (8, 3, 3, 3)
+    >>> dx = layer.backward(np.ones((2, 8, 16, 16), np.float32))
+    >>> for name, values in layer.parameters().items():
+    ...     values -= 0.01 * layer.grad[name]
+    """
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: Any,
+        *,
+        in_channels: int | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        dtype: Any = "float32",
+        rng: Any = None,
+    ) -> None:
+        self.out_channels, _ = pair(out_channels, "out_channels", 1)
+        self.kernel_size = pair(kernel_size, "kernel_size", 1)
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.groups, _ = pair(groups, "groups", 1)
+        self.use_bias = bool(bias)
+        self.dtype = dtypes.name_of(dtype, "dtype")
+        if dtypes.is_integer(self.dtype) or dtypes.is_complex(self.dtype):
+            raise TypeError(f"dtype {self.dtype}: layers work on floats")
+        if self.dtype == "bfloat16":
+            arrays.bfloat16()
+        if self.out_channels % self.groups:
+            raise ValueError(
+                f"groups={self.groups} must divide the {self.out_channels} output channels"
+            )
+        _geometry(stride, padding, dilation, groups, self.kernel_size)
+        self._rng = np.random.default_rng(rng)
+        self.weight: Any = None
+        self.bias: Any = None
+        self.grad: dict[str, Any] = {}
+        self._input: Any = None
+        if in_channels is not None:
+            self._start(pair(in_channels, "in_channels", 1)[0], np)
+
+    def _start(self, in_channels: int, xp: Any) -> None:
+        if in_channels % self.groups:
+            raise ValueError(f"groups={self.groups} must divide the {in_channels} input channels")
+        p, q = self.kernel_size
+        fan_in = in_channels // self.groups * p * q
+        limit = 1 / np.sqrt(fan_in)
+        kind = arrays.bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
+        shape = (self.out_channels, in_channels // self.groups, p, q)
+        self.weight = xp.asarray(self._rng.uniform(-limit, limit, shape).astype(kind))
+        if self.use_bias:
+            values = self._rng.uniform(-limit, limit, self.out_channels).astype(kind)
+            self.bias = xp.asarray(values)
+
+    @property
+    def _keywords(self) -> dict[str, Any]:
+        return dict(
+            stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
+
+    def forward(self, x: Any) -> Any:
+        """Result of the layer, which remembers x for `backward`."""
+        if self.weight is None:
+            shape = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
+            if len(shape) != 4:
+                raise ValueError(
+                    f"x must have shape (N, C, h, w), got {len(shape)} dimensions: shape {shape}"
+                )
+            on_gpu = arrays.read(x, "x").device != arrays.HOST
+            self._start(shape[1], sys.modules["cupy"] if on_gpu else np)
+        y = conv2d(x, self.weight, self.bias, **self._keywords)
+        self._input = x
+        return y
+
+    __call__ = forward
+
+    def backward(self, dy: Any) -> Any:
+        """Gradient in the last input, from that in its result; sets `grad`.
+
+        Raises
+        ------
+        RuntimeError
+            Before any `forward`.
+        ValueError
+            A dy that does not have the result's shape, or holds NaN.
+        """
+        if self._input is None:
+            raise RuntimeError("backward() before forward(): there is no input to differentiate at")
+        dx, dw, db = conv2d_vjp(self._input, self.weight, dy, **self._keywords)
+        self.grad = {"weight": dw, "bias": db} if self.use_bias else {"weight": dw}
+        return dx
+
+    def parameters(self) -> dict[str, Any]:
+        """Parameters by name; the arrays themselves, to be updated in place."""
+        if self.weight is None:
+            raise RuntimeError(
+                "the layer has no parameters yet: pass in_channels=, or an input first"
+            )
+        return {"weight": self.weight, "bias": self.bias} if self.use_bias else {
+            "weight": self.weight
+        }  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the parameters on the host, by name."""
+        return {
+            name: np.array(value.get() if hasattr(value, "get") else value)
+            for name, value in self.parameters().items()
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Take parameters by name; ValueError, with nothing changed, if they do not fit."""
+        names = {"weight", "bias"} if self.use_bias else {"weight"}
+        if set(state) != names:
+            raise ValueError(f"expected parameters {sorted(names)}, got {sorted(state)}")
+        weight = np.asarray(state["weight"])
+        p, q = self.kernel_size
+        expected = (self.out_channels, "C/groups", p, q)
+        if weight.ndim != 4 or (weight.shape[0], *weight.shape[2:]) != (self.out_channels, p, q):
+            raise ValueError(f"weight must have shape {expected}, got {weight.shape}")
+        if self.weight is not None and weight.shape != tuple(self.weight.shape):
+            raise ValueError(
+                f"weight must have shape {tuple(self.weight.shape)}, got {weight.shape}"
+            )
+        if self.use_bias:
+            _check_bias(np.shape(state["bias"]), self.out_channels)
+        on_gpu = self.weight is not None and not isinstance(self.weight, np.ndarray)
+        xp = sys.modules["cupy"] if on_gpu else np
+        kind = arrays.bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
+        self.weight = xp.array(weight.astype(kind))
+        if self.use_bias:
+            self.bias = xp.array(np.asarray(state["bias"]).astype(kind))
+
+    def save(self, path: Any) -> None:
+        """Write the parameters to a ``.npz`` or ``.safetensors`` file, whole or not at all."""
+        path = Path(path)
+        state = self.state_dict()
+        partial = path.with_name(path.name + ".partial")
+        try:
+            if path.suffix == ".safetensors":
+                _safetensors().save_file(state, str(partial))
+            elif path.suffix == ".npz":
+                with partial.open("wb") as file:
+                    np.savez(file, **state)
+            else:
+                raise ValueError(f"{path}: the name must end in .npz or .safetensors")
+            partial.replace(path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                partial.unlink()
+
+    def load(self, path: Any) -> None:
+        """Read parameters that `save` wrote."""
+        path = Path(path)
+        if path.suffix == ".safetensors":
+            self.load_state_dict(_safetensors().load_file(str(path)))
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                self.load_state_dict(dict(file))
+        else:
+            raise ValueError(f"{path}: the name must end in .npz or .safetensors")
+
+    def __repr__(self) -> str:
+        known = "?" if self.weight is None else self.weight.shape[1] * self.groups
+        return (
+            f"Conv2D({self.out_channels}, {self.kernel_size}, in_channels={known}, "
+            f"stride={self.stride}, padding={self.padding!r}, dilation={self.dilation}, "
+            f"groups={self.groups}, bias={self.use_bias}, dtype={self.dtype})"
+        )
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "the .safetensors format needs the package safetensors; run: pip install safetensors, "
+            "or use a name that ends in .npz"
+        ) from None
+    return safetensors.numpy
