@@ -106,17 +106,21 @@ def _rows_at_once(lines: int, s: int, r: int) -> int:
     return max(1, min(r, _BLOCK_ELEMENTS // max(1, lines * s)))
 
 
-def _patches(x: Any, i0: int, rows: int, s: int, taps: Pair, g: Geometry, out: Any) -> Any:
+def _run(name: str, matrix: Any, *arguments: Any) -> None:
     from .backends.cpu import run_parallel
     from .kernels import patches
 
-    block = out[: x.shape[0] * taps[0] * taps[1], : rows * s]
-    corner = (g.pad[0][0], g.pad[1][0])
-    arguments = (x, i0, rows, s, taps, g.stride, g.dilation, corner, block)
-    if block.size < 1 << 15:
-        patches.gather_serial(*arguments)
+    if matrix.size < 1 << 15:
+        getattr(patches, f"{name}_serial")(*arguments)
     else:
-        run_parallel(patches.gather_parallel, *arguments)
+        run_parallel(getattr(patches, f"{name}_parallel"), *arguments)
+
+
+def _patches(x: Any, i0: int, rows: int, s: int, taps: Pair, g: Geometry) -> Any:
+    lines = x.shape[0] * taps[0] * taps[1]
+    block = _workspace(lines * rows * s, x.dtype).reshape(lines, rows * s)
+    corner = (g.pad[0][0], g.pad[1][0])
+    _run("gather", block, x, i0, rows, s, taps, g.stride, g.dilation, corner, block)
     return block
 
 
@@ -149,8 +153,7 @@ def _by_patches(x: Any, w: Any, g: Geometry, out: Any) -> None:
                 continue
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
-                space = _workspace(lines * some * s, x.dtype).reshape(lines, some * s)
-                block = _patches(source, i0, some, s, (p, q), g, space)
+                block = _patches(source, i0, some, s, (p, q), g)
                 np.matmul(weights[group], block, out=target[:, i0 * s : (i0 + some) * s])
 
 
@@ -178,7 +181,11 @@ _workspace = _Workspace()
 def input_gradient(
     dy: arrays.Operand, w: arrays.Operand, x_shape: tuple[int, ...], x_dtype: str, g: Geometry
 ) -> Any:
-    """Storage array of x's shape: for each phase of the stride, a layer with channels swapped."""
+    """Storage array of x's shape.
+
+    Many channels on the CPU: the patches' gradients, a product of matrices, added where the
+    patches came from. Otherwise, for each phase of the stride, a layer with channels swapped.
+    """
     n, c, h, wide = x_shape
     o, cg, p, q = w.array.shape
     og = o // g.groups
@@ -186,6 +193,10 @@ def input_gradient(
     xp = backend.array_module()
     acc = _work_dtype(dy.dtype, w.dtype)
     out = xp.zeros((n, c, h, wide), dtypes.storage(acc))
+    if not _direct(og, cg) and dy.device == arrays.HOST:
+        gradients = dtypes.widen(dy.array, dy.dtype, acc)
+        _scatter_patches(gradients, dtypes.widen(w.array, w.dtype, acc), g, out)
+        return dtypes.finish(out, x_dtype)
     kernels = xp.asarray(w.array).reshape(g.groups, og, cg, p, q)
     swapped = kernels.swapaxes(1, 2).reshape(c, og, p, q)[..., ::-1, ::-1]
     r, s = dy.array.shape[2:]
@@ -210,6 +221,28 @@ def input_gradient(
     return dtypes.finish(out, x_dtype, xp)
 
 
+def _scatter_patches(dy: Any, w: Any, g: Geometry, out: Any) -> None:
+    n, o, r, s = dy.shape
+    cg, p, q = w.shape[1:]
+    og, lines = o // g.groups, cg * p * q
+    rows = _rows_at_once(lines, s, r)
+    weights = np.ascontiguousarray(w).reshape(g.groups, og, lines).swapaxes(1, 2)
+    gradients = np.ascontiguousarray(dy).reshape(n, g.groups, og, r * s)
+    corner = (g.pad[0][0], g.pad[1][0])
+    for image in range(n):
+        for group in range(g.groups):
+            target = out[image, group * cg : (group + 1) * cg]
+            for i0 in range(0, r, rows):
+                some = min(rows, r - i0)
+                block = _workspace(lines * some * s, out.dtype).reshape(lines, some * s)
+                part = gradients[image, group, :, i0 * s : (i0 + some) * s]
+                np.matmul(weights[group], part, out=block)
+                _run(
+                    "scatter", block, block, i0, some, s, (p, q), g.stride, g.dilation, corner,
+                    target,
+                )  # fmt: skip
+
+
 def _reversed(taps: slice, n: int) -> slice:
     """The same taps, in the same order, of an axis that has been flipped."""
     chosen = range(n)[taps]
@@ -220,7 +253,7 @@ def weight_gradient(
     x: arrays.Operand, dy: arrays.Operand, w_shape: tuple[int, ...], w_dtype: str, g: Geometry
 ) -> Any:
     """Storage array of w's shape; summed over the batch in wide precision, in a fixed order."""
-    n, c, h, wide = x.array.shape
+    n, _, h, wide = x.array.shape
     o, cg, p, q = w_shape
     og = o // g.groups
     r, s = dy.array.shape[2:]
@@ -259,8 +292,7 @@ def weight_gradient(
             target = gradients[image, group * og : (group + 1) * og].reshape(og, r * s)
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
-                space = _workspace(lines * some * s, images.dtype).reshape(lines, some * s)
-                block = _patches(source, i0, some, s, (p, q), g, space)
+                block = _patches(source, i0, some, s, (p, q), g)
                 total[group] += target[:, i0 * s : (i0 + some) * s] @ block.T
     return dtypes.finish(total.reshape(w_shape), w_dtype)
 

@@ -46,7 +46,11 @@ ALLOWED = {
     "backends": LEAVES | {"problem", "backends", "kernels"},
     "methods": LEAVES | {"problem", "backends", "methods"},
     "choose": LEAVES | {"problem", "methods", "backends"},
-    "api": LEAVES | {"problem", "choose", "methods", "__version__"},
+    # adapters: only where a tensor has been passed, whose graph is its library's business.
+    "api": LEAVES | {"problem", "choose", "methods", "__version__", "adapters"},
+    "channels": LEAVES | {"api", "choose", "gradients", "problem", "backends", "kernels"},
+    "nn": LEAVES | {"channels", "problem", "adapters"},
+    "learn": LEAVES | {"api", "gradients", "problem"},
     "errors": set(),
     "dtypes": set(),
     "boundary": {"errors"},

@@ -209,8 +209,11 @@ def _first(tensor: Any, dim: int | None, lead: int) -> Any:
 
 
 def _one_by_one(op: Any, info: Any, dims: Any, arguments: tuple[Any, ...]) -> Any:
+    mapped = [
+        d if isinstance(a, torch.Tensor) else None for a, d in zip(arguments, dims, strict=True)
+    ]
     results = [
-        op(*(a if d is None else a.select(d, n) for a, d in zip(arguments, dims, strict=True)))
+        op(*(a if d is None else a.select(d, n) for a, d in zip(arguments, mapped, strict=True)))
         for n in range(info.batch_size)
     ]
     return torch.stack(results), 0

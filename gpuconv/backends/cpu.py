@@ -19,6 +19,8 @@ METHODS = frozenset({"direct", "separable", "fft"})
 # Columns of one task: with its ring of rows it should stay in the second-level cache.
 _RING_BYTES = 256 * 1024
 _STRIP_MIN, _STRIP_MAX = 256, 1024
+# Padded rows of a band of the 3x3 kernel.
+_BAND_BYTES = 128 * 1024
 # Below this many multiply-adds starting threads costs more than it saves.
 _SERIAL_OPERATIONS = 200_000
 
@@ -154,12 +156,42 @@ def _sweep(name: str, problem: Problem, x: Any, weights: tuple[Any, ...], out: A
         offsets,
         *common,
     )
-    if serial:
+    if name == "direct" and _is_three(problem, images, target):
+        _three(problem, arguments, common, serial)
+    elif serial:
         getattr(sweep, f"{name}_serial")(*arguments)
     else:
         run_parallel(getattr(sweep, f"{name}_parallel"), *arguments)
     if wide:
         out[...] = dtypes.finish(target, problem.out_dtype)
+
+
+def _is_three(problem: Problem, images: Any, target: Any) -> bool:
+    """Whether `kernels.planes` applies: 3x3 without stride, pixels side by side in memory."""
+    return (
+        (problem.p, problem.q) == (3, 3)
+        and problem.unit
+        and images.strides[-1] == images.itemsize
+        and target.strides[-1] == target.itemsize
+    )
+
+
+def _three(problem: Problem, arguments: Any, common: Any, serial: bool) -> None:
+    from ..kernels import planes
+
+    xtag, x0, xoffsets, xstrides, otag, o0, ooffsets, ostrides, which, weights = arguments[:10]
+    rows, columns, fill, size = common[:4]
+    band = max(16, _BAND_BYTES // ((problem.s + 2) * fill.itemsize))
+    bands = max(-(-problem.r // band), -(-4 * threads() // problem.n))
+    band = max(16, -(-problem.r // bands))
+    call = (
+        xtag, x0, xoffsets, xstrides[0], problem.w, problem.pad[1][0], otag, o0, ooffsets,
+        ostrides[0], which, weights, rows, columns, fill, type(fill)(0), size, min(band, problem.r),
+    )  # fmt: skip
+    if serial:
+        planes.three_serial(*call)
+    else:
+        run_parallel(planes.three_parallel, *call)
 
 
 def _wide_output(problem: Problem) -> bool:
