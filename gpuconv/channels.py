@@ -8,6 +8,7 @@ correlation, all of it at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +60,7 @@ def forward(
     x: arrays.Operand, w: arrays.Operand, g: Geometry, bias: Any = None, dtype: str = ""
 ) -> Any:
     """Storage array (N, O, r, s) of the layer's result; `bias` of the accumulator's dtype."""
-    n, c, h, wide = x.array.shape
+    n, _, h, wide = x.array.shape
     o, cg, p, q = w.array.shape
     r, s = g.output_side(h, p, 0), g.output_side(wide, q, 1)
     acc = _work_dtype(x.dtype, w.dtype)
@@ -116,11 +117,24 @@ def _run(name: str, matrix: Any, *arguments: Any) -> None:
         run_parallel(getattr(patches, f"{name}_parallel"), *arguments)
 
 
+def _padded(x: Any, g: Geometry) -> Any:
+    """The channels of one image with their zeros around them, in the kept buffer."""
+    (top, bottom), (left, right) = g.pad
+    if not (top or bottom or left or right):
+        return x
+    c, h, w = x.shape
+    shape = (c, h + top + bottom, w + left + right)
+    padded = _images(math.prod(shape), x.dtype).reshape(shape)
+    padded[:, :top] = padded[:, top + h :] = 0
+    padded[:, :, :left] = padded[:, :, left + w :] = 0
+    padded[:, top : top + h, left : left + w] = x
+    return padded
+
+
 def _patches(x: Any, i0: int, rows: int, s: int, taps: Pair, g: Geometry) -> Any:
     lines = x.shape[0] * taps[0] * taps[1]
     block = _workspace(lines * rows * s, x.dtype).reshape(lines, rows * s)
-    corner = (g.pad[0][0], g.pad[1][0])
-    _run("gather", block, x, i0, rows, s, taps, g.stride, g.dilation, corner, block)
+    _run("gather", block, x, i0, rows, s, taps, g.stride, g.dilation, block)
     return block
 
 
@@ -151,6 +165,7 @@ def _by_patches(x: Any, w: Any, g: Geometry, out: Any) -> None:
             if plain:
                 np.matmul(weights[group], source.reshape(cg, r * s), out=target)
                 continue
+            source = _padded(source, g)
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
                 block = _patches(source, i0, some, s, (p, q), g)
@@ -175,7 +190,7 @@ class _Workspace:
         return buffer[:needed].view(dtype)
 
 
-_workspace = _Workspace()
+_workspace, _images = _Workspace(), _Workspace()
 
 
 def input_gradient(
@@ -228,19 +243,21 @@ def _scatter_patches(dy: Any, w: Any, g: Geometry, out: Any) -> None:
     rows = _rows_at_once(lines, s, r)
     weights = np.ascontiguousarray(w).reshape(g.groups, og, lines).swapaxes(1, 2)
     gradients = np.ascontiguousarray(dy).reshape(n, g.groups, og, r * s)
-    corner = (g.pad[0][0], g.pad[1][0])
+    (top, _), (left, _) = g.pad
+    h, wide = out.shape[2:]
+    shape = (cg, h + sum(g.pad[0]), wide + sum(g.pad[1]))
+    padded = np.empty(shape, out.dtype)
     for image in range(n):
         for group in range(g.groups):
-            target = out[image, group * cg : (group + 1) * cg]
+            padded[...] = 0
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
                 block = _workspace(lines * some * s, out.dtype).reshape(lines, some * s)
                 part = gradients[image, group, :, i0 * s : (i0 + some) * s]
                 np.matmul(weights[group], part, out=block)
-                _run(
-                    "scatter", block, block, i0, some, s, (p, q), g.stride, g.dilation, corner,
-                    target,
-                )  # fmt: skip
+                _run("scatter", block, block, i0, some, s, (p, q), g.stride, g.dilation, padded)
+            target = out[image, group * cg : (group + 1) * cg]
+            target[...] = padded[:, top : top + h, left : left + wide]
 
 
 def _reversed(taps: slice, n: int) -> slice:
@@ -288,7 +305,7 @@ def weight_gradient(
     rows = _rows_at_once(lines, s, r)
     for image in range(n if r * s else 0):
         for group in range(g.groups):
-            source = images[image, group * cg : (group + 1) * cg]
+            source = _padded(images[image, group * cg : (group + 1) * cg], g)
             target = gradients[image, group * og : (group + 1) * og].reshape(og, r * s)
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)

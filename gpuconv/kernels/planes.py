@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit, prange
 
 from .memory import narrowed, pixels, widened
+from .variants import variants
 
 _jit = njit(nogil=True, cache=True, fastmath={"contract"})
 
@@ -85,6 +86,37 @@ def _two(tag, out, below, x0, x1, x2, x3, w, zero):
         below[j] = narrowed(tag, t)
 
 
+@_jit
+def _flat(out, x, pitch, w, zero):
+    """All rows of a narrow band in one run; sums of the two columns past a row mean nothing."""
+    n = out.shape[0]
+    x0, x1, x2 = x[: n + 2], x[pitch : pitch + n + 2], x[2 * pitch : 2 * pitch + n + 2]
+    a0, a1, a2 = w[0, 0], w[0, 1], w[0, 2]
+    b0, b1, b2 = w[1, 0], w[1, 1], w[1, 2]
+    c0, c1, c2 = w[2, 0], w[2, 1], w[2, 2]
+    for j in range(n):
+        s = zero + a0 * x0[j]
+        s += a1 * x0[j + 1]
+        s += a2 * x0[j + 2]
+        s += b0 * x1[j]
+        s += b1 * x1[j + 1]
+        s += b2 * x1[j + 2]
+        s += c0 * x2[j]
+        s += c1 * x2[j + 1]
+        s += c2 * x2[j + 2]
+        out[j] = s
+
+
+@_jit
+def _store(tag, out, sums):
+    for j in range(out.shape[0]):
+        out[j] = narrowed(tag, sums[j])
+
+
+# Rows narrower than this are summed by `_flat`: their ends would cost as much as their middle.
+_NARROW = 384
+
+
 def _three(
     xtag, x0, xoffsets, xrow, width, left, otag, o0, ooffsets, orow, which, weights, rows, columns,
     fill, zero, size, band,
@@ -102,6 +134,14 @@ def _three(
             source = rows[i0 + i]
             _load(xtag, address + source * xrow, width, source, left, columns, fill, buffer[i])
         target = o0 + ooffsets[image] + i0 * orow
+        if s < _NARROW:
+            pitch = s + 2
+            sums = np.empty(n * pitch - 2, weights.dtype)
+            _flat(sums, buffer.reshape(-1), pitch, w, zero)
+            for i in range(n):
+                line = sums[i * pitch : i * pitch + s]
+                _store(otag, pixels(otag, target + i * orow, s), line)
+            continue
         for i in range(0, n - 1, 2):
             out = pixels(otag, target + i * orow, s)
             below = pixels(otag, target + (i + 1) * orow, s)
@@ -111,5 +151,4 @@ def _three(
             _one(otag, out, buffer[n - 1], buffer[n], buffer[n + 1], w, zero)
 
 
-three_parallel = njit(_three, nogil=True, cache=True, parallel=True, fastmath={"contract"})
-three_serial = njit(_three, nogil=True, cache=True, fastmath={"contract"})
+three_serial, three_parallel = variants(_three, fastmath={"contract"})

@@ -13,6 +13,7 @@ from numba import njit, prange
 
 from .memory import load_mapped, load_run, store_run
 from .rows import add_column, add_row, add_row_twice
+from .variants import variants
 
 
 @njit(nogil=True, cache=True)
@@ -190,7 +191,5 @@ def _separable(
             store_run(otag, target + i * ostrides[0], ostrides[1], sums)
 
 
-direct_parallel = njit(_direct, nogil=True, cache=True, parallel=True)
-direct_serial = njit(_direct, nogil=True, cache=True)
-separable_parallel = njit(_separable, nogil=True, cache=True, parallel=True)
-separable_serial = njit(_separable, nogil=True, cache=True)
+direct_serial, direct_parallel = variants(_direct)
+separable_serial, separable_parallel = variants(_separable)

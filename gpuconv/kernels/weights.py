@@ -14,6 +14,7 @@ from numba import njit, prange
 from .memory import load_run
 from .rows import _run
 from .sweep import _load_row
+from .variants import variants
 
 _jit = njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
 
@@ -147,5 +148,4 @@ def _gradient(
                         _dots(total[a], ring[(i * sy + a * dy) % slots], y, offsets)
 
 
-gradient_parallel = njit(_gradient, nogil=True, cache=True, parallel=True)
-gradient_serial = njit(_gradient, nogil=True, cache=True)
+gradient_serial, gradient_parallel = variants(_gradient)
