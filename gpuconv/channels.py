@@ -22,8 +22,9 @@ from .problem import Pair
 
 __all__ = ["Geometry", "forward", "input_gradient", "weight_gradient"]
 
-# Elements of the matrix of patches: it should stay in the second and third level of cache.
-_BLOCK_ELEMENTS = 1 << 19
+# Elements of the matrix of patches: it should stay in the last level of cache, and every change
+# between laying it out and multiplying by it costs a wake-up of threads.
+_BLOCK_ELEMENTS = 1 << 20
 # Below so many terms of a product (channels of a group times taps against output channels) laying
 # out patches costs more than it saves.
 _FEW = 3
@@ -107,14 +108,11 @@ def _rows_at_once(lines: int, s: int, r: int) -> int:
     return max(1, min(r, _BLOCK_ELEMENTS // max(1, lines * s)))
 
 
-def _run(name: str, matrix: Any, *arguments: Any) -> None:
-    from .backends.cpu import run_parallel
+def _run(name: str, matrix: Any, channels: int, *arguments: Any) -> None:
+    from .backends.cpu import share
     from .kernels import patches
 
-    if matrix.size < 1 << 15:
-        getattr(patches, f"{name}_serial")(*arguments)
-    else:
-        run_parallel(getattr(patches, f"{name}_parallel"), *arguments)
+    share(getattr(patches, name), channels, matrix.size > 1 << 15, *arguments)
 
 
 def _padded(x: Any, g: Geometry) -> Any:
@@ -134,7 +132,7 @@ def _padded(x: Any, g: Geometry) -> Any:
 def _patches(x: Any, i0: int, rows: int, s: int, taps: Pair, g: Geometry) -> Any:
     lines = x.shape[0] * taps[0] * taps[1]
     block = _workspace(lines * rows * s, x.dtype).reshape(lines, rows * s)
-    _run("gather", block, x, i0, rows, s, taps, g.stride, g.dilation, block)
+    _run("gather", block, x.shape[0], x, i0, rows, s, taps, g.stride, g.dilation, block)
     return block
 
 
@@ -255,7 +253,7 @@ def _scatter_patches(dy: Any, w: Any, g: Geometry, out: Any) -> None:
                 block = _workspace(lines * some * s, out.dtype).reshape(lines, some * s)
                 part = gradients[image, group, :, i0 * s : (i0 + some) * s]
                 np.matmul(weights[group], part, out=block)
-                _run("scatter", block, block, i0, some, s, (p, q), g.stride, g.dilation, padded)
+                _run("scatter", block, cg, block, i0, some, s, (p, q), g.stride, g.dilation, padded)
             target = out[image, group * cg : (group + 1) * cg]
             target[...] = padded[:, top : top + h, left : left + wide]
 

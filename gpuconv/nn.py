@@ -101,8 +101,8 @@ def conv2d(
     Notes
     -----
     O(N r s O C/groups p q). Many channels are a product of matrices (BLAS on the CPU) on patches
-    of a few rows at a time: at most 8 MiB of workspace beyond one row's patches. Sums in float32
-    for float16, bfloat16 and float32, in float64 for float64. Never TF32.
+    of some rows at a time, in a workspace of one padded image and 2**20 elements (or one row's).
+    Sums in float32 for float16, bfloat16 and float32, in float64 for float64. Never TF32.
 
     Examples
     --------

@@ -162,6 +162,81 @@ class ReceptiveField:
             window.append((first, min(max(last, first), n)))
         return window[0], window[1]
 
+    def _windows(self, i: int, j: int, input_shape: Pair) -> list[tuple[Pair, Window]]:
+        """Shape of the input and of every layer's output, and what (i, j) at the end needs of it."""
+        levels = []
+        shape = (int(input_shape[0]), int(input_shape[1]))
+        for n in range(len(self._layers) + 1):
+            part = _of(self._layers[n:])
+            levels.append((shape, part.window(i, j, shape)))
+            if n < len(self._layers):
+                shape = _of(self._layers[n : n + 1]).output_shape(shape)
+        (rows, columns), _ = levels[-1]
+        if not (0 <= i < rows and 0 <= j < columns):
+            raise ValueError(f"output element ({i}, {j}) is outside the output ({rows}, {columns})")
+        return levels
+
+    def draw(self, i: int, j: int, input_shape: Pair) -> str:
+        """Text picture: the input and every layer's output, with what output (i, j) depends on.
+
+        One character an element: ``#`` inside the window, ``.`` outside.
+
+        Examples
+        --------
+        >>> print(receptive_field([3, 2]).draw(1, 0, (5, 6)))
+        input (5, 6)     layer 1 (3, 4)   layer 2 (2, 3)
+        . . . . . .      . . . .          . . .
+        # # # # . .      # # . .          # . .
+        # # # # . .      # # . .
+        # # # # . .
+        # # # # . .
+        """
+        blocks = []
+        for n, (shape, ((top, bottom), (left, right))) in enumerate(
+            self._windows(i, j, input_shape)
+        ):
+            lines = [f"{f'layer {n}' if n else 'input'} {shape}"]
+            for y in range(shape[0]):
+                inside = top <= y < bottom
+                row = ("#" if inside and left <= x < right else "." for x in range(shape[1]))
+                lines.append(" ".join(row))
+            blocks.append(lines)
+        height = max(map(len, blocks))
+        width = max(len(line) for lines in blocks for line in lines) + 3
+        rows = (
+            "".join((lines[y] if y < len(lines) else "").ljust(width) for lines in blocks).rstrip()
+            for y in range(height)
+        )
+        return "\n".join(rows)
+
+    def svg(self, i: int, j: int, input_shape: Pair, cell: int = 12) -> str:
+        """The picture of `draw` as SVG text, `cell` pixels an element.
+
+        Examples
+        --------
+        >>> receptive_field([3, 2]).svg(1, 0, (5, 6)).count('fill="#d95f02"')
+        21
+        """
+        levels = self._windows(i, j, input_shape)
+        parts, at = [], 0
+        for n, ((rows, columns), ((top, bottom), (left, right))) in enumerate(levels):
+            name = f"layer {n}" if n else "input"
+            parts.append(f'<text x="{at}" y="12" font-size="12">{name} {rows}x{columns}</text>')
+            for y in range(rows):
+                for x in range(columns):
+                    inside = top <= y < bottom and left <= x < right
+                    parts.append(
+                        f'<rect x="{at + x * cell}" y="{18 + y * cell}" width="{cell - 1}" '
+                        f'height="{cell - 1}" fill="{"#d95f02" if inside else "#cccccc"}"/>'
+                    )
+            at += max(columns * cell, 90) + 2 * cell
+        height = 18 + max(shape[0] for shape, _ in levels) * cell
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{at}" height="{height}">'
+            + "".join(parts)
+            + "</svg>"
+        )
+
     def __str__(self) -> str:
         head = ("layer", "kernel", "stride", "dilation", "size", "jump", "start")
         rows = [head]

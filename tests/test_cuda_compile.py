@@ -5,7 +5,7 @@ import re
 import pytest
 
 from gpuconv import dtypes
-from gpuconv.backends.cuda_plan import Spec
+from gpuconv.backends.cuda_plan import LAYER_BLOCK, Spec
 
 ARCHS = (75, 80, 90, 100, 120)
 _SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -83,3 +83,11 @@ def test_weight_gradients_on_every_chip(arch, name):
     for unit in (True, False):
         check(Spec("weights", name, acc, name, unit, 0), arch)
     check(Spec("weights_sum", name, acc, name, True, 0), arch)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", FLOATS[:4])
+def test_layers_on_every_chip(arch, name):
+    for kernel in ("channels", "channels_weights"):
+        spec = Spec(kernel, name, dtypes.accumulator(name), name, True, 0, LAYER_BLOCK)
+        check(spec, arch)

@@ -1,36 +1,41 @@
-"""Compiled code on disk: the serial and the parallel form of a loop are not taken for each other."""
+"""Compiled code on disk: a loop's serial and parallel forms are not taken for each other."""
 
 import os
 import subprocess
 import sys
 
+import pytest
+
+from gpuconv.kernels import planes, sweep, weights
+
 CODE = """
-import numpy as np, numba, gpuconv
-side = {side}
-x = np.ones((side, side), np.float32)
-for size in (3, 5):
-    gpuconv.corr2d(x, np.ones((size, size), np.float32), method="direct")
-gpuconv.corr2d(x, np.ones((5, 1), np.float32) * np.ones(5, np.float32), method="separable")
-try:
-    print(numba.threading_layer())
-except ValueError:
-    print("no threads were started")
+import numpy as np, gpuconv
+for side in (30, 900):
+    x = np.ones((side, side), np.float32)
+    for size in (3, 5):
+        gpuconv.corr2d(x, np.ones((size, size), np.float32), method="direct")
+    gpuconv.corr2d(x, np.ones((5, 5), np.float32), method="separable")
 """
 
 
-def run(side, folder):
-    done = subprocess.run(
-        [sys.executable, "-c", CODE.format(side=side)],
-        env=os.environ | {"NUMBA_CACHE_DIR": str(folder)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+def test_each_form_has_files_of_its_own(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)
+    found = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbi")}
+    wanted = {"planes._three", "sweep._direct", "sweep._separable"}
+    assert {f"{name}_{form}" for name in wanted for form in ("serial", "parallel")} <= found
 
 
-def test_small_work_stays_serial_and_large_goes_parallel(tmp_path):
-    for _ in range(2):  # compiled, then from disk
-        assert run(30, tmp_path) == "no threads were started"
-        assert run(900, tmp_path) != "no threads were started"
-    assert run(30, tmp_path) == "no threads were started"
+@pytest.mark.parametrize(
+    ("serial", "parallel"),
+    [
+        (planes.three_serial, planes.three_parallel),
+        (sweep.direct_serial, sweep.direct_parallel),
+        (sweep.separable_serial, sweep.separable_parallel),
+        (weights.gradient_serial, weights.gradient_parallel),
+    ],
+)
+def test_only_one_form_starts_threads(serial, parallel):
+    assert parallel.targetoptions.get("parallel")
+    assert not serial.targetoptions.get("parallel")
+    assert serial.py_func.__qualname__ != parallel.py_func.__qualname__

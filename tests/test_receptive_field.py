@@ -56,3 +56,23 @@ def test_text_and_errors():
         receptive_field([dict(size=3)])
     with pytest.raises(ValueError, match="layer 1 spans 9 pixels"):
         receptive_field([9]).output_shape((5, 20))
+
+
+def test_drawings_show_what_the_gradient_touches():
+    layers = [Layer(3, stride=2, padding=1), Layer((2, 3), dilation=(2, 1))]
+    field = receptive_field(layers)
+    text = field.draw(1, 2, (12, 14)).splitlines()
+    marks = np.array([[c == "#" for c in line[:28:2].ljust(14)] for line in text[1:13]])
+    # Ones everywhere: the gradient of one output is not zero exactly where it depends on the input.
+    shape = gpuconv.corr2d(np.ones((12, 14)), np.ones((3, 3)), mode=1, stride=2).shape
+    last = np.zeros(field.output_shape((12, 14)))
+    last[1, 2] = 1
+    dy, _ = gpuconv.corr2d_vjp(np.ones(shape), np.ones((2, 3)), last, dilation=(2, 1))
+    dx, _ = gpuconv.corr2d_vjp(np.ones((12, 14)), np.ones((3, 3)), dy, mode=1, stride=2)
+    rows, columns = np.nonzero(dx)
+    box = np.zeros((12, 14), bool)
+    box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+    np.testing.assert_array_equal(marks, box)
+    assert field.svg(1, 2, (12, 14)).startswith("<svg")
+    with pytest.raises(ValueError, match=r"\(9, 0\) is outside the output"):
+        field.draw(9, 0, (12, 14))

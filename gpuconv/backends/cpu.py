@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import Any
 
@@ -206,6 +208,32 @@ def run_parallel(kernel: Any, *arguments: Any) -> None:
             kernel(*arguments)
     else:
         kernel(*arguments)
+
+
+_pools: dict[int, Any] = {}
+
+
+def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
+    """Call ``kernel(first, last, *arguments)`` on parts of ``range(n)``, a thread each.
+
+    Threads that sleep in between, for work that alternates with calls of BLAS.
+    """
+    parts = min(threads(), n) if worthwhile else 1
+    if parts < 2:
+        kernel(0, n, *arguments)
+        return
+    process = os.getpid()
+    if process not in _pools:  # a forked child has none of its parent's threads
+        _pools.clear()
+        _pools[process] = ThreadPoolExecutor(threads(), "gpuconv")
+    ends = [n * part // parts for part in range(parts + 1)]
+    others = [
+        _pools[process].submit(kernel, *ends[part : part + 2], *arguments)
+        for part in range(1, parts)
+    ]
+    kernel(ends[0], ends[1], *arguments)
+    for other in others:
+        other.result()
 
 
 def _must_serialise() -> bool:

@@ -277,21 +277,75 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
                 *map(_address, (x, dy, tables[0], tables[1], partial)),
             ),
         )
-    kernels = len(first) - 1
+    spec = Spec("weights_sum", problem.x_dtype, problem.acc_dtype, problem.k_dtype, True, 0,
+                launch.spec.block)  # fmt: skip
+    _sum_tasks(partial, tables[2], len(first) - 1, launch.weights, out, spec)
+    return out
+
+
+# Images of one task of the gradient of a layer's weights: by the problem alone, not the chip.
+_TASK_IMAGES = 4
+
+
+def channels(
+    x: Any, x_dtype: str, w: Any, w_dtype: str, g: Any, size: tuple[int, int], acc: str
+) -> Any:
+    """Result (N, O, r, s) of a convolution layer, in the accumulator dtype."""
+    w = array_module().ascontiguousarray(w) if not isinstance(w, np.ndarray) else (
+        launcher.upload(np.ascontiguousarray(w))
+    )  # fmt: skip
+    out = launcher.empty((x.shape[0], w.shape[0], *size), acc)
     if out.size:
-        block = launch.spec.block
+        layer = cuda_plan.layer(x, w.shape, g, size)
+        tiles = int(x.shape[0] * g.groups * layer["tiles_m"] * layer["tiles_n"])
         launcher.launch(
-            Spec(
-                "weights_sum", problem.x_dtype, problem.acc_dtype, problem.k_dtype, True, 0, block
-            ),
-            min(-(-kernels * launch.weights // (block[0] * block[1])), GRID_MAX),
-            0,
-            (
-                _address(partial),
-                _address(tables[2]),
-                np.int64(kernels),
-                np.int64(launch.weights),
-                _address(out),
-            ),
+            Spec("channels", x_dtype, acc, w_dtype, True, 0, cuda_plan.LAYER_BLOCK),
+            min(tiles, GRID_MAX),
+            cuda_plan.layer_shared_bytes(acc),
+            (layer, *map(_address, (x, w, out))),
         )
     return out
+
+
+def channels_weights(
+    x: Any,
+    x_dtype: str,
+    dy: Any,
+    dy_dtype: str,
+    g: Any,
+    w_shape: tuple[int, ...],
+    w_dtype: str,
+    acc: str,
+) -> Any:
+    """Gradient of a convolution layer's weights, summed over the batch in a fixed order."""
+    dy = array_module().ascontiguousarray(dy) if not isinstance(dy, np.ndarray) else (
+        launcher.upload(np.ascontiguousarray(dy))
+    )  # fmt: skip
+    out = launcher.empty(w_shape, dtypes.storage(w_dtype))
+    tasks = max(1, -(-x.shape[0] // _TASK_IMAGES))
+    layer = cuda_plan.layer(x, w_shape, g, dy.shape[2:], tasks)
+    each = math.prod(w_shape) // g.groups
+    partial = launcher.empty((g.groups * tasks, each), np.float64)
+    first = launcher.upload(np.arange(g.groups + 1, dtype=np.int64) * tasks)
+    block = cuda_plan.LAYER_BLOCK
+    launcher.launch(
+        Spec("channels_weights", x_dtype, acc, dy_dtype, True, 0, block),
+        min(int(g.groups * tasks * layer["tiles_m"] * layer["tiles_n"]), GRID_MAX),
+        cuda_plan.layer_shared_bytes(acc),
+        (layer, *map(_address, (x, dy, partial))),
+    )
+    _sum_tasks(partial, first, g.groups, each, out, Spec("weights_sum", x_dtype, acc, w_dtype,
+                                                         True, 0, block))  # fmt: skip
+    return out
+
+
+def _sum_tasks(partial: Any, first: Any, kernels: int, taps: int, out: Any, spec: Spec) -> None:
+    """Add what the tasks of each kernel left behind."""
+    if not out.size:
+        return
+    launcher.launch(
+        spec,
+        min(-(-kernels * taps // (spec.block[0] * spec.block[1])), GRID_MAX),
+        0,
+        (_address(partial), _address(first), np.int64(kernels), np.int64(taps), _address(out)),
+    )

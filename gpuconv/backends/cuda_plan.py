@@ -69,6 +69,21 @@ GEOMETRY = np.dtype(
 )
 
 
+# As struct Layer in kernels/layer.cuh, and its enum.
+LAYER = np.dtype(
+    [
+        *((name, "i8") for name in ("h", "w", "r", "s", "images")),
+        *((name, "i8") for name in ("x_image", "x_channel", "x_row", "x_column")),
+        *((name, "i8") for name in ("tiles_m", "tiles_n", "tasks")),
+        *((name, "i4") for name in ("top", "left", "sy", "sx", "dy", "dx", "p", "q")),
+        *((name, "i4") for name in ("channels", "outputs", "groups", "unused")),
+    ],
+    align=True,
+)
+LAYER_BLOCK = (16, 16)
+LAYER_SIDE, LAYER_DEPTH = 4, 8
+
+
 @dataclass(frozen=True)
 class Spec:
     """One compiled specialisation."""
@@ -105,7 +120,8 @@ class Spec:
             "  T* name = reinterpret_cast<T*>(name##_bytes)",
             "#endif",
         ]
-        shared = () if self.kernel == "weights_sum" else ("tile.cuh",)
+        own = {"weights_sum": (), "channels": ("layer.cuh",), "channels_weights": ("layer.cuh",)}
+        shared = own.get(self.kernel, ("tile.cuh",))
         files = ("numbers.cuh", *shared, f"{self.kernel}.cu")
         # No #line paths: the text, and with it CuPy's cache key, must not depend on the folder.
         return "\n".join([*lines, *(_read(name) for name in files)]).replace("#pragma once", "")
@@ -303,3 +319,29 @@ def strips(problem: Problem, rows_map: Any, height: int) -> list[Strip]:
             above, below, rows = len(needed), 0, np.zeros(1, np.int64)
         result.append(Strip(first, last, rows, (above, below)))
     return result
+
+
+def layer(x: Any, w_shape: tuple[int, ...], g: Any, size: tuple[int, int], tasks: int = 0) -> Any:
+    """Fill a layer's by-value struct; `tasks` above 0 for the gradient of the weights."""
+    o, cg, p, q = w_shape
+    block = LAYER_BLOCK
+    outputs, terms, pixels = o // g.groups, cg * p * q, size[0] * size[1]
+    value = np.zeros((), LAYER)
+    value["h"], value["w"] = x.shape[2:]
+    value["r"], value["s"] = size
+    value["images"] = x.shape[0]
+    value["x_image"], value["x_channel"], value["x_row"], value["x_column"] = x.strides
+    value["tiles_m"] = -(-outputs // (block[1] * LAYER_SIDE))
+    value["tiles_n"] = -(-(terms if tasks else pixels) // (block[0] * LAYER_SIDE))
+    value["tasks"] = tasks
+    (value["top"], _), (value["left"], _) = g.pad
+    (value["sy"], value["sx"]), (value["dy"], value["dx"]) = g.stride, g.dilation
+    value["p"], value["q"] = p, q
+    value["channels"], value["outputs"], value["groups"] = cg, outputs, g.groups
+    return value
+
+
+def layer_shared_bytes(acc_dtype: str) -> int:
+    """Bytes of the two tiles of a product."""
+    sides = (LAYER_BLOCK[0] + LAYER_BLOCK[1]) * LAYER_SIDE
+    return LAYER_DEPTH * sides * dtypes.storage(acc_dtype).itemsize

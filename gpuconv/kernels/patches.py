@@ -1,24 +1,24 @@
 """Patches of many-channel images as a matrix, a block of output rows at a time, and back (Numba).
 
-Images come padded: without a border to look out for, a patch's row is a plain copy.
+Images come padded: without a border to look out for, a patch's row is a plain copy. Lines are
+shared out by the caller's threads: threads of Numba's own would spin beside those of BLAS.
 """
 
 from __future__ import annotations
 
-from numba import prange
-
-from .variants import variants
+from numba import njit
 
 
-def _gather(x, i0, rows, s, taps, stride, dilation, out):
-    """Fill ``out[(c, a, b), (i, j)]`` with the pixels outputs of rows i0.. meet at each tap.
+@njit(nogil=True, cache=True)
+def gather(first, last, x, i0, rows, s, taps, stride, dilation, out):
+    """Lay out the patches of channels first to last.
 
-    x is (channels, h, w) with its padding; out is (channels * p * q, rows * s).
+    ``out[(c, a, b), (i, j)]`` is the pixel that output (i0 + i, j) meets at tap (a, b). x is (channels, h, w) with its padding; out is (channels * p * q, rows * s).
     """
     p, q = taps
     sy, sx = stride
     dy, dx = dilation
-    for line in prange(x.shape[0] * p * q):
+    for line in range(first * p * q, last * p * q):
         c, a, b = line // (p * q), line // q % p, line % q
         plane, target = x[c], out[line]
         for i in range(rows):
@@ -35,12 +35,13 @@ def _gather(x, i0, rows, s, taps, stride, dilation, out):
                     row[j] = source[j * sx]
 
 
-def _scatter(values, i0, rows, s, taps, stride, dilation, x):
-    """Add ``values[(c, a, b), (i, j)]`` to the pixels `_gather` would have read them from."""
+@njit(nogil=True, cache=True)
+def scatter(first, last, values, i0, rows, s, taps, stride, dilation, x):
+    """Add ``values[(c, a, b), (i, j)]`` to the pixels `gather` would have read them from."""
     p, q = taps
     sy, sx = stride
     dy, dx = dilation
-    for c in prange(x.shape[0]):
+    for c in range(first, last):
         plane = x[c]
         for tap in range(p * q):
             a, b = tap // q, tap % q
@@ -57,7 +58,3 @@ def _scatter(values, i0, rows, s, taps, stride, dilation, x):
                 else:
                     for j in range(given.shape[0]):
                         row[j * sx] += given[j]
-
-
-gather_serial, gather_parallel = variants(_gather)
-scatter_serial, scatter_parallel = variants(_scatter)

@@ -30,6 +30,8 @@ _PARAMETERS = {
     "direct": _FILTER,
     "separable": _FILTER,
     "weights": ("Geometry", "ACC", "char*", "char*", "Task*", "Image*", "WIDE*"),
+    "channels": ("Layer", "char*", "OUT_T*", "ACC*"),
+    "channels_weights": ("Layer", "char*", "OUT_T*", "WIDE*"),
     "weights_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
 }
 # A program for the sanitizers, which cannot be loaded into a running Python: the arguments come
