@@ -323,7 +323,7 @@ class Conv2D:
         RuntimeError
             Before any `forward`.
         ValueError
-            A dy that does not have the result's shape, or holds NaN.
+            A dy that does not have the result's shape.
         """
         if self._input is None:
             raise RuntimeError("backward() before forward(): there is no input to differentiate at")

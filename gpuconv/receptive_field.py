@@ -163,7 +163,7 @@ class ReceptiveField:
         return window[0], window[1]
 
     def _windows(self, i: int, j: int, input_shape: Pair) -> list[tuple[Pair, Window]]:
-        """Shape of the input and of every layer's output, and what (i, j) at the end needs of it."""
+        """Shapes of the input and all outputs, and what the last one's (i, j) needs of each."""
         levels = []
         shape = (int(input_shape[0]), int(input_shape[1]))
         for n in range(len(self._layers) + 1):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import gpuconv
 from gpuconv import dtypes
 from gpuconv.backends import cuda, cuda_host, cuda_plan, reference
 from gpuconv.boundary import BOUNDARIES
@@ -319,3 +320,21 @@ def test_a_missing_barrier_in_weight_gradients_is_caught(emulated):
     finally:
         cuda.launcher = before
     assert "data race" in launcher.report
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), ((2, 3), (3, 2))])
+def test_gradients_by_the_dot_test(emulated, boundary, stride, dilation):
+    x, k = sample((2, 9, 11), "float64"), sample((3, 1, 2, 3), "float64")
+    keywords = dict(
+        mode=((1, 4), (3, 0)), boundary=boundary, stride=stride, dilation=dilation, backend="cuda",
+        method="direct",
+    )  # fmt: skip
+    dy = sample(gpuconv.corr2d(x, k, **keywords).shape, "float64")
+    dx, dk = gpuconv.corr2d_vjp(x, k, dy, **keywords)
+    v, u = sample(x.shape, "float64"), sample(k.shape, "float64")
+    for moved, gradient, direction in (
+        (gpuconv.corr2d(v, k, **keywords), dx, v),
+        (gpuconv.corr2d(x, u, **keywords), dk, u),
+    ):
+        assert (moved * dy).sum() == pytest.approx((gradient * direction).sum(), abs=1e-9)

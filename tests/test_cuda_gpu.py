@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv import dtypes
+from gpuconv import dtypes, nn
 from gpuconv.backends import cuda, cuda_host
 from gpuconv.boundary import BOUNDARIES
 
 from .oracle import sample
+from .test_nn import CASES
 
 pytestmark = [
     pytest.mark.cuda,
@@ -118,3 +119,51 @@ def test_torch_on_cuda():
     np.testing.assert_allclose(y.cpu(), gpuconv.corr2d(x.cpu(), k.cpu()), atol=1e-5)
     half = gpuconv.corr2d(x.bfloat16(), k.bfloat16())
     assert half.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("method", ["direct", "fft"])
+def test_gradients(cupy, boundary, method):
+    x, k = sample(RNG, (2, 60, 70), "float64"), sample(RNG, (3, 1, 5, 4), "float64")
+    keywords = dict(mode="same", boundary=boundary, stride=(1, 2), method=method)
+    dy = sample(RNG, gpuconv.corr2d(x, k, **keywords).shape, "float64")
+    expected = gpuconv.corr2d_vjp(x, k, dy, **keywords)
+    for found in (
+        gpuconv.corr2d_vjp(*map(cupy.asarray, (x, k, dy)), **keywords),
+        gpuconv.corr2d_vjp(x, k, dy, backend="cuda", **keywords),
+    ):
+        for a, e in zip(found, expected, strict=True):
+            np.testing.assert_allclose(cupy.asnumpy(a), e, atol=1e-9)
+
+
+def test_gradients_are_reproducible(cupy):
+    x, dy = (cupy.asarray(sample(RNG, (3, 500, 700), "float32")) for _ in range(2))
+    k = cupy.zeros((7, 7), "f4")
+    runs = [gpuconv.corr2d_vjp(x, k, dy, mode="same", wrt="K", method="direct") for _ in range(5)]
+    for _, dk in runs:
+        np.testing.assert_array_equal(dk.get(), runs[0][1].get())
+
+
+@pytest.mark.parametrize("case", CASES[:-1], ids=str)
+def test_layers(cupy, case):
+    x, w = (sample(RNG, shape, "float64") for shape in case[:2])
+    dy = sample(RNG, nn.conv2d(x, w, None, *case[2:]).shape, "float64")
+    on_gpu = [cupy.asarray(a) for a in (x, w, dy)]
+    y = nn.conv2d(*on_gpu[:2], None, *case[2:])
+    np.testing.assert_allclose(y.get(), nn.conv2d(x, w, None, *case[2:]), atol=1e-10)
+    for a, e in zip(
+        nn.conv2d_vjp(*on_gpu, *case[2:]), nn.conv2d_vjp(x, w, dy, *case[2:]), strict=True
+    ):
+        np.testing.assert_allclose(a.get(), e, atol=1e-9)
+
+
+def test_torch_gradients_on_cuda():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    x = torch.rand(8, 9, dtype=torch.float64, device="cuda", requires_grad=True)
+    k = torch.rand(3, 3, dtype=torch.float64, device="cuda", requires_grad=True)
+    assert torch.autograd.gradcheck(gpuconv.corr2d, (x, k))
+    x = torch.rand(2, 4, 8, 9, dtype=torch.float64, device="cuda", requires_grad=True)
+    w = torch.rand(6, 4, 3, 3, dtype=torch.float64, device="cuda", requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, w: nn.conv2d(x, w, padding=1), (x, w), fast_mode=True)

@@ -13,7 +13,8 @@ from numba import njit
 def gather(first, last, x, i0, rows, s, taps, stride, dilation, out):
     """Lay out the patches of channels first to last.
 
-    ``out[(c, a, b), (i, j)]`` is the pixel that output (i0 + i, j) meets at tap (a, b). x is (channels, h, w) with its padding; out is (channels * p * q, rows * s).
+    ``out[(c, a, b), (i, j)]`` is the pixel that output (i0 + i, j) meets at tap (a, b); x is
+    (channels, h, w) with its padding, out (channels * p * q, rows * s).
     """
     p, q = taps
     sy, sx = stride
