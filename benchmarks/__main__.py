@@ -1,4 +1,4 @@
-"""``python -m benchmarks [filters] [layers]``: tables against peers, kept in benchmarks/results/."""
+"""``python -m benchmarks [filters] [layers]``: tables against peers, kept in results/."""
 
 from __future__ import annotations
 
