@@ -55,7 +55,7 @@ def _costs(
 
 # One thread of an AVX-512 server core; `costs_of` divides by the threads in use. The H100's are
 # the chip's limits at the fraction simple kernels reach.
-_CPU = _costs(5e-6, 0.5e-9, 3.2e-11, 3.0, 2e-4, 2.2e-10)
+_CPU = _costs(5e-6, 0.5e-9, 3.2e-11, 3.0, 2e-4, 5e-10)
 _CUDA = _costs(1e-5, 4e-12, 1e-13, 2.0, 3e-4, 4e-13)
 _REFERENCE = _costs(1e-5, 4e-6, 1e-9, 1.0, 0.0, 0.0)
 

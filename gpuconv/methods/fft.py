@@ -131,12 +131,26 @@ class _Transform:
         rows = self.rows[y : y + self.sides[0]]
         columns = self.columns[x : x + width]
         stripe = xp.zeros((self.sides[0], width), problem.acc_dtype)
-        taken = _take(image, rows, columns, xp)
-        stripe[: len(rows), : len(columns)] = dtypes.widen(
-            taken, problem.x_dtype, problem.acc_dtype, xp
-        )
-        stripe[: len(rows)][rows < 0] = problem.fillvalue
-        stripe[: len(rows), : len(columns)][:, columns < 0] = problem.fillvalue
+        filled = stripe[: len(rows)]
+        first = int(rows[0])
+        plain = first >= 0 and bool((np.diff(rows) == 1).all())
+        part = image[first : first + len(rows)] if plain else image[xp.asarray(rows)]
+        # Columns inside the image stand in one run; only those beside it go through the map.
+        left = problem.pad[1][0]
+        low = min(max(left - x, 0), len(columns))
+        high = max(min(left + problem.w - x, len(columns)), low)
+        for start, stop in ((0, low), (low, high), (high, len(columns))):
+            if start < stop:
+                inside = start == low and stop == high
+                begin = int(columns[start])
+                of = slice(begin, begin + stop - start) if inside else xp.asarray(
+                    columns[start:stop]
+                )  # fmt: skip
+                filled[:, start:stop] = dtypes.widen(
+                    part[:, of], problem.x_dtype, problem.acc_dtype, xp
+                )
+        filled[rows < 0] = problem.fillvalue
+        filled[:, : len(columns)][:, columns < 0] = problem.fillvalue
         return stripe
 
     def image(self, image: Any, weights: Any, spectrum: Any, out: Any) -> None:
@@ -178,15 +192,3 @@ class _Transform:
         sums = self.xp.empty(small.out_shape, acc)
         self.backend.direct(small, tile, weights, sums)
         return sums[: shape[0], : shape[1]]
-
-
-def _take(image: Any, rows: Any, columns: Any, xp: Any) -> Any:
-    """``image[rows][:, columns]``, by slices where the maps are plain ranges."""
-
-    def plain(index: Any) -> bool:
-        return bool(index[0] >= 0 and (np.diff(index) == 1).all())
-
-    part = image[rows[0] : rows[0] + len(rows)] if plain(rows) else image[xp.asarray(rows)]
-    if plain(columns):
-        return part[:, columns[0] : columns[0] + len(columns)]
-    return part[:, xp.asarray(columns)]
