@@ -256,7 +256,7 @@ def _sides(x: Any, k: Any, spec: Spec) -> list[Any]:
 
 
 def _corr2d_shape(x: Any, k: Any, spec: Spec) -> list[Any]:
-    lead = torch.broadcast_shapes(x[:-2], k[:-2])  # type: ignore[no-untyped-call]
+    lead = torch.broadcast_shapes(x[:-2], k[:-2])
     return [*lead, *_sides(x, k, spec)]
 
 
@@ -305,7 +305,7 @@ def corr2d(
     k = as_tensor(K, "K")
     refuse_function_transforms(X, k)
     if min(X.ndim, k.ndim) < 2:  # the engine's own words
-        return compute(X.detach(), k.detach())  # type: ignore[no-any-return]
+        return compute(X.detach(), k.detach())
     if flipped:
         k = k.flip(-2, -1)
         k = k.conj() if k.is_complex() else k
@@ -322,7 +322,7 @@ def corr2d(
     fill = complex(fillvalue) if isinstance(fillvalue, (bool, int, float, complex)) else None
     if fill is None:
         fill = complex(getattr(fillvalue, "item", lambda: float("nan"))())
-    return _CORR2D.forward(  # type: ignore[no-any-return]
+    return _CORR2D.forward(
         X,
         k,
         [top, bottom, left, right],
@@ -397,4 +397,4 @@ def conv2d(x: torch.Tensor, weight: Any, bias: Any, g: channels.Geometry) -> tor
         x, w, [top, bottom, left, right], "constant", [0.0, 0.0], list(g.stride), list(g.dilation),
         g.groups, "auto", "auto", "",
     )  # fmt: skip
-    return y if b is None else y + b.to(y.dtype)[:, None, None]  # type: ignore[no-any-return]
+    return y if b is None else y + b.to(y.dtype)[:, None, None]
