@@ -17,25 +17,31 @@ _jit = njit(nogil=True, cache=True, fastmath={"contract"})
 
 
 @_jit
-def _load(tag, address, width, source, left, columns, fill, line):
-    """One padded row: the image's pixels as they are, what is beside them by the border's map."""
-    n = line.shape[0]
-    if source < 0:
-        for j in range(n):
-            line[j] = fill
-        return
-    row = pixels(tag, address, width)
-    low = min(left, n)
-    high = min(left + width, n)
-    inside = line[low:high]
-    for j in range(inside.shape[0]):
-        inside[j] = widened(tag, row[j])
-    for j in range(low):
+def _convert(tag, address, line):
+    row = pixels(tag, address, line.shape[0])
+    for j in range(line.shape[0]):
+        line[j] = widened(tag, row[j])
+
+
+@_jit
+def _load(tag, address, xrow, width, left, rows, columns, fill, pitch, buffer):
+    """Padded rows, `pitch` apart: pixels row by row, then what is beside them column by column."""
+    n, total = rows.shape[0], columns.shape[0]
+    for i in range(n):
+        if rows[i] < 0:
+            line = buffer[i * pitch : i * pitch + total]
+            for j in range(total):
+                line[j] = fill
+        else:
+            at = i * pitch + left
+            _convert(tag, address + rows[i] * xrow, buffer[at : at + width])
+    for j in range(total):
+        if left <= j < left + width:
+            continue
         c = columns[j]
-        line[j] = fill if c < 0 else widened(tag, row[c])
-    for j in range(high, n):
-        c = columns[j]
-        line[j] = fill if c < 0 else widened(tag, row[c])
+        for i in range(n):
+            if rows[i] >= 0:
+                buffer[i * pitch + j] = fill if c < 0 else buffer[i * pitch + left + c]
 
 
 @_jit
@@ -107,6 +113,42 @@ def _flat(out, x, pitch, w, zero):
         out[j] = s
 
 
+# Rows that fit beside their padding in this length are laid out at it: with every distance known
+# while compiling, two rows are summed in one loop without a remainder.
+_PITCH = 64
+
+
+@_jit
+def _tile(out, x, w, zero):
+    """Two rows of sums, `_PITCH` apart, of four rows of pixels."""
+    a0, a1, a2 = w[0, 0], w[0, 1], w[0, 2]
+    b0, b1, b2 = w[1, 0], w[1, 1], w[1, 2]
+    c0, c1, c2 = w[2, 0], w[2, 1], w[2, 2]
+    for j in range(_PITCH):
+        p0, p1, p2 = x[j + _PITCH], x[j + _PITCH + 1], x[j + _PITCH + 2]
+        q0, q1, q2 = x[j + 2 * _PITCH], x[j + 2 * _PITCH + 1], x[j + 2 * _PITCH + 2]
+        s = zero + a0 * x[j]
+        t = zero + a0 * p0
+        s += a1 * x[j + 1]
+        t += a1 * p1
+        s += a2 * x[j + 2]
+        t += a2 * p2
+        s += b0 * p0
+        t += b0 * q0
+        s += b1 * p1
+        t += b1 * q1
+        s += b2 * p2
+        t += b2 * q2
+        s += c0 * q0
+        t += c0 * x[j + 3 * _PITCH]
+        s += c1 * q1
+        t += c1 * x[j + 3 * _PITCH + 1]
+        s += c2 * q2
+        t += c2 * x[j + 3 * _PITCH + 2]
+        out[j] = s
+        out[j + _PITCH] = t
+
+
 @_jit
 def _store(tag, out, sums):
     for j in range(out.shape[0]):
@@ -127,28 +169,34 @@ def _three(
         image = task // bands
         i0 = task % bands * band
         n = min(band, r - i0)
-        buffer = np.empty((n + 2, s + 2), weights.dtype)
+        pitch = _PITCH if s + 2 <= _PITCH else s + 2
+        buffer = np.empty((n + 3) * pitch + 2, weights.dtype)
         w = weights[which[image]]
-        address = x0 + xoffsets[image]
-        for i in range(n + 2):
-            source = rows[i0 + i]
-            _load(xtag, address + source * xrow, width, source, left, columns, fill, buffer[i])
+        _load(
+            xtag, x0 + xoffsets[image], xrow, width, left, rows[i0 : i0 + n + 2],
+            columns[: s + 2], fill, pitch, buffer,
+        )  # fmt: skip
         target = o0 + ooffsets[image] + i0 * orow
         if s < _NARROW:
-            pitch = s + 2
-            sums = np.empty(n * pitch - 2, weights.dtype)
-            _flat(sums, buffer.reshape(-1), pitch, w, zero)
+            sums = np.empty((n + 1) * pitch, weights.dtype)
+            if pitch == _PITCH:
+                for i in range(0, n, 2):
+                    at = i * _PITCH
+                    _tile(sums[at : at + 2 * _PITCH], buffer[at : at + 4 * _PITCH + 2], w, zero)
+            else:
+                _flat(sums[: n * pitch - 2], buffer, pitch, w, zero)
             for i in range(n):
                 line = sums[i * pitch : i * pitch + s]
                 _store(otag, pixels(otag, target + i * orow, s), line)
             continue
+        lines = buffer[: (n + 2) * pitch].reshape(n + 2, pitch)
         for i in range(0, n - 1, 2):
             out = pixels(otag, target + i * orow, s)
             below = pixels(otag, target + (i + 1) * orow, s)
-            _two(otag, out, below, buffer[i], buffer[i + 1], buffer[i + 2], buffer[i + 3], w, zero)
+            _two(otag, out, below, lines[i], lines[i + 1], lines[i + 2], lines[i + 3], w, zero)
         if n % 2:
             out = pixels(otag, target + (n - 1) * orow, s)
-            _one(otag, out, buffer[n - 1], buffer[n], buffer[n + 1], w, zero)
+            _one(otag, out, lines[n - 1], lines[n], lines[n + 1], w, zero)
 
 
 three_serial, three_parallel = variants(_three, fastmath={"contract"})
