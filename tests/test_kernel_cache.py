@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gpuconv.kernels import planes, sweep, weights
+from gpuconv.kernels import bands, pieces, sweep, weights
 
 CODE = """
 import numpy as np, gpuconv
@@ -22,14 +22,14 @@ def test_each_form_has_files_of_its_own(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)
     found = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbi")}
-    wanted = {"planes._three", "sweep._direct", "sweep._separable"}
-    assert {f"{name}_{form}" for name in wanted for form in ("serial", "parallel")} <= found
+    stamp = pieces.source_stamp()
+    assert {f"bands._sweep_{form}_{stamp}" for form in ("serial", "parallel")} <= found
 
 
 @pytest.mark.parametrize(
     ("serial", "parallel"),
     [
-        (planes.three_serial, planes.three_parallel),
+        (bands.sweep_serial, bands.sweep_parallel),
         (sweep.direct_serial, sweep.direct_parallel),
         (sweep.separable_serial, sweep.separable_parallel),
         (weights.gradient_serial, weights.gradient_parallel),

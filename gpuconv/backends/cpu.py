@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from .. import dtypes
 from ..boundary import index_map
 from ..problem import Problem
+from .cpu_jobs import address, byte_offsets, carrier, kernel_index, template
 
 NAME = "cpu"
 METHODS = frozenset({"direct", "separable", "fft"})
@@ -21,8 +23,6 @@ METHODS = frozenset({"direct", "separable", "fft"})
 # Columns of one task: with its ring of rows it should stay in the second-level cache.
 _RING_BYTES = 256 * 1024
 _STRIP_MIN, _STRIP_MAX = 256, 1024
-# Padded rows of a band of the 3x3 kernel.
-_BAND_BYTES = 128 * 1024
 # Below this many multiply-adds starting threads costs more than it saves.
 _SERIAL_OPERATIONS = 200_000
 
@@ -108,14 +108,6 @@ def _geometry(problem: Problem) -> tuple[Any, ...]:
     )
 
 
-def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    """Byte offset of each item of the leading dimensions, in C order."""
-    total = np.zeros((), np.int64)
-    for length, stride in zip(shape, strides, strict=True):
-        total = total[..., None] + np.arange(length, dtype=np.int64) * stride
-    return total.reshape(-1)
-
-
 @cache
 def _tag(name: str) -> Any:
     from ..kernels.memory import make_tag
@@ -123,82 +115,73 @@ def _tag(name: str) -> Any:
     return make_tag(name)
 
 
+@cache
+def _natural(n: int) -> Any:
+    return np.arange(n)
+
+
 def _aligned(array: Any) -> Any:
     return array if array.flags.aligned else array.copy()
 
 
-def kernel_index(problem: Problem) -> Any:
-    """Which kernel (in C order of K's leading dimensions) each output image uses."""
-    lead = problem.k_shape[:-2]
-    numbers = np.arange(math.prod(lead), dtype=np.int64).reshape(lead)
-    return np.ascontiguousarray(np.broadcast_to(numbers, problem.batch)).reshape(-1)
+def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
+    """Sums of direct (or, with `vertical`, separable) taps, of shape (kernels, down, q)."""
+    from ..kernels import bands
+    from ..kernels import fields as F
+
+    acc = carrier(problem, weights, vertical)
+    wide = (problem.out_dtype in ("float16", "bfloat16") and acc != "float32") or (
+        not out.flags.aligned
+    )
+    target, out_dtype = out, problem.out_dtype
+    if wide:
+        target = np.empty(out.shape, problem.acc_dtype)
+        problem = replace(problem, out_dtype=problem.acc_dtype)
+    x = _aligned(x)
+    rank = 0 if vertical is None else vertical.shape[1]
+    job, order, serial, _keep = template(problem, acc, rank, x.strides, target.strides, threads())
+    if not np.array_equal(order, _natural(len(order))):
+        weights = weights[..., order]
+    weights = np.ascontiguousarray(weights, acc)
+    job = job.copy()
+    job[F.X], job[F.OUT], job[F.WEIGHTS] = address(x), address(target), address(weights)
+    if rank:
+        vertical = np.ascontiguousarray(vertical, acc)
+        job[F.VERTICAL] = address(vertical)
+    if serial:
+        bands.sweep_serial(address(job))
+    else:
+        run_parallel(bands.sweep_parallel, address(job))
+    if wide:
+        out[...] = dtypes.finish(target, out_dtype)
 
 
-def _sweep(name: str, problem: Problem, x: Any, weights: tuple[Any, ...], out: Any) -> None:
+def _sweep_complex(name: str, problem: Problem, x: Any, weights: tuple[Any, ...], out: Any) -> None:
     from ..kernels import sweep
 
     *common, offsets, order, serial = _geometry(problem)
-    wide = _wide_output(problem)
-    target = np.empty(out.shape, problem.acc_dtype) if wide else out
     x = _aligned(x)
     images = np.broadcast_to(x, problem.batch + x.shape[-2:])
     lead = len(problem.batch)
     arguments = (
         _tag(problem.x_dtype),
-        images.__array_interface__["data"][0],
+        address(images),
         byte_offsets(problem.batch, images.strides[:lead]),
         (*images.strides[lead:], problem.pad[1][0], problem.w),
-        _tag(problem.acc_dtype if wide else problem.out_dtype),
-        target.__array_interface__["data"][0],
-        byte_offsets(problem.batch, target.strides[:lead]),
-        target.strides[lead:],
+        _tag(problem.out_dtype),
+        address(out),
+        byte_offsets(problem.batch, out.strides[:lead]),
+        out.strides[lead:],
         kernel_index(problem),
         *weights[:-1],
         np.ascontiguousarray(weights[-1][..., order]),
         offsets,
         *common,
     )
-    if name == "direct" and _is_three(problem, images, target):
-        _three(problem, arguments, common, serial)
-    elif serial:
+    if serial:
         getattr(sweep, f"{name}_serial")(*arguments)
     else:
         run_parallel(getattr(sweep, f"{name}_parallel"), *arguments)
-    if wide:
-        out[...] = dtypes.finish(target, problem.out_dtype)
-
-
-def _is_three(problem: Problem, images: Any, target: Any) -> bool:
-    """Whether `kernels.planes` applies: 3x3 without stride, pixels side by side in memory."""
-    return (
-        (problem.p, problem.q) == (3, 3)
-        and problem.unit
-        and images.strides[-1] == images.itemsize
-        and target.strides[-1] == target.itemsize
-    )
-
-
-def _three(problem: Problem, arguments: Any, common: Any, serial: bool) -> None:
-    from ..kernels import planes
-
-    xtag, x0, xoffsets, xstrides, otag, o0, ooffsets, ostrides, which, weights = arguments[:10]
-    rows, columns, fill, size = common[:4]
-    band = max(16, _BAND_BYTES // ((problem.s + 2) * fill.itemsize))
-    bands = max(-(-problem.r // band), -(-4 * threads() // problem.n))
-    band = max(16, -(-problem.r // bands))
-    call = (
-        xtag, x0, xoffsets, xstrides[0], problem.w, problem.pad[1][0], otag, o0, ooffsets,
-        ostrides[0], which, weights, rows, columns, fill, type(fill)(0), size, min(band, problem.r),
-    )  # fmt: skip
-    if serial:
-        planes.three_serial(*call)
-    else:
-        run_parallel(planes.three_parallel, *call)
-
-
-def _wide_output(problem: Problem) -> bool:
-    """16-bit floats are rounded in the kernels from float32 only; other sums take a detour."""
-    return problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
 
 
 def run_parallel(kernel: Any, *arguments: Any) -> None:
@@ -256,12 +239,19 @@ def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
     weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
     if problem.conjugate:
         weights = weights.conj()
-    _sweep("direct", problem, x, (weights.reshape(-1, problem.p, problem.q),), out)
+    weights = weights.reshape(-1, problem.p, problem.q)
+    if dtypes.is_complex(problem.acc_dtype):
+        _sweep_complex("direct", problem, x, (weights,), out)
+    else:
+        _sweep(problem, x, weights, None, out)
 
 
 def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
-    _sweep("separable", problem, x, (u, v), out)
+    if dtypes.is_complex(problem.acc_dtype):
+        _sweep_complex("separable", problem, x, (u, v), out)
+    else:
+        _sweep(problem, x, v, u, out)
 
 
 # Multiply-adds of one task of the kernel's gradient: enough to be worth starting, and by the

@@ -15,7 +15,7 @@ import numpy as np
 from .. import dtypes
 from ..problem import Problem
 from . import cuda_plan
-from .cpu import byte_offsets
+from .cpu_jobs import byte_offsets
 from .cuda_plan import GRID_MAX, LEADS, Launch, Spec
 
 NAME = "cuda"

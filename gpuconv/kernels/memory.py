@@ -163,7 +163,7 @@ def _narrowed(tag, value):
     return saturated
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def load_run(tag, address, step, line):
     """Fill `line` with the elements at `address`, `address + step`, …, in the line's dtype."""
     n = line.shape[0]
@@ -176,7 +176,7 @@ def load_run(tag, address, step, line):
             line[j] = widened(tag, pixels(tag, address + j * step, 1)[0])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def load_mapped(tag, address, step, columns, fill, line):
     """Fill `line` with one row's elements at the given columns; -1 stands for the fill value."""
     for j in range(line.shape[0]):
@@ -187,7 +187,7 @@ def load_mapped(tag, address, step, columns, fill, line):
             line[j] = widened(tag, pixels(tag, address + c * step, 1)[0])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def store_run(tag, address, step, line):
     """Write the sums of `line` to `address`, `address + step`, …, in the tag's dtype."""
     n = line.shape[0]

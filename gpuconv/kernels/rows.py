@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from numba import njit
 
-_jit = njit(nogil=True, cache=True, fastmath={"contract"})
+_jit = njit(nogil=True, fastmath={"contract"})
 
 
 @_jit

@@ -16,7 +16,7 @@ from .rows import add_column, add_row, add_row_twice
 from .variants import variants
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _load_row(tag, address, strides, y, rows, columns, column0, stride, fill, line):
     """Read padded row `y` from padded column `column0` on into `line` (phase after phase)."""
     source = rows[y]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
 from numba import njit
+
+from .pieces import named
 
 
 def variants(function: Any, **options: Any) -> tuple[Any, Any]:
@@ -15,16 +16,10 @@ def variants(function: Any, **options: Any) -> tuple[Any, Any]:
     forms of one function would be taken for each other. So each form is a function of its own name.
     """
 
-    def named(suffix: str) -> Any:
-        copy = types.FunctionType(
-            function.__code__, function.__globals__, f"{function.__name__}_{suffix}"
-        )
-        copy.__qualname__ = copy.__name__
-        copy.__module__ = function.__module__
-        copy.__doc__ = function.__doc__
-        return copy
+    def form(suffix: str) -> Any:
+        return named(function, f"{function.__name__}_{suffix}")
 
     return (
-        njit(named("serial"), nogil=True, cache=True, **options),
-        njit(named("parallel"), nogil=True, cache=True, parallel=True, **options),
+        njit(form("serial"), nogil=True, cache=True, **options),
+        njit(form("parallel"), nogil=True, cache=True, parallel=True, **options),
     )

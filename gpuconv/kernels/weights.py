@@ -16,7 +16,7 @@ from .rows import _run
 from .sweep import _load_row
 from .variants import variants
 
-_jit = njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+_jit = njit(nogil=True, fastmath={"contract", "reassoc"})
 
 
 @_jit

@@ -1,0 +1,178 @@
+"""Jobs for the Numba sweeps: a problem, its layout and its weights as 64-bit integers."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..boundary import index_map
+from ..problem import Problem
+
+# Rows of pixels that a band's blocks read should stay in the second-level cache.
+_WINDOW_BYTES = 512 * 1024
+# Seconds below which starting threads costs more than it saves.
+_SERIAL_OPERATIONS = 1_000_000
+_SERIAL_OUTPUTS = 100_000
+
+
+def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    """Byte offset of each item of the leading dimensions, in C order."""
+    total = np.zeros((), np.int64)
+    for length, stride in zip(shape, strides, strict=True):
+        total = total[..., None] + np.arange(length, dtype=np.int64) * stride
+    return np.ascontiguousarray(total.reshape(-1))
+
+
+def kernel_index(problem: Problem) -> Any:
+    """Which kernel (in C order of K's leading dimensions) each output image uses."""
+    lead = problem.k_shape[:-2]
+    numbers = np.arange(math.prod(lead), dtype=np.int64).reshape(lead)
+    return np.ascontiguousarray(np.broadcast_to(numbers, problem.batch)).reshape(-1)
+
+
+def _lead(shape: tuple[int, ...], strides: tuple[int, ...], batch: tuple[int, ...]) -> Any:
+    """Strides of the leading dimensions once broadcast to the batch."""
+    own = [0 if n == 1 else step for n, step in zip(shape[:-2], strides[:-2], strict=True)]
+    return (0,) * (len(batch) - len(own)) + tuple(own)
+
+
+def carrier(problem: Problem, weights: Any, vertical: Any = None) -> str:
+    """Dtype that sums are taken in: for integers the fastest that holds every partial sum exactly.
+
+    Sums of products of whole numbers are exact in float32 up to 2**24 and in float64 up to 2**53,
+    in any order; how large they can get follows from the dtypes and the weights alone.
+    """
+    acc = problem.acc_dtype
+    if not dtypes.is_integer(acc) or not weights.size:
+        return acc
+    if problem.x_dtype == "bool":
+        largest = 1
+    else:
+        info = np.iinfo(problem.x_dtype)
+        largest = max(-int(info.min), int(info.max))
+    largest = max(largest, abs(int(problem.fillvalue)))  # type: ignore[arg-type]
+    sizes = np.abs(weights.astype(np.float64)).sum(axis=-1)
+    if vertical is not None:
+        sizes = sizes * np.abs(vertical.astype(np.float64)).sum(axis=-1)
+    total = float(sizes.sum(axis=-1).max()) * largest
+    if total <= 2.0**24:
+        return "float32"
+    # The bound itself is a float64 sum; half leaves room for its own rounding.
+    return "float64" if total <= 2.0**52 else acc
+
+
+def _tap_offsets(problem: Problem, strip: int, lanes: int, size: int) -> tuple[int, Any, Any]:
+    """Pixels of a line, byte offsets of the tap columns in it, and the order to take them in."""
+    sx, dx = problem.stride[1], problem.dilation[1]
+    phase = max(strip, lanes) + (problem.span[1] - 1) // sx + 1
+    reach = np.arange(problem.q, dtype=np.int64) * dx
+    offsets = reach % sx * phase + reach // sx
+    order = np.argsort(offsets, kind="stable")
+    return phase * sx, offsets[order] * size, order
+
+
+@lru_cache(maxsize=512)
+def template(
+    problem: Problem,
+    acc: str,
+    rank: int,
+    x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    threads: int,
+) -> tuple[Any, Any, bool, tuple[Any, ...]]:
+    """Everything but addresses: the job's integers, order of tap columns, whether to go serial.
+
+    The last item keeps alive what the integers point to.
+    """
+    from ..kernels import fields as F
+    from ..kernels import lines, taps
+
+    x_size = dtypes.storage(problem.x_dtype).itemsize
+    out_size = dtypes.storage(problem.out_dtype).itemsize
+    size, lanes, block = np.dtype(acc).itemsize, taps.lanes(acc), taps.ROWS
+    (sy, sx), (dy, dx), span = problem.stride, problem.dilation, problem.span
+    window = (problem.p + block) * dy * size
+    strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
+    pitch, offsets, order = _tap_offsets(problem, strip, lanes, size)
+    strips = -(-problem.s // strip)
+    # As many tasks as give each thread two; more would only repeat the rows where bands meet.
+    bands = -(-2 * threads // max(1, problem.n * strips))
+    band = max(16, 2 * span[0], -(-problem.r // bands))
+    (top, bottom), (left, right) = problem.pad
+    rows = index_map(problem.h, top, bottom, problem.boundary)
+    columns = index_map(problem.w, left, right, problem.boundary)
+    batch = problem.batch
+    keep = (
+        rows, columns, offsets, kernel_index(problem),
+        byte_offsets(batch, _lead(problem.x_shape, x_strides, batch)),
+        byte_offsets(batch, out_strides[:-2]),
+    )  # fmt: skip
+    addresses = [array.ctypes.data for array in keep]
+    unit = sx == 1 and dx == 1
+    down = problem.p if rank == 0 else rank
+    job = np.zeros(F.COUNT, np.int64)
+    for place, value in (
+        (F.ROWS, addresses[0]),
+        (F.COLUMNS, addresses[1]),
+        (F.OFFSETS, addresses[2]),
+        (F.WHICH, addresses[3]),
+        (F.X_OFFSETS, addresses[4]),
+        (F.OUT_OFFSETS, addresses[5]),
+        (F.COLUMNS_COUNT, len(columns)),
+        (F.LEFT, left),
+        (F.WIDTH, problem.w),
+        (F.X_ROW, x_strides[-2]),
+        (F.X_COLUMN, x_strides[-1]),
+        (F.OUT_ROW, out_strides[-2]),
+        (F.OUT_COLUMN, out_strides[-1]),
+        (F.WEIGHTS_SIZE, down * problem.q * size),
+        (F.RANK, rank),
+        (F.VERTICAL_SIZE, rank * problem.p * size),
+        (F.R, problem.r),
+        (F.S, problem.s),
+        (F.P, problem.p),
+        (F.Q, problem.q),
+        (F.STRIDE_Y, sy),
+        (F.STRIDE_X, sx),
+        (F.DILATION_Y, dy),
+        (F.SPAN_X, span[1]),
+        (F.IMAGES, problem.n),
+        (F.BANDS, -(-problem.r // band)),
+        (F.BAND, band),
+        (F.STRIPS, strips),
+        (F.STRIP, strip),
+        (F.SIZE, size),
+        (F.LANES, lanes),
+        (F.PITCH, pitch),
+        (F.BLOCK, block),
+        (F.PLACE_IN, problem.x_dtype == acc and sx == 1 and x_strides[-1] == x_size),
+        (F.PLACE_OUT, problem.out_dtype == acc and out_strides[-1] == out_size),
+        (F.LOAD, lines.load(problem.x_dtype, acc)),
+        (F.STORE, lines.store(acc, problem.out_dtype, _exact(problem, acc))),
+        (F.SUMS, taps.sums(acc, block, problem.p, problem.q if rank == 0 else 1, unit or rank > 0)),
+        (F.SUMS_ONE, taps.sums(acc, 1, problem.p, problem.q if rank == 0 else 1, unit or rank > 0)),
+        (F.ACROSS, taps.sums(acc, 1, rank, problem.q, unit) if rank else 0),
+    ):
+        job[place] = value
+    fill = np.zeros(8, np.uint8)
+    fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
+    job[F.FILL] = fill.view(np.int64)[0]
+    outputs = math.prod(problem.out_shape)
+    operations = outputs * (problem.p * problem.q if rank == 0 else rank * (problem.p + problem.q))
+    serial = threads == 1 or (operations < _SERIAL_OPERATIONS and outputs < _SERIAL_OUTPUTS)
+    return job, order, serial, keep
+
+
+def _exact(problem: Problem, acc: str) -> bool:
+    """Whether sums are whole numbers that the output's dtype is sure to hold."""
+    whole = dtypes.is_integer(problem.acc_dtype)
+    return whole and acc != problem.acc_dtype and problem.out_dtype in ("int64", "uint64")
+
+
+def address(array: Any) -> int:
+    """Where an array's first element is."""
+    return int(array.__array_interface__["data"][0])

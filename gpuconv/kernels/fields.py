@@ -1,0 +1,27 @@
+"""What a job of the sweeps consists of: the places of its 64-bit integers in one array."""
+
+from __future__ import annotations
+
+# fmt: off
+(
+    # Images: first address, byte offset of each (an array), bytes between rows, columns, elements.
+    X, X_OFFSETS, X_ROW, X_COLUMN,
+    OUT, OUT_OFFSETS, OUT_ROW, OUT_COLUMN,
+    # Weights, the bytes of one kernel's, which kernel each image uses; for separable kernels (of
+    # rank > 0) these are the row taps, and the column taps are apart.
+    WEIGHTS, WEIGHTS_SIZE, WHICH, RANK, VERTICAL, VERTICAL_SIZE,
+    # Border: which row and column stands at each padded one, where the image begins, fill value.
+    ROWS, COLUMNS, COLUMNS_COUNT, LEFT, WIDTH, FILL,
+    R, S, P, Q, STRIDE_Y, STRIDE_X, DILATION_Y, SPAN_X, OFFSETS,
+    # Tasks: images by bands of rows by strips of columns.
+    IMAGES, BANDS, BAND, STRIPS, STRIP,
+    # Bytes of a sum, sums in a vector, pixels in a line of the ring, output rows in a block.
+    SIZE, LANES, PITCH, BLOCK,
+    # Whether pixels can be read, and sums written, where they are.
+    PLACE_IN, PLACE_OUT,
+    # Pieces: read a row, write a row, sums of a block of rows and of one row; for separable
+    # kernels these are the columns of taps, and ACROSS is the rows'.
+    LOAD, STORE, SUMS, SUMS_ONE, ACROSS,
+    COUNT,
+) = range(46)
+# fmt: on

@@ -1,0 +1,83 @@
+"""Pieces of compiled code that call each other by address (Numba).
+
+A sweep over an image is the same for every dtype and kernel size; what differs is how a row is
+read, how sums are taken and how they are written. Each of those is a *piece*: a C function of
+eight 64-bit integers, compiled when first needed and kept on disk. So the loops around them are
+compiled once, not once for every combination.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import types as python
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, cfunc, types
+from numba.core import cgutils
+from numba.extending import intrinsic, register_jitable
+
+_LONG = ir.IntType(64)
+_SIGNATURE = types.void(*[types.int64] * 8)
+_kept: list[Any] = []
+
+
+@cache
+def source_stamp() -> str:
+    """Digest of the kernels' sources.
+
+    Numba's disk cache looks at the file of the function alone, not at those it calls from: as a
+    part of a compiled function's name the digest keeps code of an older version from being used.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def named(function: Any, name: str, **bindings: Any) -> Any:
+    """Copy of a function under a name of its own, with some of its global names bound anew."""
+    name = f"{name}_{source_stamp()}"
+    copy = python.FunctionType(function.__code__, {**function.__globals__, **bindings}, name)
+    copy.__qualname__ = name
+    copy.__module__ = function.__module__
+    copy.__doc__ = function.__doc__
+    return copy
+
+
+def compile_piece(function: Any, name: str, **bindings: Any) -> int:
+    """Address of a function of eight integers, compiled with `bindings` as its globals."""
+    piece = cfunc(_SIGNATURE, nopython=True, cache=True)(named(function, name, **bindings))
+    _kept.append(piece)  # its code lives as long as this object
+    return int(piece.address)
+
+
+@intrinsic
+def call(typingctx, address, a, b, c, d, e, f, g, h):
+    """Call the piece at an address (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [_LONG] * 8)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 9), codegen
+
+
+@intrinsic
+def pointer(typingctx, address):
+    """Address as a pointer (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen
+
+
+@register_jitable
+def longs(address, n):
+    """View of `n` 64-bit integers at an address."""
+    return carray(pointer(address), (n,), np.int64)
