@@ -15,6 +15,7 @@ import numpy as np
 from .. import dtypes
 from ..boundary import index_map
 from ..problem import Problem
+from . import cpu_fft
 from .cpu_jobs import address, byte_offsets, carrier, kernel_index, template
 
 NAME = "cpu"
@@ -252,6 +253,24 @@ def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
         _sweep_complex("separable", problem, x, (u, v), out)
     else:
         _sweep(problem, x, v, u, out)
+
+
+def transforms(problem: Problem) -> bool:
+    """Whether `fft` takes this problem: real sums, and a kernel that fits its tiles."""
+    real = problem.acc_dtype in ("float32", "float64")
+    wide = problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
+    return real and not wide and cpu_fft.sides(problem) is not None
+
+
+def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
+    """Fill `out` by Fourier transforms of tiles; `weights` in the sums' dtype."""
+    weights = weights.reshape(-1, problem.p, problem.q)
+    target = out if out.flags.aligned else np.empty(out.shape, out.dtype)
+    cpu_fft.run(
+        problem, _aligned(x), weights, kernel_index(problem), target, threads(), run_parallel
+    )
+    if target is not out:
+        out[...] = target
 
 
 # Multiply-adds of one task of the kernel's gradient: enough to be worth starting, and by the

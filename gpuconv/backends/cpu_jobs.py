@@ -89,11 +89,11 @@ def template(
     The last item keeps alive what the integers point to.
     """
     from ..kernels import fields as F
-    from ..kernels import lines, taps
+    from ..kernels import lines, taps, vectors
 
     x_size = dtypes.storage(problem.x_dtype).itemsize
     out_size = dtypes.storage(problem.out_dtype).itemsize
-    size, lanes, block = np.dtype(acc).itemsize, taps.lanes(acc), taps.ROWS
+    size, lanes, block = np.dtype(acc).itemsize, vectors.lanes(acc), taps.ROWS
     (sy, sx), (dy, dx), span = problem.stride, problem.dilation, problem.span
     window = (problem.p + block) * dy * size
     strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, prange
 
 from . import fields as F
-from .pieces import call, longs
+from .pieces import call, hold, longs
 from .variants import variants
 
 # Not cached by themselves: see `pieces.source_stamp`.
@@ -118,6 +118,10 @@ def _part(job, x, out, weights, vertical, i0, i1, c0, m, inside):
                             target + row * gap * d[F.OUT_ROW], d[F.OUT_COLUMN], 0, 0, 0, 0,
                         )  # fmt: skip
                 first += number * gap
+    for memory in (ring, fill, scratch, lines):
+        hold(memory)
+    hold(table.view(np.int8))
+    hold(pairs.view(np.int8))
 
 
 @_jit

@@ -22,6 +22,11 @@ from __future__ import annotations
     # Pieces: read a row, write a row, sums of a block of rows and of one row; for separable
     # kernels these are the columns of taps, and ACROSS is the rows'.
     LOAD, STORE, SUMS, SUMS_ONE, ACROSS,
+    # Fourier transforms: sides of a tile, outputs it gives (as pixels), tiles down and across,
+    # radices and factors of both axes, spectrum, stride of the columns; the job that sums a tile
+    # directly; the piece.
+    SIDE_Y, SIDE_X, STEP_Y, STEP_X, TILES_Y, TILES_X, RADICES_Y, RADICES_X, FACTORS_Y, FACTORS_X,
+    SPECTRUM, SAMPLE_X, DIRECT, PAIR, WORKERS, WORK_BYTES,
     COUNT,
-) = range(46)
+) = range(62)
 # fmt: on

@@ -81,3 +81,10 @@ def pointer(typingctx, address):
 def longs(address, n):
     """View of `n` 64-bit integers at an address."""
     return carray(pointer(address), (n,), np.int64)
+
+
+@register_jitable
+def hold(memory):
+    """Keep an array of bytes until here: Numba frees it after its last use, and an address taken
+    of it is none."""
+    memory[:1] = 0

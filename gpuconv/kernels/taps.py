@@ -19,34 +19,18 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .pieces import compile_piece
-
-_LONG = ir.IntType(64)
-_INT = ir.IntType(32)
+from .vectors import LONG, Vectors, lanes, vector_bytes
 
 ROWS = 4
 # Kernels up to these sizes are written out tap by tap; wider ones loop over their columns.
 _UNROLLED = {(3, 3): 3, (5, 5): 2}
 _WIDEST = 16
-
-
-@cache
-def vector_bytes() -> int:
-    """Width of a vector register on this machine."""
-    features = config.CPU_FEATURES
-    if features is None:
-        found = llvm.get_host_cpu_features()
-        if found.get("avx512f"):
-            return 64
-        return 32 if found.get("avx") else 16
-    return 64 if "+avx512f" in features else 32 if "+avx" in features else 16
 
 
 def _columns(rows: int) -> int:
@@ -56,61 +40,26 @@ def _columns(rows: int) -> int:
     return 2 if vector_bytes() == 32 else 3
 
 
-def lanes(acc: str) -> int:
-    """Elements of a vector of this dtype."""
-    return vector_bytes() // np.dtype(acc).itemsize
-
-
-class _Block:
-    """Code of one block of sums; the methods emit instructions where the builder stands."""
+class _Block(Vectors):
+    """Code of one block of sums."""
 
     def __init__(self, builder: Any, acc: str, rows: int, columns: int) -> None:
-        self.builder, self.rows, self.columns = builder, rows, columns
-        self.size = np.dtype(acc).itemsize
-        self.whole = np.dtype(acc).kind in "iu"
-        if self.whole:
-            self.element = ir.IntType(8 * self.size)
-        else:
-            self.element = ir.FloatType() if self.size == 4 else ir.DoubleType()
-        self.lanes = lanes(acc)
-        self.vector = ir.VectorType(self.element, self.lanes)
-        zero = ir.Constant(self.vector, [0 if self.whole else 0.0] * self.lanes)
-        self.sums = [[cgutils.alloca_once(builder, self.vector) for _ in range(columns)]
-                     for _ in range(rows)]  # fmt: skip
-        for sum_ in (s for row in self.sums for s in row):
-            builder.store(zero, sum_)
-
-    def long(self, value: int) -> Any:
-        return ir.Constant(_LONG, value)
-
-    def load(self, address: Any, kind: Any) -> Any:
-        value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
-        if isinstance(kind, ir.VectorType):
-            value.align = self.size
-        return value
-
-    def splat(self, value: Any) -> Any:
-        b, undefined = self.builder, ir.Constant(self.vector, ir.Undefined)
-        first = b.insert_element(undefined, value, ir.Constant(_INT, 0))
-        zeros = ir.Constant(ir.VectorType(_INT, self.lanes), [0] * self.lanes)
-        return b.shuffle_vector(first, undefined, zeros)
-
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        if self.whole:
-            return self.builder.add(c, self.builder.mul(a, b))
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        name = f"llvm.fmuladd.v{self.lanes}f{8 * self.size}"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        return self.builder.call(function, [a, b, c])
+        super().__init__(builder, acc)
+        self.rows, self.columns = rows, columns
+        # Places in memory as far as this code says; LLVM makes registers of them.
+        self.sums = [
+            [cgutils.alloca_once(builder, self.kind) for _ in range(columns)] for _ in range(rows)
+        ]
+        zero = self.constant(0 if self.whole else 0.0)
+        for place in (place for row in self.sums for place in row):
+            builder.store(zero, place)
 
     def tap(self, pixels: Any, weights: dict[int, Any], offset: Any) -> None:
         """Add one column of taps: pixels at an address, weights (addresses) of the output rows."""
         b = self.builder
-        step = self.lanes * self.size
-        xs = [self.load(b.add(pixels, self.long(c * step)), self.vector)
-              for c in range(self.columns)]  # fmt: skip
+        xs = [self.load(self.at(pixels, c * self.bytes)) for c in range(self.columns)]
         for row, address in weights.items():
-            weight = self.splat(self.load(b.add(address, offset), self.element))
+            weight = self.splat(self.at(address, offset))
             for x, place in zip(xs, self.sums[row], strict=True):
                 b.store(self.multiply_add(x, weight, b.load(place)), place)
 
@@ -118,26 +67,24 @@ class _Block:
         """Add what input row `y` of the block gives to the output rows in `outputs`."""
         b = self.builder
         table, column, w, taps, offsets = args
-        row = b.add(self.load(b.add(table, b.mul(y, self.long(8))), _LONG), column)
+        row = b.add(self.load(b.add(table, b.mul(y, self.long(8))), LONG), column)
         width = b.mul(taps, self.long(self.size))
         weights = {i: b.add(w, b.mul(b.sub(y, self.long(i)), width)) for i in outputs}
         if q is not None:
             for tap in range(q):
-                place = self.long(tap * self.size)
-                self.tap(b.add(row, place), weights, place)
+                self.tap(self.at(row, tap * self.size), weights, tap * self.size)
             return
         with cgutils.for_range(b, taps) as loop:
-            at = self.load(b.add(offsets, b.mul(loop.index, self.long(8))), _LONG)
+            at = self.load(b.add(offsets, b.mul(loop.index, self.long(8))), LONG)
             self.tap(b.add(row, at), weights, b.mul(loop.index, self.long(self.size)))
 
-    def store(self, out: Any, stride: Any) -> None:
+    def finish(self, out: Any, stride: Any) -> None:
+        """Write the sums."""
         b = self.builder
         for i, row in enumerate(self.sums):
             start = b.add(out, b.mul(stride, self.long(i)))
             for c, place in enumerate(row):
-                address = b.add(start, self.long(c * self.lanes * self.size))
-                pointer = b.inttoptr(address, self.vector.as_pointer())
-                b.store(b.load(place), pointer).align = self.size
+                self.store(b.load(place), self.at(start, c * self.bytes))
 
 
 def _emit(block: _Block, args: Any, p: int | None, q: int | None) -> None:
@@ -159,7 +106,7 @@ def _emit(block: _Block, args: Any, p: int | None, q: int | None) -> None:
         for i in range(1, rows):
             y = b.add(taps_down, block.long(i - 1))
             block.input_row(y, range(i, rows), common, q)
-    block.store(out, stride)
+    block.finish(out, stride)
 
 
 def _block(acc: str, rows: int, columns: int, p: int | None, q: int | None) -> Any:

@@ -76,6 +76,10 @@ def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel
     weights = dtypes.widen(xp.asarray(k), problem.k_dtype, problem.acc_dtype, xp)
     if problem.conjugate:
         weights = weights.conj()
+    own = getattr(backend, "transforms", None)
+    if own is not None and own(problem):
+        backend.fft(problem, x, weights, out)
+        return
     transform = _Transform(problem, backend)
     images = xp.broadcast_to(x, problem.batch + x.shape[-2:])
     spectra: dict[int, Any] = {}

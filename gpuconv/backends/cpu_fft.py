@@ -1,0 +1,173 @@
+"""Fourier transforms on the CPU: tile sides, spectra and jobs for `kernels.tiles`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from ..problem import Problem
+from .cpu_jobs import address, template
+
+# Nanoseconds of one thread for an element of a pair of tiles: its share of reading and writing,
+# then of the transforms down and across by their length, and a factor once a tile and its
+# transpose leave the second-level cache.
+_ELEMENT = 1.5
+_DOWN = {32: 0.7, 64: 0.8, 128: 0.9, 256: 1.2, 512: 1.7, 1024: 2.5}
+_ACROSS = {32: 0.5, 64: 0.6, 128: 0.7, 256: 0.9, 512: 1.5, 1024: 2.0}
+_CACHED = 1 << 16
+SIDES = tuple(_DOWN)
+_WORK_BYTES = 40 << 20
+_SPECTRA_BYTES = 16 << 20
+
+
+@lru_cache(maxsize=256)
+def sides(problem: Problem) -> tuple[int, int] | None:
+    """Sides of the tiles that cost least, or None where none is large enough."""
+    best, least = None, math.inf
+    for ny, nx in itertools.product(SIDES, SIDES):
+        cost = _seconds(problem, ny, nx)
+        if cost < least:
+            best, least = (ny, nx), cost
+    return best
+
+
+def _seconds(problem: Problem, ny: int, nx: int) -> float:
+    tiles = 1
+    for side, span, stride, n in zip(
+        (ny, nx), problem.span, problem.stride, problem.out_shape[-2:], strict=True
+    ):
+        step = (side - span + 1) // stride * stride
+        if step < 1:
+            return math.inf
+        tiles *= -(-((n - 1) * stride + 1) // step)
+    area = ny * nx * np.dtype(problem.acc_dtype).itemsize // 4
+    each = _ELEMENT + (_DOWN[ny] + _ACROSS[nx]) * (1.0 if area <= _CACHED else 1.4)
+    return problem.n * ((tiles + 1) // 2) * area * each * 1e-9
+
+
+def seconds(problem: Problem) -> float:
+    """Predicted time of one thread, the kernels' spectra included; infinite if nothing fits."""
+    found = sides(problem)
+    if found is None:
+        return math.inf
+    spectra = math.prod(problem.k_shape[:-2]) * math.prod(found) * 3e-9
+    return _seconds(problem, *found) + spectra
+
+
+@lru_cache(maxsize=64)
+def _factors(n: int, acc: str) -> tuple[Any, Any]:
+    from ..kernels import fourier
+
+    radices = np.zeros(8, np.int64)
+    radices[: len(fourier.RADICES[n])] = fourier.RADICES[n]
+    return radices, fourier.twiddles(n, acc)
+
+
+@lru_cache(maxsize=128)
+def _template(
+    problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
+) -> tuple[Any, Any, Any, Any]:
+    """The job, the job that sums tiles directly, the order of its taps, what both point to."""
+    from ..kernels import fields as F
+    from ..kernels import tiles
+
+    acc = problem.acc_dtype
+    direct, order, _, keep = template(problem, acc, 0, x_strides, out_strides, threads)
+    found = sides(problem)
+    assert found is not None  # `transforms` was asked first
+    ny, nx = found
+    steps = [
+        (side - span + 1) // stride * stride
+        for side, span, stride in zip(found, problem.span, problem.stride, strict=True)
+    ]
+    counts = [
+        -(-((n - 1) * stride + 1) // step)
+        for n, stride, step in zip(problem.out_shape[-2:], problem.stride, steps, strict=True)
+    ]
+    work = tiles.work_bytes(acc, ny, nx)
+    units = problem.n * -(-math.prod(counts) // 2)
+    (radices_y, factors_y), (radices_x, factors_x) = _factors(ny, acc), _factors(nx, acc)
+    job = direct.copy()
+    for place, value in (
+        (F.STRIDE_X, 1),
+        (F.SAMPLE_X, problem.stride[1]),
+        (F.SIDE_Y, ny),
+        (F.SIDE_X, nx),
+        (F.STEP_Y, steps[0]),
+        (F.STEP_X, steps[1]),
+        (F.TILES_Y, counts[0]),
+        (F.TILES_X, counts[1]),
+        (F.RADICES_Y, address(radices_y)),
+        (F.RADICES_X, address(radices_x)),
+        (F.FACTORS_Y, address(factors_y)),
+        (F.FACTORS_X, address(factors_x)),
+        (F.PAIR, tiles.pair(acc)),
+        (F.WORKERS, max(1, min(threads, units, _WORK_BYTES // work))),
+        (F.WORK_BYTES, work),
+    ):
+        job[place] = value
+    return job, direct, order, (keep, radices_y, radices_x, factors_y, factors_x)
+
+
+_spectra: OrderedDict[Any, Any] = OrderedDict()
+_spectra_lock = Lock()
+
+
+def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
+    """Spectrum of one kernel, kept for the next call."""
+    from ..kernels import fields as F
+    from ..kernels import tiles
+
+    acc, found = problem.acc_dtype, sides(problem)
+    key = (weights.tobytes(), weights.shape, problem.dilation, acc, found)
+    with _spectra_lock:
+        if key in _spectra:
+            _spectra.move_to_end(key)
+            return _spectra[key]
+    item = np.dtype(acc).itemsize
+    memory = np.empty(2 * int(job[F.SIDE_Y] * job[F.SIDE_X]) * item + 64, np.int8)
+    work = np.empty(int(job[F.WORK_BYTES]) + 64, np.int8)
+    tiles.make_spectrum(tiles.spectrum(acc), address(job), address(work) + -address(work) % 64,
+                        address(weights), address(memory) + -address(memory) % 64)  # fmt: skip
+    with _spectra_lock:
+        _spectra[key] = memory
+        while len(_spectra) > 1 and sum(m.nbytes for m in _spectra.values()) > _SPECTRA_BYTES:
+            _spectra.popitem(last=False)
+    return memory
+
+
+def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: int,
+        parallel: Any) -> None:  # fmt: skip
+    """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel.
+
+    `parallel` calls a parallel kernel.
+    """
+    from ..kernels import fields as F
+    from ..kernels import tiles
+
+    base, direct, order, keep = _template(problem, x.strides, out.strides, threads)
+    job, direct = base.copy(), direct.copy()
+    job[F.X] = address(x)
+    job[F.OUT] = address(out)
+    job[F.DIRECT] = address(direct)
+    x_offsets, out_offsets = keep[0][4], keep[0][5]
+    for number in np.unique(which):
+        kernel = np.ascontiguousarray(weights[number])
+        spectrum = _spectrum(problem, job, kernel)
+        ordered = np.ascontiguousarray(kernel[:, order])
+        chosen = np.flatnonzero(which == number)
+        offsets = x_offsets[chosen], out_offsets[chosen]
+        job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)
+        job[F.IMAGES] = len(chosen)
+        job[F.WEIGHTS] = address(ordered)
+        job[F.SPECTRUM] = address(spectrum) + -address(spectrum) % 64
+        if job[F.WORKERS] == 1:
+            tiles.tiles_serial(address(job))
+        else:
+            parallel(tiles.tiles_parallel, address(job))

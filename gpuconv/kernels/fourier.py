@@ -1,0 +1,187 @@
+"""Fourier transforms of many columns at once: one vector lane a column (llvmlite).
+
+A transform of length n goes through stages of radix 8, 4 or 2. Forward, each stage takes sums of r
+elements that are m / r apart and turns them (Gentleman-Sande, decimation in frequency), so that
+the result comes in digit-reversed order; the inverse undoes the stages in opposite order. A product
+of spectra does not care for the order, so nothing is ever put straight. Real and imaginary parts
+lie apart: every instruction works on whole vectors and none moves data between lanes, except where
+a tile is transposed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from .vectors import Vectors
+
+RADICES = {32: (8, 4), 64: (8, 8), 128: (8, 4, 4), 256: (8, 8, 4), 512: (8, 8, 8),
+           1024: (8, 8, 4, 4)}  # fmt: skip
+
+
+def twiddles(n: int, dtype: str) -> Any:
+    """Factors of all stages one after the other: of each k, those of outputs 1 to r - 1."""
+    parts = []
+    m = n
+    for r in RADICES[n]:
+        k, q = np.arange(m // r)[:, None], np.arange(1, r)[None, :]
+        angle = 2 * np.pi * k * q / m
+        parts.append(np.stack([np.cos(angle), -np.sin(angle)], axis=-1).reshape(-1))
+        m //= r
+    return np.concatenate(parts).astype(dtype)
+
+
+class _Butterfly(Vectors):
+    """One transform of r elements, in registers."""
+
+    def __init__(self, builder: Any, dtype: str, inverse: bool) -> None:
+        super().__init__(builder, dtype)
+        self.inverse = inverse
+
+    def plus(self, a: Any, b: Any) -> Any:
+        return self.add(a[0], b[0]), self.add(a[1], b[1])
+
+    def minus(self, a: Any, b: Any) -> Any:
+        return self.subtract(a[0], b[0]), self.subtract(a[1], b[1])
+
+    def quarter(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """``a`` plus and minus the quarter turn of ``b``."""
+        one = self.add(a[0], b[1]), self.subtract(a[1], b[0])
+        other = self.subtract(a[0], b[1]), self.add(a[1], b[0])
+        return (other, one) if self.inverse else (one, other)
+
+    def four(self, x: Any) -> list[Any]:
+        a, b = self.plus(x[0], x[2]), self.minus(x[0], x[2])
+        c, d = self.plus(x[1], x[3]), self.minus(x[1], x[3])
+        y1, y3 = self.quarter(b, d)
+        return [self.plus(a, c), y1, self.minus(a, c), y3]
+
+    def eight(self, x: Any) -> list[Any]:
+        even, odd = self.four(x[0::2]), self.four(x[1::2])
+        c, minus_c = self.constant(math.sqrt(0.5)), self.constant(-math.sqrt(0.5))
+        y: list[Any] = [None] * 8
+        y[0], y[4] = self.plus(even[0], odd[0]), self.minus(even[0], odd[0])
+        y[2], y[6] = self.quarter(even[2], odd[2])
+        for k in (1, 3):
+            # An eighth turn is sqrt(1/2) * (re + im, im - re), inverse (re - im, im + re); three
+            # are an eighth and a quarter turn.
+            re, im = odd[k]
+            if self.inverse:
+                turned = self.subtract(re, im), self.add(im, re)
+            else:
+                turned = self.add(re, im), self.subtract(im, re)
+            signs = (c, c)
+            if k == 3:
+                turned = turned[1], turned[0]
+                signs = (minus_c, c) if self.inverse else (c, minus_c)
+            for place, factors in ((k, signs), (k + 4, [minus_c if f is c else c for f in signs])):
+                y[place] = (
+                    self.multiply_add(factors[0], turned[0], even[k][0]),
+                    self.multiply_add(factors[1], turned[1], even[k][1]),
+                )
+        return y
+
+    def transform(self, x: list[Any]) -> list[Any]:
+        return self.four(x) if len(x) == 4 else self.eight(x)
+
+    def turned(self, a: Any, address: Any) -> Any:
+        """Times the factor at an address, or, inverse, times its conjugate."""
+        c, s = self.splat(address), self.splat(self.at(address, self.size))
+        if self.inverse:
+            s = self.builder.fneg(s)
+        minus = self.builder.fneg(self.multiply(a[1], s))
+        return (
+            self.multiply_add(a[0], c, minus),
+            self.multiply_add(a[0], s, self.multiply(a[1], c)),
+        )
+
+
+def _butterfly(dtype: str, r: int, inverse: bool, turned: bool) -> Any:
+    @intrinsic
+    def butterfly(typingctx, re, im, gap, to_re, to_im, to_gap, factors):
+        def codegen(context, builder, signature, args):
+            re, im, gap, to_re, to_im, to_gap, factors = args
+            b = _Butterfly(builder, dtype, inverse)
+
+            def places(start: Any, step: Any) -> list[Any]:
+                return [builder.add(start, builder.mul(step, b.long(j))) for j in range(r)]
+
+            x = [(b.load(i), b.load(j)) for i, j in zip(places(re, gap), places(im, gap),
+                                                        strict=True)]  # fmt: skip
+            at = [b.at(factors, 2 * b.size * (q - 1)) for q in range(r)]
+            if inverse and turned:
+                x = [x[0]] + [b.turned(x[q], at[q]) for q in range(1, r)]
+            y = b.transform(x)
+            if turned and not inverse:
+                y = [y[0]] + [b.turned(y[q], at[q]) for q in range(1, r)]
+            for value, i, j in zip(y, places(to_re, to_gap), places(to_im, to_gap), strict=True):
+                b.store(value[0], i)
+                b.store(value[1], j)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), codegen
+
+    return butterfly
+
+
+def _transpose(dtype: str) -> Any:
+    @intrinsic
+    def transpose(typingctx, source, gap, target, to_gap):
+        """Transpose a square of as many rows as a vector has lanes."""
+
+        def codegen(context, builder, signature, args):
+            source, gap, target, to_gap = args
+            b = Vectors(builder, dtype)
+            n = b.lanes
+            rows = [b.load(builder.add(source, builder.mul(gap, b.long(i)))) for i in range(n)]
+            half = n // 2
+            while half:
+                low = [lane if not lane & half else n + lane - half for lane in range(n)]
+                high = [lane + half if not lane & half else n + lane for lane in range(n)]
+                for i in range(n):
+                    if not i & half:
+                        a, c = rows[i], rows[i + half]
+                        rows[i], rows[i + half] = b.shuffle(a, c, low), b.shuffle(a, c, high)
+                half //= 2
+            for i, row in enumerate(rows):
+                b.store(row, builder.add(target, builder.mul(to_gap, b.long(i))))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), codegen
+
+    return transpose
+
+
+def _product(dtype: str) -> Any:
+    @intrinsic
+    def product(typingctx, re, im, other_re, other_im):
+        """Multiply one complex vector by another, in place."""
+
+        def codegen(context, builder, signature, args):
+            re, im, _other_re, _other_im = args
+            b = Vectors(builder, dtype)
+            x, y, c, s = (b.load(a) for a in args)
+            b.store(b.multiply_add(x, c, builder.fneg(b.multiply(y, s))), re)
+            b.store(b.multiply_add(x, s, b.multiply(y, c)), im)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), codegen
+
+    return product
+
+
+def names(dtype: str) -> dict[str, Any]:
+    """What the pieces of `tiles` have under these global names for a dtype."""
+    found = {
+        f"{'INVERSE' if inverse else 'FORWARD'}{r}{'' if turned else '_LAST'}": _butterfly(
+            dtype, r, inverse, turned
+        )
+        for r in (4, 8)
+        for inverse in (False, True)
+        for turned in (False, True)
+    }
+    return found | {"TRANSPOSE": _transpose(dtype), "PRODUCT": _product(dtype)}

@@ -1,0 +1,99 @@
+"""Vector instructions for pieces written out by hand (llvmlite)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, config
+
+LONG = ir.IntType(64)
+_INT = ir.IntType(32)
+
+
+@cache
+def vector_bytes() -> int:
+    """Width of a vector register on this machine."""
+    features = config.CPU_FEATURES
+    if features is None:
+        found = llvm.get_host_cpu_features()
+        if found.get("avx512f"):
+            return 64
+        return 32 if found.get("avx") else 16
+    return 64 if "+avx512f" in features else 32 if "+avx" in features else 16
+
+
+def lanes(dtype: str) -> int:
+    """Elements of a vector of this dtype."""
+    return vector_bytes() // np.dtype(dtype).itemsize
+
+
+class Vectors:
+    """Emits instructions on vectors of a dtype where the builder stands."""
+
+    def __init__(self, builder: Any, dtype: str) -> None:
+        self.builder = builder
+        self.size = np.dtype(dtype).itemsize
+        self.whole = np.dtype(dtype).kind in "iu"
+        if self.whole:
+            self.element = ir.IntType(8 * self.size)
+        else:
+            self.element = ir.FloatType() if self.size == 4 else ir.DoubleType()
+        self.lanes = lanes(dtype)
+        self.bytes = self.lanes * self.size
+        self.kind = ir.VectorType(self.element, self.lanes)
+
+    def long(self, value: int) -> Any:
+        return ir.Constant(LONG, value)
+
+    def constant(self, value: float) -> Any:
+        return ir.Constant(self.kind, [value] * self.lanes)
+
+    def at(self, address: Any, distance: Any) -> Any:
+        """Address at a distance in bytes, known while compiling or not."""
+        if isinstance(distance, int):
+            distance = self.long(distance)
+        return self.builder.add(address, distance)
+
+    def load(self, address: Any, kind: Any = None) -> Any:
+        kind = kind or self.kind
+        value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        if kind is self.kind:
+            value.align = self.size
+        return value
+
+    def store(self, value: Any, address: Any) -> None:
+        pointer = self.builder.inttoptr(address, self.kind.as_pointer())
+        self.builder.store(value, pointer).align = self.size
+
+    def splat(self, address: Any) -> Any:
+        """The element at an address in every lane."""
+        undefined = ir.Constant(self.kind, ir.Undefined)
+        value = self.load(address, self.element)
+        first = self.builder.insert_element(undefined, value, ir.Constant(_INT, 0))
+        return self.shuffle(first, undefined, [0] * self.lanes)
+
+    def shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
+        mask = ir.Constant(ir.VectorType(_INT, len(order)), order)
+        return self.builder.shuffle_vector(a, b, mask)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``, rounded once where the machine can."""
+        if self.whole:
+            return self.builder.add(c, self.builder.mul(a, b))
+        kind = ir.FunctionType(self.kind, [self.kind] * 3)
+        name = f"llvm.fmuladd.v{self.lanes}f{8 * self.size}"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, [a, b, c])
+
+    def add(self, a: Any, b: Any) -> Any:
+        return self.builder.fadd(a, b)
+
+    def subtract(self, a: Any, b: Any) -> Any:
+        return self.builder.fsub(a, b)
+
+    def multiply(self, a: Any, b: Any) -> Any:
+        return self.builder.fmul(a, b)
