@@ -1,42 +1,93 @@
-"""``python -m benchmarks [filters] [layers]``: tables against peers, kept in results/."""
+"""``python -m benchmarks [suite ...]``: tables against peers and targets, kept in results/."""
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib
+import sys
+import time
 from pathlib import Path
 
-from .timing import environment, set_threads
+from . import report
+from .limits import Sgemm
+from .peers import torch_conv
+from .timing import THREADS, environment, set_threads
 
 RESULTS = Path(__file__).parent / "results"
-SUITES = ("filters", "layers")
+# Suites by name: the module that runs them, and what they are.
+SUITES = {
+    "filters": ("against_peers", "one image, kernels of full rank, float32"),
+    "dtypes": ("against_peers", "float64, and integer images with float32 kernels"),
+    "separable": ("against_peers", "Gaussians, float32"),
+    "small": ("against_peers", "small images, float32"),
+    "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
+    "choice": ("choice", "the automatic choice against every method"),
+    "memory": ("memory", "memory beside the arrays"),
+    "calls": ("calls", "what a call costs beside its arithmetic"),
+    "layers": ("layers", "layers of neural networks, forward and backward"),
+}
+NEEDS_TORCH = ("layers",)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suites", nargs="*", help=f"of {', '.join(SUITES)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="one case of each; nothing is kept")
-    options = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="one small case of each; not kept")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--threads", type=int, default=THREADS, help="of every library (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder (benchmarks/results)")
+    options = parser.parse_args(arguments)
     unknown = set(options.suites) - set(SUITES)
     if unknown:
         parser.error(f"unknown suite {sorted(unknown)[0]!r}; there are {', '.join(SUITES)}")
-    set_threads()
+    if options.device != "cpu":
+        parser.error("--device cuda: no suite measures GPUs yet; there is --device cpu")
+    if options.threads < 1:
+        parser.error(f"--threads {options.threads}: at least 1")
+    set_threads(options.threads)
+    with Sgemm(options.threads) as sgemm:
+        gflops = sgemm.gflops(1 if options.quick else 5)
+    everything: list[report.Cell] = []
     for name in options.suites or SUITES:
-        suite = importlib.import_module(f".{name}", __package__)
-        lines = [f"# {suite.__doc__.strip()}", ""]
-        lines += [f"- {line}" for line in environment()]
-        lines += [f"- command: `python -m benchmarks {name}`", ""]
-        lines += ["| " + " | ".join(suite.HEAD) + " |", "|" + "---|" * len(suite.HEAD)]
-        print("\n".join(lines), flush=True)
-        for row in suite.rows(options.quick):
-            lines.append("| " + " | ".join(row) + " |")
-            print(lines[-1], flush=True)
-        if not options.quick:
-            day = datetime.datetime.now(tz=datetime.UTC).date()
-            RESULTS.mkdir(exist_ok=True)
-            (RESULTS / f"{day}-{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if name in NEEDS_TORCH and not torch_conv.available():
+            print(f"# {name}: left out, torch is not installed\n")
+            continue
+        everything += _run(name, options, gflops)
+    if len(options.suites) != 1:
+        print("\n".join(["# Summary", "", *(f"- {line}" for line in report.summary(everything))]))
+    return int(any(cell.wrong for cell in everything))
+
+
+def _run(name: str, options: argparse.Namespace, gflops: float) -> list[report.Cell]:
+    module, title = SUITES[name]
+    suite = importlib.import_module(f".{module}", __package__)
+    start = time.perf_counter()
+    lines = [f"# {name}: {title}", "", suite.__doc__.strip(), ""]
+    lines += [f"- {line}" for line in environment(options.threads)]
+    lines += [
+        f"- sgemm (NumPy, 2048x2048, in a process of its own): {gflops:.0f} GFLOP/s",
+        f"- command: `python -m benchmarks {name} --threads {options.threads}`",
+        "",
+        report.row(suite.HEAD),
+        "|" + "---|" * len(suite.HEAD),
+    ]
+    print("\n".join(lines), flush=True)
+    cells = []
+    for cell in suite.cells(name, options.quick, options.threads):
+        cells.append(cell)
+        lines.append(report.row(cell.row))
+        print(lines[-1], flush=True)
+    rest = ["", *(f"- {line}" for line in report.summary(cells))]
+    rest.append(f"- took {time.perf_counter() - start:.0f} s")
+    print("\n".join(rest) + "\n", flush=True)
+    if not options.quick:
+        for path in report.keep(options.output, name, lines + rest, cells, gflops):
+            print(f"wrote {path}")
+        print()
+    return cells
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

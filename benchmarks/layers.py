@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
-import torch
 
 from gpuconv import nn
 
-from .timing import agree, compare
+from .limits import Sgemm
+from .report import Cell, ratio
+from .timing import compare, number
 
 HEAD = ("layer", "pass", "ours ms", "torch ms", "ratio", "ours GFLOP/s")
 CASES = {
@@ -21,7 +24,17 @@ CASES = {
 }  # fmt: skip
 
 
-def rows(quick=False):
+def agree(a, b, tolerance=1e-3):
+    """Raise unless two results are equal within a share of the largest: wrong is not timed."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or not np.abs(a - b).max() <= tolerance * np.abs(b).max():
+        raise AssertionError(f"results differ: shapes {a.shape}, {b.shape}")
+
+
+def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
+    import torch
+
+    hurry = {"rounds": 2, "seconds": 0.01} if quick else {}
     rng = np.random.default_rng(0)
     for name, (x_shape, w_shape, keywords) in list(CASES.items())[: 1 if quick else None]:
         x, w = (rng.standard_normal(s).astype("f4") for s in (x_shape, w_shape))
@@ -56,16 +69,20 @@ def rows(quick=False):
             if what == "backward":
                 for a, b in zip(ours(), theirs(), strict=True):
                     agree(a, b)
-            found = compare({"ours": ours, "torch": theirs})
+            found = compare({"ours": ours, "torch": theirs}, **hurry)
             a, b = found["ours"], found["torch"]
-            yield (
-                name, what, f"{a[0]:.2f} ({a[1]:.2f}-{a[2]:.2f})",
-                f"{b[0]:.2f} ({b[1]:.2f}-{b[2]:.2f})", f"{b[0] / a[0]:.2f}",
-                f"{times * operations / a[0] / 1e6:.0f}",
+            yield Cell(
+                (
+                    name, what, str(a), str(b), f"{ratio(b, a):.2f}",
+                    f"{times * operations / a.median / 1e6:.0f}",
+                )
             )  # fmt: skip
-    a, b = (rng.standard_normal(s).astype("f4") for s in ((64, 576), (576, 3136)))
-    found = compare({"sgemm": lambda: a @ b})["sgemm"]
-    yield (
-        "limit: NumPy's matmul of the 3x3 layer's shape", "", f"{8 * found[0]:.2f}", "", "",
-        f"{2 * 64 * 576 * 3136 / found[0] / 1e6:.0f}",
+    # As many products as there are images in the 3x3 layer.
+    with Sgemm(threads, 64, 576, 3136, times=8) as sgemm:
+        gflops = sgemm.gflops(2 if quick else 7)
+    yield Cell(
+        (
+            "limit: NumPy's matmul of the 3x3 layer's shape", "",
+            number(sgemm.operations / gflops / 1e6), "", "", f"{gflops:.0f}",
+        )
     )  # fmt: skip

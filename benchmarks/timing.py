@@ -4,57 +4,121 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-
-import numpy as np
+from pathlib import Path
+from typing import Any
 
 THREADS = 2
+SLOW = 0.3  # seconds from which a call leaves nothing of what ran before it in the caches
+_LIBRARIES = (
+    "numpy", "numba", "scipy", "opencv-python-headless", "opencv-python", "torch", "jax", "tbb",
+    "cupy-cuda12x", "cupy-cuda13x",
+)  # fmt: skip
 
 
-def set_threads(n=THREADS):
-    """Give every library that is loaded the same number of threads."""
-    import cv2
+def set_threads(n: int = THREADS) -> None:
+    """Give every library that can be imported the same number of threads."""
+    os.environ["NPROC"] = str(n)  # jax's threads, if it is imported later
     import numba
-    import torch
 
     numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
-    cv2.setNumThreads(n)
-    torch.set_num_threads(n)
+    try:
+        import cv2
+
+        cv2.setNumThreads(n)
+    except ImportError:
+        pass
+    try:
+        import torch
+
+        torch.set_num_threads(n)
+    except ImportError:
+        pass
+    try:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(limits=n, user_api="blas")
+    except ImportError:
+        pass
 
 
-def compare(contenders, rounds=7, seconds=0.05):
-    """Milliseconds a call by name: (median, lowest, highest) over the rounds."""
-    calls = {}
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds a call, one number a round."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    @property
+    def low(self) -> float:
+        return min(self.samples)
+
+    @property
+    def high(self) -> float:
+        return max(self.samples)
+
+    def __str__(self) -> str:
+        return f"{number(self.median)} ({number(self.low)}-{number(self.high)})"
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent where there are more before the point."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def compare(
+    contenders: dict[str, Callable[[], Any]],
+    rounds: int = 7,
+    seconds: float = 0.05,
+    limit: float | None = None,
+    always: tuple[str, ...] = (),
+) -> dict[str, Times | None]:
+    """Times by name; None for what takes longer than `limit` seconds a call, but for `always`.
+
+    A round measures every contender once, for about `seconds`; slow ones sit out the later rounds.
+    """
+    calls: dict[str, int] = {}
+    most: dict[str, int] = {}
+    found: dict[str, Any] = {}
     for name, call in contenders.items():
+        once = _clock(call, 1)
+        if once < SLOW:
+            once = _clock(call, 1)
+        if limit is not None and once > limit and name not in always:
+            found[name] = None
+            continue
+        found[name] = []
+        calls[name] = max(1, int(seconds / max(once, 1e-7)))
+        most[name] = min(rounds, 2 if once > 1 else 3) if once > SLOW else rounds
+    for turn in range(rounds):
+        for name in calls:
+            if turn >= most[name]:
+                continue
+            if calls[name] > 1 or most[name] == rounds:
+                contenders[name]()  # the caches and thread pools are another's
+            found[name].append(_clock(contenders[name], calls[name]) / calls[name] * 1e3)
+    return {name: None if v is None else Times(tuple(v)) for name, v in found.items()}
+
+
+def _clock(call: Callable[[], Any], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
         call()
-        start = time.perf_counter()
-        call()
-        calls[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
-    found = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, call in contenders.items():
-            call()  # the caches and thread pools are another's
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                call()
-            found[name].append((time.perf_counter() - start) / calls[name] * 1e3)
-    return {name: (float(np.median(v)), min(v), max(v)) for name, v in found.items()}
+    return time.perf_counter() - start
 
 
-def agree(a, b, tolerance=1e-3):
-    """Raise unless two results are equal within a share of the largest: wrong is not timed."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape or np.abs(a - b).max() > tolerance * np.abs(b).max():
-        raise AssertionError(f"results differ: shapes {a.shape}, {b.shape}")
-
-
-def environment():
+def environment(threads: int = THREADS) -> list[str]:
     """Machine, versions and commit, for the head of a results file."""
-    names = ("numpy", "numba", "scipy", "opencv-python-headless", "torch", "cupy-cuda12x")
     versions = []
-    for name in names:
+    for name in _LIBRARIES:
         try:
             versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -65,11 +129,23 @@ def environment():
             cpu = next(line.split(":")[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         pass
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    commit = _git("rev-parse", "--short", "HEAD") or "unknown"
+    if _git("status", "--porcelain", "--", "gpuconv", "benchmarks/*.py"):
+        commit += " with changes not committed"
     return [
-        f"{cpu}, {os.cpu_count()} cores, {THREADS} threads for every library",
-        f"Python {platform.python_version()}, " + ", ".join(versions),
-        f"commit {commit.stdout.strip() or 'unknown'}",
+        f"{cpu}, {os.cpu_count()} cores, threads of every library that has them: {threads}",
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+        + ", ".join(versions),
+        f"commit {commit}",
     ]
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent.parent, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+    except OSError:
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,92 @@
+"""Is an answer right? A wrong one is not timed.
+
+The reference is exact but slow, so it computes windows of the result (corners, where the borders
+are, and inside), in float64. Between those windows answers are compared with each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import gpuconv
+
+from .cases import Case
+
+_SIDE = 48  # of a window
+_ROWS = 1024  # compared at once, so that large images need little memory
+
+
+class WrongAnswer(AssertionError):
+    """A result that differs from the reference by more than rounding."""
+
+
+def tolerance(case: Case, x: Any, k: Any) -> float:
+    """How far rounding may take a result: 64 rounding errors of the largest possible sum.
+
+    Normwise, because transforms are among the peers and err relative to the largest sums.
+    """
+    largest = max(abs(float(x.max())), abs(float(x.min())))
+    sums = np.abs(k.astype(np.float64)).sum((-2, -1))
+    return 64 * float(np.finfo(case.out_dtype).eps) * largest * float(sums.max())
+
+
+def windows(case: Case, x: Any, k: Any, boundary: str) -> list[tuple[Any, Any]]:
+    """Pieces of the right answer: (index into the result, values)."""
+    lead = case.out_shape[:-2]
+    images = np.broadcast_to(x, lead + x.shape[-2:])
+    kernels = np.broadcast_to(k, lead + k.shape[-2:])
+    rng = np.random.default_rng(1)
+    found = []
+    for index in sorted({tuple(n * part // 2 for n in np.subtract(lead, 1)) for part in range(3)}):
+        places = ((0, 0), (1, 1), rng.random(2))
+        for place in places:
+            rows, columns = (
+                slice(start := int((n - min(n, _SIDE)) * where), start + min(n, _SIDE))
+                for n, where in zip(x.shape[-2:], place, strict=True)
+            )
+            values = _reference(images[index], kernels[index], rows, columns, boundary)
+            found.append(((*index, rows, columns), values))
+    return found
+
+
+def _reference(image: Any, kernel: Any, rows: slice, columns: slice, boundary: str) -> Any:
+    mode = {"mode": "constant", "constant_values": -1} if boundary == "constant" else {
+        "mode": boundary
+    }  # fmt: skip
+    maps = [
+        np.pad(np.arange(n), ((p - 1) // 2, p // 2), **mode)[part.start : part.stop + p - 1]
+        for n, p, part in zip(image.shape, kernel.shape, (rows, columns), strict=True)
+    ]
+    piece = image[maps[0]][:, maps[1]].astype(np.float64)
+    piece[maps[0] < 0] = 0
+    piece[:, maps[1] < 0] = 0
+    return gpuconv.corr2d(piece, kernel.astype(np.float64), backend="reference")
+
+
+def check(case: Case, result: Any, expected: list[tuple[Any, Any]], allowed: float) -> Any:
+    """The result as an array, or `WrongAnswer` unless it has the expected windows."""
+    array = np.asarray(result)
+    if array.size != case.pixels or array.dtype != case.out_dtype:
+        raise WrongAnswer(f"{array.dtype} {array.shape}, not {case.out_dtype} {case.out_shape}")
+    array = array.reshape(case.out_shape)
+    for index, values in expected:
+        _compare(array[index], values, allowed, "the reference")
+    return array
+
+
+def agree(case: Case, a: Any, b: Any, allowed: float, same_border: bool) -> None:
+    """`WrongAnswer` unless two results agree, at the borders only if those are the same."""
+    margin = 0 if same_border else case.k // 2
+    inside = slice(margin, -margin or None)
+    a, b = (array[..., inside, inside] for array in (a, b))
+    for start in range(0, a.shape[-2], _ROWS):
+        part = slice(start, start + _ROWS)
+        _compare(a[..., part, :], b[..., part, :], 2 * allowed, "another")
+
+
+def _compare(a: Any, b: Any, allowed: float, what: str) -> None:
+    error = float(np.abs(a - b).max(initial=0))
+    if not error <= allowed:  # nor NaN
+        raise WrongAnswer(f"differs from {what} by {error:.3g}, and {allowed:.3g} is rounding")

@@ -1,0 +1,179 @@
+"""The cases by name: what is filtered with what, and how fast it should be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+RANDOM, GAUSSIAN = "full rank", "Gaussian"
+# What a target compares with, apart from a contender's own name.
+BEST, COPY, SGEMM, DIRECT = "best peer", "copy", "sgemm", "gpuconv direct"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell: X of `x_shape` and `dtype` filtered with K of `k_shape`, borders reflected."""
+
+    suite: str
+    x_shape: tuple[int, ...]
+    k_shape: tuple[int, ...]
+    dtype: str = "float32"
+    weights: str = RANDOM
+    method: str = "auto"
+    peers: bool = True
+    targets: tuple[tuple[str, float], ...] = ()  # at least so many times the speed of
+    rounds: int = 7
+
+    @property
+    def k(self) -> int:
+        return self.k_shape[-1]
+
+    @property
+    def sigma(self) -> float:
+        return self.k / 6
+
+    @property
+    def out_dtype(self) -> str:
+        """Dtype of K and of the result: sums of small integers with floats are float32."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        lead = np.broadcast_shapes(self.x_shape[:-2], self.k_shape[:-2])
+        return lead + self.x_shape[-2:]  # mode "same"
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.out_shape)
+
+    @property
+    def taps(self) -> int:
+        return self.pixels * math.prod(self.k_shape[-2:])
+
+    @property
+    def group(self) -> str:
+        """What the cases of one curve over k have in common."""
+        shape = "x".join(map(str, self.x_shape))
+        kinds = self.dtype if self.dtype == self.out_dtype else f"{self.dtype}->{self.out_dtype}"
+        bank = f", {self.k_shape[0]} kernels" if len(self.k_shape) > 2 else ""
+        method = "" if self.method == "auto" else f", method={self.method}"
+        return f"{shape} {kinds}, {self.weights}{bank}{method}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}, {self.k}x{self.k}"
+
+    def line(self) -> Any:
+        """The Gaussian's factor; its sum is 1."""
+        g = np.exp(-0.5 * (np.arange(self.k) - self.k // 2) ** 2 / self.sigma**2)
+        return (g / g.sum()).astype(self.out_dtype)
+
+    def arrays(self) -> tuple[Any, Any]:
+        """X and K, the same in every run."""
+        if self.weights == GAUSSIAN:
+            k = np.outer(self.line(), self.line())
+        else:
+            k = np.random.default_rng(self.k).standard_normal(self.k_shape).astype(self.out_dtype)
+        return _image(self.x_shape, self.dtype), k
+
+
+@lru_cache(maxsize=1)
+def _image(shape: tuple[int, ...], dtype: str) -> Any:
+    rng = np.random.default_rng(0)
+    if dtype in ("uint8", "int16"):
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+    return rng.random(shape, dtype)
+
+
+def clear() -> None:
+    """Forget the image kept for the next case."""
+    _image.cache_clear()
+
+
+def _filters() -> list[Case]:
+    found = []
+    for side, rounds in ((2048, 7), (8192, 5)):
+        for k in (3, 5, 7, 11, 15, 31, 63, 127):
+            targets = ((BEST, 2.0), (COPY, 0.9)) if k == 3 else ((BEST, 2.0),)
+            found.append(Case("filters", (side, side), (k, k), targets=targets, rounds=rounds))
+    return found + [
+        Case("filters", (2048, 2048), (k, k), method="direct", peers=False, targets=((SGEMM, 0.6),))
+        for k in (7, 9, 11, 13, 15)
+    ]
+
+
+def _dtypes() -> list[Case]:
+    return [
+        Case("dtypes", (2048, 2048), (k, k), dtype, targets=((BEST, 2.0),))
+        for dtype in ("float64", "uint8", "int16")
+        for k in (3, 5, 7, 11, 15, 31)
+    ]
+
+
+def _separable() -> list[Case]:
+    targets = (("cv2.sepFilter2D", 1.5), (DIRECT, 5.0))
+    return [
+        Case("separable", (2048, 2048), (k, k), weights=GAUSSIAN, targets=targets)
+        for k in (7, 15, 31, 63)
+    ]
+
+
+def _small() -> list[Case]:
+    return [
+        Case("small", (side, side), (k, k), targets=((BEST, 2.0 if side >= 256 else 1.0),))
+        for side in (64, 256, 512)
+        for k in (3, 5, 7, 11, 15)
+    ]
+
+
+def _batch() -> list[Case]:
+    targets = ((BEST, 2.0),)
+    found = [Case("batch", (256, 64, 64), (k, k), targets=targets) for k in (3, 5, 7)]
+    return [*found, Case("batch", (1, 2048, 2048), (16, 5, 5), targets=targets)]
+
+
+def _choice() -> list[Case]:
+    return [
+        Case("choice", (side, side), (k, k), dtype, weights, rounds=5)
+        for side in (64, 256, 1024, 2048)
+        for dtype in ("float32", "float64", "uint8")
+        for weights in (RANDOM, GAUSSIAN)
+        for k in (3, 5, 7, 11, 15, 31, 63, 127)
+        if k < side
+    ]
+
+
+_SUITES = {
+    "filters": _filters,
+    "dtypes": _dtypes,
+    "separable": _separable,
+    "small": _small,
+    "batch": _batch,
+    "choice": _choice,
+}
+
+
+def of(suite: str) -> list[Case]:
+    """Cases of a suite."""
+    return _SUITES[suite]()
+
+
+def quickly(suite: str) -> list[Case]:
+    """Its first case, on an image small enough for a test."""
+    case = of(suite)[0]
+    sides = tuple(min(n, 512) for n in case.x_shape[-2:])
+    return [replace(case, x_shape=case.x_shape[:-2] + sides)]
+
+
+def named(name: str) -> Case:
+    """The case of that name (the first suite that has it)."""
+    for suite in _SUITES:
+        for case in of(suite):
+            if case.name == name:
+                return case
+    raise KeyError(f"no case is named {name!r}")

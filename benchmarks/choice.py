@@ -1,0 +1,79 @@
+"""method="auto" against every method by name, over sizes, kernels and dtypes.
+
+A method that is three times slower than another is called once only. A cell that misses is measured
+once more with more rounds, since noise misses too; the second measurement counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from .against_peers import right
+from .cases import Case, of, quickly
+from .peers import ours
+from .report import Cell, Check, ratio, record, verdicts
+from .timing import Times, compare, number
+
+HEAD = ("case", "auto ms", "method", "methods ms", "auto / best method", "targets")
+METHODS = ("direct", "separable", "fft")
+TARGET = 1.15
+HOPELESS = 3.0
+
+
+def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
+    found = []
+    for case in quickly(suite) if quick else of(suite):
+        found.append(measure(case))
+        yield found[-1]
+    worst = max(found, key=lambda cell: cell.checks[0].value)
+    yield Cell((f"worst of {len(found)}: {worst.name}", *worst.row[1:]))
+
+
+def measure(case: Case) -> Cell:
+    x, k = case.arrays()
+    entrants = [ours.prepare(case, x, k)]
+    for method in METHODS:
+        try:
+            ours.chosen(case, k, method)
+        except ValueError:
+            continue  # refused: full rank does not separate
+        entrants.append(ours.prepare(case, x, k, method))
+    calls, absent = right(case, x, k, entrants)
+    method = ours.chosen(case, k)
+    once = {}
+    for name, call in calls.items():
+        start = time.perf_counter()
+        call()
+        once[name] = Times(((time.perf_counter() - start) * 1e3,))
+    fastest = min((t.median for t in once.values()), default=0.0)
+    hopeful = {
+        name: call
+        for name, call in calls.items()
+        if name == ours.NAME or once[name].median < HOPELESS * fastest
+    }
+    found = once | compare(hopeful, case.rounds, 0.02)
+    if _share(found) > TARGET:
+        found |= compare(hopeful, 3 * case.rounds, 0.03)
+    checks = (Check("auto / best method", _share(found), TARGET, at_most=True),)
+    shown = {name: str(times) for name, times in found.items()} | absent
+    line = (
+        case.name,
+        shown.pop(ours.NAME),
+        method,
+        ", ".join(f"{name.removeprefix('gpuconv ')} {text}" for name, text in shown.items()),
+        number(_share(found)),
+        verdicts(checks),
+    )
+    records = tuple(
+        record(case, name, method if name == ours.NAME else "", t) for name, t in found.items()
+    )
+    return Cell(line, checks, records, bool(absent))
+
+
+def _share(found: dict[str, Times]) -> float:
+    """Time of auto over that of the fastest method."""
+    methods = [times for name, times in found.items() if name != ours.NAME]
+    if ours.NAME not in found or not methods:
+        return float("inf")  # a wrong answer misses
+    return ratio(found[ours.NAME], min(methods, key=lambda times: times.median))

@@ -1,0 +1,52 @@
+"""cv2.filter2D; for a Gaussian also cv2.sepFilter2D and cv2.GaussianBlur. Batches in a loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..cases import GAUSSIAN, Case
+from . import Contender
+
+NAME = "cv2"
+
+
+def available() -> bool:
+    try:
+        import cv2  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
+    import cv2
+
+    depth = cv2.CV_64F if case.out_dtype == "float64" else cv2.CV_32F
+    out = np.empty(case.out_shape, case.out_dtype)
+    if out.ndim > 2:
+        images = list(np.broadcast_to(x, out.shape))
+        kernels = list(np.broadcast_to(k, out.shape[:-2] + k.shape[-2:]))
+        rows = list(zip(images, kernels, list(out), strict=True))
+
+        def loop() -> Any:
+            for image, kernel, target in rows:
+                cv2.filter2D(image, depth, kernel, dst=target)
+            return out
+
+        return [Contender("cv2.filter2D", loop)]
+    found = [Contender("cv2.filter2D", lambda: cv2.filter2D(x, depth, k, dst=out))]
+    if case.weights == GAUSSIAN:
+        line, size, sigma = case.line(), (case.k, case.k), case.sigma
+        found.append(
+            Contender("cv2.sepFilter2D", lambda: cv2.sepFilter2D(x, depth, line, line, dst=out))
+        )
+        if case.dtype == case.out_dtype:
+            found.append(
+                Contender(
+                    "cv2.GaussianBlur",
+                    lambda: cv2.GaussianBlur(x, size, sigma, dst=out, sigmaY=sigma),
+                )
+            )
+    return found

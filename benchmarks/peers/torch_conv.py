@@ -1,0 +1,42 @@
+"""torch.nn.functional.conv2d without gradients; borders are zeros."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..cases import Case
+from . import Contender
+
+NAME = "torch"
+# In float64 the CPU's conv2d first writes down every window.
+_MOST_BYTES = 2 << 30
+
+
+def available() -> bool:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
+    import torch
+
+    images = torch.from_numpy(x).reshape(-1, 1, *x.shape[-2:])
+    weights = torch.from_numpy(k).reshape(-1, 1, *k.shape[-2:])
+    if len(images) > 1 and len(weights) > 1:
+        return []
+    kind = getattr(torch, case.out_dtype)
+
+    @torch.no_grad()
+    def conv2d() -> Any:
+        return np.asarray(torch.nn.functional.conv2d(images.to(kind), weights, padding=case.k // 2))
+
+    seconds = 1e-8 * case.pixels + 8e-11 * case.taps
+    if case.out_dtype == "float64" and 8 * case.taps > _MOST_BYTES:
+        seconds = math.inf
+    return [Contender("torch conv2d", conv2d, "constant", seconds)]

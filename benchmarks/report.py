@@ -1,0 +1,191 @@
+"""Cells of a table and what becomes of them: Markdown, CSV, a plot, a summary."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from .cases import Case
+from .timing import Times, number
+
+COLUMNS = (
+    "suite", "group", "k", "case", "contender", "method", "value", "low", "high", "unit",
+    "mpixel_per_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Check:
+    """A number and what it should be: at least the target, or at most."""
+
+    what: str
+    value: float
+    target: float
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.margin >= 1
+
+    @property
+    def margin(self) -> float:
+        """How many times better than the target."""
+        if self.at_most:
+            return self.target / self.value if self.value > 0 else float("inf")
+        return self.value / self.target
+
+    def __str__(self) -> str:
+        sign = "<=" if self.at_most else ">="
+        verdict = "met" if self.met else "MISSED"
+        # A digit more than elsewhere, so that what just misses is seen to miss.
+        return f"{self.what} {self.value:.4g} ({sign} {number(self.target)}) {verdict}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of a table, the targets it was held to, and its numbers for the CSV."""
+
+    row: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
+    records: tuple[dict[str, Any], ...] = ()
+    wrong: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.row[0]
+
+
+def ratio(other: Times, ours: Times) -> float:
+    """How many times as fast as the other we are, by medians."""
+    return other.median / ours.median
+
+
+def verdicts(checks: Iterable[Check]) -> str:
+    return "; ".join(map(str, checks))
+
+
+def record(case: Case, contender: str, method: str, times: Times) -> dict[str, Any]:
+    return {
+        "suite": case.suite, "group": case.group, "k": case.k, "case": case.name,
+        "contender": contender, "method": method, "value": round(times.median, 6),
+        "low": round(times.low, 6), "high": round(times.high, 6), "unit": "ms",
+        "mpixel_per_s": round(case.pixels / times.median / 1e3, 3),
+    }  # fmt: skip
+
+
+def measured(suite: str, name: str, value: float, unit: str, method: str = "") -> dict[str, Any]:
+    """Record of a number that is not a time over pixels."""
+    return {
+        "suite": suite, "case": name, "contender": "gpuconv", "method": method,
+        "value": round(value, 6), "unit": unit,
+    }  # fmt: skip
+
+
+def row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def summary(cells: list[Cell]) -> list[str]:
+    """How many targets were met, which were not, and the worst."""
+    checks = [(check.margin, cell.name, check) for cell in cells for check in cell.checks]
+    if not checks:
+        return []
+    missed = sorted((c for c in checks if not c[2].met), key=lambda c: c[0])
+    of = {name for _, name, _ in checks}
+    lines = [
+        f"cells: {len(of)}, all targets met in {len(of - {name for _, name, _ in missed})}; "
+        f"targets: {len(checks)}, met {len(checks) - len(missed)}, missed {len(missed)}"
+    ]
+    _, name, check = min(checks, key=lambda c: c[0])
+    lines.append(f"worst cell: {name}: {check}")
+    lines += [f"missed: {name}: {check}" for _, name, check in missed]
+    return lines
+
+
+def keep(
+    folder: Path, suite: str, lines: list[str], cells: list[Cell], gflops: float
+) -> list[Path]:
+    """Write what a suite found; the paths written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"{datetime.datetime.now(tz=datetime.UTC).date()}-{suite}"
+    records = [r for cell in cells for r in cell.records]
+    picture = plot(stem.with_suffix(".png"), records, gflops)
+    if picture:
+        lines = [*lines, "", f"![Mpixel/s against k]({picture.name})"]
+    written = [stem.with_suffix(".md")]
+    written[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if records:
+        written.append(stem.with_suffix(".csv"))
+        with open(written[1], "w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(records)
+    return written + ([picture] if picture else [])
+
+
+def plot(path: Path, records: list[dict[str, Any]], gflops: float | None) -> Path | None:
+    """Mpixel/s against k, a panel a group of at least three k; None where there is nothing to draw.
+
+    Dashed are the limits: a plain copy, and for float32 as many multiply-adds as NumPy's sgemm.
+    """
+    panels: dict[str, dict[str, dict[int, float]]] = {}
+    for r in records:
+        if r.get("mpixel_per_s"):
+            curves = panels.setdefault(r["group"], {})
+            name = "plain copy" if r["contender"].startswith("copy") else r["contender"]
+            curve = curves.setdefault(name, {})
+            curve[r["k"]] = max(r["mpixel_per_s"], curve.get(r["k"], 0))
+    panels = {g: c for g, c in panels.items() if len(c.get("gpuconv", ())) > 2}
+    if not 0 < len(panels) <= 6:
+        return None
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    names = sorted({name for curves in panels.values() for name in curves})
+    colours = {name: f"C{i}" for i, name in enumerate(n for n in names if n != "gpuconv")}
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 4.2), squeeze=False, sharey=True
+    )
+    for axis, (group, curves) in zip(axes[0], panels.items(), strict=True):
+        for name, points in curves.items():
+            ks, speeds = zip(*sorted(points.items()), strict=True)
+            copy, own = name == "plain copy", name == "gpuconv"
+            style = "--" if copy else "-" if own else ".-"
+            axis.loglog(
+                ks, speeds, style, label=name, linewidth=2.5 if own else 1,
+                color="black" if own else colours[name],
+            )  # fmt: skip
+        if gflops and "float64" not in group:
+            ks = sorted(curves["gpuconv"])
+            limit = [gflops * 1e3 / (2 * k * k) for k in ks]
+            axis.loglog(ks, limit, ":", color="grey", label="sgemm's operations")
+        ticks = sorted(curves["gpuconv"])
+        axis.set_xticks(ticks, map(str, ticks))
+        axis.minorticks_off()
+        axis.set(title=group, xlabel="k")
+        axis.title.set_fontsize(9)
+    axes[0][0].set_ylabel("Mpixel/s")
+    axes[0][0].set_ylim(bottom=0.5)  # last: from here on the scale is fixed, for all panels
+    handles = {
+        label: h for a in axes[0] for h, label in zip(*a.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=5, fontsize=8)
+    figure.tight_layout(rect=(0, 0.16, 1, 1))
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=80)
+    plt.close(figure)
+    # A palette: a third of the size, and results are kept with the code.
+    Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
+    return path
