@@ -16,68 +16,15 @@ import numpy as np
 # Loaded before `gpuconv.backends` becomes the function: the first import of a subpackage binds its
 # name in the package, and would take the function's place later.
 from . import backends as _backends  # noqa: F401
+from .costs import costs_of
 from .errors import BackendUnavailable, unknown_name
-from .methods import METHODS
+from .methods import METHODS, separable
 from .methods.kernel import Kernel
 from .problem import Problem
 
 __all__ = ["BACKENDS", "Choice", "choose", "get_backend"]
 
 BACKENDS = ("reference", "cpu", "cuda")
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Seconds on one backend, all its threads together."""
-
-    call: float
-    pixel: float
-    tap: dict[str, float]
-    separable: float  # a tap of a separable pass, relative to a direct one
-    fft_call: float
-    fft: dict[str, float]
-
-
-def _costs(
-    call: float, pixel: float, tap: float, separable: float, fft_call: float, fft: float
-) -> Costs:
-    factor = {"float32": 1, "float64": 2, "int64": 3, "uint64": 3, "complex64": 6, "complex128": 12}
-    transform = {"float32": 1, "float64": 2, "complex64": 2, "complex128": 4}
-    return Costs(
-        call,
-        pixel,
-        {name: tap * times for name, times in factor.items()},
-        separable,
-        fft_call,
-        {name: fft * times for name, times in transform.items()},
-    )
-
-
-# One thread of an AVX-512 server core; `costs_of` divides by the threads in use. The H100's are
-# the chip's limits at the fraction simple kernels reach.
-_CPU = _costs(5e-6, 0.5e-9, 3.2e-11, 3.0, 2e-4, 5e-10)
-_CUDA = _costs(1e-5, 4e-12, 1e-13, 2.0, 3e-4, 4e-13)
-_REFERENCE = _costs(1e-5, 4e-6, 1e-9, 1.0, 0.0, 0.0)
-
-
-def costs_of(backend: str) -> Costs:
-    """Cost constants of a backend for the threads it would use now."""
-    if backend == "cpu":
-        return _cpu_costs(get_backend("cpu").threads())
-    return _CUDA if backend == "cuda" else _REFERENCE
-
-
-@cache
-def _cpu_costs(threads: int) -> Costs:
-    c = _CPU
-    return Costs(
-        c.call,
-        c.pixel / threads,
-        {name: seconds / threads for name, seconds in c.tap.items()},
-        c.separable,
-        c.fft_call,
-        {name: seconds / threads for name, seconds in c.fft.items()},
-    )
 
 
 @cache
@@ -105,6 +52,7 @@ class Choice:
     backend: str
     seconds: float
     rows: tuple[tuple[str, float, str], ...] = field(default=())  # method, seconds, remark
+    settled: bool = False  # the same for all weights
 
 
 def backend_for(device: str, backend: str) -> str:
@@ -140,23 +88,31 @@ def choose(
         if reason:
             raise ValueError(f"method={method!r} cannot be used: {reason}")
         if not explain:
-            return Choice(method, name, math.nan)
-    costs = costs_of(name)
+            return Choice(method, name, math.nan, settled=method != "separable")
+    costs = costs_of(name, problem.acc_dtype)
     rows = []
     best, seconds = method, math.inf
+    # Weights matter only where a separable kernel would be taken.
+    settled = method == "direct" or "separable" not in module.METHODS
     for other, implementation in METHODS.items():
         if method != "auto" and other != method and not explain:
             continue
         remark = "" if other in module.METHODS else f"backend {name!r} does not have it"
         if not remark and other != "separable":
             remark = implementation.refuse(problem, module, kernel) or ""
-        price = math.inf if remark else implementation.price(problem, costs, kernel)
-        if other == "separable" and not remark and math.isinf(price):
-            remark = _why_not_separable(problem, kernel)
+        price = math.inf if remark else implementation.price(problem, costs, module, kernel)
+        if other == "separable" and not remark:
+            settled = settled or separable.hopeless(problem, costs)
+            if math.isinf(price):
+                remark = _why_not_separable(problem, kernel)
         rows.append((other, price, remark))
         if (method == "auto" and price < seconds) or other == method:
             best, seconds = other, price
-    return Choice(best, name, seconds, tuple(rows))
+    if explain:
+        workers = module.threads() if name == "cpu" else 1
+        rows = [(other, price / workers, remark) for other, price, remark in rows]
+        seconds /= workers
+    return Choice(best, name, seconds, tuple(rows), settled)
 
 
 def _refusal(problem: Problem, method: str, module: ModuleType, kernel: Kernel) -> str | None:
@@ -170,10 +126,10 @@ def _refusal(problem: Problem, method: str, module: ModuleType, kernel: Kernel) 
 def _why_not_separable(problem: Problem, kernel: Kernel) -> str:
     if not kernel.known:
         return "the weights are not known here, so their rank is not either"
-    if not kernel.cheap:
-        return "too many kernels to factorise"
     if min(problem.p, problem.q) == 1:
         return "a single row or column of taps is as cheap direct"
+    if not kernel.cheap:
+        return "too many kernels to factorise"
     if problem.p * problem.q <= np.iinfo(np.int16).max and kernel.factors().rank >= min(
         problem.p, problem.q
     ):

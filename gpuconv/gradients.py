@@ -18,8 +18,10 @@ import numpy as np
 from . import arrays, dtypes
 from .api import convolve2d, corr2d
 from .boundary import fold
-from .choose import backend_for, costs_of, require_backend
+from .choose import backend_for, require_backend
+from .costs import costs_of
 from .errors import unknown_name
+from .methods.fft import LIBRARY_WORK
 from .problem import Pair, Problem, make_problem
 
 __all__ = ["corr2d_vjp", "phases"]
@@ -297,17 +299,17 @@ def weight_problem(problem: Problem, dy_dtype: str) -> Problem:
 
 def price_weights(problem: Problem, backend: str) -> dict[str, float]:
     """Predicted seconds of the kernel's gradient by each method on a backend."""
-    costs = costs_of(backend)
+    costs = costs_of(backend, problem.acc_dtype)
     pixels = math.prod(problem.out_shape)
     # Dot products load more for each multiply-add than correlations do.
-    direct = costs.call + 4 * pixels * problem.p * problem.q * costs.tap[problem.acc_dtype]
+    direct = costs.call + 4 * pixels * problem.p * problem.q * costs.tap
     area = problem.n * (problem.h + sum(problem.pad[0])) * (problem.w + sum(problem.pad[1]))
     spread = problem.stride[0] * problem.stride[1]
     fft = math.inf
     if not dtypes.is_integer(problem.acc_dtype) and spread * pixels >= area / 4:
         # One transform of the whole image each for X, dY and the product.
         work = 3 * area * (math.log2(max(area / max(problem.n, 1), 2)) + 8)
-        fft = costs.fft_call + work * costs.fft[problem.acc_dtype]
+        fft = costs.fft_call + LIBRARY_WORK * work * costs.fft
     return {"direct": direct, "fft": fft}
 
 

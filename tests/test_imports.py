@@ -45,7 +45,8 @@ ALLOWED = {
     "problem": LEAVES,
     "backends": LEAVES | {"problem", "backends", "kernels"},
     "methods": LEAVES | {"problem", "backends", "methods"},
-    "choose": LEAVES | {"problem", "methods", "backends"},
+    "costs": set(),
+    "choose": LEAVES | {"problem", "methods", "backends", "costs"},
     # adapters: only where a tensor has been passed, whose graph is its library's business.
     "api": LEAVES | {"problem", "choose", "methods", "__version__", "adapters"},
     "channels": LEAVES | {"api", "choose", "gradients", "problem", "backends", "kernels"},
@@ -57,7 +58,7 @@ ALLOWED = {
     "arrays": {"errors", "dtypes"},
     "filters": {"errors"},
     "receptive_field": {"problem"},
-    "gradients": LEAVES | {"api", "choose", "problem"},
+    "gradients": LEAVES | {"api", "choose", "costs", "methods", "problem"},
 }
 
 

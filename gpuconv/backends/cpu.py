@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import dtypes
 from ..boundary import index_map
+from ..kernels import fields as F
 from ..problem import Problem
 from . import cpu_fft
 from .cpu_jobs import address, byte_offsets, carrier, kernel_index, template
@@ -116,44 +117,47 @@ def _tag(name: str) -> Any:
     return make_tag(name)
 
 
-@cache
-def _natural(n: int) -> Any:
-    return np.arange(n)
-
-
 def _aligned(array: Any) -> Any:
     return array if array.flags.aligned else array.copy()
 
 
+@cache
+def _sweeps() -> tuple[Any, Any]:
+    from ..kernels import bands
+
+    return bands.sweep_serial, bands.sweep_parallel
+
+
 def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
     """Sums of direct (or, with `vertical`, separable) taps, of shape (kernels, down, q)."""
-    from ..kernels import bands
-    from ..kernels import fields as F
-
-    acc = carrier(problem, weights, vertical)
-    wide = (problem.out_dtype in ("float16", "bfloat16") and acc != "float32") or (
-        not out.flags.aligned
-    )
+    acc = problem.acc_dtype
+    if acc not in ("float32", "float64"):
+        acc = carrier(problem, weights, vertical)
     target, out_dtype = out, problem.out_dtype
-    if wide:
+    wide = out_dtype in ("float16", "bfloat16") and acc != "float32"
+    if wide or not out.flags.aligned:
         target = np.empty(out.shape, problem.acc_dtype)
         problem = replace(problem, out_dtype=problem.acc_dtype)
-    x = _aligned(x)
+    if not x.flags.aligned:
+        x = x.copy()
     rank = 0 if vertical is None else vertical.shape[1]
-    job, order, serial, _keep = template(problem, acc, rank, x.strides, target.strides, threads())
-    if not np.array_equal(order, _natural(len(order))):
+    job, order, serial, _keep = template(problem, acc, rank, x.strides, target.strides)
+    if order is not None:
         weights = weights[..., order]
     weights = np.ascontiguousarray(weights, acc)
     job = job.copy()
-    job[F.X], job[F.OUT], job[F.WEIGHTS] = address(x), address(target), address(weights)
+    job[F.X] = address(x)
+    job[F.OUT] = address(target)
+    job[F.WEIGHTS] = address(weights)
     if rank:
         vertical = np.ascontiguousarray(vertical, acc)
         job[F.VERTICAL] = address(vertical)
+    one, many = _sweeps()
     if serial:
-        bands.sweep_serial(address(job))
+        one(address(job))
     else:
-        run_parallel(bands.sweep_parallel, address(job))
-    if wide:
+        run_parallel(many, address(job))
+    if target is not out:
         out[...] = dtypes.finish(target, out_dtype)
 
 
@@ -237,11 +241,13 @@ def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
 
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
     """Fill `out` by summing over all taps."""
-    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
+    weights = k
+    if problem.k_dtype != problem.acc_dtype:
+        weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
     if problem.conjugate:
         weights = weights.conj()
-    weights = weights.reshape(-1, problem.p, problem.q)
     if dtypes.is_complex(problem.acc_dtype):
+        weights = weights.reshape(-1, problem.p, problem.q)
         _sweep_complex("direct", problem, x, (weights,), out)
     else:
         _sweep(problem, x, weights, None, out)
@@ -260,6 +266,11 @@ def transforms(problem: Problem) -> bool:
     real = problem.acc_dtype in ("float32", "float64")
     wide = problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
     return real and not wide and cpu_fft.sides(problem) is not None
+
+
+def fft_work(problem: Problem) -> float:
+    """What `fft` has to do, in units of `costs.Costs.fft`."""
+    return cpu_fft.work(problem)
 
 
 def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:

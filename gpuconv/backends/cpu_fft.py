@@ -14,13 +14,13 @@ import numpy as np
 from ..problem import Problem
 from .cpu_jobs import address, template
 
-# Nanoseconds of one thread for an element of a pair of tiles: its share of reading and writing,
-# then of the transforms down and across by their length, and a factor once a tile and its
+# Work for an element of a pair of tiles, in nanoseconds for float32: its share of reading and
+# writing, then of the transforms down and across by their length, and a factor once a tile and its
 # transpose leave the second-level cache.
 _ELEMENT = 1.5
 _DOWN = {32: 0.7, 64: 0.8, 128: 0.9, 256: 1.2, 512: 1.7, 1024: 2.5}
 _ACROSS = {32: 0.5, 64: 0.6, 128: 0.7, 256: 0.9, 512: 1.5, 1024: 2.0}
-_CACHED = 1 << 16
+_CACHED = 1 << 18
 SIDES = tuple(_DOWN)
 _WORK_BYTES = 40 << 20
 _SPECTRA_BYTES = 16 << 20
@@ -31,13 +31,13 @@ def sides(problem: Problem) -> tuple[int, int] | None:
     """Sides of the tiles that cost least, or None where none is large enough."""
     best, least = None, math.inf
     for ny, nx in itertools.product(SIDES, SIDES):
-        cost = _seconds(problem, ny, nx)
+        cost = _work(problem, ny, nx)
         if cost < least:
             best, least = (ny, nx), cost
     return best
 
 
-def _seconds(problem: Problem, ny: int, nx: int) -> float:
+def _work(problem: Problem, ny: int, nx: int) -> float:
     tiles = 1
     for side, span, stride, n in zip(
         (ny, nx), problem.span, problem.stride, problem.out_shape[-2:], strict=True
@@ -46,18 +46,18 @@ def _seconds(problem: Problem, ny: int, nx: int) -> float:
         if step < 1:
             return math.inf
         tiles *= -(-((n - 1) * stride + 1) // step)
-    area = ny * nx * np.dtype(problem.acc_dtype).itemsize // 4
-    each = _ELEMENT + (_DOWN[ny] + _ACROSS[nx]) * (1.0 if area <= _CACHED else 1.4)
-    return problem.n * ((tiles + 1) // 2) * area * each * 1e-9
+    cached = ny * nx * np.dtype(problem.acc_dtype).itemsize <= _CACHED
+    each = _ELEMENT + (_DOWN[ny] + _ACROSS[nx]) * (1.0 if cached else 1.4)
+    return problem.n * ((tiles + 1) // 2) * ny * nx * each
 
 
-def seconds(problem: Problem) -> float:
-    """Predicted time of one thread, the kernels' spectra included; infinite if nothing fits."""
+def work(problem: Problem) -> float:
+    """Work of all tiles and of the kernels' spectra, in nanoseconds; infinite if nothing fits."""
     found = sides(problem)
     if found is None:
         return math.inf
-    spectra = math.prod(problem.k_shape[:-2]) * math.prod(found) * 3e-9
-    return _seconds(problem, *found) + spectra
+    spectra = math.prod(problem.k_shape[:-2]) * math.prod(found) * 3
+    return _work(problem, *found) + spectra
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +78,7 @@ def _template(
     from ..kernels import tiles
 
     acc = problem.acc_dtype
-    direct, order, _, keep = template(problem, acc, 0, x_strides, out_strides, threads)
+    direct, order, _, keep = template(problem, acc, 0, x_strides, out_strides)
     found = sides(problem)
     assert found is not None  # `transforms` was asked first
     ny, nx = found
@@ -96,6 +96,7 @@ def _template(
     job = direct.copy()
     for place, value in (
         (F.STRIDE_X, 1),
+        (F.SLOTS, 1 << 62),
         (F.SAMPLE_X, problem.stride[1]),
         (F.SIDE_Y, ny),
         (F.SIDE_X, nx),
@@ -108,6 +109,9 @@ def _template(
         (F.FACTORS_Y, address(factors_y)),
         (F.FACTORS_X, address(factors_x)),
         (F.PAIR, tiles.pair(acc)),
+        (F.FORWARD, tiles.forward(acc)),
+        (F.TURN, tiles.turn(acc)),
+        (F.INVERSE, tiles.inverse(acc)),
         (F.WORKERS, max(1, min(threads, units, _WORK_BYTES // work))),
         (F.WORK_BYTES, work),
     ):
@@ -160,7 +164,7 @@ def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: i
     for number in np.unique(which):
         kernel = np.ascontiguousarray(weights[number])
         spectrum = _spectrum(problem, job, kernel)
-        ordered = np.ascontiguousarray(kernel[:, order])
+        ordered = kernel if order is None else np.ascontiguousarray(kernel[:, order])
         chosen = np.flatnonzero(which == number)
         offsets = x_offsets[chosen], out_offsets[chosen]
         job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)

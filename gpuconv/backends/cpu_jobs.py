@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
-from functools import lru_cache
+import sys
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,9 @@ from ..problem import Problem
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
-# Seconds below which starting threads costs more than it saves.
+# Images with a border are read in place from this width on.
+_NARROW = 512
+# Below both of these starting threads costs more than it saves.
 _SERIAL_OPERATIONS = 1_000_000
 _SERIAL_OUTPUTS = 100_000
 
@@ -55,6 +59,7 @@ def carrier(problem: Problem, weights: Any, vertical: Any = None) -> str:
         info = np.iinfo(problem.x_dtype)
         largest = max(-int(info.min), int(info.max))
     largest = max(largest, abs(int(problem.fillvalue)))  # type: ignore[arg-type]
+    weights = weights.reshape(-1, weights.shape[-2], problem.q)
     sizes = np.abs(weights.astype(np.float64)).sum(axis=-1)
     if vertical is not None:
         sizes = sizes * np.abs(vertical.astype(np.float64)).sum(axis=-1)
@@ -82,14 +87,14 @@ def template(
     rank: int,
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
-    threads: int,
 ) -> tuple[Any, Any, bool, tuple[Any, ...]]:
-    """Everything but addresses: the job's integers, order of tap columns, whether to go serial.
+    """Everything but addresses: the job's integers, order of tap columns if not as they come,
+    whether to go serial.
 
     The last item keeps alive what the integers point to.
     """
+    from ..kernels import bands, lines, taps, vectors
     from ..kernels import fields as F
-    from ..kernels import lines, taps, vectors
 
     x_size = dtypes.storage(problem.x_dtype).itemsize
     out_size = dtypes.storage(problem.out_dtype).itemsize
@@ -99,9 +104,10 @@ def template(
     strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
     pitch, offsets, order = _tap_offsets(problem, strip, lanes, size)
     strips = -(-problem.s // strip)
-    # As many tasks as give each thread two; more would only repeat the rows where bands meet.
-    bands = -(-2 * threads // max(1, problem.n * strips))
-    band = max(16, 2 * span[0], -(-problem.r // bands))
+    # As many tasks as give each thread two, if it has that many rows; more would only repeat the
+    # rows where bands meet.
+    cuts = -(-2 * most_threads() // max(1, problem.n * strips))
+    band = max(16, 2 * span[0], -(-problem.r // cuts))
     (top, bottom), (left, right) = problem.pad
     rows = index_map(problem.h, top, bottom, problem.boundary)
     columns = index_map(problem.w, left, right, problem.boundary)
@@ -148,13 +154,16 @@ def template(
         (F.SIZE, size),
         (F.LANES, lanes),
         (F.PITCH, pitch),
+        (F.SLOTS, (block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1),
         (F.BLOCK, block),
-        (F.PLACE_IN, problem.x_dtype == acc and sx == 1 and x_strides[-1] == x_size),
+        (F.PLACE_IN, _readable(problem, acc) and x_strides[-1] == x_size),
         (F.PLACE_OUT, problem.out_dtype == acc and out_strides[-1] == out_size),
         (F.LOAD, lines.load(problem.x_dtype, acc)),
         (F.STORE, lines.store(acc, problem.out_dtype, _exact(problem, acc))),
         (F.SUMS, taps.sums(acc, block, problem.p, problem.q if rank == 0 else 1, unit or rank > 0)),
         (F.SUMS_ONE, taps.sums(acc, 1, problem.p, problem.q if rank == 0 else 1, unit or rank > 0)),
+        (F.PART, bands.part()),
+        (F.TASK, bands.task()),
         (F.ACROSS, taps.sums(acc, 1, rank, problem.q, unit) if rank else 0),
     ):
         job[place] = value
@@ -163,8 +172,18 @@ def template(
     job[F.FILL] = fill.view(np.int64)[0]
     outputs = math.prod(problem.out_shape)
     operations = outputs * (problem.p * problem.q if rank == 0 else rank * (problem.p + problem.q))
-    serial = threads == 1 or (operations < _SERIAL_OPERATIONS and outputs < _SERIAL_OUTPUTS)
-    return job, order, serial, keep
+    serial = most_threads() == 1 or (operations < _SERIAL_OPERATIONS and outputs < _SERIAL_OUTPUTS)
+    if serial:
+        job[F.BANDS], job[F.BAND] = 1, problem.r
+    natural = bool((np.diff(order) == 1).all())
+    return job, None if natural else order, serial, keep
+
+
+def _readable(problem: Problem, acc: str) -> bool:
+    """Whether pixels are summed where they are."""
+    # Beside the image rows are copied for a few columns; in a narrow one copying all is cheaper.
+    narrow = problem.s < _NARROW and any(problem.pad[1])
+    return problem.x_dtype == acc and problem.stride[1] == 1 and not narrow
 
 
 def _exact(problem: Problem, acc: str) -> bool:
@@ -173,6 +192,28 @@ def _exact(problem: Problem, acc: str) -> bool:
     return whole and acc != problem.acc_dtype and problem.out_dtype in ("int64", "uint64")
 
 
-def address(array: Any) -> int:
-    """Where an array's first element is."""
+@cache
+def most_threads() -> int:
+    """Threads that Numba has started or would start, whatever part of them is in use now."""
+    import numba
+
+    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+
+def _interface_address(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+def _struct_address(array: Any) -> int:
+    return ctypes.c_void_p.from_address(id(array) + _HEAD).value or 0
+
+
+# NumPy's array object begins with the address of its elements, after what every object begins
+# with. Reading it there takes a quarter of the microsecond that the attribute takes; where arrays
+# are laid out otherwise, as the check finds, the attribute is read.
+_HEAD = object.__basicsize__
+address = _interface_address
+if sys.implementation.name == "cpython":
+    _samples = [np.zeros(9), np.zeros(9)[3:], np.zeros((4, 5), np.uint8)[::-1, ::-1]]
+    if all(_struct_address(a) == _interface_address(a) for a in _samples):
+        address = _struct_address

@@ -8,11 +8,13 @@ every dtype and layout.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
-from numba import njit, prange
+from numba import carray, njit, prange
 
 from . import fields as F
-from .pieces import call, hold, longs
+from .pieces import call, compile_piece, hold, peek, pointer, poke
 from .variants import variants
 
 # Not cached by themselves: see `pieces.source_stamp`.
@@ -20,74 +22,90 @@ _jit = njit(nogil=True)
 
 
 @_jit
-def _fill_line(d, n):
-    """Line of the border's fill value."""
-    line = np.empty(n * d[F.SIZE], np.int8)
-    if d[F.SIZE] == 4:
-        line.view(np.int32)[:] = np.int32(d[F.FILL])
-    else:
-        line.view(np.int64)[:] = d[F.FILL]
-    return line
-
-
-@_jit
 def _block(d, table, read, line, number, sums, apart, weights, vertical, lines, pairs):
     """Sums of `number` output rows, `apart` bytes from each other."""
-    size, p, rank = d[F.SIZE], d[F.P], d[F.RANK]
-    piece = d[F.SUMS] if number > 1 else d[F.SUMS_ONE]
+    size, p, rank = peek(d, F.SIZE), peek(d, F.P), peek(d, F.RANK)
+    q, offsets = peek(d, F.Q), peek(d, F.OFFSETS)
+    piece = peek(d, F.SUMS) if number > 1 else peek(d, F.SUMS_ONE)
     if rank == 0:
-        call(piece, table, read, weights, p, d[F.Q], d[F.OFFSETS], sums, apart)
+        call(piece, table, read, weights, p, q, offsets, sums, apart)
         return
     for k in range(rank):
         call(
-            piece, table, line, vertical + k * p * size, p, 1, d[F.OFFSETS],
-            lines + k * line * size, rank * line * size,
+            piece, table, line, vertical + k * p * size, p, 1, offsets, lines + k * line * size,
+            rank * line * size,
         )  # fmt: skip
     for row in range(number):
         for k in range(rank):
-            pairs[k] = lines + (row * rank + k) * line * size
-        call(
-            d[F.ACROSS], pairs.ctypes.data, read, weights, rank, d[F.Q], d[F.OFFSETS],
-            sums + row * apart, 0,
-        )  # fmt: skip
+            poke(pairs, k, lines + (row * rank + k) * line * size)
+        call(peek(d, F.ACROSS), pairs, read, weights, rank, q, offsets, sums + row * apart, 0)
 
 
 @_jit
-def _part(job, x, out, weights, vertical, i0, i1, c0, m, inside):
-    """Output rows i0 to i1 of columns c0 to c0 + m, whose pixels are read in place if `inside`."""
-    d = longs(job, F.COUNT)
-    size, p, rank, block = d[F.SIZE], d[F.P], d[F.RANK], d[F.BLOCK]
-    stride, dilation = d[F.STRIDE_Y], d[F.DILATION_Y]
-    rows = longs(d[F.ROWS], (d[F.R] - 1) * stride + (p - 1) * dilation + 1)
-    read = m if inside else max(m, d[F.LANES])
-    line = read + d[F.SPAN_X] - 1 if d[F.STRIDE_X] == 1 else d[F.PITCH]
-    direct = d[F.PLACE_OUT] != 0 and m >= d[F.LANES]
+def _fill_line(address, n, size, fill):
+    """Write the border's fill value `n` times."""
+    if size == 4:
+        carray(pointer(address), (n,), np.int32)[:] = np.int32(fill)
+    else:
+        for j in range(n):
+            poke(address, j, fill)
+
+
+def _part(d, task, c0, m, inside, unused, unused2, unused3):
+    """Sum columns c0 to c0 + m of a task, whose pixels are read in place if `inside`.
+
+    `task` points to the address of the image, of its output, of its weights and column weights,
+    and the first and last output row.
+    """
+    x, out, weights, vertical = peek(task, 0), peek(task, 1), peek(task, 2), peek(task, 3)
+    i0, i1 = peek(task, 4), peek(task, 5)
+    size, p, rank, block = peek(d, F.SIZE), peek(d, F.P), peek(d, F.RANK), peek(d, F.BLOCK)
+    stride, dilation = peek(d, F.STRIDE_Y), peek(d, F.DILATION_Y)
+    out_row, out_column = peek(d, F.OUT_ROW), peek(d, F.OUT_COLUMN)
+    lanes, rows, span = peek(d, F.LANES), peek(d, F.ROWS), peek(d, F.SPAN_X)
+    stride_x = peek(d, F.STRIDE_X)
+    read = m if inside else max(m, lanes)
+    line = read + span - 1 if stride_x == 1 else peek(d, F.PITCH)
+    direct = peek(d, F.PLACE_OUT) != 0 and m >= lanes
     # Rows of a block are `dilation` apart, so that they share their input rows; with a stride they
     # share too few.
     grouped = stride == 1
     gap = dilation if grouped else 1
     step = block * dilation if grouped else 1
-    slots = (block + p) * dilation if grouped else (p - 1) * dilation + 1
-    ring = np.empty(0 if inside else slots * line * size, np.int8)
-    fill = np.empty(0, np.int8)
-    if inside and (rows[i0 * stride] < 0 or rows[(i1 - 1) * stride + (p - 1) * dilation] < 0):
-        fill = _fill_line(d, line)
-    scratch = np.empty(0 if direct else block * read * size, np.int8)
-    lines = np.empty(block * rank * line * size, np.int8)
-    table, pairs = np.empty(p + block - 1, np.int64), np.empty(max(rank, 1), np.int64)
-    ring0, fill0, scratch0 = ring.ctypes.data, fill.ctypes.data, scratch.ctypes.data
+    slots = peek(d, F.SLOTS)
+    # One piece of memory for a ring of rows (or a row of fill values), sums to be converted, lines
+    # between the passes of separable sums, and the addresses of rows.
+    filled = inside and (
+        peek(rows, i0 * stride) < 0 or peek(rows, (i1 - 1) * stride + (p - 1) * dilation) < 0
+    )
+    ring_bytes = 0 if inside else slots * line * size
+    fill_bytes = line * size if filled else 0
+    scratch_bytes = 0 if direct else block * read * size
+    lines_bytes = block * rank * line * size
+    table_bytes = 8 * (p + block + rank)
+    memory = np.empty(
+        ring_bytes + fill_bytes + scratch_bytes + lines_bytes + table_bytes + 5 * 64, np.int8
+    )
+    ring = (memory.ctypes.data + 63) // 64 * 64
+    fill = (ring + ring_bytes + 63) // 64 * 64
+    scratch = (fill + fill_bytes + 63) // 64 * 64
+    lines = (scratch + scratch_bytes + 63) // 64 * 64
+    table = (lines + lines_bytes + 7) // 8 * 8
+    pairs = table + 8 * (p + block)
+    if filled:
+        _fill_line(fill, line, size, peek(d, F.FILL))
+    x_row, x_first = peek(d, F.X_ROW), x + (c0 - peek(d, F.LEFT)) * size
     loaded = i0 * stride
     for i in range(i0, i1, step):
         end = min(i + step, i1)
         if not inside:
-            loaded = max(loaded, i * stride)
-            while loaded <= (end - 1) * stride + (p - 1) * dilation:
+            loaded, needed = max(loaded, i * stride), (end - 1) * stride + (p - 1) * dilation + 1
+            if loaded < needed:
                 call(
-                    d[F.LOAD], job, x, loaded, c0 * d[F.STRIDE_X],
-                    (m - 1) * d[F.STRIDE_X] + d[F.SPAN_X], ring0 + loaded % slots * line * size,
-                    line, 0,
+                    peek(d, F.LOAD), d, x, loaded, needed, c0 * stride_x, (m - 1) * stride_x + span,
+                    ring, line,
                 )  # fmt: skip
-                loaded += 1
+                loaded = needed
         for phase in range(min(gap, end - i)):
             first, number = i + phase, 1
             if grouped:
@@ -99,61 +117,69 @@ def _part(job, x, out, weights, vertical, i0, i1, c0, m, inside):
                 for t in range(p + number - 1):
                     y = first * stride + t * dilation
                     if not inside:
-                        table[t] = ring0 + y % slots * line * size
-                    elif rows[y] < 0:
-                        table[t] = fill0
+                        poke(table, t, ring + y % slots * line * size)
                     else:
-                        table[t] = x + rows[y] * d[F.X_ROW] + (c0 - d[F.LEFT]) * size
-                target = out + first * d[F.OUT_ROW] + c0 * d[F.OUT_COLUMN]
-                sums = target if direct else scratch0
-                apart = gap * d[F.OUT_ROW] if direct else read * size
-                _block(
-                    d, table.ctypes.data, read, line, number, sums, apart, weights, vertical,
-                    lines.ctypes.data, pairs,
-                )  # fmt: skip
+                        row = peek(rows, y)
+                        poke(table, t, fill if row < 0 else x_first + row * x_row)
+                target = out + first * out_row + c0 * out_column
+                sums = target if direct else scratch
+                apart = gap * out_row if direct else read * size
+                _block(d, table, read, line, number, sums, apart, weights, vertical, lines, pairs)
                 if not direct:
-                    for row in range(number):
-                        call(
-                            d[F.STORE], scratch0 + row * read * size, m,
-                            target + row * gap * d[F.OUT_ROW], d[F.OUT_COLUMN], 0, 0, 0, 0,
-                        )  # fmt: skip
+                    call(
+                        peek(d, F.STORE), scratch, m, target, out_column, number, read * size,
+                        gap * out_row, 0,
+                    )  # fmt: skip
                 first += number * gap
-    for memory in (ring, fill, scratch, lines):
-        hold(memory)
-    hold(table.view(np.int8))
-    hold(pairs.view(np.int8))
+    hold(memory)
 
 
-@_jit
-def _task(job, task):
-    d = longs(job, F.COUNT)
-    image = task // (d[F.BANDS] * d[F.STRIPS])
-    i0 = task // d[F.STRIPS] % d[F.BANDS] * d[F.BAND]
-    j0 = task % d[F.STRIPS] * d[F.STRIP]
-    i1, j1 = min(d[F.R], i0 + d[F.BAND]), min(d[F.S], j0 + d[F.STRIP])
-    x = d[F.X] + longs(d[F.X_OFFSETS], d[F.IMAGES])[image]
-    out = d[F.OUT] + longs(d[F.OUT_OFFSETS], d[F.IMAGES])[image]
-    which = longs(d[F.WHICH], d[F.IMAGES])[image]
-    weights = d[F.WEIGHTS] + which * d[F.WEIGHTS_SIZE]
-    vertical = d[F.VERTICAL] + which * d[F.VERTICAL_SIZE]
+def _task(d, task, unused, unused2, unused3, unused4, unused5, unused6):
+    """Sum one band of rows of one strip of columns of one image."""
+    bands, strips = peek(d, F.BANDS), peek(d, F.STRIPS)
+    image = task // (bands * strips)
+    i0 = task // strips % bands * peek(d, F.BAND)
+    j0 = task % strips * peek(d, F.STRIP)
+    i1, j1 = min(peek(d, F.R), i0 + peek(d, F.BAND)), min(peek(d, F.S), j0 + peek(d, F.STRIP))
+    which = peek(peek(d, F.WHICH), image)
+    memory = np.empty(6 * 8, np.int8)
+    part, piece = memory.ctypes.data, peek(d, F.PART)
+    poke(part, 0, peek(d, F.X) + peek(peek(d, F.X_OFFSETS), image))
+    poke(part, 1, peek(d, F.OUT) + peek(peek(d, F.OUT_OFFSETS), image))
+    poke(part, 2, peek(d, F.WEIGHTS) + which * peek(d, F.WEIGHTS_SIZE))
+    poke(part, 3, peek(d, F.VERTICAL) + which * peek(d, F.VERTICAL_SIZE))
+    poke(part, 4, i0)
+    poke(part, 5, i1)
     low, high = j1, j1
-    if d[F.PLACE_IN]:
-        low = max(j0, d[F.LEFT])
-        high = min(j1, d[F.LEFT] + d[F.WIDTH] - d[F.SPAN_X] + 1)
-        if high - low < d[F.LANES]:
+    if peek(d, F.PLACE_IN):
+        low = max(j0, peek(d, F.LEFT))
+        high = min(j1, peek(d, F.LEFT) + peek(d, F.WIDTH) - peek(d, F.SPAN_X) + 1)
+        if high - low < peek(d, F.LANES):
             low = high = j1
     if j0 < low:
-        _part(job, x, out, weights, vertical, i0, i1, j0, low - j0, False)
+        call(piece, d, part, j0, low - j0, 0, 0, 0, 0)
     if low < high:
-        _part(job, x, out, weights, vertical, i0, i1, low, high - low, True)
+        call(piece, d, part, low, high - low, 1, 0, 0, 0)
     if high < j1:
-        _part(job, x, out, weights, vertical, i0, i1, high, j1 - high, False)
+        call(piece, d, part, high, j1 - high, 0, 0, 0, 0)
+    hold(memory)
 
 
-def _sweep(job):
-    d = longs(job, F.COUNT)
-    for task in prange(d[F.IMAGES] * d[F.BANDS] * d[F.STRIPS]):
-        _task(job, task)
+@cache
+def part() -> int:
+    """Address of the piece that sums some columns of a task."""
+    return compile_piece(_part, "part")
+
+
+@cache
+def task() -> int:
+    """Address of the piece that sums one task."""
+    return compile_piece(_task, "task")
+
+
+def _sweep(d):
+    for number in prange(peek(d, F.IMAGES) * peek(d, F.BANDS) * peek(d, F.STRIPS)):
+        call(peek(d, F.TASK), d, number, 0, 0, 0, 0, 0, 0)
 
 
 sweep_serial, sweep_parallel = variants(_sweep)

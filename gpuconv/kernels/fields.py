@@ -15,18 +15,18 @@ from __future__ import annotations
     R, S, P, Q, STRIDE_Y, STRIDE_X, DILATION_Y, SPAN_X, OFFSETS,
     # Tasks: images by bands of rows by strips of columns.
     IMAGES, BANDS, BAND, STRIPS, STRIP,
-    # Bytes of a sum, sums in a vector, pixels in a line of the ring, output rows in a block.
-    SIZE, LANES, PITCH, BLOCK,
+    # Bytes of a sum, sums in a vector, pixels and lines of the ring, output rows in a block.
+    SIZE, LANES, PITCH, SLOTS, BLOCK,
     # Whether pixels can be read, and sums written, where they are.
     PLACE_IN, PLACE_OUT,
     # Pieces: read a row, write a row, sums of a block of rows and of one row; for separable
-    # kernels these are the columns of taps, and ACROSS is the rows'.
-    LOAD, STORE, SUMS, SUMS_ONE, ACROSS,
+    # kernels these are the columns of taps, and ACROSS is the rows'; some columns of a task, all.
+    LOAD, STORE, SUMS, SUMS_ONE, ACROSS, PART, TASK,
     # Fourier transforms: sides of a tile, outputs it gives (as pixels), tiles down and across,
     # radices and factors of both axes, spectrum, stride of the columns; the job that sums a tile
-    # directly; the piece.
+    # directly; the pieces.
     SIDE_Y, SIDE_X, STEP_Y, STEP_X, TILES_Y, TILES_X, RADICES_Y, RADICES_X, FACTORS_Y, FACTORS_X,
-    SPECTRUM, SAMPLE_X, DIRECT, PAIR, WORKERS, WORK_BYTES,
+    SPECTRUM, SAMPLE_X, DIRECT, PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
     COUNT,
-) = range(62)
+) = range(68)
 # fmt: on

@@ -4,66 +4,74 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 from numba import carray
 
 from . import fields as F
 from .memory import load_mapped, load_run, make_tag, pixels, store_run
-from .pieces import compile_piece, longs, pointer
+from .pieces import compile_piece, peek, pointer
 
 # Bound anew in every piece.
 TAG = ACC = None
 
 
-def _load(job, x, y, first, n, line, pitch, unused):
-    """Read `n` padded columns from padded column `first` on of padded row `y` into `line`.
+def _load(job, x, y0, y1, first, n, ring, line):
+    """Read `n` columns from column `first` on of rows `y0` to `y1`, all counted with the padding.
 
-    With a column stride the row is laid out phase after phase, each as long as `pitch` divided by
-    the stride.
+    Row y goes to place ``y % slots`` of the ring, places being `line` pixels apart. With a column
+    stride the row is laid out phase after phase, each as long as `line` divided by the stride.
     """
-    d = longs(job, F.COUNT)
-    target = carray(pointer(line), (pitch,), ACC.dtype)
+    rows, slots = peek(job, F.ROWS), peek(job, F.SLOTS)
     fill = carray(pointer(job + 8 * F.FILL), (1,), ACC.dtype)[0]
-    source = longs(d[F.ROWS], y + 1)[y]
-    if source < 0:
-        target[:] = fill
-        return
-    start = x + source * d[F.X_ROW]
-    step, stride, total = d[F.X_COLUMN], d[F.STRIDE_X], d[F.COLUMNS_COUNT]
-    columns = longs(d[F.COLUMNS], total)
+    step, stride, total = peek(job, F.X_COLUMN), peek(job, F.STRIDE_X), peek(job, F.COLUMNS_COUNT)
+    columns = carray(pointer(peek(job, F.COLUMNS)), (total,), np.int64)
     last = min(total, first + n)
-    if stride > 1:
-        phase = pitch // stride
-        for f in range(stride):
-            some = columns[first + f : last : stride]
-            load_mapped(TAG, start, step, some, fill, target[f * phase : f * phase + some.shape[0]])
-        return
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
-    left, length = d[F.LEFT], last - first
+    left, length = peek(job, F.LEFT), last - first
     low = min(max(left - first, 0), length)
-    high = max(min(left + d[F.WIDTH] - first, length), low)
-    load_mapped(TAG, start, step, columns[first : first + low], fill, target[:low])
-    if high > low:
-        load_run(TAG, start + columns[first + low] * step, step, target[low:high])
-    load_mapped(TAG, start, step, columns[first + high : last], fill, target[high:length])
+    high = max(min(left + peek(job, F.WIDTH) - first, length), low)
+    inside = columns[first + low] * step if high > low else 0
+    for y in range(y0, y1):
+        target = carray(pointer(ring + y % slots * line * ACC.itemsize), (line,), ACC.dtype)
+        source = peek(rows, y)
+        if source < 0:
+            target[:] = fill
+            continue
+        start = x + source * peek(job, F.X_ROW)
+        if stride > 1:
+            phase = line // stride
+            for f in range(stride):
+                some = columns[first + f : last : stride]
+                place = target[f * phase : f * phase + some.shape[0]]
+                load_mapped(TAG, start, step, some, fill, place)
+            continue
+        load_mapped(TAG, start, step, columns[first : first + low], fill, target[:low])
+        if high > low:
+            load_run(TAG, start + inside, step, target[low:high])
+        load_mapped(TAG, start, step, columns[first + high : last], fill, target[high:length])
 
 
-def _store(sums, n, out, step, unused, unused2, unused3, unused4):
-    """Write `n` sums to elements `step` bytes apart."""
-    store_run(TAG, out, step, carray(pointer(sums), (n,), ACC.dtype))
+def _store(sums, n, out, step, count, gap, out_gap, unused):
+    """Write `count` rows of `n` sums, `gap` bytes apart, to rows `out_gap` bytes apart."""
+    for row in range(count):
+        line = carray(pointer(sums + row * gap), (n,), ACC.dtype)
+        store_run(TAG, out + row * out_gap, step, line)
 
 
-def _store_exact(sums, n, out, step, unused, unused2, unused3, unused4):
-    """Write `n` sums that are integers within the output's range."""
-    line = carray(pointer(sums), (n,), ACC.dtype)
+def _store_exact(sums, n, out, step, count, gap, out_gap, unused):
+    """Write rows of sums that are integers within the output's range."""
     kind = TAG.dtype.type
-    if step == TAG.itemsize:
-        row = pixels(TAG, out, n)
-        for j in range(n):
-            row[j] = kind(line[j])
-    else:
-        for j in range(n):
-            pixels(TAG, out + j * step, 1)[0] = kind(line[j])
+    for row in range(count):
+        line = carray(pointer(sums + row * gap), (n,), ACC.dtype)
+        start = out + row * out_gap
+        if step == TAG.itemsize:
+            target = pixels(TAG, start, n)
+            for j in range(n):
+                target[j] = kind(line[j])
+        else:
+            for j in range(n):
+                pixels(TAG, start + j * step, 1)[0] = kind(line[j])
 
 
 @cache

@@ -14,9 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba import carray, cfunc, types
+from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
@@ -77,14 +76,33 @@ def pointer(typingctx, address):
     return types.voidptr(types.int64), codegen
 
 
-@register_jitable
-def longs(address, n):
-    """View of `n` 64-bit integers at an address."""
-    return carray(pointer(address), (n,), np.int64)
+@intrinsic
+def peek(typingctx, address, place):
+    """The 64-bit integer at a place of an array of them (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        start = builder.inttoptr(args[0], _LONG.as_pointer())
+        return builder.load(builder.gep(start, [args[1]]))
+
+    return types.int64(types.int64, types.intp), codegen
+
+
+@intrinsic
+def poke(typingctx, address, place, value):
+    """Set the 64-bit integer at a place of an array of them (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        start = builder.inttoptr(args[0], _LONG.as_pointer())
+        builder.store(args[2], builder.gep(start, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.intp, types.int64), codegen
 
 
 @register_jitable
 def hold(memory):
-    """Keep an array of bytes until here: Numba frees it after its last use, and an address taken
-    of it is none."""
-    memory[:1] = 0
+    """Keep an array of bytes until here.
+
+    Numba frees an array after its last use, and an address taken of it is none.
+    """
+    memory[0] = 0

@@ -15,8 +15,7 @@ from numba import carray, njit, prange
 
 from . import fields as F
 from . import fourier
-from .bands import _part
-from .pieces import call, compile_piece, hold, longs, named, pointer
+from .pieces import call, compile_piece, hold, named, peek, pointer, poke
 from .variants import variants
 from .vectors import lanes, vector_bytes
 
@@ -24,7 +23,7 @@ from .vectors import lanes, vector_bytes
 FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
 INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
 TRANSPOSE = PRODUCT = LANES = SIZE = BYTES = BITS = INFINITE = ACC = None
-PLANES = FORWARD = INVERSE = COLUMNS = MULTIPLY = BACK = LOAD_TILE = STORE_TILE = None
+PLANES = COLUMNS = MULTIPLY = BACK = LOAD_TILE = STORE_TILE = None
 
 # All functions below but the last are compiled for each dtype, with `_bound`.
 
@@ -33,7 +32,7 @@ def _forward(re, im, gap, to_re, to_im, n, radices, factors):
     """Transform one vector of columns, `gap` bytes apart, into contiguous vectors."""
     m, s = n, 0
     while m > 1:
-        r = radices[s]
+        r = peek(radices, s)
         step = m // r
         for g in range(0, n, m):
             for k in range(step):
@@ -70,13 +69,14 @@ def _inverse(re, im, to_re, to_im, to_gap, n, radices, factors):
     s, total = 0, 0
     m = n
     while m > 1:
-        total += m // radices[s] * (radices[s] - 1) * 2 * SIZE
-        m //= radices[s]
+        r = peek(radices, s)
+        total += m // r * (r - 1) * 2 * SIZE
+        m //= r
         s += 1
     factors += total
     while m < n:
         s -= 1
-        r = radices[s]
+        r = peek(radices, s)
         step = m
         m *= r
         factors -= step * (r - 1) * 2 * SIZE
@@ -108,13 +108,19 @@ def _inverse(re, im, to_re, to_im, to_gap, n, radices, factors):
                     )  # fmt: skip
 
 
+def _turn(source, gap, target, to_gap, count, step, to_step, unused):
+    """Transpose `count` squares of vectors, `step` bytes apart, to places `to_step` apart."""
+    for square in range(count):
+        TRANSPOSE(source + square * step, gap, target + square * to_step, to_gap)
+
+
 def _planes(d, work):
     """Addresses in the workspace: tile, its transpose, columns at work; bytes between rows.
 
     Rows are a vector longer than the tile: a power of two apart they would all compete for the
     same places in the cache.
     """
-    ny, nx = d[F.SIDE_Y], d[F.SIDE_X]
+    ny, nx = peek(d, F.SIDE_Y), peek(d, F.SIDE_X)
     gap, turned = nx * SIZE + BYTES, ny * SIZE + BYTES
     tile = work + BYTES
     transposed = tile + 2 * ny * gap
@@ -124,69 +130,105 @@ def _planes(d, work):
 
 def _columns(d, work):
     """Transform the columns of the tile and transpose it."""
-    ny, nx = d[F.SIDE_Y], d[F.SIDE_X]
+    ny, nx = peek(d, F.SIDE_Y), peek(d, F.SIDE_X)
     tile, gap, transposed, turned, local = PLANES(d, work)
-    re, im, radices = local, local + ny * BYTES, longs(d[F.RADICES_Y], 8)
+    re, im, radices = local, local + ny * BYTES, peek(d, F.RADICES_Y)
+    factors = peek(d, F.FACTORS_Y)
     for c in range(nx // LANES):
-        FORWARD(
-            tile + c * BYTES, tile + ny * gap + c * BYTES, gap, re, im, ny, radices, d[F.FACTORS_Y]
+        call(
+            peek(d, F.FORWARD),
+            tile + c * BYTES,
+            tile + ny * gap + c * BYTES,
+            gap,
+            re,
+            im,
+            ny,
+            radices,
+            factors,
         )
-        for r in range(ny // LANES):
-            to = transposed + c * LANES * turned + r * BYTES
-            TRANSPOSE(re + r * LANES * BYTES, BYTES, to, turned)
-            TRANSPOSE(im + r * LANES * BYTES, BYTES, to + nx * turned, turned)
+        to, square = transposed + c * LANES * turned, LANES * BYTES
+        call(peek(d, F.TURN), re, BYTES, to, turned, ny // LANES, square, BYTES, 0)
+        call(peek(d, F.TURN), im, BYTES, to + nx * turned, turned, ny // LANES, square, BYTES, 0)
 
 
 def _multiply(d, work, spectrum):
     """Transform the rows, multiply by the spectrum, transform back."""
-    ny, nx = d[F.SIDE_Y], d[F.SIDE_X]
+    ny, nx = peek(d, F.SIDE_Y), peek(d, F.SIDE_X)
     _tile, _gap, transposed, turned, local = PLANES(d, work)
-    re, im, radices = local, local + nx * BYTES, longs(d[F.RADICES_X], 8)
+    re, im, radices = local, local + nx * BYTES, peek(d, F.RADICES_X)
+    factors = peek(d, F.FACTORS_X)
     for r in range(ny // LANES):
         at = transposed + r * BYTES
-        FORWARD(at, at + nx * turned, turned, re, im, nx, radices, d[F.FACTORS_X])
+        call(
+            peek(d, F.FORWARD),
+            at,
+            at + nx * turned,
+            turned,
+            re,
+            im,
+            nx,
+            radices,
+            factors,
+        )
         for c in range(nx):
             factor = spectrum + (r * nx + c) * 2 * BYTES
             PRODUCT(re + c * BYTES, im + c * BYTES, factor, factor + BYTES)
-        INVERSE(re, im, at, at + nx * turned, turned, nx, radices, d[F.FACTORS_X])
+        call(
+            peek(d, F.INVERSE),
+            re,
+            im,
+            at,
+            at + nx * turned,
+            turned,
+            nx,
+            radices,
+            factors,
+        )
 
 
 def _back(d, work):
     """Transpose the tile again and transform its columns back."""
-    ny, nx = d[F.SIDE_Y], d[F.SIDE_X]
+    ny, nx = peek(d, F.SIDE_Y), peek(d, F.SIDE_X)
     tile, gap, transposed, turned, local = PLANES(d, work)
-    re, im, radices = local, local + ny * BYTES, longs(d[F.RADICES_Y], 8)
+    re, im, radices = local, local + ny * BYTES, peek(d, F.RADICES_Y)
+    factors = peek(d, F.FACTORS_Y)
     for c in range(nx // LANES):
-        for r in range(ny // LANES):
-            source = transposed + c * LANES * turned + r * BYTES
-            TRANSPOSE(source, turned, re + r * LANES * BYTES, BYTES)
-            TRANSPOSE(source + nx * turned, turned, im + r * LANES * BYTES, BYTES)
-        INVERSE(
-            re, im, tile + c * BYTES, tile + ny * gap + c * BYTES, gap, ny, radices, d[F.FACTORS_Y]
+        at, square = transposed + c * LANES * turned, LANES * BYTES
+        call(peek(d, F.TURN), at, turned, re, BYTES, ny // LANES, BYTES, square, 0)
+        call(peek(d, F.TURN), at + nx * turned, turned, im, BYTES, ny // LANES, BYTES, square, 0)
+        call(
+            peek(d, F.INVERSE),
+            re,
+            im,
+            tile + c * BYTES,
+            tile + ny * gap + c * BYTES,
+            gap,
+            ny,
+            radices,
+            factors,
         )
 
 
-def _load_tile(job, x, y0, x0, target, gap):
+def _load_tile(d, x, y0, x0, target, gap):
     """Read one tile's pixels; beyond the padded image it is zero."""
-    d = longs(job, F.COUNT)
-    ny, nx = d[F.SIDE_Y], d[F.SIDE_X]
-    rows = (d[F.R] - 1) * d[F.STRIDE_Y] + (d[F.P] - 1) * d[F.DILATION_Y] + 1
+    ny, nx = peek(d, F.SIDE_Y), peek(d, F.SIDE_X)
+    rows = (peek(d, F.R) - 1) * peek(d, F.STRIDE_Y) + (peek(d, F.P) - 1) * peek(d, F.DILATION_Y) + 1
     rows = max(0, min(ny, rows - y0))
-    columns = max(0, min(nx, d[F.COLUMNS_COUNT] - x0))
+    columns = max(0, min(nx, peek(d, F.COLUMNS_COUNT) - x0))
+    if rows > 0 and columns > 0:
+        # The job's ring has no end: row y belongs y rows behind its beginning.
+        call(peek(d, F.LOAD), d, x, y0, y0 + rows, x0, columns, target - y0 * gap, gap // SIZE)
     for i in range(ny):
-        line = target + i * gap
         n = columns if i < rows else 0
-        if n:
-            call(d[F.LOAD], job, x, y0 + i, x0, n, line, n, 0)
-        carray(pointer(line + n * SIZE), (nx - n,), ACC.dtype)[:] = 0
+        carray(pointer(target + i * gap + n * SIZE), (nx - n,), ACC.dtype)[:] = 0
 
 
 def _store_tile(d, source, gap, out, i0, j0):
     """Write one tile's sums; returns whether all of them are finite."""
-    sy, sx = d[F.STRIDE_Y], d[F.SAMPLE_X]
-    rows = min(d[F.STEP_Y] // sy, d[F.R] - i0)
-    columns = min(d[F.STEP_X] // sx, d[F.S] - j0)
-    largest = BITS(0)
+    sy, sx = peek(d, F.STRIDE_Y), peek(d, F.SAMPLE_X)
+    rows = min(peek(d, F.STEP_Y) // sy, peek(d, F.R) - i0)
+    columns = min(peek(d, F.STEP_X) // sx, peek(d, F.S) - j0)
+    largest, step = BITS(0), peek(d, F.OUT_COLUMN)
     for i in range(rows):
         line = source + i * sy * gap
         if sx > 1:
@@ -196,22 +238,19 @@ def _store_tile(d, source, gap, out, i0, j0):
         bits = carray(pointer(line), (columns,), BITS)
         for j in range(columns):
             largest = max(largest, bits[j] & INFINITE)
-        call(
-            d[F.STORE], line, columns, out + (i0 + i) * d[F.OUT_ROW] + j0 * d[F.OUT_COLUMN],
-            d[F.OUT_COLUMN], 0, 0, 0, 0,
-        )  # fmt: skip
+        target = out + (i0 + i) * peek(d, F.OUT_ROW) + j0 * step
+        call(peek(d, F.STORE), line, columns, target, step, 1, 0, 0, 0)
     return largest < INFINITE
 
 
-def _pair(job, work, x, out, first, count, spectrum, unused):
+def _pair(d, work, x, out, first, count, spectrum, unused):
     """Outputs of `count` tiles, one or two, from tile `first` on; 1 at `work` if not all finite."""
-    d = longs(job, F.COUNT)
     tile, gap, _transposed, _turned, _local = PLANES(d, work)
-    half = d[F.SIDE_Y] * gap
+    half = peek(d, F.SIDE_Y) * gap
     for t in range(2):
         if t < count:
-            ty, tx = (first + t) // d[F.TILES_X], (first + t) % d[F.TILES_X]
-            LOAD_TILE(job, x, ty * d[F.STEP_Y], tx * d[F.STEP_X], tile + t * half, gap)
+            ty, tx = (first + t) // peek(d, F.TILES_X), (first + t) % peek(d, F.TILES_X)
+            LOAD_TILE(d, x, ty * peek(d, F.STEP_Y), tx * peek(d, F.STEP_X), tile + t * half, gap)
         else:
             carray(pointer(tile + t * half), (half // SIZE,), ACC.dtype)[:] = 0
     COLUMNS(d, work)
@@ -219,30 +258,43 @@ def _pair(job, work, x, out, first, count, spectrum, unused):
     BACK(d, work)
     finite = True
     for t in range(count):
-        ty, tx = (first + t) // d[F.TILES_X], (first + t) % d[F.TILES_X]
-        i0, j0 = ty * d[F.STEP_Y] // d[F.STRIDE_Y], tx * d[F.STEP_X] // d[F.SAMPLE_X]
+        ty, tx = (first + t) // peek(d, F.TILES_X), (first + t) % peek(d, F.TILES_X)
+        i0, j0 = (
+            ty * peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y),
+            tx * peek(d, F.STEP_X) // peek(d, F.SAMPLE_X),
+        )
         if not STORE_TILE(d, tile + t * half, gap, out, i0, j0):
             finite = False
-    longs(work, 1)[0] = 0 if finite else 1
+    poke(work, 0, 0 if finite else 1)
 
 
-def _spectrum(job, work, weights, spectrum, unused, unused2, unused3, unused4):
+def _spectrum(d, work, weights, spectrum, unused, unused2, unused3, unused4):
     """Conjugate spectrum of a kernel (of sums' dtype), divided by the tile's elements."""
-    d = longs(job, F.COUNT)
-    ny, nx, p, q = d[F.SIDE_Y], d[F.SIDE_X], d[F.P], d[F.Q]
+    ny, nx, p, q = peek(d, F.SIDE_Y), peek(d, F.SIDE_X), peek(d, F.P), peek(d, F.Q)
     tile, gap, transposed, turned, local = PLANES(d, work)
     carray(pointer(tile), (2 * ny * gap // SIZE,), ACC.dtype)[:] = 0
     taps = carray(pointer(weights), (p, q), ACC.dtype)
-    spread = (d[F.SPAN_X] - 1) // (q - 1) if q > 1 else 1
+    spread = (peek(d, F.SPAN_X) - 1) // (q - 1) if q > 1 else 1
     for a in range(p):
-        row = carray(pointer(tile + a * d[F.DILATION_Y] * gap), (nx,), ACC.dtype)
+        row = carray(pointer(tile + a * peek(d, F.DILATION_Y) * gap), (nx,), ACC.dtype)
         for b in range(q):
             row[b * spread] = taps[a, b]
     COLUMNS(d, work)
-    re, im, radices = local, local + nx * BYTES, longs(d[F.RADICES_X], 8)
+    re, im, radices = local, local + nx * BYTES, peek(d, F.RADICES_X)
+    factors = peek(d, F.FACTORS_X)
     for r in range(ny // LANES):
         at = transposed + r * BYTES
-        FORWARD(at, at + nx * turned, turned, re, im, nx, radices, d[F.FACTORS_X])
+        call(
+            peek(d, F.FORWARD),
+            at,
+            at + nx * turned,
+            turned,
+            re,
+            im,
+            nx,
+            radices,
+            factors,
+        )
         reals = carray(pointer(re), (nx, LANES), ACC.dtype)
         imaginaries = carray(pointer(im), (nx, LANES), ACC.dtype)
         target = carray(pointer(spectrum + r * nx * 2 * BYTES), (nx, 2, LANES), ACC.dtype)
@@ -273,7 +325,7 @@ def _bound(acc: str) -> dict[str, object]:
         "INFINITE": np.uint64(0x7FF << 52) if wide else np.uint32(0xFF << 23),
     }
     for name, function in (
-        ("PLANES", _planes), ("FORWARD", _forward), ("INVERSE", _inverse), ("COLUMNS", _columns),
+        ("PLANES", _planes), ("COLUMNS", _columns),
         ("MULTIPLY", _multiply), ("BACK", _back), ("LOAD_TILE", _load_tile),
         ("STORE_TILE", _store_tile),
     ):  # fmt: skip
@@ -288,6 +340,24 @@ def pair(acc: str) -> int:
 
 
 @cache
+def forward(acc: str) -> int:
+    """Address of the piece that transforms a vector of columns."""
+    return compile_piece(_forward, f"forward_{acc}", **_bound(acc))
+
+
+@cache
+def inverse(acc: str) -> int:
+    """Address of the piece that transforms a vector of columns back."""
+    return compile_piece(_inverse, f"inverse_{acc}", **_bound(acc))
+
+
+@cache
+def turn(acc: str) -> int:
+    """Address of the piece that transposes squares."""
+    return compile_piece(_turn, f"turn_{acc}", **_bound(acc))
+
+
+@cache
 def spectrum(acc: str) -> int:
     """Address of the piece that makes a kernel's spectrum."""
     return compile_piece(_spectrum, f"spectrum_{acc}", **_bound(acc))
@@ -296,36 +366,42 @@ def spectrum(acc: str) -> int:
 @njit(nogil=True)
 def _directly(d, x, out, first, count):
     """Sum tiles that hold something not finite, so that it stays in its windows."""
+    memory = np.empty(6 * 8, np.int8)
+    part = memory.ctypes.data
+    poke(part, 0, x)
+    poke(part, 1, out)
+    poke(part, 2, peek(d, F.WEIGHTS))
+    poke(part, 3, 0)
     for tile in range(first, first + count):
-        i0 = tile // d[F.TILES_X] * d[F.STEP_Y] // d[F.STRIDE_Y]
-        j0 = tile % d[F.TILES_X] * d[F.STEP_X] // d[F.SAMPLE_X]
-        i1 = min(d[F.R], i0 + d[F.STEP_Y] // d[F.STRIDE_Y])
-        n = min(d[F.S] - j0, d[F.STEP_X] // d[F.SAMPLE_X])
-        _part(d[F.DIRECT], x, out, d[F.WEIGHTS], 0, i0, i1, j0, n, False)
+        i0 = tile // peek(d, F.TILES_X) * peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)
+        j0 = tile % peek(d, F.TILES_X) * peek(d, F.STEP_X) // peek(d, F.SAMPLE_X)
+        poke(part, 4, i0)
+        poke(part, 5, min(peek(d, F.R), i0 + peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)))
+        n = min(peek(d, F.S) - j0, peek(d, F.STEP_X) // peek(d, F.SAMPLE_X))
+        call(peek(d, F.PART), peek(d, F.DIRECT), part, j0, n, 0, 0, 0, 0)
+    hold(memory)
 
 
 @njit(nogil=True)
-def _worker(job, worker):
-    d = longs(job, F.COUNT)
-    tiles = d[F.TILES_Y] * d[F.TILES_X]
+def _worker(d, worker):
+    tiles = peek(d, F.TILES_Y) * peek(d, F.TILES_X)
     pairs = (tiles + 1) // 2
-    memory = np.empty(d[F.WORK_BYTES] + 64, np.int8)
+    memory = np.empty(peek(d, F.WORK_BYTES) + 64, np.int8)
     work = (memory.ctypes.data + 63) // 64 * 64
-    for unit in range(worker, d[F.IMAGES] * pairs, d[F.WORKERS]):
+    for unit in range(worker, peek(d, F.IMAGES) * pairs, peek(d, F.WORKERS)):
         image, first = unit // pairs, unit % pairs * 2
-        x = d[F.X] + longs(d[F.X_OFFSETS], d[F.IMAGES])[image]
-        out = d[F.OUT] + longs(d[F.OUT_OFFSETS], d[F.IMAGES])[image]
+        x = peek(d, F.X) + peek(peek(d, F.X_OFFSETS), image)
+        out = peek(d, F.OUT) + peek(peek(d, F.OUT_OFFSETS), image)
         count = min(2, tiles - first)
-        call(d[F.PAIR], job, work, x, out, first, count, d[F.SPECTRUM], 0)
-        if longs(work, 1)[0]:
+        call(peek(d, F.PAIR), d, work, x, out, first, count, peek(d, F.SPECTRUM), 0)
+        if peek(work, 0):
             _directly(d, x, out, first, count)
     hold(memory)
 
 
-def _tiles(job):
-    d = longs(job, F.COUNT)
-    for worker in prange(d[F.WORKERS]):
-        _worker(job, worker)
+def _tiles(d):
+    for worker in prange(peek(d, F.WORKERS)):
+        _worker(d, worker)
 
 
 tiles_serial, tiles_parallel = variants(_tiles)

@@ -1,7 +1,7 @@
 """The methods by name. A new method is a new file with the same four names and a row here.
 
 Each module has `NAME`, `refuse(problem, backend, kernel)` (None, or why this method cannot compute
-the problem), `price(problem, costs, threads, kernel)` in seconds, and
+the problem), `price(problem, costs, backend, kernel)` in seconds of one thread, and
 `run(problem, backend, x, k, out, kernel)`.
 """
 

@@ -16,12 +16,15 @@ def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
     return None
 
 
-def price(problem: Problem, costs: Any, kernel: Kernel) -> float:
+def price(problem: Problem, costs: Any, backend: Any = None, kernel: Any = None) -> float:
     """Seconds: one multiply-add per output and tap, one pass over memory."""
     outputs = math.prod(problem.out_shape)
-    return float(
-        costs.call + outputs * (costs.pixel + problem.p * problem.q * costs.tap[problem.acc_dtype])
-    )
+    taps = problem.p * problem.q * costs.tap
+    if problem.stride[0] > 1:
+        taps *= 2  # output rows share too few input rows to be summed together
+    read = math.prod(problem.x_shape) / outputs if outputs else 1.0
+    pixels = costs.pixel * (1 + min(read, problem.stride[0] * problem.stride[1])) / 2
+    return float(costs.call + outputs * (pixels + taps + problem.p * costs.row))
 
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:

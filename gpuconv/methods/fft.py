@@ -21,6 +21,9 @@ from .kernel import Kernel
 
 NAME = "fft"
 
+# Work of a library's transform for an element and power of two of its size, in the unit that the
+# CPU backend's own transforms are measured in.
+LIBRARY_WORK = 0.5
 _SIDES = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 # Bytes of tiles transformed at once: what the workspace is bounded by (a few times this).
 _CHUNK_BYTES = 8 << 20
@@ -56,8 +59,11 @@ def _sides(problem: Problem) -> tuple[int, int]:
     )
 
 
-def price(problem: Problem, costs: Any, kernel: Kernel) -> float:
+def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
     """Seconds: two transforms a tile, plus the kernel's."""
+    own = getattr(backend, "transforms", None)
+    if own is not None and own(problem):
+        return float(costs.fft_call + costs.fft * backend.fft_work(problem))
     sides = _sides(problem)
     tiles = problem.n
     for n, side, span, stride in zip(
@@ -67,7 +73,7 @@ def price(problem: Problem, costs: Any, kernel: Kernel) -> float:
     area = sides[0] * sides[1]
     kernels = math.prod(problem.k_shape[:-2])
     flops = (tiles + 0.5 * kernels) * area * (math.log2(area) + 8)
-    return float(costs.fft_call + flops * costs.fft[problem.acc_dtype])
+    return float(costs.fft_call + LIBRARY_WORK * flops * costs.fft)
 
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:

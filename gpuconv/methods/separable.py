@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..problem import Problem
+from . import direct
 from .kernel import Kernel
 
 NAME = "separable"
@@ -21,20 +22,27 @@ def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
     return None
 
 
-def price(problem: Problem, costs: Any, kernel: Kernel) -> float:
-    """Seconds, or infinity where `auto` must not take it (accuracy, unknown weights, a bank)."""
+def _seconds(problem: Problem, costs: Any, rank: int) -> float:
     outputs = math.prod(problem.out_shape)
-    tap = costs.tap[problem.acc_dtype] * costs.separable
-    best = costs.call + outputs * (costs.pixel + (problem.p + problem.q) * tap)
-    full = min(problem.p, problem.q)
+    taps = rank * (problem.p + problem.q)
+    return float(costs.call + outputs * (2 * costs.pixel + taps * costs.separable))
+
+
+def hopeless(problem: Problem, costs: Any) -> bool:
+    """Whether direct summation is cheaper even than a kernel of rank 1."""
+    alone = min(problem.p, problem.q) == 1
+    return alone or _seconds(problem, costs, 1) >= direct.price(problem, costs)
+
+
+def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
+    """Seconds, or infinity where `auto` must not take it (accuracy, unknown weights, a bank)."""
     # The rank costs a decomposition to learn: only where rank 1 would win at all.
-    dense = outputs * problem.p * problem.q * costs.tap[problem.acc_dtype]
-    if not kernel.cheap or full == 1 or outputs * (problem.p + problem.q) * tap >= dense:
+    if not kernel.cheap or hopeless(problem, costs):
         return math.inf
     factors = kernel.factors()
-    if factors.rank >= full or not factors.accurate:
+    if factors.rank >= min(problem.p, problem.q) or not factors.accurate:
         return math.inf
-    return float(best + outputs * (factors.rank - 1) * (problem.p + problem.q) * tap)
+    return _seconds(problem, costs, factors.rank)
 
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
