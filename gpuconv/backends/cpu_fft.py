@@ -14,13 +14,11 @@ import numpy as np
 from ..problem import Problem
 from .cpu_jobs import address, template
 
-# Work for an element of a pair of tiles, in nanoseconds for float32: its share of reading and
-# writing, then of the transforms down and across by their length, and a factor once a tile and its
-# transpose leave the second-level cache.
-_ELEMENT = 1.5
-_DOWN = {32: 0.7, 64: 0.8, 128: 0.9, 256: 1.2, 512: 1.7, 1024: 2.5}
-_ACROSS = {32: 0.5, 64: 0.6, 128: 0.7, 256: 0.9, 512: 1.5, 1024: 2.0}
-_CACHED = 1 << 18
+# Work in nanoseconds of one thread for float32: for an element of a pair of tiles to be read, and
+# to be transformed down and across by the tile's sides, and for an output to be written.
+_READ, _WRITE = 0.45, 0.5
+_DOWN = {32: 0.9, 64: 0.9, 128: 0.9, 256: 1.1, 512: 1.6, 1024: 3.2}
+_ACROSS = {32: 0.8, 64: 0.8, 128: 0.75, 256: 0.85, 512: 1.3, 1024: 2.9}
 SIDES = tuple(_DOWN)
 _WORK_BYTES = 40 << 20
 _SPECTRA_BYTES = 16 << 20
@@ -46,9 +44,9 @@ def _work(problem: Problem, ny: int, nx: int) -> float:
         if step < 1:
             return math.inf
         tiles *= -(-((n - 1) * stride + 1) // step)
-    cached = ny * nx * np.dtype(problem.acc_dtype).itemsize <= _CACHED
-    each = _ELEMENT + (_DOWN[ny] + _ACROSS[nx]) * (1.0 if cached else 1.4)
-    return problem.n * ((tiles + 1) // 2) * ny * nx * each
+    pairs = problem.n * ((tiles + 1) // 2)
+    written = math.prod(problem.out_shape) * _WRITE
+    return pairs * ny * nx * (_READ + _DOWN[ny] + _ACROSS[nx]) + written
 
 
 def work(problem: Problem) -> float:

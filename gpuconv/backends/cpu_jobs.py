@@ -16,6 +16,8 @@ from ..problem import Problem
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
+# Results that no cache would hold are written past them: their old content need not be read first.
+_STREAMED_BYTES = 16 << 20
 # Images with a border are read in place from this width on.
 _NARROW = 512
 # Below both of these starting threads costs more than it saves.
@@ -120,6 +122,11 @@ def template(
     addresses = [array.ctypes.data for array in keep]
     unit = sx == 1 and dx == 1
     down = problem.p if rank == 0 else rank
+    in_place = problem.out_dtype == acc and out_strides[-1] == out_size
+    large = math.prod(problem.out_shape) * out_size >= _STREAMED_BYTES
+    taps_across = problem.q if rank == 0 else 1
+    beside = unit or rank > 0
+    stream = rank == 0 and in_place and large and out_strides[-2] % vectors.vector_bytes() == 0
     job = np.zeros(F.COUNT, np.int64)
     for place, value in (
         (F.ROWS, addresses[0]),
@@ -157,11 +164,11 @@ def template(
         (F.SLOTS, (block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1),
         (F.BLOCK, block),
         (F.PLACE_IN, _readable(problem, acc) and x_strides[-1] == x_size),
-        (F.PLACE_OUT, problem.out_dtype == acc and out_strides[-1] == out_size),
+        (F.PLACE_OUT, in_place),
         (F.LOAD, lines.load(problem.x_dtype, acc)),
         (F.STORE, lines.store(acc, problem.out_dtype, _exact(problem, acc))),
-        (F.SUMS, taps.sums(acc, block, problem.p, problem.q if rank == 0 else 1, unit or rank > 0)),
-        (F.SUMS_ONE, taps.sums(acc, 1, problem.p, problem.q if rank == 0 else 1, unit or rank > 0)),
+        (F.SUMS, taps.sums(acc, block, problem.p, taps_across, beside, stream)),
+        (F.SUMS_ONE, taps.sums(acc, 1, problem.p, taps_across, beside)),
         (F.PART, bands.part()),
         (F.TASK, bands.task()),
         (F.ACROSS, taps.sums(acc, 1, rank, problem.q, unit) if rank else 0),

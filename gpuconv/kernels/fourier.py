@@ -14,10 +14,12 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import Vectors
+from .vectors import LONG, Vectors
 
 RADICES = {32: (8, 4), 64: (8, 8), 128: (8, 4, 4), 256: (8, 8, 4), 512: (8, 8, 8),
            1024: (8, 8, 4, 4)}  # fmt: skip
@@ -174,6 +176,40 @@ def _product(dtype: str) -> Any:
     return product
 
 
+def _move(dtype: str) -> Any:
+    @intrinsic
+    def move(typingctx, source, target, n):
+        """Copy `n` vectors; the largest of all elements' magnitudes' bits."""
+
+        def codegen(context, builder, signature, args):
+            source, target, n = args
+            b = Vectors(builder, dtype)
+            whole = ir.IntType(8 * b.size)
+            kind = ir.VectorType(whole, b.lanes)
+            largest = cgutils.alloca_once(builder, kind)
+            builder.store(ir.Constant(kind, [0] * b.lanes), largest)
+            magnitude = ir.Constant(kind, [(1 << (8 * b.size - 1)) - 1] * b.lanes)
+            with cgutils.for_range(builder, n) as loop:
+                distance = builder.mul(loop.index, b.long(b.bytes))
+                value = b.load(builder.add(source, distance))
+                bits = builder.and_(builder.bitcast(value, kind), magnitude)
+                before = builder.load(largest)
+                more = builder.icmp_signed(">", bits, before)
+                builder.store(builder.select(more, bits, before), largest)
+                b.store(value, builder.add(target, distance))
+            reduce = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(whole, [kind]),
+                f"llvm.vector.reduce.smax.v{b.lanes}i{8 * b.size}",
+            )
+            found = builder.call(reduce, [builder.load(largest)])
+            return builder.sext(found, LONG) if b.size < 8 else found
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+    return move
+
+
 def names(dtype: str) -> dict[str, Any]:
     """What the pieces of `tiles` have under these global names for a dtype."""
     found = {
@@ -184,4 +220,8 @@ def names(dtype: str) -> dict[str, Any]:
         for inverse in (False, True)
         for turned in (False, True)
     }
-    return found | {"TRANSPOSE": _transpose(dtype), "PRODUCT": _product(dtype)}
+    return found | {
+        "TRANSPOSE": _transpose(dtype),
+        "PRODUCT": _product(dtype),
+        "MOVE": _move(dtype),
+    }

@@ -10,9 +10,13 @@ from numba import carray
 from . import fields as F
 from .memory import load_mapped, load_run, make_tag, pixels, store_run
 from .pieces import compile_piece, peek, pointer
+from .vectors import copy_bytes, prefetch
+
+# Rows are asked for this many rows before they are read.
+_AHEAD = 4
 
 # Bound anew in every piece.
-TAG = ACC = None
+TAG = ACC = PLAIN = None
 
 
 def _load(job, x, y0, y1, first, n, ring, line):
@@ -39,6 +43,10 @@ def _load(job, x, y0, y1, first, n, ring, line):
             target[:] = fill
             continue
         start = x + source * peek(job, F.X_ROW)
+        if y + _AHEAD < y1:
+            ahead = peek(rows, y + _AHEAD)
+            if ahead >= 0:
+                prefetch(x + ahead * peek(job, F.X_ROW) + inside, (high - low) * step)
         if stride > 1:
             phase = line // stride
             for f in range(stride):
@@ -47,7 +55,9 @@ def _load(job, x, y0, y1, first, n, ring, line):
                 load_mapped(TAG, start, step, some, fill, place)
             continue
         load_mapped(TAG, start, step, columns[first : first + low], fill, target[:low])
-        if high > low:
+        if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
+            copy_bytes(start + inside, target.ctypes.data + low * step, (high - low) * step)
+        elif high > low:
             load_run(TAG, start + inside, step, target[low:high])
         load_mapped(TAG, start, step, columns[first + high : last], fill, target[high:length])
 
@@ -77,7 +87,9 @@ def _store_exact(sums, n, out, step, count, gap, out_gap, unused):
 @cache
 def load(source: str, acc: str) -> int:
     """Address of the piece that reads this dtype."""
-    return compile_piece(_load, f"load_{source}_{acc}", TAG=make_tag(source), ACC=make_tag(acc))
+    return compile_piece(
+        _load, f"load_{source}_{acc}", TAG=make_tag(source), ACC=make_tag(acc), PLAIN=source == acc
+    )
 
 
 @cache

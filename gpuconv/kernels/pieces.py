@@ -99,6 +99,17 @@ def poke(typingctx, address, place, value):
     return types.void(types.int64, types.intp, types.int64), codegen
 
 
+@intrinsic
+def fence(typingctx):
+    """Wait until what was written past the caches can be seen by all threads."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 @register_jitable
 def hold(memory):
     """Keep an array of bytes until here.

@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .pieces import compile_piece
+from .pieces import compile_piece, fence
 from .vectors import LONG, Vectors, lanes, vector_bytes
 
 ROWS = 4
@@ -78,16 +78,16 @@ class _Block(Vectors):
             at = self.load(b.add(offsets, b.mul(loop.index, self.long(8))), LONG)
             self.tap(b.add(row, at), weights, b.mul(loop.index, self.long(self.size)))
 
-    def finish(self, out: Any, stride: Any) -> None:
+    def finish(self, out: Any, stride: Any, stream: bool) -> None:
         """Write the sums."""
         b = self.builder
         for i, row in enumerate(self.sums):
             start = b.add(out, b.mul(stride, self.long(i)))
             for c, place in enumerate(row):
-                self.store(b.load(place), self.at(start, c * self.bytes))
+                self.store(b.load(place), self.at(start, c * self.bytes), stream)
 
 
-def _emit(block: _Block, args: Any, p: int | None, q: int | None) -> None:
+def _emit(block: _Block, args: Any, p: int | None, q: int | None, stream: bool) -> None:
     b = block.builder
     table, column, w, taps_down, taps, offsets, out, stride = args
     if q is not None:
@@ -106,14 +106,16 @@ def _emit(block: _Block, args: Any, p: int | None, q: int | None) -> None:
         for i in range(1, rows):
             y = b.add(taps_down, block.long(i - 1))
             block.input_row(y, range(i, rows), common, q)
-    block.finish(out, stride)
+    block.finish(out, stride, stream)
 
 
-def _block(acc: str, rows: int, columns: int, p: int | None, q: int | None) -> Any:
+def _block(
+    acc: str, rows: int, columns: int, p: int | None, q: int | None, stream: bool = False
+) -> Any:
     @intrinsic
     def block(typingctx, table, column, w, taps_down, taps, offsets, out, stride):
         def codegen(context, builder, signature, args):
-            _emit(_Block(builder, acc, rows, columns), args, p, q)
+            _emit(_Block(builder, acc, rows, columns), args, p, q, stream)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen
@@ -122,7 +124,7 @@ def _block(acc: str, rows: int, columns: int, p: int | None, q: int | None) -> A
 
 
 # Bound anew in every piece made of `_sums`.
-WIDE = ONE = LANES = COLUMNS = SIZE = None
+WIDE = ONE = LANES = COLUMNS = SIZE = STREAM = None
 
 
 def _sums(table, n, w, p, q, offsets, out, stride):
@@ -132,6 +134,11 @@ def _sums(table, n, w, p, q, offsets, out, stride):
     output's first pixel to that of each tap column; output rows are `stride` bytes apart.
     """
     j = 0
+    if STREAM:
+        ahead = -out % (LANES * SIZE) // SIZE
+        if ahead:
+            ONE(table, 0, w, p, q, offsets, out, stride)
+            j = ahead
     while j + LANES * COLUMNS <= n:
         WIDE(table, j * SIZE, w, p, q, offsets, out + j * SIZE, stride)
         j += LANES * COLUMNS
@@ -139,13 +146,16 @@ def _sums(table, n, w, p, q, offsets, out, stride):
         j = min(j, n - LANES)  # the last vector overlaps: the same sums once more
         ONE(table, j * SIZE, w, p, q, offsets, out + j * SIZE, stride)
         j += LANES
+    if STREAM:
+        fence()
 
 
 @cache
-def sums(acc: str, rows: int, p: int, q: int, unit: bool) -> int:
+def sums(acc: str, rows: int, p: int, q: int, unit: bool, stream: bool = False) -> int:
     """Address of the piece for p x q taps that sums `rows` output rows at once.
 
-    `unit` says that taps are side by side in memory.
+    `unit` says that taps are side by side in memory; `stream` writes past the caches, which wants
+    output rows a multiple of a vector apart.
     """
     columns = _columns(rows)
     fixed_q = q if unit and q <= _WIDEST else None
@@ -153,12 +163,14 @@ def sums(acc: str, rows: int, p: int, q: int, unit: bool) -> int:
     if unit and rows > 1 and (p, q) in _UNROLLED:
         fixed_p, columns = p, min(columns, _UNROLLED[p, q])
     name = f"sums_{acc}_{rows}x{columns}_p{fixed_p or 'any'}_q{fixed_q or 'any'}"
+    name += "_stream" if stream else ""
     return compile_piece(
         _sums,
         name,
-        WIDE=_block(acc, rows, columns, fixed_p, fixed_q),
+        WIDE=_block(acc, rows, columns, fixed_p, fixed_q, stream),
         ONE=_block(acc, rows, 1, fixed_p, fixed_q),
         LANES=lanes(acc),
         COLUMNS=columns,
         SIZE=np.dtype(acc).itemsize,
+        STREAM=stream,
     )

@@ -23,7 +23,7 @@ from .vectors import lanes, vector_bytes
 FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
 INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
 TRANSPOSE = PRODUCT = LANES = SIZE = BYTES = BITS = INFINITE = ACC = None
-PLANES = COLUMNS = MULTIPLY = BACK = LOAD_TILE = STORE_TILE = None
+PLANES = COLUMNS = MULTIPLY = BACK = LOAD_TILE = STORE_TILE = STORE_LINE = MOVE = None
 
 # All functions below but the last are compiled for each dtype, with `_bound`.
 
@@ -223,23 +223,32 @@ def _load_tile(d, x, y0, x0, target, gap):
         carray(pointer(target + i * gap + n * SIZE), (nx - n,), ACC.dtype)[:] = 0
 
 
+def _store_line(line, target, n):
+    """Copy a row of sums; the largest of the magnitudes' bits."""
+    rest = n * SIZE - BYTES
+    return max(MOVE(line, target, n // LANES), MOVE(line + rest, target + rest, 1))
+
+
 def _store_tile(d, source, gap, out, i0, j0):
     """Write one tile's sums; returns whether all of them are finite."""
     sy, sx = peek(d, F.STRIDE_Y), peek(d, F.SAMPLE_X)
     rows = min(peek(d, F.STEP_Y) // sy, peek(d, F.R) - i0)
     columns = min(peek(d, F.STEP_X) // sx, peek(d, F.S) - j0)
-    largest, step = BITS(0), peek(d, F.OUT_COLUMN)
+    largest, step, row = 0, peek(d, F.OUT_COLUMN), peek(d, F.OUT_ROW)
+    target = out + i0 * row + j0 * step
+    if peek(d, F.PLACE_OUT) and sx == 1 and columns >= LANES:
+        for i in range(rows):
+            largest = max(largest, STORE_LINE(source + i * sy * gap, target + i * row, columns))
+        return largest < INFINITE
     for i in range(rows):
         line = source + i * sy * gap
-        if sx > 1:
-            values = carray(pointer(line), (columns * sx,), ACC.dtype)
-            for j in range(columns):
-                values[j] = values[j * sx]
+        values = carray(pointer(line), (columns * sx,), ACC.dtype)
+        for j in range(columns if sx > 1 else 0):
+            values[j] = values[j * sx]
         bits = carray(pointer(line), (columns,), BITS)
         for j in range(columns):
             largest = max(largest, bits[j] & INFINITE)
-        target = out + (i0 + i) * peek(d, F.OUT_ROW) + j0 * step
-        call(peek(d, F.STORE), line, columns, target, step, 1, 0, 0, 0)
+    call(peek(d, F.STORE), source, columns, target, step, rows, sy * gap, row, 0)
     return largest < INFINITE
 
 
@@ -321,12 +330,13 @@ def _bound(acc: str) -> dict[str, object]:
         "SIZE": np.dtype(acc).itemsize,
         "BYTES": vector_bytes(),
         "ACC": np.empty(0, acc),
-        "BITS": np.uint64 if wide else np.uint32,
-        "INFINITE": np.uint64(0x7FF << 52) if wide else np.uint32(0xFF << 23),
+        "BITS": np.int64 if wide else np.int32,
+        "INFINITE": 0x7FF << 52 if wide else 0xFF << 23,
     }
     for name, function in (
         ("PLANES", _planes), ("COLUMNS", _columns),
         ("MULTIPLY", _multiply), ("BACK", _back), ("LOAD_TILE", _load_tile),
+        ("STORE_LINE", _store_line),
         ("STORE_TILE", _store_tile),
     ):  # fmt: skip
         names[name] = njit(nogil=True)(named(function, f"{function.__name__}_{acc}", **names))

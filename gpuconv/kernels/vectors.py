@@ -8,7 +8,9 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils, config
+from numba.extending import intrinsic, register_jitable
 
 LONG = ir.IntType(64)
 _INT = ir.IntType(32)
@@ -65,9 +67,14 @@ class Vectors:
             value.align = self.size
         return value
 
-    def store(self, value: Any, address: Any) -> None:
+    def store(self, value: Any, address: Any, stream: bool = False) -> None:
+        """Write a vector; `stream` writes past the caches, to an aligned address."""
         pointer = self.builder.inttoptr(address, self.kind.as_pointer())
-        self.builder.store(value, pointer).align = self.size
+        done = self.builder.store(value, pointer)
+        done.align = self.bytes if stream else self.size
+        if stream:
+            one = self.builder.module.add_metadata([ir.Constant(_INT, 1)])
+            done.set_metadata("nontemporal", one)
 
     def splat(self, address: Any) -> Any:
         """The element at an address in every lane."""
@@ -97,3 +104,53 @@ class Vectors:
 
     def multiply(self, a: Any, b: Any) -> Any:
         return self.builder.fmul(a, b)
+
+
+@intrinsic
+def _copy_vectors(typingctx, source, target, n):
+    def codegen(context, builder, signature, args):
+        source, target, n = args
+        v = Vectors(builder, "uint8")
+        with cgutils.for_range(builder, n) as loop:
+            distance = builder.mul(loop.index, v.long(v.bytes))
+            v.store(v.load(builder.add(source, distance)), builder.add(target, distance))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address, n):
+    """Ask for `n` bytes before they are needed."""
+
+    def codegen(context, builder, signature, args):
+        address, n = args
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        lines = builder.udiv(n, ir.Constant(LONG, 64))
+        read, near, data = (ir.Constant(_INT, i) for i in (0, 3, 1))
+        with cgutils.for_range(builder, lines) as loop:
+            place = builder.add(address, builder.mul(loop.index, ir.Constant(LONG, 64)))
+            builder.call(function, [builder.inttoptr(place, byte), read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@register_jitable
+def copy_bytes(source, target, n):
+    """Copy at least a vector of bytes."""
+    width = vector_bytes_here()
+    _copy_vectors(source, target, n // width)
+    _copy_vectors(source + n - width, target + n - width, 1)
+
+
+@intrinsic
+def vector_bytes_here(typingctx):
+    """`vector_bytes`, compiled in."""
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(LONG, vector_bytes())
+
+    return types.int64(), codegen
