@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from .choose import BACKENDS, Choice, backend_for, choose, get_backend, require_
 from .methods import METHODS
 from .methods.kernel import Kernel
 from .problem import Problem, make_problem
+from .repeat import key_of, remember, repeat
 
 __all__ = ["Plan", "backends", "compute", "convolve2d", "corr2d", "plan", "show_config"]
 
@@ -155,49 +155,16 @@ def convolve2d(
     )
 
 
-# Calls seen before, by everything but the arrays' elements: the problem, and that it is summed
-# directly on the CPU whatever the weights. Reading arguments and choosing cost far more than
-# filtering a small image does.
-_known: dict[Any, tuple[Problem, Any]] = {}
-_KNOWN_MAX = 1024
-_KNOWN_BYTES = 1 << 28  # larger results are first compared with the memory there is
-
-
-def _exactly(value: Any) -> Any:
-    # 1, 1.0 and True are equal keys, and only the first is a valid stride.
-    kind = type(value)
-    return value if kind is int or kind is str or value is None else (kind, repr(value))
-
-
 def _call(
     X: Any, K: Any, mode: Any, boundary: Any, fillvalue: Any, stride: Any, dilation: Any,
     method: Any, backend: Any, dtype: Any, out: Any, flipped: bool,
 ) -> Any:  # fmt: skip
-    key = None
-    array = np.ndarray
-    if type(X) is array and type(K) is array and (out is None or type(out) is array):
-        key = (
-            X.shape, X.dtype, K.shape, K.dtype, _exactly(mode), boundary, _exactly(fillvalue),
-            _exactly(stride), _exactly(dilation), method, backend, _exactly(dtype),
-            None if out is None else out.dtype, flipped,
-        )  # fmt: skip
-        try:
-            known = _known.get(key)
-        except TypeError:  # something unhashable, which is refused or read below
-            key = known = None
-        if known is not None:
-            problem, direct = known
-            plain = out is None or (
-                out.shape == problem.out_shape
-                and out.flags.c_contiguous
-                and out.flags.writeable
-                and not np.may_share_memory(out, X)
-                and not np.may_share_memory(out, K)
-            )
-            if plain:
-                result = np.empty(problem.out_shape, problem.out_dtype) if out is None else out
-                direct(problem, X, K[..., ::-1, ::-1] if flipped else K, result)
-                return result
+    options = mode, boundary, fillvalue, stride, dilation, method, backend, dtype
+    key = key_of(X, K, out, flipped, options)
+    if key is not None:
+        result = repeat(key, X, K, out, flipped)
+        if result is not None:
+            return result
     keywords = dict(
         mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride, dilation=dilation,
         method=method, backend=backend, dtype=dtype,
@@ -235,7 +202,7 @@ def compute(
 ) -> Any:
     """`corr2d` (`convolve2d`, if `flipped`) outside any autograd graph.
 
-    `key` names the call among those `_known`.
+    `key` names the call for `repeat`.
     """
     kernel = arrays.read(K, "K")
     if flipped and kernel.array.ndim >= 2:  # fewer is refused below, with the shape as given
@@ -289,23 +256,10 @@ def _run(
                 run(part, module, x_part, weights, out_part, known)
 
             module.place(problem, x.array, result, compute)
-            if key is not None and _repeatable(problem, choice, x, k):
-                if len(_known) >= _KNOWN_MAX:
-                    _known.clear()
-                _known[key] = problem, module.direct
+            plain = x.library == k.library == "numpy"  # not bfloat16's, nor bytes swapped
+            if key is not None and plain and choice.backend == "cpu":
+                remember(key, problem, choice, module, k.array)
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
-
-
-def _repeatable(problem: Problem, choice: Choice, x: arrays.Operand, k: arrays.Operand) -> bool:
-    """Whether the same call again is a plain direct sum of NumPy arrays on the CPU."""
-    return (
-        (choice.settled, choice.method, choice.backend) == (True, "direct", "cpu")
-        and x.library == k.library == "numpy"
-        and x.original.dtype.isnative
-        and k.original.dtype.isnative
-        and problem.out_dtype != "bfloat16"
-        and math.prod(problem.out_shape) * 16 <= _KNOWN_BYTES
-    )
 
 
 def _one_kernel(kernels: Any, problem: Problem, index: tuple[int, ...]) -> Any:

@@ -107,7 +107,7 @@ def _from_numpy(array: Any, name: str, original: Any, library: str = "numpy") ->
     if dtype == "bfloat16":
         return Operand(array.view(np.uint16), dtype, HOST, "ml_dtypes", original)
     if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
+        array, library = array.astype(array.dtype.newbyteorder("=")), "numpy, bytes swapped"
     return Operand(array, dtype, HOST, library, original)
 
 

@@ -48,7 +48,8 @@ ALLOWED = {
     "costs": set(),
     "choose": LEAVES | {"problem", "methods", "backends", "costs"},
     # adapters: only where a tensor has been passed, whose graph is its library's business.
-    "api": LEAVES | {"problem", "choose", "methods", "__version__", "adapters"},
+    "repeat": {"choose", "methods", "problem"},
+    "api": LEAVES | {"problem", "choose", "methods", "repeat", "__version__", "adapters"},
     "channels": LEAVES | {"api", "choose", "gradients", "problem", "backends", "kernels"},
     "nn": LEAVES | {"channels", "problem", "adapters"},
     "learn": LEAVES | {"api", "gradients", "problem"},

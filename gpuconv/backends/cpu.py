@@ -14,7 +14,6 @@ import numpy as np
 
 from .. import dtypes
 from ..boundary import index_map
-from ..kernels import fields as F
 from ..problem import Problem
 from . import cpu_fft
 from .cpu_jobs import address, byte_offsets, carrier, kernel_index, template
@@ -141,22 +140,18 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
     if not x.flags.aligned:
         x = x.copy()
     rank = 0 if vertical is None else vertical.shape[1]
-    job, order, serial, _keep = template(problem, acc, rank, x.strides, target.strides)
+    job, order, serial = template(problem, acc, rank, x.strides, target.strides)[:3]
     if order is not None:
         weights = weights[..., order]
     weights = np.ascontiguousarray(weights, acc)
-    job = job.copy()
-    job[F.X] = address(x)
-    job[F.OUT] = address(target)
-    job[F.WEIGHTS] = address(weights)
+    one, many = _sweeps()
     if rank:
         vertical = np.ascontiguousarray(vertical, acc)
-        job[F.VERTICAL] = address(vertical)
-    one, many = _sweeps()
+    places = address(x), address(target), address(weights), address(vertical) if rank else 0
     if serial:
-        one(address(job))
+        one(job, *places)
     else:
-        run_parallel(many, address(job))
+        run_parallel(many, job, *places)
     if target is not out:
         out[...] = dtypes.finish(target, out_dtype)
 
@@ -224,14 +219,19 @@ def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
         other.result()
 
 
-def _must_serialise() -> bool:
-    import numba
+_layer: str | None = None
 
-    try:
-        layer = numba.threading_layer()  # type: ignore[attr-defined]
-    except ValueError:  # nothing has run in parallel yet: the layer is not known before
-        return True
-    return bool(layer == "workqueue")
+
+def _must_serialise() -> bool:
+    global _layer
+    if _layer is None:
+        import numba
+
+        try:
+            _layer = str(numba.threading_layer())  # type: ignore[attr-defined]
+        except ValueError:  # nothing has run in parallel yet: the layer is not known before
+            return True
+    return _layer == "workqueue"
 
 
 def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:

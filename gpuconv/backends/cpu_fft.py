@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels import fields as F
 from ..problem import Problem
 from .cpu_jobs import address, template
 
@@ -72,11 +73,10 @@ def _template(
     problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
 ) -> tuple[Any, Any, Any, Any]:
     """The job, the job that sums tiles directly, the order of its taps, what both point to."""
-    from ..kernels import fields as F
     from ..kernels import tiles
 
     acc = problem.acc_dtype
-    direct, order, _, keep = template(problem, acc, 0, x_strides, out_strides)
+    _, order, _, keep = template(problem, acc, 0, x_strides, out_strides)
     found = sides(problem)
     assert found is not None  # `transforms` was asked first
     ny, nx = found
@@ -91,6 +91,7 @@ def _template(
     work = tiles.work_bytes(acc, ny, nx)
     units = problem.n * -(-math.prod(counts) // 2)
     (radices_y, factors_y), (radices_x, factors_x) = _factors(ny, acc), _factors(nx, acc)
+    direct = keep[0]
     job = direct.copy()
     for place, value in (
         (F.STRIDE_X, 1),
@@ -123,7 +124,6 @@ _spectra_lock = Lock()
 
 def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
     """Spectrum of one kernel, kept for the next call."""
-    from ..kernels import fields as F
     from ..kernels import tiles
 
     acc, found = problem.acc_dtype, sides(problem)
@@ -150,15 +150,14 @@ def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: i
 
     `parallel` calls a parallel kernel.
     """
-    from ..kernels import fields as F
     from ..kernels import tiles
 
     base, direct, order, keep = _template(problem, x.strides, out.strides, threads)
-    job, direct = base.copy(), direct.copy()
+    job = base.copy()
     job[F.X] = address(x)
     job[F.OUT] = address(out)
     job[F.DIRECT] = address(direct)
-    x_offsets, out_offsets = keep[0][4], keep[0][5]
+    x_offsets, out_offsets = keep[0][5], keep[0][6]
     for number in np.unique(which):
         kernel = np.ascontiguousarray(weights[number])
         spectrum = _spectrum(problem, job, kernel)

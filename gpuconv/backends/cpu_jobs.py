@@ -12,17 +12,18 @@ import numpy as np
 
 from .. import dtypes
 from ..boundary import index_map
+from ..kernels import fields as F
 from ..problem import Problem
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
 # Results that no cache would hold are written past them: their old content need not be read first.
 _STREAMED_BYTES = 16 << 20
-# Images with a border are read in place from this width on.
-_NARROW = 512
-# Below both of these starting threads costs more than it saves.
-_SERIAL_OPERATIONS = 1_000_000
-_SERIAL_OUTPUTS = 100_000
+# An image with a border is read in place if it is this many times wider than the border.
+_NARROW = 32
+# Nanoseconds of one thread for an output and for a tap of it, and the time below which starting
+# threads costs more than it saves.
+_OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
 
 
 def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
@@ -89,14 +90,13 @@ def template(
     rank: int,
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
-) -> tuple[Any, Any, bool, tuple[Any, ...]]:
-    """Everything but addresses: the job's integers, order of tap columns if not as they come,
-    whether to go serial.
+) -> tuple[int, Any, bool, tuple[Any, ...]]:
+    """A job for all arrays of this layout: its address, order of tap columns, whether serial.
 
-    The last item keeps alive what the integers point to.
+    The order is None where columns are taken as they come. The last item keeps alive what the
+    job's integers point to, and holds the job first.
     """
     from ..kernels import bands, lines, taps, vectors
-    from ..kernels import fields as F
 
     x_size = dtypes.storage(problem.x_dtype).itemsize
     out_size = dtypes.storage(problem.out_dtype).itemsize
@@ -127,6 +127,9 @@ def template(
     taps_across = problem.q if rank == 0 else 1
     beside = unit or rank > 0
     stream = rank == 0 and in_place and large and out_strides[-2] % vectors.vector_bytes() == 0
+    readable = _readable(problem, acc) and x_strides[-1] == x_size
+    # Rows of separable sums are summed apart; strided ones are not next to each other.
+    edge = lanes if readable and rank == 0 and sy == 1 and any(problem.pad[1]) else 0
     job = np.zeros(F.COUNT, np.int64)
     for place, value in (
         (F.ROWS, addresses[0]),
@@ -152,6 +155,7 @@ def template(
         (F.STRIDE_Y, sy),
         (F.STRIDE_X, sx),
         (F.DILATION_Y, dy),
+        (F.DILATION_X, dx),
         (F.SPAN_X, span[1]),
         (F.IMAGES, problem.n),
         (F.BANDS, -(-problem.r // band)),
@@ -161,15 +165,19 @@ def template(
         (F.SIZE, size),
         (F.LANES, lanes),
         (F.PITCH, pitch),
-        (F.SLOTS, (block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1),
+        (F.SLOTS, (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy),
         (F.BLOCK, block),
-        (F.PLACE_IN, _readable(problem, acc) and x_strides[-1] == x_size),
+        (F.PLACE_IN, readable),
         (F.PLACE_OUT, in_place),
         (F.LOAD, lines.load(problem.x_dtype, acc)),
         (F.STORE, lines.store(acc, problem.out_dtype, _exact(problem, acc))),
         (F.SUMS, taps.sums(acc, block, problem.p, taps_across, beside, stream)),
         (F.SUMS_ONE, taps.sums(acc, 1, problem.p, taps_across, beside)),
         (F.PART, bands.part()),
+        (F.EDGE_MOST, edge),
+        (F.LOAD_TURNED, lines.load_turned(problem.x_dtype, acc) if edge else 0),
+        (F.EDGE, taps.sums(acc, 1, problem.p, 1, True) if edge else 0),
+        (F.EDGE_PART, bands.edge() if edge else 0),
         (F.TASK, bands.task()),
         (F.ACROSS, taps.sums(acc, 1, rank, problem.q, unit) if rank else 0),
     ):
@@ -177,19 +185,19 @@ def template(
     fill = np.zeros(8, np.uint8)
     fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
     job[F.FILL] = fill.view(np.int64)[0]
-    outputs = math.prod(problem.out_shape)
-    operations = outputs * (problem.p * problem.q if rank == 0 else rank * (problem.p + problem.q))
-    serial = most_threads() == 1 or (operations < _SERIAL_OPERATIONS and outputs < _SERIAL_OUTPUTS)
+    per_output = problem.p * problem.q if rank == 0 else 2 * rank * (problem.p + problem.q)
+    time = math.prod(problem.out_shape) * (_OUTPUT + per_output * _TAP)
+    serial = most_threads() == 1 or time < _SERIAL
     if serial:
         job[F.BANDS], job[F.BAND] = 1, problem.r
     natural = bool((np.diff(order) == 1).all())
-    return job, None if natural else order, serial, keep
+    return address(job), None if natural else order, serial, (job, *keep)
 
 
 def _readable(problem: Problem, acc: str) -> bool:
     """Whether pixels are summed where they are."""
-    # Beside the image rows are copied for a few columns; in a narrow one copying all is cheaper.
-    narrow = problem.s < _NARROW and any(problem.pad[1])
+    # The columns beside the border are summed apart; in a narrow image copying all is cheaper.
+    narrow = problem.s < _NARROW * sum(problem.pad[1])
     return problem.x_dtype == acc and problem.stride[1] == 1 and not narrow
 
 

@@ -99,7 +99,9 @@ def _part(d, task, c0, m, inside, unused, unused2, unused3):
     for i in range(i0, i1, step):
         end = min(i + step, i1)
         if not inside:
-            loaded, needed = max(loaded, i * stride), (end - 1) * stride + (p - 1) * dilation + 1
+            # A block ahead: reading what has only just been written would wait for the writes.
+            ahead = min(end + step, i1) - 1
+            loaded, needed = max(loaded, i * stride), ahead * stride + (p - 1) * dilation + 1
             if loaded < needed:
                 call(
                     peek(d, F.LOAD), d, x, loaded, needed, c0 * stride_x, (m - 1) * stride_x + span,
@@ -109,17 +111,22 @@ def _part(d, task, c0, m, inside, unused, unused2, unused3):
         for phase in range(min(gap, end - i)):
             first, number = i + phase, 1
             if grouped:
-                have = (i1 - i0 - phase + dilation - 1) // dilation
+                have = i1 - i0 - phase
+                if dilation > 1:
+                    have = (have + dilation - 1) // dilation
                 if have >= block:  # the last block overlaps: the same sums once more
                     number = block
                     first = min(first, i0 + phase + (have - block) * dilation)
             while first < end:
+                y = first * stride
+                slot = 0 if inside else y % slots
                 for t in range(p + number - 1):
-                    y = first * stride + t * dilation
                     if not inside:
-                        poke(table, t, ring + y % slots * line * size)
+                        poke(table, t, ring + slot * line * size)
+                        slot += dilation
+                        slot = slot - slots if slot >= slots else slot
                     else:
-                        row = peek(rows, y)
+                        row = peek(rows, y + t * dilation)
                         poke(table, t, fill if row < 0 else x_first + row * x_row)
                 target = out + first * out_row + c0 * out_column
                 sums = target if direct else scratch
@@ -134,7 +141,41 @@ def _part(d, task, c0, m, inside, unused, unused2, unused3):
     hold(memory)
 
 
-def _task(d, task, unused, unused2, unused3, unused4, unused5, unused6):
+# Rows of an edge at a time, so that their columns stay in the first-level cache.
+_EDGE_ROWS = 256
+
+
+def _edge(d, task, c0, m, unused, unused2, unused3, unused4):
+    """Sum a few columns beside the image's border, all rows of a column at once.
+
+    Pixels are laid out as columns, so that a vector holds as many rows; each output column is a
+    sum of shifted columns, tap after tap in the order of all others.
+    """
+    x, out, weights = peek(task, 0), peek(task, 1), peek(task, 2)
+    i0, i1 = peek(task, 4), peek(task, 5)
+    size, p, q, lanes = peek(d, F.SIZE), peek(d, F.P), peek(d, F.Q), peek(d, F.LANES)
+    down, across = peek(d, F.DILATION_Y), peek(d, F.DILATION_X)
+    out_row, out_column = peek(d, F.OUT_ROW), peek(d, F.OUT_COLUMN)
+    height = max(min(i1 - i0, _EDGE_ROWS), lanes)
+    width, gap = m + peek(d, F.SPAN_X) - 1, (height + (p - 1) * down) * size
+    memory = np.empty(width * gap + height * size + 8 * p * q + 3 * 64, np.int8)
+    columns = (memory.ctypes.data + 63) // 64 * 64
+    sums = (columns + width * gap + 63) // 64 * 64
+    table = (sums + height * size + 7) // 8 * 8
+    for i in range(i0, i1, height):
+        n = min(height, i1 - i)
+        call(peek(d, F.LOAD_TURNED), d, x, i, i + n + (p - 1) * down, c0, width, columns, gap)
+        for j in range(m):
+            for a in range(p):
+                for b in range(q):
+                    poke(table, a * q + b, columns + (j + b * across) * gap + a * down * size)
+            call(peek(d, F.EDGE), table, max(n, lanes), weights, p * q, 1, 0, sums, 0)
+            target = out + i * out_row + (c0 + j) * out_column
+            call(peek(d, F.STORE), sums, n, target, out_row, 1, 0, 0, 0)
+    hold(memory)
+
+
+def _task(d, task, x, out, weights, vertical, unused, unused2):
     """Sum one band of rows of one strip of columns of one image."""
     bands, strips = peek(d, F.BANDS), peek(d, F.STRIPS)
     image = task // (bands * strips)
@@ -144,10 +185,10 @@ def _task(d, task, unused, unused2, unused3, unused4, unused5, unused6):
     which = peek(peek(d, F.WHICH), image)
     memory = np.empty(6 * 8, np.int8)
     part, piece = memory.ctypes.data, peek(d, F.PART)
-    poke(part, 0, peek(d, F.X) + peek(peek(d, F.X_OFFSETS), image))
-    poke(part, 1, peek(d, F.OUT) + peek(peek(d, F.OUT_OFFSETS), image))
-    poke(part, 2, peek(d, F.WEIGHTS) + which * peek(d, F.WEIGHTS_SIZE))
-    poke(part, 3, peek(d, F.VERTICAL) + which * peek(d, F.VERTICAL_SIZE))
+    poke(part, 0, x + peek(peek(d, F.X_OFFSETS), image))
+    poke(part, 1, out + peek(peek(d, F.OUT_OFFSETS), image))
+    poke(part, 2, weights + which * peek(d, F.WEIGHTS_SIZE))
+    poke(part, 3, vertical + which * peek(d, F.VERTICAL_SIZE))
     poke(part, 4, i0)
     poke(part, 5, i1)
     low, high = j1, j1
@@ -156,12 +197,14 @@ def _task(d, task, unused, unused2, unused3, unused4, unused5, unused6):
         high = min(j1, peek(d, F.LEFT) + peek(d, F.WIDTH) - peek(d, F.SPAN_X) + 1)
         if high - low < peek(d, F.LANES):
             low = high = j1
-    if j0 < low:
-        call(piece, d, part, j0, low - j0, 0, 0, 0, 0)
     if low < high:
         call(piece, d, part, low, high - low, 1, 0, 0, 0)
-    if high < j1:
-        call(piece, d, part, high, j1 - high, 0, 0, 0, 0)
+    left, right = low - j0, j1 - high
+    most = peek(d, F.EDGE_MOST)
+    if left:
+        call(peek(d, F.EDGE_PART) if left <= most else piece, d, part, j0, left, 0, 0, 0, 0)
+    if right and low < high:
+        call(peek(d, F.EDGE_PART) if right <= most else piece, d, part, high, right, 0, 0, 0, 0)
     hold(memory)
 
 
@@ -172,14 +215,20 @@ def part() -> int:
 
 
 @cache
+def edge() -> int:
+    """Address of the piece that sums columns beside the border."""
+    return compile_piece(_edge, "edge")
+
+
+@cache
 def task() -> int:
     """Address of the piece that sums one task."""
     return compile_piece(_task, "task")
 
 
-def _sweep(d):
+def _sweep(d, x, out, weights, vertical):
     for number in prange(peek(d, F.IMAGES) * peek(d, F.BANDS) * peek(d, F.STRIPS)):
-        call(peek(d, F.TASK), d, number, 0, 0, 0, 0, 0, 0)
+        call(peek(d, F.TASK), d, number, x, out, weights, vertical, 0, 0)
 
 
 sweep_serial, sweep_parallel = variants(_sweep)

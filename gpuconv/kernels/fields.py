@@ -4,15 +4,15 @@ from __future__ import annotations
 
 # fmt: off
 (
-    # Images: first address, byte offset of each (an array), bytes between rows, columns, elements.
-    X, X_OFFSETS, X_ROW, X_COLUMN,
-    OUT, OUT_OFFSETS, OUT_ROW, OUT_COLUMN,
-    # Weights, the bytes of one kernel's, which kernel each image uses; for separable kernels (of
+    # Images: byte offset of each (an array), bytes between rows, columns.
+    X_OFFSETS, X_ROW, X_COLUMN,
+    OUT_OFFSETS, OUT_ROW, OUT_COLUMN,
+    # The bytes of one kernel's weights, which kernel each image uses; for separable kernels (of
     # rank > 0) these are the row taps, and the column taps are apart.
-    WEIGHTS, WEIGHTS_SIZE, WHICH, RANK, VERTICAL, VERTICAL_SIZE,
+    WEIGHTS_SIZE, WHICH, RANK, VERTICAL_SIZE,
     # Border: which row and column stands at each padded one, where the image begins, fill value.
     ROWS, COLUMNS, COLUMNS_COUNT, LEFT, WIDTH, FILL,
-    R, S, P, Q, STRIDE_Y, STRIDE_X, DILATION_Y, SPAN_X, OFFSETS,
+    R, S, P, Q, STRIDE_Y, STRIDE_X, DILATION_Y, DILATION_X, SPAN_X, OFFSETS,
     # Tasks: images by bands of rows by strips of columns.
     IMAGES, BANDS, BAND, STRIPS, STRIP,
     # Bytes of a sum, sums in a vector, pixels and lines of the ring, output rows in a block.
@@ -22,11 +22,13 @@ from __future__ import annotations
     # Pieces: read a row, write a row, sums of a block of rows and of one row; for separable
     # kernels these are the columns of taps, and ACROSS is the rows'; some columns of a task, all.
     LOAD, STORE, SUMS, SUMS_ONE, ACROSS, PART, TASK,
+    # Columns beside the border: how many at most go their own way, the pieces of that.
+    EDGE_MOST, LOAD_TURNED, EDGE, EDGE_PART,
     # Fourier transforms: sides of a tile, outputs it gives (as pixels), tiles down and across,
-    # radices and factors of both axes, spectrum, stride of the columns; the job that sums a tile
-    # directly; the pieces.
+    # radices and factors of both axes; addresses of image, output, weights and spectrum, stride of
+    # the columns; the job that sums a tile directly; the pieces; workers and the bytes of each.
     SIDE_Y, SIDE_X, STEP_Y, STEP_X, TILES_Y, TILES_X, RADICES_Y, RADICES_X, FACTORS_Y, FACTORS_X,
-    SPECTRUM, SAMPLE_X, DIRECT, PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
+    X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, DIRECT, PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
     COUNT,
-) = range(68)
+) = range(72)
 # fmt: on

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 from numba import carray
 
 from . import fields as F
-from .memory import load_mapped, load_run, make_tag, pixels, store_run
+from .memory import load_run, make_tag, pixel, pixels, store_run
 from .pieces import compile_piece, peek, pointer
 from .vectors import copy_bytes, prefetch
 
@@ -25,41 +24,67 @@ def _load(job, x, y0, y1, first, n, ring, line):
     Row y goes to place ``y % slots`` of the ring, places being `line` pixels apart. With a column
     stride the row is laid out phase after phase, each as long as `line` divided by the stride.
     """
-    rows, slots = peek(job, F.ROWS), peek(job, F.SLOTS)
+    rows, slots, x_row = peek(job, F.ROWS), peek(job, F.SLOTS), peek(job, F.X_ROW)
     fill = carray(pointer(job + 8 * F.FILL), (1,), ACC.dtype)[0]
     step, stride, total = peek(job, F.X_COLUMN), peek(job, F.STRIDE_X), peek(job, F.COLUMNS_COUNT)
-    columns = carray(pointer(peek(job, F.COLUMNS)), (total,), np.int64)
+    columns = peek(job, F.COLUMNS)
     last = min(total, first + n)
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
     left, length = peek(job, F.LEFT), last - first
     low = min(max(left - first, 0), length)
     high = max(min(left + peek(job, F.WIDTH) - first, length), low)
-    inside = columns[first + low] * step if high > low else 0
+    inside = peek(columns, first + low) * step if high > low else 0
+    # Short pieces of long rows are nothing that a processor foresees.
+    scattered = x_row > 2 * (high - low) * step
+    slot = y0 % slots
     for y in range(y0, y1):
-        target = carray(pointer(ring + y % slots * line * ACC.itemsize), (line,), ACC.dtype)
+        start = ring + slot * line * ACC.itemsize
+        slot = slot + 1 if slot + 1 < slots else 0
+        target = carray(pointer(start), (line,), ACC.dtype)
         source = peek(rows, y)
         if source < 0:
             target[:] = fill
             continue
-        start = x + source * peek(job, F.X_ROW)
-        if y + _AHEAD < y1:
-            ahead = peek(rows, y + _AHEAD)
-            if ahead >= 0:
-                prefetch(x + ahead * peek(job, F.X_ROW) + inside, (high - low) * step)
+        source = x + source * x_row
         if stride > 1:
             phase = line // stride
             for f in range(stride):
-                some = columns[first + f : last : stride]
-                place = target[f * phase : f * phase + some.shape[0]]
-                load_mapped(TAG, start, step, some, fill, place)
+                for j in range((last - first - f + stride - 1) // stride):
+                    c = peek(columns, first + f + j * stride)
+                    target[f * phase + j] = pixel(TAG, source + c * step) if c >= 0 else fill
             continue
-        load_mapped(TAG, start, step, columns[first : first + low], fill, target[:low])
+        if scattered and y + _AHEAD < y1:
+            ahead = peek(rows, y + _AHEAD)
+            if ahead >= 0:
+                prefetch(x + ahead * x_row + inside, (high - low) * step)
+        for j in range(low):
+            c = peek(columns, first + j)
+            target[j] = pixel(TAG, source + c * step) if c >= 0 else fill
         if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
-            copy_bytes(start + inside, target.ctypes.data + low * step, (high - low) * step)
-        elif high > low:
-            load_run(TAG, start + inside, step, target[low:high])
-        load_mapped(TAG, start, step, columns[first + high : last], fill, target[high:length])
+            copy_bytes(source + inside, start + low * step, (high - low) * step)
+        elif step == TAG.itemsize and high - low > 8:
+            load_run(TAG, source + inside, step, target[low:high])
+        else:
+            for j in range(low, high):
+                target[j] = pixel(TAG, source + inside + (j - low) * step)
+        for j in range(high, length):
+            c = peek(columns, first + j)
+            target[j] = pixel(TAG, source + c * step) if c >= 0 else fill
+
+
+def _load_turned(job, x, y0, y1, first, n, target, gap):
+    """Read the same pixels as columns: padded column `first` + e to line e, `gap` bytes apart."""
+    rows, columns = peek(job, F.ROWS), peek(job, F.COLUMNS)
+    fill = carray(pointer(job + 8 * F.FILL), (1,), ACC.dtype)[0]
+    step, x_row = peek(job, F.X_COLUMN), peek(job, F.X_ROW)
+    for y in range(y0, y1):
+        source = peek(rows, y)
+        place = target + (y - y0) * ACC.itemsize
+        for e in range(n):
+            c = peek(columns, first + e)
+            line = pixels(ACC, place + e * gap, 1)
+            line[0] = pixel(TAG, x + source * x_row + c * step) if source >= 0 <= c else fill
 
 
 def _store(sums, n, out, step, count, gap, out_gap, unused):
@@ -90,6 +115,13 @@ def load(source: str, acc: str) -> int:
     return compile_piece(
         _load, f"load_{source}_{acc}", TAG=make_tag(source), ACC=make_tag(acc), PLAIN=source == acc
     )
+
+
+@cache
+def load_turned(source: str, acc: str) -> int:
+    """Address of the piece that reads this dtype column by column."""
+    name = f"load_turned_{source}_{acc}"
+    return compile_piece(_load_turned, name, TAG=make_tag(source), ACC=make_tag(acc))
 
 
 @cache

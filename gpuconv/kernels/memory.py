@@ -163,6 +163,12 @@ def _narrowed(tag, value):
     return saturated
 
 
+@register_jitable
+def pixel(tag, address):
+    """Value of the element stored at an address."""
+    return widened(tag, pixels(tag, address, 1)[0])
+
+
 @njit(nogil=True)
 def load_run(tag, address, step, line):
     """Fill `line` with the elements at `address`, `address + step`, …, in the line's dtype."""
