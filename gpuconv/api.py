@@ -11,6 +11,7 @@ import numpy as np
 
 from . import arrays, dtypes
 from .choose import BACKENDS, Choice, backend_for, choose, get_backend, require_backend
+from .costs import config_file, costs_of
 from .methods import METHODS
 from .methods.kernel import Kernel
 from .problem import Problem, make_problem
@@ -414,13 +415,19 @@ def backends() -> dict[str, str | None]:
 
 
 def show_config() -> None:
-    """Print versions, the machine, and which backends are usable here, or why not."""
+    """Print versions, the machine, whose costs are used, and which backends are usable here."""
     import platform
 
     from . import __version__
 
     print(f"gpuconv {__version__}, Python {platform.python_version()}, NumPy {np.__version__}")
     print(f"{platform.platform()}, {platform.machine()}")
+    path = config_file()
+    try:
+        costs_of("cpu", "float32")
+        print(f"costs: {f'calibrated, from {path}' if path.is_file() else 'shipped'}")
+    except ValueError as error:
+        print(f"costs: not usable: {error}")
     for name, reason in backends().items():
         if reason is None:
             facts = ", ".join(f"{k} {v}" for k, v in get_backend(name).describe().items())

@@ -1,4 +1,4 @@
-"""The command line: `gpuconv filter`, `info`, `plan` and `demo`."""
+"""The command line: `gpuconv filter`, `info`, `plan`, `calibrate` and `demo`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 import gpuconv
 
+from . import calibrate, costs
 from .images import PICTURES, ReadError, WriteError, read, suffix_of, write
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
@@ -72,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--dtype", default="float32", help="of image and kernel")
     _keywords(plan, "valid", "constant")
     plan.set_defaults(run=_plan)
+
+    measure = commands.add_parser("calibrate", help="measure what this machine's CPU costs")
+    instead = measure.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="measure, but keep nothing")
+    instead.add_argument("--reset", action="store_true", help="go back to the shipped costs")
+    measure.set_defaults(run=_calibrate)
 
     demo = commands.add_parser("demo", help="filter a photo that comes with the package")
     demo.add_argument("--output-dir", type=Path, default=Path("gpuconv-demo"))
@@ -204,7 +212,13 @@ def _info(options: argparse.Namespace) -> int:
     if not options.json:
         gpuconv.show_config()
         return OK
-    print(json.dumps({"gpuconv": gpuconv.__version__, "backends": gpuconv.backends()}, indent=2))
+    path = costs.config_file()
+    found = {
+        "gpuconv": gpuconv.__version__,
+        "costs": str(path) if path.is_file() else "shipped",
+        "backends": gpuconv.backends(),
+    }
+    print(json.dumps(found, indent=2))
     return OK
 
 
@@ -218,6 +232,38 @@ def _plan(options: argparse.Namespace) -> int:
     )
     print(plan)
     return OK
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    path = costs.config_file()
+    try:
+        if options.reset:
+            there = path.is_file()
+            if there:
+                path.unlink()
+                costs.forget()
+            print(f"{path}: {'deleted' if there else 'not there'}; the shipped costs are used")
+            return OK
+        if not options.dry_run:  # said before the measuring, not after
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            old = asdict(costs.costs_of("cpu", "float32"))
+        except ValueError:  # what this command is to mend
+            old = {}
+        new = calibrate.measure()
+        row = "{:<12}{:>12}{:>12}"
+        print(row.format("constant", "old", "new"))
+        for name, seconds in asdict(new).items():
+            print(row.format(name, _time(old[name]) if old else "unreadable", _time(seconds)))
+        if not options.dry_run:
+            print(f"written: {costs.save(new, calibrate.about())}")
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be changed: {error.strerror or error}") from error
+    return OK
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e6:.3g} us" if seconds >= 1e-6 else f"{seconds * 1e9:.3g} ns"
 
 
 def _demo(options: argparse.Namespace) -> int:

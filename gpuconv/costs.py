@@ -50,7 +50,7 @@ class Costs:
 
 CPU = Costs(
     call=6e-6, pixel=2e-10, tap=1.75e-11, tap_double=3.5e-11, row=2.5e-11, separable=3.3e-11,
-    fft_call=4e-5, fft=1e-9,
+    fft_call=4e-5, fft=1.15e-9,
 )  # fmt: skip
 # The chip's limits, at the fraction simple kernels reach.
 _CUDA = Costs(

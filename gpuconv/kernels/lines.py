@@ -36,7 +36,8 @@ def _load(job, x, y0, y1, first, n, ring, line):
     high = max(min(left + peek(job, F.WIDTH) - first, length), low)
     inside = peek(columns, first + low) * step if high > low else 0
     # Short pieces of long rows are nothing that a processor foresees.
-    scattered = x_row > 2 * (high - low) * step
+    run = (high - low) * TAG.itemsize
+    scattered = step == TAG.itemsize and abs(x_row) > 2 * run
     slot = y0 % slots
     for y in range(y0, y1):
         start = ring + slot * line * ACC.itemsize
@@ -57,7 +58,7 @@ def _load(job, x, y0, y1, first, n, ring, line):
         if scattered and y + _AHEAD < y1:
             ahead = peek(rows, y + _AHEAD)
             if ahead >= 0:
-                prefetch(x + ahead * x_row + inside, (high - low) * step)
+                prefetch(x + ahead * x_row + inside, run)
         for j in range(low):
             c = peek(columns, first + j)
             target[j] = pixel(TAG, source + c * step) if c >= 0 else fill
