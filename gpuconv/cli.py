@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -75,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     _keywords(plan, "valid", "constant")
     plan.set_defaults(run=_plan)
 
-    measure = commands.add_parser("calibrate", help="measure what this machine's CPU costs")
+    measure = commands.add_parser(
+        "calibrate", help="measure this CPU's costs, while it does little else"
+    )
     instead = measure.add_mutually_exclusive_group()
     instead.add_argument("--dry-run", action="store_true", help="measure, but keep nothing")
     instead.add_argument("--reset", action="store_true", help="go back to the shipped costs")
@@ -250,13 +253,17 @@ def _calibrate(options: argparse.Namespace) -> int:
             old = asdict(costs.costs_of("cpu", "float32"))
         except ValueError:  # what this command is to mend
             old = {}
-        new = calibrate.measure()
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always")
+            new = calibrate.measure()
         row = "{:<12}{:>12}{:>12}"
         print(row.format("constant", "old", "new"))
         for name, seconds in asdict(new).items():
             print(row.format(name, _time(old[name]) if old else "unreadable", _time(seconds)))
         if not options.dry_run:
             print(f"written: {costs.save(new, calibrate.about())}")
+        for doubt in doubts:
+            print(f"gpuconv: warning: {doubt.message}", file=sys.stderr)
     except OSError as error:
         raise WriteError(f"{path}: cannot be changed: {error.strerror or error}") from error
     return OK

@@ -49,8 +49,8 @@ class Costs:
 
 
 CPU = Costs(
-    call=6e-6, pixel=2e-10, tap=1.75e-11, tap_double=3.5e-11, row=2.5e-11, separable=3.3e-11,
-    fft_call=4e-5, fft=1.15e-9,
+    call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
+    fft_call=2e-5, fft=1.2e-9,
 )  # fmt: skip
 # The chip's limits, at the fraction simple kernels reach.
 _CUDA = Costs(
@@ -103,8 +103,12 @@ def save(costs: Costs, about: Mapping[str, Any]) -> Path:
     text = json.dumps({"cpu": asdict(costs), "about": dict(about)}, indent=2) + "\n"
     # Another process must not read half a file.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     forget()
     return path
 

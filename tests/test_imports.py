@@ -49,7 +49,8 @@ ALLOWED = {
     "choose": LEAVES | {"problem", "methods", "backends", "costs"},
     # adapters: only where a tensor has been passed, whose graph is its library's business.
     "repeat": {"choose", "methods", "problem"},
-    "api": LEAVES | {"problem", "choose", "methods", "repeat", "__version__", "adapters"},
+    "api": LEAVES | {"problem", "choose", "costs", "methods", "repeat", "__version__", "adapters"},
+    "calibrate": {"api", "costs", "problem", "backends"},
     "channels": LEAVES | {"api", "choose", "gradients", "problem", "backends", "kernels"},
     "nn": LEAVES | {"channels", "problem", "adapters"},
     "learn": LEAVES | {"api", "gradients", "problem"},

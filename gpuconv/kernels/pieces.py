@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import types as python
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,34 @@ def named(function: Any, name: str, **bindings: Any) -> Any:
     return copy
 
 
+def on_disk(compiler: Any, *arguments: Any, **options: Any) -> Any:
+    """Decorator that compiles and keeps the code on disk, where there is a place for it."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return compiler(*arguments, cache=True, **options)(function)
+        except RuntimeError as error:
+            if "no locator" not in str(error):
+                raise
+        _warn_no_place()
+        return compiler(*arguments, cache=False, **options)(function)
+
+    return decorate
+
+
+@cache
+def _warn_no_place() -> None:
+    warnings.warn(
+        "compiled code cannot be kept: neither the package's directory nor the user's cache can be "
+        "written, so every process compiles anew; set NUMBA_CACHE_DIR to a directory that can",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
 def compile_piece(function: Any, name: str, **bindings: Any) -> int:
     """Address of a function of eight integers, compiled with `bindings` as its globals."""
-    piece = cfunc(_SIGNATURE, nopython=True, cache=True)(named(function, name, **bindings))
+    piece = on_disk(cfunc, _SIGNATURE, nopython=True)(named(function, name, **bindings))
     _kept.append(piece)  # its code lives as long as this object
     return int(piece.address)
 

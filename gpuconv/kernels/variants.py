@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import njit
 
-from .pieces import named
+from .pieces import named, on_disk
 
 
 def variants(function: Any, **options: Any) -> tuple[Any, Any]:
@@ -20,6 +20,6 @@ def variants(function: Any, **options: Any) -> tuple[Any, Any]:
         return named(function, f"{function.__name__}_{suffix}")
 
     return (
-        njit(form("serial"), nogil=True, cache=True, **options),
-        njit(form("parallel"), nogil=True, cache=True, parallel=True, **options),
+        on_disk(njit, nogil=True, **options)(form("serial")),
+        on_disk(njit, nogil=True, parallel=True, **options)(form("parallel")),
     )
