@@ -85,7 +85,7 @@ def choose(
     name = backend_for(device, backend)
     module = get_backend(name)
     if method != "auto":
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise unknown_name("method", method, ("auto", *METHODS))
         reason = _refusal(problem, method, module, kernel)
         if reason:

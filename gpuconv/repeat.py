@@ -40,9 +40,17 @@ _calls: dict[Any, _Call] = {}
 
 
 def _exactly(value: Any) -> Any:
-    # 1, 1.0 and True are equal keys, and only the first is a valid stride.
+    """Key that only equal values of one type share; 1, 1.0 and True are equal, and not the same."""
     kind = type(value)
-    return value if kind in _PLAIN else (kind, repr(value))
+    if kind in _PLAIN:
+        return value
+    if kind in (tuple, list):
+        return kind, *map(_exactly, value)
+    if kind in (bool, float, complex) or isinstance(value, np.generic):
+        return kind, repr(value)
+    if isinstance(value, (np.dtype, type)):
+        return kind, value
+    raise TypeError(f"{value!r} may be changed, or equal to something else")
 
 
 def key_of(X: Any, K: Any, out: Any, flipped: bool, options: tuple[Any, ...]) -> Any:
@@ -51,7 +59,10 @@ def key_of(X: Any, K: Any, out: Any, flipped: bool, options: tuple[Any, ...]) ->
     if type(X) is not array or type(K) is not array or not (out is None or type(out) is array):
         return None
     if not _PLAIN.issuperset(map(type, options)):
-        options = tuple(map(_exactly, options))
+        try:
+            options = tuple(map(_exactly, options))
+        except TypeError:
+            return None
     return X.shape, X.dtype, K.shape, K.dtype, None if out is None else out.dtype, flipped, options
 
 
@@ -98,7 +109,7 @@ def remember(key: Any, problem: Problem, choice: Choice, module: ModuleType, k: 
             problem, module, X, K, result, Kernel(problem, K)
         )
         return
-    known = Kernel(problem, k)
+    known = Kernel(problem, k.copy())  # the caller's may change
     if len(call.by_weights) >= _KERNELS_MAX:
         call.by_weights.clear()
     call.by_weights[k.tobytes()] = lambda X, K, result: method(problem, module, X, K, result, known)

@@ -140,7 +140,8 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
     if not x.flags.aligned:
         x = x.copy()
     rank = 0 if vertical is None else vertical.shape[1]
-    job, order, serial = template(problem, acc, rank, x.strides, target.strides)[:3]
+    # `_kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
+    job, order, serial, _kept = template(problem, acc, rank, x.strides, target.strides)
     if order is not None:
         weights = weights[..., order]
     weights = np.ascontiguousarray(weights, acc)

@@ -204,7 +204,7 @@ def _readable(problem: Problem, acc: str) -> bool:
 def _exact(problem: Problem, acc: str) -> bool:
     """Whether sums are whole numbers that the output's dtype is sure to hold."""
     whole = dtypes.is_integer(problem.acc_dtype)
-    return whole and acc != problem.acc_dtype and problem.out_dtype in ("int64", "uint64")
+    return whole and acc != problem.acc_dtype and problem.out_dtype == problem.acc_dtype
 
 
 @cache
