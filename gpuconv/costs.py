@@ -50,7 +50,7 @@ class Costs:
 
 CPU = Costs(
     call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
-    fft_call=2e-5, fft=1.2e-9,
+    fft_call=2e-5, fft=1.1e-9,
 )  # fmt: skip
 # The chip's limits, at the fraction simple kernels reach.
 _CUDA = Costs(

@@ -51,12 +51,13 @@ def _work(problem: Problem, ny: int, nx: int) -> float:
 
 
 def work(problem: Problem) -> float:
-    """Work of all tiles and of the kernels' spectra, in nanoseconds; infinite if nothing fits."""
+    """Work of all tiles and of the spectra that are not kept; infinite if nothing fits."""
     found = sides(problem)
     if found is None:
         return math.inf
-    spectra = math.prod(problem.k_shape[:-2]) * math.prod(found) * 3
-    return _work(problem, *found) + spectra
+    kernels, area = math.prod(problem.k_shape[:-2]), math.prod(found)
+    kept = kernels * area * 2 * np.dtype(problem.acc_dtype).itemsize <= _SPECTRA_BYTES
+    return _work(problem, *found) + (0 if kept else 3 * kernels * area)
 
 
 @lru_cache(maxsize=64)

@@ -106,10 +106,8 @@ def template(
     strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
     pitch, offsets, order = _tap_offsets(problem, strip, lanes, size)
     strips = -(-problem.s // strip)
-    # As many tasks as give each thread two, if it has that many rows; more would only repeat the
-    # rows where bands meet.
-    cuts = -(-2 * most_threads() // max(1, problem.n * strips))
-    band = max(16, 2 * span[0], -(-problem.r // cuts))
+    readable = _readable(problem, acc) and x_strides[-1] == x_size
+    band = _band(problem, strips, 16 if readable else max(16, span[0]))
     (top, bottom), (left, right) = problem.pad
     rows = index_map(problem.h, top, bottom, problem.boundary)
     columns = index_map(problem.w, left, right, problem.boundary)
@@ -126,8 +124,7 @@ def template(
     large = math.prod(problem.out_shape) * out_size >= _STREAMED_BYTES
     taps_across = problem.q if rank == 0 else 1
     beside = unit or rank > 0
-    stream = rank == 0 and in_place and large and out_strides[-2] % vectors.vector_bytes() == 0
-    readable = _readable(problem, acc) and x_strides[-1] == x_size
+    stream = in_place and large and out_strides[-2] % vectors.vector_bytes() == 0
     # Rows of separable sums are summed apart; strided ones are not next to each other.
     edge = lanes if readable and rank == 0 and sy == 1 and any(problem.pad[1]) else 0
     job = np.zeros(F.COUNT, np.int64)
@@ -171,7 +168,7 @@ def template(
         (F.PLACE_OUT, in_place),
         (F.LOAD, lines.load(problem.x_dtype, acc)),
         (F.STORE, lines.store(acc, problem.out_dtype, _exact(problem, acc))),
-        (F.SUMS, taps.sums(acc, block, problem.p, taps_across, beside, stream)),
+        (F.SUMS, taps.sums(acc, block, problem.p, taps_across, beside, stream and not rank)),
         (F.SUMS_ONE, taps.sums(acc, 1, problem.p, taps_across, beside)),
         (F.PART, bands.part()),
         (F.EDGE_MOST, edge),
@@ -180,6 +177,7 @@ def template(
         (F.EDGE_PART, bands.edge() if edge else 0),
         (F.TASK, bands.task()),
         (F.ACROSS, taps.sums(acc, 1, rank, problem.q, unit) if rank else 0),
+        (F.ACROSS_OUT, taps.sums(acc, 1, rank, problem.q, unit, stream) if rank else 0),
     ):
         job[place] = value
     fill = np.zeros(8, np.uint8)
@@ -192,6 +190,18 @@ def template(
         job[F.BANDS], job[F.BAND] = 1, problem.r
     natural = bool((np.diff(order) == 1).all())
     return address(job), None if natural else order, serial, (job, *keep)
+
+
+def _band(problem: Problem, strips: int, least: int) -> int:
+    """Rows of a task: two tasks for each thread, or one where rows are few.
+
+    More would repeat the rows where bands meet for nothing.
+    """
+    tasks, threads = max(1, problem.n * strips), most_threads()
+    band = -(-problem.r // -(-2 * threads // tasks))
+    if band < 2 * least:
+        band = -(-problem.r // -(-threads // tasks))
+    return max(least, band)
 
 
 def _readable(problem: Problem, acc: str) -> bool:

@@ -22,8 +22,8 @@ _jit = njit(nogil=True)
 
 
 @_jit
-def _block(d, table, read, line, number, sums, apart, weights, vertical, lines, pairs):
-    """Sums of `number` output rows, `apart` bytes from each other."""
+def _block(d, table, read, line, number, sums, apart, weights, vertical, lines, pairs, direct):
+    """Sums of `number` output rows, `apart` bytes from each other; `direct` where they stay."""
     size, p, rank = peek(d, F.SIZE), peek(d, F.P), peek(d, F.RANK)
     q, offsets = peek(d, F.Q), peek(d, F.OFFSETS)
     piece = peek(d, F.SUMS) if number > 1 else peek(d, F.SUMS_ONE)
@@ -35,10 +35,11 @@ def _block(d, table, read, line, number, sums, apart, weights, vertical, lines, 
             piece, table, line, vertical + k * p * size, p, 1, offsets, lines + k * line * size,
             rank * line * size,
         )  # fmt: skip
+    across = peek(d, F.ACROSS_OUT) if direct else peek(d, F.ACROSS)
     for row in range(number):
         for k in range(rank):
             poke(pairs, k, lines + (row * rank + k) * line * size)
-        call(peek(d, F.ACROSS), pairs, read, weights, rank, q, offsets, sums + row * apart, 0)
+        call(across, pairs, read, weights, rank, q, offsets, sums + row * apart, 0)
 
 
 @_jit
@@ -131,7 +132,20 @@ def _part(d, task, c0, m, inside, unused, unused2, unused3):
                 target = out + first * out_row + c0 * out_column
                 sums = target if direct else scratch
                 apart = gap * out_row if direct else read * size
-                _block(d, table, read, line, number, sums, apart, weights, vertical, lines, pairs)
+                _block(
+                    d,
+                    table,
+                    read,
+                    line,
+                    number,
+                    sums,
+                    apart,
+                    weights,
+                    vertical,
+                    lines,
+                    pairs,
+                    direct,
+                )
                 if not direct:
                     call(
                         peek(d, F.STORE), scratch, m, target, out_column, number, read * size,

@@ -20,8 +20,9 @@ from __future__ import annotations
     # Whether pixels can be read, and sums written, where they are.
     PLACE_IN, PLACE_OUT,
     # Pieces: read a row, write a row, sums of a block of rows and of one row; for separable
-    # kernels these are the columns of taps, and ACROSS is the rows'; some columns of a task, all.
-    LOAD, STORE, SUMS, SUMS_ONE, ACROSS, PART, TASK,
+    # kernels these are the columns of taps, and ACROSS is the rows', ACROSS_OUT to where sums stay;
+    # some columns of a task, all.
+    LOAD, STORE, SUMS, SUMS_ONE, ACROSS, ACROSS_OUT, PART, TASK,
     # Columns beside the border: how many at most go their own way, the pieces of that.
     EDGE_MOST, LOAD_TURNED, EDGE, EDGE_PART,
     # Fourier transforms: sides of a tile, outputs it gives (as pixels), tiles down and across,
@@ -30,5 +31,5 @@ from __future__ import annotations
     SIDE_Y, SIDE_X, STEP_Y, STEP_X, TILES_Y, TILES_X, RADICES_Y, RADICES_X, FACTORS_Y, FACTORS_X,
     X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, DIRECT, PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
     COUNT,
-) = range(72)
+) = range(73)
 # fmt: on

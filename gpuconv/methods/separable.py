@@ -25,7 +25,7 @@ def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
 def _seconds(problem: Problem, costs: Any, rank: int) -> float:
     outputs = math.prod(problem.out_shape)
     taps = rank * (problem.p + problem.q)
-    return float(costs.call + outputs * (2 * costs.pixel + taps * costs.separable))
+    return float(costs.call + outputs * (1.2 * costs.pixel + taps * costs.separable))
 
 
 def hopeless(problem: Problem, costs: Any) -> bool:
