@@ -73,11 +73,11 @@ def _factors(n: int, acc: str) -> tuple[Any, Any]:
 def _template(
     problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
 ) -> tuple[Any, Any, Any, Any]:
-    """The job, the job that sums tiles directly, the order of its taps, what both point to."""
+    """The job, its pairs of tiles in an image, the order of taps, what the job points to."""
     from ..kernels import tiles
 
     acc = problem.acc_dtype
-    _, order, _, keep = template(problem, acc, 0, x_strides, out_strides)
+    _, order, _, keep = template(problem, acc, 0, x_strides, out_strides, summed=False)
     found = sides(problem)
     assert found is not None  # `transforms` was asked first
     ny, nx = found
@@ -90,10 +90,9 @@ def _template(
         for n, stride, step in zip(problem.out_shape[-2:], problem.stride, steps, strict=True)
     ]
     work = tiles.work_bytes(acc, ny, nx)
-    units = problem.n * -(-math.prod(counts) // 2)
+    pairs = -(-math.prod(counts) // 2)
     (radices_y, factors_y), (radices_x, factors_x) = _factors(ny, acc), _factors(nx, acc)
-    direct = keep[0]
-    job = direct.copy()
+    job = keep[0].copy()
     for place, value in (
         (F.STRIDE_X, 1),
         (F.SLOTS, 1 << 62),
@@ -112,11 +111,11 @@ def _template(
         (F.FORWARD, tiles.forward(acc)),
         (F.TURN, tiles.turn(acc)),
         (F.INVERSE, tiles.inverse(acc)),
-        (F.WORKERS, max(1, min(threads, units, _WORK_BYTES // work))),
+        (F.WORKERS, max(1, min(threads, problem.n * pairs, _WORK_BYTES // work))),
         (F.WORK_BYTES, work),
     ):
         job[place] = value
-    return job, direct, order, (keep, radices_y, radices_x, factors_y, factors_x)
+    return job, pairs, order, (keep, radices_y, radices_x, factors_y, factors_x)
 
 
 _spectra: OrderedDict[Any, Any] = OrderedDict()
@@ -153,11 +152,10 @@ def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: i
     """
     from ..kernels import tiles
 
-    base, direct, order, keep = _template(problem, x.strides, out.strides, threads)
+    base, pairs, order, keep = _template(problem, x.strides, out.strides, threads)
     job = base.copy()
     job[F.X] = address(x)
     job[F.OUT] = address(out)
-    job[F.DIRECT] = address(direct)
     x_offsets, out_offsets = keep[0][5], keep[0][6]
     for number in np.unique(which):
         kernel = np.ascontiguousarray(weights[number])
@@ -169,7 +167,16 @@ def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: i
         job[F.IMAGES] = len(chosen)
         job[F.WEIGHTS] = address(ordered)
         job[F.SPECTRUM] = address(spectrum) + -address(spectrum) % 64
+        flags = np.zeros(len(chosen) * pairs, np.int64)
+        job[F.FLAGS] = address(flags)
         if job[F.WORKERS] == 1:
             tiles.tiles_serial(address(job))
         else:
             parallel(tiles.tiles_parallel, address(job))
+        if flags.any():
+            direct = template(problem, problem.acc_dtype, 0, x.strides, out.strides)
+            job[F.DIRECT], job[F.PART] = direct[0], direct[3][0][F.PART]
+            if job[F.WORKERS] == 1:
+                tiles.directly_serial(address(job))
+            else:
+                parallel(tiles.directly_parallel, address(job))

@@ -90,8 +90,11 @@ def template(
     rank: int,
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
+    summed: bool = True,
 ) -> tuple[int, Any, bool, tuple[Any, ...]]:
     """A job for all arrays of this layout: its address, order of tap columns, whether serial.
+
+    Without `summed` it only reads and writes: what sums directly is not compiled.
 
     The order is None where columns are taken as they come. The last item keeps alive what the
     job's integers point to, and holds the job first.
@@ -168,18 +171,23 @@ def template(
         (F.PLACE_OUT, in_place),
         (F.LOAD, lines.load(problem.x_dtype, acc)),
         (F.STORE, lines.store(acc, problem.out_dtype, _exact(problem, acc))),
-        (F.SUMS, taps.sums(acc, block, problem.p, taps_across, beside, stream and not rank)),
-        (F.SUMS_ONE, taps.sums(acc, 1, problem.p, taps_across, beside)),
-        (F.PART, bands.part()),
-        (F.EDGE_MOST, edge),
-        (F.LOAD_TURNED, lines.load_turned(problem.x_dtype, acc) if edge else 0),
-        (F.EDGE, taps.sums(acc, 1, problem.p, 1, True) if edge else 0),
-        (F.EDGE_PART, bands.edge() if edge else 0),
-        (F.TASK, bands.task()),
-        (F.ACROSS, taps.sums(acc, 1, rank, problem.q, unit) if rank else 0),
-        (F.ACROSS_OUT, taps.sums(acc, 1, rank, problem.q, unit, stream) if rank else 0),
     ):
         job[place] = value
+    if summed:
+        across = (acc, 1, rank, problem.q, unit)
+        for place, value in (
+            (F.SUMS, taps.sums(acc, block, problem.p, taps_across, beside, stream and not rank)),
+            (F.SUMS_ONE, taps.sums(acc, 1, problem.p, taps_across, beside)),
+            (F.PART, bands.part()),
+            (F.EDGE_MOST, edge),
+            (F.LOAD_TURNED, lines.load_turned(problem.x_dtype, acc) if edge else 0),
+            (F.EDGE, taps.sums(acc, 1, problem.p, 1, True) if edge else 0),
+            (F.EDGE_PART, bands.edge() if edge else 0),
+            (F.TASK, bands.task()),
+            (F.ACROSS, taps.sums(*across) if rank else 0),
+            (F.ACROSS_OUT, taps.sums(*across, stream) if rank else 0),
+        ):
+            job[place] = value
     fill = np.zeros(8, np.uint8)
     fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
     job[F.FILL] = fill.view(np.int64)[0]

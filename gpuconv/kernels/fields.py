@@ -27,9 +27,11 @@ from __future__ import annotations
     EDGE_MOST, LOAD_TURNED, EDGE, EDGE_PART,
     # Fourier transforms: sides of a tile, outputs it gives (as pixels), tiles down and across,
     # radices and factors of both axes; addresses of image, output, weights and spectrum, stride of
-    # the columns; the job that sums a tile directly; the pieces; workers and the bytes of each.
+    # the columns; which pairs of tiles are not finite, the job that sums those directly; the
+    # pieces; workers and the bytes of each.
     SIDE_Y, SIDE_X, STEP_Y, STEP_X, TILES_Y, TILES_X, RADICES_Y, RADICES_X, FACTORS_Y, FACTORS_X,
-    X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, DIRECT, PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
+    X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, FLAGS, DIRECT,
+    PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
     COUNT,
-) = range(73)
+) = range(74)
 # fmt: on

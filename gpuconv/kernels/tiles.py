@@ -374,25 +374,6 @@ def spectrum(acc: str) -> int:
 
 
 @njit(nogil=True)
-def _directly(d, x, out, first, count):
-    """Sum tiles that hold something not finite, so that it stays in its windows."""
-    memory = np.empty(6 * 8, np.int8)
-    part = memory.ctypes.data
-    poke(part, 0, x)
-    poke(part, 1, out)
-    poke(part, 2, peek(d, F.WEIGHTS))
-    poke(part, 3, 0)
-    for tile in range(first, first + count):
-        i0 = tile // peek(d, F.TILES_X) * peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)
-        j0 = tile % peek(d, F.TILES_X) * peek(d, F.STEP_X) // peek(d, F.SAMPLE_X)
-        poke(part, 4, i0)
-        poke(part, 5, min(peek(d, F.R), i0 + peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)))
-        n = min(peek(d, F.S) - j0, peek(d, F.STEP_X) // peek(d, F.SAMPLE_X))
-        call(peek(d, F.PART), peek(d, F.DIRECT), part, j0, n, 0, 0, 0, 0)
-    hold(memory)
-
-
-@njit(nogil=True)
 def _worker(d, worker):
     tiles = peek(d, F.TILES_Y) * peek(d, F.TILES_X)
     pairs = (tiles + 1) // 2
@@ -404,8 +385,7 @@ def _worker(d, worker):
         out = peek(d, F.OUT) + peek(peek(d, F.OUT_OFFSETS), image)
         count = min(2, tiles - first)
         call(peek(d, F.PAIR), d, work, x, out, first, count, peek(d, F.SPECTRUM), 0)
-        if peek(work, 0):
-            _directly(d, x, out, first, count)
+        poke(peek(d, F.FLAGS), unit, peek(work, 0))
     hold(memory)
 
 
@@ -414,7 +394,35 @@ def _tiles(d):
         _worker(d, worker)
 
 
+def _directly(d):
+    """Sum flagged pairs, which hold something not finite, so that it stays in its windows."""
+    tiles = peek(d, F.TILES_Y) * peek(d, F.TILES_X)
+    pairs = (tiles + 1) // 2
+    for unit in prange(peek(d, F.IMAGES) * pairs):
+        if peek(peek(d, F.FLAGS), unit):
+            _pair_directly(d, unit // pairs, unit % pairs * 2, tiles)
+
+
+@njit(nogil=True)
+def _pair_directly(d, image, first, tiles):
+    memory = np.empty(6 * 8, np.int8)
+    part = memory.ctypes.data
+    poke(part, 0, peek(d, F.X) + peek(peek(d, F.X_OFFSETS), image))
+    poke(part, 1, peek(d, F.OUT) + peek(peek(d, F.OUT_OFFSETS), image))
+    poke(part, 2, peek(d, F.WEIGHTS))
+    poke(part, 3, 0)
+    for tile in range(first, min(first + 2, tiles)):
+        i0 = tile // peek(d, F.TILES_X) * peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)
+        j0 = tile % peek(d, F.TILES_X) * peek(d, F.STEP_X) // peek(d, F.SAMPLE_X)
+        poke(part, 4, i0)
+        poke(part, 5, min(peek(d, F.R), i0 + peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)))
+        n = min(peek(d, F.S) - j0, peek(d, F.STEP_X) // peek(d, F.SAMPLE_X))
+        call(peek(d, F.PART), peek(d, F.DIRECT), part, j0, n, 0, 0, 0, 0)
+    hold(memory)
+
+
 tiles_serial, tiles_parallel = variants(_tiles)
+directly_serial, directly_parallel = variants(_directly)
 
 
 @njit(nogil=True)
