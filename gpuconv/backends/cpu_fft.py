@@ -107,15 +107,20 @@ def _template(
         (F.RADICES_X, address(radices_x)),
         (F.FACTORS_Y, address(factors_y)),
         (F.FACTORS_X, address(factors_x)),
-        (F.PAIR, tiles.pair(acc)),
-        (F.FORWARD, tiles.forward(acc)),
-        (F.TURN, tiles.turn(acc)),
-        (F.INVERSE, tiles.inverse(acc)),
+        (F.PAIR, tiles.piece("pair", acc)),
+        (F.FORWARD, tiles.piece("forward", acc)),
+        (F.TURN, tiles.piece("turn", acc)),
+        (F.INVERSE, tiles.piece("inverse", acc)),
         (F.WORKERS, max(1, min(threads, problem.n * pairs, _WORK_BYTES // work))),
         (F.WORK_BYTES, work),
     ):
         job[place] = value
     return job, pairs, order, (keep, radices_y, radices_x, factors_y, factors_x)
+
+
+def _aligned(memory: Any) -> int:
+    """First address in some bytes that a cache line begins at."""
+    return address(memory) + -address(memory) % 64
 
 
 _spectra: OrderedDict[Any, Any] = OrderedDict()
@@ -135,8 +140,8 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
     item = np.dtype(acc).itemsize
     memory = np.empty(2 * int(job[F.SIDE_Y] * job[F.SIDE_X]) * item + 64, np.int8)
     work = np.empty(int(job[F.WORK_BYTES]) + 64, np.int8)
-    tiles.make_spectrum(tiles.spectrum(acc), address(job), address(work) + -address(work) % 64,
-                        address(weights), address(memory) + -address(memory) % 64)  # fmt: skip
+    places = address(job), _aligned(work), address(weights), _aligned(memory)
+    tiles.make_spectrum(tiles.piece("spectrum", acc), *places)
     with _spectra_lock:
         _spectra[key] = memory
         while len(_spectra) > 1 and sum(m.nbytes for m in _spectra.values()) > _SPECTRA_BYTES:
@@ -166,7 +171,7 @@ def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: i
         job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)
         job[F.IMAGES] = len(chosen)
         job[F.WEIGHTS] = address(ordered)
-        job[F.SPECTRUM] = address(spectrum) + -address(spectrum) % 64
+        job[F.SPECTRUM] = _aligned(spectrum)
         flags = np.zeros(len(chosen) * pairs, np.int64)
         job[F.FLAGS] = address(flags)
         if job[F.WORKERS] == 1:

@@ -343,34 +343,19 @@ def _bound(acc: str) -> dict[str, object]:
     return names
 
 
-@cache
-def pair(acc: str) -> int:
-    """Address of the piece that computes two tiles."""
-    return compile_piece(_pair, f"pair_{acc}", **_bound(acc))
+_PIECES = {
+    "pair": _pair,  # two tiles
+    "forward": _forward,  # a vector of columns
+    "inverse": _inverse,
+    "turn": _turn,  # squares transposed
+    "spectrum": _spectrum,  # a kernel's
+}
 
 
 @cache
-def forward(acc: str) -> int:
-    """Address of the piece that transforms a vector of columns."""
-    return compile_piece(_forward, f"forward_{acc}", **_bound(acc))
-
-
-@cache
-def inverse(acc: str) -> int:
-    """Address of the piece that transforms a vector of columns back."""
-    return compile_piece(_inverse, f"inverse_{acc}", **_bound(acc))
-
-
-@cache
-def turn(acc: str) -> int:
-    """Address of the piece that transposes squares."""
-    return compile_piece(_turn, f"turn_{acc}", **_bound(acc))
-
-
-@cache
-def spectrum(acc: str) -> int:
-    """Address of the piece that makes a kernel's spectrum."""
-    return compile_piece(_spectrum, f"spectrum_{acc}", **_bound(acc))
+def piece(name: str, acc: str) -> int:
+    """Address of a piece by name, for sums in a dtype."""
+    return compile_piece(_PIECES[name], f"{name}_{acc}", **_bound(acc))
 
 
 @njit(nogil=True)
@@ -427,5 +412,5 @@ directly_serial, directly_parallel = variants(_directly)
 
 @njit(nogil=True)
 def make_spectrum(piece, job, work, weights, spectrum):
-    """Call the piece of `spectrum`."""
+    """Call the piece that makes a spectrum."""
     call(piece, job, work, weights, spectrum, 0, 0, 0, 0)
