@@ -25,6 +25,15 @@ class Contender:
     seconds: float = 0.0
 
 
+def importable(name: str) -> bool:
+    """Whether a library is here."""
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
 def contenders(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     """Whatever the libraries that are here have for a case."""
     found = []

@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..cases import Case
-from . import Contender
+from . import Contender, importable
 
 NAME = "jax"
 
 
 def available() -> bool:
-    try:
-        import jax  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importable("jax")
 
 
 def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:

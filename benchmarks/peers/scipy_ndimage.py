@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..cases import GAUSSIAN, Case
-from . import Contender
+from . import Contender, importable
 
 NAME = "scipy.ndimage"
 
 
 def available() -> bool:
-    try:
-        import scipy.ndimage  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importable("scipy.ndimage")
 
 
 def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..cases import Case
-from . import Contender
+from . import Contender, importable
 
 NAME = "torch"
 # In float64 the CPU's conv2d first writes down every window.
@@ -16,11 +16,7 @@ _MOST_BYTES = 2 << 30
 
 
 def available() -> bool:
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importable("torch")
 
 
 def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:

@@ -16,7 +16,7 @@ from .. import dtypes
 from ..boundary import index_map
 from ..problem import Problem
 from . import cpu_fft
-from .cpu_jobs import address, byte_offsets, carrier, kernel_index, template
+from .cpu_jobs import address, byte_offsets, carrier, kernel_index, tap_offsets, template
 
 NAME = "cpu"
 METHODS = frozenset({"direct", "separable", "fft"})
@@ -78,15 +78,12 @@ def _geometry(problem: Problem) -> tuple[Any, ...]:
     (top, bottom), (left, right) = problem.pad
     rows = index_map(problem.h, top, bottom, problem.boundary)
     columns = index_map(problem.w, left, right, problem.boundary)
-    (sy, sx), (dy, dx) = problem.stride, problem.dilation
+    (sy, sx), dy = problem.stride, problem.dilation[0]
     span = problem.span
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     strip = _RING_BYTES // ((span[0] + 1) * itemsize) - span[1]
     strip = min(max(strip // sx, _STRIP_MIN), _STRIP_MAX, problem.s)
-    phase = strip + (span[1] - 1) // sx + 1
-    reach = np.arange(problem.q, dtype=np.int64) * dx
-    offsets = reach % sx * phase + reach // sx
-    order = np.argsort(offsets, kind="stable")
+    length, offsets, order = tap_offsets(problem, strip, 1, 1)
     band = min(problem.r, max(16, 2 * span[0]))
     strips = -(-problem.s // strip)
     # Bands as tall as still leaves every thread several tasks: fewer rows are read twice.
@@ -102,8 +99,8 @@ def _geometry(problem: Problem) -> tuple[Any, ...]:
         dy,
         band,
         strip,
-        phase * sx,
-        offsets[order],
+        length,
+        offsets,
         order,
         serial,
     )
@@ -137,8 +134,7 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
     if wide or not out.flags.aligned:
         target = np.empty(out.shape, problem.acc_dtype)
         problem = replace(problem, out_dtype=problem.acc_dtype)
-    if not x.flags.aligned:
-        x = x.copy()
+    x = _aligned(x)
     rank = 0 if vertical is None else vertical.shape[1]
     # `_kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
     job, order, serial, _kept = template(problem, acc, rank, x.strides, target.strides)

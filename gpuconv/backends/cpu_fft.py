@@ -36,16 +36,24 @@ def sides(problem: Problem) -> tuple[int, int] | None:
     return best
 
 
+def _grid(problem: Problem, found: tuple[int, int]) -> tuple[list[int], list[int]]:
+    """Pixels between tiles of these sides down and across, none if too small, and their numbers."""
+    steps = [
+        (side - span + 1) // stride * stride
+        for side, span, stride in zip(found, problem.span, problem.stride, strict=True)
+    ]
+    counts = [
+        -(-((n - 1) * stride + 1) // step) if step > 0 else 0
+        for n, stride, step in zip(problem.out_shape[-2:], problem.stride, steps, strict=True)
+    ]
+    return steps, counts
+
+
 def _work(problem: Problem, ny: int, nx: int) -> float:
-    tiles = 1
-    for side, span, stride, n in zip(
-        (ny, nx), problem.span, problem.stride, problem.out_shape[-2:], strict=True
-    ):
-        step = (side - span + 1) // stride * stride
-        if step < 1:
-            return math.inf
-        tiles *= -(-((n - 1) * stride + 1) // step)
-    pairs = problem.n * ((tiles + 1) // 2)
+    steps, counts = _grid(problem, (ny, nx))
+    if min(steps) < 1:
+        return math.inf
+    pairs = problem.n * ((math.prod(counts) + 1) // 2)
     written = math.prod(problem.out_shape) * _WRITE
     return pairs * ny * nx * (_READ + _DOWN[ny] + _ACROSS[nx]) + written
 
@@ -81,14 +89,7 @@ def _template(
     found = sides(problem)
     assert found is not None  # `transforms` was asked first
     ny, nx = found
-    steps = [
-        (side - span + 1) // stride * stride
-        for side, span, stride in zip(found, problem.span, problem.stride, strict=True)
-    ]
-    counts = [
-        -(-((n - 1) * stride + 1) // step)
-        for n, stride, step in zip(problem.out_shape[-2:], problem.stride, steps, strict=True)
-    ]
+    steps, counts = _grid(problem, found)
     work = tiles.work_bytes(acc, ny, nx)
     pairs = -(-math.prod(counts) // 2)
     (radices_y, factors_y), (radices_x, factors_x) = _factors(ny, acc), _factors(nx, acc)
@@ -118,7 +119,7 @@ def _template(
     return job, pairs, order, (keep, radices_y, radices_x, factors_y, factors_x)
 
 
-def _aligned(memory: Any) -> int:
+def _line_start(memory: Any) -> int:
     """First address in some bytes that a cache line begins at."""
     return address(memory) + -address(memory) % 64
 
@@ -140,7 +141,7 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
     item = np.dtype(acc).itemsize
     memory = np.empty(2 * int(job[F.SIDE_Y] * job[F.SIDE_X]) * item + 64, np.int8)
     work = np.empty(int(job[F.WORK_BYTES]) + 64, np.int8)
-    places = address(job), _aligned(work), address(weights), _aligned(memory)
+    places = address(job), _line_start(work), address(weights), _line_start(memory)
     tiles.make_spectrum(tiles.piece("spectrum", acc), *places)
     with _spectra_lock:
         _spectra[key] = memory
@@ -171,7 +172,7 @@ def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: i
         job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)
         job[F.IMAGES] = len(chosen)
         job[F.WEIGHTS] = address(ordered)
-        job[F.SPECTRUM] = _aligned(spectrum)
+        job[F.SPECTRUM] = _line_start(spectrum)
         flags = np.zeros(len(chosen) * pairs, np.int64)
         job[F.FLAGS] = address(flags)
         if job[F.WORKERS] == 1:

@@ -73,7 +73,7 @@ def carrier(problem: Problem, weights: Any, vertical: Any = None) -> str:
     return "float64" if total <= 2.0**52 else acc
 
 
-def _tap_offsets(problem: Problem, strip: int, lanes: int, size: int) -> tuple[int, Any, Any]:
+def tap_offsets(problem: Problem, strip: int, lanes: int, size: int) -> tuple[int, Any, Any]:
     """Pixels of a line, byte offsets of the tap columns in it, and the order to take them in."""
     sx, dx = problem.stride[1], problem.dilation[1]
     phase = max(strip, lanes) + (problem.span[1] - 1) // sx + 1
@@ -107,7 +107,7 @@ def template(
     (sy, sx), (dy, dx), span = problem.stride, problem.dilation, problem.span
     window = (problem.p + block) * dy * size
     strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
-    pitch, offsets, order = _tap_offsets(problem, strip, lanes, size)
+    pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
     strips = -(-problem.s // strip)
     readable = _readable(problem, acc) and x_strides[-1] == x_size
     band = _band(problem, strips, 16 if readable else max(16, span[0]))
@@ -120,7 +120,7 @@ def template(
         byte_offsets(batch, _lead(problem.x_shape, x_strides, batch)),
         byte_offsets(batch, out_strides[:-2]),
     )  # fmt: skip
-    addresses = [array.ctypes.data for array in keep]
+    addresses = [address(array) for array in keep]
     unit = sx == 1 and dx == 1
     down = problem.p if rank == 0 else rank
     in_place = problem.out_dtype == acc and out_strides[-1] == out_size

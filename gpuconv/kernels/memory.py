@@ -12,17 +12,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.numpy_support import as_dtype
 
-
-@intrinsic
-def _pointer(typingctx, address):
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), codegen
+from .pieces import pointer
 
 
 @intrinsic
@@ -109,7 +102,7 @@ def pixels(tag, address, n):
 @overload(pixels)
 def _pixels(tag, address, n):
     raw = as_dtype(tag.dtype)
-    return lambda tag, address, n: carray(_pointer(address), (n,), raw)
+    return lambda tag, address, n: carray(pointer(address), (n,), raw)
 
 
 def widened(tag, raw):

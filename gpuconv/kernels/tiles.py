@@ -159,31 +159,11 @@ def _multiply(d, work, spectrum):
     factors = peek(d, F.FACTORS_X)
     for r in range(ny // LANES):
         at = transposed + r * BYTES
-        call(
-            peek(d, F.FORWARD),
-            at,
-            at + nx * turned,
-            turned,
-            re,
-            im,
-            nx,
-            radices,
-            factors,
-        )
+        call(peek(d, F.FORWARD), at, at + nx * turned, turned, re, im, nx, radices, factors)
         for c in range(nx):
             factor = spectrum + (r * nx + c) * 2 * BYTES
             PRODUCT(re + c * BYTES, im + c * BYTES, factor, factor + BYTES)
-        call(
-            peek(d, F.INVERSE),
-            re,
-            im,
-            at,
-            at + nx * turned,
-            turned,
-            nx,
-            radices,
-            factors,
-        )
+        call(peek(d, F.INVERSE), re, im, at, at + nx * turned, turned, nx, radices, factors)
 
 
 def _back(d, work):
@@ -293,17 +273,7 @@ def _spectrum(d, work, weights, spectrum, unused, unused2, unused3, unused4):
     factors = peek(d, F.FACTORS_X)
     for r in range(ny // LANES):
         at = transposed + r * BYTES
-        call(
-            peek(d, F.FORWARD),
-            at,
-            at + nx * turned,
-            turned,
-            re,
-            im,
-            nx,
-            radices,
-            factors,
-        )
+        call(peek(d, F.FORWARD), at, at + nx * turned, turned, re, im, nx, radices, factors)
         reals = carray(pointer(re), (nx, LANES), ACC.dtype)
         imaginaries = carray(pointer(im), (nx, LANES), ACC.dtype)
         target = carray(pointer(spectrum + r * nx * 2 * BYTES), (nx, 2, LANES), ACC.dtype)
