@@ -2,6 +2,7 @@
 // every thread of a block, std::barrier for __syncthreads, blocks one after the other. What the
 // sanitizers say of the threads is then true of the kernel.
 #pragma once
+#include <atomic>
 #include <barrier>
 #include <cmath>
 #include <cstdio>
@@ -32,6 +33,7 @@ inline void __syncthreads() { current_block->barrier.arrive_and_wait(); }
 
 inline unsigned __float_as_uint(float v) { unsigned u; std::memcpy(&u, &v, 4); return u; }
 inline float __uint_as_float(unsigned u) { float v; std::memcpy(&v, &u, 4); return v; }
+inline int atomicOr(int* at, int bits) { return std::atomic_ref<int>(*at).fetch_or(bits); }
 inline int min(int a, int b) { return a < b ? a : b; }
 using std::fabs, std::fma, std::fmaf, std::rint, std::rintf;
 
