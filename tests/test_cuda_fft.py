@@ -1,6 +1,10 @@
 """Transforms on the GPU: planning, and the fft_*.cu files compiled by g++ and run on the CPU."""
 
+import ctypes
 import itertools
+import sys
+from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from gpuconv.methods.kernel import Kernel
 from gpuconv.problem import make_problem
 
 from . import oracle
-from .emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
+from .emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher, cufft_many
 from .test_cuda_compile import ARCHS, FLOATS, check
 from .test_promises import problems
 
@@ -25,11 +29,17 @@ RNG = np.random.default_rng(17)
 
 
 class Launcher(EmulatedLauncher):
-    """Hands out memory full of NaN, and counts it."""
+    """Hands out memory full of NaN, and counts it, transforms, and tiles done a second time."""
 
     def __init__(self):
         super().__init__()
-        self.nbytes, self.transformed = 0, 0
+        self.nbytes = self.transformed = self.redone = 0
+
+    def launch(self, spec, grid, shared_bytes, arguments):
+        super().launch(spec, grid, shared_bytes, arguments)
+        if spec.kernel == "fft_redo":
+            count, address = int(arguments[0]["count"]), int(arguments[4])
+            self.redone += sum((ctypes.c_int * count).from_address(address))
 
     def empty(self, shape, dtype):
         array = super().empty(shape, dtype)
@@ -242,22 +252,33 @@ def test_bad_values_of_every_kind(small):
             np.testing.assert_array_equal(np.isinf(actual), np.isinf(expected))
 
 
-def test_pixels_that_no_window_holds_are_not_read(small):
-    x, k = sample((43, 53), "float32"), sample((2, 2), "float32")
+def test_pixels_that_no_window_holds_are_not_read(small, monkeypatch):
+    monkeypatch.setattr(cuda_fft, "SIDES", ())
+    x, k = sample((51, 51), "float32"), sample((2, 2), "float32")
     problem = problem_of(x, k, stride=5)
-    x[-1], x[:, -1] = np.nan, np.inf  # behind the last windows
+    assert cuda_fft.plan_of(problem).sides == (48, 48)  # one more than the windows hold
+    x[47:], x[:, 47:] = np.nan, np.inf
     assert np.isfinite(run(problem, x, k)).all()
-
-
-def test_what_is_launched_does_not_depend_on_the_data(small):
-    """No step waits to see whether something was not finite."""
-    x, k = sample((60, 70), "float32"), sample((7, 6), "float32")
-    problem = problem_of(x, k)
+    assert small.redone == 0
+    x[0, 0] = np.nan
     run(problem, x, k)
+    assert small.redone == 1
+
+
+@pytest.mark.parametrize("budget", [40_000, 200_000])
+def test_what_is_launched_does_not_depend_on_the_data(small, monkeypatch, budget):
+    """No step waits to see whether something was not finite."""
+    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    x, k = sample((60, 70), "float32"), sample((3, 7, 6), "float32")
+    problem = problem_of(x, k)
+    assert (cuda_fft.plan_of(problem).fan > 1) == (budget > 40_000)
+    run(problem, x, k)
+    assert small.redone == 0
     clean, small.launched = small.launched, []
     x[::20, ::20] = np.nan
     run(problem, x, k)
     assert small.launched == clean
+    assert small.redone > 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
@@ -365,6 +386,56 @@ def test_plans_are_kept_by_key_within_bounds():
         get(key)
     get(6, 1000)
     assert made[7:] == [6, *range(10, 20)] and len(cache) == 4
+
+
+def test_every_stream_has_its_plans(monkeypatch):
+    """CuPy's part played by a stand-in that takes PlanNd's arguments in CuPy's order."""
+    streams = [SimpleNamespace(ptr=ptr, is_capturing=lambda: False) for ptr in (0, 7, 2)]
+    current, made = [streams[0]], []
+
+    class PlanNd:
+        work_area = SimpleNamespace(mem=SimpleNamespace(size=1))
+
+        def __init__(
+            self, shape, inembed, istride, idist, onembed, ostride, odist, fft_type, batch, order,
+            last_axis, last_size,
+        ):  # fmt: skip
+            assert (order, last_axis) == ("C", 2)
+            assert (last_size is None) == (fft_type in ("C2C", "Z2Z"))
+            last = onembed[1] if last_size is None else last_size
+            self.layout = cuda_fft_plans.Layout(
+                shape, inembed, istride, idist, onembed, ostride, odist, fft_type, batch, last
+            )
+            made.append(self)
+
+        def fft(self, source, target, direction):
+            cufft_many(self.layout, source, target, direction == 1)
+
+    kinds = {f"CUFFT_{kind}": kind for kind in ("C2C", "R2C", "C2R", "Z2Z", "D2Z", "Z2D")}
+    cufft = SimpleNamespace(PlanNd=PlanNd, CUFFT_FORWARD=-1, CUFFT_INVERSE=1, **kinds)
+    device = SimpleNamespace(id=0)
+    module = SimpleNamespace(
+        cufft=cufft, get_current_stream=lambda: current[0], Device=lambda: device
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=module))
+    monkeypatch.setitem(sys.modules, "cupy.cuda", module)
+    monkeypatch.setattr(cuda_fft_plans, "_plans", cuda_fft_plans.PlanCache(64, 1000))
+    for dtype, bins in (("f4", "c8"), ("f8", "c16"), ("c8", "c8"), ("c16", "c16")):
+        tiles = RNG.standard_normal((3, 4, 6)).astype(dtype)
+        spectra = np.empty((3, 4, 4 if dtype[0] == "f" else 6), bins)
+        back = np.empty_like(tiles)
+        cuda_fft_plans.transform(tiles, spectra, False)
+        cuda_fft_plans.transform(spectra, back, True)
+        np.testing.assert_allclose(back, 24 * tiles, rtol=1e-4)
+    assert len(made) == 6  # complex transforms share theirs
+    for stream, number, new in ((0, 0, 0), (1, 0, 1), (1, 0, 0), (1, 1, 1), (2, 0, 1), (2, 0, 0)):
+        current[0], device.id, before = streams[stream], number, len(made)
+        cuda_fft_plans.transform(tiles, spectra, False)
+        assert len(made) - before == new
+    thread = Thread(target=cuda_fft_plans.transform, args=(tiles, spectra, False))
+    thread.start()  # of the third stream's name every thread has its own
+    thread.join()
+    assert len(made) == before + 1
 
 
 @pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
