@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import dtypes
 from ..problem import Problem
-from . import cuda_plan
+from . import cuda_fft, cuda_plan
 from .cpu_jobs import byte_offsets
 from .cuda_plan import GRID_MAX, LEADS, TILES_MOST, Chip, Launch, Spec
 
@@ -78,6 +78,12 @@ class DeviceLauncher:
         import cupy
 
         return cupy.empty(shape, dtype)
+
+    def transform(self, source: Any, target: Any, inverse: bool) -> None:
+        """Queue Fourier transforms of a batch of tiles, without a norm, into a given array."""
+        from .cuda_fft_plans import transform
+
+        transform(source, target, inverse)
 
     def host_slot(self) -> Any:
         """One lane of the host streaming: a stream and its buffers."""
@@ -161,13 +167,6 @@ def array_module() -> Any:
     return cupy
 
 
-def fft_module() -> Any:
-    """`cupy.fft`, which keeps float32."""
-    import cupy.fft
-
-    return cupy.fft
-
-
 def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
     """Run ``compute(problem, index, x, out)`` with x and out on the device, in strips if need be.
 
@@ -200,6 +199,30 @@ def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
     weights = np.concatenate([u, v], axis=2)
     _run("separable", problem, x, weights.reshape(len(u), -1), u.shape[1], out)
+
+
+def transforms(problem: Problem) -> bool:
+    """Whether `fft` takes this problem: all that the method does not refuse."""
+    return True
+
+
+def fft_work(problem: Problem) -> float:
+    """What `fft` has to do, in units of `costs.Costs.fft`."""
+    return cuda_fft.work(problem)
+
+
+def fft_refusal(problem: Problem) -> str | None:
+    """Why `fft` cannot compute this problem, or None."""
+    return cuda_fft.refusal(problem)
+
+
+def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
+    """Fill `out` by Fourier transforms of tiles; `weights` are K in the sums' dtype."""
+    xp = np if isinstance(weights, np.ndarray) else array_module()
+    weights = xp.ascontiguousarray(weights)
+    if xp is np:
+        weights = launcher.upload(weights)
+    cuda_fft.run(problem, x, weights, out, launcher, _address)
 
 
 def _kernel_strides(problem: Problem) -> tuple[int, ...]:
