@@ -7,6 +7,8 @@ goes through `launcher`, which the tests replace by one that runs the same sourc
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
@@ -71,11 +73,23 @@ class DeviceLauncher:
 
         return cupy.empty(shape, dtype)
 
-    def host_slot(self) -> Any:
-        """One lane of the host streaming: a stream and its buffers."""
-        from .cuda_host import DeviceSlot
+    def link(self) -> Any:
+        """What strips of host arrays go through: streams, buffers and transfers."""
+        from .cuda_host import DeviceLink
 
-        return DeviceSlot()
+        return DeviceLink()
+
+    def is_page_locked(self, array: Any) -> bool:
+        """Whether a contiguous host array can be transferred from and to where it lies."""
+        from .cuda_host import is_page_locked
+
+        return is_page_locked(array)
+
+    def here(self) -> AbstractContextManager[Any]:
+        """Device and allocator of this thread, as a context for another one."""
+        import cupy
+
+        return _there(int(cupy.cuda.Device().id), cupy.cuda.get_allocator())
 
     def free_bytes(self) -> int:
         """Device memory that may be taken now."""
@@ -83,6 +97,14 @@ class DeviceLauncher:
 
         pool = cupy.get_default_memory_pool()
         return int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+
+
+@contextmanager
+def _there(device: int, allocator: Any) -> Iterator[None]:
+    import cupy
+
+    with cupy.cuda.Device(device), cupy.cuda.using_allocator(allocator):
+        yield
 
 
 launcher: Any = DeviceLauncher()
@@ -130,17 +152,34 @@ def fft_module() -> Any:
     return cupy.fft
 
 
-def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+def place(
+    problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: int | None
+) -> None:
     """Run ``compute(problem, index, x, out)`` with x and out on the device, in strips if need be.
 
-    `index` selects the kernel: all of them, or the one of a single output image.
+    `index` is the part of the batch where the problem is not the whole one.
     """
-    if isinstance(x, np.ndarray) and isinstance(launcher, DeviceLauncher):
-        from .cuda_host import run_in_strips
-
-        run_in_strips(launcher, problem, x, out, compute)
-    else:
+    if not isinstance(x, np.ndarray):
         compute(problem, (), x, out)
+        return
+    from .cuda_host import run_in_strips
+
+    def workspace(part: Problem) -> int:
+        return workspace_bytes(part, method)
+
+    run_in_strips(launcher, problem, x, out, compute, workspace, max_device_bytes)
+
+
+# What methods/fft.py keeps of tiles, their spectra and the work areas of two plans.
+_FFT_BYTES = 12 * (8 << 20)
+
+
+def workspace_bytes(problem: Problem, method: str) -> int:
+    """Device memory that a method takes beside images and results where K lies on the host."""
+    p, q = problem.p, problem.q
+    taps = min(p, q) * (p + q) if method == "separable" else p * q
+    weights = math.prod(problem.k_shape[:-2]) * taps * dtypes.storage(problem.acc_dtype).itemsize
+    return weights + (_FFT_BYTES if method == "fft" else 0)
 
 
 def _address(array: Any) -> Any:

@@ -7,14 +7,18 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 
 from gpuconv.backends import cuda_plan
 
+from .streams import StreamingLauncher, current
+
 HERE = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / "gpuconv-emulator"
+_one_at_a_time = threading.Lock()
 PLAIN = ("-O1",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
 ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -101,55 +105,32 @@ def build(text, flags, program=False):
     return target
 
 
-class EmulatedSlot:
-    """A lane of the host streaming whose device is the host."""
-
-    after = None
-
-    def __init__(self):
-        import contextlib
-
-        self.stream = contextlib.nullcontext()
-
-    def pair(self, name, shape, dtype):
-        return np.empty(shape, dtype), np.empty(shape, dtype)
-
-    def upload(self, host, device):
-        device[...] = host
-
-    def download(self, device, host):
-        host[...] = device
-
-    def finish(self):
-        if self.after is not None:
-            self.after()
-            self.after = None
-
-
 def _bytes(argument):
     return np.asarray(argument).tobytes()
 
 
-class EmulatedLauncher:
+class EmulatedLauncher(StreamingLauncher):
     """Same calls as `gpuconv.backends.cuda.DeviceLauncher`."""
 
-    def __init__(self):
+    def __init__(self, late=()):
+        super().__init__(late)
         self.launched = []
+        self.uploaded = 0  # bytes of the largest array that a launch brought along
 
     def unavailable(self):
         return None
 
     def upload(self, host):
+        if current() is not None:
+            self.uploaded = max(self.uploaded, host.nbytes)
+            current().kept.append(host := host.copy())
         return host
 
     def empty(self, shape, dtype):
-        return np.empty(shape, dtype)
-
-    def host_slot(self):
-        return EmulatedSlot()
-
-    def free_bytes(self):
-        return 1 << 30
+        array = np.empty(shape, dtype)
+        if current() is not None:
+            current().kept.append(array)
+        return array
 
     def launch(self, spec, grid, shared_bytes, arguments):
         assert shared_bytes <= cuda_plan.SHARED_BYTES
@@ -157,7 +138,13 @@ class EmulatedLauncher:
         library = ctypes.CDLL(str(build(source_of(spec), PLAIN)))
         values = [np.array(a) for a in arguments]
         table = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
-        library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+
+        def run():
+            with _one_at_a_time:  # the emulated kernels have one grid and one block
+                library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+            assert len(values)  # kept until here
+
+        self.later(run)
 
 
 class SanitizedLauncher(EmulatedLauncher):
