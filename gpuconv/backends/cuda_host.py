@@ -1,9 +1,9 @@
 """Host arrays through the GPU: strips on their way in, being computed and on their way out at once.
 
 Three streams: one for each direction of the link and one that computes, so that a method's
-workspace is needed once and never shared by two strips (the work areas of CuPy's cached transform
-plans may not be). Each strip has buffers of a lane of its own. Copies between the caller's arrays
-and page-locked buffers are made by several threads while the device works.
+workspace is needed once and never shared by two strips at work. Each strip has buffers of a lane of
+its own. Copies between the caller's arrays and page-locked buffers are made by several threads
+while the device works.
 
 The caller's memory is not page-locked for a call: that takes as long as several transfers and
 would pin an image larger than memory. Arrays that are page-locked already are transferred in place.

@@ -1,6 +1,6 @@
 """Threads beside the caller's: those that copy, and those that whole pieces of work run on.
 
-Both kinds are kept for the next call: CuPy caches plans of transforms by thread.
+Both kinds are kept for the next call, and with them what libraries cache by thread.
 """
 
 from __future__ import annotations
