@@ -135,8 +135,8 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     if tensor.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(
             f"{name} requires grad, but this call is not part of torch's graph (corr2d and "
-            f"convolve2d of tensors without out=, and nn.conv2d, are); pass {name}.detach(), or "
-            "call inside torch.no_grad()"
+            "convolve2d of tensors without out= and max_device_bytes=, and nn.conv2d, are); pass "
+            f"{name}.detach(), or call inside torch.no_grad()"
         )
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} is a {tensor.layout} tensor; pass {name}.to_dense()")

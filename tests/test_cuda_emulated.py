@@ -5,7 +5,7 @@ import pytest
 
 import gpuconv
 from gpuconv import dtypes
-from gpuconv.backends import cuda, cuda_host, cuda_plan, reference
+from gpuconv.backends import cuda, cuda_plan, reference
 from gpuconv.boundary import BOUNDARIES
 from gpuconv.gradients import weight_problem
 from gpuconv.problem import make_problem
@@ -239,24 +239,6 @@ def test_crops_are_bitwise_equal(emulated):
     small = np.empty(part.out_shape, "f4")
     cuda.direct(part, crop, k, small)
     np.testing.assert_array_equal(small, out[5:, 3 : 3 + small.shape[1]])
-
-
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("stride", [1, 2])
-def test_host_arrays_in_strips(emulated, boundary, stride):
-    x, k = sample((2, 23, 12), "float32"), sample((5, 3), "float32")
-    problem = problem_of(
-        x, k, mode=((9, 7), (2, 1)), boundary=boundary, fillvalue=1.5, stride=stride
-    )
-    out, expected = (np.empty(problem.out_shape, "f4") for _ in range(2))
-
-    def compute(small, index, x_part, out_part):
-        cuda.direct(small, x_part, k, out_part)
-
-    cuda_host.run_in_strips(emulated, problem, x, out, compute, max_device_bytes=1200)
-    assert len(emulated.launched) > 6
-    reference.direct(problem, x, k, expected)
-    np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
 def sanitized(flags, kernel, change=None, shape=(7, 7), width=30):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
@@ -85,11 +86,23 @@ class DeviceLauncher:
 
         transform(source, target, inverse)
 
-    def host_slot(self) -> Any:
-        """One lane of the host streaming: a stream and its buffers."""
-        from .cuda_host import DeviceSlot
+    def link(self) -> Any:
+        """What strips of host arrays go through: streams, buffers and transfers."""
+        from .cuda_host import DeviceLink
 
-        return DeviceSlot()
+        return DeviceLink()
+
+    def is_page_locked(self, array: Any) -> bool:
+        """Whether a contiguous host array can be transferred from and to where it lies."""
+        from .cuda_host import is_page_locked
+
+        return is_page_locked(array)
+
+    def here(self) -> AbstractContextManager[Any]:
+        """Device and allocator of this thread, as a context for another one."""
+        import cupy
+
+        return _there(int(cupy.cuda.Device().id), cupy.cuda.get_allocator())
 
     def free_bytes(self) -> int:
         """Device memory that may be taken now."""
@@ -97,6 +110,14 @@ class DeviceLauncher:
 
         pool = cupy.get_default_memory_pool()
         return int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+
+
+@contextmanager
+def _there(device: int, allocator: Any) -> Iterator[None]:
+    import cupy
+
+    with cupy.cuda.Device(device), cupy.cuda.using_allocator(allocator):
+        yield
 
 
 launcher: Any = DeviceLauncher()
@@ -167,17 +188,30 @@ def array_module() -> Any:
     return cupy
 
 
-def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+def place(
+    problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: int | None
+) -> None:
     """Run ``compute(problem, index, x, out)`` with x and out on the device, in strips if need be.
 
-    `index` selects the kernel: all of them, or the one of a single output image.
+    `index` is the part of the batch where the problem is not the whole one.
     """
-    if isinstance(x, np.ndarray) and isinstance(launcher, DeviceLauncher):
-        from .cuda_host import run_in_strips
-
-        run_in_strips(launcher, problem, x, out, compute)
-    else:
+    if not isinstance(x, np.ndarray):
         compute(problem, (), x, out)
+        return
+    from .cuda_host import run_in_strips
+
+    def workspace(part: Problem) -> int:
+        return workspace_bytes(part, method)
+
+    run_in_strips(launcher, problem, x, out, compute, workspace, max_device_bytes)
+
+
+def workspace_bytes(problem: Problem, method: str) -> int:
+    """Device memory that a method takes beside images and results where K lies on the host."""
+    p, q = problem.p, problem.q
+    taps = min(p, q) * (p + q) if method == "separable" else p * q
+    weights = math.prod(problem.k_shape[:-2]) * taps * dtypes.storage(problem.acc_dtype).itemsize
+    return weights + (cuda_fft.workspace_bytes(problem) if method == "fft" else 0)
 
 
 def _address(array: Any) -> Any:

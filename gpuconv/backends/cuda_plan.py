@@ -541,38 +541,6 @@ def geometry(
     return g
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Rows ``first..last`` of the output, and the rows of the image they are made from."""
-
-    first: int
-    last: int
-    rows: Any  # indices into the image, in order
-    pad: tuple[int, int]  # rows of a constant border above and below them
-
-
-def strips(problem: Problem, rows_map: Any, height: int) -> list[Strip]:
-    """Cut the output into strips of at most `height` rows.
-
-    `rows_map` is `boundary.index_map` of the rows. Borders other than constant are made by naming
-    rows twice; a constant one stays padding, because the fill value may not fit the image's dtype.
-    """
-    result = []
-    sy, span = problem.stride[0], problem.span[0]
-    for first in range(0, problem.r, height):
-        last = min(problem.r, first + height)
-        needed = rows_map[first * sy : (last - 1) * sy + span]
-        inside = np.flatnonzero(needed >= 0)
-        if inside.size:
-            above, below = int(inside[0]), int(len(needed) - 1 - inside[-1])
-            rows = needed[above : len(needed) - below]
-        else:
-            # All fill: one row of the image below everything that is read.
-            above, below, rows = len(needed), 0, np.zeros(1, np.int64)
-        result.append(Strip(first, last, rows, (above, below)))
-    return result
-
-
 def layer(x: Any, w_shape: tuple[int, ...], g: Any, size: tuple[int, int], tasks: int = 0) -> Any:
     """Fill a layer's by-value struct; `tasks` above 0 for the gradient of the weights."""
     o, cg, p, q = w_shape

@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,11 @@ import scipy.fft
 
 from gpuconv.backends import cuda_fft_plans, cuda_plan
 
+from .streams import StreamingLauncher, current
+
 HERE = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / "gpuconv-emulator"
+_one_at_a_time = threading.Lock()
 PLAIN = ("-O1",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
 ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -132,31 +136,6 @@ def build(text, flags, program=False):
     return target
 
 
-class EmulatedSlot:
-    """A lane of the host streaming whose device is the host."""
-
-    after = None
-
-    def __init__(self):
-        import contextlib
-
-        self.stream = contextlib.nullcontext()
-
-    def pair(self, name, shape, dtype):
-        return np.empty(shape, dtype), np.empty(shape, dtype)
-
-    def upload(self, host, device):
-        device[...] = host
-
-    def download(self, device, host):
-        host[...] = device
-
-    def finish(self):
-        if self.after is not None:
-            self.after()
-            self.after = None
-
-
 def _bytes(argument):
     return np.asarray(argument).tobytes()
 
@@ -196,11 +175,13 @@ def cufft_many(layout, source, target, inverse):
         to[...] = scipy.fft.ifft2(a, norm="forward") if inverse else scipy.fft.fft2(a)
 
 
-class EmulatedLauncher:
+class EmulatedLauncher(StreamingLauncher):
     """Same calls as `gpuconv.backends.cuda.DeviceLauncher`."""
 
-    def __init__(self):
+    def __init__(self, late=()):
+        super().__init__(late)
         self.launched = []
+        self.uploaded = 0  # bytes of the largest array that a launch brought along
 
     def unavailable(self):
         return None
@@ -210,19 +191,20 @@ class EmulatedLauncher:
         return replace(cuda_plan.HOPPER, multiprocessors=2)
 
     def upload(self, host):
+        if current() is not None:
+            self.uploaded = max(self.uploaded, host.nbytes)
+            current().kept.append(host := host.copy())
         return host
 
     def empty(self, shape, dtype):
-        return np.empty(shape, dtype)
+        array = np.empty(shape, dtype)
+        if current() is not None:
+            current().kept.append(array)
+        return array
 
     def transform(self, source, target, inverse):
-        cufft_many(cuda_fft_plans.layout(source, target, inverse), source, target, inverse)
-
-    def host_slot(self):
-        return EmulatedSlot()
-
-    def free_bytes(self):
-        return 1 << 30
+        layout = cuda_fft_plans.layout(source, target, inverse)
+        self.later(lambda: cufft_many(layout, source, target, inverse))
 
     def launch(self, spec, grid, shared_bytes, arguments):
         assert shared_bytes <= self.chip().block_bytes
@@ -230,7 +212,13 @@ class EmulatedLauncher:
         library = ctypes.CDLL(str(build(source_of(spec), PLAIN)))
         values = [np.array(a) for a in arguments]
         table = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
-        library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+
+        def run():
+            with _one_at_a_time:  # the emulated kernels have one grid and one block
+                library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+            assert len(values)  # kept until here
+
+        self.later(run)
 
 
 class SanitizedLauncher(EmulatedLauncher):
