@@ -192,7 +192,7 @@ def test_alignments_of_rows(emulated, name, out, offset, pitch):
 
 
 @pytest.mark.parametrize("name", ["float32", "int16", "float64", "complex128"])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (12, 9), (2, 13)])
+@pytest.mark.parametrize("shape", [(3, 5), (12, 9)])
 def test_one_size_and_any_size_have_the_same_bits(emulated, monkeypatch, name, shape):
     x, k = sample((2, 31, 45), name), sample(shape, name)
     problem = problem_of(x, k, mode="same", boundary="wrap")

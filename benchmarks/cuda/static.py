@@ -77,7 +77,7 @@ def subject(
         launch = planner.plan(problem, planner.LAYOUTS[size])
         adds = planner.work(k, k, size)  # of an output, the band's zeros included
     else:
-        launch = cuda_plan.plan(problem, kernel, 1, False, cuda_plan.BLOCK, cuda_plan.ROWS)
+        launch = cuda_plan.plan(problem, kernel)
     return Subject(
         name=f"{kernel}, {dtype}, {k}x{k}",
         kernel=launch.spec.kernel,
@@ -248,9 +248,10 @@ def about(arch: int, chip: Chip | None) -> list[str]:
         return [*lines, f"no prediction: there are figures of chips for {known} only"]
     return [
         *lines,
-        f"*at best* is the largest of four times on {chip.name} ({chip.multiprocessors} "
+        f"*at best* is the largest of five times on {chip.name} ({chip.multiprocessors} "
         f"multiprocessors at {chip.ghz} GHz, copy {chip.copy / 1e12:.3g} TB/s, datasheet "
-        f"{chip.datasheet / 1e12:.3g}): bytes with every tile's halo over the copy's bandwidth; "
+        f"{chip.datasheet / 1e12:.3g}): bytes, each pixel once, over the copy's bandwidth; bytes "
+        f"with every tile's halo over the second level cache's ({chip.second_level / 1e12:.3g}); "
         "instructions over four a clock; passes through shared memory over one a clock; "
         "multiply-adds over their units. Latencies, barriers, bank conflicts and what runs once a "
         "tile are left out: code cannot be faster than this, and may be slower",

@@ -111,7 +111,7 @@ GEOMETRY = np.dtype(
         *((name, "i8", (LEADS,)) for name in ["lead", "x_lead", "out_lead", "k_lead"]),
         *((name, "i4") for name in ["top", "left", "boundary", "leads", "sy", "sx", "dy", "dx"]),
         *((name, "i4") for name in ["p", "q", "chunk_p", "chunk_q", "rank", "weights"]),
-        *((name, "i4") for name in ["out_wide", "stage_bytes", "panel", "unused"]),
+        *((name, "i4") for name in ["stage_bytes", "panel"]),
     ],
     align=True,
 )
@@ -153,6 +153,7 @@ class Spec:
     blocks: int = 2
     shift: int = 0
     aligned: bool = False
+    out_wide: bool = False
 
     def source(self) -> str:
         """CUDA C++ of this specialisation: a short preamble before the files as they are."""
@@ -176,6 +177,7 @@ class Spec:
             "BLOCKS": self.blocks,
             "SHIFT": self.shift,
             "ALIGNED": int(self.aligned),
+            "OUT_WIDE": int(self.out_wide),
             "RAW": int(_C_NAMES[self.x_dtype] == acc or self.x_dtype == self.acc_dtype),
             "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
         }
@@ -216,7 +218,6 @@ class Launch:
     weights: int  # of one kernel
     grid: int = GRID_MAX  # blocks at most
     panel: int = 0  # elements of a panel in shared memory
-    out_wide: bool = False
     stage_bytes: int = 0
 
 
@@ -388,11 +389,11 @@ def _plan_direct(
     spec = Spec(
         "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
         (across, down), rows, columns, 0, (p, q) if fixed else (0, 0), tap_rows, stages,
-        RESIDENT, shift, where.aligned,
+        RESIDENT, shift, where.aligned, where.out_wide,
     )  # fmt: skip
     tiles = -(-problem.s // (across * columns)), -(-problem.r // tile_y)
     grid = gpu.multiprocessors * RESIDENT
-    return Launch(spec, chunk, shared, tiles, p * q, grid, panel // itemsize, where.out_wide, stage)
+    return Launch(spec, chunk, shared, tiles, p * q, grid, panel // itemsize, stage)
 
 
 def _general_bytes(
@@ -414,34 +415,43 @@ def _plan_separable(
     p, q = problem.p, problem.q
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     columns = 16 // itemsize
-    across = min(32, threads // 2)
-    down = threads // across
     shift = _shift(problem, where, columns)
-    width = (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
-    if width < across * columns // 4:
-        return None
-    rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
-    while rows > 2 and down * (rows // 2) >= problem.r:
-        rows //= 2
     stage = _stage_bytes(problem, where, threads, 2 * columns)
     weights = rank * (p + q)
     rest = stage + (0 if capacity else _whole_granules(weights * itemsize))
+    most = min(gpu.shared_bytes // RESIDENT - 1024, gpu.block_bytes)
 
-    def panels(rows: int) -> int:
-        return (2 * down * rows + p - 1) * across * 16 + rest
+    def tile_width(across: int) -> int:
+        return (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
 
-    while rows > 2 and panels(rows) > min(gpu.shared_bytes // RESIDENT - 1024, gpu.block_bytes):
+    def panels(across: int, rows: int) -> int:
+        return (2 * threads // across * rows + p - 1) * across * 16 + rest
+
+    across = min(32, threads // 2)
+    rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
+    # Columns beside the tile are summed too: where they are many, tiles are wide and low.
+    beside = tile_width(across) < 0.8 * across * columns
+    if beside and across == 32 and panels(64, rows) <= most and problem.s > tile_width(32):
+        across = 64
+    width = tile_width(across)
+    if width < across * columns // 4:
+        return None
+    down = threads // across
+    while rows > 2 and down * (rows // 2) >= problem.r:
         rows //= 2
-    if panels(rows) > gpu.block_bytes:
+    while rows > 2 and panels(across, rows) > most:
+        rows //= 2
+    if panels(across, rows) > gpu.block_bytes:
         return None
     spec = Spec(
         "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
         (across, down), rows, columns, width, (p, q), 0, 1, RESIDENT, shift, where.aligned,
+        where.out_wide,
     )  # fmt: skip
-    shared = panels(rows)
+    shared = panels(across, rows)
     tiles = -(-problem.s // width), -(-problem.r // (down * rows))
     grid = gpu.multiprocessors * RESIDENT
-    return Launch(spec, (p, q), shared, tiles, weights, grid, 0, where.out_wide, stage)
+    return Launch(spec, (p, q), shared, tiles, weights, grid, 0, stage)
 
 
 def _chunk(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
@@ -537,7 +547,7 @@ def geometry(
     g["p"], g["q"] = problem.p, problem.q
     g["chunk_p"], g["chunk_q"] = launch.chunk
     g["rank"], g["weights"] = rank, launch.weights
-    g["out_wide"], g["stage_bytes"], g["panel"] = launch.out_wide, launch.stage_bytes, launch.panel
+    g["stage_bytes"], g["panel"] = launch.stage_bytes, launch.panel
     return g
 
 

@@ -16,6 +16,7 @@
 #define __global__
 #define __device__
 #define __grid_constant__
+#define __noinline__
 #define __restrict__
 #define __launch_bounds__(...)
 
