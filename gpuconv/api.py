@@ -277,8 +277,10 @@ def _run(
                 run(part, module, x_part, weights, out_part, known)
 
             module.place(problem, x.array, result, compute, choice.method, max_device_bytes)
-            plain = x.library == k.library == "numpy"  # not bfloat16's, nor bytes swapped
-            if key is not None and plain and choice.backend == "cpu":
+            # Not bfloat16's, nor bytes swapped; host arrays on a device go in strips.
+            plain = x.library == k.library == "numpy" and choice.backend == "cpu"
+            plain = plain or (x.library == "cupy" and k.library in ("numpy", "cupy"))
+            if key is not None and plain:
                 remember(key, problem, choice, module, k.array)
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
 

@@ -201,7 +201,9 @@ def test_separable_has_two_stages():
 
 
 def test_chips_without_figures_have_no_prediction():
-    cell, record = static.examine(static.subject("direct", "float32", 3, ((static.COPY, 0.9),)), 75)
+    cell, record = static.examine(
+        static.subject("direct", "float32", 3, ((static.COPY, 0.9),), 75), 75
+    )
     assert cell.checks == ()
     assert (record["copy_share"], record["bound_by"]) == ("", "")
     assert any("no prediction" in line for line in static.about(75, None))

@@ -1,6 +1,9 @@
 """On a machine with an NVIDIA GPU: the real kernels, streams and memory (``pytest -m cuda``)."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -89,6 +92,59 @@ def test_the_callers_stream_without_waiting(cupy):
     np.testing.assert_allclose(
         y[:50, :50].get(), gpuconv.corr2d(x[:64, :64].get(), k, method="direct"), atol=1e-3
     )
+
+
+@pytest.mark.parametrize("method", ["direct", "separable"])
+def test_calls_are_captured_in_graphs(cupy, method):
+    stream = cupy.cuda.Stream(non_blocking=True)
+    k = np.outer(sample(RNG, 7, "float32"), sample(RNG, 5, "float32"))
+    x, out = cupy.asarray(sample(RNG, (300, 400), "float32")), cupy.empty((294, 396), "f4")
+    with stream:
+        gpuconv.corr2d(x, k, method=method, out=out)  # compiles
+        stream.begin_capture()
+        gpuconv.corr2d(x, k, method=method, out=out)
+        graph = stream.end_capture()
+        x[...] = x[::-1].copy()
+        out[...] = 0
+        graph.launch(stream)
+    stream.synchronize()
+    np.testing.assert_allclose(out.get(), gpuconv.corr2d(x.get(), k), atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (9, 9), (15, 15), (31, 31), (33, 40)])
+@pytest.mark.parametrize("offset", [0, 1, 3])
+@pytest.mark.parametrize("width", [1024, 1003])
+def test_one_size_and_any_size_have_the_same_bits(cupy, monkeypatch, size, offset, width):
+    x = cupy.asarray(sample(RNG, (700, width), "float32"))[:, offset:]
+    k = sample(RNG, size, "float32")
+    results = []
+    for most in (cuda.SPECIALISED_MOST, 0):
+        monkeypatch.setattr(cuda, "SPECIALISED_MOST", most)
+        monkeypatch.setattr(cuda, "_specialised", set())
+        cuda._prepare.cache_clear()
+        results.append(gpuconv.corr2d(x, k, mode="same", boundary="wrap", method="direct"))
+    cuda._prepare.cache_clear()
+    assert bool((results[0] == results[1]).all())
+    expected = gpuconv.corr2d(x.get(), k, mode="same", boundary="wrap", method="direct")
+    np.testing.assert_allclose(results[0].get(), expected, atol=1e-3)
+
+
+def test_compiled_code_is_kept_between_processes(tmp_path):
+    """The second process finds all it needs on disk, and does not compile."""
+    code = (
+        "import cupy, numpy as np, gpuconv\n"
+        "gpuconv.corr2d(cupy.ones((99, 98), 'f4'), np.ones((5, 4), 'f4'), method='direct').sum()"
+    )
+    found = []
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            env=os.environ | {"CUPY_CACHE_DIR": str(tmp_path)},
+        )
+        found.append({p.name: p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin")})
+    assert found[0]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("method", ["direct", "separable", "fft"])

@@ -214,10 +214,14 @@ def workspace_bytes(problem: Problem, method: str) -> int:
     return weights + (cuda_fft.workspace_bytes(problem) if method == "fft" else 0)
 
 
-def _address(array: Any) -> Any:
+def _place_of(array: Any) -> int:
     if isinstance(array, np.ndarray):
-        return np.uint64(array.__array_interface__["data"][0])
-    return np.uint64(array.data.ptr)
+        return int(array.__array_interface__["data"][0])
+    return int(array.data.ptr)
+
+
+def _address(array: Any) -> Any:
+    return np.uint64(_place_of(array))
 
 
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
@@ -280,10 +284,10 @@ class _Prepared:
 
 def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: Any) -> None:
     on_host = isinstance(weights, np.ndarray)
-    x_address, out_address = int(_address(x)), int(_address(out))
+    x_address, out_address = _place_of(x), _place_of(out)
     steps = _prepare(
         kernel, problem, rank, not on_host or len(weights) > 1, x.ndim, x.shape[:-2], x.strides,
-        out.strides, x_address % 16, out_address % 16, launcher.chip(), len(_specialised),
+        out.strides, x_address % 16, out_address % 16, launcher.chip(),
     )  # fmt: skip
     keep = None
     for step in steps:
@@ -320,7 +324,7 @@ def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: An
 def _prepare(
     kernel: str, problem: Problem, rank: int, pointer: bool, ndim: int, x_lead: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...], x_modulo: int, out_modulo: int,
-    gpu: Chip, _specialised_before: int,
+    gpu: Chip,
 ) -> tuple[_Prepared, ...]:  # fmt: skip
     lead = len(problem.batch)
     x_steps = (0,) * (lead - (ndim - 2)) + tuple(

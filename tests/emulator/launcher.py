@@ -20,6 +20,8 @@ from .streams import StreamingLauncher, current
 
 HERE = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / "gpuconv-emulator"
+# Few multiprocessors, so that blocks go from tile to tile in small problems too.
+CHIP = replace(cuda_plan.HOPPER, multiprocessors=2)
 _one_at_a_time = threading.Lock()
 PLAIN = ("-O1",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
@@ -187,8 +189,7 @@ class EmulatedLauncher(StreamingLauncher):
         return None
 
     def chip(self):
-        # Few multiprocessors, so that blocks go from tile to tile in small problems too.
-        return replace(cuda_plan.HOPPER, multiprocessors=2)
+        return CHIP
 
     def upload(self, host):
         if current() is not None:
