@@ -238,7 +238,7 @@ def test_a_missing_disassembler_says_how_to_get_it(monkeypatch):
     compiled.nvdisasm.cache_clear()
 
 
-def few(quick=False):
+def few(quick=False, arch=90):
     return [static.subject("direct", "float32", k, ((static.PEAK, 0.65),)) for k in (9, 11)]
 
 
