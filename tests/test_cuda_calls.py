@@ -124,6 +124,15 @@ def test_weights_travel_as_launch_parameters(device):
     assert cuda.launcher.uploaded == 0
 
 
+@pytest.mark.parametrize(("asked", "allowed"), [(40_000, 49152), (70_000, 70_000)])
+def test_more_shared_memory_is_asked_for(monkeypatch, asked, allowed):
+    """What a function may take without asking is 48 KiB on every chip."""
+    function = SimpleNamespace(max_dynamic_shared_size_bytes=49152)
+    monkeypatch.setattr(cuda, "_loaded", lambda spec, device: function)
+    assert cuda._compiled.__wrapped__("spec", 0, asked) is function
+    assert function.max_dynamic_shared_size_bytes == allowed
+
+
 def test_host_time_of_a_repeated_call(device, monkeypatch):
     """The part of a call that is Python, a bound far above what it takes (see benchmarks)."""
     x, k = ndarray(sample(64, 64)), sample(3, 3)

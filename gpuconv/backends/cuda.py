@@ -142,8 +142,9 @@ def _chip(device: int) -> Chip:
 @cache
 def _compiled(spec: Spec, device: int, shared_bytes: int) -> Any:
     function = _loaded(spec, device)
-    if shared_bytes > 48 * 1024 > function.max_dynamic_shared_size_bytes:
-        function.max_dynamic_shared_size_bytes = launcher.chip().block_bytes
+    # More than this has to be asked for, on every chip.
+    if shared_bytes > 48 << 10 and shared_bytes > function.max_dynamic_shared_size_bytes:
+        function.max_dynamic_shared_size_bytes = shared_bytes
     return function
 
 
