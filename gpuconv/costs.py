@@ -52,9 +52,9 @@ CPU = Costs(
     call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
     fft_call=2e-5, fft=1.1e-9,
 )  # fmt: skip
-# A model of an H100, not measured yet: pixels at its copy's 3e12 bytes a second, direct sums at 65 %
-# of its 66.9 TFLOP/s, separable ones at 50 %, and transforms that move 2.4e12 bytes a second, of
-# which `backends.cuda_fft.work` counts them.
+# A model of an H100, not measured yet: pixels at its copy's 3e12 bytes a second, direct sums at
+# 65 % of its 66.9 TFLOP/s, separable ones at 50 %, and transforms that move 2.4e12 bytes a second,
+# of which `backends.cuda_fft.work` counts them.
 _CUDA = Costs(
     call=1e-5, pixel=2.7e-12, tap=2 / (0.65 * 66.9e12), tap_double=4 / (0.65 * 66.9e12), row=0.0,
     separable=2 / (0.5 * 66.9e12), fft_call=1e-4, fft=1 / 2.4e12,
