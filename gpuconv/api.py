@@ -209,7 +209,7 @@ def compute(
     if flipped and kernel.array.ndim >= 2:  # fewer is refused below, with the shape as given
         kernel.array = kernel.array[..., ::-1, ::-1]
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
-    return _run(arrays.read(X, "X"), kernel, out, method, backend, keywords, key)
+    return _run(arrays.read(X, "X", swapped=True), kernel, out, method, backend, keywords, key)
 
 
 def _run(
@@ -243,6 +243,8 @@ def _run(
             if arrays.shares_memory(target, operand):
                 raise ValueError(f"out overlaps {name} in memory; pass a separate array")
     module = require_backend(choice.backend)
+    if x.library == "numpy, bytes swapped" and choice.backend != "cpu":
+        x.array = arrays.native(x.array)
     with arrays.stream_of(x):
         if target is None:
             result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
