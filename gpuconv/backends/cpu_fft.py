@@ -202,7 +202,7 @@ def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> Non
     from ..kernels import tiles
 
     direct, _, _, keep, failures, _ = template(
-        problem, problem.acc_dtype, 0, x.strides, out.strides
+        problem, problem.acc_dtype, 0, x.strides, out.strides, by_rows=False
     )
     rows = int(job[F.STEP_Y]) // problem.stride[0]
     row = per_output(problem, 0) * int(job[F.STEP_X]) // problem.stride[1]

@@ -97,10 +97,12 @@ def template(
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
     summed: bool = True,
+    by_rows: bool = True,
 ) -> tuple[int, Any, bool, tuple[Any, ...], Any, int]:
     """A job for all arrays of this layout: its address, order of tap columns, whether serial.
 
-    Without `summed` it only reads and writes: what sums directly is not compiled.
+    Without `summed` it only reads and writes: what sums directly is not compiled. Without `by_rows`
+    its PART can be called for any columns, which a narrow image's whole rows otherwise take away.
 
     The order is None where columns are taken as they come. The fourth item keeps alive what the
     job's integers point to, and holds the job first. The others are a view of how often memory
@@ -198,7 +200,7 @@ def template(
     fill = np.zeros(8, np.uint8)
     fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
     job[F.FILL] = fill.view(np.int64)[0]
-    if summed and whole_rows:
+    if summed and by_rows and whole_rows:
         # What rows above and below the image hold.
         line = np.full(problem.w, problem.fillvalue, acc)
         keep = (*keep, line)

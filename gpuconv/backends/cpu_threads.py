@@ -72,6 +72,7 @@ def threads(n: int) -> AbstractContextManager[None]:
 def _limited(n: int) -> Iterator[None]:
     import numba
 
+    find_tbb()
     before = numba.get_num_threads()
     numba.set_num_threads(n)
     try:
