@@ -155,7 +155,7 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
         acc = carrier(problem, weights, vertical)
     rank = 0 if vertical is None else vertical.shape[1]
     # `kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
-    job, order, serial, kept, failures, some = template(
+    job, order, serial, kept, failures, long = template(
         problem, acc, rank, x.strides, target.strides
     )
     if order is not None:
@@ -168,7 +168,7 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
     before = failures[0]
     if serial:
         one(job, *places)
-    elif not some:
+    elif not long:
         run(one, many, job, *places)
     else:
         own = kept[0].copy()
@@ -179,7 +179,7 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
             own[F.FIRST], own[F.LAST] = first, last
             run(one, many, address(own), *places)
 
-        in_slices(part, int(own[F.LAST]), some)
+        in_slices(part, int(own[F.LAST]))
     if failures[0] != before:
         raise no_memory("rows of pixels for each thread")
     if target is not out:
@@ -224,8 +224,7 @@ def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: A
     elif time < LONG * most_threads():
         run(one, many, *arguments, 0, tasks)
     else:
-        some = int(tasks * LONG * most_threads() / time)
-        in_slices(lambda first, last: run(one, many, *arguments, first, last), tasks, some)
+        in_slices(lambda first, last: run(one, many, *arguments, first, last), tasks)
     if failed[0]:
         raise no_memory("rows of pixels for each thread")
     if target is not out:
@@ -377,7 +376,7 @@ def _weight_slices(problem: Problem, tasks: Any, part: Any) -> None:
     if time < LONG * most_threads():
         part(slice(None), begins, ends)
         return
-    at_once = max(4 * most_threads(), int(len(begins) * LONG * most_threads() / time))
+    at_once = max(most_threads(), int(len(begins) * LONG * most_threads() / time))
     for first in range(0, len(begins), at_once):
         some = slice(first, first + at_once)
         longest = int((ends[some] - begins[some]).max())
@@ -386,8 +385,7 @@ def _weight_slices(problem: Problem, tasks: Any, part: Any) -> None:
             start = np.minimum(begins[some] + from_unit, ends[some])
             part(some, start, np.minimum(begins[some] + to_unit, ends[some]))
 
-        each = time / tasks[-1] * at_once / most_threads()
-        in_slices(units, longest, int(LONG / each))
+        in_slices(units, longest)
 
 
 def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:

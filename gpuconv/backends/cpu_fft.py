@@ -194,7 +194,7 @@ def _each(job: Any, serial: Any, parallel: Any, n: int, time: float) -> None:
     if time < LONG * most_threads():
         part(0, n)
     else:
-        in_slices(part, n, int(n * LONG * most_threads() / time))
+        in_slices(part, n)
 
 
 def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> None:

@@ -30,6 +30,7 @@ _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
 # Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
 # far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
 LONG, LONG_TASK = 1e8, 1e7
+_SLOWER = {"float32": 1.0, "float64": 2.0, "int64": 16.0, "uint64": 16.0}
 
 
 def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
@@ -98,7 +99,7 @@ def template(
     out_strides: tuple[int, ...],
     summed: bool = True,
     by_rows: bool = True,
-) -> tuple[int, Any, bool, tuple[Any, ...], Any, int]:
+) -> tuple[int, Any, bool, tuple[Any, ...], Any, bool]:
     """A job for all arrays of this layout: its address, order of tap columns, whether serial.
 
     Without `summed` it only reads and writes: what sums directly is not compiled. Without `by_rows`
@@ -106,7 +107,7 @@ def template(
 
     The order is None where columns are taken as they come. The fourth item keeps alive what the
     job's integers point to, and holds the job first. The others are a view of how often memory
-    could not be had, and the tasks of a slice, 0 where the call is too short for slices.
+    could not be had, and whether the call is long enough for slices.
     """
     from ..kernels import bands, lines, narrow, taps, vectors
 
@@ -122,15 +123,20 @@ def template(
     each = per_output(problem, rank)
     time = math.prod(problem.out_shape) * each
     band = _band(problem, strips, 16 if readable else max(16, span[0]))
-    long = time >= LONG * most_threads()
+    # Strides skip outputs but not columns of taps; windows beyond the caches wait for memory.
+    factor = _SLOWER[acc] * (sx if rank else min(sy, 2))
+    factor *= 8 if span[0] * strip * sx * size > 8 * _WINDOW_BYTES else 1
+    slow = time * factor
+    long = slow >= LONG * most_threads()
     if long:  # bits do not depend on where a task ends
-        band = min(band, max(block * dy, int(LONG_TASK / (strip * each))))
+        rows = int(LONG_TASK / (strip * each * factor))
+        band = min(band, max(rows, block * dy if sy == 1 else 1))
     (top, bottom), (left, right) = problem.pad
-    rows = index_map(problem.h, top, bottom, problem.boundary)
+    row_map = index_map(problem.h, top, bottom, problem.boundary)
     columns = index_map(problem.w, left, right, problem.boundary)
     batch = problem.batch
     keep: tuple[Any, ...] = (
-        rows, columns, offsets, kernel_index(problem),
+        row_map, columns, offsets, kernel_index(problem),
         byte_offsets(batch, _lead(problem.x_shape, x_strides, batch)),
         byte_offsets(batch, out_strides[:-2]),
     )  # fmt: skip
@@ -225,12 +231,10 @@ def template(
     serial = not long and (most_threads() == 1 or time < _SERIAL)
     if serial:
         job[F.BANDS], job[F.BAND] = 1, problem.r
-    tasks = int(job[F.IMAGES] * job[F.BANDS] * job[F.STRIPS])
-    job[F.LAST] = tasks
-    some = max(1, int(tasks * LONG * most_threads() / time)) if long else 0
+    job[F.LAST] = job[F.IMAGES] * job[F.BANDS] * job[F.STRIPS]
     failures = job.data[F.FAILED : F.FAILED + 1]
     natural = bool((np.diff(order) == 1).all())
-    return address(job), None if natural else order, serial, (job, *keep), failures, some
+    return address(job), None if natural else order, serial, (job, *keep), failures, long
 
 
 def per_output(problem: Problem, rank: int) -> float:

@@ -99,15 +99,25 @@ class _State:
 _state = _State()
 
 
+_quiet = True  # at the fork: the main thread forked, and nothing computed
+
+
+def _before_fork() -> None:
+    global _quiet
+    _quiet = threading.current_thread() is threading.main_thread() and not _state.calls
+
+
 def _after_fork() -> None:
     global _state
+    started, linux = _started_layer(), sys.platform.startswith("linux")
     # GNU's OpenMP ends a child that enters it if its parent had; what other systems have survives.
-    started = _started_layer()
-    _state = _State(_state.alone or (started == "omp" and sys.platform.startswith("linux")))
+    # TBB gives its threads up for a fork, which it can only from the main thread and when idle.
+    broken = (started == "omp" and linux) or (started == "tbb" and not _quiet)
+    _state = _State(_state.alone or broken)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _started_layer() -> str | None:
@@ -126,7 +136,7 @@ def layer() -> str:
     import numba
 
     if _state.alone:
-        return "none: this process was forked from one that used OpenMP"
+        return "none: the parent's threads did not survive the fork of this process"
     configured = numba.config.THREADING_LAYER  # type: ignore[attr-defined]
     return _started_layer() or f"{configured} (nothing has run in parallel yet)"
 
@@ -214,16 +224,14 @@ def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
         other.result()
 
 
-def in_slices(work: Callable[[int, int], Any], total: int, some: int) -> None:
-    """Call ``work(first, last)`` on parts of ``range(total)``, at first of `some` items.
+def in_slices(work: Callable[[int, int], Any], total: int) -> None:
+    """Call ``work(first, last)`` on parts of ``range(total)``, between which signals are seen.
 
-    The parts grow or shrink to what takes `SLICE`; between them the interpreter sees signals.
+    The first part is an item for each thread; others grow to what takes `SLICE`.
     """
-    done, some = 0, max(1, some)
+    done, some, least = 0, 1, most_threads()
     while done < total:
-        # As many for each thread.
-        least = most_threads()
-        last = min(total, done + -(-some // least) * least)
+        last = min(total, done + -(-some // least) * least)  # as many for each thread
         begin = time.perf_counter()
         work(done, last)
         took = max(time.perf_counter() - begin, 1e-6)
