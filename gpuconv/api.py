@@ -84,7 +84,7 @@ def corr2d(
         to 0. It does not change what they are accumulated in.
     out : array, optional
         Where to write; of the result's shape, on X's device, not overlapping X or K. Its dtype
-        acts as `dtype`.
+        acts as `dtype`. After Ctrl-C or a MemoryError it is written in part.
 
     Returns
     -------
