@@ -85,7 +85,7 @@ def corr2d(
         to 0. It does not change what they are accumulated in.
     out : array, optional
         Where to write; of the result's shape, on X's device, not overlapping X or K. Its dtype
-        acts as `dtype`.
+        acts as `dtype`. After Ctrl-C or a MemoryError it is written in part.
     max_device_bytes : int, optional
         Only for host arrays with ``backend="cuda"``, which pass through the GPU in strips: how
         much of its memory the strips on their way, and what computes them, may take. Half of what
@@ -220,7 +220,7 @@ def compute(
     if flipped and kernel.array.ndim >= 2:  # fewer is refused below, with the shape as given
         kernel.array = kernel.array[..., ::-1, ::-1]
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
-    image = arrays.read(X, "X")
+    image = arrays.read(X, "X", swapped=True)
     return _run(image, kernel, out, method, backend, keywords, key, max_device_bytes)
 
 
@@ -263,6 +263,8 @@ def _run(
             if arrays.shares_memory(target, operand):
                 raise ValueError(f"out overlaps {name} in memory; pass a separate array")
     module = require_backend(choice.backend)
+    if x.library == "numpy, bytes swapped" and choice.backend != "cpu":
+        x.array = arrays.native(x.array)
     with arrays.stream_of(x):
         if target is None:
             result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)

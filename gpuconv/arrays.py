@@ -22,6 +22,7 @@ __all__ = [
     "empty",
     "may_share_memory",
     "memory_of",
+    "native",
     "read",
     "read_out",
     "shares_memory",
@@ -47,8 +48,10 @@ def _library(obj: Any) -> str:
     return type(obj).__module__.partition(".")[0]
 
 
-def read(obj: Any, name: str) -> Operand:
+def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
+
+    Bytes that are not in this machine's order are put in it by a copy, unless `swapped`.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def read(obj: Any, name: str) -> Operand:
         No array can be made of it, or its dtype is not supported.
     """
     if type(obj) is np.ndarray or isinstance(obj, np.memmap):
-        return _from_numpy(obj, name, obj)
+        return _from_numpy(obj, name, obj, swapped=swapped)
     library = _library(obj)
     if library == "torch":
         return _from_torch(obj, name)
@@ -74,7 +77,7 @@ def read(obj: Any, name: str) -> Operand:
     if hasattr(obj, "__cuda_array_interface__"):
         return _from_cupy(_cupy(name).asarray(obj), name, obj, "array-api")
     if isinstance(obj, np.ndarray):
-        return _from_numpy(np.asarray(obj), name, obj)
+        return _from_numpy(np.asarray(obj), name, obj, swapped=swapped)
     if hasattr(obj, "__dlpack_device__"):
         kind = int(obj.__dlpack_device__()[0])
         if kind in (2, 13):  # CUDA, CUDA managed
@@ -103,13 +106,21 @@ def _as_numpy(obj: Any, name: str) -> Any:
     return array
 
 
-def _from_numpy(array: Any, name: str, original: Any, library: str = "numpy") -> Operand:
+def _from_numpy(
+    array: Any, name: str, original: Any, library: str = "numpy", swapped: bool = False
+) -> Operand:
     dtype = dtypes.name_of(array.dtype, name)
     if dtype == "bfloat16":
         return Operand(array.view(np.uint16), dtype, HOST, "ml_dtypes", original)
     if not array.dtype.isnative:
-        array, library = array.astype(array.dtype.newbyteorder("=")), "numpy, bytes swapped"
+        library = "numpy, bytes swapped"
+        array = array if swapped else native(array)
     return Operand(array, dtype, HOST, library, original)
+
+
+def native(array: Any) -> Any:
+    """The array in this machine's byte order; itself if it is."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _cupy(name: str) -> Any:
