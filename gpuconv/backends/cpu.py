@@ -145,7 +145,7 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
     if rank:
         vertical = np.ascontiguousarray(vertical, acc)
     places = address(x), address(target), address(weights), address(vertical) if rank else 0
-    if serial:
+    if serial or threads() == 1:  # which needs no threading layer, nor waits for another's call
         one(job, *places)
     else:
         run_parallel(many, job, *places)
@@ -175,7 +175,7 @@ def _sweep_complex(name: str, problem: Problem, x: Any, weights: tuple[Any, ...]
         offsets,
         *common,
     )
-    if serial:
+    if serial or threads() == 1:
         getattr(sweep, f"{name}_serial")(*arguments)
     else:
         run_parallel(getattr(sweep, f"{name}_parallel"), *arguments)
