@@ -7,6 +7,7 @@ pixels stand there, wherever in the image they are (`wrap` reads the far edge).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +82,7 @@ class Axis:
         pixels = np.unique(sources)
         breaks = [0, *(np.flatnonzero(np.diff(pixels) > 1) + 1).tolist(), len(pixels)]
         runs = tuple(
-            (int(pixels[a]), int(pixels[b - 1]) + 1)
-            for a, b in zip(breaks, breaks[1:], strict=False)
+            (int(pixels[a]), int(pixels[b - 1]) + 1) for a, b in itertools.pairwise(breaks)
         )
         return Part(runs, np.searchsorted(pixels, sources), (0, 0), 0, last - first)
 
@@ -152,4 +152,3 @@ def keywords_of(problem: Problem) -> dict[str, Any]:
         dilation=problem.dilation,
         dtype=problem.out_dtype,
     )
-

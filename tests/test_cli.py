@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import gpuconv
-from gpuconv import cli
+from gpuconv import array_files, cli
 from gpuconv.cli import main
 
 RNG = np.random.default_rng(12)
@@ -87,7 +87,8 @@ def test_bands_equal_the_whole(tmp_path, monkeypatch, boundary, mode, capsys):
     k = RNG.standard_normal((9, 4))
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "k.npy", k)
-    monkeypatch.setattr(cli, "_BAND_PIXELS", 7 * 60)
+    monkeypatch.setattr(cli, "_BLOCK_PIXELS", 7 * 60)
+    monkeypatch.setattr(array_files, "TILE", 16)
     command = ["filter", *(str(tmp_path / n) for n in ("x.npy", "y.npy")), "--kernel"]
     extra = ["--boundary", boundary, "--mode", mode, "--stride", "2", "--progress"]
     assert main([*command, str(tmp_path / "k.npy"), *extra, "--method", "direct"]) == 0
@@ -147,7 +148,7 @@ def test_a_failed_write_leaves_the_old_file(photo, tmp_path, monkeypatch, capsys
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     failing(["filter", photo, out, "--filter", "box-3", "--overwrite"], capsys, 4)
     assert out.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.npy"]
