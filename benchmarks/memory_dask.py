@@ -1,4 +1,4 @@
-"""``python -m benchmarks.memory_dask``: memory of Dask's workers while they filter, from Zarr to Zarr,
+"""``python -m benchmarks.memory_dask``: memory of Dask's workers as they filter, from Zarr to Zarr,
 an image ten times larger than the memory each may use. Draws results/memory_dask.png.
 """
 
@@ -19,8 +19,8 @@ import numpy as np
 import gpuconv
 
 LIMIT = 448 << 20  # bytes a worker may use; Python, Dask and Numba take more than half of it
-# A chunk of 8.5 MiB of float64, and how often it is repeated each way. Low and wide: a chunk is held
-# until those below it have been read, so about a row of chunks is in memory at a time.
+# A chunk of 8.5 MiB of float64, and how often it is repeated each way. Low and wide: a chunk is
+# held until those below it have been read, so about a row of chunks is in memory at a time.
 SIDES, TIMES = (192, 5792), (133, 4)
 KERNEL = np.ones((5, 5)) / 25
 # The border wraps and the image repeats, so each chunk of the result is the same, and known.
