@@ -128,8 +128,8 @@ def assemble(pieces: Sequence[Sequence[Any]], rows: Any, columns: Any) -> Any:
                 left += piece.shape[-1]
             top = bottom
     if rows is not None:
-        whole = whole[..., rows, :]
-    return whole if columns is None else whole[..., columns]
+        whole = whole[..., np.asarray(rows, like=whole), :]
+    return whole if columns is None else whole[..., np.asarray(columns, like=whole)]
 
 
 def run(

@@ -6,6 +6,7 @@ where sums do not depend on the crop (direct, separable).
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 import math
@@ -133,9 +134,12 @@ def _slabs(part: blocks.Part, chunks: Sequence[int]) -> list[Slab]:
     starts = [0, *itertools.accumulate(chunks)]
     found = []
     for low, high in part.runs:
-        for number, (start, end) in enumerate(itertools.pairwise(starts)):
+        for number in range(bisect.bisect_right(starts, low) - 1, len(chunks)):
+            start, end = starts[number : number + 2]
+            if start >= high:
+                break
             a, b = max(low, start), min(high, end)
-            if a < b:
+            if a < b:  # chunks may be empty
                 found.append((number, a - start, b - start, (a, b) == (start, end)))
     return found
 
