@@ -19,6 +19,7 @@ from .errors import BackendUnavailable
 __all__ = [
     "Operand",
     "bfloat16",
+    "check_together",
     "empty",
     "may_share_memory",
     "memory_of",
@@ -67,8 +68,8 @@ def read(obj: Any, name: str, swapped: bool = False) -> Operand:
         return _from_cupy(obj, name, obj, "cupy")
     if library == "dask":
         raise TypeError(
-            f"{name} is a Dask array, which is not supported yet; pass {name}.compute(), or use "
-            "dask.array.map_overlap with gpuconv.corr2d"
+            f"{name} is a Dask array; only corr2d and convolve2d take one, as X (and then K may be "
+            f"another); pass {name}.compute(), or one block at a time"
         )
     if isinstance(obj, np.ma.MaskedArray):
         raise TypeError(
@@ -166,6 +167,15 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     else:
         array = plain.numpy()
     return Operand(array, dtype, HOST, "torch", tensor)
+
+
+def check_together(x: Operand, k: Operand) -> None:
+    """Refuse an image and a kernel that cannot meet."""
+    if k.device not in (HOST, x.device):
+        raise ValueError(
+            f"X is on {x.device} and K on {k.device}; both must be on one device "
+            "(a kernel on the host goes with any image)"
+        )
 
 
 def read_out(out: Any, shape: tuple[int, ...], device: str) -> Operand:

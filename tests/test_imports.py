@@ -57,6 +57,7 @@ ALLOWED = {
     "errors": set(),
     "dtypes": set(),
     "boundary": {"errors"},
+    "blocks": {"boundary", "problem"},
     "arrays": {"errors", "dtypes"},
     "filters": {"errors"},
     "receptive_field": {"problem"},
