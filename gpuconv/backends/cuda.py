@@ -14,12 +14,12 @@ import numpy as np
 
 from .. import dtypes
 from ..problem import Problem
-from . import cuda_plan
+from . import cuda_plan, cuda_tensor
 from .cpu_jobs import byte_offsets
 from .cuda_plan import GRID_MAX, LEADS, Launch, Spec
 
 NAME = "cuda"
-METHODS = frozenset({"direct", "separable", "fft"})
+METHODS = frozenset({"direct", "separable", "fft", "tensor"})
 
 _INSTALL = 'pip install "gpuconv[cuda12]" (or "gpuconv[cuda13]" with a CUDA 13 driver)'
 
@@ -52,7 +52,13 @@ class DeviceLauncher:
             return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
         return None
 
-    def launch(self, spec: Spec, grid: int, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
+    def compute_capability(self) -> int:
+        """Of the current device: 90 for 9.0."""
+        import cupy
+
+        return int(cupy.cuda.Device().compute_capability)
+
+    def launch(self, spec: Any, grid: int, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
         """Queue one kernel; structs are NumPy values, addresses unsigned integers."""
         import cupy
 
@@ -89,7 +95,7 @@ launcher: Any = DeviceLauncher()
 
 
 @cache
-def _compiled(spec: Spec, device: int) -> Any:
+def _compiled(spec: Any, device: int) -> Any:
     import cupy
 
     # One extern "C" function and no name_expressions: CuPy then finds it in its disk cache.
@@ -162,6 +168,58 @@ def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
     weights = np.concatenate([u, v], axis=2)
     _run("separable", problem, x, weights.reshape(len(u), -1), u.shape[1], out)
+
+
+def no_tensor_cores() -> str | None:
+    """Say why the current device cannot run method 'tensor'; None where no device can be asked."""
+    if launcher.unavailable() is not None:
+        return None
+    found, least = launcher.compute_capability(), cuda_tensor.CAPABILITY
+    if found >= least:
+        return None
+    return (
+        f"it needs a GPU of compute capability {least // 10}.{least % 10} or newer, this one has "
+        f"{found // 10}.{found % 10}"
+    )
+
+
+def tensor_work(problem: Problem) -> tuple[int, tuple[int, int]]:
+    """Multiply-adds of an output by method 'tensor', and rows and columns that are summed whole."""
+    size = dtypes.storage(problem.x_dtype).itemsize
+    return cuda_tensor.work(problem.p, problem.q, size), cuda_tensor.LAYOUTS[size].tile
+
+
+def tensor(problem: Problem, x: Any, k: Any, out: Any) -> None:
+    """Fill `out` by matrix products on the tensor cores."""
+    xp = np if isinstance(k, np.ndarray) else array_module()
+    # As float32 whatever they are: all of these dtypes fit in, and are taken out again unchanged.
+    weights = xp.ascontiguousarray(dtypes.widen(k, problem.k_dtype, "float32", xp))
+    weights = launcher.upload(weights) if xp is np else weights
+    layout = cuda_tensor.LAYOUTS[dtypes.storage(problem.x_dtype).itemsize]
+    launch = cuda_tensor.plan(problem, layout)
+    lead = len(problem.batch)
+    x_lead = (0,) * (lead - (x.ndim - 2)) + tuple(
+        0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)
+    )
+    addresses = [int(_address(a)) for a in (x, out, weights)]
+    for tiles, geometry, *offsets in cuda_tensor.launches(
+        problem, launch, x_lead, out.strides[:lead], _kernel_strides(problem),
+        x.strides[-2:], out.strides[-2:],
+    ):  # fmt: skip
+        at = [np.uint64(a + o) for a, o in zip(addresses, offsets, strict=True)]
+        launcher.launch(
+            launch.spec,
+            min(tiles, GRID_MAX),
+            launch.shared_bytes,
+            (
+                geometry,
+                at[2],
+                np.array(problem.fillvalue, np.float32),
+                np.int32(launch.shift),
+                at[0],
+                at[1],
+            ),
+        )
 
 
 def _kernel_strides(problem: Problem) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ _FILTER = ("Geometry", "%(weights)s", "ACC", "const char*", "char*")
 _PARAMETERS = {
     "direct": _FILTER,
     "separable": _FILTER,
+    "tensor": ("Geometry", "const float*", "float", "int", "const char*", "char*"),
     "weights": ("Geometry", "ACC", "char*", "char*", "Task*", "Image*", "WIDE*"),
     "channels": ("Layer", "char*", "OUT_T*", "ACC*"),
     "channels_weights": ("Layer", "char*", "OUT_T*", "WIDE*"),
@@ -86,8 +87,10 @@ def build(text, flags, program=False):
     assert compiler, "the CUDA emulator needs g++; install it (Debian: apt-get install g++)"
     if program:
         text += _PROGRAM
-    header = (HERE / "cuda_emulator.h").read_text()
-    key = hashlib.sha256("\0".join([text, header, *flags, str(program)]).encode()).hexdigest()[:24]
+    headers = [path.read_text() for path in sorted(HERE.glob("*.h"))]
+    key = hashlib.sha256("\0".join([text, *headers, *flags, str(program)]).encode()).hexdigest()[
+        :24
+    ]
     CACHE.mkdir(exist_ok=True)
     target = CACHE / f"{key}{'' if program else '.so'}"
     if not target.exists():
@@ -138,6 +141,9 @@ class EmulatedLauncher:
 
     def unavailable(self):
         return None
+
+    def compute_capability(self):
+        return 90
 
     def upload(self, host):
         return host
