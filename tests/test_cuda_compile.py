@@ -11,7 +11,8 @@ ARCHS = (75, 80, 90, 100, 120)
 _SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 
 
-def compile_for(spec, arch):
+def compiled(spec, arch):
+    """What NVRTC reports of a specialisation, and its code."""
     try:
         from cupy.cuda import nvrtc
     except ImportError as error:
@@ -22,13 +23,13 @@ def compile_for(spec, arch):
         nvrtc.compileProgram(program, options)
     except nvrtc.NVRTCError:
         pytest.fail(nvrtc.getProgramLog(program))
-    log = nvrtc.getProgramLog(program)
-    assert len(nvrtc.getCUBIN(program)) > 1000
-    return log
+    cubin = nvrtc.getCUBIN(program)
+    assert len(cubin) > 1000
+    return nvrtc.getProgramLog(program), cubin
 
 
 def check(spec, arch):
-    log = compile_for(spec, arch)
+    log, _ = compiled(spec, arch)
     spills = _SPILLS.findall(log)
     assert spills, f"no resource report for {spec}:\n{log}"
     assert set(spills) == {("0", "0")}, f"{spec} on sm_{arch} spills:\n{log}"

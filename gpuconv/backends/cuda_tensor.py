@@ -33,8 +33,8 @@ class Layout:
         return 16 * self.fold, 8 * self.blocks * self.warps
 
 
-# By the size of an element: what a multiprocessor holds three blocks of, in registers and memory.
-LAYOUTS = {2: Layout(), 4: Layout(fold=2, steps=6)}
+# By the size of an element: twelve warps with the rows of a 15 x 15 kernel fit a multiprocessor.
+LAYOUTS = {2: Layout(), 4: Layout(warps=2, steps=6)}
 
 
 @dataclass(frozen=True)

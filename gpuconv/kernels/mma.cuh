@@ -55,6 +55,12 @@ __device__ inline unsigned pack(Bfloat, float low, float high) {
   return both;
 }
 
+__device__ inline float to_float(Half v) {
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(v.bits));
+  return wide;
+}
+
 // A float rounded to the 10 bits of mantissa that TF32 products take.
 __device__ inline unsigned to_tf32(unsigned bits) {
   unsigned rounded;
@@ -70,9 +76,18 @@ __device__ inline void copy_later(void* shared, const void* global) {
 
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
 
+// The same number, which the compiler takes for another each time.
+__device__ inline int made_anew(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 #else
 #include "cuda_warp.h"  // the same functions for an ordinary compiler
 #endif
+
+__device__ inline float to_float(Bfloat v) { return __uint_as_float((unsigned)v.bits << 16); }
+__device__ inline float to_float(float v) { return v; }
 
 // What a register of pixels or taps is as a factor: TF32 factors have to be rounded first.
 __device__ inline unsigned factor(Half, unsigned bits) { return bits; }

@@ -28,6 +28,8 @@ enum {
   DEPTH = 2  // cells of a thread on their way in
 };
 
+struct Thread { int lane, warp; };
+
 struct alignas(16) Cell { unsigned word[4]; };
 struct alignas(sizeof(OUT_T) < 2 ? 8 : 16) Results { OUT_T at[8]; };
 
@@ -81,11 +83,11 @@ struct Chunk {
 };
 
 // All threads of the block load the pixels that the taps of a chunk read.
-__device__ inline void load_pixels(const Geometry& g, const Place& at, const Chunk& part, int plane,
-                                   X_T fill, char* tile) {
+__device__ inline void load_pixels(const Geometry& g, const Place& at, const Chunk& part,
+                                   const Thread& me, int plane, X_T fill, char* tile) {
   i64 y0 = at.i0 + part.a0 - g.top, x0 = at.j0 + part.first - g.left;
-  int rows = 16 * FOLD + part.rows - 1, number = threadIdx.y * 32 + threadIdx.x;
-  Walk walk(number);
+  int rows = 16 * FOLD + part.rows - 1;
+  Walk walk(me.warp * 32 + me.lane);
   const char* from = at.x + y0 * g.x_row + x0 * g.x_column;
   bool aligned = ((size_t)from | (size_t)g.x_row) % 16 == 0;
   // Aligned reads around cells that are not are not to leave the row.
@@ -141,8 +143,8 @@ __device__ inline void load_pixels(const Geometry& g, const Place& at, const Chu
 // Rows of taps with zeros around them. Factors of two halves begin at odd taps too, but words do
 // not: there the second copy begins one half earlier.
 __device__ inline void load_taps(const Geometry& g, const float* taps, const Chunk& part,
-                                 unsigned* band) {
-  for (int n = threadIdx.y * 32 + threadIdx.x; n < part.rows * COPIES * BAND; n += THREADS) {
+                                 const Thread& me, unsigned* band) {
+  for (int n = me.warp * 32 + me.lane; n < part.rows * COPIES * BAND; n += THREADS) {
     int row = n / (COPIES * BAND), word = n % (COPIES * BAND);
     int copy = word / BAND, begin = word % BAND * COPIES - copy;
     float two[2] = {0, 0};
@@ -156,10 +158,9 @@ __device__ inline void load_taps(const Geometry& g, const float* taps, const Chu
 }
 
 __device__ inline void multiply_tile(const char* tile, int plane, const unsigned* band, int taps,
-                                     float (&sums)[FOLD][BLOCKS][4]) {
-  int lane = threadIdx.x;
-  const char* mine =
-      tile + (lane & 15) * PITCH + ((int)threadIdx.y * BLOCKS * SPLIT + (lane >> 4)) * 16;
+                                     const Thread& me, float (&sums)[FOLD][BLOCKS][4]) {
+  int lane = me.lane;
+  const char* mine = tile + lane % 16 * PITCH + (me.warp * BLOCKS * SPLIT + lane / 16) * 16;
   // The band's element in this lane's row and column of the first cell.
   int tap = lane % 4 * COPIES - lane / 4 + 8, odd = tap % COPIES;
   band += (tap + odd) / COPIES + odd * BAND;
@@ -211,9 +212,10 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
 // The same sums of the same lane, tap by tap and never with a pixel outside an output's window,
 // which the zeros of the band would make NaN of, were it infinite.
 __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, const float* taps,
-                                const Chunk& part, float (&sums)[FOLD][BLOCKS][4]) {
-  int i = threadIdx.x / 4, j = threadIdx.x % 4 * 2;
-  const char* mine = tile + threadIdx.y * BLOCKS * SPLIT * 16;
+                                const Chunk& part, const Thread& me,
+                                float (&sums)[FOLD][BLOCKS][4]) {
+  int i = me.lane / 4, j = me.lane % 4 * 2;
+  const char* mine = tile + me.warp * BLOCKS * SPLIT * 16;
 #pragma unroll 1
   for (int a = 0; a < part.rows; ++a) {
 #pragma unroll 1
@@ -228,9 +230,8 @@ __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, 
 #pragma unroll
         for (int n = 0; n < 2 * BLOCKS; ++n) {
           int row = i + n / BLOCKS * 8 + (f + a) / FOLD, b = n % BLOCKS;
-          float pixel;
-          widen(pixel, *(const X_T*)(mine + (f + a) % FOLD * plane + row * PITCH +
-                                     (b * 8 + c) * (int)sizeof(X_T)));
+          const char* line = mine + (f + a) % FOLD * plane + row * PITCH;
+          float pixel = to_float(((const X_T*)line)[b * 8 + c]);
 #pragma unroll
           for (int m = 0; m < 2; ++m)
             if (uses[m]) add(sums[f][b][n / BLOCKS * 2 + m], tap[m], pixel);
@@ -269,11 +270,11 @@ __device__ inline void narrow_two(Bfloat* to, float a, float b) {
 }
 
 // Results go through shared memory, set by set, to be written as rows.
-__device__ inline void store_sums(const Geometry& g, const Place& at, char* stage,
+__device__ inline void store_sums(const Geometry& g, const Place& at, const Thread& me, char* stage,
                                   const float (&sums)[FOLD][BLOCKS][4]) {
-  int lane = threadIdx.x;
-  stage += threadIdx.y * 16 * STAGE;
-  i64 j0 = at.j0 + threadIdx.y * BLOCKS * 8;
+  int lane = me.lane;
+  stage += me.warp * 16 * STAGE;
+  i64 j0 = at.j0 + me.warp * BLOCKS * 8;
   char* out = at.out + at.i0 * g.out_row + j0 * g.out_column;
   int rows = (int)min((i64)(16 * FOLD), g.r - at.i0);
   int columns = (int)min((i64)(BLOCKS * 8), g.s - j0);  // none, or fewer, where it is negative
@@ -317,7 +318,7 @@ __device__ inline void store_sums(const Geometry& g, const Place& at, char* stag
 }
 
 // `shift` columns stand before those that the first tap reads, so that rows begin aligned.
-extern "C" __global__ void __launch_bounds__(THREADS, WHOLE ? 3 : 2)
+extern "C" __global__ void __launch_bounds__(THREADS, (WHOLE ? 384 : 256) / THREADS)
 tensor(const __grid_constant__ Geometry g, const float* __restrict__ weights, float fill, int shift,
        const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(char, shared);
@@ -328,17 +329,19 @@ tensor(const __grid_constant__ Geometry g, const float* __restrict__ weights, fl
   int plane = (16 + (g.chunk_p - 1 + FOLD - 1) / FOLD) * PITCH;
   unsigned* band = (unsigned*)(shared + FOLD * plane);
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
+    // What follows from these would else be kept in registers from tile to tile.
+    Thread me = {made_anew(threadIdx.x), made_anew(threadIdx.y)};
     Place at = place_of(g, number, x, out);
     const float* taps = weights + at.kernel * g.weights;
     float sums[FOLD][BLOCKS][4] = {};
     for (int chunk = 0; chunk < chunks; ++chunk) {
       Chunk part(g, chunk, passes, shift);
       __syncthreads();  // what was there has been read
-      load_pixels(g, at, part, plane, filling, shared);
-      load_taps(g, taps, part, band);
+      load_pixels(g, at, part, me, plane, filling, shared);
+      load_taps(g, taps, part, me, band);
       wait_for_copies();
       __syncthreads();
-      multiply_tile(shared, plane, band, part.rows, sums);
+      multiply_tile(shared, plane, band, part.rows, me, sums);
     }
     // Zero times an infinite pixel beside a window is NaN, so whatever is not finite is in doubt:
     // the lanes that hold such a sum make theirs anew.
@@ -349,14 +352,14 @@ tensor(const __grid_constant__ Geometry g, const float* __restrict__ weights, fl
         Chunk part(g, chunk, passes, shift);
         if (!WHOLE) {
           __syncthreads();
-          load_pixels(g, at, part, plane, filling, shared);
+          load_pixels(g, at, part, me, plane, filling, shared);
           wait_for_copies();
           __syncthreads();
         }
-        if (doubt) add_tile(g, shared, plane, taps, part, sums);
+        if (doubt) add_tile(g, shared, plane, taps, part, me, sums);
       }
       __syncthreads();
     }
-    store_sums(g, at, shared, sums);
+    store_sums(g, at, me, shared, sums);
   }
 }

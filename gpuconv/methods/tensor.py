@@ -19,9 +19,10 @@ from .kernel import Kernel
 NAME = "tensor"
 
 _HALVES = ("float16", "bfloat16")
-# A chip's tensor cores, fed by a warp's instructions, make this many multiply-adds in the time of
-# one outside them; moving an output's pixels to them and its sum away takes the time of some more.
-_RATE = 8
+# In the time of a multiply-add outside them, tensor cores make this many, by the factors' dtype.
+# Moving an output's pixels to them and its sum away takes the time of some more. By counts of
+# instructions and data sheets; not measured.
+_RATE = {"float16": 8, "bfloat16": 8, "float32": 4}
 _OVERHEAD = 22
 
 
@@ -60,7 +61,8 @@ def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
     """Seconds: multiply-adds with the band's zeros too, for whole tiles of outputs."""
     work, (height, width) = backend.tensor_work(problem)
     outputs = problem.n * -(-problem.r // height) * height * -(-problem.s // width) * width
-    return float(costs.call + outputs * (costs.pixel + (_OVERHEAD + work / _RATE) * costs.tap))
+    taps = _OVERHEAD + work / _RATE[problem.x_dtype]
+    return float(costs.call + outputs * (costs.pixel + taps * costs.tap))
 
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:

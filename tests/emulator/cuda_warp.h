@@ -13,6 +13,7 @@ inline const unsigned long long (*shown_by_all(std::initializer_list<unsigned lo
 }
 
 template <int N> void load_matrices(unsigned (&to)[N], const void* row) {
+  if ((size_t)row % 16) abort();
   auto rows = shown_by_all({(unsigned long long)row});
   int lane = thread_number() % 32;
   for (int n = 0; n < N; ++n)
@@ -25,6 +26,8 @@ inline unsigned pack(Half, float low, float high) {
 inline unsigned pack(Bfloat, float low, float high) {
   return float_to_bfloat(low) | float_to_bfloat(high) << 16;
 }
+
+inline float to_float(Half v) { return half_to_float(v.bits); }
 
 inline unsigned to_tf32(unsigned bits) {
   if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
@@ -87,6 +90,8 @@ void multiply(T, float (&c)[4], const unsigned (&a)[4], unsigned u, unsigned v) 
 template <class T> void multiply(T, float (&c)[4], const unsigned (&a)[2], unsigned u) {
   product<T>(c, a, &u, 1);
 }
+
+inline int made_anew(int value) { return value; }
 
 // Copies are made when they are waited for, so that not waiting shows.
 inline thread_local std::vector<std::pair<void*, const void*>> copies;
