@@ -213,6 +213,19 @@ def test_weights_and_fill_values_that_are_not_finite(emulated, chunked, monkeypa
     cuda_tensor.plan.cache_clear()
 
 
+def test_sums_made_anew_are_of_rounded_factors_too(emulated):
+    x, k = sample((20, 40), "float32"), sample((3, 5), "float32")
+    problem = problem_of(x, k, "float32")
+    found, beside = (np.empty(problem.out_shape, "f4") for _ in range(2))
+    cuda.tensor(problem, x, k, beside)
+    x[10, 20] = np.nan
+    cuda.tensor(problem, x, k, found)
+    finite = np.isfinite(found)
+    assert finite.sum() == found.size - k.size
+    _, sizes = oracle.exact(problem, np.nan_to_num(x), k)
+    assert (np.abs(found - beside) <= bound(problem, sizes))[finite].all()
+
+
 def test_sums_beyond_float32_are_infinite(emulated):
     x = np.full((20, 40), 3e38, "f4")
     k = np.full((2, 3), 2, "f4")
@@ -323,6 +336,7 @@ def test_refusals(emulated, keywords, text):
 def test_a_fill_value_that_is_never_read_may_be_anything(emulated):
     for keywords in (dict(fillvalue=0.1), dict(fillvalue=0.1, mode=3, boundary="edge")):
         gpuconv.corr2d(X, K, backend="cuda", method="tensor", **keywords)
+    gpuconv.corr2d(**F4, **TF32, backend="cuda", fillvalue=0.1, mode=3)
     y = gpuconv.corr2d(X, K, backend="cuda", method="tensor", fillvalue=np.nan, mode=1)
     assert np.isnan(y).sum() == y.size - 14 * 24
 

@@ -86,10 +86,10 @@ __device__ inline int made_anew(int value) {
 #include "cuda_warp.h"  // the same functions for an ordinary compiler
 #endif
 
+// What a pixel or tap, or a register of them, is as a factor: those of TF32 have to be rounded first
+// (which changes no half).
 __device__ inline float to_float(Bfloat v) { return __uint_as_float((unsigned)v.bits << 16); }
-__device__ inline float to_float(float v) { return v; }
-
-// What a register of pixels or taps is as a factor: TF32 factors have to be rounded first.
+__device__ inline float to_float(float v) { return __uint_as_float(to_tf32(__float_as_uint(v))); }
 __device__ inline unsigned factor(Half, unsigned bits) { return bits; }
 __device__ inline unsigned factor(Bfloat, unsigned bits) { return bits; }
 __device__ inline unsigned factor(float, unsigned bits) { return to_tf32(bits); }

@@ -223,8 +223,8 @@ __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, 
       int left = part.first + c - j, right = left - 1;
       bool uses[2] = {left >= 0 && left < g.q, right >= 0 && right < g.q};
       float tap[2] = {0, 0};
-      if (uses[0]) tap[0] = taps[(i64)(part.a0 + a) * g.q + left];
-      if (uses[1]) tap[1] = taps[(i64)(part.a0 + a) * g.q + right];
+      if (uses[0]) tap[0] = to_float(taps[(i64)(part.a0 + a) * g.q + left]);
+      if (uses[1]) tap[1] = to_float(taps[(i64)(part.a0 + a) * g.q + right]);
 #pragma unroll
       for (int f = 0; f < FOLD; ++f) {
 #pragma unroll

@@ -7,7 +7,6 @@ crop are not the crop of the results bit for bit.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -52,9 +51,9 @@ def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
 
 def _holds(dtype: str, value: Any) -> bool:
     with np.errstate(over="ignore"):
-        stored = dtypes.finish(np.array([value], np.float32), dtype)
-    found = float(dtypes.widen(stored, dtype, "float32")[0])
-    return found == value or math.isnan(value)
+        single = np.array([value], np.float32)  # what direct sums take it for
+        found = dtypes.widen(dtypes.finish(single, dtype), dtype, "float32")
+    return bool(found[0] == single[0] or np.isnan(single[0]))
 
 
 def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
