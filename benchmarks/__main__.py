@@ -1,4 +1,7 @@
-"""``python -m benchmarks [suite ...]``: tables against peers and targets, kept in results/."""
+"""``python -m benchmarks [suite ...]``: tables against peers and targets, kept in results/.
+
+With ``--device cuda``: ``--all`` on a machine with an NVIDIA GPU, ``--static`` on any.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="one small case of each; not kept")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
+        "--all", action="store_true", help="cuda: right answers, races, speed; under 8 minutes"
+    )
+    parser.add_argument(
+        "--static", action="store_true", help="cuda: what the kernels are compiled to; needs no GPU"
+    )
+    parser.add_argument(
+        "--arch", type=int, default=90, help="cuda --static: compute capability (%(default)s)"
+    )
+    parser.add_argument(
         "--threads", type=int, default=THREADS, help="of every library (%(default)s)"
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder (benchmarks/results)")
@@ -42,8 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = set(options.suites) - set(SUITES)
     if unknown:
         parser.error(f"unknown suite {sorted(unknown)[0]!r}; there are {', '.join(SUITES)}")
-    if options.device != "cpu":
-        parser.error("--device cuda: no suite measures GPUs yet; there is --device cpu")
+    if options.device == "cuda":
+        return _cuda(options, parser)
+    if options.all or options.static:
+        parser.error("--all and --static are for --device cuda; name suites for the CPU, or none")
     if options.threads < 1:
         parser.error(f"--threads {options.threads}: at least 1")
     set_threads(options.threads)
@@ -58,6 +72,19 @@ def main(arguments: list[str] | None = None) -> int:
     if len(options.suites) != 1:
         print("\n".join(["# Summary", "", *(f"- {line}" for line in report.summary(everything))]))
     return int(any(cell.wrong for cell in everything))
+
+
+def _cuda(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from .cuda.chips import LIMITS
+
+    if options.suites:
+        parser.error(f"{options.suites[0]!r} is for the CPU; --device cuda has --all and --static")
+    if options.all == options.static:
+        parser.error("--device cuda: give --all (needs a GPU) or --static (needs none)")
+    if options.arch not in LIMITS:
+        parser.error(f"--arch {options.arch}: there are {', '.join(map(str, LIMITS))}")
+    name = "run" if options.all else "static"
+    return int(importlib.import_module(f".cuda.{name}", __package__).run(options))
 
 
 def _run(name: str, options: argparse.Namespace, gflops: float) -> list[report.Cell]:

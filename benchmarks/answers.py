@@ -6,6 +6,7 @@ are, and inside), in float64. Between those windows answers are compared with ea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,19 @@ def tolerance(case: Case, x: Any, k: Any) -> float:
     return 64 * float(np.finfo(case.out_dtype).eps) * largest * float(sums.max())
 
 
-def windows(case: Case, x: Any, k: Any, boundary: str) -> list[tuple[Any, Any]]:
-    """Pieces of the right answer: (index into the result, values)."""
+def _pick(image: Any, rows: Any, columns: Any) -> Any:
+    return image[rows][:, columns]
+
+
+def windows(
+    case: Case, x: Any, k: Any, boundary: str, pick: Callable[[Any, Any, Any], Any] = _pick
+) -> list[tuple[Any, Any]]:
+    """Pieces of the right answer: (index into the result, values).
+
+    `pick` takes rows and columns of an image to the host, wherever it is.
+    """
     lead = case.out_shape[:-2]
-    images = np.broadcast_to(x, lead + x.shape[-2:])
+    images = x if x.shape[:-2] == lead else np.broadcast_to(x, lead + x.shape[-2:])
     kernels = np.broadcast_to(k, lead + k.shape[-2:])
     rng = np.random.default_rng(1)
     found = []
@@ -46,12 +56,15 @@ def windows(case: Case, x: Any, k: Any, boundary: str) -> list[tuple[Any, Any]]:
                 slice(start := int((n - min(n, _SIDE)) * where), start + min(n, _SIDE))
                 for n, where in zip(x.shape[-2:], place, strict=True)
             )
-            values = _reference(images[index], kernels[index], rows, columns, boundary)
+            values = _reference(images[index], kernels[index], rows, columns, boundary, pick)
             found.append(((*index, rows, columns), values))
     return found
 
 
-def _reference(image: Any, kernel: Any, rows: slice, columns: slice, boundary: str) -> Any:
+def _reference(
+    image: Any, kernel: Any, rows: slice, columns: slice, boundary: str,
+    pick: Callable[[Any, Any, Any], Any],
+) -> Any:  # fmt: skip
     mode = {"mode": "constant", "constant_values": -1} if boundary == "constant" else {
         "mode": boundary
     }  # fmt: skip
@@ -59,7 +72,7 @@ def _reference(image: Any, kernel: Any, rows: slice, columns: slice, boundary: s
         np.pad(np.arange(n), ((p - 1) // 2, p // 2), **mode)[part.start : part.stop + p - 1]
         for n, p, part in zip(image.shape, kernel.shape, (rows, columns), strict=True)
     ]
-    piece = image[maps[0]][:, maps[1]].astype(np.float64)
+    piece = pick(image, *maps).astype(np.float64)
     piece[maps[0] < 0] = 0
     piece[:, maps[1] < 0] = 0
     return gpuconv.corr2d(piece, kernel.astype(np.float64), backend="reference")

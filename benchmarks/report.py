@@ -107,20 +107,26 @@ def summary(cells: list[Cell]) -> list[str]:
     return lines
 
 
-def keep(
-    folder: Path, suite: str, lines: list[str], cells: list[Cell], gflops: float
-) -> list[Path]:
-    """Write what a suite found; the paths written."""
+def stem(folder: Path, suite: str) -> Path:
+    """Where a suite's files go, without their endings: by today's date, in a folder made here."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / f"{datetime.datetime.now(tz=datetime.UTC).date()}-{suite}"
+    return folder / f"{datetime.datetime.now(tz=datetime.UTC).date()}-{suite}"
+
+
+def keep(
+    folder: Path, suite: str, lines: list[str], cells: list[Cell], gflops: float,
+    picture_type: str = ".png", limit: str = "sgemm's operations",
+) -> list[Path]:  # fmt: skip
+    """Write what a suite found; the paths written."""
+    path = stem(folder, suite)
     records = [r for cell in cells for r in cell.records]
-    picture = plot(stem.with_suffix(".png"), records, gflops)
+    picture = plot(path.with_suffix(picture_type), records, gflops, limit)
     if picture:
         lines = [*lines, "", f"![Mpixel/s against k]({picture.name})"]
-    written = [stem.with_suffix(".md")]
+    written = [path.with_suffix(".md")]
     written[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
     if records:
-        written.append(stem.with_suffix(".csv"))
+        written.append(path.with_suffix(".csv"))
         with open(written[1], "w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             table.writeheader()
@@ -128,10 +134,13 @@ def keep(
     return written + ([picture] if picture else [])
 
 
-def plot(path: Path, records: list[dict[str, Any]], gflops: float | None) -> Path | None:
+def plot(
+    path: Path, records: list[dict[str, Any]], gflops: float | None,
+    limit: str = "sgemm's operations",
+) -> Path | None:  # fmt: skip
     """Mpixel/s against k, a panel a group of at least three k; None where there is nothing to draw.
 
-    Dashed are the limits: a plain copy, and for float32 as many multiply-adds as NumPy's sgemm.
+    Dashed are the limits: a plain copy, and for float32 as many multiply-adds as `gflops` allows.
     """
     panels: dict[str, dict[str, dict[int, float]]] = {}
     for r in records:
@@ -149,7 +158,6 @@ def plot(path: Path, records: list[dict[str, Any]], gflops: float | None) -> Pat
         return None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from PIL import Image
 
     names = sorted({name for curves in panels.values() for name in curves})
     colours = {name: f"C{i}" for i, name in enumerate(n for n in names if n != "gpuconv")}
@@ -165,10 +173,10 @@ def plot(path: Path, records: list[dict[str, Any]], gflops: float | None) -> Pat
                 ks, speeds, style, label=name, linewidth=2.5 if own else 1,
                 color="black" if own else colours[name],
             )  # fmt: skip
-        if gflops and "float64" not in group:
+        if gflops and "float64" not in group and "float16" not in group:
             ks = sorted(curves["gpuconv"])
-            limit = [gflops * 1e3 / (2 * k * k) for k in ks]
-            axis.loglog(ks, limit, ":", color="grey", label="sgemm's operations")
+            most = [gflops * 1e3 / (2 * k * k) for k in ks]
+            axis.loglog(ks, most, ":", color="grey", label=limit)
         ticks = sorted(curves["gpuconv"])
         axis.set_xticks(ticks, map(str, ticks))
         axis.minorticks_off()
@@ -181,6 +189,14 @@ def plot(path: Path, records: list[dict[str, Any]], gflops: float | None) -> Pat
     }
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=5, fontsize=8)
     figure.tight_layout(rect=(0, 0.16, 1, 1))
+    if path.suffix == ".svg":
+        # Words stay words: smaller, and the same in every run.
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gpuconv"}):
+            figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+        return path
+    from PIL import Image
+
     drawn = BytesIO()
     figure.savefig(drawn, dpi=80)
     plt.close(figure)

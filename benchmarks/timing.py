@@ -129,15 +129,19 @@ def environment(threads: int = THREADS) -> list[str]:
             cpu = next(line.split(":")[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         pass
-    commit = _git("rev-parse", "--short", "HEAD") or "unknown"
-    if _git("status", "--porcelain", "--", "gpuconv", "benchmarks/*.py"):
-        commit += " with changes not committed"
     return [
         f"{cpu}, {os.cpu_count()} cores, threads of every library that has them: {threads}",
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         + ", ".join(versions),
-        f"commit {commit}",
+        f"commit {commit()}",
     ]
+
+
+def commit() -> str:
+    """The commit that is measured, and whether the code is exactly that."""
+    name = _git("rev-parse", "--short", "HEAD") or "unknown"
+    changed = _git("status", "--porcelain", "--", "gpuconv", "benchmarks/*.py")
+    return name + (" with changes not committed" if changed else "")
 
 
 def _git(*arguments: str) -> str:

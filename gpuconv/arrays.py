@@ -20,6 +20,7 @@ __all__ = [
     "Operand",
     "bfloat16",
     "empty",
+    "may_share_memory",
     "memory_of",
     "read",
     "read_out",
@@ -135,8 +136,8 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     if tensor.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(
             f"{name} requires grad, but this call is not part of torch's graph (corr2d and "
-            f"convolve2d of tensors without out=, and nn.conv2d, are); pass {name}.detach(), or "
-            "call inside torch.no_grad()"
+            "convolve2d of tensors without out= and max_device_bytes=, and nn.conv2d, are); pass "
+            f"{name}.detach(), or call inside torch.no_grad()"
         )
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} is a {tensor.layout} tensor; pass {name}.to_dense()")
@@ -189,6 +190,19 @@ def _extent(array: Any) -> tuple[int, int]:
         low += min(0, (n - 1) * s)
         high += max(0, (n - 1) * s)
     return low, high + array.itemsize
+
+
+def may_share_memory(a: Any, b: Any) -> bool:
+    """Whether the extents of two NumPy or CuPy arrays overlap (host and device never do)."""
+    if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
+        return False
+    if isinstance(a, np.ndarray):
+        return np.may_share_memory(a, b)
+    if a.flags.c_contiguous and b.flags.c_contiguous:  # the usual case, and the quickest
+        first, second = a.data.ptr, b.data.ptr
+        return bool(first < second + b.nbytes and second < first + a.nbytes)
+    (a0, a1), (b0, b1) = _extent(a), _extent(b)
+    return bool(a0 < b1 and b0 < a1)
 
 
 def shares_memory(a: Operand, b: Operand) -> bool:

@@ -11,7 +11,7 @@ import gpuconv
 from gpuconv.backends import cpu_jobs
 from gpuconv.boundary import BOUNDARIES
 from gpuconv.kernels import fields as F
-from gpuconv.kernels import taps, vectors
+from gpuconv.kernels import narrow, taps, vectors
 from gpuconv.methods.kernel import Kernel
 from gpuconv.problem import make_problem
 
@@ -183,6 +183,8 @@ def test_streamed_stores(monkeypatch, fresh_jobs, dtype, kernel):
               for r in (1, 3, 4, 6, 9) for s in (lanes, lanes + 1, 50, 97, 131)]  # fmt: skip
     expected = [gpuconv.corr2d(x, k, method="direct") for x in images]
     monkeypatch.setattr(cpu_jobs, "_STREAMED_BYTES", 0)
+    monkeypatch.setattr(cpu_jobs, "_STREAMED_ROW", 0)
+    monkeypatch.setattr(narrow, "fits", lambda *_: False)
     cpu_jobs.template.cache_clear()
     pitch = 64 // size * (160 * size // 64 + 1)
     for (x, wanted), offset in itertools.product(
@@ -216,6 +218,7 @@ def test_streamed_stores_with_borders_and_batches(monkeypatch, fresh_jobs):
         x, k = sample(rng, shape, "float32"), sample(rng, (3, 3), "float32")
         calls.append((x, k, keywords, gpuconv.corr2d(x, k, method="direct", **keywords)))
     monkeypatch.setattr(cpu_jobs, "_STREAMED_BYTES", 0)
+    monkeypatch.setattr(cpu_jobs, "_STREAMED_ROW", 0)
     cpu_jobs.template.cache_clear()
     for x, k, keywords, wanted in calls:
         assert wanted.strides[-2] % 64 == 0
@@ -443,3 +446,47 @@ def test_int64_sums_wrap(method):
     assert unsigned.dtype == np.uint64
     signed = gpuconv.corr2d(x, np.abs(k), method=method)
     assert np.array_equal(unsigned.view("i8"), signed)
+
+
+PADS = [
+    {"mode": "same"},
+    {"mode": "full", "fillvalue": 2.5},
+    {"mode": ((2, 0), (0, 1)), "fillvalue": -1.0},
+    {"mode": ((0, 9), (2, 3))},
+]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(2, 2), (3, 3), (4, 7)], ids=str)
+def test_whole_rows_of_narrow_images(shape, dtype):
+    rng = np.random.default_rng(9)
+    lanes = vectors.lanes(dtype)
+    widths = {8, *(n * lanes + off for n in (1, 2, 3, 4) for off in (-3, -1, 0, 1))} - {lanes - 3}
+    for w, h, pad in itertools.product(sorted(widths), (8, 13), PADS):
+        x = whole_numbers(rng, (2, 3, h, w), dtype)[:, :, ::-1]
+        k = weights_for(rng, "direct", (3, *shape), dtype)
+        expected = gpuconv.corr2d(x, k, backend="reference", **pad)
+        memory = np.full((*expected.shape[:-1], expected.shape[-1] + 2), 7, dtype)
+        out = memory[..., 1:-1]
+        gpuconv.corr2d(x, k, backend="cpu", method="direct", out=out, **pad)
+        assert np.array_equal(out, expected), (w, h, pad)
+        assert (memory[..., [0, -1]] == 7).all(), (w, h, pad)
+
+
+def test_narrow_images_are_crops_of_wide_ones():
+    rng = np.random.default_rng(10)
+    x, k = sample(rng, (40, 200), "float32"), sample(rng, (3, 3), "float32")
+    whole = gpuconv.corr2d(x, k, backend="cpu", method="direct")
+    for first, width in ((0, 58), (7, 64), (100, 18)):
+        part = gpuconv.corr2d(x[:, first : first + width], k, backend="cpu", method="direct")
+        assert np.array_equal(part, whole[:, first : first + width - 2])
+
+
+def test_narrow_rows_keep_what_is_not_finite():
+    x = np.ones((1, 9, 60), "float32")
+    x[0, 4, 0] = np.inf
+    got = gpuconv.corr2d(x, np.ones((3, 3), "f4"), mode="same", backend="cpu", method="direct")
+    assert np.array_equal(~np.isfinite(got[0]), np.pad(np.ones((3, 2), bool), ((3, 3), (0, 58))))
+    k = np.full((3, 3), np.nan, "f4")
+    got = gpuconv.corr2d(x, k, mode="same", backend="cpu", method="direct")
+    assert np.isnan(got).all()

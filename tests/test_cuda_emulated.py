@@ -5,7 +5,7 @@ import pytest
 
 import gpuconv
 from gpuconv import dtypes
-from gpuconv.backends import cuda, cuda_host, cuda_plan, reference
+from gpuconv.backends import cuda, cuda_plan, reference
 from gpuconv.boundary import BOUNDARIES
 from gpuconv.gradients import weight_problem
 from gpuconv.problem import make_problem
@@ -23,7 +23,12 @@ def emulated(monkeypatch):
     # Small blocks: as many code paths, fewer threads to switch between.
     monkeypatch.setattr(cuda_plan, "BLOCK", (8, 2))
     monkeypatch.setattr(cuda_plan, "ROWS", 2)
-    return launcher
+    monkeypatch.setattr(cuda_plan, "THREADS", 16)
+    monkeypatch.setattr(cuda_plan, "WINDOW_ROWS", 2)
+    monkeypatch.setattr(cuda, "_specialised", set())
+    cuda._prepare.cache_clear()
+    yield launcher
+    cuda._prepare.cache_clear()
 
 
 def sample(shape, name):
@@ -153,6 +158,79 @@ def test_nan_stays_where_it_is(emulated):
     np.testing.assert_array_equal(np.isnan(out), expected)
 
 
+def shifted(shape, name, offset, pitch):
+    """A random array whose rows are `pitch` elements apart, `offset` from 16 bytes' alignment."""
+    itemsize = dtypes.storage(name).itemsize
+    rows = int(np.prod(shape[:-1]))
+    memory = np.zeros(rows * pitch + 64, dtypes.storage(name))
+    first = -memory.ctypes.data % 16 // itemsize + offset
+    view = memory[first : first + rows * pitch].reshape(*shape[:-1], pitch)[..., : shape[-1]]
+    view[...] = sample(shape, name)
+    return view
+
+
+@pytest.mark.parametrize(
+    ("name", "out"), [("float32", None), ("uint8", "float32"), ("float16", None),
+                      ("complex64", None), ("float32", "float64"), ("float64", "uint8")]
+)  # fmt: skip
+@pytest.mark.parametrize(("offset", "pitch"), [(0, 48), (1, 48), (5, 64), (2, 43)])
+def test_alignments_of_rows(emulated, name, out, offset, pitch):
+    k_name = "float32" if name == "uint8" else name
+    k = sample((3, 4), k_name)
+    x = shifted((2, 15, 40), name, offset, pitch)
+    problem = problem_of(x, k, name, k_name, mode="same", boundary="symmetric", dtype=out)
+    expected = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
+    cuda.direct(problem, np.ascontiguousarray(x), k, expected)
+    result = shifted(problem.out_shape, problem.out_dtype, offset, pitch)
+    gap = np.array(result.base)
+    cuda.direct(problem, x, k, result)
+    np.testing.assert_array_equal(result, expected)
+    result[...] = 0
+    around = np.array(result.base)
+    assert np.array_equal(around[around != 0], gap[around != 0])  # nothing beside it was written
+    compare(problem, x, k)
+    spec, wide = emulated.launched[-1][0], pitch * x.itemsize % 16 == 0
+    assert spec.aligned == wide
+
+
+@pytest.mark.parametrize("name", ["float32", "int16", "float64", "complex128"])
+@pytest.mark.parametrize("shape", [(3, 5), (12, 9)])
+def test_one_size_and_any_size_have_the_same_bits(emulated, monkeypatch, name, shape):
+    x, k = sample((2, 31, 45), name), sample(shape, name)
+    problem = problem_of(x, k, mode="same", boundary="wrap")
+    outs = []
+    for most in (cuda.SPECIALISED_MOST, 0):
+        monkeypatch.setattr(cuda, "SPECIALISED_MOST", most)
+        monkeypatch.setattr(cuda, "_specialised", set())
+        cuda._prepare.cache_clear()
+        outs.append(np.empty(problem.out_shape, problem.out_dtype))
+        cuda.direct(problem, x, k, outs[-1])
+    assert [bool(spec.taps[1]) for spec, *_ in emulated.launched] == [True, False]
+    np.testing.assert_array_equal(*outs)
+
+
+@pytest.mark.parametrize("kernel", ["direct", "separable"])
+def test_blocks_as_large_as_on_a_gpu(monkeypatch, kernel):
+    monkeypatch.setattr(cuda, "launcher", EmulatedLauncher())
+    cuda._prepare.cache_clear()
+    x = sample((150, 270), "float32")
+    u, v = sample((1, 1, 7), "float32"), sample((1, 1, 5), "float32")
+    k = np.einsum("ntp,ntq->npq", u, v)[0]
+    compare(problem_of(x, k, mode="same"), x, k, None if kernel == "direct" else (u, v))
+    assert cuda.launcher.launched[-1][0].block == (32, 8)
+
+
+def test_batches_of_more_tiles_than_a_launch_counts(emulated, monkeypatch):
+    monkeypatch.setattr(cuda, "TILES_MOST", 7)
+    x, k = sample((3, 5, 9, 12), "float32"), sample((5, 2, 2), "float32")
+    compare(problem_of(x, k), x, k)
+    assert len(emulated.launched) > 3
+    monkeypatch.setattr(cuda, "TILES_MOST", 2)
+    cuda._prepare.cache_clear()
+    with pytest.raises(ValueError, match="strips of rows"):
+        cuda.direct(problem_of(x, k), x, k, np.empty((3, 5, 8, 11), "f4"))
+
+
 def test_crops_are_bitwise_equal(emulated):
     x, k = sample((60, 61), "float32"), sample((35, 35), "float32")
     whole = problem_of(x, k)
@@ -165,27 +243,9 @@ def test_crops_are_bitwise_equal(emulated):
     np.testing.assert_array_equal(small, out[5:, 3 : 3 + small.shape[1]])
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("stride", [1, 2])
-def test_host_arrays_in_strips(emulated, boundary, stride):
-    x, k = sample((2, 23, 12), "float32"), sample((5, 3), "float32")
-    problem = problem_of(
-        x, k, mode=((9, 7), (2, 1)), boundary=boundary, fillvalue=1.5, stride=stride
-    )
-    out, expected = (np.empty(problem.out_shape, "f4") for _ in range(2))
-
-    def compute(small, index, x_part, out_part):
-        cuda.direct(small, x_part, k, out_part)
-
-    cuda_host.run_in_strips(emulated, problem, x, out, compute, max_device_bytes=1200)
-    assert len(emulated.launched) > 6
-    reference.direct(problem, x, k, expected)
-    np.testing.assert_allclose(out, expected, atol=1e-5)
-
-
-def sanitized(flags, kernel, change=None, shape=(7, 7)):
+def sanitized(flags, kernel, change=None, shape=(7, 7), width=30):
     """Run one launch under a sanitizer and return the launcher with its report."""
-    x = sample((21, 30), "float32")
+    x = sample((21, width), "float32")
     u, v = sample((1, 1, shape[0]), "float32"), sample((1, 1, shape[1]), "float32")
     k = (u[..., None] * v[:, :, None])[0, 0]
     problem = problem_of(x, k, mode="same", boundary="reflect")
@@ -207,9 +267,13 @@ def sanitized(flags, kernel, change=None, shape=(7, 7)):
 
 @pytest.mark.parametrize("kernel", ["direct", "separable"])
 @pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
-def test_sanitizers_are_silent(emulated, kernel, flags):
-    launcher = sanitized(flags, kernel)
+@pytest.mark.parametrize("width", [30, 32], ids=["unaligned", "aligned"])
+def test_sanitizers_are_silent(emulated, kernel, flags, width):
+    launcher = sanitized(flags, kernel, width=width)
     assert launcher.code == 0, launcher.report
+    spec, grid, _ = launcher.launched[0]
+    assert spec.aligned == (width == 32)
+    assert grid == 4  # so that blocks go on to a second tile
 
 
 def test_sanitizers_on_weights_in_shared_memory(emulated):
@@ -223,14 +287,25 @@ def test_a_missing_barrier_is_caught(emulated):
     def without_barriers(text):
         return text.replace("__syncthreads();", ";")
 
-    launcher = sanitized(THREAD, "direct", without_barriers)
-    assert launcher.code != 0
-    assert "data race" in launcher.report
+    for kernel in ("direct", "separable"):
+        launcher = sanitized(THREAD, kernel, without_barriers)
+        assert launcher.code != 0
+        assert "data race" in launcher.report
+
+
+@pytest.mark.parametrize("kernel", ["direct", "separable"])
+def test_not_waiting_for_copies_is_caught(emulated, kernel):
+    def too_early(text):
+        changed = text.replace("await_copies<STAGES - 1>();", ";")
+        return changed.replace("await_copies<0>();", ";")
+
+    with pytest.raises(AssertionError, match="Not equal"):
+        sanitized(ADDRESS, kernel, too_early)
 
 
 def test_a_bad_index_is_caught(emulated):
     def one_row_too_far(text):
-        return text.replace("row < tile.rows", "row <= tile.rows")
+        return text.replace("return row < rows;", "return row < rows + 99;")
 
     launcher = sanitized(ADDRESS, "direct", one_row_too_far)
     assert launcher.code != 0

@@ -1,46 +1,110 @@
-"""The CUDA backend's pure planning: tiles, chunks, structs, strips, big indices."""
+"""The CUDA backend's pure planning: tiles, chunks, structs, big indices."""
 
-import numpy as np
+import itertools
+
 import pytest
 
 from gpuconv import dtypes
-from gpuconv.backends import cuda_host, cuda_plan
-from gpuconv.boundary import index_map
+from gpuconv.backends import cuda_plan
 from gpuconv.problem import make_problem
 
-
-def plan(problem, kernel="direct", rank=1, pointer=False):
-    return cuda_plan.plan(problem, kernel, rank, pointer, cuda_plan.BLOCK, cuda_plan.ROWS)
+PARAMETERS_MOST = 4096
+CHIPS = [cuda_plan.chip(c, 80) for c in (75, 80, 86, 90, 100, 120, 999)]
+LAYOUTS = [cuda_plan.Layout(0, True, True), cuda_plan.Layout(3, True, False), cuda_plan.Layout()]
 
 
 @pytest.mark.parametrize("kernel", ["direct", "separable"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128", "int64"])
 @pytest.mark.parametrize(
-    "size", [(1, 1), (3, 3), (27, 27), (64, 64), (1, 500), (500, 1), (300, 300)]
+    "size", [(1, 1), (3, 3), (27, 27), (31, 31), (64, 64), (1, 500), (500, 1), (300, 300)]
 )
 @pytest.mark.parametrize("stride", [1, 7])
-def test_every_tile_fits_shared_memory(kernel, dtype, size, stride):
+@pytest.mark.parametrize("gpu", CHIPS, ids=lambda chip: str(chip.capability))
+def test_every_tile_fits_shared_memory(kernel, dtype, size, stride, gpu):
     problem = make_problem((900, 900), size, dtype, dtype, stride=stride)
-    launch = plan(problem, kernel)
-    assert 0 < launch.shared_bytes <= cuda_plan.SHARED_BYTES <= 48 * 1024
-    assert 1 <= launch.chunk[0] <= size[0]
-    assert 1 <= launch.chunk[1] <= size[1]
     itemsize = dtypes.storage(dtype).itemsize
-    by_value = launch.weights * itemsize <= cuda_plan.PARAMETER_BYTES
-    assert (launch.spec.capacity > 0) == by_value
-    parameters = cuda_plan.GEOMETRY.itemsize + launch.spec.capacity * itemsize + itemsize + 16
-    assert parameters <= 4096
+    for where, general in itertools.product(LAYOUTS, (False, True)):
+        launch = cuda_plan.plan(problem, kernel, 1, False, where, gpu, general)
+        assert 0 < launch.shared_bytes <= gpu.block_bytes
+        if launch.spec.kernel.endswith("strided"):
+            assert launch.shared_bytes <= cuda_plan.SHARED_BYTES <= 48 * 1024
+        assert 1 <= launch.chunk[0] <= size[0]
+        assert 1 <= launch.chunk[1] <= size[1]
+        by_value = launch.weights * itemsize <= cuda_plan.PARAMETER_BYTES
+        assert (launch.spec.capacity > 0) == by_value
+        parameters = cuda_plan.GEOMETRY.itemsize + launch.spec.capacity * itemsize + itemsize + 16
+        assert parameters <= PARAMETERS_MOST
+        width = launch.spec.width or launch.spec.block[0] * launch.spec.columns
+        assert launch.tiles[0] * width >= problem.s > (launch.tiles[0] - 1) * width
+        height = launch.spec.block[1] * launch.spec.rows
+        assert launch.tiles[1] * height >= problem.r > (launch.tiles[1] - 1) * height
 
 
-def test_chunks_do_not_depend_on_the_image():
-    shapes = [(200, 200), (5000, 300), (201, 9999)]
-    plans = [plan(make_problem(s, (150, 99), "float32", "float32")) for s in shapes]
-    assert len({(p.chunk, p.spec, p.shared_bytes) for p in plans}) == 1
+@pytest.mark.parametrize(
+    ("shape", "k", "dtype", "chip", "expected"),
+    [
+        # (threads across, down), rows a thread, rows of taps written out, panels in shared memory
+        ((8192, 8192), 3, "float32", 90, ((32, 8), 8, 3, 2)),
+        ((8192, 8192), 9, "float32", 90, ((32, 8), 8, 9, 2)),
+        ((8192, 8192), 15, "float32", 90, ((32, 8), 8, 4, 2)),
+        ((8192, 8192), 31, "float32", 90, ((32, 8), 8, 2, 1)),
+        ((8192, 8192), 7, "float64", 90, ((32, 8), 8, 7, 2)),
+        ((8192, 8192), 15, "float64", 90, ((32, 8), 8, 1, 2)),
+        ((8192, 8192), 3, "float32", 75, ((32, 8), 4, 3, 1)),
+        ((8192, 8192), 3, "float32", 86, ((32, 8), 8, 3, 1)),
+        ((512, 512), 3, "float32", 90, ((32, 8), 2, 3, 2)),  # spread over the chip
+        ((1000, 128, 128), 5, "float32", 90, ((32, 8), 8, 5, 2)),
+        ((4096, 34, 34), 3, "float32", 90, ((8, 32), 1, 3, 2)),
+        ((4096, 60, 60), 3, "float32", 90, ((16, 16), 4, 3, 2)),
+    ],
+)
+def test_tiles(shape, k, dtype, chip, expected):
+    problem = make_problem(shape, (k, k), dtype, dtype)
+    spec = cuda_plan.plan(problem, "direct", gpu=cuda_plan.chip(chip, 132)).spec
+    assert (spec.block, spec.rows, spec.tap_rows, spec.stages) == expected
+    assert spec.taps == (k, k)
+
+
+@pytest.mark.parametrize(
+    ("address", "strides", "left", "expected"),
+    [
+        (0, (4096, 4), 0, (0, True)),
+        (0, (4096, 4), 1, (3, True)),
+        (8, (4096, 4), 1, (1, True)),
+        (0, (4096, 4), 5, (3, True)),
+        (0, (4100, 4), 1, (0, False)),  # rows of different alignment
+        (0, (-4096, 4), 0, (0, True)),
+        (0, (4096, 8), 0, (0, False)),  # every other column
+        (0, (100, 4096, 4), 0, (0, False)),  # images of different alignment
+        (2, (4096, 4), 0, (0, False)),
+    ],
+)
+def test_alignment(address, strides, left, expected):
+    where = cuda_plan.layout(address, strides, 4, 0, (4096, 4), 4)
+    problem = make_problem(
+        (64, 64), (3, 3), "float32", "float32", mode=((0, 0), (left, 0)), boundary="edge"
+    )
+    spec = cuda_plan.plan(problem, "direct", where=where).spec
+    assert (spec.shift, spec.aligned) == expected
+
+
+def test_the_order_of_sums_depends_on_the_kernel_alone():
+    """Column blocks of taps count; where pixels are gathered, row blocks too."""
+    shapes = [(200, 300), (5000, 400), (301, 9999)]
+    for size, stride in (((150, 99), 1), ((150, 290), 1), ((150, 99), 2)):
+        plans = [
+            cuda_plan.plan(
+                make_problem(s, size, "float32", "float32", stride=stride), "direct", 1, False,
+                where, gpu,
+            )
+            for s in shapes for where in LAYOUTS for gpu in CHIPS
+        ]  # fmt: skip
+        assert len({p.chunk[1] if stride == 1 else p.chunk for p in plans}) == 1
 
 
 def test_big_sizes_stay_64_bit():
     problem = make_problem((2**20, 2**17), (3, 3), "uint8", "float32", mode="same")
-    launch = plan(problem)
+    launch = cuda_plan.plan(problem, "direct")
     strides = (2**17, 1), (2**19, 4)
     g = cuda_plan.geometry(problem, launch, 1, (70000,), [(2**37,), (2**39,), (0,)], *strides)
     assert g["tiles"] == 70000 * launch.tiles[0] * launch.tiles[1] > 2**40
@@ -54,29 +118,3 @@ def test_leading_dimensions_merge():
     lead, strides = cuda_plan.merge_leads((2, 1, 4), (4, 9, 1), (4, 9, 1), (1, 0, 0))
     assert (lead, strides) == ((2, 4), [(4, 1), (4, 1), (1, 0)])
     assert cuda_plan.merge_leads((), (), (), ()) == ((), [(), (), ()])
-
-
-@pytest.mark.parametrize("boundary", ["constant", "edge", "reflect", "symmetric", "wrap"])
-@pytest.mark.parametrize("height", [1, 4, 100])
-@pytest.mark.parametrize("stride", [1, 3])
-def test_strips_hold_the_rows_they_need(boundary, height, stride):
-    problem = make_problem(
-        (11, 5), (4, 2), "float32", "float32", mode=((13, 9), (0, 0)), boundary=boundary,
-        stride=stride,
-    )  # fmt: skip
-    rows = index_map(problem.h, *problem.pad[0], boundary)
-    pieces = cuda_plan.strips(problem, rows, height)
-    assert [s.first for s in pieces] == list(range(0, problem.r, height))
-    for strip in pieces:
-        small = cuda_host.strip_problem(problem, strip)
-        assert small.r >= strip.last - strip.first
-        padded = np.concatenate([np.full(strip.pad[0], -1), strip.rows, np.full(strip.pad[1], -1)])
-        needed = rows[strip.first * stride : (strip.last - 1) * stride + problem.span[0]]
-        np.testing.assert_array_equal(padded[: len(needed)], needed)
-
-
-def test_strip_height_is_bounded():
-    problem = make_problem((10**6, 10**5), (31, 31), "float32", "float32")
-    height = cuda_host.strip_height(problem, 64 << 20)
-    assert height >= 1
-    assert (height + 30) * problem.w * 4 + height * problem.s * 4 <= 64 << 20

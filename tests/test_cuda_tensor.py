@@ -1,14 +1,13 @@
 """Method "tensor": its sums on the emulator, plans, refusals, and what NVRTC makes of it."""
 
-import collections
 import re
-import subprocess
-from importlib import metadata
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import gpuconv
+from benchmarks.cuda import compiled
 from gpuconv import dtypes
 from gpuconv.backends import cuda, cuda_host, cuda_plan, cuda_tensor, reference
 from gpuconv.backends.cuda_tensor import Layout
@@ -16,7 +15,7 @@ from gpuconv.boundary import BOUNDARIES
 from gpuconv.problem import make_problem
 
 from . import oracle
-from .emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
+from .emulator.launcher import ADDRESS, PLAIN, THREAD, EmulatedLauncher, SanitizedLauncher
 
 RNG = np.random.default_rng(31)
 EPS = float(np.finfo("f4").eps)
@@ -29,7 +28,9 @@ def emulated(monkeypatch):
     launcher = EmulatedLauncher()
     monkeypatch.setattr(cuda, "launcher", launcher)
     monkeypatch.setattr(cuda_tensor, "LAYOUTS", SMALL)
-    return launcher
+    cuda._prepare.cache_clear()
+    yield launcher
+    cuda._prepare.cache_clear()
 
 
 def sample(shape, name):
@@ -93,12 +94,10 @@ def test_kernel_sizes(emulated, name, size):
 
 def test_rows_of_taps_in_chunks(emulated, monkeypatch):
     monkeypatch.setattr(cuda_tensor, "SHARED_BYTES", 5000)
-    cuda_tensor.plan.cache_clear()
     compare(sample((33, 45), "float16"), sample((23, 31), "float16"), "float16", mode="same")
     spec, _, shared = emulated.launched[0]
     assert not spec.whole
     assert shared <= 5000
-    cuda_tensor.plan.cache_clear()
 
 
 @pytest.mark.parametrize("out", ["uint8", "complex128"])
@@ -153,23 +152,24 @@ def test_batches_and_banks(emulated):
 
 
 def test_more_leading_dimensions_than_the_struct_holds(emulated, monkeypatch):
-    monkeypatch.setattr(cuda_tensor, "LEADS", 2)
+    monkeypatch.setattr(cuda, "LEADS", 2)
     x = sample((2,) * 4 + (5, 6), "float16")[::-1].transpose(3, 2, 1, 0, 4, 5)
     compare(x, sample((2, 1) * 2 + (2, 2), "float16"), "float16")
     assert len(emulated.launched) == 4
 
 
-def test_the_whole_layout():
-    launcher = EmulatedLauncher()
-    cuda.launcher, before = launcher, cuda.launcher
-    try:
-        compare(sample((80, 150), "float16"), sample((7, 11), "float16"), "float16", mode="same")
-        assert launcher.launched[0][:2] == (
-            cuda_tensor.Spec("float16", "float32", 3, True, Layout()),
-            4,
-        )
-    finally:
-        cuda.launcher = before
+def test_weights_by_value_and_behind_a_pointer(emulated):
+    x = sample((3, 30, 40), "float16")
+    for size, kernels in (((7, 9), ()), ((7, 9), (3,)), ((28, 28), ())):
+        compare(x, sample((*kernels, *size), "float16"), "float16")
+    assert [spec.capacity for spec, *_ in emulated.launched] == [64, 0, 0]
+
+
+def test_the_whole_layout(emulated, monkeypatch):
+    monkeypatch.setattr(cuda_tensor, "LAYOUTS", {2: Layout()})
+    compare(sample((80, 150), "float16"), sample((7, 11), "float16"), "float16", mode="same")
+    spec, grid, _ = emulated.launched[0]
+    assert (spec.block, spec.width, spec.steps, spec.whole, grid) == ((32, 4), 128, 3, True, 4)
 
 
 NOT_FINITE = (np.nan, np.inf, -np.inf)
@@ -197,7 +197,6 @@ def test_a_pixel_that_is_not_finite_stays_in_its_windows(emulated, name):
 def test_weights_and_fill_values_that_are_not_finite(emulated, chunked, monkeypatch):
     if chunked:
         monkeypatch.setattr(cuda_tensor, "SHARED_BYTES", 4200)
-        cuda_tensor.plan.cache_clear()
     x = RNG.integers(-2, 5, (30, 50)).astype("f2")
     x[9, 9] = np.nan
     k = RNG.integers(1, 4, (9, 23 if chunked else 5)).astype("f2")
@@ -210,7 +209,6 @@ def test_weights_and_fill_values_that_are_not_finite(emulated, chunked, monkeypa
             reference.direct(problem, x, k, expected)
         np.testing.assert_array_equal(found, expected)
     assert emulated.launched[0][0].whole is not chunked
-    cuda_tensor.plan.cache_clear()
 
 
 def test_sums_made_anew_are_of_rounded_factors_too(emulated):
@@ -244,7 +242,10 @@ def test_strips_of_host_arrays_are_bitwise_the_whole(emulated, boundary):
     def compute(small, index, x_part, out_part):
         cuda.tensor(small, x_part, k, out_part)
 
-    cuda_host.run_in_strips(emulated, problem, x, found, compute, max_device_bytes=3000)
+    def workspace(part):
+        return cuda.workspace_bytes(part, "tensor")
+
+    cuda_host.run_in_strips(emulated, problem, x, found, compute, workspace, 9000)
     assert len(emulated.launched) > 4
     cuda.tensor(problem, x, k, expected)
     np.testing.assert_array_equal(found, expected)
@@ -256,8 +257,8 @@ def test_strips_of_host_arrays_are_bitwise_the_whole(emulated, boundary):
 def sanitized(flags, change=None):
     """Launch under a sanitizer: aligned and other rows, some sums made anew. Returns its report."""
     launcher = SanitizedLauncher(flags, [], change)
-    before = cuda.launcher, cuda.GRID_MAX
-    cuda.launcher, cuda.GRID_MAX = launcher, 1  # one block, tile after tile
+    before = cuda.launcher, cuda_tensor.GRID_MAX
+    cuda.launcher, cuda_tensor.GRID_MAX = launcher, 1  # one block, tile after tile
     try:
         # Rows that begin aligned, whose tile ends where they do without being so, and a border.
         for width, mode in ((80, "valid"), (41, "valid"), (41, "same")):
@@ -272,7 +273,7 @@ def sanitized(flags, change=None):
                     reference.direct(problem, x, k, expected)
                 np.testing.assert_allclose(out, expected, atol=1e-2, rtol=1e-2)
     finally:
-        cuda.launcher, cuda.GRID_MAX = before
+        cuda.launcher, cuda_tensor.GRID_MAX = before
     return launcher
 
 
@@ -294,7 +295,7 @@ def test_a_missing_barrier_is_caught(emulated):
 
 def test_copies_that_are_not_waited_for_are_caught(emulated):
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        sanitized(THREAD, without("wait_for_copies();"))
+        sanitized(PLAIN, without("await_copies<0>();"))
 
 
 # --- asked for by name, or not ---------------------------------------------------------------
@@ -348,7 +349,8 @@ def test_other_backends_do_not_have_it(backend):
 
 
 def test_older_chips_are_refused(emulated, monkeypatch):
-    monkeypatch.setattr(emulated, "compute_capability", lambda: 75, raising=False)
+    turing = replace(emulated.chip(), capability=75)
+    monkeypatch.setattr(emulated, "chip", lambda: turing)
     text = "it needs a GPU of compute capability 8.0 or newer, this one has 7.5"
     with pytest.raises(ValueError, match=text):
         gpuconv.corr2d(X, K, method="tensor", backend="cuda")
@@ -456,7 +458,7 @@ def test_launches_fit(name, p, q):
     problem = make_problem((700, 700), (p, q), name, name, mode="same")
     size = 4 if name == "float32" else 2
     layout, cell = cuda_tensor.LAYOUTS[size], 16 // size
-    launch = cuda_tensor.plan(problem, layout)
+    launch = cuda_tensor.plan(problem, False)
     assert 0 < launch.shared_bytes <= cuda_plan.SHARED_BYTES
     cells = -(-(q + 7) // cell)
     passes = -(-cells // launch.spec.steps)
@@ -469,33 +471,11 @@ def test_launches_fit(name, p, q):
         assert (problem.pad[1][0] + launch.shift) % cell == 0
     assert -(-(q + 7 + launch.shift) // cell) == cells
     assert cuda_tensor.work(p, q, size) == p * cells * cell
-
-
-def test_big_sizes_stay_64_bit():
-    problem = make_problem((70000, 2**20, 2**17), (3, 3), "float16", "float16", mode="same")
-    launch = cuda_tensor.plan(problem, cuda_tensor.LAYOUTS[2])
-    ((tiles, g, *_),) = cuda_tensor.launches(
-        problem, launch, (2**38,), (2**38,), (0,), (2**18, 2), (2**18, 2)
-    )
-    assert tiles == g["tiles"] == 70000 * 2**14 * 2**10
-    assert g["x_lead"][0] == 2**38
+    assert launch.spec.capacity >= p * q or p * q * 4 > cuda_plan.PARAMETER_BYTES
+    assert cuda_tensor.plan(problem, True).spec.capacity == 0
 
 
 # --- what NVRTC makes of it ----------------------------------------------------------------------
-
-
-def disassemble(cubin, tmp_path):
-    """Instructions and how many of each there are."""
-    try:
-        files = metadata.files("nvidia-cuda-nvdisasm") or ()
-    except metadata.PackageNotFoundError:
-        pytest.fail("nvdisasm is missing; run: pip install -e '.[test]'")
-    program = next(f.locate() for f in files if f.stem == "nvdisasm")
-    path = tmp_path / "kernel.cubin"
-    path.write_bytes(cubin + b"\0")  # CuPy takes the last byte for a string's end
-    done = subprocess.run([program, "-c", path], capture_output=True, text=True, check=True)
-    found = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", done.stdout)
-    return collections.Counter(found)
 
 
 @pytest.mark.parametrize(
@@ -511,22 +491,18 @@ def disassemble(cubin, tmp_path):
         (120, "float32", 11),
     ],
 )
-def test_compiled_code(arch, name, size, tmp_path):
-    from .test_cuda_compile import compiled
-
-    problem = make_problem((999, 999), (size, size), name, name)
-    spec = cuda_tensor.plan(problem, cuda_tensor.LAYOUTS[dtypes.storage(name).itemsize]).spec
-    log, cubin = compiled(spec, arch)
-    assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log, log
-    count = disassemble(cubin, tmp_path)
+def test_compiled_code(arch, name, size):
+    spec = cuda_tensor.plan(make_problem((999, 999), (size, size), name, name), False).spec
+    report, code = compiled.build(spec.source(), "tensor", arch)
+    assert (report.spills, report.stack) == (False, 0), report
 
     def of(pattern):
-        return sum(n for code, n in count.items() if re.match(pattern, code))
+        return sum(bool(re.match(pattern, line.opcode)) for line in code.instructions)
 
-    sets = spec.layout.fold * spec.layout.blocks
     kind = {"float16": "", "bfloat16": r"\.BF16", "float32": r"\.TF32"}[name]
+    sets = spec.fold * spec.octets
     assert of(rf"HMMA\.\d+\.F32{kind}$") == of("HMMA") == sets * -(-spec.steps // 2)
-    assert 1 <= of(r"LDSM\.16\.M88\.[24]$") <= spec.layout.blocks * 8 // 4 + spec.steps
+    assert 1 <= of(r"LDSM\.16\.M88\.[24]$") <= spec.octets * 2 + spec.steps
     assert of("LDGSTS") == of(r"LDGSTS\.E\.BYPASS\.128") > 0
     assert of(r"LDG\.E\.128") > 0
     assert of(r"STG\.E\.128") > 0

@@ -231,7 +231,9 @@ def _must_serialise() -> bool:
     return _layer == "workqueue"
 
 
-def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+def place(
+    problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: None
+) -> None:
     """Run ``compute(problem, index, x, out)`` where the arrays are: on the host already."""
     compute(problem, (), x, out)
 

@@ -19,6 +19,8 @@ from ..problem import Problem
 _WINDOW_BYTES = 512 * 1024
 # Results that no cache would hold are written past them: their old content need not be read first.
 _STREAMED_BYTES = 16 << 20
+# In short rows the waiting at their ends costs more than that saves.
+_STREAMED_ROW = 4096
 # An image with a border is read in place if it is this many times wider than the border.
 _NARROW = 32
 # Nanoseconds of one thread for an output and for a tap of it, and the time below which starting
@@ -99,7 +101,7 @@ def template(
     The order is None where columns are taken as they come. The last item keeps alive what the
     job's integers point to, and holds the job first.
     """
-    from ..kernels import bands, lines, taps, vectors
+    from ..kernels import bands, lines, narrow, taps, vectors
 
     x_size = dtypes.storage(problem.x_dtype).itemsize
     out_size = dtypes.storage(problem.out_dtype).itemsize
@@ -115,7 +117,7 @@ def template(
     rows = index_map(problem.h, top, bottom, problem.boundary)
     columns = index_map(problem.w, left, right, problem.boundary)
     batch = problem.batch
-    keep = (
+    keep: tuple[Any, ...] = (
         rows, columns, offsets, kernel_index(problem),
         byte_offsets(batch, _lead(problem.x_shape, x_strides, batch)),
         byte_offsets(batch, out_strides[:-2]),
@@ -127,9 +129,19 @@ def template(
     large = math.prod(problem.out_shape) * out_size >= _STREAMED_BYTES
     taps_across = problem.q if rank == 0 else 1
     beside = unit or rank > 0
-    stream = in_place and large and out_strides[-2] % vectors.vector_bytes() == 0
+    long = problem.s * out_size >= _STREAMED_ROW
+    stream = in_place and large and long and out_strides[-2] % vectors.vector_bytes() == 0
     # Rows of separable sums are summed apart; strided ones are not next to each other.
     edge = lanes if readable and rank == 0 and sy == 1 and any(problem.pad[1]) else 0
+    whole_rows = (
+        in_place
+        and problem.unit
+        and rank == 0
+        and problem.x_dtype == acc
+        and x_strides[-1] == x_size
+        and (problem.boundary == "constant" or not any(problem.pad[1]))
+        and narrow.fits(acc, problem.s, problem.w, problem.p, problem.q, left)
+    )
     job = np.zeros(F.COUNT, np.int64)
     for place, value in (
         (F.ROWS, addresses[0]),
@@ -173,7 +185,17 @@ def template(
         (F.STORE, lines.store(acc, problem.out_dtype, _exact(problem, acc))),
     ):
         job[place] = value
-    if summed:
+    fill = np.zeros(8, np.uint8)
+    fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
+    job[F.FILL] = fill.view(np.int64)[0]
+    if summed and whole_rows:
+        # What rows above and below the image hold.
+        line = np.full(problem.w, problem.fillvalue, acc)
+        keep = (*keep, line)
+        job[F.LINE] = address(line)
+        job[F.TASK] = narrow.task(acc, problem.s, problem.p, problem.q, left)
+        job[F.STRIPS], job[F.STRIP] = 1, problem.s
+    elif summed:
         across = (acc, 1, rank, problem.q, unit)
         for place, value in (
             (F.SUMS, taps.sums(acc, block, problem.p, taps_across, beside, stream and not rank)),
@@ -188,9 +210,6 @@ def template(
             (F.ACROSS_OUT, taps.sums(*across, stream) if rank else 0),
         ):
             job[place] = value
-    fill = np.zeros(8, np.uint8)
-    fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
-    job[F.FILL] = fill.view(np.int64)[0]
     per_output = problem.p * problem.q if rank == 0 else 2 * rank * (problem.p + problem.q)
     time = math.prod(problem.out_shape) * (_OUTPUT + per_output * _TAP)
     serial = most_threads() == 1 or time < _SERIAL

@@ -7,16 +7,19 @@ goes through `launcher`, which the tests replace by one that runs the same sourc
 from __future__ import annotations
 
 import math
-from functools import cache
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
 from .. import dtypes
 from ..problem import Problem
-from . import cuda_plan, cuda_tensor
+from . import cuda_fft, cuda_plan, cuda_tensor
 from .cpu_jobs import byte_offsets
-from .cuda_plan import GRID_MAX, LEADS, Launch, Spec
+from .cuda_plan import GRID_MAX, LEADS, TILES_MOST, Chip, Launch, Spec
 
 NAME = "cuda"
 METHODS = frozenset({"direct", "separable", "fft", "tensor"})
@@ -52,17 +55,17 @@ class DeviceLauncher:
             return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
         return None
 
-    def compute_capability(self) -> int:
-        """Of the current device: 90 for 9.0."""
+    def chip(self) -> Chip:
+        """Limits of the current device."""
         import cupy
 
-        return int(cupy.cuda.Device().compute_capability)
+        return _chip(cupy.cuda.runtime.getDevice())
 
-    def launch(self, spec: Any, grid: int, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
+    def launch(self, spec: Spec, grid: int, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
         """Queue one kernel; structs are NumPy values, addresses unsigned integers."""
         import cupy
 
-        function = _compiled(spec, cupy.cuda.Device().id)
+        function = _compiled(spec, cupy.cuda.runtime.getDevice(), shared_bytes)
         function((grid,), spec.block, arguments, shared_mem=shared_bytes)
 
     def upload(self, host: Any) -> Any:
@@ -77,11 +80,29 @@ class DeviceLauncher:
 
         return cupy.empty(shape, dtype)
 
-    def host_slot(self) -> Any:
-        """One lane of the host streaming: a stream and its buffers."""
-        from .cuda_host import DeviceSlot
+    def transform(self, source: Any, target: Any, inverse: bool) -> None:
+        """Queue Fourier transforms of a batch of tiles, without a norm, into a given array."""
+        from .cuda_fft_plans import transform
 
-        return DeviceSlot()
+        transform(source, target, inverse)
+
+    def link(self) -> Any:
+        """What strips of host arrays go through: streams, buffers and transfers."""
+        from .cuda_host import DeviceLink
+
+        return DeviceLink()
+
+    def is_page_locked(self, array: Any) -> bool:
+        """Whether a contiguous host array can be transferred from and to where it lies."""
+        from .cuda_host import is_page_locked
+
+        return is_page_locked(array)
+
+    def here(self) -> AbstractContextManager[Any]:
+        """Device and allocator of this thread, as a context for another one."""
+        import cupy
+
+        return _there(int(cupy.cuda.Device().id), cupy.cuda.get_allocator())
 
     def free_bytes(self) -> int:
         """Device memory that may be taken now."""
@@ -91,16 +112,54 @@ class DeviceLauncher:
         return int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
 
 
+@contextmanager
+def _there(device: int, allocator: Any) -> Iterator[None]:
+    import cupy
+
+    with cupy.cuda.Device(device), cupy.cuda.using_allocator(allocator):
+        yield
+
+
 launcher: Any = DeviceLauncher()
 
 
 @cache
-def _compiled(spec: Any, device: int) -> Any:
+def _chip(device: int) -> Chip:
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(device)
+    known = cuda_plan.chip(
+        10 * properties["major"] + properties["minor"], properties["multiProcessorCount"]
+    )
+    # What the driver says counts, and of a chip not in the table it is all there is.
+    return replace(
+        known,
+        block_bytes=int(properties.get("sharedMemPerBlockOptin") or known.block_bytes),
+        shared_bytes=int(properties.get("sharedMemPerMultiprocessor") or known.shared_bytes),
+    )
+
+
+@cache
+def _compiled(spec: Spec, device: int, shared_bytes: int) -> Any:
+    function = _loaded(spec, device)
+    if shared_bytes > 48 * 1024 > function.max_dynamic_shared_size_bytes:
+        function.max_dynamic_shared_size_bytes = launcher.chip().block_bytes
+    return function
+
+
+@cache
+def _loaded(spec: Spec, device: int) -> Any:
     import cupy
 
     # One extern "C" function and no name_expressions: CuPy then finds it in its disk cache.
     module = cupy.RawModule(code=spec.source(), options=("-std=c++17",))
     return module.get_function(spec.kernel)
+
+
+# A process compiles so many kernels for one size of taps each; more go to the one for any size,
+# which gives the same bits.
+SPECIALISED_MOST = 128
+_specialised: set[Spec] = set()
 
 
 def unavailable() -> str | None:
@@ -129,30 +188,40 @@ def array_module() -> Any:
     return cupy
 
 
-def fft_module() -> Any:
-    """`cupy.fft`, which keeps float32."""
-    import cupy.fft
-
-    return cupy.fft
-
-
-def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+def place(
+    problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: int | None
+) -> None:
     """Run ``compute(problem, index, x, out)`` with x and out on the device, in strips if need be.
 
-    `index` selects the kernel: all of them, or the one of a single output image.
+    `index` is the part of the batch where the problem is not the whole one.
     """
-    if isinstance(x, np.ndarray) and isinstance(launcher, DeviceLauncher):
-        from .cuda_host import run_in_strips
-
-        run_in_strips(launcher, problem, x, out, compute)
-    else:
+    if not isinstance(x, np.ndarray):
         compute(problem, (), x, out)
+        return
+    from .cuda_host import run_in_strips
+
+    def workspace(part: Problem) -> int:
+        return workspace_bytes(part, method)
+
+    run_in_strips(launcher, problem, x, out, compute, workspace, max_device_bytes)
+
+
+def workspace_bytes(problem: Problem, method: str) -> int:
+    """Device memory that a method takes beside images and results where K lies on the host."""
+    p, q = problem.p, problem.q
+    taps = min(p, q) * (p + q) if method == "separable" else p * q
+    weights = math.prod(problem.k_shape[:-2]) * taps * dtypes.storage(problem.acc_dtype).itemsize
+    return weights + (cuda_fft.workspace_bytes(problem) if method == "fft" else 0)
+
+
+def _place_of(array: Any) -> int:
+    if isinstance(array, np.ndarray):
+        return int(array.__array_interface__["data"][0])
+    return int(array.data.ptr)
 
 
 def _address(array: Any) -> Any:
-    if isinstance(array, np.ndarray):
-        return np.uint64(array.__array_interface__["data"][0])
-    return np.uint64(array.data.ptr)
+    return np.uint64(_place_of(array))
 
 
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
@@ -174,7 +243,7 @@ def no_tensor_cores() -> str | None:
     """Say why the current device cannot run method 'tensor'; None where no device can be asked."""
     if launcher.unavailable() is not None:
         return None
-    found, least = launcher.compute_capability(), cuda_tensor.CAPABILITY
+    found, least = launcher.chip().capability, cuda_tensor.CAPABILITY
     if found >= least:
         return None
     return (
@@ -193,33 +262,32 @@ def tensor(problem: Problem, x: Any, k: Any, out: Any) -> None:
     """Fill `out` by matrix products on the tensor cores."""
     xp = np if isinstance(k, np.ndarray) else array_module()
     # As float32 whatever they are: all of these dtypes fit in, and are taken out again unchanged.
-    weights = xp.ascontiguousarray(dtypes.widen(k, problem.k_dtype, "float32", xp))
-    weights = launcher.upload(weights) if xp is np else weights
-    layout = cuda_tensor.LAYOUTS[dtypes.storage(problem.x_dtype).itemsize]
-    launch = cuda_tensor.plan(problem, layout)
-    lead = len(problem.batch)
-    x_lead = (0,) * (lead - (x.ndim - 2)) + tuple(
-        0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)
-    )
-    addresses = [int(_address(a)) for a in (x, out, weights)]
-    for tiles, geometry, *offsets in cuda_tensor.launches(
-        problem, launch, x_lead, out.strides[:lead], _kernel_strides(problem),
-        x.strides[-2:], out.strides[-2:],
-    ):  # fmt: skip
-        at = [np.uint64(a + o) for a, o in zip(addresses, offsets, strict=True)]
-        launcher.launch(
-            launch.spec,
-            min(tiles, GRID_MAX),
-            launch.shared_bytes,
-            (
-                geometry,
-                at[2],
-                np.array(problem.fillvalue, np.float32),
-                np.int32(launch.shift),
-                at[0],
-                at[1],
-            ),
-        )
+    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
+    _run("tensor", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
+
+
+def transforms(problem: Problem) -> bool:
+    """Whether `fft` takes this problem: all that the method does not refuse."""
+    return True
+
+
+def fft_work(problem: Problem) -> float:
+    """What `fft` has to do, in units of `costs.Costs.fft`."""
+    return cuda_fft.work(problem)
+
+
+def fft_refusal(problem: Problem) -> str | None:
+    """Why `fft` cannot compute this problem, or None."""
+    return cuda_fft.refusal(problem)
+
+
+def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
+    """Fill `out` by Fourier transforms of tiles; `weights` are K in the sums' dtype."""
+    xp = np if isinstance(weights, np.ndarray) else array_module()
+    weights = xp.ascontiguousarray(weights)
+    if xp is np:
+        weights = launcher.upload(weights)
+    cuda_fft.run(problem, x, weights, out, launcher, _address)
 
 
 def _kernel_strides(problem: Problem) -> tuple[int, ...]:
@@ -229,75 +297,131 @@ def _kernel_strides(problem: Problem) -> tuple[int, ...]:
     return np.broadcast_to(numbers, problem.batch).strides
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A launch but for the addresses and weights."""
+
+    launch: Launch
+    grid: int
+    geometry: Any
+    fill: Any
+    argument: Any  # dtype of weights by value
+    offset: tuple[int, int, int]  # bytes of image and output, number of the first kernel
+
+
 def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: Any) -> None:
     on_host = isinstance(weights, np.ndarray)
-    launch = cuda_plan.plan(
-        problem,
-        kernel,
-        rank,
-        not on_host or len(weights) > 1,
-        cuda_plan.BLOCK,
-        cuda_plan.ROWS,
-    )
-    if launch.spec.capacity:
-        argument = np.zeros((), [("at", problem.acc_dtype, (launch.spec.capacity,))])
-        argument["at"][: launch.weights] = weights[0]
-        keep = None
-    else:
-        # Flipped weights may be a view with negative strides even after reshape.
-        keep = (
-            launcher.upload(np.ascontiguousarray(weights))
-            if on_host
-            else array_module().ascontiguousarray(weights)
+    x_address, out_address = _place_of(x), _place_of(out)
+    steps = _prepare(
+        kernel, problem, rank, not on_host or len(weights) > 1, x.ndim, x.shape[:-2], x.strides,
+        out.strides, x_address % 16, out_address % 16, launcher.chip(),
+    )  # fmt: skip
+    keep = None
+    for step in steps:
+        argument: Any
+        if step.argument is not None:
+            argument = np.zeros((), step.argument)
+            argument["at"][: step.launch.weights] = weights[0]
+        else:
+            if keep is None:
+                # Flipped weights may be a view with negative strides even after reshape.
+                keep = (
+                    launcher.upload(np.ascontiguousarray(weights))
+                    if on_host
+                    else array_module().ascontiguousarray(weights)
+                )
+                base = int(_address(keep))
+            itemsize = weights.dtype.itemsize
+            argument = np.uint64(base + step.offset[2] * step.launch.weights * itemsize)
+        launcher.launch(
+            step.launch.spec,
+            step.grid,
+            step.launch.shared_bytes,
+            (
+                step.geometry,
+                argument,
+                step.fill,
+                np.uint64(x_address + step.offset[0]),
+                np.uint64(out_address + step.offset[1]),
+            ),
         )
-        argument = _address(keep)
+
+
+@lru_cache(maxsize=512)
+def _prepare(
+    kernel: str, problem: Problem, rank: int, pointer: bool, ndim: int, x_lead: tuple[int, ...],
+    x_strides: tuple[int, ...], out_strides: tuple[int, ...], x_modulo: int, out_modulo: int,
+    gpu: Chip,
+) -> tuple[_Prepared, ...]:  # fmt: skip
     lead = len(problem.batch)
-    x_lead = (0,) * (lead - (x.ndim - 2)) + tuple(
-        0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)
+    x_steps = (0,) * (lead - (ndim - 2)) + tuple(
+        0 if n == 1 else s for n, s in zip(x_lead, x_strides[:-2], strict=True)
     )
     shape, strides = cuda_plan.merge_leads(
-        problem.batch, x_lead, out.strides[:lead], _kernel_strides(problem)
+        problem.batch, x_steps, out_strides[:lead], _kernel_strides(problem)
     )
-    _launch(problem, launch, rank, argument, x, out, shape, strides, (0, 0, 0))
+    # Strides of dimensions of length 1 are never stepped along.
+    rows = problem.h > 1, problem.r > 1
+    where = cuda_plan.layout(
+        x_modulo,
+        (*strides[0], x_strides[-2] * rows[0], x_strides[-1]),
+        dtypes.storage(problem.x_dtype).itemsize,
+        out_modulo,
+        (*strides[1], out_strides[-2] * rows[1], out_strides[-1]),
+        dtypes.storage(problem.out_dtype).itemsize,
+    )
+    if kernel == "tensor":
+        launch = cuda_tensor.plan(problem, pointer)
+    else:
+        launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu)
+    if kernel == "direct" and launch.spec.taps != (0, 0) and launch.spec not in _specialised:
+        if len(_specialised) >= SPECIALISED_MOST:
+            launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu, general=True)
+        else:
+            _specialised.add(launch.spec)
+    argument = None
+    if launch.spec.capacity:
+        argument = np.dtype([("at", problem.acc_dtype, (launch.spec.capacity,))])
+    fill = np.array(problem.fillvalue, problem.acc_dtype)
+    return tuple(
+        _Prepared(
+            launch,
+            min(math.prod(launch.tiles) * math.prod(part), launch.grid),
+            cuda_plan.geometry(
+                problem, launch, rank, part, steps, x_strides[-2:], out_strides[-2:]
+            ),
+            fill,
+            argument,
+            offset,
+        )
+        for part, steps, offset in _parts(launch, shape, strides)
+    )
 
 
-def _launch(
-    problem: Problem,
-    launch: Launch,
-    rank: int,
-    weights: Any,
-    x: Any,
-    out: Any,
-    lead: tuple[int, ...],
-    strides: list[tuple[int, ...]],
-    offset: tuple[int, int, int],
-) -> None:
-    if len(lead) > LEADS:
-        # More dimensions than the struct has room for and none of them mergeable: loop here.
-        for n in range(lead[0]):
-            step = [o + n * s[0] for o, s in zip(offset, strides, strict=True)]
-            rest = [s[1:] for s in strides]
-            _launch(problem, launch, rank, weights, x, out, lead[1:], rest, tuple(step))  # type: ignore[arg-type]
+def _parts(
+    launch: Launch, shape: tuple[int, ...], strides: list[tuple[int, ...]],
+    offset: tuple[int, int, int] = (0, 0, 0),
+) -> Iterator[tuple[tuple[int, ...], list[tuple[int, ...]], tuple[int, int, int]]]:  # fmt: skip
+    """Cut a batch into what one launch can do: dimensions of the struct, tiles it can count."""
+    tiles = math.prod(launch.tiles)
+    if len(shape) <= LEADS and tiles * math.prod(shape) < TILES_MOST:
+        yield shape, strides, offset
         return
-    geometry = cuda_plan.geometry(
-        problem, launch, rank, lead, strides, x.strides[-2:], out.strides[-2:]
-    )
-    if offset[2]:
-        itemsize = dtypes.storage(problem.acc_dtype).itemsize
-        weights = weights + np.uint64(offset[2] * launch.weights * itemsize)
-    tiles = math.prod(launch.tiles) * math.prod(lead)
-    launcher.launch(
-        launch.spec,
-        min(tiles, GRID_MAX),
-        launch.shared_bytes,
-        (
-            geometry,
-            weights,
-            np.array(problem.fillvalue, problem.acc_dtype),
-            np.uint64(int(_address(x)) + offset[0]),
-            np.uint64(int(_address(out)) + offset[1]),
-        ),
-    )
+    if not shape:
+        raise ValueError(
+            f"one image of {tiles} tiles is more than the {TILES_MOST - 1} of a launch; filter it "
+            "in strips of rows"
+        )
+    some = 1
+    if len(shape) <= LEADS:
+        some = max(1, (TILES_MOST - 1) // (tiles * math.prod(shape[1:])))
+    for first in range(0, shape[0], some):
+        moved = tuple(o + first * s[0] for o, s in zip(offset, strides, strict=True))
+        length = min(some, shape[0] - first)
+        if length == 1:
+            yield from _parts(launch, shape[1:], [s[1:] for s in strides], moved)  # type: ignore[arg-type]
+        else:
+            yield (length, *shape[1:]), strides, moved  # type: ignore[misc]
 
 
 def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:

@@ -19,16 +19,63 @@ from ..problem import Problem
 LEADS = 8
 # What every chip since sm_70 gives a block without being asked, less a margin for alignment.
 SHARED_BYTES = 47 * 1024
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What of a GPU the plans depend on."""
+
+    capability: int  # compute capability, 90 for 9.0
+    multiprocessors: int
+    block_bytes: int  # shared memory a block may ask for
+    shared_bytes: int  # and that of a multiprocessor
+
+
+# Shared memory by compute capability, in KiB: most of a block, all of a multiprocessor (the tables
+# of the CUDA C++ Programming Guide). The runtime takes 1 KiB of each block's.
+SHARED_KIB = {
+    70: (96, 96), 72: (96, 96), 75: (64, 64), 80: (163, 164), 86: (99, 100), 87: (163, 164),
+    89: (99, 100), 90: (227, 228), 100: (227, 228), 103: (227, 228), 110: (227, 228),
+    120: (99, 100), 121: (99, 100),
+}  # fmt: skip
+
+
+def chip(capability: int, multiprocessors: int) -> Chip:
+    """Return a GPU's limits; those of a chip not known here are the least of all since sm_75."""
+    block, whole = SHARED_KIB.get(capability, (64, 64))
+    return Chip(capability, multiprocessors, block << 10, whole << 10)
+
+
+HOPPER = chip(90, 132)
 # Kernel parameters may take 4 KiB in all; the geometry takes under 0.7 of them.
 PARAMETER_BYTES = 3072
 # Two capacities of the weights parameter: a small kernel need not be launched with 3 KiB.
 _CAPACITIES = (256, PARAMETER_BYTES)
 # Blocks are reused from here on, tile after tile: enough for every chip to be full many times.
 GRID_MAX = 1 << 20
+# Tiles are counted in 32 bits, and one more step of the grid must not wrap around.
+TILES_MOST = (1 << 31) - GRID_MAX
 
-# Threads of a block and outputs of a thread, one below the other.
+# Threads of a block and outputs of a thread, one below the other, for any stride and dilation.
 BLOCK = (32, 8)
 ROWS = 4
+
+# The same with stride and dilation 1: threads of a block; most rows of outputs of a thread.
+THREADS = 256
+WINDOW_ROWS = 8
+# Blocks that a multiprocessor should hold: one waits for memory while another computes.
+RESIDENT = 2
+# Kernels up to this size are compiled for; wider than so many taps they are cut into column blocks.
+# These decide about the order of the sums, so they depend on nothing.
+LARGEST = 32
+CHUNK_Q = 256
+# Multiply-adds written out one after the other: what the instruction cache holds, for a whole
+# kernel (doubles run out of registers sooner) and for the rows of taps in a loop, whose weights
+# have to fit registers too.
+_WRITTEN_OUT = {"float64": 790, "complex128": 790}
+_IN_A_LOOP = 2048
+_WEIGHTS_BYTES = {"float64": 192, "complex128": 192}
+SEPARABLE_LARGEST = 64
 
 # Taps of one thread in weights.cu; tiles of one of its tasks; bytes of what the tasks leave behind.
 WEIGHTS_RUN = 8
@@ -64,6 +111,7 @@ GEOMETRY = np.dtype(
         *((name, "i8", (LEADS,)) for name in ["lead", "x_lead", "out_lead", "k_lead"]),
         *((name, "i4") for name in ["top", "left", "boundary", "leads", "sy", "sx", "dy", "dx"]),
         *((name, "i4") for name in ["p", "q", "chunk_p", "chunk_q", "rank", "weights"]),
+        *((name, "i4") for name in ["stage_bytes", "panel", "shift", "unused"]),
     ],
     align=True,
 )
@@ -96,6 +144,16 @@ class Spec:
     capacity: int  # weights by value, or 0 for weights behind a pointer
     block: tuple[int, int] = BLOCK
     rows: int = ROWS
+    # With stride and dilation 1 only, see kernels/panel.cuh and kernels/direct.cu.
+    columns: int = 1
+    width: int = 0  # columns of a tile, where they are not block[0] * columns
+    taps: tuple[int, int] = (0, 0)
+    tap_rows: int = 0
+    stages: int = 1
+    blocks: int = 2
+    shift: int = 0
+    aligned: bool = False
+    out_wide: bool = False
 
     def source(self) -> str:
         """CUDA C++ of this specialisation: a short preamble before the files as they are."""
@@ -110,6 +168,17 @@ class Spec:
             "ROWS": self.rows,
             "BY_VALUE": int(self.capacity > 0),
             "WEIGHTS": self.capacity,
+            "WIDTH": self.width or self.block[0] * self.columns,
+            "COLUMNS": self.columns,
+            "TAPS_Y": self.taps[0],
+            "TAPS_X": self.taps[1],
+            "TAP_ROWS": self.tap_rows,
+            "STAGES": self.stages,
+            "BLOCKS": self.blocks,
+            "SHIFT": self.shift,
+            "ALIGNED": int(self.aligned),
+            "OUT_WIDE": int(self.out_wide),
+            "RAW": int(_C_NAMES[self.x_dtype] == acc or self.x_dtype == self.acc_dtype),
             "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
         }
         lines = [f"#define {name} {value}" for name, value in defines.items()]
@@ -120,7 +189,13 @@ class Spec:
             "  T* name = reinterpret_cast<T*>(name##_bytes)",
             "#endif",
         ]
-        own = {"weights_sum": (), "channels": ("layer.cuh",), "channels_weights": ("layer.cuh",)}
+        window = ("tile.cuh", "async.cuh", "panel.cuh")
+        own = {
+            "weights_sum": (), "channels": ("layer.cuh",), "channels_weights": ("layer.cuh",),
+            "direct": window, "separable": window, "tensor": ("tile.cuh", "async.cuh", "mma.cuh"),
+        }  # fmt: skip
+        own |= {f"fft_{step}": ("fft_tiles.cuh",) for step in ("spread", "product", "store")}
+        own |= {f"fft_{step}": ("tile.cuh", "fft_tiles.cuh") for step in ("gather", "redo")}
         shared = own.get(self.kernel, ("tile.cuh",))
         files = ("numbers.cuh", *shared, f"{self.kernel}.cu")
         # No #line paths: the text, and with it CuPy's cache key, must not depend on the folder.
@@ -141,6 +216,31 @@ class Launch:
     shared_bytes: int
     tiles: tuple[int, int]  # across, down
     weights: int  # of one kernel
+    grid: int = GRID_MAX  # blocks at most
+    panel: int = 0  # elements of a panel in shared memory
+    stage_bytes: int = 0
+    shift: int = 0  # columns before the first that is read, see kernels/tensor.cu
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How arrays lie in memory, as far as kernels are compiled for it."""
+
+    shift: int = 0  # elements from 16 bytes' alignment to the first image's first element
+    aligned: bool = False  # rows and images are multiples of 16 bytes apart, columns side by side
+    out_wide: bool = False  # the same of the result, from its first element on
+
+
+def layout(
+    x_address: int, x_strides: tuple[int, ...], x_size: int, out_address: int,
+    out_strides: tuple[int, ...], out_size: int,
+) -> Layout:  # fmt: skip
+    """Look at addresses and strides, all in bytes; strides of dimensions that do not step are 0."""
+    aligned = x_strides[-1] == x_size and not any(s % 16 for s in x_strides[:-1])
+    aligned = aligned and x_address % x_size == 0
+    wide = out_strides[-1] == out_size and not any(s % 16 for s in out_strides[:-1])
+    shift = x_address % 16 // x_size if aligned else 0
+    return Layout(shift, aligned, wide and out_address % 16 == 0)
 
 
 def tile_elements(
@@ -159,38 +259,204 @@ def _shared(spec: Spec, taps: tuple[int, int]) -> int:
     if spec.kernel == "weights":
         threads = spec.block[0] * spec.block[1]
         elements = max(elements + threads * spec.rows, threads * WEIGHTS_RUN)
-    elif spec.kernel == "separable":
+    elif spec.kernel == "separable_strided":
         elements += spec.block[1] * spec.rows * width
     elif not spec.capacity:
         elements += taps[0] * taps[1]
     return elements * dtypes.storage(spec.acc_dtype).itemsize
 
 
-@lru_cache(maxsize=512)
-def plan(
-    problem: Problem, kernel: str, rank: int, pointer: bool, block: tuple[int, int], rows: int
-) -> Launch:
-    """Plan a launch. Depends on the kernel's shape and dtypes, and on sizes only for the grid.
+def capacity(weights: int, itemsize: int) -> int:
+    """Weights that the parameter to hold so many has room for, or 0 where there is none."""
+    return next((c // itemsize for c in _CAPACITIES if weights * itemsize <= c), 0)
 
-    `pointer` says that the weights already lie on the device, or differ between images.
+
+def plan(
+    problem: Problem,
+    kernel: str,
+    rank: int = 1,
+    pointer: bool = False,
+    where: Layout | None = None,
+    gpu: Chip = HOPPER,
+    general: bool = False,
+) -> Launch:
+    """Plan a launch of `kernel`, "direct" or "separable".
+
+    The order of the sums depends on the kernel's shape and dtypes alone. `pointer` says that the
+    weights already lie on the device, or differ between images; `general` that nothing is to be
+    compiled for this size of kernel alone. Without a layout, arrays are taken to be aligned.
     """
+    if where is None:
+        where = Layout(0, True, True)
+    window = (THREADS, WINDOW_ROWS) if problem.unit else (0, 0)
+    return _plan(problem, kernel, rank, pointer, where, gpu, general, BLOCK, ROWS, *window)
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    problem: Problem, kernel: str, rank: int, pointer: bool, where: Layout, gpu: Chip,
+    general: bool, block: tuple[int, int], rows: int, threads: int, window_rows: int,
+) -> Launch:  # fmt: skip
     p, q = problem.p, problem.q
     weights = p * q if kernel == "direct" else rank * (p + q)
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
-    fits = [c // itemsize for c in _CAPACITIES if weights * itemsize <= c]
-    spec = Spec(
-        kernel,
-        problem.x_dtype,
-        problem.acc_dtype,
-        problem.out_dtype,
-        problem.unit,
-        0 if pointer or not fits else fits[0],
-        block,
-        rows,
-    )
+    by_value = 0 if pointer else capacity(weights, itemsize)
+    if threads and kernel == "direct":
+        return _plan_direct(problem, by_value, where, gpu, general, threads, window_rows)
+    if threads and not general and max(p, q) <= SEPARABLE_LARGEST:
+        found = _plan_separable(problem, rank, by_value, where, gpu, threads, window_rows)
+        if found is not None:
+            return found
+    name = "strided" if kernel == "direct" else "separable_strided"
+    types = problem.x_dtype, problem.acc_dtype, problem.out_dtype
+    spec = Spec(name, *types, problem.unit, by_value, block, rows)
     chunk = _chunk(spec, (p, q))
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
     return Launch(spec, chunk, _shared(spec, chunk), tiles, weights)
+
+
+def _shift(problem: Problem, where: Layout, columns: int) -> int:
+    """Elements that a panel begins before its first pixel, so that its granules are aligned."""
+    return (where.shift - problem.pad[1][0]) % columns if where.aligned else 0
+
+
+def _stage_bytes(problem: Problem, where: Layout, threads: int, results: int) -> int:
+    """Bytes that results pass through on their way to rows that are not aligned."""
+    itemsize = dtypes.storage(problem.out_dtype).itemsize
+    return 0 if where.out_wide else _whole_granules(threads * results * itemsize)
+
+
+def _cost(acc_dtype: str) -> int:
+    """Machine instructions of a multiply-add."""
+    return {"float32": 1, "float64": 1, "int64": 6, "uint64": 6}.get(acc_dtype, 4)
+
+
+def _plan_direct(
+    problem: Problem, capacity: int, where: Layout, gpu: Chip, general: bool, threads: int,
+    most_rows: int,
+) -> Launch:  # fmt: skip
+    p, q = problem.p, problem.q
+    itemsize = dtypes.storage(problem.acc_dtype).itemsize
+    columns = 16 // itemsize
+    # Threads side by side: few where the image is narrow.
+    across = next((n for n in (8, 16) if problem.s <= n * columns), 32)
+    across = min(across, threads)
+    down = threads // across
+    fixed = not general and p <= LARGEST and q <= min(LARGEST, 256 // itemsize)
+    whole = dtypes.is_integer(problem.acc_dtype)
+    # Multiplying 64-bit integers takes registers.
+    rows = min(most_rows, 4) if whole and not fixed else most_rows
+    while rows > 1 and down * (rows // 2) >= problem.r:
+        rows //= 2
+    # A small problem is spread over the chip.
+    across_tiles = -(-problem.s // (across * columns)) * problem.n
+    while rows > 2 and across_tiles * -(-problem.r // (down * rows)) < gpu.multiprocessors:
+        rows //= 2
+    shift = _shift(problem, where, columns)
+    if not fixed and shift:
+        where, shift = Layout(0, False, where.out_wide), 0
+    stage = _stage_bytes(problem, where, threads, columns)
+    limit = gpu.shared_bytes // RESIDENT - 1024
+    most = min(limit, gpu.block_bytes)
+    while True:
+        tile_y = down * rows
+        if fixed:
+            granules = -(-(shift + across * columns + q - 1) // columns)
+            panel = (tile_y + p - 1) * granules * 16
+            rest = stage + (0 if capacity else _whole_granules(p * q * itemsize))
+            stages = 2 if 2 * panel + rest <= most else 1
+            shared, chunk = stages * panel + rest, (p, q)
+        else:
+            chunk_q = min(q, CHUNK_Q)
+            granules = -(-(across * columns + chunk_q - 1) // columns) + 1
+            stages, chunk_p = 1, p
+            while chunk_p > 1 and _general_bytes(tile_y, chunk_p, chunk_q, granules, itemsize,
+                                                 stage) > most:  # fmt: skip
+                chunk_p = -(-chunk_p // 2)
+            chunk = chunk_p, chunk_q
+            panel = (tile_y + chunk_p - 1) * granules * 16
+            shared = _general_bytes(tile_y, chunk_p, chunk_q, granules, itemsize, stage)
+        if shared <= most or (rows == 1 and shared <= gpu.block_bytes):
+            break
+        if rows == 1:
+            if not fixed:
+                raise AssertionError(f"no tile of {problem} fits shared memory")
+            return _plan_direct(problem, capacity, where, gpu, True, threads, most_rows)
+        rows //= 2
+    tap_rows = 0
+    if fixed:
+        each = rows * columns * q * _cost(problem.acc_dtype)
+        if capacity and each * p <= _WRITTEN_OUT.get(problem.acc_dtype, 2600):
+            tap_rows = p
+        else:
+            held = _WEIGHTS_BYTES.get(problem.acc_dtype, 256) // (itemsize * q)
+            tap_rows = max(1, min(p, _IN_A_LOOP // each, held))
+    spec = Spec(
+        "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
+        (across, down), rows, columns, 0, (p, q) if fixed else (0, 0), tap_rows, stages,
+        RESIDENT, shift, where.aligned, where.out_wide,
+    )  # fmt: skip
+    tiles = -(-problem.s // (across * columns)), -(-problem.r // tile_y)
+    grid = gpu.multiprocessors * RESIDENT
+    return Launch(spec, chunk, shared, tiles, p * q, grid, panel // itemsize, stage)
+
+
+def _general_bytes(
+    tile_y: int, chunk_p: int, chunk_q: int, granules: int, itemsize: int, stage: int
+) -> int:
+    taps = _whole_granules(chunk_p * chunk_q * itemsize)
+    return (tile_y + chunk_p - 1) * granules * 16 + stage + taps
+
+
+def _whole_granules(n: int) -> int:
+    return -(-n // 16) * 16
+
+
+def _plan_separable(
+    problem: Problem, rank: int, capacity: int, where: Layout, gpu: Chip, threads: int,
+    most_rows: int,
+) -> Launch | None:  # fmt: skip
+    """Plan the one launch that does both passes, or None where its panels do not fit."""
+    p, q = problem.p, problem.q
+    itemsize = dtypes.storage(problem.acc_dtype).itemsize
+    columns = 16 // itemsize
+    shift = _shift(problem, where, columns)
+    stage = _stage_bytes(problem, where, threads, 2 * columns)
+    weights = rank * (p + q)
+    rest = stage + (0 if capacity else _whole_granules(weights * itemsize))
+    most = min(gpu.shared_bytes // RESIDENT - 1024, gpu.block_bytes)
+
+    def tile_width(across: int) -> int:
+        return (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
+
+    def panels(across: int, rows: int) -> int:
+        return (2 * threads // across * rows + p - 1) * across * 16 + rest
+
+    across = min(32, threads // 2)
+    rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
+    # Columns beside the tile are summed too: where they are many, tiles are wide and low.
+    beside = tile_width(across) < 0.8 * across * columns
+    if beside and across == 32 and panels(64, rows) <= most and problem.s > tile_width(32):
+        across = 64
+    width = tile_width(across)
+    if width < across * columns // 4:
+        return None
+    down = threads // across
+    while rows > 2 and down * (rows // 2) >= problem.r:
+        rows //= 2
+    while rows > 2 and panels(across, rows) > most:
+        rows //= 2
+    if panels(across, rows) > gpu.block_bytes:
+        return None
+    spec = Spec(
+        "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
+        (across, down), rows, columns, width, (p, q), 0, 1, RESIDENT, shift, where.aligned,
+        where.out_wide,
+    )  # fmt: skip
+    shared = panels(across, rows)
+    tiles = -(-problem.s // width), -(-problem.r // (down * rows))
+    grid = gpu.multiprocessors * RESIDENT
+    return Launch(spec, (p, q), shared, tiles, weights, grid, 0, stage)
 
 
 def _chunk(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
@@ -265,8 +531,8 @@ def geometry(
     rank: int,
     lead: tuple[int, ...],
     lead_strides: list[tuple[int, ...]],
-    x_strides: tuple[int, int],
-    out_strides: tuple[int, int],
+    x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
 ) -> Any:
     """Fill the launch's by-value struct."""
     g = np.zeros((), GEOMETRY)
@@ -286,39 +552,8 @@ def geometry(
     g["p"], g["q"] = problem.p, problem.q
     g["chunk_p"], g["chunk_q"] = launch.chunk
     g["rank"], g["weights"] = rank, launch.weights
+    g["stage_bytes"], g["panel"], g["shift"] = launch.stage_bytes, launch.panel, launch.shift
     return g
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Rows ``first..last`` of the output, and the rows of the image they are made from."""
-
-    first: int
-    last: int
-    rows: Any  # indices into the image, in order
-    pad: tuple[int, int]  # rows of a constant border above and below them
-
-
-def strips(problem: Problem, rows_map: Any, height: int) -> list[Strip]:
-    """Cut the output into strips of at most `height` rows.
-
-    `rows_map` is `boundary.index_map` of the rows. Borders other than constant are made by naming
-    rows twice; a constant one stays padding, because the fill value may not fit the image's dtype.
-    """
-    result = []
-    sy, span = problem.stride[0], problem.span[0]
-    for first in range(0, problem.r, height):
-        last = min(problem.r, first + height)
-        needed = rows_map[first * sy : (last - 1) * sy + span]
-        inside = np.flatnonzero(needed >= 0)
-        if inside.size:
-            above, below = int(inside[0]), int(len(needed) - 1 - inside[-1])
-            rows = needed[above : len(needed) - below]
-        else:
-            # All fill: one row of the image below everything that is read.
-            above, below, rows = len(needed), 0, np.zeros(1, np.int64)
-        result.append(Strip(first, last, rows, (above, below)))
-    return result
 
 
 def layer(x: Any, w_shape: tuple[int, ...], g: Any, size: tuple[int, int], tasks: int = 0) -> Any:

@@ -10,8 +10,9 @@ from __future__ import annotations
     # The bytes of one kernel's weights, which kernel each image uses; for separable kernels (of
     # rank > 0) these are the row taps, and the column taps are apart.
     WEIGHTS_SIZE, WHICH, RANK, VERTICAL_SIZE,
-    # Border: which row and column stands at each padded one, where the image begins, fill value.
-    ROWS, COLUMNS, COLUMNS_COUNT, LEFT, WIDTH, FILL,
+    # Border: which row and column stands at each padded one, where the image begins, fill value, a
+    # row of it.
+    ROWS, COLUMNS, COLUMNS_COUNT, LEFT, WIDTH, FILL, LINE,
     R, S, P, Q, STRIDE_Y, STRIDE_X, DILATION_Y, DILATION_X, SPAN_X, OFFSETS,
     # Tasks: images by bands of rows by strips of columns.
     IMAGES, BANDS, BAND, STRIPS, STRIP,
@@ -33,5 +34,5 @@ from __future__ import annotations
     X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, FLAGS, DIRECT,
     PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
     COUNT,
-) = range(74)
+) = range(75)
 # fmt: on

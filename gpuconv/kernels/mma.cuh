@@ -1,5 +1,5 @@
-// Instructions of whole warps behind plain functions: matrix products on the tensor cores, the
-// loads that feed them, and copies to shared memory that pass by the registers. They need sm_80.
+// Instructions of whole warps behind plain functions: matrix products on the tensor cores and the
+// loads that feed them, with the conversions around them. They need sm_80.
 //
 // A matrix of 8 rows lies in a warp as one register a lane: lane 4 i + t holds the t-th 4 bytes of
 // row i's 16 (two halves, or one float). `multiply` adds to a 16 x 8 matrix of floats, of which
@@ -67,14 +67,6 @@ __device__ inline unsigned to_tf32(unsigned bits) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));
   return rounded;
 }
-
-// 16 aligned bytes, there after `wait_for_copies` for the lane that asked for them.
-__device__ inline void copy_later(void* shared, const void* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
-               : : "r"(shared_address(shared)), "l"(global) : "memory");
-}
-
-__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
 
 // The same number, which the compiler takes for another each time.
 __device__ inline int made_anew(int value) {

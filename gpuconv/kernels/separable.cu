@@ -1,59 +1,130 @@
-// Separable correlation in one launch: a block loads its tile and halo, sums columns of taps into a
-// band of partial results in shared memory, and rows of taps from there, once for every term of
-// the kernel's rank. The image is read once and the result written once.
+// Separable correlation with stride and dilation 1, in one launch: the image is read once and the
+// result written once. A block loads a panel of pixels into shared memory, whose BLOCK_X granules a
+// row have a thread each. Threads sum TAPS_Y pixels below each other, ROWS sums at a time, into a
+// second panel, and then TAPS_X of those beside each other, two granules of columns at a time; once
+// for every term of the kernel's rank. The next panel is loaded during the last of these passes.
 //
-// Weights of one kernel: for each term, p vertical ones and then q horizontal ones.
+// Weights of one kernel: for each term, TAPS_Y vertical ones and then TAPS_X horizontal ones.
 
-extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
+enum {
+  TILE_ROWS = BLOCK_Y * ROWS,
+  PANEL_ROWS = TILE_ROWS + TAPS_Y - 1,
+  PITCH = BLOCK_X * VECTOR,
+  PANEL = PANEL_ROWS * PITCH,
+  // Horizontal sums of a thread: two granules wide, half as many rows.
+  EACH = 2,
+  COUNT = EACH * VECTOR,
+  LESS = ROWS / 2,
+  ACROSS = TILE_X / COUNT,
+  ITEMS = ACROSS * (TILE_ROWS / LESS),
+  NEEDED = (SHIFT + COUNT + TAPS_X - 1 + VECTOR - 1) / VECTOR,
+};
+static_assert(TILE_X % COUNT == 0 && TILE_X + SHIFT + TAPS_X - 1 <= PITCH, "a tile fits its panel");
+static_assert(ITEMS <= THREADS, "every thread has one item at most");
+
+// Granules of the second panel: even ones first, then odd ones, so that threads two granules apart
+// read from different banks.
+__device__ inline int place_in_row(int granule) {
+  return ((granule & 1) * (BLOCK_X / 2) + granule / 2) * VECTOR;
+}
+
+__device__ inline void read_granule(const ACC* shared, ACC* to) {
+  Granule read = *(const Granule*)shared;
+#pragma unroll
+  for (int e = 0; e < VECTOR; ++e) to[e] = read.at[e];
+}
+
+__device__ inline void sum_columns(const ACC* pixels, const ACC* taps, ACC* sums_to) {
+  ACC sums[ROWS][VECTOR];
+#pragma unroll
+  for (int o = 0; o < ROWS; ++o)
+#pragma unroll
+    for (int c = 0; c < VECTOR; ++c) clear(sums[o][c]);
+#pragma unroll
+  for (int y = 0; y < TAPS_Y + ROWS - 1; ++y) {
+    ACC row[VECTOR];
+    read_granule(pixels + y * PITCH, row);
+#pragma unroll
+    for (int o = 0; o < ROWS; ++o) {
+      if (y - o < 0 || y - o >= TAPS_Y) continue;
+#pragma unroll
+      for (int c = 0; c < VECTOR; ++c) add(sums[o][c], taps[y - o], row[c]);
+    }
+  }
+#pragma unroll
+  for (int o = 0; o < ROWS; ++o) {
+    Granule made;
+#pragma unroll
+    for (int c = 0; c < VECTOR; ++c) made.at[c] = sums[o][c];
+    *(Granule*)(sums_to + o * PITCH) = made;
+  }
+}
+
+__device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, int granule,
+                                const ACC* taps) {
+#pragma unroll
+  for (int o = 0; o < LESS; ++o) {
+    ACC row[NEEDED * VECTOR];
+#pragma unroll
+    for (int n = 0; n < NEEDED; ++n) {
+      // The first granule is even: which half the others are in is known here.
+      int place = ((n & 1) * (BLOCK_X / 2) + granule / 2 + n / 2) * VECTOR;
+      read_granule(columns + o * PITCH + place, row + n * VECTOR);
+    }
+#pragma unroll
+    for (int b = 0; b < TAPS_X; ++b)
+#pragma unroll
+      for (int c = 0; c < COUNT; ++c) add(sums[o][c], taps[b], row[SHIFT + b + c]);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
           const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
-  Tile largest(g.chunk_p, g.chunk_q);
-  ACC* partial = shared + largest.rows * largest.pitch;  // TILE_Y rows of the tile's columns
-  bool once = g.chunk_p >= g.p;  // one load serves all terms
-  for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
-    Place at = place_of(g, number, x, out);
+  ACC* columns = shared + PANEL;
+  OUT_T* stage = (OUT_T*)(columns + TILE_ROWS * PITCH);
+#if !BY_VALUE
+  ACC* held_taps = (ACC*)((char*)stage + g.stage_bytes);
+  i64 held = -1;
+#endif
+  int granule = thread() % ACROSS * EACH, first = thread() / ACROSS * LESS;
+  i64 number = blockIdx.x, step = gridDim.x;
+  Place at = place_of(g, number, x, out), after = at;
+  load_panel(g, at, 0, 0, PANEL_ROWS, BLOCK_X, TAPS_X, fill, shared);
+  for (; number < g.tiles; number += step, at = after) {
+    bool more = number + step < g.tiles;
+    if (more) after = place_of(g, number + step, x, out);
 #if BY_VALUE
     const ACC* taps = weights.at;
 #else
-    const ACC* taps = weights + at.kernel * g.weights;
-#endif
-    ACC sums[ROWS];
-#pragma unroll
-    for (int o = 0; o < ROWS; ++o) clear(sums[o]);
-    for (int b0 = 0; b0 < g.q; b0 += g.chunk_q) {
-      int taps_x = min(g.chunk_q, g.q - b0);
-      for (int term = 0; term < g.rank; ++term) {
-        const ACC* u = taps + term * (g.p + g.q);
-        const ACC* v = u + g.p;
-        for (int a0 = 0; a0 < g.p; a0 += g.chunk_p) {
-          int taps_y = min(g.chunk_p, g.p - a0);
-          Tile tile(taps_y, taps_x);
-          __syncthreads();  // the previous tile and partial results have been read
-          if (!once || term == 0) load_tile(g, at, tile, a0, b0, taps_y, fill, shared);
-          __syncthreads();
-          for (int i = threadIdx.y; i < TILE_Y; i += BLOCK_Y) {
-            for (int column = threadIdx.x; column < tile.columns; column += BLOCK_X) {
-              ACC sum;
-              if (a0 == 0) clear(sum);
-              else sum = partial[i * tile.pitch + column];
-              for (int a = 0; a < taps_y; ++a)
-                add(sum, u[a0 + a], shared[tile.row(i, a, taps_y) * tile.pitch + column]);
-              partial[i * tile.pitch + column] = sum;
-            }
-          }
-        }
-        __syncthreads();
-        Tile tile(1, taps_x);
-        for (int b = 0; b < taps_x; ++b) {
-          ACC w = v[b0 + b];
-#pragma unroll
-          for (int o = 0; o < ROWS; ++o)
-            add(sums[o], w,
-                partial[(threadIdx.y * ROWS + o) * tile.pitch + tile.column(threadIdx.x, b)]);
-        }
-      }
+    if (at.kernel != held) {
+      __syncthreads();  // those of the tile before have been read
+      for (int t = thread(); t < g.weights; t += THREADS)
+        held_taps[t] = weights[at.kernel * g.weights + t];
+      held = at.kernel;
     }
-    store(g, at, sums);
+    const ACC* taps = held_taps;
+#endif
+    commit_copies();
+    await_copies<0>();
+    __syncthreads();  // everyone's part of the panel is there
+    ACC sums[LESS][COUNT];
+#pragma unroll
+    for (int o = 0; o < LESS; ++o)
+#pragma unroll
+      for (int c = 0; c < COUNT; ++c) clear(sums[o][c]);
+#pragma unroll 1
+    for (int term = 0; term < g.rank; ++term) {
+      const ACC* own = taps + term * (TAPS_Y + TAPS_X);
+      sum_columns(shared + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, own,
+                  columns + threadIdx.y * ROWS * PITCH + place_in_row(threadIdx.x));
+      __syncthreads();  // the columns are summed
+      if (term + 1 == g.rank && more)
+        load_panel(g, after, 0, 0, PANEL_ROWS, BLOCK_X, TAPS_X, fill, shared);
+      if (thread() < ITEMS) sum_rows(sums, columns + first * PITCH, granule, own + TAPS_Y);
+      if (term + 1 < g.rank) __syncthreads();  // and have been read
+    }
+    store_rows<ITEMS, ACROSS, LESS, EACH>(g, at, sums, stage);
   }
 }

@@ -3,11 +3,11 @@
 // one lower from column to column. It is the same band for every place of the image, so a warp
 // keeps it in registers, and of its products q of 8 * ceil((q + 7) / 8) are useful.
 //
-// The host defines before this text what tile.cuh asks for, with a whole tile as the outputs of a
-// thread (this kernel's threads share theirs), and: WARPS of a block, side by side; BLOCKS of 8
-// columns of a warp; FOLD, sets of 16 rows of a warp; STEPS, cells of the band served at once;
-// WHOLE, whether all taps are served at once. A cell is 16 bytes of a row, the unit in which
-// matrices are loaded.
+// The host defines before this text what tile.cuh asks for, where a block's warps are its rows of
+// threads and stand side by side, and: OCTETS, sets of 8 columns of a warp; FOLD, sets of 16 rows of
+// a warp; STEPS, cells of the band served at once; WHOLE, whether all taps are served at once;
+// BLOCKS that a multiprocessor is to hold. A cell is 16 bytes of a row, the unit in which matrices
+// are loaded.
 //
 // The 16 rows of a set are FOLD apart, and the sets interleave: then the pixels of set f at tap a
 // are those of set 0 at tap a + f, and what is loaded once serves FOLD rows of taps. In shared
@@ -16,17 +16,20 @@
 enum {
   CELL = 16 / sizeof(X_T),  // columns
   SPLIT = 8 / CELL,         // cells of a block of columns
+  WARPS = BLOCK_Y,
   THREADS = 32 * WARPS,
-  WARP_CELLS = (BLOCKS - 1) * SPLIT + STEPS,  // of the tile's row, that a warp reads
-  ROW_CELLS = (WARPS * BLOCKS - 1) * SPLIT + STEPS,
+  WARP_CELLS = (OCTETS - 1) * SPLIT + STEPS,  // of the tile's row, that a warp reads
+  ROW_CELLS = (WARPS * OCTETS - 1) * SPLIT + STEPS,
   PITCH = (ROW_CELLS | 1) * 16,  // odd in cells: 8 rows of a matrix lie in different banks
   // Pairs of cells begin at odd cells too: loaded so, they need not be put together of others.
   EVERY = SPLIT == 1 && STEPS % 2 == 0,
   COPIES = 4 / sizeof(X_T),
   BAND = (CELL * STEPS + 8) / COPIES + COPIES - 1,  // words of a copy of a row of taps
-  STAGE = (BLOCKS * 8 * (int)sizeof(OUT_T) / 16 | 1) * 16,  // bytes of results on their way out
+  STAGE = (OCTETS * 8 * (int)sizeof(OUT_T) / 16 | 1) * 16,  // bytes of results on their way out
   DEPTH = 2  // cells of a thread on their way in
 };
+
+static_assert(BLOCK_X == 32 && TILE_X == WARPS * OCTETS * 8 && TILE_Y == FOLD * 16);
 
 struct Thread { int lane, warp; };
 
@@ -75,10 +78,10 @@ struct Walk {
 // read pixels from `first` on, counted from where the leftmost output's window begins.
 struct Chunk {
   int a0, rows, first;
-  __device__ Chunk(const Geometry& g, int number, int passes, int shift) {
+  __device__ Chunk(const Geometry& g, int number, int passes) {
     a0 = number / passes * g.chunk_p;
     rows = min(g.chunk_p, g.p - a0);
-    first = number % passes * (CELL * STEPS) - shift;
+    first = number % passes * (CELL * STEPS) - g.shift;
   }
 };
 
@@ -96,7 +99,7 @@ __device__ inline void load_pixels(const Geometry& g, const Place& at, const Chu
       x0 + ROW_CELLS * CELL + margin <= g.w) {
     if (aligned) {
       for (; walk.row < rows; walk.next())
-        copy_later(walk.in(tile, plane), from + walk.row * g.x_row + walk.across * 16);
+        copy_async<16>(walk.in(tile, plane), from + walk.row * g.x_row + walk.across * 16);
       return;
     }
     while (walk.row < rows) {
@@ -129,7 +132,7 @@ __device__ inline void load_pixels(const Geometry& g, const Place& at, const Chu
     const char* pixels = line + x * g.x_column;
     bool whole = y >= 0 && x >= 0 && x + CELL <= g.w && g.x_column == sizeof(X_T);
     if (whole && (size_t)pixels % 16 == 0) {
-      copy_later(to, pixels);
+      copy_async<16>(to, pixels);
     } else {
 #pragma unroll 1
       for (int n = 0; n < CELL; ++n) {
@@ -158,9 +161,9 @@ __device__ inline void load_taps(const Geometry& g, const float* taps, const Chu
 }
 
 __device__ inline void multiply_tile(const char* tile, int plane, const unsigned* band, int taps,
-                                     const Thread& me, float (&sums)[FOLD][BLOCKS][4]) {
+                                     const Thread& me, float (&sums)[FOLD][OCTETS][4]) {
   int lane = me.lane;
-  const char* mine = tile + lane % 16 * PITCH + (me.warp * BLOCKS * SPLIT + lane / 16) * 16;
+  const char* mine = tile + lane % 16 * PITCH + (me.warp * OCTETS * SPLIT + lane / 16) * 16;
   // The band's element in this lane's row and column of the first cell.
   int tap = lane % 4 * COPIES - lane / 4 + 8, odd = tap % COPIES;
   band += (tap + odd) / COPIES + odd * BAND;
@@ -190,7 +193,7 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
     for (int f = 0; f < FOLD; ++f) {
       if (m < f || m >= taps + f) continue;
 #pragma unroll
-      for (int b = 0; b < BLOCKS; ++b) {
+      for (int b = 0; b < OCTETS; ++b) {
         // Of an odd number of cells the one alone is first or last, so that pairs are as loaded.
         int odd = STEPS % 2 && b * SPLIT % 2;
 #pragma unroll
@@ -213,9 +216,9 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
 // which the zeros of the band would make NaN of, were it infinite.
 __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, const float* taps,
                                 const Chunk& part, const Thread& me,
-                                float (&sums)[FOLD][BLOCKS][4]) {
+                                float (&sums)[FOLD][OCTETS][4]) {
   int i = me.lane / 4, j = me.lane % 4 * 2;
-  const char* mine = tile + me.warp * BLOCKS * SPLIT * 16;
+  const char* mine = tile + me.warp * OCTETS * SPLIT * 16;
 #pragma unroll 1
   for (int a = 0; a < part.rows; ++a) {
 #pragma unroll 1
@@ -228,32 +231,32 @@ __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, 
 #pragma unroll
       for (int f = 0; f < FOLD; ++f) {
 #pragma unroll
-        for (int n = 0; n < 2 * BLOCKS; ++n) {
-          int row = i + n / BLOCKS * 8 + (f + a) / FOLD, b = n % BLOCKS;
+        for (int n = 0; n < 2 * OCTETS; ++n) {
+          int row = i + n / OCTETS * 8 + (f + a) / FOLD, b = n % OCTETS;
           const char* line = mine + (f + a) % FOLD * plane + row * PITCH;
           float pixel = to_float(((const X_T*)line)[b * 8 + c]);
 #pragma unroll
           for (int m = 0; m < 2; ++m)
-            if (uses[m]) add(sums[f][b][n / BLOCKS * 2 + m], tap[m], pixel);
+            if (uses[m]) add(sums[f][b][n / OCTETS * 2 + m], tap[m], pixel);
         }
       }
     }
   }
 }
 
-__device__ inline void clear(float (&sums)[FOLD][BLOCKS][4]) {
+__device__ inline void clear(float (&sums)[FOLD][OCTETS][4]) {
 #pragma unroll
   for (int f = 0; f < FOLD; ++f)
 #pragma unroll
-    for (int n = 0; n < BLOCKS * 4; ++n) sums[f][n / 4][n % 4] = 0;
+    for (int n = 0; n < OCTETS * 4; ++n) sums[f][n / 4][n % 4] = 0;
 }
 
-__device__ inline bool all_finite(const float (&sums)[FOLD][BLOCKS][4]) {
+__device__ inline bool all_finite(const float (&sums)[FOLD][OCTETS][4]) {
   float zero[4] = {};
 #pragma unroll
   for (int f = 0; f < FOLD; ++f)
 #pragma unroll
-    for (int n = 0; n < BLOCKS * 4; ++n)
+    for (int n = 0; n < OCTETS * 4; ++n)
       zero[n % 4] = fmaf(sums[f][n / 4][n % 4], 0.f, zero[n % 4]);
   return zero[0] + zero[1] + zero[2] + zero[3] == 0;
 }
@@ -271,40 +274,40 @@ __device__ inline void narrow_two(Bfloat* to, float a, float b) {
 
 // Results go through shared memory, set by set, to be written as rows.
 __device__ inline void store_sums(const Geometry& g, const Place& at, const Thread& me, char* stage,
-                                  const float (&sums)[FOLD][BLOCKS][4]) {
+                                  const float (&sums)[FOLD][OCTETS][4]) {
   int lane = me.lane;
   stage += me.warp * 16 * STAGE;
-  i64 j0 = at.j0 + me.warp * BLOCKS * 8;
+  i64 j0 = at.j0 + me.warp * OCTETS * 8;
   char* out = at.out + at.i0 * g.out_row + j0 * g.out_column;
   int rows = (int)min((i64)(16 * FOLD), g.r - at.i0);
-  int columns = (int)min((i64)(BLOCKS * 8), g.s - j0);  // none, or fewer, where it is negative
+  int columns = (int)min((i64)(OCTETS * 8), g.s - j0);  // none, or fewer, where it is negative
   bool aligned = g.out_column == sizeof(OUT_T) && g.out_row % alignof(Results) == 0 &&
                  (size_t)out % alignof(Results) == 0;
 #pragma unroll
   for (int f = 0; f < FOLD; ++f) {
     __syncwarp();  // the set before has been read
 #pragma unroll
-    for (int b = 0; b < BLOCKS; ++b)
+    for (int b = 0; b < OCTETS; ++b)
 #pragma unroll
       for (int n = 0; n < 4; n += 2)
         narrow_two((OUT_T*)(stage + (lane / 4 + n * 4) * STAGE) + b * 8 + lane % 4 * 2,
                    sums[f][b][n], sums[f][b][n + 1]);
     __syncwarp();
     if (aligned) {
-      int i = lane / BLOCKS * FOLD + f, j = lane % BLOCKS * 8;
+      int i = lane / OCTETS * FOLD + f, j = lane % OCTETS * 8;
       char* to = out + i * g.out_row + j * (int)sizeof(OUT_T);
-      const char* from = stage + lane / BLOCKS * STAGE + j * (int)sizeof(OUT_T);
+      const char* from = stage + lane / OCTETS * STAGE + j * (int)sizeof(OUT_T);
 #pragma unroll
-      for (int n = 0; n < BLOCKS / 2 + BLOCKS % 2; ++n) {
+      for (int n = 0; n < OCTETS / 2 + OCTETS % 2; ++n) {
         if (i < rows && j + 8 <= columns) {
           *(Results*)to = *(const Results*)from;
         } else if (i < rows) {
 #pragma unroll 1
           for (int m = 0; j + m < columns; ++m) ((OUT_T*)to)[m] = ((const OUT_T*)from)[m];
         }
-        i += 32 / BLOCKS * FOLD;
-        to += 32 / BLOCKS * FOLD * g.out_row;
-        from += 32 / BLOCKS * STAGE;
+        i += 32 / OCTETS * FOLD;
+        to += 32 / OCTETS * FOLD * g.out_row;
+        from += 32 / OCTETS * STAGE;
       }
     } else {
       for (int j = lane; j < columns; j += 32) {
@@ -317,14 +320,14 @@ __device__ inline void store_sums(const Geometry& g, const Place& at, const Thre
   }
 }
 
-// `shift` columns stand before those that the first tap reads, so that rows begin aligned.
-extern "C" __global__ void __launch_bounds__(THREADS, (WHOLE ? 384 : 256) / THREADS)
-tensor(const __grid_constant__ Geometry g, const float* __restrict__ weights, float fill, int shift,
-       const char* __restrict__ x, char* __restrict__ out) {
+// Geometry's `shift` columns stand before those that the first tap reads, so that rows begin aligned.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const char* __restrict__ x,
+       char* __restrict__ out) {
   SHARED_MEMORY(char, shared);
   X_T filling;
   narrow(filling, fill);
-  int passes = WHOLE ? 1 : (g.q + 7 + shift + CELL * STEPS - 1) / (CELL * STEPS);
+  int passes = WHOLE ? 1 : (g.q + 7 + g.shift + CELL * STEPS - 1) / (CELL * STEPS);
   int chunks = WHOLE ? 1 : (g.p + g.chunk_p - 1) / g.chunk_p * passes;
   int plane = (16 + (g.chunk_p - 1 + FOLD - 1) / FOLD) * PITCH;
   unsigned* band = (unsigned*)(shared + FOLD * plane);
@@ -332,14 +335,19 @@ tensor(const __grid_constant__ Geometry g, const float* __restrict__ weights, fl
     // What follows from these would else be kept in registers from tile to tile.
     Thread me = {made_anew(threadIdx.x), made_anew(threadIdx.y)};
     Place at = place_of(g, number, x, out);
+#if BY_VALUE
+    const float* taps = weights.at;
+#else
     const float* taps = weights + at.kernel * g.weights;
-    float sums[FOLD][BLOCKS][4] = {};
+#endif
+    float sums[FOLD][OCTETS][4] = {};
     for (int chunk = 0; chunk < chunks; ++chunk) {
-      Chunk part(g, chunk, passes, shift);
+      Chunk part(g, chunk, passes);
       __syncthreads();  // what was there has been read
       load_pixels(g, at, part, me, plane, filling, shared);
       load_taps(g, taps, part, me, band);
-      wait_for_copies();
+      commit_copies();
+      await_copies<0>();
       __syncthreads();
       multiply_tile(shared, plane, band, part.rows, me, sums);
     }
@@ -349,11 +357,12 @@ tensor(const __grid_constant__ Geometry g, const float* __restrict__ weights, fl
     if (__syncthreads_or(doubt)) {
       if (doubt) clear(sums);
       for (int chunk = 0; chunk < chunks; ++chunk) {
-        Chunk part(g, chunk, passes, shift);
+        Chunk part(g, chunk, passes);
         if (!WHOLE) {
           __syncthreads();
           load_pixels(g, at, part, me, plane, filling, shared);
-          wait_for_copies();
+          commit_copies();
+          await_copies<0>();
           __syncthreads();
         }
         if (doubt) add_tile(g, shared, plane, taps, part, me, sums);

@@ -1,9 +1,11 @@
-// What direct.cu and separable.cu share: the problem's geometry, the walk over output tiles, and
-// the loading of a tile with its halo, where the border rule is applied.
+// What the kernels that filter images share: the problem's geometry, the walk over output tiles, the
+// border rule, and the loading of a tile with its halo one pixel at a time, for any stride and
+// dilation (panel.cuh has the faster way).
 //
 // The host defines before this text: X_T, OUT_T (storage types), ACC (type of the sums), UNIT
 // (stride and dilation are 1), BLOCK_X, BLOCK_Y (threads), ROWS (outputs of a thread, one below
-// the other), BY_VALUE and, with it, WEIGHTS (capacity of the parameter).
+// the other), WIDTH (columns of outputs of a block), BY_VALUE and, with it, WEIGHTS (capacity of the
+// parameter).
 #pragma once
 
 typedef long long i64;
@@ -21,9 +23,11 @@ struct Geometry {
   int sy, sx, dy, dx;
   int p, q, chunk_p, chunk_q;         // taps, and how many of them a shared tile serves at once
   int rank, weights;                  // separable: terms; weights of one kernel in all
+  int stage_bytes, panel;             // shared memory: results on their way; elements of a panel
+  int shift, unused;                  // columns before the first that is read, see tensor.cu
 };
 
-enum { TILE_X = BLOCK_X, TILE_Y = BLOCK_Y * ROWS };
+enum { TILE_X = WIDTH, TILE_Y = BLOCK_Y * ROWS };
 
 #if BY_VALUE
 // By value the weights lie in the constant bank, where a multiply-add reads them at no cost.
@@ -39,13 +43,15 @@ struct Place {  // one tile of one image
   i64 kernel, i0, j0;
 };
 
+// The host sees to it that there are fewer than 2^31 tiles: 32-bit divisions are much faster.
 __device__ inline Place place_of(const Geometry& g, i64 tile, const char* x, char* out) {
-  i64 image = tile / (g.tiles_x * g.tiles_y);
-  i64 within = tile - image * g.tiles_x * g.tiles_y;
-  i64 row = within / g.tiles_x;
-  Place at = {x, out, 0, row * TILE_Y, (within - row * g.tiles_x) * TILE_X};
+  unsigned across = (unsigned)g.tiles_x, of_image = across * (unsigned)g.tiles_y;
+  unsigned image = (unsigned)tile / of_image, within = (unsigned)tile - image * of_image;
+  unsigned row = within / across;
+  Place at = {x, out, 0, (i64)row * TILE_Y, (i64)(within - row * across) * TILE_X};
   for (int n = g.leads - 1; n >= 0; --n) {
-    i64 rest = image / g.lead[n], index = image - rest * g.lead[n];
+    unsigned length = (unsigned)g.lead[n], rest = image / length;
+    i64 index = image - rest * length;
     image = rest;
     at.x += index * g.x_lead[n];
     at.out += index * g.out_lead[n];

@@ -1,9 +1,6 @@
 // The functions of kernels/mma.cuh for an ordinary compiler. A lane shows the others of its warp what
 // it holds, and each makes its own part of the result of that.
 #pragma once
-#include <algorithm>
-#include <limits>
-
 inline const unsigned long long (*shown_by_all(std::initializer_list<unsigned long long> mine))[4] {
   Warp& warp = current_warp();
   auto& half = warp.shown[turn ^= 1];
@@ -92,14 +89,3 @@ template <class T> void multiply(T, float (&c)[4], const unsigned (&a)[2], unsig
 }
 
 inline int made_anew(int value) { return value; }
-
-// Copies are made when they are waited for, so that not waiting shows.
-inline thread_local std::vector<std::pair<void*, const void*>> copies;
-inline void copy_later(void* shared, const void* global) {
-  if (((size_t)shared | (size_t)global) % 16) abort();
-  copies.emplace_back(shared, global);
-}
-inline void wait_for_copies() {
-  for (auto [to, from] : copies) std::memcpy(to, from, 16);
-  copies.clear();
-}

@@ -7,14 +7,22 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import scipy.fft
 
-from gpuconv.backends import cuda_plan
+from gpuconv.backends import cuda_fft_plans, cuda_plan
+
+from .streams import StreamingLauncher, current
 
 HERE = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / "gpuconv-emulator"
+# Few multiprocessors, so that blocks go from tile to tile in small problems too.
+CHIP = replace(cuda_plan.HOPPER, multiprocessors=2)
+_one_at_a_time = threading.Lock()
 PLAIN = ("-O1",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
 ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -29,14 +37,21 @@ _FILTER = ("Geometry", "%(weights)s", "ACC", "const char*", "char*")
 _PARAMETERS = {
     "direct": _FILTER,
     "separable": _FILTER,
-    "tensor": ("Geometry", "const float*", "float", "int", "const char*", "char*"),
+    "strided": _FILTER,
+    "separable_strided": _FILTER,
+    "tensor": _FILTER,
     "weights": ("Geometry", "ACC", "char*", "char*", "Task*", "Image*", "WIDE*"),
     "channels": ("Layer", "char*", "OUT_T*", "ACC*"),
     "channels_weights": ("Layer", "char*", "OUT_T*", "WIDE*"),
+    "fft_spread": ("Overlap", "ACC*", "ACC*"),
+    "fft_gather": ("Overlap", "ACC", "char*", "int*", "ACC*"),
+    "fft_product": ("Overlap", "long long", "Real", "Bins*", "Bins*", "Bins*"),
+    "fft_store": ("Overlap", "ACC*", "int*", "char*"),
+    "fft_redo": ("Overlap", "ACC", "ACC*", "char*", "int*", "char*"),
     "weights_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
 }
 # A program for the sanitizers, which cannot be loaded into a running Python: the arguments come
-# from one file, what pointers point at in their place, and what the last one points at is the
+# from one file, what pointers point at in their place, and what they point at afterwards is the
 # output. Every array is an allocation of its own, so that ASan sees its ends.
 _PROGRAM = """
 static std::vector<char> part(FILE* f) {
@@ -59,7 +74,8 @@ int main(int, char** name) {
   }
   run(h[0], h[1], h[2], h[3], a.data());
   FILE* o = fopen(name[2], "wb");
-  fwrite(blobs.back().data(), 1, blobs.back().size(), o);
+  for (size_t n = 0; n < count; ++n)
+    if (h[5 + n]) fwrite(blobs[n].data(), 1, blobs[n].size(), o);
   fclose(o);
 }
 """
@@ -69,7 +85,7 @@ def source_of(spec, change=None):
     text = spec.source()
     if change is not None:
         changed = change(text)
-        if spec.kernel != "weights_sum":
+        if spec.kernel != "weights_sum" and not spec.kernel.startswith("fft_"):
             assert changed != text, "the change to the source did nothing"
         text = changed
     weights = "Weights" if spec.capacity else "const ACC*"
@@ -77,100 +93,135 @@ def source_of(spec, change=None):
         f"*({kind % {'weights': weights}}*)a[{n}]"
         for n, kind in enumerate(_PARAMETERS[spec.kernel])
     )
+    text = text.replace('#include "cuda_warp.h"', (HERE / "cuda_warp.h").read_text())
     main = _MAIN % {"kernel": spec.kernel, "arguments": arguments}
     return f'#include "cuda_emulator.h"\n{text}\n{main}'
 
 
-def build(text, flags, program=False):
-    """Compile once per text and flags; parallel builders each write a file of their own."""
-    flags = (*flags, *(() if program else ("-fPIC",)))
-    headers = [path.read_text() for path in sorted(HERE.glob("*.h"))]
-    # Half of a kernel's time is the standard library's headers: compiled once for all kernels.
-    ready = CACHE / hashlib.sha256("\0".join([*headers, *flags]).encode()).hexdigest()[:24]
-    header = (HERE / "cuda_emulator.h").read_text()
-    _compile(ready / "cuda_emulator.h.gch", header, flags, "-xc++-header")
-    if program:
-        text += _PROGRAM
-    key = hashlib.sha256("\0".join([text, *headers, *flags]).encode()).hexdigest()[:24]
-    target = CACHE / f"{key}{'' if program else '.so'}"
-    _compile(target, text, flags, f"-I{ready}", *(() if program else ("-shared",)))
+_LANGUAGE = ("-std=c++20", "-ffp-contract=off", "-pthread", "-w", "-fPIC")
+
+
+def parsed_header(compiler, header, flags):
+    """Folder of the emulator's header, parsed once for these flags: half of every compilation."""
+    key = hashlib.sha256("\0".join([header, compiler, *_LANGUAGE, *flags]).encode()).hexdigest()
+    target = CACHE / f"header-{key[:24]}"
+    if not target.exists():
+        folder = Path(tempfile.mkdtemp(dir=CACHE))
+        copy = folder / "cuda_emulator.h"
+        copy.write_text(header)
+        kind = ["-x", "c++-header", copy, "-o", f"{copy}.gch"]
+        subprocess.run([compiler, *_LANGUAGE, *flags, *kind], check=True)
+        try:
+            folder.rename(target)
+        except OSError:  # another process was first
+            shutil.rmtree(folder)
     return target
 
 
-def _compile(target, text, flags, *options):
+def build(text, flags, program=False):
+    """Compile once per text and flags; parallel builders each write a file of their own."""
     compiler = shutil.which("g++")
     assert compiler, "the CUDA emulator needs g++; install it (Debian: apt-get install g++)"
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        code, made = Path(folder) / "kernel.cpp", Path(folder) / "made"
-        code.write_text(text)
-        command = [compiler, "-std=c++20", "-ffp-contract=off", "-pthread", "-w", *flags, *options]
-        subprocess.run([*command, f"-I{HERE}", "-o", made, code], check=True)
-        made.replace(target)
-
-
-class EmulatedSlot:
-    """A lane of the host streaming whose device is the host."""
-
-    after = None
-
-    def __init__(self):
-        import contextlib
-
-        self.stream = contextlib.nullcontext()
-
-    def pair(self, name, shape, dtype):
-        return np.empty(shape, dtype), np.empty(shape, dtype)
-
-    def upload(self, host, device):
-        device[...] = host
-
-    def download(self, device, host):
-        host[...] = device
-
-    def finish(self):
-        if self.after is not None:
-            self.after()
-            self.after = None
+    if program:
+        text += _PROGRAM
+    header = (HERE / "cuda_emulator.h").read_text()
+    key = hashlib.sha256("\0".join([text, header, *flags, str(program)]).encode()).hexdigest()[:24]
+    CACHE.mkdir(exist_ok=True)
+    target = CACHE / f"{key}{'' if program else '.so'}"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            code, made = Path(folder) / "kernel.cpp", Path(folder) / "made"
+            code.write_text(text)
+            kind = [] if program else ["-shared"]
+            include = f"-I{parsed_header(compiler, header, flags)}"
+            command = [compiler, *_LANGUAGE, *flags, *kind, include]
+            subprocess.run([*command, "-o", made, code], check=True)
+            made.replace(target)
+    return target
 
 
 def _bytes(argument):
     return np.asarray(argument).tobytes()
 
 
-class EmulatedLauncher:
+def cufft_many(layout, source, target, inverse):
+    """What cuFFT makes of a plan's numbers, on two NumPy arrays."""
+
+    def items(array, embed, stride, distance, columns):
+        # item b: [b * distance + (y * embed[1] + x) * stride], in elements
+        assert array.flags.c_contiguous
+        step = array.itemsize
+        last = (layout.batch - 1) * distance + ((layout.shape[0] - 1) * embed[1] + columns - 1)
+        assert last * stride < array.size
+        return np.lib.stride_tricks.as_strided(
+            array,
+            (layout.batch, layout.shape[0], columns),
+            (distance * step, embed[1] * stride * step, stride * step),
+        )
+
+    half = layout.shape[1] // 2 + 1
+    into, result = {
+        "C2C": (layout.shape[1], layout.shape[1]), "Z2Z": (layout.shape[1], layout.shape[1]),
+        "R2C": (layout.shape[1], half), "D2Z": (layout.shape[1], half),
+        "C2R": (half, layout.shape[1]), "Z2D": (half, layout.shape[1]),
+    }[layout.kind]  # fmt: skip
+    assert layout.last == result
+    a = items(source, layout.inembed, layout.istride, layout.idist, into)
+    to = items(target, layout.onembed, layout.ostride, layout.odist, result)
+    if layout.kind in ("R2C", "D2Z"):
+        assert not inverse
+        to[...] = scipy.fft.rfft2(a)
+    elif layout.kind in ("C2R", "Z2D"):
+        assert inverse
+        to[...] = scipy.fft.irfft2(a, layout.shape, norm="forward")
+        a[...] = np.nan  # cuFFT does not keep it either
+    else:
+        to[...] = scipy.fft.ifft2(a, norm="forward") if inverse else scipy.fft.fft2(a)
+
+
+class EmulatedLauncher(StreamingLauncher):
     """Same calls as `gpuconv.backends.cuda.DeviceLauncher`."""
 
-    def __init__(self):
+    def __init__(self, late=()):
+        super().__init__(late)
         self.launched = []
+        self.uploaded = 0  # bytes of the largest array that a launch brought along
 
     def unavailable(self):
         return None
 
-    def compute_capability(self):
-        return 90
+    def chip(self):
+        return CHIP
 
     def upload(self, host):
+        if current() is not None:
+            self.uploaded = max(self.uploaded, host.nbytes)
+            current().kept.append(host := host.copy())
         return host
 
     def empty(self, shape, dtype):
-        return np.empty(shape, dtype)
+        array = np.empty(shape, dtype)
+        if current() is not None:
+            current().kept.append(array)
+        return array
 
-    def host_slot(self):
-        return EmulatedSlot()
-
-    def free_bytes(self):
-        return 1 << 30
+    def transform(self, source, target, inverse):
+        layout = cuda_fft_plans.layout(source, target, inverse)
+        self.later(lambda: cufft_many(layout, source, target, inverse))
 
     def launch(self, spec, grid, shared_bytes, arguments):
-        assert shared_bytes <= cuda_plan.SHARED_BYTES
+        assert shared_bytes <= self.chip().block_bytes
         self.launched.append((spec, grid, shared_bytes))
         library = ctypes.CDLL(str(build(source_of(spec), PLAIN)))
         values = [np.array(a) for a in arguments]
         table = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
-        library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+
+        def run():
+            with _one_at_a_time:  # the emulated kernels have one grid and one block
+                library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+            assert len(values)  # kept until here
+
+        self.later(run)
 
 
 class SanitizedLauncher(EmulatedLauncher):
@@ -210,6 +261,9 @@ class SanitizedLauncher(EmulatedLauncher):
             )
             self.report += done.stderr
             if done.returncode == 0:
-                out = blobs[-1]
-                out[...] = np.frombuffer(result.read_bytes(), out.dtype).reshape(out.shape)
+                raw = result.read_bytes()
+                for array in (b for b, p in zip(blobs, pointers, strict=True) if p):
+                    part, raw = raw[: array.nbytes], raw[array.nbytes :]
+                    if part != array.tobytes():  # what is only read may be read-only
+                        array[...] = np.frombuffer(part, array.dtype).reshape(array.shape)
         self.code = done.returncode

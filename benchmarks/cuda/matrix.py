@@ -1,0 +1,298 @@
+"""Right answers on the GPU: dtypes by borders by modes by strides and dilations by methods, and
+kernel sizes, stacks, views, host arrays and pixels that are not finite, against the reference.
+
+As a program, checks a share of the combinations and prints a line of JSON for every wrong one and
+one at the end. Shares run in processes of their own: faults in one leave the others and the timing
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import gpuconv
+from gpuconv import dtypes
+from gpuconv.boundary import BOUNDARIES
+from gpuconv.methods import METHODS
+
+# bfloat16 has no NumPy dtype of its own; `pytest -m cuda` checks it through torch.
+DTYPES = tuple(name for name in dtypes.NAMES if name != "bfloat16")
+FLOATS = ("float32", "float16", "float64")
+MODES: tuple[Any, ...] = ("valid", "same", "full", ((3, 7), (6, 2)))
+STEPS = (((1, 1), (1, 1)), ((2, 3), (1, 1)), ((1, 1), (3, 2)), ((2, 1), (1, 3)))
+SIZES = (1, 2, 3, 5, 7, 9, 11, 15, 21, 31, 63, 127)
+HOWS = ("device", "kernel", "views", "host", "not finite")
+_CLASSIC = ("direct", "separable", "fft")
+_FAILURES = 3  # in a row, after which the device is taken to be lost
+
+
+@dataclass(frozen=True)
+class Combination:
+    dtype: str
+    size: tuple[int, int]
+    method: str = "direct"
+    mode: Any = "same"
+    boundary: str = "reflect"
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    shape: tuple[int, ...] = (37, 75)
+    bank: tuple[int, ...] = ()  # leading dimensions of the kernels
+    how: str = "device"
+
+    @property
+    def name(self) -> str:
+        parts = [
+            self.dtype, f"{self.size[0]}x{self.size[1]}", self.method, f"mode {self.mode}",
+            self.boundary, f"stride {self.stride}", f"dilation {self.dilation}",
+            f"X {self.shape}", *([f"bank {self.bank}"] if self.bank else []), self.how,
+        ]  # fmt: skip
+        return ", ".join(parts)
+
+    @property
+    def optional(self) -> bool:
+        """Whether the method may refuse: it is for special cases only."""
+        return self.method not in _CLASSIC
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        found = dict(
+            mode=self.mode, boundary=self.boundary, stride=self.stride, dilation=self.dilation
+        )
+        return found | ({"fillvalue": 1} if self.boundary == "constant" else {})
+
+    def arrays(self) -> tuple[Any, Any]:
+        """X and K, the same in every run; K is a product of factors where those are asked for."""
+        rng = np.random.default_rng(zlib.crc32(repr((self.dtype, self.shape, self.size)).encode()))
+        x = _sample(rng, self.shape, self.dtype)
+        if self.how == "not finite":
+            x[..., 5, 7], x[..., -1, 0], x[..., 20, 40] = np.nan, np.inf, -np.inf
+        if self.method != "separable":
+            return x, _sample(rng, self.bank + self.size, self.dtype)
+        u, v = (_small(rng, (*self.bank, n), self.dtype) for n in self.size)
+        return x, (u[..., :, None] * v[..., None, :]).astype(x.dtype)
+
+
+def _sample(rng: Any, shape: tuple[int, ...], name: str) -> Any:
+    if name == "bool":
+        return rng.random(shape) < 0.5
+    if dtypes.is_integer(name):
+        info = np.iinfo(name)
+        return rng.integers(max(info.min, -100), min(info.max, 100), shape, name)
+    values = rng.standard_normal(shape)
+    if dtypes.is_complex(name):
+        values = values + 1j * rng.standard_normal(shape)
+    return values.astype(name)
+
+
+def _small(rng: Any, shape: tuple[int, ...], name: str) -> Any:
+    """Whole numbers whose products every dtype holds exactly."""
+    least = 0 if name == "bool" or name.startswith("u") else -3
+    return rng.integers(least, 2 if name == "bool" else 4, shape).astype(name)
+
+
+def methods(dtype: str) -> list[str]:
+    """Methods that take a dtype; those for special cases may still refuse."""
+    left_out = {"fft"} if dtypes.is_integer(dtypes.promote(dtype, dtype)) else set()
+    return [name for name in METHODS if name not in left_out]
+
+
+def product() -> Iterator[Combination]:
+    """Every dtype by border by mode by stride and dilation by method."""
+    for dtype, size, mode, border, (stride, dilation) in itertools.product(
+        DTYPES, ((5, 4), (3, 3)), MODES, BOUNDARIES, STEPS
+    ):
+        for method in methods(dtype):
+            yield Combination(dtype, size, method, mode, border, stride, dilation)
+
+
+def sizes() -> Iterator[Combination]:
+    """Kernel sizes on images of several tiles, and rows and columns of taps."""
+    large = (150, 210)
+    for dtype in FLOATS:
+        for size in (*((k, k) for k in SIZES), (1, 9), (9, 1), (31, 4)):
+            for method in methods(dtype):
+                yield Combination(dtype, size, method, shape=large)
+
+
+def kinds() -> Iterator[Combination]:
+    """Where arrays lie, stacks and banks, pixels that are not finite."""
+    for dtype in ("float32", "float16", "float64", "uint8", "complex64"):
+        for method in methods(dtype):
+            for how in HOWS:
+                if how != "not finite" or not dtypes.is_integer(dtypes.promote(dtype, dtype)):
+                    for border in BOUNDARIES:
+                        yield Combination(dtype, (7, 7), method, boundary=border, how=how)
+            yield Combination(dtype, (5, 4), method, "full", shape=(3, 41, 53), bank=(2, 1))
+            yield Combination(dtype, (3, 3), method, "valid", shape=(300, 9, 11))
+
+
+def everything() -> list[Combination]:
+    return [*kinds(), *sizes(), *product()]
+
+
+def subset() -> list[Combination]:
+    """A few, for tools that slow everything down."""
+    found = [
+        Combination(dtype, size, method, boundary=border, stride=stride)
+        for dtype in ("float32", "float16", "uint8")
+        for method in methods(dtype)
+        for size in ((3, 3), (11, 11))
+        for border, stride in (("reflect", (1, 1)), ("constant", (2, 1)))
+    ]
+    return found + [Combination("float32", (5, 4), m, shape=(130, 140)) for m in methods("float32")]
+
+
+def share(combinations: list[Combination], part: int, parts: int) -> list[Combination]:
+    """Those of one process: what is compiled once stays together."""
+    groups: dict[Any, list[Combination]] = {}
+    for c in combinations:
+        groups.setdefault((c.dtype, c.size), []).append(c)
+    return [c for group in list(groups.values())[part::parts] for c in group]
+
+
+class Refused(Exception):
+    """A method that is for special cases does not take this one."""
+
+
+Run = Callable[[Combination, Any, Any], Any]
+
+
+def runner(xp: Any, backend: str) -> Run:
+    """Runs a combination on arrays of a library (CuPy, NumPy) by a backend; a NumPy result."""
+
+    def run(c: Combination, x: Any, k: Any) -> Any:
+        if c.how == "host":
+            return gpuconv.corr2d(x, k, method=c.method, backend=backend, **c.keywords)
+        if c.how == "views":
+            h, w = x.shape[-2:]
+            wide = xp.zeros((*x.shape[:-2], 2 * h, w + 3), x.dtype)
+            view = wide[..., ::-2, 3:]
+            view[...] = xp.asarray(x)
+            x = view
+        placed = xp.asarray(k) if c.how == "kernel" and c.method != "separable" else k
+        y = gpuconv.corr2d(xp.asarray(x), placed, method=c.method, backend=backend, **c.keywords)
+        return y.get() if hasattr(y, "get") else y
+
+    return run
+
+
+def check(c: Combination, run: Run) -> str:
+    """Empty if the answer is right, else what is wrong with it."""
+    x, k = c.arrays()
+    try:
+        y = run(c, x, k)
+    except ValueError as error:
+        if c.optional and "cannot be used" in str(error):
+            raise Refused from error
+        raise
+    problem = gpuconv.plan(x.shape, k.shape, x_dtype=c.dtype, k_dtype=c.dtype, **c.keywords).problem
+    if (y.shape, str(y.dtype)) != (problem.out_shape, problem.out_dtype):
+        return f"{y.dtype} {y.shape}, not {problem.out_dtype} {problem.out_shape}"
+    if dtypes.is_integer(problem.acc_dtype):
+        expected = gpuconv.corr2d(x, k, backend="reference", **c.keywords)
+        bad = y != expected
+    else:
+        expected, error = bounded(c, x, k, problem)
+        finite = np.isfinite(expected)
+        with np.errstate(invalid="ignore"):
+            # A complex sum that is not finite may be so in either part.
+            bad = np.where(finite, ~(np.abs(y - expected) <= error), np.isfinite(y))
+    if not bad.any():
+        return ""
+    at = tuple(int(n) for n in np.argwhere(bad)[0])
+    return f"{int(bad.sum())} of {bad.size} outputs, first at {at}: {y[at]}, not {expected[at]}"
+
+
+def bounded(c: Combination, x: Any, k: Any, problem: Any) -> tuple[Any, Any]:
+    """The answer in double precision, and how far from it rounding may lead."""
+    wide = "complex128" if dtypes.is_complex(c.dtype) else "float64"
+    reference = dict(backend="reference", **c.keywords)
+    with np.errstate(all="ignore"):
+        expected = gpuconv.corr2d(x.astype(wide), k.astype(wide), **reference)
+    finite = np.where(np.isfinite(x), x, 0)
+    sums = gpuconv.corr2d(np.abs(finite).astype("f8"), np.abs(k).astype("f8"), **reference)
+    acc, out = np.finfo(problem.acc_dtype), np.finfo(problem.out_dtype)
+    if c.method == "fft":
+        sums, rounded = sums.max((-2, -1), keepdims=True), 64
+    else:
+        rounded = problem.p * problem.q + 8
+    if dtypes.is_complex(c.dtype):
+        rounded *= 4  # four products and their sums
+    if problem.acc_dtype in ("float64", "complex128"):
+        rounded *= 2  # the reference's own
+    last = float(out.eps) * np.abs(np.where(np.isfinite(expected), expected, 0))
+    return expected, rounded * float(acc.eps) * sums + last + float(out.smallest_subnormal)
+
+
+def work(
+    combinations: list[Combination], run: Run, end: float, say: Callable[[dict[str, Any]], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> bool:  # fmt: skip
+    """Check them until the time is up; whether all that were checked are right."""
+    checked, wrong, refused = Counter[str](), Counter[str](), Counter[str]()
+    failures, stopped = 0, ""
+    for c in combinations:
+        if clock() >= end or stopped:
+            break
+        try:
+            why = check(c, run)
+            failures = 0
+        except Refused:
+            refused[c.dtype] += 1
+            continue
+        except Exception as error:
+            # The run goes on to say what else fails; this one is reported as wrong.
+            why = f"failed: {type(error).__name__}: {error}"
+            failures += 1
+            if failures == _FAILURES:
+                stopped = f"{failures} failures in a row, the device may be lost"
+        checked[c.dtype] += 1
+        if why:
+            wrong[c.dtype] += 1
+            say({"wrong": c.name, "why": why})
+    of = Counter(c.dtype for c in combinations)
+    say({"of": of, "checked": checked, "bad": wrong, "refused": refused, "stopped": stopped})
+    return not wrong
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda.matrix", description=__doc__)
+    parser.add_argument("--share", default="0/1", help="which part of how many")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--every", type=int, default=1, help="only every n-th combination")
+    parser.add_argument("--subset", action="store_true", help="the few for compute-sanitizer")
+    parser.add_argument(
+        "--plain-memory", action="store_true", help="an allocation for each array, not a pool"
+    )
+    options = parser.parse_args(arguments)
+    reason = gpuconv.backends()["cuda"]
+    if reason is not None:
+        print(f"no GPU can be used here: {reason}", file=sys.stderr)
+        return 2
+    import cupy
+
+    if options.plain_memory:
+        cupy.cuda.set_allocator(None)  # what lies in a pool hides an access beyond an array's end
+    part, parts = map(int, options.share.split("/"))
+    some = (subset() if options.subset else everything())[:: options.every]
+    end = time.perf_counter() + options.seconds
+    right = work(
+        share(some, part, parts), runner(cupy, "cuda"), end,
+        lambda line: print(json.dumps(line), flush=True),
+    )  # fmt: skip
+    return int(not right)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Direct sums of narrow images whose border has one value: whole rows in registers (llvmlite).
+
+An image no wider than a few vectors is read where it is: vectors that reach beyond a row are
+loaded under a mask that puts the border's value there. Nothing is copied or padded, and one call
+makes a whole image. The taps of a sum are taken in the order of all others (see `taps`).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import fields as F
+from .pieces import compile_piece, hold, peek, poke
+from .vectors import LONG, Vectors, lanes, vector_bytes
+
+_INT = ir.IntType(32)
+WIDEST = 4  # vectors of a row
+_REGISTERS = 16  # of 32 for sums
+_LONGEST = 7  # rows and columns of taps, all written out
+
+
+class _Rows(Vectors):
+    """Code of a block of whole output rows."""
+
+    def __init__(
+        self, builder: Any, acc: str, rows: int, columns: int, q: int, left: int, fill: Any
+    ) -> None:
+        super().__init__(builder, acc)
+        self.columns, self.q, self.left, self.fill = columns, q, left, fill
+        self.sums = [
+            [cgutils.alloca_once(builder, self.kind) for _ in range(columns)] for _ in range(rows)
+        ]
+        zero = self.constant(0 if self.whole else 0.0)
+        for place in (place for row in self.sums for place in row):
+            builder.store(zero, place)
+
+    def spread(self, value: Any, kind: Any) -> Any:
+        """The value in every lane."""
+        vector = ir.VectorType(kind, self.lanes)
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(_INT, 0))
+        return self.shuffle(first, undefined, [0] * self.lanes)
+
+    def within(self, first: Any, length: Any) -> Any:
+        """Mask of the lanes at places `first` and on that are in 0 to `length`."""
+        b = self.builder
+        places = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
+        at = b.add(places, self.spread(first, _INT))
+        return b.icmp_unsigned("<", at, self.spread(length, _INT))
+
+    def masks(self, width: Any) -> dict[tuple[int, int], Any]:
+        """Masks by tap column and vector, where the vector may reach beyond the row."""
+        found = {}
+        for tap in range(self.q):
+            for c in range(self.columns):
+                if (c == 0 and tap < self.left) or c == self.columns - 1:
+                    first = ir.Constant(_INT, c * self.lanes + tap - self.left)
+                    found[tap, c] = self.within(first, width)
+        return found
+
+    def _masked(self, name: str, result: Any, operands: list[Any]) -> Any:
+        kind = ir.FunctionType(result, [operand.type for operand in operands])
+        name = f"llvm.masked.{name}.v{self.lanes}{self.suffix}.p0"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, operands)
+
+    @property
+    def suffix(self) -> str:
+        return f"{'i' if self.whole else 'f'}{8 * self.size}"
+
+    def load_masked(self, address: Any, mask: Any) -> Any:
+        pointer = self.builder.inttoptr(address, self.kind.as_pointer())
+        align = ir.Constant(_INT, self.size)
+        return self._masked("load", self.kind, [pointer, align, mask, self.fill])
+
+    def store_masked(self, value: Any, address: Any, mask: Any) -> None:
+        pointer = self.builder.inttoptr(address, self.kind.as_pointer())
+        align = ir.Constant(_INT, self.size)
+        self._masked("store", ir.VoidType(), [value, pointer, align, mask])
+
+    def input_row(self, row: Any, weights: dict[int, list[Any]], masks: Any) -> None:
+        """Add what a row of pixels gives to the output rows that `weights` has taps for."""
+        b = self.builder
+        for tap in range(self.q):
+            for c in range(self.columns):
+                at = self.at(row, (c * self.lanes + tap - self.left) * self.size)
+                mask = masks.get((tap, c))
+                x = self.load(at) if mask is None else self.load_masked(at, mask)
+                for output, taps in weights.items():
+                    place = self.sums[output][c]
+                    b.store(self.multiply_add(x, taps[tap], b.load(place)), place)
+
+
+def _block(acc: str, rows: int, columns: int, p: int, q: int, left: int) -> Any:
+    @intrinsic
+    def block(typingctx, table, w, width, n, fill, out, stride):
+        def codegen(context, builder, signature, args):
+            table, w, width, n, fill, out, stride = args
+            probe = Vectors(builder, acc)
+            border = probe.splat(fill)
+            code = _Rows(builder, acc, rows, columns, q, left, border)
+            masks = code.masks(builder.trunc(width, _INT))
+            last = ir.Constant(_INT, (columns - 1) * code.lanes)
+            stored = code.within(last, builder.trunc(n, _INT))
+            taps = [
+                [code.splat(code.at(w, (a * q + b) * code.size)) for b in range(q)]
+                for a in range(p)
+            ]
+            for y in range(p + rows - 1):
+                row = code.load(code.at(table, y * 8), LONG)
+                code.input_row(row, {o: taps[y - o] for o in range(rows) if 0 <= y - o < p}, masks)
+            for o, sums in enumerate(code.sums):
+                start = builder.add(out, builder.mul(stride, code.long(o)))
+                for c, place in enumerate(sums):
+                    at = code.at(start, c * code.bytes)
+                    if c == columns - 1:
+                        code.store_masked(builder.load(place), at, stored)
+                    else:
+                        code.store(builder.load(place), at)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), codegen
+
+    return block
+
+
+# Bound anew in every piece made of `_task`.
+BLOCK = ONE = ROWS = TAPS = None
+
+
+def _task(d, task, x, out, weights, unused, unused2, unused3):
+    """Sum one band of rows of one image."""
+    bands = peek(d, F.BANDS)
+    image = task // bands
+    i0 = task % bands * peek(d, F.BAND)
+    i1 = min(peek(d, F.R), i0 + peek(d, F.BAND))
+    x += peek(peek(d, F.X_OFFSETS), image)
+    out += peek(peek(d, F.OUT_OFFSETS), image)
+    weights += peek(peek(d, F.WHICH), image) * peek(d, F.WEIGHTS_SIZE)
+    rows, x_row, out_row = peek(d, F.ROWS), peek(d, F.X_ROW), peek(d, F.OUT_ROW)
+    width, n, fill = peek(d, F.WIDTH), peek(d, F.S), d + 8 * F.FILL
+    # Addresses of the rows a block reads, and a row of the border's value for those outside.
+    line = peek(d, F.LINE)
+    memory = np.empty(TAPS + ROWS, np.int64)
+    table = memory.ctypes.data
+    i = i0
+    while i < i1:
+        number = ROWS
+        if i + ROWS > i1:
+            if i1 - i0 >= ROWS:  # the last block overlaps: the same sums once more
+                i = i1 - ROWS
+            else:
+                number = 1
+        for t in range(TAPS + number - 1):
+            row = peek(rows, i + t)
+            poke(table, t, line if row < 0 else x + row * x_row)
+        target = out + i * out_row
+        if number == 1:
+            ONE(table, weights, width, n, fill, target, out_row)
+        else:
+            BLOCK(table, weights, width, n, fill, target, out_row)
+        i += number
+    hold(memory)
+
+
+def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
+    """Whether there is a piece for rows of `n` outputs from `width` pixels.
+
+    That takes masks in registers, and rows that only the first and the last vector reach beyond.
+    """
+    columns = -(-n // lanes(acc))
+    inner = (columns - 1) * lanes(acc) + q - 1 - left
+    return (
+        vector_bytes() == 64
+        and columns <= WIDEST
+        and min(p, q) > 1
+        and max(p, q) <= _LONGEST
+        and left < q
+        and inner <= width
+    )
+
+
+@cache
+def task(acc: str, n: int, p: int, q: int, left: int) -> int:
+    """Address of the piece that sums rows of `n` outputs."""
+    columns = -(-n // lanes(acc))
+    rows = min(8, _REGISTERS // columns)
+    return compile_piece(
+        _task,
+        f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}",
+        BLOCK=_block(acc, rows, columns, p, q, left),
+        ONE=_block(acc, 1, columns, p, q, left),
+        ROWS=rows,
+        TAPS=p,
+    )

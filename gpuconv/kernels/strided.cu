@@ -1,0 +1,49 @@
+// Direct correlation of any stride and dilation (direct.cu has those that are 1). A block makes a
+// TILE_Y x TILE_X tile of outputs: the pixels that its taps meet are gathered into shared memory, tap
+// by tap, and every thread sums ROWS outputs, one below the other. Kernels too large for one shared
+// tile go through it in chunks of taps. The order of the taps depends on the kernel's shape alone,
+// never on where an output lies.
+
+extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
+strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
+        const char* __restrict__ x, char* __restrict__ out) {
+  SHARED_MEMORY(ACC, shared);
+  int chunks = ((g.p + g.chunk_p - 1) / g.chunk_p) * ((g.q + g.chunk_q - 1) / g.chunk_q);
+  for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
+    Place at = place_of(g, number, x, out);
+    ACC sums[ROWS];
+#pragma unroll
+    for (int o = 0; o < ROWS; ++o) clear(sums[o]);
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      int across = (g.q + g.chunk_q - 1) / g.chunk_q;
+      int a0 = chunk / across * g.chunk_p, b0 = chunk % across * g.chunk_q;
+      int taps_y = min(g.chunk_p, g.p - a0), taps_x = min(g.chunk_q, g.q - b0);
+      Tile tile(taps_y, taps_x);
+      __syncthreads();  // the previous chunk has been read
+      load_tile(g, at, tile, a0, b0, taps_y, fill, shared);
+#if BY_VALUE
+      const ACC* taps = weights.at + a0 * g.q + b0;
+      int taps_pitch = g.q;
+#else
+      // Behind the largest tile; every thread reads the same weight at once, which is one access.
+      ACC* copied = shared + Tile(g.chunk_p, g.chunk_q).rows * Tile(g.chunk_p, g.chunk_q).pitch;
+      for (int t = threadIdx.y * BLOCK_X + threadIdx.x; t < taps_y * taps_x; t += BLOCK_X * BLOCK_Y)
+        copied[t] = weights[at.kernel * g.weights + (i64)(a0 + t / taps_x) * g.q + b0 + t % taps_x];
+      const ACC* taps = copied;
+      int taps_pitch = taps_x;
+#endif
+      __syncthreads();
+      int first = threadIdx.y * ROWS;
+      for (int b = 0; b < taps_x; ++b) {
+        const ACC* column = shared + tile.column(threadIdx.x, b);
+        for (int a = 0; a < taps_y; ++a) {
+          ACC w = taps[a * taps_pitch + b];
+#pragma unroll
+          for (int o = 0; o < ROWS; ++o)
+            add(sums[o], w, column[tile.row(first + o, a, taps_y) * tile.pitch]);
+        }
+      }
+    }
+    store(g, at, sums);
+  }
+}
