@@ -47,6 +47,7 @@ def corr2d(
     dilation: Any = 1,
     method: str = "auto",
     backend: str = "auto",
+    precision: str | None = None,
     dtype: Any = None,
     out: Any = None,
     max_device_bytes: int | None = None,
@@ -77,10 +78,15 @@ def corr2d(
         Value of a constant border.
     stride, dilation : int or (int, int)
         Distance between windows, and between the taps inside one.
-    method : {"auto", "direct", "separable", "fft"}
-        How; `auto` takes the cheapest (see `plan`). Explicit means exactly that.
+    method : {"auto", "direct", "separable", "fft", "tensor"}
+        How; `auto` takes the cheapest (see `plan`). Explicit means exactly that. "tensor" (matrix
+        products on a GPU's tensor cores, from compute capability 8.0) takes X and K both float16 or
+        both bfloat16, with stride and dilation 1.
     backend : {"auto", "reference", "cpu", "cuda"}
         Where; `auto` computes where X lies.
+    precision : {None, "tf32"}
+        "tf32": float32 X and K are rounded to 11 significant bits and multiplied by tensor cores,
+        or the call is refused. Gradients of it are those of a call without.
     dtype : dtype, optional
         Dtype the finished sums are converted to: to nearest even, saturating for integers, NaN
         to 0. It does not change what they are accumulated in.
@@ -124,10 +130,8 @@ def corr2d(
     array([[19, 25],
            [37, 43]])
     """
-    return _call(
-        X, K, mode, boundary, fillvalue, stride, dilation, method, backend, dtype, out,
-        max_device_bytes, False,
-    )  # fmt: skip
+    options = mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
+    return _call(X, K, out, max_device_bytes, False, options)
 
 
 def convolve2d(
@@ -141,6 +145,7 @@ def convolve2d(
     dilation: Any = 1,
     method: str = "auto",
     backend: str = "auto",
+    precision: str | None = None,
     dtype: Any = None,
     out: Any = None,
     max_device_bytes: int | None = None,
@@ -159,26 +164,24 @@ def convolve2d(
     array([[ 5, 11],
            [23, 29]])
     """
-    return _call(
-        X, K, mode, boundary, fillvalue, stride, dilation, method, backend, dtype, out,
-        max_device_bytes, True,
-    )  # fmt: skip
+    options = mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
+    return _call(X, K, out, max_device_bytes, True, options)
+
+
+_OPTIONS = (
+    "mode", "boundary", "fillvalue", "stride", "dilation", "method", "backend", "precision", "dtype"
+)  # fmt: skip
 
 
 def _call(
-    X: Any, K: Any, mode: Any, boundary: Any, fillvalue: Any, stride: Any, dilation: Any,
-    method: Any, backend: Any, dtype: Any, out: Any, max_device_bytes: Any, flipped: bool,
-) -> Any:  # fmt: skip
-    options = mode, boundary, fillvalue, stride, dilation, method, backend, dtype, max_device_bytes
-    key = key_of(X, K, out, flipped, options)
+    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...]
+) -> Any:
+    key = key_of(X, K, out, flipped, (*options, max_device_bytes))
     if key is not None:
         result = repeat(key, X, K, out, flipped)
         if result is not None:
             return result
-    keywords = dict(
-        mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride, dilation=dilation,
-        method=method, backend=backend, dtype=dtype,
-    )  # fmt: skip
+    keywords = dict(zip(_OPTIONS, options, strict=True))
     if _is_tensor(X):
         if _is_dask(K):
             arrays.read(K, "K")  # refuses it
@@ -341,6 +344,7 @@ class Plan:
             dilation=problem.dilation,
             method=self.method,
             backend=self.backend,
+            precision=problem.precision,
             dtype=None if out is not None else problem.out_dtype,
             out=out,
         )
@@ -373,6 +377,7 @@ def plan(
     dilation: Any = 1,
     method: str = "auto",
     backend: str = "auto",
+    precision: str | None = None,
     dtype: Any = None,
     kernel: Any = None,
 ) -> Plan:
@@ -386,7 +391,7 @@ def plan(
         Their dtypes; K's is X's unless given.
     kernel : array_like, optional
         The weights themselves. With them the rank is known, and with it whether they separate.
-    mode, boundary, fillvalue, stride, dilation, method, backend, dtype
+    mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
         As in `corr2d`.
 
     Returns
@@ -424,6 +429,7 @@ def plan(
         stride=stride,
         dilation=dilation,
         dtype=dtype,
+        precision=precision,
         conjugate=True,
     )
     known = Kernel(problem, None if weights is None else weights.array)

@@ -84,6 +84,8 @@ def choose(
     """
     name = backend_for(device, backend)
     module = get_backend(name)
+    if problem.precision is not None:
+        method = _method_of_precision(problem.precision, method, module)
     if method != "auto":
         if not isinstance(method, str) or method not in METHODS:
             raise unknown_name("method", method, ("auto", *METHODS))
@@ -117,6 +119,20 @@ def choose(
         rows = [(other, price / workers, remark) for other, price, remark in rows]
         seconds /= workers
     return Choice(best, name, seconds, tuple(rows), settled)
+
+
+def _method_of_precision(precision: str, method: str, module: ModuleType) -> str:
+    """Lower precision is computed by one method alone, and by nothing else instead."""
+    if method not in ("auto", "tensor"):
+        raise ValueError(
+            f"precision={precision!r} is for method='tensor' (or 'auto'), got method={method!r}"
+        )
+    if "tensor" not in module.METHODS:
+        raise ValueError(
+            f"precision={precision!r} cannot be used: backend {module.NAME!r} has no tensor cores, "
+            "which backend='cuda' may have"
+        )
+    return "tensor"
 
 
 def _refusal(problem: Problem, method: str, module: ModuleType, kernel: Kernel) -> str | None:

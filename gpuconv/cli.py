@@ -40,7 +40,9 @@ def _keywords(parser: argparse.ArgumentParser, mode: str, boundary: str) -> None
     parser.add_argument("--fillvalue", type=float, default=0, help="of a constant border")
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--dilation", type=int, default=1)
-    parser.add_argument("--method", choices=("auto", "direct", "separable", "fft"), default="auto")
+    parser.add_argument(
+        "--method", choices=("auto", "direct", "separable", "fft", "tensor"), default="auto"
+    )
     parser.add_argument("--backend", choices=("auto", "reference", "cpu", "cuda"), default="auto")
 
 

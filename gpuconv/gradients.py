@@ -26,7 +26,7 @@ from .problem import Pair, Problem, make_problem
 
 __all__ = ["corr2d_vjp", "phases"]
 
-_METHODS = ("auto", "direct", "separable", "fft")
+_METHODS = ("auto", "direct", "separable", "fft", "tensor")
 _WRT = ("both", "X", "K")
 
 
@@ -56,8 +56,8 @@ def corr2d_vjp(
         Gradient of a scalar with respect to the result; of exactly the result's shape.
     mode, boundary, fillvalue, stride, dilation, backend
         As given to `corr2d`.
-    method : {"auto", "direct", "separable", "fft"}
-        How; "separable" exists for X's gradient only.
+    method : {"auto", "direct", "separable", "fft", "tensor"}
+        How; "separable" and "tensor" exist for X's gradient only.
     wrt : {"both", "X", "K"}
         Which gradients are wanted. The other one is None and costs nothing.
 
@@ -100,10 +100,11 @@ def corr2d_vjp(
         raise unknown_name("wrt", wrt, _WRT)
     if method not in _METHODS:
         raise unknown_name("method", method, _METHODS)
-    if method == "separable" and wrt != "X":
+    if method in ("separable", "tensor") and wrt != "X":
+        why = "does not separate" if method == "separable" else "is not such a matrix product"
         raise ValueError(
-            "method='separable' cannot be used: the kernel's gradient does not separate; ask for "
-            "wrt='X', or method 'auto', 'direct' or 'fft'"
+            f"method={method!r} cannot be used: the kernel's gradient {why}; ask for wrt='X', or "
+            "method 'auto', 'direct' or 'fft'"
         )
     x, k, dy = arrays.read(X, "X"), arrays.read(K, "K"), arrays.read(dY, "dY")
     problem = make_problem(

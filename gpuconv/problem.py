@@ -56,6 +56,7 @@ class Problem:
     stride: Pair
     dilation: Pair
     conjugate: bool
+    precision: str | None  # "tf32": products of float32 may be rounded so
     # Computed once: problems are the keys of every cache on a call's way.
     _hash: int = field(init=False, repr=False, compare=False)
 
@@ -249,6 +250,7 @@ def make_problem(
     stride: Any = 1,
     dilation: Any = 1,
     dtype: object = None,
+    precision: Any = None,
     conjugate: bool = False,
     flipped: bool = False,
 ) -> Problem:
@@ -262,7 +264,8 @@ def make_problem(
     ValueError
         Fewer than two dimensions, empty rows or columns, leading dimensions that do not broadcast,
         a kernel larger than the padded image, an unknown mode or border, a stride or dilation
-        below 1, negative padding, a fill value that integer sums cannot hold.
+        below 1, negative padding, a fill value that integer sums cannot hold, an unknown precision
+        or one that does not go with the dtypes.
     TypeError
         A dtype that is not supported, a stride, dilation or padding that is not an integer, a
         complex result asked for in a real dtype.
@@ -276,6 +279,16 @@ def make_problem(
         raise TypeError("dtype=bool is not supported; compare the result instead: corr2d(...) != 0")
     if dtypes.is_complex(acc) and not dtypes.is_complex(out_dtype):
         raise TypeError(f"the result is {result}; dtype={out_dtype} would drop its imaginary part")
+
+    if precision is not None:
+        if not isinstance(precision, str) or precision != "tf32":
+            raise ValueError(
+                f"precision must be None (as exact as the dtypes are) or 'tf32', got {precision!r}"
+            )
+        if (x_dtype, k_dtype) != ("float32", "float32"):
+            raise ValueError(
+                f"precision='tf32' is for X and K of float32, got {x_dtype} and {k_dtype}"
+            )
 
     border = canonical(boundary)
     strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
@@ -305,4 +318,5 @@ def make_problem(
         stride=strides,
         dilation=dilations,
         conjugate=conjugate and dtypes.is_complex(k_dtype),
+        precision=precision,
     )

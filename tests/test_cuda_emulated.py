@@ -78,6 +78,8 @@ def test_every_dtype(emulated, x_dtype):
         ("int16", "int16", "int8"),
         ("uint16", "uint16", "float32"),
         ("float64", "complex128", "complex64"),
+        ("float32", "float32", "complex64"),
+        ("uint8", "int8", "complex64"),
     ],
 )
 def test_output_conversions(emulated, x_dtype, k_dtype, out):

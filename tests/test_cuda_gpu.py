@@ -15,6 +15,7 @@ from gpuconv import dtypes, nn
 from gpuconv.backends import cuda, cuda_host
 from gpuconv.boundary import BOUNDARIES
 
+from . import test_cuda_tensor as tensor
 from .oracle import sample
 from .test_nn import CASES
 
@@ -59,6 +60,47 @@ def test_dtypes_and_borders(cupy, dtype, boundary):
 def test_methods(cupy, method, size):
     k = np.outer(sample(RNG, size[0], "float32"), sample(RNG, size[1], "float32"))
     compare(cupy, sample(RNG, (500, 700), "float32"), k, method=method, mode="same")
+
+
+@pytest.mark.parametrize("name", tensor.NAMES)
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_tensor_cores(cupy, name, boundary):
+    # Aligned rows and others, all of the band at once and in passes, several kernels.
+    for mode, x_shape, k_shape in (
+        ("same", (150, 264), (7, 7)),
+        ("valid", (3, 70, 200), (3, 15, 11)),
+        (((3, 40), (5, 0)), (60, 101), (31, 31)),
+        ("full", (50, 110), (33, 63)),
+    ):
+        x, k = sample(RNG, x_shape, name), sample(RNG, k_shape, name)
+        for out_dtype in ("float32", name):
+            problem = tensor.problem_of(
+                x, k, name, mode=mode, boundary=boundary, fillvalue=1.5, dtype=out_dtype
+            )
+            out, other = (cupy.empty(problem.out_shape, dtypes.storage(out_dtype)) for _ in "12")
+            cuda.tensor(problem, cupy.asarray(x), k, out)
+            cuda.tensor(problem, cupy.asarray(x), cupy.asarray(k), other)
+            tensor.check(problem, x, k, out.get())
+            np.testing.assert_array_equal(out.get(), other.get())
+
+
+@pytest.mark.parametrize("name", ["float16", "float32"])
+def test_tensor_cores_and_what_is_not_finite(cupy, name):
+    x = RNG.integers(1, 5, (300, 500)).astype(name)
+    x[7, 9], x[150, 301], x[299, 0] = np.nan, np.inf, -np.inf
+    k = RNG.integers(-3, 4, (9, 15)).astype(name)
+    keywords = dict(mode="same", boundary="reflect", dtype="float32")
+    expected = gpuconv.corr2d(x, k, method="direct", **keywords)
+    lower = dict(precision="tf32") if name == "float32" else dict(method="tensor")
+    found = gpuconv.corr2d(cupy.asarray(x), k, **keywords, **lower)
+    np.testing.assert_array_equal(found.get(), expected)
+
+
+def test_tensor_cores_are_reproducible(cupy):
+    x, k = (cupy.asarray(sample(RNG, shape, "float16")) for shape in ((2000, 3000), (15, 15)))
+    first = gpuconv.corr2d(x, k, method="tensor")
+    for _ in range(5):
+        assert (gpuconv.corr2d(x, k, method="tensor") == first).all()
 
 
 def test_strided_views(cupy):

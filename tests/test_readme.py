@@ -77,7 +77,7 @@ def test_even_kernels_of_ndimage():
     np.testing.assert_allclose(y, scipy.ndimage.correlate(X, k), atol=1e-13)
 
 
-@pytest.mark.parametrize("row", table("Methods and backends")[:3], ids=lambda row: row[0])
+@pytest.mark.parametrize("row", table("Methods and backends")[:4], ids=lambda row: row[0])
 def test_methods_by_backend(row):
     from gpuconv.choose import get_backend
 

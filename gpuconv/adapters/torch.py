@@ -118,7 +118,9 @@ class Family:
         def forward_context(ctx: Any, inputs: Any, output: Any) -> None:
             x, k, *spec = inputs
             ctx.save_for_backward(x, k)
-            ctx.spec = tuple(spec)
+            *first, method, backend, dtype = spec
+            # Lower precision was asked of the result alone.
+            ctx.spec = (*first, "auto" if " " in method else method, backend, dtype)
 
         def forward_backward(ctx: Any, g: Any) -> Any:
             x, k = ctx.saved_tensors
@@ -221,6 +223,7 @@ def _one_by_one(op: Any, info: Any, dims: Any, arguments: tuple[Any, ...]) -> An
 
 def _keywords(spec: Spec) -> dict[str, Any]:
     pad, boundary, fill, stride, dilation, _, method, backend, dtype = spec
+    method, lower, precision = method.partition(" ")
     top, bottom, left, right = (int(n) for n in pad)
     return dict(
         mode=((top, bottom), (left, right)),
@@ -231,6 +234,7 @@ def _keywords(spec: Spec) -> dict[str, Any]:
         method=method,
         backend=backend,
         **({"dtype": dtype} if dtype else {}),
+        **({"precision": precision} if lower else {}),
     )
 
 
@@ -298,6 +302,7 @@ def corr2d(
     dilation: Any,
     method: str,
     backend: str,
+    precision: str | None,
     dtype: Any,
     flipped: bool = False,
 ) -> torch.Tensor:
@@ -331,7 +336,7 @@ def corr2d(
         list(strides),
         list(dilations),
         1,
-        method,
+        method if precision is None else f"{method} {precision}",  # as `_keywords` reads it
         backend,
         name,
     )

@@ -17,12 +17,12 @@ import numpy as np
 
 from .. import dtypes
 from ..problem import Problem
-from . import cuda_fft, cuda_plan
+from . import cuda_fft, cuda_plan, cuda_tensor
 from .cpu_jobs import byte_offsets, carrier
 from .cuda_plan import GRID_MAX, LEADS, TILES_MOST, Chip, Launch, Spec
 
 NAME = "cuda"
-METHODS = frozenset({"direct", "separable", "fft"})
+METHODS = frozenset({"direct", "separable", "fft", "tensor"})
 
 _INSTALL = 'pip install "gpuconv[cuda12]" (or "gpuconv[cuda13]" with a CUDA 13 driver)'
 
@@ -257,6 +257,33 @@ def _fit_float(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> boo
     return carrier(problem, *arrays) == "float32"
 
 
+def no_tensor_cores() -> str | None:
+    """Say why the current device cannot run method 'tensor'; None where no device can be asked."""
+    if launcher.unavailable() is not None:
+        return None
+    found, least = launcher.chip().capability, cuda_tensor.CAPABILITY
+    if found >= least:
+        return None
+    return (
+        f"it needs a GPU of compute capability {least // 10}.{least % 10} or newer, this one has "
+        f"{found // 10}.{found % 10}"
+    )
+
+
+def tensor_work(problem: Problem) -> tuple[int, tuple[int, int]]:
+    """Multiply-adds of an output by method 'tensor', and rows and columns that are summed whole."""
+    size = dtypes.storage(problem.x_dtype).itemsize
+    return cuda_tensor.work(problem.p, problem.q, size), cuda_tensor.LAYOUTS[size].tile
+
+
+def tensor(problem: Problem, x: Any, k: Any, out: Any) -> None:
+    """Fill `out` by matrix products on the tensor cores."""
+    xp = np if isinstance(k, np.ndarray) else array_module()
+    # As float32 whatever they are: all of these dtypes fit in, and are taken out again unchanged.
+    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
+    _run("tensor", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
+
+
 def transforms(problem: Problem) -> bool:
     """Whether `fft` takes this problem: all that the method does not refuse."""
     return True
@@ -361,7 +388,10 @@ def _prepare(
         (*strides[1], out_strides[-2] * rows[1], out_strides[-1]),
         dtypes.storage(problem.out_dtype).itemsize,
     )
-    launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu)
+    if kernel == "tensor":
+        launch = cuda_tensor.plan(problem, pointer)
+    else:
+        launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu)
     if kernel == "direct" and launch.spec.taps != (0, 0) and launch.spec not in _specialised:
         if len(_specialised) >= SPECIALISED_MOST:
             launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu, general=True)

@@ -111,7 +111,7 @@ GEOMETRY = np.dtype(
         *((name, "i8", (LEADS,)) for name in ["lead", "x_lead", "out_lead", "k_lead"]),
         *((name, "i4") for name in ["top", "left", "boundary", "leads", "sy", "sx", "dy", "dx"]),
         *((name, "i4") for name in ["p", "q", "chunk_p", "chunk_q", "rank", "weights"]),
-        *((name, "i4") for name in ["stage_bytes", "panel"]),
+        *((name, "i4") for name in ["stage_bytes", "panel", "shift", "unused"]),
     ],
     align=True,
 )
@@ -192,7 +192,7 @@ class Spec:
         window = ("tile.cuh", "async.cuh", "panel.cuh")
         own = {
             "weights_sum": (), "channels": ("layer.cuh",), "channels_weights": ("layer.cuh",),
-            "direct": window, "separable": window,
+            "direct": window, "separable": window, "tensor": ("tile.cuh", "async.cuh", "mma.cuh"),
         }  # fmt: skip
         own |= {f"fft_{step}": ("fft_tiles.cuh",) for step in ("spread", "product", "store")}
         own |= {f"fft_{step}": ("tile.cuh", "fft_tiles.cuh") for step in ("gather", "redo")}
@@ -219,6 +219,7 @@ class Launch:
     grid: int = GRID_MAX  # blocks at most
     panel: int = 0  # elements of a panel in shared memory
     stage_bytes: int = 0
+    shift: int = 0  # columns before the first that is read, see kernels/tensor.cu
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,11 @@ def _shared(spec: Spec, taps: tuple[int, int]) -> int:
     return elements * dtypes.storage(spec.acc_dtype).itemsize
 
 
+def capacity(weights: int, itemsize: int) -> int:
+    """Weights that the parameter to hold so many has room for, or 0 where there is none."""
+    return next((c // itemsize for c in _CAPACITIES if weights * itemsize <= c), 0)
+
+
 def plan(
     problem: Problem,
     kernel: str,
@@ -294,17 +300,16 @@ def _plan(
     p, q = problem.p, problem.q
     weights = p * q if kernel == "direct" else rank * (p + q)
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
-    fits = [c // itemsize for c in _CAPACITIES if weights * itemsize <= c]
-    capacity = 0 if pointer or not fits else fits[0]
+    by_value = 0 if pointer else capacity(weights, itemsize)
     if threads and kernel == "direct":
-        return _plan_direct(problem, capacity, where, gpu, general, threads, window_rows)
+        return _plan_direct(problem, by_value, where, gpu, general, threads, window_rows)
     if threads and not general and max(p, q) <= SEPARABLE_LARGEST:
-        found = _plan_separable(problem, rank, capacity, where, gpu, threads, window_rows)
+        found = _plan_separable(problem, rank, by_value, where, gpu, threads, window_rows)
         if found is not None:
             return found
     name = "strided" if kernel == "direct" else "separable_strided"
     types = problem.x_dtype, problem.acc_dtype, problem.out_dtype
-    spec = Spec(name, *types, problem.unit, capacity, block, rows)
+    spec = Spec(name, *types, problem.unit, by_value, block, rows)
     chunk = _chunk(spec, (p, q))
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
     return Launch(spec, chunk, _shared(spec, chunk), tiles, weights)
@@ -547,7 +552,7 @@ def geometry(
     g["p"], g["q"] = problem.p, problem.q
     g["chunk_p"], g["chunk_q"] = launch.chunk
     g["rank"], g["weights"] = rank, launch.weights
-    g["stage_bytes"], g["panel"] = launch.stage_bytes, launch.panel
+    g["stage_bytes"], g["panel"], g["shift"] = launch.stage_bytes, launch.panel, launch.shift
     return g
 
 

@@ -141,10 +141,15 @@ __device__ inline void narrow(Half& o, Signed s) { narrow_wide(o, s); }
 __device__ inline void narrow(Bfloat& o, Signed s) { narrow_wide(o, s); }
 __device__ inline void narrow(Half& o, Unsigned s) { narrow(o, odd_double(s.v, false)); }
 __device__ inline void narrow(Bfloat& o, Unsigned s) { narrow(o, odd_double(s.v, false)); }
-template <class O, class A> __device__ inline void narrow(Complex<O>& o, A v) {
+// Spelt out for every sum: a template for all would be as good a match as those above.
+template <class O, class A> __device__ inline void narrow_real(Complex<O>& o, A v) {
   narrow(o.re, v);
   o.im = 0;
 }
+template <class O> __device__ inline void narrow(Complex<O>& o, float v) { narrow_real(o, v); }
+template <class O> __device__ inline void narrow(Complex<O>& o, double v) { narrow_real(o, v); }
+template <class O> __device__ inline void narrow(Complex<O>& o, Signed v) { narrow_real(o, v); }
+template <class O> __device__ inline void narrow(Complex<O>& o, Unsigned v) { narrow_real(o, v); }
 template <class O, class R> __device__ inline void narrow(Complex<O>& o, Complex<R> v) {
   o.re = (O)v.re;
   o.im = (O)v.im;

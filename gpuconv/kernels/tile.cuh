@@ -24,6 +24,7 @@ struct Geometry {
   int p, q, chunk_p, chunk_q;         // taps, and how many of them a shared tile serves at once
   int rank, weights;                  // separable: terms; weights of one kernel in all
   int stage_bytes, panel;             // shared memory: results on their way; elements of a panel
+  int shift, unused;                  // columns before the first that is read, see tensor.cu
 };
 
 enum { TILE_X = WIDTH, TILE_Y = BLOCK_Y * ROWS };

@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import direct, fft, separable
+from . import direct, fft, separable, tensor
 
-METHODS: dict[str, ModuleType] = {m.NAME: m for m in (direct, separable, fft)}
+METHODS: dict[str, ModuleType] = {m.NAME: m for m in (direct, separable, fft, tensor)}

@@ -21,23 +21,39 @@
 #define __launch_bounds__(...)
 
 struct Index { unsigned x, y, z; };
+// What the lanes of a warp show each other (see cuda_warp.h), in turn in one half and the other: a
+// lane that is ahead writes where the others have finished reading.
+struct Warp {
+  std::barrier<> barrier;
+  unsigned long long shown[2][32][4];
+  explicit Warp(int lanes) : barrier(lanes) {}
+};
 struct Block {
   std::barrier<> barrier;
-  std::vector<std::unique_ptr<std::barrier<>>> warps;
+  std::vector<std::unique_ptr<Warp>> warps;
+  std::vector<int> votes;
   std::vector<unsigned char> shared;  // exactly as large as the launch asks, so ASan sees the end
-  Block(int threads, size_t bytes) : barrier(threads), shared(bytes) {
+  Block(int threads, size_t bytes) : barrier(threads), votes(threads), shared(bytes) {
     for (int first = 0; first < threads; first += 32)
-      warps.push_back(std::make_unique<std::barrier<>>(std::min(32, threads - first)));
+      warps.push_back(std::make_unique<Warp>(std::min(32, threads - first)));
   }
 };
 inline thread_local Index threadIdx, blockIdx;
+inline thread_local int turn;
 inline Index blockDim, gridDim;
 inline Block* current_block;
 
+inline int thread_number() { return threadIdx.y * blockDim.x + threadIdx.x; }
+inline Warp& current_warp() { return *current_block->warps[thread_number() / 32]; }
 inline void __syncthreads() { current_block->barrier.arrive_and_wait(); }
-inline void __syncwarp() {
-  unsigned thread = threadIdx.y * blockDim.x + threadIdx.x;
-  current_block->warps[thread / 32]->arrive_and_wait();
+inline void __syncwarp() { current_warp().barrier.arrive_and_wait(); }
+inline int __syncthreads_or(int vote) {
+  current_block->votes[thread_number()] = vote;
+  current_block->barrier.arrive_and_wait();
+  int any = 0;
+  for (int v : current_block->votes) any |= v;
+  current_block->barrier.arrive_and_wait();
+  return any;
 }
 
 // Copies of a thread that it has to wait for (see async.cuh): made only then, so that reading too
@@ -69,6 +85,7 @@ inline unsigned __float_as_uint(float v) { unsigned u; std::memcpy(&u, &v, 4); r
 inline float __uint_as_float(unsigned u) { float v; std::memcpy(&v, &u, 4); return v; }
 inline int atomicOr(int* at, int bits) { return std::atomic_ref<int>(*at).fetch_or(bits); }
 inline int min(int a, int b) { return a < b ? a : b; }
+inline long long min(long long a, long long b) { return a < b ? a : b; }
 using std::fabs, std::fma, std::fmaf, std::rint, std::rintf;
 
 template <class Kernel>

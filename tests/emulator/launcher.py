@@ -39,6 +39,7 @@ _PARAMETERS = {
     "separable": _FILTER,
     "strided": _FILTER,
     "separable_strided": _FILTER,
+    "tensor": _FILTER,
     "weights": ("Geometry", "ACC", "char*", "char*", "Task*", "Image*", "WIDE*"),
     "channels": ("Layer", "char*", "OUT_T*", "ACC*"),
     "channels_weights": ("Layer", "char*", "OUT_T*", "WIDE*"),
@@ -92,6 +93,7 @@ def source_of(spec, change=None):
         f"*({kind % {'weights': weights}}*)a[{n}]"
         for n, kind in enumerate(_PARAMETERS[spec.kernel])
     )
+    text = text.replace('#include "cuda_warp.h"', (HERE / "cuda_warp.h").read_text())
     main = _MAIN % {"kernel": spec.kernel, "arguments": arguments}
     return f'#include "cuda_emulator.h"\n{text}\n{main}'
 

@@ -1,0 +1,87 @@
+// Instructions of whole warps behind plain functions: matrix products on the tensor cores and the
+// loads that feed them, with the conversions around them. They need sm_80.
+//
+// A matrix of 8 rows lies in a warp as one register a lane: lane 4 i + t holds the t-th 4 bytes of
+// row i's 16 (two halves, or one float). `multiply` adds to a 16 x 8 matrix of floats, of which
+// c[0], c[1] are columns 2 t and 2 t + 1 of row i, and c[2], c[3] those of row i + 8: a[0], a[1] are
+// the upper and lower rows of one factor, u the transpose of the other; a[2], a[3] and v likewise.
+#pragma once
+
+#ifdef __CUDA_ARCH__
+
+__device__ inline unsigned shared_address(const void* p) {
+  return (unsigned)__cvta_generic_to_shared(p);
+}
+
+// Four matrices of 8 rows of 16 bytes; lane 8 n + i names where row i of matrix n is.
+__device__ inline void load_matrices(unsigned (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row)) : "memory");
+}
+
+// Two of them; the rows that lanes 16 to 31 name are not read.
+__device__ inline void load_matrices(unsigned (&to)[2], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+               : "=r"(to[0]), "=r"(to[1]) : "r"(shared_address(row)) : "memory");
+}
+
+#define MULTIPLY(T, whole, half)                                                               \
+  __device__ inline void multiply(T, float (&c)[4], const unsigned (&a)[4], unsigned u,        \
+                                  unsigned v) {                                                \
+    asm("mma.sync.aligned." whole " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "            \
+        "{%0, %1, %2, %3};"                                                                    \
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                       \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(u), "r"(v));                         \
+  }                                                                                            \
+  __device__ inline void multiply(T, float (&c)[4], const unsigned (&a)[2], unsigned u) {      \
+    asm("mma.sync.aligned." half " {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"        \
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(u));      \
+  }
+MULTIPLY(Half, "m16n8k16.row.col.f32.f16.f16.f32", "m16n8k8.row.col.f32.f16.f16.f32")
+MULTIPLY(Bfloat, "m16n8k16.row.col.f32.bf16.bf16.f32", "m16n8k8.row.col.f32.bf16.bf16.f32")
+MULTIPLY(float, "m16n8k8.row.col.f32.tf32.tf32.f32", "m16n8k4.row.col.f32.tf32.tf32.f32")
+#undef MULTIPLY
+
+// Two floats rounded to nearest even, the first in the low half.
+__device__ inline unsigned pack(Half, float low, float high) {
+  unsigned both;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+__device__ inline unsigned pack(Bfloat, float low, float high) {
+  unsigned both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+
+__device__ inline float to_float(Half v) {
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(v.bits));
+  return wide;
+}
+
+// A float rounded to the 10 bits of mantissa that TF32 products take.
+__device__ inline unsigned to_tf32(unsigned bits) {
+  unsigned rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));
+  return rounded;
+}
+
+// The same number, which the compiler takes for another each time.
+__device__ inline int made_anew(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
+#else
+#include "cuda_warp.h"  // the same functions for an ordinary compiler
+#endif
+
+// What a pixel or tap, or a register of them, is as a factor: those of TF32 have to be rounded first
+// (which changes no half).
+__device__ inline float to_float(Bfloat v) { return __uint_as_float((unsigned)v.bits << 16); }
+__device__ inline float to_float(float v) { return __uint_as_float(to_tf32(__float_as_uint(v))); }
+__device__ inline unsigned factor(Half, unsigned bits) { return bits; }
+__device__ inline unsigned factor(Bfloat, unsigned bits) { return bits; }
+__device__ inline unsigned factor(float, unsigned bits) { return to_tf32(bits); }

@@ -1,0 +1,374 @@
+// Correlation on the tensor cores. For one row of taps, 8 columns of outputs are a matrix product:
+// their pixels, 16 rows of them, times a band matrix that holds the row of taps in every column,
+// one lower from column to column. It is the same band for every place of the image, so a warp
+// keeps it in registers, and of its products q of 8 * ceil((q + 7) / 8) are useful.
+//
+// The host defines before this text what tile.cuh asks for, where a block's warps are its rows of
+// threads and stand side by side, and: OCTETS, sets of 8 columns of a warp; FOLD, sets of 16 rows of
+// a warp; STEPS, cells of the band served at once; WHOLE, whether all taps are served at once;
+// BLOCKS that a multiprocessor is to hold. A cell is 16 bytes of a row, the unit in which matrices
+// are loaded.
+//
+// The 16 rows of a set are FOLD apart, and the sets interleave: then the pixels of set f at tap a
+// are those of set 0 at tap a + f, and what is loaded once serves FOLD rows of taps. In shared
+// memory the rows of equal remainder by FOLD lie together, in a plane.
+
+enum {
+  CELL = 16 / sizeof(X_T),  // columns
+  SPLIT = 8 / CELL,         // cells of a block of columns
+  WARPS = BLOCK_Y,
+  THREADS = 32 * WARPS,
+  WARP_CELLS = (OCTETS - 1) * SPLIT + STEPS,  // of the tile's row, that a warp reads
+  ROW_CELLS = (WARPS * OCTETS - 1) * SPLIT + STEPS,
+  PITCH = (ROW_CELLS | 1) * 16,  // odd in cells: 8 rows of a matrix lie in different banks
+  // Pairs of cells begin at odd cells too: loaded so, they need not be put together of others.
+  EVERY = SPLIT == 1 && STEPS % 2 == 0,
+  COPIES = 4 / sizeof(X_T),
+  BAND = (CELL * STEPS + 8) / COPIES + COPIES - 1,  // words of a copy of a row of taps
+  STAGE = (OCTETS * 8 * (int)sizeof(OUT_T) / 16 | 1) * 16,  // bytes of results on their way out
+  DEPTH = 2  // cells of a thread on their way in
+};
+
+static_assert(BLOCK_X == 32 && TILE_X == WARPS * OCTETS * 8 && TILE_Y == FOLD * 16);
+
+struct Thread { int lane, warp; };
+
+struct alignas(16) Cell { unsigned word[4]; };
+struct alignas(sizeof(OUT_T) < 2 ? 8 : 16) Results { OUT_T at[8]; };
+
+__device__ inline unsigned word_of(Half, const float* taps) {
+  return pack(Half(), taps[0], taps[1]);
+}
+__device__ inline unsigned word_of(Bfloat, const float* taps) {
+  return pack(Bfloat(), taps[0], taps[1]);
+}
+__device__ inline unsigned word_of(float, const float* taps) { return __float_as_uint(taps[0]); }
+
+// 16 bytes of 32, from a byte that need not be aligned.
+__device__ inline Cell cut(const Cell& low, const Cell& high, unsigned byte) {
+  unsigned w[8];
+  Cell cell;
+#pragma unroll
+  for (int n = 0; n < 4; ++n) { w[n] = low.word[n]; w[n + 4] = high.word[n]; }
+#pragma unroll
+  for (int n = 0; n < 6; ++n) w[n] = byte & 8 ? w[n + 2] : w[n];
+#pragma unroll
+  for (int n = 0; n < 5; ++n) w[n] = byte & 4 ? w[n + 1] : w[n];
+#pragma unroll
+  for (int n = 0; n < 4; ++n)
+    cell.word[n] = (unsigned)(((unsigned long long)w[n + 1] << 32 | w[n]) >> (byte & 3) * 8);
+  return cell;
+}
+
+// A thread's way through the cells of a tile.
+struct Walk {
+  int row, across;
+  __device__ Walk(int thread) : row(thread / ROW_CELLS), across(thread % ROW_CELLS) {}
+  __device__ void next() {
+    row += THREADS / ROW_CELLS;
+    across += THREADS % ROW_CELLS;
+    if (across >= ROW_CELLS) { across -= ROW_CELLS; ++row; }
+  }
+  __device__ Cell* in(char* tile, int plane) const {
+    return (Cell*)(tile + row % FOLD * plane + row / FOLD * PITCH) + across;
+  }
+};
+
+// Taps that are served at once: `rows` of them from row a0 on, in all columns of the outputs that
+// read pixels from `first` on, counted from where the leftmost output's window begins.
+struct Chunk {
+  int a0, rows, first;
+  __device__ Chunk(const Geometry& g, int number, int passes) {
+    a0 = number / passes * g.chunk_p;
+    rows = min(g.chunk_p, g.p - a0);
+    first = number % passes * (CELL * STEPS) - g.shift;
+  }
+};
+
+// All threads of the block load the pixels that the taps of a chunk read.
+__device__ inline void load_pixels(const Geometry& g, const Place& at, const Chunk& part,
+                                   const Thread& me, int plane, X_T fill, char* tile) {
+  i64 y0 = at.i0 + part.a0 - g.top, x0 = at.j0 + part.first - g.left;
+  int rows = 16 * FOLD + part.rows - 1;
+  Walk walk(me.warp * 32 + me.lane);
+  const char* from = at.x + y0 * g.x_row + x0 * g.x_column;
+  bool aligned = ((size_t)from | (size_t)g.x_row) % 16 == 0;
+  // Aligned reads around cells that are not are not to leave the row.
+  int margin = aligned ? 0 : CELL;
+  if (g.x_column == sizeof(X_T) && y0 >= 0 && y0 + rows <= g.h && x0 >= margin &&
+      x0 + ROW_CELLS * CELL + margin <= g.w) {
+    if (aligned) {
+      for (; walk.row < rows; walk.next())
+        copy_async<16>(walk.in(tile, plane), from + walk.row * g.x_row + walk.across * 16);
+      return;
+    }
+    while (walk.row < rows) {
+      Cell low[DEPTH], high[DEPTH];
+      Cell* to[DEPTH];
+      unsigned byte[DEPTH];
+      // All reads are on their way before the first is waited for.
+#pragma unroll
+      for (int n = 0; n < DEPTH; ++n) {
+        to[n] = 0;
+        if (walk.row < rows) {
+          const char* pixels = from + walk.row * g.x_row + walk.across * 16;
+          byte[n] = (size_t)pixels % 16;
+          to[n] = walk.in(tile, plane);
+          low[n] = *(const Cell*)(pixels - byte[n]);
+          high[n] = *(const Cell*)(pixels - byte[n] + 16);
+        }
+        walk.next();
+      }
+#pragma unroll
+      for (int n = 0; n < DEPTH; ++n)
+        if (to[n]) *to[n] = cut(low[n], high[n], byte[n]);
+    }
+    return;
+  }
+  for (; walk.row < rows; walk.next()) {
+    Cell* to = walk.in(tile, plane);
+    i64 y = border(y0 + walk.row, g.h, g.boundary), x = x0 + walk.across * CELL;
+    const char* line = at.x + y * g.x_row;
+    const char* pixels = line + x * g.x_column;
+    bool whole = y >= 0 && x >= 0 && x + CELL <= g.w && g.x_column == sizeof(X_T);
+    if (whole && (size_t)pixels % 16 == 0) {
+      copy_async<16>(to, pixels);
+    } else {
+#pragma unroll 1
+      for (int n = 0; n < CELL; ++n) {
+        i64 column = y < 0 ? -1 : border(x + n, g.w, g.boundary);
+        ((X_T*)to)[n] = column < 0 ? fill : *(const X_T*)(line + column * g.x_column);
+      }
+    }
+  }
+}
+
+// Rows of taps with zeros around them. Factors of two halves begin at odd taps too, but words do
+// not: there the second copy begins one half earlier.
+__device__ inline void load_taps(const Geometry& g, const float* taps, const Chunk& part,
+                                 const Thread& me, unsigned* band) {
+  for (int n = me.warp * 32 + me.lane; n < part.rows * COPIES * BAND; n += THREADS) {
+    int row = n / (COPIES * BAND), word = n % (COPIES * BAND);
+    int copy = word / BAND, begin = word % BAND * COPIES - copy;
+    float two[2] = {0, 0};
+#pragma unroll
+    for (int m = 0; m < COPIES; ++m) {
+      int tap = part.first + begin + m - 8;
+      if (tap >= 0 && tap < g.q) two[m] = taps[(i64)(part.a0 + row) * g.q + tap];
+    }
+    band[n] = word_of(X_T(), two);
+  }
+}
+
+__device__ inline void multiply_tile(const char* tile, int plane, const unsigned* band, int taps,
+                                     const Thread& me, float (&sums)[FOLD][OCTETS][4]) {
+  int lane = me.lane;
+  const char* mine = tile + lane % 16 * PITCH + (me.warp * OCTETS * SPLIT + lane / 16) * 16;
+  // The band's element in this lane's row and column of the first cell.
+  int tap = lane % 4 * COPIES - lane / 4 + 8, odd = tap % COPIES;
+  band += (tap + odd) / COPIES + odd * BAND;
+  unsigned factors[FOLD][STEPS];  // of FOLD rows of taps, the last read first
+#pragma unroll 1
+  for (int m = 0; m < taps + FOLD - 1; ++m) {
+    const char* row = mine + m % FOLD * plane + m / FOLD * PITCH;
+    unsigned pixels[WARP_CELLS - 1][4], last[2];  // of a cell and the next one
+#pragma unroll
+    for (int c = 0; c < WARP_CELLS - 1; c += EVERY ? 1 : 2) {
+      load_matrices(pixels[c], row + c * 16);
+#pragma unroll
+      for (int n = 0; n < 4; ++n) pixels[c][n] = factor(X_T(), pixels[c][n]);
+    }
+    if (!EVERY && WARP_CELLS % 2) {
+      load_matrices(last, row + (WARP_CELLS - 1) * 16);
+#pragma unroll
+      for (int n = 0; n < 2; ++n) last[n] = factor(X_T(), last[n]);
+    }
+#pragma unroll
+    for (int s = 0; s < STEPS; ++s) {
+#pragma unroll
+      for (int f = FOLD - 1; f > 0; --f) factors[f][s] = factors[f - 1][s];
+      if (m < taps) factors[0][s] = factor(X_T(), band[m * COPIES * BAND + 4 * s]);
+    }
+#pragma unroll
+    for (int f = 0; f < FOLD; ++f) {
+      if (m < f || m >= taps + f) continue;
+#pragma unroll
+      for (int b = 0; b < OCTETS; ++b) {
+        // Of an odd number of cells the one alone is first or last, so that pairs are as loaded.
+        int odd = STEPS % 2 && b * SPLIT % 2;
+#pragma unroll
+        for (int s = odd; s + 1 < STEPS; s += 2)
+          multiply(X_T(), sums[f][b], pixels[b * SPLIT + s], factors[f][s], factors[f][s + 1]);
+        if (STEPS % 2) {
+          int s = odd ? 0 : STEPS - 1, c = b * SPLIT + s;
+          unsigned alone[2];
+#pragma unroll
+          for (int n = 0; n < 2; ++n)
+            alone[n] = c % 2 ? pixels[c - 1][n + 2] : c < WARP_CELLS - 1 ? pixels[c][n] : last[n];
+          multiply(X_T(), sums[f][b], alone, factors[f][s]);
+        }
+      }
+    }
+  }
+}
+
+// The same sums of the same lane, tap by tap and never with a pixel outside an output's window,
+// which the zeros of the band would make NaN of, were it infinite.
+__device__ inline void add_tile(const Geometry& g, const char* tile, int plane, const float* taps,
+                                const Chunk& part, const Thread& me,
+                                float (&sums)[FOLD][OCTETS][4]) {
+  int i = me.lane / 4, j = me.lane % 4 * 2;
+  const char* mine = tile + me.warp * OCTETS * SPLIT * 16;
+#pragma unroll 1
+  for (int a = 0; a < part.rows; ++a) {
+#pragma unroll 1
+    for (int c = 0; c < CELL * STEPS; ++c) {
+      int left = part.first + c - j, right = left - 1;
+      bool uses[2] = {left >= 0 && left < g.q, right >= 0 && right < g.q};
+      float tap[2] = {0, 0};
+      if (uses[0]) tap[0] = to_float(taps[(i64)(part.a0 + a) * g.q + left]);
+      if (uses[1]) tap[1] = to_float(taps[(i64)(part.a0 + a) * g.q + right]);
+#pragma unroll
+      for (int f = 0; f < FOLD; ++f) {
+#pragma unroll
+        for (int n = 0; n < 2 * OCTETS; ++n) {
+          int row = i + n / OCTETS * 8 + (f + a) / FOLD, b = n % OCTETS;
+          const char* line = mine + (f + a) % FOLD * plane + row * PITCH;
+          float pixel = to_float(((const X_T*)line)[b * 8 + c]);
+#pragma unroll
+          for (int m = 0; m < 2; ++m)
+            if (uses[m]) add(sums[f][b][n / OCTETS * 2 + m], tap[m], pixel);
+        }
+      }
+    }
+  }
+}
+
+__device__ inline void clear(float (&sums)[FOLD][OCTETS][4]) {
+#pragma unroll
+  for (int f = 0; f < FOLD; ++f)
+#pragma unroll
+    for (int n = 0; n < OCTETS * 4; ++n) sums[f][n / 4][n % 4] = 0;
+}
+
+__device__ inline bool all_finite(const float (&sums)[FOLD][OCTETS][4]) {
+  float zero[4] = {};
+#pragma unroll
+  for (int f = 0; f < FOLD; ++f)
+#pragma unroll
+    for (int n = 0; n < OCTETS * 4; ++n)
+      zero[n % 4] = fmaf(sums[f][n / 4][n % 4], 0.f, zero[n % 4]);
+  return zero[0] + zero[1] + zero[2] + zero[3] == 0;
+}
+
+template <class T> __device__ inline void narrow_two(T* to, float a, float b) {
+  narrow(to[0], a);
+  narrow(to[1], b);
+}
+__device__ inline void narrow_two(Half* to, float a, float b) {
+  *(unsigned*)to = pack(Half(), a, b);
+}
+__device__ inline void narrow_two(Bfloat* to, float a, float b) {
+  *(unsigned*)to = pack(Bfloat(), a, b);
+}
+
+// Results go through shared memory, set by set, to be written as rows.
+__device__ inline void store_sums(const Geometry& g, const Place& at, const Thread& me, char* stage,
+                                  const float (&sums)[FOLD][OCTETS][4]) {
+  int lane = me.lane;
+  stage += me.warp * 16 * STAGE;
+  i64 j0 = at.j0 + me.warp * OCTETS * 8;
+  char* out = at.out + at.i0 * g.out_row + j0 * g.out_column;
+  int rows = (int)min((i64)(16 * FOLD), g.r - at.i0);
+  int columns = (int)min((i64)(OCTETS * 8), g.s - j0);  // none, or fewer, where it is negative
+  bool aligned = g.out_column == sizeof(OUT_T) && g.out_row % alignof(Results) == 0 &&
+                 (size_t)out % alignof(Results) == 0;
+#pragma unroll
+  for (int f = 0; f < FOLD; ++f) {
+    __syncwarp();  // the set before has been read
+#pragma unroll
+    for (int b = 0; b < OCTETS; ++b)
+#pragma unroll
+      for (int n = 0; n < 4; n += 2)
+        narrow_two((OUT_T*)(stage + (lane / 4 + n * 4) * STAGE) + b * 8 + lane % 4 * 2,
+                   sums[f][b][n], sums[f][b][n + 1]);
+    __syncwarp();
+    if (aligned) {
+      int i = lane / OCTETS * FOLD + f, j = lane % OCTETS * 8;
+      char* to = out + i * g.out_row + j * (int)sizeof(OUT_T);
+      const char* from = stage + lane / OCTETS * STAGE + j * (int)sizeof(OUT_T);
+#pragma unroll
+      for (int n = 0; n < OCTETS / 2 + OCTETS % 2; ++n) {
+        if (i < rows && j + 8 <= columns) {
+          *(Results*)to = *(const Results*)from;
+        } else if (i < rows) {
+#pragma unroll 1
+          for (int m = 0; j + m < columns; ++m) ((OUT_T*)to)[m] = ((const OUT_T*)from)[m];
+        }
+        i += 32 / OCTETS * FOLD;
+        to += 32 / OCTETS * FOLD * g.out_row;
+        from += 32 / OCTETS * STAGE;
+      }
+    } else {
+      for (int j = lane; j < columns; j += 32) {
+        char* to = out + f * g.out_row + j * g.out_column;
+#pragma unroll 4
+        for (int n = 0; n < 16 && n * FOLD + f < rows; ++n, to += FOLD * g.out_row)
+          *(OUT_T*)to = ((const OUT_T*)(stage + n * STAGE))[j];
+      }
+    }
+  }
+}
+
+// Geometry's `shift` columns stand before those that the first tap reads, so that rows begin aligned.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const char* __restrict__ x,
+       char* __restrict__ out) {
+  SHARED_MEMORY(char, shared);
+  X_T filling;
+  narrow(filling, fill);
+  int passes = WHOLE ? 1 : (g.q + 7 + g.shift + CELL * STEPS - 1) / (CELL * STEPS);
+  int chunks = WHOLE ? 1 : (g.p + g.chunk_p - 1) / g.chunk_p * passes;
+  int plane = (16 + (g.chunk_p - 1 + FOLD - 1) / FOLD) * PITCH;
+  unsigned* band = (unsigned*)(shared + FOLD * plane);
+  for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
+    // What follows from these would else be kept in registers from tile to tile.
+    Thread me = {made_anew(threadIdx.x), made_anew(threadIdx.y)};
+    Place at = place_of(g, number, x, out);
+#if BY_VALUE
+    const float* taps = weights.at;
+#else
+    const float* taps = weights + at.kernel * g.weights;
+#endif
+    float sums[FOLD][OCTETS][4] = {};
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      Chunk part(g, chunk, passes);
+      __syncthreads();  // what was there has been read
+      load_pixels(g, at, part, me, plane, filling, shared);
+      load_taps(g, taps, part, me, band);
+      commit_copies();
+      await_copies<0>();
+      __syncthreads();
+      multiply_tile(shared, plane, band, part.rows, me, sums);
+    }
+    // Zero times an infinite pixel beside a window is NaN, so whatever is not finite is in doubt:
+    // the lanes that hold such a sum make theirs anew.
+    bool doubt = !all_finite(sums);
+    if (__syncthreads_or(doubt)) {
+      if (doubt) clear(sums);
+      for (int chunk = 0; chunk < chunks; ++chunk) {
+        Chunk part(g, chunk, passes);
+        if (!WHOLE) {
+          __syncthreads();
+          load_pixels(g, at, part, me, plane, filling, shared);
+          commit_copies();
+          await_copies<0>();
+          __syncthreads();
+        }
+        if (doubt) add_tile(g, shared, plane, taps, part, me, sums);
+      }
+      __syncthreads();
+    }
+    store_sums(g, at, me, shared, sums);
+  }
+}

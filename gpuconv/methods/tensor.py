@@ -1,0 +1,69 @@
+"""Matrix products on a GPU's tensor cores: halves in, sums in float32. O(r * s * p * (q + 7)).
+
+Products of float16 or bfloat16 are exact. Which of them the cores add at once depends on the
+output's column (modulo 16, and on the padding): results are the same in every run, but those of a
+crop are not the crop of the results bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..problem import Problem
+from .kernel import Kernel
+
+NAME = "tensor"
+
+_HALVES = ("float16", "bfloat16")
+# In the time of a multiply-add outside them, tensor cores make this many, by the factors' dtype.
+# Moving an output's pixels to them and its sum away takes the time of some more. By counts of
+# instructions and data sheets; not measured.
+_RATE = {"float16": 8, "bfloat16": 8, "float32": 4}
+_OVERHEAD = 22
+
+
+def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
+    """Refuse what tensor cores do not multiply exactly, and what is not a matrix product."""
+    given = (problem.x_dtype, problem.k_dtype)
+    if problem.precision == "tf32":
+        pass  # validated with the problem
+    elif given == ("float32", "float32"):
+        return "float32 is not multiplied exactly by tensor cores; ask for it: precision='tf32'"
+    elif given[0] != given[1] or given[0] not in _HALVES:
+        return (
+            "it takes X and K both float16 or both bfloat16 (or float32 with precision='tf32'), "
+            f"got {given[0]} and {given[1]}"
+        )
+    if not problem.unit:
+        return (
+            f"it takes stride 1 and dilation 1, got stride {problem.stride} and dilation "
+            f"{problem.dilation}"
+        )
+    padded = problem.boundary == "constant" and any(map(any, problem.pad))
+    if padded and not _holds(problem.x_dtype, problem.fillvalue):
+        return f"fillvalue {problem.fillvalue!r} is not a {problem.x_dtype}, as the pixels are"
+    reason = backend.no_tensor_cores()
+    return None if reason is None else str(reason)
+
+
+def _holds(dtype: str, value: Any) -> bool:
+    with np.errstate(over="ignore"):
+        single = np.array([value], np.float32)  # what direct sums take it for
+        found = dtypes.widen(dtypes.finish(single, dtype), dtype, "float32")
+    return bool(found[0] == single[0] or np.isnan(single[0]))
+
+
+def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
+    """Seconds: multiply-adds with the band's zeros too, for whole tiles of outputs."""
+    work, (height, width) = backend.tensor_work(problem)
+    outputs = problem.n * -(-problem.r // height) * height * -(-problem.s // width) * width
+    taps = _OVERHEAD + work / _RATE[problem.x_dtype]
+    return float(costs.call + outputs * (costs.pixel + taps * costs.tap))
+
+
+def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
+    """Compute `out` on the backend."""
+    backend.tensor(problem, x, k, out)
