@@ -249,7 +249,10 @@ def _products(rng, shape, name, rank, kind):
     low = 0 if name.startswith("u") or name == "bool" else -3
     high = 1 if name == "bool" else 3
     if kind != "integers" and rank == 1 and name in ("float32", "float64", "complex64"):
-        u, v = rng.standard_normal((*shape[:-1], 1)), rng.standard_normal((*shape[:-2], 1, shape[-1]))
+        u, v = (
+            rng.standard_normal((*shape[:-1], 1)),
+            rng.standard_normal((*shape[:-2], 1, shape[-1])),
+        )
         if kind == "uneven":
             u = u * 10.0 ** rng.integers(-6, 6, u.shape)
         return (u * v).astype(name)
