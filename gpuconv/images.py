@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["PICTURES", "ReadError", "WriteError", "atomic", "read", "write"]
+__all__ = ["PICTURES", "ReadError", "WriteError", "atomic", "read", "read_npy", "write"]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _TIFF = (".tif", ".tiff")
 KNOWN = (*PICTURES, *_TIFF, ".npy", ".zarr")
+# Deflate makes at most about a thousandth of anything, LZW not much less.
+_BOMB_BYTES, _BOMB_RATIO = 1 << 26, 2000
 
 
 class ReadError(Exception):
@@ -52,22 +56,61 @@ def read(path: Path) -> Any:
     if not path.exists():
         raise ReadError(f"{path}: no such file")
     try:
-        if suffix in PICTURES:
-            return _read_picture(path)
-        if suffix in _TIFF:
-            return _need("tifffile").imread(path)
-        if suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        return _need("zarr").open_array(str(path), mode="r")[...]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a library grumbles about, it reads or refuses
+            if suffix in PICTURES:
+                return _read_picture(path)
+            if suffix in _TIFF:
+                return _read_tiff(path)
+            return read_npy(path) if suffix == ".npy" else _read_zarr(path)
     except (ReadError, MemoryError):
         raise
     except Exception as error:
-        raise ReadError(f"{path}: cannot be read as {suffix[1:]}: {error}") from error
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ReadError(f"{path}: cannot be read as {suffix[1:]}: {text}") from error
+
+
+def read_npy(path: Path) -> Any:
+    """Map an .npy file: never a pickle or a zip, and what its header claims is not allocated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.lib.format.open_memmap(path, mode="r")
+
+
+def refuse_bomb(path: Path, claimed: int, stored: int) -> None:
+    """Refuse a file that claims to hold far more than it could."""
+    if claimed > max(_BOMB_BYTES, _BOMB_RATIO * stored):
+        raise ReadError(
+            f"{path}: claims to hold {claimed / 2**20:.0f} MiB in {stored} bytes, more than "
+            f"{_BOMB_RATIO} times as much; it looks like a decompression bomb"
+        )
+
+
+def _read_tiff(path: Path) -> Any:
+    # Its complaints would stand beside the one error.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    with _need("tifffile").TiffFile(path) as tiff:
+        refuse_bomb(path, int(tiff.series[0].nbytes), path.stat().st_size)
+        return tiff.asarray()
+
+
+def _read_zarr(path: Path) -> Any:
+    array = _need("zarr").open_array(str(path), mode="r")
+    refuse_pickles(path, array)
+    refuse_bomb(path, int(array.nbytes), sum(f.stat().st_size for f in path.rglob("*")))
+    return array[...]
+
+
+def refuse_pickles(path: Path, array: Any) -> None:
+    """Refuse a Zarr array whose codecs would run code that the file brings."""
+    if array.dtype.hasobject or "pickle" in str(array.metadata.to_dict()).lower():
+        raise ReadError(f"{path}: holds Python objects or a pickle codec, which is never read")
 
 
 def _read_picture(path: Path) -> Any:
     image_module, ops = _need("PIL.Image"), _need("PIL.ImageOps")
     with image_module.open(path) as picture:
+        picture.load()
         picture = ops.exif_transpose(picture)
         if picture.mode == "P":
             picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
@@ -126,9 +169,17 @@ def _write_zarr(path: Path, image: Any) -> None:
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
     try:
-        zarr.save_array(os.path.join(folder, "new"), np.ascontiguousarray(image))
-        if path.exists():
-            os.replace(path, os.path.join(folder, "old"))
-        os.replace(os.path.join(folder, "new"), path)
+        new, old = os.path.join(folder, "new"), os.path.join(folder, "old")
+        zarr.save_array(new, np.ascontiguousarray(image))
+        if os.path.lexists(path):
+            os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except BaseException:
+            if os.path.lexists(old):
+                os.replace(old, path)
+            raise
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

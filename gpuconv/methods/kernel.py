@@ -118,6 +118,9 @@ def _cross_factors(kernel: Any, rank: int) -> tuple[list[Any], list[Any]]:
     Unlike singular vectors they reproduce a rank-1 kernel to relative precision in every element,
     small ones too, which is what the elementwise error bound needs.
     """
+    if 1 in kernel.shape:  # one product as it is, with any NaN or Inf in it
+        one = np.ones((1, 1), kernel.dtype)
+        return ([one[0]], [kernel[0]]) if kernel.shape[0] == 1 else ([kernel[:, 0]], [one[0]])
     rest = kernel.copy()
     us: list[Any] = []
     vs: list[Any] = []

@@ -15,6 +15,7 @@ def parser():
     found.add_argument("--first", type=int, default=0, help="index to begin with")
     found.add_argument("--jobs", type=int, default=1, help="processes")
     found.add_argument("--backend", choices=("cpu", "reference", "cuda"), help="only this one")
+    found.add_argument("--dtypes", help="only these, with commas between")
     found.add_argument("--failures", type=int, default=10, help="stop after so many")
     found.add_argument("--case", help="run one: a line of JSON, or SEED:INDEX")
     return found

@@ -101,19 +101,19 @@ def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def draw(seed, index):
-    """Case number `index` of a seed; the same on every machine."""
+def draw(seed, index, names=dtypes.NAMES):
+    """Case number `index` of a seed, of these dtypes; the same on every machine."""
     rng = random.Random(f"{seed}:{index}")
     backend = rng.choices(*zip(*_KINDS, strict=True))[0]
     if rng.randrange(_EMULATED_EVERY) == 0:
         backend = "cuda"
-    return draw_for(backend, rng)
+    return draw_for(backend, rng, names)
 
 
-def draw_for(backend, rng):
+def draw_for(backend, rng, names=dtypes.NAMES):
     """Draw a case for one backend."""
-    x_dtype = rng.choice(dtypes.NAMES)
-    k_dtype = x_dtype if rng.random() < 0.5 else rng.choice(dtypes.NAMES)
+    x_dtype = rng.choice(names)
+    k_dtype = x_dtype if rng.random() < 0.5 else rng.choice(names)
     case = Case(x_dtype=x_dtype, k_dtype=k_dtype, backend=backend, seed=rng.randrange(1 << 30))
     whole = dtypes.is_integer(case.acc)
     # The method first: it says which kernels make sense.
@@ -154,7 +154,7 @@ def draw_for(backend, rng):
     fills = ("0", "0", "1", "7", "255") if whole else floats
     if dtypes.is_complex(case.acc):
         fills = ("0", "1+2j", "nan")
-    dtype, out = _target(rng, case)
+    dtype, out = _target(rng, case, names)
     return replace(
         case,
         x=(*x_lead, h, w),
@@ -219,11 +219,11 @@ def _leads(rng):
     )  # fmt: skip
 
 
-def _target(rng, case):
+def _target(rng, case, names):
     kind = rng.random()
     dtype = None
     if kind < 0.4:
-        names = [n for n in dtypes.NAMES if n != "bool"]
+        names = [n for n in names if n != "bool"]
         if dtypes.is_complex(case.acc):
             names = ["complex64", "complex128"]
         dtype = rng.choice(names)
@@ -346,7 +346,7 @@ def place(array, layout, name, fill=0xA5):
 
 
 def _filled(shape, kind, fill):
-    raw = np.full((*shape, kind.itemsize), fill if kind != bool else 1, np.uint8)
+    raw = np.full((*shape, kind.itemsize), 1 if kind.kind == "b" else fill, np.uint8)
     return raw.view(kind)[..., 0]
 
 

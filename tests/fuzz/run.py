@@ -4,6 +4,8 @@ import random
 import sys
 import time
 
+from gpuconv import dtypes
+
 from .cases import draw, draw_for, parse
 from .check import Failure, check
 from .shrink import shrink
@@ -32,6 +34,7 @@ def search(options, job):
     cases = options.cases
     if cases is None and options.minutes is None:
         cases = 1000
+    names = options.dtypes.split(",") if options.dtypes else dtypes.NAMES
     ran = refused = failures = 0
     index = options.first + job
     while cases is None or index < options.first + cases:
@@ -42,9 +45,9 @@ def search(options, job):
             said = now
             print(f"job {job}: {ran} cases, {ran / (now - began):.0f} a second", file=sys.stderr)
         if options.backend:
-            case = draw_for(options.backend, random.Random(f"{options.seed}:{index}"))
+            case = draw_for(options.backend, random.Random(f"{options.seed}:{index}"), names)
         else:
-            case = draw(options.seed, index)
+            case = draw(options.seed, index, names)
         try:
             refused += not check(case)
         except Failure as failure:
