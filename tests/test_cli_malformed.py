@@ -143,6 +143,7 @@ def test_zarr(tmp_path, capfd):
     mark = tmp_path / "mark"
     harm = pickle.dumps(Harmful(mark))
     filters = [{"id": "pickle", "protocol": 5}]
+    hidden = [{"id": "vlen-utf8"}, *filters]
     bad = [
         zarr_folder(tmp_path / "a.zarr", harm, filters=filters),
         zarr_folder(tmp_path / "b.zarr", harm, filters=filters, dtype="|O"),
@@ -155,6 +156,8 @@ def test_zarr(tmp_path, capfd):
     (tmp_path / "h.zarr").write_bytes(b"no folder")
     for path in [*bad, tmp_path / "g.zarr", tmp_path / "h.zarr"]:
         refused(capfd, path)
+    path = zarr_folder(tmp_path / "i.zarr", harm, filters=hidden, dtype="|O")
+    assert "a pickle codec, which is never read" in refused(capfd, path)
     assert not mark.exists()
 
 

@@ -4,6 +4,8 @@
 installed; the tests change valid files at random by a fixed seed, which needs nothing.
 """
 
+import importlib
+import inspect
 import io
 import sys
 import tempfile
@@ -76,7 +78,14 @@ def main():
 
     kind, *rest = sys.argv[1:]
     assert kind in FORMATS, f"one of {FORMATS}"
-    with tempfile.TemporaryDirectory() as folder, atheris.instrument_imports():
+    # What leads the search is which lines of the readers ran.
+    with atheris.instrument_imports():
+        importlib.import_module("tifffile" if kind == "tif" else "PIL.Image")
+    if kind == "npy":
+        for function in vars(inspect.getmodule(np.lib.format.open_memmap)).values():
+            if inspect.isfunction(function):
+                atheris.instrument_func(function)
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"x.{kind}"
         corpus = Path(folder) / "corpus"
         corpus.mkdir()
