@@ -14,7 +14,7 @@ from .choose import BACKENDS, Choice, backend_for, choose, get_backend, require_
 from .costs import config_file, costs_of
 from .methods import METHODS
 from .methods.kernel import Kernel
-from .problem import Problem, make_problem
+from .problem import Problem, integer, make_problem, part_of
 from .repeat import key_of, remember, repeat
 
 __all__ = ["Plan", "backends", "compute", "convolve2d", "corr2d", "plan", "show_config"]
@@ -49,6 +49,7 @@ def corr2d(
     backend: str = "auto",
     dtype: Any = None,
     out: Any = None,
+    max_device_bytes: int | None = None,
 ) -> Any:
     r"""Two-dimensional cross-correlation of images with kernels.
 
@@ -84,7 +85,11 @@ def corr2d(
         to 0. It does not change what they are accumulated in.
     out : array, optional
         Where to write; of the result's shape, on X's device, not overlapping X or K. Its dtype
-        acts as `dtype`.
+        acts as `dtype`. After Ctrl-C or a MemoryError it is written in part.
+    max_device_bytes : int, optional
+        Only for host arrays with ``backend="cuda"``, which pass through the GPU in strips: how
+        much of its memory the strips on their way, and what computes them, may take. Half of what
+        is free unless given; beyond 192 MiB strips do not grow.
 
     Returns
     -------
@@ -119,8 +124,9 @@ def corr2d(
            [37, 43]])
     """
     return _call(
-        X, K, mode, boundary, fillvalue, stride, dilation, method, backend, dtype, out, False
-    )
+        X, K, mode, boundary, fillvalue, stride, dilation, method, backend, dtype, out,
+        max_device_bytes, False,
+    )  # fmt: skip
 
 
 def convolve2d(
@@ -136,6 +142,7 @@ def convolve2d(
     backend: str = "auto",
     dtype: Any = None,
     out: Any = None,
+    max_device_bytes: int | None = None,
 ) -> Any:
     r"""Two-dimensional convolution: `corr2d` with the kernel flipped in both axes.
 
@@ -152,15 +159,16 @@ def convolve2d(
            [23, 29]])
     """
     return _call(
-        X, K, mode, boundary, fillvalue, stride, dilation, method, backend, dtype, out, True
-    )
+        X, K, mode, boundary, fillvalue, stride, dilation, method, backend, dtype, out,
+        max_device_bytes, True,
+    )  # fmt: skip
 
 
 def _call(
     X: Any, K: Any, mode: Any, boundary: Any, fillvalue: Any, stride: Any, dilation: Any,
-    method: Any, backend: Any, dtype: Any, out: Any, flipped: bool,
+    method: Any, backend: Any, dtype: Any, out: Any, max_device_bytes: Any, flipped: bool,
 ) -> Any:  # fmt: skip
-    options = mode, boundary, fillvalue, stride, dilation, method, backend, dtype
+    options = mode, boundary, fillvalue, stride, dilation, method, backend, dtype, max_device_bytes
     key = key_of(X, K, out, flipped, options)
     if key is not None:
         result = repeat(key, X, K, out, flipped)
@@ -173,18 +181,20 @@ def _call(
     if _is_tensor(X):
         if flipped:
             keywords["flipped"] = True
-        return _tensors(X, K, out, **keywords)
-    return compute(X, K, out=out, flipped=flipped, key=key, **keywords)
+        return _tensors(X, K, out, max_device_bytes, **keywords)
+    return compute(
+        X, K, out=out, max_device_bytes=max_device_bytes, flipped=flipped, key=key, **keywords
+    )
 
 
 def _is_tensor(obj: Any) -> bool:
     return "torch" in sys.modules and isinstance(obj, sys.modules["torch"].Tensor)
 
 
-def _tensors(X: Any, K: Any, out: Any, **keywords: Any) -> Any:
+def _tensors(X: Any, K: Any, out: Any, max_device_bytes: Any, **keywords: Any) -> Any:
     # The one look upwards: a tensor's graph is the adapter's business, loaded when one is seen.
-    if out is not None:
-        return compute(X, K, out=out, **keywords)
+    if out is not None or max_device_bytes is not None:
+        return compute(X, K, out=out, max_device_bytes=max_device_bytes, **keywords)
     from .adapters import torch as adapter
 
     return adapter.corr2d(X, K, **keywords)
@@ -197,6 +207,7 @@ def compute(
     out: Any = None,
     method: str = "auto",
     backend: str = "auto",
+    max_device_bytes: Any = None,
     flipped: bool = False,
     key: Any = None,
     **keywords: Any,
@@ -209,7 +220,8 @@ def compute(
     if flipped and kernel.array.ndim >= 2:  # fewer is refused below, with the shape as given
         kernel.array = kernel.array[..., ::-1, ::-1]
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
-    return _run(arrays.read(X, "X"), kernel, out, method, backend, keywords, key)
+    image = arrays.read(X, "X", swapped=True)
+    return _run(image, kernel, out, method, backend, keywords, key, max_device_bytes)
 
 
 def _run(
@@ -220,6 +232,7 @@ def _run(
     backend: str,
     keywords: dict[str, Any],
     key: Any = None,
+    max_device_bytes: Any = None,
 ) -> Any:
     if k.device not in ("cpu", x.device):
         raise ValueError(
@@ -237,12 +250,21 @@ def _run(
     problem = _make(*shapes, x.dtype, k.dtype, **keywords)
     kernel = Kernel(problem, k.array)
     choice = choose(problem, x.device, method, backend, kernel)
+    if max_device_bytes is not None:
+        max_device_bytes = integer(max_device_bytes, "max_device_bytes", 1)
+        if choice.backend != "cuda" or x.device != "cpu":
+            raise ValueError(
+                "max_device_bytes= is for host arrays with backend='cuda', but "
+                + (f"X is on {x.device}" if x.device != "cpu" else f"got {choice.backend!r}")
+            )
     if target is not None:
         target = arrays.read_out(out, problem.out_shape, x.device)
         for operand, name in ((x, "X"), (k, "K")):
             if arrays.shares_memory(target, operand):
                 raise ValueError(f"out overlaps {name} in memory; pass a separate array")
     module = require_backend(choice.backend)
+    if x.library == "numpy, bytes swapped" and choice.backend != "cpu":
+        x.array = arrays.native(x.array)
     with arrays.stream_of(x):
         if target is None:
             result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
@@ -252,19 +274,17 @@ def _run(
             run = METHODS[choice.method].run
 
             def compute(part: Problem, index: Any, x_part: Any, out_part: Any) -> None:
-                weights = k.array if part is problem else _one_kernel(k.array, problem, index)
+                weights = k.array if part is problem else part_of(k.array, index)
                 known = kernel if part is problem else Kernel(part, weights)
                 run(part, module, x_part, weights, out_part, known)
 
-            module.place(problem, x.array, result, compute)
-            plain = x.library == k.library == "numpy"  # not bfloat16's, nor bytes swapped
-            if key is not None and plain and choice.backend == "cpu":
+            module.place(problem, x.array, result, compute, choice.method, max_device_bytes)
+            # Not bfloat16's, nor bytes swapped; host arrays on a device go in strips.
+            plain = x.library == k.library == "numpy" and choice.backend == "cpu"
+            plain = plain or (x.library == "cupy" and k.library in ("numpy", "cupy"))
+            if key is not None and plain:
                 remember(key, problem, choice, module, k.array)
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
-
-
-def _one_kernel(kernels: Any, problem: Problem, index: tuple[int, ...]) -> Any:
-    return np.broadcast_to(kernels, problem.batch + kernels.shape[-2:])[index]
 
 
 @dataclass(frozen=True)

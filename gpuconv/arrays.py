@@ -20,7 +20,9 @@ __all__ = [
     "Operand",
     "bfloat16",
     "empty",
+    "may_share_memory",
     "memory_of",
+    "native",
     "read",
     "read_out",
     "shares_memory",
@@ -46,8 +48,10 @@ def _library(obj: Any) -> str:
     return type(obj).__module__.partition(".")[0]
 
 
-def read(obj: Any, name: str) -> Operand:
+def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
+
+    Bytes that are not in this machine's order are put in it by a copy, unless `swapped`.
 
     Raises
     ------
@@ -55,7 +59,7 @@ def read(obj: Any, name: str) -> Operand:
         No array can be made of it, or its dtype is not supported.
     """
     if type(obj) is np.ndarray or isinstance(obj, np.memmap):
-        return _from_numpy(obj, name, obj)
+        return _from_numpy(obj, name, obj, swapped=swapped)
     library = _library(obj)
     if library == "torch":
         return _from_torch(obj, name)
@@ -73,7 +77,7 @@ def read(obj: Any, name: str) -> Operand:
     if hasattr(obj, "__cuda_array_interface__"):
         return _from_cupy(_cupy(name).asarray(obj), name, obj, "array-api")
     if isinstance(obj, np.ndarray):
-        return _from_numpy(np.asarray(obj), name, obj)
+        return _from_numpy(np.asarray(obj), name, obj, swapped=swapped)
     if hasattr(obj, "__dlpack_device__"):
         kind = int(obj.__dlpack_device__()[0])
         if kind in (2, 13):  # CUDA, CUDA managed
@@ -102,13 +106,21 @@ def _as_numpy(obj: Any, name: str) -> Any:
     return array
 
 
-def _from_numpy(array: Any, name: str, original: Any, library: str = "numpy") -> Operand:
+def _from_numpy(
+    array: Any, name: str, original: Any, library: str = "numpy", swapped: bool = False
+) -> Operand:
     dtype = dtypes.name_of(array.dtype, name)
     if dtype == "bfloat16":
         return Operand(array.view(np.uint16), dtype, HOST, "ml_dtypes", original)
     if not array.dtype.isnative:
-        array, library = array.astype(array.dtype.newbyteorder("=")), "numpy, bytes swapped"
+        library = "numpy, bytes swapped"
+        array = array if swapped else native(array)
     return Operand(array, dtype, HOST, library, original)
+
+
+def native(array: Any) -> Any:
+    """The array in this machine's byte order; itself if it is."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _cupy(name: str) -> Any:
@@ -135,8 +147,8 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     if tensor.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(
             f"{name} requires grad, but this call is not part of torch's graph (corr2d and "
-            f"convolve2d of tensors without out=, and nn.conv2d, are); pass {name}.detach(), or "
-            "call inside torch.no_grad()"
+            "convolve2d of tensors without out= and max_device_bytes=, and nn.conv2d, are); pass "
+            f"{name}.detach(), or call inside torch.no_grad()"
         )
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} is a {tensor.layout} tensor; pass {name}.to_dense()")
@@ -189,6 +201,19 @@ def _extent(array: Any) -> tuple[int, int]:
         low += min(0, (n - 1) * s)
         high += max(0, (n - 1) * s)
     return low, high + array.itemsize
+
+
+def may_share_memory(a: Any, b: Any) -> bool:
+    """Whether the extents of two NumPy or CuPy arrays overlap (host and device never do)."""
+    if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
+        return False
+    if isinstance(a, np.ndarray):
+        return np.may_share_memory(a, b)
+    if a.flags.c_contiguous and b.flags.c_contiguous:  # the usual case, and the quickest
+        first, second = a.data.ptr, b.data.ptr
+        return bool(first < second + b.nbytes and second < first + a.nbytes)
+    (a0, a1), (b0, b1) = _extent(a), _extent(b)
+    return bool(a0 < b1 and b0 < a1)
 
 
 def shares_memory(a: Operand, b: Operand) -> bool:

@@ -17,10 +17,21 @@ from . import dtypes
 from .boundary import canonical
 from .errors import unknown_name
 
-__all__ = ["MODES", "Problem", "make_problem", "padding_of", "pair"]
+__all__ = [
+    "MODES",
+    "Index",
+    "Problem",
+    "integer",
+    "make_problem",
+    "padding_of",
+    "pair",
+    "part_of",
+    "part_of_shape",
+]
 
 MODES = ("valid", "same", "full")
 Pair = tuple[int, int]
+Index = tuple[int | slice, ...]  # a part of the batch: one entry for each of its dimensions
 Scalar = int | float | complex
 
 
@@ -109,7 +120,27 @@ class Problem:
         return self.stride == (1, 1) and self.dilation == (1, 1)
 
 
-def _int(value: object, what: str, least: int) -> int:
+def part_of(array: Any, index: Index) -> Any:
+    """Part of X or K that a part of the batch needs; what is broadcast stays so."""
+    array = array[(None,) * (len(index) + 2 - array.ndim)]
+    return array[
+        tuple(
+            (slice(None) if n == 1 else i) if isinstance(i, slice) else (0 if n == 1 else i)
+            for n, i in zip(array.shape[:-2], index, strict=True)
+        )
+    ]
+
+
+def part_of_shape(lead: tuple[int, ...], index: Index) -> tuple[int, ...]:
+    """Leading dimensions of `part_of` an array with these leading dimensions."""
+    lead = (1,) * (len(index) - len(lead)) + lead
+    return tuple(
+        min(n, i.stop - i.start) for n, i in zip(lead, index, strict=True) if isinstance(i, slice)
+    )
+
+
+def integer(value: object, what: str, least: int) -> int:
+    """Read an integer that is at least `least`; neither a bool nor a float passes for one."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{what} must be an integer >= {least}, got {value!r}")
     try:
@@ -128,11 +159,11 @@ def _is_sequence(value: object) -> bool:
 def pair(value: Any, what: str, least: int) -> Pair:
     """Read ``int | (int, int)`` as (vertical, horizontal)."""
     if not _is_sequence(value):
-        number = _int(value, what, least)
+        number = integer(value, what, least)
         return number, number
     if len(value) != 2:
         raise ValueError(f"{what} must be one integer or two (rows, columns), got {value!r}")
-    return _int(value[0], what, least), _int(value[1], what, least)
+    return integer(value[0], what, least), integer(value[1], what, least)
 
 
 def padding_of(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
@@ -150,7 +181,7 @@ def padding_of(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
         raise unknown_name("mode", mode, MODES)
     if not _is_sequence(mode):
         try:
-            number = _int(mode, "padding", 0)
+            number = integer(mode, "padding", 0)
         except TypeError:
             raise TypeError(
                 f"mode must be one of {', '.join(map(repr, MODES))} or padding as int, (ph, pw) or "

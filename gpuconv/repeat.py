@@ -8,6 +8,7 @@ the weights, by these too.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import may_share_memory
 from .choose import Choice
 from .methods import METHODS
 from .methods.kernel import Kernel
@@ -54,16 +56,30 @@ def _exactly(value: Any) -> Any:
 
 
 def key_of(X: Any, K: Any, out: Any, flipped: bool, options: tuple[Any, ...]) -> Any:
-    """Name of a call of NumPy arrays, or None for what is not remembered."""
+    """Name of a call of NumPy or CuPy arrays, or None for what is not remembered."""
     array = np.ndarray
-    if type(X) is not array or type(K) is not array or not (out is None or type(out) is array):
+    device: Any = None
+    if type(X) is not array:
+        cupy = sys.modules.get("cupy")
+        if cupy is None or type(X) is not cupy.ndarray:
+            return None
+        array = cupy.ndarray
+        # A kernel may lie on the host or with the image; what lies elsewhere is refused each time.
+        here = X.data.device_id
+        device = here, type(K)
+        if type(K) is array and K.data.device_id != here:
+            return None
+        if type(out) is array and out.data.device_id != here:
+            return None
+    if type(K) not in (np.ndarray, array) or not (out is None or type(out) is array):
         return None
     if not _PLAIN.issuperset(map(type, options)):
         try:
             options = tuple(map(_exactly, options))
         except TypeError:
             return None
-    return X.shape, X.dtype, K.shape, K.dtype, None if out is None else out.dtype, flipped, options
+    own = None if out is None else out.dtype
+    return X.shape, X.dtype, K.shape, K.dtype, own, flipped, device, options
 
 
 def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
@@ -72,20 +88,23 @@ def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
     if call is None:
         return None
     problem = call.problem
+    xp = np if type(X) is np.ndarray else sys.modules["cupy"]
     if out is not None and not (
         out.shape == problem.out_shape
         and out.flags.c_contiguous
-        and out.flags.writeable
-        and not np.may_share_memory(out, X)
-        and not np.may_share_memory(out, K)
+        and (xp is not np or out.flags.writeable)
+        and not may_share_memory(out, X)
+        and not may_share_memory(out, K)
     ):
         return None
+    if xp is not np and xp.cuda.runtime.getDevice() != X.data.device_id:
+        return None  # that takes a context
     if flipped:
         K = K[..., ::-1, ::-1]
-    run = call.settled or call.by_weights.get(K.tobytes())
-    if run is None:
+    run = call.settled or (type(K) is np.ndarray and call.by_weights.get(K.tobytes()))
+    if not run:
         return None
-    result = np.empty(problem.out_shape, problem.out_dtype) if out is None else out
+    result = xp.empty(problem.out_shape, problem.out_dtype) if out is None else out
     run(X, K, result)
     return result
 
@@ -99,6 +118,8 @@ def remember(key: Any, problem: Problem, choice: Choice, module: ModuleType, k: 
             _calls.clear()
         _calls[key] = _Call(problem, None)
     call = _calls[key]
+    if not choice.settled and type(k) is not np.ndarray:
+        return  # weights on a device are not looked at
     if choice.settled and choice.method == "direct":
         direct = module.direct
         call.settled = lambda X, K, result: direct(problem, X, K, result)

@@ -119,21 +119,23 @@ def test_predictions():
     # instructions of a warp load 16 bytes a thread.
     issued = adds / 4 / 32 * 6 + 5_000_000 * 3 / 16 / 32
     expected = {
-        "memory": (5_000_000 + 4_096_000) / 3e12,
+        "memory": (4_096_000 + 4_096_000) / 3e12,
+        "second level": (5_000_000 + 4_096_000) / 5.5e12,
         "issue": issued / 4 / clocks,
         "shared": (5_000_000 / 128 + adds / 4 / 32 * 4) / clocks,
         "multiply-adds": adds / 128 / clocks,
     }
     assert found.seconds == pytest.approx(expected)
     assert found.by == "memory"
-    assert found.copy == pytest.approx(8192 / 9096)
+    assert found.copy == pytest.approx(1)
     assert found.peak == pytest.approx(expected["multiply-adds"] / expected["memory"])
 
 
 @pytest.mark.parametrize(
     ("changed", "by"),
     [
-        ({"loaded": 10**9}, "memory"),
+        ({"written": 10**9}, "memory"),
+        ({"loaded": 10**9}, "second level"),
         ({"phases": (10**9,)}, "shared"),  # a wavefront for every multiply-add of this code
         ({"stored": 10**9}, "shared"),
     ],
@@ -141,7 +143,7 @@ def test_predictions():
 def test_the_largest_time_wins(changed, by):
     found = predict(work(**changed), CODE["stages"], H100)
     assert found.by == by
-    assert found.copy < 0.5
+    assert found.copy < 0.5 or by == "memory"
 
 
 def test_each_stage_by_its_own_code():
@@ -199,7 +201,9 @@ def test_separable_has_two_stages():
 
 
 def test_chips_without_figures_have_no_prediction():
-    cell, record = static.examine(static.subject("direct", "float32", 3, ((static.COPY, 0.9),)), 75)
+    cell, record = static.examine(
+        static.subject("direct", "float32", 3, ((static.COPY, 0.9),), 75), 75
+    )
     assert cell.checks == ()
     assert (record["copy_share"], record["bound_by"]) == ("", "")
     assert any("no prediction" in line for line in static.about(75, None))
@@ -234,7 +238,7 @@ def test_a_missing_disassembler_says_how_to_get_it(monkeypatch):
     compiled.nvdisasm.cache_clear()
 
 
-def few(quick=False):
+def few(quick=False, arch=90):
     return [static.subject("direct", "float32", k, ((static.PEAK, 0.65),)) for k in (9, 11)]
 
 

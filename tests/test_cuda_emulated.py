@@ -5,7 +5,7 @@ import pytest
 
 import gpuconv
 from gpuconv import dtypes
-from gpuconv.backends import cuda, cuda_host, cuda_plan, reference
+from gpuconv.backends import cuda, cuda_plan, reference
 from gpuconv.boundary import BOUNDARIES
 from gpuconv.gradients import weight_problem
 from gpuconv.problem import make_problem
@@ -122,6 +122,19 @@ def test_separable_large_and_banks(emulated):
     compare(problem_of(x, k), x, k, (u, v))
 
 
+@pytest.mark.parametrize(
+    ("weight", "acc"), [(-7, "float32"), (1 << 15, "int64"), (1 << 60, "int64")]
+)
+def test_integers_in_floats_where_those_are_exact(emulated, weight, acc):
+    x = np.full((9, 14), 255, np.uint8)
+    x[::2, ::3] = RNG.integers(0, 256, x[::2, ::3].shape)
+    u, v = np.array([[[1, weight, 1]]]), np.array([[[2, -1]]])
+    k = np.einsum("ntp,ntq->npq", u, v)[0]
+    for factors in (None, (u, v)):
+        compare(problem_of(x, k), x, k, factors)
+        assert emulated.launched[-1][0].acc_dtype == acc
+
+
 def test_integers_saturate_and_wrap(emulated):
     x = np.full((4, 4), np.iinfo(np.int64).max)
     k = np.array([[3, 5]])
@@ -192,7 +205,7 @@ def test_alignments_of_rows(emulated, name, out, offset, pitch):
 
 
 @pytest.mark.parametrize("name", ["float32", "int16", "float64", "complex128"])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (12, 9), (2, 13)])
+@pytest.mark.parametrize("shape", [(3, 5), (12, 9)])
 def test_one_size_and_any_size_have_the_same_bits(emulated, monkeypatch, name, shape):
     x, k = sample((2, 31, 45), name), sample(shape, name)
     problem = problem_of(x, k, mode="same", boundary="wrap")
@@ -239,24 +252,6 @@ def test_crops_are_bitwise_equal(emulated):
     small = np.empty(part.out_shape, "f4")
     cuda.direct(part, crop, k, small)
     np.testing.assert_array_equal(small, out[5:, 3 : 3 + small.shape[1]])
-
-
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("stride", [1, 2])
-def test_host_arrays_in_strips(emulated, boundary, stride):
-    x, k = sample((2, 23, 12), "float32"), sample((5, 3), "float32")
-    problem = problem_of(
-        x, k, mode=((9, 7), (2, 1)), boundary=boundary, fillvalue=1.5, stride=stride
-    )
-    out, expected = (np.empty(problem.out_shape, "f4") for _ in range(2))
-
-    def compute(small, index, x_part, out_part):
-        cuda.direct(small, x_part, k, out_part)
-
-    cuda_host.run_in_strips(emulated, problem, x, out, compute, max_device_bytes=1200)
-    assert len(emulated.launched) > 6
-    reference.direct(problem, x, k, expected)
-    np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
 def sanitized(flags, kernel, change=None, shape=(7, 7), width=30):

@@ -1,5 +1,12 @@
 """On a machine with an NVIDIA GPU: the real kernels, streams and memory (``pytest -m cuda``)."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -87,16 +94,158 @@ def test_the_callers_stream_without_waiting(cupy):
     )
 
 
+@pytest.mark.parametrize("method", ["direct", "separable"])
+def test_calls_are_captured_in_graphs(cupy, method):
+    stream = cupy.cuda.Stream(non_blocking=True)
+    k = np.outer(sample(RNG, 7, "float32"), sample(RNG, 5, "float32"))
+    x, out = cupy.asarray(sample(RNG, (300, 400), "float32")), cupy.empty((294, 396), "f4")
+    with stream:
+        gpuconv.corr2d(x, k, method=method, out=out)  # compiles
+        stream.begin_capture()
+        gpuconv.corr2d(x, k, method=method, out=out)
+        graph = stream.end_capture()
+        x[...] = x[::-1].copy()
+        out[...] = 0
+        graph.launch(stream)
+    stream.synchronize()
+    np.testing.assert_allclose(out.get(), gpuconv.corr2d(x.get(), k), atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (9, 9), (15, 15), (31, 31), (33, 40)])
+@pytest.mark.parametrize("offset", [0, 1, 3])
+@pytest.mark.parametrize("width", [1024, 1003])
+def test_one_size_and_any_size_have_the_same_bits(cupy, monkeypatch, size, offset, width):
+    x = cupy.asarray(sample(RNG, (700, width), "float32"))[:, offset:]
+    k = sample(RNG, size, "float32")
+    results = []
+    for most in (cuda.SPECIALISED_MOST, 0):
+        monkeypatch.setattr(cuda, "SPECIALISED_MOST", most)
+        monkeypatch.setattr(cuda, "_specialised", set())
+        cuda._prepare.cache_clear()
+        results.append(gpuconv.corr2d(x, k, mode="same", boundary="wrap", method="direct"))
+    cuda._prepare.cache_clear()
+    assert bool((results[0] == results[1]).all())
+    expected = gpuconv.corr2d(x.get(), k, mode="same", boundary="wrap", method="direct")
+    np.testing.assert_allclose(results[0].get(), expected, atol=1e-3)
+
+
+def test_compiled_code_is_kept_between_processes(tmp_path):
+    """The second process finds all it needs on disk, and does not compile."""
+    code = (
+        "import cupy, numpy as np, gpuconv\n"
+        "gpuconv.corr2d(cupy.ones((99, 98), 'f4'), np.ones((5, 4), 'f4'), method='direct').sum()"
+    )
+    found = []
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            env=os.environ | {"CUPY_CACHE_DIR": str(tmp_path)},
+        )
+        found.append({p.name: p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin")})
+    assert found[0]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("method", ["direct", "separable", "fft"])
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-def test_host_arrays_stream_through(method, boundary, monkeypatch):
-    monkeypatch.setattr(cuda_host, "STRIP_BYTES", 1 << 18)
+def test_host_arrays_stream_through(method, boundary):
     x = sample(RNG, (2, 600, 300), "float32")
     k = np.outer(sample(RNG, 9, "float32"), sample(RNG, 7, "float32"))
     keywords = dict(mode="full", boundary=boundary, method=method)
-    y = gpuconv.corr2d(x, k, backend="cuda", **keywords)
+    bound = 1 << 28 if method == "fft" else 1 << 18
+    y = gpuconv.corr2d(x, k, backend="cuda", max_device_bytes=bound, **keywords)
     assert isinstance(y, np.ndarray)
     np.testing.assert_allclose(y, gpuconv.corr2d(x, k, **keywords), atol=1e-3)
+
+
+@pytest.fixture
+def device_bytes(cupy, monkeypatch):
+    """Device memory in use beyond what there was, at every launch."""
+    pool = cupy.get_default_memory_pool()
+    before, seen = pool.used_bytes(), []
+    launch = cuda.DeviceLauncher.launch
+
+    def launch_and_look(self, *arguments):
+        seen.append(pool.used_bytes() - before)
+        launch(self, *arguments)
+
+    monkeypatch.setattr(cuda.DeviceLauncher, "launch", launch_and_look)
+    yield seen
+    assert pool.used_bytes() <= before
+
+
+@pytest.mark.parametrize("bound", [1 << 20, 1 << 24])
+def test_streaming_stays_within_its_bound(device_bytes, bound):
+    x, k = sample(RNG, (3, 4000, 1000), "float32"), sample(RNG, (35, 35), "float32")
+    for each in (k[:5, :5], k):  # by value, and behind a pointer
+        device_bytes.clear()
+        keywords = dict(mode="same", method="direct")
+        y = gpuconv.corr2d(x, each, backend="cuda", max_device_bytes=bound, **keywords)
+        np.testing.assert_allclose(y, gpuconv.corr2d(x, each, **keywords), atol=1e-3)
+        assert len(device_bytes) > 2
+        assert bound / 4 < max(device_bytes) <= bound
+    with pytest.raises(ValueError, match="max_device_bytes=100000 is too small: one row"):
+        gpuconv.corr2d(x, k, backend="cuda", method="direct", max_device_bytes=100_000)
+
+
+def test_many_small_images_are_few_launches(device_bytes):
+    x, k = sample(RNG, (1000, 128, 128), "float32"), sample(RNG, (1000, 3, 3), "float32")
+    y = gpuconv.corr2d(x, k, backend="cuda", method="direct")
+    np.testing.assert_allclose(y, gpuconv.corr2d(x, k, method="direct"), atol=1e-4)
+    assert 2 < len(device_bytes) <= 10
+
+
+def test_memmaps_stream_through(tmp_path, device_bytes):
+    x = np.memmap(tmp_path / "x", np.uint8, "w+", shape=(6000, 4000))
+    x[...] = RNG.integers(0, 256, x.shape, np.uint8)
+    x = np.memmap(tmp_path / "x", np.uint8, "r", shape=x.shape)[::-1]
+    out = np.memmap(tmp_path / "y", np.uint8, "w+", shape=x.shape)
+    k = np.full((5, 5), 1 / 25, np.float32)
+    keywords = dict(mode="same", boundary="reflect", method="direct")
+    got = gpuconv.corr2d(x, k, backend="cuda", max_device_bytes=1 << 20, out=out, **keywords)
+    assert got is out
+    expected = gpuconv.corr2d(x, k, dtype="uint8", **keywords)
+    assert np.abs(out.astype(int) - expected).max() <= 1
+
+
+def test_page_locked_arrays_stream_in_place(cupy):
+    cupyx = pytest.importorskip("cupyx")
+    x = cupyx.empty_pinned((3000, 2000), np.float32)
+    x[...] = sample(RNG, x.shape, "float32")
+    out = cupyx.empty_pinned(x.shape, np.float32)
+    assert cuda_host.is_page_locked(x)
+    assert not cuda_host.is_page_locked(x.copy())
+    k = sample(RNG, (3, 3), "float32")
+    for boundary in BOUNDARIES:
+        keywords = dict(mode="same", boundary=boundary, method="direct")
+        gpuconv.corr2d(x, k, backend="cuda", max_device_bytes=1 << 20, out=out, **keywords)
+        np.testing.assert_allclose(out, gpuconv.corr2d(x, k, **keywords), atol=1e-4)
+
+
+def test_ctrl_c_while_streaming(device_bytes, monkeypatch):
+    x, k = sample(RNG, (8000, 1000), "float32"), sample(RNG, (5, 5), "float32")
+    keywords = dict(backend="cuda", method="direct", max_device_bytes=1 << 20)
+    expected = gpuconv.corr2d(x, k, method="direct")
+    looked = cuda.DeviceLauncher.launch
+
+    def launch(self, *arguments):
+        looked(self, *arguments)
+        if len(device_bytes) == 5:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.2)
+
+    out = np.full_like(expected, np.nan)
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda.DeviceLauncher, "launch", launch)
+        with pytest.raises(KeyboardInterrupt):
+            gpuconv.corr2d(x, k, out=out, **keywords)
+    assert 5 <= len(device_bytes) < 10
+    rows = np.isnan(out).any(axis=1)
+    assert rows.any()
+    np.testing.assert_allclose(out[~rows], expected[~rows], atol=1e-3)
+    gpuconv.corr2d(x, k, out=out, **keywords)
+    np.testing.assert_allclose(out, expected, atol=1e-3)
 
 
 def test_one_device(cupy):

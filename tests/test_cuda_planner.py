@@ -1,13 +1,11 @@
-"""The CUDA backend's pure planning: tiles, chunks, structs, strips, big indices."""
+"""The CUDA backend's pure planning: tiles, chunks, structs, big indices."""
 
 import itertools
 
-import numpy as np
 import pytest
 
 from gpuconv import dtypes
-from gpuconv.backends import cuda_host, cuda_plan
-from gpuconv.boundary import index_map
+from gpuconv.backends import cuda_plan
 from gpuconv.problem import make_problem
 
 PARAMETERS_MOST = 4096
@@ -120,29 +118,3 @@ def test_leading_dimensions_merge():
     lead, strides = cuda_plan.merge_leads((2, 1, 4), (4, 9, 1), (4, 9, 1), (1, 0, 0))
     assert (lead, strides) == ((2, 4), [(4, 1), (4, 1), (1, 0)])
     assert cuda_plan.merge_leads((), (), (), ()) == ((), [(), (), ()])
-
-
-@pytest.mark.parametrize("boundary", ["constant", "edge", "reflect", "symmetric", "wrap"])
-@pytest.mark.parametrize("height", [1, 4, 100])
-@pytest.mark.parametrize("stride", [1, 3])
-def test_strips_hold_the_rows_they_need(boundary, height, stride):
-    problem = make_problem(
-        (11, 5), (4, 2), "float32", "float32", mode=((13, 9), (0, 0)), boundary=boundary,
-        stride=stride,
-    )  # fmt: skip
-    rows = index_map(problem.h, *problem.pad[0], boundary)
-    pieces = cuda_plan.strips(problem, rows, height)
-    assert [s.first for s in pieces] == list(range(0, problem.r, height))
-    for strip in pieces:
-        small = cuda_host.strip_problem(problem, strip)
-        assert small.r >= strip.last - strip.first
-        padded = np.concatenate([np.full(strip.pad[0], -1), strip.rows, np.full(strip.pad[1], -1)])
-        needed = rows[strip.first * stride : (strip.last - 1) * stride + problem.span[0]]
-        np.testing.assert_array_equal(padded[: len(needed)], needed)
-
-
-def test_strip_height_is_bounded():
-    problem = make_problem((10**6, 10**5), (31, 31), "float32", "float32")
-    height = cuda_host.strip_height(problem, 64 << 20)
-    assert height >= 1
-    assert (height + 30) * problem.w * 4 + height * problem.s * 4 <= 64 << 20

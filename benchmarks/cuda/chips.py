@@ -77,6 +77,7 @@ class Chip:
     ghz: float
     datasheet: float  # bytes a second
     copy: float  # bytes a second of a copy from device memory to device memory, as measured
+    second_level: float  # bytes a second from the second level cache, as published measurements say
     # Multiply-adds a clock and multiprocessor, by what `sass.py` calls them; of tensor cores as the
     # datasheet has it, which instructions of a single warp do not reach.
     lanes: dict[str, int] = field(hash=False)
@@ -92,7 +93,7 @@ class Chip:
 
 
 H100 = Chip(
-    "H100 SXM", 90, 132, 1.755, 3.35e12, 3.0e12,
+    "H100 SXM", 90, 132, 1.755, 3.35e12, 3.0e12, 5.5e12,
     {"FFMA": 128, "DFMA": 64, "IMAD": 64, "HFMA2": 256, "HMMA": 2048},
 )  # fmt: skip
 CHIPS = {chip.arch: chip for chip in (H100,)}

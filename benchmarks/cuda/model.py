@@ -1,6 +1,8 @@
 """How fast compiled code could be: what it must move, issue and read, against what a chip can.
 
-Four times, and the largest is the prediction. Nothing waits in this model: latencies, barriers,
+Five times, and the largest is the prediction. Tiles that lie beside each other are worked on at
+about the same time, so the pixels that they share come from device memory once and from the second
+level cache as often as they are read. Nothing waits in this model: latencies, barriers,
 bank conflicts and the last wave of blocks are left out, so it is what the code cannot exceed, not
 what it will reach.
 """
@@ -51,7 +53,8 @@ def predict(work: Work, code: Function, chip: Chip) -> Prediction:
     if loading is not None:
         issued += work.loaded * per_byte(loading) / WARP
     seconds = {
-        "memory": (work.loaded + work.written) / chip.copy,
+        "memory": (work.read + work.written) / chip.copy,
+        "second level": (work.loaded + work.written) / chip.second_level,
         "issue": issued / (SCHEDULERS * chip.clocks),
         "shared": wavefronts / chip.clocks,
         "multiply-adds": sum(work.phases) / chip.peak(kind),

@@ -27,7 +27,7 @@ from .. import report
 from ..report import Cell, Check
 from ..timing import commit, number
 from . import compiled
-from .chips import CHIPS, Chip, Occupancy, occupancy
+from .chips import CHIPS, H100, Chip, Occupancy, occupancy
 from .compiled import Resources
 from .model import Prediction, Work, predict
 from .sass import CONSTANT, UNIFORM, Function, Region
@@ -65,9 +65,9 @@ class Subject:
 
 
 def subject(
-    kernel: str, dtype: str, k: int, targets: tuple[tuple[str, float], ...] = ()
+    kernel: str, dtype: str, k: int, targets: tuple[tuple[str, float], ...] = (), arch: int = 90
 ) -> Subject:
-    """The one place that knows the planner: a launch of it for a real problem."""
+    """The one place that knows the planner: a launch of it for a real problem on a chip."""
     x_dtype, k_dtype = DTYPES[dtype]
     problem = make_problem((SIDE, SIDE), (k, k), x_dtype, k_dtype, mode="same", boundary="reflect")
     adds = None
@@ -77,7 +77,7 @@ def subject(
         launch = planner.plan(problem, planner.LAYOUTS[size])
         adds = planner.work(k, k, size)  # of an output, the band's zeros included
     else:
-        launch = cuda_plan.plan(problem, kernel, 1, False, cuda_plan.BLOCK, cuda_plan.ROWS)
+        launch = cuda_plan.plan(problem, kernel, gpu=cuda_plan.chip(arch, H100.multiprocessors))
     return Subject(
         name=f"{kernel}, {dtype}, {k}x{k}",
         kernel=launch.spec.kernel,
@@ -130,19 +130,19 @@ def work(
     )
 
 
-def subjects(quick: bool = False) -> list[Subject]:
+def subjects(quick: bool = False, arch: int = 90) -> list[Subject]:
     """The specialisations of interest, with the targets that a GPU will hold them to."""
     if quick:
-        return [subject("direct", "float32", 3, ((COPY, 0.9),))]
+        return [subject("direct", "float32", 3, ((COPY, 0.9),), arch)]
     found = []
     for dtype in DTYPES:
         for k in SIZES:
             target = (COPY, 0.9) if k <= 7 else (PEAK, 0.65)
-            found.append(subject("direct", dtype, k, (target,) if dtype == "float32" else ()))
+            found.append(subject("direct", dtype, k, (target,) if dtype == "float32" else (), arch))
     for dtype in ("float32", "float16", "float64", "uint8->float32"):
         for k in (7, 15, 31):
             held = dtype == "float32" and k == 31
-            found.append(subject("separable", dtype, k, ((COPY, 0.85),) if held else ()))
+            found.append(subject("separable", dtype, k, ((COPY, 0.85),) if held else (), arch))
     if "tensor" in get_backend("cuda").METHODS:
         found += [subject("tensor", "float16", k) for k in SIZES]
     return found
@@ -248,9 +248,10 @@ def about(arch: int, chip: Chip | None) -> list[str]:
         return [*lines, f"no prediction: there are figures of chips for {known} only"]
     return [
         *lines,
-        f"*at best* is the largest of four times on {chip.name} ({chip.multiprocessors} "
+        f"*at best* is the largest of five times on {chip.name} ({chip.multiprocessors} "
         f"multiprocessors at {chip.ghz} GHz, copy {chip.copy / 1e12:.3g} TB/s, datasheet "
-        f"{chip.datasheet / 1e12:.3g}): bytes with every tile's halo over the copy's bandwidth; "
+        f"{chip.datasheet / 1e12:.3g}): bytes, each pixel once, over the copy's bandwidth; bytes "
+        f"with every tile's halo over the second level cache's ({chip.second_level / 1e12:.3g}); "
         "instructions over four a clock; passes through shared memory over one a clock; "
         "multiply-adds over their units. Latencies, barriers, bank conflicts and what runs once a "
         "tile are left out: code cannot be faster than this, and may be slower",
@@ -280,7 +281,7 @@ def _run(options: Any) -> int:
     ]  # fmt: skip
     print("\n".join(lines), flush=True)
     cells, records = [], []
-    for cell, record in examine_all(subjects(options.quick), options.arch):
+    for cell, record in examine_all(subjects(options.quick, options.arch), options.arch):
         cells.append(cell)
         records.append(record)
         lines.append(report.row(cell.row))

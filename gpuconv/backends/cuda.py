@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
@@ -16,8 +17,8 @@ import numpy as np
 
 from .. import dtypes
 from ..problem import Problem
-from . import cuda_plan
-from .cpu_jobs import byte_offsets
+from . import cuda_fft, cuda_plan
+from .cpu_jobs import byte_offsets, carrier
 from .cuda_plan import GRID_MAX, LEADS, TILES_MOST, Chip, Launch, Spec
 
 NAME = "cuda"
@@ -79,11 +80,29 @@ class DeviceLauncher:
 
         return cupy.empty(shape, dtype)
 
-    def host_slot(self) -> Any:
-        """One lane of the host streaming: a stream and its buffers."""
-        from .cuda_host import DeviceSlot
+    def transform(self, source: Any, target: Any, inverse: bool) -> None:
+        """Queue Fourier transforms of a batch of tiles, without a norm, into a given array."""
+        from .cuda_fft_plans import transform
 
-        return DeviceSlot()
+        transform(source, target, inverse)
+
+    def link(self) -> Any:
+        """What strips of host arrays go through: streams, buffers and transfers."""
+        from .cuda_host import DeviceLink
+
+        return DeviceLink()
+
+    def is_page_locked(self, array: Any) -> bool:
+        """Whether a contiguous host array can be transferred from and to where it lies."""
+        from .cuda_host import is_page_locked
+
+        return is_page_locked(array)
+
+    def here(self) -> AbstractContextManager[Any]:
+        """Device and allocator of this thread, as a context for another one."""
+        import cupy
+
+        return _there(int(cupy.cuda.Device().id), cupy.cuda.get_allocator())
 
     def free_bytes(self) -> int:
         """Device memory that may be taken now."""
@@ -91,6 +110,14 @@ class DeviceLauncher:
 
         pool = cupy.get_default_memory_pool()
         return int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+
+
+@contextmanager
+def _there(device: int, allocator: Any) -> Iterator[None]:
+    import cupy
+
+    with cupy.cuda.Device(device), cupy.cuda.using_allocator(allocator):
+        yield
 
 
 launcher: Any = DeviceLauncher()
@@ -115,8 +142,9 @@ def _chip(device: int) -> Chip:
 @cache
 def _compiled(spec: Spec, device: int, shared_bytes: int) -> Any:
     function = _loaded(spec, device)
-    if shared_bytes > 48 * 1024 > function.max_dynamic_shared_size_bytes:
-        function.max_dynamic_shared_size_bytes = launcher.chip().block_bytes
+    # More than this has to be asked for, on every chip.
+    if shared_bytes > 48 << 10 and shared_bytes > function.max_dynamic_shared_size_bytes:
+        function.max_dynamic_shared_size_bytes = shared_bytes
     return function
 
 
@@ -161,45 +189,96 @@ def array_module() -> Any:
     return cupy
 
 
-def fft_module() -> Any:
-    """`cupy.fft`, which keeps float32."""
-    import cupy.fft
-
-    return cupy.fft
-
-
-def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+def place(
+    problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: int | None
+) -> None:
     """Run ``compute(problem, index, x, out)`` with x and out on the device, in strips if need be.
 
-    `index` selects the kernel: all of them, or the one of a single output image.
+    `index` is the part of the batch where the problem is not the whole one.
     """
-    if isinstance(x, np.ndarray) and isinstance(launcher, DeviceLauncher):
-        from .cuda_host import run_in_strips
-
-        run_in_strips(launcher, problem, x, out, compute)
-    else:
+    if not isinstance(x, np.ndarray):
         compute(problem, (), x, out)
+        return
+    from .cuda_host import run_in_strips
+
+    def workspace(part: Problem) -> int:
+        return workspace_bytes(part, method)
+
+    run_in_strips(launcher, problem, x, out, compute, workspace, max_device_bytes)
+
+
+def workspace_bytes(problem: Problem, method: str) -> int:
+    """Device memory that a method takes beside images and results where K lies on the host."""
+    p, q = problem.p, problem.q
+    taps = min(p, q) * (p + q) if method == "separable" else p * q
+    weights = math.prod(problem.k_shape[:-2]) * taps * dtypes.storage(problem.acc_dtype).itemsize
+    return weights + (cuda_fft.workspace_bytes(problem) if method == "fft" else 0)
+
+
+def _place_of(array: Any) -> int:
+    if isinstance(array, np.ndarray):
+        return int(array.__array_interface__["data"][0])
+    return int(array.data.ptr)
 
 
 def _address(array: Any) -> Any:
-    if isinstance(array, np.ndarray):
-        return np.uint64(array.__array_interface__["data"][0])
-    return np.uint64(array.data.ptr)
+    return np.uint64(_place_of(array))
 
 
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
     """Fill `out` by summing over all taps."""
-    xp = np if isinstance(k, np.ndarray) else array_module()
-    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
+    on_host = isinstance(k, np.ndarray)
+    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, np if on_host else array_module())
     if problem.conjugate:
         weights = weights.conj()
+    if on_host and dtypes.is_integer(problem.acc_dtype):
+        problem, (weights,) = _carried(problem, weights)
     _run("direct", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
 
 
 def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
+    if dtypes.is_integer(problem.acc_dtype):
+        problem, (v, u) = _carried(problem, v, u)
     weights = np.concatenate([u, v], axis=2)
     _run("separable", problem, x, weights.reshape(len(u), -1), u.shape[1], out)
+
+
+def _carried(problem: Problem, *weights: Any) -> tuple[Problem, list[Any]]:
+    """Sum integers in float32 where it holds every partial sum exactly: several times as fast."""
+    if not _fit_float(problem, *((w.shape, w.tobytes()) for w in weights)):
+        return problem, list(weights)
+    return replace(problem, acc_dtype="float32"), [w.astype(np.float32) for w in weights]
+
+
+@lru_cache(maxsize=64)
+def _fit_float(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> bool:
+    arrays = [np.frombuffer(raw, problem.acc_dtype).reshape(shape) for shape, raw in weights]
+    return carrier(problem, *arrays) == "float32"
+
+
+def transforms(problem: Problem) -> bool:
+    """Whether `fft` takes this problem: all that the method does not refuse."""
+    return True
+
+
+def fft_work(problem: Problem) -> float:
+    """What `fft` has to do, in units of `costs.Costs.fft`."""
+    return cuda_fft.work(problem)
+
+
+def fft_refusal(problem: Problem) -> str | None:
+    """Why `fft` cannot compute this problem, or None."""
+    return cuda_fft.refusal(problem)
+
+
+def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
+    """Fill `out` by Fourier transforms of tiles; `weights` are K in the sums' dtype."""
+    xp = np if isinstance(weights, np.ndarray) else array_module()
+    weights = xp.ascontiguousarray(weights)
+    if xp is np:
+        weights = launcher.upload(weights)
+    cuda_fft.run(problem, x, weights, out, launcher, _address)
 
 
 def _kernel_strides(problem: Problem) -> tuple[int, ...]:
@@ -223,10 +302,10 @@ class _Prepared:
 
 def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: Any) -> None:
     on_host = isinstance(weights, np.ndarray)
-    x_address, out_address = int(_address(x)), int(_address(out))
+    x_address, out_address = _place_of(x), _place_of(out)
     steps = _prepare(
         kernel, problem, rank, not on_host or len(weights) > 1, x.ndim, x.shape[:-2], x.strides,
-        out.strides, x_address % 16, out_address % 16, launcher.chip(), len(_specialised),
+        out.strides, x_address % 16, out_address % 16, launcher.chip(),
     )  # fmt: skip
     keep = None
     for step in steps:
@@ -263,7 +342,7 @@ def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: An
 def _prepare(
     kernel: str, problem: Problem, rank: int, pointer: bool, ndim: int, x_lead: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...], x_modulo: int, out_modulo: int,
-    gpu: Chip, _specialised_before: int,
+    gpu: Chip,
 ) -> tuple[_Prepared, ...]:  # fmt: skip
     lead = len(problem.batch)
     x_steps = (0,) * (lead - (ndim - 2)) + tuple(

@@ -111,7 +111,7 @@ GEOMETRY = np.dtype(
         *((name, "i8", (LEADS,)) for name in ["lead", "x_lead", "out_lead", "k_lead"]),
         *((name, "i4") for name in ["top", "left", "boundary", "leads", "sy", "sx", "dy", "dx"]),
         *((name, "i4") for name in ["p", "q", "chunk_p", "chunk_q", "rank", "weights"]),
-        *((name, "i4") for name in ["out_wide", "stage_bytes", "panel", "unused"]),
+        *((name, "i4") for name in ["stage_bytes", "panel"]),
     ],
     align=True,
 )
@@ -153,6 +153,7 @@ class Spec:
     blocks: int = 2
     shift: int = 0
     aligned: bool = False
+    out_wide: bool = False
 
     def source(self) -> str:
         """CUDA C++ of this specialisation: a short preamble before the files as they are."""
@@ -176,6 +177,7 @@ class Spec:
             "BLOCKS": self.blocks,
             "SHIFT": self.shift,
             "ALIGNED": int(self.aligned),
+            "OUT_WIDE": int(self.out_wide),
             "RAW": int(_C_NAMES[self.x_dtype] == acc or self.x_dtype == self.acc_dtype),
             "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
         }
@@ -192,6 +194,8 @@ class Spec:
             "weights_sum": (), "channels": ("layer.cuh",), "channels_weights": ("layer.cuh",),
             "direct": window, "separable": window,
         }  # fmt: skip
+        own |= {f"fft_{step}": ("fft_tiles.cuh",) for step in ("spread", "product", "store")}
+        own |= {f"fft_{step}": ("tile.cuh", "fft_tiles.cuh") for step in ("gather", "redo")}
         shared = own.get(self.kernel, ("tile.cuh",))
         files = ("numbers.cuh", *shared, f"{self.kernel}.cu")
         # No #line paths: the text, and with it CuPy's cache key, must not depend on the folder.
@@ -214,7 +218,6 @@ class Launch:
     weights: int  # of one kernel
     grid: int = GRID_MAX  # blocks at most
     panel: int = 0  # elements of a panel in shared memory
-    out_wide: bool = False
     stage_bytes: int = 0
 
 
@@ -386,11 +389,11 @@ def _plan_direct(
     spec = Spec(
         "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
         (across, down), rows, columns, 0, (p, q) if fixed else (0, 0), tap_rows, stages,
-        RESIDENT, shift, where.aligned,
+        RESIDENT, shift, where.aligned, where.out_wide,
     )  # fmt: skip
     tiles = -(-problem.s // (across * columns)), -(-problem.r // tile_y)
     grid = gpu.multiprocessors * RESIDENT
-    return Launch(spec, chunk, shared, tiles, p * q, grid, panel // itemsize, where.out_wide, stage)
+    return Launch(spec, chunk, shared, tiles, p * q, grid, panel // itemsize, stage)
 
 
 def _general_bytes(
@@ -412,34 +415,43 @@ def _plan_separable(
     p, q = problem.p, problem.q
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     columns = 16 // itemsize
-    across = min(32, threads // 2)
-    down = threads // across
     shift = _shift(problem, where, columns)
-    width = (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
-    if width < across * columns // 4:
-        return None
-    rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
-    while rows > 2 and down * (rows // 2) >= problem.r:
-        rows //= 2
     stage = _stage_bytes(problem, where, threads, 2 * columns)
     weights = rank * (p + q)
     rest = stage + (0 if capacity else _whole_granules(weights * itemsize))
+    most = min(gpu.shared_bytes // RESIDENT - 1024, gpu.block_bytes)
 
-    def panels(rows: int) -> int:
-        return (2 * down * rows + p - 1) * across * 16 + rest
+    def tile_width(across: int) -> int:
+        return (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
 
-    while rows > 2 and panels(rows) > min(gpu.shared_bytes // RESIDENT - 1024, gpu.block_bytes):
+    def panels(across: int, rows: int) -> int:
+        return (2 * threads // across * rows + p - 1) * across * 16 + rest
+
+    across = min(32, threads // 2)
+    rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
+    # Columns beside the tile are summed too: where they are many, tiles are wide and low.
+    beside = tile_width(across) < 0.8 * across * columns
+    if beside and across == 32 and panels(64, rows) <= most and problem.s > tile_width(32):
+        across = 64
+    width = tile_width(across)
+    if width < across * columns // 4:
+        return None
+    down = threads // across
+    while rows > 2 and down * (rows // 2) >= problem.r:
         rows //= 2
-    if panels(rows) > gpu.block_bytes:
+    while rows > 2 and panels(across, rows) > most:
+        rows //= 2
+    if panels(across, rows) > gpu.block_bytes:
         return None
     spec = Spec(
         "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
         (across, down), rows, columns, width, (p, q), 0, 1, RESIDENT, shift, where.aligned,
+        where.out_wide,
     )  # fmt: skip
-    shared = panels(rows)
+    shared = panels(across, rows)
     tiles = -(-problem.s // width), -(-problem.r // (down * rows))
     grid = gpu.multiprocessors * RESIDENT
-    return Launch(spec, (p, q), shared, tiles, weights, grid, 0, where.out_wide, stage)
+    return Launch(spec, (p, q), shared, tiles, weights, grid, 0, stage)
 
 
 def _chunk(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
@@ -535,40 +547,8 @@ def geometry(
     g["p"], g["q"] = problem.p, problem.q
     g["chunk_p"], g["chunk_q"] = launch.chunk
     g["rank"], g["weights"] = rank, launch.weights
-    g["out_wide"], g["stage_bytes"], g["panel"] = launch.out_wide, launch.stage_bytes, launch.panel
+    g["stage_bytes"], g["panel"] = launch.stage_bytes, launch.panel
     return g
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Rows ``first..last`` of the output, and the rows of the image they are made from."""
-
-    first: int
-    last: int
-    rows: Any  # indices into the image, in order
-    pad: tuple[int, int]  # rows of a constant border above and below them
-
-
-def strips(problem: Problem, rows_map: Any, height: int) -> list[Strip]:
-    """Cut the output into strips of at most `height` rows.
-
-    `rows_map` is `boundary.index_map` of the rows. Borders other than constant are made by naming
-    rows twice; a constant one stays padding, because the fill value may not fit the image's dtype.
-    """
-    result = []
-    sy, span = problem.stride[0], problem.span[0]
-    for first in range(0, problem.r, height):
-        last = min(problem.r, first + height)
-        needed = rows_map[first * sy : (last - 1) * sy + span]
-        inside = np.flatnonzero(needed >= 0)
-        if inside.size:
-            above, below = int(inside[0]), int(len(needed) - 1 - inside[-1])
-            rows = needed[above : len(needed) - below]
-        else:
-            # All fill: one row of the image below everything that is read.
-            above, below, rows = len(needed), 0, np.zeros(1, np.int64)
-        result.append(Strip(first, last, rows, (above, below)))
-    return result
 
 
 def layer(x: Any, w_shape: tuple[int, ...], g: Any, size: tuple[int, int], tasks: int = 0) -> Any:

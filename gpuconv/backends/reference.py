@@ -28,7 +28,9 @@ def describe() -> dict[str, str]:
     return {"numpy": np.__version__}
 
 
-def place(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+def place(
+    problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: None
+) -> None:
     """Run ``compute(problem, index, x, out)`` where the arrays are: on the host already."""
     compute(problem, (), x, out)
 

@@ -1,6 +1,6 @@
 // Direct correlation with stride and dilation 1. A block makes a TILE_Y x TILE_X tile of outputs: it
 // loads the tile's pixels and their halo into shared memory, the next tile's while this one is summed
-// (STAGES 2) or while it is written (STAGES 1). A thread holds ROWS x COLUMNS sums in registers; a
+// (STAGES 2) or after it (STAGES 1). A thread holds ROWS x COLUMNS sums in registers; a
 // row of pixels that it reads from shared memory, 16 bytes at a time, serves all the sums above and
 // below that row belongs to.
 //
@@ -84,13 +84,6 @@ __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, i
 }
 #endif
 
-__device__ inline void store_tile(const Geometry& g, const Place& at, ACC (&sums)[ROWS][COLUMNS],
-                                  OUT_T* stage) {
-#pragma unroll
-  for (int o = 0; o < ROWS; ++o)
-    store_row<THREADS, BLOCK_X, ROWS, 1>(g, at, o, sums[o], stage);
-}
-
 __device__ inline void copy_taps(const ACC* from, int pitch, int taps_y, int taps_x, ACC* to) {
   for (int t = thread(); t < taps_y * taps_x; t += THREADS)
     to[t] = from[t / taps_x * pitch + t % taps_x];
@@ -139,9 +132,9 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       for (int c = 0; c < COLUMNS; ++c) clear(sums[o][c]);
     add_taps(sums, own + panel, PITCH, taps);
     __syncthreads();  // everyone has read it
+    store_rows<THREADS, BLOCK_X, ROWS, 1>(g, at, sums, stage);
     if (STAGES == 1 && more)
       load_panel(g, after, 0, 0, PANEL_ROWS, GRANULES, TAPS_X, fill, shared);
-    store_tile(g, at, sums, stage);
   }
 #else
   OUT_T* stage = (OUT_T*)(shared + g.panel);
@@ -173,7 +166,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
                  granules * VECTOR, taps, taps_x, taps_y, taps_x);
       }
     }
-    store_tile(g, at, sums, stage);
+    store_rows<THREADS, BLOCK_X, ROWS, 1>(g, at, sums, stage);
   }
 #endif
 }

@@ -6,7 +6,8 @@
 // of 16 bytes apart, and granules inside the image are read as 16 bytes.
 //
 // The host defines, beside what tile.cuh needs: COLUMNS (neighbouring outputs of a thread, a
-// granule of them), SHIFT, ALIGNED, RAW (pixels are stored as sums are, so that bytes are copied).
+// granule of them), SHIFT, ALIGNED, OUT_WIDE (rows of results are as aligned), RAW (pixels are
+// stored as sums are, so that bytes are copied).
 #pragma once
 
 enum { THREADS = BLOCK_X * BLOCK_Y, LANES = THREADS < 32 ? THREADS : 32, VECTOR = COLUMNS };
@@ -64,6 +65,29 @@ struct Walk {
   }
 };
 
+// A panel that is not inside the image. Not inlined: few tiles need it, and the loop over tiles should
+// stay in the instruction cache.
+__device__ __noinline__ void load_at_border(const Geometry& g, const char* image, i64 y0, i64 x0,
+                                            int rows, int granules, int pitch, ACC fill,
+                                            ACC* shared) {
+  for (Walk walk(rows, granules); walk.more(); walk.next()) {
+    ACC* to = shared + walk.row * pitch + walk.column * VECTOR;
+    i64 y = border(y0 + walk.row, g.h, g.boundary), x = x0 + walk.column * VECTOR;
+    const char* line = image + y * g.x_row;
+    if (y >= 0 && x >= 0 && x + VECTOR <= g.w) {
+      load_granule(g, line + x * g.x_column, to);
+      continue;
+    }
+    Granule made;
+#pragma unroll
+    for (int e = 0; e < VECTOR; ++e) {
+      i64 from = border(x + e, g.w, g.boundary);
+      made.at[e] = y >= 0 && from >= 0 ? pixel_at(line + from * g.x_column) : fill;
+    }
+    *(Granule*)to = made;
+  }
+}
+
 // All threads of the block load `rows` rows of `granules` granules from tap row `a0` and tap column
 // `b0` on; those that no output needs are left as they are.
 __device__ inline void load_panel(const Geometry& g, const Place& at, int a0, int b0, int rows,
@@ -106,60 +130,67 @@ __device__ inline void load_panel(const Geometry& g, const Place& at, int a0, in
 #endif
     return;
   }
-  for (Walk walk(rows, granules); walk.more(); walk.next()) {
-    ACC* to = shared + walk.row * pitch + walk.column * VECTOR;
-    i64 y = border(y0 + walk.row, g.h, g.boundary), x = x0 + walk.column * VECTOR;
-    const char* line = at.x + y * g.x_row;
-    if (y >= 0 && x >= 0 && x + VECTOR <= g.w) {
-      load_granule(g, line + x * g.x_column, to);
-      continue;
-    }
-    Granule made;
-#pragma unroll
-    for (int e = 0; e < VECTOR; ++e) {
-      i64 from = border(x + e, g.w, g.boundary);
-      made.at[e] = y >= 0 && from >= 0 ? pixel_at(line + from * g.x_column) : fill;
-    }
-    *(Granule*)to = made;
-  }
+  load_at_border(g, at.x, y0, x0, rows, granules, pitch, fill, shared);
 }
 
-// One row of the results of EACH granules a thread. The first ITEMS threads stand ACROSS in a row of
-// the tile, the next row of threads APART rows below. Written as wide as memory permits where rows are aligned
-// (`g.out_wide`), otherwise through `stage`, which holds a row of every thread's results, so that
-// neighbouring lanes write neighbouring elements.
-template <int ITEMS, int ACROSS, int APART, int EACH>
-__device__ inline void store_row(const Geometry& g, const Place& at, int o, const ACC* sums,
-                                 OUT_T* stage) {
+// Where a tile's results go, and how many of its rows and columns there are.
+struct Target {
+  char* corner;
+  int rows, columns;
+  __device__ Target(const Geometry& g, const Place& at)
+      : corner(at.out + at.i0 * g.out_row + at.j0 * g.out_column),
+        rows((int)(g.r - at.i0 < TILE_Y ? g.r - at.i0 : TILE_Y)),
+        columns((int)(g.s - at.j0 < TILE_X ? g.s - at.j0 : TILE_X)) {}
+};
+
+// Writes ROW rows of the results of EACH granules a thread. The first ITEMS threads stand ACROSS in a
+// row of the tile, the next row of threads ROW rows below. Written as wide as memory permits where
+// rows are aligned (OUT_WIDE), otherwise through `stage`, which holds a row of every thread's
+// results, so that neighbouring lanes write neighbouring elements.
+template <int ITEMS, int ACROSS, int ROW, int EACH>
+__device__ inline void store_rows(const Geometry& g, const Place& at,
+                                  const ACC (&sums)[ROW][EACH * VECTOR], OUT_T* stage) {
   enum { COUNT = EACH * VECTOR, BYTES = COUNT * sizeof(OUT_T), PIECE = BYTES < 16 ? BYTES : 16 };
   struct alignas(PIECE) Piece { char at[PIECE]; };
-  struct alignas(PIECE) Results { OUT_T at[COUNT]; } made;
+  struct alignas(PIECE) Results { OUT_T at[COUNT]; };
+  Target target(g, at);
+#if OUT_WIDE
+  int i = thread() / ACROSS * ROW, j = thread() % ACROSS * COUNT;
+  int columns = thread() < ITEMS ? target.columns - j : 0, rows = target.rows - i;
+  char* to = target.corner + i * g.out_row + j * (int)sizeof(OUT_T);
 #pragma unroll
-  for (int c = 0; c < COUNT; ++c) narrow(made.at[c], sums[c]);
-  if (g.out_wide) {
-    i64 i = at.i0 + thread() / ACROSS * APART + o, j = at.j0 + thread() % ACROSS * COUNT;
-    if (thread() >= ITEMS || i >= g.r || j >= g.s) return;
-    char* to = at.out + i * g.out_row + j * (i64)sizeof(OUT_T);
-    if (j + COUNT <= g.s) {
+  for (int o = 0; o < ROW; ++o, to += g.out_row) {
+    Results made;
+#pragma unroll
+    for (int c = 0; c < COUNT; ++c) narrow(made.at[c], sums[o][c]);
+    if (o >= rows) return;
+    if (columns >= COUNT) {
 #pragma unroll
       for (int n = 0; n < BYTES / PIECE; ++n) ((Piece*)to)[n] = ((const Piece*)&made)[n];
     } else {
 #pragma unroll
       for (int c = 0; c < COUNT; ++c)
-        if (j + c < g.s) ((OUT_T*)to)[c] = made.at[c];
+        if (c < columns) ((OUT_T*)to)[c] = made.at[c];
     }
-    return;
   }
+#else
   int lane = thread() % LANES, warp = thread() - lane;
-  ((Results*)stage)[thread()] = made;
-  __syncwarp();
-  // Not unrolled: addresses of all rows and elements at once would take too many registers.
+#pragma unroll
+  for (int o = 0; o < ROW; ++o) {
+    Results made;
+#pragma unroll
+    for (int c = 0; c < COUNT; ++c) narrow(made.at[c], sums[o][c]);
+    ((Results*)stage)[thread()] = made;
+    __syncwarp();
+    // Not unrolled: addresses of all rows and elements at once would take too many registers.
 #pragma unroll 1
-  for (int c = 0; c < COUNT; ++c) {
-    int element = c * LANES + lane, of = warp + element / COUNT;
-    i64 i = at.i0 + of / ACROSS * APART + o, j = at.j0 + of % ACROSS * COUNT + element % COUNT;
-    if (of < ITEMS && i < g.r && j < g.s)
-      *(OUT_T*)(at.out + i * g.out_row + j * g.out_column) = stage[warp * COUNT + element];
+    for (int c = 0; c < COUNT; ++c) {
+      int element = c * LANES + lane, of = warp + element / COUNT;
+      int i = of / ACROSS * ROW + o, j = of % ACROSS * COUNT + element % COUNT;
+      if (of < ITEMS && i < target.rows && j < target.columns)
+        *(OUT_T*)(target.corner + i * g.out_row + j * g.out_column) = stage[warp * COUNT + element];
+    }
+    __syncwarp();
   }
-  __syncwarp();
+#endif
 }

@@ -125,7 +125,6 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       if (thread() < ITEMS) sum_rows(sums, columns + first * PITCH, granule, own + TAPS_Y);
       if (term + 1 < g.rank) __syncthreads();  // and have been read
     }
-#pragma unroll
-    for (int o = 0; o < LESS; ++o) store_row<ITEMS, ACROSS, LESS, EACH>(g, at, o, sums[o], stage);
+    store_rows<ITEMS, ACROSS, LESS, EACH>(g, at, sums, stage);
   }
 }

@@ -23,8 +23,7 @@ struct Geometry {
   int sy, sx, dy, dx;
   int p, q, chunk_p, chunk_q;         // taps, and how many of them a shared tile serves at once
   int rank, weights;                  // separable: terms; weights of one kernel in all
-  int out_wide;                       // rows of results are aligned: see store_row
-  int stage_bytes, panel, unused;     // shared memory: results on their way; elements of a panel
+  int stage_bytes, panel;             // shared memory: results on their way; elements of a panel
 };
 
 enum { TILE_X = WIDTH, TILE_Y = BLOCK_Y * ROWS };

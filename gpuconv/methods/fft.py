@@ -4,6 +4,9 @@ reaches is the result. O(r * s * log N) with N the tile's side, whatever the ker
 
 A non-finite pixel, or a sum beyond the dtype's range, makes its whole tile non-finite. Such tiles
 are computed again by direct summation, so that it affects only the windows that hold it.
+
+A backend's own transforms come first (`transforms` says which problems they take, `fft` runs them);
+the code here is for what is left, with the library of its `fft_module`.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
     """Refuse integers: their sums are exact, and no float transform is."""
     if dtypes.is_integer(problem.acc_dtype):
         return "integer sums are exact and never go through FFT; convert X or K to float first"
-    return None
+    limit = getattr(backend, "fft_refusal", None)
+    return None if limit is None else limit(problem)
 
 
 @lru_cache(maxsize=256)
@@ -78,14 +82,16 @@ def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
     """Compute `out` tile by tile with the backend's FFT library."""
-    xp = backend.array_module()
-    weights = dtypes.widen(xp.asarray(k), problem.k_dtype, problem.acc_dtype, xp)
+    xp = np if isinstance(k, np.ndarray) else backend.array_module()
+    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
     if problem.conjugate:
         weights = weights.conj()
     own = getattr(backend, "transforms", None)
     if own is not None and own(problem):
         backend.fft(problem, x, weights, out)
         return
+    xp = backend.array_module()
+    weights = xp.asarray(weights)
     transform = _Transform(problem, backend)
     images = xp.broadcast_to(x, problem.batch + x.shape[-2:])
     spectra: dict[int, Any] = {}
@@ -115,8 +121,7 @@ class _Transform:
         self.rows = index_map(problem.h, top, bottom, problem.boundary)
         self.columns = index_map(problem.w, left, right, problem.boundary)
         self.complex = dtypes.is_complex(problem.acc_dtype)
-        # cupy.fft has no `workers`; scipy.fft splits the batch of tiles over threads.
-        self.extra = {"workers": backend.threads()} if self.xp is np else {}
+        self.extra = {"workers": backend.threads()}  # over which the batch of tiles is split
 
     def spectrum(self, weights: Any) -> Any:
         (dy, dx), (ph, pw) = self.problem.dilation, self.problem.span

@@ -3,6 +3,7 @@
 // sanitizers say of the threads is then true of the kernel.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <barrier>
 #include <cmath>
 #include <cstdio>
@@ -15,6 +16,7 @@
 #define __global__
 #define __device__
 #define __grid_constant__
+#define __noinline__
 #define __restrict__
 #define __launch_bounds__(...)
 
@@ -65,6 +67,7 @@ template <int LEFT> void await_copies() {
 
 inline unsigned __float_as_uint(float v) { unsigned u; std::memcpy(&u, &v, 4); return u; }
 inline float __uint_as_float(unsigned u) { float v; std::memcpy(&v, &u, 4); return v; }
+inline int atomicOr(int* at, int bits) { return std::atomic_ref<int>(*at).fetch_or(bits); }
 inline int min(int a, int b) { return a < b ? a : b; }
 using std::fabs, std::fma, std::fmaf, std::rint, std::rintf;
 

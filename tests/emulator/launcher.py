@@ -7,17 +7,22 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from contextlib import suppress
+import threading
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
+import scipy.fft
 
-from gpuconv.backends import cuda_plan
+from gpuconv.backends import cuda_fft_plans, cuda_plan
+
+from .streams import StreamingLauncher, current
 
 HERE = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / "gpuconv-emulator"
+# Few multiprocessors, so that blocks go from tile to tile in small problems too.
+CHIP = replace(cuda_plan.HOPPER, multiprocessors=2)
+_one_at_a_time = threading.Lock()
 PLAIN = ("-O1",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
 ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -37,10 +42,15 @@ _PARAMETERS = {
     "weights": ("Geometry", "ACC", "char*", "char*", "Task*", "Image*", "WIDE*"),
     "channels": ("Layer", "char*", "OUT_T*", "ACC*"),
     "channels_weights": ("Layer", "char*", "OUT_T*", "WIDE*"),
+    "fft_spread": ("Overlap", "ACC*", "ACC*"),
+    "fft_gather": ("Overlap", "ACC", "char*", "int*", "ACC*"),
+    "fft_product": ("Overlap", "long long", "Real", "Bins*", "Bins*", "Bins*"),
+    "fft_store": ("Overlap", "ACC*", "int*", "char*"),
+    "fft_redo": ("Overlap", "ACC", "ACC*", "char*", "int*", "char*"),
     "weights_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
 }
 # A program for the sanitizers, which cannot be loaded into a running Python: the arguments come
-# from one file, what pointers point at in their place, and what the last one points at is the
+# from one file, what pointers point at in their place, and what they point at afterwards is the
 # output. Every array is an allocation of its own, so that ASan sees its ends.
 _PROGRAM = """
 static std::vector<char> part(FILE* f) {
@@ -63,7 +73,8 @@ int main(int, char** name) {
   }
   run(h[0], h[1], h[2], h[3], a.data());
   FILE* o = fopen(name[2], "wb");
-  fwrite(blobs.back().data(), 1, blobs.back().size(), o);
+  for (size_t n = 0; n < count; ++n)
+    if (h[5 + n]) fwrite(blobs[n].data(), 1, blobs[n].size(), o);
   fclose(o);
 }
 """
@@ -73,7 +84,7 @@ def source_of(spec, change=None):
     text = spec.source()
     if change is not None:
         changed = change(text)
-        if spec.kernel != "weights_sum":
+        if spec.kernel != "weights_sum" and not spec.kernel.startswith("fft_"):
             assert changed != text, "the change to the source did nothing"
         text = changed
     weights = "Weights" if spec.capacity else "const ACC*"
@@ -83,6 +94,26 @@ def source_of(spec, change=None):
     )
     main = _MAIN % {"kernel": spec.kernel, "arguments": arguments}
     return f'#include "cuda_emulator.h"\n{text}\n{main}'
+
+
+_LANGUAGE = ("-std=c++20", "-ffp-contract=off", "-pthread", "-w", "-fPIC")
+
+
+def parsed_header(compiler, header, flags):
+    """Folder of the emulator's header, parsed once for these flags: half of every compilation."""
+    key = hashlib.sha256("\0".join([header, compiler, *_LANGUAGE, *flags]).encode()).hexdigest()
+    target = CACHE / f"header-{key[:24]}"
+    if not target.exists():
+        folder = Path(tempfile.mkdtemp(dir=CACHE))
+        copy = folder / "cuda_emulator.h"
+        copy.write_text(header)
+        kind = ["-x", "c++-header", copy, "-o", f"{copy}.gch"]
+        subprocess.run([compiler, *_LANGUAGE, *flags, *kind], check=True)
+        try:
+            folder.rename(target)
+        except OSError:  # another process was first
+            shutil.rmtree(folder)
+    return target
 
 
 def build(text, flags, program=False):
@@ -99,89 +130,82 @@ def build(text, flags, program=False):
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
             code, made = Path(folder) / "kernel.cpp", Path(folder) / "made"
             code.write_text(text)
-            folder = _header(compiler, header, (*_COMMON, *flags))
             kind = [] if program else ["-shared"]
-            command = [compiler, *_COMMON, *flags, *kind, f"-I{folder}", "-o", made, code]
-            subprocess.run(command, check=True)
+            include = f"-I{parsed_header(compiler, header, flags)}"
+            command = [compiler, *_LANGUAGE, *flags, *kind, include]
+            subprocess.run([*command, "-o", made, code], check=True)
             made.replace(target)
     return target
-
-
-_COMMON = ("-std=c++20", "-ffp-contract=off", "-pthread", "-w", "-fPIC")
-
-
-@cache
-def _header(compiler, text, flags):
-    """Folder of the emulator's header, compiled beforehand: half of a kernel's compile time."""
-    key = hashlib.sha256("\0".join([text, *flags]).encode()).hexdigest()[:24]
-    target = CACHE / f"{key}-header"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            made = Path(folder) / "made"
-            made.mkdir()
-            header = made / "cuda_emulator.h"
-            header.write_text(text)
-            subprocess.run(
-                [compiler, *flags, "-x", "c++-header", "-o", f"{header}.gch", header], check=True
-            )
-            with suppress(OSError):  # another process was first
-                made.rename(target)
-    return target
-
-
-class EmulatedSlot:
-    """A lane of the host streaming whose device is the host."""
-
-    after = None
-
-    def __init__(self):
-        import contextlib
-
-        self.stream = contextlib.nullcontext()
-
-    def pair(self, name, shape, dtype):
-        return np.empty(shape, dtype), np.empty(shape, dtype)
-
-    def upload(self, host, device):
-        device[...] = host
-
-    def download(self, device, host):
-        host[...] = device
-
-    def finish(self):
-        if self.after is not None:
-            self.after()
-            self.after = None
 
 
 def _bytes(argument):
     return np.asarray(argument).tobytes()
 
 
-class EmulatedLauncher:
+def cufft_many(layout, source, target, inverse):
+    """What cuFFT makes of a plan's numbers, on two NumPy arrays."""
+
+    def items(array, embed, stride, distance, columns):
+        # item b: [b * distance + (y * embed[1] + x) * stride], in elements
+        assert array.flags.c_contiguous
+        step = array.itemsize
+        last = (layout.batch - 1) * distance + ((layout.shape[0] - 1) * embed[1] + columns - 1)
+        assert last * stride < array.size
+        return np.lib.stride_tricks.as_strided(
+            array,
+            (layout.batch, layout.shape[0], columns),
+            (distance * step, embed[1] * stride * step, stride * step),
+        )
+
+    half = layout.shape[1] // 2 + 1
+    into, result = {
+        "C2C": (layout.shape[1], layout.shape[1]), "Z2Z": (layout.shape[1], layout.shape[1]),
+        "R2C": (layout.shape[1], half), "D2Z": (layout.shape[1], half),
+        "C2R": (half, layout.shape[1]), "Z2D": (half, layout.shape[1]),
+    }[layout.kind]  # fmt: skip
+    assert layout.last == result
+    a = items(source, layout.inembed, layout.istride, layout.idist, into)
+    to = items(target, layout.onembed, layout.ostride, layout.odist, result)
+    if layout.kind in ("R2C", "D2Z"):
+        assert not inverse
+        to[...] = scipy.fft.rfft2(a)
+    elif layout.kind in ("C2R", "Z2D"):
+        assert inverse
+        to[...] = scipy.fft.irfft2(a, layout.shape, norm="forward")
+        a[...] = np.nan  # cuFFT does not keep it either
+    else:
+        to[...] = scipy.fft.ifft2(a, norm="forward") if inverse else scipy.fft.fft2(a)
+
+
+class EmulatedLauncher(StreamingLauncher):
     """Same calls as `gpuconv.backends.cuda.DeviceLauncher`."""
 
-    def __init__(self):
+    def __init__(self, late=()):
+        super().__init__(late)
         self.launched = []
+        self.uploaded = 0  # bytes of the largest array that a launch brought along
 
     def unavailable(self):
         return None
 
     def chip(self):
-        # Few multiprocessors, so that blocks go from tile to tile in small problems too.
-        return replace(cuda_plan.HOPPER, multiprocessors=2)
+        return CHIP
 
     def upload(self, host):
+        if current() is not None:
+            self.uploaded = max(self.uploaded, host.nbytes)
+            current().kept.append(host := host.copy())
         return host
 
     def empty(self, shape, dtype):
-        return np.empty(shape, dtype)
+        array = np.empty(shape, dtype)
+        if current() is not None:
+            current().kept.append(array)
+        return array
 
-    def host_slot(self):
-        return EmulatedSlot()
-
-    def free_bytes(self):
-        return 1 << 30
+    def transform(self, source, target, inverse):
+        layout = cuda_fft_plans.layout(source, target, inverse)
+        self.later(lambda: cufft_many(layout, source, target, inverse))
 
     def launch(self, spec, grid, shared_bytes, arguments):
         assert shared_bytes <= self.chip().block_bytes
@@ -189,7 +213,13 @@ class EmulatedLauncher:
         library = ctypes.CDLL(str(build(source_of(spec), PLAIN)))
         values = [np.array(a) for a in arguments]
         table = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
-        library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+
+        def run():
+            with _one_at_a_time:  # the emulated kernels have one grid and one block
+                library.run(grid, *spec.block, ctypes.c_size_t(shared_bytes), table)
+            assert len(values)  # kept until here
+
+        self.later(run)
 
 
 class SanitizedLauncher(EmulatedLauncher):
@@ -229,6 +259,9 @@ class SanitizedLauncher(EmulatedLauncher):
             )
             self.report += done.stderr
             if done.returncode == 0:
-                out = blobs[-1]
-                out[...] = np.frombuffer(result.read_bytes(), out.dtype).reshape(out.shape)
+                raw = result.read_bytes()
+                for array in (b for b, p in zip(blobs, pointers, strict=True) if p):
+                    part, raw = raw[: array.nbytes], raw[array.nbytes :]
+                    if part != array.tobytes():  # what is only read may be read-only
+                        array[...] = np.frombuffer(part, array.dtype).reshape(array.shape)
         self.code = done.returncode

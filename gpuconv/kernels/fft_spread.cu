@@ -1,0 +1,27 @@
+// Kernels as tiles: taps apart by the dilation, zeros between and behind them. A complex kernel is
+// conjugated, because the spectra are conjugated where they are multiplied.
+
+__device__ inline void conjugate(float&) {}
+__device__ inline void conjugate(double&) {}
+template <class R> __device__ inline void conjugate(Complex<R>& a) { a.im = -a.im; }
+
+extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
+fft_spread(const __grid_constant__ Overlap g, const ACC* __restrict__ weights,
+           ACC* __restrict__ tiles) {
+  int slabs = (g.ny + SLAB - 1) / SLAB;
+  i64 n = blockIdx.x / slabs;
+  int end = min(g.ny, (int)(blockIdx.x % slabs + 1) * SLAB);
+  const ACC* taps = weights + (g.kernel0 + n) * g.p * g.q;
+  ACC* tile = tiles + n * g.ny * g.nx;
+  for (int y = blockIdx.x % slabs * SLAB + threadIdx.y; y < end; y += BLOCK_Y) {
+    int a = y % g.dy ? g.p : y / g.dy;
+    for (int x = threadIdx.x; x < g.nx; x += BLOCK_X) {
+      int b = x % g.dx ? g.q : x / g.dx;
+      ACC value;
+      clear(value);
+      if (a < g.p && b < g.q) value = taps[(i64)a * g.q + b];
+      conjugate(value);
+      tile[(i64)y * g.nx + x] = value;
+    }
+  }
+}

@@ -1,0 +1,53 @@
+"""Run host arrays through emulated streams, with sums by the reference, and look for hazards."""
+
+import numpy as np
+
+from gpuconv.backends import cuda_host, reference
+from gpuconv.problem import make_problem, part_of
+
+from .. import oracle
+
+RNG = np.random.default_rng(12)
+STREAMS = ("up", "run", "down")
+
+
+def sample(shape, name="float32"):
+    return oracle.sample(RNG, shape, name)
+
+
+def no_workspace(part):
+    return 0
+
+
+def problem_of(x, k, **keywords):
+    return make_problem(x.shape, k.shape, x.dtype.name, k.dtype.name, **keywords)
+
+
+def stream(launcher, problem, x, k, out, bound=None, workspace=no_workspace):
+    """Stream through sums by the reference, queued as kernels are; checked for hazards."""
+
+    def compute(part, index, x_part, out_part):
+        weights = part_of(k, index)
+        assert part.x_shape == x_part.shape and part.out_shape == out_part.shape
+        assert part.k_shape == weights.shape
+        launcher.later(lambda: reference.direct(part, x_part, weights, out_part))
+
+    cuda_host.run_in_strips(launcher, problem, x, out, compute, workspace, bound)
+    return launcher.links[-1]
+
+
+def check(launcher, problem, x, k, bound=None, out=None):
+    if out is None:
+        out = np.zeros(problem.out_shape, problem.out_dtype)
+    expected = np.empty(problem.out_shape, problem.out_dtype)
+    reference.direct(problem, x, k, expected)
+    link = stream(launcher, problem, x, k, out, bound)
+    np.testing.assert_array_equal(out, expected)
+    assert link.hazards == []
+    assert link.live == {"device": 0, "page-locked": 0}
+    assert bound is None or 0 < link.peak <= bound
+    return link
+
+
+def count(link, what):
+    return link.numbers[what, "queued"] + 1
