@@ -7,6 +7,7 @@ of shape (rows, columns), or (rows, columns, channels). Blocks come image by ima
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .images import TIFF, ReadError, WriteError, atomic, need
+from .images import TIFF, ReadError, WriteError, atomic, need, read_npy, refused
 
 __all__ = ["TILE", "Source", "place", "sink", "source"]
 
@@ -43,12 +44,8 @@ class Source:
     name: str
 
     def __getitem__(self, index: Any) -> Any:
-        try:
+        with refused(Path(self.name)):
             return self.get(index)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise ReadError(f"{self.name}: cannot be read: {error}") from error
 
 
 @contextlib.contextmanager
@@ -56,18 +53,13 @@ def source(path: Path) -> Iterator[Source]:
     """Open an NPY, TIFF or Zarr file."""
     suffix = path.suffix.lower()
     with contextlib.ExitStack() as stack:
-        try:
+        with refused(path):
             if suffix == ".npy":
                 shape, dtype, get = _npy(path)
             elif suffix in TIFF:
                 shape, dtype, get = _tiff(path, stack)
             else:
-                array = need("zarr").open_array(str(path), mode="r")
-                shape, dtype, get = array.shape, array.dtype, array.__getitem__
-        except (ReadError, MemoryError):
-            raise
-        except Exception as error:
-            raise ReadError(f"{path}: cannot be read as {suffix[1:]}: {error}") from error
+                shape, dtype, get = _zarr_source(path)
         yield Source(tuple(shape), np.dtype(dtype), get, str(path))
 
 
@@ -76,16 +68,37 @@ def source(path: Path) -> Iterator[Source]:
 
 
 def _npy(path: Path) -> Any:
-    def load() -> Any:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+    array = read_npy(path)
+    return array.shape, array.dtype, lambda index: np.array(read_npy(path)[index])
 
-    array = load()
-    return array.shape, array.dtype, lambda index: np.array(load()[index])
+
+# Deflate makes at most about a thousandth of anything, LZW not much less.
+_BOMB_BYTES, _BOMB_RATIO = 1 << 26, 2000
+
+
+def _refuse_bomb(path: Path, claimed: int, stored: int) -> None:
+    """Refuse a file that claims to hold far more than it could."""
+    if claimed > max(_BOMB_BYTES, _BOMB_RATIO * stored):
+        raise ReadError(
+            f"{path}: claims to hold {claimed / 2**20:.0f} MiB in {stored} bytes, more than "
+            f"{_BOMB_RATIO} times as much; it looks like a decompression bomb"
+        )
+
+
+def _zarr_source(path: Path) -> Any:
+    array = need("zarr").open_array(str(path), mode="r")
+    if array.dtype.hasobject or "pickle" in str(array.metadata.to_dict()).lower():
+        raise ReadError(f"{path}: holds Python objects or a pickle codec, which is never read")
+    _refuse_bomb(path, int(array.nbytes), sum(f.stat().st_size for f in path.rglob("*")))
+    return array.shape, array.dtype, array.__getitem__
 
 
 def _tiff(path: Path, stack: contextlib.ExitStack) -> Any:
+    # Its complaints would stand beside the one error.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     file = stack.enter_context(need("tifffile").TiffFile(path))
     series = file.series[0]
+    _refuse_bomb(path, int(series.nbytes), path.stat().st_size)
     if series.dataoffset is not None:  # in one piece, not compressed
         shape, dtype = series.shape, np.dtype(file.byteorder + series.dtype.char)
 
@@ -192,9 +205,15 @@ def _zarr(path: Path, shape: tuple[int, ...], dtype: Any, channels: bool) -> Ite
                 array[place(index, rows, columns)] = values
 
         yield store
-        if path.exists():
-            os.replace(path, os.path.join(folder, "old"))
-        os.replace(os.path.join(folder, "new"), path)
+        old = os.path.join(folder, "old")
+        if os.path.lexists(path):
+            os.replace(path, old)
+        try:
+            os.replace(os.path.join(folder, "new"), path)
+        except BaseException:
+            if os.path.lexists(old):
+                os.replace(old, path)
+            raise
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error}") from error
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import re
 import sys
 import warnings
@@ -18,7 +19,7 @@ import numpy as np
 import gpuconv
 
 from . import array_files, blocks, calibrate, costs
-from .images import PICTURES, ReadError, WriteError, read, suffix_of, write
+from .images import PICTURES, ReadError, WriteError, read, read_npy, suffix_of, write
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -105,8 +106,8 @@ def _weights(options: argparse.Namespace) -> Any:
     if options.filter is not None:
         return gpuconv.filters.by_name(options.filter)
     try:
-        weights = np.load(options.kernel, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        weights = np.array(read_npy(options.kernel))
+    except Exception as error:
         raise ReadError(f"{options.kernel}: cannot be read as an .npy array: {error}") from error
     if weights.ndim != 2:
         raise ReadError(f"{options.kernel}: weights must have 2 dimensions, got {weights.shape}")
@@ -185,7 +186,8 @@ def _bar(total: int, forced: bool) -> Any:
 def _filter(options: argparse.Namespace) -> int:
     weights = _weights(options)
     suffix = suffix_of(options.output, WriteError)
-    if options.output.exists() and not options.overwrite:
+    # A symbolic link that leads nowhere is there too; it is replaced, never followed.
+    if os.path.lexists(options.output) and not options.overwrite:
         raise WriteError(f"{options.output}: exists already; pass --overwrite to replace it")
     if not options.output.absolute().parent.is_dir():
         raise WriteError(f"{options.output}: no such folder {options.output.absolute().parent}")

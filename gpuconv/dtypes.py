@@ -113,7 +113,8 @@ def finish(acc: Any, out_name: str, xp: Any = np) -> Any:
     To nearest even; integer outputs saturate and take 0 for NaN. Returns a storage array.
     """
     if out_name == "bfloat16":
-        return _to_bfloat16_bits(acc, xp)
+        with np.errstate(over="ignore"):
+            return _to_bfloat16_bits(acc, xp)
     out = storage(out_name)
     if acc.dtype == out:
         return acc

@@ -5,13 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["PICTURES", "TIFF", "ReadError", "WriteError", "atomic", "need", "read", "write"]
+__all__ = [
+    "PICTURES",
+    "TIFF",
+    "ReadError",
+    "WriteError",
+    "atomic",
+    "need",
+    "read",
+    "read_npy",
+    "refused",
+    "write",
+]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF = (".tif", ".tiff")
@@ -47,19 +59,38 @@ def need(module: str) -> Any:
         ) from None
 
 
-def read(path: Path) -> Any:
-    """Read a picture as an array: (rows, columns), or (rows, columns, channels)."""
+@contextlib.contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """Turn whatever a library says of a file into one line: one error, or nothing."""
     try:
-        return _read_picture(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a library grumbles about, it reads or refuses
+            yield
     except (ReadError, MemoryError):
         raise
     except Exception as error:
-        raise ReadError(f"{path}: cannot be read as {path.suffix[1:].lower()}: {error}") from error
+        text = " ".join(str(error).split()) or type(error).__name__
+        kind = path.suffix[1:].lower()
+        raise ReadError(f"{path}: cannot be read as {kind}: {text}") from error
+
+
+def read(path: Path) -> Any:
+    """Read a picture as an array: (rows, columns), or (rows, columns, channels)."""
+    with refused(path):
+        return _read_picture(path)
+
+
+def read_npy(path: Path) -> Any:
+    """Map an .npy file: never a pickle or a zip, and what its header claims is not allocated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.lib.format.open_memmap(path, mode="r")
 
 
 def _read_picture(path: Path) -> Any:
     image_module, ops = need("PIL.Image"), need("PIL.ImageOps")
     with image_module.open(path) as picture:
+        picture.load()
         picture = ops.exif_transpose(picture)
         if picture.mode == "P":
             picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")

@@ -53,7 +53,11 @@ def _load(job, x, y0, y1, first, n, ring, line):
             for f in range(stride):
                 for j in range((last - first - f + stride - 1) // stride):
                     c = peek(columns, first + f + j * stride)
-                    target[f * phase + j] = pixel(TAG, source + c * step) if c >= 0 else fill
+                    # Not one expression: Numba would give uint64 and int64 the type float64.
+                    if c >= 0:
+                        target[f * phase + j] = pixel(TAG, source + c * step)
+                    else:
+                        target[f * phase + j] = fill
             continue
         if scattered and y + _AHEAD < y1:
             ahead = peek(rows, y + _AHEAD)
@@ -61,7 +65,10 @@ def _load(job, x, y0, y1, first, n, ring, line):
                 prefetch(x + ahead * x_row + inside, run)
         for j in range(low):
             c = peek(columns, first + j)
-            target[j] = pixel(TAG, source + c * step) if c >= 0 else fill
+            if c >= 0:
+                target[j] = pixel(TAG, source + c * step)
+            else:
+                target[j] = fill
         if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
             copy_bytes(source + inside, start + low * step, (high - low) * step)
         elif step == TAG.itemsize and high - low > 8:
@@ -71,7 +78,10 @@ def _load(job, x, y0, y1, first, n, ring, line):
                 target[j] = pixel(TAG, source + inside + (j - low) * step)
         for j in range(high, length):
             c = peek(columns, first + j)
-            target[j] = pixel(TAG, source + c * step) if c >= 0 else fill
+            if c >= 0:
+                target[j] = pixel(TAG, source + c * step)
+            else:
+                target[j] = fill
 
 
 def _load_turned(job, x, y0, y1, first, n, target, gap):
@@ -85,7 +95,10 @@ def _load_turned(job, x, y0, y1, first, n, target, gap):
         for e in range(n):
             c = peek(columns, first + e)
             line = pixels(ACC, place + e * gap, 1)
-            line[0] = pixel(TAG, x + source * x_row + c * step) if source >= 0 <= c else fill
+            if source >= 0 <= c:
+                line[0] = pixel(TAG, x + source * x_row + c * step)
+            else:
+                line[0] = fill
 
 
 def _store(sums, n, out, step, count, gap, out_gap, unused):

@@ -74,11 +74,12 @@ def _factorise(
         wide = "complex128" if dtypes.is_complex(acc) else "float64"
         values = dtypes.widen(kernels, k_dtype, acc).astype(wide)
         ranks = [_rank(kernel, acc) for kernel in values]
-        pairs = [_cross_factors(kernel, rank) for kernel, rank in zip(values, ranks, strict=True)]
+        with np.errstate(all="ignore"):  # what overflows here is not taken for accurate
+            pairs = [_cross_factors(*pair) for pair in zip(values, ranks, strict=True)]
     rank = max(1, *ranks) if ranks else 1
     u = np.zeros((len(pairs), rank, shape[1]), acc)
     v = np.zeros((len(pairs), rank, shape[2]), acc)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         for n, (a, b) in enumerate(pairs):
             if len(a):
                 u[n, : len(a)] = _modular(a, acc)
@@ -103,7 +104,11 @@ def _rank(kernel: Any, acc: str) -> int:
     """Numerical rank by singular values, relative to what the accumulator can tell apart."""
     if not np.isfinite(kernel).all():
         return int(min(kernel.shape))
-    values = np.linalg.svd(kernel, compute_uv=False)
+    # Away from both ends of the range, by a power of two that changes no digit.
+    parts = kernel.view(np.float64) if kernel.dtype.kind == "c" else kernel
+    exponent = int(np.frexp(np.abs(parts).max())[1])
+    scaled = np.ldexp(parts, -exponent).view(kernel.dtype)
+    values = np.linalg.svd(scaled, compute_uv=False)
     return int((values > values[0] * max(kernel.shape) * np.finfo(acc).eps).sum())
 
 
@@ -113,6 +118,9 @@ def _cross_factors(kernel: Any, rank: int) -> tuple[list[Any], list[Any]]:
     Unlike singular vectors they reproduce a rank-1 kernel to relative precision in every element,
     small ones too, which is what the elementwise error bound needs.
     """
+    if 1 in kernel.shape:  # one product as it is, with any NaN or Inf in it
+        one = np.ones((1, 1), kernel.dtype)
+        return ([one[0]], [kernel[0]]) if kernel.shape[0] == 1 else ([kernel[:, 0]], [one[0]])
     rest = kernel.copy()
     us: list[Any] = []
     vs: list[Any] = []
@@ -132,12 +140,13 @@ def _accurate(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
         return False
     product = np.zeros_like(kernel)
     reach = np.zeros(kernel.shape)
-    for u, v in zip(us, vs, strict=True):
-        product = product + np.outer(u, v)
-        reach += np.abs(np.outer(u, v))
-    size = np.abs(kernel)
-    close = np.abs(product - kernel) <= 2 * info.eps * size + info.tiny
-    return bool(close.all() and (reach <= _AMPLIFICATION * size + info.tiny).all())
+    with np.errstate(all="ignore"):
+        for u, v in zip(us, vs, strict=True):
+            product = product + np.outer(u, v)
+            reach += np.abs(np.outer(u, v))
+        size = np.abs(kernel)
+        close = np.abs(product - kernel) <= 2 * info.eps * size + info.tiny
+        return bool(close.all() and (reach <= _AMPLIFICATION * size + info.tiny).all())
 
 
 def _integer_factors(kernel: Any) -> tuple[list[list[int]], list[list[int]]]:
