@@ -1,5 +1,6 @@
 """The fuzzer: a short run of it, whether it finds what is wrong, and what it has found."""
 
+import os
 import warnings
 from dataclasses import replace
 
@@ -12,13 +13,14 @@ from gpuconv import repeat
 from gpuconv.backends import cpu
 
 from .fuzz import cases, expect
-from .fuzz.__main__ import main
+from .fuzz.__main__ import main, parser
+from .fuzz.run import watched
 from .fuzz.shrink import fails
 
 
 def test_a_short_run(capsys):
     # Few dtypes: every pair of them is compiled first. All of them are in a run by hand.
-    code = main(["--cases", "300", "--seed", "20", "--dtypes", "float32,uint8,uint64,int64"])
+    code = main(["--cases", "300", "--seed", "20", "--dtypes", "float32,uint8"])
     printed = capsys.readouterr().out
     assert code == 0, printed
     assert "300 cases of seed 20, 0 failures" in printed
@@ -80,6 +82,21 @@ def test_a_written_input_and_a_written_margin_are_found(planted):
     assert fails(replace(case, stride=(3, 4))) == "out"
     planted.setattr(cpu, "direct", writes("x"))
     assert fails(replace(case, out=None, x_layout="roi")) == "inputs"
+
+
+def dies_at_first(options, job, first, share):
+    share[0] = first
+    if first == 0:
+        os._exit(139)
+    share[1] = 5
+
+
+def test_a_crash_is_a_failure_and_the_rest_goes_on(capsys):
+    options = parser().parse_args(["--jobs", "1", "--cases", "6"])
+    assert watched(options, dies_at_first) == [6, 1]
+    printed = capsys.readouterr().out
+    assert "FAILS 0:0 ended its process (139)" in printed
+    assert "--case 0:0" in printed
 
 
 def test_cases_are_the_same_every_time():

@@ -329,7 +329,8 @@ def test_gradients_have_the_same_bits_every_time():
         for a, b in zip(run, runs[0], strict=True):
             np.testing.assert_array_equal(a, b)
     for path in (PACKAGE / "kernels").glob("*.cu*"):
-        assert "atomic" not in path.read_text(encoding="utf-8").lower(), path.name
+        # Sums in the order in which blocks happen to finish; flags may be set in any.
+        assert "atomicadd" not in path.read_text(encoding="utf-8").lower(), path.name
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

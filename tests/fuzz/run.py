@@ -1,5 +1,9 @@
 """The search itself, and a single case."""
 
+import copy
+import faulthandler
+import multiprocessing
+import os
 import random
 import sys
 import time
@@ -44,6 +48,8 @@ def search(options, job):
         if now - said > 60:
             said = now
             print(f"job {job}: {ran} cases, {ran / (now - began):.0f} a second", file=sys.stderr)
+        if options.share is not None:
+            options.share[0] = index
         if options.backend:
             case = draw_for(options.backend, random.Random(f"{options.seed}:{index}"), names)
         else:
@@ -58,7 +64,51 @@ def search(options, job):
                 ran += 1
                 break
         ran += 1
-        index += options.jobs
+        index += options.each
     if refused:
         print(f"job {job}: {refused} of {ran} were kernels of full rank, refused", file=sys.stderr)
     return ran, failures
+
+
+def _job(options, job, first, share):
+    faulthandler.enable()
+    options.first, options.share = first, share
+    share[1:] = [sum(n) for n in zip(share[1:], search(options, job), strict=True)]
+
+
+def watched(options, work=_job):
+    """Search in processes; what ends one is reported, and the rest goes on."""
+    # Started afresh, not forked: a fork has none of its parent's threads.
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+    context, end = multiprocessing.get_context("spawn"), None
+    if options.cases is not None:
+        end = options.first + options.cases
+    began, total = time.monotonic(), [0, 0]
+    running = {}
+
+    def start(job, first):
+        left = copy.copy(options)
+        if end is not None:
+            left.cases = end - first
+        if options.minutes is not None:
+            left.minutes = options.minutes - (time.monotonic() - began) / 60
+        share = context.Array("q", 3, lock=False)  # index, and what was counted
+        process = context.Process(target=work, args=(left, job, first, share))
+        process.start()
+        running[job] = process, share, first
+
+    for job in range(options.jobs):
+        start(job, options.first)
+    while running:
+        job, (process, share, first) = next(iter(running.items()))
+        process.join()
+        del running[job]
+        total = [total[0] + share[1], total[1] + share[2]]
+        if process.exitcode:
+            at = share[0]
+            total = [total[0] + (at - first) // options.jobs + 1, total[1] + 1]
+            case = f"python -m tests.fuzz --case {options.seed}:{at}"
+            print(f"FAILS {options.seed}:{at} ended its process ({process.exitcode})\n  {case}")
+            if total[1] < options.failures:
+                start(job, at - job + options.jobs)
+    return total
