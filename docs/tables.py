@@ -62,15 +62,21 @@ def errors(page: str = "", folder: Path = RESULTS) -> str:
     if not worst or not wrong:
         raise ValueError(f"{path} holds no errors")
     ks = sorted({k for line in worst.values() for k in line})
-    head = [f"| method | dtype | {' | '.join(f'k = {k}' for k in ks)} |", "|---" * (len(ks) + 2) + "|"]
+    head = [
+        f"| method | dtype | {' | '.join(f'k = {k}' for k in ks)} |",
+        "|---" * (len(ks) + 2) + "|",
+    ]
     rows = [
         f"| {method} | {dtype} | {' | '.join(f'{line[k]:.3g}' if k in line else '' for k in ks)} |"
         for (method, dtype), line in worst.items()
     ]
     bound = f"| *promised* | *direct, separable* | {' | '.join(f'*{k * k + 8}*' for k in ks)} |"
     fft = f"| *promised* | *fft* | {' | '.join('*64*' for _ in ks)} |"
-    exact = f"Integer sums that differ from the exact ones: {', '.join(f'{float(w):g}' for w in wrong)}."
-    return "\n".join([*head, *rows, bound, fft, "", exact, "", f"From `benchmarks/results/{path.name}`."])
+    differ = ", ".join(f"{float(value):g}" for value in wrong)
+    exact = f"Integer sums that differ from the exact ones: {differ}."
+    return "\n".join(
+        [*head, *rows, bound, fft, "", exact, "", f"From `benchmarks/results/{path.name}`."]
+    )
 
 
 def other_names(page: str) -> str:
