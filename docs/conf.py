@@ -19,6 +19,7 @@ html_theme = "furo"
 html_title = f"gpuconv {version}"
 # Code in single backquotes, as docstrings have it.
 default_role = "code"
+smartquotes = False
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 napoleon_google_docstring = False
