@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import filters, nn
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
+from .backends.cpu_threads import threads
 from .errors import BackendUnavailable
 from .gradients import corr2d_vjp
 from .learn import Diverged, LearnedKernel, learn_kernel
@@ -29,4 +30,5 @@ __all__ = [
     "plan",
     "receptive_field",
     "show_config",
+    "threads",
 ]

@@ -61,8 +61,9 @@ def corr2d(
     Parameters
     ----------
     X : array_like, shape (..., h, w)
-        Images: NumPy, CuPy, torch (CPU or CUDA), anything with DLPack, ``__array__`` or
-        ``__cuda_array_interface__``, or nested lists; any strides; never written.
+        Images: NumPy, CuPy, torch (CPU or CUDA), Dask (the result is lazy, too), anything with
+        DLPack, ``__array__`` or ``__cuda_array_interface__``, or nested lists; any strides; never
+        written.
     K : array_like, shape (..., p, q)
         Kernels. Complex kernels are conjugated, as in `scipy.signal.correlate2d`.
     mode : {"valid", "same", "full"}, int, (int, int) or ((int, int), (int, int))
@@ -85,7 +86,7 @@ def corr2d(
         to 0. It does not change what they are accumulated in.
     out : array, optional
         Where to write; of the result's shape, on X's device, not overlapping X or K. Its dtype
-        acts as `dtype`.
+        acts as `dtype`. After Ctrl-C or a MemoryError it is written in part.
     max_device_bytes : int, optional
         Only for host arrays with ``backend="cuda"``, which pass through the GPU in strips: how
         much of its memory the strips on their way, and what computes them, may take. Half of what
@@ -179,9 +180,17 @@ def _call(
         method=method, backend=backend, dtype=dtype,
     )  # fmt: skip
     if _is_tensor(X):
+        if _is_dask(K):
+            arrays.read(K, "K")  # refuses it
         if flipped:
             keywords["flipped"] = True
         return _tensors(X, K, out, max_device_bytes, **keywords)
+    if _is_dask(X):
+        if max_device_bytes is not None:
+            raise ValueError("max_device_bytes= is for host arrays, but X is a Dask array")
+        from .adapters import dask as adapter
+
+        return adapter.corr2d(X, K, out=out, flipped=flipped, **keywords)
     return compute(
         X, K, out=out, max_device_bytes=max_device_bytes, flipped=flipped, key=key, **keywords
     )
@@ -189,6 +198,10 @@ def _call(
 
 def _is_tensor(obj: Any) -> bool:
     return "torch" in sys.modules and isinstance(obj, sys.modules["torch"].Tensor)
+
+
+def _is_dask(obj: Any) -> bool:
+    return "dask.array" in sys.modules and isinstance(obj, sys.modules["dask.array"].Array)
 
 
 def _tensors(X: Any, K: Any, out: Any, max_device_bytes: Any, **keywords: Any) -> Any:
@@ -220,7 +233,7 @@ def compute(
     if flipped and kernel.array.ndim >= 2:  # fewer is refused below, with the shape as given
         kernel.array = kernel.array[..., ::-1, ::-1]
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
-    image = arrays.read(X, "X")
+    image = arrays.read(X, "X", swapped=True)
     return _run(image, kernel, out, method, backend, keywords, key, max_device_bytes)
 
 
@@ -234,11 +247,7 @@ def _run(
     key: Any = None,
     max_device_bytes: Any = None,
 ) -> Any:
-    if k.device not in ("cpu", x.device):
-        raise ValueError(
-            f"X is on {x.device} and K on {k.device}; both must be on one device "
-            "(a kernel on the host goes with any image)"
-        )
+    arrays.check_together(x, k)
     target = None
     if out is not None:
         target = arrays.read(out, "out") if hasattr(out, "shape") else arrays.read_out(out, (), "")
@@ -263,6 +272,8 @@ def _run(
             if arrays.shares_memory(target, operand):
                 raise ValueError(f"out overlaps {name} in memory; pass a separate array")
     module = require_backend(choice.backend)
+    if x.library == "numpy, bytes swapped" and choice.backend != "cpu":
+        x.array = arrays.native(x.array)
     with arrays.stream_of(x):
         if target is None:
             result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)

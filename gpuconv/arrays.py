@@ -19,9 +19,11 @@ from .errors import BackendUnavailable
 __all__ = [
     "Operand",
     "bfloat16",
+    "check_together",
     "empty",
     "may_share_memory",
     "memory_of",
+    "native",
     "read",
     "read_out",
     "shares_memory",
@@ -47,8 +49,10 @@ def _library(obj: Any) -> str:
     return type(obj).__module__.partition(".")[0]
 
 
-def read(obj: Any, name: str) -> Operand:
+def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
+
+    Bytes that are not in this machine's order are put in it by a copy, unless `swapped`.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def read(obj: Any, name: str) -> Operand:
         No array can be made of it, or its dtype is not supported.
     """
     if type(obj) is np.ndarray or isinstance(obj, np.memmap):
-        return _from_numpy(obj, name, obj)
+        return _from_numpy(obj, name, obj, swapped=swapped)
     library = _library(obj)
     if library == "torch":
         return _from_torch(obj, name)
@@ -64,8 +68,8 @@ def read(obj: Any, name: str) -> Operand:
         return _from_cupy(obj, name, obj, "cupy")
     if library == "dask":
         raise TypeError(
-            f"{name} is a Dask array, which is not supported yet; pass {name}.compute(), or use "
-            "dask.array.map_overlap with gpuconv.corr2d"
+            f"{name} is a Dask array; only corr2d and convolve2d take one, as X (and then K may be "
+            f"another); pass {name}.compute(), or one block at a time"
         )
     if isinstance(obj, np.ma.MaskedArray):
         raise TypeError(
@@ -74,7 +78,7 @@ def read(obj: Any, name: str) -> Operand:
     if hasattr(obj, "__cuda_array_interface__"):
         return _from_cupy(_cupy(name).asarray(obj), name, obj, "array-api")
     if isinstance(obj, np.ndarray):
-        return _from_numpy(np.asarray(obj), name, obj)
+        return _from_numpy(np.asarray(obj), name, obj, swapped=swapped)
     if hasattr(obj, "__dlpack_device__"):
         kind = int(obj.__dlpack_device__()[0])
         if kind in (2, 13):  # CUDA, CUDA managed
@@ -103,13 +107,21 @@ def _as_numpy(obj: Any, name: str) -> Any:
     return array
 
 
-def _from_numpy(array: Any, name: str, original: Any, library: str = "numpy") -> Operand:
+def _from_numpy(
+    array: Any, name: str, original: Any, library: str = "numpy", swapped: bool = False
+) -> Operand:
     dtype = dtypes.name_of(array.dtype, name)
     if dtype == "bfloat16":
         return Operand(array.view(np.uint16), dtype, HOST, "ml_dtypes", original)
     if not array.dtype.isnative:
-        array, library = array.astype(array.dtype.newbyteorder("=")), "numpy, bytes swapped"
+        library = "numpy, bytes swapped"
+        array = array if swapped else native(array)
     return Operand(array, dtype, HOST, library, original)
+
+
+def native(array: Any) -> Any:
+    """The array in this machine's byte order; itself if it is."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _cupy(name: str) -> Any:
@@ -155,6 +167,15 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     else:
         array = plain.numpy()
     return Operand(array, dtype, HOST, "torch", tensor)
+
+
+def check_together(x: Operand, k: Operand) -> None:
+    """Refuse an image and a kernel that cannot meet."""
+    if k.device not in (HOST, x.device):
+        raise ValueError(
+            f"X is on {x.device} and K on {k.device}; both must be on one device "
+            "(a kernel on the host goes with any image)"
+        )
 
 
 def read_out(out: Any, shape: tuple[int, ...], device: str) -> Operand:

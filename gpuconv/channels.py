@@ -109,7 +109,7 @@ def _rows_at_once(lines: int, s: int, r: int) -> int:
 
 
 def _run(name: str, matrix: Any, channels: int, *arguments: Any) -> None:
-    from .backends.cpu import share
+    from .backends.cpu_threads import share
     from .kernels import patches
 
     share(getattr(patches, name), channels, matrix.size > 1 << 15, *arguments)

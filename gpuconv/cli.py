@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ import numpy as np
 
 import gpuconv
 
-from . import calibrate, costs
+from . import array_files, blocks, calibrate, costs
 from .images import PICTURES, ReadError, WriteError, read, suffix_of, write
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
-# Rows are filtered in bands of about this many pixels: often enough for a progress bar to move.
-_BAND_PIXELS = 1 << 22
+# Images are filtered in blocks of about this many pixels: what the memory is bounded by, and often
+# enough for a progress bar to move. Fourier transforms take more, as results depend on their tiles.
+_BLOCK_PIXELS, _FFT_PIXELS = 1 << 22, 1 << 24
 _BORDERS = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
@@ -49,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("filter", help="filter a picture or array file")
-    one.add_argument("input", type=Path, help="PNG, JPEG, BMP, TIFF, NPY or Zarr")
+    one.add_argument("input", type=Path, help="PNG, JPEG, BMP; TIFF, NPY or Zarr of any size")
     one.add_argument("output", type=Path, help="the same formats, by its suffix")
     kernel = one.add_mutually_exclusive_group(required=True)
     kernel.add_argument("--filter", help=f"one of: {', '.join(gpuconv.filters.names())}")
@@ -118,53 +120,49 @@ def _to_picture(values: Any, dtype: Any, signed: str) -> Any:
     return np.clip(np.rint(values), info.min, info.max).astype(dtype)
 
 
-def _padding(mode: str, shape: tuple[int, int], dilation: int) -> list[tuple[int, int]]:
-    spans = [(n - 1) * dilation + 1 for n in shape]
-    if mode == "same":
-        return [((n - 1) // 2, n // 2) for n in spans]
-    return [(n - 1, n - 1) if mode == "full" else (0, 0) for n in spans]
+def _block_sides(problem: Any, channels: int, method: str) -> tuple[int, int]:
+    """Rows and columns of a block of the output: whole tiles of a file, in the file's order."""
+    height, width = problem.out_shape[-2:]
+    reads = problem.stride[0] * problem.stride[1]
+    pixels = (_FFT_PIXELS if method == "fft" else _BLOCK_PIXELS) // (channels * reads)
+    if height * width <= pixels:
+        return height, width
+    tile = array_files.TILE
+    if tile * width <= pixels:
+        return pixels // width // tile * tile, width
+    return tile, max(1, pixels // tile // tile) * tile
 
 
-def _in_bands(image: Any, weights: Any, options: argparse.Namespace) -> Any:
-    """Filter (..., rows, columns) in bands of rows, with a progress bar; equals filtering whole."""
-    keywords = _call_keywords(options)
-    (top, bottom), columns = _padding(options.mode, weights.shape, options.dilation)
-    span, stride = (weights.shape[0] - 1) * options.dilation + 1, options.stride
-    plan = gpuconv.plan(
-        image.shape,
-        weights.shape,
-        x_dtype=image.dtype,
-        mode=((top, bottom), columns),
-        kernel=weights,
-        **keywords,
-    )
-    shape = plan.problem.out_shape
-    height = max(1, _BAND_PIXELS // max(1, image[..., 0, :].size))
-    # FFT tiles start where the image does, so its bands would differ in the last bits.
-    if shape[-2] <= height or plan.method == "fft":
-        return gpuconv.corr2d(image, weights, mode=((top, bottom), columns), **keywords)
-    keywords["method"] = plan.method
-    out = np.empty(shape, plan.problem.out_dtype)
-    h = image.shape[-2]
-    with _bar(shape[-2], options.progress) as bar:
-        for first in range(0, shape[-2], height):
-            last = min(shape[-2], first + height)
-            low, high = first * stride - top, (last - 1) * stride - top + span
-            above, below = max(0, -low), max(0, high - h)
-            if options.boundary == "constant" or not (above or below):
-                band = image[..., max(low, 0) : high, :]
-            else:
-                rows = np.pad(np.arange(h), (top, bottom), mode=options.boundary)
-                band, above, below = image[..., rows[low + top : high + top], :], 0, 0
-            gpuconv.corr2d(
-                band,
-                weights,
-                mode=((above, below), columns),
-                out=out[..., first:last, :],
-                **keywords,
-            )
-            bar.update(last - first)
-    return out
+def _blocks(
+    image: Any, weights: Any, plan: gpuconv.Plan, channels: bool, options: argparse.Namespace
+) -> Iterator[array_files.Block]:
+    """Filter (..., rows, columns) or (rows, columns, channels) block by block."""
+    problem = plan.problem
+    keywords = blocks.keywords_of(problem) | dict(method=plan.method, backend=options.backend)
+    count = image.shape[-1] if channels else 1
+    sides = _block_sides(problem, count, plan.method)
+    down, across = blocks.Axis.both(problem)
+    axes: list[list[range]] = [
+        [range(first, min(first + side, axis.outputs)) for first in range(0, axis.outputs, side)]
+        for axis, side in zip((down, across), sides, strict=True)
+    ]
+    images = list(np.ndindex(() if channels else problem.batch))
+    with _bar(len(images) * down.outputs, options.progress) as bar:
+        for index, rows, columns in itertools.product(images, axes[0], axes[1]):
+            row = down.part(rows[0], rows[-1] + 1)
+            column = across.part(columns[0], columns[-1] + 1)
+            pieces = [
+                [_planes(image[(*index, slice(*a), slice(*b))], channels) for b in column.runs]
+                for a in row.runs
+            ]
+            y = blocks.run(gpuconv.corr2d, pieces, weights, row, column, **keywords)
+            yield index, rows, columns, np.moveaxis(y, 0, -1) if channels else y
+            if columns[-1] + 1 == across.outputs:
+                bar.update(len(rows))
+
+
+def _planes(pixels: Any, channels: bool) -> Any:
+    return np.moveaxis(pixels, -1, 0) if channels else pixels
 
 
 def _bar(total: int, forced: bool) -> Any:
@@ -189,26 +187,48 @@ def _filter(options: argparse.Namespace) -> int:
         raise WriteError(f"{options.output}: exists already; pass --overwrite to replace it")
     if not options.output.absolute().parent.is_dir():
         raise WriteError(f"{options.output}: no such folder {options.output.absolute().parent}")
-    image = read(options.input)
-    channels = image.ndim == 3 and image.shape[-1] in (2, 3, 4)
-    planes = np.moveaxis(image, -1, 0) if channels else image
+    if not options.input.exists():
+        raise ReadError(f"{options.input}: no such file")
+    if suffix_of(options.input, ReadError) in PICTURES:
+        _filter_image(read(options.input), weights, suffix, options)
+    else:
+        with array_files.source(options.input) as image:
+            _filter_image(image, weights, suffix, options)
+    return OK
+
+
+def _filter_image(image: Any, weights: Any, suffix: str, options: argparse.Namespace) -> None:
+    channels = len(image.shape) == 3 and image.shape[-1] in (2, 3, 4)
     alpha = None
-    picture_in = options.input.suffix.lower() in PICTURES
-    if channels and image.shape[-1] in (2, 4) and picture_in:
-        planes, alpha = planes[:-1], planes[-1:]
-    result = _in_bands(planes, weights, options)
+    if isinstance(image, np.ndarray) and channels and image.shape[-1] in (2, 4):
+        image, alpha = image[..., :-1], image[..., -1:]
+    shape = (image.shape[-1], *image.shape[:-1]) if channels else image.shape
+    keywords = _call_keywords(options)
+    mode = options.mode
+    plan = gpuconv.plan(
+        shape, weights.shape, x_dtype=image.dtype, mode=mode, kernel=weights, **keywords
+    )
+    found = _blocks(image, weights, plan, channels, options)
+    dtype = np.dtype(plan.problem.out_dtype)
     if suffix in PICTURES or (options.signed and image.dtype.kind == "u"):
         dtype = np.dtype(np.uint16) if image.dtype.itemsize > 1 else np.dtype(np.uint8)
         if suffix in (".jpg", ".jpeg", ".bmp"):
             dtype = np.dtype(np.uint8)
         zero_sum = abs(float(weights.sum())) <= 1e-9 * float(np.abs(weights).sum())
-        result = _to_picture(result, dtype, options.signed or ("abs" if zero_sum else "clip"))
-        if alpha is not None and suffix == ".png" and result.shape[-2:] == alpha.shape[-2:]:
-            result = np.concatenate([result, alpha.astype(dtype)])
-    if channels:
-        result = np.moveaxis(result, 0, -1)
-    write(options.output, np.ascontiguousarray(result))
-    return OK
+        signed = options.signed or ("abs" if zero_sum else "clip")
+        found = ((*where, _to_picture(y, dtype, signed)) for *where, y in found)
+    shape = plan.problem.out_shape
+    shape = (*shape[1:], shape[0]) if channels else shape
+    if suffix not in PICTURES:
+        with array_files.sink(options.output, shape, dtype, channels) as store:
+            store(found)
+        return
+    result = np.empty(shape, dtype)
+    for index, rows, columns, y in found:
+        result[array_files.place(index, rows, columns)] = y
+    if alpha is not None and suffix == ".png" and result.shape[:2] == alpha.shape[:2]:
+        result = np.concatenate([result, alpha.astype(dtype)], axis=-1)
+    write(options.output, result)
 
 
 def _info(options: argparse.Namespace) -> int:

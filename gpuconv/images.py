@@ -1,4 +1,4 @@
-"""Reading and writing pictures and arrays for the command line; written whole or not at all."""
+"""Pictures for the command line: read, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["PICTURES", "ReadError", "WriteError", "atomic", "read", "write"]
+__all__ = ["PICTURES", "TIFF", "ReadError", "WriteError", "atomic", "need", "read", "write"]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-_TIFF = (".tif", ".tiff")
-KNOWN = (*PICTURES, *_TIFF, ".npy", ".zarr")
+TIFF = (".tif", ".tiff")
+KNOWN = (*PICTURES, *TIFF, ".npy", ".zarr")
 
 
 class ReadError(Exception):
@@ -34,7 +34,8 @@ def suffix_of(path: Path, error: type[Exception]) -> str:
     return suffix
 
 
-def _need(module: str) -> Any:
+def need(module: str) -> Any:
+    """Import what the extra [cli] brings, or say so."""
     import importlib
 
     try:
@@ -47,26 +48,17 @@ def _need(module: str) -> Any:
 
 
 def read(path: Path) -> Any:
-    """Read an image as an array: (rows, columns), or (rows, columns, channels) for pictures."""
-    suffix = suffix_of(path, ReadError)
-    if not path.exists():
-        raise ReadError(f"{path}: no such file")
+    """Read a picture as an array: (rows, columns), or (rows, columns, channels)."""
     try:
-        if suffix in PICTURES:
-            return _read_picture(path)
-        if suffix in _TIFF:
-            return _need("tifffile").imread(path)
-        if suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        return _need("zarr").open_array(str(path), mode="r")[...]
+        return _read_picture(path)
     except (ReadError, MemoryError):
         raise
     except Exception as error:
-        raise ReadError(f"{path}: cannot be read as {suffix[1:]}: {error}") from error
+        raise ReadError(f"{path}: cannot be read as {path.suffix[1:].lower()}: {error}") from error
 
 
 def _read_picture(path: Path) -> Any:
-    image_module, ops = _need("PIL.Image"), _need("PIL.ImageOps")
+    image_module, ops = need("PIL.Image"), need("PIL.ImageOps")
     with image_module.open(path) as picture:
         picture = ops.exif_transpose(picture)
         if picture.mode == "P":
@@ -102,33 +94,6 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, image: Any) -> None:
-    """Write an array in the format of the path's suffix."""
-    suffix = suffix_of(path, WriteError)
-    if suffix == ".zarr":
-        _write_zarr(path, image)
-        return
+    """Write a picture in the format of the path's suffix."""
     with atomic(path) as temporary:
-        if suffix == ".npy":
-            with open(temporary, "wb") as handle:
-                np.save(handle, image)
-        elif suffix in _TIFF:
-            _need("tifffile").imwrite(temporary, image)
-        else:
-            _need("PIL.Image").fromarray(image).save(temporary)
-
-
-def _write_zarr(path: Path, image: Any) -> None:
-    import shutil
-
-    zarr = _need("zarr")
-    try:
-        folder = tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent)
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        zarr.save_array(os.path.join(folder, "new"), np.ascontiguousarray(image))
-        if path.exists():
-            os.replace(path, os.path.join(folder, "old"))
-        os.replace(os.path.join(folder, "new"), path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        need("PIL.Image").fromarray(image).save(temporary)

@@ -12,6 +12,6 @@ os.environ["GPUCONV_CONFIG_DIR"] = _EMPTY.name
 @pytest.fixture
 def exact_memory(monkeypatch):
     """Memory in single bytes, so that tests of strips may be small."""
-    from gpuconv.backends import cuda_strips
+    from gpuconv.backends import strips
 
-    monkeypatch.setattr(cuda_strips, "ALLOCATION", 1)
+    monkeypatch.setattr(strips, "ALLOCATION", 1)

@@ -1,6 +1,7 @@
 """The command line: formats, bands, atomic output, errors and exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 import gpuconv
-from gpuconv import cli
+from gpuconv import array_files, cli
 from gpuconv.cli import main
 
 RNG = np.random.default_rng(12)
@@ -87,7 +88,8 @@ def test_bands_equal_the_whole(tmp_path, monkeypatch, boundary, mode, capsys):
     k = RNG.standard_normal((9, 4))
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "k.npy", k)
-    monkeypatch.setattr(cli, "_BAND_PIXELS", 7 * 60)
+    monkeypatch.setattr(cli, "_BLOCK_PIXELS", 7 * 60)
+    monkeypatch.setattr(array_files, "TILE", 16)
     command = ["filter", *(str(tmp_path / n) for n in ("x.npy", "y.npy")), "--kernel"]
     extra = ["--boundary", boundary, "--mode", mode, "--stride", "2", "--progress"]
     assert main([*command, str(tmp_path / "k.npy"), *extra, "--method", "direct"]) == 0
@@ -96,6 +98,107 @@ def test_bands_equal_the_whole(tmp_path, monkeypatch, boundary, mode, capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "row" in printed.err
+
+
+def save(path, image, **keywords):
+    import tifffile
+    import zarr
+
+    if path.suffix == ".npy":
+        np.save(path, image)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, image, **keywords)
+    else:
+        zarr.create_array(str(path), data=image, chunks=(25,) * image.ndim)
+
+
+def load(path):
+    import tifffile
+    import zarr
+
+    if path.suffix == ".tif":
+        with tifffile.TiffFile(path) as file:
+            assert file.pages[0].is_tiled
+            return file.asarray()
+    return np.load(path) if path.suffix == ".npy" else zarr.open_array(str(path), mode="r")[...]
+
+
+PACKED = dict(compression="zlib", tile=(32, 16))
+
+
+@pytest.mark.parametrize("channels", [False, True])
+@pytest.mark.parametrize("boundary", ["constant", "wrap"])
+@pytest.mark.parametrize(
+    ("there", "keywords", "here"),
+    [("zarr", {}, "zarr"), ("tif", PACKED, "tif"), ("tif", {}, "npy"), ("npy", {}, "tif")],
+)
+def test_files_in_blocks(tmp_path, monkeypatch, there, keywords, here, boundary, channels):
+    monkeypatch.setattr(cli, "_BLOCK_PIXELS", 32 * 40)  # neither rows nor columns in one block
+    monkeypatch.setattr(array_files, "TILE", 16)
+    x = RNG.standard_normal((61, 175, 3) if channels else (2, 61, 175)).astype("f4")
+    if there == "tif":
+        keywords = keywords | {"photometric": "rgb" if channels else "minisblack"}
+    source, out = tmp_path / f"x.{there}", tmp_path / f"y.{here}"
+    save(source, x, **keywords)
+    k = RNG.standard_normal((9, 4)).astype("f4")
+    np.save(tmp_path / "k.npy", k)
+    extra = ["--boundary", boundary, "--method", "direct"]
+    assert main(["filter", str(source), str(out), "--kernel", str(tmp_path / "k.npy"), *extra]) == 0
+    planes = np.moveaxis(x, -1, 0) if channels else x
+    y = gpuconv.corr2d(planes, k, mode="same", boundary=boundary, method="direct")
+    np.testing.assert_array_equal(load(out), np.moveaxis(y, 0, -1) if channels else y)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "tif", "zarr"])
+def test_interrupted_between_blocks(tmp_path, monkeypatch, suffix, capsys):
+    monkeypatch.setattr(cli, "_BLOCK_PIXELS", 16 * 40)
+    monkeypatch.setattr(array_files, "TILE", 16)
+    np.save(tmp_path / "x.npy", RNG.standard_normal((61, 40)))
+    corr2d, calls = gpuconv.corr2d, []
+
+    def stop(*arguments, **keywords):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return corr2d(*arguments, **keywords)
+
+    monkeypatch.setattr(gpuconv, "corr2d", stop)
+    out = tmp_path / f"y.{suffix}"
+    failing(["filter", tmp_path / "x.npy", out, "--filter", "box-3"], capsys, 130)
+    assert len(calls) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    import zarr
+
+    side, times = 2048, 16  # 1 GiB, in chunks that are all one file
+    tile = RNG.integers(0, 256, (side, side), np.uint8)
+    source = tmp_path / "x.zarr"
+    image = zarr.create_array(
+        str(source), shape=(times * side,) * 2, chunks=tile.shape, dtype="u1", compressors=None
+    )
+    image[:side, :side] = tile
+    for i, j in np.ndindex(times, times):
+        (source / "c" / str(i)).mkdir(exist_ok=True)
+        if i or j:
+            os.link(source / "c" / "0" / "0", source / "c" / str(i) / str(j))
+    out = tmp_path / "y.tif"
+    extra = ["--filter", "box-5", "--boundary", "wrap", "--stride", "8", "--method", "direct"]
+    code = (
+        "import sys, gpuconv.cli; assert gpuconv.cli.main(sys.argv[1:]) == 0;"
+        "print(*[line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "filter", str(source), str(out), *extra],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) * 1024 < image.nbytes / 2
+    y = gpuconv.corr2d(
+        tile, gpuconv.filters.box(5), mode="same", boundary="wrap", stride=8, method="direct"
+    )
+    np.testing.assert_array_equal(load(out), np.tile(y, (times, times)))
 
 
 def failing(arguments, capsys, code):
@@ -147,7 +250,7 @@ def test_a_failed_write_leaves_the_old_file(photo, tmp_path, monkeypatch, capsys
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     failing(["filter", photo, out, "--filter", "box-3", "--overwrite"], capsys, 4)
     assert out.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.npy"]

@@ -309,3 +309,12 @@ def test_factors_fit_the_stages(n):
         kept, again = cpu_fft._factors(n, dtype)
         assert tuple(kept[: len(radices)]) == radices
         np.testing.assert_array_equal(again, factors)
+
+
+def test_bad_pixels_of_a_narrow_image():
+    """Narrow images are summed by whole rows where no tile asks for some columns."""
+    x, k = np.ones((70, 60), "float32"), np.ones((3, 3), "float32")
+    x[3, 4] = np.nan
+    np.testing.assert_array_equal(
+        np.isnan(gpuconv.corr2d(x, k, method="fft")), np.isnan(gpuconv.corr2d(x, k))
+    )

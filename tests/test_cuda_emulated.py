@@ -122,6 +122,19 @@ def test_separable_large_and_banks(emulated):
     compare(problem_of(x, k), x, k, (u, v))
 
 
+@pytest.mark.parametrize(
+    ("weight", "acc"), [(-7, "float32"), (1 << 15, "int64"), (1 << 60, "int64")]
+)
+def test_integers_in_floats_where_those_are_exact(emulated, weight, acc):
+    x = np.full((9, 14), 255, np.uint8)
+    x[::2, ::3] = RNG.integers(0, 256, x[::2, ::3].shape)
+    u, v = np.array([[[1, weight, 1]]]), np.array([[[2, -1]]])
+    k = np.einsum("ntp,ntq->npq", u, v)[0]
+    for factors in (None, (u, v)):
+        compare(problem_of(x, k), x, k, factors)
+        assert emulated.launched[-1][0].acc_dtype == acc
+
+
 def test_integers_saturate_and_wrap(emulated):
     x = np.full((4, 4), np.iinfo(np.int64).max)
     k = np.array([[3, 5]])

@@ -316,3 +316,15 @@ def test_torch_gradients_on_cuda():
     x = torch.rand(2, 4, 8, 9, dtype=torch.float64, device="cuda", requires_grad=True)
     w = torch.rand(6, 4, 3, 3, dtype=torch.float64, device="cuda", requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, w: nn.conv2d(x, w, padding=1), (x, w), fast_mode=True)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_dask_of_cupy(cupy, boundary):
+    da = pytest.importorskip("dask.array")
+    x, k = cupy.asarray(sample(RNG, (60, 70), "float32")), sample(RNG, (4, 5), "float32")
+    keywords = dict(mode="same", boundary=boundary, fillvalue=2, method="direct")
+    lazy = gpuconv.corr2d(da.from_array(x, chunks=(20, 33), asarray=False), k, **keywords)
+    assert isinstance(lazy._meta, cupy.ndarray)
+    found = lazy.compute()
+    assert isinstance(found, cupy.ndarray)
+    np.testing.assert_array_equal(found.get(), gpuconv.corr2d(x, k, **keywords).get())

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from gpuconv.backends import cuda_host, cuda_strips, cuda_threads, reference
+from gpuconv.backends import cuda_host, cuda_threads, reference, strips
 
 from .emulator.streaming import STREAMS, check, count, no_workspace, problem_of, sample, stream
 from .emulator.streams import StreamingLauncher
@@ -31,7 +31,7 @@ class Trial:
         self.x, self.k = sample((24, 16)), sample((3, 3))
         self.problem = problem_of(self.x, self.k)
         self.bound = 600 * lanes
-        monkeypatch.setattr(cuda_strips, "LANES", lanes)
+        monkeypatch.setattr(strips, "LANES", lanes)
 
         def start_copying(target, source):
             self.launcher.step("copy")
@@ -74,9 +74,9 @@ class Trial:
                 assert each.finished == len(each.queued) - 1  # all but the one that ends it
         expected = np.empty(self.problem.out_shape, "f4")
         reference.direct(self.problem, self.x, self.k, expected)
-        layout, _ = cuda_strips.plan_strips(self.problem, no_workspace, self.bound)
+        layout, _ = strips.plan_strips(self.problem, no_workspace, self.bound)
         done = []
-        for strip in cuda_strips.strips(self.problem, layout):
+        for strip in strips.strips(self.problem, layout):
             rows = slice(strip.first, strip.last)
             done.append(np.array_equal(out[rows], expected[rows]))
             assert done[-1] or np.isnan(out[rows]).all()

@@ -9,7 +9,7 @@ import pytest
 
 import gpuconv
 from gpuconv import repeat
-from gpuconv.backends import cuda, cuda_host, cuda_plan, cuda_strips, cuda_threads
+from gpuconv.backends import cuda, cuda_host, cuda_plan, cuda_threads, strips
 from gpuconv.boundary import BOUNDARIES
 from gpuconv.problem import make_problem
 
@@ -63,7 +63,7 @@ def test_borders(boundary, stride, dilation):
 
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_strips_overlap(monkeypatch, lanes):
-    monkeypatch.setattr(cuda_strips, "LANES", lanes)
+    monkeypatch.setattr(strips, "LANES", lanes)
     x, k = sample((60, 16)), sample((3, 3))
     link = check(StreamingLauncher(STREAMS), problem_of(x, k), x, k, 1000 * lanes)
     number = count(link, "download")
@@ -153,7 +153,7 @@ def test_copies_are_cut_into_pieces(copied_in_pieces):
 def test_what_a_strip_needs_at_least():
     x, k = sample((40, 1000)), sample((5, 3))
     problem = problem_of(x, k)
-    _, least = cuda_strips.plan_strips(problem, no_workspace, 1)
+    _, least = strips.plan_strips(problem, no_workspace, 1)
     assert least == 4 * (5 * 1000 + 998)
     link = check(StreamingLauncher(STREAMS), problem, x, k, least)
     assert count(link, "upload") == 36
@@ -167,15 +167,15 @@ def test_what_a_strip_needs_at_least():
 
 def test_the_workspace_counts_once():
     problem = make_problem((1000, 100), (3, 3), "float32", "float32")
-    layout, _ = cuda_strips.plan_strips(problem, lambda part: 100_000, 160_000)
+    layout, _ = strips.plan_strips(problem, lambda part: 100_000, 160_000)
     assert layout.lanes * (layout.x_bytes + layout.out_bytes) <= 60_000
-    _, least = cuda_strips.plan_strips(problem, lambda part: 100_000, 1)
+    _, least = strips.plan_strips(problem, lambda part: 100_000, 1)
     assert least == 100_000 + 4 * (3 * 100 + 98)
 
     def by_rows(part):
         return 1000 * part.h
 
-    layout, _ = cuda_strips.plan_strips(problem, by_rows, 60_000)
+    layout, _ = strips.plan_strips(problem, by_rows, 60_000)
     assert layout.device_bytes <= 60_000
     assert layout.workspace == 1000 * (layout.height + 2)
 
@@ -247,9 +247,9 @@ def test_strides(copied_in_pieces, order):
 
 def test_small_images_travel_together():
     problem = make_problem((1000, 128, 128), (1000, 3, 3), "float32", "float32")
-    layout, _ = cuda_strips.plan_strips(problem, no_workspace, 1 << 30)
+    layout, _ = strips.plan_strips(problem, no_workspace, 1 << 30)
     assert layout.whole
-    pieces = list(cuda_strips.strips(problem, layout))
+    pieces = list(strips.strips(problem, layout))
     assert len(pieces) == layout.number(problem) <= 10
     assert all(len(s.runs) == 1 for s in pieces)
 

@@ -48,7 +48,7 @@ ALLOWED = {
     "costs": set(),
     "choose": LEAVES | {"problem", "methods", "backends", "costs"},
     # adapters: only where a tensor has been passed, whose graph is its library's business.
-    "repeat": {"choose", "methods", "problem"},
+    "repeat": {"arrays", "choose", "methods", "problem"},
     "api": LEAVES | {"problem", "choose", "costs", "methods", "repeat", "__version__", "adapters"},
     "calibrate": {"api", "costs", "problem", "backends"},
     "channels": LEAVES | {"api", "choose", "gradients", "problem", "backends", "kernels"},
@@ -57,6 +57,7 @@ ALLOWED = {
     "errors": set(),
     "dtypes": set(),
     "boundary": {"errors"},
+    "blocks": {"boundary", "problem"},
     "arrays": {"errors", "dtypes"},
     "filters": {"errors"},
     "receptive_field": {"problem"},

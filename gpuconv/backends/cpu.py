@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
-from .. import dtypes
+from .. import arrays, dtypes
 from ..boundary import index_map
+from ..kernels import fields as F
 from ..problem import Problem
-from . import cpu_fft
-from .cpu_jobs import address, byte_offsets, carrier, kernel_index, tap_offsets, template
+from . import cpu_fft, cpu_threads
+from .cpu_jobs import (
+    LONG,
+    LONG_TASK,
+    address,
+    byte_offsets,
+    carrier,
+    kernel_index,
+    no_memory,
+    per_output,
+    tap_offsets,
+    template,
+)
+from .cpu_threads import in_slices, most_threads, run
+from .strips import Layout, strips
 
 NAME = "cpu"
 METHODS = frozenset({"direct", "separable", "fft"})
@@ -26,9 +37,10 @@ _RING_BYTES = 256 * 1024
 _STRIP_MIN, _STRIP_MAX = 256, 1024
 # Below this many multiply-adds starting threads costs more than it saves.
 _SERIAL_OPERATIONS = 200_000
-
-# Only used where Numba's threading layer aborts when two Python threads enter it at once.
-_one_at_a_time = threading.Lock()
+# Complex taps cost so many times what a float32's do.
+_COMPLEX = 8.0
+# What has to be copied first (bytes in another order, misaligned elements) is copied in strips.
+_COPIED_BYTES = 16 << 20
 
 
 def unavailable() -> str | None:
@@ -48,8 +60,8 @@ def describe() -> dict[str, str]:
     return {
         "numba": numba.__version__,
         "scipy": scipy.__version__,
-        "threads": str(numba.get_num_threads()),
-        "threading layer": numba.config.THREADING_LAYER,  # type: ignore[attr-defined]
+        "threads": str(threads()),
+        "threading layer": cpu_threads.layer(),
     }
 
 
@@ -67,9 +79,7 @@ def fft_module() -> Any:
 
 def threads() -> int:
     """Threads a parallel call would use."""
-    import numba
-
-    return int(numba.get_num_threads())
+    return cpu_threads.number()
 
 
 @lru_cache(maxsize=256)
@@ -89,6 +99,9 @@ def _geometry(problem: Problem) -> tuple[Any, ...]:
     # Bands as tall as still leaves every thread several tasks: fewer rows are read twice.
     while band < problem.r and problem.n * strips * (problem.r // (2 * band)) >= 4 * threads():
         band *= 2
+    row = _COMPLEX * per_output(problem, 0) * strip
+    if row * problem.r * strips * problem.n > LONG:
+        band = min(band, max(2, int(LONG_TASK / row)))
     serial = math.prod(problem.out_shape) * problem.p * problem.q < _SERIAL_OPERATIONS
     return (
         rows,
@@ -127,17 +140,23 @@ def _sweeps() -> tuple[Any, Any]:
 def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
     """Sums of direct (or, with `vertical`, separable) taps, of shape (kernels, down, q)."""
     acc = problem.acc_dtype
-    if acc not in ("float32", "float64"):
-        acc = carrier(problem, weights, vertical)
     target, out_dtype = out, problem.out_dtype
     wide = out_dtype in ("float16", "bfloat16") and acc != "float32"
-    if wide or not out.flags.aligned:
-        target = np.empty(out.shape, problem.acc_dtype)
-        problem = replace(problem, out_dtype=problem.acc_dtype)
-    x = _aligned(x)
+    if wide or not out.flags.aligned or not x.flags.aligned:
+        if _cut(problem):
+            _in_strips(problem, x, out, _one_kernel(_sweep, problem, weights, vertical))
+            return
+        x = _aligned(x)
+        if wide or not out.flags.aligned:
+            target = np.empty(out.shape, problem.acc_dtype)
+            problem = replace(problem, out_dtype=problem.acc_dtype)
+    if acc not in ("float32", "float64"):
+        acc = carrier(problem, weights, vertical)
     rank = 0 if vertical is None else vertical.shape[1]
-    # `_kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
-    job, order, serial, _kept = template(problem, acc, rank, x.strides, target.strides)
+    # `kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
+    job, order, serial, kept, failures, long = template(
+        problem, acc, rank, x.strides, target.strides
+    )
     if order is not None:
         weights = weights[..., order]
     weights = np.ascontiguousarray(weights, acc)
@@ -145,97 +164,121 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
     if rank:
         vertical = np.ascontiguousarray(vertical, acc)
     places = address(x), address(target), address(weights), address(vertical) if rank else 0
+    before = failures[0]
     if serial:
         one(job, *places)
+    elif not long:
+        run(one, many, job, *places)
     else:
-        run_parallel(many, job, *places)
+        own = kept[0].copy()
+        failures = own.data[F.FAILED : F.FAILED + 1]
+        before = failures[0]
+
+        def part(first: int, last: int) -> None:
+            own[F.FIRST], own[F.LAST] = first, last
+            run(one, many, address(own), *places)
+
+        in_slices(part, int(own[F.LAST]))
+    if failures[0] != before:
+        raise no_memory("rows of pixels for each thread")
     if target is not out:
         out[...] = dtypes.finish(target, out_dtype)
 
 
-def _sweep_complex(name: str, problem: Problem, x: Any, weights: tuple[Any, ...], out: Any) -> None:
+def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
     from ..kernels import sweep
 
+    if not (x.flags.aligned and out.flags.aligned) and _cut(problem):
+        _in_strips(problem, x, out, _one_kernel(_sweep_complex, problem, weights, vertical))
+        return
+    name = "direct" if vertical is None else "separable"
+    one, many = getattr(sweep, f"{name}_serial"), getattr(sweep, f"{name}_parallel")
     *common, offsets, order, serial = _geometry(problem)
-    x = _aligned(x)
+    x, target = _aligned(x), out if out.flags.aligned else np.empty(out.shape, out.dtype)
     images = np.broadcast_to(x, problem.batch + x.shape[-2:])
     lead = len(problem.batch)
+    failed = np.zeros(1, np.int64)
     arguments = (
         _tag(problem.x_dtype),
         address(images),
         byte_offsets(problem.batch, images.strides[:lead]),
         (*images.strides[lead:], problem.pad[1][0], problem.w),
         _tag(problem.out_dtype),
-        address(out),
-        byte_offsets(problem.batch, out.strides[:lead]),
-        out.strides[lead:],
+        address(target),
+        byte_offsets(problem.batch, target.strides[:lead]),
+        target.strides[lead:],
         kernel_index(problem),
-        *weights[:-1],
-        np.ascontiguousarray(weights[-1][..., order]),
+        *(() if vertical is None else (vertical,)),
+        np.ascontiguousarray(weights[..., order]),
         offsets,
         *common,
+        failed,
     )
+    *_, band, strip, _length = common
+    tasks = problem.n * -(-problem.r // band) * -(-problem.s // strip)
+    rank = 0 if vertical is None else vertical.shape[1]
+    time = _COMPLEX * per_output(problem, rank) * math.prod(problem.out_shape)
     if serial:
-        getattr(sweep, f"{name}_serial")(*arguments)
+        one(*arguments, 0, tasks)
+    elif time < LONG * most_threads():
+        run(one, many, *arguments, 0, tasks)
     else:
-        run_parallel(getattr(sweep, f"{name}_parallel"), *arguments)
+        in_slices(lambda first, last: run(one, many, *arguments, first, last), tasks)
+    if failed[0]:
+        raise no_memory("rows of pixels for each thread")
+    if target is not out:
+        out[...] = target
 
 
-def run_parallel(kernel: Any, *arguments: Any) -> None:
-    """Call a parallel kernel, one at a time where the threading layer needs that."""
-    if _must_serialise():
-        with _one_at_a_time:
-            kernel(*arguments)
-    else:
-        kernel(*arguments)
+def _one_kernel(sweep: Any, problem: Problem, weights: Any, vertical: Any) -> Any:
+    """`sweep` as `_in_strips` calls it: with the kernel of one image."""
+    which = kernel_index(problem).reshape(problem.batch)
+    weights = weights.reshape(-1, *weights.shape[-2:])
+
+    def compute(part: Problem, index: Any, x: Any, out: Any) -> None:
+        number = slice(int(which[index]), int(which[index]) + 1)
+        rows = None if vertical is None else vertical[number]
+        sweep(part, x, weights[number], rows, out)
+
+    return compute
 
 
-_pools: dict[int, Any] = {}
+def _cut(problem: Problem) -> int:
+    """Rows of the strips that a copied image is worked on in, 0 where it is copied whole."""
+    item = dtypes.storage(problem.x_dtype).itemsize
+    if math.prod(problem.x_shape) * item + math.prod(problem.out_shape) * 8 < _COPIED_BYTES:
+        return 0
+    x_row, out_row = problem.w * item, problem.s * 8
+    fit = (_COPIED_BYTES // 4 - problem.span[0] * x_row) // (problem.stride[0] * x_row + out_row)
+    # Not much lower than the rows that two strips share are.
+    height = max(4 * problem.span[0], fit)
+    return height if problem.n > 1 or height < problem.r else 0
 
 
-def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
-    """Call ``kernel(first, last, *arguments)`` on parts of ``range(n)``, a thread each.
-
-    Threads that sleep in between, for work that alternates with calls of BLAS.
-    """
-    parts = min(threads(), n) if worthwhile else 1
-    if parts < 2:
-        kernel(0, n, *arguments)
-        return
-    process = os.getpid()
-    if process not in _pools:  # a forked child has none of its parent's threads
-        _pools.clear()
-        _pools[process] = ThreadPoolExecutor(threads(), "gpuconv")
-    ends = [n * part // parts for part in range(parts + 1)]
-    others = [
-        _pools[process].submit(kernel, *ends[part : part + 2], *arguments)
-        for part in range(1, parts)
-    ]
-    kernel(ends[0], ends[1], *arguments)
-    for other in others:
-        other.result()
-
-
-_layer: str | None = None
-
-
-def _must_serialise() -> bool:
-    global _layer
-    if _layer is None:
-        import numba
-
-        try:
-            _layer = str(numba.threading_layer())  # type: ignore[attr-defined]
-        except ValueError:  # nothing has run in parallel yet: the layer is not known before
-            return True
-    return _layer == "workqueue"
+def _in_strips(problem: Problem, x: Any, out: Any, compute: Any) -> None:
+    """Run ``compute(problem, index, x, out)`` on copies of a few rows at a time."""
+    layout = Layout(len(problem.batch), 1, _cut(problem), False, 1, 0, 0, 0)
+    images = np.broadcast_to(x, problem.batch + x.shape[-2:])
+    for strip in strips(problem, layout):
+        image, target = images[strip.index], out[strip.index][strip.first : strip.last]
+        rows = [np.broadcast_to(image[r.rows], (r.number, problem.w)) for r in strip.runs]
+        copied = arrays.native(np.concatenate(rows))
+        whole = target if target.flags.aligned else np.empty(target.shape, out.dtype)
+        compute(strip.problem, strip.index, copied, whole)
+        if whole is not target:
+            target[...] = whole
 
 
 def place(
     problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: None
 ) -> None:
     """Run ``compute(problem, index, x, out)`` where the arrays are: on the host already."""
-    compute(problem, (), x, out)
+    if x.dtype.isnative:
+        compute(problem, (), x, out)
+    elif _cut(problem):
+        _in_strips(problem, x, out, compute)
+    else:
+        compute(problem, (), arrays.native(x), out)
 
 
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
@@ -247,7 +290,7 @@ def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
         weights = weights.conj()
     if dtypes.is_complex(problem.acc_dtype):
         weights = weights.reshape(-1, problem.p, problem.q)
-        _sweep_complex("direct", problem, x, (weights,), out)
+        _sweep_complex(problem, x, weights, None, out)
     else:
         _sweep(problem, x, weights, None, out)
 
@@ -255,7 +298,7 @@ def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
 def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
     if dtypes.is_complex(problem.acc_dtype):
-        _sweep_complex("separable", problem, x, (u, v), out)
+        _sweep_complex(problem, x, v, u, out)
     else:
         _sweep(problem, x, v, u, out)
 
@@ -275,10 +318,17 @@ def fft_work(problem: Problem) -> float:
 def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
     """Fill `out` by Fourier transforms of tiles; `weights` in the sums' dtype."""
     weights = weights.reshape(-1, problem.p, problem.q)
+    which = kernel_index(problem)
+    if not (x.flags.aligned and out.flags.aligned) and _cut(problem):
+        by_index = which.reshape(problem.batch)
+
+        def compute(part: Problem, index: Any, x: Any, out: Any) -> None:
+            fft(part, x, weights[by_index[index]], out)
+
+        _in_strips(problem, x, out, compute)
+        return
     target = out if out.flags.aligned else np.empty(out.shape, out.dtype)
-    cpu_fft.run(
-        problem, _aligned(x), weights, kernel_index(problem), target, threads(), run_parallel
-    )
+    cpu_fft.run(problem, _aligned(x), weights, which, target, threads())
     if target is not out:
         out[...] = target
 
@@ -286,18 +336,25 @@ def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
 # Multiply-adds of one task of the kernel's gradient: enough to be worth starting, and by the
 # problem alone, so that the order of the sums does not depend on the number of threads.
 _TASK_OPERATIONS = 1 << 22
+# And the most of a unit, which nothing interrupts.
+_UNIT_OPERATIONS = 1 << 28
 _PARTIAL_BYTES = 32 << 20
 
 
 @lru_cache(maxsize=64)
-def _weight_tasks(problem: Problem, wide: int) -> tuple[Any, Any, Any, int]:
-    """Units (image, first row), where each task begins among them, and each kernel's first task."""
+def _weight_tasks(problem: Problem, wide: int) -> tuple[Any, Any, Any]:
+    """Units (image, rows), where each task begins among them, and each kernel's first task."""
     row = problem.s * problem.p * problem.q
-    band = min(problem.r, max(2 * problem.span[0], 16, _TASK_OPERATIONS // row))
+    band = min(problem.r, max(2 * problem.span[0], 16, _TASK_OPERATIONS // row),
+               max(1, _UNIT_OPERATIONS // row))  # fmt: skip
     which = kernel_index(problem)
     images = np.argsort(which, kind="stable")
     starts = np.arange(0, problem.r, band, dtype=np.int64)
-    units = np.stack([np.repeat(images, len(starts)), np.tile(starts, len(images))], axis=1)
+    ends = np.minimum(problem.r, starts + band)
+    units = np.stack(
+        [np.repeat(images, len(starts)), *(np.tile(end, len(images)) for end in (starts, ends))],
+        axis=1,
+    )
     of_unit = which[units[:, 0]]
     some = max(1, _TASK_OPERATIONS // (band * row))
     most = max(1, _PARTIAL_BYTES // (problem.p * problem.q * wide))
@@ -309,7 +366,26 @@ def _weight_tasks(problem: Problem, wide: int) -> tuple[Any, Any, Any, int]:
         first.append(len(tasks))
         tasks += range(begin, end, some)
     tasks.append(len(units))
-    return units, np.array(tasks, np.int64), np.array(first, np.int64), band
+    return units, np.array(tasks, np.int64), np.array(first, np.int64)
+
+
+def _weight_slices(problem: Problem, tasks: Any, part: Any) -> None:
+    """Call ``part(tasks, begins, ends)`` on all units, or on some of some tasks' at a time."""
+    begins, ends = tasks[:-1], tasks[1:]
+    time = 4 * _COMPLEX * per_output(problem, 0) * math.prod(problem.out_shape)
+    if time < LONG * most_threads():
+        part(slice(None), begins, ends)
+        return
+    at_once = max(most_threads(), int(len(begins) * LONG * most_threads() / time))
+    for first in range(0, len(begins), at_once):
+        some = slice(first, first + at_once)
+        longest = int((ends[some] - begins[some]).max())
+
+        def units(from_unit: int, to_unit: int, some: slice = some) -> None:
+            start = np.minimum(begins[some] + from_unit, ends[some])
+            part(some, start, np.minimum(begins[some] + to_unit, ends[some]))
+
+        in_slices(units, longest)
 
 
 def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
@@ -323,14 +399,15 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
         rows, columns, fill, size, stride, dil, _, strip, length, offsets, order, serial = (
             _geometry(problem)
         )
-        units, tasks, first, band = _weight_tasks(problem, wide.itemsize)
+        units, tasks, first = _weight_tasks(problem, wide.itemsize)
         x, dy = _aligned(x), _aligned(dy)
         if dtypes.is_complex(dy_dtype):
             dy = dy.conj()
         images = np.broadcast_to(x, problem.batch + x.shape[-2:])
         lead = len(problem.batch)
-        partial = np.empty((len(tasks) - 1, problem.p, problem.q), wide)
-        arguments = (
+        partial = np.zeros((len(tasks) - 1, problem.p, problem.q), wide)
+        failed = np.zeros(1, np.int64)
+        images_and_gradients = (
             _tag(problem.x_dtype),
             images.__array_interface__["data"][0],
             byte_offsets(problem.batch, images.strides[:lead]),
@@ -340,8 +417,8 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
             byte_offsets(problem.batch, dy.strides[:lead]),
             dy.strides[lead:],
             units,
-            tasks,
-            partial,
+        )
+        rest = (
             np.empty(0, problem.acc_dtype),
             offsets,
             rows,
@@ -350,14 +427,21 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
             size,
             stride,
             dil,
-            band,
             strip,
             length,
+            failed,
         )
-        if serial:
-            weights.gradient_serial(*arguments)
-        else:
-            run_parallel(weights.gradient_parallel, *arguments)
+
+        def part(some: Any, begins: Any, ends: Any) -> None:
+            arguments = *images_and_gradients, begins, ends, partial[some], *rest
+            if serial:
+                weights.gradient_serial(*arguments)
+            else:
+                run(weights.gradient_serial, weights.gradient_parallel, *arguments)
+
+        _weight_slices(problem, tasks, part)
+        if failed[0]:
+            raise no_memory("rows of pixels for each thread")
         total[:, :, order] = np.add.reduceat(partial, first, axis=0)
     total = total.reshape(problem.k_shape)
     if total.dtype.kind == "c" and not dtypes.is_complex(problem.k_dtype):

@@ -13,7 +13,9 @@ import numpy as np
 
 from ..kernels import fields as F
 from ..problem import Problem
-from .cpu_jobs import address, template
+from .cpu_jobs import LONG, LONG_TASK, address, no_memory, per_output, template
+from .cpu_threads import in_slices, most_threads
+from .cpu_threads import run as run_kernel
 
 # Work in nanoseconds of one thread for float32: for an element of a pair of tiles to be read, and
 # to be transformed down and across by the tile's sides, and for an output to be written.
@@ -85,7 +87,7 @@ def _template(
     from ..kernels import tiles
 
     acc = problem.acc_dtype
-    _, order, _, keep = template(problem, acc, 0, x_strides, out_strides, summed=False)
+    _, order, _, keep, _, _ = template(problem, acc, 0, x_strides, out_strides, summed=False)
     found = sides(problem)
     assert found is not None  # `transforms` was asked first
     ny, nx = found
@@ -150,12 +152,8 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
     return memory
 
 
-def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: int,
-        parallel: Any) -> None:  # fmt: skip
-    """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel.
-
-    `parallel` calls a parallel kernel.
-    """
+def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: int) -> None:
+    """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel."""
     from ..kernels import tiles
 
     base, pairs, order, keep = _template(problem, x.strides, out.strides, threads)
@@ -170,19 +168,51 @@ def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: i
         chosen = np.flatnonzero(which == number)
         offsets = x_offsets[chosen], out_offsets[chosen]
         job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)
-        job[F.IMAGES] = len(chosen)
         job[F.WEIGHTS] = address(ordered)
         job[F.SPECTRUM] = _line_start(spectrum)
         flags = np.zeros(len(chosen) * pairs, np.int64)
         job[F.FLAGS] = address(flags)
-        if job[F.WORKERS] == 1:
-            tiles.tiles_serial(address(job))
-        else:
-            parallel(tiles.tiles_parallel, address(job))
+        time = work(problem) * len(chosen) / problem.n
+        _each(job, tiles.tiles_serial, tiles.tiles_parallel, len(flags), time)
+        if job[F.FAILED]:
+            raise no_memory(f"workspaces of {int(job[F.WORK_BYTES]) / 2**20:.1f} MiB a thread")
         if flags.any():
-            direct = template(problem, problem.acc_dtype, 0, x.strides, out.strides)
-            job[F.DIRECT], job[F.PART] = direct[0], direct[3][0][F.PART]
-            if job[F.WORKERS] == 1:
-                tiles.directly_serial(address(job))
-            else:
-                parallel(tiles.directly_parallel, address(job))
+            _directly(problem, job, np.flatnonzero(flags), x, out)
+
+
+def _each(job: Any, serial: Any, parallel: Any, n: int, time: float) -> None:
+    """Run a kernel on `n` parts of the job, in slices if all takes that many nanoseconds."""
+    alone = job[F.WORKERS] == 1
+
+    def part(first: int, last: int) -> None:
+        job[F.FIRST], job[F.LAST] = first, last
+        if alone:
+            serial(address(job))
+        else:
+            run_kernel(serial, parallel, address(job))
+
+    if time < LONG * most_threads():
+        part(0, n)
+    else:
+        in_slices(part, n)
+
+
+def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> None:
+    """Sum the pairs of tiles of these numbers tap by tap."""
+    from ..kernels import tiles
+
+    direct, _, _, keep, failures, _ = template(
+        problem, problem.acc_dtype, 0, x.strides, out.strides, by_rows=False
+    )
+    rows = int(job[F.STEP_Y]) // problem.stride[0]
+    row = per_output(problem, 0) * int(job[F.STEP_X]) // problem.stride[1]
+    band = max(1, min(rows, int(LONG_TASK / row)))
+    bands = -(-rows // band)
+    flagged = np.ascontiguousarray(flagged, np.int64)
+    job[F.DIRECT], job[F.PART], job[F.FLAGS] = direct, keep[0][F.PART], address(flagged)
+    job[F.BAND], job[F.BANDS] = band, bands
+    before = failures[0]
+    time = 2 * len(flagged) * rows * row
+    _each(job, tiles.directly_serial, tiles.directly_parallel, len(flagged) * bands, time)
+    if failures[0] != before:
+        raise no_memory("rows of pixels for each thread")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from .. import dtypes
 from ..boundary import index_map
 from ..kernels import fields as F
 from ..problem import Problem
+from .cpu_threads import most_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
@@ -26,6 +27,10 @@ _NARROW = 32
 # Nanoseconds of one thread for an output and for a tap of it, and the time below which starting
 # threads costs more than it saves.
 _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
+# Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
+# far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
+LONG, LONG_TASK = 1e8, 1e7
+_SLOWER = {"float32": 1.0, "float64": 2.0, "int64": 16.0, "uint64": 16.0}
 
 
 def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
@@ -93,13 +98,16 @@ def template(
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
     summed: bool = True,
-) -> tuple[int, Any, bool, tuple[Any, ...]]:
+    by_rows: bool = True,
+) -> tuple[int, Any, bool, tuple[Any, ...], Any, bool]:
     """A job for all arrays of this layout: its address, order of tap columns, whether serial.
 
-    Without `summed` it only reads and writes: what sums directly is not compiled.
+    Without `summed` it only reads and writes: what sums directly is not compiled. Without `by_rows`
+    its PART can be called for any columns, which a narrow image's whole rows otherwise take away.
 
-    The order is None where columns are taken as they come. The last item keeps alive what the
-    job's integers point to, and holds the job first.
+    The order is None where columns are taken as they come. The fourth item keeps alive what the
+    job's integers point to, and holds the job first. The others are a view of how often memory
+    could not be had, and whether the call is long enough for slices.
     """
     from ..kernels import bands, lines, narrow, taps, vectors
 
@@ -112,13 +120,23 @@ def template(
     pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
     strips = -(-problem.s // strip)
     readable = _readable(problem, acc) and x_strides[-1] == x_size
+    each = per_output(problem, rank)
+    time = math.prod(problem.out_shape) * each
     band = _band(problem, strips, 16 if readable else max(16, span[0]))
+    # Strides skip outputs but not columns of taps; windows beyond the caches wait for memory.
+    factor = _SLOWER[acc] * (sx if rank else min(sy, 2))
+    factor *= 8 if span[0] * strip * sx * size > 8 * _WINDOW_BYTES else 1
+    slow = time * factor
+    long = slow >= LONG * most_threads()
+    if long:  # bits do not depend on where a task ends
+        rows = int(LONG_TASK / (strip * each * factor))
+        band = min(band, max(rows, block * dy if sy == 1 else 1))
     (top, bottom), (left, right) = problem.pad
-    rows = index_map(problem.h, top, bottom, problem.boundary)
+    row_map = index_map(problem.h, top, bottom, problem.boundary)
     columns = index_map(problem.w, left, right, problem.boundary)
     batch = problem.batch
     keep: tuple[Any, ...] = (
-        rows, columns, offsets, kernel_index(problem),
+        row_map, columns, offsets, kernel_index(problem),
         byte_offsets(batch, _lead(problem.x_shape, x_strides, batch)),
         byte_offsets(batch, out_strides[:-2]),
     )  # fmt: skip
@@ -129,8 +147,8 @@ def template(
     large = math.prod(problem.out_shape) * out_size >= _STREAMED_BYTES
     taps_across = problem.q if rank == 0 else 1
     beside = unit or rank > 0
-    long = problem.s * out_size >= _STREAMED_ROW
-    stream = in_place and large and long and out_strides[-2] % vectors.vector_bytes() == 0
+    wide = problem.s * out_size >= _STREAMED_ROW
+    stream = in_place and large and wide and out_strides[-2] % vectors.vector_bytes() == 0
     # Rows of separable sums are summed apart; strided ones are not next to each other.
     edge = lanes if readable and rank == 0 and sy == 1 and any(problem.pad[1]) else 0
     whole_rows = (
@@ -188,7 +206,7 @@ def template(
     fill = np.zeros(8, np.uint8)
     fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
     job[F.FILL] = fill.view(np.int64)[0]
-    if summed and whole_rows:
+    if summed and by_rows and whole_rows:
         # What rows above and below the image hold.
         line = np.full(problem.w, problem.fillvalue, acc)
         keep = (*keep, line)
@@ -210,13 +228,27 @@ def template(
             (F.ACROSS_OUT, taps.sums(*across, stream) if rank else 0),
         ):
             job[place] = value
-    per_output = problem.p * problem.q if rank == 0 else 2 * rank * (problem.p + problem.q)
-    time = math.prod(problem.out_shape) * (_OUTPUT + per_output * _TAP)
-    serial = most_threads() == 1 or time < _SERIAL
+    serial = not long and (most_threads() == 1 or time < _SERIAL)
     if serial:
         job[F.BANDS], job[F.BAND] = 1, problem.r
+    job[F.LAST] = job[F.IMAGES] * job[F.BANDS] * job[F.STRIPS]
+    failures = job.data[F.FAILED : F.FAILED + 1]
     natural = bool((np.diff(order) == 1).all())
-    return address(job), None if natural else order, serial, (job, *keep)
+    return address(job), None if natural else order, serial, (job, *keep), failures, long
+
+
+def per_output(problem: Problem, rank: int) -> float:
+    """Nanoseconds of one thread for an output, in float32."""
+    taps = problem.p * problem.q if rank == 0 else 2 * rank * (problem.p + problem.q)
+    return _OUTPUT + taps * _TAP
+
+
+def no_memory(what: str) -> MemoryError:
+    """The error for memory that compiled code could not have."""
+    return MemoryError(
+        f"no memory for {what}; out is written in part, X and K are as they were. Work in parts, "
+        "or with fewer threads (gpuconv.threads)"
+    )
 
 
 def _band(problem: Problem, strips: int, least: int) -> int:
@@ -242,14 +274,6 @@ def _exact(problem: Problem, acc: str) -> bool:
     """Whether sums are whole numbers that the output's dtype is sure to hold."""
     whole = dtypes.is_integer(problem.acc_dtype)
     return whole and acc != problem.acc_dtype and problem.out_dtype == problem.acc_dtype
-
-
-@cache
-def most_threads() -> int:
-    """Threads that Numba has started or would start, whatever part of them is in use now."""
-    import numba
-
-    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 def _interface_address(array: Any) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from .. import dtypes
 from ..problem import Problem
 from . import cuda_fft, cuda_plan
-from .cpu_jobs import byte_offsets
+from .cpu_jobs import byte_offsets, carrier
 from .cuda_plan import GRID_MAX, LEADS, TILES_MOST, Chip, Launch, Spec
 
 NAME = "cuda"
@@ -227,17 +227,34 @@ def _address(array: Any) -> Any:
 
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
     """Fill `out` by summing over all taps."""
-    xp = np if isinstance(k, np.ndarray) else array_module()
-    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
+    on_host = isinstance(k, np.ndarray)
+    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, np if on_host else array_module())
     if problem.conjugate:
         weights = weights.conj()
+    if on_host and dtypes.is_integer(problem.acc_dtype):
+        problem, (weights,) = _carried(problem, weights)
     _run("direct", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
 
 
 def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
+    if dtypes.is_integer(problem.acc_dtype):
+        problem, (v, u) = _carried(problem, v, u)
     weights = np.concatenate([u, v], axis=2)
     _run("separable", problem, x, weights.reshape(len(u), -1), u.shape[1], out)
+
+
+def _carried(problem: Problem, *weights: Any) -> tuple[Problem, list[Any]]:
+    """Sum integers in float32 where it holds every partial sum exactly: several times as fast."""
+    if not _fit_float(problem, *((w.shape, w.tobytes()) for w in weights)):
+        return problem, list(weights)
+    return replace(problem, acc_dtype="float32"), [w.astype(np.float32) for w in weights]
+
+
+@lru_cache(maxsize=64)
+def _fit_float(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> bool:
+    arrays = [np.frombuffer(raw, problem.acc_dtype).reshape(shape) for shape, raw in weights]
+    return carrier(problem, *arrays) == "float32"
 
 
 def transforms(problem: Problem) -> bool:

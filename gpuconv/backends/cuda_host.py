@@ -22,8 +22,8 @@ import numpy as np
 
 from .. import dtypes
 from ..problem import Index, Problem, part_of
-from .cuda_strips import Layout, Strip, plan_strips, strips
 from .cuda_threads import run_apart, start_copying
+from .strips import Layout, Strip, plan_strips, strips
 
 Compute = Callable[[Problem, Index, Any, Any], None]
 

@@ -14,7 +14,17 @@ import numpy as np
 from numba import carray, njit, prange
 
 from . import fields as F
-from .pieces import call, compile_piece, hold, peek, pointer, poke
+from .pieces import (
+    allocate,
+    call,
+    compile_piece,
+    count_up,
+    peek,
+    pointer,
+    poke,
+    release,
+    stack,
+)
 from .variants import variants
 
 # Not cached by themselves: see `pieces.source_stamp`.
@@ -84,10 +94,11 @@ def _part(d, task, c0, m, inside, unused, unused2, unused3):
     scratch_bytes = 0 if direct else block * read * size
     lines_bytes = block * rank * line * size
     table_bytes = 8 * (p + block + rank)
-    memory = np.empty(
-        ring_bytes + fill_bytes + scratch_bytes + lines_bytes + table_bytes + 5 * 64, np.int8
-    )
-    ring = (memory.ctypes.data + 63) // 64 * 64
+    memory = allocate(ring_bytes + fill_bytes + scratch_bytes + lines_bytes + table_bytes + 5 * 64)
+    if memory == 0:
+        count_up(d, F.FAILED)
+        return
+    ring = (memory + 63) // 64 * 64
     fill = (ring + ring_bytes + 63) // 64 * 64
     scratch = (fill + fill_bytes + 63) // 64 * 64
     lines = (scratch + scratch_bytes + 63) // 64 * 64
@@ -152,7 +163,7 @@ def _part(d, task, c0, m, inside, unused, unused2, unused3):
                         gap * out_row, 0,
                     )  # fmt: skip
                 first += number * gap
-    hold(memory)
+    release(memory)
 
 
 # Rows of an edge at a time, so that their columns stay in the first-level cache.
@@ -172,8 +183,11 @@ def _edge(d, task, c0, m, unused, unused2, unused3, unused4):
     out_row, out_column = peek(d, F.OUT_ROW), peek(d, F.OUT_COLUMN)
     height = max(min(i1 - i0, _EDGE_ROWS), lanes)
     width, gap = m + peek(d, F.SPAN_X) - 1, (height + (p - 1) * down) * size
-    memory = np.empty(width * gap + height * size + 8 * p * q + 3 * 64, np.int8)
-    columns = (memory.ctypes.data + 63) // 64 * 64
+    memory = allocate(width * gap + height * size + 8 * p * q + 3 * 64)
+    if memory == 0:
+        count_up(d, F.FAILED)
+        return
+    columns = (memory + 63) // 64 * 64
     sums = (columns + width * gap + 63) // 64 * 64
     table = (sums + height * size + 7) // 8 * 8
     for i in range(i0, i1, height):
@@ -186,7 +200,7 @@ def _edge(d, task, c0, m, unused, unused2, unused3, unused4):
             call(peek(d, F.EDGE), table, max(n, lanes), weights, p * q, 1, 0, sums, 0)
             target = out + i * out_row + (c0 + j) * out_column
             call(peek(d, F.STORE), sums, n, target, out_row, 1, 0, 0, 0)
-    hold(memory)
+    release(memory)
 
 
 def _task(d, task, x, out, weights, vertical, unused, unused2):
@@ -197,8 +211,7 @@ def _task(d, task, x, out, weights, vertical, unused, unused2):
     j0 = task % strips * peek(d, F.STRIP)
     i1, j1 = min(peek(d, F.R), i0 + peek(d, F.BAND)), min(peek(d, F.S), j0 + peek(d, F.STRIP))
     which = peek(peek(d, F.WHICH), image)
-    memory = np.empty(6 * 8, np.int8)
-    part, piece = memory.ctypes.data, peek(d, F.PART)
+    part, piece = stack(), peek(d, F.PART)
     poke(part, 0, x + peek(peek(d, F.X_OFFSETS), image))
     poke(part, 1, out + peek(peek(d, F.OUT_OFFSETS), image))
     poke(part, 2, weights + which * peek(d, F.WEIGHTS_SIZE))
@@ -219,7 +232,6 @@ def _task(d, task, x, out, weights, vertical, unused, unused2):
         call(peek(d, F.EDGE_PART) if left <= most else piece, d, part, j0, left, 0, 0, 0, 0)
     if right and low < high:
         call(peek(d, F.EDGE_PART) if right <= most else piece, d, part, high, right, 0, 0, 0, 0)
-    hold(memory)
 
 
 @cache
@@ -241,8 +253,9 @@ def task() -> int:
 
 
 def _sweep(d, x, out, weights, vertical):
-    for number in prange(peek(d, F.IMAGES) * peek(d, F.BANDS) * peek(d, F.STRIPS)):
-        call(peek(d, F.TASK), d, number, x, out, weights, vertical, 0, 0)
+    first = peek(d, F.FIRST)
+    for number in prange(peek(d, F.LAST) - first):
+        call(peek(d, F.TASK), d, first + number, x, out, weights, vertical, 0, 0)
 
 
 sweep_serial, sweep_parallel = variants(_sweep)

@@ -16,6 +16,9 @@ from __future__ import annotations
     R, S, P, Q, STRIDE_Y, STRIDE_X, DILATION_Y, DILATION_X, SPAN_X, OFFSETS,
     # Tasks: images by bands of rows by strips of columns.
     IMAGES, BANDS, BAND, STRIPS, STRIP,
+    # Tasks (pairs of tiles) of this call, from the first to before the last; how often memory for
+    # one could not be had, which only ever grows.
+    FIRST, LAST, FAILED,
     # Bytes of a sum, sums in a vector, pixels and lines of the ring, output rows in a block.
     SIZE, LANES, PITCH, SLOTS, BLOCK,
     # Whether pixels can be read, and sums written, where they are.
@@ -34,5 +37,5 @@ from __future__ import annotations
     X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, FLAGS, DIRECT,
     PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
     COUNT,
-) = range(75)
+) = range(78)
 # fmt: on

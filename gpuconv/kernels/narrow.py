@@ -10,14 +10,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import fields as F
-from .pieces import compile_piece, hold, peek, poke
+from .pieces import compile_piece, peek, poke, stack
 from .vectors import LONG, Vectors, lanes, vector_bytes
 
 _INT = ir.IntType(32)
@@ -148,8 +147,7 @@ def _task(d, task, x, out, weights, unused, unused2, unused3):
     width, n, fill = peek(d, F.WIDTH), peek(d, F.S), d + 8 * F.FILL
     # Addresses of the rows a block reads, and a row of the border's value for those outside.
     line = peek(d, F.LINE)
-    memory = np.empty(TAPS + ROWS, np.int64)
-    table = memory.ctypes.data
+    table = stack()  # TAPS + ROWS - 1 are at most 14
     i = i0
     while i < i1:
         number = ROWS
@@ -167,7 +165,6 @@ def _task(d, task, x, out, weights, unused, unused2, unused3):
         else:
             BLOCK(table, weights, width, n, fill, target, out_row)
         i += number
-    hold(memory)
 
 
 def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 from llvmlite import ir
 from numba import cfunc, types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
@@ -136,10 +136,49 @@ def fence(typingctx):
     return types.void(), codegen
 
 
-@register_jitable
-def hold(memory):
-    """Keep an array of bytes until here.
+@intrinsic
+def allocate(typingctx, size):
+    """Address of so many new bytes, or 0 where there are none (compiled code only).
 
-    Numba frees an array after its last use, and an address taken of it is none.
+    An array would raise, and what a piece raises is printed and lost.
     """
-    memory[0] = 0
+
+    def codegen(context, builder, signature, args):
+        return builder.ptrtoint(context.nrt.allocate_unchecked(builder, args[0]), _LONG)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def release(typingctx, address):
+    """Give back what `allocate` gave (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        context.nrt.free(builder, builder.inttoptr(args[0], cgutils.voidptr_t))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def stack(typingctx):
+    """Address of 16 integers that live as long as the function that asks (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, 16))
+        return builder.ptrtoint(place, _LONG)
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def count_up(typingctx, address, place):
+    """Add 1 to an integer that other threads may add to (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        start = builder.inttoptr(args[0], _LONG.as_pointer())
+        at = builder.gep(start, [args[1]])
+        builder.atomic_rmw("add", at, ir.Constant(_LONG, 1), "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.intp), codegen

@@ -8,10 +8,10 @@ stored as its s phases one after the other, which makes every tap a contiguous r
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, prange
+from numba import carray, njit, prange
 
 from .memory import load_mapped, load_run, store_run
+from .pieces import allocate, pointer, release
 from .rows import add_column, add_row, add_row_twice
 from .variants import variants
 
@@ -70,6 +70,9 @@ def _direct(
     band,
     strip,
     line_length,
+    failed,
+    first,
+    last,
 ):
     r, s = size
     sy, sx = stride
@@ -78,13 +81,19 @@ def _direct(
     bands, strips = (r + band - 1) // band, (s + strip - 1) // strip
     paired = sy == 1 and dy == 1
     slots = (p - 1) * dy + 1 + (1 if paired else 0)
-    for task in prange(xoffsets.shape[0] * bands * strips):
+    for number in prange(last - first):
+        task = first + number
         image = task // (bands * strips)
         i0 = task // strips % bands * band
         j0 = task % strips * strip
         i1, n = min(r, i0 + band), min(s - j0, strip)
-        ring = np.empty((slots, line_length), weights.dtype)
-        sums = np.empty((2, n), weights.dtype)
+        size_of_ring = slots * line_length * weights.itemsize
+        memory = allocate(size_of_ring + 2 * n * weights.itemsize)
+        if memory == 0:
+            failed[0] = 1
+            i1 = i0
+        ring = carray(pointer(memory), (slots, line_length), weights.dtype)
+        sums = carray(pointer(memory + size_of_ring), (2, n), weights.dtype)
         w = weights[which[image]]
         address = x0 + xoffsets[image]
         target = o0 + ooffsets[image] + j0 * ostrides[1]
@@ -124,6 +133,7 @@ def _direct(
                     add_row(a, ring[(i * sy + t * dy) % slots], w[t], offsets)
                 store_run(otag, target + i * ostrides[0], ostrides[1], a)
                 i += 1
+        release(memory)
 
 
 def _separable(
@@ -148,6 +158,9 @@ def _separable(
     band,
     strip,
     line_length,
+    failed,
+    first,
+    last,
 ):
     r, s = size
     sy, sx = stride
@@ -155,14 +168,21 @@ def _separable(
     rank, p = vertical.shape[1], vertical.shape[2]
     bands, strips = (r + band - 1) // band, (s + strip - 1) // strip
     slots = (p - 1) * dy + 1
-    for task in prange(xoffsets.shape[0] * bands * strips):
+    for number in prange(last - first):
+        task = first + number
         image = task // (bands * strips)
         i0 = task // strips % bands * band
         j0 = task % strips * strip
         i1, n = min(r, i0 + band), min(s - j0, strip)
-        ring = np.empty((slots, line_length), vertical.dtype)
-        line = np.empty(line_length, vertical.dtype)
-        sums = np.empty(n, vertical.dtype)
+        size_of_ring = slots * line_length * vertical.itemsize
+        size_of_line = line_length * vertical.itemsize
+        memory = allocate(size_of_ring + size_of_line + n * vertical.itemsize)
+        if memory == 0:
+            failed[0] = 1
+            i1 = i0
+        ring = carray(pointer(memory), (slots, line_length), vertical.dtype)
+        line = carray(pointer(memory + size_of_ring), (line_length,), vertical.dtype)
+        sums = carray(pointer(memory + size_of_ring + size_of_line), (n,), vertical.dtype)
         u, v = vertical[which[image]], horizontal[which[image]]
         address = x0 + xoffsets[image]
         target = o0 + ooffsets[image] + j0 * ostrides[1]
@@ -189,6 +209,7 @@ def _separable(
                 add_column(line, ring, i * sy, dy, u[t])
                 add_row(sums, line, v[t], offsets)
             store_run(otag, target + i * ostrides[0], ostrides[1], sums)
+        release(memory)
 
 
 direct_serial, direct_parallel = variants(_direct)

@@ -15,7 +15,18 @@ from numba import carray, njit, prange
 
 from . import fields as F
 from . import fourier
-from .pieces import call, compile_piece, hold, named, peek, pointer, poke
+from .pieces import (
+    allocate,
+    call,
+    compile_piece,
+    count_up,
+    named,
+    peek,
+    pointer,
+    poke,
+    release,
+    stack,
+)
 from .variants import variants
 from .vectors import lanes, vector_bytes
 
@@ -332,16 +343,19 @@ def piece(name: str, acc: str) -> int:
 def _worker(d, worker):
     tiles = peek(d, F.TILES_Y) * peek(d, F.TILES_X)
     pairs = (tiles + 1) // 2
-    memory = np.empty(peek(d, F.WORK_BYTES) + 64, np.int8)
-    work = (memory.ctypes.data + 63) // 64 * 64
-    for unit in range(worker, peek(d, F.IMAGES) * pairs, peek(d, F.WORKERS)):
+    memory = allocate(peek(d, F.WORK_BYTES) + 64)
+    if memory == 0:
+        count_up(d, F.FAILED)
+        return
+    work = (memory + 63) // 64 * 64
+    for unit in range(peek(d, F.FIRST) + worker, peek(d, F.LAST), peek(d, F.WORKERS)):
         image, first = unit // pairs, unit % pairs * 2
         x = peek(d, F.X) + peek(peek(d, F.X_OFFSETS), image)
         out = peek(d, F.OUT) + peek(peek(d, F.OUT_OFFSETS), image)
         count = min(2, tiles - first)
         call(peek(d, F.PAIR), d, work, x, out, first, count, peek(d, F.SPECTRUM), 0)
         poke(peek(d, F.FLAGS), unit, peek(work, 0))
-    hold(memory)
+    release(memory)
 
 
 def _tiles(d):
@@ -350,30 +364,33 @@ def _tiles(d):
 
 
 def _directly(d):
-    """Sum flagged pairs, which hold something not finite, so that it stays in its windows."""
-    tiles = peek(d, F.TILES_Y) * peek(d, F.TILES_X)
-    pairs = (tiles + 1) // 2
-    for unit in prange(peek(d, F.IMAGES) * pairs):
-        if peek(peek(d, F.FLAGS), unit):
-            _pair_directly(d, unit // pairs, unit % pairs * 2, tiles)
+    """Sum pairs that hold something not finite, so that it stays in its windows: some rows each."""
+    first, bands = peek(d, F.FIRST), peek(d, F.BANDS)
+    for number in prange(peek(d, F.LAST) - first):
+        part = first + number
+        _pair_directly(d, peek(peek(d, F.FLAGS), part // bands), part % bands)
 
 
 @njit(nogil=True)
-def _pair_directly(d, image, first, tiles):
-    memory = np.empty(6 * 8, np.int8)
-    part = memory.ctypes.data
+def _pair_directly(d, unit, band):
+    tiles = peek(d, F.TILES_Y) * peek(d, F.TILES_X)
+    pairs = (tiles + 1) // 2
+    image, first = unit // pairs, unit % pairs * 2
+    part = stack()
     poke(part, 0, peek(d, F.X) + peek(peek(d, F.X_OFFSETS), image))
     poke(part, 1, peek(d, F.OUT) + peek(peek(d, F.OUT_OFFSETS), image))
     poke(part, 2, peek(d, F.WEIGHTS))
     poke(part, 3, 0)
     for tile in range(first, min(first + 2, tiles)):
-        i0 = tile // peek(d, F.TILES_X) * peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)
+        top = tile // peek(d, F.TILES_X) * peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)
+        end = min(peek(d, F.R), top + peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y))
+        i0 = top + band * peek(d, F.BAND)
         j0 = tile % peek(d, F.TILES_X) * peek(d, F.STEP_X) // peek(d, F.SAMPLE_X)
         poke(part, 4, i0)
-        poke(part, 5, min(peek(d, F.R), i0 + peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)))
+        poke(part, 5, min(end, i0 + peek(d, F.BAND)))
         n = min(peek(d, F.S) - j0, peek(d, F.STEP_X) // peek(d, F.SAMPLE_X))
-        call(peek(d, F.PART), peek(d, F.DIRECT), part, j0, n, 0, 0, 0, 0)
-    hold(memory)
+        if i0 < end:
+            call(peek(d, F.PART), peek(d, F.DIRECT), part, j0, n, 0, 0, 0, 0)
 
 
 tiles_serial, tiles_parallel = variants(_tiles)

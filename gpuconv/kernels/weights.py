@@ -8,10 +8,10 @@ many parts as the vectors are wide (`reassoc`), which is fixed once the code is 
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, prange
+from numba import carray, njit, prange
 
 from .memory import load_run
+from .pieces import allocate, pointer, release
 from .rows import _run
 from .sweep import _load_row
 from .variants import variants
@@ -94,7 +94,8 @@ def _gradient(
     yoffsets,
     ystrides,
     units,
-    tasks,
+    begins,
+    ends,
     partial,
     like,
     offsets,
@@ -104,24 +105,29 @@ def _gradient(
     size,
     stride,
     dilation,
-    band,
     strip,
     line_length,
+    failed,
 ):
-    r, s = size
+    s = size[1]
     sy, sx = stride
     dy = dilation
     p = partial.shape[1]
     slots = (p - 1) * dy + 1
-    for task in prange(tasks.shape[0] - 1):
+    for task in prange(begins.shape[0]):
         total = partial[task]
-        total[:] = 0
-        ring = np.empty((slots, line_length), like.dtype)
-        line = np.empty(strip, like.dtype)
-        for unit in range(tasks[task], tasks[task + 1]):
+        end = ends[task]
+        size_of_ring = slots * line_length * like.itemsize
+        memory = allocate(size_of_ring + strip * like.itemsize)
+        if memory == 0:
+            failed[0] = 1
+            end = begins[task]
+        ring = carray(pointer(memory), (slots, line_length), like.dtype)
+        line = carray(pointer(memory + size_of_ring), (strip,), like.dtype)
+        for unit in range(begins[task], end):
             image = units[unit, 0]
             i0 = units[unit, 1]
-            i1 = min(r, i0 + band)
+            i1 = units[unit, 2]
             for j0 in range(0, s, strip):
                 n = min(s - j0, strip)
                 y = line[:n]
@@ -146,6 +152,7 @@ def _gradient(
                     load_run(ytag, address, ystrides[1], y)
                     for a in range(p):
                         _dots(total[a], ring[(i * sy + a * dy) % slots], y, offsets)
+        release(memory)
 
 
 gradient_serial, gradient_parallel = variants(_gradient)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpuconv.backends import cuda_strips
+from gpuconv.backends import strips
 from gpuconv.boundary import BOUNDARIES, index_map
 from gpuconv.problem import make_problem
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("exact_memory")
 
 
 def layout_of(problem, bound):
-    layout, _ = cuda_strips.plan_strips(problem, no_workspace, bound)
+    layout, _ = strips.plan_strips(problem, no_workspace, bound)
     return layout
 
 
@@ -32,7 +32,7 @@ def test_strips_hold_the_rows_they_need(boundary, height, stride):
     image = np.arange(problem.h)
     layout = replace(layout_of(problem, 200), height=height)
     assert not layout.whole
-    pieces = list(cuda_strips.strips(problem, layout))
+    pieces = list(strips.strips(problem, layout))
     assert [s.first for s in pieces] == list(range(0, problem.r, height))
     assert [s.last for s in pieces] == [*(s.first for s in pieces[1:]), problem.r]
     for strip in pieces:
@@ -47,7 +47,7 @@ def test_strips_hold_the_rows_they_need(boundary, height, stride):
 
 def test_rows_are_few_runs():
     rows = np.array([3, 2, 1, 0, 0, 1, 2, 2, 2, 2, 7, 9, 8, 0])
-    runs = cuda_strips._runs(rows)
+    runs = strips._runs(rows)
     found = [np.broadcast_to(np.arange(10)[run.rows], run.number) for run in runs]
     np.testing.assert_array_equal(np.concatenate(found), rows)
     assert len(runs) == 6
@@ -64,14 +64,14 @@ def test_layouts_stay_within_their_bounds():
             mode=int(rng.integers(0, 5)), stride=int(rng.integers(1, 4)),
         )  # fmt: skip
         bound = int(rng.integers(1, 60_000))
-        layout, least = cuda_strips.plan_strips(problem, lambda part: part.h, bound)
+        layout, least = strips.plan_strips(problem, lambda part: part.h, bound)
         if layout is None:
             assert least > bound
-            assert cuda_strips.plan_strips(problem, lambda part: part.h, least)[0] is not None
+            assert strips.plan_strips(problem, lambda part: part.h, least)[0] is not None
             continue
         assert layout.device_bytes <= bound
         covered = np.zeros(problem.out_shape[:-1], int)
-        pieces = list(cuda_strips.strips(problem, layout))
+        pieces = list(strips.strips(problem, layout))
         assert len(pieces) == layout.number(problem)
         for strip in pieces:
             covered[strip.index][..., strip.first : strip.last] += 1
@@ -81,13 +81,13 @@ def test_layouts_stay_within_their_bounds():
 
 
 def test_memory_is_given_out_in_units(monkeypatch):
-    monkeypatch.setattr(cuda_strips, "ALLOCATION", 512)
+    monkeypatch.setattr(strips, "ALLOCATION", 512)
     problem = make_problem((100, 70), (3, 3), "float32", "float32")
     for bound in range(3000, 9000, 50):
-        layout, _ = cuda_strips.plan_strips(problem, lambda part: 100, bound)
+        layout, _ = strips.plan_strips(problem, lambda part: 100, bound)
         buffers = [-(-n // 512) * 512 for n in (layout.x_bytes, layout.out_bytes)]
         assert 512 + layout.lanes * sum(buffers) == layout.device_bytes <= bound
-    assert cuda_strips.plan_strips(problem, lambda part: 100, 1)[1] == 1024 + 512 + 512
+    assert strips.plan_strips(problem, lambda part: 100, 1)[1] == 1024 + 512 + 512
 
 
 def test_strips_have_a_good_size():

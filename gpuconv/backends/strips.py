@@ -1,4 +1,4 @@
-"""Pure planning of host arrays on their way through the GPU: what makes a strip, and its memory.
+"""Pure planning of host arrays in parts, through the GPU mostly: what makes a strip, its memory.
 
 A strip is a part of the batch times a range of output rows: many whole images where they are small,
 some rows of one where it is large. Nothing here needs a GPU or CuPy.
