@@ -26,6 +26,7 @@ SUITES = {
     "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
     "choice": ("choice", "the automatic choice against every method"),
     "memory": ("memory", "memory beside the arrays"),
+    "accuracy": ("accuracy", "errors against sums in a wider format"),
     "calls": ("calls", "what a call costs beside its arithmetic"),
     "layers": ("layers", "layers of neural networks, forward and backward"),
 }

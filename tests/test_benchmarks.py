@@ -33,7 +33,7 @@ def run(*arguments):
     "suites",
     [
         ["filters", "dtypes", "separable", "small", "batch", "choice"],
-        ["memory", "calls"],
+        ["memory", "accuracy", "calls"],
         ["layers"],
     ],
     ids=lambda suites: suites[0],

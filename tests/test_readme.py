@@ -1,4 +1,4 @@
-"""README's tables and code are true."""
+"""The tables and code of README, and the documentation's table of other libraries, are true."""
 
 import doctest
 import re
@@ -17,8 +17,11 @@ X = np.random.default_rng(6).random((20, 24))
 K = np.random.default_rng(7).random((3, 3))
 
 
-def table(heading):
-    part = TEXT.split(f"## {heading}")[1].split("\n## ")[0]
+MIGRATING = (README.parent / "docs" / "howto" / "migrating.md").read_text("utf-8")
+
+
+def table(heading, text=TEXT):
+    part = text.split(f"# {heading}")[1].split("\n## ")[0]
     rows = re.findall(r"^\|(.+)\|$", part, re.M)[2:]
     return [[cell.strip().strip("`") for cell in row.split("|")] for row in rows]
 
@@ -53,7 +56,11 @@ def test_borders(row):
     np.testing.assert_allclose(gpuconv.corr2d(bordered, K), y, atol=1e-13)
 
 
-@pytest.mark.parametrize("row", table("Coming from elsewhere"), ids=lambda row: row[0][:40])
+@pytest.mark.parametrize(
+    "row",
+    table("Coming from elsewhere") + table("Coming from another library", MIGRATING),
+    ids=lambda row: row[0][:40],
+)
 def test_migration(row):
     import cv2
 

@@ -1,0 +1,103 @@
+"""What pages hold that is not written by hand: benchmark results, errors, public names."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import gpuconv
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+# Longer tables are left to their files.
+LONGEST = 80
+
+
+def newest(suffix: str, folder: Path = RESULTS) -> dict[str, Path]:
+    """The newest file of every suite."""
+    found = {}
+    for path in sorted(folder.glob(f"*{suffix}")):
+        dated = re.fullmatch(r"\d{4}-\d\d-\d\d-(.+)", path.stem)
+        if dated:
+            found[dated[1]] = path
+    return found
+
+
+def benchmarks(page: str = "", folder: Path = RESULTS) -> str:
+    """The newest tables of all suites but that of the errors, a section each."""
+    parts = [
+        _section(path)
+        for suite, path in sorted(newest(".md", folder).items())
+        if suite != "accuracy"
+    ]
+    return "\n\n".join(parts)
+
+
+def _section(path: Path) -> str:
+    text = re.sub(r"^#", "##", path.read_text("utf-8").strip(), flags=re.M)
+    # Pictures lie beside the table.
+    text = re.sub(r"(!\[[^\]]*\]\()", r"\1../benchmarks/results/", text)
+    lines = text.splitlines()
+    rows = [n for n, line in enumerate(lines) if line.startswith("|")]
+    if len(rows) > LONGEST:
+        left = f"The table's {len(rows) - 2} rows are in `benchmarks/results/{path.name}`."
+        lines[rows[0] : rows[-1] + 1] = [left]
+    return "\n".join(lines)
+
+
+def errors(page: str = "", folder: Path = RESULTS) -> str:
+    """The worst error of every method and dtype, over k."""
+    path = newest(".csv", folder)["accuracy"]
+    with open(path, encoding="utf-8", newline="") as file:
+        records = list(csv.DictReader(file))
+    worst: dict[tuple[str, str], dict[int, float]] = {}
+    for record in records:
+        if record["unit"] == "eps":
+            line = worst.setdefault((record["method"], record["group"]), {})
+            k = int(record["k"])
+            line[k] = max(line.get(k, 0), float(record["value"]))
+    wrong = [r["value"] for r in records if r["group"] == "integers"]
+    if not worst or not wrong:
+        raise ValueError(f"{path} holds no errors")
+    ks = sorted({k for line in worst.values() for k in line})
+    head = [
+        f"| method | dtype | {' | '.join(f'k = {k}' for k in ks)} |",
+        "|---" * (len(ks) + 2) + "|",
+    ]
+    rows = [
+        f"| {method} | {dtype} | {' | '.join(f'{line[k]:.3g}' if k in line else '' for k in ks)} |"
+        for (method, dtype), line in worst.items()
+    ]
+    bound = f"| *promised* | *direct, separable* | {' | '.join(f'*{k * k + 8}*' for k in ks)} |"
+    fft = f"| *promised* | *fft* | {' | '.join('*64*' for _ in ks)} |"
+    differ = ", ".join(f"{float(value):g}" for value in wrong)
+    exact = f"Integer sums that differ from the exact ones: {differ}."
+    return "\n".join(
+        [*head, *rows, bound, fft, "", exact, "", f"From `benchmarks/results/{path.name}`."]
+    )
+
+
+def other_names(page: str) -> str:
+    """The public names that a page does not treat yet."""
+    names = [
+        name
+        for name in gpuconv.__all__
+        if not name.startswith("__")
+        and not inspect.ismodule(getattr(gpuconv, name))
+        and f"gpuconv.{name}\n" not in page
+    ]
+    if not names:
+        return ""
+    kinds = ["class" if inspect.isclass(getattr(gpuconv, n)) else "function" for n in names]
+    lines = [f".. auto{kind}:: gpuconv.{name}\n" for kind, name in zip(kinds, names, strict=True)]
+    return "\n".join(["## More", "", "```{eval-rst}", *lines, "```"])
+
+
+# Pages with the mark that is replaced, and what makes the text.
+PAGES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "benchmarks": ("results", benchmarks),
+    "accuracy": ("errors", errors),
+    "reference": ("other names", other_names),
+}
