@@ -9,12 +9,6 @@
 // TAPS_X 0 is for any size. Both take the taps of a sum row by row, left to right (kernels wider than
 // `g.chunk_q` in such column blocks), so that they give the same bits, wherever an output lies.
 
-__device__ inline void read_granule(const ACC* shared, ACC* to) {
-  Granule read = *(const Granule*)shared;
-#pragma unroll
-  for (int e = 0; e < VECTOR; ++e) to[e] = read.at[e];
-}
-
 #if TAPS_X
 // Adds A rows of taps, whose first row of pixels is `pixels`.
 template <int A>

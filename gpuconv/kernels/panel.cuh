@@ -18,6 +18,12 @@ struct alignas(16) Granule { ACC at[VECTOR]; };
 enum { SOURCE = 16 / sizeof(X_T), PER_SOURCE = SOURCE / VECTOR };
 struct alignas(16) Source { X_T at[SOURCE]; };
 
+__device__ inline void read_granule(const ACC* shared, ACC* to) {
+  Granule read = *(const Granule*)shared;
+#pragma unroll
+  for (int e = 0; e < VECTOR; ++e) to[e] = read.at[e];
+}
+
 __device__ inline int thread() { return threadIdx.y * BLOCK_X + threadIdx.x; }
 
 __device__ inline ACC pixel_at(const char* address) {

@@ -28,12 +28,6 @@ __device__ inline int place_in_row(int granule) {
   return ((granule & 1) * (BLOCK_X / 2) + granule / 2) * VECTOR;
 }
 
-__device__ inline void read_granule(const ACC* shared, ACC* to) {
-  Granule read = *(const Granule*)shared;
-#pragma unroll
-  for (int e = 0; e < VECTOR; ++e) to[e] = read.at[e];
-}
-
 __device__ inline void sum_columns(const ACC* pixels, const ACC* taps, ACC* sums_to) {
   ACC sums[ROWS][VECTOR];
 #pragma unroll
