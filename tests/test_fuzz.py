@@ -168,3 +168,14 @@ def test_no_warnings_at_the_ends_of_the_range():
         ml = pytest.importorskip("ml_dtypes")
         y = gpuconv.corr2d(huge, np.ones((1, 1)), dtype=ml.bfloat16)
         assert np.isinf(y.astype("f4")).all()
+
+
+def test_the_reference_adds_in_one_order_in_every_layout():
+    rng = np.random.default_rng(0)
+    x, k = rng.standard_normal((9, 8)).astype("f4"), rng.standard_normal((4, 3)).astype("f4")
+    y = gpuconv.corr2d(x, k, backend="reference")
+    for other in (np.asfortranarray(x), np.asfortranarray(x)[::-1][::-1]):
+        z = gpuconv.corr2d(other, np.asfortranarray(k), backend="reference")
+        np.testing.assert_array_equal(z, y)
+        part = gpuconv.corr2d(other[2:, 1:], np.asfortranarray(k), backend="reference")
+        np.testing.assert_array_equal(part, y[2:, 1:])

@@ -48,7 +48,9 @@ def _one(problem: Problem, image: Any, kernel: Any) -> Any:
     kernel = dtypes.widen(kernel, problem.k_dtype, acc)
     if problem.conjugate:
         kernel = kernel.conj()
-    padded = _pad(problem, dtypes.widen(image, problem.x_dtype, acc))
+    # In C order, because NumPy adds up in the order of memory.
+    kernel = np.ascontiguousarray(kernel)
+    padded = np.ascontiguousarray(_pad(problem, dtypes.widen(image, problem.x_dtype, acc)))
     (sy, sx), (dy, dx), (ph, pw) = problem.stride, problem.dilation, problem.span
     sums = np.empty((problem.r, problem.s), acc)
     with np.errstate(all="ignore"):  # inf and nan are data here; integers wrap modulo 2**64

@@ -11,7 +11,7 @@ from gpuconv.methods.kernel import Kernel
 from gpuconv.problem import make_problem
 
 from .cases import place, values
-from .expect import converted, expected
+from .expect import converted, expected, widened
 
 
 class Failure(Exception):
@@ -144,12 +144,12 @@ def _flip(case, k):
 
 
 def _reach(case, k):
-    """Absolute values of the factors' products, which stand in for the taps of a higher rank."""
+    """Absolute values of the factors' products, for those of the taps as they are summed."""
     problem = make_problem(
         case.x, case.k, case.x_dtype, case.k_dtype, mode=case.pad, stride=case.stride,
         dilation=case.dilation,
     )  # fmt: skip
-    factors = Kernel(problem, k).factors()
+    factors = Kernel(problem, _flip(case, k)).factors()
     if factors.rank == 1:
         return None
     u, v = (np.abs(f).astype(np.longdouble) for f in (factors.u, factors.v))
@@ -174,10 +174,13 @@ def _compare(case, x, k, y, name):
         error = c * info.eps * sizes
         least = c * info.smallest_subnormal
         if method == "fft":
-            whole = case if case.stride == (1, 1) else _unit(case)
-            alike = expected(whole, x, k) if whole is not case else sums
-            error = np.full(sizes.shape, 64 * info.eps * _finite(alike).max(initial=0))
-            least = least * 256
+            # Tiles hold sums that are no results: of pixels that no window meets with that tap.
+            taps = np.abs(np.nan_to_num(widened(k, case.k_dtype, acc), posinf=0, neginf=0))
+            largest = sums.greatest * taps.astype(np.longdouble).sum(axis=(-1, -2)).max()
+            error = np.full(sizes.shape, 64 * info.eps * largest, np.longdouble)
+            # Where a spectrum underflows, what is lost is multiplied by the other's: up to all
+            # elements of a tile of 64 times 64.
+            least = least + 4096 * info.smallest_subnormal * (1 + sums.greatest + sums.weight)
         over = sizes * (1 + c * info.eps) >= info.max
         if method == "separable":
             least = least * (1 + sums.weight) * (1 + sums.greatest)
@@ -191,16 +194,6 @@ def _compare(case, x, k, y, name):
                 _inside(case, getattr(y, part), exact - error, exact + error, certain, name)
         else:
             _inside(case, y, sums.sums - error, sums.sums + error, certain, name)
-
-
-def _unit(case):
-    from dataclasses import replace
-
-    return replace(case, mode=case.pad, stride=(1, 1))
-
-
-def _finite(sums):
-    return np.where(sums.touched, 0, sums.sizes)
 
 
 def _named(array, name):
