@@ -36,7 +36,7 @@ def test_commands():
     commands = re.findall(r"```sh\n(.*?)\n```", TEXT, re.S)
     assert len(commands) == 2
     assert commands[0].endswith("gpuconv demo")
-    assert commands[1].endswith("python -m pytest")
+    assert "python -m pytest" in commands[1]
 
 
 @pytest.mark.parametrize("row", table("Borders"), ids=lambda row: row[0])
