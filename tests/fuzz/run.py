@@ -3,12 +3,11 @@
 import copy
 import faulthandler
 import multiprocessing
-import os
 import random
 import sys
 import time
 
-from gpuconv import dtypes
+from gpuconv import dtypes, threads
 
 from .cases import draw, draw_for, parse
 from .check import Failure, check
@@ -73,13 +72,13 @@ def search(options, job):
 def _job(options, job, first, share):
     faulthandler.enable()
     options.first, options.share = first, share
-    share[1:] = [sum(n) for n in zip(share[1:], search(options, job), strict=True)]
+    with threads(1):
+        share[1:] = [sum(n) for n in zip(share[1:], search(options, job), strict=True)]
 
 
 def watched(options, work=_job):
     """Search in processes; what ends one is reported, and the rest goes on."""
     # Started afresh, not forked: a fork has none of its parent's threads.
-    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     context, end = multiprocessing.get_context("spawn"), None
     if options.cases is not None:
         end = options.first + options.cases
