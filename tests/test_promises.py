@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import gpuconv
 from gpuconv.boundary import BOUNDARIES
+from gpuconv.methods.kernel import Kernel
 from gpuconv.problem import make_problem
 
 from .oracle import exact, sample, windows
@@ -110,3 +111,29 @@ def test_crops_do_not_change_a_bit(method, dtype):
         part = gpuconv.corr2d(x[top:bottom, left:right], k, method=method)
         rows, columns = part.shape
         np.testing.assert_array_equal(part, whole[top : top + rows, left : left + columns])
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        np.array([[1, 0], [0, 1e-8]], "f4"),
+        # One product, but rounded to float32, which float64 sums can tell.
+        np.outer([1e-6, 4e4], [0.3, 0.7, 1.1, 0.013]).astype("f4"),
+    ],
+)
+def test_small_weights_count_for_the_rank(kernel):
+    x = np.random.default_rng(3).standard_normal((9, 9))
+    x = x.astype("f4") if kernel.shape == (2, 2) else x
+    with pytest.raises(ValueError, match="full rank 2"):
+        gpuconv.corr2d(x, kernel, method="separable")
+
+
+@pytest.mark.parametrize(
+    ("name", "rank"),
+    [("sobel-x", 1), ("gaussian-2", 1), ("box-5", 1), ("laplacian", 2), ("log-2", 3)],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_filters_separate_into(name, rank, dtype):
+    k = gpuconv.filters.by_name(name).astype(dtype)
+    problem = make_problem((40, 40), k.shape, dtype, dtype)
+    assert Kernel(problem, k).factors().rank == rank

@@ -75,7 +75,8 @@ def _factorise(
         values = dtypes.widen(kernels, k_dtype, acc).astype(wide)
         ranks = [_rank(kernel, acc) for kernel in values]
         with np.errstate(all="ignore"):  # what overflows here is not taken for accurate
-            pairs = [_cross_factors(*pair) for pair in zip(values, ranks, strict=True)]
+            pairs = [_cross_factors(*pair, acc) for pair in zip(values, ranks, strict=True)]
+        ranks = [max(r, len(u)) for r, (u, _) in zip(ranks, pairs, strict=True)]
     rank = max(1, *ranks) if ranks else 1
     u = np.zeros((len(pairs), rank, shape[1]), acc)
     v = np.zeros((len(pairs), rank, shape[2]), acc)
@@ -112,25 +113,35 @@ def _rank(kernel: Any, acc: str) -> int:
     return int((values > values[0] * max(kernel.shape) * np.finfo(acc).eps).sum())
 
 
-def _cross_factors(kernel: Any, rank: int) -> tuple[list[Any], list[Any]]:
-    """Factors by crosses through the largest remaining element.
+# What factors may miss of an element, in rounding errors of the sum of their absolute products.
+_MISSED = 4
+
+
+def _cross_factors(kernel: Any, rank: int, acc: str) -> tuple[list[Any], list[Any]]:
+    """Factors by crosses through the largest remaining element: `rank` of them, or more.
 
     Unlike singular vectors they reproduce a rank-1 kernel to relative precision in every element,
-    small ones too, which is what the elementwise error bound needs.
+    small ones too, which is what the elementwise error bound needs. Singular values say nothing of
+    small elements, so that more crosses are taken where these are missed.
     """
     if 1 in kernel.shape:  # one product as it is, with any NaN or Inf in it
         one = np.ones((1, 1), kernel.dtype)
         return ([one[0]], [kernel[0]]) if kernel.shape[0] == 1 else ([kernel[:, 0]], [one[0]])
-    rest = kernel.copy()
+    rest, reach = kernel.copy(), np.zeros(kernel.shape)
     us: list[Any] = []
     vs: list[Any] = []
-    for _ in range(rank):
+    info = np.finfo(acc)
+    for number in range(min(kernel.shape)):
+        missed = np.abs(rest) > _MISSED * info.eps * reach + info.tiny
+        if number >= rank and not missed.any():
+            break
         i, j = np.unravel_index(np.argmax(np.abs(rest)), rest.shape)
         if rest[i, j] == 0 or not np.isfinite(rest[i, j]):
             break
         us.append(rest[:, j] / rest[i, j])
         vs.append(rest[i, :].copy())
-        rest = rest - np.outer(us[-1], vs[-1])
+        cross = np.outer(us[-1], vs[-1])
+        rest, reach = rest - cross, reach + np.abs(cross)
     return us, vs
 
 
