@@ -48,7 +48,9 @@ def kernel_index(problem: Problem) -> Any:
     return np.ascontiguousarray(np.broadcast_to(numbers, problem.batch)).reshape(-1)
 
 
-def _lead(shape: tuple[int, ...], strides: tuple[int, ...], batch: tuple[int, ...]) -> Any:
+def lead_strides(
+    shape: tuple[int, ...], strides: tuple[int, ...], batch: tuple[int, ...]
+) -> tuple[int, ...]:
     """Strides of the leading dimensions once broadcast to the batch."""
     own = [0 if n == 1 else step for n, step in zip(shape[:-2], strides[:-2], strict=True)]
     return (0,) * (len(batch) - len(own)) + tuple(own)
@@ -137,7 +139,7 @@ def template(
     batch = problem.batch
     keep: tuple[Any, ...] = (
         row_map, columns, offsets, kernel_index(problem),
-        byte_offsets(batch, _lead(problem.x_shape, x_strides, batch)),
+        byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         byte_offsets(batch, out_strides[:-2]),
     )  # fmt: skip
     addresses = [address(array) for array in keep]

@@ -18,7 +18,7 @@ import numpy as np
 from .. import dtypes
 from ..problem import Problem
 from . import cuda_fft, cuda_plan, cuda_tensor
-from .cpu_jobs import byte_offsets, carrier
+from .cpu_jobs import byte_offsets, carrier, lead_strides
 from .cuda_plan import GRID_MAX, LEADS, TILES_MOST, Chip, Launch, Spec
 
 NAME = "cuda"
@@ -331,7 +331,7 @@ def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: An
     on_host = isinstance(weights, np.ndarray)
     x_address, out_address = _place_of(x), _place_of(out)
     steps = _prepare(
-        kernel, problem, rank, not on_host or len(weights) > 1, x.ndim, x.shape[:-2], x.strides,
+        kernel, problem, rank, not on_host or len(weights) > 1, x.shape, x.strides,
         out.strides, x_address % 16, out_address % 16, launcher.chip(),
     )  # fmt: skip
     keep = None
@@ -367,14 +367,12 @@ def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: An
 
 @lru_cache(maxsize=512)
 def _prepare(
-    kernel: str, problem: Problem, rank: int, pointer: bool, ndim: int, x_lead: tuple[int, ...],
+    kernel: str, problem: Problem, rank: int, pointer: bool, x_shape: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...], x_modulo: int, out_modulo: int,
     gpu: Chip,
 ) -> tuple[_Prepared, ...]:  # fmt: skip
     lead = len(problem.batch)
-    x_steps = (0,) * (lead - (ndim - 2)) + tuple(
-        0 if n == 1 else s for n, s in zip(x_lead, x_strides[:-2], strict=True)
-    )
+    x_steps = lead_strides(x_shape, x_strides, problem.batch)
     shape, strides = cuda_plan.merge_leads(
         problem.batch, x_steps, out_strides[:lead], _kernel_strides(problem)
     )
@@ -453,9 +451,7 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
         problem, dy_dtype, cuda_plan.BLOCK, cuda_plan.ROWS
     )
     lead = len(problem.batch)
-    x_lead = (0,) * (lead - (x.ndim - 2)) + tuple(
-        0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)
-    )
+    x_lead = lead_strides(x.shape, x.strides, problem.batch)
     offsets = np.stack(
         [byte_offsets(problem.batch, x_lead), byte_offsets(problem.batch, dy.strides[:lead])],
         axis=1,

@@ -22,6 +22,7 @@ import numpy as np
 from .. import dtypes
 from ..boundary import BOUNDARIES
 from ..problem import Problem
+from .cpu_jobs import lead_strides
 from .cuda_plan import Spec, merge_leads
 
 # Everything a call takes beside its operands: tiles, spectra and what cuFFT works in. At 16 bytes a
@@ -278,9 +279,7 @@ def run(
 ) -> None:
     """Queue all that fills `out`; `weights` lie where `x` does, contiguous, in the sums' dtype."""
     lead = len(problem.batch)
-    x_lead = (0,) * (lead - (x.ndim - 2)) + tuple(
-        0 if n == 1 else s for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)
-    )
+    x_lead = lead_strides(x.shape, x.strides, problem.batch)
     k_lead = (1,) * (lead - len(problem.k_shape) + 2) + problem.k_shape[:-2]
     k_strides = [math.prod(k_lead[d + 1 :]) if n > 1 else 0 for d, n in enumerate(k_lead)]
     # The kernels' own dimensions first: the images of one kernel then follow one another.
