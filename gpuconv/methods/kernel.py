@@ -122,26 +122,36 @@ def _cross_factors(kernel: Any, rank: int, acc: str) -> tuple[list[Any], list[An
 
     Unlike singular vectors they reproduce a rank-1 kernel to relative precision in every element,
     small ones too, which is what the elementwise error bound needs. Singular values say nothing of
-    small elements, so that more crosses are taken where these are missed.
+    small elements, so that more crosses are taken where these are missed. What is left of an
+    element is told from rounding errors by a bound on these, carried along.
     """
     if 1 in kernel.shape:  # one product as it is, with any NaN or Inf in it
         one = np.ones((1, 1), kernel.dtype)
         return ([one[0]], [kernel[0]]) if kernel.shape[0] == 1 else ([kernel[:, 0]], [one[0]])
-    rest, reach = kernel.copy(), np.zeros(kernel.shape)
+    # Wider than any accumulator where the machine has such floats, so that float64 keeps its bound.
+    rest = kernel.astype(np.clongdouble if kernel.dtype.kind == "c" else np.longdouble)
+    reach = np.zeros(kernel.shape, np.longdouble)
+    noise = reach.copy()
     us: list[Any] = []
     vs: list[Any] = []
-    info = np.finfo(acc)
+    info, unit = np.finfo(acc), np.finfo(np.longdouble).eps
     for number in range(min(kernel.shape)):
         missed = np.abs(rest) > _MISSED * info.eps * reach + info.tiny
         if number >= rank and not missed.any():
             break
         i, j = np.unravel_index(np.argmax(np.abs(rest)), rest.shape)
-        if rest[i, j] == 0 or not np.isfinite(rest[i, j]):
+        pivot = rest[i, j]
+        if pivot == 0 or not np.isfinite(pivot):
             break
-        us.append(rest[:, j] / rest[i, j])
-        vs.append(rest[i, :].copy())
-        cross = np.outer(us[-1], vs[-1])
+        u, v = rest[:, j] / pivot, rest[i, :].copy()
+        us.append(u.astype(kernel.dtype))
+        vs.append(v.astype(kernel.dtype))
+        cross = np.outer(u, v)
         rest, reach = rest - cross, reach + np.abs(cross)
+        of_u = (noise[:, j] + np.abs(u) * noise[i, j]) / np.abs(pivot)
+        noise = noise + np.outer(of_u, np.abs(v)) + np.outer(np.abs(u), noise[i])
+        noise += unit * (4 * np.abs(cross) + np.abs(rest))
+        rest[np.abs(rest) <= noise] = 0
     return us, vs
 
 
