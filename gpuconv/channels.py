@@ -199,17 +199,17 @@ def input_gradient(
     Many channels on the CPU: the patches' gradients, a product of matrices, added where the
     patches came from. Otherwise, for each phase of the stride, a layer with channels swapped.
     """
-    n, c, h, wide = x_shape
+    _, c, h, wide = x_shape
     o, cg, p, q = w.array.shape
     og = o // g.groups
     backend = require_backend(backend_for(dy.device, "auto"))
     xp = backend.array_module()
     acc = _work_dtype(dy.dtype, w.dtype)
-    out = xp.zeros((n, c, h, wide), dtypes.storage(acc))
     if not _direct(og, cg) and dy.device == arrays.HOST:
+        scattered = np.zeros(x_shape, acc)
         gradients = dtypes.widen(dy.array, dy.dtype, acc)
-        _scatter_patches(gradients, dtypes.widen(w.array, w.dtype, acc), g, out)
-        return dtypes.finish(out, x_dtype)
+        _scatter_patches(gradients, dtypes.widen(w.array, w.dtype, acc), g, scattered)
+        return dtypes.finish(scattered, x_dtype)
     kernels = xp.asarray(w.array).reshape(g.groups, og, cg, p, q)
     swapped = kernels.swapaxes(1, 2).reshape(c, og, p, q)[..., ::-1, ::-1]
     r, s = dy.array.shape[2:]
@@ -217,6 +217,7 @@ def input_gradient(
     for axis, (length, taps, outputs) in enumerate(((h, p, r), (wide, q, s))):
         before = g.pad[axis][0]
         sides.append(list(phases(length, before, taps, outputs, g.stride[axis], g.dilation[axis])))
+    out: Any = None
     for row in sides[0]:
         for column in sides[1]:
             part = dy.array[..., row.outputs, column.outputs]
@@ -230,8 +231,12 @@ def input_gradient(
                 inner,
                 dtype=acc,
             )
+            if found.shape == x_shape:  # the only phase: stride 1
+                return dtypes.finish(found, x_dtype, xp)
+            if out is None:
+                out = xp.zeros(x_shape, dtypes.storage(acc))
             out[..., row.positions, column.positions] = found
-    return dtypes.finish(out, x_dtype, xp)
+    return dtypes.finish(xp.zeros(x_shape, acc) if out is None else out, x_dtype, xp)
 
 
 def _scatter_patches(dy: Any, w: Any, g: Geometry, out: Any) -> None:

@@ -65,7 +65,8 @@ def corr2d_vjp(
     -------
     dX, dK : array
         Of the shapes, dtypes, library and device of X and K. Sums are accumulated as `corr2d`
-        does; those over whole images (dK) in float32 along a row and in float64 from there.
+        does; those over whole images (dK) in float32 over some rows (at most 4096 outputs on the
+        CPU) and in float64 from there.
 
     Raises
     ------

@@ -11,8 +11,9 @@ import gpuconv
 from gpuconv import dtypes
 from gpuconv.boundary import BOUNDARIES, fold, index_map
 from gpuconv.gradients import phases
+from gpuconv.problem import make_problem
 
-from .oracle import sample
+from .oracle import sample, windows
 
 RNG = np.random.default_rng(21)
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
@@ -204,6 +205,53 @@ def test_methods_agree(method):
     actual = gpuconv.corr2d_vjp(x, k, dy, mode="same", boundary="reflect", method=method)
     for a, e in zip(actual, expected, strict=True):
         close(a, e, "float64", 10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "taps", "keywords"),
+    [
+        # Strips read in place between two beside the border, several rows taken together.
+        ((30, 1700), (3, 3), dict(mode=1)),
+        ((150, 40), (2, 5), dict(mode=((0, 2), (3, 0)), boundary="wrap")),
+        ((300, 3), (3, 3), dict(mode="same", boundary="edge")),
+        ((140, 70), (3, 4), dict(mode="full", dilation=(7, 3), boundary="reflect")),
+        ((90, 1300), (7, 12), dict(stride=(2, 3), mode=4)),
+        ((90, 60), (1, 6), dict(stride=(3, 1), dilation=(1, 2), mode=4)),
+        ((40, 33), (6, 1), dict(stride=(1, 2))),
+        ((26, 31), (26, 31), dict(mode="same")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("x_dtype", "dy_dtype"),
+    [
+        ("float32", "float32"), ("float64", "float64"), ("float16", "float32"),
+        ("uint8", "float32"), ("float32", "float64"), ("float32", "complex64"),
+        ("complex128", "float64"),
+    ],
+)  # fmt: skip
+def test_the_kernels_gradient_is_its_definition(shape, taps, keywords, x_dtype, dy_dtype):
+    x = sample(RNG, (2, *shape), x_dtype)[..., ::-1]
+    keywords = dict(fillvalue=3, **keywords)
+    k_dtype = "complex64" if "complex" in x_dtype + dy_dtype else "float32"
+    k = np.zeros(taps, np.result_type(k_dtype, "f8" if "64" in dy_dtype else "f4"))
+    problem = make_problem(x.shape, taps, "float64", "float64", **keywords)
+    *rows, n = problem.out_shape
+    wide = sample(RNG, (*rows, 2 * n), dy_dtype)
+    for dy in (wide[..., :n], wide[..., ::2]):
+        got = gpuconv.corr2d_vjp(x, k, dy, wrt="K", method="direct", backend="cpu", **keywords)[1]
+        seen = windows(problem, x.astype("c16" if "complex" in x_dtype else "f8"))
+        expected = np.einsum("nijab,nij->ab", seen, dy.conj().astype("c16"))
+        close(got, expected if got.dtype.kind == "c" else expected.real, "float32", 0.05)
+
+
+def test_the_kernels_gradient_reads_no_pixel_of_missing_outputs():
+    # Rows of 35 outputs end within a vector, beyond which pixels are Inf.
+    x = RNG.standard_normal((6, 60)).astype("f4")
+    k, dy = np.zeros((3, 3), "f4"), RNG.standard_normal((4, 35)).astype("f4")
+    x[:, 37:] = np.inf
+    for image in (x[:, :37], np.asfortranarray(x[:, :37])):
+        got = gpuconv.corr2d_vjp(image, k, dy, wrt="K", method="direct", backend="cpu")[1]
+        assert np.isfinite(got).all()
 
 
 def test_errors():

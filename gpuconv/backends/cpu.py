@@ -13,7 +13,7 @@ from .. import arrays, dtypes
 from ..boundary import index_map
 from ..kernels import fields as F
 from ..problem import Problem
-from . import cpu_fft, cpu_threads
+from . import cpu_fft, cpu_threads, cpu_weights
 from .cpu_jobs import (
     LONG,
     LONG_TASK,
@@ -333,117 +333,4 @@ def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
         out[...] = target
 
 
-# Multiply-adds of one task of the kernel's gradient: enough to be worth starting, and by the
-# problem alone, so that the order of the sums does not depend on the number of threads.
-_TASK_OPERATIONS = 1 << 22
-# And the most of a unit, which nothing interrupts.
-_UNIT_OPERATIONS = 1 << 28
-_PARTIAL_BYTES = 32 << 20
-
-
-@lru_cache(maxsize=64)
-def _weight_tasks(problem: Problem, wide: int) -> tuple[Any, Any, Any]:
-    """Units (image, rows), where each task begins among them, and each kernel's first task."""
-    row = problem.s * problem.p * problem.q
-    band = min(problem.r, max(2 * problem.span[0], 16, _TASK_OPERATIONS // row),
-               max(1, _UNIT_OPERATIONS // row))  # fmt: skip
-    which = kernel_index(problem)
-    images = np.argsort(which, kind="stable")
-    starts = np.arange(0, problem.r, band, dtype=np.int64)
-    ends = np.minimum(problem.r, starts + band)
-    units = np.stack(
-        [np.repeat(images, len(starts)), *(np.tile(end, len(images)) for end in (starts, ends))],
-        axis=1,
-    )
-    of_unit = which[units[:, 0]]
-    some = max(1, _TASK_OPERATIONS // (band * row))
-    most = max(1, _PARTIAL_BYTES // (problem.p * problem.q * wide))
-    some = max(some, -(-len(units) // most))
-    tasks: list[int] = []
-    first = []
-    for kernel in range(math.prod(problem.k_shape[:-2])):
-        begin, end = np.searchsorted(of_unit, [kernel, kernel + 1])
-        first.append(len(tasks))
-        tasks += range(begin, end, some)
-    tasks.append(len(units))
-    return units, np.array(tasks, np.int64), np.array(first, np.int64)
-
-
-def _weight_slices(problem: Problem, tasks: Any, part: Any) -> None:
-    """Call ``part(tasks, begins, ends)`` on all units, or on some of some tasks' at a time."""
-    begins, ends = tasks[:-1], tasks[1:]
-    time = 4 * _COMPLEX * per_output(problem, 0) * math.prod(problem.out_shape)
-    if time < LONG * most_threads():
-        part(slice(None), begins, ends)
-        return
-    at_once = max(most_threads(), int(len(begins) * LONG * most_threads() / time))
-    for first in range(0, len(begins), at_once):
-        some = slice(first, first + at_once)
-        longest = int((ends[some] - begins[some]).max())
-
-        def units(from_unit: int, to_unit: int, some: slice = some) -> None:
-            start = np.minimum(begins[some] + from_unit, ends[some])
-            part(some, start, np.minimum(begins[some] + to_unit, ends[some]))
-
-        in_slices(units, longest)
-
-
-def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
-    """Gradient with respect to K, summed over all images that shared a kernel."""
-    from ..kernels import weights
-
-    wide = np.dtype("complex128" if dtypes.is_complex(problem.acc_dtype) else "float64")
-    shape = (math.prod(problem.k_shape[:-2]), problem.p, problem.q)
-    total = np.zeros(shape, wide)
-    if problem.n:
-        rows, columns, fill, size, stride, dil, _, strip, length, offsets, order, serial = (
-            _geometry(problem)
-        )
-        units, tasks, first = _weight_tasks(problem, wide.itemsize)
-        x, dy = _aligned(x), _aligned(dy)
-        if dtypes.is_complex(dy_dtype):
-            dy = dy.conj()
-        images = np.broadcast_to(x, problem.batch + x.shape[-2:])
-        lead = len(problem.batch)
-        partial = np.zeros((len(tasks) - 1, problem.p, problem.q), wide)
-        failed = np.zeros(1, np.int64)
-        images_and_gradients = (
-            _tag(problem.x_dtype),
-            images.__array_interface__["data"][0],
-            byte_offsets(problem.batch, images.strides[:lead]),
-            (*images.strides[lead:], problem.pad[1][0], problem.w),
-            _tag(dy_dtype),
-            dy.__array_interface__["data"][0],
-            byte_offsets(problem.batch, dy.strides[:lead]),
-            dy.strides[lead:],
-            units,
-        )
-        rest = (
-            np.empty(0, problem.acc_dtype),
-            offsets,
-            rows,
-            columns,
-            fill,
-            size,
-            stride,
-            dil,
-            strip,
-            length,
-            failed,
-        )
-
-        def part(some: Any, begins: Any, ends: Any) -> None:
-            arguments = *images_and_gradients, begins, ends, partial[some], *rest
-            if serial:
-                weights.gradient_serial(*arguments)
-            else:
-                run(weights.gradient_serial, weights.gradient_parallel, *arguments)
-
-        _weight_slices(problem, tasks, part)
-        if failed[0]:
-            raise no_memory("rows of pixels for each thread")
-        total[:, :, order] = np.add.reduceat(partial, first, axis=0)
-    total = total.reshape(problem.k_shape)
-    if total.dtype.kind == "c" and not dtypes.is_complex(problem.k_dtype):
-        total = np.ascontiguousarray(total.real)
-    return dtypes.finish(total, problem.k_dtype)
+weight_gradient = cpu_weights.weight_gradient

@@ -29,6 +29,9 @@ from __future__ import annotations
     LOAD, STORE, SUMS, SUMS_ONE, ACROSS, ACROSS_OUT, PART, TASK,
     # Columns beside the border: how many at most go their own way, the pieces of that.
     EDGE_MOST, LOAD_TURNED, EDGE, EDGE_PART,
+    # The kernel's gradient: the job that reads its output's rows (0: they are read in place), rows
+    # summed at once, the pieces by groups of taps.
+    GIVEN, AT_ONCE, GROUPS, GROUPS_COUNT,
     # Fourier transforms: sides of a tile, outputs it gives (as pixels), tiles down and across,
     # radices and factors of both axes; addresses of image, output, weights and spectrum, stride of
     # the columns; which pairs of tiles are not finite, the job that sums those directly; the
@@ -37,5 +40,5 @@ from __future__ import annotations
     X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, FLAGS, DIRECT,
     PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
     COUNT,
-) = range(78)
+) = range(82)
 # fmt: on

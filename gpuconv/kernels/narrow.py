@@ -12,7 +12,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import fields as F
@@ -33,26 +32,7 @@ class _Rows(Vectors):
     ) -> None:
         super().__init__(builder, acc)
         self.columns, self.q, self.left, self.fill = columns, q, left, fill
-        self.sums = [
-            [cgutils.alloca_once(builder, self.kind) for _ in range(columns)] for _ in range(rows)
-        ]
-        zero = self.constant(0 if self.whole else 0.0)
-        for place in (place for row in self.sums for place in row):
-            builder.store(zero, place)
-
-    def spread(self, value: Any, kind: Any) -> Any:
-        """The value in every lane."""
-        vector = ir.VectorType(kind, self.lanes)
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, value, ir.Constant(_INT, 0))
-        return self.shuffle(first, undefined, [0] * self.lanes)
-
-    def within(self, first: Any, length: Any) -> Any:
-        """Mask of the lanes at places `first` and on that are in 0 to `length`."""
-        b = self.builder
-        places = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
-        at = b.add(places, self.spread(first, _INT))
-        return b.icmp_unsigned("<", at, self.spread(length, _INT))
+        self.sums = self.zeros(rows, columns)
 
     def masks(self, width: Any) -> dict[tuple[int, int], Any]:
         """Masks by tap column and vector, where the vector may reach beyond the row."""
@@ -64,26 +44,6 @@ class _Rows(Vectors):
                     found[tap, c] = self.within(first, width)
         return found
 
-    def _masked(self, name: str, result: Any, operands: list[Any]) -> Any:
-        kind = ir.FunctionType(result, [operand.type for operand in operands])
-        name = f"llvm.masked.{name}.v{self.lanes}{self.suffix}.p0"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        return self.builder.call(function, operands)
-
-    @property
-    def suffix(self) -> str:
-        return f"{'i' if self.whole else 'f'}{8 * self.size}"
-
-    def load_masked(self, address: Any, mask: Any) -> Any:
-        pointer = self.builder.inttoptr(address, self.kind.as_pointer())
-        align = ir.Constant(_INT, self.size)
-        return self._masked("load", self.kind, [pointer, align, mask, self.fill])
-
-    def store_masked(self, value: Any, address: Any, mask: Any) -> None:
-        pointer = self.builder.inttoptr(address, self.kind.as_pointer())
-        align = ir.Constant(_INT, self.size)
-        self._masked("store", ir.VoidType(), [value, pointer, align, mask])
-
     def input_row(self, row: Any, weights: dict[int, list[Any]], masks: Any) -> None:
         """Add what a row of pixels gives to the output rows that `weights` has taps for."""
         b = self.builder
@@ -91,7 +51,7 @@ class _Rows(Vectors):
             for c in range(self.columns):
                 at = self.at(row, (c * self.lanes + tap - self.left) * self.size)
                 mask = masks.get((tap, c))
-                x = self.load(at) if mask is None else self.load_masked(at, mask)
+                x = self.load(at) if mask is None else self.load_masked(at, mask, self.fill)
                 for output, taps in weights.items():
                     place = self.sums[output][c]
                     b.store(self.multiply_add(x, taps[tap], b.load(place)), place)

@@ -46,13 +46,7 @@ class _Block(Vectors):
     def __init__(self, builder: Any, acc: str, rows: int, columns: int) -> None:
         super().__init__(builder, acc)
         self.rows, self.columns = rows, columns
-        # Places in memory as far as this code says; LLVM makes registers of them.
-        self.sums = [
-            [cgutils.alloca_once(builder, self.kind) for _ in range(columns)] for _ in range(rows)
-        ]
-        zero = self.constant(0 if self.whole else 0.0)
-        for place in (place for row in self.sums for place in row):
-            builder.store(zero, place)
+        self.sums = self.zeros(rows, columns)
 
     def tap(self, pixels: Any, weights: dict[int, Any], offset: Any) -> None:
         """Add one column of taps: pixels at an address, weights (addresses) of the output rows."""

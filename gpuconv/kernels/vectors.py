@@ -78,10 +78,48 @@ class Vectors:
 
     def splat(self, address: Any) -> Any:
         """The element at an address in every lane."""
-        undefined = ir.Constant(self.kind, ir.Undefined)
-        value = self.load(address, self.element)
+        return self.spread(self.load(address, self.element))
+
+    def spread(self, value: Any) -> Any:
+        """The value in every lane."""
+        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(_INT, 0))
         return self.shuffle(first, undefined, [0] * self.lanes)
+
+    def within(self, first: Any, length: Any) -> Any:
+        """Mask of the lanes at places `first` and on (32 bits) that are in 0 to `length`."""
+        b = self.builder
+        places = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
+        return b.icmp_unsigned("<", b.add(places, self.spread(first)), self.spread(length))
+
+    def load_masked(self, address: Any, mask: Any, other: Any) -> Any:
+        """Read the lanes of a mask; the others, which may be no memory, are those of `other`."""
+        pointer = self.builder.inttoptr(address, self.kind.as_pointer())
+        align = ir.Constant(_INT, self.size)
+        return self._masked("load", self.kind, [pointer, align, mask, other])
+
+    def store_masked(self, value: Any, address: Any, mask: Any) -> None:
+        """Write the lanes of a mask."""
+        pointer = self.builder.inttoptr(address, self.kind.as_pointer())
+        align = ir.Constant(_INT, self.size)
+        self._masked("store", ir.VoidType(), [value, pointer, align, mask])
+
+    def _masked(self, name: str, result: Any, operands: list[Any]) -> Any:
+        kind = ir.FunctionType(result, [operand.type for operand in operands])
+        name = f"llvm.masked.{name}.v{self.lanes}{'i' if self.whole else 'f'}{8 * self.size}.p0"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, operands)
+
+    def zeros(self, rows: int, columns: int) -> list[list[Any]]:
+        """Places for vectors of sums, all zero: memory as written here, registers once compiled."""
+        found = [
+            [cgutils.alloca_once(self.builder, self.kind) for _ in range(columns)]
+            for _ in range(rows)
+        ]
+        zero = self.constant(0 if self.whole else 0.0)
+        for place in (place for row in found for place in row):
+            self.builder.store(zero, place)
+        return found
 
     def shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
         mask = ir.Constant(ir.VectorType(_INT, len(order)), order)
