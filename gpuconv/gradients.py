@@ -21,7 +21,8 @@ from .boundary import fold
 from .choose import backend_for, require_backend
 from .costs import costs_of
 from .errors import unknown_name
-from .methods.fft import LIBRARY_WORK
+from .methods import fft as methods_fft
+from .methods.kernel import Kernel
 from .problem import Pair, Problem, make_problem
 
 __all__ = ["corr2d_vjp", "phases"]
@@ -299,20 +300,32 @@ def weight_problem(problem: Problem, dy_dtype: str) -> Problem:
     return replace(problem, acc_dtype=acc, fillvalue=fill)
 
 
+# Dot products load more for each multiply-add than correlations do: how much longer they take.
+_DOT = {"cpu": 2.0, "cuda": 4.0}
+
+
 def price_weights(problem: Problem, backend: str) -> dict[str, float]:
     """Predicted seconds of the kernel's gradient by each method on a backend."""
-    costs = costs_of(backend, problem.acc_dtype)
+    costs, module = costs_of(backend, problem.acc_dtype), require_backend(backend)
     pixels = math.prod(problem.out_shape)
-    # Dot products load more for each multiply-add than correlations do.
-    direct = costs.call + 4 * pixels * problem.p * problem.q * costs.tap
-    area = problem.n * (problem.h + sum(problem.pad[0])) * (problem.w + sum(problem.pad[1]))
-    spread = problem.stride[0] * problem.stride[1]
+    taps = problem.p * problem.q * _DOT.get(backend, 1.0) * costs.tap
+    direct = costs.call + pixels * (costs.pixel + taps)
     fft = math.inf
-    if not dtypes.is_integer(problem.acc_dtype) and spread * pixels >= area / 4:
-        # One transform of the whole image each for X, dY and the product.
-        work = 3 * area * (math.log2(max(area / max(problem.n, 1), 2)) + 8)
-        fft = costs.fft_call + LIBRARY_WORK * work * costs.fft
+    if "fft" in module.METHODS and pixels:
+        one = _turned(problem)
+        # Transforming a kernel as large as the image takes as long again.
+        transforms = 2 * methods_fft.price(one, costs, module, Kernel(one, None))
+        fft = problem.n * (costs.call + transforms)
     return {"direct": direct, "fft": fft}
+
+
+def _turned(problem: Problem) -> Problem:
+    """An image correlated with its output's gradient: stride and dilation have changed places."""
+    return make_problem(
+        problem.x_shape[-2:], problem.out_shape[-2:], problem.acc_dtype, problem.acc_dtype,
+        mode=problem.pad, boundary=problem.boundary, fillvalue=problem.fillvalue,
+        stride=problem.dilation, dilation=problem.stride, dtype=problem.acc_dtype,
+    )  # fmt: skip
 
 
 def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, backend: str) -> Any:
@@ -326,7 +339,7 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
         raise ValueError(f"method={method!r} cannot be used: backend {name!r} does not have it")
     if method == "direct":
         return module.weight_gradient(sums, x.array, dy.array, dy.dtype)
-    # The image correlated with the output's gradient, stride and dilation having changed places.
+    # As in `_turned`, image by image.
     xp = _xp(x.array)
     wide = "complex128" if dtypes.is_complex(sums.acc_dtype) else "float64"
     total = xp.zeros((*_full(problem.k_shape[:-2], problem.batch), problem.p, problem.q), wide)

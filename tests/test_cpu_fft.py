@@ -31,11 +31,10 @@ def force(monkeypatch):
 
 
 @pytest.fixture
-def spectra():
+def spectra(monkeypatch):
     """The spectra kept, none at first."""
-    cpu_fft._spectra.clear()
-    yield cpu_fft._spectra
-    cpu_fft._spectra.clear()
+    monkeypatch.setattr(cpu_fft, "_spectra", cpu_fft._Spectra(cpu_fft._SPECTRA_BYTES))
+    return cpu_fft._spectra._kept
 
 
 @pytest.fixture
@@ -211,9 +210,8 @@ def test_spectra_are_bounded(monkeypatch, made, spectra):
     wanted = [gpuconv.corr2d(x, k, method="direct") for k in kernels]
     gpuconv.corr2d(x, kernels[0], method="fft")
     (one,) = (memory.nbytes for memory in spectra.values())
-    spectra.clear()
     for limit in (5 * one, one - 1):
-        monkeypatch.setattr(cpu_fft, "_SPECTRA_BYTES", limit)
+        monkeypatch.setattr(cpu_fft._spectra, "_most", limit)
         for _ in range(2):
             for k, y in zip(kernels, wanted, strict=True):
                 got = gpuconv.corr2d(x, k, method="fft")
@@ -223,7 +221,7 @@ def test_spectra_are_bounded(monkeypatch, made, spectra):
     before = len(made)
     gpuconv.corr2d(x, kernels[-1], method="fft")  # the latest is still there
     assert len(made) == before
-    monkeypatch.setattr(cpu_fft, "_SPECTRA_BYTES", 2 * one)
+    monkeypatch.setattr(cpu_fft._spectra, "_most", 2 * one)
     got = gpuconv.corr2d(x, kernels, method="fft")  # a bank larger than what is kept
     np.testing.assert_allclose(got, wanted, atol=1e-4)
     assert len(spectra) == 2

@@ -126,8 +126,31 @@ def _line_start(memory: Any) -> int:
     return address(memory) + -address(memory) % 64
 
 
-_spectra: OrderedDict[Any, Any] = OrderedDict()
-_spectra_lock = Lock()
+class _Spectra:
+    """The spectra used last, up to so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes, self._lock = most, 0, Lock()
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any) -> Any:
+        """The memory kept by this key, or None."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: Any, memory: Any) -> None:
+        """Keep this memory, and let go of what was not used for the longest time."""
+        with self._lock:
+            if key not in self._kept:  # another thread may have been here
+                self._kept[key] = memory
+                self._bytes += memory.nbytes
+            while len(self._kept) > 1 and self._bytes > self._most:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+_spectra = _Spectra(_SPECTRA_BYTES)
 
 
 def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
@@ -136,19 +159,15 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
 
     acc, found = problem.acc_dtype, sides(problem)
     key = (weights.tobytes(), weights.shape, problem.dilation, acc, found)
-    with _spectra_lock:
-        if key in _spectra:
-            _spectra.move_to_end(key)
-            return _spectra[key]
+    kept = _spectra.get(key)
+    if kept is not None:
+        return kept
     item = np.dtype(acc).itemsize
     memory = np.empty(2 * int(job[F.SIDE_Y] * job[F.SIDE_X]) * item + 64, np.int8)
     work = np.empty(int(job[F.WORK_BYTES]) + 64, np.int8)
     places = address(job), _line_start(work), address(weights), _line_start(memory)
     tiles.make_spectrum(tiles.piece("spectrum", acc), *places)
-    with _spectra_lock:
-        _spectra[key] = memory
-        while len(_spectra) > 1 and sum(m.nbytes for m in _spectra.values()) > _SPECTRA_BYTES:
-            _spectra.popitem(last=False)
+    _spectra.put(key, memory)
     return memory
 
 

@@ -26,7 +26,7 @@ NAME = "fft"
 
 # Work of a library's transform for an element and power of two of its size, in the unit that the
 # CPU backend's own transforms are measured in.
-LIBRARY_WORK = 0.5
+_LIBRARY_WORK = 0.5
 _SIDES = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 # Bytes of tiles transformed at once: what the workspace is bounded by (a few times this).
 _CHUNK_BYTES = 8 << 20
@@ -77,7 +77,7 @@ def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
     area = sides[0] * sides[1]
     kernels = math.prod(problem.k_shape[:-2])
     flops = (tiles + 0.5 * kernels) * area * (math.log2(area) + 8)
-    return float(costs.fft_call + LIBRARY_WORK * flops * costs.fft)
+    return float(costs.fft_call + _LIBRARY_WORK * flops * costs.fft)
 
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
