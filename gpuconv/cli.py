@@ -19,7 +19,17 @@ import numpy as np
 import gpuconv
 
 from . import array_files, blocks, calibrate, costs
-from .images import PICTURES, ReadError, WriteError, read, read_npy, suffix_of, write
+from .images import (
+    PICTURES,
+    ReadError,
+    WriteError,
+    read,
+    read_npy,
+    refused,
+    regular,
+    suffix_of,
+    write,
+)
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -105,10 +115,9 @@ def _call_keywords(options: argparse.Namespace) -> dict[str, Any]:
 def _weights(options: argparse.Namespace) -> Any:
     if options.filter is not None:
         return gpuconv.filters.by_name(options.filter)
-    try:
+    stored = regular(options.kernel)
+    with refused(options.kernel, 2 * stored):
         weights = np.array(read_npy(options.kernel))
-    except Exception as error:
-        raise ReadError(f"{options.kernel}: cannot be read as an .npy array: {error}") from error
     if weights.ndim != 2:
         raise ReadError(f"{options.kernel}: weights must have 2 dimensions, got {weights.shape}")
     return weights
@@ -191,8 +200,7 @@ def _filter(options: argparse.Namespace) -> int:
         raise WriteError(f"{options.output}: exists already; pass --overwrite to replace it")
     if not options.output.absolute().parent.is_dir():
         raise WriteError(f"{options.output}: no such folder {options.output.absolute().parent}")
-    if not options.input.exists():
-        raise ReadError(f"{options.input}: no such file")
+    regular(options.input)
     if suffix_of(options.input, ReadError) in PICTURES:
         _filter_image(read(options.input), weights, suffix, options)
     else:
