@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ from .images import (
     PICTURES,
     ReadError,
     WriteError,
+    need,
     read,
     read_npy,
     refused,
@@ -177,11 +179,21 @@ def _planes(pixels: Any, channels: bool) -> Any:
     return np.moveaxis(pixels, -1, 0) if channels else pixels
 
 
+class _NoBar(contextlib.nullcontext[Any]):
+    def __enter__(self) -> Any:
+        return self
+
+    def update(self, rows: int) -> None:
+        """Show nothing."""
+
+
 def _bar(total: int, forced: bool) -> Any:
     try:
         import tqdm
     except ImportError:
-        raise ReadError("the progress bar needs tqdm; run: pip install 'gpuconv[cli]'") from None
+        if not forced:  # arrays in .npy files need nothing that the package does not bring
+            return _NoBar()
+        raise ValueError("--progress needs tqdm; run: pip install 'gpuconv[cli]'") from None
     # Work under a second shows nothing; a pipe shows nothing unless asked.
     return tqdm.tqdm(
         total=total,
@@ -201,6 +213,8 @@ def _filter(options: argparse.Namespace) -> int:
     if not options.output.absolute().parent.is_dir():
         raise WriteError(f"{options.output}: no such folder {options.output.absolute().parent}")
     regular(options.input)
+    if suffix in PICTURES:
+        need("PIL.Image")  # said before the work, not after
     if suffix_of(options.input, ReadError) in PICTURES:
         _filter_image(read(options.input), weights, suffix, options)
     else:

@@ -57,8 +57,9 @@ def need(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
+        top = module.partition(".")[0]
         raise ReadError(
-            f"the package {module.partition('.')[0]} is needed for this format; "
+            f"the package {dict(PIL='pillow').get(top, top)} is needed for this format; "
             "run: pip install 'gpuconv[cli]'"
         ) from None
 

@@ -228,7 +228,7 @@ class _Bar:
                 from tqdm import tqdm as bar
             except ImportError:
                 raise ImportError(
-                    "progress=True needs the package tqdm; run: pip install tqdm"
+                    "progress=True needs the package tqdm; run: pip install 'gpuconv[cli]'"
                 ) from None
             self._bar = bar(total=steps, unit="step")
 

@@ -414,7 +414,7 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ImportError:
         raise ImportError(
-            "the .safetensors format needs the package safetensors; run: pip install safetensors, "
-            "or use a name that ends in .npz"
+            "the .safetensors format needs the package safetensors; run: pip install "
+            "'gpuconv[safetensors]', or use a name that ends in .npz"
         ) from None
     return safetensors.numpy
