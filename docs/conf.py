@@ -24,6 +24,9 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+# Parameters that are described together stay together.
+napoleon_use_param = False
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 # Types are in the docstrings, in words; the signatures' are for type checkers.
 autodoc_typehints = "none"

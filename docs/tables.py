@@ -63,7 +63,7 @@ def errors(page: str = "", folder: Path = RESULTS) -> str:
         raise ValueError(f"{path} holds no errors")
     ks = sorted({k for line in worst.values() for k in line})
     head = [
-        f"| method | dtype | {' | '.join(f'k = {k}' for k in ks)} |",
+        f"| method | dtype | {' | '.join(f'{k}x{k}' for k in ks)} |",
         "|---" * (len(ks) + 2) + "|",
     ]
     rows = [

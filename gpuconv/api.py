@@ -52,11 +52,10 @@ def corr2d(
     out: Any = None,
     max_device_bytes: int | None = None,
 ) -> Any:
-    r"""Two-dimensional cross-correlation of images with kernels.
+    """Two-dimensional cross-correlation of images with kernels.
 
-    .. math:: Y_{ij} = \sum_{a=0}^{p-1} \sum_{b=0}^{q-1} X_{i s + a d,\; j s + b d} K_{ab}
-
-    with X padded as `mode` and `boundary` say. It is a generalised ufunc of signature
+    ``Y[i, j] = sum over a, b of X[i*s + a*d, j*s + b*d] * K[a, b]`` with stride s and dilation d,
+    and X padded as `mode` and `boundary` say. It is a generalised ufunc of signature
     ``(h,w),(p,q)->(r,s)``: all leading dimensions broadcast.
 
     Parameters
@@ -118,7 +117,9 @@ def corr2d(
 
     Notes
     -----
-    Cost: direct O(r s p q), separable O(r s rank (p + q)), fft O(r s log N). Sums of float16 and
+    Cost, for a result of r x s: direct O(r s p q), separable O(r s rank (p + q)), fft O(r s log N)
+    for tiles of N pixels, tensor O(r s p (q + 7)). Errors are bounded as the page "Accuracy and
+    reproducibility" of the documentation says. Sums of float16 and
     bfloat16 are accumulated in float32, of float32 in float32, of float64 in float64, of integers
     exactly, modulo 2**64. The formula is that of Zhang et al., *Dive into Deep Learning*, chapter
     "Convolutions for Images", with the padding of `numpy.pad`.
@@ -150,12 +151,36 @@ def convolve2d(
     out: Any = None,
     max_device_bytes: int | None = None,
 ) -> Any:
-    r"""Two-dimensional convolution: `corr2d` with the kernel flipped in both axes.
+    """Two-dimensional convolution: `corr2d` with the kernel flipped in both axes.
 
-    .. math:: Y_{ij} = \sum_{ab} X_{i s + (p-1-a) d,\; j s + (q-1-b) d} K_{ab}
+    ``Y[i, j] = sum over a, b of X[i*s + (p-1-a)*d, j*s + (q-1-b)*d] * K[a, b]`` with stride s and
+    dilation d.
 
-    Parameters, result, errors and cost are those of `corr2d`, but a complex kernel is not
-    conjugated. Placement is that of `scipy.signal.convolve2d`.
+    Parameters
+    ----------
+    X : array_like, shape (..., h, w)
+        Images, as in `corr2d`.
+    K : array_like, shape (..., p, q)
+        Kernels. Complex ones are not conjugated.
+    mode : {"valid", "same", "full"}, int, (int, int) or ((int, int), (int, int))
+        As in `corr2d`; names place as `scipy.signal.convolve2d` does.
+    boundary, fillvalue, stride, dilation, method, backend, precision, dtype, out, max_device_bytes
+        As in `corr2d`.
+
+    Returns
+    -------
+    array, shape (..., r, s)
+        As from `corr2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailable, MemoryError
+        As `corr2d`.
+
+    Notes
+    -----
+    Cost and accuracy are those of `corr2d`. The formula is that of convolution in Zhang et al.,
+    *Dive into Deep Learning*, "From Fully Connected Layers to Convolutions", cut off at the border.
 
     Examples
     --------
@@ -301,7 +326,27 @@ def _run(
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run for a problem, and why. Prints as text; callable on matching arrays."""
+    """What would run for a problem, and why. Prints as text; callable on matching arrays.
+
+    `plan` makes them.
+
+    Attributes
+    ----------
+    problem : Problem
+        The call, read and checked: shapes, dtypes, padding, border, stride, dilation.
+    choice : Choice
+        The method taken, and what every other would cost or why it is refused.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> plan = gpuconv.plan((3, 3), (2, 2), x_dtype="float64", backend="cpu")
+    >>> plan.method, plan.backend, plan.problem.out_shape
+    ('direct', 'cpu', (2, 2))
+    >>> plan(np.ones((3, 3)), np.ones((2, 2)))
+    array([[4., 4.],
+           [4., 4.]])
+    """
 
     problem: Problem
     choice: Choice
@@ -322,7 +367,25 @@ class Plan:
         return self.choice.seconds
 
     def __call__(self, X: Any, K: Any, *, out: Any = None) -> Any:
-        """Run on arrays of the planned shapes and dtypes; a new result, or `out`."""
+        """Run on arrays of the planned shapes and dtypes.
+
+        Parameters
+        ----------
+        X, K : array_like
+            Of the planned shapes and dtypes.
+        out : array, optional
+            As in `corr2d`.
+
+        Returns
+        -------
+        array
+            As from `corr2d`.
+
+        Raises
+        ------
+        ValueError
+            Another shape or dtype than planned.
+        """
         problem = self.problem
         for array, name, shape, dtype in (
             (X, "X", problem.x_shape, problem.x_dtype),
@@ -440,6 +503,11 @@ def plan(
 def backends() -> dict[str, str | None]:
     """Backends by name: None where usable here, otherwise the reason and what mends it.
 
+    Returns
+    -------
+    dict of str to str or None
+        For "reference", "cpu" and "cuda". Nothing is compiled; CuPy is imported.
+
     Examples
     --------
     >>> import gpuconv
@@ -450,7 +518,15 @@ def backends() -> dict[str, str | None]:
 
 
 def show_config() -> None:
-    """Print versions, the machine, whose costs are used, and which backends are usable here."""
+    """Print versions, the machine, whose costs are used, and which backends are usable here.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.show_config()  # doctest: +ELLIPSIS
+    gpuconv ...
+      reference  usable: numpy ...
+    """
     import platform
 
     from . import __version__

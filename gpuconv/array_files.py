@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -18,7 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from .images import TIFF, ReadError, WriteError, atomic, need, read_npy, refused
+from .images import (
+    TIFF,
+    ReadError,
+    WriteError,
+    atomic,
+    need,
+    read_npy,
+    refuse_bomb,
+    refused,
+    regular,
+)
 
 __all__ = ["TILE", "Source", "place", "sink", "source"]
 
@@ -42,9 +53,13 @@ class Source:
     dtype: np.dtype[Any]
     get: Callable[[Any], Any]
     name: str
+    spare: int  # bytes that reading takes besides some copies of the part
 
     def __getitem__(self, index: Any) -> Any:
-        with refused(Path(self.name)):
+        path = Path(self.name)
+        with refused(path):
+            part = np.broadcast_to(np.empty((), self.dtype), self.shape)[index]
+        with refused(path, self.spare + 4 * part.nbytes):
             return self.get(index)
 
 
@@ -55,12 +70,13 @@ def source(path: Path) -> Iterator[Source]:
     with contextlib.ExitStack() as stack:
         with refused(path):
             if suffix == ".npy":
-                shape, dtype, get = _npy(path)
+                shape, dtype, get, spare = _npy(path)
             elif suffix in TIFF:
-                shape, dtype, get = _tiff(path, stack)
+                shape, dtype, get, spare = _tiff(path, stack)
             else:
-                shape, dtype, get = _zarr_source(path)
-        yield Source(tuple(shape), np.dtype(dtype), get, str(path))
+                shape, dtype, get, spare = _zarr_source(path)
+            found = Source(tuple(shape), np.dtype(dtype), get, str(path), spare)
+        yield found
 
 
 # Pages of a mapped file count as the process's memory for as long as it is mapped: so it is mapped
@@ -69,45 +85,52 @@ def source(path: Path) -> Iterator[Source]:
 
 def _npy(path: Path) -> Any:
     array = read_npy(path)
-    return array.shape, array.dtype, lambda index: np.array(read_npy(path)[index])
+    return array.shape, array.dtype, lambda index: np.array(read_npy(path)[index]), 0
 
 
-# Deflate makes at most about a thousandth of anything, LZW not much less.
-_BOMB_BYTES, _BOMB_RATIO = 1 << 26, 2000
-
-
-def _refuse_bomb(path: Path, claimed: int, stored: int) -> None:
-    """Refuse a file that claims to hold far more than it could."""
-    if claimed > max(_BOMB_BYTES, _BOMB_RATIO * stored):
-        raise ReadError(
-            f"{path}: claims to hold {claimed / 2**20:.0f} MiB in {stored} bytes, more than "
-            f"{_BOMB_RATIO} times as much; it looks like a decompression bomb"
-        )
+def _bytes(shape: Iterable[int], dtype: Any) -> int:
+    """Bytes of an array, which the `nbytes` of libraries count modulo 2**64."""
+    return math.prod(map(int, shape)) * int(np.dtype(dtype).itemsize)
 
 
 def _zarr_source(path: Path) -> Any:
+    # A pipe or a device among the chunks would never end.
+    files = [regular(file) for file in (path, *path.rglob("*"))]
     array = need("zarr").open_array(str(path), mode="r")
     if array.dtype.hasobject or "pickle" in str(array.metadata.to_dict()).lower():
         raise ReadError(f"{path}: holds Python objects or a pickle codec, which is never read")
-    _refuse_bomb(path, int(array.nbytes), sum(f.stat().st_size for f in path.rglob("*")))
-    return array.shape, array.dtype, array.__getitem__
+    return _chunked(path, array, sum(files), len(files))
+
+
+def _chunked(path: Path, array: Any, stored: int, files: int) -> Any:
+    chunk = _bytes(getattr(array, "shards", None) or array.chunks, array.dtype)
+    refuse_bomb(path, max(_bytes(array.shape, array.dtype), chunk), stored)
+    # Some chunks are unpacked at the same time, and each takes Zarr some notes.
+    spare = 3 * min(int(array.nchunks), 12) * chunk + files * 4096
+    return array.shape, array.dtype, array.__getitem__, spare
 
 
 def _tiff(path: Path, stack: contextlib.ExitStack) -> Any:
     # Its complaints would stand beside the one error.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
-    file = stack.enter_context(need("tifffile").TiffFile(path))
+    # What a file says of others is not followed: they may be anywhere.
+    alone = dict(_multifile=False, is_mmstack=False, is_ndtiff=False)
+    file = stack.enter_context(need("tifffile").TiffFile(path, **alone))
     series = file.series[0]
-    _refuse_bomb(path, int(series.nbytes), path.stat().st_size)
+    stored = path.stat().st_size
+    refuse_bomb(path, _bytes(series.shape, series.dtype), stored)
     if series.dataoffset is not None:  # in one piece, not compressed
         shape, dtype = series.shape, np.dtype(file.byteorder + series.dtype.char)
 
         def get(index: Any) -> Any:
             return np.array(np.memmap(path, dtype, "r", series.dataoffset, shape)[index])
 
-        return shape, dtype, get
+        return shape, dtype, get, 0
+    for page in series.pages:  # what is missing would be read as zeros
+        if page is None or len(page.dataoffsets) != math.prod(page.chunked):
+            raise ReadError(f"{path}: lacks some of the strips or tiles of its {series.shape}")
     array = need("zarr").open_array(stack.enter_context(series.aszarr(level=0)), mode="r")
-    return array.shape, array.dtype, array.__getitem__
+    return _chunked(path, array, stored, 1)
 
 
 @contextlib.contextmanager

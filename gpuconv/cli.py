@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -19,7 +20,18 @@ import numpy as np
 import gpuconv
 
 from . import array_files, blocks, calibrate, costs
-from .images import PICTURES, ReadError, WriteError, read, read_npy, suffix_of, write
+from .images import (
+    PICTURES,
+    ReadError,
+    WriteError,
+    need,
+    read,
+    read_npy,
+    refused,
+    regular,
+    suffix_of,
+    write,
+)
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -105,10 +117,9 @@ def _call_keywords(options: argparse.Namespace) -> dict[str, Any]:
 def _weights(options: argparse.Namespace) -> Any:
     if options.filter is not None:
         return gpuconv.filters.by_name(options.filter)
-    try:
+    stored = regular(options.kernel)
+    with refused(options.kernel, 2 * stored):
         weights = np.array(read_npy(options.kernel))
-    except Exception as error:
-        raise ReadError(f"{options.kernel}: cannot be read as an .npy array: {error}") from error
     if weights.ndim != 2:
         raise ReadError(f"{options.kernel}: weights must have 2 dimensions, got {weights.shape}")
     return weights
@@ -168,11 +179,21 @@ def _planes(pixels: Any, channels: bool) -> Any:
     return np.moveaxis(pixels, -1, 0) if channels else pixels
 
 
+class _NoBar(contextlib.nullcontext[Any]):
+    def __enter__(self) -> Any:
+        return self
+
+    def update(self, rows: int) -> None:
+        """Show nothing."""
+
+
 def _bar(total: int, forced: bool) -> Any:
     try:
         import tqdm
     except ImportError:
-        raise ReadError("the progress bar needs tqdm; run: pip install 'gpuconv[cli]'") from None
+        if not forced:  # arrays in .npy files need nothing that the package does not bring
+            return _NoBar()
+        raise ValueError("--progress needs tqdm; run: pip install 'gpuconv[cli]'") from None
     # Work under a second shows nothing; a pipe shows nothing unless asked.
     return tqdm.tqdm(
         total=total,
@@ -191,8 +212,9 @@ def _filter(options: argparse.Namespace) -> int:
         raise WriteError(f"{options.output}: exists already; pass --overwrite to replace it")
     if not options.output.absolute().parent.is_dir():
         raise WriteError(f"{options.output}: no such folder {options.output.absolute().parent}")
-    if not options.input.exists():
-        raise ReadError(f"{options.input}: no such file")
+    regular(options.input)
+    if suffix in PICTURES:
+        need("PIL.Image")  # said before the work, not after
     if suffix_of(options.input, ReadError) in PICTURES:
         _filter_image(read(options.input), weights, suffix, options)
     else:

@@ -9,7 +9,16 @@ __all__ = ["BackendUnavailable", "unknown_name"]
 
 
 class BackendUnavailable(RuntimeError):
-    """The backend asked for by name cannot run here; the message says why and what mends it."""
+    """The backend asked for by name cannot run here; the message says why and what mends it.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> try:
+    ...     Y = gpuconv.corr2d([[1.0]], [[1.0]], backend="cuda")
+    ... except gpuconv.BackendUnavailable:
+    ...     Y = gpuconv.corr2d([[1.0]], [[1.0]])
+    """
 
 
 def unknown_name(what: str, given: object, allowed: Iterable[str]) -> ValueError:

@@ -87,7 +87,7 @@ def edge(axis: int = 1) -> Weights:
 
     Notes
     -----
-    The edge filter of Zhang et al., *Dive into Deep Learning*, "Convolutions for Images".
+    The edge filter of Zhang et al., *Dive into Deep Learning*, "Convolutions for Images"; O(1).
 
     Examples
     --------
@@ -234,6 +234,10 @@ def second_derivative(axis: int = 1) -> Weights:
     ValueError
         Another axis.
 
+    Notes
+    -----
+    Taylor's formula, as `derivative(2)` but in integers; O(1).
+
     Examples
     --------
     >>> second_derivative()
@@ -258,6 +262,11 @@ def laplacian(connectivity: int = 4) -> Weights:
     ------
     ValueError
         Another connectivity.
+
+    Notes
+    -----
+    The five-point stencil, or the sum of the differences to all 8 neighbours; rank 2; O(1).
+    A. Rosenfeld and A. C. Kak, *Digital Picture Processing* (1982).
 
     Examples
     --------
@@ -289,6 +298,10 @@ def box(size: Any) -> Weights:
     ------
     ValueError, TypeError
         Sizes that are not integers >= 1.
+
+    Notes
+    -----
+    Each weight is 1 / (rows * columns); rank 1; O(rows * columns).
 
     Examples
     --------
@@ -339,7 +352,9 @@ def gaussian(sigma: Any, order: Any = 0, truncate: float = 4.0, size: Any = None
 
     Notes
     -----
-    The weights `scipy.ndimage.gaussian_filter` correlates with. Rank 1, so `corr2d` separates it.
+    The weights `scipy.ndimage.gaussian_filter` correlates with: ``exp(-x**2 / (2 sigma**2))``,
+    divided by its sum, times a polynomial for a derivative. Rank 1, so `corr2d` separates it;
+    O(rows * columns).
 
     Examples
     --------
@@ -377,7 +392,8 @@ def log(sigma: Any, truncate: float = 4.0) -> Weights:
 
     Notes
     -----
-    D. Marr and E. Hildreth, "Theory of edge detection", Proc. R. Soc. B 207 (1980). Rank 2.
+    D. Marr and E. Hildreth, "Theory of edge detection", Proc. R. Soc. B 207 (1980). Rank 2;
+    O(rows * columns).
 
     Examples
     --------
@@ -411,6 +427,11 @@ def sobel(axis: int = 1) -> Weights:
     ValueError
         Another axis.
 
+    Notes
+    -----
+    I. Sobel and G. Feldman, "A 3x3 isotropic gradient operator for image processing" (1968).
+    Rank 1; O(1).
+
     Examples
     --------
     >>> sobel()
@@ -438,6 +459,10 @@ def prewitt(axis: int = 1) -> Weights:
     ValueError
         Another axis.
 
+    Notes
+    -----
+    J. M. S. Prewitt, "Object enhancement and extraction" (1970). Rank 1; O(1).
+
     Examples
     --------
     >>> prewitt(axis=0)
@@ -464,6 +489,10 @@ def scharr(axis: int = 1) -> Weights:
     ------
     ValueError
         Another axis.
+
+    Notes
+    -----
+    H. Scharr, *Optimale Operatoren in der Digitalen Bildverarbeitung* (2000). Rank 1; O(1).
 
     Examples
     --------
@@ -493,6 +522,10 @@ def sharpen(amount: float = 1.0, sigma: float = 1.0) -> Weights:
     ------
     ValueError, TypeError
         Numbers that are not > 0.
+
+    Notes
+    -----
+    ``image + amount * (image - blurred)`` with `gaussian(sigma)`, as one set of weights; O(taps).
 
     Examples
     --------
@@ -526,7 +559,8 @@ def motion(length: float, angle: float = 0.0) -> Weights:
 
     Notes
     -----
-    The line is sampled densely, each sample shared by its four nearest pixels.
+    The line is sampled densely, each sample shared by its four nearest pixels (bilinear weights);
+    O(length**2).
 
     Examples
     --------
@@ -590,6 +624,10 @@ def names() -> list[str]:
     -------
     list of str
 
+    Notes
+    -----
+    O(number of names).
+
     Examples
     --------
     >>> "sobel-x" in names()
@@ -619,6 +657,10 @@ def by_name(name: str) -> Weights:
     ------
     ValueError
         An unknown name (the nearest one is suggested), or numbers that make no sense.
+
+    Notes
+    -----
+    As costly as the filter named.
 
     Examples
     --------

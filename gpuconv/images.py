@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -21,7 +23,9 @@ __all__ = [
     "need",
     "read",
     "read_npy",
+    "refuse_bomb",
     "refused",
+    "regular",
     "write",
 ]
 
@@ -53,31 +57,108 @@ def need(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
+        top = module.partition(".")[0]
         raise ReadError(
-            f"the package {module.partition('.')[0]} is needed for this format; "
+            f"the package {dict(PIL='pillow').get(top, top)} is needed for this format; "
             "run: pip install 'gpuconv[cli]'"
         ) from None
 
 
+# What a library may take to read a file besides a few copies of what the file says it holds.
+_SPARE = 1 << 28
+# Deflate makes at most about a thousandth of anything, LZW not much less.
+_BOMB_BYTES, _BOMB_RATIO = 1 << 26, 2000
+
+
+def refuse_bomb(path: Path, claimed: int, stored: int) -> None:
+    """Refuse a file that claims to hold far more than it could."""
+    if claimed > max(_BOMB_BYTES, _BOMB_RATIO * stored):
+        raise ReadError(
+            f"{path}: claims to hold {claimed / 2**20:.0f} MiB in {stored} bytes, more than "
+            f"{_BOMB_RATIO} times as much; it looks like a decompression bomb"
+        )
+
+
 @contextlib.contextmanager
-def refused(path: Path) -> Iterator[None]:
-    """Turn whatever a library says of a file into one line: one error, or nothing."""
+def _at_most(more: int) -> Iterator[None]:
+    """Let the process take at most so many bytes more; what is beyond is a MemoryError.
+
+    No decoder can be told how much it may unpack, so the system is told. Linux only.
+    """
+    about = Path("/proc/self/statm")
+    if not sys.platform.startswith("linux") or not about.is_file():
+        yield
+        return
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    used = int(about.read_text().split()[5]) * resource.getpagesize()
+    # Libraries start threads, whose stacks count whole.
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    used += min(32, (os.cpu_count() or 1) + 4) * (8 << 20 if stack < 0 else stack)
+    kept = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([used + more, *kept]), limits[1]))
     try:
-        with warnings.catch_warnings():
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limits)
+
+
+@contextlib.contextmanager
+def refused(path: Path, honest: int = 0) -> Iterator[None]:
+    """Turn whatever a library says of a file into one line: one error, or nothing.
+
+    Parameters
+    ----------
+    path : Path
+        The file that is read inside.
+    honest : int
+        Bytes that reading it may take, besides some to spare.
+    """
+    try:
+        with warnings.catch_warnings(), _at_most(_SPARE + honest):
             warnings.simplefilter("ignore")  # what a library grumbles about, it reads or refuses
             yield
-    except (ReadError, MemoryError):
+    except ReadError:
         raise
+    except MemoryError as error:
+        raise ReadError(
+            f"{path}: takes more than {(_SPARE + honest) >> 20} MiB of memory to read; "
+            "it looks like a decompression bomb"
+        ) from error
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = "".join(c if c.isprintable() else "?" for c in text)
         kind = path.suffix[1:].lower()
         raise ReadError(f"{path}: cannot be read as {kind}: {text}") from error
 
 
+def regular(path: Path) -> int:
+    """Bytes of a file or folder; ReadError for a pipe or a device, which may never end."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        raise ReadError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read: {error.strerror}") from error
+    if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+        raise ReadError(f"{path}: is neither a file nor a folder")
+    return about.st_size
+
+
 def read(path: Path) -> Any:
     """Read a picture as an array: (rows, columns), or (rows, columns, channels)."""
-    with refused(path):
-        return _read_picture(path)
+    image_module, ops = need("PIL.Image"), need("PIL.ImageOps")
+    with contextlib.ExitStack() as stack:
+        with refused(path):
+            # Only what the suffixes promise: Pillow knows formats that start other programs.
+            formats = ("PNG", "JPEG", "BMP")
+            picture = stack.enter_context(image_module.open(path, formats=formats))
+            deep = 1 if picture.mode in ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK") else 4
+            claimed = picture.width * picture.height * len(picture.getbands()) * deep
+            refuse_bomb(path, claimed, regular(path))
+        with refused(path, 8 * claimed):
+            return _pixels(picture, ops)
 
 
 def read_npy(path: Path) -> Any:
@@ -87,16 +168,14 @@ def read_npy(path: Path) -> Any:
         return np.lib.format.open_memmap(path, mode="r")
 
 
-def _read_picture(path: Path) -> Any:
-    image_module, ops = need("PIL.Image"), need("PIL.ImageOps")
-    with image_module.open(path) as picture:
-        picture.load()
-        picture = ops.exif_transpose(picture)
-        if picture.mode == "P":
-            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-        elif picture.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
-            picture = picture.convert("L" if picture.mode == "1" else "RGB")
-        return np.asarray(picture)
+def _pixels(picture: Any, ops: Any) -> Any:
+    picture.load()
+    picture = ops.exif_transpose(picture)
+    if picture.mode == "P":
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    elif picture.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    return np.asarray(picture)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,18 @@ _LONG = 1000
 
 
 class Diverged(ArithmeticError):
-    """Gradient descent ran away; the message names the step, the loss and a rate that would not."""
+    """Gradient descent ran away; the message names the step, the loss and a rate that would not.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> X = np.arange(30.0).reshape(5, 6)
+    >>> try:
+    ...     gpuconv.learn_kernel(X, X[:, 1:], (1, 2), lr=10, steps=50)
+    ... except gpuconv.Diverged as error:
+    ...     print("stable below" in str(error))
+    True
+    """
 
 
 @dataclass(frozen=True)
@@ -32,12 +43,20 @@ class LearnedKernel:
     Attributes
     ----------
     kernel : array, shape (p, q)
+        Of X's library; float64, or float32 where X has no more.
     losses : list of float
         Sum of squared errors before each step, and after the last.
     steps : int
         Steps taken.
     stopped_early : bool
         Whether the loss fell to `tolerance` before the steps were used up.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> found = gpuconv.learn_kernel(np.ones((4, 4)), np.ones((4, 4)), 1, steps=3, rng=0)
+    >>> found.kernel.shape, found.steps, len(found.losses)
+    ((1, 1), 3, 4)
     """
 
     kernel: Any
@@ -106,6 +125,11 @@ def learn_kernel(
     Diverged
         The loss became infinite or NaN, or has grown a millionfold; the message tells the largest
         stable rate.
+
+    Notes
+    -----
+    With the velocity v, 0 at first: ``v = momentum * v - lr * dK``, ``K += v`` (B. T. Polyak's
+    heavy ball, 1964). A step costs as much as `corr2d` and dK of `corr2d_vjp`.
 
     Examples
     --------
@@ -228,7 +252,7 @@ class _Bar:
                 from tqdm import tqdm as bar
             except ImportError:
                 raise ImportError(
-                    "progress=True needs the package tqdm; run: pip install tqdm"
+                    "progress=True needs the package tqdm; run: pip install 'gpuconv[cli]'"
                 ) from None
             self._bar = bar(total=steps, unit="step")
 

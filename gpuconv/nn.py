@@ -65,11 +65,11 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Any:
-    r"""Convolution layer (a cross-correlation summed over channels), as torch defines it.
+    """Convolution layer (a cross-correlation summed over channels), as torch defines it.
 
-    .. math:: y_{noij} = \beta_o + \sum_{cab} x_{n, c', i s + a d - t, j s + b d - l} w_{ocab}
-
-    with ``c' = c + C/groups * (o // (O/groups))`` and zeros outside the image.
+    ``y[n, o, i, j] = bias[o] + sum over c, a, b of x[n, g + c, i*s + a*d - t, j*s + b*d - l] *
+    weight[o, c, a, b]`` with stride s, dilation d, padding t above and l to the left (zeros), and
+    the first channel ``g = C/groups * (o // (O/groups))`` of o's group.
 
     Parameters
     ----------
@@ -301,7 +301,22 @@ class Conv2D:
         )
 
     def forward(self, x: Any) -> Any:
-        """Result of the layer, which remembers x for `backward`."""
+        """Result of the layer, which remembers x for `backward`.
+
+        Parameters
+        ----------
+        x : array, shape (N, C, h, w)
+            As in `conv2d`; the first one tells the layer its channels.
+
+        Returns
+        -------
+        array, shape (N, out_channels, r, s)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `conv2d`.
+        """
         if self.weight is None:
             shape = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
             if len(shape) != 4:
@@ -319,6 +334,15 @@ class Conv2D:
     def backward(self, dy: Any) -> Any:
         """Gradient in the last input, from that in its result; sets `grad`.
 
+        Parameters
+        ----------
+        dy : array, shape (N, out_channels, r, s)
+            Gradient of a scalar in the result of the last `forward`.
+
+        Returns
+        -------
+        array, shape (N, C, h, w)
+
         Raises
         ------
         RuntimeError
@@ -333,7 +357,18 @@ class Conv2D:
         return dx
 
     def parameters(self) -> dict[str, Any]:
-        """Parameters by name; the arrays themselves, to be updated in place."""
+        """Parameters by name; the arrays themselves, to be updated in place.
+
+        Returns
+        -------
+        dict of str to array
+            "weight" and, where the layer has one, "bias".
+
+        Raises
+        ------
+        RuntimeError
+            Before the layer knows its channels.
+        """
         if self.weight is None:
             raise RuntimeError(
                 "the layer has no parameters yet: pass in_channels=, or an input first"
@@ -343,14 +378,35 @@ class Conv2D:
         }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the parameters on the host, by name."""
+        """Copies of the parameters on the host, by name.
+
+        Returns
+        -------
+        dict of str to ndarray
+
+        Raises
+        ------
+        RuntimeError
+            As `parameters`.
+        """
         return {
             name: np.array(value.get() if hasattr(value, "get") else value)
             for name, value in self.parameters().items()
         }
 
     def load_state_dict(self, state: Any) -> None:
-        """Take parameters by name; ValueError, with nothing changed, if they do not fit."""
+        """Take parameters by name, converted to the layer's dtype.
+
+        Parameters
+        ----------
+        state : dict of str to array
+            As from `state_dict`.
+
+        Raises
+        ------
+        ValueError
+            Other names or shapes than the layer's; nothing is changed then.
+        """
         names = {"weight", "bias"} if self.use_bias else {"weight"}
         if set(state) != names:
             raise ValueError(f"expected parameters {sorted(names)}, got {sorted(state)}")
@@ -373,7 +429,22 @@ class Conv2D:
             self.bias = xp.array(np.asarray(state["bias"]).astype(kind))
 
     def save(self, path: Any) -> None:
-        """Write the parameters to a ``.npz`` or ``.safetensors`` file, whole or not at all."""
+        """Write the parameters to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in ``.npz`` or ``.safetensors``.
+
+        Raises
+        ------
+        ValueError
+            Another suffix.
+        ImportError
+            No package safetensors; the message names the extra.
+        RuntimeError
+            As `parameters`.
+        """
         path = Path(path)
         state = self.state_dict()
         partial = path.with_name(path.name + ".partial")
@@ -391,7 +462,18 @@ class Conv2D:
                 partial.unlink()
 
     def load(self, path: Any) -> None:
-        """Read parameters that `save` wrote."""
+        """Read parameters that `save` wrote; nothing in a file is executed.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in ``.npz`` or ``.safetensors``.
+
+        Raises
+        ------
+        ValueError, ImportError
+            As `save` and `load_state_dict`.
+        """
         path = Path(path)
         if path.suffix == ".safetensors":
             self.load_state_dict(_safetensors().load_file(str(path)))
@@ -415,7 +497,7 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ImportError:
         raise ImportError(
-            "the .safetensors format needs the package safetensors; run: pip install safetensors, "
-            "or use a name that ends in .npz"
+            "the .safetensors format needs the package safetensors; run: pip install "
+            "'gpuconv[safetensors]', or use a name that ends in .npz"
         ) from None
     return safetensors.numpy

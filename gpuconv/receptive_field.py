@@ -24,6 +24,11 @@ class Layer:
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
         Pixels added on each side.
 
+    Raises
+    ------
+    ValueError, TypeError
+        From `receptive_field`: numbers that are no integers or out of range.
+
     Examples
     --------
     >>> Layer(3, stride=2).stride
@@ -112,7 +117,7 @@ class ReceptiveField:
 
     @property
     def center(self) -> tuple[float, float]:
-        """Centre of the window of output element (0, 0), in input pixels."""
+        """Centre of the window of output element (0, 0), in input pixels: (row, column)."""
         return (
             self.start[0] + (self.size[0] - 1) / 2,
             self.start[1] + (self.size[1] - 1) / 2,
@@ -121,7 +126,22 @@ class ReceptiveField:
     def window(self, i: int, j: int, input_shape: Pair | None = None) -> Window:
         """Input rows and columns, half open, that output element (i, j) depends on.
 
-        With `input_shape` the window is clipped to the image; otherwise it may reach into padding.
+        Parameters
+        ----------
+        i, j : int
+            Row and column of the output element.
+        input_shape : (int, int), optional
+            With it the window is clipped to the image; otherwise it may reach into padding.
+
+        Returns
+        -------
+        (int, int), (int, int)
+            First row and the one behind the last; the same of columns.
+
+        Examples
+        --------
+        >>> receptive_field([3, 3]).window(0, 2)
+        ((0, 5), (2, 7))
         """
         window = []
         for axis, index in enumerate((i, j)):
@@ -134,7 +154,27 @@ class ReceptiveField:
         return window[0], window[1]
 
     def output_shape(self, input_shape: Pair) -> Pair:
-        """Rows and columns the stack makes of an image; ValueError if a layer does not fit."""
+        """Rows and columns that the stack makes of an image.
+
+        Parameters
+        ----------
+        input_shape : (int, int)
+            Of the image.
+
+        Returns
+        -------
+        (int, int)
+
+        Raises
+        ------
+        ValueError
+            A layer larger than its padded input.
+
+        Examples
+        --------
+        >>> receptive_field([3, Layer(2, stride=2)]).output_shape((28, 28))
+        (13, 13)
+        """
         shape = []
         for axis, n in enumerate(input_shape):
             for number, steps in enumerate(self._layers, 1):
@@ -151,7 +191,30 @@ class ReceptiveField:
         return shape[0], shape[1]
 
     def outputs_touching(self, y: int, x: int, input_shape: Pair) -> Window:
-        """Output rows and columns, half open, whose windows hold input pixel (y, x)."""
+        """Output rows and columns, half open, whose windows hold input pixel (y, x).
+
+        Parameters
+        ----------
+        y, x : int
+            Row and column of the pixel.
+        input_shape : (int, int)
+            Of the image.
+
+        Returns
+        -------
+        (int, int), (int, int)
+            First row and the one behind the last; the same of columns.
+
+        Raises
+        ------
+        ValueError
+            As `output_shape`.
+
+        Examples
+        --------
+        >>> receptive_field([3]).outputs_touching(2, 0, (5, 5))
+        ((0, 3), (0, 1))
+        """
         window = []
         for axis, position in enumerate((y, x)):
             offset = position - self.start[axis]
@@ -180,6 +243,22 @@ class ReceptiveField:
         """Text picture: the input and every layer's output, with what output (i, j) depends on.
 
         One character an element: ``#`` inside the window, ``.`` outside.
+
+        Parameters
+        ----------
+        i, j : int
+            Row and column of the output element.
+        input_shape : (int, int)
+            Of the image.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            An element outside the output; otherwise as `output_shape`.
 
         Examples
         --------
@@ -210,7 +289,24 @@ class ReceptiveField:
         return "\n".join(rows)
 
     def svg(self, i: int, j: int, input_shape: Pair, cell: int = 12) -> str:
-        """The picture of `draw` as SVG text, `cell` pixels an element.
+        """The picture of `draw` as SVG.
+
+        Parameters
+        ----------
+        i, j, input_shape
+            As in `draw`.
+        cell : int
+            Pixels of an element's side.
+
+        Returns
+        -------
+        str
+            The text of an SVG file.
+
+        Raises
+        ------
+        ValueError
+            As `draw`.
 
         Examples
         --------

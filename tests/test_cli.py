@@ -283,3 +283,39 @@ def test_as_a_process():
         [sys.executable, "-m", "gpuconv", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == f"gpuconv {gpuconv.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "extra", "says"),
+    [
+        ("PIL", "x.png", [], "pillow is needed"),
+        ("zarr", "x.zarr", [], "zarr is needed"),
+        ("tifffile", "x.tif", [], "tifffile is needed"),
+        ("tqdm", "x.npy", ["--progress"], "--progress needs tqdm"),
+    ],
+)
+def test_packages_that_are_missing(tmp_path, monkeypatch, capsys, module, name, extra, says):
+    for loaded in list(sys.modules):
+        if loaded.partition(".")[0] == module:
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    np.save(tmp_path / "x.npy", np.ones((5, 5)))
+    np.save(tmp_path / "good.npy", np.ones((5, 5)))
+    (tmp_path / name).touch()
+    for files in ((name, "y.npy"), ("good.npy", f"y.{name.split('.')[1]}")):
+        command = [*(str(tmp_path / file) for file in files), "--filter", "box-3"]
+        assert main(["filter", *command, *extra]) != 0
+        error = capsys.readouterr().err
+        assert says in error
+        assert "pip install 'gpuconv[cli]'" in error
+        assert not (tmp_path / files[1]).exists()
+
+
+def test_arrays_need_no_extra(tmp_path, monkeypatch):
+    for module in ("PIL", "zarr", "tifffile", "tqdm"):
+        monkeypatch.setitem(sys.modules, module, None)
+    x = RNG.standard_normal((9, 9))
+    np.save(tmp_path / "x.npy", x)
+    command = [*(str(tmp_path / file) for file in ("x.npy", "y.npy")), "--filter", "box-1"]
+    assert main(["filter", *command]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), x)

@@ -59,6 +59,45 @@ def test_every_public_name_is_in_the_reference():
             )
 
 
+def public():
+    """Every public function, class and method of a class, by name."""
+    for module in (gpuconv, gpuconv.filters, gpuconv.nn):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if not name.startswith("__") and not inspect.ismodule(value):
+                yield name, value
+                for method in vars(value) if inspect.isclass(value) else ():
+                    if method[0] != "_" and inspect.isfunction(vars(value)[method]):
+                        yield f"{name}.{method}", getattr(value, method)
+
+
+@pytest.mark.parametrize(("name", "value"), list(public()))
+def test_docstrings_are_complete(name, value):
+    text = inspect.getdoc(value)
+    error = inspect.isclass(value) and issubclass(value, Exception)
+    # Of a class that others make, the attributes are what matters.
+    made = inspect.isclass(value) and "\nAttributes\n" in text
+    if not made and not error:
+        part = re.split(r"\n(?:\w+)\n---", text.partition("\nParameters\n----")[2])[0]
+        told = re.findall(r"^\**(\w[\w, *]*?)(?: : .*)?$", part, re.M)
+        told = {word for line in told for word in re.split(r"[, *]+", line)}
+        assert {p for p in inspect.signature(value).parameters if p != "self"} <= told
+    if "." not in name:
+        assert "\nExamples\n" in text
+        assert ">>> " in text
+    if inspect.isfunction(value) and value.__annotations__["return"] not in ("None", None):
+        assert "\nReturns\n" in text or name == "threads"
+    if value.__module__ == "gpuconv.filters":
+        assert re.search(r"O\(|As costly", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_powers_are_code(page):
+    """Two of them would be taken for bold text between."""
+    text = re.sub(r"^```.*?^```|`[^`\n]+`", "", page.read_text("utf-8"), flags=re.S | re.M)
+    assert not re.search(r"\d\*\*\d", text)
+
+
 def test_names_without_a_place():
     assert tables.other_names("").count(".. auto") == sum(
         not n.startswith("__") and not inspect.ismodule(getattr(gpuconv, n))
