@@ -132,10 +132,12 @@ def about() -> dict[str, Any]:
     """Say what was measured, where and when: kept beside the costs for a reader."""
     import numba
 
+    from .backends.cpu import threads
+
     return {
         "machine": platform.platform(),
         "cpu": _cpu_name(),
-        "threads": int(numba.get_num_threads()),
+        "threads": threads(),
         "numpy": np.__version__,
         "numba": numba.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

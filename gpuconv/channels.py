@@ -112,7 +112,13 @@ def _run(name: str, matrix: Any, channels: int, *arguments: Any) -> None:
     from .backends.cpu_threads import share
     from .kernels import patches
 
-    share(getattr(patches, name), channels, matrix.size > 1 << 15, *arguments)
+    try:
+        share(getattr(patches, name), channels, matrix.size > 1 << 15, *arguments)
+    except BaseException:
+        # After Ctrl-C a part may still be at work on the buffers: the next call takes others.
+        _workspace.drop()
+        _images.drop()
+        raise
 
 
 def _padded(x: Any, g: Geometry) -> Any:
@@ -186,6 +192,9 @@ class _Workspace:
             if needed <= 16 * _BLOCK_ELEMENTS:
                 self._local.buffer = buffer
         return buffer[:needed].view(dtype)
+
+    def drop(self) -> None:
+        self._local.buffer = None
 
 
 _workspace, _images = _Workspace(), _Workspace()

@@ -36,6 +36,6 @@ def test_each_form_has_files_of_its_own(tmp_path):
     ],
 )
 def test_only_one_form_starts_threads(serial, parallel):
-    assert parallel.targetoptions.get("parallel")
-    assert not serial.targetoptions.get("parallel")
-    assert serial.py_func.__qualname__ != parallel.py_func.__qualname__
+    assert parallel.code.targetoptions.get("parallel")
+    assert not serial.code.targetoptions.get("parallel")
+    assert serial.code.py_func.__qualname__ != parallel.code.py_func.__qualname__

@@ -46,7 +46,7 @@ _COPIED_BYTES = 16 << 20
 def unavailable() -> str | None:
     """Return None where Numba can be imported, otherwise the reason."""
     try:
-        import numba  # noqa: F401
+        cpu_threads.load()
     except ImportError as error:
         return f"Numba cannot be imported ({error}); run: pip install numba"
     return None
@@ -134,7 +134,9 @@ def _aligned(array: Any) -> Any:
 def _sweeps() -> tuple[Any, Any]:
     from ..kernels import bands
 
-    return bands.sweep_serial, bands.sweep_parallel
+    # All arguments are integers: there is one form. Of small calls every microsecond counts.
+    bands.sweep_serial.ready(*[0] * 5)
+    return bands.sweep_serial.code, bands.sweep_parallel
 
 
 def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections import OrderedDict
 from functools import lru_cache
 from threading import Lock
@@ -151,6 +152,16 @@ class _Spectra:
 
 
 _spectra = _Spectra(_SPECTRA_BYTES)
+
+
+def _forget() -> None:
+    """After a fork: a thread of the parent's may have held the lock."""
+    global _spectra_lock
+    _spectra_lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
 import threading
@@ -10,30 +11,59 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache
 from operator import index
 from pathlib import Path
 from typing import Any
+
+from ..kernels.apart import apart
 
 # Compiled code cannot be interrupted: long calls are cut into slices of about this many seconds.
 SLICE = 0.2
 
 
 @cache
+def load() -> None:
+    """Import Numba and all that it compiles: it takes a second, and Ctrl-C must not cut it in two.
+
+    Raises
+    ------
+    ImportError
+        There is no Numba, or not one that works.
+    """
+    apart(_import)
+
+
+def _import() -> None:
+    with _held:
+        importlib.import_module("numba")
+        for name in ("bands", "narrow", "patches", "sweep", "tiles", "weights"):
+            importlib.import_module(f"..kernels.{name}", __package__)
+
+
+@cache
 def most_threads() -> int:
     """Threads that Numba has started or would start, whatever part of them is in use now."""
+    load()
     import numba
 
     return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
-def threads(n: int) -> AbstractContextManager[None]:
-    """Context in which this thread's calls use at most `n` threads of the CPU.
+# What `threads` allows: a context variable, so that it holds for a task of asyncio, and for what
+# that hands to a thread with asyncio.to_thread, and not for other tasks of the same thread.
+_allowed: ContextVar[int | None] = ContextVar("gpuconv.threads", default=None)
 
-    It is `numba.set_num_threads` for a block of code: only the thread that enters it is affected,
-    and what is asked for inside, by either of them, ends with it. Results have the same bits for
-    any number. Not affected are products of matrices in layers of many channels, whose threads are
-    the BLAS library's (see threadpoolctl).
+
+def threads(n: int) -> AbstractContextManager[None]:
+    """Context in which calls use at most `n` threads of the CPU.
+
+    It holds for the thread or the asyncio task that enters it, and where that passes its context
+    on, as `asyncio.to_thread` does. The innermost of several counts; fewer are used where
+    `numba.set_num_threads` says so. Results have the same bits for any number. Not affected are
+    products of matrices in layers of many channels, whose threads are the BLAS library's (see
+    threadpoolctl).
 
     Parameters
     ----------
@@ -65,59 +95,88 @@ def threads(n: int) -> AbstractContextManager[None]:
             f"n must be from 1 to {most_threads()}, the threads that Numba may start "
             f"(NUMBA_NUM_THREADS sets more before Numba is imported), got {number}"
         )
-    return _limited(number)
+    return _allowing(number)
 
 
 @contextmanager
-def _limited(n: int) -> Iterator[None]:
+def _allowing(n: int) -> Iterator[None]:
+    before = _allowed.get()
+    try:
+        _allowed.set(n)
+        yield
+    finally:
+        _allowed.set(before)
+
+
+@contextmanager
+def _masked(n: int) -> Iterator[None]:
+    """Numba's own number of threads, which is the calling thread's, for one call."""
     import numba
 
-    find_tbb()
     before = numba.get_num_threads()
-    numba.set_num_threads(n)
     try:
+        numba.set_num_threads(n)
         yield
     finally:
         numba.set_num_threads(before)
 
 
 class _State:
-    """What all threads of a process share; made anew in a forked child."""
+    """What all threads of a process share; made anew in a forked child.
+
+    No locks: Ctrl-C between two lines would leave them locked. Each change is one operation of
+    Python's, and made back by one.
+    """
 
     def __init__(self, alone: bool = False) -> None:
-        self.alone = (
-            alone  # threads cannot be started: the parent's OpenMP has broken with the fork
-        )
-        self.calls = 0  # that compute now
-        self.lock = threading.Lock()
-        # Only used where Numba's threading layer aborts when two Python threads enter it at once.
-        self.entered = threading.Lock()
+        # Threads cannot be started: the parent's have not survived the fork.
+        self.alone = alone
+        self.calls: set[object] = set()  # that compute now
+        # The one that is in a threading layer which aborts when a second one enters it.
+        self.entered: dict[str, object] = {}
         self.layer: str | None = None
-        self.pool: Any = None
+        self.pools: dict[str, ThreadPoolExecutor] = {}
 
 
 _state = _State()
-
-
-_quiet = True  # at the fork: the main thread forked, and nothing computed
+# Held where a fork would leave a child with half of something: while Numba is imported or starts
+# its threads. A fork waits for it.
+_held = threading.RLock()
+_starter: int | None = None  # the thread that TBB was started from
+_taken: list[Any] = []  # locks that are held over a fork
+_quiet = True  # at the fork: nothing computed, and TBB could give its threads up
 
 
 def _before_fork() -> None:
     global _quiet
-    _quiet = threading.current_thread() is threading.main_thread() and not _state.calls
+    _held.acquire()
+    _taken.append(_held)
+    # While another thread compiles, a child would wait for its lock for ever.
+    numba_lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+    if numba_lock is not None:
+        numba_lock.acquire()
+        _taken.append(numba_lock)
+    _quiet = _starter == threading.get_ident() and not _state.calls
+
+
+def _give_back() -> None:
+    while _taken:
+        _taken.pop().release()
 
 
 def _after_fork() -> None:
     global _state
+    _give_back()
     started, linux = _started_layer(), sys.platform.startswith("linux")
     # GNU's OpenMP ends a child that enters it if its parent had; what other systems have survives.
-    # TBB gives its threads up for a fork, which it can only from the main thread and when idle.
+    # TBB gives its threads up for a fork, which it can only when idle, in the thread it was started
+    # from.
     broken = (started == "omp" and linux) or (started == "tbb" and not _quiet)
     _state = _State(_state.alone or broken)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_give_back, after_in_child=_after_fork)
 
 
 def _started_layer() -> str | None:
@@ -133,6 +192,7 @@ def _started_layer() -> str | None:
 
 def layer() -> str:
     """Threading layer in words, for `show_config`."""
+    load()
     import numba
 
     if _state.alone:
@@ -145,10 +205,27 @@ def number() -> int:
     """Threads a parallel call would use."""
     if _state.alone:
         return 1
+    start()
+    allowed, own = _allowed.get(), _numba_threads()
+    return own if allowed is None else min(allowed, own)
+
+
+def _numba_threads() -> int:
     import numba
 
-    find_tbb()
     return int(numba.get_num_threads())
+
+
+@cache
+def start() -> None:
+    """Let Numba start its threads, and note which thread that was."""
+    global _starter
+    load()
+    with _held:
+        find_tbb()
+        if _started_layer() is None:
+            _numba_threads()
+            _starter = threading.get_ident()
 
 
 @cache
@@ -173,29 +250,29 @@ def run(serial: Any, parallel: Any, *arguments: Any) -> Any:
     mine = number()
     if mine == 1:
         return serial(*arguments)
-    with state.lock:
-        state.calls += 1
-        calls = state.calls
+    call = object()
     try:
+        state.calls.add(call)
         if state.layer is None:
             state.layer = _started_layer()
-        if state.layer in (None, "workqueue"):
-            # An unknown layer is that of the first call, which may be any.
-            if not state.entered.acquire(blocking=False):
-                return serial(*arguments)
-            try:
-                return parallel(*arguments)
-            finally:
-                state.entered.release()
-        if calls == 1:
-            return parallel(*arguments)
-        if mine // calls < 2:
+        mine //= len(state.calls)
+        if state.layer == "workqueue" and state.entered.setdefault("", call) is not call:
+            mine = 1
+        if mine < 2:
             return serial(*arguments)
-        with _limited(mine // calls):
+        if mine == _numba_threads():
+            return parallel(*arguments)
+        with _masked(mine):
             return parallel(*arguments)
     finally:
-        with state.lock:
-            state.calls -= 1
+        # Ctrl-C is seen when a call returns: none comes before all is done.
+        if state.entered:
+            try:
+                if state.entered[""] is call:
+                    del state.entered[""]
+            except KeyError:
+                pass  # another's, which has just gone
+        state.calls.discard(call)
 
 
 def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
@@ -208,14 +285,14 @@ def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
     if parts < 2:
         kernel(0, n, *arguments)
         return
-    with state.lock:
-        if state.pool is None:
-            state.pool = ThreadPoolExecutor(most_threads(), "gpuconv")
+    if "" not in state.pools:
+        state.pools.setdefault("", ThreadPoolExecutor(most_threads(), "gpuconv"))
+    pool = state.pools[""]
     ends = [n * part // parts for part in range(parts + 1)]
     others = []
     try:
         for part in range(1, parts):
-            others.append(state.pool.submit(kernel, *ends[part : part + 2], *arguments))
+            others.append(pool.submit(kernel, *ends[part : part + 2], *arguments))
         kernel(ends[0], ends[1], *arguments)
     finally:
         # After Ctrl-C too: they write to what the next call will use.

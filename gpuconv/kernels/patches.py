@@ -9,8 +9,10 @@ from __future__ import annotations
 from numba import njit
 
 from .pieces import on_disk
+from .variants import Compiled
 
 
+@Compiled
 @on_disk(njit, nogil=True)
 def gather(first, last, x, i0, rows, s, taps, stride, dilation, out):
     """Lay out the patches of channels first to last.
@@ -38,6 +40,7 @@ def gather(first, last, x, i0, rows, s, taps, stride, dilation, out):
                     row[j] = source[j * sx]
 
 
+@Compiled
 @on_disk(njit, nogil=True)
 def scatter(first, last, values, i0, rows, s, taps, stride, dilation, x):
     """Add ``values[(c, a, b), (i, j)]`` to the pixels `gather` would have read them from."""

@@ -20,6 +20,8 @@ from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .apart import apart
+
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
 _kept: list[Any] = []
@@ -75,7 +77,7 @@ def _warn_no_place() -> None:
 
 def compile_piece(function: Any, name: str, **bindings: Any) -> int:
     """Address of a function of eight integers, compiled with `bindings` as its globals."""
-    piece = on_disk(cfunc, _SIGNATURE, nopython=True)(named(function, name, **bindings))
+    piece = apart(on_disk(cfunc, _SIGNATURE, nopython=True), named(function, name, **bindings))
     _kept.append(piece)  # its code lives as long as this object
     return int(piece.address)
 

@@ -27,7 +27,7 @@ from .pieces import (
     release,
     stack,
 )
-from .variants import variants
+from .variants import Compiled, variants
 from .vectors import lanes, vector_bytes
 
 # Bound anew in every piece.
@@ -397,6 +397,7 @@ tiles_serial, tiles_parallel = variants(_tiles)
 directly_serial, directly_parallel = variants(_directly)
 
 
+@Compiled
 @njit(nogil=True)
 def make_spectrum(piece, job, work, weights, spectrum):
     """Call the piece that makes a spectrum."""
