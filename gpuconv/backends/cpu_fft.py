@@ -156,8 +156,8 @@ _spectra = _Spectra(_SPECTRA_BYTES)
 
 def _forget() -> None:
     """After a fork: a thread of the parent's may have held the lock."""
-    global _spectra_lock
-    _spectra_lock = Lock()
+    global _spectra
+    _spectra = _Spectra(_SPECTRA_BYTES)
 
 
 if hasattr(os, "register_at_fork"):
