@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Unpack, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import arrays, dtypes
 from .choose import BACKENDS, Choice, backend_for, choose, get_backend, require_backend
 from .costs import config_file, costs_of
 from .methods import METHODS
 from .methods.kernel import Kernel
+from .options import Options
 from .problem import Problem, integer, make_problem, part_of
 from .repeat import key_of, remember, repeat
 
@@ -36,6 +39,11 @@ def _make(*shapes_and_dtypes: Any, **keywords: Any) -> Problem:
     return make_problem(*shapes_and_dtypes, **keywords)
 
 
+# For type checkers: of NumPy arrays and nested lists comes a NumPy array.
+@overload
+def corr2d(X: NDArray[Any] | Sequence[Any], K: Any, **options: Unpack[Options]) -> NDArray[Any]: ...
+@overload
+def corr2d(X: Any, K: Any, **options: Unpack[Options]) -> Any: ...
 def corr2d(
     X: Any,
     K: Any,
@@ -135,6 +143,12 @@ def corr2d(
     return _call(X, K, out, max_device_bytes, False, options)
 
 
+@overload
+def convolve2d(
+    X: NDArray[Any] | Sequence[Any], K: Any, **options: Unpack[Options]
+) -> NDArray[Any]: ...
+@overload
+def convolve2d(X: Any, K: Any, **options: Unpack[Options]) -> Any: ...
 def convolve2d(
     X: Any,
     K: Any,

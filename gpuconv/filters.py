@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import unknown_name
 
@@ -32,7 +33,7 @@ __all__ = [
     "sobel",
 ]
 
-Weights = np.ndarray[Any, Any]
+Weights = NDArray[Any]
 
 
 def _whole(value: Any, what: str, least: int) -> int:

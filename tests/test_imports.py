@@ -46,10 +46,12 @@ ALLOWED = {
     "backends": LEAVES | {"problem", "backends", "kernels"},
     "methods": LEAVES | {"problem", "backends", "methods"},
     "costs": set(),
+    "options": set(),
     "choose": LEAVES | {"problem", "methods", "backends", "costs"},
     # adapters: only where a tensor has been passed, whose graph is its library's business.
     "repeat": {"arrays", "choose", "methods", "problem"},
-    "api": LEAVES | {"problem", "choose", "costs", "methods", "repeat", "__version__", "adapters"},
+    "api": LEAVES
+    | {"problem", "choose", "costs", "methods", "options", "repeat", "__version__", "adapters"},
     "calibrate": {"api", "costs", "problem", "backends"},
     "channels": LEAVES | {"api", "choose", "gradients", "problem", "backends", "kernels"},
     "nn": LEAVES | {"channels", "problem", "adapters"},
