@@ -71,6 +71,17 @@ def test_leading_dimensions_broadcast(x_lead, k_lead):
         equal(gpuconv.corr2d(lazy, other, mode="same"), whole)
 
 
+def test_empty_chunks_beside_a_single_one():
+    x, k = RNG.random((1, 9, 8)), RNG.random((3, 1, 3, 2))
+    lazy = da.from_array(x, chunks=((0, 1, 0), (0, 9), (8, 0)))
+    other = da.from_array(k, chunks=((1, 0, 2), (0, 0, 1), 3, 2))
+    equal(gpuconv.corr2d(lazy, k[0]), gpuconv.corr2d(x, k[0]))
+    equal(gpuconv.corr2d(lazy, k[:, 0]), gpuconv.corr2d(x, k[:, 0]))
+    equal(gpuconv.corr2d(lazy, other), gpuconv.corr2d(x, k))
+    two = x.repeat(2, 0)
+    equal(gpuconv.corr2d(da.from_array(two, chunks=(1, 4, 4)), other), gpuconv.corr2d(two, k))
+
+
 @pytest.mark.parametrize(
     ("x_dtype", "k_dtype", "dtype"),
     [
