@@ -194,8 +194,7 @@ def client():
         yield client
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_memory_of_the_workers_is_bounded(client, tmp_path):
+def test_memory_of_the_workers_is_bounded(client, tmp_path, capsys):
     chunk = memory_dask.make_image(tmp_path / "in.zarr")
     assert np.prod(memory_dask.TIMES) * chunk.nbytes > 10 * memory_dask.LIMIT
     workers = set(client.run(os.getpid).values())
@@ -204,6 +203,7 @@ def test_memory_of_the_workers_is_bounded(client, tmp_path):
     assert len(samples) > 10
     assert max(max(memory) for _, memory in samples) < memory_dask.LIMIT
     assert memory_dask.right(chunk, tmp_path / "out.zarr")
+    assert "% Completed" in capsys.readouterr().out  # a bar moved meanwhile
 
 
 def test_a_killed_worker_is_survived(client, tmp_path):
