@@ -115,10 +115,10 @@ def _clock(call: Callable[[], Any], times: int) -> float:
     return time.perf_counter() - start
 
 
-def environment(threads: int = THREADS) -> list[str]:
-    """Machine, versions and commit, for the head of a results file."""
+def environment(threads: int = THREADS, more: tuple[str, ...] = ()) -> list[str]:
+    """Machine, versions (of `more` libraries too) and commit, for the head of a results file."""
     versions = []
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *more):
         try:
             versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:

@@ -71,6 +71,17 @@ def test_leading_dimensions_broadcast(x_lead, k_lead):
         equal(gpuconv.corr2d(lazy, other, mode="same"), whole)
 
 
+def test_empty_chunks_beside_a_single_one():
+    x, k = RNG.random((1, 9, 8)), RNG.random((3, 1, 3, 2))
+    lazy = da.from_array(x, chunks=((0, 1, 0), (0, 9), (8, 0)))
+    other = da.from_array(k, chunks=((1, 0, 2), (0, 0, 1), 3, 2))
+    equal(gpuconv.corr2d(lazy, k[0]), gpuconv.corr2d(x, k[0]))
+    equal(gpuconv.corr2d(lazy, k[:, 0]), gpuconv.corr2d(x, k[:, 0]))
+    equal(gpuconv.corr2d(lazy, other), gpuconv.corr2d(x, k))
+    two = x.repeat(2, 0)
+    equal(gpuconv.corr2d(da.from_array(two, chunks=(1, 4, 4)), other), gpuconv.corr2d(two, k))
+
+
 @pytest.mark.parametrize(
     ("x_dtype", "k_dtype", "dtype"),
     [
@@ -183,8 +194,7 @@ def client():
         yield client
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_memory_of_the_workers_is_bounded(client, tmp_path):
+def test_memory_of_the_workers_is_bounded(client, tmp_path, capsys):
     chunk = memory_dask.make_image(tmp_path / "in.zarr")
     assert np.prod(memory_dask.TIMES) * chunk.nbytes > 10 * memory_dask.LIMIT
     workers = set(client.run(os.getpid).values())
@@ -193,6 +203,7 @@ def test_memory_of_the_workers_is_bounded(client, tmp_path):
     assert len(samples) > 10
     assert max(max(memory) for _, memory in samples) < memory_dask.LIMIT
     assert memory_dask.right(chunk, tmp_path / "out.zarr")
+    assert "% Completed" in capsys.readouterr().out  # a bar moved meanwhile
 
 
 def test_a_killed_worker_is_survived(client, tmp_path):

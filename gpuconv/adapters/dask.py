@@ -68,7 +68,7 @@ def corr2d(
     choice = choose(problem, x.device, method, backend, Kernel(problem, weights))
     if not lazy:
         K = da.from_array(arrays.wrap(k.array, k.dtype, replace(k, library="numpy")), chunks=-1)
-    lead, K = _leading(problem, X, K)
+    lead, X, K = _leading(problem, X, K)
 
     name = f"{'convolve2d' if flipped else 'corr2d'}-{tokenize(X, K, problem, choice, backend)}"
     rows, columns = (
@@ -101,20 +101,23 @@ def corr2d(
     )
 
 
-def _leading(problem: Problem, X: Any, K: Any) -> tuple[list[Chunks], Any]:
-    """Chunks of the leading dimensions, X's where it has them, and K in chunks that fit them."""
+def _leading(problem: Problem, X: Any, K: Any) -> tuple[list[Chunks], Any, Any]:
+    """Chunks of the leading dimensions, X's where it has them; X and K in chunks that fit them."""
     n = len(problem.batch)
     lead: list[Chunks] = []
-    fitting = {K.ndim - 2: -1, K.ndim - 1: -1}
+    fitting: dict[int, Any] = {K.ndim - 2: -1, K.ndim - 1: -1}
+    alone = {}
     for d, length in enumerate(problem.batch):
         in_x, in_k = d - n + X.ndim - 2, d - n + K.ndim - 2
         if in_x >= 0 and X.shape[in_x] == length:
             lead.append(X.chunks[in_x])
-            if in_k >= 0 and K.shape[in_k] == length:
-                fitting[in_k] = X.chunks[in_x]
+            if in_k >= 0:
+                fitting[in_k] = X.chunks[in_x] if K.shape[in_k] == length else -1
         else:
             lead.append(K.chunks[in_k])
-    return lead, K.rechunk(fitting)
+            if in_x >= 0:
+                alone[in_x] = -1  # a single element may have empty chunks beside it
+    return lead, X.rechunk(alone), K.rechunk(fitting)
 
 
 def _clipped(index: tuple[int, ...], array: Any) -> tuple[int, ...]:
