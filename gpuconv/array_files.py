@@ -116,6 +116,7 @@ def _tiff(path: Path, stack: contextlib.ExitStack) -> Any:
     # What a file says of others is not followed: they may be anywhere.
     alone = dict(_multifile=False, is_mmstack=False, is_ndtiff=False)
     file = stack.enter_context(need("tifffile").TiffFile(path, **alone))
+    len(file.pages)  # finds pages that follow each other in a circle, as `series` does not
     series = file.series[0]
     stored = path.stat().st_size
     refuse_bomb(path, _bytes(series.shape, series.dtype), stored)

@@ -5,6 +5,7 @@ import os
 import pickle
 import resource
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -109,6 +110,23 @@ def test_a_tiff_whose_strip_unpacks_to_gigabytes(tmp_path, capfd):
             struct.pack_into("<HHII", data, tags[code].offset, code, 4, 1, value)
     path.write_bytes(data + packed)
     assert "decompression bomb" in refused(capfd, path)
+
+
+def test_a_tiff_whose_pages_are_a_circle(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "x.tif"
+    for n in (9, 5):
+        tifffile.imwrite(path, np.ones((n, n), "u1"), append=n == 5, metadata=None)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        last = file.pages[1].offset
+    (tags,) = struct.unpack_from("<H", data, last)
+    struct.pack_into("<I", data, last + 2 + 12 * tags, last)  # the page after the last is the last
+    path.write_bytes(data)
+    start = time.perf_counter()
+    with array_files.source(path) as source:
+        assert source.shape == (9, 9)
+    assert time.perf_counter() - start < 5
 
 
 def test_a_tiff_that_lacks_strips(tmp_path, capfd):
