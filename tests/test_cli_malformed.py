@@ -73,6 +73,24 @@ def test_a_picture_that_unpacks_to_gigabytes(tmp_path, capfd):
     assert "decompression bomb" in refused(capfd, path)
 
 
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_blank_pages_of_a_bit_a_pixel_are_read(kind, tmp_path):
+    """8000 pixels a byte, as they are packed twice."""
+    path = tmp_path / f"blank.{kind}"
+    if kind == "png":
+        from PIL import Image
+
+        Image.new("1", (10000, 8000)).save(path, optimize=True)
+        shape = images.read(path).shape
+    else:
+        tifffile = pytest.importorskip("tifffile")
+        tifffile.imwrite(path, np.zeros((8000, 10000), bool), compression="zlib", tile=(512, 512))
+        with array_files.source(path) as source:
+            shape = source.shape
+    assert shape == (8000, 10000)
+    assert np.prod(shape) > 4000 * path.stat().st_size
+
+
 def test_a_tiff_that_claims_gigabytes(tmp_path, capfd):
     tifffile = pytest.importorskip("tifffile")
     path = tmp_path / "bomb.tif"
