@@ -102,9 +102,9 @@ def _zarr_source(path: Path) -> Any:
     return _chunked(path, array, sum(files), len(files))
 
 
-def _chunked(path: Path, array: Any, stored: int, files: int) -> Any:
+def _chunked(path: Path, array: Any, stored: int, files: int, bits: int = 8) -> Any:
     chunk = _bytes(getattr(array, "shards", None) or array.chunks, array.dtype)
-    refuse_bomb(path, max(_bytes(array.shape, array.dtype), chunk), stored)
+    refuse_bomb(path, max(_bytes(array.shape, array.dtype), chunk), stored, bits)
     # Some chunks are unpacked at the same time, and each takes Zarr some notes.
     spare = 3 * min(int(array.nchunks), 12) * chunk + files * 4096
     return array.shape, array.dtype, array.__getitem__, spare
@@ -116,9 +116,11 @@ def _tiff(path: Path, stack: contextlib.ExitStack) -> Any:
     # What a file says of others is not followed: they may be anywhere.
     alone = dict(_multifile=False, is_mmstack=False, is_ndtiff=False)
     file = stack.enter_context(need("tifffile").TiffFile(path, **alone))
+    len(file.pages)  # finds pages that follow each other in a circle, as `series` does not
     series = file.series[0]
     stored = path.stat().st_size
-    refuse_bomb(path, _bytes(series.shape, series.dtype), stored)
+    bits = 1 if series.dtype == bool else 8
+    refuse_bomb(path, _bytes(series.shape, series.dtype), stored, bits)
     if series.dataoffset is not None:  # in one piece, not compressed
         shape, dtype = series.shape, np.dtype(file.byteorder + series.dtype.char)
 
@@ -130,7 +132,7 @@ def _tiff(path: Path, stack: contextlib.ExitStack) -> Any:
         if page is None or len(page.dataoffsets) != math.prod(page.chunked):
             raise ReadError(f"{path}: lacks some of the strips or tiles of its {series.shape}")
     array = need("zarr").open_array(stack.enter_context(series.aszarr(level=0)), mode="r")
-    return _chunked(path, array, stored, 1)
+    return _chunked(path, array, stored, 1, bits)
 
 
 @contextlib.contextmanager

@@ -70,9 +70,9 @@ _SPARE = 1 << 28
 _BOMB_BYTES, _BOMB_RATIO = 1 << 26, 2000
 
 
-def refuse_bomb(path: Path, claimed: int, stored: int) -> None:
-    """Refuse a file that claims to hold far more than it could."""
-    if claimed > max(_BOMB_BYTES, _BOMB_RATIO * stored):
+def refuse_bomb(path: Path, claimed: int, stored: int, bits: int = 8) -> None:
+    """Refuse a file that claims to hold far more bytes than it could, with so many bits in each."""
+    if claimed > max(_BOMB_BYTES, _BOMB_RATIO * stored * 8 // bits):
         raise ReadError(
             f"{path}: claims to hold {claimed / 2**20:.0f} MiB in {stored} bytes, more than "
             f"{_BOMB_RATIO} times as much; it looks like a decompression bomb"
@@ -154,9 +154,10 @@ def read(path: Path) -> Any:
             # Only what the suffixes promise: Pillow knows formats that start other programs.
             formats = ("PNG", "JPEG", "BMP")
             picture = stack.enter_context(image_module.open(path, formats=formats))
-            deep = 1 if picture.mode in ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK") else 4
+            deep = {"I": 4, "F": 4}.get(picture.mode, 2 if picture.mode.startswith("I;16") else 1)
             claimed = picture.width * picture.height * len(picture.getbands()) * deep
-            refuse_bomb(path, claimed, regular(path))
+            # Black and white, and palettes of two colours, are 8 pixels a byte in the file.
+            refuse_bomb(path, claimed, regular(path), 1 if picture.mode in ("1", "L", "P") else 8)
         with refused(path, 8 * claimed):
             return _pixels(picture, ops)
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import resource
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -72,6 +73,24 @@ def test_a_picture_that_unpacks_to_gigabytes(tmp_path, capfd):
     assert "decompression bomb" in refused(capfd, path)
 
 
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_blank_pages_of_a_bit_a_pixel_are_read(kind, tmp_path):
+    """8000 pixels a byte, as they are packed twice."""
+    path = tmp_path / f"blank.{kind}"
+    if kind == "png":
+        from PIL import Image
+
+        Image.new("1", (10000, 8000)).save(path, optimize=True)
+        shape = images.read(path).shape
+    else:
+        tifffile = pytest.importorskip("tifffile")
+        tifffile.imwrite(path, np.zeros((8000, 10000), bool), compression="zlib", tile=(512, 512))
+        with array_files.source(path) as source:
+            shape = source.shape
+    assert shape == (8000, 10000)
+    assert np.prod(shape) > 4000 * path.stat().st_size
+
+
 def test_a_tiff_that_claims_gigabytes(tmp_path, capfd):
     tifffile = pytest.importorskip("tifffile")
     path = tmp_path / "bomb.tif"
@@ -109,6 +128,23 @@ def test_a_tiff_whose_strip_unpacks_to_gigabytes(tmp_path, capfd):
             struct.pack_into("<HHII", data, tags[code].offset, code, 4, 1, value)
     path.write_bytes(data + packed)
     assert "decompression bomb" in refused(capfd, path)
+
+
+def test_a_tiff_whose_pages_are_a_circle(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "x.tif"
+    for n in (9, 5):
+        tifffile.imwrite(path, np.ones((n, n), "u1"), append=n == 5, metadata=None)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        last = file.pages[1].offset
+    (tags,) = struct.unpack_from("<H", data, last)
+    struct.pack_into("<I", data, last + 2 + 12 * tags, last)  # the page after the last is the last
+    path.write_bytes(data)
+    start = time.perf_counter()
+    with array_files.source(path) as source:
+        assert source.shape == (9, 9)
+    assert time.perf_counter() - start < 5
 
 
 def test_a_tiff_that_lacks_strips(tmp_path, capfd):

@@ -238,9 +238,10 @@ def test_nothing_outside_out_changes(method, dtype, out_dtype):
     if method == "fft" and dtype in ("uint8", "int64"):
         pytest.skip("integers never go through FFT")
     rng = np.random.default_rng(7)
-    stored = np.dtype(out_dtype)
     if out_dtype == "bfloat16":
         stored = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    else:
+        stored = np.dtype(out_dtype)
     signed = "int8" if dtype == "uint8" else dtype
     for kernel, mode in (((3, 3), "same"), ((2, 5), "valid"), ((4, 2), "full"), ((1, 1), "valid")):
         k = separable_weights(rng, kernel, signed)
