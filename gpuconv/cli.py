@@ -213,6 +213,8 @@ def _filter(options: argparse.Namespace) -> int:
     if not options.output.absolute().parent.is_dir():
         raise WriteError(f"{options.output}: no such folder {options.output.absolute().parent}")
     regular(options.input)
+    if options.output.resolve() in options.input.resolve().parents:
+        raise WriteError(f"{options.output}: holds the input {options.input}; it is not replaced")
     if suffix in PICTURES:
         need("PIL.Image")  # said before the work, not after
     if suffix_of(options.input, ReadError) in PICTURES:

@@ -337,6 +337,16 @@ def test_links_are_not_written_through(tmp_path, capfd):
     assert not (tmp_path / "nowhere.npy").exists()
 
 
+def test_the_input_is_not_deleted_with_its_folder(tmp_path, capfd):
+    pytest.importorskip("zarr")
+    (tmp_path / "all.zarr").mkdir()
+    path = tmp_path / "all.zarr" / "one.npy"
+    np.save(path, np.ones((5, 5)))
+    assert main(["filter", str(path), str(tmp_path / "all.zarr"), *BLUR, "--overwrite"]) == 4
+    assert "holds the input" in capfd.readouterr().err
+    assert path.is_file()
+
+
 def test_a_zarr_array_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
     pytest.importorskip("zarr")
     path = tmp_path / "out.zarr"
