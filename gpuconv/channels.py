@@ -25,6 +25,8 @@ __all__ = ["Geometry", "forward", "input_gradient", "weight_gradient"]
 # Elements of the matrix of patches: it should stay in the last level of cache, and every change
 # between laying it out and multiplying by it costs a wake-up of threads.
 _BLOCK_ELEMENTS = 1 << 20
+# Multiply-adds of a product that nothing interrupts: some hundredths of a second.
+_PRODUCT, _PRODUCT_ROWS = 1 << 30, 64
 # Below so many terms of a product (channels of a group times taps against output channels) laying
 # out patches costs more than it saves.
 _FEW = 3
@@ -142,6 +144,17 @@ def _patches(x: Any, i0: int, rows: int, s: int, taps: Pair, g: Geometry) -> Any
     return block
 
 
+def _multiply(a: Any, b: Any, out: Any) -> None:
+    """``out[...] = a @ b``, in pieces between which Ctrl-C is seen."""
+    # Of few rows each, because every row of a new array may begin with a page of 2 MiB to be made.
+    height = len(a) if a.size * b.shape[1] <= _PRODUCT else min(len(a), _PRODUCT_ROWS)
+    width = max(1, _PRODUCT // max(1, height * a.shape[1]))
+    for i in range(0, len(a), height or 1):
+        for j in range(0, b.shape[1], width):
+            rows, columns = slice(i, i + height), slice(j, j + width)
+            np.matmul(a[rows], b[:, columns], out=out[rows, columns])
+
+
 def _plain(g: Geometry, taps: Pair, x: Any) -> bool:
     """Whether the image already is its own matrix of patches."""
     return (
@@ -167,13 +180,13 @@ def _by_patches(x: Any, w: Any, g: Geometry, out: Any) -> None:
             source = x[image, group * cg : (group + 1) * cg]
             target = out[image, group * og : (group + 1) * og].reshape(og, r * s)
             if plain:
-                np.matmul(weights[group], source.reshape(cg, r * s), out=target)
+                _multiply(weights[group], source.reshape(cg, r * s), target)
                 continue
             source = _padded(source, g)
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
                 block = _patches(source, i0, some, s, (p, q), g)
-                np.matmul(weights[group], block, out=target[:, i0 * s : (i0 + some) * s])
+                _multiply(weights[group], block, target[:, i0 * s : (i0 + some) * s])
 
 
 class _Workspace:
@@ -266,7 +279,7 @@ def _scatter_patches(dy: Any, w: Any, g: Geometry, out: Any) -> None:
                 some = min(rows, r - i0)
                 block = _workspace(lines * some * s, out.dtype).reshape(lines, some * s)
                 part = gradients[image, group, :, i0 * s : (i0 + some) * s]
-                np.matmul(weights[group], part, out=block)
+                _multiply(weights[group], part, block)
                 _run("scatter", block, cg, block, i0, some, s, (p, q), g.stride, g.dilation, padded)
             target = out[image, group * cg : (group + 1) * cg]
             target[...] = padded[:, top : top + h, left : left + wide]
@@ -312,8 +325,8 @@ def weight_gradient(
         )
     images = dtypes.widen(x.array, x.dtype, acc)
     gradients = np.ascontiguousarray(dtypes.widen(dy.array, dy.dtype, acc))
-    total = np.zeros((g.groups, og, cg * p * q), np.float64)
     lines = cg * p * q
+    total, product = np.zeros((g.groups, og, lines), np.float64), np.empty((og, lines), acc)
     rows = _rows_at_once(lines, s, r)
     for image in range(n if r * s else 0):
         for group in range(g.groups):
@@ -322,7 +335,8 @@ def weight_gradient(
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
                 block = _patches(source, i0, some, s, (p, q), g)
-                total[group] += target[:, i0 * s : (i0 + some) * s] @ block.T
+                _multiply(target[:, i0 * s : (i0 + some) * s], block.T, product)
+                total[group] += product
     return dtypes.finish(total.reshape(w_shape), w_dtype)
 
 

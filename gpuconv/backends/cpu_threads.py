@@ -19,6 +19,8 @@ from typing import Any
 
 from ..kernels.apart import apart
 
+__all__ = ["apart", "in_slices", "most_threads", "number", "run", "share", "threads"]
+
 # Compiled code cannot be interrupted: long calls are cut into slices of about this many seconds.
 SLICE = 0.2
 

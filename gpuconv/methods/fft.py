@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
+from ..backends.cpu_threads import apart
 from ..boundary import index_map
 from ..problem import Problem, make_problem
 from .kernel import Kernel
@@ -30,6 +31,8 @@ _LIBRARY_WORK = 0.5
 _SIDES = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 # Bytes of tiles transformed at once: what the workspace is bounded by (a few times this).
 _CHUNK_BYTES = 8 << 20
+# Elements of a tile whose transform takes so long that Ctrl-C should not wait for it.
+_LARGE = 1 << 22
 
 
 def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
@@ -106,6 +109,10 @@ def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel
         transform.image(images[index], flat[number], spectra[number], out[index])
 
 
+def _here(function: Any, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
 class _Transform:
     """Tiles of one problem: sizes, index maps and the FFT library."""
 
@@ -122,8 +129,13 @@ class _Transform:
         self.columns = index_map(problem.w, left, right, problem.boundary)
         self.complex = dtypes.is_complex(problem.acc_dtype)
         self.extra = {"workers": backend.threads()}  # over which the batch of tiles is split
+        large = self.xp is np and math.prod(self.sides) >= _LARGE
+        self.call = apart if large else _here
 
     def spectrum(self, weights: Any) -> Any:
+        return self.call(self._spectrum, weights)
+
+    def _spectrum(self, weights: Any) -> Any:
         (dy, dx), (ph, pw) = self.problem.dilation, self.problem.span
         spread = self.xp.zeros(self.sides, weights.dtype)
         spread[:ph:dy, :pw:dx] = weights
@@ -177,13 +189,13 @@ class _Transform:
             starts = range(0, (problem.s - 1) * sx + 1, mx)
             for first in range(0, len(starts), some):
                 xs = starts[first : first + some]
-                stripe = self._stripe(image, y, xs[0], xs[-1] - xs[0] + nx)
+                stripe = self.call(self._stripe, image, y, xs[0], xs[-1] - xs[0] + nx)
                 tiles = xp.lib.stride_tricks.as_strided(
                     stripe,
                     (len(xs), ny, nx),
                     (mx * stripe.strides[1], *stripe.strides),
                 )
-                sums = self._filter(tiles, spectrum)[:, :my:sy, :mx:sx]
+                sums = self.call(self._filter, tiles, spectrum)[:, :my:sy, :mx:sx]
                 bad = ~xp.isfinite(sums).all(axis=(1, 2))
                 for t in [int(t) for t in xp.flatnonzero(bad)]:
                     sums[t] = self._directly(tiles[t], weights, sums[t].shape)

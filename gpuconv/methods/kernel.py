@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from .. import dtypes
+from ..backends.cpu_threads import apart
 from ..problem import Problem
 
 # A product of factors is preferred by `auto` only where the sums of |u||v| stay this close to |K|:
@@ -17,6 +18,8 @@ from ..problem import Problem
 _AMPLIFICATION = 4.0
 # Finding factors of a bank costs a decomposition each; `auto` does not try for more than this.
 _BANK_MAX = 64
+# Rows and columns of a kernel whose decomposition takes long.
+_LARGE = 256
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,9 @@ def _rank(kernel: Any, acc: str) -> int:
     parts = kernel.view(np.float64) if kernel.dtype.kind == "c" else kernel
     exponent = int(np.frexp(np.abs(parts).max())[1])
     scaled = np.ldexp(parts, -exponent).view(kernel.dtype)
-    values = np.linalg.svd(scaled, compute_uv=False)
+    decompose = partial(np.linalg.svd, scaled, compute_uv=False)
+    # Of large kernels it takes seconds, which Ctrl-C should not wait for.
+    values = apart(decompose) if min(kernel.shape) > _LARGE else decompose()
     return int((values > values[0] * max(kernel.shape) * np.finfo(acc).eps).sum())
 
 
