@@ -123,7 +123,7 @@ def draw(samples: Samples, path: Path) -> None:
         xlabel="seconds", ylabel="resident memory, MiB", ylim=(0, 1.25 * most),
         xlim=(0, times[-1]),
         title=f"{BYTES / 2**20:.0f} MiB of float64, Zarr to Zarr, in {np.prod(TIMES)} chunks of "
-        f"{np.prod(SIDES) * 8 / 2**20:.0f} MiB",
+        f"{np.prod(SIDES) * 8 / 2**20:g} MiB",
     )  # fmt: skip
     axes.title.set_fontsize(10)
     axes.grid(alpha=0.3)
