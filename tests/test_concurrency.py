@@ -50,14 +50,15 @@ def _installed(*names):
 @pytest.mark.parametrize("layer", LAYERS)
 def test_threads_and_forks(layer):
     scenarios = ["many_threads", "shared_threads"]
-    if hasattr(os, "fork"):
-        scenarios.append("fork")
     # Whatever library, on the layer that it is hardest on.
     if layer == "workqueue":
         scenarios += [f"{name}_threads" for name in _installed("dask")]
     if layer == "omp":
         scenarios += [f"{name}_workers" for name in _installed("joblib", "torch")]
-    run(",".join(scenarios), NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="4")
+    own = dict(NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="4")
+    run(",".join(scenarios), **own)
+    if hasattr(os, "fork"):  # in a process whose main thread is the first to compute
+        run("fork", **own)
 
 
 def test_spawn_and_forkserver():
