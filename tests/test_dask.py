@@ -168,7 +168,7 @@ class OnDevice(np.ndarray):
 OnDevice.__module__ = "cupy"
 
 
-def test_chunks_on_a_device(monkeypatch):
+def test_chunks_on_a_device(monkeypatch, request):
     # test_cuda_gpu has the same with CuPy itself.
     here = SimpleNamespace(
         Device=lambda _: contextlib.nullcontext(), runtime=SimpleNamespace(getDevice=lambda: 0)
@@ -179,6 +179,8 @@ def test_chunks_on_a_device(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(cuda, "launcher", EmulatedLauncher())
     monkeypatch.setattr(repeat, "_calls", {})
+    cuda._prepare.cache_clear()
+    request.addfinalizer(cuda._prepare.cache_clear)
     x, k = X[0].view(OnDevice), RNG.standard_normal((4, 5)).astype("f4")
     lazy_k = da.from_array(k.view(OnDevice), chunks=-1, asarray=False)
     for boundary, weights in itertools.product(("constant", "wrap"), (k, lazy_k)):
