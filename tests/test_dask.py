@@ -1,17 +1,24 @@
 """Dask arrays: lazy, the one-machine result bit for bit, on threads and on processes that die."""
 
+import contextlib
 import itertools
 import os
 import pickle
 import signal
+import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import gpuconv
 from benchmarks import memory_dask
+from gpuconv import repeat
+from gpuconv.backends import cuda
 from gpuconv.boundary import BOUNDARIES
+
+from .emulator.launcher import EmulatedLauncher
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -146,6 +153,47 @@ def test_one_method_for_all_blocks(monkeypatch):
         # Dask keeps every core busy by itself.
         assert set(seen) == {(method, 1)}
         seen.clear()
+
+
+class OnDevice(np.ndarray):
+    """A stand-in for CuPy's arrays, over NumPy's memory."""
+
+    device = SimpleNamespace(id=0)
+    __cuda_array_interface__ = None
+    data = property(
+        lambda self: SimpleNamespace(ptr=self.__array_interface__["data"][0], device_id=0)
+    )
+
+
+OnDevice.__module__ = "cupy"
+
+
+def test_chunks_on_a_device(monkeypatch, request):
+    # test_cuda_gpu has the same with CuPy itself.
+    here = SimpleNamespace(
+        Device=lambda _: contextlib.nullcontext(), runtime=SimpleNamespace(getDevice=lambda: 0)
+    )
+    cupy = SimpleNamespace(
+        ndarray=OnDevice, cuda=here, empty=lambda *a: np.empty(*a).view(OnDevice)
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(cuda, "launcher", EmulatedLauncher())
+    monkeypatch.setattr(repeat, "_calls", {})
+    cuda._prepare.cache_clear()
+    request.addfinalizer(cuda._prepare.cache_clear)
+    x, k = X[0].view(OnDevice), RNG.standard_normal((4, 5)).astype("f4")
+    lazy_k = da.from_array(k.view(OnDevice), chunks=-1, asarray=False)
+    for boundary, weights in itertools.product(("constant", "wrap"), (k, lazy_k)):
+        keywords = dict(mode="same", boundary=boundary, method="direct")
+        whole = gpuconv.corr2d(x, k, **keywords)
+        lazy = gpuconv.corr2d(da.from_array(x, chunks=(20, 17), asarray=False), weights, **keywords)
+        assert isinstance(lazy._meta, OnDevice)
+        # Dask would join stand-ins by the name of CuPy, and remember that for the other tests.
+        blocks = dask.get(lazy.__dask_graph__(), lazy.__dask_keys__())
+        assert {type(b) for row in blocks for b in row} == {type(whole)} == {OnDevice}
+        np.testing.assert_array_equal(
+            np.block([list(map(np.asarray, row)) for row in blocks]), whole
+        )
 
 
 def test_the_graph_grows_with_the_blocks_only():
