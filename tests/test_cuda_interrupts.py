@@ -201,13 +201,13 @@ def test_ctrl_c_at_every_step(monkeypatch, copied_in_pieces, ctrl_c, again):
 
 
 def test_an_interrupt_before_the_work_begins(monkeypatch):
-    class Pool:
+    class Crew:
         def submit(self, job):
             jobs.append(job)
             raise KeyboardInterrupt
 
     jobs, done = [], []
-    monkeypatch.setattr(cuda_threads, "_pool", lambda *_: Pool())
+    monkeypatch.setattr(cuda_threads, "_drivers", [Crew()])
     with pytest.raises(KeyboardInterrupt):
         cuda_threads.run_apart(lambda stopped: done.append(1))
     jobs[0]()

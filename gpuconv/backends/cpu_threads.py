@@ -8,9 +8,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import cache
 from operator import index
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..kernels.apart import apart
+from .crew import Crew, Done
 
 __all__ = ["apart", "in_slices", "most_threads", "number", "run", "share", "threads"]
 
@@ -97,30 +97,21 @@ def threads(n: int) -> AbstractContextManager[None]:
             f"n must be from 1 to {most_threads()}, the threads that Numba may start "
             f"(NUMBA_NUM_THREADS sets more before Numba is imported), got {number}"
         )
-    return _allowing(number)
+    return _Allowing(number)
 
 
-@contextmanager
-def _allowing(n: int) -> Iterator[None]:
-    before = _allowed.get()
-    try:
-        _allowed.set(n)
-        yield
-    finally:
-        _allowed.set(before)
+class _Allowing:
+    # Not a generator: one that an interrupt has cut off sets its number back when it is collected.
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._before: list[int | None] = []
 
+    def __enter__(self) -> None:
+        self._before.append(_allowed.get())
+        _allowed.set(self._n)
 
-@contextmanager
-def _masked(n: int) -> Iterator[None]:
-    """Numba's own number of threads, which is the calling thread's, for one call."""
-    import numba
-
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(n)
-        yield
-    finally:
-        numba.set_num_threads(before)
+    def __exit__(self, *_: object) -> None:
+        _allowed.set(self._before.pop())
 
 
 class _State:
@@ -137,7 +128,7 @@ class _State:
         # The one that is in a threading layer which aborts when a second one enters it.
         self.entered: dict[str, object] = {}
         self.layer: str | None = None
-        self.pools: dict[str, ThreadPoolExecutor] = {}
+        self.crews: dict[str, Crew] = {}
 
 
 _state = _State()
@@ -207,27 +198,28 @@ def number() -> int:
     """Threads a parallel call would use."""
     if _state.alone:
         return 1
-    start()
-    allowed, own = _allowed.get(), _numba_threads()
+    own, allowed = start()[0](), _allowed.get()
     return own if allowed is None else min(allowed, own)
 
 
-def _numba_threads() -> int:
-    import numba
-
-    return int(numba.get_num_threads())
-
-
 @cache
-def start() -> None:
-    """Let Numba start its threads, and note which thread that was."""
+def start() -> tuple[Callable[[], int], Callable[[int], None]]:
+    """Let Numba start its threads; the functions that tell and set the calling thread's number."""
     global _starter
     load()
+    import numba
+    from numba.np.ufunc import parallel
+
     with _held:
         find_tbb()
         if _started_layer() is None:
-            _numba_threads()
+            numba.get_num_threads()
             _starter = threading.get_ident()
+    # The public ones enter a lock that all forked processes share, each time, and in Python: after
+    # an interrupt, or when a process is killed, everyone would wait for it for ever.
+    get = getattr(parallel, "_get_num_threads", numba.get_num_threads)
+    put = getattr(parallel, "_set_num_threads", numba.set_num_threads)
+    return get, put
 
 
 @cache
@@ -252,7 +244,8 @@ def run(serial: Any, parallel: Any, *arguments: Any) -> Any:
     mine = number()
     if mine == 1:
         return serial(*arguments)
-    call = object()
+    get, put = start()
+    own, call = get(), object()
     try:
         state.calls.add(call)
         if state.layer is None:
@@ -262,10 +255,13 @@ def run(serial: Any, parallel: Any, *arguments: Any) -> Any:
             mine = 1
         if mine < 2:
             return serial(*arguments)
-        if mine == _numba_threads():
+        if mine == own:
             return parallel(*arguments)
-        with _masked(mine):
+        try:
+            put(mine)
             return parallel(*arguments)
+        finally:
+            put(own)
     finally:
         # Ctrl-C is seen when a call returns: none comes before all is done.
         if state.entered:
@@ -280,27 +276,39 @@ def run(serial: Any, parallel: Any, *arguments: Any) -> Any:
 def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
     """Call ``kernel(first, last, *arguments)`` on parts of ``range(n)``, a thread each.
 
-    Threads that sleep in between, for work that alternates with calls of BLAS.
+    Threads that sleep in between, for work that alternates with calls of BLAS. After Ctrl-C parts
+    may still be at work: what they write to is to be left to them.
     """
     state = _state
     parts = min(number(), n) if worthwhile else 1
     if parts < 2:
         kernel(0, n, *arguments)
         return
-    if "" not in state.pools:
-        state.pools.setdefault("", ThreadPoolExecutor(most_threads(), "gpuconv"))
-    pool = state.pools[""]
     ends = [n * part // parts for part in range(parts + 1)]
-    others = []
-    try:
-        for part in range(1, parts):
-            others.append(pool.submit(kernel, *ends[part : part + 2], *arguments))
-        kernel(ends[0], ends[1], *arguments)
-    finally:
-        # After Ctrl-C too: they write to what the next call will use.
-        wait(others)
+    crew = state.crews.setdefault("", Crew(most_threads()))
+    others = [_Part(kernel, *ends[part : part + 2], *arguments) for part in range(1, parts)]
     for other in others:
-        other.result()
+        crew.submit(other)
+    kernel(ends[0], ends[1], *arguments)
+    for other in others:
+        other.wait()
+        if other.error is not None:
+            raise other.error
+
+
+class _Part(Done):
+    def __init__(self, kernel: Any, *arguments: Any) -> None:
+        super().__init__()
+        self.kernel, self.arguments = kernel, arguments
+        self.error: BaseException | None = None
+
+    def __call__(self) -> None:
+        try:
+            self.kernel(*self.arguments)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.tell()
 
 
 def in_slices(work: Callable[[int, int], Any], total: int) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .crew import Crew, Done
+
 # One thread copies at a fraction of a link's speed, and beyond these memory is the limit.
 _COPIERS_MAX = 16
 # Calls at a time; further ones wait.
@@ -23,7 +25,9 @@ _DRIVERS_MAX = 32
 # What is worth handing to another thread.
 PIECE_BYTES = 1 << 20
 
-_pools: dict[str, ThreadPoolExecutor] = {}
+# Copies are handed out by drivers alone, which nothing interrupts.
+_copiers: dict[int, ThreadPoolExecutor] = {}
+_drivers = [Crew(_DRIVERS_MAX)]
 _lock = threading.Lock()
 
 
@@ -31,18 +35,19 @@ def _forget() -> None:
     """After a fork: threads are not inherited, and the lock may be held by one that is gone."""
     global _lock
     _lock = threading.Lock()
-    _pools.clear()
+    _copiers.clear()
+    _drivers[:] = [Crew(_DRIVERS_MAX)]
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _pool(name: str, threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int) -> ThreadPoolExecutor:
     with _lock:
-        if name not in _pools:
-            _pools[name] = ThreadPoolExecutor(threads, f"gpuconv-{name}")
-        return _pools[name]
+        if threads not in _copiers:
+            _copiers[threads] = ThreadPoolExecutor(threads, "gpuconv-copy")
+        return _copiers[threads]
 
 
 def copiers() -> int:
@@ -65,7 +70,7 @@ def start_copying(target: Any, source: Any) -> list[Future[None]]:
     shape = target.shape
     axis = next((a for a, n in enumerate(shape) if n >= pieces), int(np.argmax(shape)))
     ends = np.linspace(0, shape[axis], max(1, int(pieces)) + 1).astype(int)
-    pool = _pool("copy", threads)
+    pool = _pool(threads)
     before = (slice(None),) * axis
     return [
         pool.submit(np.copyto, target[(*before, slice(a, b))], source[(*before, slice(a, b))])
@@ -74,40 +79,31 @@ def start_copying(target: Any, source: Any) -> list[Future[None]]:
     ]
 
 
-class _Job:
+class _Job(Done):
     """Work on another thread that can be told to stop, and is waited for."""
 
     def __init__(self, work: Callable[[Callable[[], bool]], None]) -> None:
+        super().__init__()
         self.work = work
         self.context = contextvars.copy_context()
-        self.lock = threading.Lock()
         self.begun = self.stopped = False
-        self.ended = threading.Event()
         self.error: BaseException | None = None
 
     def __call__(self) -> None:
-        with self.lock:
-            if self.stopped:
-                return
-            self.begun = True
+        self.begun = True  # before looking, as `stop` looks after stopping
         try:
-            self.context.run(self.work, lambda: self.stopped)
+            if not self.stopped:
+                self.context.run(self.work, lambda: self.stopped)
         except BaseException as error:
             self.error = error
             _let_go(error)
         finally:
-            self.ended.set()
-
-    def wait(self) -> None:
-        # Not for ever at a time: on Windows that could not be interrupted.
-        while not self.ended.wait(0.1):
-            pass
+            self.tell()
 
     def stop(self) -> None:
         """Wait until the work has noticed, however often Ctrl-C is pressed meanwhile."""
-        with self.lock:
-            begun = self.begun
-        while begun and not self.ended.is_set():
+        self.stopped = True
+        while self.begun and not self.over:
             try:
                 self.wait()
             except KeyboardInterrupt:
@@ -131,10 +127,9 @@ def run_apart(work: Callable[[Callable[[], bool]], None]) -> None:
     """
     job = _Job(work)
     try:
-        _pool("drive", _DRIVERS_MAX).submit(job)
+        _drivers[0].submit(job)
         job.wait()
     except BaseException:
-        job.stopped = True
         job.stop()
         raise
     error, job.error = job.error, None

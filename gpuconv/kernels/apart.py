@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import contextvars
+import os
 import threading
+import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Any
+
+_running: set[object] = set()
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -18,25 +25,45 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     if threading.current_thread() is not threading.main_thread():
         return function(*arguments)
-    done, found = threading.Event(), []
+    # Made of operations of C's alone: those of `threading` can be cut in two as well.
+    done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+    name, context = object(), contextvars.copy_context()
 
     def work() -> None:
         try:
-            found.append((function(*arguments), None))
+            found: tuple[Any, BaseException | None] = context.run(function, *arguments), None
         except BaseException as error:
-            found.append((None, error))
-        finally:
-            done.set()
+            found = None, error
+        done.put(found)
+        _running.discard(name)
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(work,), name="gpuconv-compile").start()
-    # Not for ever at a time: on Windows that could not be interrupted.
-    while not done.wait(0.1):
-        pass
-    result, error = found.pop()
+    _running.add(name)
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError:  # no more threads to be had
+        _running.discard(name)
+        return function(*arguments)
+    while True:
+        try:
+            # Not for ever at a time: on Windows that could not be interrupted.
+            result, error = done.get(timeout=0.1)
+            break
+        except Empty:
+            continue
     if error is not None:
         try:
             raise error
         finally:
             del error  # its traceback leads here: no circle that keeps it
     return result
+
+
+@atexit.register
+def _finish() -> None:
+    """Wait for what nobody waits for any more: a process must not end inside the compiler."""
+    while _running:
+        time.sleep(0.01)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)
