@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from . import arrays, dtypes
 from .choose import BACKENDS, Choice, backend_for, choose, get_backend, require_backend
 from .costs import config_file, costs_of
+from .errors import out_of_memory
 from .methods import METHODS
 from .methods.kernel import Kernel
 from .options import Options
@@ -99,7 +100,8 @@ def corr2d(
         to 0. It does not change what they are accumulated in.
     out : array, optional
         Where to write; of the result's shape, on X's device, not overlapping X or K. Its dtype
-        acts as `dtype`. After Ctrl-C or a MemoryError it is written in part.
+        acts as `dtype`. After Ctrl-C it is written in part; after a MemoryError the message says
+        how many of its rows are complete.
     max_device_bytes : int, optional
         Only for host arrays with ``backend="cuda"``, which pass through the GPU in strips: how
         much of its memory the strips on their way, and what computes them, may take. Half of what
@@ -213,6 +215,17 @@ _OPTIONS = (
 
 
 def _call(
+    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...]
+) -> Any:
+    try:
+        return _dispatch(X, K, out, max_device_bytes, flipped, options)
+    except MemoryError as error:
+        if out is None:
+            raise
+        raise out_of_memory(error, tuple(getattr(out, "shape", ()))) from error
+
+
+def _dispatch(
     X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...]
 ) -> Any:
     key = key_of(X, K, out, flipped, (*options, max_device_bytes))

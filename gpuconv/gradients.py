@@ -20,7 +20,7 @@ from .api import convolve2d, corr2d
 from .boundary import fold
 from .choose import backend_for, require_backend
 from .costs import costs_of
-from .errors import unknown_name
+from .errors import own_out, unknown_name
 from .methods import fft as methods_fft
 from .methods.kernel import Kernel
 from .problem import Pair, Problem, make_problem
@@ -254,15 +254,16 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
             for column in columns:
                 if not dp.size:
                     continue
-                convolve2d(
-                    part[..., row.outputs, column.outputs],
-                    weights[..., row.taps, column.taps],
-                    mode=(row.pad, column.pad),
-                    dilation=(row.dilation, column.dilation),
-                    method=method,
-                    backend=backend,
-                    out=dp[..., row.positions, column.positions],
-                )
+                with own_out():
+                    convolve2d(
+                        part[..., row.outputs, column.outputs],
+                        weights[..., row.taps, column.taps],
+                        mode=(row.pad, column.pad),
+                        dilation=(row.dilation, column.dilation),
+                        method=method,
+                        backend=backend,
+                        out=dp[..., row.positions, column.positions],
+                    )
         if total is None:
             total = dp
         else:

@@ -73,6 +73,7 @@ def test_interrupt():
 @linux
 def test_memory_errors_are_raised():
     run("no_memory", NUMBA_NUM_THREADS="1")
+    run("no_memory_at_the_end", NUMBA_NUM_THREADS="2")
 
 
 @linux

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from gpuconv import errors
 from gpuconv.backends import cuda_host, cuda_threads, reference, strips
 
 from .emulator.streaming import STREAMS, check, count, no_workspace, problem_of, sample, stream
@@ -101,6 +102,28 @@ def test_an_error_at_every_step(monkeypatch, copied_in_pieces, lanes):
     assert min(handed) == 0
     assert max(handed) > 5
     check(trial.launcher, trial.problem, trial.x, trial.k, trial.bound)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_no_memory_at_every_step(monkeypatch, copied_in_pieces, lanes):
+    """The error says how many rows are complete."""
+    trial, said = Trial(monkeypatch, lanes), set()
+    for n in range(len(trial.steps)):
+        raised = MemoryError("no memory today")
+
+        def script(what, n=n, raised=raised):
+            if len(trial.launcher.steps) == n + 1:
+                raise raised
+
+        error, out = trial.run(script)
+        assert error is raised
+        trial.check(out)
+        rows, found = errors.rows_of(error), (~np.isnan(out).any(axis=1)).sum()
+        # Nothing is promised by what cleans up after all is done.
+        assert rows == found or (rows == 0 and found == len(out))
+        said.add(rows)
+    assert min(said) == 0
+    assert len(said) > 5
 
 
 def test_an_error_while_cleaning_up_after_another(monkeypatch):

@@ -74,7 +74,10 @@ def test_layouts_stay_within_their_bounds():
         pieces = list(strips.strips(problem, layout))
         assert len(pieces) == layout.number(problem)
         for strip in pieces:
+            assert strips.rows_before(problem, strip) == np.argmin(covered)
             covered[strip.index][..., strip.first : strip.last] += 1
+            rows = covered.size if covered.all() else np.argmin(covered)
+            assert strips.rows_up_to(problem, strip) == rows
             assert math.prod(strip.problem.x_shape) <= layout.x_bytes
             assert 4 * math.prod(strip.problem.out_shape) <= layout.out_bytes
         assert (covered == 1).all()

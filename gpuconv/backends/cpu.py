@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from .. import arrays, dtypes
 from ..boundary import index_map
+from ..errors import written
 from ..kernels import fields as F
 from ..problem import Problem
 from . import cpu_fft, cpu_threads, cpu_weights
 from .cpu_jobs import (
+    LINES,
     LONG,
     LONG_TASK,
     address,
     byte_offsets,
     carrier,
     kernel_index,
-    no_memory,
     per_output,
+    retried,
+    rows_before_task,
     tap_offsets,
     template,
 )
 from .cpu_threads import in_slices, most_threads, run
-from .strips import Layout, strips
+from .strips import Layout, rows_before, strips
 
 NAME = "cpu"
 METHODS = frozenset({"direct", "separable", "fft"})
@@ -171,20 +174,33 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
         one(job, *places)
     elif not long:
         run(one, many, job, *places)
-    else:
-        own = kept[0].copy()
-        failures = own.data[F.FAILED : F.FAILED + 1]
-        before = failures[0]
-
-        def part(first: int, last: int) -> None:
-            own[F.FIRST], own[F.LAST] = first, last
-            run(one, many, address(own), *places)
-
-        in_slices(part, int(own[F.LAST]))
-    if failures[0] != before:
-        raise no_memory("rows of pixels for each thread")
+    if long or failures[0] != before:
+        with written(0, apart=target is not out):
+            _by_tasks(kept[0].copy(), places, long)
     if target is not out:
         out[...] = dtypes.finish(target, out_dtype)
+
+
+def _by_tasks(job: Any, places: Any, long: bool) -> None:
+    """Run the tasks of a job of one's own, in slices if it is long."""
+    one, many = _sweeps()
+    bands, strips, band, r = (int(job[n]) for n in (F.BANDS, F.STRIPS, F.BAND, F.R))
+    rows = partial(rows_before_task, bands=bands, strips=strips, band=band, r=r)
+
+    def work(first: int, last: int) -> None:
+        job[F.FIRST], job[F.LAST] = first, last
+        run(one, many, address(job), *places)
+
+    def alone(first: int, last: int) -> None:
+        job[F.FIRST], job[F.LAST] = first, last
+        one(address(job), *places)
+
+    tasks = int(job[F.LAST])
+    part = retried(work, alone, job[F.FAILED : F.FAILED + 1], LINES, rows)
+    if long:
+        in_slices(part, tasks)
+    else:
+        part(0, tasks)
 
 
 def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
@@ -217,17 +233,20 @@ def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: A
         failed,
     )
     *_, band, strip, _length = common
-    tasks = problem.n * -(-problem.r // band) * -(-problem.s // strip)
+    down, across = -(-problem.r // band), -(-problem.s // strip)
     rank = 0 if vertical is None else vertical.shape[1]
     time = _COMPLEX * per_output(problem, rank) * math.prod(problem.out_shape)
-    if serial:
-        one(*arguments, 0, tasks)
-    elif time < LONG * most_threads():
-        run(one, many, *arguments, 0, tasks)
-    else:
-        in_slices(lambda first, last: run(one, many, *arguments, first, last), tasks)
-    if failed[0]:
-        raise no_memory("rows of pixels for each thread")
+    rows = partial(rows_before_task, bands=down, strips=across, band=band, r=problem.r)
+
+    alone = partial(one, *arguments)
+    work = alone if serial else partial(run, one, many, *arguments)
+    part = retried(work, alone, failed, LINES, rows)
+    tasks = problem.n * down * across
+    with written(0, apart=target is not out):
+        if time < LONG * most_threads():
+            part(0, tasks)
+        else:
+            in_slices(part, tasks)
     if target is not out:
         out[...] = target
 
@@ -264,10 +283,12 @@ def _in_strips(problem: Problem, x: Any, out: Any, compute: Any) -> None:
     for strip in strips(problem, layout):
         image, target = images[strip.index], out[strip.index][strip.first : strip.last]
         rows = [np.broadcast_to(image[r.rows], (r.number, problem.w)) for r in strip.runs]
-        copied = arrays.native(np.concatenate(rows))
-        whole = target if target.flags.aligned else np.empty(target.shape, out.dtype)
-        compute(strip.problem, strip.index, copied, whole)
-        if whole is not target:
+        aligned = target.flags.aligned
+        with written(rows_before(problem, strip), apart=not aligned):
+            copied = arrays.native(np.concatenate(rows))
+            whole = target if aligned else np.empty(target.shape, out.dtype)
+            compute(strip.problem, strip.index, copied, whole)
+        if not aligned:
             target[...] = whole
 
 
@@ -330,7 +351,8 @@ def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
         _in_strips(problem, x, out, compute)
         return
     target = out if out.flags.aligned else np.empty(out.shape, out.dtype)
-    cpu_fft.run(problem, _aligned(x), weights, which, target, threads())
+    with written(0, apart=target is not out):
+        cpu_fft.run(problem, _aligned(x), weights, which, target, threads())
     if target is not out:
         out[...] = target
 

@@ -6,15 +6,17 @@ import itertools
 import math
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from ..errors import rows_of, with_rows
 from ..kernels import fields as F
 from ..problem import Problem
-from .cpu_jobs import LONG, LONG_TASK, address, no_memory, per_output, template
+from .cpu_jobs import LINES, LONG, LONG_TASK, address, per_output, retried, template
 from .cpu_threads import in_slices, most_threads
 from .cpu_threads import run as run_kernel
 
@@ -184,43 +186,86 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
 
 def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: int) -> None:
     """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel."""
-    from ..kernels import tiles
-
     base, pairs, order, keep = _template(problem, x.strides, out.strides, threads)
     job = base.copy()
     job[F.X] = address(x)
     job[F.OUT] = address(out)
     x_offsets, out_offsets = keep[0][5], keep[0][6]
+    done = np.zeros(problem.n, bool)
     for number in np.unique(which):
-        kernel = np.ascontiguousarray(weights[number])
-        spectrum = _spectrum(problem, job, kernel)
-        ordered = kernel if order is None else np.ascontiguousarray(kernel[:, order])
         chosen = np.flatnonzero(which == number)
-        offsets = x_offsets[chosen], out_offsets[chosen]
-        job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)
-        job[F.WEIGHTS] = address(ordered)
-        job[F.SPECTRUM] = _line_start(spectrum)
-        flags = np.zeros(len(chosen) * pairs, np.int64)
-        job[F.FLAGS] = address(flags)
-        time = work(problem) * len(chosen) / problem.n
-        _each(job, tiles.tiles_serial, tiles.tiles_parallel, len(flags), time)
-        if job[F.FAILED]:
-            raise no_memory(f"workspaces of {int(job[F.WORK_BYTES]) / 2**20:.1f} MiB a thread")
-        if flags.any():
-            _directly(problem, job, np.flatnonzero(flags), x, out)
+        try:
+            kernel = np.ascontiguousarray(weights[number])
+            spectrum = _spectrum(problem, job, kernel)
+            ordered = kernel if order is None else np.ascontiguousarray(kernel[:, order])
+            offsets = x_offsets[chosen], out_offsets[chosen]
+            job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)
+            job[F.WEIGHTS] = address(ordered)
+            job[F.SPECTRUM] = _line_start(spectrum)
+            _of_one_kernel(problem, job, len(chosen), pairs, x, out)
+        except MemoryError as error:
+            # Images of other kernels lie between these.
+            images, rows = divmod(rows_of(error), problem.r)
+            done[chosen[:images]] = True
+            first = int(np.argmin(done))
+            with_rows(error, first * problem.r + (rows if first == chosen[images] else 0))
+            raise
+        done[chosen] = True
 
 
-def _each(job: Any, serial: Any, parallel: Any, n: int, time: float) -> None:
-    """Run a kernel on `n` parts of the job, in slices if all takes that many nanoseconds."""
-    alone = job[F.WORKERS] == 1
+def _of_one_kernel(problem: Problem, job: Any, images: int, pairs: int, x: Any, out: Any) -> None:
+    """Transform all pairs of tiles of some images, then sum those that are not finite."""
+    from ..kernels import tiles
 
-    def part(first: int, last: int) -> None:
+    flags = np.zeros(images * pairs, np.int64)
+    job[F.FLAGS] = address(flags)
+
+    def rows(unit: int) -> int:
+        # Tiles that are not finite are not summed before all others are done.
+        flagged = np.flatnonzero(flags[:unit])
+        return _rows_before(problem, job, int(flagged[0]) if flagged.size else unit)
+
+    what = f"a workspace of {int(job[F.WORK_BYTES]) / 2**20:.1f} MiB for each thread"
+    time = work(problem) * images / problem.n
+    serial, parallel = tiles.tiles_serial, tiles.tiles_parallel
+    _each(job, serial, parallel, len(flags), time, job[F.FAILED : F.FAILED + 1], what, rows)
+    if flags.any():
+        _directly(problem, job, np.flatnonzero(flags), x, out)
+
+
+def _rows_before(problem: Problem, job: Any, unit: int) -> int:
+    """Rows of the result that the pairs of tiles before one make."""
+    tiles_x = int(job[F.TILES_X])
+    image, pair = divmod(unit, (int(job[F.TILES_Y]) * tiles_x + 1) // 2)
+    return image * problem.r + 2 * pair // tiles_x * int(job[F.STEP_Y]) // problem.stride[0]
+
+
+def _each(
+    job: Any,
+    serial: Any,
+    parallel: Any,
+    n: int,
+    time: float,
+    failed: Any,
+    what: str,
+    rows: Callable[[int], int],
+) -> None:
+    """Run a kernel on `n` parts of the job, in slices if all takes that many nanoseconds.
+
+    The last three are what `retried` takes.
+    """
+    workers = int(job[F.WORKERS])
+
+    def alone(first: int, last: int) -> None:
+        job[F.FIRST], job[F.LAST], job[F.WORKERS] = first, last, 1
+        serial(address(job))
+        job[F.WORKERS] = workers
+
+    def work(first: int, last: int) -> None:
         job[F.FIRST], job[F.LAST] = first, last
-        if alone:
-            serial(address(job))
-        else:
-            run_kernel(serial, parallel, address(job))
+        run_kernel(serial, parallel, address(job))
 
+    part = retried(alone if workers == 1 else work, alone, failed, what, rows)
     if time < LONG * most_threads():
         part(0, n)
     else:
@@ -231,7 +276,7 @@ def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> Non
     """Sum the pairs of tiles of these numbers tap by tap."""
     from ..kernels import tiles
 
-    direct, _, _, keep, failures, _ = template(
+    direct, _, _, keep, failed, _ = template(
         problem, problem.acc_dtype, 0, x.strides, out.strides, by_rows=False
     )
     rows = int(job[F.STEP_Y]) // problem.stride[0]
@@ -241,8 +286,10 @@ def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> Non
     flagged = np.ascontiguousarray(flagged, np.int64)
     job[F.DIRECT], job[F.PART], job[F.FLAGS] = direct, keep[0][F.PART], address(flagged)
     job[F.BAND], job[F.BANDS] = band, bands
-    before = failures[0]
+
+    def rows_before(part: int) -> int:
+        return _rows_before(problem, job, int(flagged[part // bands]))
+
     time = 2 * len(flagged) * rows * row
-    _each(job, tiles.directly_serial, tiles.directly_parallel, len(flagged) * bands, time)
-    if failures[0] != before:
-        raise no_memory("rows of pixels for each thread")
+    serial, parallel = tiles.directly_serial, tiles.directly_parallel
+    _each(job, serial, parallel, len(flagged) * bands, time, failed, LINES, rows_before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from .. import dtypes
 from ..boundary import index_map
+from ..errors import with_rows
 from ..kernels import fields as F
 from ..problem import Problem
 from .cpu_threads import most_threads
@@ -30,6 +32,8 @@ _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
 # Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
 # far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
 LONG, LONG_TASK = 1e8, 1e7
+# What a task of the sweeps needs memory for.
+LINES = "rows of pixels for each thread"
 _SLOWER = {"float32": 1.0, "float64": 2.0, "int64": 16.0, "uint64": 16.0}
 
 
@@ -247,10 +251,46 @@ def per_output(problem: Problem, rank: int) -> float:
 
 def no_memory(what: str) -> MemoryError:
     """The error for memory that compiled code could not have."""
-    return MemoryError(
-        f"no memory for {what}; out is written in part, X and K are as they were. Work in parts, "
-        "or with fewer threads (gpuconv.threads)"
-    )
+    return MemoryError(f"no memory for {what}; work in parts, or with fewer threads")
+
+
+def retried(
+    work: Callable[[int, int], Any],
+    alone: Callable[[int, int], Any],
+    failed: Any,
+    what: str,
+    rows: Callable[[int], int],
+) -> Callable[[int, int], None]:
+    """Give `work` on a range of tasks that does them again one by one where some had no memory.
+
+    `failed` counts those. `alone` does tasks on one thread, which needs the least; where even that
+    fails the error says that the `rows` of the result before the task are complete.
+    """
+
+    def part(first: int, last: int) -> None:
+        before = failed[0]
+        work(first, last)
+        if failed[0] == before:
+            return
+        for task in range(first, last):
+            before = failed[0]
+            alone(task, task + 1)
+            if failed[0] != before:
+                raise with_rows(no_memory(what), rows(task))
+
+    return part
+
+
+def rows_before_task(task: int, bands: int, strips: int, band: int, r: int) -> int:
+    """Complete rows where tasks (images by bands of rows by strips of columns) are done up to one.
+
+    Examples
+    --------
+    >>> rows_before_task(13, bands=3, strips=2, band=4, r=10)
+    20
+    """
+    image, rest = divmod(task, bands * strips)
+    return image * r + rest // strips * band
 
 
 def _band(problem: Problem, strips: int, least: int) -> int:

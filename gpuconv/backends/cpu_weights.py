@@ -14,6 +14,7 @@ from ..boundary import index_map
 from ..kernels import fields as F
 from ..problem import Problem
 from .cpu_jobs import (
+    LINES,
     LONG,
     address,
     byte_offsets,
@@ -184,7 +185,7 @@ def _sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
 
     _slices(problem, tasks, part)
     if job[F.FAILED]:
-        raise no_memory("rows of pixels for each thread")
+        raise no_memory(LINES)
     del keep
     total = np.empty((math.prod(problem.k_shape[:-2]), problem.p, problem.q))
     total[:, :, order] = np.add.reduceat(partial, first, axis=0)

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
+from ..errors import with_rows
 from ..problem import Index, Problem, part_of
 from .cuda_threads import run_apart, start_copying
-from .strips import Layout, Strip, plan_strips, strips
+from .strips import Layout, Strip, plan_strips, rows_up_to, strips
 
 Compute = Callable[[Problem, Index, Any, Any], None]
 
@@ -128,12 +129,13 @@ class _Stream:
     def __init__(
         self, link: Any, problem: Problem, x: Any, out: Any, compute: Compute, locked: Any
     ) -> None:
-        self.link, self.compute = link, compute
+        self.link, self.problem, self.compute = link, problem, compute
         self.x, self.out = x, out
         self.x_dtype = dtypes.storage(problem.x_dtype)
         self.out_dtype = dtypes.storage(problem.out_dtype)
         self.stage_x = not (x.flags.c_contiguous and locked(x))
         self.stage_out = not (out.flags.c_contiguous and locked(out))
+        self.complete = 0  # rows of the result, once all lanes have settled
 
     def pump(
         self, lanes: list[_Lane], pieces: Iterable[Strip], stopped: Callable[[], bool]
@@ -228,6 +230,7 @@ class _Stream:
         if lane.out_host is not None:
             host = _view(lane.out_host, strip.problem.out_shape, self.out_dtype)
             lane.handing += start_copying(self.place(strip), host)
+        self.complete = rows_up_to(self.problem, strip)
 
 
 def _view(buffer: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -301,6 +304,10 @@ def run_in_strips(
                 clean_up.callback(lane.settle)
             for each in (link.down, link.run, link.up):
                 clean_up.callback(each.synchronize)
-            stream.pump(lanes, pieces, stopped)
+            try:
+                stream.pump(lanes, pieces, stopped)
+            except MemoryError as error:
+                with_rows(error, stream.complete)
+                raise
 
     run_apart(work)

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import dtypes
 from ..boundary import index_map
+from ..errors import written
 from ..problem import Problem
 
 NAME = "reference"
@@ -39,8 +40,9 @@ def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
     """Fill `out` with the correlation, looping over its elements."""
     images = np.broadcast_to(x, problem.batch + x.shape[-2:])
     kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
-    for index in np.ndindex(problem.batch):
-        out[index] = _one(problem, images[index], kernels[index])
+    for image, index in enumerate(np.ndindex(problem.batch)):
+        with written(image * problem.r):
+            out[index] = _one(problem, images[index], kernels[index])
 
 
 def _one(problem: Problem, image: Any, kernel: Any) -> Any:

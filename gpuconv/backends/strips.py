@@ -244,6 +244,21 @@ def strips(problem: Problem, layout: Layout) -> Iterator[Strip]:
         yield Strip(index, first, last, _runs(rows), part)
 
 
+def rows_before(problem: Problem, strip: Strip) -> int:
+    """Rows of the result, counted from its first one on, that the strips before this one make."""
+    image = 0
+    for n, i in zip(problem.batch, strip.index, strict=True):
+        image = image * n + (i.start if isinstance(i, slice) else i)
+    return image * problem.r + strip.first
+
+
+def rows_up_to(problem: Problem, strip: Strip) -> int:
+    """Rows of the result, counted from its first one on, that the strips up to this one make."""
+    if strip.last == problem.r:  # of all its images
+        return rows_before(problem, strip) - strip.first + strip.problem.n * problem.r
+    return rows_before(problem, strip) - strip.first + strip.last
+
+
 def _runs(rows: Any) -> tuple[Run, ...]:
     """Rows as the fewest slices, each rising or falling by one, or a single row repeated."""
     runs = []

@@ -90,7 +90,7 @@ def _direct(
         size_of_ring = slots * line_length * weights.itemsize
         memory = allocate(size_of_ring + 2 * n * weights.itemsize)
         if memory == 0:
-            failed[0] = 1
+            failed[0] += 1  # threads may lose some of them, not all
             i1 = i0
         ring = carray(pointer(memory), (slots, line_length), weights.dtype)
         sums = carray(pointer(memory + size_of_ring), (2, n), weights.dtype)
@@ -178,7 +178,7 @@ def _separable(
         size_of_line = line_length * vertical.itemsize
         memory = allocate(size_of_ring + size_of_line + n * vertical.itemsize)
         if memory == 0:
-            failed[0] = 1
+            failed[0] += 1  # threads may lose some of them, not all
             i1 = i0
         ring = carray(pointer(memory), (slots, line_length), vertical.dtype)
         line = carray(pointer(memory + size_of_ring), (line_length,), vertical.dtype)

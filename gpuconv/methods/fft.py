@@ -12,6 +12,7 @@ the code here is for what is left, with the library of its `fft_module`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from .. import dtypes
 from ..backends.cpu_threads import apart
 from ..boundary import index_map
+from ..errors import written
 from ..problem import Problem, make_problem
 from .kernel import Kernel
 
@@ -101,12 +103,13 @@ def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel
     lead = problem.k_shape[:-2]
     which = np.broadcast_to(np.arange(math.prod(lead)).reshape(lead), problem.batch)
     flat = weights.reshape(-1, problem.p, problem.q)
-    for index in np.ndindex(problem.batch):
+    for image, index in enumerate(np.ndindex(problem.batch)):
         number = int(which[index])
-        if number not in spectra:
-            spectra.clear()  # one at a time: a bank's spectra may be larger than the image
-            spectra[number] = transform.spectrum(flat[number])
-        transform.image(images[index], flat[number], spectra[number], out[index])
+        with written(image * problem.r):
+            if number not in spectra:
+                spectra.clear()  # one at a time: a bank's spectra may be larger than the image
+                spectra[number] = transform.spectrum(flat[number])
+            transform.image(images[index], flat[number], spectra[number], out[index])
 
 
 def _here(function: Any, *arguments: Any) -> Any:
@@ -181,30 +184,38 @@ class _Transform:
         return stripe
 
     def image(self, image: Any, weights: Any, spectrum: Any, out: Any) -> None:
-        xp, problem = self.xp, self.problem
+        problem = self.problem
         (ny, nx), (my, mx), (sy, sx) = self.sides, self.steps, problem.stride
         area = ny * nx * dtypes.storage(problem.acc_dtype).itemsize
         some = max(1, _CHUNK_BYTES // area)
+        starts = range(0, (problem.s - 1) * sx + 1, mx)
         for y in range(0, (problem.r - 1) * sy + 1, my):
-            starts = range(0, (problem.s - 1) * sx + 1, mx)
+            rows = out[y // sy : (y + my) // sy]
             for first in range(0, len(starts), some):
-                xs = starts[first : first + some]
-                stripe = self.call(self._stripe, image, y, xs[0], xs[-1] - xs[0] + nx)
-                tiles = xp.lib.stride_tricks.as_strided(
-                    stripe,
-                    (len(xs), ny, nx),
-                    (mx * stripe.strides[1], *stripe.strides),
-                )
-                sums = self.call(self._filter, tiles, spectrum)[:, :my:sy, :mx:sx]
-                bad = ~xp.isfinite(sums).all(axis=(1, 2))
-                for t in [int(t) for t in xp.flatnonzero(bad)]:
-                    sums[t] = self._directly(tiles[t], weights, sums[t].shape)
-                rows = out[y // sy : (y + my) // sy]
-                for t, x in enumerate(xs):
-                    part = rows[:, x // sx : (x + mx) // sx]
-                    part[...] = dtypes.finish(
-                        sums[t, : part.shape[0], : part.shape[1]], problem.out_dtype, xp
-                    )
+                with written(y // sy):
+                    self._tiles(image, weights, spectrum, y, starts[first : first + some], rows)
+
+    def _tiles(
+        self, image: Any, weights: Any, spectrum: Any, y: int, xs: Sequence[int], rows: Any
+    ) -> None:
+        """Fill some rows of the result from the tiles that begin at row `y` and columns `xs`."""
+        xp, problem = self.xp, self.problem
+        (ny, nx), (my, mx), (sy, sx) = self.sides, self.steps, problem.stride
+        stripe = self.call(self._stripe, image, y, xs[0], xs[-1] - xs[0] + nx)
+        tiles = xp.lib.stride_tricks.as_strided(
+            stripe, (len(xs), ny, nx), (mx * stripe.strides[1], *stripe.strides)
+        )
+        sums = self.call(self._filter, tiles, spectrum)[:, :my:sy, :mx:sx]
+        bad = ~xp.isfinite(sums).all(axis=(1, 2))
+        for t in [int(t) for t in xp.flatnonzero(bad)]:
+            # What is written while this sums is not of the result.
+            with written(0, apart=True):
+                sums[t] = self._directly(tiles[t], weights, sums[t].shape)
+        for t, x in enumerate(xs):
+            part = rows[:, x // sx : (x + mx) // sx]
+            part[...] = dtypes.finish(
+                sums[t, : part.shape[0], : part.shape[1]], problem.out_dtype, xp
+            )
 
     def _directly(self, tile: Any, weights: Any, shape: tuple[int, ...]) -> Any:
         acc = self.problem.acc_dtype
