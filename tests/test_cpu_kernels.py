@@ -464,6 +464,8 @@ def test_whole_rows_of_narrow_images(shape, dtype):
     lanes = vectors.lanes(dtype)
     widths = {8, *(n * lanes + off for n in (1, 2, 3, 4) for off in (-3, -1, 0, 1))} - {lanes - 3}
     for w, h, pad in itertools.product(sorted(widths), (8, 13), PADS):
+        if isinstance(pad["mode"], tuple) and w + sum(pad["mode"][1]) < shape[1]:
+            continue  # narrower than the kernel, on machines of short vectors
         x = whole_numbers(rng, (2, 3, h, w), dtype)[:, :, ::-1]
         k = weights_for(rng, "direct", (3, *shape), dtype)
         expected = gpuconv.corr2d(x, k, backend="reference", **pad)

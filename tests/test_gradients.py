@@ -11,6 +11,7 @@ import gpuconv
 from gpuconv import dtypes
 from gpuconv.boundary import BOUNDARIES, fold, index_map
 from gpuconv.gradients import phases
+from gpuconv.kernels import weights
 from gpuconv.problem import make_problem
 
 from .oracle import sample, windows
@@ -242,6 +243,22 @@ def test_the_kernels_gradient_is_its_definition(shape, taps, keywords, x_dtype, 
         seen = windows(problem, x.astype("c16" if "complex" in x_dtype else "f8"))
         expected = np.einsum("nijab,nij->ab", seen, dy.conj().astype("c16"))
         close(got, expected if got.dtype.kind == "c" else expected.real, "float32", 0.05)
+
+
+def test_large_kernels_take_few_compiled_pieces(monkeypatch):
+    """Groups of taps of one shape share their code: else 201 x 201 taps take a minute."""
+    weights._piece.cache_clear()
+    compiled = []
+    compile_piece = weights.compile_piece
+    monkeypatch.setattr(
+        weights, "compile_piece", lambda *a, **k: compiled.append(a[1]) or compile_piece(*a, **k)
+    )
+    x, k = sample(RNG, (210, 203), "float32"), np.ones((202, 201), "f4")
+    dy = sample(RNG, (9, 3), "float32")
+    _, found = gpuconv.corr2d_vjp(x, k, dy, wrt="K", method="direct")
+    _, wanted = gpuconv.corr2d_vjp(x, k, dy, wrt="K", backend="reference")
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    assert 0 < len(compiled) == len(set(compiled)) <= 4
 
 
 def test_the_kernels_gradient_reads_no_pixel_of_missing_outputs():

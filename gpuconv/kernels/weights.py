@@ -221,6 +221,13 @@ def _parts(n: int) -> list[int]:
     return [n // count + (i < n % count) for i in range(count)]
 
 
+@cache
+def _piece(acc: str, down: int, across: int, unit: bool) -> int:
+    """Address of the piece for a group of down x across taps."""
+    name = f"dots_{acc}_{down}x{across}{'' if unit else '_any'}"
+    return compile_piece(_dots, name, GROUP=_group(acc, down, across, unit))
+
+
 def groups(acc: str, p: int, q: int, unit: bool) -> list[tuple[int, int, int]]:
     """Pieces of the dot products of p x q taps, each with its first row and column of taps.
 
@@ -230,9 +237,7 @@ def groups(acc: str, p: int, q: int, unit: bool) -> list[tuple[int, int, int]]:
     for down in _parts(p):
         b = 0
         for across in _parts(q):
-            name = f"dots_{acc}_{down}x{across}{'' if unit else '_any'}"
-            piece = compile_piece(_dots, name, GROUP=_group(acc, down, across, unit))
-            found.append((piece, a, b))
+            found.append((_piece(acc, down, across, unit), a, b))
             b += across
         a += down
     return found
