@@ -184,6 +184,7 @@ def test_streamed_stores(monkeypatch, fresh_jobs, dtype, kernel):
     expected = [gpuconv.corr2d(x, k, method="direct") for x in images]
     monkeypatch.setattr(cpu_jobs, "_STREAMED_BYTES", 0)
     monkeypatch.setattr(cpu_jobs, "_STREAMED_ROW", 0)
+    monkeypatch.setattr(cpu_jobs, "_LINE_BYTES", vectors.vector_bytes())
     monkeypatch.setattr(narrow, "fits", lambda *_: False)
     cpu_jobs.template.cache_clear()
     pitch = 64 // size * (160 * size // 64 + 1)
@@ -219,6 +220,7 @@ def test_streamed_stores_with_borders_and_batches(monkeypatch, fresh_jobs):
         calls.append((x, k, keywords, gpuconv.corr2d(x, k, method="direct", **keywords)))
     monkeypatch.setattr(cpu_jobs, "_STREAMED_BYTES", 0)
     monkeypatch.setattr(cpu_jobs, "_STREAMED_ROW", 0)
+    monkeypatch.setattr(cpu_jobs, "_LINE_BYTES", vectors.vector_bytes())
     cpu_jobs.template.cache_clear()
     for x, k, keywords, wanted in calls:
         assert wanted.strides[-2] % 64 == 0

@@ -21,7 +21,10 @@ from .cpu_threads import most_threads
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
 # Results that no cache would hold are written past them: their old content need not be read first.
+# Only by vectors of a whole line of cache: shorter ones take several times as long that way, even
+# where they fill the lines in pairs (AMD Zen 3).
 _STREAMED_BYTES = 16 << 20
+_LINE_BYTES = 64
 # In short rows the waiting at their ends costs more than that saves.
 _STREAMED_ROW = 4096
 # An image with a border is read in place if it is this many times wider than the border.
@@ -154,7 +157,8 @@ def template(
     taps_across = problem.q if rank == 0 else 1
     beside = unit or rank > 0
     wide = problem.s * out_size >= _STREAMED_ROW
-    stream = in_place and large and wide and out_strides[-2] % vectors.vector_bytes() == 0
+    whole_lines = vectors.vector_bytes() == _LINE_BYTES and out_strides[-2] % _LINE_BYTES == 0
+    stream = in_place and large and wide and whole_lines
     # Rows of separable sums are summed apart; strided ones are not next to each other.
     edge = lanes if readable and rank == 0 and sy == 1 and any(problem.pad[1]) else 0
     whole_rows = (
