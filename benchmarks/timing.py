@@ -129,8 +129,11 @@ def environment(threads: int = THREADS, more: tuple[str, ...] = ()) -> list[str]
             cpu = next(line.split(":")[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         pass
+    from gpuconv.kernels.vectors import vector_bytes
+
     return [
-        f"{cpu}, {os.cpu_count()} cores, threads of every library that has them: {threads}",
+        f"{cpu}, {os.cpu_count()} cores, vectors of {vector_bytes()} bytes, "
+        f"threads of every library that has them: {threads}",
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         + ", ".join(versions),
         f"commit {commit()}",
