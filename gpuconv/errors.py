@@ -92,4 +92,5 @@ def own_out() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise error.__cause__ or error from None
+        cause = error.__cause__
+        raise cause if isinstance(cause, MemoryError) else error from None
