@@ -465,8 +465,8 @@ PADS = [
 def test_whole_rows_of_narrow_images(shape, dtype):
     rng = np.random.default_rng(9)
     lanes = vectors.lanes(dtype)
-    # Every number of vectors is compiled, which takes long where there are many taps.
-    numbers = (1, 2, 3, 4, 7) if shape == (3, 3) else (1, 4)
+    # Every number of vectors is compiled: the widest, of short vectors alone, for one kernel.
+    numbers = (1, 2, 3, 4, 7) if shape == (3, 3) else (1, 2, 3, 4)
     widths = {8, *(n * lanes + off for n in numbers for off in (-3, -1, 0, 1))} - {lanes - 3}
     for w, h, pad in itertools.product(sorted(widths), (8, 13), PADS):
         if isinstance(pad["mode"], tuple) and w + sum(pad["mode"][1]) < shape[1]:

@@ -205,8 +205,8 @@ def test_any_strides(small):
 
 
 def test_more_leading_dimensions_than_the_struct_holds(small):
-    x = sample((2,) * 9 + (5, 6), "float32")[::-1].transpose(*range(8, -1, -1), 9, 10)
-    for k_lead in ((1, 2) * 4 + (1,), (1,) * 9, (2,) * 9):
+    x = sample((2,) * 10 + (5, 6), "float32")[::-1].transpose(*range(9, -1, -1), 10, 11)
+    for k_lead in ((2, 1) * 5, (1,) * 10, (2,) * 10):
         k = sample((*k_lead, 2, 2), "float32")
         compare(problem_of(x, k), x, k)
 

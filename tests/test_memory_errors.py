@@ -13,6 +13,8 @@ from gpuconv.kernels import fields as F
 from gpuconv.kernels import sweep, tiles
 from gpuconv.methods import fft as methods_fft
 
+from .test_cpu_strips import misaligned
+
 RNG = np.random.default_rng(2)
 UNTOUCHED = 77
 
@@ -22,12 +24,6 @@ def sample(shape, dtype="f4"):
         return RNG.integers(-9, 9, shape).astype(dtype)
     values = RNG.standard_normal(shape)
     return (values + 1j * RNG.standard_normal(shape) if dtype[0] == "c" else values).astype(dtype)
-
-
-def misaligned(array):
-    view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return view
 
 
 def job_at(address):
