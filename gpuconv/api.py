@@ -339,7 +339,7 @@ def _run(
 
             def compute(part: Problem, index: Any, x_part: Any, out_part: Any) -> None:
                 weights = k.array if part is problem else part_of(k.array, index)
-                known = kernel if part is problem else Kernel(part, weights)
+                known = kernel if part is problem else kernel.part(part, index)
                 run(part, module, x_part, weights, out_part, known)
 
             module.place(problem, x.array, result, compute, choice.method, max_device_bytes)
@@ -347,7 +347,7 @@ def _run(
             plain = x.library == k.library == "numpy" and choice.backend == "cpu"
             plain = plain or (x.library == "cupy" and k.library in ("numpy", "cupy"))
             if key is not None and plain:
-                remember(key, problem, choice, module, k.array)
+                remember(key, problem, choice, module, k.array, kernel)
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
 
 
@@ -480,7 +480,8 @@ def plan(
     x_dtype, k_dtype : dtype
         Their dtypes; K's is X's unless given.
     kernel : array_like, optional
-        The weights themselves. With them the rank is known, and with it whether they separate.
+        The weights themselves. With them it is known whether they separate, as far as a call would
+        look: for no longer than a tenth of the time of the best other method on one thread.
     mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
         As in `corr2d`.
 

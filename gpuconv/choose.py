@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 
-import numpy as np
-
 # Loaded before `gpuconv.backends` becomes the function: the first import of a subpackage binds its
 # name in the package, and would take the function's place later.
 from . import backends as _backends  # noqa: F401
-from .costs import costs_of
+from .costs import costs_of, look
 from .errors import BackendUnavailable, unknown_name
 from .methods import METHODS, separable
 from .methods.kernel import Kernel
@@ -28,6 +26,8 @@ BACKENDS = ("reference", "cpu", "cuda")
 
 # Fourier transforms must be this much faster to be preferred to sums that are as exact as can be.
 _HANDICAP = 1.1
+# What may be spent on looking at the weights, as a part of the time of the best method without it.
+_LOOK_MOST = 0.1
 
 
 @cache
@@ -94,31 +94,48 @@ def choose(
             raise ValueError(f"method={method!r} cannot be used: {reason}")
         if not explain:
             return Choice(method, name, math.nan, settled=method != "separable")
-    costs = costs_of(name, problem.acc_dtype)
-    rows = []
-    best, seconds, least = method, math.inf, math.inf
-    # Weights matter only where a separable kernel would be taken.
-    settled = method == "direct" or "separable" not in module.METHODS
-    for other, implementation in METHODS.items():
-        if method != "auto" and other != method and not explain:
-            continue
-        remark = "" if other in module.METHODS else f"backend {name!r} does not have it"
-        if not remark and other != "separable":
-            remark = implementation.refuse(problem, module, kernel) or ""
-        price = math.inf if remark else implementation.price(problem, costs, module, kernel)
-        if other == "separable" and not remark:
-            settled = settled or separable.hopeless(problem, costs)
-            if math.isinf(price):
-                remark = _why_not_separable(problem, kernel)
-        rows.append((other, price, remark))
-        weighed = price * _HANDICAP if other == "fft" else price
-        if (method == "auto" and weighed < least) or other == method:
-            best, seconds, least = other, price, weighed
+    prices, settled = _prices(problem, method, module, kernel)
+    best = method
+    if method == "auto":
+        best = min(prices, key=lambda other: _weighed(other, prices[other][0]))
+    seconds = prices[best][0]
+    rows = [(other, *prices[other]) for other in METHODS]
     if explain:
         workers = module.threads() if name == "cpu" else 1
         rows = [(other, price / workers, remark) for other, price, remark in rows]
         seconds /= workers
-    return Choice(best, name, seconds, tuple(rows), settled)
+    return Choice(best, name, seconds, tuple(rows), settled or method == "direct")
+
+
+def _weighed(method: str, seconds: float) -> float:
+    return seconds * _HANDICAP if method == "fft" else seconds
+
+
+def _prices(
+    problem: Problem, method: str, module: ModuleType, kernel: Kernel
+) -> tuple[dict[str, tuple[float, str]], bool]:
+    """Seconds of every method, infinite with a remark, and whether all weights have the same."""
+    costs = costs_of(module.NAME, problem.acc_dtype)
+    prices = {}
+    for other, implementation in METHODS.items():
+        remark = "" if other in module.METHODS else f"backend {module.NAME!r} does not have it"
+        if not remark and other != "separable":
+            remark = implementation.refuse(problem, module, kernel) or ""
+        prices[other] = math.inf, remark
+        if not remark and other != "separable":
+            prices[other] = implementation.price(problem, costs, module, kernel), ""
+    if "separable" not in module.METHODS:
+        return prices, True
+    if method == "separable" and kernel.known:
+        prices["separable"] = separable.price(problem, costs, module, kernel), ""
+        return prices, False
+    # Last, because it tells what looking for factors may cost, and which are of use.
+    rival = min(prices, key=lambda other: _weighed(other, prices[other][0]))
+    below = _weighed(rival, prices[rival][0])
+    operations = _LOOK_MOST * min(seconds for seconds, _ in prices.values()) / look()
+    offer = separable.offer(problem, costs, kernel, rival, below, operations)
+    prices["separable"] = offer.seconds, offer.remark
+    return prices, offer.settled
 
 
 def _method_of_precision(precision: str, method: str, module: ModuleType) -> str:
@@ -141,17 +158,3 @@ def _refusal(problem: Problem, method: str, module: ModuleType, kernel: Kernel) 
         return f"backend {module.NAME!r} does not have it (it has {have})"
     reason = METHODS[method].refuse(problem, module, kernel)
     return None if reason is None else str(reason)
-
-
-def _why_not_separable(problem: Problem, kernel: Kernel) -> str:
-    if not kernel.known:
-        return "the weights are not known here, so their rank is not either"
-    if min(problem.p, problem.q) == 1:
-        return "a single row or column of taps is as cheap direct"
-    if not kernel.cheap:
-        return "too many kernels to factorise"
-    if problem.p * problem.q <= np.iinfo(np.int16).max and kernel.factors().rank >= min(
-        problem.p, problem.q
-    ):
-        return f"the kernel has full rank {kernel.factors().rank}"
-    return "direct is cheaper for a kernel this small, or the factors would lose accuracy"

@@ -109,8 +109,10 @@ def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
     return result
 
 
-def remember(key: Any, problem: Problem, choice: Choice, module: ModuleType, k: Any) -> None:
-    """Keep how a call ran; `k` are its weights, flipped if they are to be."""
+def remember(
+    key: Any, problem: Problem, choice: Choice, module: ModuleType, k: Any, kernel: Kernel
+) -> None:
+    """Keep how a call ran; `k` are its weights, flipped if they are to be, `kernel` of these."""
     if problem.out_dtype == "bfloat16" or math.prod(problem.out_shape) > _RESULT_MAX:
         return
     if key not in _calls:
@@ -130,7 +132,7 @@ def remember(key: Any, problem: Problem, choice: Choice, module: ModuleType, k: 
             problem, module, X, K, result, Kernel(problem, K)
         )
         return
-    known = Kernel(problem, k.copy())  # the caller's may change
+    known = kernel.copy()  # the caller's weights may change
     if len(call.by_weights) >= _KERNELS_MAX:
         call.by_weights.clear()
     call.by_weights[k.tobytes()] = lambda X, K, result: method(problem, module, X, K, result, known)

@@ -81,6 +81,14 @@ def test_a_saved_file_is_found(file):
     assert elsewhere() == "direct"
 
 
+def test_looking_at_weights_is_priced_by_the_machine(file):
+    shipped = costs.look()
+    costs.save(replace(costs.CPU, tap=3 * costs.CPU.tap), {})
+    assert costs.look() == pytest.approx(3 * shipped)
+    costs.save(replace(costs.CPU, tap=costs.CPU.tap / 3), {})  # vectors are not all there is to it
+    assert costs.look() == shipped
+
+
 def test_saving_is_atomic(file, monkeypatch):
     def other(source, target):
         # Whole before it takes the old one's place.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from ..problem import Problem
-from . import direct
 from .kernel import Kernel
+from .weights import ABOVE_LIMIT, TOO_LONG
 
 NAME = "separable"
 
@@ -28,21 +29,57 @@ def _seconds(problem: Problem, costs: Any, rank: int) -> float:
     return float(costs.call + outputs * (1.2 * costs.pixel + taps * costs.separable))
 
 
-def hopeless(problem: Problem, costs: Any) -> bool:
-    """Whether direct summation is cheaper even than a kernel of rank 1."""
-    alone = min(problem.p, problem.q) == 1
-    return alone or _seconds(problem, costs, 1) >= direct.price(problem, costs)
-
-
 def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
-    """Seconds, or infinity where `auto` must not take it (accuracy, unknown weights, a bank)."""
-    # The rank costs a decomposition to learn: only where rank 1 would win at all.
-    if not kernel.cheap or hopeless(problem, costs):
-        return math.inf
-    factors = kernel.factors()
-    if factors.rank >= min(problem.p, problem.q) or not factors.accurate:
-        return math.inf
-    return _seconds(problem, costs, factors.rank)
+    """Seconds; how long it takes to find the factors is not asked."""
+    return _seconds(problem, costs, kernel.factors().rank)
+
+
+def largest_rank(problem: Problem, costs: Any, seconds: float) -> int:
+    """The largest rank below full for which separable sums take less than so many seconds."""
+    alone = _seconds(problem, costs, 0)
+    each = _seconds(problem, costs, 1) - alone
+    if each <= 0 or seconds <= alone:
+        return 0
+    rank = int(min((seconds - alone) / each, min(problem.p, problem.q) - 1))
+    return rank - 1 if rank and _seconds(problem, costs, rank) >= seconds else rank
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What separable sums cost where `auto` may take them; infinity elsewhere, and why."""
+
+    seconds: float
+    remark: str = ""
+    settled: bool = False  # the same for all weights
+
+
+def offer(
+    problem: Problem, costs: Any, kernel: Kernel, rival: str, below: float, operations: float
+) -> Offer:
+    """Look for accurate factors with which separable sums take less than `below` seconds.
+
+    `rival` is the best of the other methods, a tenth of whose time is so many `operations`.
+    """
+    limit = largest_rank(problem, costs, below)
+    settled = limit < 1 or operations < kernel.least_operations()
+    dear = f"to learn the kernel's rank would take more than a tenth of {rival}'s time"
+    if not kernel.known:
+        remark = "the weights are not known here, so their rank is not either"
+    elif min(problem.p, problem.q) == 1:
+        remark = "a single row or column of taps is as cheap direct"
+    elif limit < 1:
+        remark = f"{rival} is cheaper even for a kernel of rank 1"
+    elif settled:
+        remark = dear
+    else:
+        found = kernel.search(limit, operations)
+        if found.factors is not None:
+            return Offer(_seconds(problem, costs, found.factors.rank))
+        above = f"{rival} is cheaper, for the kernel's rank is above {limit}"
+        if limit == min(problem.p, problem.q) - 1:
+            above = f"the kernel has full rank {limit + 1}"
+        remark = {TOO_LONG: dear, ABOVE_LIMIT: above}.get(found.remark, found.remark)
+    return Offer(math.inf, remark, settled)
 
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:

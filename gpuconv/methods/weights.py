@@ -1,0 +1,525 @@
+"""The rank of weights and their separable factors, found with a counted number of operations.
+
+Two questions are answered. `separate` takes what it needs to find the factors of the smallest rank.
+`separate_within` finds only factors that are worth having: of no more than a given rank, as
+accurate as direct sums, and for no more than a given number of operations. It counts what it does
+before it does it, so that where it stops depends on the weights and on what was allowed alone.
+
+Integers are factorised modulo 2**64, as they are summed: elimination then needs neither fractions
+nor integers of more than 64 bits. Floats are factorised by crosses through the largest remaining
+element, in the widest floats that there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..backends.cpu_threads import apart
+
+__all__ = [
+    "ABOVE_LIMIT",
+    "TOO_LONG",
+    "Factors",
+    "Found",
+    "Operations",
+    "least_operations",
+    "separate",
+    "separate_within",
+]
+
+# A product of factors is preferred by `auto` only where the sums of |u||v| stay this close to |K|:
+# beyond it cancellation between the terms would cost accuracy that direct summation has.
+_AMPLIFICATION = 4.0
+# What factors may miss of an element, in rounding errors of the sum of their absolute products.
+_MISSED = 4
+# Rows and columns of a kernel whose decomposition takes long.
+_LARGE = 256
+# Elements of a bank that are looked at together, once its first kernel has been.
+_TOGETHER = 1 << 13
+# Below this in absolute value, integers can be added and negated in 64 bits.
+_SAFE = 1 << 62
+
+Pair = tuple[list[Any], list[Any]]  # columns and rows of taps of one kernel, one of each a term
+
+
+@dataclass(frozen=True)
+class Factors:
+    """``K[n] = sum_t u[n, t, :, None] * v[n, t, None, :]`` in the accumulator dtype."""
+
+    u: Any  # (kernels, rank, p)
+    v: Any  # (kernels, rank, q)
+    rank: int
+    accurate: bool  # the elementwise error bound of direct summation holds for these factors too
+
+
+@dataclass(frozen=True)
+class Found:
+    """Factors that are worth having, or why there are none."""
+
+    factors: Factors | None
+    remark: str
+    operations: int
+
+
+# Why there are no factors that are worth having.
+TOO_LONG = "to learn the kernel's rank would take too long"
+ABOVE_LIMIT = "the kernel's rank is above the limit"
+_CANCELS = "products of columns and rows would cancel each other, which costs accuracy"
+
+
+class _Unworthy(Exception):
+    """The weights have no factors that are worth having, for the reason given."""
+
+
+# --- counting ------------------------------------------------------------------------------------
+
+# The unit is an operation of NumPy on one element of float64 or int64, which takes `costs.look()`.
+# In it, by the smallest of many times for 3x3 to 121x121 elements: a call beside what it does to
+# the elements, an operation on long doubles and on complex numbers, and the part of a singular
+# value decomposition that is for one element and singular value.
+_CALL = 1500
+_WIDE, _COMPLEX, _WIDE_COMPLEX = 10, 3, 30
+_SVD, _SVD_CALLS = 4, 60
+# Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
+# three times.
+_NEAR = 1 << 13
+
+
+class Operations:
+    """A count of operations, and how many there may be."""
+
+    def __init__(self, most: float = math.inf) -> None:
+        self.most = most
+        self.count = 0
+
+    def take(self, calls: int, elements: int = 0) -> None:
+        """Count calls of NumPy and their operations on elements, or refuse them."""
+        count = self.count + calls * _CALL + elements
+        if count > self.most:
+            raise _Unworthy(TOO_LONG)
+        self.count = count
+
+
+def least_operations(kernels: int, p: int, q: int, acc: str) -> int:
+    """Operations without which `separate_within` finds nothing, whatever the weights."""
+    work = Operations()
+    _take_bank(work, kernels, p * q)
+    if dtypes.is_integer(acc):
+        _take_pivot(work, kernels, p * q)
+    else:
+        _take_products(work, kernels * p * q, acc)
+    return work.count
+
+
+def _take_bank(work: Operations, kernels: int, elements: int) -> None:
+    work.take(10 + 2 * kernels, 3 * kernels * elements)
+
+
+def _on_all(elements: int, each: int) -> int:
+    return elements * each * (_NEAR + min(elements, 2 * _NEAR)) // _NEAR
+
+
+def _take_products(work: Operations, elements: int, acc: str) -> None:
+    each = 10 * _COMPLEX + 2 * _WIDE_COMPLEX if dtypes.is_complex(acc) else 10
+    work.take(40, _on_all(elements, each))
+
+
+def _take_cross(work: Operations, elements: int, acc: str) -> None:
+    each = 8 * _WIDE + 8 * _WIDE_COMPLEX if dtypes.is_complex(acc) else 16 * _WIDE
+    work.take(40, _on_all(elements, each))
+
+
+def _take_check(work: Operations, elements: int, acc: str, rank: int) -> None:
+    each = _COMPLEX if dtypes.is_complex(acc) else 1
+    work.take(20 + 10 * rank, elements * (6 + 5 * rank) * each)
+
+
+def _take_pivot(work: Operations, kernels: int, elements: int) -> None:
+    work.take(12 * kernels, 4 * kernels * elements)
+
+
+# --- banks ---------------------------------------------------------------------------------------
+
+
+def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
+    """Factors of the smallest rank for kernels of shape (kernels, p, q).
+
+    If one of them has full rank, so has the bank, and the factors are trivial.
+    """
+    work, values, pairs = Operations(), _values(kernels, k_dtype, acc), []
+    accurate = bool(np.isfinite(values).all())
+    limit = min(values.shape[1:]) - 1
+    if limit == 0:
+        return _trivial(values, acc, accurate)
+    with np.errstate(all="ignore"):  # what overflows here is not taken for accurate
+        for kernel in values:
+            try:
+                if dtypes.is_integer(acc):
+                    pair = _integer_factors(kernel, limit, work)
+                else:
+                    pair = _crosses(kernel, acc, limit, work, least=_rank(kernel, acc))
+                    accurate = accurate and _accurate(kernel, *pair, acc)
+            except _Unworthy:  # its rank is above the limit
+                return _trivial(values, acc, accurate)
+            pairs.append(pair)
+        return _joined(values, pairs, acc, accurate)
+
+
+def separate_within(kernels: Any, k_dtype: str, acc: str, limit: int, most: float) -> Found:
+    """Accurate factors of rank `limit` at most, below full rank, or why there are none.
+
+    They are those of `separate`.
+    """
+    work, pairs = Operations(most), []
+    try:
+        with np.errstate(all="ignore"):
+            for some in _pieces(kernels):
+                _take_bank(work, len(some), kernels[0].size)
+                values = _values(some, k_dtype, acc)
+                if dtypes.is_integer(acc):
+                    pairs += [_integer_factors(kernel, limit, work) for kernel in values]
+                else:
+                    pairs += _accurate_factors(values, acc, limit, work)
+            return Found(_joined(kernels, pairs, acc, True), "", work.count)
+    except _Unworthy as reason:
+        return Found(None, str(reason), work.count)
+
+
+def _pieces(kernels: Any) -> Iterator[Any]:
+    """The first kernel, by which most banks are known not to separate, then several at once."""
+    yield kernels[:1]
+    some = max(1, _TOGETHER // kernels[0].size)
+    for first in range(1, len(kernels), some):
+        yield kernels[first : first + some]
+
+
+def _values(kernels: Any, k_dtype: str, acc: str) -> Any:
+    """Weights as they are summed, or more exactly."""
+    values = dtypes.widen(kernels, k_dtype, acc)
+    if dtypes.is_integer(acc):
+        return values
+    return values.astype("complex128" if dtypes.is_complex(acc) else "float64")
+
+
+def _joined(kernels: Any, pairs: list[Pair], acc: str, accurate: bool) -> Factors:
+    """One array for the factors of all kernels; those of lower rank end in zeros."""
+    n, p, q = kernels.shape
+    rank = max(1, *(len(columns) for columns, _ in pairs)) if pairs else 1
+    u, v = np.zeros((n, rank, p), acc), np.zeros((n, rank, q), acc)
+    for number, (columns, rows) in enumerate(pairs):
+        if columns:
+            u[number, : len(columns)], v[number, : len(rows)] = columns, rows
+    return Factors(u, v, rank, accurate)
+
+
+def _trivial(values: Any, acc: str, accurate: bool) -> Factors:
+    """Rows (or columns) of the kernels as they are, with any NaN or Inf in them."""
+    n, p, q = values.shape
+    rank = min(p, q)
+    one = np.broadcast_to(np.eye(rank, dtype=acc), (n, rank, rank))
+    if p <= q:
+        return Factors(one, values.astype(acc), rank, accurate)
+    return Factors(np.ascontiguousarray(values.swapaxes(1, 2), acc), one, rank, accurate)
+
+
+# --- floats --------------------------------------------------------------------------------------
+
+
+def _accurate_factors(kernels: Any, acc: str, limit: int, work: Operations) -> list[Pair]:
+    """Factors of some kernels: one product each where that does, more where it is tame."""
+    us, vs, done = _products(kernels, acc, work)
+    pairs = []
+    for number, kernel in enumerate(kernels):
+        if done[number]:
+            pairs.append(([us[number]], [vs[number]]))
+            continue
+        pair = _crosses(kernel, acc, limit, work)
+        _take_check(work, kernel.size, acc, len(pair[0]))
+        if not _accurate(kernel, *pair, acc):
+            raise _Unworthy(_CANCELS)
+        pairs.append(pair)
+    return pairs
+
+
+def _products(kernels: Any, acc: str, work: Operations) -> tuple[Any, Any, Any]:
+    """Of each kernel the cross through its largest element, and whether it is all of the kernel.
+
+    Most kernels are found out here: where a cross is much larger than the kernel, others would have
+    to cancel it.
+    """
+    n, p, q = kernels.shape
+    _take_products(work, kernels.size, acc)
+    is_complex, number = kernels.dtype.kind == "c", np.arange(n)
+    eps, tiny = _limits(acc)
+    wide = np.clongdouble if is_complex else np.longdouble
+    flat = kernels.reshape(n, p * q)
+    sizes = np.abs(flat)
+    # Sizes of complex numbers are compared in all their digits, as `_crosses` does.
+    largest = (np.abs(flat.astype(wide)) if is_complex else sizes).argmax(axis=1)
+    i, j = np.divmod(largest, q)
+    pivots, vs = flat[number, largest], kernels[number, i]
+    top = sizes[number, largest].tolist()
+    if not all(map(math.isfinite, top)):
+        raise _Unworthy("the weights are not finite")
+    us = (kernels[number, :, j].astype(wide) / pivots.astype(wide)[:, None]).astype(kernels.dtype)
+    zeros = [number for number, size in enumerate(top) if size == 0]
+    if zeros:
+        us[zeros] = vs[zeros] = 0
+    products = (us[:, :, None] * vs[:, None, :]).reshape(n, p * q)
+    if np.count_nonzero(np.abs(products) > _AMPLIFICATION * sizes + tiny):
+        raise _Unworthy(_CANCELS)
+    products -= flat
+    missed = np.abs(products)
+    close = np.logical_and.reduce(missed <= 2 * eps * sizes + tiny, axis=1)
+    # What is missed has to be less than a singular value that counts, too. Of all but small
+    # kernels, and of numbers at the end of the range, that follows.
+    if max(p, q) < 6 or min(top) * eps < p * q * tiny:
+        work.take(20, 4 * kernels.size)
+        scale = np.array([size or 1 for size in top])[:, None]
+        close &= _vanishes(_norms(missed / scale), _norms(sizes / scale), 1, max(p, q), acc)
+    return us, vs, close
+
+
+@cache
+def _limits(acc: str) -> tuple[float, float]:
+    """Rounding error of a dtype, and the smallest number it has to all its digits."""
+    info = np.finfo(acc)
+    return float(info.eps), float(info.tiny)
+
+
+def _norms(kernels: Any) -> Any:
+    return np.sqrt(np.einsum("ni,ni->n", kernels, kernels))
+
+
+def _vanishes(missed: Any, whole: Any, rank: int, side: int, acc: str) -> Any:
+    """Whether norms of what `rank` products miss are surely below a singular value of `_rank`.
+
+    The largest singular value is at least the kernel's norm over the square root of its rank.
+    """
+    return missed * math.sqrt(rank) <= side / 2 * _limits(acc)[0] * whole
+
+
+def _rank(kernel: Any, acc: str) -> int:
+    """Numerical rank by singular values, relative to what the accumulator can tell apart."""
+    if not np.isfinite(kernel).all():
+        return int(min(kernel.shape))
+    # Away from both ends of the range, by a power of two that changes no digit.
+    parts = kernel.view(np.float64) if kernel.dtype.kind == "c" else kernel
+    exponent = int(np.frexp(np.abs(parts).max())[1])
+    scaled = np.ldexp(parts, -exponent).view(kernel.dtype)
+    decompose = partial(np.linalg.svd, scaled, compute_uv=False)
+    # Of large kernels it takes seconds, which Ctrl-C should not wait for.
+    values = apart(decompose) if min(kernel.shape) > _LARGE else decompose()
+    return int((values > values[0] * max(kernel.shape) * _limits(acc)[0]).sum())
+
+
+def _crosses(kernel: Any, acc: str, limit: int, work: Operations, least: int | None = None) -> Pair:
+    """Factors by crosses through the largest remaining element: `least` of them, or more.
+
+    Unlike singular vectors they reproduce a rank-1 kernel to relative precision in every element,
+    small ones too, which is what the elementwise error bound needs. Singular values say nothing of
+    small elements, so that more crosses are taken where these are missed. What is left of an
+    element is told from rounding errors by a bound on these, carried along.
+
+    Without `least` it is the numerical rank, which is computed only where what is left might count
+    for it, and the factors are only wanted if they are accurate.
+    """
+    if least is not None and least > limit:
+        raise _Unworthy(ABOVE_LIMIT)
+    # Wider than any accumulator where the machine has such floats, so that float64 keeps its bound.
+    rest = kernel.astype(np.clongdouble if kernel.dtype.kind == "c" else np.longdouble)
+    (eps, tiny), unit = _limits(acc), np.finfo(np.longdouble).eps
+    left = np.abs(rest)
+    sizes, bound = left.copy(), 1.01 * (_AMPLIFICATION * left + tiny)
+    reach, noise = np.zeros_like(left), np.zeros_like(left)
+    tame = least is None
+    us: list[Any] = []
+    vs: list[Any] = []
+    while True:
+        _take_cross(work, kernel.size, acc)
+        number = len(us)
+        if not np.count_nonzero(left > _MISSED * eps * reach + tiny):
+            if least is None:
+                least = number if _no_singular_value(left, sizes, number, acc) else -1
+            if least < 0:
+                work.take(_SVD_CALLS, _SVD * kernel.size * min(kernel.shape))
+                least = _rank(kernel, acc)
+            if number >= least:
+                return us, vs
+        if number == limit:
+            raise _Unworthy(ABOVE_LIMIT)
+        i, j = divmod(int(left.argmax()), left.shape[1])
+        pivot = rest[i, j]
+        if pivot == 0 or not np.isfinite(pivot):
+            return us, vs
+        u, v = rest[:, j] / pivot, rest[i].copy()
+        us.append(u.astype(kernel.dtype))
+        vs.append(v.astype(kernel.dtype))
+        cross = u[:, None] * v
+        size = np.abs(cross)
+        rest -= cross
+        reach += size
+        if tame and np.count_nonzero(reach > bound):
+            raise _Unworthy(_CANCELS)
+        u, v, of_v = np.abs(u), np.abs(v), noise[i].copy()
+        of_u = (noise[:, j] + u * noise[i, j]) / np.abs(pivot)
+        noise += of_u[:, None] * v
+        noise += u[:, None] * of_v
+        np.abs(rest, out=left)
+        size *= 4
+        size += left
+        size *= unit
+        noise += size
+        none = left <= noise
+        rest[none] = left[none] = 0
+
+
+def _no_singular_value(left: Any, sizes: Any, rank: int, acc: str) -> bool:
+    top = sizes.max()
+    if rank == 0 or top == 0:
+        return rank > 0
+    missed, whole = (_norms((part / top).reshape(1, -1)) for part in (left, sizes))
+    return bool(_vanishes(missed, whole, rank, max(left.shape), acc)[0])
+
+
+def _accurate(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
+    eps, tiny = _limits(acc)
+    if not np.isfinite(kernel).all():
+        return False
+    product = np.zeros_like(kernel)
+    reach = np.zeros(kernel.shape)
+    for u, v in zip(us, vs, strict=True):
+        term = np.outer(u, v)
+        product = product + term
+        reach += np.abs(term)
+    size = np.abs(kernel)
+    close = np.abs(product - kernel) <= 2 * eps * size + tiny
+    return bool(close.all() and (reach <= _AMPLIFICATION * size + tiny).all())
+
+
+# --- integers ------------------------------------------------------------------------------------
+
+
+def _integer_factors(kernel: Any, limit: int, work: Operations) -> Pair:
+    """Factors modulo 2**64, small ones where there are."""
+    pair = _eliminated(kernel.view(np.uint64), limit, work)
+    rank = len(pair[0])
+    # Small numbers may be summed in floats that hold them exactly, which is faster.
+    small = _by_division(kernel, rank, work) if rank else None
+    return pair if small is None else small
+
+
+def _eliminated(kernel: Any, limit: int, work: Operations) -> Pair:
+    """Factors modulo 2**64, as few as there are.
+
+    An element that the fewest powers of two divide divides all others modulo 2**64: one cross for
+    each takes away its row and column for good. No factorisation has fewer terms, because those of
+    this one are as many as the row space needs generators.
+    """
+    rest = kernel.copy()
+    us: list[Any] = []
+    vs: list[Any] = []
+    while True:
+        i, j = _pivot(rest, len(us), work)
+        pivot = int(rest[i, j])
+        if pivot == 0:
+            return us, vs
+        if len(us) == limit:
+            raise _Unworthy(ABOVE_LIMIT)
+        work.take(10, 3 * rest.size)
+        power = (pivot & -pivot).bit_length() - 1
+        inverse = np.uint64(pow(pivot >> power, -1, 1 << 64))
+        u, v = (rest[:, j] >> np.uint64(power)) * inverse, rest[i].copy()
+        us.append(u)
+        vs.append(v)
+        rest -= u[:, None] * v
+
+
+def _pivot(rest: Any, row: int, work: Operations) -> tuple[int, int]:
+    """Place of an element that the fewest powers of two divide."""
+    if row < len(rest):  # an odd one is often at hand
+        work.take(4, 2 * rest.shape[1])
+        odd = rest[row] & np.uint64(1)
+        column = int(odd.argmax())
+        if odd[column]:
+            return row, column
+    _take_pivot(work, 1, rest.size)
+    lowest = (rest & -rest) - np.uint64(1)  # of 0 it is the largest there is
+    i, j = divmod(int(lowest.argmin()), rest.shape[1])
+    return i, j
+
+
+def _by_division(kernel: Any, rank: int, work: Operations) -> Pair | None:
+    """Factors by Euclid's algorithm on rows, or None if they are not small or not so few.
+
+    Row operations that can be undone in integers lead to an echelon form; its rows are the factors,
+    and the kernel's columns at its pivots tell of what multiples of them the kernel consists.
+    """
+    work.take(3, 3 * kernel.size)
+    largest = max(abs(int(kernel.min())), abs(int(kernel.max())))
+    if largest >= _SAFE:
+        return None
+    rows = kernel.astype(np.int64)
+    columns = []
+    for row in range(rank):
+        work.take(2, rows.size)
+        column = int(rows[row:].any(axis=0).argmax())
+        columns.append(column)
+        while True:
+            largest = _divide(rows, row, column, largest, work)
+            if largest >= _SAFE:
+                return None
+            if not np.count_nonzero(rows[row + 1 :, column]):
+                break
+    work.take(1, rows.size)
+    if np.count_nonzero(rows[rank:]):
+        return None
+    us = _multiples(kernel, rows[:rank], columns, work)
+    return None if us is None else (us, list(rows[:rank]))
+
+
+def _divide(rows: Any, row: int, column: int, largest: int, work: Operations) -> int:
+    """Leave the remainders of division by the row with the smallest element in a column.
+
+    Return a bound on all elements, which is too large to tell anything if they may have wrapped.
+    """
+    p, q = rows.shape
+    work.take(24, 4 * (p - row) * q + 10 * p)
+    sizes = np.abs(rows[row:, column])
+    sizes[sizes == 0] = _SAFE
+    pivot = row + int(sizes.argmin())
+    rows[[row, pivot]] = rows[[pivot, row]]
+    if row + 1 == p:
+        return largest
+    times = rows[row + 1 :, column] // rows[row, column]
+    most = int(np.abs(times).max())
+    if largest * (1 + most) >= _SAFE:  # the bound may be far from what there is
+        work.take(4, 2 * (p - row) * q)
+        largest = int(np.abs(rows[row:]).max())
+    largest *= 1 + most
+    if largest < _SAFE:
+        rows[row + 1 :] -= times[:, None] * rows[row]
+    return largest
+
+
+def _multiples(kernel: Any, rows: Any, columns: list[int], work: Operations) -> list[Any] | None:
+    """Columns of which the kernel consists with these rows in echelon form."""
+    us: list[Any] = []
+    for number, column in enumerate(columns):
+        work.take(4 + 4 * number, (4 + 4 * number) * len(kernel))
+        left = kernel[:, column].astype(np.int64)
+        largest = int(np.abs(left).max())
+        for u, row in zip(us, rows, strict=False):
+            largest += int(np.abs(u).max()) * abs(int(row[column]))
+            if largest >= _SAFE:
+                return None
+            left -= u * row[column]
+        us.append(left // rows[number, column])
+    return us
