@@ -126,7 +126,7 @@ def test_what_is_done_is_counted(k):
     for limit in (1, 2, max(3, min(k.shape[-2:]) // 3)):
         Counting.calls = Counting.elements = 0
         found = weights.separate_within(bank, problem.k_dtype, problem.acc_dtype, limit, np.inf)
-        assert Counting.calls >= 5
+        assert Counting.calls >= (5 if k.any() else 1)
         assert Counting.calls * weights._CALL + Counting.elements <= found.operations
 
 

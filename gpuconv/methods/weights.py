@@ -13,7 +13,6 @@ element, in the widest floats that there are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -41,8 +40,6 @@ _AMPLIFICATION = 4.0
 _MISSED = 4
 # Rows and columns of a kernel whose decomposition takes long.
 _LARGE = 256
-# Elements of a bank that are looked at together, once its first kernel has been.
-_TOGETHER = 1 << 13
 # Below this in absolute value, integers can be added and negated in 64 bits.
 _SAFE = 1 << 62
 
@@ -87,6 +84,7 @@ class _Unworthy(Exception):
 _CALL = 1500
 _WIDE, _COMPLEX, _WIDE_COMPLEX = 10, 3, 30
 _SVD, _SVD_CALLS = 4, 60
+_BANK_CALLS = 9  # beside those for each kernel
 # Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
 # three times.
 _NEAR = 1 << 13
@@ -110,25 +108,26 @@ class Operations:
 def least_operations(kernels: int, p: int, q: int, acc: str) -> int:
     """Operations without which `separate_within` finds nothing, whatever the weights."""
     work = Operations()
-    _take_bank(work, kernels, p * q)
+    work.take(_BANK_CALLS)
+    _take_values(work, kernels, p * q)
     if dtypes.is_integer(acc):
-        _take_pivot(work, kernels, p * q)
+        _take_integer_product(work, kernels, p, q)
     else:
-        _take_products(work, kernels * p * q, acc)
+        _take_product(work, kernels, p * q, acc)
     return work.count
 
 
-def _take_bank(work: Operations, kernels: int, elements: int) -> None:
-    work.take(10 + 2 * kernels, 3 * kernels * elements)
+def _take_values(work: Operations, kernels: int, elements: int) -> None:
+    work.take(5 * kernels, 3 * kernels * elements)
 
 
 def _on_all(elements: int, each: int) -> int:
     return elements * each * (_NEAR + min(elements, 2 * _NEAR)) // _NEAR
 
 
-def _take_products(work: Operations, elements: int, acc: str) -> None:
+def _take_product(work: Operations, kernels: int, elements: int, acc: str) -> None:
     each = 10 * _COMPLEX + 2 * _WIDE_COMPLEX if dtypes.is_complex(acc) else 10
-    work.take(40, _on_all(elements, each))
+    work.take(22 * kernels, kernels * _on_all(elements, each))
 
 
 def _take_cross(work: Operations, elements: int, acc: str) -> None:
@@ -141,8 +140,13 @@ def _take_check(work: Operations, elements: int, acc: str, rank: int) -> None:
     work.take(20 + 10 * rank, elements * (6 + 5 * rank) * each)
 
 
-def _take_pivot(work: Operations, kernels: int, elements: int) -> None:
-    work.take(12 * kernels, 4 * kernels * elements)
+def _take_integer_product(work: Operations, kernels: int, p: int, q: int) -> None:
+    # A common divisor takes as long as many other operations.
+    work.take(17 * kernels, kernels * (5 * p * q + p + 100 * q))
+
+
+def _take_pivot(work: Operations, elements: int) -> None:
+    work.take(12, 4 * elements)
 
 
 # --- banks ---------------------------------------------------------------------------------------
@@ -162,14 +166,14 @@ def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
         for kernel in values:
             try:
                 if dtypes.is_integer(acc):
-                    pair = _integer_factors(kernel, limit, work)
+                    pair = _integer_factors(kernel, acc, limit, work)
                 else:
                     pair = _crosses(kernel, acc, limit, work, least=_rank(kernel, acc))
                     accurate = accurate and _accurate(kernel, *pair, acc)
             except _Unworthy:  # its rank is above the limit
                 return _trivial(values, acc, accurate)
             pairs.append(pair)
-        return _joined(values, pairs, acc, accurate)
+        return _joined(values.shape, pairs, acc, accurate)
 
 
 def separate_within(kernels: Any, k_dtype: str, acc: str, limit: int, most: float) -> Found:
@@ -178,26 +182,16 @@ def separate_within(kernels: Any, k_dtype: str, acc: str, limit: int, most: floa
     They are those of `separate`.
     """
     work, pairs = Operations(most), []
+    find = _integer_factors if dtypes.is_integer(acc) else _accurate_factors
     try:
         with np.errstate(all="ignore"):
-            for some in _pieces(kernels):
-                _take_bank(work, len(some), kernels[0].size)
-                values = _values(some, k_dtype, acc)
-                if dtypes.is_integer(acc):
-                    pairs += [_integer_factors(kernel, limit, work) for kernel in values]
-                else:
-                    pairs += _accurate_factors(values, acc, limit, work)
-            return Found(_joined(kernels, pairs, acc, True), "", work.count)
+            work.take(_BANK_CALLS)
+            for kernel in kernels:  # the first tells most banks that do not separate
+                _take_values(work, 1, kernel.size)
+                pairs.append(find(_values(kernel, k_dtype, acc), acc, limit, work))
+            return Found(_joined(kernels.shape, pairs, acc), "", work.count)
     except _Unworthy as reason:
         return Found(None, str(reason), work.count)
-
-
-def _pieces(kernels: Any) -> Iterator[Any]:
-    """The first kernel, by which most banks are known not to separate, then several at once."""
-    yield kernels[:1]
-    some = max(1, _TOGETHER // kernels[0].size)
-    for first in range(1, len(kernels), some):
-        yield kernels[first : first + some]
 
 
 def _values(kernels: Any, k_dtype: str, acc: str) -> Any:
@@ -208,14 +202,16 @@ def _values(kernels: Any, k_dtype: str, acc: str) -> Any:
     return values.astype("complex128" if dtypes.is_complex(acc) else "float64")
 
 
-def _joined(kernels: Any, pairs: list[Pair], acc: str, accurate: bool) -> Factors:
+def _joined(
+    shape: tuple[int, int, int], pairs: list[Pair], acc: str, accurate: bool = True
+) -> Factors:
     """One array for the factors of all kernels; those of lower rank end in zeros."""
-    n, p, q = kernels.shape
-    rank = max(1, *(len(columns) for columns, _ in pairs)) if pairs else 1
+    n, p, q = shape
+    rank = max((len(columns) for columns, _ in pairs), default=0) or 1
     u, v = np.zeros((n, rank, p), acc), np.zeros((n, rank, q), acc)
     for number, (columns, rows) in enumerate(pairs):
-        if columns:
-            u[number, : len(columns)], v[number, : len(rows)] = columns, rows
+        for term, (column, row) in enumerate(zip(columns, rows, strict=True)):
+            u[number, term], v[number, term] = column, row
     return Factors(u, v, rank, accurate)
 
 
@@ -232,59 +228,50 @@ def _trivial(values: Any, acc: str, accurate: bool) -> Factors:
 # --- floats --------------------------------------------------------------------------------------
 
 
-def _accurate_factors(kernels: Any, acc: str, limit: int, work: Operations) -> list[Pair]:
-    """Factors of some kernels: one product each where that does, more where it is tame."""
-    us, vs, done = _products(kernels, acc, work)
-    pairs = []
-    for number, kernel in enumerate(kernels):
-        if done[number]:
-            pairs.append(([us[number]], [vs[number]]))
-            continue
+def _accurate_factors(kernel: Any, acc: str, limit: int, work: Operations) -> Pair:
+    """One product where that does, more where they may be accurate."""
+    pair = _product(kernel, acc, work)
+    if pair is None:
         pair = _crosses(kernel, acc, limit, work)
         _take_check(work, kernel.size, acc, len(pair[0]))
         if not _accurate(kernel, *pair, acc):
             raise _Unworthy(_CANCELS)
-        pairs.append(pair)
-    return pairs
+    return pair
 
 
-def _products(kernels: Any, acc: str, work: Operations) -> tuple[Any, Any, Any]:
-    """Of each kernel the cross through its largest element, and whether it is all of the kernel.
+def _product(kernel: Any, acc: str, work: Operations) -> Pair | None:
+    """The cross through the largest element, if it is all of the kernel.
 
     Most kernels are found out here: where a cross is much larger than the kernel, others would have
     to cancel it.
     """
-    n, p, q = kernels.shape
-    _take_products(work, kernels.size, acc)
-    is_complex, number = kernels.dtype.kind == "c", np.arange(n)
-    eps, tiny = _limits(acc)
+    p, q = kernel.shape
+    _take_product(work, 1, p * q, acc)
+    is_complex, (eps, tiny) = kernel.dtype.kind == "c", _limits(acc)
     wide = np.clongdouble if is_complex else np.longdouble
-    flat = kernels.reshape(n, p * q)
-    sizes = np.abs(flat)
+    sizes = np.abs(kernel)
     # Sizes of complex numbers are compared in all their digits, as `_crosses` does.
-    largest = (np.abs(flat.astype(wide)) if is_complex else sizes).argmax(axis=1)
-    i, j = np.divmod(largest, q)
-    pivots, vs = flat[number, largest], kernels[number, i]
-    top = sizes[number, largest].tolist()
-    if not all(map(math.isfinite, top)):
+    i, j = divmod(int((np.abs(kernel.astype(wide)) if is_complex else sizes).argmax()), q)
+    top = float(sizes[i, j])
+    if not math.isfinite(top):
         raise _Unworthy("the weights are not finite")
-    us = (kernels[number, :, j].astype(wide) / pivots.astype(wide)[:, None]).astype(kernels.dtype)
-    zeros = [number for number, size in enumerate(top) if size == 0]
-    if zeros:
-        us[zeros] = vs[zeros] = 0
-    products = (us[:, :, None] * vs[:, None, :]).reshape(n, p * q)
-    if np.count_nonzero(np.abs(products) > _AMPLIFICATION * sizes + tiny):
+    if top == 0:
+        return [], []
+    u, v = (kernel[:, j].astype(wide) / wide(kernel[i, j])).astype(kernel.dtype), kernel[i]
+    product = u[:, None] * v
+    if np.count_nonzero(np.abs(product) > _AMPLIFICATION * sizes + tiny):
         raise _Unworthy(_CANCELS)
-    products -= flat
-    missed = np.abs(products)
-    close = np.logical_and.reduce(missed <= 2 * eps * sizes + tiny, axis=1)
+    product -= kernel
+    missed = np.abs(product)
+    if np.count_nonzero(missed > 2 * eps * sizes + tiny):
+        return None
     # What is missed has to be less than a singular value that counts, too. Of all but small
     # kernels, and of numbers at the end of the range, that follows.
-    if max(p, q) < 6 or min(top) * eps < p * q * tiny:
-        work.take(20, 4 * kernels.size)
-        scale = np.array([size or 1 for size in top])[:, None]
-        close &= _vanishes(_norms(missed / scale), _norms(sizes / scale), 1, max(p, q), acc)
-    return us, vs, close
+    if max(p, q) < 5 or top * eps < p * q * tiny:
+        work.take(12, 4 * p * q)
+        if not _vanishes(_norm(missed / top), _norm(sizes / top), 1, max(p, q), acc):
+            return None
+    return [u], [v]
 
 
 @cache
@@ -294,11 +281,11 @@ def _limits(acc: str) -> tuple[float, float]:
     return float(info.eps), float(info.tiny)
 
 
-def _norms(kernels: Any) -> Any:
-    return np.sqrt(np.einsum("ni,ni->n", kernels, kernels))
+def _norm(kernel: Any) -> float:
+    return math.sqrt(np.einsum("ij,ij->", kernel, kernel))
 
 
-def _vanishes(missed: Any, whole: Any, rank: int, side: int, acc: str) -> Any:
+def _vanishes(missed: float, whole: float, rank: int, side: int, acc: str) -> bool:
     """Whether norms of what `rank` products miss are surely below a singular value of `_rank`.
 
     The largest singular value is at least the kernel's norm over the square root of its rank.
@@ -385,8 +372,8 @@ def _no_singular_value(left: Any, sizes: Any, rank: int, acc: str) -> bool:
     top = sizes.max()
     if rank == 0 or top == 0:
         return rank > 0
-    missed, whole = (_norms((part / top).reshape(1, -1)) for part in (left, sizes))
-    return bool(_vanishes(missed, whole, rank, max(left.shape), acc)[0])
+    missed, whole = (_norm(part / top) for part in (left, sizes))
+    return _vanishes(missed, whole, rank, max(left.shape), acc)
 
 
 def _accurate(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
@@ -407,13 +394,27 @@ def _accurate(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
 # --- integers ------------------------------------------------------------------------------------
 
 
-def _integer_factors(kernel: Any, limit: int, work: Operations) -> Pair:
+def _integer_factors(kernel: Any, acc: str, limit: int, work: Operations) -> Pair:
     """Factors modulo 2**64, small ones where there are."""
+    pair = _integer_product(kernel, work)
+    if pair is not None:
+        return pair
     pair = _eliminated(kernel.view(np.uint64), limit, work)
     rank = len(pair[0])
     # Small numbers may be summed in floats that hold them exactly, which is faster.
     small = _by_division(kernel, rank, work) if rank else None
     return pair if small is None else small
+
+
+def _integer_product(kernel: Any, work: Operations) -> Pair | None:
+    """A row without its common divisor and what multiples of it the rows are, if they are."""
+    _take_integer_product(work, 1, *kernel.shape)
+    i, j = divmod(int((kernel != 0).argmax()), kernel.shape[1])
+    if kernel[i, j] == 0:
+        return [], []
+    v = kernel[i] // np.gcd.reduce(kernel[i])
+    u = kernel[:, j] // v[j]
+    return None if np.count_nonzero(u[:, None] * v - kernel) else ([u], [v])
 
 
 def _eliminated(kernel: Any, limit: int, work: Operations) -> Pair:
@@ -450,7 +451,7 @@ def _pivot(rest: Any, row: int, work: Operations) -> tuple[int, int]:
         column = int(odd.argmax())
         if odd[column]:
             return row, column
-    _take_pivot(work, 1, rest.size)
+    _take_pivot(work, rest.size)
     lowest = (rest & -rest) - np.uint64(1)  # of 0 it is the largest there is
     i, j = divmod(int(lowest.argmin()), rest.shape[1])
     return i, j
