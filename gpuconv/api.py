@@ -83,9 +83,11 @@ def corr2d(
         (scipy.signal), "nearest" and "mirror" (ndimage). ndimage's "reflect" is "symmetric" here.
         Padding wider than the image repeats the pattern.
     fillvalue : number
-        Value of a constant border.
+        Value of a constant border, rounded to the dtype that sums are accumulated in: 1e300 is
+        infinity in float32. Integer sums take integers only.
     stride, dilation : int or (int, int)
-        Distance between windows, and between the taps inside one.
+        Distance between windows, and between the taps inside one. These, the padding and the sides
+        of the padded image are at most ``2**62 - 1``.
     method : {"auto", "direct", "separable", "fft", "tensor"}
         How; `auto` takes the cheapest (see `plan`). Explicit means exactly that. "tensor" (matrix
         products on a GPU's tensor cores, from compute capability 8.0) takes X and K both float16 or
@@ -315,7 +317,7 @@ def _run(
     kernel = Kernel(problem, k.array)
     choice = choose(problem, x.device, method, backend, kernel)
     if max_device_bytes is not None:
-        max_device_bytes = integer(max_device_bytes, "max_device_bytes", 1)
+        max_device_bytes = integer(max_device_bytes, "max_device_bytes", 1, None)
         if choice.backend != "cuda" or x.device != "cpu":
             raise ValueError(
                 "max_device_bytes= is for host arrays with backend='cuda', but "
@@ -504,13 +506,13 @@ def plan(
     'direct'
     """
     weights = None if kernel is None else arrays.read(kernel, "kernel")
-    shape = tuple(int(n) for n in k_shape)
+    x_sides, shape = _shape(x_shape, "x_shape"), _shape(k_shape, "k_shape")
     if weights is not None and tuple(weights.array.shape) != shape:
         raise ValueError(f"kernel has shape {tuple(weights.array.shape)}, but k_shape is {shape}")
     x_name = dtypes.name_of(x_dtype, "x_dtype")
     k_name = x_name if k_dtype is None else dtypes.name_of(k_dtype, "k_dtype")
     problem = _make(
-        tuple(int(n) for n in x_shape),
+        x_sides,
         shape,
         x_name,
         weights.dtype if weights is not None else k_name,
@@ -526,6 +528,14 @@ def plan(
     known = Kernel(problem, None if weights is None else weights.array)
     require_backend(backend_for("cpu", backend))
     return Plan(problem, choose(problem, "cpu", method, backend, known, explain=True))
+
+
+def _shape(value: Any, what: str) -> tuple[int, ...]:
+    try:
+        sides = tuple(value)
+    except TypeError:
+        raise TypeError(f"{what} must be a sequence of integers, got {value!r}") from None
+    return tuple(integer(n, f"each number in {what}", 0) for n in sides)
 
 
 def backends() -> dict[str, str | None]:

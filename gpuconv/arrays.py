@@ -7,6 +7,7 @@ its arrays has been passed, so it is loaded already.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 HOST = "cpu"
+# NumPy counts an array's bytes in 64 bits, and those of an empty one without its empty dimensions.
+_BYTES_MOST = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -260,9 +263,12 @@ def memory_of(device: str) -> int | None:
 def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any:
     """New storage array; MemoryError that says how much would be needed if it cannot be had."""
     stored = dtypes.storage(dtype)
-    needed = stored.itemsize
-    for n in shape:
-        needed *= n
+    needed = stored.itemsize * math.prod(shape)
+    if not needed and stored.itemsize * math.prod(n for n in shape if n) > _BYTES_MOST:
+        raise ValueError(
+            f"the result has shape {shape} and dtype {dtype}, which no array has although it is "
+            "empty: the other dimensions must come to less than 2**63 bytes"
+        )
     have = memory_of(device) if needed > 1 << 28 else None
     text = f"the result of shape {shape} and dtype {dtype} needs {needed / 2**30:.1f} GiB"
     if have is not None and needed > have:

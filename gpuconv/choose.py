@@ -60,9 +60,9 @@ class Choice:
 
 def backend_for(device: str, backend: str) -> str:
     """Name of the backend for data on a device; an explicit one must be able to reach it."""
-    if backend == "auto":
+    if isinstance(backend, str) and backend == "auto":
         return "cpu" if device == "cpu" else "cuda"
-    if backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise unknown_name("backend", backend, ("auto", *BACKENDS))
     if device != "cpu" and backend != "cuda":
         raise ValueError(
@@ -86,9 +86,9 @@ def choose(
     module = get_backend(name)
     if problem.precision is not None:
         method = _method_of_precision(problem.precision, method, module)
+    if not isinstance(method, str) or method not in ("auto", *METHODS):
+        raise unknown_name("method", method, ("auto", *METHODS))
     if method != "auto":
-        if not isinstance(method, str) or method not in METHODS:
-            raise unknown_name("method", method, ("auto", *METHODS))
         reason = _refusal(problem, method, module, kernel)
         if reason:
             raise ValueError(f"method={method!r} cannot be used: {reason}")

@@ -12,6 +12,7 @@ __all__ = [
     "out_of_memory",
     "own_out",
     "rows_of",
+    "shown",
     "unknown_name",
     "with_rows",
     "written",
@@ -31,10 +32,23 @@ class BackendUnavailable(RuntimeError):
     """
 
 
+def shown(value: object) -> str:
+    """Text for a value in a message; of a very large integer its size, as Python prints no more.
+
+    Examples
+    --------
+    >>> shown("edge"), shown(-7), shown(10**400)
+    ("'edge'", '-7', 'an integer of 1329 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"{'a negative' if value < 0 else 'an'} integer of {value.bit_length()} bits"
+    return repr(value)
+
+
 def unknown_name(what: str, given: object, allowed: Iterable[str]) -> ValueError:
     """Build the error for a name that is not one of `allowed`, suggesting the nearest."""
     names = list(allowed)
-    text = f"unknown {what} {given!r}; allowed: {', '.join(repr(n) for n in names)}"
+    text = f"unknown {what} {shown(given)}; allowed: {', '.join(repr(n) for n in names)}"
     if isinstance(given, str):
         near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
         if near:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import unknown_name
+from .errors import shown, unknown_name
 
 __all__ = [
     "box",
@@ -35,21 +35,37 @@ __all__ = [
 
 Weights = NDArray[Any]
 
+# The most weights of a filter (2 GiB), and the most of a finite difference, whose exact solution
+# takes time that grows with the cube of their number.
+_WEIGHTS_MOST = 2**28
+_TAPS_MOST = 64
+
+
+def _check_size(rows: float, columns: float) -> None:
+    if rows * columns > _WEIGHTS_MOST:
+        raise ValueError(
+            f"a filter may have at most 2**28 weights, got one of {rows:.6g} x {columns:.6g}"
+        )
+
 
 def _whole(value: Any, what: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{what} must be an integer >= {least}, got {value!r}")
-    if value < least:
-        raise ValueError(f"{what} must be an integer >= {least}, got {value}")
+    if not least <= value <= _WEIGHTS_MOST:
+        bound = f">= {least}" if value < least else "<= 2**28"
+        raise ValueError(f"{what} must be an integer {bound}, got {shown(value)}")
     return int(value)
 
 
 def _positive(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         raise TypeError(f"{what} must be a number > 0, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not (number > 0 and math.isfinite(number)):
-        raise ValueError(f"{what} must be a finite number > 0, got {value!r}")
+        raise ValueError(f"{what} must be a finite number > 0, got {shown(value)}")
     return number
 
 
@@ -62,7 +78,7 @@ def _two(value: Any) -> tuple[Any, Any]:
 
 
 def _along(line: Weights, axis: Any) -> Weights:
-    if axis not in (0, 1, -1, -2) or isinstance(axis, bool):
+    if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or not -2 <= axis <= 1:
         raise ValueError(f"axis must be 0 (down the rows) or 1 (along the columns), got {axis!r}")
     return line[:, None] if axis in (0, -2) else line[None, :]
 
@@ -162,10 +178,12 @@ def derivative(
     """
     d, p = _whole(order, "order", 1), _whole(accuracy, "accuracy", 1)
     h = _positive(spacing, "spacing")
-    if scheme == "central":
+    if d + p > _TAPS_MOST:
+        raise ValueError(f"order and accuracy must come to at most {_TAPS_MOST}, got {d} and {p}")
+    if isinstance(scheme, str) and scheme == "central":
         half = (d + 1) // 2 - 1 + (p + 1) // 2
         points = list(range(-half, half + 1))
-    elif scheme in ("forward", "backward"):
+    elif isinstance(scheme, str) and scheme in ("forward", "backward"):
         points = list(range(d + p)) if scheme == "forward" else list(range(1 - d - p, 1))
     else:
         raise unknown_name("scheme", scheme, ("central", "forward", "backward"))
@@ -207,7 +225,10 @@ def directional_derivative(v: Any, accuracy: int = 2) -> Weights:
            [-0.5,  0. ,  0.5],
            [ 0. ,  0. ,  0. ]])
     """
-    vector = np.asarray(v, float)
+    try:
+        vector = np.asarray(v, float)
+    except (TypeError, ValueError, OverflowError):
+        vector = np.empty(0)
     if vector.shape != (2,) or not np.isfinite(vector).all() or not vector.any():
         raise ValueError(f"v must be two finite numbers (down, right), not both zero, got {v!r}")
     unit = vector / np.hypot(*vector)
@@ -276,10 +297,11 @@ def laplacian(connectivity: int = 4) -> Weights:
            [ 1, -4,  1],
            [ 0,  1,  0]])
     """
-    if connectivity == 4:
-        return np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
-    if connectivity == 8:
-        return np.array([[1, 1, 1], [1, -8, 1], [1, 1, 1]])
+    if isinstance(connectivity, (int, np.integer)):
+        if connectivity == 4:
+            return np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+        if connectivity == 8:
+            return np.array([[1, 1, 1], [1, -8, 1], [1, 1, 1]])
     raise ValueError(f"connectivity must be 4 or 8, got {connectivity!r}")
 
 
@@ -311,12 +333,22 @@ def box(size: Any) -> Weights:
            [0.25, 0.25]])
     """
     rows, columns = (_whole(n, "size", 1) for n in _two(size))
+    _check_size(rows, columns)
     return np.full((rows, columns), 1.0 / (rows * columns))
 
 
-def _gaussian_line(sigma: Any, order: Any, truncate: float, size: Any) -> Weights:
+def _gaussian_taps(sigma: Any, truncate: float, size: Any) -> float:
+    s = _positive(sigma, "sigma")
+    # A product beyond the range of floats is refused as infinitely many taps.
+    return 2 * math.floor(min(truncate * s + 0.5, 1e300)) + 1 if size is None else (
+        _whole(size, "size", 1)
+    )  # fmt: skip
+
+
+def _gaussian_line(sigma: Any, order: Any, n: int) -> Weights:
     s, d = _positive(sigma, "sigma"), _whole(order, "order", 0)
-    n = 2 * int(truncate * s + 0.5) + 1 if size is None else _whole(size, "size", 1)
+    if d > _TAPS_MOST:
+        raise ValueError(f"order must be at most {_TAPS_MOST}, got {d}")
     x = np.arange(n) - (n - 1) / 2
     bell = np.exp(-0.5 * (x / s) ** 2)
     bell /= bell.sum()
@@ -365,9 +397,10 @@ def gaussian(sigma: Any, order: Any = 0, truncate: float = 4.0, size: Any = None
     1.0
     """
     reach = _positive(truncate, "truncate")
+    taps = [_gaussian_taps(s, reach, n) for s, n in zip(_two(sigma), _two(size), strict=True)]
+    _check_size(*taps)
     lines = [
-        _gaussian_line(s, o, reach, n)
-        for s, o, n in zip(_two(sigma), _two(order), _two(size), strict=True)
+        _gaussian_line(s, o, int(n)) for s, o, n in zip(_two(sigma), _two(order), taps, strict=True)
     ]
     return np.outer(lines[0], lines[1])
 
@@ -571,10 +604,13 @@ def motion(length: float, angle: float = 0.0) -> Weights:
            [0.   , 0.   , 0.   ]])
     """
     n = _positive(length, "length")
-    if n < 1 or not math.isfinite(float(angle)):
+    if isinstance(angle, bool) or not isinstance(angle, (int, float, np.number)):
+        raise TypeError(f"angle must be a number, got {angle!r}")
+    if n < 1 or not math.isfinite(angle):
         raise ValueError(f"length must be >= 1 and angle finite, got {length!r} and {angle!r}")
     half = math.ceil((n - 1) / 2)
     size = 2 * half + 1
+    _check_size(size, size)
     # A box of one pixel's length around each pixel of the line: exact for whole lengths at 0.
     t = np.arange(-(n - 1) / 2, (n - 1) / 2 + 1e-9, 1.0)
     if n % 1 or angle % 90:
@@ -658,6 +694,8 @@ def by_name(name: str) -> Weights:
     ------
     ValueError
         An unknown name (the nearest one is suggested), or numbers that make no sense.
+    TypeError
+        A name that is not a string.
 
     Notes
     -----
@@ -668,6 +706,8 @@ def by_name(name: str) -> Weights:
     >>> by_name("edge-x")
     array([[ 1, -1]])
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string such as 'sobel-x' or 'gaussian-2', got {name!r}")
     if name in _PLAIN:
         return _PLAIN[name]()
     for stem, (maker, kind, defaults) in _NUMBERED.items():

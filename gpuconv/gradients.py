@@ -98,9 +98,9 @@ def corr2d_vjp(
     array([[ 8., 12.],
            [20., 24.]])
     """
-    if wrt not in _WRT:
+    if not isinstance(wrt, str) or wrt not in _WRT:
         raise unknown_name("wrt", wrt, _WRT)
-    if method not in _METHODS:
+    if not isinstance(method, str) or method not in _METHODS:
         raise unknown_name("method", method, _METHODS)
     if method in ("separable", "tensor") and wrt != "X":
         why = "does not separate" if method == "separable" else "is not such a matrix product"

@@ -15,12 +15,14 @@ import numpy as np
 
 from . import dtypes
 from .boundary import canonical
-from .errors import unknown_name
+from .errors import shown, unknown_name
 
 __all__ = [
+    "LARGEST",
     "MODES",
     "Index",
     "Problem",
+    "fill_of",
     "integer",
     "make_problem",
     "padding_of",
@@ -30,6 +32,8 @@ __all__ = [
 ]
 
 MODES = ("valid", "same", "full")
+# The largest padding, stride, dilation and padded side: positions are computed in 64 bits.
+LARGEST = 2**62 - 1
 Pair = tuple[int, int]
 Index = tuple[int | slice, ...]  # a part of the batch: one entry for each of its dimensions
 Scalar = int | float | complex
@@ -140,8 +144,8 @@ def part_of_shape(lead: tuple[int, ...], index: Index) -> tuple[int, ...]:
     )
 
 
-def integer(value: object, what: str, least: int) -> int:
-    """Read an integer that is at least `least`; neither a bool nor a float passes for one."""
+def integer(value: object, what: str, least: int, most: int | None = LARGEST) -> int:
+    """Read an integer from `least` to `most`; neither a bool nor a float passes for one."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{what} must be an integer >= {least}, got {value!r}")
     try:
@@ -149,7 +153,10 @@ def integer(value: object, what: str, least: int) -> int:
     except TypeError:
         raise TypeError(f"{what} must be an integer >= {least}, got {value!r}") from None
     if number < least:
-        raise ValueError(f"{what} must be an integer >= {least}, got {number}")
+        raise ValueError(f"{what} must be an integer >= {least}, got {shown(number)}")
+    if most is not None and number > most:
+        limit = "2**62 - 1" if most == LARGEST else str(most)
+        raise ValueError(f"{what} must be an integer of at most {limit}, got {shown(number)}")
     return number
 
 
@@ -196,11 +203,16 @@ def padding_of(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
     return pair(mode[0], "padding", 0), pair(mode[1], "padding", 0)
 
 
-def _fill(value: Any, acc: str) -> Scalar:
-    """Read the fill value as a Python scalar that the accumulator holds exactly (or as rounded)."""
+def fill_of(value: Any, acc: str) -> Scalar:
+    """Read the fill value as a Python number that the accumulator holds, as rounded.
+
+    What it would round to infinity is infinity already, so that no cast overflows later.
+    """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, np.generic):
+    if isinstance(value, (np.longdouble, np.clongdouble)):
+        value = complex(value) if isinstance(value, np.clongdouble) else float(value)
+    elif isinstance(value, np.generic):
         value = value.item()
     if not isinstance(value, (bool, int, float, complex)):
         raise TypeError(f"fillvalue must be a number, got {value!r}")
@@ -208,24 +220,42 @@ def _fill(value: Any, acc: str) -> Scalar:
         info = np.iinfo(acc)
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if not whole or not info.min <= value <= info.max:  # type: ignore[operator]
-            raise ValueError(f"fillvalue {value!r} does not fit integer sums of dtype {acc}")
+            raise ValueError(f"fillvalue {shown(value)} does not fit integer sums of dtype {acc}")
         return int(value)  # type: ignore[arg-type]
-    if dtypes.is_complex(acc):
-        return complex(value)
-    if isinstance(value, complex):
+    if isinstance(value, complex) and not dtypes.is_complex(acc):
         raise ValueError(f"fillvalue {value!r} is complex, but the sums are {acc}")
+    try:
+        if dtypes.is_complex(acc):
+            part = "float32" if acc == "complex64" else "float64"
+            number = complex(value)
+            return complex(_within(number.real, part), _within(number.imag, part))
+        return _within(float(value), acc)  # type: ignore[arg-type]
+    except OverflowError:
+        raise ValueError(
+            "fillvalue must be within the range of float64 (below 1.8e308 in magnitude), or "
+            f"float('inf'), got {shown(value)}"
+        ) from None
+
+
+def _within(value: float, dtype: str) -> float:
     # One NaN object, so that equal problems compare equal (tuples compare by identity first).
-    return math.nan if math.isnan(value) else float(value)
+    if math.isnan(value):
+        return math.nan
+    with np.errstate(over="ignore"):
+        rounded = float(np.dtype(dtype).type(value))
+    return rounded if math.isinf(rounded) else value
 
 
 def _broadcast(x_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> tuple[int, ...]:
-    try:
-        return np.broadcast_shapes(x_shape[:-2], k_shape[:-2])
-    except ValueError:
+    # Not by NumPy's `broadcast_shapes`, which takes 32 dimensions where arrays have up to 64.
+    lead = max(len(x_shape), len(k_shape)) - 2
+    x, k = ((1,) * (lead - len(shape) + 2) + shape[:-2] for shape in (x_shape, k_shape))
+    if any(n != m and 1 not in (n, m) for n, m in zip(x, k, strict=True)):
         raise ValueError(
             f"the leading dimensions of X {x_shape} and K {k_shape} do not broadcast: "
             f"{x_shape[:-2]} against {k_shape[:-2]}"
-        ) from None
+        )
+    return tuple(m if n == 1 else n for n, m in zip(x, k, strict=True))
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:
@@ -264,8 +294,8 @@ def make_problem(
     ValueError
         Fewer than two dimensions, empty rows or columns, leading dimensions that do not broadcast,
         a kernel larger than the padded image, an unknown mode or border, a stride or dilation
-        below 1, negative padding, a fill value that integer sums cannot hold, an unknown precision
-        or one that does not go with the dtypes.
+        below 1, negative padding, any of these or a padded side above 2**62 - 1, a fill value that
+        integer sums cannot hold, an unknown precision or one that does not go with the dtypes.
     TypeError
         A dtype that is not supported, a stride, dilation or padding that is not an integer, a
         complex result asked for in a real dtype.
@@ -283,7 +313,8 @@ def make_problem(
     if precision is not None:
         if not isinstance(precision, str) or precision != "tf32":
             raise ValueError(
-                f"precision must be None (as exact as the dtypes are) or 'tf32', got {precision!r}"
+                "precision must be None (as exact as the dtypes are) or 'tf32', got "
+                f"{shown(precision)}"
             )
         if (x_dtype, k_dtype) != ("float32", "float32"):
             raise ValueError(
@@ -295,12 +326,18 @@ def make_problem(
     (h, w), (p, q) = x_shape[-2:], k_shape[-2:]
     span = ((p - 1) * dilations[0] + 1, (q - 1) * dilations[1] + 1)
     (top, bottom), (left, right) = pad = padding_of(mode, span, flipped)
-    rows, columns = h + top + bottom - span[0], w + left + right - span[1]
+    padded = h + top + bottom, w + left + right
+    if max(padded) > LARGEST:
+        raise ValueError(
+            f"the padded image may have at most 2**62 - 1 rows and columns, got {padded} made from "
+            f"X of shape {x_shape} and padding {pad}"
+        )
+    rows, columns = padded[0] - span[0], padded[1] - span[1]
     if rows < 0 or columns < 0:
         dilated = "" if dilations == (1, 1) else f" (dilated to {span})"
         raise ValueError(
-            f"K of shape {k_shape}{dilated} is larger than the padded image "
-            f"({h + top + bottom}, {w + left + right}) made from X of shape {x_shape}"
+            f"K of shape {k_shape}{dilated} is larger than the padded image {padded} made from X "
+            f"of shape {x_shape}"
         )
     batch = _broadcast(x_shape, k_shape)
     return Problem(
@@ -314,7 +351,7 @@ def make_problem(
         pad=pad,
         boundary=border,
         # Only a constant border reads it: one problem whatever was passed with the others.
-        fillvalue=_fill(fillvalue if border == "constant" else 0, acc),
+        fillvalue=fill_of(fillvalue if border == "constant" else 0, acc),
         stride=strides,
         dilation=dilations,
         conjugate=conjugate and dtypes.is_complex(k_dtype),

@@ -15,7 +15,7 @@ import torch
 from .. import arrays, channels, dtypes, gradients
 from ..api import compute
 from ..boundary import canonical
-from ..problem import padding_of, pair
+from ..problem import fill_of, padding_of, pair
 
 __all__ = ["conv2d", "corr2d"]
 
@@ -324,9 +324,7 @@ def corr2d(
     strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     span = [(k.shape[n - 2] - 1) * dilations[n] + 1 for n in (0, 1)]
     (top, bottom), (left, right) = padding_of(mode, (span[0], span[1]), flipped)
-    fill = complex(fillvalue) if isinstance(fillvalue, (bool, int, float, complex)) else None
-    if fill is None:
-        fill = complex(getattr(fillvalue, "item", lambda: float("nan"))())
+    fill = complex(fill_of(fillvalue, "complex128"))
     return _CORR2D.forward(
         X,
         k,

@@ -81,11 +81,12 @@ def input_gradient(problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
     for index in np.ndindex(problem.batch):
         kernel = dtypes.widen(kernels[index], problem.k_dtype, wide)
         values = dtypes.widen(dy[index], dy_dtype, wide)
-        for (i, j), value in np.ndenumerate(values):
-            for (a, b), weight in np.ndenumerate(kernel):
-                y, x = rows[i * sy + a * dil_y], columns[j * sx + b * dil_x]
-                if y >= 0 and x >= 0:
-                    total[(*index, y, x)] += value * weight
+        with np.errstate(all="ignore"):
+            for (i, j), value in np.ndenumerate(values):
+                for (a, b), weight in np.ndenumerate(kernel):
+                    y, x = rows[i * sy + a * dil_y], columns[j * sx + b * dil_x]
+                    if y >= 0 and x >= 0:
+                        total[(*index, y, x)] += value * weight
     return _gather(total, problem.x_shape, problem.x_dtype)
 
 
@@ -102,7 +103,8 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
             for b in range(problem.q):
                 y, x0 = a * dil_y, b * dil_x
                 met = padded[y::sy, x0::sx][: problem.r, : problem.s]
-                total[(*index, a, b)] = (met * values).sum()
+                with np.errstate(all="ignore"):
+                    total[(*index, a, b)] = (met * values).sum()
     return _gather(total, problem.k_shape, problem.k_dtype)
 
 
