@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .boundary import index_map
+from .boundary import axis_steps, sources
 from .problem import Pair, Problem
 
 __all__ = ["Axis", "Part", "assemble", "keywords_of", "run"]
@@ -29,6 +29,7 @@ class Part:
     pad: Pair  # of a constant border, before and after
     first: int  # outputs of the call that belong to others, 0 but for blocks beside the image
     count: int
+    steps: Pair | None = None  # stride and dilation, where they are not the whole call's
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Axis:
     stride: int
     pad: Pair
     boundary: str
+    dilation: int = 1
 
     @classmethod
     def both(cls, problem: Problem) -> tuple[Axis, Axis]:
@@ -53,6 +55,7 @@ class Axis:
                 problem.stride[axis],
                 problem.pad[axis],
                 problem.boundary,
+                problem.dilation[axis],
             )
             for axis in (-2, -1)
         )
@@ -71,20 +74,28 @@ class Axis:
         if low >= 0 and high <= n:
             return Part(((low, high),), None, (0, 0), 0, last - first)
         if self.boundary == "constant":
-            # A call needs a pixel: blocks that lie wholly beside the image reach for its edge.
-            extra = max(0, -((n - 1 - low) // stride))
-            low -= extra * stride
-            high += max(0, -((high - 1) // stride)) * stride
+            if low >= n or high <= 0:
+                # A call needs a pixel: one that lies behind all that is read.
+                return Part(((0, 1),), None, (high - low, 0), 0, last - first)
             pad = max(0, -low), max(0, high - n)
-            return Part(((max(low, 0), min(high, n)),), None, pad, extra, last - first)
-        sources = index_map(n, max(0, -low), max(0, high - n), self.boundary)
-        sources = sources[max(0, low) : max(0, low) + high - low]
-        pixels = np.unique(sources)
+            return Part(((max(low, 0), min(high, n)),), None, pad, 0, last - first)
+        count, taps, steps = last - first, (self.span - 1) // self.dilation + 1, None
+        stride, dilation, gathered = axis_steps(
+            n, taps, count, stride, self.dilation, (0, max(0, high - low - n))
+        )
+        if gathered:
+            steps = stride, dilation
+            starts = low + np.arange(count, dtype=np.int64) * self.stride
+            positions = starts[:, None] + np.arange(taps, dtype=np.int64) * self.dilation
+        else:
+            positions = np.arange(low, high)
+        found = sources(positions.reshape(-1), n, self.boundary)
+        pixels = np.unique(found)
         breaks = [0, *(np.flatnonzero(np.diff(pixels) > 1) + 1).tolist(), len(pixels)]
         runs = tuple(
             (int(pixels[a]), int(pixels[b - 1]) + 1) for a, b in itertools.pairwise(breaks)
         )
-        return Part(runs, np.searchsorted(pixels, sources), (0, 0), 0, last - first)
+        return Part(runs, np.searchsorted(pixels, found), (0, 0), 0, count, steps)
 
     def outputs_by_chunk(self, chunks: Sequence[int]) -> list[int]:
         """How many outputs go with each chunk of pixels: those whose windows' centres it has.
@@ -137,6 +148,12 @@ def run(
 ) -> Any:
     """``call(image, k, mode=..., **keywords)`` on joined pieces: one block of the output."""
     image = assemble(pieces, rows.positions, columns.positions)
+    for n, part in enumerate((rows, columns)):
+        if part.steps is not None:
+            for name, step in zip(("stride", "dilation"), part.steps, strict=True):
+                both = list(keywords[name])
+                both[n] = step
+                keywords[name] = tuple(both)
     y = call(image, k, mode=(rows.pad, columns.pad), **keywords)
     down = slice(rows.first, rows.first + rows.count)
     across = slice(columns.first, columns.first + columns.count)

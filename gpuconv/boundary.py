@@ -6,13 +6,25 @@ the border rule is written once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .errors import unknown_name
 
-__all__ = ["ALIASES", "BOUNDARIES", "canonical", "fold", "index_map"]
+__all__ = [
+    "ALIASES",
+    "BOUNDARIES",
+    "AxisTable",
+    "axis_steps",
+    "axis_table",
+    "canonical",
+    "fold",
+    "fold_table",
+    "index_map",
+    "sources",
+]
 
 BOUNDARIES = ("constant", "edge", "reflect", "symmetric", "wrap")
 
@@ -31,9 +43,7 @@ def canonical(boundary: object) -> str:
     raise unknown_name("boundary", boundary, (*BOUNDARIES, *ALIASES))
 
 
-def index_map(
-    n: int, before: int, after: int, boundary: str
-) -> np.ndarray[Any, np.dtype[np.int64]]:
+def index_map(n: int, before: int, after: int, boundary: str) -> Any:
     """Index of the pixel that stands at each position of an axis padded by `before` and `after`.
 
     Parameters
@@ -57,7 +67,17 @@ def index_map(
     >>> index_map(3, 2, 2, "constant").tolist()
     [-1, -1, 0, 1, 2, -1, -1]
     """
-    i = np.arange(-before, n + after, dtype=np.int64)
+    return sources(np.arange(-before, n + after, dtype=np.int64), n, boundary)
+
+
+def sources(i: Any, n: int, boundary: str) -> Any:
+    """Index of the pixel that stands at each position `i`, counted from the first pixel.
+
+    Examples
+    --------
+    >>> sources(np.array([-(2**61), -1, 3]), 3, "edge").tolist()
+    [0, 0, 2]
+    """
     if boundary == "constant":
         return np.where((i >= 0) & (i < n), i, np.int64(-1))
     if boundary == "edge":
@@ -65,14 +85,73 @@ def index_map(
     if boundary == "wrap":
         return i % n
     if boundary == "symmetric":
-        i %= 2 * n
+        i = i % (2 * n)
         return np.minimum(i, 2 * n - 1 - i)
     if boundary == "reflect":
         if n == 1:
             return np.zeros_like(i)
-        i %= 2 * (n - 1)
+        i = i % (2 * (n - 1))
         return np.minimum(i, 2 * (n - 1) - i)
     raise unknown_name("boundary", boundary, BOUNDARIES)
+
+
+# Axes padded by no more than this and their own length are always laid out position by position.
+_PADDED_MOST = 1024
+
+
+@dataclass(frozen=True)
+class AxisTable:
+    """The pixels that the windows along one axis read.
+
+    Output i meets at tap a the pixel ``pixels[i*stride + a*dilation]`` (-1: the fill value).
+    """
+
+    pixels: Any  # int64
+    stride: int
+    dilation: int
+    gathered: bool  # only what is read, window after window; otherwise the whole padded axis
+
+    def part(self, first: int, last: int, taps: int) -> Any:
+        """Pixels of the windows of outputs ``first`` to ``last - 1``."""
+        end = (last - 1) * self.stride + (taps - 1) * self.dilation + 1
+        return self.pixels[first * self.stride : end]
+
+
+def axis_steps(
+    n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int]
+) -> tuple[int, int, bool]:
+    """Stride, dilation and `gathered` of an axis' table, which is not made for it."""
+    padding = sum(pad)
+    if padding > n + _PADDED_MOST and outputs * taps < n + padding:
+        return taps, 1, True
+    # A single tap has no dilation and a single window no stride. One that is no longer than the
+    # window is left, because the order of taps may depend on it.
+    if outputs == 1 and stride > (taps - 1) * dilation:
+        stride = 1
+    return stride, dilation if taps > 1 else 1, False
+
+
+def axis_table(
+    n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int], boundary: str
+) -> AxisTable:
+    """Lay out an axis of `n` pixels for windows of so many taps.
+
+    As a rule that is the padded axis itself. Where most of it is padding between the few positions
+    that are read, because stride or dilation is large, these are laid out one window after the
+    other: no table, buffer or loop then grows with the padding.
+
+    Examples
+    --------
+    >>> table = axis_table(5, 3, 3, 10**9, 1, (10**9, 10**9), "constant")
+    >>> table.pixels.tolist(), table.stride, table.dilation
+    ([-1, -1, -1, 0, 1, 2, -1, -1, -1], 3, 1)
+    """
+    steps = axis_steps(n, taps, outputs, stride, dilation, pad)
+    if not steps[2]:
+        return AxisTable(index_map(n, *pad, boundary), *steps)
+    i, a = (np.arange(count, dtype=np.int64) for count in (outputs, taps))
+    positions = (i * stride - pad[0])[:, None] + a * dilation
+    return AxisTable(sources(positions.reshape(-1), n, boundary), *steps)
 
 
 def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str) -> Any:
@@ -115,6 +194,29 @@ def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str)
                     inside[..., start - (end - first) + 1 : start + 1] += part[..., ::-1]
                 first = end
     return inside.swapaxes(axis, -1)
+
+
+def fold_table(values: Any, axis: int, n: int, pixels: Any) -> Any:
+    """Add the value at every position of an axis to the pixel that `pixels` has there (none: -1).
+
+    Returns a new array whose axis has length `n`, summed in a fixed order.
+
+    Examples
+    --------
+    >>> fold_table(np.array([1, 10, 100, 1000]), 0, 3, np.array([2, 0, -1, 2])).tolist()
+    [10, 0, 1001]
+    """
+    moved = values.swapaxes(axis, -1)
+    total = np.zeros_like(moved, shape=(*moved.shape[:-1], n))
+    order = np.argsort(pixels, kind="stable")
+    order = order[pixels[order] >= 0]
+    found, starts = np.unique(pixels[order], return_index=True)
+    if isinstance(moved, np.ndarray) and found.size:
+        total[..., found] = np.add.reduceat(moved[..., order], starts, axis=-1)
+    else:
+        for pixel, positions in zip(found.tolist(), np.split(order, starts[1:]), strict=False):
+            total[..., pixel] = moved[..., np.asarray(positions, like=moved)].sum(axis=-1)
+    return total.swapaxes(axis, -1)
 
 
 def _run(targets: Any, first: int, last: int) -> tuple[int, int]:

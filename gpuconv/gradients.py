@@ -17,13 +17,13 @@ import numpy as np
 
 from . import arrays, dtypes
 from .api import convolve2d, corr2d
-from .boundary import fold
+from .boundary import fold, fold_table
 from .choose import backend_for, require_backend
 from .costs import costs_of
 from .errors import own_out, unknown_name
 from .methods import fft as methods_fft
 from .methods.kernel import Kernel
-from .problem import Pair, Problem, make_problem
+from .problem import Pair, Problem, gathered, laid_out, make_problem, tables
 
 __all__ = ["corr2d_vjp", "phases"]
 
@@ -224,19 +224,21 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
         return module.input_gradient(problem, k.array, dy.array, dy.dtype)
     (top, bottom), (left, right) = problem.pad
     plain = problem.boundary == "constant" or not any((top, bottom, left, right))
+    of_rows, of_columns = tables(problem)
     size = (problem.h, problem.w)
     first = (top, left)
-    if not plain:  # the whole padded image, to be folded
-        size, first = (problem.h + top + bottom, problem.w + left + right), (0, 0)
+    stride, dilation = problem.stride, problem.dilation
+    if not plain:  # the whole padded image, or what of it is read, to be folded
+        size, first = (len(of_rows.pixels), len(of_columns.pixels)), (0, 0)
+        laid = laid_out(problem)
+        stride, dilation = laid.stride, laid.dilation
     result = dtypes.accumulator(dtypes.promote(dy.dtype, k.dtype))
     acc = result if not dtypes.is_integer(result) else "float64"
     lead = problem.batch
     summed = _summed_axes(problem.x_shape[:-2], lead)
-    rows = list(phases(size[0], first[0], problem.p, problem.r, problem.stride[0],
-                       problem.dilation[0]))  # fmt: skip
-    columns = list(phases(size[1], first[1], problem.q, problem.s, problem.stride[1],
-                          problem.dilation[1]))  # fmt: skip
-    whole = len(rows) * len(columns) == problem.stride[0] * problem.stride[1]
+    rows = list(phases(size[0], first[0], problem.p, problem.r, stride[0], dilation[0]))
+    columns = list(phases(size[1], first[1], problem.q, problem.s, stride[1], dilation[1]))
+    whole = len(rows) * len(columns) == stride[0] * stride[1]
     make = xp.empty if whole else xp.zeros
     gradients, kernels = _given(dy), _given(k)
     k_lead = (1,) * (len(lead) - kernels.ndim + 2) + kernels.shape[:-2]
@@ -271,8 +273,12 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
     if total is None:  # nothing was broadcast over: an empty batch
         total = xp.zeros((*kept, *size), dtypes.storage(acc))
     if not plain:
-        total = fold(total, -2, problem.h, top, bottom, problem.boundary)
-        total = fold(total, -1, problem.w, left, right, problem.boundary)
+        for axis, table in ((-2, of_rows), (-1, of_columns)):
+            n = problem.x_shape[axis]
+            if table.gathered:
+                total = fold_table(total, axis, n, table.pixels)
+            else:
+                total = fold(total, axis, n, *problem.pad[axis], problem.boundary)
     total = total.reshape(problem.x_shape)
     if dtypes.is_complex(acc) and not dtypes.is_complex(x.dtype):
         total = total.real
@@ -320,11 +326,27 @@ def price_weights(problem: Problem, backend: str) -> dict[str, float]:
     return {"direct": direct, "fft": fft}
 
 
+def _pad_read(problem: Problem) -> Any:
+    """The padding, without what a large stride or dilation leaves unread at its end."""
+    return tuple(
+        (before, max(0, (outputs - 1) * stride + span - n - before) if large else after)
+        for (before, after), n, outputs, stride, span, large in zip(
+            problem.pad,
+            problem.x_shape[-2:],
+            problem.out_shape[-2:],
+            problem.stride,
+            problem.span,
+            gathered(problem),
+            strict=True,
+        )
+    )
+
+
 def _turned(problem: Problem) -> Problem:
     """An image correlated with its output's gradient: stride and dilation have changed places."""
     return make_problem(
         problem.x_shape[-2:], problem.out_shape[-2:], problem.acc_dtype, problem.acc_dtype,
-        mode=problem.pad, boundary=problem.boundary, fillvalue=problem.fillvalue,
+        mode=_pad_read(problem), boundary=problem.boundary, fillvalue=problem.fillvalue,
         stride=problem.dilation, dilation=problem.stride, dtype=problem.acc_dtype,
     )  # fmt: skip
 
@@ -350,7 +372,7 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
         found = corr2d(
             images[index],
             gradients[index],
-            mode=problem.pad,
+            mode=_pad_read(problem),
             boundary=problem.boundary,
             fillvalue=sums.fillvalue,
             stride=problem.dilation,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from . import dtypes
-from .boundary import canonical
+from .boundary import AxisTable, axis_steps, axis_table, canonical
 from .errors import shown, unknown_name
 
 __all__ = [
@@ -23,12 +25,15 @@ __all__ = [
     "Index",
     "Problem",
     "fill_of",
+    "gathered",
     "integer",
+    "laid_out",
     "make_problem",
     "padding_of",
     "pair",
     "part_of",
     "part_of_shape",
+    "tables",
 ]
 
 MODES = ("valid", "same", "full")
@@ -123,6 +128,41 @@ class Problem:
     def unit(self) -> bool:
         """Whether stride and dilation are both 1."""
         return self.stride == (1, 1) and self.dilation == (1, 1)
+
+
+def _axes(problem: Problem) -> Iterator[tuple[int, int, int, int, int, Pair]]:
+    for axis in (-2, -1):
+        yield (
+            problem.x_shape[axis],
+            problem.k_shape[axis],
+            problem.out_shape[axis],
+            problem.stride[axis],
+            problem.dilation[axis],
+            problem.pad[axis],
+        )
+
+
+@lru_cache(maxsize=256)
+def tables(problem: Problem) -> tuple[AxisTable, AxisTable]:
+    """Lay out rows and columns of the padded image, or what of them is read (see `axis_table`)."""
+    rows, columns = (axis_table(*axis, problem.boundary) for axis in _axes(problem))
+    return rows, columns
+
+
+@lru_cache(maxsize=1024)
+def laid_out(problem: Problem) -> Problem:
+    """State the problem with the stride and dilation that its `tables` are read with."""
+    rows, columns = (axis_steps(*axis) for axis in _axes(problem))
+    steps = dict(stride=(rows[0], columns[0]), dilation=(rows[1], columns[1]))
+    if steps == dict(stride=problem.stride, dilation=problem.dilation):
+        return problem
+    return replace(problem, **steps)  # type: ignore[arg-type]
+
+
+def gathered(problem: Problem) -> tuple[bool, bool]:
+    """Whether the tables of rows and columns hold only what is read."""
+    rows, columns = (axis_steps(*axis)[2] for axis in _axes(problem))
+    return rows, columns
 
 
 def part_of(array: Any, index: Index) -> Any:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from .. import arrays, dtypes
-from ..boundary import index_map
 from ..errors import written
 from ..kernels import fields as F
-from ..problem import Problem
+from ..problem import Problem, laid_out, tables
 from . import cpu_fft, cpu_threads, cpu_weights
 from .cpu_jobs import (
     LINES,
@@ -26,11 +25,12 @@ from .cpu_jobs import (
     per_output,
     retried,
     rows_before_task,
+    run_of_columns,
     tap_offsets,
     template,
 )
 from .cpu_threads import in_slices, most_threads, run
-from .strips import Layout, rows_before, strips
+from .strips import Layout, rows_before, strips, vertical
 
 NAME = "cpu"
 METHODS = frozenset({"direct", "separable", "fft"})
@@ -88,11 +88,9 @@ def threads() -> int:
 @lru_cache(maxsize=256)
 def _geometry(problem: Problem) -> tuple[Any, ...]:
     """Everything that depends on the problem alone: maps, tap order, task sizes."""
-    (top, bottom), (left, right) = problem.pad
-    rows = index_map(problem.h, top, bottom, problem.boundary)
-    columns = index_map(problem.w, left, right, problem.boundary)
-    (sy, sx), dy = problem.stride, problem.dilation[0]
-    span = problem.span
+    rows, columns = tables(problem)
+    laid = laid_out(problem)
+    (sy, sx), dy, span = laid.stride, laid.dilation[0], laid.span
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     strip = _RING_BYTES // ((span[0] + 1) * itemsize) - span[1]
     strip = min(max(strip // sx, _STRIP_MIN), _STRIP_MAX, problem.s)
@@ -107,8 +105,8 @@ def _geometry(problem: Problem) -> tuple[Any, ...]:
         band = min(band, max(2, int(LONG_TASK / row)))
     serial = math.prod(problem.out_shape) * problem.p * problem.q < _SERIAL_OPERATIONS
     return (
-        rows,
-        columns,
+        rows.pixels,
+        columns.pixels,
         dtypes.storage(problem.acc_dtype).type(problem.fillvalue),
         (problem.r, problem.s),
         (sy, sx),
@@ -220,7 +218,7 @@ def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: A
         _tag(problem.x_dtype),
         address(images),
         byte_offsets(problem.batch, images.strides[:lead]),
-        (*images.strides[lead:], problem.pad[1][0], problem.w),
+        (*images.strides[lead:], *run_of_columns(problem)),
         _tag(problem.out_dtype),
         address(target),
         byte_offsets(problem.batch, target.strides[:lead]),
@@ -270,9 +268,10 @@ def _cut(problem: Problem) -> int:
     if math.prod(problem.x_shape) * item + math.prod(problem.out_shape) * 8 < _COPIED_BYTES:
         return 0
     x_row, out_row = problem.w * item, problem.s * 8
-    fit = (_COPIED_BYTES // 4 - problem.span[0] * x_row) // (problem.stride[0] * x_row + out_row)
+    stride, _, span = vertical(problem)
+    fit = (_COPIED_BYTES // 4 - span * x_row) // (stride * x_row + out_row)
     # Not much lower than the rows that two strips share are.
-    height = max(4 * problem.span[0], fit)
+    height = max(4 * span, fit)
     return height if problem.n > 1 or height < problem.r else 0
 
 

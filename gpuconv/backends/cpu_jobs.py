@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..boundary import index_map
 from ..errors import with_rows
 from ..kernels import fields as F
-from ..problem import Problem
+from ..problem import Problem, gathered, laid_out, tables
 from .cpu_threads import most_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
@@ -90,12 +89,17 @@ def carrier(problem: Problem, weights: Any, vertical: Any = None) -> str:
 
 
 def tap_offsets(problem: Problem, strip: int, lanes: int, size: int) -> tuple[int, Any, Any]:
-    """Pixels of a line, byte offsets of the tap columns in it, and the order to take them in."""
-    sx, dx = problem.stride[1], problem.dilation[1]
-    phase = max(strip, lanes) + (problem.span[1] - 1) // sx + 1
-    reach = np.arange(problem.q, dtype=np.int64) * dx
+    """Pixels of a line, byte offsets of the tap columns in it, and the order to take them in.
+
+    The order is that of the stride and dilation asked for, however columns are laid out.
+    """
+    taps = np.arange(problem.q, dtype=np.int64)
+    sx, reach = problem.stride[1], taps * problem.dilation[1]
+    order = np.lexsort((reach // sx, reach % sx))
+    laid = laid_out(problem)
+    sx, reach = laid.stride[1], taps * laid.dilation[1]
+    phase = max(strip, lanes) + (laid.span[1] - 1) // sx + 1
     offsets = reach % sx * phase + reach // sx
-    order = np.argsort(offsets, kind="stable")
     return phase * sx, offsets[order] * size, order
 
 
@@ -123,7 +127,8 @@ def template(
     x_size = dtypes.storage(problem.x_dtype).itemsize
     out_size = dtypes.storage(problem.out_dtype).itemsize
     size, lanes, block = np.dtype(acc).itemsize, vectors.lanes(acc), taps.ROWS
-    (sy, sx), (dy, dx), span = problem.stride, problem.dilation, problem.span
+    laid = laid_out(problem)
+    (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
     window = (problem.p + block) * dy * size
     strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
     pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
@@ -138,14 +143,13 @@ def template(
     slow = time * factor
     long = slow >= LONG * most_threads()
     if long:  # bits do not depend on where a task ends
-        rows = int(LONG_TASK / (strip * each * factor))
-        band = min(band, max(rows, block * dy if sy == 1 else 1))
-    (top, bottom), (left, right) = problem.pad
-    row_map = index_map(problem.h, top, bottom, problem.boundary)
-    columns = index_map(problem.w, left, right, problem.boundary)
+        some = int(LONG_TASK / (strip * each * factor))
+        band = min(band, max(some, block * dy if sy == 1 else 1))
+    rows, columns = tables(problem)
+    left, width = run_of_columns(problem)
     batch = problem.batch
     keep: tuple[Any, ...] = (
-        row_map, columns, offsets, kernel_index(problem),
+        rows.pixels, columns.pixels, offsets, kernel_index(problem),
         byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         byte_offsets(batch, out_strides[:-2]),
     )  # fmt: skip
@@ -178,9 +182,9 @@ def template(
         (F.WHICH, addresses[3]),
         (F.X_OFFSETS, addresses[4]),
         (F.OUT_OFFSETS, addresses[5]),
-        (F.COLUMNS_COUNT, len(columns)),
+        (F.COLUMNS_COUNT, len(columns.pixels)),
         (F.LEFT, left),
-        (F.WIDTH, problem.w),
+        (F.WIDTH, width),
         (F.X_ROW, x_strides[-2]),
         (F.X_COLUMN, x_strides[-1]),
         (F.OUT_ROW, out_strides[-2]),
@@ -245,6 +249,11 @@ def template(
     failures = job.data[F.FAILED : F.FAILED + 1]
     natural = bool((np.diff(order) == 1).all())
     return address(job), None if natural else order, serial, (job, *keep), failures, long
+
+
+def run_of_columns(problem: Problem) -> tuple[int, int]:
+    """Position and length of the run of the image's columns, 0 and 0 where they do not form one."""
+    return (0, 0) if gathered(problem)[1] else (problem.pad[1][0], problem.w)
 
 
 def per_output(problem: Problem, rank: int) -> float:
@@ -313,7 +322,8 @@ def _readable(problem: Problem, acc: str) -> bool:
     """Whether pixels are summed where they are."""
     # The columns beside the border are summed apart; in a narrow image copying all is cheaper.
     narrow = problem.s < _NARROW * sum(problem.pad[1])
-    return problem.x_dtype == acc and problem.stride[1] == 1 and not narrow
+    one_run = not gathered(problem)[1]
+    return problem.x_dtype == acc and problem.stride[1] == 1 and not narrow and one_run
 
 
 def _exact(problem: Problem, acc: str) -> bool:

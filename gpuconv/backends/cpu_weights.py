@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..boundary import index_map
 from ..kernels import fields as F
-from ..problem import Problem
+from ..problem import Problem, laid_out, tables
 from .cpu_jobs import (
     LINES,
     LONG,
@@ -22,6 +21,7 @@ from .cpu_jobs import (
     lead_strides,
     no_memory,
     per_output,
+    run_of_columns,
     tap_offsets,
 )
 from .cpu_threads import in_slices, most_threads, run
@@ -94,13 +94,13 @@ def _template(
 
     acc = problem.acc_dtype
     size, lanes = np.dtype(acc).itemsize, vectors.lanes(acc)
-    (sy, sx), (dy, dx), span = problem.stride, problem.dilation, problem.span
+    laid = laid_out(problem)
+    (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
     strip = min(problem.s, _STRIP)
     pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
     at_once = min(problem.r, max(4, min(_ROWS, _OUTPUTS // strip)) * (dy if sy == 1 else 1))
-    (top, bottom), (left, right) = problem.pad
-    rows = index_map(problem.h, top, bottom, problem.boundary)
-    columns = index_map(problem.w, left, right, problem.boundary)
+    rows, columns = (table.pixels for table in tables(problem))
+    left, width = run_of_columns(problem)
     groups = np.array(weights.groups(acc, problem.p, problem.q, sx == 1 and dx == 1), np.int64)
     x_lead = lead_strides(problem.x_shape, x_strides, problem.batch)
     keep = [
@@ -136,7 +136,7 @@ def _template(
         (F.OUT_OFFSETS, address(keep[5])),
         (F.COLUMNS_COUNT, len(columns)),
         (F.LEFT, left),
-        (F.WIDTH, problem.w),
+        (F.WIDTH, width),
         (F.X_ROW, x_strides[-2]),
         (F.X_COLUMN, x_strides[-1]),
         (F.OUT_ROW, dy_strides[-2]),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..boundary import index_map
+from ..boundary import sources
 from ..errors import written
 from ..problem import Problem
 
@@ -52,31 +52,39 @@ def _one(problem: Problem, image: Any, kernel: Any) -> Any:
         kernel = kernel.conj()
     # In C order, because NumPy adds up in the order of memory.
     kernel = np.ascontiguousarray(kernel)
-    padded = np.ascontiguousarray(_pad(problem, dtypes.widen(image, problem.x_dtype, acc)))
-    (sy, sx), (dy, dx), (ph, pw) = problem.stride, problem.dilation, problem.span
+    image = dtypes.widen(image, problem.x_dtype, acc)
+    rows, columns = _positions(problem)
     sums = np.empty((problem.r, problem.s), acc)
     with np.errstate(all="ignore"):  # inf and nan are data here; integers wrap modulo 2**64
         for i in range(problem.r):
             for j in range(problem.s):
-                window = padded[i * sy : i * sy + ph : dy, j * sx : j * sx + pw : dx]
-                sums[i, j] = (window * kernel).sum()
+                sums[i, j] = (_window(problem, image, rows[i], columns[j]) * kernel).sum()
         return dtypes.finish(sums, problem.out_dtype)
 
 
-def _pad(problem: Problem, image: Any) -> Any:
-    if problem.boundary == "constant":
-        return np.pad(image, problem.pad, constant_values=problem.fillvalue)
-    return np.pad(image, problem.pad, mode=problem.boundary)  # type: ignore[call-overload]
+def _positions(problem: Problem) -> Any:
+    """Rows and columns of pixels that each output's window meets at each tap; -1: fill value."""
+    for axis, (before, _) in zip((-2, -1), problem.pad, strict=True):
+        outputs, taps = (
+            np.arange(shape[axis], dtype=np.int64) for shape in (problem.out_shape, problem.k_shape)
+        )
+        starts = outputs * problem.stride[axis] - before
+        positions = starts[:, None] + taps * problem.dilation[axis]
+        yield sources(positions, problem.x_shape[axis], problem.boundary)
+
+
+def _window(problem: Problem, image: Any, rows: Any, columns: Any) -> Any:
+    inside = (rows >= 0)[:, None] & (columns >= 0)
+    window = np.full(inside.shape, problem.fillvalue, image.dtype)
+    window[inside] = image[np.ix_(rows[rows >= 0], columns[columns >= 0])].reshape(-1)
+    return window
 
 
 def input_gradient(problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
     """Gradient with respect to X: every output's window, scattered tap by tap."""
     wide = _wide(problem, dy_dtype)
     kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
-    (top, bottom), (left, right) = problem.pad
-    rows = index_map(problem.h, top, bottom, problem.boundary)
-    columns = index_map(problem.w, left, right, problem.boundary)
-    (sy, sx), (dil_y, dil_x) = problem.stride, problem.dilation
+    rows, columns = _positions(problem)
     total = np.zeros((*problem.batch, problem.h, problem.w), wide)
     for index in np.ndindex(problem.batch):
         kernel = dtypes.widen(kernels[index], problem.k_dtype, wide)
@@ -84,7 +92,7 @@ def input_gradient(problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
         with np.errstate(all="ignore"):
             for (i, j), value in np.ndenumerate(values):
                 for (a, b), weight in np.ndenumerate(kernel):
-                    y, x = rows[i * sy + a * dil_y], columns[j * sx + b * dil_x]
+                    y, x = rows[i, a], columns[j, b]
                     if y >= 0 and x >= 0:
                         total[(*index, y, x)] += value * weight
     return _gather(total, problem.x_shape, problem.x_dtype)
@@ -94,15 +102,14 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
     """Gradient with respect to K: for each tap, the pixels it meets times the outputs'."""
     wide = _wide(problem, dy_dtype)
     images = np.broadcast_to(x, problem.batch + x.shape[-2:])
-    (sy, sx), (dil_y, dil_x) = problem.stride, problem.dilation
+    rows, columns = _positions(problem)
     total = np.zeros((*problem.batch, problem.p, problem.q), wide)
     for index in np.ndindex(problem.batch):
-        padded = _pad(problem, dtypes.widen(images[index], problem.x_dtype, wide))
+        image = dtypes.widen(images[index], problem.x_dtype, wide)
         values = dtypes.widen(dy[index], dy_dtype, wide).conj()
         for a in range(problem.p):
             for b in range(problem.q):
-                y, x0 = a * dil_y, b * dil_x
-                met = padded[y::sy, x0::sx][: problem.r, : problem.s]
+                met = _window(problem, image, rows[:, a], columns[:, b])
                 with np.errstate(all="ignore"):
                     total[(*index, a, b)] = (met * values).sum()
     return _gather(total, problem.k_shape, problem.k_dtype)

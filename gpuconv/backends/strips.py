@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import dtypes
-from ..boundary import index_map
-from ..problem import Index, Problem, part_of_shape
+from ..boundary import sources
+from ..problem import Index, Problem, gathered, part_of_shape, tables
 
 # Strips at a time: one coming, one computed, one going.
 LANES = 3
@@ -82,8 +82,20 @@ def rounded(nbytes: int) -> int:
     return -(-nbytes // ALLOCATION) * ALLOCATION
 
 
+def vertical(problem: Problem) -> tuple[int, int, int]:
+    """Stride, dilation and rows of a window in the rows that a strip is made from.
+
+    Those of the problem, or of its table where a border of pixels would repeat rows without need.
+    A constant border is padding in a strip, too, and takes no rows.
+    """
+    if problem.boundary != "constant" and gathered(problem)[0]:
+        return problem.p, 1, problem.p
+    return problem.stride[0], problem.dilation[0], problem.span[0]
+
+
 def _rows_of(problem: Problem, height: int) -> int:
-    return (height - 1) * problem.stride[0] + problem.span[0]
+    stride, _, span = vertical(problem)
+    return (height - 1) * stride + span
 
 
 def _even(length: int, most: int) -> int:
@@ -113,7 +125,7 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> Layout:
                 break
         return Layout(axis, count, problem.r, True, 1, x_bytes, out_bytes, 0)
 
-    sy, span = problem.stride[0], problem.span[0]
+    sy, _, span = vertical(problem)
 
     def height(kernels: int) -> int:
         rows = (budget - (span - sy) * x_row) // (sy * x_row + kernels * out_row)
@@ -149,6 +161,7 @@ def _restate(
     k_shape: tuple[int, ...],
     out_shape: tuple[int, ...],
     pad: tuple[int, int],
+    steps: tuple[int, int],
 ) -> Problem:
     return replace(
         problem,
@@ -156,13 +169,20 @@ def _restate(
         k_shape=k_shape,
         out_shape=out_shape,
         pad=(pad, problem.pad[1]),
+        stride=(steps[0], problem.stride[1]),
+        dilation=(steps[1], problem.dilation[1]),
     )
 
 
 def _part(
-    problem: Problem, index: Index, x_rows: int, out_rows: int, pad: tuple[int, int]
+    problem: Problem,
+    index: Index,
+    x_rows: int,
+    out_rows: int,
+    pad: tuple[int, int],
+    steps: tuple[int, int],
 ) -> Problem:
-    """State the problem of a part of the batch and of the rows."""
+    """State the problem of a part of the batch and of the rows, `steps` apart."""
     x_lead = part_of_shape(problem.x_shape[:-2], index)
     k_lead = part_of_shape(problem.k_shape[:-2], index)
     out_lead = part_of_shape(problem.batch, index)
@@ -172,14 +192,21 @@ def _part(
         (*k_lead, problem.p, problem.q),
         (*out_lead, out_rows, problem.s),
         pad,
+        steps,
     )
 
 
 def _largest(problem: Problem, layout: Layout) -> Problem:
     index = next(_index(problem.batch, layout))
     if layout.whole:
-        return _part(problem, index, problem.h, problem.r, problem.pad[0])
-    return _part(problem, index, _rows_of(problem, layout.height), layout.height, (0, 0))
+        return _whole(problem, index)
+    rows, steps = _rows_of(problem, layout.height), vertical(problem)[:2]
+    return _part(problem, index, rows, layout.height, (0, 0), steps)
+
+
+def _whole(problem: Problem, index: Index) -> Problem:
+    steps = problem.stride[0], problem.dilation[0]
+    return _part(problem, index, problem.h, problem.r, problem.pad[0], steps)
 
 
 def plan_strips(
@@ -208,7 +235,7 @@ def plan_strips(
             fit = (bound - rounded(work)) // lanes - 2 * (ALLOCATION - 1)
             budget = fit if budget // 2 < fit < budget else budget // 2
         least = layout.device_bytes
-        rows = layout.height * problem.stride[0]
+        rows = layout.height * vertical(problem)[0]
         halo = 1.0 if layout.whole else _rows_of(problem, layout.height) / rows
         if least <= bound and halo * _SLOWER[lanes] < price:
             best, price = layout, halo * _SLOWER[lanes]
@@ -224,24 +251,30 @@ def strips(problem: Problem, layout: Layout) -> Iterator[Strip]:
     if layout.whole:
         everything = (Run(slice(0, problem.h), problem.h),)
         for index in _index(problem.batch, layout):
-            part = _part(problem, index, problem.h, problem.r, problem.pad[0])
-            yield Strip(index, 0, problem.r, everything, part)
+            yield Strip(index, 0, problem.r, everything, _whole(problem, index))
         return
-    rows_map = index_map(problem.h, *problem.pad[0], problem.boundary)
-    sy = problem.stride[0]
+    steps = vertical(problem)[:2]
     starts = range(0, problem.r, layout.height)
     for index, first in itertools.product(_index(problem.batch, layout), starts):
         last = min(problem.r, first + layout.height)
-        needed = rows_map[first * sy : first * sy + _rows_of(problem, last - first)]
-        inside = np.flatnonzero(needed >= 0)
-        if inside.size:
-            above, below = int(inside[0]), int(len(needed) - 1 - inside[-1])
-            rows = needed[above : len(needed) - below]
-        else:
-            # All fill: one row of the image below everything that is read.
-            above, below, rows = len(needed), 0, np.zeros(1, np.int64)
-        part = _part(problem, index, len(rows), last - first, (above, below))
+        rows, pad = _needed(problem, first, last)
+        part = _part(problem, index, len(rows), last - first, pad, steps)
         yield Strip(index, first, last, _runs(rows), part)
+
+
+def _needed(problem: Problem, first: int, last: int) -> tuple[Any, tuple[int, int]]:
+    """Rows of the image that a strip is made from, in order, and its padding above and below."""
+    if problem.boundary != "constant" and gathered(problem)[0]:
+        return tables(problem)[0].part(first, last, problem.p), (0, 0)
+    low = first * problem.stride[0] - problem.pad[0][0]
+    high = low + _rows_of(problem, last - first)
+    if problem.boundary != "constant":
+        return sources(np.arange(low, high), problem.h, problem.boundary), (0, 0)
+    inside = np.arange(max(low, 0), min(high, problem.h))
+    if not inside.size:
+        # All fill: one row of the image below everything that is read.
+        return np.zeros(1, np.int64), (high - low, 0)
+    return inside, (max(0, -low), max(0, high - problem.h))
 
 
 def rows_before(problem: Problem, strip: Strip) -> int:
