@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import rows_of, with_rows
 from ..kernels import fields as F
-from ..problem import Problem
+from ..problem import Problem, laid_out
 from .cpu_jobs import LINES, LONG, LONG_TASK, address, per_output, retried, template
 from .cpu_threads import in_slices, most_threads
 from .cpu_threads import run as run_kernel
@@ -43,6 +43,7 @@ def sides(problem: Problem) -> tuple[int, int] | None:
 
 def _grid(problem: Problem, found: tuple[int, int]) -> tuple[list[int], list[int]]:
     """Pixels between tiles of these sides down and across, none if too small, and their numbers."""
+    problem = laid_out(problem)
     steps = [
         (side - span + 1) // stride * stride
         for side, span, stride in zip(found, problem.span, problem.stride, strict=True)
@@ -102,7 +103,7 @@ def _template(
     for place, value in (
         (F.STRIDE_X, 1),
         (F.SLOTS, 1 << 62),
-        (F.SAMPLE_X, problem.stride[1]),
+        (F.SAMPLE_X, laid_out(problem).stride[1]),
         (F.SIDE_Y, ny),
         (F.SIDE_X, nx),
         (F.STEP_Y, steps[0]),
@@ -171,7 +172,7 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
     from ..kernels import tiles
 
     acc, found = problem.acc_dtype, sides(problem)
-    key = (weights.tobytes(), weights.shape, problem.dilation, acc, found)
+    key = (weights.tobytes(), weights.shape, laid_out(problem).dilation, acc, found)
     kept = _spectra.get(key)
     if kept is not None:
         return kept
@@ -237,7 +238,9 @@ def _rows_before(problem: Problem, job: Any, unit: int) -> int:
     """Rows of the result that the pairs of tiles before one make."""
     tiles_x = int(job[F.TILES_X])
     image, pair = divmod(unit, (int(job[F.TILES_Y]) * tiles_x + 1) // 2)
-    return image * problem.r + 2 * pair // tiles_x * int(job[F.STEP_Y]) // problem.stride[0]
+    return (
+        image * problem.r + 2 * pair // tiles_x * int(job[F.STEP_Y]) // laid_out(problem).stride[0]
+    )
 
 
 def _each(
@@ -279,8 +282,8 @@ def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> Non
     direct, _, _, keep, failed, _ = template(
         problem, problem.acc_dtype, 0, x.strides, out.strides, by_rows=False
     )
-    rows = int(job[F.STEP_Y]) // problem.stride[0]
-    row = per_output(problem, 0) * int(job[F.STEP_X]) // problem.stride[1]
+    rows = int(job[F.STEP_Y]) // laid_out(problem).stride[0]
+    row = per_output(problem, 0) * int(job[F.STEP_X]) // laid_out(problem).stride[1]
     band = max(1, min(rows, int(LONG_TASK / row)))
     bands = -(-rows // band)
     flagged = np.ascontiguousarray(flagged, np.int64)

@@ -20,9 +20,8 @@ import numpy as np
 
 from .. import dtypes
 from ..backends.cpu_threads import apart
-from ..boundary import index_map
 from ..errors import written
-from ..problem import Problem, make_problem
+from ..problem import Problem, laid_out, make_problem, tables
 from .kernel import Kernel
 
 NAME = "fft"
@@ -61,6 +60,7 @@ def tile_side(span: int, length: int, stride: int) -> int:
 
 
 def _sides(problem: Problem) -> tuple[int, int]:
+    """Sides of the tiles of a problem as it is laid out."""
     (sy, sx), (ph, pw) = problem.stride, problem.span
     return (
         tile_side(ph, (problem.r - 1) * sy + 1, sy),
@@ -73,10 +73,11 @@ def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
     own = getattr(backend, "transforms", None)
     if own is not None and own(problem):
         return float(costs.fft_call + costs.fft * backend.fft_work(problem))
-    sides = _sides(problem)
+    laid = laid_out(problem)
+    sides = _sides(laid)
     tiles = problem.n
     for n, side, span, stride in zip(
-        problem.out_shape[-2:], sides, problem.span, problem.stride, strict=True
+        problem.out_shape[-2:], sides, laid.span, laid.stride, strict=True
     ):
         tiles *= -(-((n - 1) * stride + 1) // ((side - span + 1) // stride * stride))
     area = sides[0] * sides[1]
@@ -120,16 +121,18 @@ class _Transform:
     """Tiles of one problem: sizes, index maps and the FFT library."""
 
     def __init__(self, problem: Problem, backend: Any) -> None:
-        self.problem, self.backend = problem, backend
+        rows, columns = tables(problem)
+        self.rows, self.columns = rows.pixels, columns.pixels
+        # Columns of the image that stand in one run.
+        self.run = (0, 0) if columns.gathered else (problem.pad[1][0], problem.w)
+        self.problem = problem = laid_out(problem)
+        self.backend = backend
         self.xp, self.lib = backend.array_module(), backend.fft_module()
         self.sides = _sides(problem)
         self.steps = [
             (side - span + 1) // stride * stride
             for side, span, stride in zip(self.sides, problem.span, problem.stride, strict=True)
         ]
-        (top, bottom), (left, right) = problem.pad
-        self.rows = index_map(problem.h, top, bottom, problem.boundary)
-        self.columns = index_map(problem.w, left, right, problem.boundary)
         self.complex = dtypes.is_complex(problem.acc_dtype)
         self.extra = {"workers": backend.threads()}  # over which the batch of tiles is split
         large = self.xp is np and math.prod(self.sides) >= _LARGE
@@ -166,9 +169,9 @@ class _Transform:
         plain = first >= 0 and bool((np.diff(rows) == 1).all())
         part = image[first : first + len(rows)] if plain else image[xp.asarray(rows)]
         # Columns inside the image stand in one run; only those beside it go through the map.
-        left = problem.pad[1][0]
+        left, run = self.run
         low = min(max(left - x, 0), len(columns))
-        high = max(min(left + problem.w - x, len(columns)), low)
+        high = max(min(left + run - x, len(columns)), low)
         for start, stop in ((0, low), (low, high), (high, len(columns))):
             if start < stop:
                 inside = start == low and stop == high
