@@ -9,13 +9,14 @@ correlation, all of it at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from . import arrays, dtypes
 from .api import corr2d
+from .boundary import axis_steps, axis_table
 from .choose import backend_for, require_backend
 from .errors import own_out
 from .gradients import corr2d_vjp, phases
@@ -125,6 +126,57 @@ def _run(name: str, matrix: Any, channels: int, *arguments: Any) -> None:
         raise
 
 
+class _Axes:
+    """Rows and columns of a layer's padded images as tables, where padding is most of them."""
+
+    def __init__(self, g: Geometry, x_shape: Any, taps: Pair, size: Pair) -> None:
+        self.rows, self.columns = (
+            axis_table(
+                x_shape[n - 2], taps[n], size[n], g.stride[n], g.dilation[n], g.pad[n], "constant"
+            )
+            for n in (0, 1)
+        )
+        self.taps = taps
+        self.steps = replace(
+            g,
+            stride=(self.rows.stride, self.columns.stride),
+            dilation=(self.rows.dilation, self.columns.dilation),
+        )
+
+    def _band(self, i0: int, rows: int) -> Any:
+        """Index of the pixels in the rows that some outputs read, and their place there."""
+        down = self.rows.part(i0, i0 + rows, self.taps[0])
+        places = [np.flatnonzero(pixels >= 0) for pixels in (down, self.columns.pixels)]
+        pixels = down[places[0]], self.columns.pixels[places[1]]
+        shape = len(down), len(self.columns.pixels)
+        return shape, (slice(None), *np.ix_(*pixels)), (slice(None), *np.ix_(*places))
+
+    def read(self, x: Any, i0: int, rows: int) -> Any:
+        """The padded rows that some outputs read, of all channels."""
+        shape, pixels, places = self._band(i0, rows)
+        band = np.zeros((len(x), *shape), x.dtype)
+        band[places] = x[pixels]
+        return band
+
+    def add(self, band: Any, i0: int, rows: int, x: Any) -> None:
+        """Add such rows to the pixels they were read from."""
+        _, pixels, places = self._band(i0, rows)
+        np.add.at(x, pixels, band[places])
+
+    def empty(self, channels: int, i0: int, rows: int, dtype: Any) -> Any:
+        """Zeros in place of such rows."""
+        return np.zeros((channels, *self._band(i0, rows)[0]), dtype)
+
+
+def _gathered(g: Geometry, x_shape: Any, taps: Pair, size: Pair) -> _Axes | None:
+    """Tables for images that are mostly padding which no output reads; None for all others."""
+    steps = (
+        axis_steps(x_shape[n - 2], taps[n], size[n], g.stride[n], g.dilation[n], g.pad[n])
+        for n in (0, 1)
+    )
+    return _Axes(g, x_shape, taps, size) if any(axis[2] for axis in steps) else None
+
+
 def _padded(x: Any, g: Geometry) -> Any:
     """The channels of one image with their zeros around them, in the kept buffer."""
     (top, bottom), (left, right) = g.pad
@@ -139,7 +191,12 @@ def _padded(x: Any, g: Geometry) -> Any:
     return padded
 
 
-def _patches(x: Any, i0: int, rows: int, s: int, taps: Pair, g: Geometry) -> Any:
+def _patches(
+    x: Any, i0: int, rows: int, s: int, taps: Pair, g: Geometry, axes: _Axes | None
+) -> Any:
+    """Patches of some output rows; `x` is padded, but for `axes`."""
+    if axes is not None:
+        x, i0, g = axes.read(x, i0, rows), 0, axes.steps
     lines = x.shape[0] * taps[0] * taps[1]
     block = _workspace(lines * rows * s, x.dtype).reshape(lines, rows * s)
     _run("gather", block, x.shape[0], x, i0, rows, s, taps, g.stride, g.dilation, block)
@@ -177,6 +234,7 @@ def _by_patches(x: Any, w: Any, g: Geometry, out: Any) -> None:
     rows = _rows_at_once(lines, s, r)
     weights = np.ascontiguousarray(w).reshape(g.groups, og, lines)
     plain = _plain(g, (p, q), x)
+    axes = _gathered(g, x.shape, (p, q), (r, s))
     for image in range(n):
         for group in range(g.groups):
             source = x[image, group * cg : (group + 1) * cg]
@@ -184,10 +242,11 @@ def _by_patches(x: Any, w: Any, g: Geometry, out: Any) -> None:
             if plain:
                 _multiply(weights[group], source.reshape(cg, r * s), target)
                 continue
-            source = _padded(source, g)
+            if axes is None:
+                source = _padded(source, g)
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
-                block = _patches(source, i0, some, s, (p, q), g)
+                block = _patches(source, i0, some, s, (p, q), g, axes)
                 _multiply(weights[group], block, target[:, i0 * s : (i0 + some) * s])
 
 
@@ -272,19 +331,28 @@ def _scatter_patches(dy: Any, w: Any, g: Geometry, out: Any) -> None:
     gradients = np.ascontiguousarray(dy).reshape(n, g.groups, og, r * s)
     (top, _), (left, _) = g.pad
     h, wide = out.shape[2:]
-    shape = (cg, h + sum(g.pad[0]), wide + sum(g.pad[1]))
+    axes = _gathered(g, out.shape, (p, q), (r, s))
+    shape = (cg, h + sum(g.pad[0]), wide + sum(g.pad[1])) if axes is None else (0,)
     padded = np.empty(shape, out.dtype)
     for image in range(n):
         for group in range(g.groups):
             padded[...] = 0
+            target = out[image, group * cg : (group + 1) * cg]
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
                 block = _workspace(lines * some * s, out.dtype).reshape(lines, some * s)
                 part = gradients[image, group, :, i0 * s : (i0 + some) * s]
                 _multiply(weights[group], part, block)
-                _run("scatter", block, cg, block, i0, some, s, (p, q), g.stride, g.dilation, padded)
-            target = out[image, group * cg : (group + 1) * cg]
-            target[...] = padded[:, top : top + h, left : left + wide]
+                if axes is None:
+                    where = i0, some, s, (p, q), g.stride, g.dilation, padded
+                    _run("scatter", block, cg, block, *where)
+                else:
+                    band = axes.empty(cg, i0, some, out.dtype)
+                    where = 0, some, s, (p, q), axes.steps.stride, axes.steps.dilation, band
+                    _run("scatter", block, cg, block, *where)
+                    axes.add(band, i0, some, target)
+            if axes is None:
+                target[...] = padded[:, top : top + h, left : left + wide]
 
 
 def _reversed(taps: slice, n: int) -> slice:
@@ -330,13 +398,16 @@ def weight_gradient(
     lines = cg * p * q
     total, product = np.zeros((g.groups, og, lines), np.float64), np.empty((og, lines), acc)
     rows = _rows_at_once(lines, s, r)
+    axes = _gathered(g, images.shape, (p, q), (r, s))
     for image in range(n if r * s else 0):
         for group in range(g.groups):
-            source = _padded(images[image, group * cg : (group + 1) * cg], g)
+            source = images[image, group * cg : (group + 1) * cg]
+            if axes is None:
+                source = _padded(source, g)
             target = gradients[image, group * og : (group + 1) * og].reshape(og, r * s)
             for i0 in range(0, r, rows):
                 some = min(rows, r - i0)
-                block = _patches(source, i0, some, s, (p, q), g)
+                block = _patches(source, i0, some, s, (p, q), g, axes)
                 _multiply(target[:, i0 * s : (i0 + some) * s], block.T, product)
                 total[group] += product
     return dtypes.finish(total.reshape(w_shape), w_dtype)
