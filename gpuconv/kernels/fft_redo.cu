@@ -15,9 +15,9 @@ fft_redo(const __grid_constant__ Overlap g, ACC fill, const ACC* __restrict__ we
     ACC sum;
     clear(sum);
     for (int a = 0; a < g.p; ++a) {
-      i64 row = border(i * g.sy + (i64)a * g.dy - g.top, g.h, g.boundary);
+      i64 row = border(i * g.sy + a * g.dy - g.top, g.h, g.boundary);
       for (int b = 0; b < g.q; ++b) {
-        i64 column = border(j * g.sx + (i64)b * g.dx - g.left, g.w, g.boundary);
+        i64 column = border(j * g.sx + b * g.dx - g.left, g.w, g.boundary);
         ACC value = fill;
         if (row >= 0 && column >= 0)
           widen(value, *(const X_T*)(at.x + row * g.x_row + column * g.x_column));

@@ -14,12 +14,12 @@ fft_spread(const __grid_constant__ Overlap g, const ACC* __restrict__ weights,
   const ACC* taps = weights + (g.kernel0 + n) * g.p * g.q;
   ACC* tile = tiles + n * g.ny * g.nx;
   for (int y = blockIdx.x % slabs * SLAB + threadIdx.y; y < end; y += BLOCK_Y) {
-    int a = y % g.dy ? g.p : y / g.dy;
+    i64 a = y % g.dy ? g.p : y / g.dy;
     for (int x = threadIdx.x; x < g.nx; x += BLOCK_X) {
-      int b = x % g.dx ? g.q : x / g.dx;
+      i64 b = x % g.dx ? g.q : x / g.dx;
       ACC value;
       clear(value);
-      if (a < g.p && b < g.q) value = taps[(i64)a * g.q + b];
+      if (a < g.p && b < g.q) value = taps[a * g.q + b];
       conjugate(value);
       tile[(i64)y * g.nx + x] = value;
     }

@@ -15,11 +15,11 @@ fft_store(const __grid_constant__ Overlap g, const ACC* __restrict__ tiles, int*
   int begin = blockIdx.x % slabs * SLAB, end = min(at.rows, begin + SLAB);
   bool bad = false;
   for (int i = begin + threadIdx.y; i < end; i += BLOCK_Y) {
-    const ACC* sums = tiles + (n * g.ny + (i64)i * g.sy) * g.nx;
+    const ACC* sums = tiles + (n * g.ny + i * g.sy) * g.nx;
     char* to = at.out + (at.i0 + i) * g.out_row + at.j0 * g.out_column;
 #pragma unroll 4
     for (int j = threadIdx.x; j < at.columns; j += BLOCK_X) {
-      ACC sum = sums[(i64)j * g.sx];
+      ACC sum = sums[j * g.sx];
       bad |= !finite(sum);
       narrow(*(OUT_T*)(to + j * g.out_column), sum);
     }

@@ -20,8 +20,8 @@ struct Overlap {
   i64 images;                         // output images of one kernel
   i64 kernel0, first, count;          // first kernel of the group, first tile of the chunk, tiles
   i64 lead[FFT_LEADS], x_lead[FFT_LEADS], out_lead[FFT_LEADS];
-  int top, left, boundary, leads;
-  int sy, sx, dy, dx;
+  i64 top, left, sy, sx, dy, dx;      // padding, stride and dilation, of any size
+  int boundary, leads;
   int p, q, ny, nx;                   // taps, sides of a tile
   int kept_y, kept_x, fan, parts;     // outputs of a tile; blocks that sum a tile directly
 };

@@ -8,7 +8,8 @@ struct Layer {
   i64 h, w, r, s, images;
   i64 x_image, x_channel, x_row, x_column;  // strides in bytes
   i64 tiles_m, tiles_n, tasks;
-  int top, left, sy, sx, dy, dx, p, q;
+  i64 top, left, sy, sx, dy, dx;
+  int p, q;
   int channels, outputs, groups, unused;    // channels and outputs of one group
 };
 
@@ -21,7 +22,7 @@ __device__ inline void patch(const Layer& g, const char* image, i64 line, i64 pi
   i64 channel = line / taps;
   int tap = (int)(line - channel * taps), a = tap / g.q, b = tap - a * g.q;
   i64 i = pixel / g.s, j = pixel - i * g.s;
-  i64 y = i * g.sy + (i64)a * g.dy - g.top, x = j * g.sx + (i64)b * g.dx - g.left;
+  i64 y = i * g.sy + a * g.dy - g.top, x = j * g.sx + b * g.dx - g.left;
   clear(value);
   if (y >= 0 && y < g.h && x >= 0 && x < g.w)
     widen(value, *(const X_T*)(image + channel * g.x_channel + y * g.x_row + x * g.x_column));

@@ -9,6 +9,7 @@
 #pragma once
 
 typedef long long i64;
+typedef unsigned long long u64;
 enum { LEADS = 8 };
 enum { CONSTANT, EDGE, REFLECT, SYMMETRIC, WRAP };
 
@@ -19,8 +20,8 @@ struct Geometry {
   i64 out_row, out_column;
   i64 tiles_x, tiles_y, tiles;        // tiles of one image, and of all images together
   i64 lead[LEADS], x_lead[LEADS], out_lead[LEADS], k_lead[LEADS];  // k_lead counts kernels
-  int top, left, boundary, leads;
-  int sy, sx, dy, dx;
+  i64 top, left, sy, sx, dy, dx;      // padding, stride and dilation, of any size
+  int boundary, leads;
   int p, q, chunk_p, chunk_q;         // taps, and how many of them a shared tile serves at once
   int rank, weights;                  // separable: terms; weights of one kernel in all
   int stage_bytes, panel;             // shared memory: results on their way; elements of a panel
@@ -95,26 +96,27 @@ struct Tile {
 // All threads of the block load the pixels that taps a0.. and b0.. of this tile's outputs read.
 __device__ inline void load_tile(const Geometry& g, const Place& at, const Tile& tile, int a0,
                                  int b0, int taps_y, ACC fill, ACC* shared) {
-  i64 y0 = at.i0 * g.sy + (i64)a0 * g.dy - g.top, x0 = at.j0 * g.sx + (i64)b0 * g.dx - g.left;
+  i64 y0 = at.i0 * g.sy + a0 * g.dy - g.top, x0 = at.j0 * g.sx + b0 * g.dx - g.left;
 #if UNIT
   bool inside = y0 >= 0 && x0 >= 0 && y0 + tile.rows <= g.h && x0 + tile.columns <= g.w;
 #else
   bool inside = false;
 #endif
   for (int row = threadIdx.y; row < tile.rows; row += BLOCK_Y) {
+    // Rows and columns past the last output are loaded too, by the border's rule: never read
+    // for a result, but always inside the image. Unsigned, because they may lie beyond 64 bits.
 #if UNIT
     i64 y = y0 + row;
 #else
-    i64 y = y0 + (i64)(row / taps_y) * g.sy + (i64)(row % taps_y) * g.dy;
+    i64 y = (i64)((u64)y0 + (u64)(row / taps_y) * (u64)g.sy + (u64)(row % taps_y) * (u64)g.dy);
 #endif
-    // Rows and columns past the last output are loaded too, by the border's rule: never read
-    // for a result, but always inside the image.
     i64 source = inside ? y : border(y, g.h, g.boundary);
     for (int column = threadIdx.x; column < tile.columns; column += BLOCK_X) {
 #if UNIT
       i64 x = x0 + column;
 #else
-      i64 x = x0 + (i64)(column % TILE_X) * g.sx + (i64)(column / TILE_X) * g.dx;
+      i64 x =
+          (i64)((u64)x0 + (u64)(column % TILE_X) * (u64)g.sx + (u64)(column / TILE_X) * (u64)g.dx);
 #endif
       i64 from = inside ? x : border(x, g.w, g.boundary);
       ACC value = fill;
