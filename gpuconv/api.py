@@ -18,7 +18,7 @@ from .errors import out_of_memory
 from .methods import METHODS
 from .methods.kernel import Kernel
 from .options import Options
-from .problem import Problem, integer, make_problem, part_of
+from .problem import Problem, integer, make_problem, part_of, with_a_pixel
 from .repeat import key_of, remember, repeat
 
 __all__ = ["Plan", "backends", "compute", "convolve2d", "corr2d", "plan", "show_config"]
@@ -72,7 +72,8 @@ def corr2d(
     X : array_like, shape (..., h, w)
         Images: NumPy, CuPy, torch (CPU or CUDA), Dask (the result is lazy, too), anything with
         DLPack, ``__array__`` or ``__cuda_array_interface__``, or nested lists; any strides; never
-        written.
+        written. They may have no rows or columns: ``mode="same"`` then gives as many, and padding
+        wide enough for the kernel gives sums over it, if `boundary` is "constant".
     K : array_like, shape (..., p, q)
         Kernels. Complex kernels are conjugated, as in `scipy.signal.correlate2d`.
     mode : {"valid", "same", "full"}, int, (int, int) or ((int, int), (int, int))
@@ -133,8 +134,9 @@ def corr2d(
     for tiles of N pixels, tensor O(r s p (q + 7)). Errors are bounded as the page "Accuracy and
     reproducibility" of the documentation says. Sums of float16 and
     bfloat16 are accumulated in float32, of float32 in float32, of float64 in float64, of integers
-    exactly, modulo 2**64. The formula is that of Zhang et al., *Dive into Deep Learning*, chapter
-    "Convolutions for Images", with the padding of `numpy.pad`.
+    exactly, modulo 2**64. A weight that is NaN or infinite counts wherever its tap lies, on padding
+    too, where 0 times it is NaN (as in SciPy). The formula is that of Zhang et al., *Dive into Deep
+    Learning*, chapter "Convolutions for Images", with the padding of `numpy.pad`.
 
     Examples
     --------
@@ -314,6 +316,9 @@ def _run(
         keywords["dtype"] = target.dtype
     shapes = tuple(x.array.shape), tuple(k.array.shape)
     problem = _make(*shapes, x.dtype, k.dtype, **keywords)
+    if 0 in problem.x_shape[-2:] and 0 not in problem.out_shape:
+        problem, key = with_a_pixel(problem), None
+        x.array = arrays.zeros_as(x.array, problem.x_shape)
     kernel = Kernel(problem, k.array)
     choice = choose(problem, x.device, method, backend, kernel)
     if max_device_bytes is not None:

@@ -30,6 +30,7 @@ __all__ = [
     "shares_memory",
     "stream_of",
     "wrap",
+    "zeros_as",
 ]
 
 HOST = "cpu"
@@ -282,6 +283,11 @@ def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any
 
     with cupy.cuda.Device(int(device.partition(":")[2])):
         return cupy.empty(shape, stored)
+
+
+def zeros_as(array: Any, shape: tuple[int, ...]) -> Any:
+    """Read-only zeros of an array's library and dtype that take no memory."""
+    return np.broadcast_to(np.zeros_like(array, shape=(1, 1)), shape)
 
 
 def wrap(array: Any, dtype: str, like: Operand) -> Any:

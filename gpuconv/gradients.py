@@ -23,7 +23,7 @@ from .costs import costs_of
 from .errors import own_out, unknown_name
 from .methods import fft as methods_fft
 from .methods.kernel import Kernel
-from .problem import Pair, Problem, gathered, laid_out, make_problem, tables
+from .problem import Pair, Problem, gathered, laid_out, make_problem, tables, with_a_pixel
 
 __all__ = ["corr2d_vjp", "phases"]
 
@@ -220,6 +220,8 @@ def phases(
 def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, backend: str) -> Any:
     module = require_backend(backend_for(x.device, backend))
     xp = _xp(x.array)
+    if not x.array.size:
+        return xp.zeros(problem.x_shape, dtypes.storage(x.dtype))
     if hasattr(module, "input_gradient"):
         return module.input_gradient(problem, k.array, dy.array, dy.dtype)
     (top, bottom), (left, right) = problem.pad
@@ -354,6 +356,11 @@ def _turned(problem: Problem) -> Problem:
 def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, backend: str) -> Any:
     name = backend_for(x.device, backend)
     module = require_backend(name)
+    if 0 in problem.x_shape[-2:]:
+        if not dy.array.size:
+            return _xp(x.array).zeros(problem.k_shape, dtypes.storage(k.dtype))
+        problem = with_a_pixel(problem)
+        x = replace(x, array=arrays.zeros_as(x.array, problem.x_shape))
     sums = weight_problem(problem, dy.dtype)
     if method == "auto":
         prices = price_weights(sums, name)

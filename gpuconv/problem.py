@@ -34,6 +34,7 @@ __all__ = [
     "part_of",
     "part_of_shape",
     "tables",
+    "with_a_pixel",
 ]
 
 MODES = ("valid", "same", "full")
@@ -163,6 +164,19 @@ def gathered(problem: Problem) -> tuple[bool, bool]:
     """Whether the tables of rows and columns hold only what is read."""
     rows, columns = (axis_steps(*axis)[2] for axis in _axes(problem))
     return rows, columns
+
+
+def with_a_pixel(problem: Problem) -> Problem:
+    """State the problem of an image without a pixel for one that has a row or column of them.
+
+    It lies behind all that is read: every output is a sum over the constant border.
+    """
+    sides = problem.x_shape[-2:]
+    down, across = (
+        (sum(pad), 0) if n == 0 else pad for n, pad in zip(sides, problem.pad, strict=True)
+    )
+    lead = problem.x_shape[:-2]
+    return replace(problem, x_shape=(*lead, *(max(n, 1) for n in sides)), pad=(down, across))
 
 
 def part_of(array: Any, index: Index) -> Any:
@@ -304,8 +318,6 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
             f"{name} must have at least 2 dimensions (rows, columns), got {len(shape)}: "
             f"shape {shape}"
         )
-    if 0 in shape[-2:]:
-        raise ValueError(f"{name} must not have empty rows or columns, got shape {shape}")
 
 
 def make_problem(
@@ -332,7 +344,8 @@ def make_problem(
     Raises
     ------
     ValueError
-        Fewer than two dimensions, empty rows or columns, leading dimensions that do not broadcast,
+        Fewer than two dimensions, a kernel without a tap, an image without a pixel where the border
+        repeats pixels, leading dimensions that do not broadcast,
         a kernel larger than the padded image, an unknown mode or border, a stride or dilation
         below 1, negative padding, any of these or a padded side above 2**62 - 1, a fill value that
         integer sums cannot hold, an unknown precision or one that does not go with the dtypes.
@@ -342,6 +355,8 @@ def make_problem(
     """
     _check_shape(x_shape, "X")
     _check_shape(k_shape, "K")
+    if 0 in k_shape[-2:]:
+        raise ValueError(f"K must not have empty rows or columns, got shape {k_shape}")
     result = dtypes.promote(x_dtype, k_dtype)
     acc = dtypes.accumulator(result)
     out_dtype = result if dtype is None else dtypes.name_of(dtype, "dtype=")
@@ -373,13 +388,19 @@ def make_problem(
             f"X of shape {x_shape} and padding {pad}"
         )
     rows, columns = padded[0] - span[0], padded[1] - span[1]
-    if rows < 0 or columns < 0:
+    # An axis without a pixel has 0 outputs where it is padded for as many as pixels.
+    if any(n < -(pixels == 0) for n, pixels in ((rows, h), (columns, w))):
         dilated = "" if dilations == (1, 1) else f" (dilated to {span})"
         raise ValueError(
             f"K of shape {k_shape}{dilated} is larger than the padded image {padded} made from X "
             f"of shape {x_shape}"
         )
     batch = _broadcast(x_shape, k_shape)
+    if 0 in (h, w) and rows >= 0 and columns >= 0 and border != "constant":
+        raise ValueError(
+            f"X of shape {x_shape} has no pixel for boundary={border!r} to repeat; only "
+            "boundary='constant' has a value of its own"
+        )
     return Problem(
         x_shape=x_shape,
         k_shape=k_shape,

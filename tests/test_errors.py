@@ -13,7 +13,12 @@ FULL_RANK = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 10]])
 CASES = [
     (dict(X=X[0]), ValueError, r"X must have at least 2 dimensions .* shape \(7,\)"),
     (dict(K=K[:, 0]), ValueError, r"K must have at least 2 dimensions"),
-    (dict(X=X[:0]), ValueError, r"X must not have empty .* \(0, 7\)"),
+    (dict(X=X[:0]), ValueError, r"K of shape .* is larger than the padded image \(0, 7\)"),
+    (
+        dict(X=X[:0], mode="full", boundary="edge"),
+        ValueError,
+        r"X of shape \(0, 7\) has no pixel for boundary='edge' to repeat; only",
+    ),
     (dict(K=K[:, :0]), ValueError, r"K must not have empty .* \(3, 0\)"),
     (dict(X=X[:2]), ValueError, r"K of shape \(3, 3\) is larger than .*\(2, 7\)"),
     (dict(dilation=4), ValueError, r"dilated to \(9, 9\)"),

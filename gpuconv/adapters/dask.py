@@ -19,8 +19,10 @@ from functools import partial
 from typing import Any
 
 import dask.array as da
+import numpy as np
 from dask.array.utils import meta_from_array
 from dask.base import tokenize
+from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from .. import api, arrays, blocks, dtypes
@@ -64,6 +66,9 @@ def corr2d(
     shape = tuple(K.shape) if lazy else tuple(k.array.shape)
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
     problem = make_problem(tuple(X.shape), shape, x.dtype, k.dtype, **keywords)
+    if 0 in problem.x_shape[-2:]:
+        call = partial(api.convolve2d if flipped else api.corr2d, method=method, backend=backend)
+        return _of_no_pixel(problem, X, K, partial(call, **_public(keywords)))
     weights = None if lazy else k.array[..., ::-1, ::-1] if flipped else k.array
     choice = choose(problem, x.device, method, backend, Kernel(problem, weights))
     if not lazy:
@@ -88,17 +93,32 @@ def corr2d(
             pieces = [[_piece(graph, name, image, a, b) for b in across] for a in down]
             graph[(name, *index, i, j)] = (block, row, column, kernel, pieces)
 
-    dtype = problem.out_dtype
     return da.Array(
         HighLevelGraph.from_collections(name, graph, dependencies=[X, K]),
         name,
         (*lead, *(tuple(part.count for part, _ in axis) for axis in (rows, columns))),
-        meta=meta_from_array(
-            X._meta,
-            ndim=len(problem.out_shape),
-            dtype=arrays.bfloat16() if dtype == "bfloat16" else dtypes.storage(dtype),
-        ),
+        meta=_meta(problem, X),
     )
+
+
+def _meta(problem: Problem, X: Any) -> Any:
+    dtype = problem.out_dtype
+    return meta_from_array(
+        X._meta,
+        ndim=len(problem.out_shape),
+        dtype=arrays.bfloat16() if dtype == "bfloat16" else dtypes.storage(dtype),
+    )
+
+
+def _public(keywords: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in keywords.items() if name not in ("flipped", "conjugate")}
+
+
+def _of_no_pixel(problem: Problem, X: Any, K: Any, call: Any) -> Any:
+    """One block, of an image without a pixel."""
+    empty = np.empty_like(X._meta, shape=X.shape)
+    result = delayed(call, pure=True)(empty, K)
+    return da.from_delayed(result, problem.out_shape, meta=_meta(problem, X))
 
 
 def _leading(problem: Problem, X: Any, K: Any) -> tuple[list[Chunks], Any, Any]:
