@@ -288,7 +288,9 @@ def input_gradient(
     backend = require_backend(backend_for(dy.device, "auto"))
     xp = backend.array_module()
     acc = _work_dtype(dy.dtype, w.dtype)
-    if not _direct(og, cg) and dy.device == arrays.HOST:
+    # Not by zeros beside dy times weights that are not finite.
+    infinite = isinstance(w.array, np.ndarray) and not np.isfinite(_given(w.array, w.dtype)).all()
+    if dy.device == arrays.HOST and (infinite or not _direct(og, cg)):
         scattered = np.zeros(x_shape, acc)
         gradients = dtypes.widen(dy.array, dy.dtype, acc)
         _scatter_patches(gradients, dtypes.widen(w.array, w.dtype, acc), g, scattered)

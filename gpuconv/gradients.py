@@ -83,7 +83,9 @@ def corr2d_vjp(
     position of the padding at the pixel it was made of (the border's adjoint). Complex gradients
     are those of steepest ascent, as in PyTorch: ``Re <corr2d(V, K), dY> == Re <V, dX>``. Cost: dX
     as `corr2d`; dK O(r s p q) direct, O(h w log(h w)) by FFT. The same bits for any number of
-    threads.
+    threads. A weight that is NaN or infinite makes the dX of those pixels so that it met in an
+    output; on a GPU, where looking at the weights would wait for the device, of others near the
+    border, too.
 
     Examples
     --------
@@ -246,13 +248,15 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
     k_lead = (1,) * (len(lead) - kernels.ndim + 2) + kernels.shape[:-2]
     kernels = kernels.reshape(*k_lead, *kernels.shape[-2:])
     kept = tuple(1 if axis in summed else n for axis, n in enumerate(lead))
+    all_kernels, kernels = kernels, _without_infinite(kernels)
     total = None
     for index in np.ndindex(tuple(lead[axis] for axis in summed)):
-        part, weights = gradients, kernels
+        part, weights, all_weights = gradients, kernels, all_kernels
         for axis, i in zip(summed, index, strict=True):
             here = [slice(None)] * axis
             part = part[(*here, slice(i, i + 1))]
-            weights = weights[(*here, slice(i, i + 1))] if k_lead[axis] > 1 else weights
+            if k_lead[axis] > 1:
+                weights, all_weights = (w[(*here, slice(i, i + 1))] for w in (weights, all_weights))
         dp = make((*kept, *size), dtypes.storage(acc))
         for row in rows:
             for column in columns:
@@ -268,23 +272,68 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
                         backend=backend,
                         out=dp[..., row.positions, column.positions],
                     )
+        if all_kernels is not kernels:
+            _add_infinite(all_weights, part, dp, first, stride, dilation)
         if total is None:
             total = dp
         else:
-            total += dp
+            with np.errstate(all="ignore"):
+                total += dp
     if total is None:  # nothing was broadcast over: an empty batch
         total = xp.zeros((*kept, *size), dtypes.storage(acc))
     if not plain:
-        for axis, table in ((-2, of_rows), (-1, of_columns)):
-            n = problem.x_shape[axis]
-            if table.gathered:
-                total = fold_table(total, axis, n, table.pixels)
-            else:
-                total = fold(total, axis, n, *problem.pad[axis], problem.boundary)
+        with np.errstate(all="ignore"):
+            for axis, table in ((-2, of_rows), (-1, of_columns)):
+                n = problem.x_shape[axis]
+                if table.gathered:
+                    total = fold_table(total, axis, n, table.pixels)
+                else:
+                    total = fold(total, axis, n, *problem.pad[axis], problem.boundary)
     total = total.reshape(problem.x_shape)
     if dtypes.is_complex(acc) and not dtypes.is_complex(x.dtype):
         total = total.real
     return dtypes.finish(xp.ascontiguousarray(total), x.dtype, xp)
+
+
+# The correlations above multiply weights by zeros beside the output's gradient too. Weights that
+# are not finite would make NaN of those, so they are left out and added tap by tap. On a GPU nobody
+# looks at the weights: that would wait for the device.
+
+
+def _without_infinite(kernels: Any) -> Any:
+    """The kernels with 0 for what is not finite; themselves if all is, or on a GPU."""
+    if not isinstance(kernels, np.ndarray):
+        return kernels
+    finite = np.isfinite(kernels)
+    return kernels if finite.all() else np.where(finite, kernels, np.zeros((), kernels.dtype))
+
+
+def _add_infinite(
+    kernels: Any, dy: Any, dp: Any, first: Pair, stride: Pair, dilation: Pair
+) -> None:
+    """Add what weights that are not finite give to the gradient, which begins at `first`."""
+    finite = np.isfinite(kernels)
+    for a, b in np.argwhere(~finite.all(axis=tuple(range(kernels.ndim - 2)))).tolist():
+        places, outputs = zip(
+            *(
+                _meeting(dp.shape[n - 2], dy.shape[n - 2], first[n] - tap * dilation[n], stride[n])
+                for n, tap in enumerate((a, b))
+            ),
+            strict=True,
+        )
+        with np.errstate(all="ignore"):
+            given = dy[(..., *outputs)].astype(dp.dtype) * kernels[..., a, b, None, None].astype(
+                dp.dtype
+            )
+            dp[(..., *places)] += np.where(finite[..., a, b, None, None], 0, given)
+
+
+def _meeting(length: int, outputs: int, first: int, stride: int) -> tuple[slice, slice]:
+    """Positions n < `length` for which ``first + n`` is ``i*stride``, and those outputs i."""
+    begin, end = max(0, -(-first // stride)), min(outputs, (length - 1 + first) // stride + 1)
+    end = max(begin, end)
+    at = begin * stride - first
+    return slice(at, at + (end - begin) * stride, stride), slice(begin, end)
 
 
 def _summed_axes(shape: tuple[int, ...], lead: tuple[int, ...]) -> tuple[int, ...]:

@@ -128,3 +128,47 @@ def test_weights_that_are_not_finite_count_on_padding_as_in_scipy(call, backend)
                 found = call(x, k, mode=mode, backend=backend, method=method)
                 with np.errstate(invalid="ignore"):
                     np.testing.assert_allclose(found, peer(x, k, mode))
+
+
+NOT_FINITE = [
+    dict(),
+    dict(mode=1),
+    dict(mode="full", boundary="wrap"),
+    dict(mode=2, stride=2, dilation=(1, 3)),
+    dict(mode="same", boundary="edge", stride=(3, 1)),
+    dict(mode=10**6, boundary="reflect", stride=10**6 + 1),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "complex128"])
+@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("keywords", NOT_FINITE, ids=str)
+@pytest.mark.parametrize("bank", [False, True])
+def test_gradients_are_finite_where_no_such_weight_met_an_output(keywords, method, dtype, bank):
+    rng = np.random.default_rng(1)
+    x, k = (
+        rng.standard_normal((2, 9, 8)).astype(dtype),
+        rng.standard_normal((2, 3, 3)).astype(dtype),
+    )
+    k[0, 2, 1], k[1, 0, 0] = np.nan, np.inf
+    k = k if bank else k[:1]
+    y = gpuconv.corr2d(x, k, **keywords)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    found = gpuconv.corr2d_vjp(x, k, dy, method=method, **keywords)[0]
+    expected = gpuconv.corr2d_vjp(x, k, dy, backend="reference", **keywords)[0]
+    tolerance = 1e-2 if dtype == "float16" else 1e-4
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("keywords", [dict(), dict(padding=1), dict(padding=2, stride=2)])
+def test_gradients_of_layers_too(channels, keywords):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((2, channels, 7, 6)), rng.standard_normal((3, channels, 3, 3))
+    w[0, 0, 2, 1] = np.nan
+    tensors = [torch.tensor(a, requires_grad=True) for a in (x, w)]
+    y = torch.nn.functional.conv2d(*tensors, **keywords)
+    dx, _ = torch.autograd.grad(y.sum(), tensors)
+    found = gpuconv.nn.conv2d_vjp(x, w, np.ones(y.shape), **keywords)[0]
+    np.testing.assert_allclose(found, dx.numpy(), rtol=1e-12, atol=1e-12)
