@@ -66,8 +66,9 @@ class Axis:
 
         Examples
         --------
-        >>> Axis(n=9, outputs=9, span=3, stride=1, pad=(1, 1), boundary="wrap").part(0, 3)
-        Part(runs=((0, 4), (8, 9)), positions=array([4, 0, 1, 2, 3]), pad=(0, 0), first=0, count=3)
+        >>> part = Axis(n=9, outputs=9, span=3, stride=1, pad=(1, 1), boundary="wrap").part(0, 3)
+        >>> part.runs, part.positions, part.count
+        (((0, 4), (8, 9)), array([4, 0, 1, 2, 3]), 3)
         """
         n, before, stride = self.n, self.pad[0], self.stride
         low, high = first * stride - before, (last - 1) * stride - before + self.span
