@@ -337,21 +337,24 @@ def fft_work(problem: Problem) -> float:
     return cpu_fft.work(problem)
 
 
-def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
-    """Fill `out` by Fourier transforms of tiles; `weights` in the sums' dtype."""
+def fft(problem: Problem, x: Any, weights: Any, out: Any, whole: bool = False) -> None:
+    """Fill `out` by Fourier transforms of tiles; `weights` in the sums' dtype.
+
+    With `whole`, sums are whole numbers, to which they are rounded.
+    """
     weights = weights.reshape(-1, problem.p, problem.q)
     which = kernel_index(problem)
     if not (x.flags.aligned and out.flags.aligned) and _cut(problem):
         by_index = which.reshape(problem.batch)
 
         def compute(part: Problem, index: Any, x: Any, out: Any) -> None:
-            fft(part, x, weights[by_index[index]], out)
+            fft(part, x, weights[by_index[index]], out, whole)
 
         _in_strips(problem, x, out, compute)
         return
     target = out if out.flags.aligned else np.empty(out.shape, out.dtype)
     with written(0, apart=target is not out):
-        cpu_fft.run(problem, _aligned(x), weights, which, target, threads())
+        cpu_fft.run(problem, _aligned(x), weights, which, target, threads(), whole)
     if target is not out:
         out[...] = target
 

@@ -7,6 +7,7 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -28,6 +29,14 @@ _ACROSS = {32: 0.8, 64: 0.8, 128: 0.75, 256: 0.85, 512: 1.3, 1024: 2.9}
 SIDES = tuple(_DOWN)
 _WORK_BYTES = 40 << 20
 _SPECTRA_BYTES = 16 << 20
+# Pixels taken out of a tile cost as many multiply-adds as the kernel has taps. In the time that a
+# tile's transforms take for each of its elements there are so many; of very small kernels no more
+# pixels than the second number are noted.
+_TAPS_PER_ELEMENT, _TAKEN_MOST = 32, 4096
+# Exponents within which weights are left as they are: products with scaled pixels stay in range.
+_EXPONENT_MOST = {"float32": 40, "float64": 300}
+# Weights cancel if their sum is less than this part of the sum of their absolute values.
+_CANCEL = 0.25
 
 
 @lru_cache(maxsize=256)
@@ -96,7 +105,9 @@ def _template(
     assert found is not None  # `transforms` was asked first
     ny, nx = found
     steps, counts = _grid(problem, found)
-    work = tiles.work_bytes(acc, ny, nx)
+    taken_at = tiles.work_bytes(acc, ny, nx)
+    taken_most = min(_TAKEN_MOST, _TAPS_PER_ELEMENT * ny * nx // (problem.p * problem.q))
+    work = taken_at + 16 * taken_most
     pairs = -(-math.prod(counts) // 2)
     (radices_y, factors_y), (radices_x, factors_x) = _factors(ny, acc), _factors(nx, acc)
     job = keep[0].copy()
@@ -115,11 +126,16 @@ def _template(
         (F.FACTORS_Y, address(factors_y)),
         (F.FACTORS_X, address(factors_x)),
         (F.PAIR, tiles.piece("pair", acc)),
+        (F.READ, tiles.piece("read", acc)),
+        (F.TRANSFORM, tiles.piece("transform", acc)),
+        (F.WRITE, tiles.piece("write", acc)),
         (F.FORWARD, tiles.piece("forward", acc)),
         (F.TURN, tiles.piece("turn", acc)),
         (F.INVERSE, tiles.piece("inverse", acc)),
         (F.WORKERS, max(1, min(threads, problem.n * pairs, _WORK_BYTES // work))),
         (F.WORK_BYTES, work),
+        (F.TAKEN, taken_at),
+        (F.TAKEN_MOST, taken_most),
     ):
         job[place] = value
     return job, pairs, order, (keep, radices_y, radices_x, factors_y, factors_x)
@@ -130,6 +146,20 @@ def _line_start(memory: Any) -> int:
     return address(memory) + -address(memory) % 64
 
 
+@dataclass(frozen=True)
+class _Spectrum:
+    """A kernel's spectrum and what the estimate of a tile's error takes of it."""
+
+    memory: Any
+    measures: Any  # as `kernels.tile_errors` has them
+    scaled_taps: Any  # in C order
+    cancels: bool  # sums may be small where sums of absolute values are not
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.memory.nbytes + self.scaled_taps.nbytes)
+
+
 class _Spectra:
     """The spectra used last, up to so many bytes."""
 
@@ -138,18 +168,18 @@ class _Spectra:
         self._kept: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any) -> Any:
-        """The memory kept by this key, or None."""
+        """The spectrum kept by this key, or None."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def put(self, key: Any, memory: Any) -> None:
-        """Keep this memory, and let go of what was not used for the longest time."""
+    def put(self, key: Any, spectrum: _Spectrum) -> None:
+        """Keep this spectrum, and let go of what was not used for the longest time."""
         with self._lock:
             if key not in self._kept:  # another thread may have been here
-                self._kept[key] = memory
-                self._bytes += memory.nbytes
+                self._kept[key] = spectrum
+                self._bytes += spectrum.nbytes
             while len(self._kept) > 1 and self._bytes > self._most:
                 self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
@@ -167,43 +197,76 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _spectrum(problem: Problem, job: Any, weights: Any) -> Any:
+def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum:
     """Spectrum of one kernel, kept for the next call."""
-    from ..kernels import tiles
+    from ..kernels import tile_errors, tiles
 
     acc, found = problem.acc_dtype, sides(problem)
     key = (weights.tobytes(), weights.shape, laid_out(problem).dilation, acc, found)
     kept = _spectra.get(key)
     if kept is not None:
         return kept
-    item = np.dtype(acc).itemsize
-    memory = np.empty(2 * int(job[F.SIDE_Y] * job[F.SIDE_X]) * item + 64, np.int8)
+    magnitudes = np.abs(weights)
+    exponent = int(np.frexp(magnitudes.max())[1])
+    # Away from both ends of the range by a power of two, which changes no digit.
+    scaled = weights
+    if abs(exponent) > _EXPONENT_MOST[acc]:
+        scaled = np.ldexp(weights, -exponent)
+        magnitudes = np.abs(scaled)
+    else:
+        exponent = 0
+    area = int(job[F.SIDE_Y] * job[F.SIDE_X])
+    memory = np.empty(2 * area * np.dtype(acc).itemsize + 64, np.int8)
     work = np.empty(int(job[F.WORK_BYTES]) + 64, np.int8)
-    places = address(job), _line_start(work), address(weights), _line_start(memory)
+    start = _line_start(work)
+    places = address(job), start, address(scaled), _line_start(memory)
     tiles.make_spectrum(tiles.piece("spectrum", acc), *places)
-    _spectra.put(key, memory)
-    return memory
+    largest = float(work[start - address(work) :][:8].view(np.float64)[0])
+    norm = math.sqrt(float(np.square(magnitudes, dtype=np.float64).sum()))
+    measures = np.zeros(tile_errors.MEASURES_COUNT)
+    measures[tile_errors.NOISE] = tile_errors.MARGIN * (norm + largest) / math.sqrt(area)
+    measures[tile_errors.PEAK] = magnitudes.max()
+    measures[tile_errors.NORM] = norm
+    measures[tile_errors.KERNEL_EXPONENT] = exponent
+    cancels = bool(abs(scaled.sum()) < _CANCEL * magnitudes.sum())
+    spectrum = _Spectrum(memory, measures, np.ascontiguousarray(scaled), cancels)
+    _spectra.put(key, spectrum)
+    return spectrum
 
 
-def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: int) -> None:
-    """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel."""
+def run(
+    problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: int, whole: bool
+) -> None:
+    """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel.
+
+    With `whole`, sums are whole numbers and far enough from the next ones to be rounded to them.
+    """
+    from ..kernels import tiles
+
     base, pairs, order, keep = _template(problem, x.strides, out.strides, threads)
     job = base.copy()
     job[F.X] = address(x)
     job[F.OUT] = address(out)
+    job[F.CHECKED], job[F.WHOLE] = not whole, whole
     x_offsets, out_offsets = keep[0][5], keep[0][6]
     done = np.zeros(problem.n, bool)
     for number in np.unique(which):
         chosen = np.flatnonzero(which == number)
         try:
             kernel = np.ascontiguousarray(weights[number])
-            spectrum = _spectrum(problem, job, kernel)
+            finite = bool(np.isfinite(kernel).all())
+            spectrum = _spectrum(problem, job, kernel) if finite else None
             ordered = kernel if order is None else np.ascontiguousarray(kernel[:, order])
             offsets = x_offsets[chosen], out_offsets[chosen]
             job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)
             job[F.WEIGHTS] = address(ordered)
-            job[F.SPECTRUM] = _line_start(spectrum)
-            _of_one_kernel(problem, job, len(chosen), pairs, x, out)
+            if spectrum is not None:
+                job[F.SPECTRUM] = _line_start(spectrum.memory)
+                job[F.MEASURES] = address(spectrum.measures)
+                sample = tiles.piece("sample", problem.acc_dtype) if spectrum.cancels else 0
+                job[F.SAMPLE] = sample
+                job[F.TAPS], job[F.SCALED_TAPS] = address(kernel), address(spectrum.scaled_taps)
+            _of_one_kernel(problem, job, len(chosen), pairs, x, out, spectrum is None)
         except MemoryError as error:
             # Images of other kernels lie between these.
             images, rows = divmod(rows_of(error), problem.r)
@@ -214,22 +277,39 @@ def run(problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: i
         done[chosen] = True
 
 
-def _of_one_kernel(problem: Problem, job: Any, images: int, pairs: int, x: Any, out: Any) -> None:
-    """Transform all pairs of tiles of some images, then sum those that are not finite."""
-    from ..kernels import tiles
+def _of_one_kernel(
+    problem: Problem, job: Any, images: int, pairs: int, x: Any, out: Any, direct: bool
+) -> None:
+    """Transform all pairs of tiles of some images, and sum directly those that this cannot serve.
 
-    flags = np.zeros(images * pairs, np.int64)
-    job[F.FLAGS] = address(flags)
+    With `direct` that is all of them.
+    """
+    from ..kernels import tile_errors, tiles
 
-    def rows(unit: int) -> int:
-        # Tiles that are not finite are not summed before all others are done.
-        flagged = np.flatnonzero(flags[:unit])
-        return _rows_before(problem, job, int(flagged[0]) if flagged.size else unit)
+    flags = np.full(images * pairs, direct, np.int64)
+    facts = np.empty((images * pairs, tile_errors.FACTS))
+    job[F.FLAGS], job[F.FACTS], job[F.DOUBTS] = address(flags), address(facts), 0
 
-    what = f"a workspace of {int(job[F.WORK_BYTES]) / 2**20:.1f} MiB for each thread"
-    time = work(problem) * images / problem.n
-    serial, parallel = tiles.tiles_serial, tiles.tiles_parallel
-    _each(job, serial, parallel, len(flags), time, job[F.FAILED : F.FAILED + 1], what, rows)
+    def each(parts: Any) -> None:
+        def rows(number: int) -> int:
+            # What is not exact is not complete before all others are.
+            left = np.flatnonzero(flags[: int(parts[number])])
+            return _rows_before(problem, job, int(left[0] if left.size else parts[number]))
+
+        what = f"a workspace of {int(job[F.WORK_BYTES]) / 2**20:.1f} MiB for each thread"
+        time = work(problem) * len(parts) / (problem.n * pairs)
+        serial, parallel = tiles.tiles_serial, tiles.tiles_parallel
+        _each(job, serial, parallel, len(parts), time, job[F.FAILED : F.FAILED + 1], what, rows)
+
+    if not direct:
+        each(range(len(flags)))
+        doubtful = np.flatnonzero(flags > tiles.DIRECT)
+        if doubtful.size:
+            job[F.DOUBTS] = address(doubtful)
+            job[F.AGAIN] = tiles.piece("again", problem.acc_dtype)
+            job[F.SAMPLE] = tiles.piece("sample", problem.acc_dtype)
+            job[F.ADD_TAKEN] = tiles.piece("add_taken", problem.acc_dtype)
+            each(doubtful)
     if flags.any():
         _directly(problem, job, np.flatnonzero(flags), x, out)
 

@@ -34,11 +34,18 @@ from __future__ import annotations
     GIVEN, AT_ONCE, GROUPS, GROUPS_COUNT,
     # Fourier transforms: sides of a tile, outputs it gives (as pixels), tiles down and across,
     # radices and factors of both axes; addresses of image, output, weights and spectrum, stride of
-    # the columns; which pairs of tiles are not finite, the job that sums those directly; the
-    # pieces; workers and the bytes of each.
+    # the columns; what came of the pairs of tiles (then which are to be summed directly, and the
+    # job that does), what is known of each, which are doubtful (0 in the first pass); the pieces;
+    # workers and the bytes of each.
     SIDE_Y, SIDE_X, STEP_Y, STEP_X, TILES_Y, TILES_X, RADICES_Y, RADICES_X, FACTORS_Y, FACTORS_X,
-    X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, FLAGS, DIRECT,
-    PAIR, FORWARD, INVERSE, TURN, WORKERS, WORK_BYTES,
+    X, OUT, WEIGHTS, SPECTRUM, SAMPLE_X, FLAGS, DIRECT, FACTS, DOUBTS,
+    PAIR, READ, TRANSFORM, WRITE, SAMPLE, AGAIN, ADD_TAKEN, FORWARD, INVERSE, TURN,
+    WORKERS, WORK_BYTES,
+    # Whether errors of tiles are estimated, and sums rounded to whole numbers; address of what the
+    # estimate takes of the kernel (`tile_errors`), of its taps as they are, and as they are scaled
+    # for the spectrum; where in the workspace pixels taken out of a tile are noted, and how many at
+    # most.
+    CHECKED, WHOLE, MEASURES, TAPS, SCALED_TAPS, TAKEN, TAKEN_MOST,
     COUNT,
-) = range(82)
+) = range(97)
 # fmt: on

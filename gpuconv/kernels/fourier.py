@@ -176,6 +176,32 @@ def _product(dtype: str) -> Any:
     return product
 
 
+class _Magnitudes(Vectors):
+    """The largest of the magnitudes of many vectors, compared as integers that hold their bits."""
+
+    def __init__(self, builder: Any, dtype: str) -> None:
+        super().__init__(builder, dtype)
+        self.whole_kind = ir.VectorType(ir.IntType(8 * self.size), self.lanes)
+        self.found = cgutils.alloca_once(builder, self.whole_kind)
+        builder.store(ir.Constant(self.whole_kind, [0] * self.lanes), self.found)
+
+    def meet(self, value: Any) -> None:
+        b = self.builder
+        mask = ir.Constant(self.whole_kind, [(1 << (8 * self.size - 1)) - 1] * self.lanes)
+        bits, before = b.and_(b.bitcast(value, self.whole_kind), mask), b.load(self.found)
+        b.store(b.select(b.icmp_signed(">", bits, before), bits, before), self.found)
+
+    def largest(self) -> Any:
+        bits = 8 * self.size
+        reduce = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(ir.IntType(bits), [self.whole_kind]),
+            f"llvm.vector.reduce.smax.v{self.lanes}i{bits}",
+        )
+        found = self.builder.call(reduce, [self.builder.load(self.found)])
+        return self.builder.sext(found, LONG) if self.size < 8 else found
+
+
 def _move(dtype: str) -> Any:
     @intrinsic
     def move(typingctx, source, target, n):
@@ -183,31 +209,69 @@ def _move(dtype: str) -> Any:
 
         def codegen(context, builder, signature, args):
             source, target, n = args
-            b = Vectors(builder, dtype)
-            whole = ir.IntType(8 * b.size)
-            kind = ir.VectorType(whole, b.lanes)
-            largest = cgutils.alloca_once(builder, kind)
-            builder.store(ir.Constant(kind, [0] * b.lanes), largest)
-            magnitude = ir.Constant(kind, [(1 << (8 * b.size - 1)) - 1] * b.lanes)
+            b = _Magnitudes(builder, dtype)
             with cgutils.for_range(builder, n) as loop:
                 distance = builder.mul(loop.index, b.long(b.bytes))
                 value = b.load(builder.add(source, distance))
-                bits = builder.and_(builder.bitcast(value, kind), magnitude)
-                before = builder.load(largest)
-                more = builder.icmp_signed(">", bits, before)
-                builder.store(builder.select(more, bits, before), largest)
+                b.meet(value)
                 b.store(value, builder.add(target, distance))
-            reduce = cgutils.get_or_insert_function(
-                builder.module,
-                ir.FunctionType(whole, [kind]),
-                f"llvm.vector.reduce.smax.v{b.lanes}i{8 * b.size}",
-            )
-            found = builder.call(reduce, [builder.load(largest)])
-            return builder.sext(found, LONG) if b.size < 8 else found
+            return b.largest()
 
         return types.int64(types.int64, types.int64, types.int64), codegen
 
     return move
+
+
+def _largest(dtype: str) -> Any:
+    @intrinsic
+    def largest(typingctx, source, pitch, rows, n):
+        """Largest of the magnitudes' bits in `n` vectors of each of some rows."""
+
+        def codegen(context, builder, signature, args):
+            source, pitch, rows, n = args
+            b = _Magnitudes(builder, dtype)
+            with cgutils.for_range(builder, rows) as row:
+                start = builder.add(source, builder.mul(row.index, pitch))
+                with cgutils.for_range(builder, n) as loop:
+                    b.meet(b.load(builder.add(start, builder.mul(loop.index, b.long(b.bytes)))))
+            return b.largest()
+
+        return types.int64(*[types.int64] * 4), codegen
+
+    return largest
+
+
+def _squares(dtype: str) -> Any:
+    @intrinsic
+    def squares(typingctx, source, pitch, rows, n):
+        """Sum of the squares of `n` vectors of each of some rows, a multiple of four."""
+
+        def codegen(context, builder, signature, args):
+            source, pitch, rows, n = args
+            b = Vectors(builder, dtype)
+            places = [place for (place,) in b.zeros(4, 1)]  # four sums that need not wait
+            with cgutils.for_range(builder, builder.udiv(rows, b.long(4))) as group:
+                first = builder.mul(group.index, b.long(4))
+                start = builder.add(source, builder.mul(first, pitch))
+                with cgutils.for_range(builder, n) as loop:
+                    at = builder.add(start, builder.mul(loop.index, b.long(b.bytes)))
+                    for place in places:
+                        value = b.load(at)
+                        added = b.multiply_add(value, value, builder.load(place))
+                        builder.store(added, place)
+                        at = builder.add(at, pitch)
+            one, two, three, four = (builder.load(place) for place in places)
+            total = b.add(b.add(one, two), b.add(three, four))
+            half = b.lanes // 2
+            while half:  # the upper half of the lanes is added to the lower one
+                order = [(lane + half) % b.lanes for lane in range(b.lanes)]
+                total, half = b.add(total, b.shuffle(total, total, order)), half // 2
+            found = builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+            return builder.fpext(found, ir.DoubleType()) if b.size < 8 else found
+
+        return types.float64(*[types.int64] * 4), codegen
+
+    return squares
 
 
 def names(dtype: str) -> dict[str, Any]:
@@ -224,4 +288,6 @@ def names(dtype: str) -> dict[str, Any]:
         "TRANSPOSE": _transpose(dtype),
         "PRODUCT": _product(dtype),
         "MOVE": _move(dtype),
+        "LARGEST": _largest(dtype),
+        "SQUARES": _squares(dtype),
     }

@@ -8,13 +8,14 @@ once, while they are in the first-level cache.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
 from numba import carray, njit, prange
 
 from . import fields as F
-from . import fourier
+from . import fourier, tile_errors
 from .pieces import (
     allocate,
     call,
@@ -27,14 +28,36 @@ from .pieces import (
     release,
     stack,
 )
+from .tile_errors import (
+    ESTIMATE,
+    EXPONENT,
+    FACTS,
+    GOOD,
+    KERNEL_EXPONENT,
+    MARGIN,
+    MEASURES_COUNT,
+    NOISE,
+    NORM,
+    PEAK,
+    PROMISED,
+    REACH,
+    SHARES,
+    SQUARES_OF,
+)
 from .variants import Compiled, variants
 from .vectors import lanes, vector_bytes
 
 # Bound anew in every piece.
 FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
 INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
-TRANSPOSE = PRODUCT = LANES = SIZE = BYTES = BITS = INFINITE = ACC = None
+TRANSPOSE = PRODUCT = LANES = SIZE = BYTES = BITS = MAGNITUDE = INFINITE = ACC = EPS = None
 PLANES = COLUMNS = MULTIPLY = BACK = LOAD_TILE = STORE_TILE = STORE_LINE = MOVE = None
+SQUARES = LARGEST = UNSCALED = SCALE = MEASURED = BALANCED = SUM_OF = TAKE = PART = None
+
+# Rows of a tile that are read at once, a multiple of four that all sides are multiples of.
+AT_ONCE = 32
+# What may have come of a pair of tiles: its second tile's doubts are one bit further left.
+DIRECT, DOUBTFUL = 1, 2
 
 # All functions below but the last are compiled for each dtype, with `_bound`.
 
@@ -201,17 +224,25 @@ def _back(d, work):
 
 
 def _load_tile(d, x, y0, x0, target, gap):
-    """Read one tile's pixels; beyond the padded image it is zero."""
-    ny, nx = peek(d, F.SIDE_Y), peek(d, F.SIDE_X)
+    """Read one tile's pixels, zero beyond the padded image; returns their sum of squares."""
+    ny, nx, squares = peek(d, F.SIDE_Y), peek(d, F.SIDE_X), 0.0
     rows = (peek(d, F.R) - 1) * peek(d, F.STRIDE_Y) + (peek(d, F.P) - 1) * peek(d, F.DILATION_Y) + 1
     rows = max(0, min(ny, rows - y0))
     columns = max(0, min(nx, peek(d, F.COLUMNS_COUNT) - x0))
-    if rows > 0 and columns > 0:
-        # The job's ring has no end: row y belongs y rows behind its beginning.
-        call(peek(d, F.LOAD), d, x, y0, y0 + rows, x0, columns, target - y0 * gap, gap // SIZE)
-    for i in range(ny):
-        n = columns if i < rows else 0
-        carray(pointer(target + i * gap + n * SIZE), (nx - n,), ACC.dtype)[:] = 0
+    for first in range(0, ny, AT_ONCE):  # while they are in the first-level cache
+        last = min(first + AT_ONCE, rows)
+        if first < last and columns > 0:
+            # The job's ring has no end: row y belongs y rows behind its beginning.
+            call(
+                peek(d, F.LOAD), d, x, y0 + first, y0 + last, x0, columns, target - y0 * gap,
+                gap // SIZE,
+            )  # fmt: skip
+        for i in range(first, first + AT_ONCE):
+            n = columns if i < rows else 0
+            carray(pointer(target + i * gap + n * SIZE), (nx - n,), ACC.dtype)[:] = 0
+        if first < last and peek(d, F.CHECKED):
+            squares += SQUARES(target + first * gap, gap, AT_ONCE, nx // LANES)
+    return squares
 
 
 def _store_line(line, target, n):
@@ -220,17 +251,25 @@ def _store_line(line, target, n):
     return max(MOVE(line, target, n // LANES), MOVE(line + rest, target + rest, 1))
 
 
-def _store_tile(d, source, gap, out, i0, j0):
-    """Write one tile's sums; returns whether all of them are finite."""
+def _part(d, number):
+    """First output row and column of a tile, and how many of each it gives."""
+    ty, tx = number // peek(d, F.TILES_X), number % peek(d, F.TILES_X)
+    down = peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y)
+    across = peek(d, F.STEP_X) // peek(d, F.SAMPLE_X)
+    i0, j0 = ty * down, tx * across
+    return i0, j0, min(down, peek(d, F.R) - i0), min(across, peek(d, F.S) - j0)
+
+
+def _store_tile(d, source, gap, out, number):
+    """Write one tile's sums; returns the largest of the magnitudes' bits."""
+    i0, j0, rows, columns = PART(d, number)
     sy, sx = peek(d, F.STRIDE_Y), peek(d, F.SAMPLE_X)
-    rows = min(peek(d, F.STEP_Y) // sy, peek(d, F.R) - i0)
-    columns = min(peek(d, F.STEP_X) // sx, peek(d, F.S) - j0)
     largest, step, row = 0, peek(d, F.OUT_COLUMN), peek(d, F.OUT_ROW)
     target = out + i0 * row + j0 * step
     if peek(d, F.PLACE_OUT) and sx == 1 and columns >= LANES:
         for i in range(rows):
             largest = max(largest, STORE_LINE(source + i * sy * gap, target + i * row, columns))
-        return largest < INFINITE
+        return largest
     for i in range(rows):
         line = source + i * sy * gap
         values = carray(pointer(line), (columns * sx,), ACC.dtype)
@@ -238,38 +277,213 @@ def _store_tile(d, source, gap, out, i0, j0):
             values[j] = values[j * sx]
         bits = carray(pointer(line), (columns,), BITS)
         for j in range(columns):
-            largest = max(largest, bits[j] & INFINITE)
+            largest = max(largest, bits[j] & MAGNITUDE)
     call(peek(d, F.STORE), source, columns, target, step, rows, sy * gap, row, 0)
-    return largest < INFINITE
+    return largest
 
 
-def _pair(d, work, x, out, first, count, spectrum, unused):
-    """Outputs of `count` tiles, one or two, from tile `first` on; 1 at `work` if not all finite."""
+def _read(d, work, x, first, count, facts, unused, unused2):
+    """Read one or two tiles; whether all pixels are finite and no sum can leave the range."""
     tile, gap, _transposed, _turned, _local = PLANES(d, work)
-    half = peek(d, F.SIDE_Y) * gap
+    half, checked = peek(d, F.SIDE_Y) * gap, peek(d, F.CHECKED)
+    known = carray(pointer(facts), (FACTS,), np.float64)
+    good = True
     for t in range(2):
+        plane = tile + t * half
+        known[SQUARES_OF + t] = known[EXPONENT + t] = known[REACH + t] = 0.0
         if t < count:
             ty, tx = (first + t) // peek(d, F.TILES_X), (first + t) % peek(d, F.TILES_X)
-            LOAD_TILE(d, x, ty * peek(d, F.STEP_Y), tx * peek(d, F.STEP_X), tile + t * half, gap)
+            squares = LOAD_TILE(d, x, ty * peek(d, F.STEP_Y), tx * peek(d, F.STEP_X), plane, gap)
+            if checked:
+                good = MEASURED(d, plane, gap, squares, facts, t) and good
         else:
-            carray(pointer(tile + t * half), (half // SIZE,), ACC.dtype)[:] = 0
+            carray(pointer(plane), (half // SIZE,), ACC.dtype)[:] = 0
+    known[GOOD] = good and (not checked or BALANCED(d, tile, half, gap, facts))
+
+
+def _transform(d, work, spectrum, unused, unused2, unused3, unused4, unused5):
+    """Multiply the spectrum of a pair of tiles by a kernel's."""
     COLUMNS(d, work)
     MULTIPLY(d, work, spectrum)
     BACK(d, work)
-    finite = True
+
+
+def _write(d, work, out, first, count, facts, taken, unused):
+    """Write the sums of one or two tiles and estimate their error; whether all are finite."""
+    tile, gap, _transposed, _turned, _local = PLANES(d, work)
+    ny, nx, checked = peek(d, F.SIDE_Y), peek(d, F.SIDE_X), peek(d, F.CHECKED)
+    known = carray(pointer(facts), (FACTS,), np.float64)
+    measures = carray(pointer(peek(d, F.MEASURES)), (MEASURES_COUNT,), np.float64)
+    largest, kept = 0.0, (0.0, 0.0)
+    known[GOOD] = 0.0
     for t in range(count):
-        ty, tx = (first + t) // peek(d, F.TILES_X), (first + t) % peek(d, F.TILES_X)
-        i0, j0 = (
-            ty * peek(d, F.STEP_Y) // peek(d, F.STRIDE_Y),
-            tx * peek(d, F.STEP_X) // peek(d, F.SAMPLE_X),
-        )
-        if not STORE_TILE(d, tile + t * half, gap, out, i0, j0):
-            finite = False
-    poke(work, 0, 0 if finite else 1)
+        plane = tile + t * ny * gap
+        exponent = np.int64(known[EXPONENT + t] + measures[KERNEL_EXPONENT])
+        if checked and known[SQUARES_OF + t] == 0:  # the errors of the other tile
+            for i in range(ny):
+                carray(pointer(plane + i * gap), (nx,), ACC.dtype)[:] = 0
+        if exponent:
+            SCALE(plane, gap, ny, nx, exponent)
+        if taken:
+            call(peek(d, F.ADD_TAKEN), d, work, first + t, taken, 0, 0, 0, 0)
+        if peek(d, F.WHOLE):
+            for i in range(ny):
+                line = carray(pointer(plane + i * gap), (nx,), ACC.dtype)
+                for j in range(nx):
+                    line[j] = np.rint(line[j])
+        bits = STORE_TILE(d, plane, gap, out, first + t)
+        if not bits < INFINITE:
+            return
+        found = UNSCALED(bits, exponent)
+        largest = max(largest, found)
+        kept = (found, kept[1]) if t == 0 else (kept[0], found)
+    known[GOOD] = 1.0
+    if not checked:
+        return
+    norm = math.sqrt(known[SQUARES_OF] + known[SQUARES_OF + 1])
+    noise, least = measures[NOISE] * norm, math.inf
+    # No sum is larger than the product of the norms. That often suffices, unless much is discarded.
+    known[ESTIMATE] = noise + MARGIN * norm * measures[NORM]
+    for t in range(count):
+        if known[SQUARES_OF + t] > 0:
+            least = min(least, max(known[REACH + t], kept[t] - known[ESTIMATE] * EPS))
+    if not known[ESTIMATE] <= PROMISED * least:
+        for t in range(count):
+            plane = tile + t * ny * gap
+            _i0, _j0, rows, columns = PART(d, first + t)
+            # All sums, where discarded ones lie between those that are kept.
+            apart = peek(d, F.STRIDE_Y) > 1 or peek(d, F.SAMPLE_X) > 1
+            inside = 0 if apart else rows
+            first_vector = columns // LANES  # with some sums that are kept
+            beside = nx // LANES - first_vector
+            bits = max(
+                LARGEST(plane + inside * gap, gap, ny - inside, nx // LANES),
+                LARGEST(plane + first_vector * BYTES, gap, inside, beside),
+            )
+            exponent = np.int64(known[EXPONENT + t] + measures[KERNEL_EXPONENT])
+            largest = max(largest, UNSCALED(bits, exponent))
+        known[ESTIMATE] = noise + MARGIN * largest
+    for t in range(count):
+        known[REACH + t] = max(known[REACH + t], kept[t] - known[ESTIMATE] * EPS)
+
+
+def _pair(d, work, x, out, first, count, spectrum, facts):
+    """Outputs of one or two tiles from tile `first` on; how they came out is left at `work`.
+
+    `OUTCOME` says what of: whether each tile's sums must be shown to be exact, or made so, by
+    `_again`, or both tiles are to be summed directly.
+    """
+    known = carray(pointer(facts), (FACTS,), np.float64)
+    checked = peek(d, F.CHECKED)
+    call(peek(d, F.READ), d, work, x, first, count, facts, 0, 0)
+    if known[GOOD]:
+        if checked and peek(d, F.SAMPLE):  # weights that cancel
+            for t in range(count):
+                call(peek(d, F.SAMPLE), d, work, first + t, t, 1, facts, 0, 0)
+        if not checked or known[SQUARES_OF] + known[SQUARES_OF + 1] > 0:
+            call(peek(d, F.TRANSFORM), d, work, spectrum, 0, 0, 0, 0, 0)
+        call(peek(d, F.WRITE), d, work, out, first, count, facts, 0, 0)
+    outcome = 0
+    if not known[GOOD]:
+        outcome = DIRECT
+    elif checked:
+        for t in range(count):
+            if known[SQUARES_OF + t] > 0 and not known[ESTIMATE] <= PROMISED * known[REACH + t]:
+                outcome |= DOUBTFUL << t
+    poke(work, 0, outcome)
+
+
+def _sample(d, work, number, t, across, facts, unused, unused2):
+    """Note what sums of absolute values some outputs of a tile have, `across` x `across` of them.
+
+    The tile, the first or second of its pair, is not transformed yet.
+    """
+    tile, gap, _transposed, _turned, _local = PLANES(d, work)
+    known = carray(pointer(facts), (FACTS,), np.float64)
+    _i0, _j0, rows, columns = PART(d, number)
+    plane = tile + t * peek(d, F.SIDE_Y) * gap
+    for i in range(across):
+        row = (2 * i + 1) * rows // (2 * across)
+        for j in range(across):
+            column = (2 * j + 1) * columns // (2 * across)
+            known[REACH + t] = max(known[REACH + t], SUM_OF(d, plane, gap, row, column))
+
+
+def _add_taken(d, work, number, count, unused, unused2, unused3, unused4):
+    """Add to the outputs of a tile what the pixels taken out of it contribute."""
+    plane, gap, _transposed, _turned, _local = PLANES(d, work)
+    _i0, _j0, rows, columns = PART(d, number)
+    nx, most, p, q = peek(d, F.SIDE_X), peek(d, F.TAKEN_MOST), peek(d, F.P), peek(d, F.Q)
+    places = carray(pointer(work + peek(d, F.TAKEN)), (most,), np.int64)
+    values = carray(pointer(work + peek(d, F.TAKEN) + 8 * most), (most,), ACC.dtype)
+    sy, sx, dy = peek(d, F.STRIDE_Y), peek(d, F.SAMPLE_X), peek(d, F.DILATION_Y)
+    dx = (peek(d, F.SPAN_X) - 1) // (q - 1) if q > 1 else 1
+    last_y, last_x = (rows - 1) * sy, (columns - 1) * sx
+    for n in range(count):
+        y, x, value = places[n] // nx, places[n] % nx, values[n]
+        for a in range(p):
+            i = y - a * dy
+            if i < 0 or i > last_y or i % sy:
+                continue
+            line = carray(pointer(plane + i * gap), (last_x + 1,), ACC.dtype)
+            weights = carray(pointer(peek(d, F.TAPS) + a * q * SIZE), (q,), ACC.dtype)
+            # The taps whose outputs are kept: 0 <= x - b * dx <= last_x.
+            for b in range(max(0, -((last_x - x) // dx)), min(q - 1, x // dx) + 1):
+                j = x - b * dx
+                if j % sx == 0:
+                    line[j] += value * weights[b]
+
+
+def _again(d, work, x, out, number, t, spectrum, before):
+    """Show that a tile's sums are exact as they are, or make them so; 1 at `work` if that fails.
+
+    The tile was the first or second (`t`) of a pair of which `before` is known.
+    """
+    facts = stack()
+    known = carray(pointer(facts), (FACTS,), np.float64)
+    pair = carray(pointer(before), (FACTS,), np.float64)
+    measures = carray(pointer(peek(d, F.MEASURES)), (MEASURES_COUNT,), np.float64)
+    plane, gap, _transposed, _turned, _local = PLANES(d, work)
+    reach = 0.0
+    for attempt in range(len(SHARES)):
+        poke(work, 0, DIRECT)
+        call(peek(d, F.READ), d, work, x, number, 1, facts, 0, 0)
+        if not known[GOOD]:
+            return
+        if attempt == 0:
+            unit = math.ldexp(1.0, np.int64(pair[EXPONENT + t] - known[EXPONENT]))
+            known[REACH] = pair[REACH + t] * unit
+            call(peek(d, F.SAMPLE), d, work, number, 0, 3, facts, 0, 0)
+            reach = known[REACH]
+            if pair[ESTIMATE] * unit <= PROMISED * reach:
+                poke(work, 0, 0)
+                return
+        limit = PROMISED * reach / SHARES[attempt] / (measures[NOISE] + MARGIN * measures[PEAK])
+        exponent = np.int64(known[EXPONENT])
+        taken = TAKE(d, work, plane, gap, limit, exponent)
+        if taken < 0:
+            return
+        squares = SQUARES(plane, gap, peek(d, F.SIDE_Y), peek(d, F.SIDE_X) // LANES)
+        MEASURED(d, plane, gap, squares, facts, 0)
+        more = np.int64(known[EXPONENT])  # what is left may be so small that it is scaled again
+        known[EXPONENT] += exponent
+        known[REACH] = math.ldexp(reach, -more)
+        call(peek(d, F.TRANSFORM), d, work, spectrum, 0, 0, 0, 0, 0)
+        call(peek(d, F.WRITE), d, work, out, number, 1, facts, taken, 0)
+        if not known[GOOD]:
+            return
+        poke(work, 0, 0)
+        if known[SQUARES_OF] == 0 or known[ESTIMATE] <= PROMISED * known[REACH]:
+            return
+        reach = math.ldexp(known[REACH], more)
+    poke(work, 0, DIRECT)
 
 
 def _spectrum(d, work, weights, spectrum, unused, unused2, unused3, unused4):
-    """Conjugate spectrum of a kernel (of sums' dtype), divided by the tile's elements."""
+    """Conjugate spectrum of a kernel (of sums' dtype), divided by the tile's elements.
+
+    The largest of its magnitudes, not divided, is left at `work`.
+    """
     ny, nx, p, q = peek(d, F.SIDE_Y), peek(d, F.SIDE_X), peek(d, F.P), peek(d, F.Q)
     tile, gap, transposed, turned, local = PLANES(d, work)
     carray(pointer(tile), (2 * ny * gap // SIZE,), ACC.dtype)[:] = 0
@@ -281,7 +495,7 @@ def _spectrum(d, work, weights, spectrum, unused, unused2, unused3, unused4):
             row[b * spread] = taps[a, b]
     COLUMNS(d, work)
     re, im, radices = local, local + nx * BYTES, peek(d, F.RADICES_X)
-    factors = peek(d, F.FACTORS_X)
+    factors, largest = peek(d, F.FACTORS_X), 0.0
     for r in range(ny // LANES):
         at = transposed + r * BYTES
         call(peek(d, F.FORWARD), at, at + nx * turned, turned, re, im, nx, radices, factors)
@@ -293,10 +507,13 @@ def _spectrum(d, work, weights, spectrum, unused, unused2, unused3, unused4):
             for lane in range(LANES):
                 target[c, 0, lane] = reals[c, lane] * scale
                 target[c, 1, lane] = -imaginaries[c, lane] * scale
+                square = np.float64(reals[c, lane]) ** 2 + np.float64(imaginaries[c, lane]) ** 2
+                largest = max(largest, square)
+    carray(pointer(work), (1,), np.float64)[0] = math.sqrt(largest)
 
 
 def work_bytes(acc: str, ny: int, nx: int) -> int:
-    """Bytes of workspace of one thread."""
+    """Bytes of workspace of one thread, beside what is noted of pixels taken out of a tile."""
     size, vector = np.dtype(acc).itemsize, vector_bytes()
     tile = 2 * ny * (nx * size + vector) + 2 * nx * (ny * size + vector)
     return tile + 2 * max(ny, nx) * vector + 2 * vector
@@ -313,19 +530,33 @@ def _bound(acc: str) -> dict[str, object]:
         "ACC": np.empty(0, acc),
         "BITS": np.int64 if wide else np.int32,
         "INFINITE": 0x7FF << 52 if wide else 0xFF << 23,
+        "MAGNITUDE": 2**63 - 1 if wide else 2**31 - 1,
+        "EPS": float(np.finfo(acc).eps),
+        "SMALLEST": 2.0**-600 if wide else 2.0**-80,
+        "GREATEST": 2.0**600 if wide else 2.0**80,
+        "EXPONENT_MOST": 1024 if wide else 128,
     }
     for name, function in (
         ("PLANES", _planes), ("COLUMNS", _columns),
         ("MULTIPLY", _multiply), ("BACK", _back), ("LOAD_TILE", _load_tile),
-        ("STORE_LINE", _store_line),
-        ("STORE_TILE", _store_tile),
+        ("STORE_LINE", _store_line), ("PART", _part),
+        ("STORE_TILE", _store_tile), *tile_errors.FUNCTIONS.items(),
     ):  # fmt: skip
-        names[name] = njit(nogil=True)(named(function, f"{function.__name__}_{acc}", **names))
+        # Only sums of absolute values, which are compared with bounds, may be taken in any order.
+        fast = {"reassoc"} if name == "SUM_OF" else False
+        copy = named(function, f"{function.__name__}_{acc}", **names)
+        names[name] = njit(nogil=True, fastmath=fast)(copy)
     return names
 
 
 _PIECES = {
-    "pair": _pair,  # two tiles
+    "pair": _pair,  # two tiles, by the next three
+    "read": _read,
+    "transform": _transform,
+    "write": _write,
+    "sample": _sample,
+    "again": _again,  # a tile that was not exact enough
+    "add_taken": _add_taken,
     "forward": _forward,  # a vector of columns
     "inverse": _inverse,
     "turn": _turn,  # squares transposed
@@ -348,13 +579,24 @@ def _worker(d, worker):
         count_up(d, F.FAILED)
         return
     work = (memory + 63) // 64 * 64
-    for unit in range(peek(d, F.FIRST) + worker, peek(d, F.LAST), peek(d, F.WORKERS)):
+    for number in range(peek(d, F.FIRST) + worker, peek(d, F.LAST), peek(d, F.WORKERS)):
+        doubtful = peek(d, F.DOUBTS)
+        unit = peek(doubtful, number) if doubtful else number
         image, first = unit // pairs, unit % pairs * 2
         x = peek(d, F.X) + peek(peek(d, F.X_OFFSETS), image)
         out = peek(d, F.OUT) + peek(peek(d, F.OUT_OFFSETS), image)
-        count = min(2, tiles - first)
-        call(peek(d, F.PAIR), d, work, x, out, first, count, peek(d, F.SPECTRUM), 0)
-        poke(peek(d, F.FLAGS), unit, peek(work, 0))
+        facts = peek(d, F.FACTS) + unit * FACTS * 8
+        if not doubtful:
+            count = min(2, tiles - first)
+            call(peek(d, F.PAIR), d, work, x, out, first, count, peek(d, F.SPECTRUM), facts)
+            poke(peek(d, F.FLAGS), unit, peek(work, 0))
+            continue
+        before, outcome = peek(peek(d, F.FLAGS), unit), 0
+        for t in range(2):
+            if before >> t & DOUBTFUL:
+                call(peek(d, F.AGAIN), d, work, x, out, first + t, t, peek(d, F.SPECTRUM), facts)
+                outcome |= peek(work, 0)
+        poke(peek(d, F.FLAGS), unit, outcome)
     release(memory)
 
 
@@ -364,7 +606,7 @@ def _tiles(d):
 
 
 def _directly(d):
-    """Sum pairs that hold something not finite, so that it stays in its windows: some rows each."""
+    """Sum pairs whose transforms are not exact enough, or not finite: some rows each."""
     first, bands = peek(d, F.FIRST), peek(d, F.BANDS)
     for number in prange(peek(d, F.LAST) - first):
         part = first + number
