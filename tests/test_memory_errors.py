@@ -11,7 +11,7 @@ from gpuconv import nn
 from gpuconv.backends import cpu, cpu_fft, cpu_jobs, reference
 from gpuconv.kernels import fields as F
 from gpuconv.kernels import sweep, tiles
-from gpuconv.methods import fft as methods_fft
+from gpuconv.backends import cpu_scipy_fft
 
 from .test_cpu_strips import misaligned
 
@@ -211,6 +211,10 @@ class Fails(MemoryError):
 def test_transforms_of_a_library(monkeypatch, name):
     x = sample((2, 600, 150)).astype(name)
     x[1, 300, 70] = np.nan
+    # Many tiles, one at a time.
+    monkeypatch.setattr(cpu_scipy_fft, "_TILE_MOST", 1 << 14)
+    monkeypatch.setattr(cpu_scipy_fft, "_CHUNK_BYTES", 1 << 14)
+    cpu_scipy_fft._plan.cache_clear()
     options = dict(method="fft", dtype="float16" if name == "float16" else None)
     if name == "float16":  # of wider sums, or they would be ours
         x = x.astype("f8")
@@ -219,9 +223,9 @@ def test_transforms_of_a_library(monkeypatch, name):
     for calls in range(200):
         fails = Fails(calls)
         with monkeypatch.context() as patch:
-            for each in ("_stripe", "_filter", "_directly", "spectrum"):
-                function = getattr(methods_fft._Transform, each)
-                patch.setattr(methods_fft._Transform, each, fails.before(function))
+            for each in ("_stripes", "_filter", "_directly", "spectrum"):
+                function = getattr(cpu_scipy_fft._Call, each)
+                patch.setattr(cpu_scipy_fft._Call, each, fails.before(function))
             out[...] = UNTOUCHED
             try:
                 gpuconv.corr2d(x, RANK1, out=out, **options)

@@ -13,7 +13,7 @@ from .. import arrays, dtypes
 from ..errors import written
 from ..kernels import fields as F
 from ..problem import Problem, laid_out, tables
-from . import cpu_fft, cpu_threads, cpu_weights
+from . import cpu_fft, cpu_scipy_fft, cpu_threads, cpu_weights
 from .cpu_jobs import (
     LINES,
     LONG,
@@ -71,13 +71,6 @@ def describe() -> dict[str, str]:
 def array_module() -> Any:
     """NumPy: the module of the arrays this backend works on."""
     return np
-
-
-def fft_module() -> Any:
-    """`scipy.fft`, which keeps float32 and uses threads."""
-    import scipy.fft
-
-    return scipy.fft
 
 
 def threads() -> int:
@@ -325,16 +318,18 @@ def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
         _sweep(problem, x, v, u, out)
 
 
-def transforms(problem: Problem) -> bool:
-    """Whether `fft` takes this problem: real sums, and a kernel that fits its tiles."""
+def own_transforms(problem: Problem) -> bool:
+    """Whether the package's own transforms take this problem: SciPy's do not, or take longer."""
     real = problem.acc_dtype in ("float32", "float64")
     wide = problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
-    return real and not wide and cpu_fft.sides(problem) is not None
+    return real and not wide and cpu_fft.work(problem) <= cpu_scipy_fft.work(problem)
 
 
 def fft_work(problem: Problem) -> float:
     """What `fft` has to do, in units of `costs.Costs.fft`."""
-    return cpu_fft.work(problem)
+    return min(
+        cpu_fft.work(problem) if own_transforms(problem) else math.inf, cpu_scipy_fft.work(problem)
+    )
 
 
 def fft(problem: Problem, x: Any, weights: Any, out: Any, whole: bool = False) -> None:
@@ -354,7 +349,11 @@ def fft(problem: Problem, x: Any, weights: Any, out: Any, whole: bool = False) -
         return
     target = out if out.flags.aligned else np.empty(out.shape, out.dtype)
     with written(0, apart=target is not out):
-        cpu_fft.run(problem, _aligned(x), weights, which, target, threads(), whole)
+        operands = problem, _aligned(x), weights, which, target, threads(), whole
+        if own_transforms(problem):
+            cpu_fft.run(*operands)
+        else:
+            cpu_scipy_fft.run(*operands, direct)
     if target is not out:
         out[...] = target
 

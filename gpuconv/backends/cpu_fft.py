@@ -107,7 +107,7 @@ def _template(
     steps, counts = _grid(problem, found)
     taken_at = tiles.work_bytes(acc, ny, nx)
     taken_most = min(_TAKEN_MOST, _TAPS_PER_ELEMENT * ny * nx // (problem.p * problem.q))
-    work = taken_at + 16 * taken_most
+    work = taken_at + 16 * taken_most + 8 * nx
     pairs = -(-math.prod(counts) // 2)
     (radices_y, factors_y), (radices_x, factors_x) = _factors(ny, acc), _factors(nx, acc)
     job = keep[0].copy()
@@ -167,7 +167,7 @@ class _Spectra:
         self._most, self._bytes, self._lock = most, 0, Lock()
         self._kept: OrderedDict[Any, Any] = OrderedDict()
 
-    def get(self, key: Any) -> Any:
+    def get(self, key: Any) -> _Spectrum | None:
         """The spectrum kept by this key, or None."""
         with self._lock:
             if key in self._kept:
@@ -229,9 +229,9 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum:
     measures[tile_errors.NORM] = norm
     measures[tile_errors.KERNEL_EXPONENT] = exponent
     cancels = bool(abs(scaled.sum()) < _CANCEL * magnitudes.sum())
-    spectrum = _Spectrum(memory, measures, np.ascontiguousarray(scaled), cancels)
-    _spectra.put(key, spectrum)
-    return spectrum
+    made = _Spectrum(memory, measures, np.ascontiguousarray(scaled), cancels)
+    _spectra.put(key, made)
+    return made
 
 
 def run(

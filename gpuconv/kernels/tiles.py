@@ -410,28 +410,35 @@ def _sample(d, work, number, t, across, facts, unused, unused2):
 
 
 def _add_taken(d, work, number, count, unused, unused2, unused3, unused4):
-    """Add to the outputs of a tile what the pixels taken out of it contribute."""
+    """Add what pixels taken out of a tile contribute to its outputs, summed in float64."""
     plane, gap, _transposed, _turned, _local = PLANES(d, work)
     _i0, _j0, rows, columns = PART(d, number)
     nx, most, p, q = peek(d, F.SIDE_X), peek(d, F.TAKEN_MOST), peek(d, F.P), peek(d, F.Q)
-    places = carray(pointer(work + peek(d, F.TAKEN)), (most,), np.int64)
-    values = carray(pointer(work + peek(d, F.TAKEN) + 8 * most), (most,), ACC.dtype)
+    start = work + peek(d, F.TAKEN)
+    places = carray(pointer(start), (most,), np.int64)
+    values = carray(pointer(start + 8 * most), (most,), ACC.dtype)
+    sums = carray(pointer(start + 16 * most), (nx,), np.float64)
     sy, sx, dy = peek(d, F.STRIDE_Y), peek(d, F.SAMPLE_X), peek(d, F.DILATION_Y)
     dx = (peek(d, F.SPAN_X) - 1) // (q - 1) if q > 1 else 1
-    last_y, last_x = (rows - 1) * sy, (columns - 1) * sx
-    for n in range(count):
-        y, x, value = places[n] // nx, places[n] % nx, values[n]
-        for a in range(p):
-            i = y - a * dy
-            if i < 0 or i > last_y or i % sy:
+    last = (columns - 1) * sx
+    for i in range(0, (rows - 1) * sy + 1, sy):
+        met = False
+        for n in range(count):
+            y, x, value = places[n] // nx, places[n] % nx, np.float64(values[n])
+            if y < i or (y - i) % dy or (y - i) // dy >= p:
                 continue
-            line = carray(pointer(plane + i * gap), (last_x + 1,), ACC.dtype)
-            weights = carray(pointer(peek(d, F.TAPS) + a * q * SIZE), (q,), ACC.dtype)
-            # The taps whose outputs are kept: 0 <= x - b * dx <= last_x.
-            for b in range(max(0, -((last_x - x) // dx)), min(q - 1, x // dx) + 1):
-                j = x - b * dx
-                if j % sx == 0:
-                    line[j] += value * weights[b]
+            if not met:
+                sums[:] = 0
+                met = True
+            row = peek(d, F.TAPS) + (y - i) // dy * q * SIZE
+            weights = carray(pointer(row), (q,), ACC.dtype)
+            # The taps whose outputs are kept: 0 <= x - b * dx <= last.
+            for b in range(max(0, -((last - x) // dx)), min(q - 1, x // dx) + 1):
+                sums[x - b * dx] += value * weights[b]
+        if met:
+            line = carray(pointer(plane + i * gap), (nx,), ACC.dtype)
+            for j in range(0, last + 1, sx):
+                line[j] += sums[j]
 
 
 def _again(d, work, x, out, number, t, spectrum, before):
