@@ -14,9 +14,10 @@ from types import ModuleType
 # Loaded before `gpuconv.backends` becomes the function: the first import of a subpackage binds its
 # name in the package, and would take the function's place later.
 from . import backends as _backends  # noqa: F401
+from . import dtypes
 from .costs import costs_of, look
 from .errors import BackendUnavailable, unknown_name
-from .methods import METHODS, separable
+from .methods import METHODS, direct, fft, separable
 from .methods.kernel import Kernel
 from .problem import Problem
 
@@ -93,7 +94,8 @@ def choose(
         if reason:
             raise ValueError(f"method={method!r} cannot be used: {reason}")
         if not explain:
-            return Choice(method, name, math.nan, settled=method != "separable")
+            looked = method == "fft" and dtypes.is_integer(problem.x_dtype)
+            return Choice(method, name, math.nan, settled=method != "separable" and not looked)
     prices, settled = _prices(problem, method, module, kernel)
     best = method
     if method == "auto":
@@ -117,15 +119,24 @@ def _prices(
     """Seconds of every method, infinite with a remark, and whether all weights have the same."""
     costs = costs_of(module.NAME, problem.acc_dtype)
     prices = {}
+    # Whether the kernel's weights decide what transforms may do, and direct sums have to.
+    whole = dtypes.is_integer(problem.acc_dtype)
+    looked = "fft" in module.METHODS and fft.depends_on_weights(problem, costs, module)
     for other, implementation in METHODS.items():
         remark = "" if other in module.METHODS else f"backend {module.NAME!r} does not have it"
-        if not remark and other != "separable":
+        idle = other == "separable" or (other == "fft" and not looked and whole)
+        if not remark and not idle:
             remark = implementation.refuse(problem, module, kernel) or ""
         prices[other] = math.inf, remark
         if not remark and other != "separable":
             prices[other] = implementation.price(problem, costs, module, kernel), ""
+    if looked and whole and not prices["fft"][1]:
+        # Integers are summed in floats where that is exact, which the price did not know of.
+        most = dtypes.largest(problem.x_dtype) * kernel.sizes.total
+        narrow = costs_of(module.NAME, "float32" if most <= 2.0**24 else "float64")
+        prices["direct"] = direct.price(problem, narrow), ""
     if "separable" not in module.METHODS:
-        return prices, True
+        return prices, not looked
     if method == "separable" and kernel.known:
         prices["separable"] = separable.price(problem, costs, module, kernel), ""
         return prices, False
@@ -135,7 +146,7 @@ def _prices(
     operations = _LOOK_MOST * min(seconds for seconds, _ in prices.values()) / look()
     offer = separable.offer(problem, costs, kernel, rival, below, operations)
     prices["separable"] = offer.seconds, offer.remark
-    return prices, offer.settled
+    return prices, offer.settled and not looked
 
 
 def _method_of_precision(precision: str, method: str, module: ModuleType) -> str:

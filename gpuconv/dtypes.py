@@ -48,6 +48,15 @@ def is_complex(name: str) -> bool:
 
 
 @cache
+def largest(name: str) -> int:
+    """Largest magnitude of an integer dtype's numbers."""
+    if name == "bool":
+        return 1
+    info = np.iinfo(name)
+    return max(-int(info.min), int(info.max))
+
+
+@cache
 def storage(name: str) -> np.dtype[Any]:
     """NumPy dtype of the arrays that carry this dtype inside the package."""
     return np.dtype("uint16" if name == "bfloat16" else name)

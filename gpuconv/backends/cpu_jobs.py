@@ -71,12 +71,7 @@ def carrier(problem: Problem, weights: Any, vertical: Any = None) -> str:
     acc = problem.acc_dtype
     if not dtypes.is_integer(acc) or not weights.size:
         return acc
-    if problem.x_dtype == "bool":
-        largest = 1
-    else:
-        info = np.iinfo(problem.x_dtype)
-        largest = max(-int(info.min), int(info.max))
-    largest = max(largest, abs(int(problem.fillvalue)))  # type: ignore[arg-type]
+    largest = max(dtypes.largest(problem.x_dtype), abs(int(problem.fillvalue)))  # type: ignore[arg-type]
     weights = weights.reshape(-1, weights.shape[-2], problem.q)
     sizes = np.abs(weights.astype(np.float64)).sum(axis=-1)
     if vertical is not None:

@@ -4,38 +4,116 @@ reaches is the result. O(r * s * log N) with N the tile's elements, whatever the
 
 A non-finite pixel, or a sum beyond the dtype's range, would make its whole tile non-finite. Such
 tiles are summed directly, so that it affects only the windows that hold it.
+
+Sums of whole numbers are exact where transforms in float64 are sure to come within 1/4 of them:
+they are rounded. The page "Accuracy and reproducibility" of the documentation proves `WHOLE_ERROR`.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import dtypes
 from ..problem import Problem
+from . import direct
 from .kernel import Kernel
 
 NAME = "fft"
 
+# A transform of 2**n elements, a product and a transform back err by at most so many times
+# n * 2**-53 * norm(x) * norm(K): 3 (1 + 1 + sqrt(5)) and what is of second order, times two, for
+# stages of other radices than two.
+WHOLE_ERROR = 26.0
+# Tiles have no more elements than the padded image, but for short sides.
+_SIDE_LEAST = 1024
+# Whole numbers up to these are exact in a dtype.
+_EXACT_MOST = {"float32": 2.0**24, "float64": 2.0**53}
+
 
 def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
-    """Refuse integers: their sums are exact, and no float transform is."""
-    if dtypes.is_integer(problem.acc_dtype):
-        return "integer sums are exact and never go through FFT; convert X or K to float first"
+    """Refuse integers whose sums are not sure to be exact."""
+    if dtypes.is_integer(problem.acc_dtype) and not exact(problem, kernel):
+        return (
+            "integer sums are exact, and those of "
+            f"{problem.x_dtype} pixels and these weights may be too large for float64 transforms "
+            "to be; use method='direct', a smaller dtype of X, or convert X or K to float"
+        )
     limit = getattr(backend, "fft_refusal", None)
     return None if limit is None else limit(problem)
 
 
+def exact(problem: Problem, kernel: Kernel) -> bool:
+    """Whether all sums are whole numbers that rounded transforms in float64 are sure to give."""
+    if not _may_be_exact(problem):
+        return False
+    sizes = kernel.sizes
+    largest = max(dtypes.largest(problem.x_dtype), abs(problem.fillvalue))
+    within = largest * sizes.total <= _EXACT_MOST.get(problem.acc_dtype, math.inf)
+    if not (sizes.whole and within):
+        return False
+    bits = sum(math.log2(side) for side in _padded(problem))
+    # Two tiles may be the real and imaginary part of one.
+    norm = largest * math.sqrt(2.0 * 2.0**bits)
+    return WHOLE_ERROR * bits * 2.0**-53 * norm * sizes.norm <= 0.25
+
+
+def _padded(problem: Problem) -> list[int]:
+    """Powers of two that no side of a tile exceeds."""
+    sides = []
+    for outputs, stride, span in zip(
+        problem.out_shape[-2:], problem.stride, problem.span, strict=True
+    ):
+        whole = (outputs - 1) * stride + span
+        sides.append(max(_SIDE_LEAST, 1 << (whole - 1).bit_length()))
+    return sides
+
+
+def _may_be_exact(problem: Problem) -> bool:
+    """Whether it is a matter of the weights whether sums are whole numbers."""
+    fill = problem.fillvalue
+    return (
+        dtypes.is_integer(problem.x_dtype)
+        and not dtypes.is_complex(problem.acc_dtype)
+        and float(fill).is_integer()  # type: ignore[arg-type]
+    )
+
+
+def depends_on_weights(problem: Problem, costs: Any, backend: Any) -> bool:
+    """Whether weights decide about the price, which is not the case where direct is cheaper."""
+    if not _may_be_exact(problem):
+        return False
+    return _seconds(problem, costs, backend, False) < direct.price(problem, costs)
+
+
 def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
     """Seconds: two transforms a tile, plus the kernel's."""
-    return float(costs.fft_call + costs.fft * backend.fft_work(problem))
+    wide = depends_on_weights(problem, costs, backend) and exact(problem, kernel)
+    return _seconds(problem, costs, backend, wide)
+
+
+def _seconds(problem: Problem, costs: Any, backend: Any, wide: bool) -> float:
+    """Seconds in the sums' dtype, or `wide`, in float64 (as integers always)."""
+    unit = costs.fft * (2.0 if wide and problem.acc_dtype == "float32" else 1.0)
+    if wide or dtypes.is_integer(problem.acc_dtype):
+        problem = _in_float64(problem)
+    return float(costs.fft_call + unit * backend.fft_work(problem))
+
+
+def _in_float64(problem: Problem) -> Problem:
+    return replace(problem, acc_dtype="float64", fillvalue=float(problem.fillvalue))  # type: ignore[arg-type]
 
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
     """Compute `out` on the backend."""
+    whole = exact(problem, kernel)
+    if whole:
+        problem = _in_float64(problem)
     xp = np if isinstance(k, np.ndarray) else backend.array_module()
     weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
     if problem.conjugate:
         weights = weights.conj()
-    backend.fft(problem, x, weights, out)
+    backend.fft(problem, x, weights, out, whole)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,15 @@ from ..problem import Index, Problem, part_of
 from .weights import Factors, Found, least_operations, separate, separate_within
 
 __all__ = ["Factors", "Kernel"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the weights are, of the largest kernel of a bank."""
+
+    total: float  # sum of absolute values
+    norm: float  # root of the sum of squares
+    whole: bool  # whether all are whole numbers
 
 
 class Kernel:
@@ -47,6 +56,23 @@ class Kernel:
     def _part(self, rows: Any, index: Index) -> Any:
         shape = rows.shape[1:]
         return part_of(rows.reshape(*self._problem.k_shape[:-2], *shape), index).reshape(-1, *shape)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """How large the weights are; as large as their dtype has them where they are not known."""
+        problem = self._problem
+        if self._k is None:
+            whole = dtypes.is_integer(problem.k_dtype)
+            largest = float(dtypes.largest(problem.k_dtype)) if whole else math.inf
+            taps = problem.p * problem.q
+            return Sizes(largest * taps, largest * math.sqrt(taps), whole)
+        values = dtypes.widen(self._k, problem.k_dtype, "float64")
+        whole = bool((np.rint(values) == values).all())
+        magnitudes = np.abs(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = magnitudes.sum(axis=(-2, -1)).max(initial=0.0)
+            norm = math.sqrt(np.square(magnitudes).sum(axis=(-2, -1)).max(initial=0.0))
+        return Sizes(float(total), norm, whole)
 
     def factors(self) -> Factors:
         """Separable factors of the smallest rank, whatever they cost."""
