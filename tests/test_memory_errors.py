@@ -8,10 +8,9 @@ import pytest
 
 import gpuconv
 from gpuconv import nn
-from gpuconv.backends import cpu, cpu_fft, cpu_jobs, reference
+from gpuconv.backends import cpu, cpu_fft, cpu_jobs, cpu_scipy_fft, reference
 from gpuconv.kernels import fields as F
 from gpuconv.kernels import sweep, tiles
-from gpuconv.backends import cpu_scipy_fft
 
 from .test_cpu_strips import misaligned
 
