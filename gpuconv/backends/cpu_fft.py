@@ -363,7 +363,7 @@ def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> Non
         problem, problem.acc_dtype, 0, x.strides, out.strides, by_rows=False
     )
     rows = int(job[F.STEP_Y]) // laid_out(problem).stride[0]
-    row = per_output(problem, 0) * int(job[F.STEP_X]) // laid_out(problem).stride[1]
+    row = per_output(problem, 0) * (int(job[F.STEP_X]) // laid_out(problem).stride[1])
     band = max(1, min(rows, int(LONG_TASK / row)))
     bands = -(-rows // band)
     flagged = np.ascontiguousarray(flagged, np.int64)

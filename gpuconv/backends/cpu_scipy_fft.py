@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..boundary import index_map
+from ..boundary import sources
 from ..errors import written
-from ..problem import Problem, make_problem
+from ..problem import Problem, gathered, laid_out, make_problem, tables
 from .cpu_threads import apart
 
 # Work of a transform for an element and power of two of its size, of all else that is done to an
@@ -85,6 +85,7 @@ def work(problem: Problem) -> float:
 
 @lru_cache(maxsize=256)
 def _plan(problem: Problem) -> tuple[tuple[_Axis, _Axis], float]:
+    problem = laid_out(problem)
     transformed = [span > 1 for span in problem.span]
     transformed[1] |= not any(transformed)
     kernels = math.prod(problem.k_shape[:-2])
@@ -189,7 +190,12 @@ class _Call:
     def __init__(self, problem: Problem, threads: int, whole: bool, direct: Any) -> None:
         from ..kernels import tile_errors
 
-        self.problem, self.whole, self.direct, self.errors = problem, whole, direct, tile_errors
+        # Far padding is laid out without what no output reads.
+        self.gathered: list[Any] = [None, None]
+        if any(gathered(problem)):
+            self.gathered = [table.pixels if table.gathered else None for table in tables(problem)]
+        self.problem, self.direct = laid_out(problem), direct
+        self.whole, self.errors = whole, tile_errors
         self.down, self.across = self.tiles = _axes(problem)
         self.axes = tuple(n - 2 for n, axis in enumerate(self.tiles) if axis.transformed)
         self.sides = tuple(axis.side for axis in self.tiles if axis.transformed)
@@ -262,39 +268,47 @@ class _Call:
             for to_columns, some in columns:
                 for image, stripe in zip(images, stripes, strict=True):
                     target = stripe[to_rows, to_columns]
-                    if rows is None or some is None:
-                        target[...] = problem.fillvalue
-                    else:
+                    if rows is not None and some is not None:
                         target[...] = dtypes.widen(
                             image[rows][:, some], problem.x_dtype, problem.acc_dtype
                         )
+                        if isinstance(rows, np.ndarray):
+                            target[rows < 0] = problem.fillvalue
+                        if isinstance(some, np.ndarray):
+                            target[:, some < 0] = problem.fillvalue
+                    else:
+                        target[...] = problem.fillvalue
         return stripes
 
     def _runs(self, axis: int, first: int, count: int) -> Iterator[tuple[slice, Any]]:
         """Positions of a tile, from an output's first on, and the pixels that stand there.
 
-        Those are a slice inside the image, indices beside it, or None for the fill value. There may
-        be fewer than `count` positions, at the end of the image.
+        Those are a slice inside the image, indices elsewhere (-1: the fill value), or None for the
+        fill value. There may be fewer than `count` positions, at the end of the image.
         """
-        problem, tiles = self.problem, self.tiles[axis]
+        problem, tiles, table = self.problem, self.tiles[axis], self.gathered[axis]
         n, (before, _) = problem.x_shape[axis - 2], problem.pad[axis]
         step = 1 if tiles.transformed else tiles.stride
-        begin = first * tiles.stride - before
-        end = (problem.out_shape[axis - 2] - 1) * tiles.stride + tiles.span - before
+        begin = first * tiles.stride
+        end = (problem.out_shape[axis - 2] - 1) * tiles.stride + tiles.span
         count = min(count, -((begin - end) // step))
+        if table is not None:
+            yield slice(0, count), table[begin : begin + (count - 1) * step + 1 : step]
+            return
+        begin -= before
         low = min(max(-(begin // step), 0), count)  # the first position inside, and the last
         high = max(min(-((begin - n) // step), count), low)
         for start, stop in ((0, low), (low, high), (high, count)):
-            at, last = begin + start * step, begin + (stop - 1) * step
             if start == stop:
                 continue
+            at, last = begin + start * step, begin + (stop - 1) * step
             if (start, stop) == (low, high):
                 yield slice(start, stop), slice(at, last + 1, step)
             elif problem.boundary == "constant":
                 yield slice(start, stop), None
             else:
-                indices = index_map(n, -at, last + 1 - n, problem.boundary)
-                yield slice(start, stop), indices[::step]
+                positions = at + np.arange(stop - start, dtype=np.int64) * step
+                yield slice(start, stop), sources(positions, n, problem.boundary)
 
     def images(self, images: list[Any], kernel: _Kernel, outs: list[Any]) -> None:
         """Fill the results of some images."""

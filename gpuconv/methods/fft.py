@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..problem import Problem
+from ..problem import Problem, laid_out
 from . import direct
 from .kernel import Kernel
 
@@ -63,10 +63,8 @@ def exact(problem: Problem, kernel: Kernel) -> bool:
 
 def _padded(problem: Problem) -> list[int]:
     """Powers of two that no side of a tile exceeds."""
-    sides = []
-    for outputs, stride, span in zip(
-        problem.out_shape[-2:], problem.stride, problem.span, strict=True
-    ):
+    sides, laid = [], laid_out(problem)
+    for outputs, stride, span in zip(laid.out_shape[-2:], laid.stride, laid.span, strict=True):
         whole = (outputs - 1) * stride + span
         sides.append(max(_SIDE_LEAST, 1 << (whole - 1).bit_length()))
     return sides
