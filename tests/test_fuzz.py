@@ -1,6 +1,8 @@
 """The fuzzer: a short run of it, whether it finds what is wrong, and what it has found."""
 
 import os
+import random
+import sys
 import warnings
 from dataclasses import replace
 
@@ -12,9 +14,10 @@ import gpuconv
 from gpuconv import repeat
 from gpuconv.backends import cpu
 
-from .fuzz import cases, expect
+from .fuzz import cases, elements, expect, gradients, hostile
 from .fuzz.__main__ import main, parser
-from .fuzz.run import watched
+from .fuzz.check import Failure
+from .fuzz.run import parse, watched
 from .fuzz.shrink import fails
 
 
@@ -179,3 +182,216 @@ def test_the_reference_adds_in_one_order_in_every_layout():
         np.testing.assert_array_equal(z, y)
         part = gpuconv.corr2d(other[2:, 1:], np.asfortranarray(k), backend="reference")
         np.testing.assert_array_equal(part, y[2:, 1:])
+
+
+# What it knows of wide values, large kernels, gradients, work and memory.
+
+
+@pytest.mark.parametrize("boundary", cases.BOUNDARIES)
+def test_positions_beside_an_image_are_those_of_numpy_pad(boundary):
+    for n in (1, 2, 3, 7):
+        for before, after in ((0, 0), (1, 2), (9, 4), (30, 31)):
+            at = expect.position(np.arange(-before, n + after), n, boundary)
+            np.testing.assert_array_equal(at, expect._index(n, before, after, boundary))
+
+
+def test_some_outputs_are_expected_as_all_are(monkeypatch):
+    for index in range(40):
+        case = cases.draw(6, index, ["float32", "int16"])
+        if case.call != "forward" or 0 in case.output or case.sampled:
+            continue
+        x, k = elements.values(case, "x"), elements.values(case, "k")
+        with np.errstate(all="ignore"):
+            whole = expect.expected(case, x, k)
+            with monkeypatch.context() as patch:
+                patch.setattr(cases, "_ALL_OUTPUTS", 0)
+                part = expect.expected(case, x, k)
+            at = expect.some(case)
+        for name in ("sums", "sizes", "touched"):
+            all_of_it = getattr(whole, name).reshape(-1, *case.output[-2:])[at]
+            here = getattr(part, name)[:, 0, 0]
+            np.testing.assert_allclose(here, all_of_it, rtol=1e-15, err_msg=name)
+        if case.acc == "float32" and not whole.touched.any():
+            # A bound of all images and kernels together, never less.
+            assert (part.largest >= whole.sizes.max(initial=0) * (1 - 1e-9)).all()
+            assert part.largest.max() <= whole.sizes.max(initial=0) * (1 + 1e-6) + 1e-30
+
+
+@pytest.mark.parametrize("call", ["vjp", "layer"])
+def test_gradients_are_expected_as_the_reference_has_them(call):
+    rng = random.Random(4)
+    for _ in range(12):
+        case = cases._draw_gradient(rng, ["float64", "complex128"][: 1 + (call == "vjp")], call)
+        case = replace(case, x_values="normal", k_values="normal", x_layout="C", k_layout="C")
+        x, k, dy = (elements.values(case, which) for which in ("x", "k", "dy"))
+        found = {f.what: f.sums for f in gradients.expected(case, x, k, dy)}
+        if call == "layer":
+            theirs = dict(zip(("dx", "dk"), gpuconv.nn.conv2d_vjp(
+                x, k, dy, case.stride, case.pad, case.dilation, case.groups), strict=False
+            ))  # fmt: skip
+        else:
+            theirs = dict(zip(("dx", "dk"), gpuconv.corr2d_vjp(
+                x, k, dy, mode=case.mode, boundary=case.boundary, stride=case.stride,
+                dilation=case.dilation, backend="reference",
+            ), strict=True))  # fmt: skip
+        for name, value in theirs.items():
+            np.testing.assert_allclose(found[name].astype(value.dtype), value, atol=1e-11)
+
+
+def test_a_package_cannot_be_imported_for_a_while():
+    import ml_dtypes
+
+    with gradients.without("ml_dtypes"), pytest.raises(ModuleNotFoundError):
+        import ml_dtypes as again  # noqa: F401
+    assert sys.modules["ml_dtypes"] is ml_dtypes
+
+
+# Faults of kinds that it has found, put back: it must find them again.
+
+_SLOW = """
+def search(n):
+    found = 0
+    for i in range(n):
+        found += i
+    return found
+"""
+
+
+def _instead(patch, function):
+    """Put `function(right, X, K, **keywords)` in the place of `corr2d`."""
+    right = gpuconv.corr2d
+    patch.setattr(gpuconv, "corr2d", lambda X, K, **keywords: function(right, X, K, **keywords))
+
+
+def test_work_that_grows_with_the_kernel_is_found(monkeypatch):
+    space = {}
+    # Lines of a file of the package, as the counter sees them.
+    exec(compile(_SLOW, os.path.join(os.path.dirname(gpuconv.__file__), "slow.py"), "exec"), space)
+
+    def slow(right, X, K, **keywords):
+        space["search"](K.shape[-1] ** 3)
+        return right(X, K, **keywords)
+
+    _instead(monkeypatch, slow)
+    case = cases.Case(x=(50, 50), k=(46, 46), k_values="uneven", method="direct")
+    assert fails(case) == "work"
+    assert fails(replace(case, k=(11, 11))) is None
+
+
+def test_pixels_that_no_output_reads_and_lost_zeros_are_found(planted):
+    right = cpu.fft
+
+    def polluted(problem, x, weights, out):
+        right(problem, x, weights, out)
+        out += np.finfo(out.dtype).eps * np.abs(x).max()
+
+    case = cases.Case(
+        x=(9, 9), k=(3, 3), x_values="hot", k_values="tap", method="fft", stride=(3, 3), seed=0
+    )
+    planted.setattr(cpu, "fft", polluted)
+    assert fails(case) == "sums"
+
+    def not_quite(problem, x, weights, out):
+        out[...] = 1e-11
+
+    planted.setattr(cpu, "fft", not_quite)
+    nothing = cases.Case(x=(4, 1), k=(1, 2), mode="same", dilation=(1, 3), method="fft")
+    assert fails(nothing) == "sums"
+
+
+def test_sums_that_are_no_mirror_images_are_found(monkeypatch):
+    def leans(right, X, K, **keywords):
+        y = right(X, K, **keywords)
+        first = X[..., : y.shape[-2], : y.shape[-1]]
+        return np.where(first > 0, np.nextafter(y, np.float32(9e9)), y)
+
+    _instead(monkeypatch, leans)
+    case = cases.Case(x=(2, 30), k=(1, 5), k_values="symmetric", method="direct")
+    assert fails(case) == "mirror"
+    constant = replace(case, k_values="antisymmetric", x_values="constant", seed=2)
+    assert fails(constant) == "constant"
+
+
+def test_integer_sums_by_floats_are_found(monkeypatch):
+    def rounds(right, X, K, method="auto", **keywords):
+        y = right(X, K, **keywords)
+        return y + (method == "fft")
+
+    _instead(monkeypatch, rounds)
+    case = cases.Case(x=(9, 9), k=(3, 3), x_dtype="int16", k_dtype="int16", method="fft")
+    assert fails(case) == "sums"
+
+
+def test_inexact_sums_of_whole_numbers_are_found(monkeypatch):
+    def inexact(right, X, K, **keywords):
+        return right(X, K, **keywords) * np.float32(1 + 2e-7)
+
+    _instead(monkeypatch, inexact)
+    case = cases.Case(x=(9, 9), k=(3, 3), x_dtype="uint8", k_values="integers")
+    assert fails(case) == "sums"
+
+
+def test_memory_that_grows_with_the_padding_is_found(monkeypatch):
+    def padded(right, X, K, **keywords):
+        np.zeros(np.max(keywords["mode"]) * 10)
+        return right(X, K, **keywords)
+
+    _instead(monkeypatch, padded)
+    far = ((0, 0), (10**6, 0))
+    assert fails(cases.Case(x=(2, 2), k=(1, 1), mode=far, stride=(1, 10**6))) == "memory"
+
+
+def test_warnings_are_found(monkeypatch):
+    def warns(right, X, K, **keywords):
+        np.float64(1e300).astype(np.float32)
+        return right(X, K, **keywords)
+
+    _instead(monkeypatch, warns)
+    assert fails(cases.Case()).startswith("raises RuntimeWarning")
+
+
+def test_tensors_that_need_a_missing_package_are_found(monkeypatch):
+    pytest.importorskip("torch")
+
+    def needs(right, X, K, **keywords):
+        if keywords and str(X.dtype) == "torch.bfloat16":
+            import ml_dtypes  # noqa: F401
+        return right(X, K, **keywords)
+
+    _instead(monkeypatch, needs)
+    case = cases.Case(x_dtype="bfloat16", k_dtype="bfloat16", call="torch", without="ml_dtypes")
+    assert fails(case).startswith("raises ModuleNotFoundError")
+
+
+def test_wrong_gradients_are_found(monkeypatch):
+    right = gpuconv.corr2d_vjp
+
+    def wrong(*arguments, **keywords):
+        dx, dk = right(*arguments, **keywords)
+        return dx, dk * np.float32(1.01)
+
+    monkeypatch.setattr(gpuconv, "corr2d_vjp", wrong)
+    assert fails(cases.Case(x=(5, 6), k=(2, 2), call="vjp")) == "dk"
+
+
+def test_errors_that_say_nothing_and_values_that_pass_are_found(monkeypatch):
+    def careless(right, X, K, stride=1, **keywords):
+        if stride == 2**63:
+            raise OverflowError("Python int too large to convert to C long")
+        if stride == 2**40:
+            raise MemoryError
+        return right(X, K, stride=int(stride), **keywords)
+
+    careless_call = hostile._CALLS["corr2d"]
+    _instead(monkeypatch, careless)
+    for value, kind in (
+        ("2**63", "raises OverflowError"),
+        ("2**40", "silent"),
+        ("1.5", "accepted"),
+    ):
+        call = hostile.Call("corr2d", careless_call | {"stride": value, "dilation": "1"})
+        with pytest.raises(Failure, match=kind) as failure:
+            hostile.check(call)
+        small = hostile.shrink(call, failure.value.kind)
+        assert small.arguments == careless_call | {"stride": value}
+        assert parse(small.text()) == small

@@ -14,7 +14,13 @@ def parser():
     found.add_argument("--jobs", type=int, default=0, help="processes, whose crashes are failures")
     found.add_argument("--backend", choices=("cpu", "reference", "cuda"), help="only this one")
     found.add_argument("--dtypes", help="only these, with commas between")
+    found.add_argument("--hostile", action="store_true", help="only arguments that make no sense")
+    found.add_argument("--without", help="package that cannot be imported in any case")
     found.add_argument("--failures", type=int, default=10, help="stop after so many")
+    found.add_argument(
+        "--distinct", action="store_true",
+        help="failures of one kind, method and call count and are made smaller once",
+    )  # fmt: skip
     found.add_argument("--case", help="run one: a line of JSON, or SEED:INDEX")
     return found
 

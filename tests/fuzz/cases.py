@@ -1,6 +1,8 @@
-"""A case: one call of corr2d or convolve2d as plain JSON, and the arrays it stands for."""
+"""A case: one call of the package as plain JSON, and the arrays it stands for."""
 
+import itertools
 import json
+import math
 import random
 from dataclasses import asdict, dataclass, replace
 
@@ -11,7 +13,18 @@ from gpuconv.boundary import BOUNDARIES
 
 LAYOUTS = ("C", "F", "roi", "flip", "step", "unaligned", "readonly", "broadcast", "swapped")
 OUT_LAYOUTS = ("C", "F", "roi", "flip", "step", "unaligned")
-VALUES = ("normal", "integers", "uneven", "limits", "zeros", "denormal", "huge", "nan", "inf")
+FINITE = (
+    "normal", "integers", "uneven", "limits", "zeros", "denormal", "huge", "hot", "lognormal",
+    "tiles", "sparse", "constant", "nearmax", "mixed",
+)  # fmt: skip
+VALUES = (*FINITE, "nan", "inf")
+# Kernels of a shape of their own: `values` makes them, whatever `rank` says.
+SHAPED = ("cut", "disc", "ring", "gauss", "tap", "hollow", "symmetric", "antisymmetric")
+# Of what a case is the call: corr2d or convolve2d, corr2d_vjp, nn.conv2d and its gradients, and
+# corr2d or nn.conv2d of tensors with their gradients.
+_CALLS = (("forward", 90), ("vjp", 5), ("layer", 2), ("torch", 2), ("torch layer", 1))
+# Products of a pixel and a tap beyond which some outputs, drawn by the case, stand for all.
+_ALL_OUTPUTS = 400_000
 _KINDS = (("cpu", 96), ("reference", 4))
 # One in so many cases runs the CUDA sources on the emulator: each may have to be compiled first.
 _EMULATED_EVERY = 4096
@@ -40,6 +53,9 @@ class Case:
     flipped: bool = False
     dtype: str | None = None
     out: str | None = None  # layout of out=
+    call: str = "forward"
+    groups: int = 1  # of a layer
+    without: str | None = None  # package that cannot be imported
     seed: int = 0
 
     @property
@@ -51,6 +67,28 @@ class Case:
     def result(self):
         """Dtype of the result without dtype=."""
         return dtypes.promote(self.x_dtype, self.k_dtype)
+
+    @property
+    def output(self):
+        """Shape of the result."""
+        if self.layer:
+            lead = (self.x[0], self.k[0])
+        else:
+            lead = _together(self.x[:-2], self.k[:-2])
+        sizes = zip(self.x[-2:], self.pad, self.span, self.stride, strict=True)
+        return (*lead, *((n + sum(around) - span) // step + 1 for n, around, span, step in sizes))
+
+    @property
+    def layer(self):
+        """Whether X is of images with channels, and K of filters."""
+        return self.call.endswith("layer")
+
+    @property
+    def sampled(self):
+        """Whether only some outputs are looked at."""
+        padded = (n + sum(around) for n, around in zip(self.x[-2:], self.pad, strict=True))
+        products = math.prod(self.output) * math.prod(self.k[-2:])
+        return max(products, math.prod(padded) * math.prod(self.x[:-2])) > _ALL_OUTPUTS
 
     @property
     def span(self):
@@ -89,6 +127,12 @@ class Case:
         return json.dumps({k: v for k, v in asdict(self).items() if v != plain[k]})
 
 
+def _together(a, b):
+    """Leading dimensions of the result, of more than NumPy's function takes, too."""
+    pairs = list(itertools.zip_longest(a[::-1], b[::-1], fillvalue=1))[::-1]
+    return tuple(n if m == 1 else m for n, m in pairs)
+
+
 def parse(text):
     """Case of a line of JSON, or of "seed:index"."""
     if not text.lstrip().startswith("{"):
@@ -112,61 +156,170 @@ def draw(seed, index, names=dtypes.NAMES):
 
 def draw_for(backend, rng, names=dtypes.NAMES):
     """Draw a case for one backend."""
+    call = rng.choices(*zip(*_CALLS, strict=True))[0] if backend == "cpu" else "forward"
+    if call != "forward":
+        floats = [n for n in names if not dtypes.is_integer(n)]
+        if call.endswith("layer"):
+            floats = [n for n in floats if not dtypes.is_complex(n)]
+        if floats:
+            return _draw_gradient(rng, floats, call)
     x_dtype = rng.choice(names)
     k_dtype = x_dtype if rng.random() < 0.5 else rng.choice(names)
     case = Case(x_dtype=x_dtype, k_dtype=k_dtype, backend=backend, seed=rng.randrange(1 << 30))
-    whole = dtypes.is_integer(case.acc)
-    # The method first: it says which kernels make sense.
-    methods = ["auto", "direct", "separable", "fft"]
-    if backend == "reference":
-        methods = ["auto", "direct"]
-    elif backend == "cuda":
-        methods = ["direct", "separable"]
-    elif whole:
-        methods.remove("fft")
-    method = rng.choice(methods)
-    p, q, h, w = _sizes(rng, backend)
-    stride = (1, 1) if rng.random() < 0.6 else (rng.randint(1, 4), rng.randint(1, 4))
-    dilation = (1, 1) if rng.random() < 0.7 else (rng.randint(1, 3), rng.randint(1, 3))
-    mode = _mode(rng)
-    rank = 0
-    if min(p, q) > 1 and (method == "separable" or rng.random() < 0.2):
-        rank = rng.randint(1, min(p, q, 4) - 1)
-    case = replace(
-        case, k=(p, q), stride=stride, dilation=dilation, mode=mode, method=method, rank=rank,
-        flipped=rng.random() < 0.2, boundary=rng.choice(BOUNDARIES),
-    )  # fmt: skip
-    pad = case.pad
-    h, w = (
-        max(n, span - sum(around), 1)
-        for n, span, around in zip((h, w), case.span, pad, strict=True)
-    )
-    x_lead, k_lead = _leads(rng)
-    n = int(np.prod(np.broadcast_shapes(x_lead, k_lead)))
-    limit = 150_000 if rng.random() < 0.02 else 20_000
-    rows, columns = (
-        (size + sum(around) - span) // step + 1
-        for size, around, span, step in zip((h, w), pad, case.span, stride, strict=True)
-    )
-    if n * rows * columns * p * q > limit:
-        x_lead = k_lead = ()
-    floats = ("0", "0", "1.5", "-3", "1e-40", "3e38", "nan", "inf")
-    fills = ("0", "0", "1", "7", "255") if whole else floats
+    case = replace(case, method=_method(rng, case), flipped=rng.random() < 0.2)
+    kind = rng.random()
+    if backend == "cpu" and kind < 0.03:
+        case = _extreme(rng, case)
+    else:
+        case = _ordinary(rng, case)
+    floats = ("0", "0", "1.5", "-3", "1e-40", "3e38", "1e300", "nan", "inf")
+    fills = ("0", "0", "1", "7", "255") if dtypes.is_integer(case.acc) else floats
     if dtypes.is_complex(case.acc):
-        fills = ("0", "1+2j", "nan")
+        fills = ("0", "1+2j", "1e300", "nan")
     dtype, out = _target(rng, case, names)
+    x_values = _often(rng, VALUES)
+    k_values = "normal" if rng.random() < 0.7 else rng.choice(VALUES + SHAPED)
+    if k_values == "antisymmetric" and rng.random() < 0.5:
+        x_values = "constant"
     return replace(
         case,
-        x=(*x_lead, h, w),
-        k=(*k_lead, p, q),
         x_layout=_often(rng, LAYOUTS),
         k_layout=_often(rng, LAYOUTS),
-        x_values=_often(rng, VALUES),
-        k_values="normal" if rng.random() < 0.8 else rng.choice(VALUES),
+        x_values=x_values,
+        k_values=k_values,
+        rank=_rank(case, k_values),
+        boundary=rng.choice(BOUNDARIES),
         fill=rng.choice(fills),
         dtype=dtype,
         out=out,
     )
+
+
+def _method(rng, case):
+    """The method comes first: it says which kernels make sense."""
+    if case.backend == "reference":
+        return rng.choice(("auto", "direct"))
+    if case.backend == "cuda":
+        return rng.choice(("direct", "separable"))
+    if dtypes.is_integer(case.acc):  # fft may refuse these
+        return rng.choices(("auto", "direct", "separable", "fft"), (10, 10, 10, 1))[0]
+    return rng.choice(("auto", "direct", "separable", "fft"))
+
+
+def _rank(case, kind):
+    """Rank of a kernel with elements of this kind; 0 where it is not known."""
+    if kind in ("symmetric", "antisymmetric", "tap"):
+        return int(min(case.k[-2:]) > 1)
+    return 0 if kind in SHAPED else case.rank
+
+
+def _ordinary(rng, case):
+    """Small images and kernels, on every path at once."""
+    p, q, h, w = _sizes(rng, case.backend)
+    stride = (1, 1) if rng.random() < 0.6 else (rng.randint(1, 4), rng.randint(1, 4))
+    dilation = (1, 1) if rng.random() < 0.7 else (rng.randint(1, 3), rng.randint(1, 3))
+    rank = 0
+    if min(p, q) > 1 and (case.method == "separable" or rng.random() < 0.2):
+        rank = rng.randint(1, min(p, q, 4) - 1)
+    case = replace(
+        case, k=(p, q), stride=stride, dilation=dilation, mode=_mode(rng), rank=rank
+    )  # fmt: skip
+    case = replace(case, x=_fitting(case, (h, w)))
+    x_lead, k_lead = _leads(rng)
+    whole = replace(case, x=(*x_lead, *case.x), k=(*k_lead, p, q))
+    limit = 150_000 if rng.random() < 0.02 else 20_000
+    return case if math.prod(whole.output) * p * q > limit else whole
+
+
+def _fitting(case, size):
+    """Rows and columns of an image that holds at least one window."""
+    sizes = zip(size, case.span, case.pad, strict=True)
+    return tuple(max(n, span - sum(around), 1) for n, span, around in sizes)
+
+
+def _extreme(rng, case):
+    """What only large problems show: some of their outputs are looked at."""
+    kind = rng.choice(("kernel", "kernel", "bank", "tiles", "long", "far", "far", "dimensions"))
+    turn = rng.choice((1, -1))
+    mode, stride, dilation, rank = rng.choice(("valid", "same", "full")), (1, 1), (1, 1), 0
+    x_lead = k_lead = ()
+    if kind == "kernel":  # of every size and rank
+        p = q = int(math.exp(rng.uniform(math.log(12), math.log(150))))
+        if rng.random() < 0.5:
+            q = int(math.exp(rng.uniform(math.log(12), math.log(150))))
+        h, w = p + rng.randint(0, 60), q + rng.randint(0, 60)
+        mode = rng.choice(("valid", "valid", 2))
+        rank = 0 if rng.random() < 0.5 else rng.randint(1, min(p, q))
+    elif kind == "bank":
+        p, q = rng.randint(8, 40), rng.randint(8, 40)
+        h, w, k_lead = p + rng.randint(0, 4), q + rng.randint(0, 4), (rng.randint(2, 64),)
+        mode = "valid"
+        rank = 0 if rng.random() < 0.5 else rng.randint(1, min(p, q))
+    elif kind == "tiles":  # several tiles of a transform, or strips
+        p, q = rng.randint(2, 40), rng.randint(2, 40)
+        h, w = (rng.randint(40, 700), rng.randint(40, 300))[::turn]
+    elif kind == "long":
+        taps, side = rng.randint(50, 3000), rng.randint(1, 2)
+        length = int(math.exp(rng.uniform(math.log(5000), math.log(200_000))))
+        (p, q), (h, w) = (taps, 1)[::turn], (length, side)[::turn]
+        length = min(length, 60_000_000 // (taps * side))
+        h, w = (max(length, taps), side)[::turn]
+    elif kind == "far":  # paddings, strides and dilations larger than any image
+        p, q, h, w = rng.randint(1, 5), rng.randint(1, 5), rng.randint(1, 9), rng.randint(1, 9)
+        x_lead = (0,) if rng.random() < 0.1 else ()
+        case, mode, stride, dilation = _far(rng, case, (p, q), (h, w), 12 if x_lead else 6)
+    else:
+        p, q, h, w = rng.randint(1, 3), rng.randint(1, 3), rng.randint(3, 5), rng.randint(3, 5)
+        x_lead = (1,) * rng.randint(3, 60)
+        k_lead = (1,) * rng.randint(0, 60)
+    if case.method == "separable" and min(p, q) > 1 and kind != "dimensions" and rank == 0:
+        rank = rng.randint(1, min(p, q) - 1) if rng.random() < 0.7 else 0
+    case = replace(case, k=(p, q), stride=stride, dilation=dilation, mode=mode, rank=rank)
+    h, w = _fitting(case, (h, w))
+    return replace(case, x=(*x_lead, h, w), k=(*k_lead, p, q))
+
+
+def _far(rng, case, k, x, most):
+    """Padding and strides up to powers of ten with few outputs, most of them beside the image."""
+    most = 2.5 if case.method == "fft" else most
+    pads, strides, dilations = [], [], []
+    for taps, n in zip(k, x, strict=True):
+        far = int(10 ** rng.uniform(1, most))
+        pad = (far, rng.choice((far, 0, rng.randint(0, far))))[:: rng.choice((1, -1))]
+        dilation = 1
+        if taps > 1 and rng.random() < 0.4:
+            dilation = rng.randint(1, max(1, (n + sum(pad) - 1) // (taps - 1)))
+        left = n + sum(pad) - (taps - 1) * dilation
+        pads.append(pad)
+        dilations.append(dilation)
+        strides.append(max(1, left // rng.randint(1, 12)))
+    return case, tuple(pads), tuple(strides), tuple(dilations)
+
+
+def _draw_gradient(rng, names, call):
+    """A case whose gradients are looked at as well; its elements are finite."""
+    dtype = rng.choice(names)
+    case = Case(
+        x_dtype=dtype, k_dtype=dtype, call=call, seed=rng.randrange(1 << 30),
+        method=rng.choice(("auto", "direct", "fft")), x_values=_often(rng, FINITE),
+        k_values="normal" if rng.random() < 0.6 else rng.choice(FINITE + SHAPED),
+        boundary=rng.choice(BOUNDARIES),
+    )  # fmt: skip
+    case = _ordinary(rng, case)
+    if case.layer:
+        n, groups, inner, outer = (rng.randint(1, m) for m in (3, 4, 3, 3))
+        case = replace(
+            case, method="auto", boundary="constant", rank=0, groups=groups, mode=case.pad,
+            x=(n, groups * inner, *case.x[-2:]), k=(groups * outer, inner, *case.k[-2:]),
+        )  # fmt: skip
+        if math.prod(case.output) * math.prod(case.k[1:]) > 30_000:
+            case = replace(case, x=(1, *case.x[1:-2], *case.span), mode="valid")
+    if call.startswith("torch"):
+        return replace(case, without=rng.choice((None, "ml_dtypes", "cupy", "dask")))
+    return replace(
+        case, x_layout=_often(rng, LAYOUTS), k_layout=_often(rng, LAYOUTS),
+        without=rng.choice((None, None, "torch", "cupy")),
+    )  # fmt: skip
 
 
 def _often(rng, names):
@@ -228,86 +381,6 @@ def _target(rng, case, names):
             names = ["complex64", "complex128"]
         dtype = rng.choice(names)
     return dtype, rng.choice(OUT_LAYOUTS) if rng.random() < 0.3 else None
-
-
-def values(case, which):
-    """Elements of X or K, in C order; bfloat16 as its bits."""
-    shape, name, kind = (
-        (case.x, case.x_dtype, case.x_values) if which == "x" else
-        (case.k, case.k_dtype, case.k_values)
-    )  # fmt: skip
-    rng = np.random.default_rng([case.seed, which == "k"])
-    if which == "k" and case.rank:
-        return _products(rng, shape, name, case.rank, kind)
-    if dtypes.is_integer(name):
-        return _integers(rng, shape, name, kind)
-    return _floats(rng, shape, name, kind)
-
-
-def _products(rng, shape, name, rank, kind):
-    """A kernel of low rank: exactly so, of small integers, or (uneven) of one product rounded."""
-    low = 0 if name.startswith("u") or name == "bool" else -3
-    high = 1 if name == "bool" else 3
-    if kind != "integers" and rank == 1 and name in ("float32", "float64", "complex64"):
-        u, v = (
-            rng.standard_normal((*shape[:-1], 1)),
-            rng.standard_normal((*shape[:-2], 1, shape[-1])),
-        )
-        if kind == "uneven":
-            u = u * 10.0 ** rng.integers(-6, 6, u.shape)
-        return (u * v).astype(name)
-    total = np.zeros(shape)
-    for _ in range(1 if name == "bool" else rank):
-        u = rng.integers(low, high + 1, (*shape[:-1], 1))
-        total += u * rng.integers(low, high + 1, (*shape[:-2], 1, shape[-1]))
-    return _store(total, name)
-
-
-def _store(array, name):
-    if name == "bfloat16":
-        return (array.astype("f4").view("u4") >> 16).astype("u2")
-    with np.errstate(all="ignore"):
-        return array.astype(name)
-
-
-def _integers(rng, shape, name, kind):
-    if kind == "zeros":
-        return np.zeros(shape, name)
-    if name == "bool":
-        return rng.random(shape) < 0.5
-    info = np.iinfo(name)
-    if kind in ("limits", "huge"):
-        return rng.choice(np.array([info.min, info.max, 0, 1, info.max - 1], name), shape)
-    if kind == "uneven":
-        return rng.integers(info.min, info.max, shape, name, endpoint=True)
-    return rng.integers(max(info.min, -100), min(info.max, 100), shape, name)
-
-
-def _floats(rng, shape, name, kind):
-    size = {"float16": 4, "bfloat16": 30, "float32": 30, "complex64": 15}.get(name, 200)
-    top, low = {"float16": (6e4, 1e-7), "float64": (1.7e308, 5e-324), "complex128": (1e308, 1e-320)
-                }.get(name, (3.3e38, 1e-41))  # fmt: skip
-    v = rng.standard_normal(shape)
-    if name.startswith("complex"):
-        v = v + 1j * rng.standard_normal(shape)
-    some = rng.random(shape) < 0.1
-    if kind == "integers":
-        v = np.round(v * 3)
-    elif kind == "uneven":
-        v = v * 10.0 ** rng.integers(-(size // 4), size // 4 + 1, shape)
-    elif kind == "limits":
-        v = np.where(some, rng.choice([1, -1], shape) * top, v)
-    elif kind == "zeros":
-        v = rng.choice(np.array([0.0, -0.0]), shape)
-    elif kind == "denormal":
-        v = v * low * 10
-    elif kind == "huge":
-        v = np.clip(v.real, -1, 1) * top / 8
-    elif kind == "nan":
-        v = np.where(some, np.nan, v)
-    elif kind == "inf":
-        v = np.where(some, rng.choice([np.inf, -np.inf, np.nan, 1e4], shape), v)
-    return _store(v, name)
 
 
 def place(array, layout, name, fill=0xA5):

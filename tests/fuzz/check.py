@@ -1,7 +1,9 @@
 """Run a case and hold the result against everything that is promised of it."""
 
 import contextlib
+import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,8 +12,10 @@ from gpuconv import dtypes
 from gpuconv.methods.kernel import Kernel
 from gpuconv.problem import make_problem
 
-from .cases import place, values
-from .expect import converted, expected, widened
+from . import gradients, work
+from .cases import place
+from .elements import values
+from .expect import converted, expected, some, widened
 
 
 class Failure(Exception):
@@ -63,17 +67,24 @@ def _refusal_is_right(case, error):
     """Whether a kernel may be refused: of full rank, which small whole numbers show exactly."""
     exact = 0 < case.rank < min(case.k[-2:])
     exact &= case.k_values == "integers" or dtypes.is_integer(case.k_dtype)
+    if case.method == "fft":  # of integers, unless a transform is sure to give the right ones
+        return dtypes.is_integer(case.acc) and "integer sums" in str(error)
+    if 0 in case.output and math.prod(n for n in case.output if n) > 2**56:
+        return True  # a shape that no array of NumPy has
     return case.method == "separable" and "has full rank" in str(error) and not exact
 
 
 def check(case):
     """Raise `Failure` if a promise is broken; return whether the case ran (or was refused)."""
-    with _setting(case.backend), warnings.catch_warnings():
+    with _setting(case.backend), gradients.without(case.without), warnings.catch_warnings():
         warnings.filterwarnings("error", category=RuntimeWarning)
+        warnings.filterwarnings("error", module=r"gpuconv(\.|$)")
         try:
-            return _check(case)
+            return _check(case) if case.call == "forward" else _check_gradients(case)
         except Failure:
             raise
+        except work.TooMuchWork:
+            raise Failure("work", f"more than {work.lines_of(case)} lines of Python") from None
         except Exception as error:
             raise _raised(error) from error
 
@@ -84,22 +95,19 @@ def _check(case):
     before = x_base.tobytes(), k_base.tobytes()
     name = case.dtype or case.result
     out = out_base = None
-    shape = _shape(case)
+    shape = case.output
     if case.out is not None:
         empty = np.full((*shape, dtypes.storage(name).itemsize), 0x5A, np.uint8)
         out, out_base = place(empty.view(dtypes.storage(name))[..., 0], case.out, name)
     try:
-        y = _call(case, x, k, out)
+        y = _measured(case, x, k, out)
     except ValueError as error:
         if _refusal_is_right(case, error):
             return False
         raise _raised(error) from error
     if before != (x_base.tobytes(), k_base.tobytes()):
         raise Failure("inputs", "an input was written")
-    if y.shape != shape:
-        raise Failure("shape", f"{y.shape}, not {shape}")
-    if y.dtype.name != name:
-        raise Failure("dtype", f"{y.dtype}, not {name}")
+    _check_kind(y, shape, name)
     first = np.array(y)
     if out is not None:
         if y is not out:
@@ -109,23 +117,69 @@ def _check(case):
         _, untouched = place(empty.view(_storage(out).dtype)[..., 0], case.out, name)
         if out_base.tobytes() != untouched.tobytes():
             raise Failure("out", "memory beside out was written")
-    _compare(case, _native(x), _native(k), first, name)
+    if 0 in shape:
+        return True
+    native = _native(x), _native(k)
+    _compare(case, *native, first, name)
     if not _same(_call(case, x, k, out), first):
         raise Failure("repeat", "the second call gave other bits")
     _crop(case, x, k, first)
+    _mirrored(case, x, k, first, *native)
+    return True
+
+
+def _check_kind(y, shape, name):
+    if y.shape != shape:
+        raise Failure("shape", f"{y.shape}, not {shape}")
+    if y.dtype.name != name:
+        raise Failure("dtype", f"{y.dtype}, not {name}")
+
+
+def _measured(case, x, k, out):
+    """The call, and whether it took no more work and memory than it may."""
+    if case.backend != "cpu":
+        return _call(case, x, k, out)
+    # Memory of paddings that hardly any output reads: transforms pad their tiles.
+    wanted = case.method != "fft" and max(map(sum, case.pad)) > 10_000
+    if wanted:  # what is compiled takes memory, too
+        _call(replace(case, mode=case.span, stride=(1, 1)), x, k)
+    with work.lines(case), work.memory(wanted) as peak:
+        y = _call(case, x, k, out)
+    if peak.bytes > work.MEMORY + 8 * (x.nbytes + k.nbytes + 16 * y.size):
+        raise Failure("memory", f"{peak.bytes >> 20} MiB at once")
+    return y
+
+
+def _check_gradients(case):
+    elements = [values(case, which) for which in ("x", "k", "dy")]
+    names = case.x_dtype, case.k_dtype, case.result
+    if case.call.startswith("torch"):
+        given, bases = elements, elements
+    else:
+        layouts = case.x_layout, case.k_layout, "C"
+        placed = [place(*a) for a in zip(elements, layouts, names, strict=True)]
+        given, bases = zip(*placed, strict=True)
+    before = [base.tobytes() for base in bases]
+    native = [_native(a) for a in given]
+    with work.lines(case, 3):
+        results = gradients.run(case, *given)
+    if before != [base.tobytes() for base in bases]:
+        raise Failure("inputs", "an input was written")
+    with np.errstate(all="ignore"):
+        for found in gradients.expected(case, *native):
+            result = results[found.what]
+            shape = {"y": case.output, "dx": case.x, "dk": case.k}[found.what]
+            name = case.k_dtype if found.what == "dk" else case.x_dtype
+            if result.dtype == np.uint16:  # bits of a tensor of bfloat16
+                result = _named(result, name)
+            _check_kind(result, shape, name)
+            _inside_parts(result, found.sums, found.error, found.certain, name, found.what)
     return True
 
 
 def _raised(error):
     # Shrinking must not run into another refusal.
     return Failure(f"raises {type(error).__name__} {str(error)[:25]}", repr(error))
-
-
-def _shape(case):
-    lead = np.broadcast_shapes(case.x[:-2], case.k[:-2])
-    (h, w), (ph, pw), (sy, sx) = case.x[-2:], case.span, case.stride
-    (top, bottom), (left, right) = case.pad
-    return (*lead, (h + top + bottom - ph) // sy + 1, (w + left + right - pw) // sx + 1)
 
 
 def _method(case, x, k):
@@ -163,38 +217,60 @@ def _compare(case, x, k, y, name):
         reach = None
         if method == "separable" and case.rank != 1 and not dtypes.is_integer(acc):
             reach = _reach(case, k)
-        sums = expected(case, x, k, reach)
+        sums = expected(case, x, k, reach, largest=method == "fft")
+        if case.sampled:
+            y = y.reshape(-1, *y.shape[-2:])[some(case)][:, None, None]
+        y = y.reshape(sums.sums.shape)
         if dtypes.is_integer(acc):
             exact = sums.sums.astype(np.longdouble)
-            _inside(case, y, exact, exact, np.ones(y.shape, bool), name)
+            _inside(y, exact, exact, np.ones(y.shape, bool), name)
             return
         if y.size == 0:
             return
-        info, c = np.finfo(acc), case.k[-1] * case.k[-2] + 8
-        sizes = np.where(sums.touched, 0, sums.sizes)
-        error = c * info.eps * sizes
-        least = c * info.smallest_subnormal
-        if method == "fft":
-            # Tiles hold sums that are no results: of pixels that no window meets with that tap.
-            taps = np.abs(np.nan_to_num(widened(k, case.k_dtype, acc), posinf=0, neginf=0))
-            largest = sums.greatest * taps.astype(np.longdouble).sum(axis=(-1, -2)).max()
-            error = np.full(sizes.shape, 64 * info.eps * largest, np.longdouble)
-            # Where a spectrum underflows, what is lost is multiplied by the other's: up to all
-            # elements of a tile of 64 times 64.
-            least = least + 4096 * info.smallest_subnormal * (1 + sums.greatest + sums.weight)
-        over = sizes * (1 + c * info.eps) >= info.max
-        if method == "separable":
-            least = least * (1 + sums.weight) * (1 + sums.greatest)
-            over |= case.k[-2] * sums.greatest * 1.01 >= info.max
-        error = error + least
-        certain = ~sums.touched & ~over
+        error, certain = _errors(case, k, method, sums)
         _compare_bad(case, y, sums, name)
-        if sums.sums.dtype.kind == "c":
-            for part in ("real", "imag"):
-                exact = getattr(sums.sums, part)
-                _inside(case, getattr(y, part), exact - error, exact + error, certain, name)
-        else:
-            _inside(case, y, sums.sums - error, sums.sums + error, certain, name)
+        _inside_parts(y, sums.sums, error, certain, name)
+
+
+def _errors(case, k, method, sums):
+    """How far each result may be from the exact sum, and for which of them that can be said."""
+    info, c = np.finfo(case.acc), case.k[-1] * case.k[-2] + 8
+    sizes = np.where(sums.touched, 0, sums.sizes)
+    error = c * info.eps * sizes
+    least = c * info.smallest_subnormal
+    zero = sizes == 0
+    if method == "fft":
+        # By the largest sum of the image that a tile keeps: pixels that no output reads, or only
+        # by weights of 0, do not count.
+        error, zero = 64 * info.eps * sums.largest, sums.largest == 0
+        # Where a spectrum underflows, what is lost is multiplied by the other's: up to all
+        # elements of a tile of 64 times 64.
+        least = least + 4096 * info.smallest_subnormal * (1 + sums.greatest + sums.weight)
+    over = sizes * (1 + c * info.eps) >= info.max
+    if method == "separable":
+        least = least * (1 + sums.weight) * (1 + sums.greatest)
+        over |= case.k[-2] * sums.greatest * 1.01 >= info.max
+    error = np.where(zero, 0, error + least)
+    if _whole(case, k):
+        error = np.zeros_like(error)
+    return error, ~sums.touched & ~over
+
+
+def _whole(case, k):
+    """Whether no sum of these whole weights and of any pixels can need rounding."""
+    if not dtypes.is_integer(case.x_dtype) or case.method not in ("auto", "direct"):
+        return False
+    weights = widened(k, case.k_dtype, case.acc)
+    if not np.isfinite(weights).all() or case.x_dtype == "bool":
+        return False
+    info = np.iinfo(case.x_dtype)
+    fill = abs(case.fillvalue)
+    if case.boundary == "constant" and (fill != np.rint(abs(fill)) or not np.isfinite(fill)):
+        return False
+    most = max(info.max, -info.min, fill if case.boundary == "constant" else 0)
+    parts = (weights.real, weights.imag) if weights.dtype.kind == "c" else (weights,)
+    total = sum(np.abs(p).astype(np.longdouble).sum(axis=(-1, -2)).max(initial=0) for p in parts)
+    return all((p == np.rint(p)).all() for p in parts) and most * total < 2 / np.finfo(case.acc).eps
 
 
 def _named(array, name):
@@ -217,12 +293,22 @@ def _compare_bad(case, y, sums, name):
         raise Failure("bad pixels", "a window with a NaN or Inf gave a finite number")
 
 
-def _inside(case, y, low, high, certain, name):
+def _inside_parts(y, sums, error, certain, name, what="sums"):
+    """`_inside`, for the real and the imaginary parts each."""
+    if sums.dtype.kind == "c":
+        for part in ("real", "imag"):
+            exact = getattr(sums, part)
+            _inside(getattr(y, part), exact - error, exact + error, certain, name, what)
+    else:
+        _inside(y, sums - error, sums + error, certain, name, what)
+
+
+def _inside(y, low, high, certain, name, what="sums"):
     """Whether results are between the conversions of the least and the greatest sum allowed."""
     real = name.startswith("complex") and y.dtype.kind == "c"
     if real:  # real sums asked for as complex numbers
         if (y.imag[certain] != 0).any():
-            raise Failure("sums", "real sums got imaginary parts")
+            raise Failure(what, "real sums got imaginary parts")
         y = y.real
     value = y.astype(np.float32) if name == "bfloat16" else y
     value = value.astype(np.longdouble)
@@ -232,7 +318,7 @@ def _inside(case, y, low, high, certain, name):
     if wrong.any():
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise Failure(
-            "sums",
+            what,
             f"{wrong.sum()} of {wrong.size} wrong, first at {at}: {value[at]!s}, "
             f"not in {least[at]!s}..{most[at]!s}",
         )
@@ -257,6 +343,54 @@ def _crop(case, x, k, y):
     part = _call(case, x[..., top:bottom, left:right], k, mode="valid", dtype=y.dtype)
     if not _same(part, y[..., a:b, c:d]):
         raise Failure("crop", f"rows {top}:{bottom}, columns {left}:{right} give other bits")
+
+
+def _mirrored(case, x, k, y, x_native, k_native):
+    """Weights that are the same, or the negative, when turned over treat both directions alike.
+
+    Where sums are direct along one dimension, or separable: a derivative of a constant is 0, and
+    the image turned over gives the result turned over, bit for bit.
+    """
+    if case.k_values not in ("symmetric", "antisymmetric") or 0 in y.shape or case.backend != "cpu":
+        return
+    method = _method(case, _named(x_native, case.x_dtype), _named(k_native, case.k_dtype))
+    if not (method == "separable" or (method == "direct" and min(case.k[-2:]) == 1)):
+        return
+    _constant(case, y)
+    for axis in (-2, -1):
+        span, step = case.span[axis], case.stride[axis]
+        if case.k[axis] == 1 or (case.x[axis] + sum(case.pad[axis]) - span) % step:
+            continue
+        pads = list(case.pad)
+        pads[axis] = pads[axis][::-1]
+        turned = np.flip(_call(case, np.flip(x, axis), k, mode=tuple(pads), dtype=y.dtype), axis)
+        negated = case.k_values == "antisymmetric" and not _unsigned(case)
+        name = case.dtype or case.result
+        if negated and (name.startswith("u") or (dtypes.is_integer(name) and case.dtype)):
+            continue  # results that were cut off at the ends of the range
+        if name == "bfloat16":
+            turned, y_here = turned.astype(np.float32), y.astype(np.float32)
+        else:
+            y_here = y
+        expected_here = -y_here if negated else y_here
+        with np.errstate(all="ignore"):
+            same = (turned == expected_here) | (np.isnan(turned) & np.isnan(expected_here))
+        if not same.all():
+            raise Failure("mirror", f"{(~same).sum()} of {same.size} differ along axis {axis}")
+
+
+def _unsigned(case):
+    return case.k_dtype.startswith("u") or case.k_dtype == "bool"
+
+
+def _constant(case, y):
+    """A derivative of a constant is 0 where no window reaches another fill value."""
+    if case.k_values != "antisymmetric" or case.x_values != "constant" or _unsigned(case):
+        return
+    if max(case.k[-2:]) == 1 or (case.boundary == "constant" and max(map(sum, case.pad)) > 0):
+        return
+    if (y != 0).any():
+        raise Failure("constant", f"{(y != 0).sum()} of {y.size} derivatives are not 0")
 
 
 @contextlib.contextmanager

@@ -4,19 +4,51 @@ import copy
 import faulthandler
 import multiprocessing
 import random
+import shlex
 import sys
 import time
+from dataclasses import replace
 
 from gpuconv import dtypes, threads
 
-from .cases import draw, draw_for, parse
-from .check import Failure, check
-from .shrink import shrink
+from . import cases, check, hostile, shrink
+from .check import Failure
+
+# One in so many calls is of arguments that make no sense.
+_HOSTILE_EVERY = 24
+
+
+def draw(options, index):
+    """Case or call number `index` of a search."""
+    rng = random.Random(f"{options.seed}:{index}:kind")
+    if options.hostile or (not options.backend and rng.randrange(_HOSTILE_EVERY) == 0):
+        return hostile.draw(rng)
+    names = options.dtypes.split(",") if options.dtypes else dtypes.NAMES
+    if options.backend:
+        case = cases.draw_for(options.backend, random.Random(f"{options.seed}:{index}"), names)
+    else:
+        case = cases.draw(options.seed, index, names)
+    return case if options.without is None else replace(case, without=options.without)
+
+
+def parse(text):
+    """Case or call of a line of JSON, or of "seed:index"."""
+    return hostile.parse(text) if text.startswith('{"function"') else cases.parse(text)
+
+
+def run(case):
+    """Whether a case or call ran, or was rightly refused; `Failure` if it did neither."""
+    return hostile.check(case) if isinstance(case, hostile.Call) else check.check(case)
+
+
+def smaller(case, kind):
+    """A small case or call that fails alike."""
+    return (hostile if isinstance(case, hostile.Call) else shrink).shrink(case, kind)
 
 
 def reproducer(case):
     """One line for a shell that runs a case."""
-    return f"python -m tests.fuzz --case '{case.text()}'"
+    return f"python -m tests.fuzz --case {shlex.quote(case.text())}"
 
 
 def one(text):
@@ -24,7 +56,7 @@ def one(text):
     case = parse(text)
     print(case.text())
     try:
-        print("passes" if check(case) else "is refused, rightly")
+        print("passes" if run(case) else "is refused, rightly")
     except Failure as failure:
         print(f"FAILS {failure}")
         return 1
@@ -37,8 +69,8 @@ def search(options, job):
     cases = options.cases
     if cases is None and options.minutes is None:
         cases = 1000
-    names = options.dtypes.split(",") if options.dtypes else dtypes.NAMES
     ran = refused = failures = 0
+    seen, again = set(), {}
     index = options.first + job
     while cases is None or index < options.first + cases:
         now = time.monotonic()
@@ -49,23 +81,29 @@ def search(options, job):
             print(f"job {job}: {ran} cases, {ran / (now - began):.0f} a second", file=sys.stderr)
         if options.share is not None:
             options.share[0] = index
-        if options.backend:
-            case = draw_for(options.backend, random.Random(f"{options.seed}:{index}"), names)
-        else:
-            case = draw(options.seed, index, names)
+        case = draw(options, index)
         try:
-            refused += not check(case)
+            refused += not run(case)
         except Failure as failure:
+            kind = " ".join(failure.kind.split()[:3]), case.call, case.method
+            if options.distinct and kind in seen:
+                again[kind] = again.get(kind, 0) + 1
+                ran += 1
+                index += options.each
+                continue
+            seen.add(kind)
             failures += 1
-            small = shrink(case, failure.kind)
+            small = smaller(case, failure.kind)
             print(f"FAILS {options.seed}:{index} {failure}\n  {reproducer(small)}", flush=True)
             if failures >= options.failures:
                 ran += 1
                 break
         ran += 1
         index += options.each
+    for kind, times in again.items():
+        print(f"job {job}: again {times} of {' '.join(kind)}", file=sys.stderr)
     if refused:
-        print(f"job {job}: {refused} of {ran} were kernels of full rank, refused", file=sys.stderr)
+        print(f"job {job}: {refused} of {ran} were refused, rightly", file=sys.stderr)
     return ran, failures
 
 
