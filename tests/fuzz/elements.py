@@ -20,7 +20,8 @@ def values(case, which):
     """Elements of X, K or dY ("dy"), in C order; bfloat16 as its bits."""
     if which == "dy":
         rng = np.random.default_rng([case.seed, 2])
-        return _floats(rng, case.output, case.result, "normal")
+        kind = rng.choice(("normal", "normal", "hot", "sparse", "lognormal", "zeros"))
+        return _floats(rng, case.output, case.result, kind)
     shape, name, kind = (
         (case.x, case.x_dtype, case.x_values) if which == "x" else
         (case.k, case.k_dtype, case.k_values)
