@@ -400,20 +400,18 @@ def test_errors_that_say_nothing_and_values_that_pass_are_found(monkeypatch):
 # What it found, each made small: README's table has them in words.
 FOUND = (
     '{"x": [121, 121], "k": [121, 121], "x_dtype": "uint8", "k_dtype": "uint8", "k_values": "cut"}',
-    '{"x": [151, 151], "k": [151, 151], "x_dtype": "bool", "k_dtype": "bool"}',
+    '{"x": [151, 151], "k": [151, 151], "x_dtype": "uint8", "k_dtype": "uint8"}',
     '{"x": [40, 40], "k": [64, 40, 40], "x_dtype": "uint8", "k_dtype": "uint8"}',
-    '{"x": [64, 64], "k": [33, 33], "x_dtype": "float64", "k_dtype": "float64", "x_values": "hot",'
-    ' "k_values": "hollow", "method": "fft", "seed": 1}',
+    '{"x": [64, 64], "k": [33, 33], "x_values": "hot", "k_values": "hollow", "method": "fft",'
+    ' "seed": 1}',
     '{"x": [512, 512], "k": [101, 101], "x_values": "hot", "k_values": "disc", "method": "fft"}',
     '{"x": [4, 1], "k": [1, 2], "mode": "same", "dilation": [1, 3], "method": "fft"}',
-    '{"x": [4, 17], "k": [3, 1], "x_dtype": "float64", "k_dtype": "float64", "x_values": "uneven",'
-    ' "method": "fft", "call": "vjp", "seed": 221547363}',
+    '{"x": [4, 17], "k": [3, 1], "x_values": "uneven", "method": "fft", "call": "vjp", "seed": 2}',
     '{"x": [9, 10], "k": [3, 5], "x_dtype": "bfloat16", "k_dtype": "bfloat16", "call": "torch",'
     ' "without": "ml_dtypes"}',
     '{"x": [1, 2, 6, 5], "k": [2, 1, 6, 5], "x_dtype": "bfloat16", "k_dtype": "bfloat16",'
     ' "call": "torch layer", "groups": 2, "without": "ml_dtypes"}',
-    '{"x": [2, 1], "k": [2, 1], "x_dtype": "float64", "k_dtype": "float64", "x_values": "constant",'
-    ' "k_values": "antisymmetric"}',
+    '{"x": [2, 1], "k": [2, 1], "x_values": "constant", "k_values": "antisymmetric"}',
     '{"x": [1, 2], "k": [1, 2], "k_values": "symmetric"}',
     '{"x": [200, 200], "k": [31, 31], "x_dtype": "uint8", "k_values": "integers"}',
     '{"x": [1, 7], "k": [2, 3], "x_values": "huge", "mode": [[19, 19], [22, 61]],'
@@ -422,8 +420,8 @@ FOUND = (
     '{"stride": [34795, 86217]}',
     '{"x": [9, 9], "k": [3, 3], "mode": [[3000, 3000], [3000, 9000]], "stride": [3000, 4000]}',
     '{"x": [1, 6, 1, 1], "k": [4, 3, 1, 1], "x_values": "limits", "call": "layer", "groups": 2}',
-    '{"x": [2, 7], "k": [3, 2, 3], "k_values": "limits", "call": "vjp", "seed": 2}',
-    '{"x": [5, 1, 1], "x_values": "nearmax", "method": "fft", "call": "torch", "seed": 795459382}',
+    '{"x": [2, 7], "k": [3, 2, 3], "k_values": "limits", "call": "vjp", "seed": 17}',
+    '{"x": [5, 1, 1], "x_values": "nearmax", "method": "fft", "call": "torch", "seed": 7}',
     '{"fill": "1e300"}',
     '{"x": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,'
     " 1, 1, 1, 1, 1, 1]}",
