@@ -371,7 +371,7 @@ def test_wrong_gradients_are_found(monkeypatch):
         return dx, dk * np.float32(1.01)
 
     monkeypatch.setattr(gpuconv, "corr2d_vjp", wrong)
-    assert fails(cases.Case(x=(5, 6), k=(2, 2), call="vjp")) == "dk"
+    assert fails(cases.Case(x=(5, 6), k=(2, 2), call="vjp", seed=1)) == "dk"
 
 
 def test_errors_that_say_nothing_and_values_that_pass_are_found(monkeypatch):
