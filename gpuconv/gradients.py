@@ -23,7 +23,7 @@ from .costs import costs_of
 from .errors import own_out, unknown_name
 from .methods import fft as methods_fft
 from .methods.kernel import Kernel
-from .problem import Pair, Problem, gathered, laid_out, make_problem, tables, with_a_pixel
+from .problem import Pair, Problem, laid_out, make_problem, tables, with_a_pixel
 
 __all__ = ["corr2d_vjp", "phases"]
 
@@ -377,27 +377,35 @@ def price_weights(problem: Problem, backend: str) -> dict[str, float]:
     return {"direct": direct, "fft": fft}
 
 
-def _pad_read(problem: Problem) -> Any:
-    """The padding, without what a large stride or dilation leaves unread at its end."""
-    return tuple(
-        (before, max(0, (outputs - 1) * stride + span - n - before) if large else after)
-        for (before, after), n, outputs, stride, span, large in zip(
-            problem.pad,
-            problem.x_shape[-2:],
-            problem.out_shape[-2:],
-            problem.stride,
-            problem.span,
-            gathered(problem),
-            strict=True,
-        )
-    )
+def _read(problem: Problem) -> tuple[Any, tuple[slice, slice]]:
+    """The padding, and the rows and columns of the image, without what no output reads at the end.
+
+    A transform would let it count for the errors of all sums.
+    """
+    pads, parts = [], []
+    for (before, after), n, outputs, stride, span in zip(
+        problem.pad,
+        problem.x_shape[-2:],
+        problem.out_shape[-2:],
+        problem.stride,
+        problem.span,
+        strict=True,
+    ):
+        read = (outputs - 1) * stride + span - before  # up to where, from the image's first pixel
+        pads.append((before, min(after, max(0, read - n))))
+        # The border before the image may be made of any pixel, or of the first ones.
+        whole = problem.boundary == "wrap" or (problem.boundary != "constant" and read <= before)
+        parts.append(slice(None) if whole and before else slice(max(1, min(n, read))))
+    return tuple(pads), (parts[0], parts[1])
 
 
 def _turned(problem: Problem) -> Problem:
     """An image correlated with its output's gradient: stride and dilation have changed places."""
+    pad, parts = _read(problem)
+    shape = [len(range(n)[part]) for n, part in zip(problem.x_shape[-2:], parts, strict=True)]
     return make_problem(
-        problem.x_shape[-2:], problem.out_shape[-2:], problem.acc_dtype, problem.acc_dtype,
-        mode=_pad_read(problem), boundary=problem.boundary, fillvalue=problem.fillvalue,
+        tuple(shape), problem.out_shape[-2:], problem.acc_dtype, problem.acc_dtype,
+        mode=pad, boundary=problem.boundary, fillvalue=problem.fillvalue,
         stride=problem.dilation, dilation=problem.stride, dtype=problem.acc_dtype,
     )  # fmt: skip
 
@@ -424,11 +432,12 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
     total = xp.zeros((*_full(problem.k_shape[:-2], problem.batch), problem.p, problem.q), wide)
     images = xp.broadcast_to(_given(x), problem.batch + x.array.shape[-2:])
     gradients = _given(dy)
+    pad, parts = _read(problem)
     for index in np.ndindex(problem.batch):
         found = corr2d(
-            images[index],
+            images[index][parts],
             gradients[index],
-            mode=_pad_read(problem),
+            mode=pad,
             boundary=problem.boundary,
             fillvalue=sums.fillvalue,
             stride=problem.dilation,
