@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from .errors import BackendUnavailable
 
 __all__ = [
     "Operand",
+    "argument",
     "bfloat16",
     "check_together",
     "empty",
@@ -45,8 +46,19 @@ class Operand:
     array: Any  # NumPy or CuPy, in storage dtype
     dtype: str
     device: str  # "cpu" or "cuda:0"
-    library: str  # "numpy", "cupy", "torch", "ml_dtypes", "array-api"
+    library: str  # "numpy", "cupy", "torch", "ml_dtypes", "array-api", "storage"
     original: Any
+
+
+def argument(array: Any, like: Operand) -> Any:
+    """Make a storage array, with the dtype and device of an operand, an argument of `corr2d`.
+
+    The array itself, except for bfloat16: NumPy has no such dtype without ml_dtypes, so an operand
+    says what the bits are. What is computed from that as X is a storage array again.
+    """
+    if like.dtype != "bfloat16":
+        return array
+    return Operand(array, like.dtype, like.device, "storage", None)
 
 
 def _library(obj: Any) -> str:
@@ -65,6 +77,8 @@ def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """
     if type(obj) is np.ndarray or isinstance(obj, np.memmap):
         return _from_numpy(obj, name, obj, swapped=swapped)
+    if type(obj) is Operand:
+        return replace(obj)  # the caller's own, which it may flip
     library = _library(obj)
     if library == "torch":
         return _from_torch(obj, name)
@@ -292,6 +306,8 @@ def zeros_as(array: Any, shape: tuple[int, ...]) -> Any:
 
 def wrap(array: Any, dtype: str, like: Operand) -> Any:
     """Hand a result back in the library the image came from."""
+    if like.library == "storage":
+        return array
     if like.library == "torch":
         import torch
 

@@ -88,20 +88,17 @@ def forward(
     return dtypes.finish(out, out_dtype, xp)
 
 
-def _given(array: Any, dtype: str) -> Any:
-    return array.view(arrays.bfloat16()) if dtype == "bfloat16" else array
-
-
 def _by_channels(x: arrays.Operand, w: arrays.Operand, g: Geometry, out: Any) -> None:
     """One `corr2d` for each channel of a group, all groups and outputs at once."""
     n, _, h, wide = x.array.shape
     o, cg, p, q = w.array.shape
-    images = _given(x.array, x.dtype).reshape(n, g.groups, cg, h, wide)
-    kernels = _given(w.array, w.dtype).reshape(g.groups, o // g.groups, cg, p, q)
+    images = x.array.reshape(n, g.groups, cg, h, wide)
+    kernels = w.array.reshape(g.groups, o // g.groups, cg, p, q)
     sums = out.reshape(n, g.groups, o // g.groups, *out.shape[2:])
     keywords: dict[str, Any] = dict(mode=g.pad, stride=g.stride, dilation=g.dilation)
     for channel in range(cg):
-        image, kernel = images[:, :, None, channel], kernels[:, :, channel]
+        image = arrays.argument(images[:, :, None, channel], x)
+        kernel = arrays.argument(kernels[:, :, channel], w)
         if channel == 0:
             with own_out():
                 corr2d(image, kernel, out=sums, **keywords)
@@ -375,16 +372,16 @@ def weight_gradient(
     xp = backend.array_module()
     acc = _work_dtype(x.dtype, dy.dtype)
     if _direct(cg, og):
-        images = _given(x.array, x.dtype).reshape(n, g.groups, 1, cg, h, wide)
-        gradients = _given(dy.array, dy.dtype).reshape(n, g.groups, og, 1, r, s)
+        images = x.array.reshape(n, g.groups, 1, cg, h, wide)
+        gradients = dy.array.reshape(n, g.groups, og, 1, r, s)
         if not n:
             return xp.zeros(w_shape, dtypes.storage(w_dtype))
         # With one kernel for each pair of channels.
         like = np.broadcast_to(np.zeros((), acc), (g.groups, og, cg, p, q))
         found = corr2d_vjp(
-            images,
+            arrays.argument(images, x),
             like,
-            xp.broadcast_to(gradients, (n, g.groups, og, cg, r, s)),
+            arrays.argument(xp.broadcast_to(gradients, (n, g.groups, og, cg, r, s)), dy),
             mode=g.pad,
             stride=g.stride,
             dilation=g.dilation,

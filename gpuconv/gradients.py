@@ -160,12 +160,6 @@ def _xp(array: Any) -> Any:
     return cupy
 
 
-def _given(operand: arrays.Operand) -> Any:
-    """The operand's own array, with bfloat16 as the dtype the public functions know."""
-    array = operand.array
-    return array.view(arrays.bfloat16()) if operand.dtype == "bfloat16" else array
-
-
 def _real(dtype: str) -> str:
     return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
 
@@ -244,7 +238,7 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
     columns = list(phases(size[1], first[1], problem.q, problem.s, stride[1], dilation[1]))
     whole = len(rows) * len(columns) == stride[0] * stride[1]
     make = xp.empty if whole else xp.zeros
-    gradients, kernels = _given(dy), _given(k)
+    gradients, kernels = dy.array, k.array
     k_lead = (1,) * (len(lead) - kernels.ndim + 2) + kernels.shape[:-2]
     kernels = kernels.reshape(*k_lead, *kernels.shape[-2:])
     kept = tuple(1 if axis in summed else n for axis, n in enumerate(lead))
@@ -264,8 +258,8 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
                     continue
                 with own_out():
                     convolve2d(
-                        part[..., row.outputs, column.outputs],
-                        weights[..., row.taps, column.taps],
+                        arrays.argument(part[..., row.outputs, column.outputs], dy),
+                        arrays.argument(weights[..., row.taps, column.taps], k),
                         mode=(row.pad, column.pad),
                         dilation=(row.dilation, column.dilation),
                         method=method,
@@ -430,13 +424,12 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
     xp = _xp(x.array)
     wide = "complex128" if dtypes.is_complex(sums.acc_dtype) else "float64"
     total = xp.zeros((*_full(problem.k_shape[:-2], problem.batch), problem.p, problem.q), wide)
-    images = xp.broadcast_to(_given(x), problem.batch + x.array.shape[-2:])
-    gradients = _given(dy)
+    images = xp.broadcast_to(x.array, problem.batch + x.array.shape[-2:])
     pad, parts = _read(problem)
     for index in np.ndindex(problem.batch):
         found = corr2d(
-            images[index][parts],
-            gradients[index],
+            arrays.argument(images[index][parts], x),
+            arrays.argument(dy.array[index], dy),
             mode=pad,
             boundary=problem.boundary,
             fillvalue=sums.fillvalue,

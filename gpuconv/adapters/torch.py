@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
+try:
+    import torch
+except ImportError as error:
+    raise ImportError(
+        f"gpuconv.adapters.torch needs torch ({error}); run: pip install 'gpuconv[torch]'"
+    ) from None
 
 from .. import arrays, channels, dtypes, gradients
 from ..api import compute
