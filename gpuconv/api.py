@@ -238,6 +238,9 @@ def _dispatch(
         if result is not None:
             return result
     keywords = dict(zip(_OPTIONS, options, strict=True))
+    if is_traced(X) or is_traced(K):
+        keywords |= {"out": out, "max_device_bytes": max_device_bytes}
+        return _record(convolve2d if flipped else corr2d, X, K, **keywords)
     if _is_tensor(X):
         if _is_dask(K):
             arrays.read(K, "K")  # refuses it
@@ -257,6 +260,17 @@ def _dispatch(
 
 def _is_tensor(obj: Any) -> bool:
     return "torch" in sys.modules and isinstance(obj, sys.modules["torch"].Tensor)
+
+
+def is_traced(obj: Any) -> bool:
+    """Whether this stands for a tensor while `torch.fx` looks at what is called."""
+    return "torch.fx" in sys.modules and isinstance(obj, sys.modules["torch.fx"].Proxy)
+
+
+def _record(*arguments: Any, **keywords: Any) -> Any:
+    from .adapters import torch as adapter
+
+    return adapter.record(*arguments, **keywords)
 
 
 def _is_dask(obj: Any) -> bool:

@@ -163,6 +163,12 @@ def _from_cupy(array: Any, name: str, original: Any, library: str) -> Operand:
 def _from_torch(tensor: Any, name: str) -> Operand:
     import torch
 
+    if _transformed(tensor, torch):
+        raise NotImplementedError(
+            f"{name} takes part in a transform of torch.func or in forward-mode AD, but this call "
+            "cannot (corr2d and convolve2d of tensors without out= and max_device_bytes=, and "
+            "nn.conv2d, can)"
+        )
     if tensor.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(
             f"{name} requires grad, but this call is not part of torch's graph (corr2d and "
@@ -185,6 +191,17 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     else:
         array = plain.numpy()
     return Operand(array, dtype, HOST, "torch", tensor)
+
+
+def _transformed(tensor: Any, torch: Any) -> bool:
+    """Whether a transform of torch.func has wrapped a tensor, or forward-mode AD has."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return True
+    forward = torch.autograd.forward_ad
+    # Off inside operators, whose own tensors are seen here as well.
+    if forward._current_level < 0 or not torch._C._is_fwd_grad_enabled():
+        return False
+    return forward.unpack_dual(tensor).tangent is not None
 
 
 def check_together(x: Operand, k: Operand) -> None:

@@ -73,6 +73,8 @@ def forward(
     backend = require_backend(backend_for(x.device, "auto"))
     xp = backend.array_module()
     og = o // g.groups
+    if not cg:
+        return xp.empty((n, 0, r, s), dtypes.storage(out_dtype))
     if _direct(cg, og):
         out = xp.empty((n, o, r, s), dtypes.storage(acc))
         if out.size:
@@ -285,8 +287,13 @@ def input_gradient(
     backend = require_backend(backend_for(dy.device, "auto"))
     xp = backend.array_module()
     acc = _work_dtype(dy.dtype, w.dtype)
+    if not cg:
+        return xp.zeros(x_shape, dtypes.storage(x_dtype))
     # Not by zeros beside dy times weights that are not finite.
-    infinite = isinstance(w.array, np.ndarray) and not np.isfinite(_given(w.array, w.dtype)).all()
+    infinite = (
+        isinstance(w.array, np.ndarray)
+        and not np.isfinite(dtypes.widen(w.array, w.dtype, acc)).all()
+    )
     if dy.device == arrays.HOST and (infinite or not _direct(og, cg)):
         scattered = np.zeros(x_shape, acc)
         gradients = dtypes.widen(dy.array, dy.dtype, acc)
@@ -371,6 +378,8 @@ def weight_gradient(
     backend = require_backend(backend_for(x.device, "auto"))
     xp = backend.array_module()
     acc = _work_dtype(x.dtype, dy.dtype)
+    if not cg:
+        return xp.zeros(w_shape, dtypes.storage(w_dtype))
     if _direct(cg, og):
         images = x.array.reshape(n, g.groups, 1, cg, h, wide)
         gradients = dy.array.reshape(n, g.groups, og, 1, r, s)
@@ -415,14 +424,16 @@ def weight_gradient(
 def check_shapes(x: tuple[int, ...], w: tuple[int, ...], g: Geometry) -> tuple[int, ...]:
     """Shape of the result; ValueError in words if the arrays do not make a layer."""
     if len(x) != 4:
-        raise ValueError(f"x must have shape (N, C, h, w), got {len(x)} dimensions: shape {x}")
+        raise ValueError(
+            f"x must have shape (N, C, h, w) or (C, h, w), got {len(x)} dimensions: shape {x}"
+        )
     if len(w) != 4:
         raise ValueError(
             f"weight must have shape (O, C/groups, p, q), got {len(w)} dimensions: shape {w}"
         )
     n, c, h, wide = x
     o, cg, p, q = w
-    if 0 in (o, cg, p, q):
+    if 0 in (o, p, q) or (c and not cg):
         raise ValueError(f"weight must not be empty, got shape {w}")
     if c % g.groups or o % g.groups:
         raise ValueError(
@@ -441,4 +452,12 @@ def check_shapes(x: tuple[int, ...], w: tuple[int, ...], g: Geometry) -> tuple[i
             f"weight of shape {w} with dilation {g.dilation} is larger than the padded image "
             f"{padded} made from x of shape {x}"
         )
-    return (n, o, r, s)
+    return (n, o if c else 0, r, s)
+
+
+def check_bias(shape: tuple[int, ...], outputs: int) -> None:
+    """ValueError in words if a bias is not one number for each output channel."""
+    if shape != (outputs,):
+        raise ValueError(
+            f"bias must have shape ({outputs},), one for each output channel, got {shape}"
+        )

@@ -9,15 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, channels, dtypes
+from . import api, arrays, channels, dtypes
 from .channels import Geometry
 from .problem import Pair, pair
 
 __all__ = ["Conv2D", "conv2d", "conv2d_vjp"]
 
 
+def _pair(value: Any, what: str, least: int) -> Pair:
+    """Read ``int | (int,) | (int, int)``, as torch's functions do."""
+    if isinstance(value, (tuple, list)) and len(value) == 1:
+        (value,) = value
+    return pair(value, what, least)
+
+
 def _geometry(stride: Any, padding: Any, dilation: Any, groups: Any, taps: Pair) -> Geometry:
-    strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
+    strides, dilations = _pair(stride, "stride", 1), _pair(dilation, "dilation", 1)
     (number, _) = pair(groups, "groups", 1)
     if isinstance(padding, str):
         if padding == "valid":
@@ -35,7 +42,7 @@ def _geometry(stride: Any, padding: Any, dilation: Any, groups: Any, taps: Pair)
     elif isinstance(padding, (tuple, list)) and len(padding) == 2:
         sides = tuple(pair(side, "padding", 0) for side in padding)
     else:
-        sides = (pair(padding, "padding", 0),) * 2
+        sides = (_pair(padding, "padding", 0),) * 2
         sides = tuple((side[n], side[n]) for n, side in enumerate(sides))
     return Geometry(sides, strides, dilations, number)
 
@@ -56,14 +63,24 @@ def _read(x: Any, weight: Any, *others: tuple[Any, str]) -> list[Any]:
     return operands
 
 
+def _one(operand: arrays.Operand) -> bool:
+    """Whether this is a single image; it is made a batch of one."""
+    if operand.array.ndim != 3:
+        return False
+    operand.array = operand.array[None]
+    return True
+
+
 def conv2d(
-    x: Any,
-    weight: Any,
+    x: Any = None,
+    weight: Any = None,
     bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    *,
+    input: Any = None,
 ) -> Any:
     """Convolution layer (a cross-correlation summed over channels), as torch defines it.
 
@@ -73,30 +90,34 @@ def conv2d(
 
     Parameters
     ----------
-    x : array, shape (N, C, h, w)
-        Float images: NumPy, CuPy or torch (then with autograd).
+    x : array, shape (N, C, h, w) or (C, h, w)
+        Float images, or a single one: NumPy, CuPy or torch (then with autograd).
     weight : array, shape (O, C/groups, p, q)
         Kernels, on x's device.
     bias : array, shape (O,), optional
         Added to every pixel of its channel.
-    stride, dilation : int or (int, int)
+    stride, dilation : int, (int,) or (int, int)
         Rows and columns.
-    padding : int, (int, int), ((top, bottom), (left, right)), "same" or "valid"
+    padding : int, (int,), (int, int), ((top, bottom), (left, right)), "same" or "valid"
         Zeros around the image. "same" keeps its size (stride 1 only; the odd one goes after).
     groups : int
         Groups of channels that do not see each other; C of them is depthwise.
+    input : array
+        Torch's name of x; one of the two is given.
 
     Returns
     -------
-    array, shape (N, O, r, s)
-        In ``result_type(x, weight)``, of x's library and device.
+    array, shape (N, O, r, s) or (O, r, s)
+        In ``result_type(x, weight)``, of x's library and device. As in torch there are no output
+        channels if C is 0. Tensors are in channels_last memory format if x or weight is, and
+        `torch.autocast` decides on their dtype.
 
     Raises
     ------
     ValueError
         Shapes, channels or groups that do not match, with all of them named.
     TypeError
-        Dtypes that are not floats.
+        Dtypes that are not floats; no x or no weight.
 
     Notes
     -----
@@ -112,6 +133,18 @@ def conv2d(
     array([[[[ 8.5, 12.5],
              [20.5, 24.5]]]])
     """
+    if x is not None and input is not None:
+        raise TypeError("conv2d() got both x and input, which are the same")
+    x = input if x is None else x
+    if x is None or weight is None:
+        raise TypeError(f"conv2d() needs {'x' if x is None else 'weight'}")
+    if api.is_traced(x) or api.is_traced(weight):
+        from .adapters import torch as adapter
+
+        return adapter.record(
+            conv2d, x, weight, bias, stride=stride, padding=padding, dilation=dilation,
+            groups=groups,
+        )  # fmt: skip
     shape = np.shape(weight) if not hasattr(weight, "shape") else weight.shape
     taps = tuple(shape[-2:]) if len(shape) >= 2 else (1, 1)
     g = _geometry(stride, padding, dilation, groups, taps)
@@ -120,20 +153,15 @@ def conv2d(
 
         return adapter.conv2d(x, weight, bias, g)
     a, w, b = _read(x, weight, (bias, "bias"))
-    out_shape = channels.check_shapes(tuple(a.array.shape), tuple(w.array.shape), g)
+    one = _one(a)
+    channels.check_shapes(tuple(a.array.shape), tuple(w.array.shape), g)
     values = None
     if b is not None:
-        _check_bias(tuple(b.array.shape), out_shape[1])
+        channels.check_bias(tuple(b.array.shape), w.array.shape[0])
         values = dtypes.widen(b.array, b.dtype, "float64", _module(b.array))
     with arrays.stream_of(a):
         y = channels.forward(a, w, g, values)
-    return arrays.wrap(y, dtypes.promote(a.dtype, w.dtype), a)
-
-
-def _check_bias(shape: tuple[int, ...], outputs: int) -> None:
-    if shape != (outputs,):
-        raise ValueError(f"bias must have shape ({outputs},), one for each output channel, "
-                         f"got {shape}")  # fmt: skip
+    return arrays.wrap(y[0] if one else y, dtypes.promote(a.dtype, w.dtype), a)
 
 
 def _module(array: Any) -> Any:
@@ -155,7 +183,7 @@ def conv2d_vjp(
     ----------
     x, weight, stride, padding, dilation, groups
         As given to `conv2d`.
-    dy : array, shape (N, O, r, s)
+    dy : array, shape (N, O, r, s) or (O, r, s)
         Gradient in the result.
 
     Returns
@@ -184,27 +212,43 @@ def conv2d_vjp(
     a, w, d = _read(x, weight, (dy, "dy"))
     taps = tuple(w.array.shape[-2:]) if w.array.ndim >= 2 else (1, 1)
     g = _geometry(stride, padding, dilation, groups, taps)
+    one = _one(a)
     shape = channels.check_shapes(tuple(a.array.shape), tuple(w.array.shape), g)
-    if tuple(d.array.shape) != shape:
+    if tuple(d.array.shape) != shape[one:]:
         raise ValueError(
-            f"dy has shape {tuple(d.array.shape)}, but the result of conv2d has shape {shape}"
+            f"dy has shape {tuple(d.array.shape)}, but the result of conv2d has shape {shape[one:]}"
         )
+    if one:
+        d.array = d.array[None]
     with arrays.stream_of(a):
         dx = channels.input_gradient(d, w, tuple(a.array.shape), a.dtype, g)
         dw = channels.weight_gradient(a, d, tuple(w.array.shape), w.dtype, g)
         xp = _module(d.array)
         wide = dtypes.widen(d.array, d.dtype, dtypes.accumulator(d.dtype), xp)
         # By pairs within an image, which keeps the digits: sums in float64 take NumPy much longer.
-        db = dtypes.finish(wide.sum(axis=(2, 3)).sum(axis=0, dtype="float64"), w.dtype, xp)
+        sums = wide.sum(axis=(2, 3)).sum(axis=0, dtype="float64")
+        sums = sums if shape[1] else xp.zeros(w.array.shape[0])
+        db = dtypes.finish(sums, w.dtype, xp)
     return (
-        arrays.wrap(dx, a.dtype, a),
+        arrays.wrap(dx[0] if one else dx, a.dtype, a),
         arrays.wrap(dw, w.dtype, w),
         arrays.wrap(db, w.dtype, w),
     )
 
 
+def _refuse_tensor(array: Any, name: str) -> None:
+    if "torch" in sys.modules and isinstance(array, sys.modules["torch"].Tensor):
+        raise TypeError(
+            f"{name} is a torch tensor, but gpuconv.nn.Conv2D keeps its parameters in NumPy or "
+            "CuPy, outside torch's graph, where no optimizer finds them; use "
+            f"gpuconv.adapters.torch.Conv2d, a torch.nn.Module, or pass {name}.numpy()"
+        )
+
+
 class Conv2D:
     """Convolution layer with parameters, in NumPy or CuPy.
+
+    A `torch.nn.Module` that does the same for tensors is `gpuconv.adapters.torch.Conv2d`.
 
     Parameters
     ----------
@@ -229,7 +273,8 @@ class Conv2D:
     weight, bias : array or None
         The parameters; `weight` is None before the first input tells its channels.
     grad : dict
-        After `backward`: gradients by the names of `parameters`.
+        Gradients by the names of `parameters`, as the last `backward` found them; empty before it
+        and after `zero_grad`.
 
     Examples
     --------
@@ -239,6 +284,7 @@ class Conv2D:
     (2, 8, 16, 16)
     >>> layer.weight.shape
     (8, 3, 3, 3)
+    >>> layer.zero_grad()
     >>> dx = layer.backward(np.ones((2, 8, 16, 16), np.float32))
     >>> for name, values in layer.parameters().items():
     ...     values -= 0.01 * layer.grad[name]
@@ -286,7 +332,7 @@ class Conv2D:
             raise ValueError(f"groups={self.groups} must divide the {in_channels} input channels")
         p, q = self.kernel_size
         fan_in = in_channels // self.groups * p * q
-        limit = 1 / np.sqrt(fan_in)
+        limit = 1 / np.sqrt(fan_in) if fan_in else 0.0
         kind = arrays.bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
         shape = (self.out_channels, in_channels // self.groups, p, q)
         self.weight = xp.asarray(self._rng.uniform(-limit, limit, shape).astype(kind))
@@ -305,26 +351,28 @@ class Conv2D:
 
         Parameters
         ----------
-        x : array, shape (N, C, h, w)
-            As in `conv2d`; the first one tells the layer its channels.
+        x : array, shape (N, C, h, w) or (C, h, w)
+            As in `conv2d`, but no tensor; the first one tells the layer its channels.
 
         Returns
         -------
-        array, shape (N, out_channels, r, s)
+        array, shape (N, out_channels, r, s) or (out_channels, r, s)
 
         Raises
         ------
         ValueError, TypeError
-            As `conv2d`.
+            As `conv2d`; torch tensors, from which the layer would never learn.
         """
+        _refuse_tensor(x, "x")
         if self.weight is None:
             shape = np.shape(x) if not hasattr(x, "shape") else tuple(x.shape)
-            if len(shape) != 4:
+            if len(shape) not in (3, 4):
                 raise ValueError(
-                    f"x must have shape (N, C, h, w), got {len(shape)} dimensions: shape {shape}"
+                    "x must have shape (N, C, h, w) or (C, h, w), got "
+                    f"{len(shape)} dimensions: shape {shape}"
                 )
             on_gpu = arrays.read(x, "x").device != arrays.HOST
-            self._start(shape[1], sys.modules["cupy"] if on_gpu else np)
+            self._start(shape[-3], sys.modules["cupy"] if on_gpu else np)
         y = conv2d(x, self.weight, self.bias, **self._keywords)
         self._input = x
         return y
@@ -334,14 +382,16 @@ class Conv2D:
     def backward(self, dy: Any) -> Any:
         """Gradient in the last input, from that in its result; sets `grad`.
 
+        The gradients replace those of the call before; they are not added to them.
+
         Parameters
         ----------
-        dy : array, shape (N, out_channels, r, s)
+        dy : array, shape (N, out_channels, r, s) or (out_channels, r, s)
             Gradient of a scalar in the result of the last `forward`.
 
         Returns
         -------
-        array, shape (N, C, h, w)
+        array, shape (N, C, h, w) or (C, h, w)
 
         Raises
         ------
@@ -352,9 +402,18 @@ class Conv2D:
         """
         if self._input is None:
             raise RuntimeError("backward() before forward(): there is no input to differentiate at")
+        _refuse_tensor(dy, "dy")
         dx, dw, db = conv2d_vjp(self._input, self.weight, dy, **self._keywords)
         self.grad = {"weight": dw, "bias": db} if self.use_bias else {"weight": dw}
         return dx
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: `grad` is empty until the next `backward`.
+
+        No training loop needs it, since `backward` replaces gradients, but one that was written for
+        torch may keep it.
+        """
+        self.grad = {}
 
     def parameters(self) -> dict[str, Any]:
         """Parameters by name; the arrays themselves, to be updated in place.
@@ -400,7 +459,7 @@ class Conv2D:
         Parameters
         ----------
         state : dict of str to array
-            As from `state_dict`.
+            As from `state_dict` of this layer or of one of torch.
 
         Raises
         ------
@@ -410,7 +469,8 @@ class Conv2D:
         names = {"weight", "bias"} if self.use_bias else {"weight"}
         if set(state) != names:
             raise ValueError(f"expected parameters {sorted(names)}, got {sorted(state)}")
-        weight = np.asarray(state["weight"])
+        weight = _floats(state["weight"], "weight")
+        bias = _floats(state["bias"], "bias") if self.use_bias else None
         p, q = self.kernel_size
         expected = (self.out_channels, "C/groups", p, q)
         if weight.ndim != 4 or (weight.shape[0], *weight.shape[2:]) != (self.out_channels, p, q):
@@ -419,14 +479,14 @@ class Conv2D:
             raise ValueError(
                 f"weight must have shape {tuple(self.weight.shape)}, got {weight.shape}"
             )
-        if self.use_bias:
-            _check_bias(np.shape(state["bias"]), self.out_channels)
+        if bias is not None:
+            channels.check_bias(bias.shape, self.out_channels)
         on_gpu = self.weight is not None and not isinstance(self.weight, np.ndarray)
         xp = sys.modules["cupy"] if on_gpu else np
         kind = arrays.bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
         self.weight = xp.array(weight.astype(kind))
-        if self.use_bias:
-            self.bias = xp.array(np.asarray(state["bias"]).astype(kind))
+        if bias is not None:
+            self.bias = xp.array(bias.astype(kind))
 
     def save(self, path: Any) -> None:
         """Write the parameters to a file, whole or not at all.
@@ -490,6 +550,13 @@ class Conv2D:
             f"stride={self.stride}, padding={self.padding!r}, dilation={self.dilation}, "
             f"groups={self.groups}, bias={self.use_bias}, dtype={self.dtype})"
         )
+
+
+def _floats(values: Any, name: str) -> Any:
+    """Host array of parameters in float64, which holds those of every dtype a layer has."""
+    operand = arrays.read(values.detach() if hasattr(values, "detach") else values, name)
+    array = operand.array.get() if operand.device != arrays.HOST else operand.array
+    return dtypes.widen(array, operand.dtype, "float64")
 
 
 def _safetensors() -> Any:

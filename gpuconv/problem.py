@@ -300,24 +300,53 @@ def _within(value: float, dtype: str) -> float:
     return rounded if math.isinf(rounded) else value
 
 
+def no_broadcast(x_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> ValueError:
+    """Build the error for leading dimensions that do not go together."""
+    return ValueError(
+        f"the leading dimensions of X {x_shape} and K {k_shape} do not broadcast: "
+        f"{x_shape[:-2]} against {k_shape[:-2]}"
+    )
+
+
 def _broadcast(x_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> tuple[int, ...]:
     # Not by NumPy's `broadcast_shapes`, which takes 32 dimensions where arrays have up to 64.
     lead = max(len(x_shape), len(k_shape)) - 2
     x, k = ((1,) * (lead - len(shape) + 2) + shape[:-2] for shape in (x_shape, k_shape))
     if any(n != m and 1 not in (n, m) for n, m in zip(x, k, strict=True)):
-        raise ValueError(
-            f"the leading dimensions of X {x_shape} and K {k_shape} do not broadcast: "
-            f"{x_shape[:-2]} against {k_shape[:-2]}"
-        )
+        raise no_broadcast(x_shape, k_shape)
     return tuple(m if n == 1 else n for n, m in zip(x, k, strict=True))
 
 
-def _check_shape(shape: tuple[int, ...], name: str) -> None:
+def check_shape(shape: tuple[int, ...], name: str) -> None:
+    """Refuse what has no rows and columns."""
     if len(shape) < 2:
         raise ValueError(
             f"{name} must have at least 2 dimensions (rows, columns), got {len(shape)}: "
             f"shape {shape}"
         )
+
+
+def room(
+    x_shape: tuple[int, ...], k_shape: tuple[int, ...], pad: tuple[Pair, Pair], dilation: Pair
+) -> Pair:
+    """Rows and columns by which a kernel can move; ValueError if it is larger than the image."""
+    (h, w), (p, q) = x_shape[-2:], k_shape[-2:]
+    padded = h + sum(pad[0]), w + sum(pad[1])
+    if max(padded) > LARGEST:
+        raise ValueError(
+            f"the padded image may have at most 2**62 - 1 rows and columns, got {padded} made from "
+            f"X of shape {x_shape} and padding {pad}"
+        )
+    span = (p - 1) * dilation[0] + 1, (q - 1) * dilation[1] + 1
+    rows, columns = padded[0] - span[0], padded[1] - span[1]
+    # An axis without a pixel has 0 outputs where it is padded for as many as pixels.
+    if any(n < -(pixels == 0) for n, pixels in ((rows, h), (columns, w))):
+        dilated = "" if dilation == (1, 1) else f" (dilated to {span})"
+        raise ValueError(
+            f"K of shape {k_shape}{dilated} is larger than the padded image {padded} made from X "
+            f"of shape {x_shape}"
+        )
+    return rows, columns
 
 
 def make_problem(
@@ -353,8 +382,8 @@ def make_problem(
         A dtype that is not supported, a stride, dilation or padding that is not an integer, a
         complex result asked for in a real dtype.
     """
-    _check_shape(x_shape, "X")
-    _check_shape(k_shape, "K")
+    check_shape(x_shape, "X")
+    check_shape(k_shape, "K")
     if 0 in k_shape[-2:]:
         raise ValueError(f"K must not have empty rows or columns, got shape {k_shape}")
     result = dtypes.promote(x_dtype, k_dtype)
@@ -379,22 +408,8 @@ def make_problem(
     border = canonical(boundary)
     strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     (h, w), (p, q) = x_shape[-2:], k_shape[-2:]
-    span = ((p - 1) * dilations[0] + 1, (q - 1) * dilations[1] + 1)
-    (top, bottom), (left, right) = pad = padding_of(mode, span, flipped)
-    padded = h + top + bottom, w + left + right
-    if max(padded) > LARGEST:
-        raise ValueError(
-            f"the padded image may have at most 2**62 - 1 rows and columns, got {padded} made from "
-            f"X of shape {x_shape} and padding {pad}"
-        )
-    rows, columns = padded[0] - span[0], padded[1] - span[1]
-    # An axis without a pixel has 0 outputs where it is padded for as many as pixels.
-    if any(n < -(pixels == 0) for n, pixels in ((rows, h), (columns, w))):
-        dilated = "" if dilations == (1, 1) else f" (dilated to {span})"
-        raise ValueError(
-            f"K of shape {k_shape}{dilated} is larger than the padded image {padded} made from X "
-            f"of shape {x_shape}"
-        )
+    pad = padding_of(mode, ((p - 1) * dilations[0] + 1, (q - 1) * dilations[1] + 1), flipped)
+    rows, columns = room(x_shape, k_shape, pad, dilations)
     batch = _broadcast(x_shape, k_shape)
     if 0 in (h, w) and rows >= 0 and columns >= 0 and border != "constant":
         raise ValueError(

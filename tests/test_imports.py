@@ -54,7 +54,7 @@ ALLOWED = {
     | {"problem", "choose", "costs", "methods", "options", "repeat", "__version__", "adapters"},
     "calibrate": {"api", "costs", "problem", "backends"},
     "channels": LEAVES | {"api", "choose", "gradients", "problem", "backends", "kernels"},
-    "nn": LEAVES | {"channels", "problem", "adapters"},
+    "nn": LEAVES | {"api", "channels", "problem", "adapters"},
     "learn": LEAVES | {"api", "gradients", "problem"},
     "errors": set(),
     "dtypes": set(),

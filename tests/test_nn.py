@@ -145,6 +145,53 @@ def test_torch_gradients_of_both_orders(case):
     torch.testing.assert_close(mapped[1], call(x + 1, -w))
 
 
+@pytest.mark.parametrize("case", [CASES[3], CASES[6]], ids=str)
+def test_single_images(case):
+    x, w, keywords = arrays_of(case)
+    b = RNG.standard_normal(w.shape[0])
+    y = nn.conv2d(x[:1], w, b, **keywords)
+    np.testing.assert_array_equal(nn.conv2d(x[0], w, b, **keywords), y[0])
+    expected = nn.conv2d_vjp(x[:1], w, y, **keywords)
+    dx, dw, db = nn.conv2d_vjp(x[0], w, y[0], **keywords)
+    np.testing.assert_array_equal(dx, expected[0][0])
+    np.testing.assert_array_equal(dw, expected[1])
+    np.testing.assert_array_equal(db, expected[2])
+    layer = nn.Conv2D(w.shape[0], w.shape[2:], dtype="float64", rng=0, **keywords)
+    y = layer(x[0])
+    assert layer.backward(y).shape == x[0].shape
+    with pytest.raises(ValueError, match="dy has shape"):
+        layer.backward(y[None])
+
+
+def test_arguments_as_torch_has_them():
+    x, w, _ = arrays_of(CASES[3])
+    np.testing.assert_array_equal(
+        nn.conv2d(input=x, weight=w, stride=(2,), padding=[1], dilation=(2,)),
+        nn.conv2d(x, w, stride=2, padding=1, dilation=2),
+    )
+    for bad, text in (
+        (dict(x=x, input=x), "both x and input"), (dict(), "needs x"), (dict(input=x), "needs w"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=text):
+            nn.conv2d(**bad, **({} if bad.keys() == {"input"} else {"weight": w}))
+
+
+def test_gradients_are_replaced_and_forgotten():
+    x = RNG.standard_normal((1, 2, 5, 5))
+    layer = nn.Conv2D(3, 3, dtype="float64", rng=0)
+    assert layer.grad == {}
+    layer.zero_grad()
+    y = layer(x)
+    layer.backward(y)
+    first = layer.grad
+    layer.backward(y)
+    np.testing.assert_array_equal(layer.grad["weight"], first["weight"])
+    layer.zero_grad()
+    assert layer.grad == {}
+    layer.backward(y)
+    np.testing.assert_array_equal(layer.grad["bias"], first["bias"])
+
+
 def test_layer_learns():
     x = RNG.standard_normal((4, 2, 8, 8))
     teacher = nn.Conv2D(3, 3, in_channels=2, dtype="float64", rng=1)
@@ -185,8 +232,8 @@ def test_save_and_load(tmp_path, suffix):
 
 def test_errors(tmp_path):
     x, w = np.ones((1, 4, 5, 5)), np.ones((6, 4, 3, 3))
-    with pytest.raises(ValueError, match=r"x must have shape \(N, C, h, w\), got 3 dimensions"):
-        nn.conv2d(x[0], w)
+    with pytest.raises(ValueError, match=r"\(N, C, h, w\) or \(C, h, w\), got 2 dimensions"):
+        nn.conv2d(x[0, 0], w)
     with pytest.raises(ValueError, match="weight must have shape"):
         nn.conv2d(x, w[0])
     with pytest.raises(

@@ -1,5 +1,7 @@
 """torch tensors: autograd to second order, opcheck, compile, vmap, and a module that trains."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -158,10 +160,159 @@ def test_vmap(dims):
         torch.testing.assert_close(a, b)
 
 
-def test_function_transforms_other_than_vmap_are_refused():
-    x, k = (t.detach() for t in tensors((6, 7), (2, 3)))
-    with pytest.raises(NotImplementedError, match=r"use torch\.autograd\.grad"):
-        torch.func.grad(lambda x: gpuconv.corr2d(x, k).sum())(x)
+@pytest.mark.parametrize("function", [gpuconv.corr2d, gpuconv.convolve2d])
+@pytest.mark.parametrize("case", CASES[:5], ids=str)
+def test_forward_mode(function, case):
+    x, k = tensors((2, 6, 7), (3, 2))
+    call = lambda x, k: function(x, k, **case)  # noqa: E731
+    assert gradcheck(call, (x, k), check_forward_ad=True, check_backward_ad=False, fast_mode=True)
+    # Forward over reverse.
+    assert gradgradcheck(
+        call, (x, k), check_fwd_over_rev=True, check_rev_over_rev=False,
+        check_undefined_grad=False, fast_mode=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.float64])
+def test_complex_forward_mode(dtype):
+    x, k = tensors((5, 6), (2, 3), dtype, torch.complex128)
+    call = lambda x, k: gpuconv.corr2d(x, k, mode="same", boundary="wrap")  # noqa: E731
+    assert gradcheck(call, (x, k), check_forward_ad=True, check_backward_ad=False)
+
+
+func = torch.func
+G = torch.rand(2, 5, 6, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+
+
+def square(call):
+    return lambda x: call(x).square().sum()
+
+
+def tangent(call, x):
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, G)
+        return torch.autograd.forward_ad.unpack_dual(call(dual)).tangent
+
+
+# Transforms of `torch.func`, alone and in one another.
+TRANSFORMS = {
+    "grad": lambda call, x: func.grad(square(call))(x),
+    "jvp": lambda call, x: func.jvp(call, (x,), (G,))[1],
+    "vmap": lambda call, x: func.vmap(call)(x),
+    "vmap of grad": lambda call, x: func.vmap(func.grad(square(call)))(x),
+    "grad of vmap": lambda call, x: func.grad(square(func.vmap(call)))(x),
+    "dual": tangent,
+    "vjp, used afterwards": lambda call, x: func.vjp(call, x)[1](call(G))[0],
+    "linearize": lambda call, x: func.linearize(call, x)[1](G),
+    "jacrev": lambda call, x: func.jacrev(call)(x),
+    "jacfwd": lambda call, x: func.jacfwd(call)(x),
+    "hessian": lambda call, x: func.hessian(square(call))(x),
+    "jacfwd of jacfwd": lambda call, x: func.jacfwd(func.jacfwd(square(call)))(x),
+}
+K = torch.tensor([[0.5, -1.0, 2.0], [1.5, 3.0, -0.25]], dtype=torch.float64)
+
+
+def ours(x, k=K):
+    return gpuconv.corr2d(x, k, mode=1)
+
+
+def theirs(x, k=K):
+    y = torch.nn.functional.conv2d(x.reshape(-1, 1, *x.shape[-2:]), k[None, None], padding=1)
+    return y.reshape(*x.shape[:-2], *y.shape[-2:])
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_function_transforms(name):
+    transform, x = TRANSFORMS[name], G.flip(0) - 0.5
+    torch.testing.assert_close(transform(ours, x), transform(theirs, x))
+    if name in ("grad", "jacrev", "jacfwd", "hessian", "jacfwd of jacfwd"):  # in the kernel, too
+        torch.testing.assert_close(*(transform(partial(call, G), K) for call in (ours, theirs)))
+
+
+@pytest.mark.parametrize("name", ["grad", "jvp", "vmap of grad", "grad of vmap", "dual"])
+def test_compiled_function_transforms(name):
+    """Inside transforms the compiler leaves gpuconv's part as it is, or must say that it cannot."""
+    torch._dynamo.reset()
+    transform, x = partial(TRANSFORMS[name], ours), G.flip(0) - 0.5
+    compiled = torch.compile(transform, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), transform(x))
+    torch._dynamo.reset()
+    whole = torch.compile(transform, fullgraph=True, backend="aot_eager")
+    with pytest.raises(Exception, match="cannot take gpuconv's operators inside transforms"):
+        whole(x)
+
+
+def test_what_is_no_part_of_a_graph_refuses_tangents_too():
+    x, k = (t.detach() for t in tensors((5, 6), (2, 2)))
+    out = torch.empty(4, 5, dtype=torch.float64)
+    text = "takes part in a transform of torch.func or in forward-mode AD, but this call cannot"
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, x)
+        for call in (
+            lambda: gpuconv.corr2d(dual, k, out=out),
+            lambda: gpuconv.corr2d_vjp(dual, k, out),
+            lambda: gpuconv.corr2d(x.numpy(), dual[:2, :2]),
+            lambda: gpuconv.learn_kernel(dual, x, 1, steps=1),
+        ):
+            with pytest.raises(NotImplementedError, match=text):
+                call()
+        gpuconv.corr2d(x, k, out=out)
+        with pytest.raises(TypeError, match="dtype=uint8 has no gradient"):
+            gpuconv.corr2d(dual, k, dtype="uint8")
+    for transform in (torch.func.vmap, torch.func.jacrev, torch.func.jacfwd):
+        with pytest.raises(NotImplementedError, match=text):
+            transform(lambda k: gpuconv.corr2d(x, k, out=out))(k[None])
+    with pytest.raises(TypeError, match="dtype=uint8 has no gradient"):
+        torch.func.grad(lambda x: gpuconv.corr2d(x, k, dtype="uint8").sum())(x)
+
+
+@pytest.mark.parametrize("function", [gpuconv.corr2d, gpuconv.convolve2d])
+def test_compile_with_kernels_that_are_no_tensors(function):
+    torch._dynamo.reset()
+    x = torch.rand(6, 7)
+    for kernel in (gpuconv.filters.sobel(0), [[1, 2], [3, 4]]):
+
+        def call(x, kernel=kernel):
+            return function(x, kernel, mode="same")
+
+        compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+        assert compiled(x).dtype == call(x).dtype
+        torch.testing.assert_close(compiled(x), call(x))
+
+
+def test_symbolic_trace():
+    x = torch.rand(6, 7)
+
+    def net(x):
+        y = gpuconv.corr2d(x, np.ones((2, 3)), mode="same", dtype=np.float32)
+        return gpuconv.convolve2d(y, y[:2, :2], stride=(1, 2), boundary="edge")
+
+    traced = torch.fx.symbolic_trace(net)
+    torch.testing.assert_close(traced(x), net(x))
+    calls = [node for node in traced.graph.nodes if node.op == "call_function"]
+    assert calls[0].target is gpuconv.corr2d
+    assert calls[0].kwargs == {"mode": "same", "dtype": "float32"}
+
+
+@pytest.mark.parametrize("function", [gpuconv.corr2d, gpuconv.convolve2d])
+def test_shapes_are_checked_where_nothing_is_computed(function):
+    cases = [
+        ((5, 6), (7, 2), dict(), r"K of shape \(7, 2\) is larger than the padded image \(5, 6\)"),
+        ((5, 6), (2, 3), dict(dilation=6), r"dilated to \(7, 13\)\) is larger than the padded"),
+        ((2, 5, 6), (3, 2, 2), dict(), "leading dimensions of X .* do not broadcast"),
+        ((5, 0), (1, 1), dict(), "X must not have empty rows"),
+        ((5, 6), (3,), dict(), "K must have at least 2 dimensions"),
+        ((5, 6), (2, 2), dict(mode="smae"), "unknown mode 'smae'"),
+        ((5, 6), (2, 2), dict(boundary="egde"), "unknown boundary 'egde'"),
+    ]
+    for n, (x_shape, k_shape, options, text) in enumerate(cases):
+        call, x, k = partial(function, **options), torch.rand(x_shape), torch.rand(k_shape)
+        for a, b in ((x, k), (x.to("meta"), k.to("meta")), (x.numpy(), k.numpy())):
+            with pytest.raises(ValueError, match=text):
+                call(a, b)
+        if n < 3:
+            with pytest.raises(ValueError, match=text):
+                torch.compile(call, backend="aot_eager")(x, k)
 
 
 def test_only_the_kernel_requires_grad():
@@ -176,6 +327,10 @@ def test_kernels_that_are_not_tensors():
     x = torch.rand(5, 6, requires_grad=True)
     y = gpuconv.corr2d(x, [[1.0, -1.0]])
     assert isinstance(y, torch.Tensor)
+    kernel = np.array([[1.0, -1.0]])
+    kernel.flags.writeable = False
+    for same in (kernel, kernel[:, ::-1][:, ::-1], kernel.astype(">f8"), -kernel[:, ::-1]):
+        torch.testing.assert_close(gpuconv.corr2d(x, same), y)
     y.sum().backward()
     assert x.grad[0, 0] == 1
     assert x.grad[0, 1] == 0

@@ -1,0 +1,120 @@
+"""Layers for torch: modules that are torch's own but for what computes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .. import nn
+
+__all__ = ["Conv2d", "LazyConv2d"]
+
+
+class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
+    """`torch.nn.Conv2d`, computed by `gpuconv.nn.conv2d`.
+
+    Parameters, their start, names in `state_dict`, and everything that is known of a
+    `torch.nn.Conv2d` are the same, so the two load each other's state and one can take the other's
+    place. Results are the same but for rounding: sums are those of `gpuconv.nn.conv2d`, never TF32.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the input. `LazyConv2d` reads them off the first one.
+    out_channels : int
+        Channels of the result.
+    kernel_size, stride, dilation : int or (int, int)
+        Rows and columns.
+    padding : int, (int, int), "same" or "valid"
+        Pixels around the image; "same" keeps its size (stride 1 only).
+    groups : int
+        Groups of channels that do not see each other.
+    bias : bool
+        Whether the layer has a bias.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the padding holds.
+    device, dtype
+        Of the parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gpuconv.adapters.torch import Conv2d
+    >>> layer = Conv2d(3, 8, 3, padding="same", padding_mode="reflect")
+    >>> layer(torch.ones(2, 3, 16, 16)).shape
+    torch.Size([2, 8, 16, 16])
+    >>> theirs = torch.nn.Conv2d(3, 8, 3, padding="same", padding_mode="reflect")
+    >>> theirs.load_state_dict(layer.state_dict())
+    <All keys matched successfully>
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        if in_channels is None:
+            raise TypeError(
+                "in_channels must be an integer, got None; LazyConv2d reads it off the first input"
+            )
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, device=device, dtype=dtype,
+        )  # fmt: skip
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Result for images of shape (N, C, h, w) or (C, h, w)."""
+        result: torch.Tensor = self._conv_forward(input, self.weight, self.bias)
+        return result
+
+    # By torch's name, which subclasses call with a weight of their own making.
+    def _conv_forward(self, input: Any, weight: Any, bias: Any) -> Any:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            sides = self._reversed_padding_repeated_twice
+            input = torch.nn.functional.pad(input, sides, mode=self.padding_mode)
+            padding = 0
+        return nn.conv2d(input, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+
+class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
+    """`Conv2d` whose input channels are those of the first input; `torch.nn.LazyConv2d`.
+
+    With the first input the layer becomes a `Conv2d`.
+
+    Parameters
+    ----------
+    out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        As in `Conv2d`.
+
+    Examples
+    --------
+    The layer of the chapter "Convolutions for Images" of *Dive into Deep Learning*:
+
+    >>> import torch
+    >>> from gpuconv.adapters.torch import LazyConv2d
+    >>> X = torch.ones(1, 1, 6, 8)
+    >>> X[..., 2:6] = 0
+    >>> Y = X[..., :-1] - X[..., 1:]
+    >>> _ = torch.manual_seed(0)
+    >>> conv2d = LazyConv2d(1, kernel_size=(1, 2), bias=False)
+    >>> for _ in range(20):
+    ...     loss = ((conv2d(X) - Y) ** 2).sum()
+    ...     conv2d.zero_grad()
+    ...     loss.backward()
+    ...     conv2d.weight.data[:] -= 3e-2 * conv2d.weight.grad
+    >>> (conv2d.weight.data.reshape(1, 2) - torch.tensor([[1.0, -1.0]])).abs().max() < 0.1
+    tensor(True)
+    """
+
+    cls_to_become = Conv2d
