@@ -305,7 +305,7 @@ class Conv2D:
         rng: Any = None,
     ) -> None:
         self.out_channels, _ = pair(out_channels, "out_channels", 1)
-        self.kernel_size = pair(kernel_size, "kernel_size", 1)
+        self.kernel_size = _pair(kernel_size, "kernel_size", 1)
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.groups, _ = pair(groups, "groups", 1)
         self.use_bias = bool(bias)
