@@ -253,6 +253,47 @@ def test_transforms():
             torch.testing.assert_close(a, b, msg=lambda m, n=n: f"result {n}: {m}")
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_opcheck(groups):
+    seen = []
+
+    class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "gpuconv" in str(function):
+                seen.append((function, args))
+            return function(*args, **(kwargs or {}))
+
+    tensors = torch.randn(2, 4, 6, 5), torch.randn(4, 4 // groups, 3, 2)
+    with Recorder():
+        x, w = (t.clone().requires_grad_() for t in tensors)
+        nn.conv2d(x, w, stride=(2, 1), padding=1, groups=groups).sum().backward()
+    assert len(seen) == 3
+    for op, args in seen:
+        torch.library.opcheck(
+            op, [a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in args]
+        )
+
+
+def test_gradients_of_single_items():
+    """Per-sample gradients and ensembles, as `torch.func` makes them of modules."""
+    ours, theirs = pair((3, 4, 3), dict(padding=1))
+    x = torch.randn(5, 3, 6, 6)
+    found = []
+    for layer in (ours, theirs):
+        parameters = {name: value.detach() for name, value in layer.named_parameters()}
+
+        def loss(parameters, x, layer=layer):
+            return torch.func.functional_call(layer, parameters, (x,)).square().sum()
+
+        found.append(torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    layers = [Conv2d(3, 4, 3) for _ in range(3)]
+    stacked, _ = torch.func.stack_module_state(layers)
+    call = lambda parameters, x: torch.func.functional_call(layers[0], parameters, (x,))  # noqa: E731
+    y = torch.func.vmap(call, (0, None))(stacked, x)
+    torch.testing.assert_close(y[2], layers[2](x))
+
+
 def test_symbolic_trace():
     class Net(torch.nn.Module):
         def __init__(self):

@@ -22,7 +22,8 @@ except ImportError as error:
         f"gpuconv.adapters.torch needs torch ({error}); run: pip install 'gpuconv[torch]'"
     ) from None
 
-from .. import api, arrays, channels, dtypes, gradients
+from .. import arrays, channels, dtypes, gradients
+from ..api import compute, is_traced
 from ..boundary import canonical
 from ..problem import check_shape, fill_of, no_broadcast, padding_of, pair, room
 from .torch_layers import Conv2d, LazyConv2d
@@ -384,7 +385,7 @@ def _keywords(spec: Spec) -> dict[str, Any]:
 
 
 def _corr2d(x: Any, k: Any, spec: Spec) -> Any:
-    return api.compute(x, k, **_keywords(spec))
+    return compute(x, k, **_keywords(spec))
 
 
 def _corr2d_input(dy: Any, k: Any, x: Any, spec: Spec) -> Any:
@@ -426,7 +427,7 @@ def as_tensor(operand: Any, name: str) -> torch.Tensor:
 
 def record(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     """Have `torch.fx` record a call, some operands of which stand for tensors."""
-    known = [a if a is None or api.is_traced(a) else as_tensor(a, "K") for a in operands]
+    known = [a if a is None or is_traced(a) else as_tensor(a, "K") for a in operands]
     defaults = inspect.signature(function).parameters
     given = {
         name: dtypes.name_of(value, "dtype=") if name == "dtype" and value is not None else value
