@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -259,12 +258,12 @@ def _dispatch(
 
 
 def _is_tensor(obj: Any) -> bool:
-    return "torch" in sys.modules and isinstance(obj, sys.modules["torch"].Tensor)
+    return arrays.is_a(obj, "torch", "Tensor")
 
 
 def is_traced(obj: Any) -> bool:
     """Whether this stands for a tensor while `torch.fx` looks at what is called."""
-    return "torch.fx" in sys.modules and isinstance(obj, sys.modules["torch.fx"].Proxy)
+    return arrays.is_a(obj, "torch.fx", "Proxy")
 
 
 def _record(*arguments: Any, **keywords: Any) -> Any:
@@ -274,7 +273,7 @@ def _record(*arguments: Any, **keywords: Any) -> Any:
 
 
 def _is_dask(obj: Any) -> bool:
-    return "dask.array" in sys.modules and isinstance(obj, sys.modules["dask.array"].Array)
+    return arrays.is_a(obj, "dask.array", "Array")
 
 
 def _tensors(X: Any, K: Any, out: Any, max_device_bytes: Any, **keywords: Any) -> Any:

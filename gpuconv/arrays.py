@@ -23,6 +23,7 @@ __all__ = [
     "bfloat16",
     "check_together",
     "empty",
+    "is_a",
     "may_share_memory",
     "memory_of",
     "native",
@@ -59,6 +60,12 @@ def argument(array: Any, like: Operand) -> Any:
     if like.dtype != "bfloat16":
         return array
     return Operand(array, like.dtype, like.device, "storage", None)
+
+
+def is_a(obj: Any, module: str, name: str) -> bool:
+    """Whether this is an instance of a class of a module that may not be loaded, nor be there."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(obj, getattr(loaded, name))
 
 
 def _library(obj: Any) -> str:

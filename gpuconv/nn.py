@@ -148,7 +148,7 @@ def conv2d(
     shape = np.shape(weight) if not hasattr(weight, "shape") else weight.shape
     taps = tuple(shape[-2:]) if len(shape) >= 2 else (1, 1)
     g = _geometry(stride, padding, dilation, groups, taps)
-    if "torch" in sys.modules and isinstance(x, sys.modules["torch"].Tensor):
+    if arrays.is_a(x, "torch", "Tensor"):
         from .adapters import torch as adapter
 
         return adapter.conv2d(x, weight, bias, g)
@@ -237,7 +237,7 @@ def conv2d_vjp(
 
 
 def _refuse_tensor(array: Any, name: str) -> None:
-    if "torch" in sys.modules and isinstance(array, sys.modules["torch"].Tensor):
+    if arrays.is_a(array, "torch", "Tensor"):
         raise TypeError(
             f"{name} is a torch tensor, but gpuconv.nn.Conv2D keeps its parameters in NumPy or "
             "CuPy, outside torch's graph, where no optimizer finds them; use "
