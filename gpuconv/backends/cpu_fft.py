@@ -224,7 +224,7 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum:
     largest = float(work[start - address(work) :][:8].view(np.float64)[0])
     norm = math.sqrt(float(np.square(magnitudes, dtype=np.float64).sum()))
     measures = np.zeros(tile_errors.MEASURES_COUNT)
-    measures[tile_errors.NOISE] = tile_errors.MARGIN * (norm + largest) / math.sqrt(area)
+    measures[tile_errors.NOISE] = tile_errors.noise(norm, largest, area)
     measures[tile_errors.PEAK] = magnitudes.max()
     measures[tile_errors.NORM] = norm
     measures[tile_errors.KERNEL_EXPONENT] = exponent

@@ -226,7 +226,7 @@ class _Call:
         magnitudes = np.abs(scaled).astype(np.float64)
         spectrum = self.call(self.spectrum, scaled if finite else np.zeros_like(scaled))
         norm = math.sqrt(float(np.square(magnitudes).sum()))
-        noise = self.errors.MARGIN * (norm + float(np.abs(spectrum).max())) / math.sqrt(self.size)
+        noise = self.errors.noise(norm, float(np.abs(spectrum).max()), self.size)
         return _Kernel(
             weights, finite, scaled, exponent, spectrum, noise, float(magnitudes.max()), norm
         )
@@ -392,9 +392,9 @@ class _Call:
                     found.append(t)
                     continue
                 norm, largest = math.sqrt(squares[t]), _largest(here)
-                estimate = kernel.noise * norm + errors.MARGIN * norm * kernel.norm
+                estimate = kernel.noise * norm + errors.LARGEST_SUM * norm * kernel.norm
                 if not self._shown(estimate, largest):
-                    estimate = kernel.noise * norm + errors.MARGIN * self._most(sums[t])
+                    estimate = kernel.noise * norm + errors.LARGEST_SUM * self._most(sums[t])
                     if not self._shown(estimate, largest):
                         found.append(t)
         return found
@@ -431,7 +431,10 @@ class _Call:
             taken: list[tuple[int, int, Any]] = []
             if share < math.inf:
                 limit = (
-                    errors.PROMISED * reach / share / (kernel.noise + errors.MARGIN * kernel.peak)
+                    errors.PROMISED
+                    * reach
+                    / share
+                    / (kernel.noise + errors.LARGEST_SUM * kernel.peak)
                 )
                 limit = math.ldexp(limit, exponent - left.exponent)
                 places = np.argwhere(np.abs(left.pixels) > limit)
@@ -444,7 +447,7 @@ class _Call:
             estimate = 0.0
             if left.norm:
                 found = self.call(self._filter, left.pixels[None], kernel.spectrum)[0]
-                estimate = kernel.noise * left.norm + errors.MARGIN * self._most(found)
+                estimate = kernel.noise * left.norm + errors.LARGEST_SUM * self._most(found)
                 sums = _ldexp(
                     found[self.down.sums, self.across.sums][:rows, :columns],
                     left.exponent + kernel.exponent,

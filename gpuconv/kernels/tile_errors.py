@@ -5,13 +5,14 @@ promise is relative to the largest sum of absolute values among the outputs that
 a pixel that only discarded outputs read may be larger by any factor. So the error is estimated, in
 units of eps:
 
-    MARGIN * (norm(x) * (norm(K) + max |K^|) / sqrt(N) + max |Y|)
+    norm(x) * (10 * norm(K) + 2 * max |K^|) / sqrt(N) + 8 * max |Y|
 
-where Y are all N sums of the tile, discarded ones too. The first term is noise. The second one is
-for copies of a large sum at other places, which errors of the transform's factors make. The largest
-sum of absolute values is at least the largest kept sum, and at least that of any output that is
-looked at. Where this does not show that the promise is kept, the largest pixels are taken out of
-the tile, what is left is transformed again, and what they contribute is added tap by tap.
+where Y are all N sums of the tile, discarded ones too. The first term is noise, and what leaks from
+the frequency that a tile has most of to the one that the kernel passes best. The second term is for
+copies of a large sum at other places, which errors of the transform's factors make. The largest sum
+of absolute values is at least the largest kept sum, and at least that of any output that is looked
+at. Where this does not show that the promise is kept, the largest pixels are taken out of the tile,
+what is left is transformed again, and what they contribute is added tap by tap.
 
 All functions are compiled for each dtype, with the names bound in `tiles`.
 """
@@ -28,8 +29,9 @@ from .pieces import peek, pointer, poke, stack
 
 # How many times the largest sum of absolute values an error may be, in units of eps.
 PROMISED = 64.0
-# 2.5 times the most that was seen of either term.
-MARGIN = 8.0
+# What the terms of the estimate are multiplied by: with these, the errors of the transforms of 17
+# kinds of images and 8 kinds of kernels, of tiles from 32 to 1024, were at most 0.7 of it.
+NORMS, STRONGEST, LARGEST_SUM = 10.0, 2.0, 8.0
 # How many times less than the whole error a pixel that is left in a tile may contribute, in the
 # first attempt and in the second.
 SHARES = (2.0, 32.0)
@@ -42,6 +44,12 @@ SQUARES_OF, EXPONENT, REACH, ESTIMATE, GOOD, FACTS = 0, 2, 4, 6, 7, 8
 # by in the estimate, the largest weight, the norm, and the exponent of the power of two that the
 # weights were divided by.
 NOISE, PEAK, NORM, KERNEL_EXPONENT, MEASURES_COUNT = range(5)
+
+
+def noise(norm: float, strongest: float, size: int) -> float:
+    """What the norm of a tile of this size is multiplied by in the estimate (not compiled)."""
+    return (NORMS * norm + STRONGEST * strongest) / math.sqrt(size)
+
 
 # Bound anew for every dtype.
 LANES = SIZE = ACC = None

@@ -34,7 +34,7 @@ from .tile_errors import (
     FACTS,
     GOOD,
     KERNEL_EXPONENT,
-    MARGIN,
+    LARGEST_SUM,
     MEASURES_COUNT,
     NOISE,
     NORM,
@@ -343,7 +343,7 @@ def _write(d, work, out, first, count, facts, taken, unused):
     norm = math.sqrt(known[SQUARES_OF] + known[SQUARES_OF + 1])
     noise, least = measures[NOISE] * norm, math.inf
     # No sum is larger than the product of the norms. That often suffices, unless much is discarded.
-    known[ESTIMATE] = noise + MARGIN * norm * measures[NORM]
+    known[ESTIMATE] = noise + LARGEST_SUM * norm * measures[NORM]
     for t in range(count):
         if known[SQUARES_OF + t] > 0:
             least = min(least, max(known[REACH + t], kept[t] - known[ESTIMATE] * EPS))
@@ -362,7 +362,7 @@ def _write(d, work, out, first, count, facts, taken, unused):
             )
             exponent = np.int64(known[EXPONENT + t] + measures[KERNEL_EXPONENT])
             largest = max(largest, UNSCALED(bits, exponent))
-        known[ESTIMATE] = noise + MARGIN * largest
+        known[ESTIMATE] = noise + LARGEST_SUM * largest
     for t in range(count):
         known[REACH + t] = max(known[REACH + t], kept[t] - known[ESTIMATE] * EPS)
 
@@ -465,7 +465,9 @@ def _again(d, work, x, out, number, t, spectrum, before):
             if pair[ESTIMATE] * unit <= PROMISED * reach:
                 poke(work, 0, 0)
                 return
-        limit = PROMISED * reach / SHARES[attempt] / (measures[NOISE] + MARGIN * measures[PEAK])
+        limit = (
+            PROMISED * reach / SHARES[attempt] / (measures[NOISE] + LARGEST_SUM * measures[PEAK])
+        )
         exponent = np.int64(known[EXPONENT])
         taken = TAKE(d, work, plane, gap, limit, exponent)
         if taken < 0:
