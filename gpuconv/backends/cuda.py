@@ -299,13 +299,17 @@ def fft_refusal(problem: Problem) -> str | None:
     return cuda_fft.refusal(problem)
 
 
-def fft(problem: Problem, x: Any, weights: Any, out: Any) -> None:
-    """Fill `out` by Fourier transforms of tiles; `weights` are K in the sums' dtype."""
+def fft(problem: Problem, x: Any, weights: Any, out: Any, whole: bool = False) -> None:
+    """Fill `out` by Fourier transforms of tiles; `weights` are K in the sums' dtype.
+
+    With `whole` the sums are known to be integers that the transforms miss by less than a half, and
+    are rounded to them.
+    """
     xp = np if isinstance(weights, np.ndarray) else array_module()
     weights = xp.ascontiguousarray(weights)
     if xp is np:
         weights = launcher.upload(weights)
-    cuda_fft.run(problem, x, weights, out, launcher, _address)
+    cuda_fft.run(problem, x, weights, out, launcher, _address, whole)
 
 
 def _kernel_strides(problem: Problem) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 A chunk of tiles is gathered with the border's rule, transformed, multiplied by the spectrum of its
 kernel, transformed back and stored, all within `WORKSPACE_BYTES`; tiles in which a sum is not
-finite are summed directly by a last launch. The host waits for nothing, so a call can be captured
+finite, or not shown to be as exact as the method promises (see kernels/fft_store.cu), are summed
+directly by a last launch. The host waits for nothing, so a call can be captured
 in a CUDA graph, once an earlier call on the same stream has made its plans and K lies on the
 device. As with all captured CuPy code the memory allocated meanwhile must outlive the graph:
 capture under ``cupy.cuda.using_allocator(pool.malloc)`` with a pool of the graph's own.
@@ -55,9 +56,12 @@ OVERLAP = np.dtype(
         *((name, "i8") for name in ("top", "left", "sy", "sx", "dy", "dx")),
         *((name, "i4") for name in ("boundary", "leads")),
         *((name, "i4") for name in ("p", "q", "ny", "nx", "kept_y", "kept_x", "fan", "parts")),
+        *((name, "i4") for name in ("whole", "unused")),
     ],
     align=True,
 )
+# Bytes of struct Size and struct Largest there, and numbers of a struct Norm.
+_SIZE_BYTES, _LARGEST_BYTES, _NORM = 32, 24, 3
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class Plan:
         return self.sides[1] // 2 + 1 if self.real else self.sides[1]
 
     @property
+    def slabs(self) -> int:
+        """Blocks that gather a tile."""
+        return -(-self.sides[0] // (BLOCK[1] * ROWS))
+
+    @property
     def planes(self) -> int:
         """Tiles there is room for; real kernels are spread in them too."""
         return max(self.targets, self.kernels) if self.real else self.targets
@@ -99,10 +108,17 @@ class Plan:
         plane = math.prod(self.sides) * self.itemsize
         if not self.real:
             apart = 2 * self.sources * plane if self.shared else 0
-            return 2 * (self.targets + self.kernels) * plane + apart
+            return 2 * (self.targets + self.kernels) * plane + apart + self._check_bytes
         spectrum = self.sides[0] * self.columns * 2 * self.itemsize
         spectra = 2 * (self.sources + self.kernels) + self.targets * (2 if self.shared else 1)
-        return self.planes * plane + spectra * spectrum
+        return self.planes * plane + spectra * spectrum + self._check_bytes
+
+    @property
+    def _check_bytes(self) -> int:
+        """What the tiles' errors are bounded by, and their flags."""
+        norms = max(self.sources, self.kernels) * self.slabs * _NORM * self.itemsize
+        sizes = (self.sources + self.kernels) * _SIZE_BYTES
+        return norms + sizes + self.targets * (_LARGEST_BYTES + 4)
 
 
 def _smooth(n: int) -> int:
@@ -277,8 +293,13 @@ def run(
     out: Any,
     launcher: Any,
     address: Callable[[Any], Any],
+    whole: bool = False,
 ) -> None:
-    """Queue all that fills `out`; `weights` lie where `x` does, contiguous, in the sums' dtype."""
+    """Queue all that fills `out`; `weights` lie where `x` does, contiguous, in the sums' dtype.
+
+    With `whole` the sums are known to be integers that the transforms miss by less than a half:
+    they are rounded, and no tile is summed directly.
+    """
     lead = len(problem.batch)
     x_lead = lead_strides(x.shape, x.strides, problem.batch)
     k_lead = (1,) * (lead - len(problem.k_shape) + 2) + problem.k_shape[:-2]
@@ -289,7 +310,7 @@ def run(
         tuple(problem.batch[d] for d in order),
         *(tuple(row[d] for d in order) for row in (x_lead, out.strides, k_strides)),
     )
-    _Call(problem, x, weights, out, launcher, address).batch(shape, strides, (0, 0, 0))
+    _Call(problem, x, weights, out, launcher, address, whole).batch(shape, strides, (0, 0, 0))
 
 
 class _Call:
@@ -303,7 +324,9 @@ class _Call:
         out: Any,
         launcher: Any,
         address: Callable[[Any], Any],
+        whole: bool,
     ) -> None:
+        self.whole = whole
         self.problem, self.plan = problem, plan_of(problem)
         self.launcher, self.address = launcher, address
         self.x, self.weights, self.out = x, weights, out
@@ -319,6 +342,13 @@ class _Call:
             self.gathered if plan.real else self.planes
         )  # fmt: skip
         self.flags = empty((plan.targets,), np.int32)
+        most = max(plan.sources, plan.kernels)
+        self.norms = empty((most, plan.slabs, _NORM), self.spectra.real.dtype)
+        self.sizes = empty((plan.sources, _SIZE_BYTES // 8), np.int64)
+        self.kernel_sizes = empty((plan.kernels, _SIZE_BYTES // 8), np.int64)
+        self.largest = empty((plan.targets, _LARGEST_BYTES // 8), np.int64)
+        for counted in (self.sizes, self.kernel_sizes):
+            counted.fill(0)  # slabs that are done; the kernels leave them at 0
         self.fill = np.array(problem.fillvalue, acc)
 
     def batch(
@@ -337,7 +367,7 @@ class _Call:
         g = overlap(
             problem, plan, lead, strides[:2], self.x.strides[-2:], self.out.strides[-2:]
         )  # fmt: skip
-        g["images"] = images
+        g["images"], g["whole"] = images, self.whole
         tap_bytes = problem.p * problem.q * self.weights.dtype.itemsize
         weights = self.address(self.weights) + np.uint64(offset[2] * tap_bytes)
         x_at, out_at = (
@@ -358,22 +388,26 @@ class _Call:
     def _launch(self, name: str, tiles: int, rows: int, *arguments: Any) -> None:
         """Queue a kernel of which every tile takes blocks of `SLAB` rows."""
         slabs = -(-rows // (BLOCK[1] * ROWS))
-        self.launcher.launch(_spec(name, self.problem), tiles * slabs, 0, arguments)
+        # A struct Norm for every thread is the most that a block's threads show each other.
+        shared = BLOCK[0] * BLOCK[1] * _NORM * self.norms.dtype.itemsize
+        self.launcher.launch(_spec(name, self.problem), tiles * slabs, shared, arguments)
 
     def _spread(self, g: Any, group: int, weights: Any) -> None:
         """Transform the kernels of a group."""
         plan = self.plan
         to = self.planes if plan.real else self.spectra
-        self._launch("fft_spread", group, plan.sides[0], g, weights, self.address(to))
+        places = map(self.address, (to, self.norms, self.kernel_sizes))
+        self._launch("fft_spread", group, plan.sides[0], g, weights, *places)
         self.launcher.transform(to[: plan.kernels], self.spectra, False)
 
     def _chunk(self, g: Any, sources: int, targets: int, x: Any, weights: Any, out: Any) -> None:
         plan, address, problem = self.plan, self.address, self.problem
-        flags, planes = address(self.flags), address(self.planes)
+        flags = address(self.flags)
         # A last chunk that is not full is transformed with what an earlier one left behind it.
         gathered = self.planes[: plan.sources] if plan.real else self.gathered
+        places = gathered, self.norms, self.sizes, self.largest
         self._launch(
-            "fft_gather", sources, plan.sides[0], g, self.fill, x, flags, address(gathered)
+            "fft_gather", sources, plan.sides[0], g, self.fill, x, flags, *map(address, places)
         )  # fmt: skip
         self.launcher.transform(gathered, self.gathered, False)
         threads = BLOCK[0] * BLOCK[1]
@@ -386,11 +420,17 @@ class _Call:
                 g,
                 np.int64(length),
                 np.array(1 / math.prod(plan.sides), self.spectra.real.dtype),
-                *map(address, (self.spectra, self.gathered, self.multiplied)),
+                *map(address, (self.spectra, self.gathered, self.multiplied, self.kernel_sizes)),
             ),
         )
         self.launcher.transform(self.multiplied, self.planes[: plan.targets], True)
-        self._launch("fft_store", targets, plan.kept[0], g, planes, flags, out)
+        places = self.planes, self.sizes, self.kernel_sizes, self.largest
+        self._launch(
+            "fft_store", targets, plan.kept[0], g, self.fill, weights, x, *map(address, places),
+            flags, out,
+        )  # fmt: skip
+        if self.whole:
+            return
         parts = -(-math.prod(plan.kept) // threads)
         g["parts"] = parts = max(1, min(parts, _REDO_BLOCKS // targets))
         self.launcher.launch(
@@ -404,6 +444,6 @@ class _Call:
 def _spec(name: str, problem: Problem) -> Spec:
     """Specialise one of the kernels by the dtypes that matter to it."""
     acc = problem.acc_dtype
-    reads = problem.x_dtype if name in ("fft_gather", "fft_redo") else acc
+    reads = problem.x_dtype if name in ("fft_gather", "fft_store", "fft_redo") else acc
     writes = problem.out_dtype if name in ("fft_store", "fft_redo") else acc
     return Spec(name, reads, acc, writes, True, 0, BLOCK, ROWS)

@@ -196,8 +196,10 @@ class Spec:
             "weights_sum": (), "channels": ("layer.cuh",), "channels_weights": ("layer.cuh",),
             "direct": window, "separable": window, "tensor": ("tile.cuh", "async.cuh", "mma.cuh"),
         }  # fmt: skip
-        own |= {f"fft_{step}": ("fft_tiles.cuh",) for step in ("spread", "product", "store")}
-        own |= {f"fft_{step}": ("tile.cuh", "fft_tiles.cuh") for step in ("gather", "redo")}
+        own |= {f"fft_{step}": ("fft_tiles.cuh",) for step in ("spread", "product")}
+        own |= {
+            f"fft_{step}": ("tile.cuh", "fft_tiles.cuh") for step in ("gather", "store", "redo")
+        }
         shared = own.get(self.kernel, ("tile.cuh",))
         files = ("numbers.cuh", *shared, f"{self.kernel}.cu")
         # No #line paths: the text, and with it CuPy's cache key, must not depend on the folder.

@@ -1,17 +1,22 @@
 // Tiles of the padded image in the sums' dtype, and their flags cleared. A warp reads and writes
 // neighbouring pixels of a row. What no window of an output holds is zero, whatever the border:
-// nothing but the windows' pixels decides whether a tile is finite.
+// nothing but the windows' pixels decides whether a tile is finite. On the way the tiles are measured.
+
+enum { LOADS = sizeof(ACC) > 8 ? 2 : 4 };  // of a thread at once
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
 fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__ x, int* flags,
-           ACC* __restrict__ tiles) {
+           ACC* __restrict__ tiles, Norm* norms, Size* sizes, Largest* largest) {
   int slabs = (g.ny + SLAB - 1) / SLAB;
   i64 n = blockIdx.x / slabs;
   int begin = blockIdx.x % slabs * SLAB, end = min(g.ny, begin + SLAB);
   if (begin == 0)
 #pragma unroll 1
-    for (int k = threadIdx.y * BLOCK_X + threadIdx.x; k < g.fan; k += THREADS)
+    for (int k = thread_of_block(); k < g.fan; k += THREADS) {
       flags[n * g.fan + k] = 0;
+      largest[n * g.fan + k] = {0, 0, 0, 0};
+    }
+  Norm norm = {1 / LEAST, 0, 0};
   Spot at = spot_of(g, n * g.fan, x, 0);
   i64 y0 = at.i0 * g.sy, x0 = at.j0 * g.sx, left = x0 - g.left;  // in the padded image; in the image
   bool inside = left >= 0 && left + g.nx <= g.w && x0 + g.nx <= g.need_x;
@@ -21,18 +26,24 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
     i64 source = needed ? border(y0 + row - g.top, g.h, g.boundary) : -1;
     if (inside && source >= 0) {
       const char* from = at.x + source * g.x_row + left * g.x_column;
-      for (int column = threadIdx.x; column < g.nx; column += 4 * BLOCK_X) {
-        X_T loaded[4];  // all on their way before the first is needed
+      for (int column = threadIdx.x; column < g.nx; column += LOADS * BLOCK_X) {
+        X_T loaded[LOADS];  // all on their way before the first is needed
 #pragma unroll
-        for (int k = 0; k < 4; ++k)
+        for (int k = 0; k < LOADS; ++k)
           if (column + k * BLOCK_X < g.nx)
             loaded[k] = *(const X_T*)(from + (column + k * BLOCK_X) * g.x_column);
 #pragma unroll
-        for (int k = 0; k < 4; ++k)
-          if (column + k * BLOCK_X < g.nx) widen(to[column + k * BLOCK_X], loaded[k]);
+        for (int k = 0; k < LOADS; ++k)
+          if (column + k * BLOCK_X < g.nx) {
+            ACC value;
+            widen(value, loaded[k]);
+            measure(norm, value);
+            to[column + k * BLOCK_X] = value;
+          }
       }
       continue;
     }
+#pragma unroll 1
     for (int column = threadIdx.x; column < g.nx; column += BLOCK_X) {
       ACC value;
       clear(value);
@@ -41,7 +52,10 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
         if (source < 0 || from < 0) value = fill;
         else widen(value, *(const X_T*)(at.x + source * g.x_row + from * g.x_column));
       }
+      measure(norm, value);
       to[column] = value;
     }
   }
+  if (g.whole) return;
+  conclude(g, norm, n, begin / SLAB, slabs, norms, sizes, tiles + n * g.ny * g.nx);
 }

@@ -1,6 +1,15 @@
 // Spectra of tiles times the conjugate spectrum of their kernel and the transforms' norm, 16 bytes
 // at once. A thread stays at one frequency while it goes through a run of tiles, so that the
-// kernel's spectrum is read once for the run.
+// kernel's spectrum is read once for the run. The run with the first tile of a kernel looks for the
+// largest bin.
+
+#ifdef __CUDA_ARCH__
+// What lies there while others may raise it. Elsewhere (the tests' emulator) whoever includes this
+// text defines it beforehand.
+__device__ inline unsigned long long peek(const unsigned long long* at) {
+  return *(const volatile unsigned long long*)at;
+}
+#endif
 
 struct alignas(16) Bins { Bin at[16 / sizeof(Bin)]; };
 enum { RUN = 8 };  // as `PRODUCT_RUN` in backends/cuda_fft.py
@@ -8,7 +17,7 @@ enum { RUN = 8 };  // as `PRODUCT_RUN` in backends/cuda_fft.py
 // `from` holds the spectra of the tiles as gathered, and may be `to` itself where fan is 1.
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
 fft_product(const __grid_constant__ Overlap g, i64 length, Real norm,
-            const Bins* __restrict__ spectra, const Bins* from, Bins* to) {
+            const Bins* __restrict__ spectra, const Bins* from, Bins* to, Size* kernels) {
   i64 across = (length + THREADS - 1) / THREADS;
   i64 at = blockIdx.x % across * THREADS + threadIdx.y * BLOCK_X + threadIdx.x;
   if (at >= length) return;
@@ -20,6 +29,16 @@ fft_product(const __grid_constant__ Overlap g, i64 length, Real norm,
     if (kernel != held) {
       factor = spectra[kernel * length + at];
       held = kernel;
+      if (g.fan > 1 ? g.first + n < g.fan : left == g.images * g.tiles) {
+        unsigned long long most = 0;
+#pragma unroll
+        for (Bin bin : factor.at) {
+          auto bits = (unsigned long long)__double_as_longlong(bin.re * bin.re + bin.im * bin.im);
+          most = bits > most ? bits : most;  // NaN is larger than all numbers
+        }
+        most &= ~0ull >> 1;
+        if (most > peek(&kernels[kernel].peak)) atomicMax(&kernels[kernel].peak, most);
+      }
     }
     Bins value = from[source * length + at];
 #pragma unroll

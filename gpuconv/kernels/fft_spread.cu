@@ -1,5 +1,5 @@
 // Kernels as tiles: taps apart by the dilation, zeros between and behind them. A complex kernel is
-// conjugated, because the spectra are conjugated where they are multiplied.
+// conjugated, because the spectra are conjugated where they are multiplied. Measured as the tiles are.
 
 __device__ inline void conjugate(float&) {}
 __device__ inline void conjugate(double&) {}
@@ -7,13 +7,14 @@ template <class R> __device__ inline void conjugate(Complex<R>& a) { a.im = -a.i
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
 fft_spread(const __grid_constant__ Overlap g, const ACC* __restrict__ weights,
-           ACC* __restrict__ tiles) {
+           ACC* __restrict__ tiles, Norm* norms, Size* sizes) {
   int slabs = (g.ny + SLAB - 1) / SLAB;
   i64 n = blockIdx.x / slabs;
-  int end = min(g.ny, (int)(blockIdx.x % slabs + 1) * SLAB);
+  int begin = blockIdx.x % slabs * SLAB, end = min(g.ny, begin + SLAB);
   const ACC* taps = weights + (g.kernel0 + n) * g.p * g.q;
   ACC* tile = tiles + n * g.ny * g.nx;
-  for (int y = blockIdx.x % slabs * SLAB + threadIdx.y; y < end; y += BLOCK_Y) {
+  Norm norm = {1 / LEAST, 0, 0};
+  for (int y = begin + threadIdx.y; y < end; y += BLOCK_Y) {
     i64 a = y % g.dy ? g.p : y / g.dy;
     for (int x = threadIdx.x; x < g.nx; x += BLOCK_X) {
       i64 b = x % g.dx ? g.q : x / g.dx;
@@ -21,7 +22,9 @@ fft_spread(const __grid_constant__ Overlap g, const ACC* __restrict__ weights,
       clear(value);
       if (a < g.p && b < g.q) value = taps[a * g.q + b];
       conjugate(value);
+      measure(norm, value);
       tile[(i64)y * g.nx + x] = value;
     }
   }
+  conclude(g, norm, n, begin / SLAB, slabs, norms, sizes, tile);
 }

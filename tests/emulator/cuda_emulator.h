@@ -83,10 +83,25 @@ template <int LEFT> void await_copies() {
 
 inline unsigned __float_as_uint(float v) { unsigned u; std::memcpy(&u, &v, 4); return u; }
 inline float __uint_as_float(unsigned u) { float v; std::memcpy(&v, &u, 4); return v; }
+inline long long __double_as_longlong(double v) { long long n; std::memcpy(&n, &v, 8); return n; }
+inline double __longlong_as_double(long long n) { double v; std::memcpy(&v, &n, 8); return v; }
+// What one thread writes before a fence and an atomic operation others see after theirs: the
+// operations here are fences too.
+inline void __threadfence() {}
+inline int atomicAdd(int* at, int more) { return std::atomic_ref<int>(*at).fetch_add(more); }
+inline unsigned long long peek(const unsigned long long* at) {
+  return std::atomic_ref<unsigned long long>(*const_cast<unsigned long long*>(at)).load();
+}
+inline unsigned long long atomicMax(unsigned long long* at, unsigned long long value) {
+  std::atomic_ref<unsigned long long> there(*at);
+  auto before = there.load();
+  while (before < value && !there.compare_exchange_weak(before, value)) {}
+  return before;
+}
 inline int atomicOr(int* at, int bits) { return std::atomic_ref<int>(*at).fetch_or(bits); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline long long min(long long a, long long b) { return a < b ? a : b; }
-using std::fabs, std::fma, std::fmaf, std::rint, std::rintf;
+using std::fabs, std::fma, std::fmaf, std::fmax, std::fmin, std::ilogb, std::ldexp, std::rint, std::rintf, std::sqrt;
 
 template <class Kernel>
 void launch(unsigned grid, unsigned bx, unsigned by, size_t bytes, Kernel kernel) {

@@ -34,6 +34,7 @@ extern "C" void run(unsigned grid, unsigned bx, unsigned by, size_t bytes, void*
 """
 # The C++ types of the kernels' parameters.
 _FILTER = ("Geometry", "%(weights)s", "ACC", "const char*", "char*")
+_KEPT = ("Overlap", "ACC", "ACC*", "char*", "ACC*")
 _PARAMETERS = {
     "direct": _FILTER,
     "separable": _FILTER,
@@ -43,10 +44,10 @@ _PARAMETERS = {
     "weights": ("Geometry", "ACC", "char*", "char*", "Task*", "Image*", "WIDE*"),
     "channels": ("Layer", "char*", "OUT_T*", "ACC*"),
     "channels_weights": ("Layer", "char*", "OUT_T*", "WIDE*"),
-    "fft_spread": ("Overlap", "ACC*", "ACC*"),
-    "fft_gather": ("Overlap", "ACC", "char*", "int*", "ACC*"),
-    "fft_product": ("Overlap", "long long", "Real", "Bins*", "Bins*", "Bins*"),
-    "fft_store": ("Overlap", "ACC*", "int*", "char*"),
+    "fft_spread": ("Overlap", "ACC*", "ACC*", "Norm*", "Size*"),
+    "fft_gather": ("Overlap", "ACC", "char*", "int*", "ACC*", "Norm*", "Size*", "Largest*"),
+    "fft_product": ("Overlap", "long long", "Real", "Bins*", "Bins*", "Bins*", "Size*"),
+    "fft_store": (*_KEPT, "Size*", "Size*", "Largest*", "int*", "char*"),
     "fft_redo": ("Overlap", "ACC", "ACC*", "char*", "int*", "char*"),
     "weights_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
 }
