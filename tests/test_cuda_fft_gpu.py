@@ -1,5 +1,7 @@
 """Transforms on an NVIDIA GPU: cuFFT itself, streams, graphs (``pytest -m cuda``)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from gpuconv.boundary import BOUNDARIES
 from gpuconv.problem import make_problem
 
 from .oracle import exact, sample
+from .test_cuda_fft import LARGE, disc, of_tiles
 
 pytestmark = [
     pytest.mark.cuda,
@@ -31,7 +34,8 @@ def compare(x, k, y, **keywords):
         x.shape, k.shape, x.dtype.name, k.dtype.name, conjugate=True, **keywords
     )  # fmt: skip
     sums, sizes = exact(problem, x, k)
-    bound = 64 * np.finfo(problem.acc_dtype).eps * sizes.max()
+    info = np.finfo(problem.acc_dtype)
+    bound = 64 * info.eps * of_tiles(problem, sizes) + info.smallest_subnormal
     if dtype == "float16":
         bound = bound + abs(sums) * 2**-10
     assert (abs(y.get() - sums) <= bound).all()
@@ -73,6 +77,41 @@ def test_bad_pixels_stay_in_their_windows(cupy):
     expected = gpuconv.corr2d(cupy.asarray(x), k, method="direct", mode="same")
     actual = gpuconv.corr2d(cupy.asarray(x), k, method="fft", mode="same")
     np.testing.assert_array_equal(np.isfinite(actual.get()), np.isfinite(expected.get()))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("lead", [(), (2, 3)])
+def test_hot_pixels_leave_other_sums_alone(cupy, dtype, lead):
+    k = sample(RNG, (*lead[1:], 21, 21), dtype) * disc(21).astype(dtype)
+    for _ in range(5):
+        x = sample(RNG, (*lead[:1], *(1 for _ in lead[1:]), 300, 400), dtype)
+        x[..., 0, 0] = x[..., -1, -1] = 10.0 ** (LARGE[dtype] - 1)
+        for _ in range(3):
+            at = RNG.integers(300), RNG.integers(400)
+            x[(..., *at)] = 10.0 ** (LARGE[dtype] * RNG.random())
+        for keywords in (dict(), dict(mode="same", boundary="reflect", stride=(2, 1))):
+            y = gpuconv.corr2d(cupy.asarray(x), cupy.asarray(k), method="fft", **keywords)
+            compare(x, k, y, **keywords)
+
+
+@pytest.mark.parametrize(("dtype", "ends"), [("float32", (-98, 110)), ("float64", (-900, 1000))])
+def test_powers_of_two_only_move_the_result(cupy, dtype, ends):
+    x, k = cupy.asarray(sample(RNG, (300, 400), dtype)), sample(RNG, (15, 16), dtype)
+    expected = gpuconv.corr2d(x, cupy.asarray(k), method="fft").get()
+    for of_x, of_k in ((ends[0], 0), (ends[1], -60), (-60, ends[1]), ends, ends[::-1]):
+        moved = cupy.asarray(np.ldexp(x.get(), of_x)), cupy.asarray(np.ldexp(k, of_k))
+        actual = gpuconv.corr2d(*moved, method="fft").get()
+        np.testing.assert_array_equal(actual, np.ldexp(expected, of_x + of_k))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])
+def test_whole_sums_are_exact(cupy, dtype):
+    x, k = sample(RNG, (300, 400), dtype), RNG.integers(-300, 300, (21, 20))
+    problem = make_problem(x.shape, k.shape, dtype, "int64", mode="same", boundary="wrap")
+    out = cupy.empty(problem.out_shape, problem.out_dtype)
+    weights = cupy.asarray(k.astype("f8"))
+    cuda.fft(replace(problem, acc_dtype="float64"), cupy.asarray(x), weights, out, whole=True)
+    np.testing.assert_array_equal(out.get(), exact(problem, x, k)[0].astype(out.dtype))
 
 
 def test_nothing_waits_for_the_device(cupy):

@@ -56,7 +56,7 @@ OVERLAP = np.dtype(
         *((name, "i8") for name in ("top", "left", "sy", "sx", "dy", "dx")),
         *((name, "i4") for name in ("boundary", "leads")),
         *((name, "i4") for name in ("p", "q", "ny", "nx", "kept_y", "kept_x", "fan", "parts")),
-        *((name, "i4") for name in ("whole", "unused")),
+        *((name, "i4") for name in ("whole", "kernels")),
     ],
     align=True,
 )
@@ -344,11 +344,9 @@ class _Call:
         self.flags = empty((plan.targets,), np.int32)
         most = max(plan.sources, plan.kernels)
         self.norms = empty((most, plan.slabs, _NORM), self.spectra.real.dtype)
-        self.sizes = empty((plan.sources, _SIZE_BYTES // 8), np.int64)
-        self.kernel_sizes = empty((plan.kernels, _SIZE_BYTES // 8), np.int64)
+        self.sizes = empty((plan.kernels + plan.sources, _SIZE_BYTES // 8), np.int64)
+        self.sizes.fill(0)  # slabs that are done; the launches leave them at 0
         self.largest = empty((plan.targets, _LARGEST_BYTES // 8), np.int64)
-        for counted in (self.sizes, self.kernel_sizes):
-            counted.fill(0)  # slabs that are done; the kernels leave them at 0
         self.fill = np.array(problem.fillvalue, acc)
 
     def batch(
@@ -367,7 +365,7 @@ class _Call:
         g = overlap(
             problem, plan, lead, strides[:2], self.x.strides[-2:], self.out.strides[-2:]
         )  # fmt: skip
-        g["images"], g["whole"] = images, self.whole
+        g["images"], g["whole"], g["kernels"] = images, self.whole, plan.kernels
         tap_bytes = problem.p * problem.q * self.weights.dtype.itemsize
         weights = self.address(self.weights) + np.uint64(offset[2] * tap_bytes)
         x_at, out_at = (
@@ -396,7 +394,7 @@ class _Call:
         """Transform the kernels of a group."""
         plan = self.plan
         to = self.planes if plan.real else self.spectra
-        places = map(self.address, (to, self.norms, self.kernel_sizes))
+        places = map(self.address, (to, self.norms, self.sizes))
         self._launch("fft_spread", group, plan.sides[0], g, weights, *places)
         self.launcher.transform(to[: plan.kernels], self.spectra, False)
 
@@ -420,14 +418,13 @@ class _Call:
                 g,
                 np.int64(length),
                 np.array(1 / math.prod(plan.sides), self.spectra.real.dtype),
-                *map(address, (self.spectra, self.gathered, self.multiplied, self.kernel_sizes)),
+                *map(address, (self.spectra, self.gathered, self.multiplied, self.sizes)),
             ),
         )
         self.launcher.transform(self.multiplied, self.planes[: plan.targets], True)
-        places = self.planes, self.sizes, self.kernel_sizes, self.largest
         self._launch(
-            "fft_store", targets, plan.kept[0], g, self.fill, weights, x, *map(address, places),
-            flags, out,
+            "fft_store", targets, plan.kept[0], g, self.fill, weights, x,
+            *map(address, (self.planes, self.sizes, self.largest)), flags, out,
         )  # fmt: skip
         if self.whole:
             return

@@ -57,5 +57,6 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
     }
   }
   if (g.whole) return;
-  conclude(g, norm, n, begin / SLAB, slabs, norms, sizes, tiles + n * g.ny * g.nx);
+  conclude(g, norm, n, begin / SLAB, slabs, norms, sizes + g.kernels, tiles + n * g.ny * g.nx,
+           2 * SAFE);
 }

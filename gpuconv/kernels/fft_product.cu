@@ -17,7 +17,7 @@ enum { RUN = 8 };  // as `PRODUCT_RUN` in backends/cuda_fft.py
 // `from` holds the spectra of the tiles as gathered, and may be `to` itself where fan is 1.
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
 fft_product(const __grid_constant__ Overlap g, i64 length, Real norm,
-            const Bins* __restrict__ spectra, const Bins* from, Bins* to, Size* kernels) {
+            const Bins* __restrict__ spectra, const Bins* from, Bins* to, Size* sizes) {
   i64 across = (length + THREADS - 1) / THREADS;
   i64 at = blockIdx.x % across * THREADS + threadIdx.y * BLOCK_X + threadIdx.x;
   if (at >= length) return;
@@ -37,7 +37,7 @@ fft_product(const __grid_constant__ Overlap g, i64 length, Real norm,
           most = bits > most ? bits : most;  // NaN is larger than all numbers
         }
         most &= ~0ull >> 1;
-        if (most > peek(&kernels[kernel].peak)) atomicMax(&kernels[kernel].peak, most);
+        if (most > peek(&sizes[kernel].peak)) atomicMax(&sizes[kernel].peak, most);
       }
     }
     Bins value = from[source * length + at];

@@ -1,6 +1,31 @@
-// Flagged tiles once more by direct summation, so that what is not finite stays in the windows that
-// hold it. Blocks of all tiles are launched, which spares the host from waiting for the flags; those
-// of a tile that is not flagged return at once.
+// Flagged tiles once more by direct summation, so that what is not finite, or much larger than all
+// else, stays in the windows that hold it. Blocks of all tiles are launched, which spares the host
+// from waiting for the flags; those of a tile that is not flagged return at once.
+
+// One step of a sum that carries along what rounding has cost (Kahan's): however many taps there
+// are, it errs by a few eps of the sum of absolute values.
+__device__ inline void add_exactly(Real& sum, Real& lost, Real w, Real x) {
+  Real more = -lost;
+  add(more, w, x);
+  Real next = sum + more;
+  lost = (next - sum) - more;
+  sum = next;
+}
+__device__ inline void add_exactly(Complex<Real>& sum, Complex<Real>& lost, Complex<Real> w,
+                                   Complex<Real> x) {
+  add_exactly(sum.re, lost.re, w.re, x.re);
+  add_exactly(sum.re, lost.re, -w.im, x.im);
+  add_exactly(sum.im, lost.im, w.re, x.im);
+  add_exactly(sum.im, lost.im, w.im, x.re);
+}
+// What was lost on the way to infinity is no number: the plain sum tells infinity from NaN.
+__device__ inline void settle(Real& sum, Real plain) {
+  if (!(sum - sum == 0)) sum = plain;
+}
+__device__ inline void settle(Complex<Real>& sum, Complex<Real> plain) {
+  settle(sum.re, plain.re);
+  settle(sum.im, plain.im);
+}
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
 fft_redo(const __grid_constant__ Overlap g, ACC fill, const ACC* __restrict__ weights,
@@ -12,8 +37,10 @@ fft_redo(const __grid_constant__ Overlap g, ACC fill, const ACC* __restrict__ we
   i64 thread = blockIdx.x % g.parts * (i64)THREADS + threadIdx.y * BLOCK_X + threadIdx.x;
   for (i64 number = thread; number < (i64)at.rows * at.columns; number += (i64)g.parts * THREADS) {
     i64 i = at.i0 + number / at.columns, j = at.j0 + number % at.columns;
-    ACC sum;
+    ACC sum, lost, plain;
     clear(sum);
+    clear(lost);
+    clear(plain);
     for (int a = 0; a < g.p; ++a) {
       i64 row = border(i * g.sy + a * g.dy - g.top, g.h, g.boundary);
       for (int b = 0; b < g.q; ++b) {
@@ -21,9 +48,12 @@ fft_redo(const __grid_constant__ Overlap g, ACC fill, const ACC* __restrict__ we
         ACC value = fill;
         if (row >= 0 && column >= 0)
           widen(value, *(const X_T*)(at.x + row * g.x_row + column * g.x_column));
-        add(sum, taps[(i64)a * g.q + b], value);
+        ACC weight = taps[(i64)a * g.q + b];
+        add_exactly(sum, lost, weight, value);
+        add(plain, weight, value);
       }
     }
+    settle(sum, plain);
     narrow(*(OUT_T*)(at.out + i * g.out_row + j * g.out_column), sum);
   }
 }

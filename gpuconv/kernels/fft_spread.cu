@@ -26,5 +26,5 @@ fft_spread(const __grid_constant__ Overlap g, const ACC* __restrict__ weights,
       tile[(i64)y * g.nx + x] = value;
     }
   }
-  conclude(g, norm, n, begin / SLAB, slabs, norms, sizes, tile);
+  conclude(g, norm, n, begin / SLAB, slabs, norms, sizes, tile, SAFE);
 }

@@ -24,7 +24,8 @@ struct Overlap {
   int boundary, leads;
   int p, q, ny, nx;                   // taps, sides of a tile
   int kept_y, kept_x, fan, parts;     // outputs of a tile; blocks that sum a tile directly
-  int whole, unused;                  // sums are integers: round to them, and leave nothing to check
+  int whole;                          // sums are integers: round to them, and leave nothing to check
+  int kernels;                        // there is room for; their sizes come before those of tiles
 };
 
 template <class A> struct RealOf { typedef A type; };
@@ -36,8 +37,9 @@ typedef Complex<Real> Bin;            // of a spectrum
 // it. `inverse` times the largest size is about 1, so that no square leaves the range of the dtype.
 struct Norm { Real inverse, squares, most; };
 
-// The same of all its slabs. Beyond 2^SAFE or below 2^-SAFE it is multiplied by 2^-exponent before it
-// is transformed, lest products over- or underflow; `norm` and `most` are those of the multiple.
+// The same of all its slabs. Below 2^-SAFE, or beyond 2^SAFE for a kernel and 4^SAFE for pixels, it is
+// multiplied by 2^-exponent before it is transformed, lest products over- or underflow; `norm` and
+// `most` are those of the multiple.
 struct Size {
   double norm, most;                  // root of the sum of squares; largest real or imaginary part
   unsigned long long peak;            // bits of the square of the largest bin (kernels only)
@@ -116,7 +118,7 @@ struct alignas(16) Reals { Real at[16 / sizeof(Real)]; };
 // All threads: of a slab's norm, and of the last slab that of the whole tile, which is then brought
 // into the safe range. Only a tile that is not there already is read and written once more.
 __device__ inline void conclude(const Overlap& g, const Norm& mine, i64 n, int slab, int slabs,
-                                Norm* norms, Size* sizes, ACC* tile) {
+                                Norm* norms, Size* sizes, ACC* tile, int safe) {
   Norm all = of_block(mine);
   if (thread_of_block() == 0) norms[n * slabs + slab] = all;
   if (!is_last(&sizes[n].done, slabs)) return;
@@ -127,7 +129,7 @@ __device__ inline void conclude(const Overlap& g, const Norm& mine, i64 n, int s
   double root = sqrt((double)all.squares);
   if (root > 0 && root < 0x1p1000) {  // neither NaN nor infinite
     exponent = ilogb(root) + unit;
-    if (exponent >= -SAFE && exponent <= SAFE) exponent = 0;
+    if (exponent >= -SAFE && exponent <= safe) exponent = 0;
     exponent = exponent < -RANGE ? -RANGE : exponent > RANGE ? RANGE : exponent;
   }
   if (thread_of_block() == 0) {

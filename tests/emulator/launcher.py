@@ -47,7 +47,7 @@ _PARAMETERS = {
     "fft_spread": ("Overlap", "ACC*", "ACC*", "Norm*", "Size*"),
     "fft_gather": ("Overlap", "ACC", "char*", "int*", "ACC*", "Norm*", "Size*", "Largest*"),
     "fft_product": ("Overlap", "long long", "Real", "Bins*", "Bins*", "Bins*", "Size*"),
-    "fft_store": (*_KEPT, "Size*", "Size*", "Largest*", "int*", "char*"),
+    "fft_store": (*_KEPT, "Size*", "Largest*", "int*", "char*"),
     "fft_redo": ("Overlap", "ACC", "ACC*", "char*", "int*", "char*"),
     "weights_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
 }
