@@ -6,7 +6,7 @@ import pytest
 
 from gpuconv import dtypes
 from gpuconv.backends import cuda_plan
-from gpuconv.backends.cuda_plan import LAYER_BLOCK, Spec
+from gpuconv.backends.cuda_plan import LAYER_BLOCK, LOOK, NO, YES, Spec
 from gpuconv.problem import make_problem
 
 ARCHS = (75, 80, 90, 100, 120)
@@ -45,12 +45,13 @@ def planned(
 ):
     """Specialisation for a large image."""
     pointer, general = keywords.pop("pointer", False), keywords.pop("general", False)
+    mirror, rank = keywords.pop("mirror", (NO, NO)), keywords.pop("rank", 1)
     problem = make_problem(
         (4096, 4096), size, name, k_name or name, mode="same", boundary="reflect", dtype=dtype,
         **keywords,
     )  # fmt: skip
     gpu = cuda_plan.chip(arch, 132)
-    return cuda_plan.plan(problem, kernel, 1, pointer, where, gpu, general).spec
+    return cuda_plan.plan(problem, kernel, rank, pointer, where, gpu, general, mirror).spec
 
 
 @pytest.mark.parametrize("name", dtypes.NAMES)
@@ -90,6 +91,31 @@ def test_every_chip(arch, name):
     check(planned(name, (9, 9), where=BESIDE, arch=arch), arch)
     check(planned(name, (31, 31), "separable", arch=arch), arch)
     check(planned(name, (40, 40), where=ANYHOW, arch=arch), arch)
+
+
+@pytest.mark.parametrize("n", [5, 15, 31])
+@pytest.mark.parametrize("name", ["float32", "float64", "complex64", "complex128"])
+def test_mirrored_order(name, n):
+    look = dict(pointer=True, where=ANYHOW)
+    for where in (ALIGNED, BESIDE):
+        check(planned(name, (n, n), "separable", where, mirror=(YES, YES)), 90)
+        check(planned(name, (1, n), where=where, mirror=(NO, YES)), 90)
+        check(planned(name, (n, 1), where=where, mirror=(YES, NO)), 90)
+    check(planned(name, (n, n), "separable", rank=2, mirror=(YES, YES)), 90)
+    check(planned(name, (n, n), "separable", mirror=(LOOK, LOOK), **look), 90)
+    check(planned(name, (n, n), "separable", mirror=(LOOK, LOOK), stride=2, **look), 90)
+    for general in (False, True):
+        check(planned(name, (1, n), mirror=(NO, LOOK), general=general, **look), 90)
+        check(planned(name, (n, 1), mirror=(LOOK, NO), general=general, **look), 90)
+    check(planned(name, (1, n), mirror=(NO, LOOK), stride=2, **look), 90)
+
+
+@pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_mirrored_order_on_every_chip(arch, name):
+    check(planned(name, (31, 31), "separable", mirror=(YES, YES), arch=arch), arch)
+    check(planned(name, (1, 31), where=BESIDE, mirror=(NO, YES), arch=arch), arch)
+    check(planned(name, (40, 1), where=ANYHOW, mirror=(YES, NO), arch=arch), arch)
 
 
 FLOATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]

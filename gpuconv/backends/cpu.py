@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from functools import cache, lru_cache, partial
@@ -22,6 +23,8 @@ from .cpu_jobs import (
     byte_offsets,
     carrier,
     kernel_index,
+    mirrored,
+    mirrored_order,
     per_output,
     retried,
     rows_before_task,
@@ -42,8 +45,15 @@ _STRIP_MIN, _STRIP_MAX = 256, 1024
 _SERIAL_OPERATIONS = 200_000
 # Complex taps cost so many times what a float32's do.
 _COMPLEX = 8.0
+# Bytes of weights whose order of taps is remembered.
+_LOOKED_AT = 1 << 14
 # What has to be copied first (bytes in another order, misaligned elements) is copied in strips.
 _COPIED_BYTES = 16 << 20
+
+
+# Orders of summation: whether columns and rows of taps are mirrored, and which images (None: all).
+_Orders = tuple[tuple[tuple[bool, bool], Any], ...]
+_PLAIN: _Orders = (((False, False), None),)
 
 
 def unavailable() -> str | None:
@@ -79,7 +89,7 @@ def threads() -> int:
 
 
 @lru_cache(maxsize=256)
-def _geometry(problem: Problem) -> tuple[Any, ...]:
+def _geometry(problem: Problem, ordered: bool = True) -> tuple[Any, ...]:
     """Everything that depends on the problem alone: maps, tap order, task sizes."""
     rows, columns = tables(problem)
     laid = laid_out(problem)
@@ -87,7 +97,7 @@ def _geometry(problem: Problem) -> tuple[Any, ...]:
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     strip = _RING_BYTES // ((span[0] + 1) * itemsize) - span[1]
     strip = min(max(strip // sx, _STRIP_MIN), _STRIP_MAX, problem.s)
-    length, offsets, order = tap_offsets(problem, strip, 1, 1)
+    length, offsets, order = tap_offsets(problem, strip, 1, 1, ordered)
     band = min(problem.r, max(16, 2 * span[0]))
     strips = -(-problem.s // strip)
     # Bands as tall as still leaves every thread several tasks: fewer rows are read twice.
@@ -148,28 +158,77 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
             problem = replace(problem, out_dtype=problem.acc_dtype)
     if acc not in ("float32", "float64"):
         acc = carrier(problem, weights, vertical)
+    orders = _PLAIN
+    if vertical is not None or 1 in problem.k_shape[-2:]:
+        orders = _by_order(problem, weights, vertical)
     rank = 0 if vertical is None else vertical.shape[1]
-    # `kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
-    job, order, serial, kept, failures, long = template(
-        problem, acc, rank, x.strides, target.strides
-    )
-    if order is not None:
-        weights = weights[..., order]
-    weights = np.ascontiguousarray(weights, acc)
     one, many = _sweeps()
-    if rank:
-        vertical = np.ascontiguousarray(vertical, acc)
-    places = address(x), address(target), address(weights), address(vertical) if rank else 0
-    before = failures[0]
-    if serial:
-        one(job, *places)
-    elif not long:
-        run(one, many, job, *places)
-    if long or failures[0] != before:
-        with written(0, apart=target is not out):
-            _by_tasks(kept[0].copy(), places, long)
+    for mirror, images in orders:
+        # `kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
+        job, order, serial, kept, failures, long = template(
+            problem, acc, rank, x.strides, target.strides, mirror=mirror
+        )
+        if images is not None:
+            kept = _of_images(kept, images)
+            job, failures = address(kept[0]), kept[0][F.FAILED : F.FAILED + 1]
+        taps = np.ascontiguousarray(weights if order is None else weights[..., order], acc)
+        columns = np.ascontiguousarray(vertical, acc) if rank else None
+        places = address(x), address(target), address(taps), address(columns) if rank else 0
+        before = failures[0]
+        if serial:
+            one(job, *places)
+        elif not long:
+            run(one, many, job, *places)
+        if long or failures[0] != before:
+            with written(0, apart=target is not out or images is not None):
+                _by_tasks(kept[0].copy(), places, long)
     if target is not out:
         out[...] = dtypes.finish(target, out_dtype)
+
+
+def _of_images(kept: tuple[Any, ...], images: Any) -> tuple[Any, ...]:
+    """A job for some of a job's images, and what its integers point to."""
+    job = kept[0].copy()
+    some = [np.ascontiguousarray(kept[n][images]) for n in (4, 5, 6)]
+    for place, array in zip((F.WHICH, F.X_OFFSETS, F.OUT_OFFSETS), some, strict=True):
+        job[place] = address(array)
+    job[F.IMAGES] = len(images)
+    job[F.LAST] = len(images) * job[F.BANDS] * job[F.STRIPS]
+    return job, *kept[1:], *some
+
+
+def _by_order(problem: Problem, weights: Any, vertical: Any) -> _Orders:
+    """Tell images apart by the order in which their columns and rows of taps are summed.
+
+    Those are factors, or one column or row that is summed by itself. The order depends on an
+    image's own kernel alone, so that a bank gives what each of its kernels does.
+    """
+    shapes = weights.shape, None if vertical is None else vertical.shape
+    look = _orders if weights.nbytes <= _LOOKED_AT else _orders.__wrapped__
+    columns = None if vertical is None else vertical.tobytes()
+    found = look(problem.acc_dtype, shapes, weights.tobytes(), columns)
+    if len(found) == 1:
+        return found
+    which = kernel_index(problem)
+    return tuple((mirror, np.flatnonzero(np.isin(which, some))) for mirror, some in found)
+
+
+@lru_cache(maxsize=256)
+def _orders(acc: str, shapes: tuple[Any, Any], rows: bytes, columns: bytes | None) -> _Orders:
+    """Orders by kernels."""
+    if dtypes.is_integer(acc) or not rows:  # exact in any order
+        return _PLAIN
+    taps = np.frombuffer(rows, acc).reshape(shapes[0])
+    if columns is not None:
+        across, down = mirrored(taps), mirrored(np.frombuffer(columns, acc).reshape(shapes[1]))
+    else:
+        p, q = shapes[0][-2:]
+        found = mirrored(taps.reshape(-1, 1, p * q))
+        across, down = found & (q > 1), found & (p > 1)
+    kinds = itertools.product((False, True), repeat=2)
+    groups = [((a, b), np.flatnonzero((down == a) & (across == b))) for a, b in kinds]
+    some = tuple((mirror, numbers) for mirror, numbers in groups if len(numbers))
+    return some if len(some) > 1 else ((some[0][0], None),)
 
 
 def _by_tasks(job: Any, places: Any, long: bool) -> None:
@@ -195,30 +254,57 @@ def _by_tasks(job: Any, places: Any, long: bool) -> None:
 
 
 def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
-    from ..kernels import sweep
-
     if not (x.flags.aligned and out.flags.aligned) and _cut(problem):
         _in_strips(problem, x, out, _one_kernel(_sweep_complex, problem, weights, vertical))
         return
+    aligned, target = _aligned(x), out if out.flags.aligned else np.empty(out.shape, out.dtype)
+    lone = vertical is not None or 1 in problem.k_shape[-2:]
+    for mirror, images in _by_order(problem, weights, vertical) if lone else _PLAIN:
+        w, u = weights, vertical
+        if u is None and any(mirror):  # a row or column of taps is one of two factors
+            ones = np.ones((len(w), 1, 1), w.dtype)
+            w, u = (ones, w.reshape(len(w), 1, -1)) if mirror[0] else (w, ones)
+        _sweep_complex_some(problem, mirror, images, aligned, w, u, target, target is not out)
+    if target is not out:
+        out[...] = target
+
+
+def _sweep_complex_some(
+    problem: Problem, mirror: tuple[bool, bool], some: Any, x: Any, weights: Any, vertical: Any,
+    target: Any, apart: bool,
+) -> None:  # fmt: skip
+    """Sweep over all images, or some of a batch, in one order of taps."""
+    from ..kernels import sweep
+
     name = "direct" if vertical is None else "separable"
     one, many = getattr(sweep, f"{name}_serial"), getattr(sweep, f"{name}_parallel")
-    *common, offsets, order, serial = _geometry(problem)
-    x, target = _aligned(x), out if out.flags.aligned else np.empty(out.shape, out.dtype)
+    *common, offsets, order, serial = _geometry(problem, not mirror[1])
+    factors: tuple[Any, ...] = ()
+    if vertical is not None:
+        if mirror[0]:
+            vertical = vertical[..., mirrored_order(problem.p)]
+        if mirror[1]:
+            order = mirrored_order(problem.q)
+            offsets = offsets[order]
+        factors = (np.ascontiguousarray(vertical),)
     images = np.broadcast_to(x, problem.batch + x.shape[-2:])
     lead = len(problem.batch)
+    some = slice(None) if some is None else some
+    which = kernel_index(problem)[some]
     failed = np.zeros(1, np.int64)
     arguments = (
         _tag(problem.x_dtype),
         address(images),
-        byte_offsets(problem.batch, images.strides[:lead]),
+        byte_offsets(problem.batch, images.strides[:lead])[some],
         (*images.strides[lead:], *run_of_columns(problem)),
         _tag(problem.out_dtype),
         address(target),
-        byte_offsets(problem.batch, target.strides[:lead]),
+        byte_offsets(problem.batch, target.strides[:lead])[some],
         target.strides[lead:],
-        kernel_index(problem),
-        *(() if vertical is None else (vertical,)),
+        which,
+        *factors,
         np.ascontiguousarray(weights[..., order]),
+        *((mirror,) if factors else ()),
         offsets,
         *common,
         failed,
@@ -226,20 +312,18 @@ def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: A
     *_, band, strip, _length = common
     down, across = -(-problem.r // band), -(-problem.s // strip)
     rank = 0 if vertical is None else vertical.shape[1]
-    time = _COMPLEX * per_output(problem, rank) * math.prod(problem.out_shape)
+    time = _COMPLEX * per_output(problem, rank) * len(which) * problem.r * problem.s
     rows = partial(rows_before_task, bands=down, strips=across, band=band, r=problem.r)
 
     alone = partial(one, *arguments)
     work = alone if serial else partial(run, one, many, *arguments)
     part = retried(work, alone, failed, LINES, rows)
-    tasks = problem.n * down * across
-    with written(0, apart=target is not out):
+    tasks = len(which) * down * across
+    with written(0, apart=apart or len(which) < problem.n):
         if time < LONG * most_threads():
             part(0, tasks)
         else:
             in_slices(part, tasks)
-    if target is not out:
-        out[...] = target
 
 
 def _one_kernel(sweep: Any, problem: Problem, weights: Any, vertical: Any) -> Any:

@@ -6,7 +6,7 @@ import ctypes
 import math
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -83,14 +83,52 @@ def carrier(problem: Problem, weights: Any, vertical: Any = None) -> str:
     return "float64" if total <= 2.0**52 else acc
 
 
-def tap_offsets(problem: Problem, strip: int, lanes: int, size: int) -> tuple[int, Any, Any]:
+def mirrored(weights: Any) -> Any:
+    """Which kernels, of shape (kernels, terms, taps), have nothing but mirrored rows of taps.
+
+    Such a row equals itself read backwards, or the negative of that, exactly; so do the real and
+    the imaginary parts of complex ones, each by itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mirrored(np.array([[[1.0, 2, 1], [-1, 0, 1]], [[1, 2, 1], [1, 2, 3]]]))
+    array([ True, False])
+    """
+    if weights.shape[-1] < 2:  # the one order there is
+        return np.zeros(len(weights), bool)
+    if weights.dtype.kind == "c":
+        return mirrored(weights.real) & mirrored(weights.imag)
+    half = weights.shape[-1] // 2
+    left, right = weights[..., : half + 1], weights[..., : -half - 2 : -1]
+    same = (left == right).all(axis=-1) | (left == -right).all(axis=-1)
+    return same.all(axis=-1)
+
+
+def mirrored_order(taps: int) -> Any:
+    """The taps of a row in mirrored order: from the first, from the last, and the middle one.
+
+    Examples
+    --------
+    >>> mirrored_order(5)
+    array([0, 1, 4, 3, 2])
+    """
+    half, numbers = taps // 2, np.arange(taps)
+    back = numbers[::-1][:half]
+    return np.concatenate([numbers[:half], back, numbers[half : taps - half]])
+
+
+def tap_offsets(
+    problem: Problem, strip: int, lanes: int, size: int, ordered: bool = True
+) -> tuple[int, Any, Any]:
     """Pixels of a line, byte offsets of the tap columns in it, and the order to take them in.
 
-    The order is that of the stride and dilation asked for, however columns are laid out.
+    They are taken as they come unless `ordered`, as they lie in memory. That order is the one of
+    the stride and dilation asked for, however columns are laid out.
     """
     taps = np.arange(problem.q, dtype=np.int64)
     sx, reach = problem.stride[1], taps * problem.dilation[1]
-    order = np.lexsort((reach // sx, reach % sx))
+    order = np.lexsort((reach // sx, reach % sx)) if ordered else taps
     laid = laid_out(problem)
     sx, reach = laid.stride[1], taps * laid.dilation[1]
     phase = max(strip, lanes) + (laid.span[1] - 1) // sx + 1
@@ -107,9 +145,12 @@ def template(
     out_strides: tuple[int, ...],
     summed: bool = True,
     by_rows: bool = True,
+    mirror: tuple[bool, bool] = (False, False),
 ) -> tuple[int, Any, bool, tuple[Any, ...], Any, bool]:
     """A job for all arrays of this layout: its address, order of tap columns, whether serial.
 
+    `mirror` says whether columns and rows of taps are summed in mirrored order (see `taps`); those
+    of direct sums only where there is one of them.
     Without `summed` it only reads and writes: what sums directly is not compiled. Without `by_rows`
     its PART can be called for any columns, which a narrow image's whole rows otherwise take away.
 
@@ -126,7 +167,7 @@ def template(
     (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
     window = (problem.p + block) * dy * size
     strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
-    pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
+    pitch, offsets, order = tap_offsets(problem, strip, lanes, size, ordered=not mirror[1])
     strips = -(-problem.s // strip)
     readable = _readable(problem, acc) and x_strides[-1] == x_size
     each = per_output(problem, rank)
@@ -223,18 +264,20 @@ def template(
         job[F.TASK] = narrow.task(acc, problem.s, problem.p, problem.q, left)
         job[F.STRIPS], job[F.STRIP] = 1, problem.s
     elif summed:
-        across = (acc, 1, rank, problem.q, unit)
+        lone = mirror[0] if rank else any(mirror)
+        sums = partial(taps.sums, acc, p=problem.p, mirrored=lone)
+        across = partial(taps.sums, acc, 1, rank, problem.q, unit, mirrored=mirror[1])
         for place, value in (
-            (F.SUMS, taps.sums(acc, block, problem.p, taps_across, beside, stream and not rank)),
-            (F.SUMS_ONE, taps.sums(acc, 1, problem.p, taps_across, beside)),
+            (F.SUMS, sums(block, q=taps_across, unit=beside, stream=stream and not rank)),
+            (F.SUMS_ONE, sums(1, q=taps_across, unit=beside)),
             (F.PART, bands.part()),
             (F.EDGE_MOST, edge),
             (F.LOAD_TURNED, lines.load_turned(problem.x_dtype, acc) if edge else 0),
-            (F.EDGE, taps.sums(acc, 1, problem.p, 1, True) if edge else 0),
+            (F.EDGE, sums(1, q=1, unit=True) if edge else 0),
             (F.EDGE_PART, bands.edge() if edge else 0),
             (F.TASK, bands.task()),
-            (F.ACROSS, taps.sums(*across) if rank else 0),
-            (F.ACROSS_OUT, taps.sums(*across, stream) if rank else 0),
+            (F.ACROSS, across() if rank else 0),
+            (F.ACROSS_OUT, across(stream=stream) if rank else 0),
         ):
             job[place] = value
     serial = not long and (most_threads() == 1 or time < _SERIAL)

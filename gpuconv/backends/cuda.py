@@ -18,8 +18,8 @@ import numpy as np
 from .. import dtypes
 from ..problem import Problem
 from . import cuda_fft, cuda_plan, cuda_tensor
-from .cpu_jobs import byte_offsets, carrier, lead_strides
-from .cuda_plan import GRID_MAX, LEADS, TILES_MOST, Chip, Launch, Spec
+from .cpu_jobs import byte_offsets, carrier, lead_strides, mirrored
+from .cuda_plan import GRID_MAX, LEADS, LOOK, NO, TILES_MOST, YES, Chip, Launch, Spec
 
 NAME = "cuda"
 METHODS = frozenset({"direct", "separable", "fft", "tensor"})
@@ -337,6 +337,7 @@ def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: An
     steps = _prepare(
         kernel, problem, rank, not on_host or len(weights) > 1, x.shape, x.strides,
         out.strides, x_address % 16, out_address % 16, launcher.chip(),
+        _mirror(kernel, problem, weights, rank),
     )  # fmt: skip
     keep = None
     for step in steps:
@@ -369,11 +370,47 @@ def _run(kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: An
         )
 
 
+# Bytes of weights whose order of taps is remembered.
+_LOOKED_AT = 1 << 14
+
+
+def _mirror(kernel: str, problem: Problem, weights: Any, rank: int) -> tuple[int, int]:
+    """Whether columns and rows of taps are summed in mirrored order."""
+    p, q = problem.k_shape[-2:]
+    if kernel == "tensor" or (kernel == "direct" and (p > 1) == (q > 1)):
+        return NO, NO
+    # Integers are exact in any order, also where floating-point numbers carry their sums.
+    if dtypes.is_integer(problem.x_dtype) and dtypes.is_integer(problem.k_dtype):
+        return NO, NO
+    lone = (LOOK if p > 1 else NO, LOOK if q > 1 else NO)
+    if not isinstance(weights, np.ndarray):
+        return lone
+    look = _mirrors if weights.nbytes <= _LOOKED_AT else _mirrors.__wrapped__
+    return look(kernel, problem.acc_dtype, (len(weights), rank), (p, q), weights.tobytes())
+
+
+@lru_cache(maxsize=256)
+def _mirrors(
+    kernel: str, acc: str, shape: tuple[int, int], taps: tuple[int, int], raw: bytes
+) -> tuple[int, int]:
+    weights = np.frombuffer(raw, acc).reshape(*shape, -1)
+    p = taps[0]
+    columns, rows = weights[..., :p], weights[..., p:]
+    if kernel == "direct":
+        columns, rows = (weights, weights[..., :1]) if p > 1 else (weights[..., :1], weights)
+    return _known(mirrored(columns)), _known(mirrored(rows))
+
+
+def _known(kernels: Any) -> int:
+    """What is known of a bank's kernels."""
+    return YES if len(kernels) and kernels.all() else LOOK if kernels.any() else NO
+
+
 @lru_cache(maxsize=512)
 def _prepare(
     kernel: str, problem: Problem, rank: int, pointer: bool, x_shape: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...], x_modulo: int, out_modulo: int,
-    gpu: Chip,
+    gpu: Chip, mirror: tuple[int, int],
 ) -> tuple[_Prepared, ...]:  # fmt: skip
     lead = len(problem.batch)
     x_steps = lead_strides(x_shape, x_strides, problem.batch)
@@ -393,10 +430,10 @@ def _prepare(
     if kernel == "tensor":
         launch = cuda_tensor.plan(problem, pointer)
     else:
-        launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu)
+        launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu, mirror=mirror)
     if kernel == "direct" and launch.spec.taps != (0, 0) and launch.spec not in _specialised:
         if len(_specialised) >= SPECIALISED_MOST:
-            launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu, general=True)
+            launch = cuda_plan.plan(problem, kernel, rank, pointer, where, gpu, True, mirror)
         else:
             _specialised.add(launch.spec)
     argument = None

@@ -102,6 +102,9 @@ _C_NAMES = {
 _SUM_NAMES = {"int64": "Signed", "uint64": "Unsigned"}
 _BORDERS = ("constant", "edge", "reflect", "symmetric", "wrap")
 
+# Whether taps are summed in mirrored order, as in kernels/chain.cuh; LOOK: the kernel finds out.
+NO, YES, LOOK = 0, 1, 2
+
 # As struct Geometry in kernels/tile.cuh.
 GEOMETRY = np.dtype(
     [
@@ -156,6 +159,9 @@ class Spec:
     shift: int = 0
     aligned: bool = False
     out_wide: bool = False
+    # Whether columns and rows of taps are summed in mirrored order, see kernels/chain.cuh.
+    mirror: tuple[int, int] = (0, 0)
+    single: bool = False  # one term; compiled in where registers are scarce
 
     def source(self) -> str:
         """CUDA C++ of this specialisation: a short preamble before the files as they are."""
@@ -180,6 +186,9 @@ class Spec:
             "SHIFT": self.shift,
             "ALIGNED": int(self.aligned),
             "OUT_WIDE": int(self.out_wide),
+            "MIRROR_Y": self.mirror[0],
+            "MIRROR_X": self.mirror[1],
+            "SINGLE": int(self.single),
             "RAW": int(_C_NAMES[self.x_dtype] == acc or self.x_dtype == self.acc_dtype),
             "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
         }
@@ -191,10 +200,12 @@ class Spec:
             "  T* name = reinterpret_cast<T*>(name##_bytes)",
             "#endif",
         ]
-        window = ("tile.cuh", "async.cuh", "panel.cuh")
+        window = ("tile.cuh", "async.cuh", "panel.cuh", "chain.cuh")
+        any_step = ("tile.cuh", "chain.cuh")
         own = {
             "weights_sum": (), "channels": ("layer.cuh",), "channels_weights": ("layer.cuh",),
-            "direct": window, "separable": window, "tensor": ("tile.cuh", "async.cuh", "mma.cuh"),
+            "direct": window, "separable": window, "strided": any_step,
+            "separable_strided": any_step, "tensor": ("tile.cuh", "async.cuh", "mma.cuh"),
         }  # fmt: skip
         own |= {f"fft_{step}": ("fft_tiles.cuh",) for step in ("spread", "product")}
         own |= {
@@ -264,7 +275,8 @@ def _shared(spec: Spec, taps: tuple[int, int]) -> int:
         threads = spec.block[0] * spec.block[1]
         elements = max(elements + threads * spec.rows, threads * WEIGHTS_RUN)
     elif spec.kernel == "separable_strided":
-        elements += spec.block[1] * spec.rows * width
+        # Two chains of each where one tile does not serve all taps.
+        elements += spec.block[1] * spec.rows * width * (2 if spec.mirror[0] else 1)
     elif not spec.capacity:
         elements += taps[0] * taps[1]
     return elements * dtypes.storage(spec.acc_dtype).itemsize
@@ -283,37 +295,40 @@ def plan(
     where: Layout | None = None,
     gpu: Chip = HOPPER,
     general: bool = False,
+    mirror: tuple[int, int] = (NO, NO),
 ) -> Launch:
     """Plan a launch of `kernel`, "direct" or "separable".
 
-    The order of the sums depends on the kernel's shape and dtypes alone. `pointer` says that the
-    weights already lie on the device, or differ between images; `general` that nothing is to be
-    compiled for this size of kernel alone. Without a layout, arrays are taken to be aligned.
+    The order of the sums depends on the kernel's shape and dtypes and on `mirror` alone, which says
+    whether columns and rows of taps are summed in mirrored order. `pointer` says that the weights
+    already lie on the device, or differ between images; `general` that nothing is to be compiled
+    for this size of kernel alone. Without a layout, arrays are taken to be aligned.
     """
     if where is None:
         where = Layout(0, True, True)
     window = (THREADS, WINDOW_ROWS) if problem.unit else (0, 0)
-    return _plan(problem, kernel, rank, pointer, where, gpu, general, BLOCK, ROWS, *window)
+    return _plan(problem, kernel, rank, pointer, where, gpu, general, mirror, BLOCK, ROWS, *window)
 
 
 @lru_cache(maxsize=1024)
 def _plan(
     problem: Problem, kernel: str, rank: int, pointer: bool, where: Layout, gpu: Chip,
-    general: bool, block: tuple[int, int], rows: int, threads: int, window_rows: int,
+    general: bool, mirror: tuple[int, int], block: tuple[int, int], rows: int, threads: int,
+    window_rows: int,
 ) -> Launch:  # fmt: skip
     p, q = problem.p, problem.q
     weights = p * q if kernel == "direct" else rank * (p + q)
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     by_value = 0 if pointer else capacity(weights, itemsize)
     if threads and kernel == "direct":
-        return _plan_direct(problem, by_value, where, gpu, general, threads, window_rows)
+        return _plan_direct(problem, by_value, where, gpu, general, mirror, threads, window_rows)
     if threads and not general and max(p, q) <= SEPARABLE_LARGEST:
-        found = _plan_separable(problem, rank, by_value, where, gpu, threads, window_rows)
+        found = _plan_separable(problem, rank, by_value, where, gpu, mirror, threads, window_rows)
         if found is not None:
             return found
     name = "strided" if kernel == "direct" else "separable_strided"
     types = problem.x_dtype, problem.acc_dtype, problem.out_dtype
-    spec = Spec(name, *types, problem.unit, by_value, block, rows)
+    spec = Spec(name, *types, problem.unit, by_value, block, rows, mirror=mirror)
     chunk = _chunk(spec, (p, q))
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
     return Launch(spec, chunk, _shared(spec, chunk), tiles, weights)
@@ -330,14 +345,24 @@ def _stage_bytes(problem: Problem, where: Layout, threads: int, results: int) ->
     return 0 if where.out_wide else _whole_granules(threads * results * itemsize)
 
 
+def _mirrored_rows(
+    problem: Problem, mirror: tuple[int, int], rows: int, fixed: bool = True, terms: int = 0
+) -> int:
+    """Rows of outputs of a thread: fewer where the two chains of each take too many registers."""
+    long = problem.acc_dtype in ("float64", "complex128") and problem.q > 16
+    if not any(mirror) or (fixed and not long):
+        return rows
+    return min(rows, 4 if not fixed or (terms == 1 and LOOK not in mirror) else 2)
+
+
 def _cost(acc_dtype: str) -> int:
     """Machine instructions of a multiply-add."""
     return {"float32": 1, "float64": 1, "int64": 6, "uint64": 6}.get(acc_dtype, 4)
 
 
 def _plan_direct(
-    problem: Problem, capacity: int, where: Layout, gpu: Chip, general: bool, threads: int,
-    most_rows: int,
+    problem: Problem, capacity: int, where: Layout, gpu: Chip, general: bool,
+    mirror: tuple[int, int], threads: int, most_rows: int,
 ) -> Launch:  # fmt: skip
     p, q = problem.p, problem.q
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
@@ -350,6 +375,7 @@ def _plan_direct(
     whole = dtypes.is_integer(problem.acc_dtype)
     # Multiplying 64-bit integers takes registers.
     rows = min(most_rows, 4) if whole and not fixed else most_rows
+    rows = _mirrored_rows(problem, mirror, rows, fixed)
     while rows > 1 and down * (rows // 2) >= problem.r:
         rows //= 2
     # A small problem is spread over the chip.
@@ -385,7 +411,7 @@ def _plan_direct(
         if rows == 1:
             if not fixed:
                 raise AssertionError(f"no tile of {problem} fits shared memory")
-            return _plan_direct(problem, capacity, where, gpu, True, threads, most_rows)
+            return _plan_direct(problem, capacity, where, gpu, True, mirror, threads, most_rows)
         rows //= 2
     tap_rows = 0
     if fixed:
@@ -398,7 +424,7 @@ def _plan_direct(
     spec = Spec(
         "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
         (across, down), rows, columns, 0, (p, q) if fixed else (0, 0), tap_rows, stages,
-        RESIDENT, shift, where.aligned, where.out_wide,
+        RESIDENT, shift, where.aligned, where.out_wide, mirror,
     )  # fmt: skip
     tiles = -(-problem.s // (across * columns)), -(-problem.r // tile_y)
     grid = gpu.multiprocessors * RESIDENT
@@ -417,8 +443,8 @@ def _whole_granules(n: int) -> int:
 
 
 def _plan_separable(
-    problem: Problem, rank: int, capacity: int, where: Layout, gpu: Chip, threads: int,
-    most_rows: int,
+    problem: Problem, rank: int, capacity: int, where: Layout, gpu: Chip, mirror: tuple[int, int],
+    threads: int, most_rows: int,
 ) -> Launch | None:  # fmt: skip
     """Plan the one launch that does both passes, or None where its panels do not fit."""
     p, q = problem.p, problem.q
@@ -438,6 +464,7 @@ def _plan_separable(
 
     across = min(32, threads // 2)
     rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
+    rows = _mirrored_rows(problem, mirror, rows, terms=rank)
     # Columns beside the tile are summed too: where they are many, tiles are wide and low.
     beside = tile_width(across) < 0.8 * across * columns
     if beside and across == 32 and panels(64, rows) <= most and problem.s > tile_width(32):
@@ -455,7 +482,7 @@ def _plan_separable(
     spec = Spec(
         "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
         (across, down), rows, columns, width, (p, q), 0, 1, RESIDENT, shift, where.aligned,
-        where.out_wide,
+        where.out_wide, mirror, rank == 1 and any(mirror),
     )  # fmt: skip
     shared = panels(across, rows)
     tiles = -(-problem.s // width), -(-problem.r // (down * rows))

@@ -7,9 +7,35 @@
 // TAPS_Y x TAPS_X are the kernel's size where this is compiled for one: the taps are then written
 // out, TAP_ROWS rows of them at a time, and weights by value are operands in the constant bank.
 // TAPS_X 0 is for any size. Both take the taps of a sum row by row, left to right (kernels wider than
-// `g.chunk_q` in such column blocks), so that they give the same bits, wherever an output lies.
+// `g.chunk_q` in such column blocks), so that they give the same bits, wherever an output lies. A
+// single row or column of taps may be summed in mirrored order (see chain.cuh).
 
-#if TAPS_X
+#define MIRROR (MIRROR_Y > MIRROR_X ? MIRROR_Y : MIRROR_X)
+
+#if TAPS_X && (MIRROR_Y || MIRROR_X)
+template <int HALF>
+__device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
+                                const ACC* taps) {
+  static_assert(TAPS_X == 1 || TAPS_Y == 1, "one row or column of taps");
+  if constexpr (TAPS_X == 1) {
+    sum_column<ROWS, SHIFT, TAPS_Y, HALF>(sums, pixels, pitch, taps);
+  } else {
+#pragma unroll
+    for (int o = 0; o < ROWS; ++o) {
+      auto read = [&](int n, ACC* to) { read_granule(pixels + o * pitch + n * VECTOR, to); };
+      __syncwarp();  // the compiler does not read the next rows before: registers are scarce
+      sum_row<COLUMNS, SHIFT, TAPS_X, HALF>(sums[o], read, taps);
+    }
+  }
+}
+
+// The length of the chains is known here, except of weights that the kernel has to look at.
+__device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
+                                const ACC* taps, int half) {
+  if (MIRROR == LOOK && half == 0) sum_line<0>(sums, pixels, pitch, taps);
+  else sum_line<TAPS_Y * TAPS_X / 2>(sums, pixels, pitch, taps);
+}
+#elif TAPS_X
 // Adds A rows of taps, whose first row of pixels is `pixels`.
 template <int A>
 __device__ inline void add_rows(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
@@ -33,7 +59,7 @@ __device__ inline void add_rows(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, i
 }
 
 __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
-                                const ACC* taps) {
+                                const ACC* taps, int) {
 #if TAP_ROWS == TAPS_Y
   add_rows<TAPS_Y>(sums, pixels, pitch, taps);
 #else
@@ -45,6 +71,47 @@ __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, i
   add_rows<REST>(sums, pixels + DONE * pitch, pitch, taps + DONE * TAPS_X);
 #endif
 #endif
+}
+#elif MIRROR_Y || MIRROR_X
+// Adds taps of one row or column, from `first` on in the direction STEP; `pixels` are those of tap 0.
+template <int STEP>
+__device__ inline void add_run(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
+                               const ACC* taps, int first, int count, bool down) {
+  if (down) {
+#pragma unroll 1
+    for (int t = 0; t < count; ++t) {
+      int a = STEP > 0 ? first + t : first + count - 1 - t;
+#pragma unroll
+      for (int o = 0; o < ROWS; ++o) {
+        ACC row[VECTOR];
+        read_granule(pixels + (a + o) * pitch, row);
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) add(sums[o][c], taps[a], row[c]);
+      }
+    }
+    return;
+  }
+  int low = first / VECTOR, blocks = (first + count - 1) / VECTOR - low + 1;
+#pragma unroll 1
+  for (int n = 0; n < blocks; ++n) {
+    int b0 = (STEP > 0 ? low + n : low + blocks - 1 - n) * VECTOR;
+    ACC window[ROWS][2 * VECTOR];
+#pragma unroll
+    for (int o = 0; o < ROWS; ++o) {
+      read_granule(pixels + o * pitch + b0, window[o]);
+      read_granule(pixels + o * pitch + b0 + VECTOR, window[o] + VECTOR);
+    }
+#pragma unroll
+    for (int e = 0; e < VECTOR; ++e) {
+      int b = STEP > 0 ? e : VECTOR - 1 - e;
+      if (b0 + b < first || b0 + b >= first + count) continue;
+      ACC w = taps[b0 + b];
+#pragma unroll
+      for (int o = 0; o < ROWS; ++o)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) add(sums[o][c], w, window[o][b + c]);
+    }
+  }
 }
 #else
 // A window of two granules slides along the ROWS rows of a row of taps.
@@ -83,6 +150,50 @@ __device__ inline void copy_taps(const ACC* from, int pitch, int taps_y, int tap
     to[t] = from[t / taps_x * pitch + t % taps_x];
 }
 
+#if !TAPS_X && (MIRROR_Y || MIRROR_X)
+// Sums one row or column of any number of taps, run by run.
+__device__ inline void sum_runs(const Geometry& g, const Place& at, const ACC* weights, ACC fill,
+                                ACC (&sums)[ROWS][COLUMNS], ACC* shared, ACC* taps) {
+  bool down = g.q == 1;
+  int n = g.p * g.q, chunk = down ? g.chunk_p : g.chunk_q;
+  bool once = chunk >= n;  // one panel serves all runs
+  ACC forth[ROWS][COLUMNS];
+  for (Runs run(n, half_of<MIRROR>(weights, n, 1, 0), chunk); run.more(); run.next()) {
+    if (run.part == 1 && run.begins()) {
+#pragma unroll
+      for (int o = 0; o < ROWS; ++o)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) {
+          forth[o][c] = sums[o][c];
+          clear(sums[o][c]);
+        }
+    }
+    int from = once ? 0 : run.first, count = once ? n : run.count;
+    int taps_y = down ? count : 1, taps_x = down ? 1 : count;
+    int granules = (TILE_X + taps_x - 1 + VECTOR - 1) / VECTOR + 1;
+    if (!once || run.starts()) {
+      __syncthreads();  // the panel and taps before have been read
+      load_panel(g, at, down ? from : 0, down ? 0 : from, TILE_Y + taps_y - 1, granules,
+                 taps_x + VECTOR, fill, shared);
+      commit_copies();
+      copy_taps(weights + from, count, 1, count, taps);
+      await_copies<0>();
+      __syncthreads();
+    }
+    const ACC* own = shared + threadIdx.y * ROWS * granules * VECTOR + threadIdx.x * COLUMNS;
+    int first = run.first - from;
+    if (run.part == 1) add_run<-1>(sums, own, granules * VECTOR, taps, first, run.count, down);
+    else add_run<1>(sums, own, granules * VECTOR, taps, first, run.count, down);
+    if (run.part == 1 && run.ends()) {
+#pragma unroll
+      for (int o = 0; o < ROWS; ++o)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) sums[o][c] = met(forth[o][c], sums[o][c]);
+    }
+  }
+}
+#endif
+
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
        const char* __restrict__ x, char* __restrict__ out) {
@@ -100,6 +211,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   ACC* taps = (ACC*)((char*)stage + g.stage_bytes);
   i64 held = -1;
 #endif
+  int half = 0;
   i64 number = blockIdx.x, step = gridDim.x;
   Place at = place_of(g, number, x, out), after = at;
   load_panel(g, at, 0, 0, PANEL_ROWS, GRANULES, TAPS_X, fill, shared);
@@ -114,17 +226,21 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #if BY_VALUE
     const ACC* taps = weights.at;
 #else
-    if (at.kernel != held) copy_taps(weights + at.kernel * g.weights, TAPS_X, TAPS_Y, TAPS_X, taps);
+    bool other = at.kernel != held;
+    if (other) copy_taps(weights + at.kernel * g.weights, TAPS_X, TAPS_Y, TAPS_X, taps);
     held = at.kernel;
 #endif
     await_copies<STAGES - 1>();
     __syncthreads();  // everyone's part of the panel is there
+#if !BY_VALUE
+    if (other) half = half_of<MIRROR>(taps, TAPS_Y * TAPS_X, 1, 0);
+#endif
     ACC sums[ROWS][COLUMNS];
 #pragma unroll
     for (int o = 0; o < ROWS; ++o)
 #pragma unroll
       for (int c = 0; c < COLUMNS; ++c) clear(sums[o][c]);
-    add_taps(sums, own + panel, PITCH, taps);
+    add_taps(sums, own + panel, PITCH, taps, half);
     __syncthreads();  // everyone has read it
     store_rows<THREADS, BLOCK_X, ROWS, 1>(g, at, sums, stage);
     if (STAGES == 1 && more)
@@ -140,6 +256,13 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
     for (int o = 0; o < ROWS; ++o)
 #pragma unroll
       for (int c = 0; c < COLUMNS; ++c) clear(sums[o][c]);
+#if MIRROR_Y || MIRROR_X
+#if BY_VALUE
+    sum_runs(g, at, weights.at, fill, sums, shared, taps);
+#else
+    sum_runs(g, at, weights + at.kernel * g.weights, fill, sums, shared, taps);
+#endif
+#else
     for (int b0 = 0; b0 < g.q; b0 += g.chunk_q) {
       int taps_x = min(g.chunk_q, g.q - b0);
       // One granule more than pixels are needed: the window reads ahead.
@@ -160,6 +283,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
                  granules * VECTOR, taps, taps_x, taps_y, taps_x);
       }
     }
+#endif
     store_rows<THREADS, BLOCK_X, ROWS, 1>(g, at, sums, stage);
   }
 #endif

@@ -84,6 +84,23 @@ __device__ inline void clear(Signed& a) { a.v = 0; }
 __device__ inline void clear(Unsigned& a) { a.v = 0; }
 template <class R> __device__ inline void clear(Complex<R>& a) { a.re = 0; a.im = 0; }
 
+// Two chains of a mirrored sum, met (see chain.cuh).
+template <class A> __device__ inline A met(A a, A b) { return a + b; }
+__device__ inline Signed met(Signed a, Signed b) { return {a.v + b.v}; }
+__device__ inline Unsigned met(Unsigned a, Unsigned b) { return {a.v + b.v}; }
+template <class R> __device__ inline Complex<R> met(Complex<R> a, Complex<R> b) {
+  return {a.re + b.re, a.im + b.im};
+}
+
+// Whether weights are alike in mirrored rows: bit 1 if they are equal, 2 if they are opposite, and
+// the same above for imaginary parts.
+template <class A> __device__ inline int alike(A a, A b) { return (a == b) | (a == -b) << 1 | 12; }
+__device__ inline int alike(Signed, Signed) { return 0; }
+__device__ inline int alike(Unsigned, Unsigned) { return 0; }
+template <class R> __device__ inline int alike(Complex<R> a, Complex<R> b) {
+  return (alike(a.re, b.re) & 3) | (alike(a.im, b.im) & 3) << 2;
+}
+
 // The range of an integer type without <limits>.
 template <class T> struct Range {
   static constexpr bool negative = (T)-1 < (T)0;

@@ -24,6 +24,107 @@ __device__ inline void read_granule(const ACC* shared, ACC* to) {
   for (int e = 0; e < VECTOR; ++e) to[e] = read.at[e];
 }
 
+template <int ROW> __device__ inline void clear_all(ACC (&sums)[ROW][VECTOR]) {
+#pragma unroll
+  for (int o = 0; o < ROW; ++o)
+#pragma unroll
+    for (int c = 0; c < VECTOR; ++c) clear(sums[o][c]);
+}
+
+template <int ROW>
+__device__ inline void write_column(const ACC (&sums)[ROW][VECTOR], ACC* shared, int pitch) {
+#pragma unroll
+  for (int o = 0; o < ROW; ++o) {
+    Granule made;
+#pragma unroll
+    for (int c = 0; c < VECTOR; ++c) made.at[c] = sums[o][c];
+    *(Granule*)(shared + o * pitch) = made;
+  }
+}
+
+// Adds part of a column of taps, from tap FIRST to before LAST in the direction STEP, to a column of
+// sums; the first pixel of the first sum lies OFFSET after `pixels`.
+template <int ROW, int OFFSET, int FIRST, int LAST, int STEP>
+__device__ inline void add_column(ACC (&sums)[ROW][VECTOR], const ACC* pixels, int pitch,
+                                  const ACC* taps) {
+#pragma unroll
+  for (int n = 0; n < LAST - FIRST + ROW - 1; ++n) {
+    int y = STEP > 0 ? FIRST + n : LAST + ROW - 2 - n;
+    ACC row[(OFFSET ? 2 : 1) * VECTOR];
+    read_granule(pixels + y * pitch, row);
+    if constexpr (OFFSET > 0) read_granule(pixels + y * pitch + VECTOR, row + VECTOR);
+#pragma unroll
+    for (int o = 0; o < ROW; ++o) {
+      if (y - o < FIRST || y - o >= LAST) continue;
+#pragma unroll
+      for (int c = 0; c < VECTOR; ++c) add(sums[o][c], taps[y - o], row[OFFSET + c]);
+    }
+  }
+}
+
+// Sums of a column of taps, with chains of HALF taps.
+template <int ROW, int OFFSET, int TAPS, int HALF>
+__device__ inline void sum_column(ACC (&sums)[ROW][VECTOR], const ACC* pixels, int pitch,
+                                  const ACC* taps) {
+  clear_all(sums);
+  if constexpr (HALF > 0) {
+    ACC back[ROW][VECTOR];
+    clear_all(back);
+    add_column<ROW, OFFSET, 0, HALF, 1>(sums, pixels, pitch, taps);
+    __syncwarp();
+    add_column<ROW, OFFSET, TAPS - HALF, TAPS, -1>(back, pixels, pitch, taps);
+#pragma unroll
+    for (int o = 0; o < ROW; ++o)
+#pragma unroll
+      for (int c = 0; c < VECTOR; ++c) sums[o][c] = met(sums[o][c], back[o][c]);
+    __syncwarp();
+  }
+  if constexpr (TAPS > 2 * HALF)
+    add_column<ROW, OFFSET, HALF, TAPS - HALF, 1>(sums, pixels, pitch, taps);
+}
+
+// Adds taps FIRST to before LAST of a row, in the direction STEP, to a row of sums. The first pixel of
+// the first sum lies OFFSET after the first granule; `read` fetches granules by their number, each one
+// when it is needed, so that few pixels are in registers at once.
+template <int COUNT, int OFFSET, int FIRST, int LAST, int STEP, class Read>
+__device__ inline void add_row(ACC (&sums)[COUNT], const Read& read, const ACC* taps) {
+  enum { LOW = (OFFSET + FIRST) / VECTOR, HIGH = (OFFSET + LAST + COUNT - 2) / VECTOR };
+  ACC row[(HIGH - LOW + 1) * VECTOR];
+#pragma unroll
+  for (int t = 0; t < LAST - FIRST; ++t) {
+    int b = STEP > 0 ? FIRST + t : LAST - 1 - t;
+    int low = (OFFSET + b) / VECTOR, high = (OFFSET + b + COUNT - 1) / VECTOR;
+#pragma unroll
+    for (int n = LOW; n <= HIGH; ++n) {
+      // Not what the tap before has read.
+      bool fresh = t == 0 || (STEP > 0 ? n > (OFFSET + b - 1 + COUNT - 1) / VECTOR
+                                       : n < (OFFSET + b + 1) / VECTOR);
+      if (n >= low && n <= high && fresh) read(n, row + (n - LOW) * VECTOR);
+    }
+#pragma unroll
+    for (int c = 0; c < COUNT; ++c) add(sums[c], taps[b], row[OFFSET + b + c - LOW * VECTOR]);
+  }
+}
+
+// Sums of a row of taps, with chains of HALF taps.
+template <int COUNT, int OFFSET, int TAPS, int HALF, class Read>
+__device__ inline void sum_row(ACC (&sums)[COUNT], const Read& read, const ACC* taps) {
+  ACC back[COUNT];
+#pragma unroll
+  for (int c = 0; c < COUNT; ++c) {
+    clear(sums[c]);
+    clear(back[c]);
+  }
+  if constexpr (HALF > 0) {
+    add_row<COUNT, OFFSET, 0, HALF, 1>(sums, read, taps);
+    add_row<COUNT, OFFSET, TAPS - HALF, TAPS, -1>(back, read, taps);
+#pragma unroll
+    for (int c = 0; c < COUNT; ++c) sums[c] = met(sums[c], back[c]);
+  }
+  if constexpr (TAPS > 2 * HALF)
+    add_row<COUNT, OFFSET, HALF, TAPS - HALF, 1>(sums, read, taps);
+}
+
 __device__ inline int thread() { return threadIdx.y * BLOCK_X + threadIdx.x; }
 
 __device__ inline ACC pixel_at(const char* address) {

@@ -245,3 +245,59 @@ def add_column(acc, ring, first, step, w):
     while a < w.shape[0]:
         _one1(acc, ring[(first + a * step) % slots][:n], w[a : a + 1])
         a += 1
+
+
+@_jit
+def _add_apart(acc, x, w, offsets):
+    """`add_row` for taps that are in no order in memory."""
+    n = acc.shape[0]
+    b = 0
+    while b + 4 <= w.shape[0]:
+        _four(
+            acc,
+            x[offsets[b] :][:n],
+            x[offsets[b + 1] :][:n],
+            x[offsets[b + 2] :][:n],
+            x[offsets[b + 3] :][:n],
+            w[b],
+            w[b + 1],
+            w[b + 2],
+            w[b + 3],
+        )
+        b += 4
+    while b < w.shape[0]:
+        _one1(acc, x[offsets[b] :][:n], w[b : b + 1])
+        b += 1
+
+
+@_jit
+def _add_both(acc, a, b):
+    for j in range(acc.shape[0]):
+        acc[j] += a[j] + b[j]
+
+
+# The two below take `w` (and offsets) in mirrored order: the first half, the last half backwards,
+# and a middle tap if there is one. `chains` is memory for two sums.
+
+
+@_jit
+def add_row_mirrored(acc, chains, x, w, offsets):
+    """`add_row` in mirrored order (see `taps`)."""
+    half = w.shape[0] // 2
+    chains[:] = 0
+    add_row(chains[0], x, w[:half], offsets[:half])
+    _add_apart(chains[1], x, w[half : 2 * half], offsets[half : 2 * half])
+    _add_both(acc, chains[0], chains[1])
+    add_row(acc, x, w[2 * half :], offsets[2 * half :])
+
+
+@_jit
+def add_column_mirrored(acc, chains, ring, first, step, w):
+    """`add_column` in mirrored order."""
+    half = w.shape[0] // 2
+    last = first + (w.shape[0] - 1) * step
+    chains[:] = 0
+    add_column(chains[0], ring, first, step, w[:half])
+    add_column(chains[1], ring, last, -step, w[half : 2 * half])
+    _add_both(acc, chains[0], chains[1])
+    add_column(acc, ring, first + half * step, step, w[2 * half :])

@@ -28,48 +28,50 @@ __device__ inline int place_in_row(int granule) {
   return ((granule & 1) * (BLOCK_X / 2) + granule / 2) * VECTOR;
 }
 
+template <int HALF>
 __device__ inline void sum_columns(const ACC* pixels, const ACC* taps, ACC* sums_to) {
   ACC sums[ROWS][VECTOR];
-#pragma unroll
-  for (int o = 0; o < ROWS; ++o)
-#pragma unroll
-    for (int c = 0; c < VECTOR; ++c) clear(sums[o][c]);
-#pragma unroll
-  for (int y = 0; y < TAPS_Y + ROWS - 1; ++y) {
-    ACC row[VECTOR];
-    read_granule(pixels + y * PITCH, row);
-#pragma unroll
-    for (int o = 0; o < ROWS; ++o) {
-      if (y - o < 0 || y - o >= TAPS_Y) continue;
-#pragma unroll
-      for (int c = 0; c < VECTOR; ++c) add(sums[o][c], taps[y - o], row[c]);
-    }
-  }
-#pragma unroll
-  for (int o = 0; o < ROWS; ++o) {
-    Granule made;
-#pragma unroll
-    for (int c = 0; c < VECTOR; ++c) made.at[c] = sums[o][c];
-    *(Granule*)(sums_to + o * PITCH) = made;
-  }
+  sum_column<ROWS, 0, TAPS_Y, HALF>(sums, pixels, PITCH, taps);
+  write_column(sums, sums_to, PITCH);
 }
 
+template <int HALF>
 __device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, int granule,
                                 const ACC* taps) {
 #pragma unroll
   for (int o = 0; o < LESS; ++o) {
-    ACC row[NEEDED * VECTOR];
-#pragma unroll
-    for (int n = 0; n < NEEDED; ++n) {
+    auto read = [&](int n, ACC* to) {
       // The first granule is even: which half the others are in is known here.
       int place = ((n & 1) * (BLOCK_X / 2) + granule / 2 + n / 2) * VECTOR;
-      read_granule(columns + o * PITCH + place, row + n * VECTOR);
+      read_granule(columns + o * PITCH + place, to);
+    };
+    if constexpr (HALF > 0) {
+      ACC term[COUNT];
+      sum_row<COUNT, SHIFT, TAPS_X, HALF>(term, read, taps);
+#pragma unroll
+      for (int c = 0; c < COUNT; ++c) sums[o][c] = met(sums[o][c], term[c]);
+      continue;
     }
+    ACC row[NEEDED * VECTOR];
+#pragma unroll
+    for (int n = 0; n < NEEDED; ++n) read(n, row + n * VECTOR);
 #pragma unroll
     for (int b = 0; b < TAPS_X; ++b)
 #pragma unroll
       for (int c = 0; c < COUNT; ++c) add(sums[o][c], taps[b], row[SHIFT + b + c]);
   }
+}
+
+// The lengths of the chains are known here, except of weights that the kernel has to look at.
+__device__ inline void columns_of(int half, const ACC* pixels, const ACC* taps, ACC* sums_to) {
+  if (MIRROR_Y == LOOK && half == 0) sum_columns<0>(pixels, taps, sums_to);
+  else sum_columns<MIRROR_Y == NO ? 0 : TAPS_Y / 2>(pixels, taps, sums_to);
+}
+
+__device__ inline void rows_of(int half, ACC (&sums)[LESS][COUNT], const ACC* columns, int granule,
+                               const ACC* taps) {
+  if (MIRROR_X == LOOK && half == 0) sum_rows<0>(sums, columns, granule, taps);
+  else sum_rows<MIRROR_X == NO ? 0 : TAPS_X / 2>(sums, columns, granule, taps);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -82,6 +84,7 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   ACC* held_taps = (ACC*)((char*)stage + g.stage_bytes);
   i64 held = -1;
 #endif
+  int half_y = 0, half_x = 0;
   int granule = thread() % ACROSS * EACH, first = thread() / ACROSS * LESS;
   i64 number = blockIdx.x, step = gridDim.x;
   Place at = place_of(g, number, x, out), after = at;
@@ -92,7 +95,8 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #if BY_VALUE
     const ACC* taps = weights.at;
 #else
-    if (at.kernel != held) {
+    bool other = at.kernel != held;
+    if (other) {
       __syncthreads();  // those of the tile before have been read
       for (int t = thread(); t < g.weights; t += THREADS)
         held_taps[t] = weights[at.kernel * g.weights + t];
@@ -103,21 +107,28 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
     commit_copies();
     await_copies<0>();
     __syncthreads();  // everyone's part of the panel is there
+#if !BY_VALUE
+    if (other) {
+      half_y = half_of<MIRROR_Y>(taps, TAPS_Y, g.rank, TAPS_Y + TAPS_X);
+      half_x = half_of<MIRROR_X>(taps + TAPS_Y, TAPS_X, g.rank, TAPS_Y + TAPS_X);
+    }
+#endif
     ACC sums[LESS][COUNT];
 #pragma unroll
     for (int o = 0; o < LESS; ++o)
 #pragma unroll
       for (int c = 0; c < COUNT; ++c) clear(sums[o][c]);
+    const int terms = SINGLE ? 1 : g.rank;
 #pragma unroll 1
-    for (int term = 0; term < g.rank; ++term) {
+    for (int term = 0; term < terms; ++term) {
       const ACC* own = taps + term * (TAPS_Y + TAPS_X);
-      sum_columns(shared + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, own,
-                  columns + threadIdx.y * ROWS * PITCH + place_in_row(threadIdx.x));
+      columns_of(half_y, shared + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, own,
+                 columns + threadIdx.y * ROWS * PITCH + place_in_row(threadIdx.x));
       __syncthreads();  // the columns are summed
-      if (term + 1 == g.rank && more)
+      if (term + 1 == terms && more)
         load_panel(g, after, 0, 0, PANEL_ROWS, BLOCK_X, TAPS_X, fill, shared);
-      if (thread() < ITEMS) sum_rows(sums, columns + first * PITCH, granule, own + TAPS_Y);
-      if (term + 1 < g.rank) __syncthreads();  // and have been read
+      if (thread() < ITEMS) rows_of(half_x, sums, columns + first * PITCH, granule, own + TAPS_Y);
+      if (term + 1 < terms) __syncthreads();  // and have been read
     }
     store_rows<ITEMS, ACROSS, LESS, EACH>(g, at, sums, stage);
   }

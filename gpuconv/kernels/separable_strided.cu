@@ -5,13 +5,29 @@
 //
 // Weights of one kernel: for each term, p vertical ones and then q horizontal ones.
 
+// Adds a run of a column of taps to the sum at a place of the tile. `from` is the tile's first tap;
+// `forth` is the first chain while the last one is summed.
+__device__ inline void add_run(const Runs& run, const ACC* taps, const ACC* column, const Tile& tile,
+                               int i, int from, int taps_y, ACC& sum, ACC& forth) {
+  if (run.part == 1 && run.begins()) {
+    forth = sum;
+    clear(sum);
+  }
+  for (int t = 0; t < run.count; ++t) {
+    int a = run.tap(t);
+    add(sum, taps[a], column[tile.row(i, a - from, taps_y) * tile.pitch]);
+  }
+  if (run.part == 1 && run.ends()) sum = met(forth, sum);
+}
+
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
 separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
                   const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
   Tile largest(g.chunk_p, g.chunk_q);
   ACC* partial = shared + largest.rows * largest.pitch;  // TILE_Y rows of the tile's columns
-  bool once = g.chunk_p >= g.p && g.chunk_q >= g.q;  // one load serves all terms
+  ACC* chains = partial + TILE_Y * largest.pitch;  // as many, where columns may be in mirrored order
+  bool whole_y = g.chunk_p >= g.p, whole_x = g.chunk_q >= g.q;
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
     Place at = place_of(g, number, x, out);
 #if BY_VALUE
@@ -19,40 +35,77 @@ separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fil
 #else
     const ACC* taps = weights + at.kernel * g.weights;
 #endif
+    int half_y = half_of<MIRROR_Y>(taps, g.p, g.rank, g.p + g.q);
+    int half_x = half_of<MIRROR_X>(taps + g.p, g.q, g.rank, g.p + g.q);
     ACC sums[ROWS];
 #pragma unroll
     for (int o = 0; o < ROWS; ++o) clear(sums[o]);
     for (int term = 0; term < g.rank; ++term) {
       const ACC* u = taps + term * (g.p + g.q);
       const ACC* v = u + g.p;
-      for (int b0 = 0; b0 < g.q; b0 += g.chunk_q) {
-        int taps_x = min(g.chunk_q, g.q - b0);
-        for (int a0 = 0; a0 < g.p; a0 += g.chunk_p) {
-          int taps_y = min(g.chunk_p, g.p - a0);
-          Tile tile(taps_y, taps_x);
-          __syncthreads();  // the previous tile and partial results have been read
-          if (!once || term == 0) load_tile(g, at, tile, a0, b0, taps_y, fill, shared);
-          __syncthreads();
-          for (int i = threadIdx.y; i < TILE_Y; i += BLOCK_Y) {
-            for (int column = threadIdx.x; column < tile.columns; column += BLOCK_X) {
-              ACC sum;
-              if (a0 == 0) clear(sum);
-              else sum = partial[i * tile.pitch + column];
-              for (int a = 0; a < taps_y; ++a)
-                add(sum, u[a0 + a], shared[tile.row(i, a, taps_y) * tile.pitch + column]);
-              partial[i * tile.pitch + column] = sum;
+      ACC terms[ROWS], forth[ROWS];  // the sum of the terms before, and the first chain of this one
+      if (half_x) {
+#pragma unroll
+        for (int o = 0; o < ROWS; ++o) {
+          terms[o] = sums[o];
+          clear(sums[o]);
+        }
+      }
+      for (Runs across(g.q, half_x, g.chunk_q); across.more(); across.next()) {
+        int b0 = whole_x ? 0 : across.first, taps_x = whole_x ? g.q : across.count;
+        Tile band(1, taps_x);
+        if (!whole_x || across.starts()) {
+          for (Runs down(g.p, half_y, g.chunk_p); down.more(); down.next()) {
+            int a0 = whole_y ? 0 : down.first, taps_y = whole_y ? g.p : down.count;
+            Tile tile(taps_y, taps_x);
+            __syncthreads();  // the previous tile and partial results have been read
+            // One load serves all terms where it holds all taps.
+            if (!whole_y || !whole_x || term == 0)
+              load_tile(g, at, tile, a0, b0, taps_y, fill, shared);
+            __syncthreads();
+            for (int i = threadIdx.y; i < TILE_Y; i += BLOCK_Y) {
+              for (int column = threadIdx.x; column < tile.columns; column += BLOCK_X) {
+                int place = i * tile.pitch + column;
+                ACC sum, chain;
+                clear(sum);
+                if (whole_y) {
+                  for (Runs all(g.p, half_y, g.p); all.more(); all.next())
+                    add_run(all, u, shared + column, tile, i, a0, taps_y, sum, chain);
+                } else {
+                  if (!down.starts()) sum = partial[place];
+                  if (down.part == 1 && !down.begins()) chain = chains[place];
+                  add_run(down, u, shared + column, tile, i, a0, taps_y, sum, chain);
+                  if (down.part == 1 && !down.ends()) chains[place] = chain;
+                }
+                partial[place] = sum;
+              }
             }
+            if (whole_y) break;
+          }
+          __syncthreads();
+        }
+        if (across.part == 1 && across.begins()) {
+#pragma unroll
+          for (int o = 0; o < ROWS; ++o) {
+            forth[o] = sums[o];
+            clear(sums[o]);
           }
         }
-        __syncthreads();
-        Tile tile(1, taps_x);
-        for (int b = 0; b < taps_x; ++b) {
-          ACC w = v[b0 + b];
+        for (int t = 0; t < across.count; ++t) {
+          int b = across.tap(t);
 #pragma unroll
           for (int o = 0; o < ROWS; ++o)
-            add(sums[o], w,
-                partial[(threadIdx.y * ROWS + o) * tile.pitch + tile.column(threadIdx.x, b)]);
+            add(sums[o], v[b], partial[(threadIdx.y * ROWS + o) * band.pitch +
+                                       band.column(threadIdx.x, b - b0)]);
         }
+        if (across.part == 1 && across.ends()) {
+#pragma unroll
+          for (int o = 0; o < ROWS; ++o) sums[o] = met(forth[o], sums[o]);
+        }
+      }
+      if (half_x) {
+#pragma unroll
+        for (int o = 0; o < ROWS; ++o) sums[o] = met(terms[o], sums[o]);
       }
     }
     store(g, at, sums);

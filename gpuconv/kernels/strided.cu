@@ -2,18 +2,67 @@
 // TILE_Y x TILE_X tile of outputs: the pixels that its taps meet are gathered into shared memory, tap
 // by tap, and every thread sums ROWS outputs, one below the other. Kernels too large for one shared
 // tile go through it in chunks of taps. The order of the taps depends on the kernel's shape alone,
-// never on where an output lies.
+// never on where an output lies; a single row or column may be summed in mirrored order (see
+// chain.cuh).
+
+#if MIRROR_Y || MIRROR_X
+// Sums one row or column of taps, run by run.
+__device__ inline void sum_runs(const Geometry& g, const Place& at, const ACC* taps, ACC fill,
+                                ACC (&sums)[ROWS], ACC* shared) {
+  bool down = g.q == 1;
+  int n = g.p * g.q, half = half_of<(MIRROR_Y > MIRROR_X ? MIRROR_Y : MIRROR_X)>(taps, n, 1, 0);
+  int chunk = down ? g.chunk_p : g.chunk_q, first = threadIdx.y * ROWS;
+  bool once = chunk >= n;  // one tile serves all runs
+  ACC forth[ROWS];
+  for (Runs run(n, half, chunk); run.more(); run.next()) {
+    if (run.part == 1 && run.begins()) {
+#pragma unroll
+      for (int o = 0; o < ROWS; ++o) {
+        forth[o] = sums[o];
+        clear(sums[o]);
+      }
+    }
+    int from = once ? 0 : run.first, count = once ? n : run.count;
+    int taps_y = down ? count : 1;
+    Tile tile(taps_y, down ? 1 : count);
+    if (!once || run.starts()) {
+      __syncthreads();  // the previous tile has been read
+      load_tile(g, at, tile, down ? from : 0, down ? 0 : from, taps_y, fill, shared);
+      __syncthreads();
+    }
+    for (int t = 0; t < run.count; ++t) {
+      int tap = run.tap(t), a = down ? tap - from : 0, b = down ? 0 : tap - from;
+      const ACC* column = shared + tile.column(threadIdx.x, b);
+#pragma unroll
+      for (int o = 0; o < ROWS; ++o)
+        add(sums[o], taps[tap], column[tile.row(first + o, a, taps_y) * tile.pitch]);
+    }
+    if (run.part == 1 && run.ends()) {
+#pragma unroll
+      for (int o = 0; o < ROWS; ++o) sums[o] = met(forth[o], sums[o]);
+    }
+  }
+}
+#endif
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
 strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
         const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
-  int chunks = ((g.p + g.chunk_p - 1) / g.chunk_p) * ((g.q + g.chunk_q - 1) / g.chunk_q);
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
     Place at = place_of(g, number, x, out);
     ACC sums[ROWS];
 #pragma unroll
     for (int o = 0; o < ROWS; ++o) clear(sums[o]);
+#if MIRROR_Y || MIRROR_X
+#if BY_VALUE
+    const ACC* taps = weights.at;
+#else
+    const ACC* taps = weights + at.kernel * g.weights;
+#endif
+    sum_runs(g, at, taps, fill, sums, shared);
+#else
+    int chunks = ((g.p + g.chunk_p - 1) / g.chunk_p) * ((g.q + g.chunk_q - 1) / g.chunk_q);
     for (int chunk = 0; chunk < chunks; ++chunk) {
       int across = (g.q + g.chunk_q - 1) / g.chunk_q;
       int a0 = chunk / across * g.chunk_p, b0 = chunk % across * g.chunk_q;
@@ -44,6 +93,7 @@ strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
         }
       }
     }
+#endif
     store(g, at, sums);
   }
 }

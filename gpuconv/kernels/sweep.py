@@ -12,7 +12,13 @@ from numba import carray, njit, prange
 
 from .memory import load_mapped, load_run, store_run
 from .pieces import allocate, pointer, release
-from .rows import add_column, add_row, add_row_twice
+from .rows import (
+    add_column,
+    add_column_mirrored,
+    add_row,
+    add_row_mirrored,
+    add_row_twice,
+)
 from .variants import variants
 
 
@@ -148,6 +154,7 @@ def _separable(
     which,
     vertical,
     horizontal,
+    mirrored,
     offsets,
     rows,
     columns,
@@ -166,6 +173,7 @@ def _separable(
     sy, sx = stride
     dy = dilation
     rank, p = vertical.shape[1], vertical.shape[2]
+    down, across = mirrored
     bands, strips = (r + band - 1) // band, (s + strip - 1) // strip
     slots = (p - 1) * dy + 1
     for number in prange(last - first):
@@ -176,13 +184,13 @@ def _separable(
         i1, n = min(r, i0 + band), min(s - j0, strip)
         size_of_ring = slots * line_length * vertical.itemsize
         size_of_line = line_length * vertical.itemsize
-        memory = allocate(size_of_ring + size_of_line + n * vertical.itemsize)
+        memory = allocate(size_of_ring + 3 * size_of_line + 3 * n * vertical.itemsize)
         if memory == 0:
             failed[0] += 1  # threads may lose some of them, not all
             i1 = i0
         ring = carray(pointer(memory), (slots, line_length), vertical.dtype)
-        line = carray(pointer(memory + size_of_ring), (line_length,), vertical.dtype)
-        sums = carray(pointer(memory + size_of_ring + size_of_line), (n,), vertical.dtype)
+        lines = carray(pointer(memory + size_of_ring), (3, line_length), vertical.dtype)
+        sums = carray(pointer(memory + size_of_ring + 3 * size_of_line), (3, n), vertical.dtype)
         u, v = vertical[which[image]], horizontal[which[image]]
         address = x0 + xoffsets[image]
         target = o0 + ooffsets[image] + j0 * ostrides[1]
@@ -203,12 +211,22 @@ def _separable(
                     ring[loaded % slots],
                 )
                 loaded += 1
-            sums[:] = 0
+            sums[0, :] = 0
             for t in range(rank):
-                line[:] = 0
-                add_column(line, ring, i * sy, dy, u[t])
-                add_row(sums, line, v[t], offsets)
-            store_run(otag, target + i * ostrides[0], ostrides[1], sums)
+                line = lines[0]
+                if p == 1 and u[t, 0] == 1:
+                    line = ring[i * sy % slots]
+                elif down:
+                    line[:] = 0
+                    add_column_mirrored(line, lines[1:], ring, i * sy, dy, u[t])
+                else:
+                    line[:] = 0
+                    add_column(line, ring, i * sy, dy, u[t])
+                if across:
+                    add_row_mirrored(sums[0], sums[1:], line, v[t], offsets)
+                else:
+                    add_row(sums[0], line, v[t], offsets)
+            store_run(otag, target + i * ostrides[0], ostrides[1], sums[0])
         release(memory)
 
 
