@@ -118,3 +118,13 @@ def test_leading_dimensions_merge():
     lead, strides = cuda_plan.merge_leads((2, 1, 4), (4, 9, 1), (4, 9, 1), (1, 0, 0))
     assert (lead, strides) == ((2, 4), [(4, 1), (4, 1), (1, 0)])
     assert cuda_plan.merge_leads((), (), (), ()) == ((), [(), (), ()])
+
+
+@pytest.mark.parametrize("size", [(2, 2), (31, 31), (300, 2), (2, 300)])
+@pytest.mark.parametrize("name", ["float32", "float64", "complex128"])
+def test_mirrored_sums_of_any_stride_fit_shared_memory(name, size):
+    for stride in (1, 2):
+        problem = make_problem((999, 999), size, name, name, stride=stride, dilation=2)
+        launch = cuda_plan.plan(problem, "separable", 2, mirror=(cuda_plan.YES, cuda_plan.YES))
+        assert launch.spec.kernel == "separable_strided"
+        assert launch.shared_bytes <= 48 << 10

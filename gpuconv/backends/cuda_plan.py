@@ -76,6 +76,8 @@ _WRITTEN_OUT = {"float64": 790, "complex128": 790}
 _IN_A_LOOP = 2048
 _WEIGHTS_BYTES = {"float64": 192, "complex128": 192}
 SEPARABLE_LARGEST = 64
+# Taps across up to which the two chains of a mirrored sum fit registers with all rows of a thread.
+_MIRRORED_SHORT = {"float64": 16, "complex128": 8}
 
 # Taps of one thread in weights.cu; tiles of one of its tasks; bytes of what the tasks leave behind.
 WEIGHTS_RUN = 8
@@ -268,15 +270,16 @@ def tile_elements(
     return tile_y * taps[0], tile_x * taps[1]
 
 
-def _shared(spec: Spec, taps: tuple[int, int]) -> int:
+def _shared(spec: Spec, taps: tuple[int, int], whole: bool = True) -> int:
     height, width = tile_elements(taps, spec.unit, spec.block, spec.rows)
     elements = height * width
     if spec.kernel == "weights":
         threads = spec.block[0] * spec.block[1]
         elements = max(elements + threads * spec.rows, threads * WEIGHTS_RUN)
     elif spec.kernel == "separable_strided":
-        # Two chains of each where one tile does not serve all taps.
-        elements += spec.block[1] * spec.rows * width * (2 if spec.mirror[0] else 1)
+        # Two chains of each where one tile is not `whole`: does not serve all of a column's taps.
+        chains = 2 if spec.mirror[0] and not whole else 1
+        elements += spec.block[1] * spec.rows * width * chains
     elif not spec.capacity:
         elements += taps[0] * taps[1]
     return elements * dtypes.storage(spec.acc_dtype).itemsize
@@ -331,7 +334,7 @@ def _plan(
     spec = Spec(name, *types, problem.unit, by_value, block, rows, mirror=mirror)
     chunk = _chunk(spec, (p, q))
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
-    return Launch(spec, chunk, _shared(spec, chunk), tiles, weights)
+    return Launch(spec, chunk, _shared(spec, chunk, chunk[0] == p), tiles, weights)
 
 
 def _shift(problem: Problem, where: Layout, columns: int) -> int:
@@ -349,7 +352,9 @@ def _mirrored_rows(
     problem: Problem, mirror: tuple[int, int], rows: int, fixed: bool = True, terms: int = 0
 ) -> int:
     """Rows of outputs of a thread: fewer where the two chains of each take too many registers."""
-    long = problem.acc_dtype in ("float64", "complex128") and problem.q > 16
+    both = LOOK in mirror and problem.acc_dtype == "complex64"  # both orders in one kernel
+    short = 16 if both else _MIRRORED_SHORT.get(problem.acc_dtype, SEPARABLE_LARGEST)
+    long = problem.q > short
     if not any(mirror) or (fixed and not long):
         return rows
     return min(rows, 4 if not fixed or (terms == 1 and LOOK not in mirror) else 2)
@@ -492,7 +497,10 @@ def _plan_separable(
 
 def _chunk(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
     """Taps one shared tile can serve; all of them if they fit."""
-    while _shared(spec, taps) > SHARED_BYTES:
+    rows = taps[0]
+    # Two chains of 16-byte sums leave no margin.
+    most = SHARED_BYTES + 1024 if spec.mirror[0] else SHARED_BYTES
+    while _shared(spec, taps, taps[0] == rows) > most:
         if taps == (1, 1):
             raise AssertionError(f"no tile of {spec} fits shared memory")
         # Halve the longer side: fewest pixels are loaded twice.
