@@ -606,8 +606,14 @@ def motion(length: float, angle: float = 0.0) -> Weights:
     n = _positive(length, "length")
     if isinstance(angle, bool) or not isinstance(angle, (int, float, np.number)):
         raise TypeError(f"angle must be a number, got {angle!r}")
-    if n < 1 or not math.isfinite(angle):
-        raise ValueError(f"length must be >= 1 and angle finite, got {length!r} and {angle!r}")
+    try:
+        turn = float(angle)
+    except OverflowError:
+        turn = math.inf
+    if n < 1 or not math.isfinite(turn):
+        raise ValueError(
+            f"length must be >= 1 and angle finite, got {shown(length)} and {shown(angle)}"
+        )
     half = math.ceil((n - 1) / 2)
     size = 2 * half + 1
     _check_size(size, size)

@@ -31,6 +31,7 @@ _METHODS = ("auto", "direct", "separable", "fft", "tensor")
 _WRT = ("both", "X", "K")
 
 
+@np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def corr2d_vjp(
     X: Any,
     K: Any,
@@ -242,7 +243,7 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
     k_lead = (1,) * (len(lead) - kernels.ndim + 2) + kernels.shape[:-2]
     kernels = kernels.reshape(*k_lead, *kernels.shape[-2:])
     kept = tuple(1 if axis in summed else n for axis, n in enumerate(lead))
-    all_kernels, kernels = kernels, _without_infinite(kernels)
+    all_kernels, kernels = kernels, _without_infinite(kernels, k.dtype)
     total = None
     for index in np.ndindex(tuple(lead[axis] for axis in summed)):
         part, weights, all_weights = gradients, kernels, all_kernels
@@ -267,7 +268,8 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
                         out=dp[..., row.positions, column.positions],
                     )
         if all_kernels is not kernels:
-            _add_infinite(all_weights, part, dp, first, stride, dilation)
+            wide = (dtypes.widen(all_weights, k.dtype, acc), dtypes.widen(part, dy.dtype, acc))
+            _add_infinite(*wide, dp, first, stride, dilation)
         if total is None:
             total = dp
         else:
@@ -294,11 +296,11 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
 # looks at the weights: that would wait for the device.
 
 
-def _without_infinite(kernels: Any) -> Any:
+def _without_infinite(kernels: Any, dtype: str) -> Any:
     """The kernels with 0 for what is not finite; themselves if all is, or on a GPU."""
     if not isinstance(kernels, np.ndarray):
         return kernels
-    finite = np.isfinite(kernels)
+    finite = np.isfinite(dtypes.widen(kernels, dtype, dtypes.accumulator(dtype)))
     return kernels if finite.all() else np.where(finite, kernels, np.zeros((), kernels.dtype))
 
 
@@ -316,9 +318,7 @@ def _add_infinite(
             strict=True,
         )
         with np.errstate(all="ignore"):
-            given = dy[(..., *outputs)].astype(dp.dtype) * kernels[..., a, b, None, None].astype(
-                dp.dtype
-            )
+            given = dy[(..., *outputs)] * kernels[..., a, b, None, None]
             dp[(..., *places)] += np.where(finite[..., a, b, None, None], 0, given)
 
 

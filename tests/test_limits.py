@@ -123,6 +123,7 @@ def test_shapes_of_plans(x_shape, error, text):
         (lambda: derivative(1, scheme=None), ValueError, "unknown scheme None"),
         (lambda: gpuconv.filters.laplacian(np.arange(2)), ValueError, "connectivity must be 4"),
         (lambda: gpuconv.filters.motion(3, None), TypeError, "angle must be a number"),
+        (lambda: gpuconv.filters.motion(5, 10**400), ValueError, "angle finite"),
         (lambda: gpuconv.filters.directional_derivative("ab"), ValueError, "v must be two finite"),
     ],
 )
@@ -147,3 +148,23 @@ def test_as_many_dimensions_as_numpy_has(backend, dtype):
         assert dx.shape == x.shape
         np.testing.assert_array_equal(dx.reshape(2, 1, 5, 6), flat_dx)
         np.testing.assert_array_equal(dk, flat_dk)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_sums_beyond_the_range_are_infinite_in_layers_and_gradients(dtype):
+    """Without a warning, however many products of matrices and batches they go through."""
+    largest = np.finfo(dtype).max
+    x, w = np.full((2, 8, 6, 7), largest, dtype), np.full((8, 4, 1, 1), largest, dtype)
+    for groups, weights in ((2, w), (8, w[:, :1]), (1, np.repeat(w, 2, axis=1)), (4, w[:, :2])):
+        y = gpuconv.nn.conv2d(x, weights, np.full(8, -largest, dtype), groups=groups)
+        assert np.isinf(y).all()
+        dx, dw, db = gpuconv.nn.conv2d_vjp(x, weights, -x, groups=groups)
+        assert not any(np.isfinite(part).any() for part in (dx, dw))
+        assert db.shape == (8,)
+    k = np.full((2, 1, 3, 3), largest, dtype)
+    for method in ("direct", "fft"):
+        y = gpuconv.corr2d(x[:, :1], k, method=method)
+        dx, dk = gpuconv.corr2d_vjp(x[:1, :1], k, y, method=method)
+        assert not np.isfinite(dx[0, 0, 3, 3])
+        assert not np.isfinite(dk).any()
