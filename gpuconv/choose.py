@@ -133,8 +133,8 @@ def _prices(
     if looked and whole and not prices["fft"][1]:
         # Integers are summed in floats where that is exact, which the price did not know of.
         most = dtypes.largest(problem.x_dtype) * kernel.sizes.total
-        narrow = costs_of(module.NAME, "float32" if most <= 2.0**24 else "float64")
-        prices["direct"] = direct.price(problem, narrow), ""
+        costs = costs_of(module.NAME, "float32" if most <= 2.0**24 else "float64")
+        prices["direct"] = direct.price(problem, costs), ""
     if "separable" not in module.METHODS:
         return prices, not looked
     if method == "separable" and kernel.known:

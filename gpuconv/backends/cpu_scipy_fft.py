@@ -93,7 +93,7 @@ def _plan(problem: Problem) -> tuple[tuple[_Axis, _Axis], float]:
     choices: list[list[_Axis]] = []
     for axis in range(2):
         span, stride = problem.span[axis], problem.stride[axis]
-        outputs = problem.out_shape[axis - 2]
+        outputs = max(1, problem.out_shape[axis - 2])  # of none, nothing is computed
         length = (outputs - 1) * stride + span
         options = []
         for side in _sides(span, length) if transformed[axis] else [outputs]:

@@ -18,7 +18,7 @@ __device__ inline unsigned made_anew(unsigned value) {
 }
 #endif
 
-constexpr double EPS = SINGLE ? 0x1p-23 : 0x1p-52, ALLOWED = 64;
+constexpr double EPS = FLOAT32 ? 0x1p-23 : 0x1p-52, ALLOWED = 64;
 
 __device__ inline unsigned size_bits(float v) { return __float_as_uint(v) & ~0u >> 1; }
 __device__ inline unsigned long long size_bits(double v) {
@@ -46,7 +46,7 @@ __device__ inline double error_of(const Overlap& g, const Size& x, const Size& k
   double rounding = x.norm * (k.norm + sqrt(__longlong_as_double(k.peak)));
   double error = 8 * (rounding / sqrt((double)g.ny * g.nx) + most);
   double largest = ldexp(x.norm * k.norm, x.exponent + k.exponent);
-  return largest < (SINGLE ? 0x1p126 : 0x1p1022) ? error : __longlong_as_double(~0ull >> 1);
+  return largest < (FLOAT32 ? 0x1p126 : 0x1p1022) ? error : __longlong_as_double(~0ull >> 1);
 }
 
 // Whether sums kept that are as large as this show that the error is allowed.
@@ -87,9 +87,9 @@ __device__ inline bool is_polluted(const Overlap& g, ACC fill, const ACC* weight
   if (allowed(error, __longlong_as_double(largest[n].kept))) return false;
   const ACC* taps = weights + (g.kernel0 + at.kernel) * g.p * g.q;
   // Products of float32 fit float64 as they are, those of float64 only as multiples.
-  double factor_x = SINGLE ? 1 : ldexp(1., -of_x.exponent);
-  double factor_k = SINGLE ? 1 : ldexp(1., -of_k.exponent);
-  double least = error / ALLOWED * (SINGLE ? ldexp(1., of_x.exponent + of_k.exponent) : 1);
+  double factor_x = FLOAT32 ? 1 : ldexp(1., -of_x.exponent);
+  double factor_k = FLOAT32 ? 1 : ldexp(1., -of_k.exponent);
+  double least = error / ALLOWED * (FLOAT32 ? ldexp(1., of_x.exponent + of_k.exponent) : 1);
   // Zero-sum kernels have small sums of large terms: a few sums of absolute values show it then, the
   // first of them in the middle.
 #pragma unroll 1

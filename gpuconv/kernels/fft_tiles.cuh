@@ -52,10 +52,10 @@ struct Largest {
   int done, unused;                   // slabs that have added theirs
 };
 
-constexpr bool SINGLE = sizeof(Real) == 4;
-constexpr Real LEAST = SINGLE ? 0x1p-100 : 0x1p-900, MOST = 1 / LEAST;
-constexpr Real WINDOW = SINGLE ? 0x1p30 : 0x1p300;  // of sizes that are squared by one factor
-enum { SAFE = SINGLE ? 40 : 300, RANGE = SINGLE ? 100 : 900 };
+constexpr bool FLOAT32 = sizeof(Real) == 4;
+constexpr Real LEAST = FLOAT32 ? 0x1p-100 : 0x1p-900, MOST = 1 / LEAST;
+constexpr Real WINDOW = FLOAT32 ? 0x1p30 : 0x1p300;  // of sizes that are squared by one factor
+enum { SAFE = FLOAT32 ? 40 : 300, RANGE = FLOAT32 ? 100 : 900 };
 
 __device__ inline void measure(Norm& norm, Real size, Real part, Real other) {
   if (size * norm.inverse > WINDOW) {
