@@ -241,11 +241,8 @@ def _errors(case, k, method, sums):
     zero = sizes == 0
     if method == "fft":
         # By the largest sum of the image that a tile keeps: pixels that no output reads, or only
-        # by weights of 0, do not count.
-        error, zero = 64 * info.eps * sums.largest, sums.largest == 0
-        # Where a spectrum underflows, what is lost is multiplied by the other's: up to all
-        # elements of a tile of 64 times 64.
-        least = least + 4096 * info.smallest_subnormal * (1 + sums.greatest + sums.weight)
+        # by weights of 0, do not count. Some tiles are summed directly.
+        error, zero = error + 64 * info.eps * sums.largest, sums.largest == 0
     over = sizes * (1 + c * info.eps) >= info.max
     if method == "separable":
         least = least * (1 + sums.weight) * (1 + sums.greatest)
@@ -258,7 +255,7 @@ def _errors(case, k, method, sums):
 
 def _whole(case, k):
     """Whether no sum of these whole weights and of any pixels can need rounding."""
-    if not dtypes.is_integer(case.x_dtype) or case.method not in ("auto", "direct"):
+    if not dtypes.is_integer(case.x_dtype) or case.method not in ("auto", "direct", "fft"):
         return False
     weights = widened(k, case.k_dtype, case.acc)
     if not np.isfinite(weights).all() or case.x_dtype == "bool":
