@@ -144,7 +144,7 @@ def _prices(
     rival = min(prices, key=lambda other: _weighed(other, prices[other][0]))
     below = _weighed(rival, prices[rival][0])
     operations = _LOOK_MOST * min(seconds for seconds, _ in prices.values()) / look()
-    offer = separable.offer(problem, costs, kernel, rival, below, operations)
+    offer = separable.offer(problem, costs, module, kernel, rival, below, operations)
     prices["separable"] = offer.seconds, offer.remark
     return prices, offer.settled and not looked
 

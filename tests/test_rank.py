@@ -76,13 +76,13 @@ def remark(choice):
 @pytest.fixture
 def searches(monkeypatch):
     """What every search found, in order; none is known from before."""
-    found, search = [], weights.separate_within
+    found, search = [], Kernel.search
 
     def spy(*arguments):
         found.append(search(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(kernels, "separate_within", spy)
+    monkeypatch.setattr(Kernel, "search", spy)
     kernels._separate_within.cache_clear()
     yield found
     kernels._separate_within.cache_clear()
@@ -131,18 +131,87 @@ def test_what_is_done_is_counted(k):
 
 
 @pytest.mark.parametrize("k", KERNELS.values(), ids=KERNELS)
+def test_compiled_code_finds_the_same(k):
+    problem = asked(k)
+    bank, names = k.reshape(-1, *k.shape[-2:]), (problem.k_dtype, problem.acc_dtype)
+    if problem.acc_dtype.startswith("complex"):
+        return
+    found = weights.look_at_products(bank, *names)
+    wanted = weights.separate_within(bank, *names, 1, np.inf)
+    single = wanted.factors is not None
+    assert (found.factors is not None) == single
+    assert single or found.remark in (wanted.remark, weights.MORE)
+    if single:
+        for part in ("u", "v"):
+            mine, theirs = getattr(found.factors, part), getattr(wanted.factors, part)
+            assert (mine.tobytes(), mine.shape) == (theirs.tobytes(), theirs.shape)
+
+
+def test_compiled_code_finds_the_same_of_random_products():
+    rng, found = np.random.default_rng(3), set()
+    for acc, digits in itertools.product(("float32", "float64"), range(300)):
+        p, q = rng.integers(2, 8, 2)
+        k = np.outer(rng.standard_normal(p), rng.standard_normal(q))
+        # From rounding errors, which tell whether a product will do, to what no product has.
+        k *= 1 + rng.standard_normal((p, q)) * 10.0 ** -(digits % 17)
+        k = (k * 10.0 ** rng.integers(-30, 30)).astype(acc)[None]
+        mine = weights.look_at_products(k, acc, acc)
+        theirs = weights.separate_within(k, acc, acc, 1, np.inf)
+        assert (mine.factors is None) == (theirs.factors is None)
+        assert mine.remark in (theirs.remark, weights.MORE)
+        found.add(mine.remark)
+        if mine.factors is not None:
+            assert mine.factors.u.tobytes() == theirs.factors.u.tobytes()
+    assert found == {"", weights.MORE, weights._CANCELS}
+
+
+def test_quotients_are_rounded_as_long_doubles_are():
+    rng, twice = np.random.default_rng(4), 0
+    for pivot in rng.uniform(1, 3, 40) * rng.choice([-1, 1], 40) * 2.0 ** rng.integers(-20, 20, 40):
+        column = 0.3 * pivot * rng.uniform(-1, 1, 5000) * 10.0 ** rng.integers(-30, 1, 5000)
+        column[rng.integers(5000)] = pivot
+        k = np.stack([column, np.zeros(5000)], axis=1)[None]
+        wanted = (column.astype(np.longdouble) / np.longdouble(pivot)).astype(np.float64)
+        np.testing.assert_array_equal(
+            weights.look_at_products(k, "float64", "float64").factors.u[0, 0], wanted
+        )
+        twice += np.count_nonzero(wanted != column / pivot)
+    assert twice or np.finfo(np.longdouble).nmant == 52
+
+
+@pytest.mark.parametrize(
+    "k",
+    [
+        np.outer([1.0, 2, 3], [1e-300, 3e-300, 1e-290]),
+        np.outer([1e-300, 1], [1e300, 3]),
+        np.outer([1, 3], [1 << 62, 1 << 61]).astype("u8"),
+        np.full((3, 4), np.iinfo("i8").min),
+    ],
+)
+def test_what_compiled_code_cannot_do_is_left_to_numpy(k):
+    dtype = k.dtype.name
+    assert weights.look_at_products(k[None], dtype, dtype).remark == weights.UNDECIDED
+    kernel = Kernel(asked(k), k)
+    assert kernel.search(1, np.inf, True).factors.rank == 1
+
+
+@pytest.mark.parametrize("k", KERNELS.values(), ids=KERNELS)
 def test_what_is_found_is_what_the_weights_separate_into(k):
     problem = asked(k)
     bank, full = k.reshape(-1, *k.shape[-2:]), min(k.shape[-2:])
     names = problem.k_dtype, problem.acc_dtype
     best = weights.separate(bank, *names)
-    for limit in sorted({1, 2, 3, full // 3, full - 1} & set(range(1, full))):
-        found = weights.separate_within(bank, *names, limit, np.inf).factors
+    kernels._separate_within.cache_clear()
+    for limit, compiled in itertools.product(
+        sorted({1, 2, 3, full // 3, full - 1} & set(range(1, full))), (False, True)
+    ):
+        found = Kernel(problem, k).search(limit, np.inf, compiled).factors
         assert (found is not None) == (best.rank <= limit < full and best.accurate)
         if found is not None:
             assert found.rank == best.rank
-            np.testing.assert_array_equal(found.u, best.u)
-            np.testing.assert_array_equal(found.v, best.v)
+            u, v = (part.conj() if problem.conjugate else part for part in (found.u, found.v))
+            np.testing.assert_array_equal(u, best.u)
+            np.testing.assert_array_equal(v, best.v)
 
 
 def test_singular_values_are_asked_for_where_they_matter(monkeypatch):
@@ -265,25 +334,26 @@ def test_factors_of_small_integers_are_small():
 # --- who asks ------------------------------------------------------------------------------------
 
 
-def test_what_little_work_finds_does_not_stay(searches):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_little_work_finds_does_not_stay(compiled):
     k = gauss(15).astype("f4")
-    small, large = asked(k, 200), asked(k, 2000)
-    kernel = Kernel(large, k)
-    enough, limit = 1e6, 3
+    problem = asked(k, 2000)
+    kernel = Kernel(problem, k)
     for _ in range(3):
-        assert kernel.search(limit, kernel.least_operations() - 1).remark == weights.TOO_LONG
-        assert kernel.search(limit, enough).factors.rank == 1
-    assert len(searches) == 2  # what was found is remembered, each
+        least = kernel.least_operations(compiled)
+        assert kernel.search(3, least - 1, compiled).remark == weights.TOO_LONG
+        assert kernel.search(3, least, compiled).factors.rank == 1
+    # Not even where the factors are known: results do not depend on what was called before.
     for _ in range(2):
-        assert chosen(large, k).method == "separable"
-        # Not even where the factors are known: results do not depend on what was called before.
-        assert chosen(small, k).method != "separable"
-        assert "would take more than a tenth of" in remark(chosen(small, k))
+        assert chosen(problem, k).method == "separable"
+        small = chosen(asked(k, 50), k)
+        assert small.method != "separable"
+        assert "would take more than a tenth of" in remark(small)
 
 
 def test_where_no_weights_are_looked_at_the_choice_is_the_same_for_all(searches):
     k = gauss(15).astype("f4")
-    assert chosen(asked(k, 200), k).settled
+    assert chosen(asked(k, 50), k).settled
     assert not chosen(asked(k, 2000), k).settled
     assert not chosen(asked(k, 2000), PHOTO[:15, :15].astype("f4")).settled
     assert chosen(asked(k[:3, :3], 2000), k[:3, :3]).settled
@@ -304,7 +374,7 @@ def test_a_call_that_looks_looks_once(searches):
     [
         (PHOTO[:75, :75], dict(), "direct is cheaper, for the kernel's rank is above 25"),
         (PHOTO[:9, :5], dict(stride=4), "the kernel has full rank 5"),
-        (PHOTO[:15, :15].astype("f4"), dict(side=64), "would take more than a tenth of"),
+        (PHOTO[:15, :15].astype("f4"), dict(side=50), "would take more than a tenth of"),
         (RNG.standard_normal((15, 15)).astype("f4"), dict(), "would cancel each other"),
         (np.full((15, 15), np.nan, "f4"), dict(), "the weights are not finite"),
         (gauss(3).astype("f4"), dict(), "direct is cheaper even for a kernel of rank 1"),

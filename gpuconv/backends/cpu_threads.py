@@ -40,7 +40,7 @@ def load() -> None:
 def _import() -> None:
     with _held:
         importlib.import_module("numba")
-        for name in ("bands", "narrow", "patches", "sweep", "tiles", "weights"):
+        for name in ("bands", "narrow", "patches", "products", "sweep", "tiles", "weights"):
             importlib.import_module(f"..kernels.{name}", __package__)
 
 

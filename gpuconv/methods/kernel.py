@@ -11,9 +11,23 @@ import numpy as np
 
 from .. import dtypes
 from ..problem import Index, Problem, part_of
-from .weights import Factors, Found, least_operations, separate, separate_within
+from .weights import (
+    MORE,
+    TOO_LONG,
+    UNDECIDED,
+    Factors,
+    Found,
+    least_compiled,
+    least_operations,
+    look_at_products,
+    separate,
+    separate_within,
+)
 
 __all__ = ["Factors", "Kernel"]
+
+# Where the choice depends on the weights, `repeat` hashes them to look a call up and to keep it.
+_REPEATED = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Kernel:
         other = Kernel(problem, None if self._k is None else part_of(self._k, index))
         if self._factors is not None:
             u, v = (self._part(rows, index) for rows in (self._factors.u, self._factors.v))
-            other._factors = replace(self._factors, u=u, v=v)
+            other._factors = self._factors._replace(u=u, v=v)
         return other
 
     def _part(self, rows: Any, index: Index) -> Any:
@@ -80,27 +94,37 @@ class Kernel:
             self._factors = _separate(*self._key())
         return self._factors
 
-    def least_operations(self) -> int:
+    def least_operations(self, compiled: bool) -> int:
         """Operations without which `search` finds nothing, whatever the weights."""
         problem = self._problem
-        kernels = math.prod(problem.k_shape[:-2])
-        least = least_operations(kernels, problem.p, problem.q, problem.acc_dtype)
-        return least + self._hashing()
+        return _least(problem.k_shape, problem.k_dtype, problem.acc_dtype, compiled)[0]
 
-    def search(self, limit: int, operations: float) -> Found:
+    def search(self, limit: int, operations: float, compiled: bool) -> Found:
         """Accurate factors of rank `limit` at most, if so many operations can find them.
 
-        What comes out depends on the weights and the two numbers, not on what was found before.
+        What comes out depends on the weights and the numbers, not on what was found before. With
+        `compiled`, single products are found by compiled code, except of complex numbers.
         """
-        found = _separate_within(*self._key(), limit, operations - self._hashing())
-        if found.factors is not None:
-            self._factors = found.factors
-        return found
-
-    def _hashing(self) -> int:
-        # Three times: here, and where `repeat` looks a call up and keeps it. A byte is copied and
-        # hashed in the time of two thirds of an operation.
-        return 2 * math.prod(self._problem.k_shape) * dtypes.storage(self._problem.k_dtype).itemsize
+        if self._k is None:
+            raise ValueError("the weights are not on the host")
+        problem = self._problem
+        shape, k_dtype, acc = problem.k_shape, problem.k_dtype, problem.acc_dtype
+        least, hashing = _least(shape, k_dtype, acc, compiled)
+        if operations < least:
+            return Found(None, TOO_LONG, 0)
+        spent, single = 0, True
+        if compiled and not dtypes.is_complex(acc):
+            bank = self._k.reshape(math.prod(shape[:-2]), *shape[-2:])
+            found = look_at_products(bank, k_dtype, acc)
+            if found.remark not in (MORE, UNDECIDED):
+                self._factors = found.factors or self._factors
+                return found
+            spent, single = found.operations, len(bank) > 1 or found.remark == UNDECIDED
+        # Once more, to look up what was found of these weights.
+        most = operations - spent - (_REPEATED + 1) * hashing
+        found = _separate_within(*self._key(), limit, most, single)
+        self._factors = found.factors or self._factors
+        return found._replace(operations=spent + found.operations)
 
     def _key(self) -> tuple[bytes, tuple[int, int, int], str, str, bool]:
         if self._k is None:
@@ -109,6 +133,17 @@ class Kernel:
         shape = (-1 if self._k.size else 0, problem.p, problem.q)
         raw = np.ascontiguousarray(self._k).tobytes()
         return raw, shape, problem.k_dtype, problem.acc_dtype, problem.conjugate
+
+
+@lru_cache(maxsize=1024)
+def _least(shape: tuple[int, ...], k_dtype: str, acc: str, compiled: bool) -> tuple[int, int]:
+    """Operations without which nothing is found, and those of hashing the weights once."""
+    # A byte is copied and hashed in the time of two thirds of an operation.
+    hashing = 2 * math.prod(shape) * dtypes.storage(k_dtype).itemsize // 3
+    kernels, (p, q) = math.prod(shape[:-2]), shape[-2:]
+    if compiled and not dtypes.is_complex(acc):
+        return least_compiled(kernels, p, q) + _REPEATED * hashing, hashing
+    return least_operations(kernels, p, q, acc) + (_REPEATED + 1) * hashing, hashing
 
 
 @lru_cache(maxsize=64)
@@ -128,13 +163,14 @@ def _separate_within(
     conjugate: bool,
     limit: int,
     operations: float,
+    single: bool,
 ) -> Found:
     kernels = np.frombuffer(raw, dtypes.storage(k_dtype)).reshape(shape)
-    found = separate_within(kernels, k_dtype, acc, limit, operations)
+    found = separate_within(kernels, k_dtype, acc, limit, operations, single)
     if found.factors is None:
         return found
-    return replace(found, factors=_conjugated(found.factors, conjugate))
+    return found._replace(factors=_conjugated(found.factors, conjugate))
 
 
 def _conjugated(factors: Factors, conjugate: bool) -> Factors:
-    return replace(factors, u=factors.u.conj(), v=factors.v.conj()) if conjugate else factors
+    return factors._replace(u=factors.u.conj(), v=factors.v.conj()) if conjugate else factors

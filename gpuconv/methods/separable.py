@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..problem import Problem
 from .kernel import Kernel
@@ -44,8 +43,7 @@ def largest_rank(problem: Problem, costs: Any, seconds: float) -> int:
     return rank - 1 if rank and _seconds(problem, costs, rank) >= seconds else rank
 
 
-@dataclass(frozen=True)
-class Offer:
+class Offer(NamedTuple):
     """What separable sums cost where `auto` may take them; infinity elsewhere, and why."""
 
     seconds: float
@@ -54,32 +52,49 @@ class Offer:
 
 
 def offer(
-    problem: Problem, costs: Any, kernel: Kernel, rival: str, below: float, operations: float
+    problem: Problem,
+    costs: Any,
+    backend: Any,
+    kernel: Kernel,
+    rival: str,
+    below: float,
+    operations: float,
 ) -> Offer:
     """Look for accurate factors with which separable sums take less than `below` seconds.
 
     `rival` is the best of the other methods, a tenth of whose time is so many `operations`.
     """
     limit = largest_rank(problem, costs, below)
-    settled = limit < 1 or operations < kernel.least_operations()
-    dear = f"to learn the kernel's rank would take more than a tenth of {rival}'s time"
-    if not kernel.known:
-        remark = "the weights are not known here, so their rank is not either"
-    elif min(problem.p, problem.q) == 1:
-        remark = "a single row or column of taps is as cheap direct"
-    elif limit < 1:
-        remark = f"{rival} is cheaper even for a kernel of rank 1"
-    elif settled:
-        remark = dear
-    else:
-        found = kernel.search(limit, operations)
-        if found.factors is not None:
-            return Offer(_seconds(problem, costs, found.factors.rank))
-        above = f"{rival} is cheaper, for the kernel's rank is above {limit}"
+    # For a GPU, Numba would have to be loaded first.
+    compiled = backend.NAME == "cpu"
+    settled = limit < 1 or operations < kernel.least_operations(compiled)
+    if settled or not kernel.known:
+        return Offer(math.inf, _no_look(problem, kernel, limit, rival), settled)
+    found = kernel.search(limit, operations, compiled)
+    if found.factors is not None:
+        return Offer(_seconds(problem, costs, found.factors.rank))
+    remark = found.remark
+    if remark == TOO_LONG:
+        remark = _DEAR.format(rival)
+    elif remark == ABOVE_LIMIT:
+        remark = f"{rival} is cheaper, for the kernel's rank is above {limit}"
         if limit == min(problem.p, problem.q) - 1:
-            above = f"the kernel has full rank {limit + 1}"
-        remark = {TOO_LONG: dear, ABOVE_LIMIT: above}.get(found.remark, found.remark)
-    return Offer(math.inf, remark, settled)
+            remark = f"the kernel has full rank {limit + 1}"
+    return Offer(math.inf, remark)
+
+
+_DEAR = "to learn the kernel's rank would take more than a tenth of {}'s time"
+
+
+def _no_look(problem: Problem, kernel: Kernel, limit: int, rival: str) -> str:
+    """Why the weights are not looked at."""
+    if not kernel.known:
+        return "the weights are not known here, so their rank is not either"
+    if min(problem.p, problem.q) == 1:
+        return "a single row or column of taps is as cheap direct"
+    if limit < 1:
+        return f"{rival} is cheaper even for a kernel of rank 1"
+    return _DEAR.format(rival)
 
 
 def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:

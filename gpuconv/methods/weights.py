@@ -3,7 +3,9 @@
 Two questions are answered. `separate` takes what it needs to find the factors of the smallest rank.
 `separate_within` finds only factors that are worth having: of no more than a given rank, as
 accurate as direct sums, and for no more than a given number of operations. It counts what it does
-before it does it, so that where it stops depends on the weights and on what was allowed alone.
+before it does it, so that where it stops depends on the weights and on what was allowed alone. Most
+kernels are one product or nothing worth having, which compiled code tells `look_at_products` in the
+time of a call of NumPy or two.
 
 Integers are factorised modulo 2**64, as they are summed: elimination then needs neither fractions
 nor integers of more than 64 bits. Floats are factorised by crosses through the largest remaining
@@ -13,22 +15,25 @@ element, in the widest floats that there are.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import dtypes
+from ..backends import cpu_products
 from ..backends.cpu_threads import apart
 
 __all__ = [
     "ABOVE_LIMIT",
+    "MORE",
     "TOO_LONG",
+    "UNDECIDED",
     "Factors",
     "Found",
     "Operations",
     "least_operations",
+    "look_at_products",
     "separate",
     "separate_within",
 ]
@@ -46,8 +51,7 @@ _SAFE = 1 << 62
 Pair = tuple[list[Any], list[Any]]  # columns and rows of taps of one kernel, one of each a term
 
 
-@dataclass(frozen=True)
-class Factors:
+class Factors(NamedTuple):
     """``K[n] = sum_t u[n, t, :, None] * v[n, t, None, :]`` in the accumulator dtype."""
 
     u: Any  # (kernels, rank, p)
@@ -56,8 +60,7 @@ class Factors:
     accurate: bool  # the elementwise error bound of direct summation holds for these factors too
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Factors that are worth having, or why there are none."""
 
     factors: Factors | None
@@ -68,7 +71,11 @@ class Found:
 # Why there are no factors that are worth having.
 TOO_LONG = "to learn the kernel's rank would take too long"
 ABOVE_LIMIT = "the kernel's rank is above the limit"
+_INFINITE = "the weights are not finite"
 _CANCELS = "products of columns and rows would cancel each other, which costs accuracy"
+# What `look_at_products` leaves open: a kernel has a higher rank, or is to be looked at with NumPy.
+MORE = "a kernel is not one product"
+UNDECIDED = "undecided"
 
 
 class _Unworthy(Exception):
@@ -85,6 +92,7 @@ _CALL = 1500
 _WIDE, _COMPLEX, _WIDE_COMPLEX = 10, 3, 30
 _SVD, _SVD_CALLS = 4, 60
 _BANK_CALLS = 9  # beside those for each kernel
+_COMPILED = 9000  # to ask compiled code, and to make factors of what it says
 # Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
 # three times.
 _NEAR = 1 << 13
@@ -115,6 +123,11 @@ def least_operations(kernels: int, p: int, q: int, acc: str) -> int:
     else:
         _take_product(work, kernels, p * q, acc)
     return work.count
+
+
+def least_compiled(kernels: int, p: int, q: int) -> int:
+    """Operations that `look_at_products` takes."""
+    return _COMPILED + kernels * (5 * p * q // 2 + 8 * (p + q) + 250)
 
 
 def _take_values(work: Operations, kernels: int, elements: int) -> None:
@@ -176,10 +189,49 @@ def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
         return _joined(values.shape, pairs, acc, accurate)
 
 
-def separate_within(kernels: Any, k_dtype: str, acc: str, limit: int, most: float) -> Found:
+def look_at_products(kernels: Any, k_dtype: str, acc: str) -> Found:
+    """Accurate factors of real kernels that are single products, or why none are worth having.
+
+    It takes as many operations as `least_compiled` says. The remark is MORE or UNDECIDED if
+    only `separate_within` can tell.
+    """
+    said, u, v = cpu_products.find(_contiguous(kernels, k_dtype, acc), acc)
+    factors = None if u is None else Factors(u, v, 1, True)
+    return Found(factors, _REMARKS[said], least_compiled(*kernels.shape))
+
+
+_REMARKS = {
+    cpu_products.PRODUCTS: "",
+    cpu_products.CANCELS: _CANCELS,
+    cpu_products.INFINITE: _INFINITE,
+    cpu_products.MORE: MORE,
+    cpu_products.UNKNOWN: UNDECIDED,
+}
+
+
+def _contiguous(kernels: Any, k_dtype: str, acc: str) -> Any:
+    """`_values` of real kernels."""
+    dtype = _exact(k_dtype, acc)
+    if dtype is not None:
+        return kernels.astype(dtype, "C")
+    with np.errstate(all="ignore"):
+        return np.ascontiguousarray(_values(kernels, k_dtype, acc))
+
+
+@cache
+def _exact(k_dtype: str, acc: str) -> np.dtype[Any] | None:
+    """What a copy of weights holds all digits in that the accumulator has, if NumPy makes one."""
+    if dtypes.is_integer(acc):
+        return np.dtype(acc)
+    return np.dtype("float64") if k_dtype in (acc, "float16") else None
+
+
+def separate_within(
+    kernels: Any, k_dtype: str, acc: str, limit: int, most: float, single: bool = True
+) -> Found:
     """Accurate factors of rank `limit` at most, below full rank, or why there are none.
 
-    They are those of `separate`.
+    They are those of `separate`. A kernel is not a product of one column and row if not `single`.
     """
     work, pairs = Operations(most), []
     find = _integer_factors if dtypes.is_integer(acc) else _accurate_factors
@@ -188,7 +240,7 @@ def separate_within(kernels: Any, k_dtype: str, acc: str, limit: int, most: floa
             work.take(_BANK_CALLS)
             for kernel in kernels:  # the first tells most banks that do not separate
                 _take_values(work, 1, kernel.size)
-                pairs.append(find(_values(kernel, k_dtype, acc), acc, limit, work))
+                pairs.append(find(_values(kernel, k_dtype, acc), acc, limit, work, single))
             return Found(_joined(kernels.shape, pairs, acc), "", work.count)
     except _Unworthy as reason:
         return Found(None, str(reason), work.count)
@@ -228,9 +280,11 @@ def _trivial(values: Any, acc: str, accurate: bool) -> Factors:
 # --- floats --------------------------------------------------------------------------------------
 
 
-def _accurate_factors(kernel: Any, acc: str, limit: int, work: Operations) -> Pair:
+def _accurate_factors(
+    kernel: Any, acc: str, limit: int, work: Operations, single: bool = True
+) -> Pair:
     """One product where that does, more where they may be accurate."""
-    pair = _product(kernel, acc, work)
+    pair = _product(kernel, acc, work) if single else None
     if pair is None:
         pair = _crosses(kernel, acc, limit, work)
         _take_check(work, kernel.size, acc, len(pair[0]))
@@ -254,7 +308,7 @@ def _product(kernel: Any, acc: str, work: Operations) -> Pair | None:
     i, j = divmod(int((np.abs(kernel.astype(wide)) if is_complex else sizes).argmax()), q)
     top = float(sizes[i, j])
     if not math.isfinite(top):
-        raise _Unworthy("the weights are not finite")
+        raise _Unworthy(_INFINITE)
     if top == 0:
         return [], []
     u, v = (kernel[:, j].astype(wide) / wide(kernel[i, j])).astype(kernel.dtype), kernel[i]
@@ -394,9 +448,11 @@ def _accurate(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
 # --- integers ------------------------------------------------------------------------------------
 
 
-def _integer_factors(kernel: Any, acc: str, limit: int, work: Operations) -> Pair:
+def _integer_factors(
+    kernel: Any, acc: str, limit: int, work: Operations, single: bool = True
+) -> Pair:
     """Factors modulo 2**64, small ones where there are."""
-    pair = _integer_product(kernel, work)
+    pair = _integer_product(kernel, work) if single else None
     if pair is not None:
         return pair
     pair = _eliminated(kernel.view(np.uint64), limit, work)

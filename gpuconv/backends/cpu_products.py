@@ -1,0 +1,71 @@
+"""Whether kernels are products of a column and a row, as compiled code tells it in a microsecond.
+
+This is on the way to a choice of method, where every call of NumPy counts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from . import cpu_threads
+
+__all__ = ["CANCELS", "INFINITE", "MORE", "PRODUCTS", "UNKNOWN", "find"]
+
+# What is said of kernels, in the order of the numbers in `kernels.products`.
+PRODUCTS = "all are products"
+CANCELS = "one product is much larger than some elements"
+MORE = "one product is not all of a kernel"
+INFINITE = "some elements are not finite"
+UNKNOWN = "to be asked of other arithmetic"
+_SAID = PRODUCTS, CANCELS, MORE, INFINITE, UNKNOWN
+
+
+def find(values: Any, acc: str) -> tuple[str, Any, Any]:
+    """Columns and rows of kernels of shape (n, p, q) if all are products, or what one is not.
+
+    Values are contiguous float64, int64 or uint64. What is found is as `methods.weights` finds it
+    with NumPy, to the bit, in the accumulator dtype.
+    """
+    compiled = _compiled(acc)
+    if compiled is None:
+        return UNKNOWN, None, None
+    code, options, dtype = compiled
+    n, p, q = values.shape
+    if dtype.kind == "f":
+        found = np.zeros(n * (p + q) + p)
+    else:
+        found = np.zeros(n * (p + q), np.int64)
+        values = values.view(np.int64)
+    said = code(values, n, p, q, *options, found) % 8
+    if said:
+        return _SAID[said], None, None
+    u = np.ndarray((n, 1, p), dtype, found)
+    return PRODUCTS, u, np.ndarray((n, 1, q), dtype, found, u.nbytes)
+
+
+@cache
+def _compiled(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | None:
+    """Compiled code for an accumulator dtype, what else it takes, and the dtype."""
+    try:
+        cpu_threads.load()
+    except ImportError:
+        return None  # the backend says so where it is to compute
+    from ..kernels import products
+
+    dtype: np.dtype[Any] = np.dtype(acc)
+    options: tuple[Any, ...]
+    if dtype.kind == "f":
+        info, more = np.finfo(dtype), np.finfo(np.longdouble).nmant - 52
+        # From where on a long double is the middle between a float64 and the next, in its last
+        # digit; nowhere, if it is a float64 itself.
+        half = 0.5 - 2.0 ** -(more + 1) if more else 1.0
+        options = float(info.eps), float(info.tiny), half, dtype.itemsize
+        products.products.ready(np.zeros((1, 2, 2)), 1, 2, 2, *options, np.zeros(6))
+        return products.products.code, options, dtype
+    options = (acc == "uint64",)
+    values, found = np.zeros((1, 2, 2), np.int64), np.zeros(4, np.int64)
+    products.whole_products.ready(values, 1, 2, 2, *options, found)
+    return products.whole_products.code, options, dtype
