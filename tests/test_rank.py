@@ -136,7 +136,7 @@ def test_compiled_code_finds_the_same(k):
     bank, names = k.reshape(-1, *k.shape[-2:]), (problem.k_dtype, problem.acc_dtype)
     if problem.acc_dtype.startswith("complex"):
         return
-    found = weights.look_at_products(bank, *names)
+    found = weights.look(bank, *names, 1, np.inf)
     wanted = weights.separate_within(bank, *names, 1, np.inf)
     single = wanted.factors is not None
     assert (found.factors is not None) == single
@@ -155,7 +155,7 @@ def test_compiled_code_finds_the_same_of_random_products():
         # From rounding errors, which tell whether a product will do, to what no product has.
         k *= 1 + rng.standard_normal((p, q)) * 10.0 ** -(digits % 17)
         k = (k * 10.0 ** rng.integers(-30, 30)).astype(acc)[None]
-        mine = weights.look_at_products(k, acc, acc)
+        mine = weights.look(k, acc, acc, 1, np.inf)
         theirs = weights.separate_within(k, acc, acc, 1, np.inf)
         assert (mine.factors is None) == (theirs.factors is None)
         assert mine.remark in (theirs.remark, weights.MORE)
@@ -163,6 +163,50 @@ def test_compiled_code_finds_the_same_of_random_products():
         if mine.factors is not None:
             assert mine.factors.u.tobytes() == theirs.factors.u.tobytes()
     assert found == {"", weights.MORE, weights._CANCELS}
+
+
+def radial(side, rng):
+    """Sums of Gaussians: elements that only rounding tells apart."""
+    steps = np.arange(side) - side // 2
+    squares = np.add.outer(steps**2, steps**2)
+    widths = rng.uniform(0.5, side / 2, rng.integers(2, 5))
+    return np.sum([rng.uniform(0.2, 2) * np.exp(-squares / (2 * w * w)) for w in widths], axis=0)
+
+
+def test_compiled_crosses_are_those_of_long_doubles():
+    rng, found = np.random.default_rng(5), set()
+    for number in range(400):
+        p, q = rng.integers(3, 12, 2)
+        if number % 3:
+            factors = np.abs(rng.standard_normal((p, 3))), np.abs(rng.standard_normal((3, q)))
+            k = np.matmul(*map(np.round, factors)) if number % 3 == 1 else np.matmul(*factors)
+        else:
+            k = radial(p, rng)
+        k = (k * 2.0 ** rng.integers(-90, 90)).astype("f4")[None]
+        limit = min(k.shape[1:]) - 1
+        mine = weights.look(k, "float32", "float32", limit, np.inf)
+        theirs = weights.separate_within(k, "float32", "float32", limit, np.inf)
+        found.add((mine.remark, mine.factors and mine.factors.rank))
+        if mine.remark in (weights.MORE, weights.UNDECIDED):
+            continue
+        assert mine.remark == theirs.remark
+        if mine.factors is not None:
+            assert mine.factors.u.tobytes() == theirs.factors.u.tobytes()
+            assert mine.factors.v.tobytes() == theirs.factors.v.tobytes()
+    if np.finfo(np.longdouble).nmant == 63:
+        assert {("", 2), ("", 3)} <= found
+        # Two elements of one size, of which other digits make another the largest.
+        assert (weights.MORE, None) in found
+
+
+@pytest.mark.parametrize("k", [radial(9, np.random.default_rng(n)).astype("f4") for n in range(4)])
+def test_more_operations_find_nothing_else(k):
+    kernel = Kernel(asked(k), k)
+    enough = kernel.search(8, np.inf, True)
+    least = kernel.least_operations(True)
+    assert kernel.search(8, least, True).remark == weights.TOO_LONG
+    assert kernel.search(8, least + enough.operations, True).factors.rank == enough.factors.rank
+    assert kernel.search(enough.factors.rank - 1, np.inf, True).factors is None
 
 
 def test_quotients_are_rounded_as_long_doubles_are():
@@ -173,7 +217,7 @@ def test_quotients_are_rounded_as_long_doubles_are():
         k = np.stack([column, np.zeros(5000)], axis=1)[None]
         wanted = (column.astype(np.longdouble) / np.longdouble(pivot)).astype(np.float64)
         np.testing.assert_array_equal(
-            weights.look_at_products(k, "float64", "float64").factors.u[0, 0], wanted
+            weights.look(k, "float64", "float64", 1, np.inf).factors.u[0, 0], wanted
         )
         twice += np.count_nonzero(wanted != column / pivot)
     assert twice or np.finfo(np.longdouble).nmant == 52
@@ -190,7 +234,7 @@ def test_quotients_are_rounded_as_long_doubles_are():
 )
 def test_what_compiled_code_cannot_do_is_left_to_numpy(k):
     dtype = k.dtype.name
-    assert weights.look_at_products(k[None], dtype, dtype).remark == weights.UNDECIDED
+    assert weights.look(k[None], dtype, dtype, 1, np.inf).remark == weights.UNDECIDED
     kernel = Kernel(asked(k), k)
     assert kernel.search(1, np.inf, True).factors.rank == 1
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from . import cpu_threads
+from .cpu_threads import apart
 
-__all__ = ["CANCELS", "INFINITE", "MORE", "PRODUCTS", "UNKNOWN", "find"]
+__all__ = ["CANCELS", "INFINITE", "MORE", "PRODUCTS", "UNKNOWN", "find", "find_more"]
 
 # What is said of kernels, in the order of the numbers in `kernels.products`.
 PRODUCTS = "all are products"
@@ -46,6 +47,51 @@ def find(values: Any, acc: str) -> tuple[str, Any, Any]:
     return PRODUCTS, u, np.ndarray((n, 1, q), dtype, found, u.nbytes)
 
 
+def find_more(kernel: Any, limit: int) -> tuple[str, int, Any, Any]:
+    """Accurate factors of a kernel for sums in float32, if it has no more than `limit`.
+
+    What is said of it, after how many crosses, columns and rows.
+    """
+    code = _crosses()
+    if code is None:
+        return UNKNOWN, 0, None, None
+    p, q = kernel.shape
+    work, found = np.empty(4 * p * q + q + 2 * limit * (p + q)), np.zeros(limit * (p + q))
+    arguments = kernel, p, q, limit, *_limits("float32"), _UNIT, work, found
+    # What takes long is done where Ctrl-C need not wait for it.
+    said = code(*arguments) if limit * p * q < _LONG else apart(code, *arguments)
+    rank = said // 8
+    if said % 8:
+        return _SAID[said % 8], rank, None, None
+    u = np.ndarray((1, rank, p), np.float32, found)
+    return PRODUCTS, rank, u, np.ndarray((1, rank, q), np.float32, found, u.nbytes)
+
+
+_UNIT = float(np.finfo(np.longdouble).eps)
+_LONG = 1 << 23  # elements, times crosses
+
+
+@cache
+def _limits(acc: str) -> tuple[float, float]:
+    info = np.finfo(acc)
+    return float(info.eps), float(info.tiny)
+
+
+@cache
+def _crosses() -> Any:
+    if np.finfo(np.longdouble).nmant != 63:
+        return None  # another number of digits than two floats are known to stand in for
+    try:
+        cpu_threads.load()
+    except ImportError:
+        return None
+    from ..kernels import products
+
+    floats = np.zeros((2, 2))
+    products.crosses.ready(floats, 2, 2, 1, *_limits("float32"), _UNIT, floats[0], floats[0])
+    return products.crosses.code
+
+
 @cache
 def _compiled(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | None:
     """Compiled code for an accumulator dtype, what else it takes, and the dtype."""
@@ -58,11 +104,11 @@ def _compiled(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | None:
     dtype: np.dtype[Any] = np.dtype(acc)
     options: tuple[Any, ...]
     if dtype.kind == "f":
-        info, more = np.finfo(dtype), np.finfo(np.longdouble).nmant - 52
+        more = np.finfo(np.longdouble).nmant - 52
         # From where on a long double is the middle between a float64 and the next, in its last
         # digit; nowhere, if it is a float64 itself.
         half = 0.5 - 2.0 ** -(more + 1) if more else 1.0
-        options = float(info.eps), float(info.tiny), half, dtype.itemsize
+        options = *_limits(acc), half, dtype.itemsize
         products.products.ready(np.zeros((1, 2, 2)), 1, 2, 2, *options, np.zeros(6))
         return products.products.code, options, dtype
     options = (acc == "uint64",)

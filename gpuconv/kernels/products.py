@@ -18,6 +18,7 @@ from .variants import Compiled
 # What is said of the first kernel that is not a product, and of others nothing.
 PRODUCTS, CANCELS, MORE, INFINITE, ASK = range(5)
 
+
 _SIGN, _INFINITY, _LEAST = 0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000, -(1 << 63)
 # Beyond these, parts of products are not exact, or no floats at all.
 _SMALL, _LARGE = 2.0**-900, 2.0**900
@@ -76,6 +77,25 @@ def _float(typingctx, bits):
     return types.float64(types.int64), codegen
 
 
+@intrinsic
+def _low(typingctx, x, y):
+    """What the rounded product of two floats lacks, exactly (Dekker; compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        def parts(number):  # Veltkamp
+            much = builder.fmul(_DOUBLE(_SPLIT), number)
+            high = builder.fsub(much, builder.fsub(much, number))
+            return high, builder.fsub(number, high)
+
+        (x1, x2), (y1, y2) = map(parts, args)
+        low = builder.fsub(builder.fmul(x1, y1), builder.fmul(*args))
+        for a, b in ((x1, y2), (x2, y1), (x2, y2)):
+            low = builder.fadd(low, builder.fmul(a, b))
+        return low
+
+    return types.float64(types.float64, types.float64), codegen
+
+
 def _products(values, kernels, p, q, eps, tiny, half, size, found):
     """Factors of kernels, as far as they are products, and what the first other one is.
 
@@ -109,28 +129,10 @@ def _products(values, kernels, p, q, eps, tiny, half, size, found):
             if bits & 1:
                 if abs(x) < _SMALL or abs(x) < _SMALL * top:
                     return 8 * n + ASK
-                # Dekker's products with the pivot, of parts by Veltkamp.
-                t = _SPLIT * pivot
-                p1 = t - (t - pivot)
-                p2 = pivot - p1
-                t = _SPLIT * y
-                y1 = t - (t - y)
-                y2 = y - y1
-                t = y * pivot
-                left = (x - t) - (((y1 * p1 - t) + y1 * p2 + y2 * p1) + y2 * p2)
+                left = (x - y * pivot) - _low(y, pivot)
                 last = _float(((bits & _SIGN) >> 52 << 52) - (52 << 52))
-                far = half * last
-                t = _SPLIT * far
-                y1 = t - (t - far)
-                y2 = far - y1
-                t = far * pivot
-                more = ((y1 * p1 - t) + y1 * p2 + y2 * p1) + y2 * p2
-                if pivot < 0:
-                    t, more, left = -t, -more, -left
-                if left < 0:
-                    left, last = -left, -last
-                if (left - t) - more >= 0:
-                    _put(u, a, 8, y + last)
+                if (abs(left) - half * last * top) - _low(half * last, top) >= 0:
+                    _put(u, a, 8, y + last if (left < 0) == (pivot < 0) else y - last)
         missing = False
         for a in range(p if largest else 0):
             x, cancels, misses = _get(u, a), False, False
@@ -200,6 +202,117 @@ def _whole_products(values, kernels, p, q, unsigned, found):
     return 8 * kernels
 
 
+def _crosses(kernel, p, q, limit, eps, tiny, unit, work, found):
+    """Factors of a kernel of float32 by crosses through the largest remaining element.
+
+    As `methods.weights._crosses` says, and with `unit` of the long double there; here the remainder
+    is a sum of two floats. The number of terms times 8, and one of the names above, are returned:
+    MORE for a rank above the limit, ASK where other digits might tell otherwise. `found` takes
+    columns and then rows of float32; `work` has room for 5 kernels and 2 float64 of each factor.
+    """
+    k, high, out = _start(kernel), _start(work), _start(found)
+    low, reach, noise = high + 8 * p * q, high + 16 * p * q, high + 24 * p * q
+    of_v = high + 32 * p * q
+    us, vs = of_v + 8 * q, of_v + 8 * q + 16 * limit * p
+    top, place, whole = 0.0, 0, 0.0
+    for e in range(p * q):
+        x = _get(k, e)
+        _put(high, e, 8, x)
+        _put(low, e, 8, 0.0)
+        _put(reach, e, 8, 0.0)
+        _put(noise, e, 8, 0.0)
+        if abs(x) > top:
+            top, place = abs(x), e
+    for e in range(p * q):
+        x = _get(k, e) / top
+        whole += x * x
+    number = 0
+    while True:
+        if number == limit:
+            return 8 * number + MORE
+        i, j = place // q, place % q
+        p1, p2, largest = _get(high, place), _get(low, place), abs(_get(high, place))
+        for e in range(p * q if number else 0):
+            if e != place and abs(_get(high, e)) >= largest * (1 - 2.0**-48):
+                # The same of the same numbers is the same in all digits.
+                same = abs(_get(k, e)) == abs(_get(k, place))
+                for t in range(number):
+                    x1, x2 = _get(us, 2 * (t * p + e // q)), _get(us, 2 * (t * p + e // q) + 1)
+                    y1, y2 = _get(us, 2 * (t * p + i)), _get(us, 2 * (t * p + i) + 1)
+                    same &= abs(x1) == abs(y1) and abs(x2) == abs(y2)
+                    z1, z2 = _get(vs, 2 * (t * q + e % q)), _get(vs, 2 * (t * q + e % q) + 1)
+                    w1, w2 = _get(vs, 2 * (t * q + j)), _get(vs, 2 * (t * q + j) + 1)
+                    same &= abs(z1) == abs(w1) and abs(z2) == abs(w2)
+                    flipped = (x1 * z1 < 0) != (y1 * w1 < 0)
+                    same &= flipped == ((_get(k, e) < 0) != (_get(k, place) < 0))
+                if not same:
+                    return 8 * number + ASK
+        u, v = us + 16 * number * p, vs + 16 * number * q
+        for a in range(p):
+            x = _get(high, a * q + j)
+            y = x / p1
+            z = (x - y * p1) - _low(y, p1) + (_get(low, a * q + j) - y * p2)
+            z /= p1
+            _put(u, 2 * a, 8, y + z)
+            _put(u, 2 * a + 1, 8, z - ((y + z) - y))
+        for b in range(q):
+            _put(v, 2 * b, 8, _get(high, i * q + b))
+            _put(v, 2 * b + 1, 8, _get(low, i * q + b))
+            _put(of_v, b, 8, _get(noise, i * q + b))
+        at_pivot = _get(noise, place)
+        cancels, misses, largest, missed = False, False, -1.0, 0.0
+        for a in range(p):
+            u1, u2 = _get(u, 2 * a), _get(u, 2 * a + 1)
+            of_u = (_get(noise, a * q + j) + abs(u1) * at_pivot) / abs(p1)
+            for b in range(q):
+                e = a * q + b
+                v1, v2, x = _get(v, 2 * b), _get(v, 2 * b + 1), _get(high, e)
+                cross = u1 * v1
+                y = x - cross
+                z = y - x
+                z = (x - (y - z)) - (cross + z)
+                z += _get(low, e) - (_low(u1, v1) + (u1 * v2 + u2 * v1))
+                left = y + z
+                z -= left - y
+                far = _get(reach, e) + abs(cross)
+                of = _get(noise, e) + of_u * abs(v1) + abs(u1) * _get(of_v, b)
+                of += unit * (4.0 * abs(cross) + abs(left))
+                if abs(left) <= of:
+                    left, z = 0.0, 0.0
+                _put(high, e, 8, left)
+                _put(low, e, 8, z)
+                _put(reach, e, 8, far)
+                _put(noise, e, 8, of)
+                cancels |= far > 1.01 * (4.0 * abs(_get(k, e)) + tiny)
+                left = abs(left)
+                misses |= left > 4.0 * eps * far + tiny
+                missed += (left / top) * (left / top)
+                if left > largest:
+                    largest, place = left, e
+        number += 1
+        if cancels:
+            return 8 * number + CANCELS
+        if not misses:
+            break
+    if math.sqrt(missed) * math.sqrt(number) > max(p, q) / 2 * eps * math.sqrt(whole):
+        return 8 * number + ASK  # for singular values
+    for a in range(p):
+        for b in range(q):
+            y, total, far = _get(k, a * q + b), 0.0, 0.0
+            for t in range(number):
+                z = _get(us, 2 * (t * p + a)) * _get(vs, 2 * (t * q + b))
+                total += z
+                far += abs(z)
+            if not abs(total - y) <= 2.0 * eps * abs(y) + tiny or not far <= 4.0 * abs(y) + tiny:
+                return 8 * number + CANCELS
+    for e in range(number * p):
+        _put(out, e, 4, _get(us, 2 * e))
+    for e in range(number * q):
+        _put(out, number * p + e, 4, _get(vs, 2 * e))
+    return 8 * number
+
+
 _options = dict(nogil=True, error_model="numpy")
 products = Compiled(on_disk(njit, **_options)(named(_products, "products")))
 whole_products = Compiled(on_disk(njit, **_options)(named(_whole_products, "whole_products")))
+crosses = Compiled(on_disk(njit, **_options)(named(_crosses, "crosses")))

@@ -19,7 +19,7 @@ from .weights import (
     Found,
     least_compiled,
     least_operations,
-    look_at_products,
+    look,
     separate,
     separate_within,
 )
@@ -103,7 +103,7 @@ class Kernel:
         """Accurate factors of rank `limit` at most, if so many operations can find them.
 
         What comes out depends on the weights and the numbers, not on what was found before. With
-        `compiled`, single products are found by compiled code, except of complex numbers.
+        `compiled`, what compiled code can tell is told by that.
         """
         if self._k is None:
             raise ValueError("the weights are not on the host")
@@ -115,7 +115,7 @@ class Kernel:
         spent, single = 0, True
         if compiled and not dtypes.is_complex(acc):
             bank = self._k.reshape(math.prod(shape[:-2]), *shape[-2:])
-            found = look_at_products(bank, k_dtype, acc)
+            found = look(bank, k_dtype, acc, limit, operations - _REPEATED * hashing)
             if found.remark not in (MORE, UNDECIDED):
                 self._factors = found.factors or self._factors
                 return found

@@ -4,8 +4,8 @@ Two questions are answered. `separate` takes what it needs to find the factors o
 `separate_within` finds only factors that are worth having: of no more than a given rank, as
 accurate as direct sums, and for no more than a given number of operations. It counts what it does
 before it does it, so that where it stops depends on the weights and on what was allowed alone. Most
-kernels are one product or nothing worth having, which compiled code tells `look_at_products` in the
-time of a call of NumPy or two.
+kernels are one product, or some, or nothing worth having, which compiled code tells `look` in the
+time of a few calls of NumPy.
 
 Integers are factorised modulo 2**64, as they are summed: elimination then needs neither fractions
 nor integers of more than 64 bits. Floats are factorised by crosses through the largest remaining
@@ -32,8 +32,9 @@ __all__ = [
     "Factors",
     "Found",
     "Operations",
+    "least_compiled",
     "least_operations",
-    "look_at_products",
+    "look",
     "separate",
     "separate_within",
 ]
@@ -73,7 +74,7 @@ TOO_LONG = "to learn the kernel's rank would take too long"
 ABOVE_LIMIT = "the kernel's rank is above the limit"
 _INFINITE = "the weights are not finite"
 _CANCELS = "products of columns and rows would cancel each other, which costs accuracy"
-# What `look_at_products` leaves open: a kernel has a higher rank, or is to be looked at with NumPy.
+# What `look` leaves open: a kernel has a higher rank, or is to be looked at with NumPy.
 MORE = "a kernel is not one product"
 UNDECIDED = "undecided"
 
@@ -92,7 +93,9 @@ _CALL = 1500
 _WIDE, _COMPLEX, _WIDE_COMPLEX = 10, 3, 30
 _SVD, _SVD_CALLS = 4, 60
 _BANK_CALLS = 9  # beside those for each kernel
-_COMPILED = 9000  # to ask compiled code, and to make factors of what it says
+# To ask compiled code and to make factors of what it says, of one cross and of several, and what
+# each of several takes for an element.
+_COMPILED, _COMPILED_CROSSES, _COMPILED_CROSS = 9000, 6000, 28
 # Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
 # three times.
 _NEAR = 1 << 13
@@ -126,7 +129,7 @@ def least_operations(kernels: int, p: int, q: int, acc: str) -> int:
 
 
 def least_compiled(kernels: int, p: int, q: int) -> int:
-    """Operations that `look_at_products` takes."""
+    """Operations without which `look` finds nothing."""
     return _COMPILED + kernels * (5 * p * q // 2 + 8 * (p + q) + 250)
 
 
@@ -143,9 +146,13 @@ def _take_product(work: Operations, kernels: int, elements: int, acc: str) -> No
     work.take(22 * kernels, kernels * _on_all(elements, each))
 
 
+def _take_comparison(work: Operations, elements: int) -> None:
+    work.take(12, _on_all(elements, 5 * _WIDE))
+
+
 def _take_cross(work: Operations, elements: int, acc: str) -> None:
-    each = 8 * _WIDE + 8 * _WIDE_COMPLEX if dtypes.is_complex(acc) else 16 * _WIDE
-    work.take(40, _on_all(elements, each))
+    each = 4 * _WIDE + 8 * _WIDE_COMPLEX if dtypes.is_complex(acc) else 12 * _WIDE
+    work.take(30, _on_all(elements, each))
 
 
 def _take_check(work: Operations, elements: int, acc: str, rank: int) -> None:
@@ -189,15 +196,35 @@ def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
         return _joined(values.shape, pairs, acc, accurate)
 
 
-def look_at_products(kernels: Any, k_dtype: str, acc: str) -> Found:
-    """Accurate factors of real kernels that are single products, or why none are worth having.
+def look(kernels: Any, k_dtype: str, acc: str, limit: int, most: float) -> Found:
+    """Accurate factors of real kernels, or why none are worth having, by compiled code.
 
-    It takes as many operations as `least_compiled` says. The remark is MORE or UNDECIDED if
-    only `separate_within` can tell.
+    `most` is at least what `least_compiled` says. The remark is MORE or UNDECIDED if only
+    `separate_within` can tell, which finds the same factors.
     """
-    said, u, v = cpu_products.find(_contiguous(kernels, k_dtype, acc), acc)
-    factors = None if u is None else Factors(u, v, 1, True)
-    return Found(factors, _REMARKS[said], least_compiled(*kernels.shape))
+    values, operations = _contiguous(kernels, k_dtype, acc), least_compiled(*kernels.shape)
+    said, u, v = cpu_products.find(values, acc)
+    if u is not None:
+        return Found(Factors(u, v, 1, True), "", operations)
+    if said != cpu_products.MORE or acc != "float32" or len(values) > 1 or limit < 2:
+        return Found(None, _REMARKS[said], operations)
+    return _look_further(values[0], limit, most, operations)
+
+
+def _look_further(kernel: Any, limit: int, most: float, operations: int) -> Found:
+    """Several crosses, as many as may be paid for."""
+    operations += _COMPILED_CROSSES
+    each = _COMPILED_CROSS * kernel.size
+    affordable = int(min((most - operations) / each, limit))
+    if affordable < 2:
+        return Found(None, TOO_LONG, operations - _COMPILED_CROSSES)
+    said, crosses, u, v = cpu_products.find_more(kernel, affordable)
+    operations += crosses * each
+    if u is not None:
+        return Found(Factors(u, v, crosses, True), "", operations)
+    if said == cpu_products.MORE:
+        return Found(None, ABOVE_LIMIT if affordable == limit else TOO_LONG, operations)
+    return Found(None, MORE if said == cpu_products.UNKNOWN else _REMARKS[said], operations)
 
 
 _REMARKS = {
@@ -384,7 +411,7 @@ def _crosses(kernel: Any, acc: str, limit: int, work: Operations, least: int | N
     us: list[Any] = []
     vs: list[Any] = []
     while True:
-        _take_cross(work, kernel.size, acc)
+        _take_comparison(work, kernel.size)
         number = len(us)
         if not np.count_nonzero(left > _MISSED * eps * reach + tiny):
             if least is None:
@@ -396,6 +423,7 @@ def _crosses(kernel: Any, acc: str, limit: int, work: Operations, least: int | N
                 return us, vs
         if number == limit:
             raise _Unworthy(ABOVE_LIMIT)
+        _take_cross(work, kernel.size, acc)
         i, j = divmod(int(left.argmax()), left.shape[1])
         pivot = rest[i, j]
         if pivot == 0 or not np.isfinite(pivot):
