@@ -13,7 +13,16 @@ import numpy as np
 from . import cpu_threads
 from .cpu_threads import apart
 
-__all__ = ["CANCELS", "INFINITE", "MORE", "PRODUCTS", "UNKNOWN", "find", "find_more"]
+__all__ = [
+    "CANCELS",
+    "INFINITE",
+    "MORE",
+    "PRODUCTS",
+    "UNKNOWN",
+    "columns_and_rows",
+    "find",
+    "find_more",
+]
 
 # What is said of kernels, in the order of the numbers in `kernels.products`.
 PRODUCTS = "all are products"
@@ -24,15 +33,15 @@ UNKNOWN = "to be asked of other arithmetic"
 _SAID = PRODUCTS, CANCELS, MORE, INFINITE, UNKNOWN
 
 
-def find(values: Any, acc: str) -> tuple[str, Any, Any]:
-    """Columns and rows of kernels of shape (n, p, q) if all are products, or what one is not.
+def find(values: Any, acc: str) -> tuple[str, Any]:
+    """Whether all kernels of shape (n, p, q) are products, and numbers for `columns_and_rows`.
 
     Values are contiguous float64, int64 or uint64. What is found is as `methods.weights` finds it
     with NumPy, to the bit, in the accumulator dtype.
     """
     compiled = _compiled(acc)
     if compiled is None:
-        return UNKNOWN, None, None
+        return UNKNOWN, None
     code, options, dtype = compiled
     n, p, q = values.shape
     if dtype.kind == "f":
@@ -40,31 +49,29 @@ def find(values: Any, acc: str) -> tuple[str, Any, Any]:
     else:
         found = np.zeros(n * (p + q), np.int64)
         values = values.view(np.int64)
-    said = code(values, n, p, q, *options, found) % 8
-    if said:
-        return _SAID[said], None, None
-    u = np.ndarray((n, 1, p), dtype, found)
-    return PRODUCTS, u, np.ndarray((n, 1, q), dtype, found, u.nbytes)
+    return _SAID[code(values, n, p, q, *options, found) % 8], found
 
 
-def find_more(kernel: Any, limit: int) -> tuple[str, int, Any, Any]:
-    """Accurate factors of a kernel for sums in float32, if it has no more than `limit`.
+def columns_and_rows(found: Any, acc: str, n: int, rank: int, p: int, q: int) -> tuple[Any, Any]:
+    """Factors from what was found of kernels."""
+    u = np.ndarray((n, rank, p), acc, found)
+    return u, np.ndarray((n, rank, q), acc, found, u.nbytes)
 
-    What is said of it, after how many crosses, columns and rows.
+
+def find_more(kernel: Any, limit: int) -> tuple[str, int, Any]:
+    """Whether a kernel has accurate factors for sums in float32, no more than `limit`.
+
+    What is said of it, after how many crosses, and numbers for `columns_and_rows`.
     """
     code = _crosses()
     if code is None:
-        return UNKNOWN, 0, None, None
+        return UNKNOWN, 0, None
     p, q = kernel.shape
     work, found = np.empty(4 * p * q + q + 2 * limit * (p + q)), np.zeros(limit * (p + q))
     arguments = kernel, p, q, limit, *_limits("float32"), _UNIT, work, found
     # What takes long is done where Ctrl-C need not wait for it.
     said = code(*arguments) if limit * p * q < _LONG else apart(code, *arguments)
-    rank = said // 8
-    if said % 8:
-        return _SAID[said % 8], rank, None, None
-    u = np.ndarray((1, rank, p), np.float32, found)
-    return PRODUCTS, rank, u, np.ndarray((1, rank, q), np.float32, found, u.nbytes)
+    return _SAID[said % 8], said // 8, found
 
 
 _UNIT = float(np.finfo(np.longdouble).eps)

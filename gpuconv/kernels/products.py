@@ -208,7 +208,7 @@ def _crosses(kernel, p, q, limit, eps, tiny, unit, work, found):
     As `methods.weights._crosses` says, and with `unit` of the long double there; here the remainder
     is a sum of two floats. The number of terms times 8, and one of the names above, are returned:
     MORE for a rank above the limit, ASK where other digits might tell otherwise. `found` takes
-    columns and then rows of float32; `work` has room for 5 kernels and 2 float64 of each factor.
+    columns and then rows of float32; `work` has room for 4 kernels, a row, and each factor twice.
     """
     k, high, out = _start(kernel), _start(work), _start(found)
     low, reach, noise = high + 8 * p * q, high + 16 * p * q, high + 24 * p * q

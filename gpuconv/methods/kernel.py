@@ -47,6 +47,7 @@ class Kernel:
         # A kernel on a GPU stays there: looking at its values would wait for the device.
         self._k = k if isinstance(k, np.ndarray) else None
         self._factors: Factors | None = None
+        self._found: Found | None = None  # with factors
 
     @property
     def known(self) -> bool:
@@ -56,12 +57,14 @@ class Kernel:
     def copy(self) -> Kernel:
         """The same, whatever becomes of the caller's array."""
         other = Kernel(self._problem, None if self._k is None else self._k.copy())
-        other._factors = self._factors
+        other._factors, other._found = self._factors, self._found
         return other
 
     def part(self, problem: Problem, index: Index) -> Kernel:
         """The kernels of a part of the batch, with the factors that they have among all."""
         other = Kernel(problem, None if self._k is None else part_of(self._k, index))
+        if self._factors is not None or self._found is not None:
+            self.factors()
         if self._factors is not None:
             u, v = (self._part(rows, index) for rows in (self._factors.u, self._factors.v))
             other._factors = self._factors._replace(u=u, v=v)
@@ -91,7 +94,8 @@ class Kernel:
     def factors(self) -> Factors:
         """Separable factors of the smallest rank, whatever they cost."""
         if self._factors is None:
-            self._factors = _separate(*self._key())
+            found = self._found and self._found.factors
+            self._factors = found or _separate(*self._key())
         return self._factors
 
     def least_operations(self, compiled: bool) -> int:
@@ -111,20 +115,26 @@ class Kernel:
         shape, k_dtype, acc = problem.k_shape, problem.k_dtype, problem.acc_dtype
         least, hashing = _least(shape, k_dtype, acc, compiled)
         if operations < least:
-            return Found(None, TOO_LONG, 0)
+            return Found(0, TOO_LONG, 0)
         spent, single = 0, True
         if compiled and not dtypes.is_complex(acc):
-            bank = self._k.reshape(math.prod(shape[:-2]), *shape[-2:])
-            found = look(bank, k_dtype, acc, limit, operations - _REPEATED * hashing)
+            bank = self._k[None]
+            if len(shape) > 2:
+                bank = self._k.reshape(math.prod(shape[:-2]), *shape[-2:])
+            repeated = _REPEATED * hashing
+            found = look(bank, k_dtype, acc, limit, least - repeated, operations - repeated)
             if found.remark not in (MORE, UNDECIDED):
-                self._factors = found.factors or self._factors
-                return found
+                return self._keep(found)
             spent, single = found.operations, len(bank) > 1 or found.remark == UNDECIDED
         # Once more, to look up what was found of these weights.
         most = operations - spent - (_REPEATED + 1) * hashing
         found = _separate_within(*self._key(), limit, most, single)
-        self._factors = found.factors or self._factors
-        return found._replace(operations=spent + found.operations)
+        return self._keep(found._replace(operations=spent + found.operations))
+
+    def _keep(self, found: Found) -> Found:
+        if found.rank:
+            self._found, self._factors = found, None
+        return found
 
     def _key(self) -> tuple[bytes, tuple[int, int, int], str, str, bool]:
         if self._k is None:
@@ -142,7 +152,7 @@ def _least(shape: tuple[int, ...], k_dtype: str, acc: str, compiled: bool) -> tu
     hashing = 2 * math.prod(shape) * dtypes.storage(k_dtype).itemsize // 3
     kernels, (p, q) = math.prod(shape[:-2]), shape[-2:]
     if compiled and not dtypes.is_complex(acc):
-        return least_compiled(kernels, p, q) + _REPEATED * hashing, hashing
+        return least_compiled(kernels, p, q, k_dtype, acc) + _REPEATED * hashing, hashing
     return least_operations(kernels, p, q, acc) + (_REPEATED + 1) * hashing, hashing
 
 
@@ -169,7 +179,7 @@ def _separate_within(
     found = separate_within(kernels, k_dtype, acc, limit, operations, single)
     if found.factors is None:
         return found
-    return found._replace(factors=_conjugated(found.factors, conjugate))
+    return found._replace(made=_conjugated(found.factors, conjugate))
 
 
 def _conjugated(factors: Factors, conjugate: bool) -> Factors:

@@ -71,8 +71,8 @@ def offer(
     if settled or not kernel.known:
         return Offer(math.inf, _no_look(problem, kernel, limit, rival), settled)
     found = kernel.search(limit, operations, compiled)
-    if found.factors is not None:
-        return Offer(_seconds(problem, costs, found.factors.rank))
+    if found.rank:
+        return Offer(_seconds(problem, costs, found.rank))
     remark = found.remark
     if remark == TOO_LONG:
         remark = _DEAR.format(rival)

@@ -15,6 +15,7 @@ element, in the widest floats that there are.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -64,9 +65,15 @@ class Factors(NamedTuple):
 class Found(NamedTuple):
     """Factors that are worth having, or why there are none."""
 
-    factors: Factors | None
+    rank: int  # 0 without
     remark: str
     operations: int
+    made: Factors | Callable[[], Factors] | None = None
+
+    @property
+    def factors(self) -> Factors | None:
+        """The factors, which may be made only now."""
+        return self.made() if callable(self.made) else self.made
 
 
 # Why there are no factors that are worth having.
@@ -93,9 +100,8 @@ _CALL = 1500
 _WIDE, _COMPLEX, _WIDE_COMPLEX = 10, 3, 30
 _SVD, _SVD_CALLS = 4, 60
 _BANK_CALLS = 9  # beside those for each kernel
-# To ask compiled code and to make factors of what it says, of one cross and of several, and what
-# each of several takes for an element.
-_COMPILED, _COMPILED_CROSSES, _COMPILED_CROSS = 9000, 6000, 28
+# To ask compiled code of one cross, and of several, each of which takes so much for an element.
+_COMPILED, _COMPILED_CROSSES, _COMPILED_CROSS = 7000, 5000, 28
 # Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
 # three times.
 _NEAR = 1 << 13
@@ -128,9 +134,14 @@ def least_operations(kernels: int, p: int, q: int, acc: str) -> int:
     return work.count
 
 
-def least_compiled(kernels: int, p: int, q: int) -> int:
+def least_compiled(kernels: int, p: int, q: int, k_dtype: str, acc: str) -> int:
     """Operations without which `look` finds nothing."""
-    return _COMPILED + kernels * (5 * p * q // 2 + 8 * (p + q) + 250)
+    work = Operations()
+    work.take(0, _COMPILED + kernels * (5 * p * q // 2 + 8 * (p + q) + 250))
+    if _exact(k_dtype, acc) is None:
+        work.take(2)
+        _take_values(work, 1, kernels * p * q)
+    return work.count
 
 
 def _take_values(work: Operations, kernels: int, elements: int) -> None:
@@ -196,35 +207,42 @@ def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
         return _joined(values.shape, pairs, acc, accurate)
 
 
-def look(kernels: Any, k_dtype: str, acc: str, limit: int, most: float) -> Found:
+def look(
+    kernels: Any, k_dtype: str, acc: str, limit: int, least: int, most: float = math.inf
+) -> Found:
     """Accurate factors of real kernels, or why none are worth having, by compiled code.
 
-    `most` is at least what `least_compiled` says. The remark is MORE or UNDECIDED if only
-    `separate_within` can tell, which finds the same factors.
+    `least` is what `least_compiled` says, and no more than `most`. The remark is MORE or UNDECIDED
+    if only `separate_within` can tell, which finds the same factors.
     """
-    values, operations = _contiguous(kernels, k_dtype, acc), least_compiled(*kernels.shape)
-    said, u, v = cpu_products.find(values, acc)
-    if u is not None:
-        return Found(Factors(u, v, 1, True), "", operations)
+    values = _contiguous(kernels, k_dtype, acc)
+    said, found = cpu_products.find(values, acc)
+    if said == cpu_products.PRODUCTS:
+        return Found(1, "", least, partial(_made, found, acc, 1, values.shape))
     if said != cpu_products.MORE or acc != "float32" or len(values) > 1 or limit < 2:
-        return Found(None, _REMARKS[said], operations)
-    return _look_further(values[0], limit, most, operations)
+        return Found(0, _REMARKS[said], least)
+    return _look_further(values[0], limit, most, least)
+
+
+def _made(found: Any, acc: str, rank: int, shape: tuple[int, int, int]) -> Factors:
+    n, p, q = shape
+    return Factors(*cpu_products.columns_and_rows(found, acc, n, rank, p, q), rank, True)
 
 
 def _look_further(kernel: Any, limit: int, most: float, operations: int) -> Found:
     """Several crosses, as many as may be paid for."""
-    operations += _COMPILED_CROSSES
     each = _COMPILED_CROSS * kernel.size
-    affordable = int(min((most - operations) / each, limit))
+    affordable = int(min((most - operations - _COMPILED_CROSSES) / each, limit))
     if affordable < 2:
-        return Found(None, TOO_LONG, operations - _COMPILED_CROSSES)
-    said, crosses, u, v = cpu_products.find_more(kernel, affordable)
-    operations += crosses * each
-    if u is not None:
-        return Found(Factors(u, v, crosses, True), "", operations)
+        return Found(0, TOO_LONG, operations)
+    said, crosses, found = cpu_products.find_more(kernel, affordable)
+    operations += _COMPILED_CROSSES + crosses * each
+    if said == cpu_products.PRODUCTS:
+        make = partial(_made, found, "float32", crosses, (1, *kernel.shape))
+        return Found(crosses, "", operations, make)
     if said == cpu_products.MORE:
-        return Found(None, ABOVE_LIMIT if affordable == limit else TOO_LONG, operations)
-    return Found(None, MORE if said == cpu_products.UNKNOWN else _REMARKS[said], operations)
+        return Found(0, ABOVE_LIMIT if affordable == limit else TOO_LONG, operations)
+    return Found(0, MORE if said == cpu_products.UNKNOWN else _REMARKS[said], operations)
 
 
 _REMARKS = {
@@ -240,7 +258,7 @@ def _contiguous(kernels: Any, k_dtype: str, acc: str) -> Any:
     """`_values` of real kernels."""
     dtype = _exact(k_dtype, acc)
     if dtype is not None:
-        return kernels.astype(dtype, "C")
+        return kernels.astype(dtype, "C", "unsafe", False)  # no subclass
     with np.errstate(all="ignore"):
         return np.ascontiguousarray(_values(kernels, k_dtype, acc))
 
@@ -250,7 +268,11 @@ def _exact(k_dtype: str, acc: str) -> np.dtype[Any] | None:
     """What a copy of weights holds all digits in that the accumulator has, if NumPy makes one."""
     if dtypes.is_integer(acc):
         return np.dtype(acc)
-    return np.dtype("float64") if k_dtype in (acc, "float16") else None
+    if k_dtype == "bfloat16":
+        return None
+    whole = "bool", "uint8", "int8", "uint16", "int16"
+    exact = acc == "float64" or k_dtype in (acc, "float16", *whole)
+    return np.dtype("float64") if exact else None
 
 
 def separate_within(
@@ -268,9 +290,10 @@ def separate_within(
             for kernel in kernels:  # the first tells most banks that do not separate
                 _take_values(work, 1, kernel.size)
                 pairs.append(find(_values(kernel, k_dtype, acc), acc, limit, work, single))
-            return Found(_joined(kernels.shape, pairs, acc), "", work.count)
+            factors = _joined(kernels.shape, pairs, acc)
+            return Found(factors.rank, "", work.count, factors)
     except _Unworthy as reason:
-        return Found(None, str(reason), work.count)
+        return Found(0, str(reason), work.count)
 
 
 def _values(kernels: Any, k_dtype: str, acc: str) -> Any:
