@@ -199,6 +199,23 @@ def test_compiled_crosses_are_those_of_long_doubles():
         assert (weights.MORE, 0) in found
 
 
+@pytest.mark.parametrize(
+    "k",
+    [
+        [[14, 16, 17, 0], [33, 30, 29, 0], [32, 24, 26, 0], [37, 22, 21, 0], [28, 32, 34, 0]],
+        [[19, 30, 44, 28, 34, 29], [16, 24, 40, 28, 24, 16], [38, 64, 88, 55, 74, 68],
+         [18, 29, 45, 31, 30, 23]],
+    ],
+)  # fmt: skip
+def test_which_of_two_elements_is_larger_is_left_to_long_doubles(k):
+    # After two crosses two elements are as large: which one is taken next is a rounding error's.
+    k = np.array(k, "f4")
+    assert weights.look(k[None], "float32", "float32", 3, 0).remark == weights.MORE
+    found = Kernel(asked(k), k).search(3, np.inf, True).factors
+    wanted = weights.separate(k[None], "float32", "float32")
+    assert (found.rank, found.u.tobytes()) == (3, wanted.u.tobytes())
+
+
 @pytest.mark.parametrize("k", [radial(9, np.random.default_rng(n)).astype("f4") for n in range(4)])
 def test_more_operations_find_nothing_else(k):
     kernel = Kernel(asked(k), k)

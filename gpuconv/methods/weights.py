@@ -101,7 +101,7 @@ _WIDE, _COMPLEX, _WIDE_COMPLEX = 10, 3, 30
 _SVD, _SVD_CALLS = 4, 60
 _BANK_CALLS = 9  # beside those for each kernel
 # To ask compiled code of one cross, and of several, each of which takes so much for an element.
-_COMPILED, _COMPILED_CROSSES, _COMPILED_CROSS = 7000, 5000, 28
+_COMPILED, _COMPILED_CROSSES, _COMPILED_CROSS = 6500, 5000, 28
 # Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
 # three times.
 _NEAR = 1 << 13
