@@ -61,6 +61,7 @@ def _direct(channels: int, outputs: int) -> bool:
     return channels == 1 or outputs == 1 or channels * outputs <= _FEW
 
 
+@np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def forward(
     x: arrays.Operand, w: arrays.Operand, g: Geometry, bias: Any = None, dtype: str = ""
 ) -> Any:
@@ -273,6 +274,7 @@ class _Workspace:
 _workspace, _images = _Workspace(), _Workspace()
 
 
+@np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def input_gradient(
     dy: arrays.Operand, w: arrays.Operand, x_shape: tuple[int, ...], x_dtype: str, g: Geometry
 ) -> Any:
@@ -367,6 +369,7 @@ def _reversed(taps: slice, n: int) -> slice:
     return slice(n - 1 - chosen[-1], n - chosen[0], taps.step)
 
 
+@np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def weight_gradient(
     x: arrays.Operand, dy: arrays.Operand, w_shape: tuple[int, ...], w_dtype: str, g: Geometry
 ) -> Any:

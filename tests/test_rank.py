@@ -358,8 +358,8 @@ def test_no_exact_factors_of_full_rank_are_looked_for(monkeypatch, k):
     kernels._separate_within.cache_clear()
     kernels._separate.cache_clear()
     choice = chosen(asked(k, 700), k)
-    assert choice.method == "direct"
-    assert "direct is cheaper, for the kernel's rank is above" in remark(choice)
+    assert choice.method == "fft"
+    assert remark(choice).startswith("fft is cheaper")
     with pytest.raises(ValueError, match="full rank 121"):
         gpuconv.corr2d(PHOTO, k, method="separable")
 
@@ -450,7 +450,8 @@ def test_a_call_that_looks_looks_once(searches):
 @pytest.mark.parametrize(
     ("k", "keywords", "text"),
     [
-        (PHOTO[:75, :75], dict(), "direct is cheaper, for the kernel's rank is above 25"),
+        # Too large for transforms to be exact.
+        (PHOTO[:75, :75].astype("i8") << 40, dict(), "direct is cheaper, for the kernel's rank is above 25"),
         (PHOTO[:9, :5], dict(stride=4), "the kernel has full rank 5"),
         (PHOTO[:15, :15].astype("f4"), dict(side=50), "would take more than a tenth of"),
         (RNG.standard_normal((15, 15)).astype("f4"), dict(), "would cancel each other"),
