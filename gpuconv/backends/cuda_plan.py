@@ -331,7 +331,9 @@ def _plan(
             return found
     name = "strided" if kernel == "direct" else "separable_strided"
     types = problem.x_dtype, problem.acc_dtype, problem.out_dtype
-    spec = Spec(name, *types, problem.unit, by_value, block, rows, mirror=mirror)
+    # Two chains of 16-byte sums and plain ones in one kernel need the registers of two blocks.
+    blocks = 1 if LOOK in mirror and problem.acc_dtype == "complex128" else RESIDENT
+    spec = Spec(name, *types, problem.unit, by_value, block, rows, mirror=mirror, blocks=blocks)
     chunk = _chunk(spec, (p, q))
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
     return Launch(spec, chunk, _shared(spec, chunk, chunk[0] == p), tiles, weights)

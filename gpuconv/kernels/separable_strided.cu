@@ -20,7 +20,7 @@ __device__ inline void add_run(const Runs& run, const ACC* taps, const ACC* colu
   if (run.part == 1 && run.ends()) sum = met(forth, sum);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
+extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, BLOCKS)
 separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
                   const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
