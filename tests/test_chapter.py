@@ -12,7 +12,7 @@ PAIRS = [("reference", "direct"), ("cpu", "direct"), ("cpu", "fft"), ("auto", "a
 @pytest.mark.parametrize("dtype", ["float32", "int64"])
 def test_worked_example(backend, method, dtype):
     if method == "fft" and dtype == "int64":
-        pytest.skip("integers never go through FFT")
+        pytest.skip("sums of int64 may be too large for transforms to be exact")
     x, k = np.arange(9, dtype=dtype).reshape(3, 3), np.arange(4, dtype=dtype).reshape(2, 2)
     y = gpuconv.corr2d(x, k, backend=backend, method=method)
     assert y.dtype == dtype

@@ -45,7 +45,8 @@ def check(pair, problem, x, k, slack=1.0):
 
 
 def refused(pair, dtype):
-    return pair[1] == "fft" and dtypes.is_integer(dtypes.promote(dtype, dtype))
+    """Sums of wide integers may be too large for transforms to be exact."""
+    return pair[1] == "fft" and dtype in ("int32", "uint32", "int64", "uint64")
 
 
 def kernel_for(pair, shape, dtype):
@@ -62,7 +63,7 @@ def kernel_for(pair, shape, dtype):
 @pytest.mark.parametrize("dtype", dtypes.NAMES)
 def test_every_dtype(pair, dtype):
     if refused(pair, dtype):
-        pytest.skip("integers never go through FFT")
+        pytest.skip("transforms may not be exact")
     x, k = sample(RNG, (17, 23), dtype), kernel_for(pair, (3, 4), dtype)
     problem = make_problem(
         x.shape, k.shape, dtype, dtype, mode="same", boundary="symmetric", conjugate=True

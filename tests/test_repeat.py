@@ -34,8 +34,8 @@ def rank1(rng, shape, dtype="float32"):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "float16", "int32", "uint8"])
 def test_a_repeated_call_gives_the_same(call, method, dtype):
-    if method == "fft" and dtype in ("int32", "uint8"):
-        pytest.skip("integers never go through FFT")
+    if method == "fft" and dtype == "int32":
+        pytest.skip("sums of int32 may be too large for transforms to be exact")
     rng = np.random.default_rng(1)
     for shape, kernel in (((40, 50), (3, 4)), ((3, 90, 130), (9, 7))):
         x, other = sample(rng, shape, dtype), sample(rng, shape, dtype)
