@@ -23,6 +23,7 @@ def force(monkeypatch):
 
     def force(*sides):
         monkeypatch.setattr(cpu_fft, "sides", lambda problem: sides)
+        monkeypatch.setattr(cpu, "own_transforms", lambda problem: True)
         cpu_fft._template.cache_clear()
 
     cpu_fft._template.cache_clear()

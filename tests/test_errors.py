@@ -49,7 +49,11 @@ CASES = [
         ValueError,
         r"has full rank 3",
     ),
-    (dict(X=X.astype(int), K=K.astype(int), method="fft"), ValueError, r"use method='direct', a smaller"),
+    (
+        dict(X=X.astype(int), K=K.astype(int), method="fft"),
+        ValueError,
+        r"use method='direct', a smaller",
+    ),
     (dict(backend="reference", method="fft"), ValueError, r"it has 'direct'"),
     (dict(dtype=bool), TypeError, r"compare the result instead"),
     (dict(dtype="U3"), TypeError, r"dtype= has dtype str"),

@@ -451,7 +451,11 @@ def test_a_call_that_looks_looks_once(searches):
     ("k", "keywords", "text"),
     [
         # Too large for transforms to be exact.
-        (PHOTO[:75, :75].astype("i8") << 40, dict(), "direct is cheaper, for the kernel's rank is above 25"),
+        (
+            PHOTO[:75, :75].astype("i8") << 40,
+            dict(),
+            "direct is cheaper, for the kernel's rank is above 25",
+        ),
         (PHOTO[:9, :5], dict(stride=4), "the kernel has full rank 5"),
         (PHOTO[:15, :15].astype("f4"), dict(side=50), "would take more than a tenth of"),
         (RNG.standard_normal((15, 15)).astype("f4"), dict(), "would cancel each other"),

@@ -402,6 +402,7 @@ def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
         _sweep(problem, x, v, u, out)
 
 
+@lru_cache(maxsize=512)
 def own_transforms(problem: Problem) -> bool:
     """Whether the package's own transforms take this problem: SciPy's do not, or take longer."""
     real = problem.acc_dtype in ("float32", "float64")

@@ -95,8 +95,11 @@ def _factors(n: int, acc: str) -> tuple[Any, Any]:
 @lru_cache(maxsize=128)
 def _template(
     problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
-) -> tuple[Any, Any, Any, Any]:
-    """The job, its pairs of tiles in an image, the order of taps, what the job points to."""
+) -> tuple[Any, Any, Any, Any, float]:
+    """The job, its pairs of tiles in an image, the order of taps, what the job points to, its time.
+
+    That is in nanoseconds of one thread.
+    """
     from ..kernels import tiles
 
     acc = problem.acc_dtype
@@ -107,10 +110,10 @@ def _template(
     steps, counts = _grid(problem, found)
     taken_at = tiles.work_bytes(acc, ny, nx)
     taken_most = min(_TAKEN_MOST, _TAPS_PER_ELEMENT * ny * nx // (problem.p * problem.q))
-    work = taken_at + 16 * taken_most + 8 * nx
+    workspace = taken_at + 16 * taken_most + 8 * nx
     pairs = -(-math.prod(counts) // 2)
     (radices_y, factors_y), (radices_x, factors_x) = _factors(ny, acc), _factors(nx, acc)
-    job = keep[0].copy()
+    job, cost = keep[0].copy(), work(problem)
     for place, value in (
         (F.STRIDE_X, 1),
         (F.SLOTS, 1 << 62),
@@ -132,13 +135,13 @@ def _template(
         (F.FORWARD, tiles.piece("forward", acc)),
         (F.TURN, tiles.piece("turn", acc)),
         (F.INVERSE, tiles.piece("inverse", acc)),
-        (F.WORKERS, max(1, min(threads, problem.n * pairs, _WORK_BYTES // work))),
-        (F.WORK_BYTES, work),
+        (F.WORKERS, max(1, min(threads, problem.n * pairs, _WORK_BYTES // workspace))),
+        (F.WORK_BYTES, workspace),
         (F.TAKEN, taken_at),
         (F.TAKEN_MOST, taken_most),
     ):
         job[place] = value
-    return job, pairs, order, (keep, radices_y, radices_x, factors_y, factors_x)
+    return job, pairs, order, (keep, radices_y, radices_x, factors_y, factors_x), cost
 
 
 def _line_start(memory: Any) -> int:
@@ -197,8 +200,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum:
-    """Spectrum of one kernel, kept for the next call."""
+def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum | None:
+    """Spectrum of one kernel, kept for the next call; None of one that is not finite."""
     from ..kernels import tile_errors, tiles
 
     acc, found = problem.acc_dtype, sides(problem)
@@ -206,6 +209,8 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum:
     kept = _spectra.get(key)
     if kept is not None:
         return kept
+    if not np.isfinite(weights).all():
+        return None
     magnitudes = np.abs(weights)
     exponent = int(np.frexp(magnitudes.max())[1])
     # Away from both ends of the range by a power of two, which changes no digit.
@@ -243,7 +248,7 @@ def run(
     """
     from ..kernels import tiles
 
-    base, pairs, order, keep = _template(problem, x.strides, out.strides, threads)
+    base, pairs, order, keep, nanoseconds = _template(problem, x.strides, out.strides, threads)
     job = base.copy()
     job[F.X] = address(x)
     job[F.OUT] = address(out)
@@ -254,8 +259,7 @@ def run(
         chosen = np.flatnonzero(which == number)
         try:
             kernel = np.ascontiguousarray(weights[number])
-            finite = bool(np.isfinite(kernel).all())
-            spectrum = _spectrum(problem, job, kernel) if finite else None
+            spectrum = _spectrum(problem, job, kernel)
             ordered = kernel if order is None else np.ascontiguousarray(kernel[:, order])
             offsets = x_offsets[chosen], out_offsets[chosen]
             job[F.X_OFFSETS], job[F.OUT_OFFSETS] = map(address, offsets)
@@ -266,7 +270,9 @@ def run(
                 sample = tiles.piece("sample", problem.acc_dtype) if spectrum.cancels else 0
                 job[F.SAMPLE] = sample
                 job[F.TAPS], job[F.SCALED_TAPS] = address(kernel), address(spectrum.scaled_taps)
-            _of_one_kernel(problem, job, len(chosen), pairs, x, out, spectrum is None)
+            some = len(chosen)
+            each = nanoseconds / (problem.n * pairs)
+            _of_one_kernel(problem, job, some, pairs, each, x, out, spectrum is None)
         except MemoryError as error:
             # Images of other kernels lie between these.
             images, rows = divmod(rows_of(error), problem.r)
@@ -278,8 +284,9 @@ def run(
 
 
 def _of_one_kernel(
-    problem: Problem, job: Any, images: int, pairs: int, x: Any, out: Any, direct: bool
-) -> None:
+    problem: Problem, job: Any, images: int, pairs: int, each_pair: float, x: Any, out: Any,
+    direct: bool,
+) -> None:  # fmt: skip
     """Transform all pairs of tiles of some images, and sum directly those that this cannot serve.
 
     With `direct` that is all of them.
@@ -297,7 +304,7 @@ def _of_one_kernel(
             return _rows_before(problem, job, int(left[0] if left.size else parts[number]))
 
         what = f"a workspace of {int(job[F.WORK_BYTES]) / 2**20:.1f} MiB for each thread"
-        time = work(problem) * len(parts) / (problem.n * pairs)
+        time = each_pair * len(parts)
         serial, parallel = tiles.tiles_serial, tiles.tiles_parallel
         _each(job, serial, parallel, len(parts), time, job[F.FAILED : F.FAILED + 1], what, rows)
 
