@@ -170,14 +170,14 @@ class _Spectra:
         self._most, self._bytes, self._lock = most, 0, Lock()
         self._kept: OrderedDict[Any, Any] = OrderedDict()
 
-    def get(self, key: Any) -> _Spectrum | None:
+    def get(self, key: Any) -> Any:
         """The spectrum kept by this key, or None."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def put(self, key: Any, spectrum: _Spectrum) -> None:
+    def put(self, key: Any, spectrum: Any) -> None:
         """Keep this spectrum, and let go of what was not used for the longest time."""
         with self._lock:
             if key not in self._kept:  # another thread may have been here
@@ -188,6 +188,11 @@ class _Spectra:
 
 
 _spectra = _Spectra(_SPECTRA_BYTES)
+
+
+def spectra() -> _Spectra:
+    """The spectra kept, those of SciPy's transforms too."""
+    return _spectra
 
 
 def _forget() -> None:
@@ -206,7 +211,7 @@ def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum | None:
 
     acc, found = problem.acc_dtype, sides(problem)
     key = (weights.tobytes(), weights.shape, laid_out(problem).dilation, acc, found)
-    kept = _spectra.get(key)
+    kept: _Spectrum | None = _spectra.get(key)
     if kept is not None:
         return kept
     if not np.isfinite(weights).all():

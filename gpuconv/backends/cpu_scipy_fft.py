@@ -22,6 +22,7 @@ from .. import dtypes
 from ..boundary import sources
 from ..errors import written
 from ..problem import Problem, gathered, laid_out, make_problem, tables
+from . import cpu_fft
 from .cpu_threads import apart
 
 # Work of a transform for an element and power of two of its size, of all else that is done to an
@@ -152,7 +153,7 @@ def run(
         with written(first * problem.r):
             # One kernel at a time: a bank's spectra may be larger than the image.
             if kernel is None or which[first] != which[first - 1]:
-                kernel = call.kernel(weights[which[first]])
+                kernel = call.kept(np.ascontiguousarray(weights[which[first]]))
             call.images([images[index] for index in some], kernel, [out[index] for index in some])
         first = last
 
@@ -169,6 +170,10 @@ class _Kernel:
     noise: float  # as in `kernels.tile_errors`
     peak: float
     norm: float
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.weights.nbytes + self.scaled.nbytes + self.spectrum.nbytes)
 
 
 @dataclass
@@ -214,6 +219,16 @@ class _Call:
         self.call = apart if large else _here
 
     # --- transforms ------------------------------------------------------------------------------
+
+    def kept(self, weights: Any) -> _Kernel:
+        """A kernel's spectrum, kept for the next call."""
+        problem = self.problem
+        key = (weights.tobytes(), weights.shape, problem.dilation, problem.acc_dtype, self.tiles)
+        found = cpu_fft.spectra().get(key)
+        if found is None:
+            found = self.kernel(weights.copy())  # the caller's may change
+            cpu_fft.spectra().put(key, found)
+        return found  # type: ignore[no-any-return]
 
     def kernel(self, weights: Any) -> _Kernel:
         """Transform a kernel."""
@@ -409,7 +424,7 @@ class _Call:
 
     def _squares(self, tiles: Any) -> Any:
         """Sum of squares of each tile."""
-        parts = (tiles.real, tiles.imag) if self.complex else (tiles,)
+        parts = _parts(tiles)
         return sum(np.einsum("tij,tij->t", part, part).astype(np.float64) for part in parts)
 
     def _again(self, tile: Any, kernel: _Kernel, rows: int, columns: int) -> Any:
@@ -505,11 +520,19 @@ class _Call:
         sums[np.ix_(i, j)] += value * weights[np.ix_(a, b)].astype(sums.dtype)
 
 
+def _parts(array: Any) -> tuple[Any, ...]:
+    """The real numbers that an array consists of: its real and imaginary parts, as views."""
+    if array.dtype.kind != "c":
+        return (array,)
+    if array.size and array.strides[-1] == array.itemsize:  # they take turns
+        return (array.view(array.real.dtype),)
+    return array.real, array.imag
+
+
 def _largest(array: Any) -> float:
     """Largest magnitude of real numbers, or of real and imaginary parts; NaN if there is one."""
-    if array.dtype.kind == "c":
-        return float(np.maximum(_largest(array.real), _largest(array.imag)))
-    return float(np.maximum(array.max(initial=0), -array.min(initial=0)))
+    ends = [end for part in _parts(array) for end in (part.max(initial=0), -part.min(initial=0))]
+    return float(np.max(ends))
 
 
 def _ldexp(array: Any, exponent: int) -> Any:
