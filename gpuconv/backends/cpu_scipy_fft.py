@@ -451,7 +451,7 @@ class _Call:
                     / share
                     / (kernel.noise + errors.LARGEST_SUM * kernel.peak)
                 )
-                limit = math.ldexp(limit, exponent - left.exponent)
+                limit = _times(limit, exponent - left.exponent)
                 places = np.argwhere(np.abs(left.pixels) > limit)
                 if len(places) > _TAKEN_MOST:
                     return None
@@ -474,12 +474,10 @@ class _Call:
                 sums += beside
             if not np.isfinite(sums).all():
                 return None
-            scale = -left.exponent - kernel.exponent
-            with np.errstate(over="ignore"):
-                largest = _largest(_ldexp(sums, scale))
+            largest = _times(_largest(sums), -left.exponent - kernel.exponent)
             proven = largest - estimate * float(self.info.eps)
-            reach = max(reach, math.ldexp(proven, left.exponent - exponent))
-            if math.ldexp(estimate, left.exponent - exponent) <= errors.PROMISED * reach:
+            reach = max(reach, _times(proven, left.exponent - exponent))
+            if _times(estimate, left.exponent - exponent) <= errors.PROMISED * reach:
                 return sums
             # Those taken out so far must be taken again: the next limit is lower.
             left = self._scaled(tile.copy(), 0)
@@ -535,11 +533,21 @@ def _largest(array: Any) -> float:
     return float(np.max(ends))
 
 
+def _times(number: float, exponent: int) -> float:
+    """A number times a power of two; infinite beyond the range."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(number, exponent))
+
+
 def _ldexp(array: Any, exponent: int) -> Any:
     """Array times a power of two, in two steps, as that may be out of the dtype's range."""
     if not exponent:
         return array
-    real = array.real.dtype.type
+    real = array.real.dtype
     half = exponent // 2
+    # Real and imaginary parts each by themselves: a complex product would make NaN of Inf times 0.
+    parts = np.ascontiguousarray(array).view(real)
     with np.errstate(over="ignore", under="ignore"):
-        return array * real(math.ldexp(1.0, half)) * real(math.ldexp(1.0, exponent - half))
+        parts = parts * real.type(math.ldexp(1.0, half))
+        parts *= real.type(math.ldexp(1.0, exponent - half))
+    return parts.view(array.dtype)
