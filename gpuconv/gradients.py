@@ -17,7 +17,7 @@ import numpy as np
 
 from . import arrays, dtypes
 from .api import convolve2d, corr2d
-from .boundary import fold, fold_table
+from .boundary import fold, fold_table, sources
 from .choose import backend_for, require_backend
 from .costs import costs_of
 from .errors import own_out, unknown_name
@@ -371,12 +371,14 @@ def price_weights(problem: Problem, backend: str) -> dict[str, float]:
     return {"direct": direct, "fft": fft}
 
 
-def _read(problem: Problem) -> tuple[Any, tuple[slice, slice]]:
+def _read(problem: Problem) -> tuple[Any, tuple[Any, Any]]:
     """The padding, and the rows and columns of the image, without what no output reads at the end.
 
-    A transform would let it count for the errors of all sums.
+    A transform would let it count for the errors of all sums. Rows and columns are slices, or
+    indices where the border before the image is made of pixels at its end.
     """
-    pads, parts = [], []
+    pads: list[Pair] = []
+    parts: list[Any] = []
     for (before, after), n, outputs, stride, span in zip(
         problem.pad,
         problem.x_shape[-2:],
@@ -386,19 +388,26 @@ def _read(problem: Problem) -> tuple[Any, tuple[slice, slice]]:
         strict=True,
     ):
         read = (outputs - 1) * stride + span - before  # up to where, from the image's first pixel
-        pads.append((before, min(after, max(0, read - n))))
-        # The border before the image may be made of any pixel, or of the first ones.
-        whole = problem.boundary == "wrap" or (problem.boundary != "constant" and read <= before)
-        parts.append(slice(None) if whole and before else slice(max(1, min(n, read))))
+        mirrored = problem.boundary in ("reflect", "symmetric") and read <= before
+        if read < n and before and (problem.boundary == "wrap" or mirrored):
+            positions = np.arange(-before, read, dtype=np.int64)
+            parts.append(sources(positions, n, problem.boundary))
+            pads.append((0, 0))
+        else:
+            parts.append(slice(max(1, min(n, read))))
+            pads.append((before, min(after, max(0, read - n))))
     return tuple(pads), (parts[0], parts[1])
 
 
 def _turned(problem: Problem) -> Problem:
     """An image correlated with its output's gradient: stride and dilation have changed places."""
     pad, parts = _read(problem)
-    shape = [len(range(n)[part]) for n, part in zip(problem.x_shape[-2:], parts, strict=True)]
+    shape = tuple(
+        len(range(n)[part]) if isinstance(part, slice) else len(part)
+        for n, part in zip(problem.x_shape[-2:], parts, strict=True)
+    )
     return make_problem(
-        tuple(shape), problem.out_shape[-2:], problem.acc_dtype, problem.acc_dtype,
+        shape, problem.out_shape[-2:], problem.acc_dtype, problem.acc_dtype,
         mode=pad, boundary=problem.boundary, fillvalue=problem.fillvalue,
         stride=problem.dilation, dilation=problem.stride, dtype=problem.acc_dtype,
     )  # fmt: skip
@@ -426,9 +435,10 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
     total = xp.zeros((*_full(problem.k_shape[:-2], problem.batch), problem.p, problem.q), wide)
     images = xp.broadcast_to(x.array, problem.batch + x.array.shape[-2:])
     pad, parts = _read(problem)
+    rows, columns = (part if isinstance(part, slice) else xp.asarray(part) for part in parts)
     for index in np.ndindex(problem.batch):
         found = corr2d(
-            arrays.argument(images[index][parts], x),
+            arrays.argument(images[index][rows][:, columns], x),
             arrays.argument(dy.array[index], dy),
             mode=pad,
             boundary=problem.boundary,

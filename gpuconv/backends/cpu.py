@@ -43,6 +43,8 @@ _RING_BYTES = 256 * 1024
 _STRIP_MIN, _STRIP_MAX = 256, 1024
 # Below this many multiply-adds starting threads costs more than it saves.
 _SERIAL_OPERATIONS = 200_000
+# Kernels that cover so many pixels leave much of the package's own tiles to the result.
+_OWN_SPAN = 256
 # Complex taps cost so many times what a float32's do.
 _COMPLEX = 8.0
 # Bytes of weights whose order of taps is remembered.
@@ -407,7 +409,13 @@ def own_transforms(problem: Problem) -> bool:
     """Whether the package's own transforms take this problem: SciPy's do not, or take longer."""
     real = problem.acc_dtype in ("float32", "float64")
     wide = problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
-    return real and not wide and cpu_fft.work(problem) <= cpu_scipy_fft.work(problem)
+    if not real or wide:
+        return False
+    own, span = cpu_fft.work(problem), problem.span
+    # SciPy's are faster for single rows and columns of taps, and for what own tiles hardly hold.
+    if min(span) > 1 and max(span) <= _OWN_SPAN and own < math.inf:
+        return True
+    return own <= cpu_scipy_fft.work(problem)
 
 
 def fft_work(problem: Problem) -> float:

@@ -66,12 +66,13 @@ def _sides(span: int, length: int) -> Iterator[int]:
 
     whole = scipy.fft.next_fast_len(length, real=True)
     side = 64
-    while side < whole:
+    while side < whole and side <= max(_TILE_MOST, 4 * span):
         for n in (side, side * 3 // 2):
             if span <= n < whole:
                 yield n
         side *= 2
-    yield whole
+    if whole <= max(_TILE_MOST, 4 * span):
+        yield whole
 
 
 def _axes(problem: Problem) -> tuple[_Axis, _Axis]:
@@ -101,20 +102,25 @@ def _plan(problem: Problem) -> tuple[tuple[_Axis, _Axis], float]:
             kept = min(outputs, (side - span) // stride + 1) if transformed[axis] else outputs
             options.append(_Axis(side, kept, -(-outputs // kept), span, stride, transformed[axis]))
         choices.append(options)
-    best, least, smallest = None, math.inf, math.inf
+    # As few elements more than allowed as can be.
+    smallest = math.prod(
+        min(axis.side for axis in options) for options in choices if options[0].transformed
+    )
+    most = max(_TILE_MOST, smallest)
+    best, least = None, math.inf
     for pair in itertools.product(*choices):
+        size = math.prod(axis.side for axis in pair if axis.transformed)
+        if size > most:
+            continue
         down, across = (_blocked(axis, other, item) for axis, other in (pair, pair[::-1]))
         area = down.side * across.side
-        size = math.prod(axis.side for axis in (down, across) if axis.transformed)
-        # As few elements more than allowed as can be.
-        over = max(size, _TILE_MOST)
         tiles = problem.n * down.count * across.count
         chunks = down.count * max(1.0, problem.n * across.count * area * item / _CHUNK_BYTES)
         cost = (tiles + 0.5 * kernels) * area * (_WORK * math.log2(size) + _ELEMENT_WORK)
         cost += chunks * _CHUNK_WORK
-        if (over, cost) < (smallest, least):
-            best, smallest, least = (down, across), over, cost
-    assert best is not None  # the whole image is always a tile
+        if cost < least:
+            best, least = (down, across), cost
+    assert best is not None  # the smallest tile is always one
     return best, least
 
 
