@@ -9,7 +9,7 @@ import gpuconv
 from gpuconv.choose import choose
 from gpuconv.costs import look
 from gpuconv.methods import kernel as kernels
-from gpuconv.methods import weights
+from gpuconv.methods import separable, weights
 from gpuconv.methods.kernel import Kernel
 from gpuconv.problem import make_problem
 
@@ -493,3 +493,22 @@ def test_parts_of_a_bank_keep_its_factors(searches):
     np.testing.assert_array_equal(found.v, kernel.factors().v[1:2])
     alone = Kernel(problem, k).part(part, (2,)).factors()  # before anything is known of them
     np.testing.assert_array_equal(alone.u, kernel.factors().u[2:])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32", "float64", "complex128"])
+def test_factors_that_miss_some_of_the_kernel_are_refused(dtype):
+    """Or within what separable sums promise."""
+    rng = np.random.default_rng(0)
+    for size, rank in ((106, 105), (60, 58), (40, 39), (24, 20), (12, 9)):
+        k = (rng.integers(-3, 4, (size, rank)) @ rng.integers(-3, 4, (rank, size))).astype(dtype)
+        x = rng.standard_normal((size, size + 3))
+        problem = make_problem(x.shape, k.shape, "float64", dtype, conjugate=True)
+        if separable.refuse(problem, None, Kernel(problem, k)):
+            with pytest.raises(ValueError, match="near to full rank"):
+                gpuconv.corr2d(x, k, method="separable")
+            continue
+        y = gpuconv.corr2d(x, k, method="separable")
+        factors = Kernel(problem, k).factors()
+        reach = np.abs(factors.u[0]).T @ np.abs(factors.v[0])
+        bound = (size * size + 8) * np.finfo("f8").eps * gpuconv.corr2d(np.abs(x), reach)
+        assert (np.abs(y - gpuconv.corr2d(x, k, method="direct")) <= 2 * bound).all()

@@ -16,9 +16,15 @@ def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
     """Refuse a kernel of full rank: there is nothing to gain, so asking for it is a mistake."""
     if not kernel.known:
         return None
-    rank, full = kernel.factors().rank, min(problem.p, problem.q)
-    if rank >= full > 1:
-        return f"the kernel of shape {problem.k_shape} has full rank {rank}: it does not separate"
+    factors, full = kernel.factors(), min(problem.p, problem.q)
+    if factors.rank >= full > 1:
+        shape = problem.k_shape
+        return f"the kernel of shape {shape} has full rank {factors.rank}: it does not separate"
+    if factors.missed:
+        return (
+            f"the kernel of shape {problem.k_shape} is so near to full rank {full} that no factors "
+            f"were found that give it to the accuracy of {problem.acc_dtype}; use method='direct'"
+        )
     return None
 
 

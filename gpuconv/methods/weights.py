@@ -60,6 +60,7 @@ class Factors(NamedTuple):
     v: Any  # (kernels, rank, q)
     rank: int
     accurate: bool  # the elementwise error bound of direct summation holds for these factors too
+    missed: bool = False  # rounding errors of the crosses left something of the kernel out
 
 
 class Found(NamedTuple):
@@ -188,7 +189,7 @@ def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
 
     If one of them has full rank, so has the bank, and the factors are trivial.
     """
-    work, values, pairs = Operations(), _values(kernels, k_dtype, acc), []
+    work, values, pairs, missed = Operations(), _values(kernels, k_dtype, acc), [], False
     accurate = bool(np.isfinite(values).all())
     limit = min(values.shape[1:]) - 1
     if limit == 0:
@@ -201,10 +202,11 @@ def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
                 else:
                     pair = _crosses(kernel, acc, limit, work, least=_rank(kernel, acc))
                     accurate = accurate and _accurate(kernel, *pair, acc)
+                    missed = missed or _missed(kernel, *pair, acc)
             except _Unworthy:  # its rank is above the limit
                 return _trivial(values, acc, accurate)
             pairs.append(pair)
-        return _joined(values.shape, pairs, acc, accurate)
+        return _joined(values.shape, pairs, acc, accurate)._replace(missed=missed)
 
 
 def look(
@@ -479,6 +481,19 @@ def _no_singular_value(left: Any, sizes: Any, rank: int, acc: str) -> bool:
         return rank > 0
     missed, whole = (_norm(part / top) for part in (left, sizes))
     return _vanishes(missed, whole, rank, max(left.shape), acc)
+
+
+def _missed(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
+    """Whether factors differ from the kernel by more than rounding errors of their products.
+
+    Of nearly full rank, the bound on what is left of an element may outgrow the element.
+    """
+    if not us or not np.isfinite(kernel).all():
+        return False
+    u, v = np.array(us).T, np.array(vs)
+    reach = np.abs(u) @ np.abs(v)
+    allowed = (2 * _MISSED + len(us)) * np.finfo(acc).eps * reach + np.finfo(acc).tiny
+    return not bool((np.abs(u @ v - kernel) <= allowed).all())
 
 
 def _accurate(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:

@@ -71,6 +71,8 @@ def _refusal_is_right(case, error):
         return dtypes.is_integer(case.acc) and "integer sums" in str(error)
     if 0 in case.output and math.prod(n for n in case.output if n) > 2**56:
         return True  # a shape that no array of NumPy has
+    if case.method == "separable" and "so near to full rank" in str(error):
+        return min(case.k[-2:]) > 8
     return case.method == "separable" and "has full rank" in str(error) and not exact
 
 
