@@ -162,7 +162,8 @@ def check(call):
         except Exception as error:
             kind = f"raises {type(error).__name__} {str(error)[:25]}"
             raise Failure(kind, repr(error)) from error
-    wrong = [n for n in call.arguments if n not in known and call.arguments[n] in _never(n)]
+    never = {n: _never(n, call.function) for n in call.arguments if n not in known}
+    wrong = [n for n, values in never.items() if call.arguments[n] in values]
     if wrong:
         raise Failure("accepted", f"{wrong[0]}={call.arguments[wrong[0]]}: {result!r:.60}")
     return True
@@ -174,8 +175,11 @@ def _empty(arguments):
     return len(shape) > 2 and 0 in shape[:-2]
 
 
-def _never(name):
-    return _NEVER.get(name, "").split()
+def _never(name, function=""):
+    values = _NEVER.get(name, "").split()
+    if function.startswith("nn."):  # layers take one number for both axes so, as torch's do
+        return [value for value in values if value != "(1,)"]
+    return values
 
 
 def shrink(call, kind):
