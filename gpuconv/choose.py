@@ -119,7 +119,7 @@ def _prices(
     """Seconds of every method, infinite with a remark, and whether all weights have the same."""
     costs = costs_of(module.NAME, problem.acc_dtype)
     prices = {}
-    # Whether the kernel's weights decide what transforms may do, and direct sums have to.
+    # Whether integers may be transformed, and in which dtype they are summed, depends on weights.
     whole = dtypes.is_integer(problem.acc_dtype)
     looked = "fft" in module.METHODS and fft.depends_on_weights(problem, costs, module)
     for other, implementation in METHODS.items():
@@ -132,7 +132,8 @@ def _prices(
             prices[other] = implementation.price(problem, costs, module, kernel), ""
     if looked and whole and not prices["fft"][1]:
         # Integers are summed in floats where that is exact, which the price did not know of.
-        most = dtypes.largest(problem.x_dtype) * kernel.sizes.total
+        largest = max(dtypes.largest(problem.x_dtype), abs(int(problem.fillvalue)))  # type: ignore[arg-type]
+        most = largest * kernel.sizes.total
         costs = costs_of(module.NAME, "float32" if most <= 2.0**24 else "float64")
         prices["direct"] = direct.price(problem, costs), ""
     if "separable" not in module.METHODS:

@@ -16,7 +16,18 @@ from .oracle import exact, sample
 
 FLOATS = ["float32", "float64"]
 COMPLEX = ["complex64", "complex128"]
-IMAGES = ["noise", "positive", "hot", "hots", "lognormal", "sparse", "dark", "limits", "rows"]
+IMAGES = [
+    "noise",
+    "positive",
+    "hot",
+    "hot and dark",
+    "hots",
+    "lognormal",
+    "sparse",
+    "dark",
+    "limits",
+    "rows",
+]
 KERNELS = ["noise", "positive", "disc", "gaussian", "one", "cancels", "tiny"]
 
 
@@ -67,6 +78,9 @@ def image(rng, kind, shape, dtype):
         x = rng.random(shape)
     elif kind == "hot":
         x[spots[0][0], spots[1][0]] = 10.0 ** rng.uniform(2, 0.29 * info.maxexp)
+    elif kind == "hot and dark":
+        x *= 10.0 ** rng.uniform(0.25 * info.minexp, 0)
+        x[spots[0][0], spots[1][0]] = 10.0 ** rng.uniform(0.2 * info.maxexp, 0.29 * info.maxexp)
     elif kind == "hots":
         x[spots] = 10.0 ** rng.uniform(2, 0.2 * info.maxexp, 12)
     elif kind == "lognormal":
@@ -419,3 +433,60 @@ def test_the_bound_for_whole_numbers_holds():
             norms = 255 * math.sqrt(2 * 2**bits) * Kernel(problem, k).sizes.norm
             bound = fft.WHOLE_ERROR * bits * 2.0**-53 * norms
             assert np.abs(out - wanted).max() <= bound / 4 < 1 / 16
+
+
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
+def test_pixels_that_scaling_would_lose(dtype):
+    """The hot pixel counts for nothing, and all others are too small beside it."""
+    rng = np.random.default_rng(15)
+    wide = np.dtype(dtype).itemsize == (8 if dtype == "float64" else 16)
+    for hot, rest in ((1e300, 1e-30), (1e300, 1e-200)) if wide else ((1e35, 1e-10), (3e25, 1e-18)):
+        for shapes in (((64, 64), (33, 33)), ((1, 300), (1, 65))):
+            x, k = (rng.random(shapes[0]) * rest).astype(dtype), rng.random(shapes[1]).astype(dtype)
+            k[0, 0] = 0
+            wanted = gpuconv.corr2d(x, k, method="direct")
+            x[0, 0] = hot
+            got = gpuconv.corr2d(x, k, method="fft")
+            wanted[0, 0] = got[0, 0]  # 0 times the hot pixel
+            np.testing.assert_allclose(
+                got, wanted, rtol=1e-4 if np.finfo(dtype).bits == 32 else 1e-12
+            )
+
+
+def test_a_tile_that_is_doubtful_is_so_after_a_lack_of_memory(monkeypatch):
+    rng = np.random.default_rng(16)
+    x, k = rng.random((800, 800)), rng.random((31, 20))
+    x[:, 1::2] *= 1e15
+    keywords = dict(stride=2, dilation=(1, 2))
+    wanted = gpuconv.corr2d(x, k, method="fft", **keywords)
+    each = cpu_fft._each
+
+    def failing(job, serial, parallel, n, time, failed, *rest):
+        def once(*arguments):
+            serial(*arguments)
+            if job[cpu_fft.F.DOUBTS] and not found:
+                found.append(1)
+                failed[0] += 1
+
+        found = []
+        each(job, once, once, n, time, failed, *rest)
+
+    monkeypatch.setattr(cpu_fft, "_each", failing)
+    monkeypatch.setattr(cpu_fft, "run_kernel", lambda one, many, *arguments: one(*arguments))
+    np.testing.assert_array_equal(gpuconv.corr2d(x, k, method="fft", **keywords), wanted)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
+def test_no_weight_makes_numpy_warn(dtype):
+    info, x = np.finfo(dtype), np.ones((40, 40), dtype)
+    for weight in (info.max, info.smallest_subnormal, np.inf, np.nan):
+        k = np.ones((5, 6), dtype)
+        k[2, 3] = weight
+        for other in (1.0, np.nan, info.max):
+            k[0, 0] = other
+            with np.errstate(all="raise"):
+                y = gpuconv.corr2d(x, k, method="fft")
+            with np.errstate(all="ignore"):
+                wanted = np.isfinite(gpuconv.corr2d(x, k, method="direct"))
+            np.testing.assert_array_equal(np.isfinite(y), wanted)

@@ -29,6 +29,7 @@ _ACROSS = {32: 0.8, 64: 0.8, 128: 0.75, 256: 0.85, 512: 1.3, 1024: 2.9}
 SIDES = tuple(_DOWN)
 _WORK_BYTES = 40 << 20
 _SPECTRA_BYTES = 16 << 20
+_SPECTRUM_MOST = 32 << 20
 # Pixels taken out of a tile cost as many multiply-adds as the kernel has taps. In the time that a
 # tile's transforms take for each of its elements there are so many; of very small kernels no more
 # pixels than the second number are noted.
@@ -164,7 +165,7 @@ class _Spectrum:
 
 
 class _Spectra:
-    """The spectra used last, up to so many bytes."""
+    """The spectra used last, up to so many bytes, and one at least that is not very large."""
 
     def __init__(self, most: int) -> None:
         self._most, self._bytes, self._lock = most, 0, Lock()
@@ -179,6 +180,8 @@ class _Spectra:
 
     def put(self, key: Any, spectrum: Any) -> None:
         """Keep this spectrum, and let go of what was not used for the longest time."""
+        if spectrum.nbytes > _SPECTRUM_MOST:
+            return
         with self._lock:
             if key not in self._kept:  # another thread may have been here
                 self._kept[key] = spectrum
@@ -205,6 +208,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+@np.errstate(all="ignore")
 def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum | None:
     """Spectrum of one kernel, kept for the next call; None of one that is not finite."""
     from ..kernels import tile_errors, tiles

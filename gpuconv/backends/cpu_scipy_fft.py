@@ -236,22 +236,25 @@ class _Call:
             cpu_fft.spectra().put(key, found)
         return found  # type: ignore[no-any-return]
 
+    @np.errstate(all="ignore")
     def kernel(self, weights: Any) -> _Kernel:
         """Transform a kernel."""
-        finite = bool(np.isfinite(weights).all())
+        if not np.isfinite(weights).all():  # every tile is summed directly
+            return _Kernel(weights, False, weights, 0, np.zeros(0), 0.0, 0.0, 0.0)
         magnitudes = np.abs(weights).astype(np.float64)
-        exponent = int(np.frexp(magnitudes.max())[1]) if finite else 0
+        exponent = int(np.frexp(magnitudes.max())[1])
         if abs(exponent) <= (40 if self.info.bits == 32 else 300):
             exponent = 0
         scaled = _ldexp(weights, -exponent)
         magnitudes = np.abs(scaled).astype(np.float64)
-        spectrum = self.call(self.spectrum, scaled if finite else np.zeros_like(scaled))
+        spectrum = self.call(self.spectrum, scaled)
         norm = math.sqrt(float(np.square(magnitudes).sum()))
         noise = self.errors.noise(norm, float(np.abs(spectrum).max()), self.size)
         return _Kernel(
-            weights, finite, scaled, exponent, spectrum, noise, float(magnitudes.max()), norm
+            weights, True, scaled, exponent, spectrum, noise, float(magnitudes.max()), norm
         )
 
+    @np.errstate(all="ignore")
     def spectrum(self, weights: Any) -> Any:
         """Conjugate spectrum of a kernel."""
         import scipy.fft
@@ -264,6 +267,7 @@ class _Call:
             return scipy.fft.fftn(spread.conj(), **self.extra).conj()
         return scipy.fft.rfftn(spread, **self.extra).conj()
 
+    @np.errstate(all="ignore")
     def _filter(self, tiles: Any, spectrum: Any) -> Any:
         """All sums of some tiles, those that wrap around too."""
         import scipy.fft
@@ -341,6 +345,7 @@ class _Call:
                 with written(i):
                     self._tiles(images, kernel, i, starts[first : first + self.some], rows)
 
+    @np.errstate(all="ignore")
     def _tiles(
         self, images: list[Any], kernel: _Kernel, i: int, starts: range, rows: list[Any]
     ) -> None:
@@ -349,11 +354,11 @@ class _Call:
         shift = across.kept * across.spacing  # from a tile to the next
         width = (len(starts) - 1) * shift + across.side
         stripes = self.call(self._stripes, images, i, starts[0], width)
-        apart, pitch, step = stripes.strides
+        image_stride, pitch, step = stripes.strides
         tiles = np.lib.stride_tricks.as_strided(
             stripes,
             (len(images), len(starts), down.side, across.side),
-            (apart, shift * step, pitch, step),
+            (image_stride, shift * step, pitch, step),
         ).reshape(-1, down.side, across.side)
         parts = [out[:, j : j + across.kept] for out in rows for j in starts]
         high = len(rows[0])
@@ -431,7 +436,8 @@ class _Call:
     def _squares(self, tiles: Any) -> Any:
         """Sum of squares of each tile."""
         parts = _parts(tiles)
-        return sum(np.einsum("tij,tij->t", part, part).astype(np.float64) for part in parts)
+        rows = (np.einsum("tij,tij->ti", part, part) for part in parts)
+        return sum(row.sum(axis=1, dtype=np.float64) for row in rows)
 
     def _again(self, tile: Any, kernel: _Kernel, rows: int, columns: int) -> Any:
         """Sums of a tile that are as exact as promised, or None where transforms do not give them.
@@ -458,9 +464,12 @@ class _Call:
                     / (kernel.noise + errors.LARGEST_SUM * kernel.peak)
                 )
                 limit = _times(limit, exponent - left.exponent)
-                places = np.argwhere(np.abs(left.pixels) > limit)
-                if len(places) > _TAKEN_MOST:
+                if left.exponent > 0 and not limit > 1 / self.safe:
+                    return None  # scaling by the largest pixel has cost the others their digits
+                large = np.abs(left.pixels) > limit
+                if np.count_nonzero(large) > _TAKEN_MOST:
                     return None
+                places = np.argwhere(large)
                 taken = [(int(y), int(x), tile[y, x]) for y, x in places]
                 left.pixels[tuple(places.T)] = 0
                 left = self._scaled(left.pixels, left.exponent)

@@ -7,12 +7,13 @@ units of eps:
 
     norm(x) * (10 * norm(K) + 2 * max |K^|) / sqrt(N) + 8 * max |Y|
 
-where Y are all N sums of the tile, discarded ones too. The first term is noise, and what leaks from
-the frequency that a tile has most of to the one that the kernel passes best. The second term is for
-copies of a large sum at other places, which errors of the transform's factors make. The largest sum
-of absolute values is at least the largest kept sum, and at least that of any output that is looked
-at. Where this does not show that the promise is kept, the largest pixels are taken out of the tile,
-what is left is transformed again, and what they contribute is added tap by tap.
+where Y are all N sums of the tile, discarded ones too; the numbers are measured, not proven. The
+first term is noise, and leakage from the strongest frequency of the tile into the one that the
+kernel amplifies most. The second term is for copies of a large sum at other places, which errors
+of the transform's factors make. The largest sum of absolute values is at least the largest kept
+sum, and at least that of any output for which it is computed. Where this does not show that the
+promise is kept, the largest pixels are taken out of the tile, what is left is transformed again,
+and what they contribute is added tap by tap.
 
 All functions are compiled for each dtype, with the names bound in `tiles`.
 """
@@ -37,8 +38,8 @@ NORMS, STRONGEST, LARGEST_SUM = 10.0, 2.0, 8.0
 SHARES = (2.0, 32.0)
 # What is known of a pair of tiles, in one array of float64: of each tile the sum of its squares,
 # the exponent of the power of two that its pixels were divided by, and the largest sum of absolute
-# values as far as it is known; then the estimated error, and whether all is well so far. All but
-# the exponents are of scaled pixels.
+# values as far as it is known; then the estimated error, and whether all pixels were
+# finite, or all sums. All but the exponents are of scaled pixels.
 SQUARES_OF, EXPONENT, REACH, ESTIMATE, GOOD, FACTS = 0, 2, 4, 6, 7, 8
 # What is known of a kernel (the array at a job's MEASURES): what the norm of a tile is multiplied
 # by in the estimate, the largest weight, the norm, and the exponent of the power of two that the

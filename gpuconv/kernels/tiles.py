@@ -52,11 +52,12 @@ FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
 INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
 TRANSPOSE = PRODUCT = LANES = SIZE = BYTES = BITS = MAGNITUDE = INFINITE = ACC = EPS = None
 PLANES = COLUMNS = MULTIPLY = BACK = LOAD_TILE = STORE_TILE = STORE_LINE = MOVE = None
-SQUARES = LARGEST = UNSCALED = SCALE = MEASURED = BALANCED = SUM_OF = TAKE = PART = None
+SMALLEST = SQUARES = LARGEST = UNSCALED = SCALE = MEASURED = BALANCED = SUM_OF = TAKE = PART = None
 
 # Rows of a tile that are read at once, a multiple of four that all sides are multiples of.
 AT_ONCE = 32
-# What may have come of a pair of tiles: its second tile's doubts are one bit further left.
+# What may have come of a pair of tiles: it must be summed directly, or tile t of it is doubtful
+# (DOUBTFUL << t).
 DIRECT, DOUBTFUL = 1, 2
 
 # All functions below but the last are compiled for each dtype, with `_bound`.
@@ -331,6 +332,8 @@ def _write(d, work, out, first, count, facts, taken, unused):
                 line = carray(pointer(plane + i * gap), (nx,), ACC.dtype)
                 for j in range(nx):
                     line[j] = np.rint(line[j])
+        if checked and peek(d, F.SAMPLE_X) > 1:  # storing moves kept sums over discarded ones
+            largest = max(largest, UNSCALED(LARGEST(plane, gap, ny, nx // LANES), exponent))
         bits = STORE_TILE(d, plane, gap, out, first + t)
         if not bits < INFINITE:
             return
@@ -351,7 +354,7 @@ def _write(d, work, out, first, count, facts, taken, unused):
         for t in range(count):
             plane = tile + t * ny * gap
             _i0, _j0, rows, columns = PART(d, first + t)
-            # All sums, where discarded ones lie between those that are kept.
+            # All rows, where discarded ones lie between those that are kept.
             apart = peek(d, F.STRIDE_Y) > 1 or peek(d, F.SAMPLE_X) > 1
             inside = 0 if apart else rows
             first_vector = columns // LANES  # with some sums that are kept
@@ -368,10 +371,9 @@ def _write(d, work, out, first, count, facts, taken, unused):
 
 
 def _pair(d, work, x, out, first, count, spectrum, facts):
-    """Outputs of one or two tiles from tile `first` on; how they came out is left at `work`.
+    """Outputs of one or two tiles from tile `first` on; what came of them is left at `work`.
 
-    `OUTCOME` says what of: whether each tile's sums must be shown to be exact, or made so, by
-    `_again`, or both tiles are to be summed directly.
+    That is 0, `DIRECT`, or `DOUBTFUL` bits of tiles that `_again` must look at.
     """
     known = carray(pointer(facts), (FACTS,), np.float64)
     checked = peek(d, F.CHECKED)
@@ -420,12 +422,16 @@ def _add_taken(d, work, number, count, unused, unused2, unused3, unused4):
     sums = carray(pointer(start + 16 * most), (nx,), np.float64)
     sy, sx, dy = peek(d, F.STRIDE_Y), peek(d, F.SAMPLE_X), peek(d, F.DILATION_Y)
     dx = (peek(d, F.SPAN_X) - 1) // (q - 1) if q > 1 else 1
-    last = (columns - 1) * sx
+    last, begin = (columns - 1) * sx, 0
     for i in range(0, (rows - 1) * sy + 1, sy):
         met = False
-        for n in range(count):
+        while begin < count and places[begin] // nx < i:  # they are in the order of rows
+            begin += 1
+        for n in range(begin, count):
             y, x, value = places[n] // nx, places[n] % nx, np.float64(values[n])
-            if y < i or (y - i) % dy or (y - i) // dy >= p:
+            if y > i + (p - 1) * dy:
+                break
+            if (y - i) % dy:
                 continue
             if not met:
                 sums[:] = 0
@@ -469,6 +475,8 @@ def _again(d, work, x, out, number, t, spectrum, before):
             PROMISED * reach / SHARES[attempt] / (measures[NOISE] + LARGEST_SUM * measures[PEAK])
         )
         exponent = np.int64(known[EXPONENT])
+        if exponent > 0 and limit < SMALLEST:
+            return  # scaling by the largest pixel has cost the others their digits
         taken = TAKE(d, work, plane, gap, limit, exponent)
         if taken < 0:
             return
@@ -600,7 +608,8 @@ def _worker(d, worker):
             call(peek(d, F.PAIR), d, work, x, out, first, count, peek(d, F.SPECTRUM), facts)
             poke(peek(d, F.FLAGS), unit, peek(work, 0))
             continue
-        before, outcome = peek(peek(d, F.FLAGS), unit), 0
+        before = peek(peek(d, F.FLAGS), unit)
+        outcome = before & DIRECT  # done before, if another thread had no memory then
         for t in range(2):
             if before >> t & DOUBTFUL:
                 call(peek(d, F.AGAIN), d, work, x, out, first + t, t, peek(d, F.SPECTRUM), facts)
