@@ -281,8 +281,8 @@ def test_work_that_grows_with_the_kernel_is_found(monkeypatch):
 def test_pixels_that_no_output_reads_and_lost_zeros_are_found(planted):
     right = cpu.fft
 
-    def polluted(problem, x, weights, out):
-        right(problem, x, weights, out)
+    def polluted(problem, x, weights, out, whole):
+        right(problem, x, weights, out, whole)
         out += np.finfo(out.dtype).eps * np.abs(x).max()
 
     case = cases.Case(
@@ -291,7 +291,7 @@ def test_pixels_that_no_output_reads_and_lost_zeros_are_found(planted):
     planted.setattr(cpu, "fft", polluted)
     assert fails(case) == "sums"
 
-    def not_quite(problem, x, weights, out):
+    def not_quite(problem, x, weights, out, whole):
         out[...] = 1e-11
 
     planted.setattr(cpu, "fft", not_quite)
