@@ -295,9 +295,10 @@ def _within(value: float, dtype: str) -> float:
     # One NaN object, so that equal problems compare equal (tuples compare by identity first).
     if math.isnan(value):
         return math.nan
-    with np.errstate(over="ignore"):
-        rounded = float(np.dtype(dtype).type(value))
-    return rounded if math.isinf(rounded) else value
+    # Half a unit beyond float32's largest number. In plain Python, for torch's compiler.
+    if dtype == "float32" and abs(value) >= float.fromhex("0x1.ffffffp+127"):
+        return math.inf if value > 0 else -math.inf
+    return value
 
 
 def no_broadcast(x_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> ValueError:

@@ -4,7 +4,7 @@
 
 enum { LOADS = sizeof(ACC) > 8 ? 2 : 4 };  // of a thread at once
 
-extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
+extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, sizeof(ACC) > 8 ? 3 : 4)
 fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__ x, int* flags,
            ACC* __restrict__ tiles, Norm* norms, Size* sizes, Largest* largest) {
   int slabs = (g.ny + SLAB - 1) / SLAB;
