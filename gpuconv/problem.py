@@ -333,7 +333,7 @@ def room(
     """Rows and columns by which a kernel can move; ValueError if it is larger than the image."""
     (h, w), (p, q) = x_shape[-2:], k_shape[-2:]
     padded = h + sum(pad[0]), w + sum(pad[1])
-    if max(padded) > LARGEST:
+    if padded[0] > LARGEST or padded[1] > LARGEST:
         raise ValueError(
             f"the padded image may have at most 2**62 - 1 rows and columns, got {padded} made from "
             f"X of shape {x_shape} and padding {pad}"
@@ -341,7 +341,7 @@ def room(
     span = (p - 1) * dilation[0] + 1, (q - 1) * dilation[1] + 1
     rows, columns = padded[0] - span[0], padded[1] - span[1]
     # An axis without a pixel has 0 outputs where it is padded for as many as pixels.
-    if any(n < -(pixels == 0) for n, pixels in ((rows, h), (columns, w))):
+    if (rows < 0 and (h or rows < -1)) or (columns < 0 and (w or columns < -1)):
         dilated = "" if dilation == (1, 1) else f" (dilated to {span})"
         raise ValueError(
             f"K of shape {k_shape}{dilated} is larger than the padded image {padded} made from X "
