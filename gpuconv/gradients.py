@@ -371,6 +371,10 @@ def price_weights(problem: Problem, backend: str) -> dict[str, float]:
     return {"direct": direct, "fft": fft}
 
 
+# Rows or columns beyond twice the image's that are put together from its pixels at most.
+_GATHERED_MOST = 1024
+
+
 def _read(problem: Problem) -> tuple[Any, tuple[Any, Any]]:
     """The padding, and the rows and columns of the image, without what no output reads at the end.
 
@@ -389,7 +393,11 @@ def _read(problem: Problem) -> tuple[Any, tuple[Any, Any]]:
     ):
         read = (outputs - 1) * stride + span - before  # up to where, from the image's first pixel
         mirrored = problem.boundary in ("reflect", "symmetric") and read <= before
-        if read < n and before and (problem.boundary == "wrap" or mirrored):
+        other_end = read < n and before and (problem.boundary == "wrap" or mirrored)
+        if other_end and before + read > 2 * n + _GATHERED_MOST:  # far padding is laid out itself
+            parts.append(slice(None))
+            pads.append((before, min(after, max(0, read - n))))
+        elif other_end:
             positions = np.arange(-before, read, dtype=np.int64)
             parts.append(sources(positions, n, problem.boundary))
             pads.append((0, 0))
