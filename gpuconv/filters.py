@@ -57,13 +57,18 @@ def _whole(value: Any, what: str, least: int) -> int:
     return int(value)
 
 
+def _as_float(value: Any) -> float:
+    """A number as a float; infinite beyond the range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _positive(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         raise TypeError(f"{what} must be a number > 0, got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = _as_float(value)
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{what} must be a finite number > 0, got {shown(value)}")
     return number
@@ -606,11 +611,7 @@ def motion(length: float, angle: float = 0.0) -> Weights:
     n = _positive(length, "length")
     if isinstance(angle, bool) or not isinstance(angle, (int, float, np.number)):
         raise TypeError(f"angle must be a number, got {angle!r}")
-    try:
-        turn = float(angle)
-    except OverflowError:
-        turn = math.inf
-    if n < 1 or not math.isfinite(turn):
+    if n < 1 or not math.isfinite(_as_float(angle)):
         raise ValueError(
             f"length must be >= 1 and angle finite, got {shown(length)} and {shown(angle)}"
         )
