@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import gpuconv
-from gpuconv.methods.kernel import Kernel
+from gpuconv.methods.weights import Kernel
 
 from .report import Cell, Check, measured, verdicts
 from .timing import number

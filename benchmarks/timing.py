@@ -129,7 +129,7 @@ def environment(threads: int = THREADS, more: tuple[str, ...] = ()) -> list[str]
             cpu = next(line.split(":")[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         pass
-    from gpuconv.kernels.vectors import vector_bytes
+    from gpuconv.backends.cpu.jit.vectors import vector_bytes
 
     return [
         f"{cpu}, {os.cpu_count()} cores, vectors of {vector_bytes()} bytes, "

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import gpuconv
-from gpuconv import filters
+from gpuconv.imaging import filters
 
 SCRIPT = "__file__" in globals()
 FOLDER = Path(sys.argv[1]) if SCRIPT and len(sys.argv) > 1 else Path("examples/pictures")

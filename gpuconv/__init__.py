@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import filters, nn
+from . import nn
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
-from .backends.cpu_threads import threads
-from .errors import BackendUnavailable
+from .backends.cpu.threads import threads
+from .core.errors import BackendUnavailable
 from .gradients import corr2d_vjp
-from .learn import Diverged, LearnedKernel, learn_kernel
-from .receptive_field import Layer, ReceptiveField, receptive_field
+from .imaging import filters
+from .imaging.learn import Diverged, LearnedKernel, learn_kernel
+from .imaging.receptive_field import Layer, ReceptiveField, receptive_field
 
 __version__ = "0.1.0"
 

@@ -10,15 +10,15 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import arrays, dtypes
-from .choose import BACKENDS, Choice, backend_for, choose, get_backend, require_backend
-from .costs import config_file, costs_of
-from .errors import out_of_memory
+from .call_cache import key_of, remember, repeat
+from .core import arrays, dtypes
+from .core.errors import out_of_memory
+from .core.options import Options
+from .core.problem import Problem, integer, make_problem, part_of, with_a_pixel
 from .methods import METHODS
-from .methods.kernel import Kernel
-from .options import Options
-from .problem import Problem, integer, make_problem, part_of, with_a_pixel
-from .repeat import key_of, remember, repeat
+from .methods.weights import Kernel
+from .selection.choose import BACKENDS, Choice, backend_for, choose, get_backend, require_backend
+from .selection.costs import config_file, costs_of
 
 __all__ = ["Plan", "backends", "compute", "convolve2d", "corr2d", "plan", "show_config"]
 

@@ -3,7 +3,8 @@
 Both are correlations again. The image's gradient correlates the output's gradient with the kernel
 turned round, phase by phase of the stride, and folds what fell on a border back onto the pixels the
 border was made of. The kernel's gradient correlates the image with the output's gradient, a
-"kernel" as large as an image, which has sums of its own (`kernels/weights.py`, `weights.cu`).
+"kernel" as large as an image, which has sums of its own in every
+backend (`weight_gradient`).
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, dtypes
 from .api import convolve2d, corr2d
-from .boundary import fold, fold_table, sources
-from .choose import backend_for, require_backend
-from .costs import costs_of
-from .errors import own_out, unknown_name
+from .core import arrays, dtypes
+from .core.boundary import fold, fold_table, sources
+from .core.errors import own_out, unknown_name
+from .core.problem import Pair, Problem, laid_out, make_problem, tables, with_a_pixel
 from .methods import fft as methods_fft
-from .methods.kernel import Kernel
-from .problem import Pair, Problem, laid_out, make_problem, tables, with_a_pixel
+from .methods.weights import Kernel
+from .selection.choose import backend_for, require_backend
+from .selection.costs import costs_of
 
 __all__ = ["corr2d_vjp", "phases"]
 

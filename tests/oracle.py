@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from gpuconv import dtypes
+from gpuconv.core import dtypes
 
 PAIRS = [("reference", "direct"), ("cpu", "direct"), ("cpu", "separable"), ("cpu", "fft")]
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 import gpuconv
-from gpuconv import dtypes
-from gpuconv.boundary import BOUNDARIES
+from gpuconv.core import dtypes
+from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.methods import METHODS
 
 # bfloat16 has no NumPy dtype of its own; `pytest -m cuda` checks it through torch.

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpuconv import dtypes
-from gpuconv.backends import cuda_plan
-from gpuconv.choose import get_backend
-from gpuconv.problem import Problem, make_problem
+from gpuconv.backends.cuda import planning
+from gpuconv.core import dtypes
+from gpuconv.core.problem import Problem, make_problem
+from gpuconv.selection.choose import get_backend
 
 from .. import report
 from ..report import Cell, Check
@@ -72,12 +72,12 @@ def subject(
     problem = make_problem((SIDE, SIDE), (k, k), x_dtype, k_dtype, mode="same", boundary="reflect")
     adds = None
     if kernel == "tensor":
-        planner = importlib.import_module("gpuconv.backends.cuda_tensor")
+        planner = importlib.import_module("gpuconv.backends.cuda.tensor")
         size = dtypes.storage(x_dtype).itemsize
         launch = planner.plan(problem, False)
         adds = planner.work(k, k, size)  # of an output, the band's zeros included
     else:
-        launch = cuda_plan.plan(problem, kernel, gpu=cuda_plan.chip(arch, H100.multiprocessors))
+        launch = planning.plan(problem, kernel, gpu=planning.chip(arch, H100.multiprocessors))
     return Subject(
         name=f"{kernel}, {dtype}, {k}x{k}",
         kernel=launch.spec.kernel,

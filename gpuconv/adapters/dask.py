@@ -25,11 +25,12 @@ from dask.base import tokenize
 from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from .. import api, arrays, blocks, dtypes
-from ..backends.cpu_threads import threads
-from ..choose import choose
-from ..methods.kernel import Kernel
-from ..problem import Problem, make_problem
+from .. import api
+from ..backends.cpu.threads import threads
+from ..core import arrays, blocks, dtypes
+from ..core.problem import Problem, make_problem
+from ..methods.weights import Kernel
+from ..selection.choose import choose
 
 __all__ = ["corr2d"]
 

@@ -22,10 +22,12 @@ except ImportError as error:
         f"gpuconv.adapters.torch needs torch ({error}); run: pip install 'gpuconv[torch]'"
     ) from None
 
-from .. import arrays, channels, dtypes, gradients
+from .. import gradients
 from ..api import compute, is_traced
-from ..boundary import canonical
-from ..problem import check_shape, fill_of, no_broadcast, padding_of, pair, room
+from ..core import arrays, dtypes
+from ..core.boundary import canonical
+from ..core.problem import check_shape, fill_of, no_broadcast, padding_of, pair, room
+from ..nn import channel_sums
 from .torch_layers import Conv2d, LazyConv2d
 
 __all__ = ["Conv2d", "LazyConv2d", "conv2d", "corr2d"]
@@ -486,31 +488,31 @@ def corr2d(
     )
 
 
-def _layer(spec: Spec) -> channels.Geometry:
+def _layer(spec: Spec) -> channel_sums.Geometry:
     pad, _, _, stride, dilation, groups, *_ = spec
     top, bottom, left, right = (int(n) for n in pad)
     strides, dilations = (int(stride[0]), int(stride[1])), (int(dilation[0]), int(dilation[1]))
-    return channels.Geometry(((top, bottom), (left, right)), strides, dilations, int(groups))
+    return channel_sums.Geometry(((top, bottom), (left, right)), strides, dilations, int(groups))
 
 
 def _conv2d(x: Any, w: Any, spec: Spec) -> Any:
     a, k = arrays.read(x, "x"), arrays.read(w, "weight")
     name = spec[-1] or dtypes.promote(a.dtype, k.dtype)
     with arrays.stream_of(a):
-        return arrays.wrap(channels.forward(a, k, _layer(spec), dtype=name), name, a)
+        return arrays.wrap(channel_sums.forward(a, k, _layer(spec), dtype=name), name, a)
 
 
 def _conv2d_input(dy: Any, w: Any, x: Any, spec: Spec) -> Any:
     d, k, name = arrays.read(dy, "dy"), arrays.read(w, "weight"), _name(x)
     with arrays.stream_of(d):
-        found = channels.input_gradient(d, k, tuple(x.shape), name, _layer(spec))
+        found = channel_sums.input_gradient(d, k, tuple(x.shape), name, _layer(spec))
         return arrays.wrap(found, name, d)
 
 
 def _conv2d_weight(x: Any, dy: Any, w: Any, spec: Spec) -> Any:
     a, d, name = arrays.read(x, "x"), arrays.read(dy, "dy"), _name(w)
     with arrays.stream_of(a):
-        found = channels.weight_gradient(a, d, tuple(w.shape), name, _layer(spec))
+        found = channel_sums.weight_gradient(a, d, tuple(w.shape), name, _layer(spec))
         return arrays.wrap(found, name, a)
 
 
@@ -521,7 +523,7 @@ def _conv2d_shape(x: Any, w: Any, spec: Spec) -> list[Any]:
 _CONV2D = Family("conv2d", _conv2d, _conv2d_input, _conv2d_weight, _conv2d_shape, lead=False)
 
 
-def conv2d(x: torch.Tensor, weight: Any, bias: Any, g: channels.Geometry) -> torch.Tensor:
+def conv2d(x: torch.Tensor, weight: Any, bias: Any, g: channel_sums.Geometry) -> torch.Tensor:
     """`gpuconv.nn.conv2d` of tensors, as part of the autograd graph."""
     w = as_tensor(weight, "weight")
     b = None if bias is None else as_tensor(bias, "bias")
@@ -538,9 +540,9 @@ def conv2d(x: torch.Tensor, weight: Any, bias: Any, g: channels.Geometry) -> tor
             )
     one = x.ndim == 3
     x = x[None] if one else x
-    shape = channels.check_shapes(tuple(x.shape), tuple(w.shape), g)
+    shape = channel_sums.check_shapes(tuple(x.shape), tuple(w.shape), g)
     if b is not None:
-        channels.check_bias(tuple(b.shape), w.shape[0])
+        channel_sums.check_bias(tuple(b.shape), w.shape[0])
     (top, bottom), (left, right) = g.pad
     y = _CONV2D.forward(
         x, w, [top, bottom, left, right], "constant", [0.0, 0.0], list(g.stride), list(g.dilation),

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import dtypes
-from ..boundary import sources
-from ..errors import written
-from ..problem import Problem
+from ..core import dtypes
+from ..core.boundary import sources
+from ..core.errors import written
+from ..core.problem import Problem
 
 NAME = "reference"
 METHODS = frozenset({"direct"})

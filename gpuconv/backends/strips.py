@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import dtypes
-from ..boundary import sources
-from ..problem import Index, Problem, gathered, part_of_shape, tables
+from ..core import dtypes
+from ..core.boundary import sources
+from ..core.problem import Index, Problem, gathered, part_of_shape, tables
 
 # Strips at a time: one coming, one computed, one going.
 LANES = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..problem import Problem
-from .kernel import Kernel
+from ..core.problem import Problem
+from .weights import Kernel
 
 NAME = "direct"
 

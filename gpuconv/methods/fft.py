@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import dtypes
-from ..problem import Problem, laid_out
+from ..core import dtypes
+from ..core.problem import Problem, laid_out
 from . import direct
-from .kernel import Kernel
+from .weights import Kernel
 
 NAME = "fft"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ..problem import Problem
-from .kernel import Kernel
-from .weights import ABOVE_LIMIT, TOO_LONG
+from ..core.problem import Problem
+from .rank import ABOVE_LIMIT, TOO_LONG
+from .weights import Kernel
 
 NAME = "separable"
 

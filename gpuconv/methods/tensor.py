@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import dtypes
-from ..problem import Problem
-from .kernel import Kernel
+from ..core import dtypes
+from ..core.problem import Problem
+from .weights import Kernel
 
 NAME = "tensor"
 

@@ -1,4 +1,4 @@
-// The functions of kernels/mma.cuh for an ordinary compiler. A lane shows the others of its warp what
+// The functions of backends/cuda/src/tensor/mma.cuh for an ordinary compiler. A lane shows the others of its warp what
 // it holds, and each makes its own part of the result of that.
 #pragma once
 inline const unsigned long long (*shown_by_all(std::initializer_list<unsigned long long> mine))[4] {

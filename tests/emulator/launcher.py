@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from gpuconv.backends import cuda_fft_plans, cuda_plan
+from gpuconv.backends.cuda import fft_plans, planning
 
 from .streams import StreamingLauncher, current
 
 HERE = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / "gpuconv-emulator"
 # Few multiprocessors, so that blocks go from tile to tile in small problems too.
-CHIP = replace(cuda_plan.HOPPER, multiprocessors=2)
+CHIP = replace(planning.HOPPER, multiprocessors=2)
 _one_at_a_time = threading.Lock()
 PLAIN = ("-O1",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
@@ -207,7 +207,7 @@ class EmulatedLauncher(StreamingLauncher):
         return array
 
     def transform(self, source, target, inverse):
-        layout = cuda_fft_plans.layout(source, target, inverse)
+        layout = fft_plans.layout(source, target, inverse)
         self.later(lambda: cufft_many(layout, source, target, inverse))
 
     def launch(self, spec, grid, shared_bytes, arguments):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from gpuconv.backends import cuda_host, reference
-from gpuconv.problem import make_problem, part_of
+from gpuconv.backends import reference
+from gpuconv.backends.cuda import streaming
+from gpuconv.core.problem import make_problem, part_of
 
 from .. import oracle
 
@@ -32,7 +33,7 @@ def stream(launcher, problem, x, k, out, bound=None, workspace=no_workspace):
         assert part.k_shape == weights.shape
         launcher.later(lambda: reference.direct(part, x_part, weights, out_part))
 
-    cuda_host.run_in_strips(launcher, problem, x, out, compute, workspace, bound)
+    streaming.run_in_strips(launcher, problem, x, out, compute, workspace, bound)
     return launcher.links[-1]
 
 

@@ -101,7 +101,7 @@ class Stream:
 
 
 class EmulatedLink:
-    """Same calls as `gpuconv.backends.cuda_host.DeviceLink`, on host memory."""
+    """Same calls as `gpuconv.backends.cuda.streaming.DeviceLink`, on host memory."""
 
     def __init__(self, launcher):
         self.launcher = launcher

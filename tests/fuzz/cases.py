@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from gpuconv import dtypes
-from gpuconv.boundary import BOUNDARIES
+from gpuconv.core import dtypes
+from gpuconv.core.boundary import BOUNDARIES
 
 LAYOUTS = ("C", "F", "roi", "flip", "step", "unaligned", "readonly", "broadcast", "swapped")
 OUT_LAYOUTS = ("C", "F", "roi", "flip", "step", "unaligned")

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 import gpuconv
-from gpuconv import dtypes
-from gpuconv.methods.kernel import Kernel
-from gpuconv.problem import make_problem
+from gpuconv.core import dtypes
+from gpuconv.core.problem import make_problem
+from gpuconv.methods.weights import Kernel
 
 from . import gradients, work
 from .cases import place
@@ -419,14 +419,15 @@ def emulated():
     """The CUDA sources run on the CPU, in small blocks and by few specialisations."""
     import pytest
 
-    from gpuconv.backends import cuda, cuda_plan
+    from gpuconv.backends.cuda import backend as cuda
+    from gpuconv.backends.cuda import planning
 
     from ..emulator.launcher import EmulatedLauncher
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda, "launcher", EmulatedLauncher())
         for name, value in dict(BLOCK=(8, 2), ROWS=2, THREADS=16, WINDOW_ROWS=2).items():
-            patch.setattr(cuda_plan, name, value)
+            patch.setattr(planning, name, value)
         patch.setattr(cuda, "_specialised", set())
         patch.setattr(cuda, "SPECIALISED_MOST", 0)
         cuda._prepare.cache_clear()

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from gpuconv import dtypes
+from gpuconv.core import dtypes
 
 from .cases import SHAPED
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import gpuconv
-from gpuconv import dtypes
+from gpuconv.core import dtypes
 
 from .expect import _WIDE, position, widened, windows
 

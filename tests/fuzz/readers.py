@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gpuconv import array_files
-from gpuconv.images import PICTURES, ReadError, read
+from gpuconv.cli import array_files
+from gpuconv.cli.pictures import PICTURES, ReadError, read
 
 # Formats 2 and 3 of Zarr are a document and one chunk here, with a zero byte between.
 ZARR = {"zarr2": (".zarray", "0.0.0"), "zarr3": ("zarr.json", "c/0/0/0")}

@@ -9,7 +9,8 @@ import sys
 import time
 from dataclasses import replace
 
-from gpuconv import dtypes, threads
+from gpuconv import threads
+from gpuconv.core import dtypes
 
 from . import cases, check, hostile, shrink
 from .check import Failure

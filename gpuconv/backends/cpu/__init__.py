@@ -1,0 +1,1 @@
+"""The CPU backend: planning and threads here, compiled code in `jit`."""

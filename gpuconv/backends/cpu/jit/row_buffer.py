@@ -1,0 +1,146 @@
+"""Pieces that read a padded row of pixels into sums' dtype, and write rows of sums (Numba)."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from numba import carray
+
+from . import fields as F
+from .conversion import load_run, make_tag, pixel, pixels, store_run
+from .functions import compile_piece, peek, pointer
+from .vectors import copy_bytes, prefetch
+
+# Rows are asked for this many rows before they are read.
+_AHEAD = 4
+
+# Bound anew in every piece.
+TAG = ACC = PLAIN = None
+
+
+def _load(job, x, y0, y1, first, n, ring, line):
+    """Read `n` columns from column `first` on of rows `y0` to `y1`, all counted with the padding.
+
+    Row y goes to place ``y % slots`` of the ring, places being `line` pixels apart. With a column
+    stride the row is laid out phase after phase, each as long as `line` divided by the stride.
+    """
+    rows, slots, x_row = peek(job, F.ROWS), peek(job, F.SLOTS), peek(job, F.X_ROW)
+    fill = carray(pointer(job + 8 * F.FILL), (1,), ACC.dtype)[0]
+    step, stride, total = peek(job, F.X_COLUMN), peek(job, F.STRIDE_X), peek(job, F.COLUMNS_COUNT)
+    columns = peek(job, F.COLUMNS)
+    last = min(total, first + n)
+    # Columns inside the image stand in one ascending run; only what is left of and right of that
+    # run goes through the map.
+    left, length = peek(job, F.LEFT), last - first
+    low = min(max(left - first, 0), length)
+    high = max(min(left + peek(job, F.WIDTH) - first, length), low)
+    inside = peek(columns, first + low) * step if high > low else 0
+    # Short pieces of long rows are nothing that a processor foresees.
+    run = (high - low) * TAG.itemsize
+    scattered = step == TAG.itemsize and abs(x_row) > 2 * run
+    slot = y0 % slots
+    for y in range(y0, y1):
+        start = ring + slot * line * ACC.itemsize
+        slot = slot + 1 if slot + 1 < slots else 0
+        target = carray(pointer(start), (line,), ACC.dtype)
+        source = peek(rows, y)
+        if source < 0:
+            target[:] = fill
+            continue
+        source = x + source * x_row
+        if stride > 1:
+            phase = line // stride
+            for f in range(stride):
+                for j in range((last - first - f + stride - 1) // stride):
+                    c = peek(columns, first + f + j * stride)
+                    # Not one expression: Numba would give uint64 and int64 the type float64.
+                    if c >= 0:
+                        target[f * phase + j] = pixel(TAG, source + c * step)
+                    else:
+                        target[f * phase + j] = fill
+            continue
+        if scattered and y + _AHEAD < y1:
+            ahead = peek(rows, y + _AHEAD)
+            if ahead >= 0:
+                prefetch(x + ahead * x_row + inside, run)
+        for j in range(low):
+            c = peek(columns, first + j)
+            if c >= 0:
+                target[j] = pixel(TAG, source + c * step)
+            else:
+                target[j] = fill
+        if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
+            copy_bytes(source + inside, start + low * step, (high - low) * step)
+        elif step == TAG.itemsize and high - low > 8:
+            load_run(TAG, source + inside, step, target[low:high])
+        else:
+            for j in range(low, high):
+                target[j] = pixel(TAG, source + inside + (j - low) * step)
+        for j in range(high, length):
+            c = peek(columns, first + j)
+            if c >= 0:
+                target[j] = pixel(TAG, source + c * step)
+            else:
+                target[j] = fill
+
+
+def _load_turned(job, x, y0, y1, first, n, target, gap):
+    """Read the same pixels as columns: padded column `first` + e to line e, `gap` bytes apart."""
+    rows, columns = peek(job, F.ROWS), peek(job, F.COLUMNS)
+    fill = carray(pointer(job + 8 * F.FILL), (1,), ACC.dtype)[0]
+    step, x_row = peek(job, F.X_COLUMN), peek(job, F.X_ROW)
+    for y in range(y0, y1):
+        source = peek(rows, y)
+        place = target + (y - y0) * ACC.itemsize
+        for e in range(n):
+            c = peek(columns, first + e)
+            line = pixels(ACC, place + e * gap, 1)
+            if source >= 0 <= c:
+                line[0] = pixel(TAG, x + source * x_row + c * step)
+            else:
+                line[0] = fill
+
+
+def _store(sums, n, out, step, count, gap, out_gap, unused):
+    """Write `count` rows of `n` sums, `gap` bytes apart, to rows `out_gap` bytes apart."""
+    for row in range(count):
+        line = carray(pointer(sums + row * gap), (n,), ACC.dtype)
+        store_run(TAG, out + row * out_gap, step, line)
+
+
+def _store_exact(sums, n, out, step, count, gap, out_gap, unused):
+    """Write rows of sums that are integers within the output's range."""
+    kind = TAG.dtype.type
+    for row in range(count):
+        line = carray(pointer(sums + row * gap), (n,), ACC.dtype)
+        start = out + row * out_gap
+        if step == TAG.itemsize:
+            target = pixels(TAG, start, n)
+            for j in range(n):
+                target[j] = kind(line[j])
+        else:
+            for j in range(n):
+                pixels(TAG, start + j * step, 1)[0] = kind(line[j])
+
+
+@cache
+def load(source: str, acc: str) -> int:
+    """Address of the piece that reads this dtype."""
+    return compile_piece(
+        _load, f"load_{source}_{acc}", TAG=make_tag(source), ACC=make_tag(acc), PLAIN=source == acc
+    )
+
+
+@cache
+def load_turned(source: str, acc: str) -> int:
+    """Address of the piece that reads this dtype column by column."""
+    name = f"load_turned_{source}_{acc}"
+    return compile_piece(_load_turned, name, TAG=make_tag(source), ACC=make_tag(acc))
+
+
+@cache
+def store(acc: str, out: str, exact: bool) -> int:
+    """Address of the piece that writes this dtype; `exact` if the sums are integers that fit."""
+    function = _store_exact if exact else _store
+    name = f"store_{acc}_{out}{'_exact' if exact else ''}"
+    return compile_piece(function, name, TAG=make_tag(out), ACC=make_tag(acc))

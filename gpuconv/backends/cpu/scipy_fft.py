@@ -1,0 +1,568 @@
+"""Fourier transforms by SciPy: complex sums, single rows and columns of taps, very large kernels.
+
+Overlap-save as in `cpu_fft`: tiles of the padded image are transformed, multiplied by the kernel's
+spectrum and transformed back, and the sums that no wrap-around reaches are the result. An axis
+along which the kernel has a single tap is not transformed: its tiles are rows (or columns) that do
+not overlap. What `kernels.tile_errors` does for the errors of the other tiles is done here in
+NumPy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...core import dtypes
+from ...core.boundary import sources
+from ...core.errors import written
+from ...core.problem import Problem, gathered, laid_out, make_problem, tables
+from . import fft as cpu_fft
+from .threads import apart
+
+# Work of a transform for an element and power of two of its size, of all else that is done to an
+# element, and of a chunk of tiles whatever its size, in the unit of `cpu_fft.work`.
+_WORK, _ELEMENT_WORK, _CHUNK_WORK = 0.5, 4.0, 1.5e5
+# Bytes of tiles transformed at once: what the workspace is bounded by (a few times this).
+_CHUNK_BYTES = 8 << 20
+# Elements of a tile, unless the kernel needs more.
+_TILE_MOST = 1 << 22
+# Elements of a tile whose transform takes so long that Ctrl-C should not wait for it.
+_LARGE = 1 << 22
+# Pixels taken out of a tile at most; beyond, the tile is summed directly.
+_TAKEN_MOST = 256
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Tiles along one axis."""
+
+    side: int
+    kept: int  # outputs of a tile
+    count: int  # tiles
+    span: int
+    stride: int
+    transformed: bool
+
+    @property
+    def sums(self) -> slice:
+        """Where in a tile its outputs are."""
+        return slice(0, self.kept * self.stride if self.transformed else self.kept, self.spacing)
+
+    @property
+    def spacing(self) -> int:
+        """Distance in a tile from one output to the next."""
+        return self.stride if self.transformed else 1
+
+
+def _sides(span: int, length: int) -> Iterator[int]:
+    """Sides that transforms are fast for, from the kernel's to the whole padded image's."""
+    import scipy.fft
+
+    whole = scipy.fft.next_fast_len(length, real=True)
+    side = 64
+    while side < whole and side <= max(_TILE_MOST, 4 * span):
+        for n in (side, side * 3 // 2):
+            if span <= n < whole:
+                yield n
+        side *= 2
+    if whole <= max(_TILE_MOST, 4 * span):
+        yield whole
+
+
+def _axes(problem: Problem) -> tuple[_Axis, _Axis]:
+    """Tiles down and across that cost least."""
+    return _plan(problem)[0]
+
+
+def work(problem: Problem) -> float:
+    """Work of all tiles and spectra, in the unit of `cpu_fft.work`."""
+    return _plan(problem)[1]
+
+
+@lru_cache(maxsize=256)
+def _plan(problem: Problem) -> tuple[tuple[_Axis, _Axis], float]:
+    problem = laid_out(problem)
+    transformed = [span > 1 for span in problem.span]
+    transformed[1] |= not any(transformed)
+    kernels = math.prod(problem.k_shape[:-2])
+    item = dtypes.storage(problem.acc_dtype).itemsize
+    choices: list[list[_Axis]] = []
+    for axis in range(2):
+        span, stride = problem.span[axis], problem.stride[axis]
+        outputs = max(1, problem.out_shape[axis - 2])  # of none, nothing is computed
+        length = (outputs - 1) * stride + span
+        options = []
+        for side in _sides(span, length) if transformed[axis] else [outputs]:
+            kept = min(outputs, (side - span) // stride + 1) if transformed[axis] else outputs
+            options.append(_Axis(side, kept, -(-outputs // kept), span, stride, transformed[axis]))
+        choices.append(options)
+    # As few elements more than allowed as can be.
+    smallest = math.prod(
+        min(axis.side for axis in options) for options in choices if options[0].transformed
+    )
+    most = max(_TILE_MOST, smallest)
+    best, least = None, math.inf
+    for pair in itertools.product(*choices):
+        size = math.prod(axis.side for axis in pair if axis.transformed)
+        if size > most:
+            continue
+        down, across = (_blocked(axis, other, item) for axis, other in (pair, pair[::-1]))
+        area = down.side * across.side
+        tiles = problem.n * down.count * across.count
+        chunks = down.count * max(1.0, problem.n * across.count * area * item / _CHUNK_BYTES)
+        cost = (tiles + 0.5 * kernels) * area * (_WORK * math.log2(size) + _ELEMENT_WORK)
+        cost += chunks * _CHUNK_WORK
+        if cost < least:
+            best, least = (down, across), cost
+    assert best is not None  # the smallest tile is always one
+    return best, least
+
+
+def _blocked(axis: _Axis, other: _Axis, item: int) -> _Axis:
+    """Cut an axis that is not transformed into tiles that do not take too much memory."""
+    if axis.transformed:
+        return axis
+    side = min(axis.side, max(1, _CHUNK_BYTES // (other.side * item)))
+    return _Axis(side, side, -(-axis.side // side), axis.span, axis.stride, False)
+
+
+def run(
+    problem: Problem,
+    x: Any,
+    weights: Any,
+    which: Any,
+    out: Any,
+    threads: int,
+    whole: bool,
+    direct: Callable[[Problem, Any, Any, Any], None],
+) -> None:
+    """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel.
+
+    With `whole`, sums are whole numbers and far enough from the next ones to be rounded to them.
+    Tiles that transforms cannot serve are summed by `direct`.
+    """
+    call = _Call(problem, threads, whole, direct)
+    images = np.broadcast_to(x, problem.batch + x.shape[-2:])
+    indices = list(np.ndindex(problem.batch))
+    kernel, first = None, 0
+    while first < problem.n:
+        last = first + 1
+        while last < min(problem.n, first + call.together) and which[last] == which[first]:
+            last += 1
+        some = indices[first:last]
+        with written(first * problem.r):
+            # One kernel at a time: a bank's spectra may be larger than the image.
+            if kernel is None or which[first] != which[first - 1]:
+                kernel = call.kept(np.ascontiguousarray(weights[which[first]]))
+            call.images([images[index] for index in some], kernel, [out[index] for index in some])
+        first = last
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A kernel, its spectrum, and what the estimate of a tile's error takes of it."""
+
+    weights: Any  # as given
+    finite: bool
+    scaled: Any  # divided by 2**exponent
+    exponent: int
+    spectrum: Any
+    noise: float  # as in `kernels.tile_errors`
+    peak: float
+    norm: float
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.weights.nbytes + self.scaled.nbytes + self.spectrum.nbytes)
+
+
+@dataclass
+class _Tile:
+    """A tile about to be transformed alone, and what is known of it."""
+
+    pixels: Any  # divided by 2**exponent
+    exponent: int
+    norm: float
+
+
+def _here(function: Any, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+class _Call:
+    """Tiles of one problem."""
+
+    def __init__(self, problem: Problem, threads: int, whole: bool, direct: Any) -> None:
+        from .jit import fft_errors
+
+        # Far padding is laid out without what no output reads.
+        self.gathered: list[Any] = [None, None]
+        if any(gathered(problem)):
+            self.gathered = [table.pixels if table.gathered else None for table in tables(problem)]
+        self.problem, self.direct = laid_out(problem), direct
+        self.whole, self.errors = whole, fft_errors
+        self.down, self.across = self.tiles = _axes(problem)
+        self.axes = tuple(n - 2 for n, axis in enumerate(self.tiles) if axis.transformed)
+        self.sides = tuple(axis.side for axis in self.tiles if axis.transformed)
+        self.size = math.prod(self.sides)  # elements of a transform
+        self.complex = dtypes.is_complex(problem.acc_dtype)
+        self.info = np.finfo(problem.acc_dtype)
+        # Sums of squares between these are exact enough, and nothing that follows is out of range.
+        self.safe = 2.0 ** (80 if self.info.bits == 32 else 600)
+        self.extra = {"workers": threads, "axes": self.axes}  # a batch is split over the threads
+        area = self.down.side * self.across.side
+        tiles = -(-problem.s // self.across.kept)
+        # Tiles transformed at once: of a row of an image, or of several images.
+        self.some = max(1, _CHUNK_BYTES // (area * dtypes.storage(problem.acc_dtype).itemsize))
+        self.together = max(1, self.some // tiles)
+        large = area >= _LARGE
+        self.call = apart if large else _here
+
+    # --- transforms ------------------------------------------------------------------------------
+
+    def kept(self, weights: Any) -> _Kernel:
+        """A kernel's spectrum, kept for the next call."""
+        problem = self.problem
+        key = (weights.tobytes(), weights.shape, problem.dilation, problem.acc_dtype, self.tiles)
+        found = cpu_fft.spectra().get(key)
+        if found is None:
+            found = self.kernel(weights.copy())  # the caller's may change
+            cpu_fft.spectra().put(key, found)
+        return found  # type: ignore[no-any-return]
+
+    @np.errstate(all="ignore")
+    def kernel(self, weights: Any) -> _Kernel:
+        """Transform a kernel."""
+        if not np.isfinite(weights).all():  # every tile is summed directly
+            return _Kernel(weights, False, weights, 0, np.zeros(0), 0.0, 0.0, 0.0)
+        magnitudes = np.abs(weights).astype(np.float64)
+        exponent = int(np.frexp(magnitudes.max())[1])
+        if abs(exponent) <= (40 if self.info.bits == 32 else 300):
+            exponent = 0
+        scaled = _ldexp(weights, -exponent)
+        magnitudes = np.abs(scaled).astype(np.float64)
+        spectrum = self.call(self.spectrum, scaled)
+        norm = math.sqrt(float(np.square(magnitudes).sum()))
+        noise = self.errors.noise(norm, float(np.abs(spectrum).max()), self.size)
+        return _Kernel(
+            weights, True, scaled, exponent, spectrum, noise, float(magnitudes.max()), norm
+        )
+
+    @np.errstate(all="ignore")
+    def spectrum(self, weights: Any) -> Any:
+        """Conjugate spectrum of a kernel."""
+        import scipy.fft
+
+        (dy, dx), (ph, pw) = self.problem.dilation, self.problem.span
+        shape = [axis.side if axis.transformed else 1 for axis in self.tiles]
+        spread = np.zeros(shape, weights.dtype)
+        spread[:ph:dy, :pw:dx] = weights
+        if self.complex:
+            return scipy.fft.fftn(spread.conj(), **self.extra).conj()
+        return scipy.fft.rfftn(spread, **self.extra).conj()
+
+    @np.errstate(all="ignore")
+    def _filter(self, tiles: Any, spectrum: Any) -> Any:
+        """All sums of some tiles, those that wrap around too."""
+        import scipy.fft
+
+        # What overflows or is not finite is found in the result and computed again.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.complex:
+                frequencies = scipy.fft.fftn(tiles, **self.extra)
+                frequencies *= spectrum
+                return scipy.fft.ifftn(frequencies, overwrite_x=True, **self.extra)
+            frequencies = scipy.fft.rfftn(tiles, **self.extra)
+            frequencies *= spectrum
+            return scipy.fft.irfftn(frequencies, s=self.sides, overwrite_x=True, **self.extra)
+
+    # --- tiles -----------------------------------------------------------------------------------
+
+    def _stripes(self, images: list[Any], i: int, j: int, width: int) -> Any:
+        """Pixels of the tiles that begin at output row `i` and column `j`, zero beyond the end."""
+        problem = self.problem
+        stripes = np.zeros((len(images), self.down.side, width), problem.acc_dtype)
+        columns = list(self._runs(1, j, width))
+        for to_rows, rows in self._runs(0, i, self.down.side):
+            for to_columns, some in columns:
+                for image, stripe in zip(images, stripes, strict=True):
+                    target = stripe[to_rows, to_columns]
+                    if rows is not None and some is not None:
+                        target[...] = dtypes.widen(
+                            image[rows][:, some], problem.x_dtype, problem.acc_dtype
+                        )
+                        if isinstance(rows, np.ndarray):
+                            target[rows < 0] = problem.fillvalue
+                        if isinstance(some, np.ndarray):
+                            target[:, some < 0] = problem.fillvalue
+                    else:
+                        target[...] = problem.fillvalue
+        return stripes
+
+    def _runs(self, axis: int, first: int, count: int) -> Iterator[tuple[slice, Any]]:
+        """Positions of a tile, from an output's first on, and the pixels that stand there.
+
+        Those are a slice inside the image, indices elsewhere (-1: the fill value), or None for the
+        fill value. There may be fewer than `count` positions, at the end of the image.
+        """
+        problem, tiles, table = self.problem, self.tiles[axis], self.gathered[axis]
+        n, (before, _) = problem.x_shape[axis - 2], problem.pad[axis]
+        step = 1 if tiles.transformed else tiles.stride
+        begin = first * tiles.stride
+        end = (problem.out_shape[axis - 2] - 1) * tiles.stride + tiles.span
+        count = min(count, -((begin - end) // step))
+        if table is not None:
+            yield slice(0, count), table[begin : begin + (count - 1) * step + 1 : step]
+            return
+        begin -= before
+        low = min(max(-(begin // step), 0), count)  # the first position inside, and the last
+        high = max(min(-((begin - n) // step), count), low)
+        for start, stop in ((0, low), (low, high), (high, count)):
+            if start == stop:
+                continue
+            at, last = begin + start * step, begin + (stop - 1) * step
+            if (start, stop) == (low, high):
+                yield slice(start, stop), slice(at, last + 1, step)
+            elif problem.boundary == "constant":
+                yield slice(start, stop), None
+            else:
+                positions = at + np.arange(stop - start, dtype=np.int64) * step
+                yield slice(start, stop), sources(positions, n, problem.boundary)
+
+    def images(self, images: list[Any], kernel: _Kernel, outs: list[Any]) -> None:
+        """Fill the results of some images."""
+        starts = range(0, self.problem.s, self.across.kept)
+        for i in range(0, self.problem.r, self.down.kept):
+            rows = [out[i : i + self.down.kept] for out in outs]
+            for first in range(0, len(starts), self.some):
+                # Of the images that go together, the first one has been written so far.
+                with written(i):
+                    self._tiles(images, kernel, i, starts[first : first + self.some], rows)
+
+    @np.errstate(all="ignore")
+    def _tiles(
+        self, images: list[Any], kernel: _Kernel, i: int, starts: range, rows: list[Any]
+    ) -> None:
+        """Fill some rows of results from the tiles that begin at row `i` and some columns."""
+        problem, down, across = self.problem, self.down, self.across
+        shift = across.kept * across.spacing  # from a tile to the next
+        width = (len(starts) - 1) * shift + across.side
+        stripes = self.call(self._stripes, images, i, starts[0], width)
+        image_stride, pitch, step = stripes.strides
+        tiles = np.lib.stride_tricks.as_strided(
+            stripes,
+            (len(images), len(starts), down.side, across.side),
+            (image_stride, shift * step, pitch, step),
+        ).reshape(-1, down.side, across.side)
+        parts = [out[:, j : j + across.kept] for out in rows for j in starts]
+        high = len(rows[0])
+        if kernel.finite:
+            sums = self.call(self._filter, tiles, kernel.spectrum)
+            kept = sums[:, down.sums, across.sums][:, :high]
+            doubtful = self._doubtful(tiles, sums, kept, parts, kernel)
+        else:
+            kept = np.empty((len(parts), high, across.kept), problem.acc_dtype)
+            doubtful = list(range(len(parts)))
+        if self.whole:
+            np.rint(kept, out=kept)
+        for t in doubtful:
+            columns = parts[t].shape[1]
+            # What is written while this sums is not of the result.
+            with written(0, apart=True):
+                found = self._again(tiles[t], kernel, high, columns)
+                if found is None:
+                    found = self._directly(tiles[t], kernel.weights)
+                kept[t, :, :columns] = found[:high, :columns]
+        for t, part in enumerate(parts):
+            part[...] = dtypes.finish(kept[t, :, : part.shape[1]], problem.out_dtype)
+
+    def _directly(self, tile: Any, weights: Any) -> Any:
+        """Sums of one tile, tap by tap."""
+        problem, acc = self.problem, self.problem.acc_dtype
+        # Where an axis is not transformed, a tile holds only the rows that outputs read.
+        small = make_problem(
+            tile.shape,
+            weights.shape,
+            acc,
+            acc,
+            stride=(self.down.spacing, self.across.spacing),
+            dilation=problem.dilation,
+        )
+        sums = np.empty(small.out_shape, acc)
+        self.direct(small, tile, weights, sums)
+        return sums
+
+    # --- errors: see jit/fft_errors.py -----------------------------------------------------------
+
+    def _doubtful(
+        self, tiles: Any, sums: Any, kept: Any, parts: list[Any], kernel: _Kernel
+    ) -> list[int]:
+        """Tiles of which it is not clear that they are as exact as promised."""
+        errors = self.errors
+        found: list[int] = []
+        if self.whole:
+            return found
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = self._squares(tiles)
+            for t, part in enumerate(parts):
+                if squares[t] == 0 and not tiles[t].any():
+                    continue
+                here = kept[t, :, : part.shape[1]]
+                if not 1 / self.safe < squares[t] < self.safe or kernel.exponent:
+                    found.append(t)
+                    continue
+                norm, largest = math.sqrt(squares[t]), _largest(here)
+                estimate = kernel.noise * norm + errors.LARGEST_SUM * norm * kernel.norm
+                if not self._shown(estimate, largest):
+                    estimate = kernel.noise * norm + errors.LARGEST_SUM * self._most(sums[t])
+                    if not self._shown(estimate, largest):
+                        found.append(t)
+        return found
+
+    def _shown(self, estimate: float, largest: float) -> bool:
+        reach = largest - estimate * float(self.info.eps)
+        return estimate <= self.errors.PROMISED * reach
+
+    def _most(self, sums: Any) -> float:
+        """Bound on the magnitude of all sums of a tile."""
+        return _largest(sums) * (math.sqrt(2) if self.complex else 1)
+
+    def _squares(self, tiles: Any) -> Any:
+        """Sum of squares of each tile."""
+        parts = _parts(tiles)
+        rows = (np.einsum("tij,tij->ti", part, part) for part in parts)
+        return sum(row.sum(axis=1, dtype=np.float64) for row in rows)
+
+    def _again(self, tile: Any, kernel: _Kernel, rows: int, columns: int) -> Any:
+        """Sums of a tile that are as exact as promised, or None where transforms do not give them.
+
+        Its largest pixels are taken out, and what they contribute is added tap by tap.
+        """
+        errors = self.errors
+        largest = _largest(tile)
+        if not (kernel.finite and math.isfinite(largest)):
+            return None
+        left = self._scaled(tile.copy(), 0)
+        bound = math.frexp(left.norm * kernel.norm)[1] + left.exponent + kernel.exponent
+        if bound > self.info.maxexp - 2:
+            return None
+        reach = self._sample(left.pixels, kernel.scaled, rows, columns)
+        exponent = left.exponent  # that `reach` is relative to
+        for share in (math.inf, *errors.SHARES):
+            taken: list[tuple[int, int, Any]] = []
+            if share < math.inf:
+                limit = (
+                    errors.PROMISED
+                    * reach
+                    / share
+                    / (kernel.noise + errors.LARGEST_SUM * kernel.peak)
+                )
+                limit = _times(limit, exponent - left.exponent)
+                if left.exponent > 0 and not limit > 1 / self.safe:
+                    return None  # scaling by the largest pixel has cost the others their digits
+                large = np.abs(left.pixels) > limit
+                if np.count_nonzero(large) > _TAKEN_MOST:
+                    return None
+                places = np.argwhere(large)
+                taken = [(int(y), int(x), tile[y, x]) for y, x in places]
+                left.pixels[tuple(places.T)] = 0
+                left = self._scaled(left.pixels, left.exponent)
+            sums = np.zeros((rows, columns), self.problem.acc_dtype)
+            estimate = 0.0
+            if left.norm:
+                found = self.call(self._filter, left.pixels[None], kernel.spectrum)[0]
+                estimate = kernel.noise * left.norm + errors.LARGEST_SUM * self._most(found)
+                sums = _ldexp(
+                    found[self.down.sums, self.across.sums][:rows, :columns],
+                    left.exponent + kernel.exponent,
+                )
+            if taken:
+                beside = np.zeros(sums.shape, "c16" if self.complex else "f8")
+                for y, x, value in taken:
+                    self._add(beside, y, x, value, kernel.weights)
+                sums += beside
+            if not np.isfinite(sums).all():
+                return None
+            largest = _times(_largest(sums), -left.exponent - kernel.exponent)
+            proven = largest - estimate * float(self.info.eps)
+            reach = max(reach, _times(proven, left.exponent - exponent))
+            if _times(estimate, left.exponent - exponent) <= errors.PROMISED * reach:
+                return sums
+            # Those taken out so far must be taken again: the next limit is lower.
+            left = self._scaled(tile.copy(), 0)
+        return None
+
+    def _scaled(self, pixels: Any, exponent: int) -> _Tile:
+        """A tile away from both ends of the range; it was divided by 2**exponent before."""
+        squares = float(self._squares(pixels[None])[0])
+        if not 1 / self.safe < squares < self.safe and pixels.any():
+            more = math.frexp(_largest(pixels))[1]
+            pixels, exponent = _ldexp(pixels, -more), exponent + more
+            squares = float(self._squares(pixels[None])[0])
+        return _Tile(pixels, exponent, math.sqrt(squares))
+
+    def _sample(self, pixels: Any, weights: Any, rows: int, columns: int) -> float:
+        """Largest sum of absolute values among nine outputs of a tile."""
+        (dy, dx), (ph, pw), found = self.problem.dilation, self.problem.span, 0.0
+        size = np.abs(weights).astype(np.float64)
+        for i in {(2 * n + 1) * rows // 6 for n in range(3)}:
+            for j in {(2 * n + 1) * columns // 6 for n in range(3)}:
+                y, x = i * self.down.spacing, j * self.across.spacing
+                window = pixels[y : y + ph : dy, x : x + pw : dx]
+                found = max(found, float((np.abs(window) * size).sum()))
+        return found
+
+    def _add(self, sums: Any, y: int, x: int, value: Any, weights: Any) -> None:
+        """Add what one pixel of a tile contributes to its sums."""
+        places = []
+        for at, taps, dilation, axis, outputs in zip(
+            (y, x), weights.shape, self.problem.dilation, self.tiles, sums.shape, strict=True
+        ):
+            tap = np.arange(taps)
+            position = at - tap * dilation
+            last = (outputs - 1) * axis.spacing
+            tap = tap[(position >= 0) & (position <= last) & (position % axis.spacing == 0)]
+            places.append((tap, (at - tap * dilation) // axis.spacing))
+        (a, i), (b, j) = places
+        sums[np.ix_(i, j)] += value * weights[np.ix_(a, b)].astype(sums.dtype)
+
+
+def _parts(array: Any) -> tuple[Any, ...]:
+    """The real numbers that an array consists of: its real and imaginary parts, as views."""
+    if array.dtype.kind != "c":
+        return (array,)
+    if array.size and array.strides[-1] == array.itemsize:  # they take turns
+        return (array.view(array.real.dtype),)
+    return array.real, array.imag
+
+
+def _largest(array: Any) -> float:
+    """Largest magnitude of real numbers, or of real and imaginary parts; NaN if there is one."""
+    ends = [end for part in _parts(array) for end in (part.max(initial=0), -part.min(initial=0))]
+    return float(np.max(ends))
+
+
+def _times(number: float, exponent: int) -> float:
+    """A number times a power of two; infinite beyond the range."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(number, exponent))
+
+
+def _ldexp(array: Any, exponent: int) -> Any:
+    """Array times a power of two, in two steps, as that may be out of the dtype's range."""
+    if not exponent:
+        return array
+    real = array.real.dtype
+    half = exponent // 2
+    # Real and imaginary parts each by themselves: a complex product would make NaN of Inf times 0.
+    parts = np.ascontiguousarray(array).view(real)
+    with np.errstate(over="ignore", under="ignore"):
+        parts = parts * real.type(math.ldexp(1.0, half))
+        parts *= real.type(math.ldexp(1.0, exponent - half))
+    return parts.view(array.dtype)

@@ -1,0 +1,1 @@
+"""The CUDA backend: planning and launching here, CUDA C++ in `src`."""

@@ -1,0 +1,136 @@
+// What the kernels that filter images share: the problem's geometry, the walk over output tiles, the
+// border rule, and the loading of a tile with its halo one pixel at a time, for any stride and
+// dilation (panel.cuh has the faster way).
+//
+// The host defines before this text: X_T, OUT_T (storage types), ACC (type of the sums), UNIT
+// (stride and dilation are 1), BLOCK_X, BLOCK_Y (threads), ROWS (outputs of a thread, one below
+// the other), WIDTH (columns of outputs of a block), BY_VALUE and, with it, WEIGHTS (capacity of the
+// parameter).
+#pragma once
+
+typedef long long i64;
+typedef unsigned long long u64;
+enum { LEADS = 8 };
+enum { CONSTANT, EDGE, REFLECT, SYMMETRIC, WRAP };
+
+// Laid out like `GEOMETRY` in backends/cuda/planning.py: 64-bit members first.
+struct Geometry {
+  i64 h, w, r, s;                     // image and output, in pixels
+  i64 x_row, x_column;                // strides in bytes
+  i64 out_row, out_column;
+  i64 tiles_x, tiles_y, tiles;        // tiles of one image, and of all images together
+  i64 lead[LEADS], x_lead[LEADS], out_lead[LEADS], k_lead[LEADS];  // k_lead counts kernels
+  i64 top, left, sy, sx, dy, dx;      // padding, stride and dilation, of any size
+  int boundary, leads;
+  int p, q, chunk_p, chunk_q;         // taps, and how many of them a shared tile serves at once
+  int rank, weights;                  // separable: terms; weights of one kernel in all
+  int stage_bytes, panel;             // shared memory: results on their way; elements of a panel
+  int shift, unused;                  // columns before the first that is read, see tensor.cu
+};
+
+enum { TILE_X = WIDTH, TILE_Y = BLOCK_Y * ROWS };
+
+#if BY_VALUE
+// By value the weights lie in the constant bank, where a multiply-add reads them at no cost.
+struct Weights { ACC at[WEIGHTS]; };
+#define WEIGHTS_PARAMETER const __grid_constant__ Weights weights
+#else
+#define WEIGHTS_PARAMETER const ACC* __restrict__ weights
+#endif
+
+struct Place {  // one tile of one image
+  const char* x;
+  char* out;
+  i64 kernel, i0, j0;
+};
+
+// The host sees to it that there are fewer than 2^31 tiles: 32-bit divisions are much faster.
+__device__ inline Place place_of(const Geometry& g, i64 tile, const char* x, char* out) {
+  unsigned across = (unsigned)g.tiles_x, of_image = across * (unsigned)g.tiles_y;
+  unsigned image = (unsigned)tile / of_image, within = (unsigned)tile - image * of_image;
+  unsigned row = within / across;
+  Place at = {x, out, 0, (i64)row * TILE_Y, (i64)(within - row * across) * TILE_X};
+  for (int n = g.leads - 1; n >= 0; --n) {
+    unsigned length = (unsigned)g.lead[n], rest = image / length;
+    i64 index = image - rest * length;
+    image = rest;
+    at.x += index * g.x_lead[n];
+    at.out += index * g.out_lead[n];
+    at.kernel += index * g.k_lead[n];
+  }
+  return at;
+}
+
+// Index of the pixel at a position that may lie outside the image; -1 is the fill value.
+__device__ inline i64 border(i64 i, i64 n, int boundary) {
+  if (i >= 0 && i < n) return i;
+  if (boundary == CONSTANT) return -1;
+  if (boundary == EDGE) return i < 0 ? 0 : n - 1;
+  if (boundary == REFLECT && n == 1) return 0;
+  i64 period = boundary == WRAP ? n : boundary == SYMMETRIC ? 2 * n : 2 * n - 2;
+  i %= period;
+  if (i < 0) i += period;
+  if (boundary == WRAP || i < n) return i;
+  return boundary == SYMMETRIC ? period - 1 - i : period - i;
+}
+
+// A tile is stored as rows of `pitch` sums-to-be. With UNIT neighbouring outputs share pixels, and
+// pixel (i + a, j + b) of the tile serves output (i, j) at tap (a, b). Otherwise the pixels are
+// gathered tap by tap, which works for any stride and dilation in the same space.
+struct Tile {
+  int rows, columns, pitch;
+  __device__ Tile(int taps_y, int taps_x) {
+#if UNIT
+    rows = TILE_Y + taps_y - 1;
+    columns = TILE_X + taps_x - 1;
+#else
+    rows = TILE_Y * taps_y;
+    columns = TILE_X * taps_x;
+#endif
+    pitch = columns;
+  }
+  __device__ int row(int i, int a, int taps_y) const { return UNIT ? i + a : i * taps_y + a; }
+  __device__ int column(int j, int b) const { return UNIT ? j + b : b * TILE_X + j; }
+};
+
+// All threads of the block load the pixels that taps a0.. and b0.. of this tile's outputs read.
+__device__ inline void load_tile(const Geometry& g, const Place& at, const Tile& tile, int a0,
+                                 int b0, int taps_y, ACC fill, ACC* shared) {
+  i64 y0 = at.i0 * g.sy + a0 * g.dy - g.top, x0 = at.j0 * g.sx + b0 * g.dx - g.left;
+#if UNIT
+  bool inside = y0 >= 0 && x0 >= 0 && y0 + tile.rows <= g.h && x0 + tile.columns <= g.w;
+#else
+  bool inside = false;
+#endif
+  for (int row = threadIdx.y; row < tile.rows; row += BLOCK_Y) {
+    // Rows and columns past the last output are loaded too, by the border's rule: never read
+    // for a result, but always inside the image. Unsigned, because they may lie beyond 64 bits.
+#if UNIT
+    i64 y = y0 + row;
+#else
+    i64 y = (i64)((u64)y0 + (u64)(row / taps_y) * (u64)g.sy + (u64)(row % taps_y) * (u64)g.dy);
+#endif
+    i64 source = inside ? y : border(y, g.h, g.boundary);
+    for (int column = threadIdx.x; column < tile.columns; column += BLOCK_X) {
+#if UNIT
+      i64 x = x0 + column;
+#else
+      i64 x =
+          (i64)((u64)x0 + (u64)(column % TILE_X) * (u64)g.sx + (u64)(column / TILE_X) * (u64)g.dx);
+#endif
+      i64 from = inside ? x : border(x, g.w, g.boundary);
+      ACC value = fill;
+      if (source >= 0 && from >= 0)
+        widen(value, *(const X_T*)(at.x + source * g.x_row + from * g.x_column));
+      shared[row * tile.pitch + column] = value;
+    }
+  }
+}
+
+__device__ inline void store(const Geometry& g, const Place& at, const ACC* sums) {
+  i64 j = at.j0 + threadIdx.x;
+  for (int o = 0; o < ROWS; ++o) {
+    i64 i = at.i0 + (i64)threadIdx.y * ROWS + o;
+    if (i < g.r && j < g.s) narrow(*(OUT_T*)(at.out + i * g.out_row + j * g.out_column), sums[o]);
+  }
+}

@@ -1,0 +1,138 @@
+"""Calls seen before: what they are and how they run, without reading and choosing again.
+
+Validating a call and pricing the methods costs several times what filtering a small image does.
+Calls are told apart by everything but the arrays' elements; where the choice of a method depends on
+the weights, by these too.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .core.arrays import may_share_memory
+from .core.problem import Problem
+from .methods import METHODS
+from .methods.weights import Kernel
+from .selection.choose import Choice
+
+__all__ = ["key_of", "remember", "repeat"]
+
+_CALLS_MAX, _KERNELS_MAX = 1024, 64
+_RESULT_MAX = 1 << 24  # elements; larger results are first compared with the memory there is
+
+Run = Callable[[Any, Any, Any], None]
+_PLAIN = frozenset({int, str, type(None)})
+
+
+@dataclass(slots=True)
+class _Call:
+    problem: Problem
+    settled: Run | None  # how to run it, whatever the weights
+    by_weights: dict[bytes, Run] = field(default_factory=dict)
+
+
+_calls: dict[Any, _Call] = {}
+
+
+def _exactly(value: Any) -> Any:
+    """Key that only equal values of one type share; 1, 1.0 and True are equal, and not the same."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind in (tuple, list):
+        return kind, *map(_exactly, value)
+    if kind in (bool, float, complex) or isinstance(value, np.generic):
+        return kind, repr(value)
+    if isinstance(value, (np.dtype, type)):
+        return kind, value
+    raise TypeError(f"{value!r} may be changed, or equal to something else")
+
+
+def key_of(X: Any, K: Any, out: Any, flipped: bool, options: tuple[Any, ...]) -> Any:
+    """Name of a call of NumPy or CuPy arrays, or None for what is not remembered."""
+    array = np.ndarray
+    device: Any = None
+    if type(X) is not array:
+        cupy = sys.modules.get("cupy")
+        if cupy is None or type(X) is not cupy.ndarray:
+            return None
+        array = cupy.ndarray
+        # A kernel may lie on the host or with the image; what lies elsewhere is refused each time.
+        here = X.data.device_id
+        device = here, type(K)
+        if type(K) is array and K.data.device_id != here:
+            return None
+        if type(out) is array and out.data.device_id != here:
+            return None
+    if type(K) not in (np.ndarray, array) or not (out is None or type(out) is array):
+        return None
+    if not _PLAIN.issuperset(map(type, options)):
+        try:
+            options = tuple(map(_exactly, options))
+        except TypeError:
+            return None
+    own = None if out is None else out.dtype
+    return X.shape, X.dtype, K.shape, K.dtype, own, flipped, device, options
+
+
+def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
+    """Result of a call seen before, or None."""
+    call = _calls.get(key)
+    if call is None:
+        return None
+    problem = call.problem
+    xp = np if type(X) is np.ndarray else sys.modules["cupy"]
+    if out is not None and not (
+        out.shape == problem.out_shape
+        and out.flags.c_contiguous
+        and (xp is not np or out.flags.writeable)
+        and not may_share_memory(out, X)
+        and not may_share_memory(out, K)
+    ):
+        return None
+    if xp is not np and xp.cuda.runtime.getDevice() != X.data.device_id:
+        return None  # that takes a context
+    if flipped:
+        K = K[..., ::-1, ::-1]
+    run = call.settled or (type(K) is np.ndarray and call.by_weights.get(K.tobytes()))
+    if not run:
+        return None
+    result = xp.empty(problem.out_shape, problem.out_dtype) if out is None else out
+    run(X, K, result)
+    return result
+
+
+def remember(
+    key: Any, problem: Problem, choice: Choice, module: ModuleType, k: Any, kernel: Kernel
+) -> None:
+    """Keep how a call ran; `k` are its weights, flipped if they are to be, `kernel` of these."""
+    if problem.out_dtype == "bfloat16" or math.prod(problem.out_shape) > _RESULT_MAX:
+        return
+    if key not in _calls:
+        if len(_calls) >= _CALLS_MAX:
+            _calls.clear()
+        _calls[key] = _Call(problem, None)
+    call = _calls[key]
+    if not choice.settled and type(k) is not np.ndarray:
+        return  # weights on a device are not looked at
+    if choice.settled and choice.method == "direct":
+        direct = module.direct
+        call.settled = lambda X, K, result: direct(problem, X, K, result)
+        return
+    method = METHODS[choice.method].run
+    if choice.settled:
+        call.settled = lambda X, K, result: method(
+            problem, module, X, K, result, Kernel(problem, K)
+        )
+        return
+    known = kernel.copy()  # the caller's weights may change
+    if len(call.by_weights) >= _KERNELS_MAX:
+        call.by_weights.clear()
+    call.by_weights[k.tobytes()] = lambda X, K, result: method(problem, module, X, K, result, known)

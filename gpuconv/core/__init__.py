@@ -1,0 +1,1 @@
+"""What all other parts share: problems, borders, dtypes, arrays, errors."""

@@ -1,0 +1,1 @@
+"""What image people do with a correlation: filters, receptive fields, learned kernels."""

@@ -1,1 +1,0 @@
-"""Inner loops: Numba and CUDA C++. Nothing here imports anything of the package."""

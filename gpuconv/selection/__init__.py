@@ -1,0 +1,1 @@
+"""Which method and backend run a problem: refuse, price, choose."""

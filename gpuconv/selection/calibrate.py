@@ -1,0 +1,151 @@
+"""Measures what the CPU of this machine costs, for `costs.save` to keep: `gpuconv calibrate`."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..api import corr2d
+from ..core.problem import Problem, make_problem
+from .costs import CPU, Costs
+
+__all__ = ["about", "measure"]
+
+_SIDE, _SMALL = 1024, 64
+_DIRECT = (3, 7, 11, 15, 21)  # sides of the kernels that pixel, tap and row are fitted to
+_ROUNDS_MIN = 3
+_SMALL_CALLS = 20  # timed together: one alone is too short for the clock
+# What else runs adds to many times, often to more than half: the fastest tenth counts.
+_UNDISTURBED = 0.1
+# Nothing measured is believed further from the shipped figures than these factors.
+_LEAST, _MOST = 1e-2, 1e3
+
+
+class _Timed:
+    """A repeated call to be timed: its arrays, its problem, its times."""
+
+    def __init__(self, n: int, side: int, kernel: int, method: str, dtype: str = "float32") -> None:
+        rng = np.random.default_rng(0)
+        self.x = rng.standard_normal((n, side, side)).astype(dtype)
+        self.k = np.outer(*rng.uniform(0.5, 1.0, (2, kernel))).astype(dtype)
+        self.problem: Problem = make_problem(self.x.shape, self.k.shape, dtype, dtype)
+        self.out = np.empty(self.problem.out_shape, dtype)
+        self.method, self.outputs = method, self.out.size
+        self.repeats = _SMALL_CALLS if side == _SMALL else 1
+        self.times: list[float] = []
+
+    def run(self) -> None:
+        """Call, and note how long it took."""
+        start = time.perf_counter()
+        for _ in range(self.repeats):
+            corr2d(self.x, self.k, method=self.method, backend="cpu", out=self.out)
+        self.times.append((time.perf_counter() - start) / self.repeats)
+
+    @property
+    def seconds(self) -> float:
+        """Time of an undisturbed call."""
+        return float(np.quantile(self.times, _UNDISTURBED))
+
+
+def measure(*, seconds: float = 6.0) -> Costs:
+    """Measure what the CPU costs on this machine.
+
+    The calls of all kinds take turns, so that what else the machine does touches them alike. It
+    should do little: where every core is busy, the costs come out too high.
+
+    Parameters
+    ----------
+    seconds : float
+        How long to measure, beside compilation. Every call is timed three times at least.
+
+    Returns
+    -------
+    Costs
+        Those of one thread for sums in float32, as `costs.save` takes them.
+
+    Examples
+    --------
+    >>> from gpuconv.selection.calibrate import measure
+    >>> 0 < measure(seconds=0).tap < 1e-6
+    True
+    """
+    from scipy.optimize import nnls
+
+    from ..backends.cpu.backend import fft_work, threads
+
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"seconds must be a finite number from 0 on, got {seconds!r}")
+    workers = threads()
+    # Enough for each thread, or starting threads would be taken for the pixels' cost.
+    images = min(max(1, workers // 4), 16)
+    direct = {side: _Timed(images, _SIDE, side, "direct") for side in _DIRECT}
+    double = _Timed(images, _SIDE, 15, "direct", "float64")
+    passes = _Timed(images, _SIDE, 31, "separable")
+    tiles = _Timed(images, _SIDE, 31, "fft")
+    small, small_tiles = _Timed(1, _SMALL, 3, "direct"), _Timed(1, _SMALL, 9, "fft")
+    calls = [*direct.values(), double, passes, tiles, small, small_tiles]
+    for timed in calls:  # compiles, and plans
+        timed.run()
+        timed.times.clear()
+    end = time.perf_counter() + seconds
+    while len(calls[0].times) < _ROUNDS_MIN or time.perf_counter() < end:
+        for timed in calls:
+            timed.run()
+    if any(timed.seconds > 3 * min(timed.times) for timed in calls):
+        warnings.warn("the machine was busy, the costs are too high; measure again", stacklevel=2)
+
+    def an_output(timed: _Timed) -> float:
+        return workers * timed.seconds / timed.outputs
+
+    # An output's direct sum costs a pixel, its taps, and its rows of taps; errors are relative.
+    found = np.array([an_output(timed) for timed in direct.values()])
+    parts = np.array([(1.0, side * side, side) for side in direct])
+    solved = nnls(parts / found[:, None] * 1e-12, np.ones(len(found)))[0] * 1e-12  # well scaled
+    costs = {name: _sane(name, x) for name, x in zip(("pixel", "tap", "row"), solved, strict=True)}
+    pixel, tap, row = costs.values()
+
+    # `Costs.of` lets a row of taps cost more in float64 by the factor its taps do.
+    doubled = (an_output(double) - 2 * pixel) / (15 * 15 + 15 * row / tap)
+    costs["tap_double"] = _sane("tap_double", doubled)
+    costs["separable"] = _sane("separable", (an_output(passes) - 2 * pixel) / (31 + 31))
+    fft = _sane("fft", workers * tiles.seconds / fft_work(tiles.problem))
+    # Calls this small run on one thread.
+    call = small.seconds - small.outputs * (pixel + 9 * tap + 3 * row)
+    fft_call = small_tiles.seconds - fft * fft_work(small_tiles.problem)
+    costs |= {"fft": fft, "call": _sane("call", call), "fft_call": _sane("fft_call", fft_call)}
+    return Costs(**costs)
+
+
+def _sane(name: str, value: float) -> float:
+    shipped = getattr(CPU, name)
+    return float(min(max(value, _LEAST * shipped), _MOST * shipped))
+
+
+def about() -> dict[str, Any]:
+    """Say what was measured, where and when: kept beside the costs for a reader."""
+    import numba
+
+    from ..backends.cpu.backend import threads
+
+    return {
+        "machine": platform.platform(),
+        "cpu": _cpu_name(),
+        "threads": threads(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,103 @@
+"""Threads, processes, Ctrl-C and memory: each scenario in a process that may hang or die."""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gpuconv
+from gpuconv.backends.cpu import threads as cpu_threads
+
+ROOT = Path(__file__).parents[2]
+LINUX = sys.platform.startswith("linux")
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+linux = pytest.mark.skipif(not LINUX, reason="reads /proc, limits memory")
+
+
+def run(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.system.scenarios", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _importable(layer):
+    cpu_threads.find_tbb()
+    try:
+        __import__(f"numba.np.ufunc.{'workqueue' if layer == 'workqueue' else layer + 'pool'}")
+    except ImportError:
+        return False
+    return True
+
+
+LAYERS = [layer for layer in ("omp", "workqueue", "tbb") if _importable(layer)]
+
+
+def _installed(*names):
+    return [name for name in names if importlib.util.find_spec(name)]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_threads_and_forks(layer):
+    scenarios = ["many_threads", "shared_threads"]
+    # Whatever library, on the layer that it is hardest on.
+    if layer == "workqueue":
+        scenarios += [f"{name}_threads" for name in _installed("dask")]
+    if layer == "omp":
+        scenarios += [f"{name}_workers" for name in _installed("joblib", "torch")]
+    own = dict(NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="4")
+    run(",".join(scenarios), **own)
+    if hasattr(os, "fork"):  # in a process whose main thread is the first to compute
+        run("fork", **own)
+
+
+def test_spawn_and_forkserver():
+    run("other_starts")
+
+
+@posix
+def test_interrupt():
+    run("interrupt")
+
+
+@linux
+def test_memory_errors_are_raised():
+    run("no_memory", NUMBA_NUM_THREADS="1")
+    run("no_memory_at_the_end", NUMBA_NUM_THREADS="2")
+
+
+@linux
+def test_no_method_copies_the_image(tmp_path):
+    run("memory", tmp_path)
+
+
+@pytest.mark.parametrize("n", [0, -1, 10**6])
+def test_numbers_of_threads_that_cannot_be_had(n):
+    with pytest.raises(ValueError, match=f"n must be from 1 to .*NUMBA_NUM_THREADS.* got {n}"):
+        gpuconv.threads(n)
+
+
+@pytest.mark.parametrize("n", [True, 1.0, "2", None])
+def test_no_numbers_of_threads(n):
+    with pytest.raises(TypeError, match="n must be"):
+        gpuconv.threads(n)
+
+
+def test_threads_are_given_back():
+    import numba
+
+    before = cpu_threads.number()
+    with contextlib.suppress(KeyError), gpuconv.threads(1):
+        assert cpu_threads.number() == 1
+        raise KeyError
+    assert numba.get_num_threads() == cpu_threads.number() == before

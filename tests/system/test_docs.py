@@ -1,0 +1,151 @@
+"""The documentation's code runs, and what is generated in it is complete."""
+
+import csv
+import doctest
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import gpuconv
+from benchmarks import report
+from benchmarks.accuracy import DTYPES, METHODS
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def load_tables():
+    spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tables = load_tables()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
+    if page.stem == "dask":
+        pytest.importorskip("dask.array")
+    if page.stem == "torch":
+        pytest.importorskip("torch")
+    assert all(block.startswith(">>> ") and block.endswith("\n\n") for block in blocks)
+    failed, run = doctest.testfile(str(page), module_relative=False)
+    assert failed == 0
+    assert run >= len(blocks)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pictures_are_there(page):
+    for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text("utf-8")):
+        assert (page.parent / target).is_file(), target
+
+
+def test_every_public_name_is_in_the_reference():
+    page = (DOCS / "reference.md").read_text("utf-8")
+    whole = page + tables.other_names(page)
+    for name in gpuconv.__all__:
+        value = getattr(gpuconv, name)
+        if inspect.ismodule(value):
+            assert f".. automodule:: gpuconv.{name}\n   :members:" in page
+            # With it all names of __all__ that have a docstring are shown.
+            assert all(inspect.getdoc(getattr(value, n)) for n in value.__all__)
+        elif not name.startswith("__"):
+            assert re.search(rf"\.\. auto(function|class|exception):: gpuconv\.{name}\n", whole), (
+                name
+            )
+
+
+def public():
+    """Every public function, class and method of a class, by name."""
+    for module in (gpuconv, gpuconv.filters, gpuconv.nn):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if not name.startswith("__") and not inspect.ismodule(value):
+                yield name, value
+                for method in vars(value) if inspect.isclass(value) else ():
+                    if method[0] != "_" and inspect.isfunction(vars(value)[method]):
+                        yield f"{name}.{method}", getattr(value, method)
+
+
+@pytest.mark.parametrize(("name", "value"), list(public()))
+def test_docstrings_are_complete(name, value):
+    text = inspect.getdoc(value)
+    error = inspect.isclass(value) and issubclass(value, Exception)
+    # Of a class that others make, the attributes are what matters.
+    made = inspect.isclass(value) and "\nAttributes\n" in text
+    if not made and not error:
+        part = re.split(r"\n(?:\w+)\n---", text.partition("\nParameters\n----")[2])[0]
+        told = re.findall(r"^\**(\w[\w, *]*?)(?: : .*)?$", part, re.M)
+        told = {word for line in told for word in re.split(r"[, *]+", line)}
+        assert {p for p in inspect.signature(value).parameters if p != "self"} <= told
+    if "." not in name:
+        assert "\nExamples\n" in text
+        assert ">>> " in text
+    if inspect.isfunction(value) and value.__annotations__["return"] not in ("None", None):
+        assert "\nReturns\n" in text or name == "threads"
+    if value.__module__ == "gpuconv.filters":
+        assert re.search(r"O\(|As costly", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_powers_are_code(page):
+    """Two of them would be taken for bold text between."""
+    text = re.sub(r"^```.*?^```|`[^`\n]+`", "", page.read_text("utf-8"), flags=re.S | re.M)
+    assert not re.search(r"\d\*\*\d", text)
+
+
+def test_names_without_a_place():
+    assert tables.other_names("").count(".. auto") == sum(
+        not n.startswith("__") and not inspect.ismodule(getattr(gpuconv, n))
+        for n in gpuconv.__all__
+    )
+    assert ".. autoclass:: gpuconv.Plan\n" in tables.other_names(".. autofunction:: gpuconv.plan\n")
+
+
+def test_the_newest_of_every_suite(tmp_path):
+    for name in ("2026-01-02-small", "2026-01-03-small", "2025-12-31-big", "notes"):
+        (tmp_path / f"{name}.md").write_text(f"# {name}\n\n![a](b.png)\n", "utf-8")
+    page = tables.benchmarks(folder=tmp_path)
+    assert re.findall(r"^## (.+)$", page, re.M) == ["2025-12-31-big", "2026-01-03-small"]
+    assert "![a](../benchmarks/results/b.png)" in page
+
+
+def test_long_tables_are_left_to_their_files(tmp_path):
+    rows = "\n".join(["| a |", "|---|"] + ["| 1 |"] * (tables.LONGEST + 1))
+    (tmp_path / "2026-01-02-long.md").write_text(f"# long\n\n{rows}\n\n- end\n", "utf-8")
+    page = tables.benchmarks(folder=tmp_path)
+    assert "| 1 |" not in page
+    assert f"{tables.LONGEST + 1} rows are in `benchmarks/results/2026-01-02-long.md`" in page
+    assert page.endswith("- end")
+
+
+def test_errors():
+    table = tables.errors()
+    rows = [[c.strip() for c in r.split("|")[1:-1]] for r in table.splitlines() if r[:1] == "|"]
+    head, rows = rows[0], rows[2:]
+    shown = {(row[0], row[1]): row[2:] for row in rows}
+    for method in METHODS:
+        of = DTYPES if method == "direct" else DTYPES[:-1]
+        promised = shown["*promised*", "*fft*" if method == "fft" else "*direct, separable*"]
+        for dtype in of:
+            cells = shown[method, dtype]
+            assert len(cells) == len(head) - 2
+            for cell, most in zip(cells, promised, strict=True):
+                assert 0 < float(cell) <= float(most.strip("*"))
+    assert "differ from the exact ones: 0." in table
+
+
+def test_errors_are_the_worst_over_kinds(tmp_path):
+    common = {"suite": "accuracy", "group": "float32", "k": 3, "method": "direct", "unit": "eps"}
+    exact = {"suite": "accuracy", "group": "integers", "k": 15, "value": 0}
+    with open(tmp_path / "2026-01-02-accuracy.csv", "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, report.COLUMNS)
+        table.writeheader()
+        table.writerows([common | {"value": v} for v in (1.5, 2.5, 0.5)] + [exact])
+    assert "| direct | float32 | 2.5 |" in tables.errors(folder=tmp_path)

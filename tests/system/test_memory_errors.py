@@ -1,0 +1,282 @@
+"""A MemoryError says how many rows of `out` are complete: wherever it strikes, these are."""
+
+import ctypes
+import re
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv import nn
+from gpuconv.backends import reference
+from gpuconv.backends.cpu import backend as cpu
+from gpuconv.backends.cpu import fft, planning, scipy_fft
+from gpuconv.backends.cpu.jit import fft_tiles, sweep
+from gpuconv.backends.cpu.jit import fields as F
+
+from ..unit.backends.cpu.test_strips import misaligned
+
+RNG = np.random.default_rng(2)
+UNTOUCHED = 77
+
+
+def sample(shape, dtype="f4"):
+    if np.dtype(dtype).kind == "i":
+        return RNG.integers(-9, 9, shape).astype(dtype)
+    values = RNG.standard_normal(shape)
+    return (values + 1j * RNG.standard_normal(shape) if dtype[0] == "c" else values).astype(dtype)
+
+
+def job_at(address):
+    return (ctypes.c_int64 * F.COUNT).from_address(address)
+
+
+class Memory:
+    """Memory for so many tasks, each of which asks for as much when it is done again."""
+
+    def __init__(self, monkeypatch):
+        self.left = self.spent = 0
+        one, many = cpu._sweeps()
+        monkeypatch.setattr(cpu, "_sweeps", lambda: (self.job(one), self.job(many)))
+        for form in ("serial", "parallel"):
+            for name in ("direct", "separable"):
+                kernel = getattr(sweep, f"{name}_{form}")
+                monkeypatch.setattr(sweep, f"{name}_{form}", self.loop(kernel))
+            monkeypatch.setattr(
+                fft_tiles, f"tiles_{form}", self.job(getattr(fft_tiles, f"tiles_{form}"))
+            )
+            kernel = self.job(getattr(fft_tiles, f"directly_{form}"), F.DIRECT)
+            monkeypatch.setattr(fft_tiles, f"directly_{form}", kernel)
+
+    def take(self, tasks):
+        """Tasks of so many that there is memory for."""
+        have = min(tasks, self.left)
+        if have == tasks or tasks == 1:
+            self.left -= have
+            self.spent += have
+        return have
+
+    def job(self, kernel, counted_in=None):
+        """Replace the kernel of a job by one that runs out of memory."""
+
+        def call(address, *arguments):
+            job = job_at(address)
+            first, last = job[F.FIRST], job[F.LAST]
+            have = self.take(last - first)
+            job[F.LAST] = first + have
+            kernel(address, *arguments)
+            job[F.LAST] = last
+            if first + have < last:
+                (job if counted_in is None else job_at(job[counted_in]))[F.FAILED] += 1
+
+        return call
+
+    def loop(self, kernel):
+        """Replace a kernel whose arguments end with a count of failures and a range of tasks."""
+
+        def call(*arguments):
+            *rest, failed, first, last = arguments
+            have = self.take(last - first)
+            kernel(*rest, failed, first, first + have)
+            failed[0] += first + have < last
+
+        return call
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    return Memory(monkeypatch)
+
+
+@pytest.fixture(params=["short", "long"])
+def length(request, monkeypatch):
+    """Calls all at once, and in slices as if they took long."""
+    if request.param == "long":
+        for module in (cpu, fft, planning):
+            monkeypatch.setattr(module, "LONG", 1e3)
+        monkeypatch.setattr(planning, "LONG_TASK", 1e3)
+        monkeypatch.setattr(fft, "LONG_TASK", 1e3)
+    caches = planning.template, fft._template, cpu._geometry
+    for cache in caches:
+        cache.cache_clear()
+    yield request.param
+    for cache in caches:
+        cache.cache_clear()
+
+
+BANK = sample((3, 1, 5, 5))
+X = sample((3, 2, 150, 90))
+WITH_NAN = sample((2, 300, 200))
+WITH_NAN[0, 200, 30] = WITH_NAN[1, 7, 7] = np.nan
+RANK1 = np.outer(BANK[0, 0, 0], BANK[0, 0, 1])
+WIDE = sample((150, 20_000), "i2")
+
+# Arguments, options, and whether tasks write to `out` themselves.
+CASES = {
+    "direct": (X, BANK, dict(method="direct", mode="same"), True),
+    "direct, whole rows": (X[..., :40].copy(), BANK, dict(method="direct", mode="same"), True),
+    "direct, strips of columns": (WIDE, BANK[0, 0], dict(method="direct", stride=(2, 1)), True),
+    "separable": (X, RANK1, dict(method="separable", boundary="wrap", mode="full"), True),
+    "integers": (sample((2, 150, 90), "i2"), sample((5, 5), "i2"), dict(dilation=3), True),
+    "float16 of float64": (X.astype("f8"), BANK, dict(dtype="f2", method="direct"), False),
+    "complex": (sample((2, 90, 400), "c8"), BANK[0, 0], dict(method="direct"), True),
+    "complex separable": (sample((2, 90, 400), "c8"), RANK1, dict(method="separable"), True),
+    "fft": (X, BANK, dict(method="fft", mode="same"), True),
+    "fft, kernels by turns": (X[:2, :, None], BANK[:, 0], dict(method="fft"), True),
+    "fft with nan": (WITH_NAN, RANK1, dict(method="fft", mode="full"), True),
+    "fft with nan, strided": (WITH_NAN, RANK1, dict(method="fft", stride=(3, 2)), True),
+}  # fmt: skip
+
+
+def rows_of(error):
+    """Rows that an error says are complete, of how many."""
+    found = re.search(r"; the first (\d+) of the (\d+) rows of out are complete", str(error))
+    if not found:
+        assert "out may be written in part, no row of it is sure to be complete" in str(error)
+        return 0, None
+    return int(found[1]), int(found[2])
+
+
+def complete(out, wanted):
+    """Rows from the first one on that are as wanted."""
+    same = (out == wanted) | (np.isnan(out) & np.isnan(wanted))
+    rows = same.all(axis=-1).ravel()
+    return len(rows) if rows.all() else int(np.argmin(rows))
+
+
+def trials(memory, x, k, options, out=None):
+    """Filter with ever more memory; yield the rows that the error says are there and are there."""
+    memory.left = 1 << 60
+    wanted = gpuconv.corr2d(x, k, **options)
+    if out is None:
+        out = np.empty_like(wanted)
+    memory.left, memory.spent = 1 << 60, 0
+    gpuconv.corr2d(x, k, out=out, **options)
+    assert complete(out, wanted) == out.size // out.shape[-1]
+    tasks = memory.spent
+    for enough in np.unique(np.linspace(0, tasks - 1, 12).astype(int)):
+        out[...] = UNTOUCHED
+        memory.left = int(enough)
+        with pytest.raises(MemoryError) as caught:
+            gpuconv.corr2d(x, k, out=out, **options)
+        said, total = rows_of(caught.value)
+        assert total in (None, out.size // out.shape[-1])
+        yield said, complete(out, wanted)
+    memory.left = tasks
+    gpuconv.corr2d(x, k, out=out, **options)
+    assert complete(out, wanted) == out.size // out.shape[-1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_that_are_complete(memory, length, name):
+    x, k, options, in_place = CASES[name]
+    said = []
+    for rows, found in trials(memory, x, k, options):
+        # Of tiles that are not finite some rows may be there already.
+        assert rows == found or ("nan" in name and rows < found)
+        said.append(rows)
+    assert said == sorted(said)
+    assert max(said) > 0 or not in_place
+
+
+@pytest.mark.parametrize(("dtype", "method"), [("f4", "direct"), ("c8", "direct"), ("f4", "fft")])
+@pytest.mark.parametrize("out_too", [False, True])
+def test_strips_of_copies(memory, monkeypatch, dtype, method, out_too):
+    monkeypatch.setattr(cpu, "_COPIED_BYTES", 1 << 16)
+    x, options = misaligned(sample((2, 150, 90), dtype)), dict(method=method)
+    out = None
+    if out_too:
+        memory.left = 1 << 60
+        out = misaligned(gpuconv.corr2d(x, RANK1, **options))
+    pairs = list(trials(memory, x, RANK1, options, out))
+    assert all(rows == found for rows, found in pairs)
+    assert max(rows for rows, _ in pairs) > 146  # the first image
+
+
+class Fails(MemoryError):
+    """One that counts down to it."""
+
+    def __init__(self, calls):
+        super().__init__("no memory today")
+        self.calls = calls
+
+    def before(self, function):
+        def call(*arguments, **keywords):
+            self.calls -= 1
+            if self.calls < 0:
+                raise self
+            return function(*arguments, **keywords)
+
+        return call
+
+
+@pytest.mark.parametrize("name", ["complex64", "float16"])
+def test_transforms_of_a_library(monkeypatch, name):
+    x = sample((2, 600, 150)).astype(name)
+    x[1, 300, 70] = np.nan
+    # Many tiles, one at a time.
+    monkeypatch.setattr(scipy_fft, "_TILE_MOST", 1 << 14)
+    monkeypatch.setattr(scipy_fft, "_CHUNK_BYTES", 1 << 14)
+    scipy_fft._plan.cache_clear()
+    options = dict(method="fft", dtype="float16" if name == "float16" else None)
+    if name == "float16":  # of wider sums, or they would be ours
+        x = x.astype("f8")
+    wanted = gpuconv.corr2d(x, RANK1, **options)
+    out, said = np.empty_like(wanted), []
+    for calls in range(200):
+        fails = Fails(calls)
+        with monkeypatch.context() as patch:
+            for each in ("_stripes", "_filter", "_directly", "spectrum"):
+                function = getattr(scipy_fft._Call, each)
+                patch.setattr(scipy_fft._Call, each, fails.before(function))
+            out[...] = UNTOUCHED
+            try:
+                gpuconv.corr2d(x, RANK1, out=out, **options)
+            except MemoryError as error:
+                said.append(rows_of(error)[0])
+                assert said[-1] == complete(out, wanted)
+            else:
+                break
+    assert said == sorted(said)
+    assert len(set(said)) > 3
+    assert complete(out, wanted) == 2 * wanted.shape[-2]
+
+
+def test_the_reference(monkeypatch):
+    x, k, out = X[..., :9, :8], BANK[..., :2, :2], np.empty((3, 2, 8, 7), "f4")
+    for images in range(6):
+        with monkeypatch.context() as patch:
+            patch.setattr(reference, "_one", Fails(images).before(reference._one))
+            with pytest.raises(MemoryError, match="no memory today") as caught:
+                gpuconv.corr2d(x, k, out=out, backend="reference")
+        assert rows_of(caught.value) == ((images * 8, 48) if images else (0, None))
+
+
+def test_without_out_it_is_not_spoken_of(memory):
+    """Nor where one of ours is written to: in gradients, in layers."""
+    x, w = sample((2, 1, 60, 200)), sample((1, 1, 3, 3))
+    memory.left = 1 << 60
+    y = nn.conv2d(x, w)
+    for call in (
+        lambda: gpuconv.corr2d(x, w),
+        lambda: gpuconv.corr2d_vjp(x, w, y, wrt="X", method="direct"),
+        lambda: nn.conv2d(x, w),
+    ):
+        memory.left = 0
+        with pytest.raises(MemoryError, match="no memory for rows of pixels") as caught:
+            call()
+        assert not re.search(r"\bout\b", str(caught.value))
+        memory.left = 1 << 60
+        call()
+
+
+def test_a_call_seen_before(memory):
+    """The shortcut for repeated calls goes the same way."""
+    x, k = sample((40, 50)), sample((3, 3))
+    out = np.empty((38, 48), "f4")
+    memory.left = 1 << 60
+    for _ in range(3):
+        gpuconv.corr2d(x, k, out=out)
+    memory.left = 0
+    with pytest.raises(MemoryError, match="no row of it is sure to be complete"):
+        gpuconv.corr2d(x, k, out=out)

@@ -1,0 +1,92 @@
+"""The tables and code of README, and the documentation's table of other libraries, are true."""
+
+import doctest
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import scipy.signal
+
+import gpuconv
+
+README = Path(__file__).parents[2] / "README.md"
+TEXT = README.read_text("utf-8")
+X = np.random.default_rng(6).random((20, 24))
+K = np.random.default_rng(7).random((3, 3))
+
+
+MIGRATING = (README.parent / "docs" / "howto" / "migrating.md").read_text("utf-8")
+
+
+def table(heading, text=TEXT):
+    part = text.split(f"# {heading}")[1].split("\n## ")[0]
+    rows = re.findall(r"^\|(.+)\|$", part, re.M)[2:]
+    return [[cell.strip().strip("`") for cell in row.split("|")] for row in rows]
+
+
+def test_code():
+    failed, run = doctest.testfile(str(README), module_relative=False)
+    assert run >= 5
+    assert failed == 0
+
+
+def test_commands():
+    commands = re.findall(r"```sh\n(.*?)\n```", TEXT, re.S)
+    assert len(commands) == 2
+    assert commands[0].endswith("gpuconv demo")
+    assert "python -m pytest" in commands[1]
+
+
+@pytest.mark.parametrize("row", table("Borders"), ids=lambda row: row[0])
+def test_borders(row):
+    import cv2
+
+    ours, numpy_name, signal, ndimage, opencv = row
+    y = gpuconv.corr2d(X, K, mode="same", boundary=ours, fillvalue=0)
+    padded = np.pad(X, 1, mode=numpy_name)
+    np.testing.assert_allclose(gpuconv.corr2d(padded, K), y, atol=1e-13)
+    if signal:
+        expected = scipy.signal.correlate2d(X, K, "same", signal)
+        np.testing.assert_allclose(y, expected, atol=1e-13)
+        np.testing.assert_array_equal(gpuconv.corr2d(X, K, mode="same", boundary=signal), y)
+    np.testing.assert_allclose(y, scipy.ndimage.correlate(X, K, mode=ndimage), atol=1e-13)
+    bordered = cv2.copyMakeBorder(X, 1, 1, 1, 1, getattr(cv2, opencv))
+    np.testing.assert_allclose(gpuconv.corr2d(bordered, K), y, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "row",
+    table("Coming from elsewhere") + table("Coming from another library", MIGRATING),
+    ids=lambda row: row[0][:40],
+)
+def test_migration(row):
+    import cv2
+
+    there, here = row
+    names = dict(np=np, X=X, K=K, gpuconv=gpuconv, scipy=scipy, cv2=cv2)
+    actual = eval(here, dict(names))
+    if there.startswith("torch"):
+        torch = pytest.importorskip("torch")
+        names |= dict(torch=torch, X=torch.from_numpy(X), K=torch.from_numpy(K))
+    # CuPy's filters are documented to equal SciPy's, which is what a machine without a GPU has.
+    expected = eval(there.replace("cupyx.scipy", "scipy"), names)
+    np.testing.assert_allclose(actual, np.asarray(expected), atol=1e-13)
+
+
+def test_even_kernels_of_ndimage():
+    k = np.random.default_rng(1).random((4, 2))
+    p, q = k.shape
+    y = gpuconv.corr2d(
+        X, k, mode=((p // 2, p - 1 - p // 2), (q // 2, q - 1 - q // 2)), boundary="symmetric"
+    )
+    np.testing.assert_allclose(y, scipy.ndimage.correlate(X, k), atol=1e-13)
+
+
+@pytest.mark.parametrize("row", table("Methods and backends")[:4], ids=lambda row: row[0])
+def test_methods_by_backend(row):
+    from gpuconv.selection.choose import get_backend
+
+    for name, cell in zip(("reference", "cpu", "cuda"), row[1:4], strict=True):
+        assert (row[0] in get_backend(name).METHODS) == (cell == "yes")

@@ -1,0 +1,52 @@
+"""The CPU's loops as machines of shorter vectors than this one's compile them."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpuconv.backends.cpu.jit import vectors
+
+ROOT = Path(__file__).parents[5]
+# By the bytes of a vector: a processor and its features, as LLVM calls them.
+MACHINES = {16: ("x86-64-v2", "+sse4.2"), 32: ("x86-64-v3", "+avx,+avx2,+fma")}
+SHORTER = [size for size in MACHINES if size < vectors.vector_bytes()]
+CHECK = """
+import sys
+import pytest
+from gpuconv.backends.cpu.jit import vectors
+assert vectors.vector_bytes() == int(sys.argv[1]), vectors.vector_bytes()
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[2:]]))
+"""
+TESTS = (
+    "unit/backends/cpu/test_kernels.py::test_widths_and_heights[(3, 3)-direct]",
+    "unit/backends/cpu/test_kernels.py::test_widths_and_heights[(4, 7)-separable]",
+    "unit/backends/cpu/test_kernels.py::test_whole_rows_of_narrow_images[(3, 3)-float32]",
+    "unit/backends/cpu/test_kernels.py::test_whole_rows_of_narrow_images[(4, 7)-float64]",
+    "unit/backends/cpu/test_kernels.py::test_narrow_rows_keep_what_is_not_finite",
+    "unit/backends/cpu/test_kernels.py::test_streamed_stores[(3, 3)-float32]",
+    "unit/backends/cpu/test_kernels.py::test_streamed_stores_with_borders_and_batches",
+    "unit/test_gradients.py::test_methods_agree",
+    "conformance/test_mirrored.py::test_flips[float32-5]",
+    "conformance/test_mirrored.py::test_flips[float64-17]",
+    "conformance/test_mirrored.py::test_crops_and_threads[float32]",
+)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 features")
+@pytest.mark.parametrize("size", SHORTER)
+def test_shorter_vectors(size):
+    cpu, features = MACHINES[size]
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK, str(size), *(f"tests/{name}" for name in TESTS)],
+        cwd=ROOT,
+        env=os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout

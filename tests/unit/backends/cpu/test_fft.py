@@ -1,0 +1,320 @@
+"""Fourier transforms on the CPU: tiles of every size, what is not finite, spectra kept."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv.backends.cpu import backend as cpu
+from gpuconv.backends.cpu import fft
+from gpuconv.backends.cpu.jit import fft_tiles, fft_transforms
+from gpuconv.core.problem import make_problem
+
+from ....oracle import sample
+
+SMALL = [side for side in fft.SIDES if side <= 256]
+FLOATS = ["float32", "float64"]
+
+
+@pytest.fixture
+def force(monkeypatch):
+    """Make all tiles of given sides."""
+
+    def force(*sides):
+        monkeypatch.setattr(fft, "sides", lambda problem: sides)
+        monkeypatch.setattr(cpu, "own_transforms", lambda problem: True)
+        fft._template.cache_clear()
+
+    fft._template.cache_clear()
+    yield force
+    fft._template.cache_clear()
+
+
+@pytest.fixture
+def spectra(monkeypatch):
+    """The spectra kept, none at first."""
+    monkeypatch.setattr(fft, "_spectra", fft._Spectra(fft._SPECTRA_BYTES))
+    return fft._spectra._kept
+
+
+@pytest.fixture
+def made(monkeypatch, spectra):
+    """Counts spectra as they are made."""
+    calls, make = [], fft_tiles.make_spectrum
+    monkeypatch.setattr(fft_tiles, "make_spectrum", lambda *a: (calls.append(1), make(*a)))
+    return calls
+
+
+def check(x, k, slack=0.0, bad=None, **keywords):
+    """Compare with direct sums in float64; `bad` says which pixels are not to be compared."""
+    got = gpuconv.corr2d(x, k, method="fft", backend="cpu", **keywords)
+    wide = x.astype("f8"), k.astype("f8")
+    keywords.pop("dtype", None)
+    clean = wide[0] if bad is None else np.where(bad, 0, wide[0])
+    wanted = gpuconv.corr2d(clean, wide[1], method="direct", **keywords)
+    fill = abs(keywords.pop("fillvalue", 0))
+    sizes = gpuconv.corr2d(
+        np.abs(clean), np.abs(wide[1]), method="direct", fillvalue=fill, **keywords
+    )
+    eps = np.finfo(np.result_type(x, k) if got.dtype.kind == "f" else "f4").eps
+    if got.dtype.itemsize == 2:
+        eps = np.finfo("f4").eps
+    error = np.abs(got.astype("f8") - wanted)
+    if bad is not None:
+        error = error[np.isfinite(got)]
+        assert error.size
+    assert got.shape == wanted.shape
+    assert (error <= 64 * eps * sizes.max() + slack * np.abs(wanted).max()).all(), float(
+        error.max() / (eps * sizes.max())
+    )
+    return got
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("sides", list(itertools.product(SMALL, SMALL)), ids=str)
+def test_tiles_of_every_size(force, spectra, sides, dtype):
+    rng = np.random.default_rng(1)
+    kernel = (5, 9)
+    steps = [n - m + 1 for n, m in zip(sides, kernel, strict=True)]
+    force(*sides)
+    for tiles_y, tiles_x in ((1, 1), (1, 3), (3, 1), (2, 2)):
+        r, s = (tiles_y - 1) * steps[0] + 5, (tiles_x - 1) * steps[1] + 7
+        x = sample(rng, (r + kernel[0] - 1, s + kernel[1] - 1), dtype)
+        check(x, sample(rng, kernel, dtype))
+    # All of a tile is used: its last row and column too.
+    x = sample(rng, sides, dtype)
+    check(x, sample(rng, kernel, dtype))
+    check(x[:7, :11], sample(rng, kernel, dtype), mode="full", boundary="wrap")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        dict(stride=(2, 1)),
+        dict(stride=(1, 3)),
+        dict(stride=(5, 7), mode="full"),
+        dict(dilation=(2, 3)),
+        dict(dilation=(3, 1), stride=(2, 2), mode="same", boundary="reflect"),
+        dict(mode=((20, 3), (0, 41)), boundary="symmetric"),
+        dict(mode=9, fillvalue=-2.5),
+    ],
+    ids=str,
+)
+def test_strides_dilation_and_borders(force, dtype, keywords):
+    rng = np.random.default_rng(2)
+    k = sample(rng, (4, 5), dtype)
+    for sides in ((32, 32), (64, 128), None):
+        if sides:
+            force(*sides)
+        for shape in ((10, 13), (77, 140), (23, 91)):
+            check(sample(rng, shape, dtype), k, **keywords)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_batches_and_banks(force, spectra, dtype):
+    rng = np.random.default_rng(3)
+    force(32, 64)
+    for x_lead, k_lead in (((5,), (5,)), ((2, 1), (3,)), ((3,), ()), ((), (4,)), ((2, 3), (2, 1))):
+        x = sample(rng, (*x_lead, 40, 75), dtype)
+        k = sample(rng, (*k_lead, 3, 6), dtype)
+        got = check(x, k, mode="same")
+        lead = np.broadcast_shapes(x_lead, k_lead)
+        xs, ks = np.broadcast_to(x, (*lead, 40, 75)), np.broadcast_to(k, (*lead, 3, 6))
+        for index in np.ndindex(lead):
+            alone = gpuconv.corr2d(xs[index], ks[index], method="fft", mode="same")
+            np.testing.assert_array_equal(got[index], alone)
+    assert gpuconv.corr2d(x[:0], k[:0], method="fft").shape == (0, 3, 38, 70)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, "huge"])
+@pytest.mark.parametrize("stride", [1, (2, 3)])
+def test_bad_pixels_stay_in_their_windows(force, dtype, bad, stride):
+    rng = np.random.default_rng(4)
+    force(32, 64)
+    k = sample(rng, (5, 6), dtype)
+    k[np.abs(k) < 0.05] = 0.5
+    if bad == "huge":
+        bad = float(np.finfo(dtype).max)
+        k[0, 0], k[-1, -1] = 3.0, 0.25  # times these it overflows, and does not
+    x = sample(rng, (90, 170), dtype)
+    places = [(0, 0), (27, 58), (28, 59), (45, 100), (89, 169), (45, 101)]
+    for some in (places, places[:1], places[4:5]):
+        image, where = x.copy(), np.zeros(x.shape, bool)
+        for place in some:
+            image[place], where[place] = bad, True
+        with np.errstate(invalid="ignore", over="ignore"):
+            direct = gpuconv.corr2d(image, k, method="direct", stride=stride)
+            got = gpuconv.corr2d(image, k, method="fft", stride=stride)
+        np.testing.assert_array_equal(np.isfinite(got), np.isfinite(direct))
+        if some is places:
+            assert not np.isfinite(got).all()
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(direct))
+        if np.isfinite(bad):
+            continue  # where nothing overflows, a tile's errors are relative to its largest sum
+        touched = gpuconv.corr2d(where, np.ones(k.shape, bool), stride=stride) > 0
+        np.testing.assert_array_equal(got[touched], direct[touched])
+        sizes = gpuconv.corr2d(np.abs(x), np.abs(k), stride=stride)
+        error = np.abs(got[~touched] - direct[~touched])
+        assert (error <= 64 * np.finfo(dtype).eps * sizes.max()).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_threads_do_not_change_a_bit(monkeypatch, dtype):
+    rng = np.random.default_rng(5)
+    x, k = sample(rng, (3, 200, 330), dtype), sample(rng, (17, 12), dtype)
+    x[1, 50, 60] = np.nan
+    results = []
+    for threads in (1, 2, 3, 100):
+        monkeypatch.setattr(cpu, "threads", lambda threads=threads: threads)
+        results.append(gpuconv.corr2d(x, k, method="fft", mode="same"))
+    workers = {int(fft._template(make_problem(x.shape, k.shape, dtype, dtype, mode="same"),
+                                     x.strides, results[0].strides, n)[0][fft.F.WORKERS])
+               for n in (1, 2, 3)}  # fmt: skip
+    assert workers == {1, 2, 3}
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+def test_a_spectrum_is_made_once(made, spectra):
+    rng = np.random.default_rng(6)
+    x, k = sample(rng, (100, 120), "float32"), sample(rng, (11, 13), "float32")
+    first = gpuconv.corr2d(x, k, method="fft")
+    for other in (k, k.copy(), np.asfortranarray(k), k[::-1, ::-1].copy()[::-1, ::-1]):
+        np.testing.assert_array_equal(gpuconv.corr2d(x, other, method="fft"), first)
+    assert (len(made), len(spectra)) == (1, 1)
+
+
+def test_changed_weights_have_another_spectrum(made):
+    rng = np.random.default_rng(7)
+    x, k = sample(rng, (100, 120), "float32"), sample(rng, (11, 13), "float32")
+    for count in range(1, 4):
+        check(x, k)
+        assert len(made) == count
+        k[5, 5] += 1
+    # Of the same bytes: another shape, another dilation, another dtype, another kernel of a bank.
+    square = sample(rng, (2, 4, 9), "float32")
+    for kernel in (square[0], square[0].reshape(9, 4), square[0].reshape(6, 6), square):
+        check(x, kernel)
+        check(x, kernel, dilation=2)
+        check(x, kernel, dilation=(2, 1))
+    check(x.astype("f8"), square[0].astype("f8"))
+    check(x.astype("f8"), square[0].reshape(2, 18).view("f8"))
+
+
+def test_spectra_are_bounded(monkeypatch, made, spectra):
+    rng = np.random.default_rng(8)
+    x = sample(rng, (60, 70), "float32")
+    kernels = sample(rng, (40, 5, 5), "float32")
+    wanted = [gpuconv.corr2d(x, k, method="direct") for k in kernels]
+    gpuconv.corr2d(x, kernels[0], method="fft")
+    (one,) = (memory.nbytes for memory in spectra.values())
+    for limit in (5 * one, one - 1):
+        monkeypatch.setattr(fft._spectra, "_most", limit)
+        for _ in range(2):
+            for k, y in zip(kernels, wanted, strict=True):
+                got = gpuconv.corr2d(x, k, method="fft")
+                np.testing.assert_allclose(got, y, atol=1e-4)
+                assert len(spectra) <= max(1, limit // one)
+        assert len(spectra) == max(1, limit // one)
+    before = len(made)
+    gpuconv.corr2d(x, kernels[-1], method="fft")  # the latest is still there
+    assert len(made) == before
+    monkeypatch.setattr(fft._spectra, "_most", 2 * one)
+    got = gpuconv.corr2d(x, kernels, method="fft")  # a bank larger than what is kept
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+    assert len(spectra) == 2
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("x_shape", "k_shape", "dilation", "own"),
+    [
+        ((30, 1150), (1, 1025), 1, False),
+        ((1060, 20), (1026, 2), 1, False),
+        ((1100, 40), (3, 2), (512, 1), False),
+        ((1025, 40), (1024, 3), 1, True),
+        ((20, 1100), (2, 1000), 1, True),
+    ],
+)
+def test_the_largest_kernels(dtype, x_shape, k_shape, dilation, own):
+    rng = np.random.default_rng(9)
+    x, k = sample(rng, x_shape, dtype), sample(rng, k_shape, dtype)
+    problem = make_problem(x_shape, k_shape, dtype, dtype, dilation=dilation)
+    assert cpu.own_transforms(problem) is own
+    check(x, k, dilation=dilation)
+    bad = np.zeros(x_shape, bool)
+    bad[3, 5] = True
+    with np.errstate(invalid="ignore"):
+        y = check(np.where(bad, np.nan, x).astype(dtype), k, bad=bad, dilation=dilation)
+    touched = gpuconv.corr2d(bad, np.ones(k_shape, bool), dilation=dilation) > 0
+    np.testing.assert_array_equal(np.isnan(y), touched)
+
+
+def test_half_precision():
+    ml = pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(10)
+    x, k = sample(rng, (90, 140), "float32"), sample(rng, (9, 8), "float32")
+    for dtype, half in ((np.float16, 2.0**-11), (ml.bfloat16, 2.0**-8)):
+        got = check(x.astype(dtype), k.astype(dtype), slack=half, mode="same")
+        assert got.dtype == dtype
+        got = check(x.astype(dtype), k, mode="same")
+        assert got.dtype == np.float32
+        for wide in ("f4", "f8"):
+            got = check(x.astype(wide), k.astype(wide), slack=half, dtype=dtype)
+            assert got.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_out_of_any_layout(force, dtype):
+    rng = np.random.default_rng(11)
+    x, k = sample(rng, (2, 70, 110), dtype), sample(rng, (4, 7), dtype)
+    force(32, 64)
+    wanted = gpuconv.corr2d(x, k, method="fft")
+    r, s = wanted.shape[-2:]
+    for out in (
+        np.full((2, s, r), np.nan, dtype).transpose(0, 2, 1),
+        np.full((2, r, 2 * s), np.nan, dtype)[:, ::-1, ::-2],
+        np.full((4, 3 * r, s + 1), np.nan, dtype)[::2, ::3, 1:],
+        np.full(2 * r * s * wanted.itemsize + 1, 255, "u1")[1:].view(dtype).reshape(2, r, s),
+    ):
+        assert gpuconv.corr2d(x, k, method="fft", out=out) is out
+        np.testing.assert_array_equal(out, wanted)
+    for image in (np.asfortranarray(x), x[:, ::-1, ::-1].copy()[:, ::-1, ::-1]):
+        np.testing.assert_array_equal(gpuconv.corr2d(image, k, method="fft"), wanted)
+
+
+@pytest.mark.parametrize("n", fft.SIDES)
+def test_factors_fit_the_stages(n):
+    assert set(fft_transforms.RADICES) == set(fft.SIDES)
+    radices = fft_transforms.RADICES[n]
+    assert math.prod(radices) == n
+    assert set(radices) <= {4, 8}
+    stages, m = [], n
+    for r in radices:
+        stages.append((m, r))
+        m //= r
+    for dtype in FLOATS:
+        factors = fft_transforms.twiddles(n, dtype)
+        assert factors.dtype == dtype
+        turns = np.concatenate([
+            [k * q / m for k in range(m // r) for q in range(1, r)] for m, r in stages
+        ])  # fmt: skip
+        wanted = np.exp(-2j * np.pi * turns)
+        got = factors[::2] + 1j * factors[1::2].astype("f8")
+        np.testing.assert_allclose(got, wanted, atol=np.finfo(dtype).eps)
+        kept, again = fft._factors(n, dtype)
+        assert tuple(kept[: len(radices)]) == radices
+        np.testing.assert_array_equal(again, factors)
+
+
+def test_bad_pixels_of_a_narrow_image():
+    """Narrow images are summed by whole rows where no tile asks for some columns."""
+    x, k = np.ones((70, 60), "float32"), np.ones((3, 3), "float32")
+    x[3, 4] = np.nan
+    np.testing.assert_array_equal(
+        np.isnan(gpuconv.corr2d(x, k, method="fft")), np.isnan(gpuconv.corr2d(x, k))
+    )

@@ -1,0 +1,148 @@
+"""Calls on device arrays through the public functions: CuPy's place is taken by a few names of it
+over NumPy's memory, the driver's by the emulator."""
+
+import contextlib
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv import api, call_cache
+from gpuconv.backends.cuda import backend as cuda
+
+from ....emulator.launcher import EmulatedLauncher
+
+RNG = np.random.default_rng(31)
+
+
+class ndarray:
+    """As much of `cupy.ndarray` as calls with kernels on the host touch."""
+
+    def __init__(self, memory, device=0):
+        self.memory = memory
+        self.shape, self.strides, self.dtype = memory.shape, memory.strides, memory.dtype
+        self.ndim, self.size, self.itemsize = memory.ndim, memory.size, memory.itemsize
+        self.nbytes = memory.nbytes
+        self.flags = SimpleNamespace(c_contiguous=memory.flags.c_contiguous)
+        address = memory.__array_interface__["data"][0]
+        self.data = SimpleNamespace(ptr=address, device_id=device)
+        self.device = SimpleNamespace(id=device)
+        self.__cuda_array_interface__ = None
+
+
+ndarray.__module__ = "cupy"
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """Return the stand-in for CuPy; kernels run on the emulator."""
+    cupy = SimpleNamespace(
+        ndarray=ndarray,
+        empty=lambda shape, dtype: ndarray(np.empty(shape, dtype)),
+        cuda=SimpleNamespace(
+            Device=lambda index: contextlib.nullcontext(),
+            runtime=SimpleNamespace(getDevice=lambda: 0),
+        ),
+    )
+    launcher = EmulatedLauncher()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(cuda, "launcher", launcher)
+    monkeypatch.setattr(call_cache, "_calls", {})
+    cuda._prepare.cache_clear()
+    yield cupy
+    cuda._prepare.cache_clear()
+
+
+def sample(*shape):
+    return RNG.standard_normal(shape).astype("f4")
+
+
+def only_once(monkeypatch):
+    """From here on a call that is not remembered is an error."""
+
+    def refuse(*_, **__):
+        raise AssertionError("this call had been seen before")
+
+    monkeypatch.setattr(api, "compute", refuse)
+
+
+@pytest.mark.parametrize("method", ["auto", "direct", "separable"])
+def test_repeated_calls(device, monkeypatch, method):
+    x = sample(20, 36)
+    kernels = [np.outer(sample(5), sample(3)) for _ in range(2)]
+    call = dict(mode="same", boundary="edge", method=method)
+    expected = [gpuconv.corr2d(x, k, **call) for k in kernels]
+    for k, wanted in zip(kernels, expected, strict=True):
+        y = gpuconv.corr2d(ndarray(x), k, **call)
+        assert isinstance(y, ndarray)
+        np.testing.assert_allclose(y.memory, wanted, atol=1e-4)
+    only_once(monkeypatch)
+    for k, wanted in zip(kernels, expected, strict=True):
+        y = gpuconv.corr2d(ndarray(x[::-1]), k[::-1], **call) if method == "direct" else None
+        if y is not None:
+            np.testing.assert_allclose(y.memory, wanted[::-1], atol=1e-4)
+        y = gpuconv.corr2d(ndarray(x), k, **call)
+        np.testing.assert_allclose(y.memory, wanted, atol=1e-4)
+
+
+def test_results_into_given_arrays(device, monkeypatch):
+    x, k = sample(3, 12, 13), sample(2, 2)
+    expected = gpuconv.convolve2d(x, k)
+    out = ndarray(np.empty_like(expected))
+    assert gpuconv.convolve2d(ndarray(x), k, out=out) is out
+    np.testing.assert_allclose(out.memory, expected, atol=1e-5)
+    only_once(monkeypatch)
+    out.memory[...] = 0
+    assert gpuconv.convolve2d(ndarray(x), k, out=out) is out
+    np.testing.assert_allclose(out.memory, expected, atol=1e-5)
+
+
+def test_what_has_to_be_looked_at_again(device):
+    x, k = sample(12, 13), sample(1, 1)
+    gpuconv.corr2d(ndarray(x), k, out=ndarray(np.empty_like(x)))
+    with pytest.raises(ValueError, match="out overlaps X"):
+        gpuconv.corr2d(ndarray(x), k, out=ndarray(x))
+    with pytest.raises(ValueError, match=r"out has shape"):
+        gpuconv.corr2d(ndarray(x), k, out=ndarray(x[:-1].copy()))
+    with pytest.raises(ValueError, match=r"out is on cuda:1, but X is on cuda:0"):
+        gpuconv.corr2d(ndarray(x), k, out=ndarray(np.empty_like(x), 1))
+    with pytest.raises(ValueError, match=r"works on host arrays, but X is on cuda:0"):
+        gpuconv.corr2d(ndarray(x), k, backend="cpu")
+
+
+def test_weights_travel_as_launch_parameters(device):
+    """No copy of the kernel's weights and no wait: one launch is all the driver is asked for."""
+    x, k = ndarray(sample(40, 41)), sample(7, 7)
+    gpuconv.corr2d(x, k, method="direct")
+    before = len(cuda.launcher.launched)
+    gpuconv.corr2d(x, k, method="direct")
+    assert len(cuda.launcher.launched) == before + 1
+    assert cuda.launcher.launched[-1][0].capacity >= 49
+    assert cuda.launcher.uploaded == 0
+
+
+@pytest.mark.parametrize(("asked", "allowed"), [(40_000, 49152), (70_000, 70_000)])
+def test_more_shared_memory_is_asked_for(monkeypatch, asked, allowed):
+    """What a function may take without asking is 48 KiB on every chip."""
+    function = SimpleNamespace(max_dynamic_shared_size_bytes=49152)
+    monkeypatch.setattr(cuda, "_loaded", lambda spec, device: function)
+    assert cuda._compiled.__wrapped__("spec", 0, asked) is function
+    assert function.max_dynamic_shared_size_bytes == allowed
+
+
+def test_host_time_of_a_repeated_call(device, monkeypatch):
+    """The part of a call that is Python, a bound far above what it takes (see benchmarks)."""
+    x, k = ndarray(sample(64, 64)), sample(3, 3)
+    out = ndarray(np.empty((62, 62), "f4"))
+    gpuconv.corr2d(x, k, method="direct", out=out)
+    monkeypatch.setattr(cuda.launcher, "launch", lambda *_: None)
+    times = []
+    for _ in range(200):
+        start = time.perf_counter()
+        for _ in range(20):
+            gpuconv.corr2d(x, k, method="direct", out=out)
+        times.append((time.perf_counter() - start) / 20)
+    assert min(times) < 50e-6, min(times)

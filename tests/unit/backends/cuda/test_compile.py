@@ -1,0 +1,138 @@
+"""NVRTC builds every specialisation for every chip, without a GPU or a driver, and none spills."""
+
+import re
+
+import pytest
+
+from gpuconv.backends.cuda import planning
+from gpuconv.backends.cuda.planning import LAYER_BLOCK, LOOK, NO, YES, Spec
+from gpuconv.core import dtypes
+from gpuconv.core.problem import make_problem
+
+ARCHS = (75, 80, 90, 100, 120)
+_SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+
+
+def compile_for(spec, arch):
+    try:
+        from cupy.cuda import nvrtc
+    except ImportError as error:
+        pytest.fail(f"NVRTC cannot be loaded ({error}); run: pip install -e '.[test]'")
+    program = nvrtc.createProgram(spec.source(), f"{spec.kernel}.cu", (), ())
+    try:
+        options = (f"-arch=sm_{arch}", "-std=c++17", "--ptxas-options=-v")
+        nvrtc.compileProgram(program, options)
+    except nvrtc.NVRTCError:
+        pytest.fail(nvrtc.getProgramLog(program))
+    log = nvrtc.getProgramLog(program)
+    assert len(nvrtc.getCUBIN(program)) > 1000
+    return log
+
+
+def check(spec, arch):
+    log = compile_for(spec, arch)
+    spills = _SPILLS.findall(log)
+    assert spills, f"no resource report for {spec}:\n{log}"
+    assert set(spills) == {("0", "0")}, f"{spec} on sm_{arch} spills:\n{log}"
+
+
+ALIGNED, BESIDE = planning.Layout(0, True, True), planning.Layout(1, True, False)
+ANYHOW = planning.Layout()
+
+
+def planned(
+    name, size, kernel="direct", where=ALIGNED, arch=90, k_name=None, dtype=None, **keywords
+):
+    """Specialisation for a large image."""
+    pointer, general = keywords.pop("pointer", False), keywords.pop("general", False)
+    mirror, rank = keywords.pop("mirror", (NO, NO)), keywords.pop("rank", 1)
+    problem = make_problem(
+        (4096, 4096), size, name, k_name or name, mode="same", boundary="reflect", dtype=dtype,
+        **keywords,
+    )  # fmt: skip
+    gpu = planning.chip(arch, 132)
+    return planning.plan(problem, kernel, rank, pointer, where, gpu, general, mirror).spec
+
+
+@pytest.mark.parametrize("name", dtypes.NAMES)
+def test_every_dtype_on_hopper(name):
+    check(planned(name, (7, 5), where=ANYHOW), 90)
+    check(planned(name, (5, 7), where=ANYHOW, general=True), 90)
+    check(planned(name, (3, 4), stride=2), 90)
+    check(planned(name, (5, 5), "separable", BESIDE), 90)
+
+
+@pytest.mark.parametrize("size", [3, 7, 9, 11, 15, 31])
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_every_size_on_hopper(name, size):
+    check(planned(name, (size, size), where=BESIDE), 90)
+    check(planned(name, (size, size), "separable"), 90)
+
+
+@pytest.mark.parametrize(
+    ("x", "k", "out"),
+    [
+        ("uint8", "float32", "uint8"),
+        ("int64", "int64", "bfloat16"),
+        ("float32", "float32", "int64"),
+        ("float64", "float64", "float16"),
+        ("uint8", "uint8", "uint8"),
+        ("bfloat16", "float64", "float64"),
+        ("int32", "complex128", "complex64"),
+    ],
+)
+def test_mixed_dtypes_on_hopper(x, k, out):
+    check(planned(x, (5, 5), k_name=k, dtype=out), 90)
+
+
+@pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
+@pytest.mark.parametrize("name", ["float32", "float64", "uint8"])
+def test_every_chip(arch, name):
+    check(planned(name, (9, 9), where=BESIDE, arch=arch), arch)
+    check(planned(name, (31, 31), "separable", arch=arch), arch)
+    check(planned(name, (40, 40), where=ANYHOW, arch=arch), arch)
+
+
+@pytest.mark.parametrize("n", [5, 15, 31])
+@pytest.mark.parametrize("name", ["float32", "float64", "complex64", "complex128"])
+def test_mirrored_order(name, n):
+    look = dict(pointer=True, where=ANYHOW)
+    for where in (ALIGNED, BESIDE):
+        check(planned(name, (n, n), "separable", where, mirror=(YES, YES)), 90)
+        check(planned(name, (1, n), where=where, mirror=(NO, YES)), 90)
+        check(planned(name, (n, 1), where=where, mirror=(YES, NO)), 90)
+    check(planned(name, (n, n), "separable", rank=2, mirror=(YES, YES)), 90)
+    check(planned(name, (n, n), "separable", mirror=(LOOK, LOOK), **look), 90)
+    check(planned(name, (n, n), "separable", mirror=(LOOK, LOOK), stride=2, **look), 90)
+    for general in (False, True):
+        check(planned(name, (1, n), mirror=(NO, LOOK), general=general, **look), 90)
+        check(planned(name, (n, 1), mirror=(LOOK, NO), general=general, **look), 90)
+    check(planned(name, (1, n), mirror=(NO, LOOK), stride=2, **look), 90)
+
+
+@pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_mirrored_order_on_every_chip(arch, name):
+    check(planned(name, (31, 31), "separable", mirror=(YES, YES), arch=arch), arch)
+    check(planned(name, (1, 31), where=BESIDE, mirror=(NO, YES), arch=arch), arch)
+    check(planned(name, (40, 1), where=ANYHOW, mirror=(YES, NO), arch=arch), arch)
+
+
+FLOATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", FLOATS)
+def test_weight_gradients_on_every_chip(arch, name):
+    acc = dtypes.accumulator(name)
+    for unit in (True, False):
+        check(Spec("weights", name, acc, name, unit, 0), arch)
+    check(Spec("weights_sum", name, acc, name, True, 0), arch)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", FLOATS[:4])
+def test_layers_on_every_chip(arch, name):
+    for kernel in ("channels", "channels_weights"):
+        spec = Spec(kernel, name, dtypes.accumulator(name), name, True, 0, LAYER_BLOCK)
+        check(spec, arch)

@@ -1,0 +1,732 @@
+"""Transforms on the GPU: planning, and the fft_*.cu files compiled by g++ and run on the CPU."""
+
+import ctypes
+import itertools
+import sys
+from dataclasses import replace
+from threading import Thread
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpuconv
+from gpuconv.backends.cuda import backend as cuda
+from gpuconv.backends.cuda import fft as cuda_fft
+from gpuconv.backends.cuda import fft_plans
+from gpuconv.core import dtypes
+from gpuconv.core.boundary import BOUNDARIES
+from gpuconv.core.problem import make_problem
+from gpuconv.methods import METHODS
+from gpuconv.methods.weights import Kernel
+from gpuconv.selection.choose import choose
+
+from .... import oracle
+from ....conformance.test_promises import problems
+from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher, cufft_many
+from .test_compile import ARCHS, FLOATS, check
+
+RNG = np.random.default_rng(17)
+
+
+class Launcher(EmulatedLauncher):
+    """Hands out memory full of NaN, and counts it, transforms, and tiles done a second time."""
+
+    def __init__(self):
+        super().__init__()
+        self.nbytes = self.transformed = self.redone = 0
+
+    def launch(self, spec, grid, shared_bytes, arguments):
+        super().launch(spec, grid, shared_bytes, arguments)
+        if spec.kernel == "fft_redo":
+            count, address = int(arguments[0]["count"]), int(arguments[4])
+            self.redone += sum((ctypes.c_int * count).from_address(address))
+
+    def empty(self, shape, dtype):
+        array = super().empty(shape, dtype)
+        array.view(np.uint8)[...] = 255
+        self.nbytes += array.nbytes
+        return array
+
+    def transform(self, source, target, inverse):
+        super().transform(source, target, inverse)
+        self.transformed += 1
+
+
+def shrink(patch, budget):
+    launcher = Launcher()
+    patch.setattr(cuda, "launcher", launcher)
+    patch.setattr(cuda_fft, "BLOCK", (8, 2))
+    patch.setattr(cuda_fft, "ROWS", 2)
+    patch.setattr(cuda_fft, "SIDES", (16, 32))
+    patch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    return launcher
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small blocks and tiles, and memory for few of them at once."""
+    return shrink(monkeypatch, 40_000)
+
+
+def sample(shape, name):
+    return oracle.sample(RNG, shape, name)
+
+
+def problem_of(x, k, x_dtype=None, k_dtype=None, **keywords):
+    names = x_dtype or x.dtype.name, k_dtype or k.dtype.name
+    return make_problem(x.shape, k.shape, *names, conjugate=True, **keywords)
+
+
+def run(problem, x, k, out=None):
+    if out is None:
+        out = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
+    METHODS["fft"].run(problem, cuda, x, k, out, Kernel(problem, k))
+    return out
+
+
+def of_tiles(problem, sizes):
+    """For each output the largest of those that its tile keeps."""
+    (down, across), (r, s) = cuda_fft.plan_of(problem).kept, sizes.shape[-2:]
+    most = np.maximum.reduceat(sizes, range(0, r, down), axis=-2)
+    most = np.maximum.reduceat(most, range(0, s, across), axis=-1)
+    return most.repeat(down, axis=-2)[..., :r, :].repeat(across, axis=-1)[..., :s]
+
+
+def compare(problem, x, k, out=None):
+    """The promise about transforms, and one rounding where the output is narrower."""
+    actual = run(problem, x, k, out)
+    sums, sizes = oracle.exact(problem, x, k)
+    info = np.finfo(problem.acc_dtype)
+    bound = 64 * info.eps * of_tiles(problem, sizes) + info.smallest_subnormal
+    if problem.out_dtype == "bfloat16":
+        actual, bound = dtypes.widen(actual, "bfloat16", "float32"), bound + abs(sums) * 2**-8
+    elif dtypes.is_integer(problem.out_dtype):
+        info = np.iinfo(problem.out_dtype)
+        sums, bound = np.clip(sums, info.min, info.max), bound + 0.5
+    elif problem.out_dtype != problem.acc_dtype:
+        bound = bound + abs(sums) * np.finfo(problem.out_dtype).eps
+    assert (abs(actual - sums) <= bound).all()
+    return actual
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(
+    ("stride", "dilation"), [(1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3))]
+)
+def test_borders_wider_than_the_image(small, boundary, stride, dilation):
+    x, k = sample((7, 5), "float32"), sample((4, 3), "float32")
+    problem = problem_of(
+        x, k, mode=((9, 16), (12, 30)), boundary=boundary, fillvalue=2.5, stride=stride,
+        dilation=dilation,
+    )  # fmt: skip
+    compare(problem, x, k)
+
+
+@pytest.mark.parametrize("mode", ["valid", "same", "full"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (10, 1), (6, 7), (33, 40)])
+def test_modes_and_kernel_sizes(small, mode, size):
+    x, k = sample((41, 53), "float32"), sample(size, "float32")
+    compare(problem_of(x, k, mode=mode, boundary="reflect"), x, k)
+
+
+def test_images_smaller_than_a_tile(small):
+    for h, w in ((1, 1), (1, 70), (3, 2)):
+        x, k = sample((h, w), "float32"), sample((1, 1), "float32")
+        compare(problem_of(x, k, mode=((0, 1), (2, 0)), boundary="edge"), x, k)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(problems(), st.integers(0, 10**6), st.sampled_from([3_000, 40_000, 1 << 20]))
+def test_error_bounds(problem, seed, budget):
+    rng = np.random.default_rng(seed)
+    x = oracle.sample(rng, problem.x_shape, problem.x_dtype)
+    x *= (10.0 ** rng.integers(-8, 8, x.shape)).astype(x.dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch, budget)
+        compare(problem, x, oracle.sample(rng, problem.k_shape, problem.k_dtype))
+
+
+@pytest.mark.parametrize(
+    ("x_dtype", "k_dtype", "out"),
+    [
+        ("float16", "float16", None),
+        ("bfloat16", "bfloat16", None),
+        ("float64", "float64", None),
+        ("complex64", "complex64", None),
+        ("float64", "complex128", None),
+        ("uint8", "float32", "uint8"),
+    ],
+)
+def test_dtypes(small, x_dtype, k_dtype, out):
+    x, k = sample((2, 23, 29), x_dtype), sample((2, 4, 5), k_dtype)
+    problem = problem_of(x, k, x_dtype, k_dtype, mode="same", boundary="wrap", dtype=out)
+    compare(problem, x, k)
+
+
+def test_convolution_of_complex_images_does_not_conjugate(small):
+    x, k = sample((20, 21), "complex64"), sample((4, 5), "complex64")
+    for call in (gpuconv.corr2d, gpuconv.convolve2d):
+        expected = call(x, k, method="direct", backend="reference", mode="same")
+        actual = call(x, k, method="fft", backend="cuda", mode="same")
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "k_shape"),
+    [
+        ((5, 1, 20, 24), (1, 4, 5)),  # one kernel
+        ((20, 24), (7, 4, 5)),  # a bank over one image
+        ((3, 1, 20, 24), (4, 4, 5)),  # a bank over images
+        ((2, 4, 20, 24), (4, 4, 5)),  # a kernel for each channel
+        ((2, 1, 3, 20, 24), (2, 4, 1, 4, 5)),  # both
+    ],
+)
+@pytest.mark.parametrize(
+    ("dtype", "budget"),
+    [("float32", 1), ("float32", 30_000), ("float32", 1 << 20), ("complex64", 60_000)],
+)
+def test_batches(small, monkeypatch, x_shape, k_shape, dtype, budget):
+    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    x, k = sample(x_shape, dtype), sample(k_shape, dtype)
+    compare(problem_of(x, k, mode="same"), x, k)
+
+
+def test_gradients(small):
+    """Of which the kernel's has an image for a kernel."""
+    x, k = sample((2, 20, 23), "float64"), sample((3, 1, 4, 5), "float64")
+    keywords = dict(mode="same", boundary="reflect", stride=(1, 2))
+    dy = sample(gpuconv.corr2d(x, k, **keywords).shape, "float64")
+    expected = gpuconv.corr2d_vjp(x, k, dy, backend="reference", **keywords)
+    actual = gpuconv.corr2d_vjp(x, k, dy, backend="cuda", method="fft", **keywords)
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, atol=1e-10)
+
+
+def test_any_strides(small):
+    x, k = sample((3, 44, 60), "float32")[::-1, ::-1, ::-2], sample((5, 4), "float32")[::-1, ::-1]
+    compare(problem_of(x, k), x, k)
+    x = np.broadcast_to(sample((20, 21), "float32"), (2, 3, 20, 21)).swapaxes(-1, -2)
+    k = np.asfortranarray(sample((3, 5, 4), "float32"))
+    problem = problem_of(x, k, mode="same", stride=(2, 1))
+    wide = np.full((*problem.out_shape[:2], problem.s, 3 * problem.r), 7, "f4")
+    out = wide[:, ::-1, :, ::3].swapaxes(-1, -2)
+    compare(problem, x, k, out)
+    assert (wide[..., 1::3] == 7).all() and (wide[..., 2::3] == 7).all()
+
+
+def test_more_leading_dimensions_than_the_struct_holds(small):
+    x = sample((2,) * 10 + (5, 6), "float32")[::-1].transpose(*range(9, -1, -1), 10, 11)
+    for k_lead in ((2, 1) * 5, (1,) * 10, (2,) * 10):
+        k = sample((*k_lead, 2, 2), "float32")
+        compare(problem_of(x, k), x, k)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(("stride", "bad"), [(1, np.nan), ((3, 2), np.inf)])
+def test_a_bad_pixel_stays_in_its_windows(small, boundary, stride, bad):
+    x, k = sample((3, 40, 50), "float32"), sample((2, 1, 3, 5), "float32")
+    x[1, 0, 0] = x[1, 21, 33] = x[2, 39, 7] = bad
+    problem = problem_of(x, k, mode=((5, 4), (6, 9)), boundary=boundary, stride=stride)
+    expected = ~np.isfinite(oracle.windows(problem, x)).all(axis=(-1, -2))
+    actual = run(problem, x, k)
+    np.testing.assert_array_equal(~np.isfinite(actual), np.broadcast_to(expected, actual.shape))
+    clean = np.isfinite(actual)
+    assert 0 < clean.sum() < clean.size
+    x[~np.isfinite(x)] = 0
+    sums, sizes = oracle.exact(problem, x, k)
+    assert (abs(actual - sums)[clean] <= 64 * 2.0**-23 * sizes.max()).all()
+
+
+def test_bad_values_of_every_kind(small):
+    with np.errstate(over="ignore", invalid="ignore"):
+        for dtype in ("float16", "float64", "complex64"):
+            x, k = sample((33, 40), dtype), sample((3, 5), dtype)
+            x[20, 20] = np.nan
+            problem = problem_of(x, k, mode="same", boundary="symmetric", dilation=2)
+            expected = ~np.isfinite(oracle.windows(problem, x)).all(axis=(-1, -2))
+            np.testing.assert_array_equal(~np.isfinite(run(problem, x, k)), expected)
+        # The border, the kernel, and sums beyond the range of float32.
+        x, k = sample((33, 40), "float32"), sample((3, 5), "float32")
+        for x_, k_, fill in (
+            (x, k, np.nan),
+            (x, np.where(k == k.max(), np.inf, k), 0),
+            (np.where(x == x.max(), np.float32(3e38), x), abs(k) + 2, 0),
+        ):
+            problem = problem_of(x_, k_, mode="same", fillvalue=fill)
+            expected = np.empty(problem.out_shape, "f4")
+            METHODS["direct"].run(problem, cuda, x_, k_, expected, None)
+            actual = run(problem, x_, k_)
+            assert not np.isfinite(actual).all()
+            np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+            np.testing.assert_array_equal(np.isinf(actual), np.isinf(expected))
+
+
+def disc(side):
+    line = (np.arange(side) - (side - 1) / 2) ** 2
+    return (line[:, None] + line <= side * side / 4).astype("f4")
+
+
+def test_a_pixel_without_weight_leaves_the_sums_alone(small):
+    x, k = sample((64, 64), "float64"), sample((33, 33), "float64")
+    x[0, 0], k[0, 0] = 1e16, 0
+    compare(problem_of(x, k), x, k)
+    x, k = sample((60, 61), "float32"), disc(21)
+    for x[0, 0] in (1e6, 1e30):
+        compare(problem_of(x, k), x, k)
+    assert small.redone == 3
+
+
+def test_windows_in_the_border_give_zeros(small):
+    for rows, name in itertools.product((4, 40), ("float32", "float64")):
+        x, k = np.full((rows, 1), 1e6, name), np.array([[3, 7]], name)
+        assert (compare(problem_of(x, k, mode="same", dilation=(1, 3)), x, k) == 0).all()
+    # All pixels of the tiles on the right are zero, and they share their transforms with none.
+    x, k = sample((30, 200), "float32"), sample((3, 3), "float32")
+    x[:, :100] *= np.float32(1e20)
+    x[:, 100:] = 0
+    small.redone = 0
+    actual = compare(problem_of(x, k), x, k)
+    assert (actual[:, 140:] == 0).all()
+    assert small.redone == 0
+
+
+@pytest.mark.parametrize("name", ["float32", "complex64"])
+def test_thousands_of_taps_are_summed_as_exactly(small, name):
+    """Where the tile is polluted: an ordinary sum of these errs by hundreds of eps."""
+    x, k = np.full((1, 2300), 0.3, name), np.full((1, 2001), 0.3, name)
+    x[0, 0], k[0, 0] = 1e20, 0
+    compare(problem_of(x, k), x, k)
+    assert small.redone == 1
+
+
+# Of numbers that may be pixels, by their exponents.
+LARGE = {"float16": 4, "bfloat16": 35, "float32": 35, "float64": 300, "complex64": 35,
+         "complex128": 300}  # fmt: skip
+PLACES = [
+    (dict(mode="same", boundary="reflect"), (), ()),
+    (dict(boundary="wrap", mode=((9, 2), (0, 11)), stride=(2, 3)), (), (3,)),
+    (dict(mode="same", fillvalue=2, dilation=(3, 2)), (2, 1), (2,)),
+    (dict(mode="full", boundary="edge", stride=(3, 1), dilation=(1, 2)), (3,), (3,)),
+    (dict(mode="valid", boundary="symmetric", stride=2), (2,), (1,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [*((name, 0) for name in LARGE), *itertools.product(("float32", "complex128"), range(1, 5))],
+)
+def test_hot_pixels_anywhere(small, name, place):
+    keywords, x_lead, k_lead = PLACES[place]
+    for turn in range(5):
+        x, k = sample((*x_lead, 41, 67), name), sample((*k_lead, 7, 6), name)
+        if turn == 1:
+            k *= disc(9)[1:8, 2:8].astype(k.dtype)
+        elif turn == 3:  # one tap
+            k[..., [0, 1, 2, 4, 5, 6], :] = k[..., 1:] = 0
+        for _ in range(1 + turn // 2):
+            at = RNG.integers(41), RNG.integers(67)
+            value = 10.0 ** np.array([LARGE[name] * RNG.random()])
+            x[(..., *at)] = dtypes.finish(value, name)[0]
+        compare(problem_of(x, k, name, name, **keywords), x, k)
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(problems(), st.integers(0, 10**6), st.sampled_from([3_000, 40_000]), st.integers(0, 3))
+def test_error_bounds_of_any_range(problem, seed, budget, kind):
+    rng = np.random.default_rng(seed)
+    x = oracle.sample(rng, problem.x_shape, problem.x_dtype)
+    k = oracle.sample(rng, problem.k_shape, problem.k_dtype)
+    end = np.log10(float(np.finfo(x.dtype).max)) - 4
+    if kind == 0:  # one size for all, down to subnormal numbers
+        x *= x.dtype.type(10.0 ** rng.uniform(-end - 6, end))
+    elif kind == 1:  # kernels too
+        x *= x.dtype.type(10.0 ** rng.uniform(-end - 3, end))
+        k *= k.dtype.type(10.0 ** rng.uniform(-end - 3, 0))
+    elif kind == 2:  # a half of the image
+        x[rng.integers(problem.h) :] *= x.dtype.type(10.0 ** rng.uniform(0, end))
+    else:  # a few pixels and nothing else
+        sizes = 10.0 ** rng.uniform(-end, end, x.shape)
+        x *= ((rng.random(x.shape) < 0.02) * sizes).astype(x.dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch, budget)
+        compare(problem, x, k)
+
+
+@pytest.mark.parametrize(("name", "ends"), [("float32", (-98, 123)), ("float64", (-900, 1019))])
+def test_powers_of_two_only_move_the_result(small, name, ends):
+    """As large as they may be, and without a tile that is summed directly."""
+    x, k = sample((50, 60), name), sample((5, 6), name)
+    problem = problem_of(x, k, mode="same")
+    expected = run(problem, x, k)
+    low, high = ends
+    for of_x, of_k in (
+        (low, 0), (high, -60), (0, low), (-60, high), (high, low), (low, high),
+        (low // 2, low // 2), (-43, 41), (high // 2, high // 2 - 10), (7, -9),
+    ):  # fmt: skip
+        actual = run(problem, np.ldexp(x, of_x), np.ldexp(k, of_k))
+        np.testing.assert_array_equal(actual, np.ldexp(expected, of_x + of_k))
+    assert small.redone == 0
+
+
+def images():
+    """Such as are filtered every day."""
+    y, x = np.mgrid[:66, :90] / 22
+    noise = RNG.standard_normal((66, 90))
+    return {
+        "normal": noise,
+        "uniform": RNG.random((66, 90)),
+        "photo": 90 + 60 * np.sin(y) * np.cos(2 * x) + 50 * (x > y) + 3 * noise,
+        "sky": 1000 + noise,
+        "constant": np.full((66, 90), 7.0),
+        "stars": 100 + noise + 500 * (RNG.random((66, 90)) < 0.01),
+        "small": 1e-30 * (5 + noise),
+        "large": 1e25 * (5 + noise),
+        "gradient": x,
+    }
+
+
+def weights():
+    y, x = np.mgrid[-6:7, -6:7]
+    gaussian = np.exp(-(x * x + y * y) / 8)
+    laplacian = np.zeros((3, 3))
+    laplacian[1], laplacian[:, 1], laplacian[1, 1] = 1, 1, -4
+    log = (x * x + y * y - 8) * gaussian
+    return {
+        "normal": sample((9, 8), "float64"),
+        "disc": disc(11),
+        "gaussian": gaussian / gaussian.sum(),
+        "derivative": x * gaussian,
+        "log": log - log.mean(),
+        "laplacian": laplacian,
+        "tap": np.eye(7)[3:4],
+    }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float32", (16, 32)), ("float32", (48, 64)), ("float64", (48, 64))]
+)
+def test_no_ordinary_tile_is_summed_directly(small, monkeypatch, dtype, size):
+    monkeypatch.setattr(cuda_fft, "SIDES", size)
+    for (image, x), (kernel, k) in itertools.product(images().items(), weights().items()):
+        small.redone = 0
+        x, k = x.astype(dtype), k.astype(dtype)
+        problem = problem_of(x, k, mode="same", boundary="reflect")
+        compare(problem, x, k)
+        assert small.redone == 0, (image, kernel)
+
+
+def test_of_a_bank_only_what_is_polluted_is_summed_directly(small, monkeypatch):
+    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", 1 << 20)
+    x, k = sample((2, 1, 30, 30), "float32"), sample((3, 7, 7), "float32")
+    x[1, 0, 0, 0], k[:, 0, 0] = 1e9, (1, 0, 1)
+    problem = problem_of(x, k)
+    plan = cuda_fft.plan_of(problem)
+    assert (plan.fan, plan.grid) == (3, (1, 1))
+    compare(problem, x, k)
+    assert small.redone == 1  # of six: the other kernels' sums are as large as that pixel
+
+
+def test_gradients_beside_a_hot_pixel(small):
+    x, k, dy = sample((64, 64), "float64"), sample((33, 33), "float64"), sample((32, 32), "float64")
+    x[0, 0], dy[0, 0] = 1e16, 0
+    expected = gpuconv.corr2d_vjp(x, k, dy, backend="reference")
+    actual = gpuconv.corr2d_vjp(x, k, dy, backend="cuda", method="fft")
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, atol=1e-10)
+
+
+INTEGERS = ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        *zip(INTEGERS, ["int64", *INTEGERS[1:]], strict=True),
+        ("uint8", "float32"),
+        ("int16", "float16"),
+    ],
+)
+@pytest.mark.parametrize("boundary", ["constant", "symmetric"])
+def test_whole_sums_are_exact(small, name, out, boundary):
+    x, k = oracle.sample(RNG, (2, 33, 47), name), RNG.integers(-300, 300, (5, 1, 5, 6))
+    problem = make_problem(
+        x.shape, k.shape, name, "int64", mode="same", boundary=boundary, dtype=out, stride=(1, 2),
+        dilation=(2, 1), fillvalue=3,
+    )  # fmt: skip
+    actual = np.empty(problem.out_shape, problem.out_dtype)
+    cuda.fft(replace(problem, acc_dtype="float64"), x, k.astype("f8"), actual, whole=True)
+    sums, _ = oracle.exact(problem, x, k)
+    np.testing.assert_array_equal(actual, dtypes.finish(sums, out))
+    assert {spec.kernel for spec, *_ in small.launched} == {
+        f"fft_{step}" for step in ("spread", "gather", "product", "store")
+    }
+
+
+def test_whole_sums_of_large_numbers(small):
+    """Sums near 2**50, which the transform does not give to the last bit of float64 by itself."""
+    x = RNG.integers(0, 2**32, (40, 50), dtype="uint32")
+    k = RNG.integers(-(2**12), 2**12, (6, 7)).astype("f4")
+    problem = replace(problem_of(x, k), acc_dtype="float64", out_dtype="int64")
+    actual = np.empty(problem.out_shape, "i8")
+    cuda.fft(problem, x, k.astype("f8"), actual, whole=True)
+    exact = make_problem(x.shape, k.shape, "uint32", "int64")
+    sums, _ = oracle.exact(exact, x, k.astype("i8"))
+    np.testing.assert_array_equal(actual, sums)
+    # Asked for as float64 they are rounded all the same.
+    floats = np.empty(problem.out_shape)
+    cuda.fft(replace(problem, out_dtype="float64"), x, k.astype("f8"), floats, whole=True)
+    np.testing.assert_array_equal(floats, sums)
+    cuda.fft(replace(problem, out_dtype="float64"), x, k.astype("f8"), floats)
+    assert (floats != sums).any()
+
+
+def test_pixels_that_no_window_holds_are_not_read(small, monkeypatch):
+    monkeypatch.setattr(cuda_fft, "SIDES", ())
+    x, k = sample((51, 51), "float32"), sample((2, 2), "float32")
+    problem = problem_of(x, k, stride=5)
+    assert cuda_fft.plan_of(problem).sides == (48, 48)  # one more than the windows hold
+    x[47:], x[:, 47:] = np.nan, np.inf
+    assert np.isfinite(run(problem, x, k)).all()
+    assert small.redone == 0
+    x[0, 0] = np.nan
+    run(problem, x, k)
+    assert small.redone == 1
+
+
+@pytest.mark.parametrize("budget", [40_000, 200_000])
+def test_what_is_launched_does_not_depend_on_the_data(small, monkeypatch, budget):
+    """No step waits to see whether something was not finite."""
+    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    x, k = sample((60, 70), "float32"), sample((3, 7, 6), "float32")
+    problem = problem_of(x, k)
+    assert (cuda_fft.plan_of(problem).fan > 1) == (budget > 40_000)
+    run(problem, x, k)
+    assert small.redone == 0
+    clean, small.launched = small.launched, []
+    x[::20, ::20] = np.nan
+    run(problem, x, k)
+    assert small.launched == clean
+    assert small.redone > 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    ("x_shape", "k_shape"),
+    [
+        ((3000, 4000), (5, 7)),
+        ((3000, 4000), (300, 5, 7)),
+        ((3000, 4000), (1500, 2)),
+        ((40, 1, 1600, 30), (90, 60, 60)),
+        ((40, 3, 1600, 30), (40, 1, 5, 7)),
+    ],
+)
+@pytest.mark.parametrize("budget", [64 << 20, 12 << 20])
+def test_working_memory_is_bounded(monkeypatch, dtype, x_shape, k_shape, budget):
+    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    problem = make_problem(x_shape, k_shape, dtype, dtype, mode="same")
+    plan = cuda_fft.plan_of(problem)
+    assert cuda_fft.workspace_bytes(problem) == plan.workspace_bytes <= budget
+    # Most of it is used, unless there is no use for more.
+    assert (
+        plan.workspace_bytes > budget / 2 or cuda_fft._batch(problem, plan.sides, 1 << 40) == plan
+    )
+    for side, span, kept, length, stride in zip(
+        plan.sides, problem.span, plan.kept, (problem.r, problem.s), problem.stride, strict=True
+    ):
+        assert (kept - 1) * stride + span <= side
+        assert kept <= length
+
+
+def test_what_is_allocated_is_what_was_announced(small, monkeypatch):
+    for dtype, k_shape, budget in itertools.product(
+        ("float32", "complex64"), ((5, 4), (6, 5, 4)), (30_000, 1 << 20)
+    ):
+        monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+        x, k = sample((50, 60), dtype), sample(k_shape, dtype)
+        problem = problem_of(x, k)
+        small.nbytes = small.transformed = 0
+        compare(problem, x, k)
+        announced = cuda_fft.workspace_bytes(problem)
+        assert small.nbytes < announced
+        assert announced <= budget
+        assert small.transformed > (1 if budget > 30_000 else 8)  # many chunks
+
+
+def test_a_kernel_larger_than_the_bound_takes_what_it_needs(small, monkeypatch):
+    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", 1000)
+    x, k = sample((70, 71), "float32"), sample((65, 66), "float32")
+    problem = problem_of(x, k)
+    assert cuda_fft.workspace_bytes(problem) > 1000
+    compare(problem, x, k)
+
+
+def test_a_kernel_too_large_for_cufft_is_refused():
+    problem = make_problem((60000, 60000), (3, 3), "float32", "float32", dilation=25000)
+    assert "2147483647 elements" in METHODS["fft"].refuse(problem, cuda, Kernel(problem, None))
+    with pytest.raises(ValueError, match="method='fft' cannot be used: the kernel covers 50001 x"):
+        choose(problem, "cuda:0", "fft", "auto", Kernel(problem, None))
+    assert choose(problem, "cuda:0", "auto", "auto", Kernel(problem, None)).method == "direct"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_auto_takes_transforms_for_large_kernels(dtype):
+    def chosen(side, k):
+        problem = make_problem((side, side), (k, k), dtype, dtype)
+        return choose(problem, "cuda:0", "auto", "auto", Kernel(problem, None)).method
+
+    assert [chosen(4096, k) for k in (3, 9, 15)] == ["direct"] * 3
+    assert [chosen(4096, k) for k in (35, 63, 255)] == ["fft"] * 3
+    assert chosen(128, 31) == "direct"
+
+
+def test_sides_grow_with_the_kernel():
+    sides = [
+        cuda_fft.plan_of(make_problem((4096, 4096), (k, k), "float32", "float32")).sides[0]
+        for k in (3, 15, 31, 63, 127, 255)
+    ]
+    assert sides == sorted(sides)
+    assert set(sides) <= {64, 128, 256, 512, 1024}
+    # An image that fits one tile is not cut, and the tile is no larger than it must be.
+    plan = cuda_fft.plan_of(make_problem((100, 100), (31, 31), "float32", "float32"))
+    assert (plan.sides, plan.grid) == ((100, 100), (1, 1))
+
+
+def test_plans_are_kept_by_key_within_bounds():
+    cache, made = fft_plans.PlanCache(3, 100), []
+
+    def get(key, nbytes=10, captured=False):
+        def make():
+            made.append(key)
+            return f"plan {key}", nbytes
+
+        assert cache.get(key, make, captured) == f"plan {key}"
+
+    for key in (1, 2, 3, 1, 4, 1, 2):  # 4 takes the place of 2, then 2 that of 3
+        get(key)
+    assert made == [1, 2, 3, 4, 2]
+    get(5, 95)  # too large beside any other
+    get(1)
+    assert made[5:] == [5, 1] and len(cache) == 1
+    get(6, 1000)  # alone it stays, however large
+    get(6, 1000)
+    get(6, 1000, captured=True)  # a graph keeps it for good
+    for key in range(10, 20):
+        get(key)
+    get(6, 1000)
+    assert made[7:] == [6, *range(10, 20)] and len(cache) == 4
+
+
+def test_every_stream_has_its_plans(monkeypatch):
+    """CuPy's part played by a stand-in that takes PlanNd's arguments in CuPy's order."""
+    streams = [SimpleNamespace(ptr=ptr, is_capturing=lambda: False) for ptr in (0, 7, 2)]
+    current, made = [streams[0]], []
+
+    class PlanNd:
+        work_area = SimpleNamespace(mem=SimpleNamespace(size=1))
+
+        def __init__(
+            self, shape, inembed, istride, idist, onembed, ostride, odist, fft_type, batch, order,
+            last_axis, last_size,
+        ):  # fmt: skip
+            assert (order, last_axis) == ("C", 2)
+            assert (last_size is None) == (fft_type in ("C2C", "Z2Z"))
+            last = onembed[1] if last_size is None else last_size
+            self.layout = fft_plans.Layout(
+                shape, inembed, istride, idist, onembed, ostride, odist, fft_type, batch, last
+            )
+            made.append(self)
+
+        def fft(self, source, target, direction):
+            cufft_many(self.layout, source, target, direction == 1)
+
+    kinds = {f"CUFFT_{kind}": kind for kind in ("C2C", "R2C", "C2R", "Z2Z", "D2Z", "Z2D")}
+    cufft = SimpleNamespace(PlanNd=PlanNd, CUFFT_FORWARD=-1, CUFFT_INVERSE=1, **kinds)
+    device = SimpleNamespace(id=0)
+    module = SimpleNamespace(
+        cufft=cufft, get_current_stream=lambda: current[0], Device=lambda: device
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=module))
+    monkeypatch.setitem(sys.modules, "cupy.cuda", module)
+    monkeypatch.setattr(fft_plans, "_plans", fft_plans.PlanCache(64, 1000))
+    for dtype, bins in (("f4", "c8"), ("f8", "c16"), ("c8", "c8"), ("c16", "c16")):
+        tiles = RNG.standard_normal((3, 4, 6)).astype(dtype)
+        spectra = np.empty((3, 4, 4 if dtype[0] == "f" else 6), bins)
+        back = np.empty_like(tiles)
+        fft_plans.transform(tiles, spectra, False)
+        fft_plans.transform(spectra, back, True)
+        np.testing.assert_allclose(back, 24 * tiles, rtol=1e-4)
+    assert len(made) == 6  # complex transforms share theirs
+    for stream, number, new in ((0, 0, 0), (1, 0, 1), (1, 0, 0), (1, 1, 1), (2, 0, 1), (2, 0, 0)):
+        current[0], device.id, before = streams[stream], number, len(made)
+        fft_plans.transform(tiles, spectra, False)
+        assert len(made) - before == new
+    thread = Thread(target=fft_plans.transform, args=(tiles, spectra, False))
+    thread.start()  # of the third stream's name every thread has its own
+    thread.join()
+    assert len(made) == before + 1
+
+
+@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+def test_sanitizers_are_silent(small, flags):
+    launcher = sanitized(flags)
+    assert launcher.code == 0, launcher.report
+
+
+def sanitized(flags, change=None):
+    x, k = sample((19, 30), "float32"), sample((3, 4, 5), "float32")
+    x *= np.float32(1e-20)  # tiles are brought into range, and one of them is summed directly
+    x[3, 4] = 1e9
+    x[18, 29] = np.nan
+    problem = problem_of(x, k, mode="same", boundary="reflect")
+    out = np.full(problem.out_shape, 7, "f4")
+    launcher = SanitizedLauncher(flags, [x, out], change)
+    cuda.launcher, before = launcher, cuda.launcher
+    try:
+        run(problem, x, k, out)
+    finally:
+        cuda.launcher = before
+    if launcher.code == 0:
+        np.testing.assert_array_equal(out, run(problem, x, k))
+    return launcher
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("atomicMax(&sizes[kernel].peak, most)", "sizes[kernel].peak = most"),
+        ("    __syncthreads();\n    if (thread < half)", "    if (thread < half)"),
+    ],
+)
+def test_a_race_is_caught(small, old, new):
+    launcher = sanitized(THREAD, lambda text: text.replace(old, new))
+    assert launcher.code != 0 and "data race" in launcher.report
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("j * g.sx];", "j * g.sx + g.ny * g.nx];"), ("at >= length", "at > length")],
+)
+def test_a_bad_index_is_caught(small, old, new):
+    launcher = sanitized(ADDRESS, lambda text: text.replace(old, new))
+    assert launcher.code != 0 and "AddressSanitizer" in launcher.report
+
+
+def compiled(name, arch):
+    problem = make_problem((9, 9), (3, 3), name, "float32" if name == "uint8" else name, dtype=name)
+    own = name == problem.acc_dtype  # otherwise what works on sums is float32's
+    for step in ("gather", "store", "redo", *(("spread", "product") if own else ())):
+        check(cuda_fft._spec(f"fft_{step}", problem), arch)
+
+
+@pytest.mark.parametrize("name", [*FLOATS, "uint8"])
+def test_every_dtype_compiles_without_spills(name):
+    compiled(name, 90)
+
+
+@pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
+def test_every_chip_has_registers_enough(arch):
+    for name in ("float32", "complex128"):
+        compiled(name, arch)

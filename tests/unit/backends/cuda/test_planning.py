@@ -1,0 +1,130 @@
+"""The CUDA backend's pure planning: tiles, chunks, structs, big indices."""
+
+import itertools
+
+import pytest
+
+from gpuconv.backends.cuda import planning
+from gpuconv.core import dtypes
+from gpuconv.core.problem import make_problem
+
+PARAMETERS_MOST = 4096
+CHIPS = [planning.chip(c, 80) for c in (75, 80, 86, 90, 100, 120, 999)]
+LAYOUTS = [planning.Layout(0, True, True), planning.Layout(3, True, False), planning.Layout()]
+
+
+@pytest.mark.parametrize("kernel", ["direct", "separable"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128", "int64"])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (3, 3), (27, 27), (31, 31), (64, 64), (1, 500), (500, 1), (300, 300)]
+)
+@pytest.mark.parametrize("stride", [1, 7])
+@pytest.mark.parametrize("gpu", CHIPS, ids=lambda chip: str(chip.capability))
+def test_every_tile_fits_shared_memory(kernel, dtype, size, stride, gpu):
+    problem = make_problem((900, 900), size, dtype, dtype, stride=stride)
+    itemsize = dtypes.storage(dtype).itemsize
+    for where, general in itertools.product(LAYOUTS, (False, True)):
+        launch = planning.plan(problem, kernel, 1, False, where, gpu, general)
+        assert 0 < launch.shared_bytes <= gpu.block_bytes
+        if launch.spec.kernel.endswith("strided"):
+            assert launch.shared_bytes <= planning.SHARED_BYTES <= 48 * 1024
+        assert 1 <= launch.chunk[0] <= size[0]
+        assert 1 <= launch.chunk[1] <= size[1]
+        by_value = launch.weights * itemsize <= planning.PARAMETER_BYTES
+        assert (launch.spec.capacity > 0) == by_value
+        parameters = planning.GEOMETRY.itemsize + launch.spec.capacity * itemsize + itemsize + 16
+        assert parameters <= PARAMETERS_MOST
+        width = launch.spec.width or launch.spec.block[0] * launch.spec.columns
+        assert launch.tiles[0] * width >= problem.s > (launch.tiles[0] - 1) * width
+        height = launch.spec.block[1] * launch.spec.rows
+        assert launch.tiles[1] * height >= problem.r > (launch.tiles[1] - 1) * height
+
+
+@pytest.mark.parametrize(
+    ("shape", "k", "dtype", "chip", "expected"),
+    [
+        # (threads across, down), rows a thread, rows of taps written out, panels in shared memory
+        ((8192, 8192), 3, "float32", 90, ((32, 8), 8, 3, 2)),
+        ((8192, 8192), 9, "float32", 90, ((32, 8), 8, 9, 2)),
+        ((8192, 8192), 15, "float32", 90, ((32, 8), 8, 4, 2)),
+        ((8192, 8192), 31, "float32", 90, ((32, 8), 8, 2, 1)),
+        ((8192, 8192), 7, "float64", 90, ((32, 8), 8, 7, 2)),
+        ((8192, 8192), 15, "float64", 90, ((32, 8), 8, 1, 2)),
+        ((8192, 8192), 3, "float32", 75, ((32, 8), 4, 3, 1)),
+        ((8192, 8192), 3, "float32", 86, ((32, 8), 8, 3, 1)),
+        ((512, 512), 3, "float32", 90, ((32, 8), 2, 3, 2)),  # spread over the chip
+        ((1000, 128, 128), 5, "float32", 90, ((32, 8), 8, 5, 2)),
+        ((4096, 34, 34), 3, "float32", 90, ((8, 32), 1, 3, 2)),
+        ((4096, 60, 60), 3, "float32", 90, ((16, 16), 4, 3, 2)),
+    ],
+)
+def test_tiles(shape, k, dtype, chip, expected):
+    problem = make_problem(shape, (k, k), dtype, dtype)
+    spec = planning.plan(problem, "direct", gpu=planning.chip(chip, 132)).spec
+    assert (spec.block, spec.rows, spec.tap_rows, spec.stages) == expected
+    assert spec.taps == (k, k)
+
+
+@pytest.mark.parametrize(
+    ("address", "strides", "left", "expected"),
+    [
+        (0, (4096, 4), 0, (0, True)),
+        (0, (4096, 4), 1, (3, True)),
+        (8, (4096, 4), 1, (1, True)),
+        (0, (4096, 4), 5, (3, True)),
+        (0, (4100, 4), 1, (0, False)),  # rows of different alignment
+        (0, (-4096, 4), 0, (0, True)),
+        (0, (4096, 8), 0, (0, False)),  # every other column
+        (0, (100, 4096, 4), 0, (0, False)),  # images of different alignment
+        (2, (4096, 4), 0, (0, False)),
+    ],
+)
+def test_alignment(address, strides, left, expected):
+    where = planning.layout(address, strides, 4, 0, (4096, 4), 4)
+    problem = make_problem(
+        (64, 64), (3, 3), "float32", "float32", mode=((0, 0), (left, 0)), boundary="edge"
+    )
+    spec = planning.plan(problem, "direct", where=where).spec
+    assert (spec.shift, spec.aligned) == expected
+
+
+def test_the_order_of_sums_depends_on_the_kernel_alone():
+    """Column blocks of taps count; where pixels are gathered, row blocks too."""
+    shapes = [(200, 300), (5000, 400), (301, 9999)]
+    for size, stride in (((150, 99), 1), ((150, 290), 1), ((150, 99), 2)):
+        plans = [
+            planning.plan(
+                make_problem(s, size, "float32", "float32", stride=stride), "direct", 1, False,
+                where, gpu,
+            )
+            for s in shapes for where in LAYOUTS for gpu in CHIPS
+        ]  # fmt: skip
+        assert len({p.chunk[1] if stride == 1 else p.chunk for p in plans}) == 1
+
+
+def test_big_sizes_stay_64_bit():
+    problem = make_problem((2**20, 2**17), (3, 3), "uint8", "float32", mode="same")
+    launch = planning.plan(problem, "direct")
+    strides = (2**17, 1), (2**19, 4)
+    g = planning.geometry(problem, launch, 1, (70000,), [(2**37,), (2**39,), (0,)], *strides)
+    assert g["tiles"] == 70000 * launch.tiles[0] * launch.tiles[1] > 2**40
+    assert g["x_lead"][0] == 2**37
+    assert (g["h"], g["out_row"]) == (2**20, 2**19)
+
+
+def test_leading_dimensions_merge():
+    lead, strides = planning.merge_leads((2, 3, 4), (12, 4, 1), (48, 16, 4), (0, 0, 0))
+    assert (lead, strides) == ((24,), [(1,), (4,), (0,)])
+    lead, strides = planning.merge_leads((2, 1, 4), (4, 9, 1), (4, 9, 1), (1, 0, 0))
+    assert (lead, strides) == ((2, 4), [(4, 1), (4, 1), (1, 0)])
+    assert planning.merge_leads((), (), (), ()) == ((), [(), (), ()])
+
+
+@pytest.mark.parametrize("size", [(2, 2), (31, 31), (300, 2), (2, 300)])
+@pytest.mark.parametrize("name", ["float32", "float64", "complex128"])
+def test_mirrored_sums_of_any_stride_fit_shared_memory(name, size):
+    for stride in (1, 2):
+        problem = make_problem((999, 999), size, name, name, stride=stride, dilation=2)
+        launch = planning.plan(problem, "separable", 2, mirror=(planning.YES, planning.YES))
+        assert launch.spec.kernel == "separable_strided"
+        assert launch.shared_bytes <= 48 << 10
