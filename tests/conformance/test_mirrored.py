@@ -8,9 +8,9 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import backend as cpu
-from gpuconv.backends.cpu import planning
 from gpuconv.backends.cuda import backend as cuda
 from gpuconv.backends.cuda import planning as cuda_plan
+from gpuconv.core import accumulator
 from gpuconv.core.problem import make_problem
 from gpuconv.imaging import filters
 
@@ -67,9 +67,9 @@ def flipped(call, x, k):
 )  # fmt: skip
 def test_what_counts_as_mirrored(weights, expected):
     taps = np.array(weights)[None, None]
-    assert planning.mirrored(taps).tolist() == [expected]
+    assert accumulator.mirrored(taps).tolist() == [expected]
     terms = np.concatenate([taps, np.zeros_like(taps)], axis=1)  # one of rank 1 in a bank
-    assert planning.mirrored(terms).tolist() == [expected]
+    assert accumulator.mirrored(terms).tolist() == [expected]
 
 
 @pytest.mark.parametrize("n", TAPS)

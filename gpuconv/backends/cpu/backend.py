@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ...core import arrays, dtypes
+from ...core.accumulator import exact_accumulator, mirrored, mirrored_order
 from ...core.errors import written
+from ...core.layout import byte_offsets, kernel_index
 from ...core.problem import Problem, laid_out, tables
 from ..strips import Layout, rows_before, strips, vertical
 from . import fft as cpu_fft
@@ -24,11 +26,6 @@ from .planning import (
     LONG,
     LONG_TASK,
     address,
-    byte_offsets,
-    carrier,
-    kernel_index,
-    mirrored,
-    mirrored_order,
     per_output,
     retried,
     rows_before_task,
@@ -162,7 +159,7 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
             target = np.empty(out.shape, problem.acc_dtype)
             problem = replace(problem, out_dtype=problem.acc_dtype)
     if acc not in ("float32", "float64"):
-        acc = carrier(problem, weights, vertical)
+        acc = exact_accumulator(problem, weights, vertical)
     orders = _PLAIN
     if vertical is not None or 1 in problem.k_shape[-2:]:
         orders = _by_order(problem, weights, vertical)

@@ -115,9 +115,10 @@ def _template(
     pairs = -(-math.prod(counts) // 2)
     (radices_y, factors_y), (radices_x, factors_x) = _factors(ny, acc), _factors(nx, acc)
     job, cost = keep[0].copy(), work(problem)
+    source = keep[7].copy()  # the rows of a tile, not of a ring, and without phases
+    source["step"], source["slots"] = 1, 1 << 62
     for place, value in (
-        (F.STRIDE_X, 1),
-        (F.SLOTS, 1 << 62),
+        (F.SOURCE, address(source)),
         (F.SAMPLE_X, laid_out(problem).stride[1]),
         (F.SIDE_Y, ny),
         (F.SIDE_X, nx),
@@ -142,7 +143,7 @@ def _template(
         (F.TAKEN_MOST, taken_most),
     ):
         job[place] = value
-    return job, pairs, order, (keep, radices_y, radices_x, factors_y, factors_x), cost
+    return job, pairs, order, (keep, source, radices_y, radices_x, factors_y, factors_x), cost
 
 
 def _line_start(memory: Any) -> int:
@@ -211,8 +212,7 @@ if hasattr(os, "register_at_fork"):
 @np.errstate(all="ignore")
 def _spectrum(problem: Problem, job: Any, weights: Any) -> _Spectrum | None:
     """Spectrum of one kernel, kept for the next call; None of one that is not finite."""
-    from .jit import fft_errors
-    from .jit import fft_tiles as fft_tiles
+    from .jit import fft_errors, fft_tiles
 
     acc, found = problem.acc_dtype, sides(problem)
     key = (weights.tobytes(), weights.shape, laid_out(problem).dilation, acc, found)
@@ -256,7 +256,7 @@ def run(
 
     With `whole`, sums are whole numbers and far enough from the next ones to be rounded to them.
     """
-    from .jit import fft_tiles as fft_tiles
+    from .jit import fft_tiles
 
     base, pairs, order, keep, nanoseconds = _template(problem, x.strides, out.strides, threads)
     job = base.copy()
@@ -301,8 +301,7 @@ def _of_one_kernel(
 
     With `direct` that is all of them.
     """
-    from .jit import fft_errors as fft_errors
-    from .jit import fft_tiles as fft_tiles
+    from .jit import fft_errors, fft_tiles
 
     flags = np.full(images * pairs, direct, np.int64)
     facts = np.empty((images * pairs, fft_errors.FACTS))
@@ -375,7 +374,7 @@ def _each(
 
 def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> None:
     """Sum the pairs of tiles of these numbers tap by tap."""
-    from .jit import fft_tiles as fft_tiles
+    from .jit import fft_tiles
 
     direct, _, _, keep, failed, _ = template(
         problem, problem.acc_dtype, 0, x.strides, out.strides, by_rows=False

@@ -13,8 +13,10 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.errors import with_rows
+from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, gathered, laid_out, tables
 from .jit import fields as F
+from .jit.params import ROW_SOURCE, fill_bytes, record
 from .threads import most_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
@@ -37,85 +39,6 @@ LONG, LONG_TASK = 1e8, 1e7
 # What a task of the sweeps needs memory for.
 LINES = "rows of pixels for each thread"
 _SLOWER = {"float32": 1.0, "float64": 2.0, "int64": 16.0, "uint64": 16.0}
-
-
-def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    """Byte offset of each item of the leading dimensions, in C order."""
-    total = np.zeros((), np.int64)
-    for length, stride in zip(shape, strides, strict=True):
-        total = total[..., None] + np.arange(length, dtype=np.int64) * stride
-    return np.ascontiguousarray(total.reshape(-1))
-
-
-def kernel_index(problem: Problem) -> Any:
-    """Which kernel (in C order of K's leading dimensions) each output image uses."""
-    lead = problem.k_shape[:-2]
-    numbers = np.arange(math.prod(lead), dtype=np.int64).reshape(lead)
-    return np.ascontiguousarray(np.broadcast_to(numbers, problem.batch)).reshape(-1)
-
-
-def lead_strides(
-    shape: tuple[int, ...], strides: tuple[int, ...], batch: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Strides of the leading dimensions once broadcast to the batch."""
-    own = [0 if n == 1 else step for n, step in zip(shape[:-2], strides[:-2], strict=True)]
-    return (0,) * (len(batch) - len(own)) + tuple(own)
-
-
-def carrier(problem: Problem, weights: Any, vertical: Any = None) -> str:
-    """Dtype that sums are taken in: for integers the fastest that holds every partial sum exactly.
-
-    Sums of products of whole numbers are exact in float32 up to 2**24 and in float64 up to 2**53,
-    in any order; how large they can get follows from the dtypes and the weights alone.
-    """
-    acc = problem.acc_dtype
-    if not dtypes.is_integer(acc) or not weights.size:
-        return acc
-    largest = max(dtypes.largest(problem.x_dtype), abs(int(problem.fillvalue)))  # type: ignore[arg-type]
-    weights = weights.reshape(-1, weights.shape[-2], problem.q)
-    sizes = np.abs(weights.astype(np.float64)).sum(axis=-1)
-    if vertical is not None:
-        sizes = sizes * np.abs(vertical.astype(np.float64)).sum(axis=-1)
-    total = float(sizes.sum(axis=-1).max()) * largest
-    if total <= 2.0**24:
-        return "float32"
-    # The bound itself is a float64 sum; half leaves room for its own rounding.
-    return "float64" if total <= 2.0**52 else acc
-
-
-def mirrored(weights: Any) -> Any:
-    """Which kernels, of shape (kernels, terms, taps), have nothing but mirrored rows of taps.
-
-    Such a row equals itself read backwards, or the negative of that, exactly; so do the real and
-    the imaginary parts of complex ones, each by itself.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> mirrored(np.array([[[1.0, 2, 1], [-1, 0, 1]], [[1, 2, 1], [1, 2, 3]]]))
-    array([ True, False])
-    """
-    if weights.shape[-1] < 2:  # the one order there is
-        return np.zeros(len(weights), bool)
-    if weights.dtype.kind == "c":
-        return mirrored(weights.real) & mirrored(weights.imag)
-    half = weights.shape[-1] // 2
-    left, right = weights[..., : half + 1], weights[..., : -half - 2 : -1]
-    same = (left == right).all(axis=-1) | (left == -right).all(axis=-1)
-    return same.all(axis=-1)
-
-
-def mirrored_order(taps: int) -> Any:
-    """The taps of a row in mirrored order: from the first, from the last, and the middle one.
-
-    Examples
-    --------
-    >>> mirrored_order(5)
-    array([0, 1, 4, 3, 2])
-    """
-    half, numbers = taps // 2, np.arange(taps)
-    back = numbers[::-1][:half]
-    return np.concatenate([numbers[:half], back, numbers[half : taps - half]])
 
 
 def tap_offsets(
@@ -210,8 +133,25 @@ def template(
         and (problem.boundary == "constant" or not any(problem.pad[1]))
         and narrow_images.fits(acc, problem.s, problem.w, problem.p, problem.q, left)
     )
+    slots = (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy
+    fill = fill_bytes(problem.fillvalue, acc)
+    source = record(
+        ROW_SOURCE,
+        rows=addresses[0],
+        columns=addresses[1],
+        column_count=len(columns.pixels),
+        left=left,
+        width=width,
+        row_stride=x_strides[-2],
+        column_stride=x_strides[-1],
+        step=sx,
+        slots=slots,
+        fill=fill,
+    )
+    keep = (*keep, source)
     job = np.zeros(F.COUNT, np.int64)
     for place, value in (
+        (F.SOURCE, address(source)),
         (F.ROWS, addresses[0]),
         (F.COLUMNS, addresses[1]),
         (F.OFFSETS, addresses[2]),
@@ -245,7 +185,7 @@ def template(
         (F.SIZE, size),
         (F.LANES, lanes),
         (F.PITCH, pitch),
-        (F.SLOTS, (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy),
+        (F.SLOTS, slots),
         (F.BLOCK, block),
         (F.PLACE_IN, readable),
         (F.PLACE_OUT, in_place),
@@ -253,8 +193,6 @@ def template(
         (F.STORE, row_buffer.store(acc, problem.out_dtype, _exact(problem, acc))),
     ):
         job[place] = value
-    fill = np.zeros(8, np.uint8)
-    fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
     job[F.FILL] = fill.view(np.int64)[0]
     if summed and by_rows and whole_rows:
         # What rows above and below the image hold.

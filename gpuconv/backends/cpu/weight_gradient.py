@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, laid_out, tables
 from .jit import fields as F
+from .jit.params import ROW_SOURCE, fill_bytes, record
 from .planning import (
     LINES,
     LONG,
     address,
-    byte_offsets,
-    kernel_index,
-    lead_strides,
     no_memory,
     per_output,
     run_of_columns,
@@ -111,35 +110,46 @@ def _template(
     given = 0
     if dy_dtype != acc or dy_strides[-1] != size:
         all_rows, all_columns = np.arange(problem.r), np.arange(problem.s)
+        dy_source = record(
+            ROW_SOURCE,
+            rows=address(all_rows),
+            columns=address(all_columns),
+            column_count=problem.s,
+            width=problem.s,
+            row_stride=dy_strides[-2],
+            column_stride=dy_strides[-1],
+            step=1,
+            slots=at_once,
+        )
         reader = np.zeros(F.COUNT, np.int64)
-        for place, value in (
-            (F.ROWS, address(all_rows)),
-            (F.COLUMNS, address(all_columns)),
-            (F.COLUMNS_COUNT, problem.s),
-            (F.WIDTH, problem.s),
-            (F.X_ROW, dy_strides[-2]),
-            (F.X_COLUMN, dy_strides[-1]),
-            (F.STRIDE_X, 1),
-            (F.SLOTS, at_once),
-            (F.LOAD, row_buffer.load(dy_dtype, acc)),
-        ):
-            reader[place] = value
+        reader[F.SOURCE], reader[F.LOAD] = address(dy_source), row_buffer.load(dy_dtype, acc)
         given = address(reader)
-        keep += [all_rows, all_columns, reader]
-    fill = np.zeros(8, np.uint8)
-    fill[:size] = np.frombuffer(np.dtype(acc).type(problem.fillvalue).tobytes(), np.uint8)
+        keep += [all_rows, all_columns, dy_source, reader]
+    fill = fill_bytes(problem.fillvalue, acc)
+    source = record(
+        ROW_SOURCE,
+        rows=address(rows),
+        columns=address(columns),
+        column_count=len(columns),
+        left=left,
+        width=width,
+        row_stride=x_strides[-2],
+        column_stride=x_strides[-1],
+        step=sx,
+        slots=(at_once - 1) * sy + span[0],
+        fill=fill,
+    )
+    keep.append(source)
     job = np.zeros(F.COUNT, np.int64)
     for place, value in (
+        (F.SOURCE, address(source)),
         (F.ROWS, address(rows)),
-        (F.COLUMNS, address(columns)),
         (F.OFFSETS, address(offsets)),
         (F.X_OFFSETS, address(keep[4])),
         (F.OUT_OFFSETS, address(keep[5])),
-        (F.COLUMNS_COUNT, len(columns)),
         (F.LEFT, left),
         (F.WIDTH, width),
         (F.X_ROW, x_strides[-2]),
-        (F.X_COLUMN, x_strides[-1]),
         (F.OUT_ROW, dy_strides[-2]),
         (F.S, problem.s),
         (F.P, problem.p),

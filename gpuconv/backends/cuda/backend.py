@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.accumulator import exact_accumulator, mirrored
+from ...core.layout import byte_offsets, lead_strides
 from ...core.problem import Problem
-from ..cpu.planning import byte_offsets, carrier, lead_strides, mirrored
 from . import fft as cuda_fft
 from . import planning
 from . import tensor as cuda_tensor
@@ -256,7 +257,7 @@ def _carried(problem: Problem, *weights: Any) -> tuple[Problem, list[Any]]:
 @lru_cache(maxsize=64)
 def _fit_float(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> bool:
     arrays = [np.frombuffer(raw, problem.acc_dtype).reshape(shape) for shape, raw in weights]
-    return carrier(problem, *arrays) == "float32"
+    return exact_accumulator(problem, *arrays) == "float32"
 
 
 def no_tensor_cores() -> str | None:

@@ -22,8 +22,8 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.boundary import BOUNDARIES
+from ...core.layout import lead_strides
 from ...core.problem import Problem
-from ..cpu.planning import lead_strides
 from .planning import Spec, merge_leads
 
 # Everything a call takes beside its operands: tiles, spectra and what cuFFT works in. At 16 bytes a

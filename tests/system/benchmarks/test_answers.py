@@ -26,9 +26,11 @@ def test_the_matrix_is_whole():
     found = matrix.everything()
     assert len(set(found)) == len(found) > 5000
     for field, values in (
-        ("dtype", matrix.DTYPES), ("mode", matrix.MODES), ("boundary", gpuconv.core.boundary.BOUNDARIES),
+        ("dtype", matrix.DTYPES),
+        ("mode", matrix.MODES),
+        ("boundary", gpuconv.core.boundary.BOUNDARIES),
         ("how", matrix.HOWS),
-    ):  # fmt: skip
+    ):
         assert {getattr(c, field) for c in found} == set(values)
     assert {(c.stride, c.dilation) for c in found} == set(matrix.STEPS)
     assert {"direct", "separable", "fft"} <= {c.method for c in found}

@@ -106,8 +106,8 @@ def _part(d, task, c0, m, inside, unused, unused2, unused3):
             loaded, needed = max(loaded, i * stride), ahead * stride + (p - 1) * dilation + 1
             if loaded < needed:
                 call(
-                    peek(d, F.LOAD), d, x, loaded, needed, c0 * stride_x, (m - 1) * stride_x + span,
-                    ring, line,
+                    peek(d, F.LOAD), peek(d, F.SOURCE), x, loaded, needed, c0 * stride_x,
+                    (m - 1) * stride_x + span, ring, line,
                 )  # fmt: skip
                 loaded = needed
         for phase in range(min(gap, end - i)):
@@ -182,7 +182,17 @@ def _edge(d, task, c0, m, unused, unused2, unused3, unused4):
     table = (sums + height * size + 7) // 8 * 8
     for i in range(i0, i1, height):
         n = min(height, i1 - i)
-        call(peek(d, F.LOAD_TURNED), d, x, i, i + n + (p - 1) * down, c0, width, columns, gap)
+        call(
+            peek(d, F.LOAD_TURNED),
+            peek(d, F.SOURCE),
+            x,
+            i,
+            i + n + (p - 1) * down,
+            c0,
+            width,
+            columns,
+            gap,
+        )
         for j in range(m):
             for a in range(p):
                 for b in range(q):

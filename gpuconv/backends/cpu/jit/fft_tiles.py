@@ -235,8 +235,8 @@ def _load_tile(d, x, y0, x0, target, gap):
         if first < last and columns > 0:
             # The job's ring has no end: row y belongs y rows behind its beginning.
             call(
-                peek(d, F.LOAD), d, x, y0 + first, y0 + last, x0, columns, target - y0 * gap,
-                gap // SIZE,
+                peek(d, F.LOAD), peek(d, F.SOURCE), x, y0 + first, y0 + last, x0, columns,
+                target - y0 * gap, gap // SIZE,
             )  # fmt: skip
         for i in range(first, first + AT_ONCE):
             n = columns if i < rows else 0

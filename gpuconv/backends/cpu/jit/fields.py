@@ -26,7 +26,7 @@ from __future__ import annotations
     # Pieces: read a row, write a row, sums of a block of rows and of one row; for separable
     # kernels these are the columns of taps, and ACROSS is the rows', ACROSS_OUT to where sums stay;
     # some columns of a task, all.
-    LOAD, STORE, SUMS, SUMS_ONE, ACROSS, ACROSS_OUT, PART, TASK,
+    LOAD, SOURCE, STORE, SUMS, SUMS_ONE, ACROSS, ACROSS_OUT, PART, TASK,
     # Columns beside the border: how many at most go their own way, the pieces of that.
     EDGE_MOST, LOAD_TURNED, EDGE, EDGE_PART,
     # The kernel's gradient: the job that reads its output's rows (0: they are read in place), rows
@@ -47,5 +47,5 @@ from __future__ import annotations
     # most.
     CHECKED, WHOLE, MEASURES, TAPS, SCALED_TAPS, TAKEN, TAKEN_MOST,
     COUNT,
-) = range(97)
+) = range(98)
 # fmt: on

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, types
+from numba import cfunc, from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -125,6 +125,20 @@ def poke(typingctx, address, place, value):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.intp, types.int64), codegen
+
+
+def reader(dtype: Any) -> Any:
+    """Jit function that gives the record of a dtype (see `params`) at an address."""
+    kind = from_dtype(dtype)
+
+    @intrinsic
+    def at(typingctx, address):
+        def codegen(context, builder, signature, args):
+            return builder.inttoptr(args[0], context.get_value_type(kind))
+
+        return kind(types.int64), codegen
+
+    return at
 
 
 @intrinsic

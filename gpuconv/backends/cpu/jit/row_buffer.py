@@ -6,10 +6,12 @@ from functools import cache
 
 from numba import carray
 
-from . import fields as F
 from .conversion import load_run, make_tag, pixel, pixels, store_run
-from .functions import compile_piece, peek, pointer
+from .functions import compile_piece, peek, pointer, reader
+from .params import FILL, ROW_SOURCE
 from .vectors import copy_bytes, prefetch
+
+row_source = reader(ROW_SOURCE)
 
 # Rows are asked for this many rows before they are read.
 _AHEAD = 4
@@ -18,22 +20,23 @@ _AHEAD = 4
 TAG = ACC = PLAIN = None
 
 
-def _load(job, x, y0, y1, first, n, ring, line):
+def _load(source_params, x, y0, y1, first, n, ring, line):
     """Read `n` columns from column `first` on of rows `y0` to `y1`, all counted with the padding.
 
     Row y goes to place ``y % slots`` of the ring, places being `line` pixels apart. With a column
     stride the row is laid out phase after phase, each as long as `line` divided by the stride.
     """
-    rows, slots, x_row = peek(job, F.ROWS), peek(job, F.SLOTS), peek(job, F.X_ROW)
-    fill = carray(pointer(job + 8 * F.FILL), (1,), ACC.dtype)[0]
-    step, stride, total = peek(job, F.X_COLUMN), peek(job, F.STRIDE_X), peek(job, F.COLUMNS_COUNT)
-    columns = peek(job, F.COLUMNS)
+    fill = carray(pointer(source_params + FILL), (1,), ACC.dtype)[0]
+    source = row_source(source_params)
+    rows, slots, x_row = source.rows, source.slots, source.row_stride
+    step, stride, total = source.column_stride, source.step, source.column_count
+    columns = source.columns
     last = min(total, first + n)
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
-    left, length = peek(job, F.LEFT), last - first
+    left, length = source.left, last - first
     low = min(max(left - first, 0), length)
-    high = max(min(left + peek(job, F.WIDTH) - first, length), low)
+    high = max(min(left + source.width - first, length), low)
     inside = peek(columns, first + low) * step if high > low else 0
     # Short pieces of long rows are nothing that a processor foresees.
     run = (high - low) * TAG.itemsize
@@ -43,11 +46,11 @@ def _load(job, x, y0, y1, first, n, ring, line):
         start = ring + slot * line * ACC.itemsize
         slot = slot + 1 if slot + 1 < slots else 0
         target = carray(pointer(start), (line,), ACC.dtype)
-        source = peek(rows, y)
-        if source < 0:
+        row = peek(rows, y)
+        if row < 0:
             target[:] = fill
             continue
-        source = x + source * x_row
+        start_of_row = x + row * x_row
         if stride > 1:
             phase = line // stride
             for f in range(stride):
@@ -55,7 +58,7 @@ def _load(job, x, y0, y1, first, n, ring, line):
                     c = peek(columns, first + f + j * stride)
                     # Not one expression: Numba would give uint64 and int64 the type float64.
                     if c >= 0:
-                        target[f * phase + j] = pixel(TAG, source + c * step)
+                        target[f * phase + j] = pixel(TAG, start_of_row + c * step)
                     else:
                         target[f * phase + j] = fill
             continue
@@ -66,37 +69,38 @@ def _load(job, x, y0, y1, first, n, ring, line):
         for j in range(low):
             c = peek(columns, first + j)
             if c >= 0:
-                target[j] = pixel(TAG, source + c * step)
+                target[j] = pixel(TAG, start_of_row + c * step)
             else:
                 target[j] = fill
         if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
-            copy_bytes(source + inside, start + low * step, (high - low) * step)
+            copy_bytes(start_of_row + inside, start + low * step, (high - low) * step)
         elif step == TAG.itemsize and high - low > 8:
-            load_run(TAG, source + inside, step, target[low:high])
+            load_run(TAG, start_of_row + inside, step, target[low:high])
         else:
             for j in range(low, high):
-                target[j] = pixel(TAG, source + inside + (j - low) * step)
+                target[j] = pixel(TAG, start_of_row + inside + (j - low) * step)
         for j in range(high, length):
             c = peek(columns, first + j)
             if c >= 0:
-                target[j] = pixel(TAG, source + c * step)
+                target[j] = pixel(TAG, start_of_row + c * step)
             else:
                 target[j] = fill
 
 
-def _load_turned(job, x, y0, y1, first, n, target, gap):
+def _load_turned(source_params, x, y0, y1, first, n, target, gap):
     """Read the same pixels as columns: padded column `first` + e to line e, `gap` bytes apart."""
-    rows, columns = peek(job, F.ROWS), peek(job, F.COLUMNS)
-    fill = carray(pointer(job + 8 * F.FILL), (1,), ACC.dtype)[0]
-    step, x_row = peek(job, F.X_COLUMN), peek(job, F.X_ROW)
+    fill = carray(pointer(source_params + FILL), (1,), ACC.dtype)[0]
+    source = row_source(source_params)
+    rows, columns = source.rows, source.columns
+    step, x_row = source.column_stride, source.row_stride
     for y in range(y0, y1):
-        source = peek(rows, y)
+        row = peek(rows, y)
         place = target + (y - y0) * ACC.itemsize
         for e in range(n):
             c = peek(columns, first + e)
             line = pixels(ACC, place + e * gap, 1)
-            if source >= 0 <= c:
-                line[0] = pixel(TAG, x + source * x_row + c * step)
+            if row >= 0 <= c:
+                line[0] = pixel(TAG, x + row * x_row + c * step)
             else:
                 line[0] = fill
 

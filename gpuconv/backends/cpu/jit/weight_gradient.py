@@ -181,12 +181,22 @@ def _task(d, task, x, dy, units, begins, ends, partial):
                     last = (i + number - 1) * stride + (p - 1) * dilation + 1
                     loaded = max(loaded, i * stride)
                     call(
-                        peek(d, F.LOAD), d, pixels, loaded, last, j0 * stride_x,
+                        peek(d, F.LOAD), peek(d, F.SOURCE), pixels, loaded, last, j0 * stride_x,
                         (n - 1) * stride_x + span, ring, line,
                     )  # fmt: skip
                     loaded = last
                 if given:
-                    call(peek(given, F.LOAD), given, outputs, i, i + number, j0, n, lines, strip)
+                    call(
+                        peek(given, F.LOAD),
+                        peek(given, F.SOURCE),
+                        outputs,
+                        i,
+                        i + number,
+                        j0,
+                        n,
+                        lines,
+                        strip,
+                    )
                 for phase in range(min(phases, number)):
                     m = (number - phase + phases - 1) // phases
                     for k in range((m + p - 1) if step == 1 else m * p):

@@ -1,0 +1,177 @@
+"""What a backend is: every hook once.
+
+A backend is a class derived from `Backend` in a module or folder of its own, and a line in
+`backends.BACKENDS`. The hooks without a body here must be there; the others are for methods and
+features that a backend may lack.
+
+Arrays that hooks are given hold elements in their storage dtype (bfloat16 as uint16); a `Problem`
+says what they are. Hooks never write to the inputs. Nothing here is called with empty results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, ClassVar, Protocol
+
+from ..core.problem import Index, Problem
+
+# Computes a part of a problem: the part's problem and its place in the batch, image, result.
+Compute = Callable[[Problem, Index, Any, Any], None]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of one thread (of the whole device, for CUDA) for sums in float32."""
+
+    call: float  # fixed cost of a call
+    pixel: float  # reading an input pixel and writing an output
+    tap: float  # a multiply-add of direct summation
+    tap_double: float  # the same in float64
+    row: float  # what each row of taps costs an output beside its multiply-adds
+    separable: float  # a multiply-add of a separable pass
+    fft_call: float  # fixed cost of the FFT method
+    fft: float  # a unit of `Backend.fft_work`
+
+    def of(self, acc: str) -> Costs:
+        """The same for sums in another dtype."""
+        double = self.tap_double / self.tap
+        factor = {"float32": 1.0, "float64": double, "int64": double, "uint64": double,
+                  "complex64": 6.0, "complex128": 12.0}[acc]  # fmt: skip
+        size = {"complex64": 2.0, "float32": 1.0, "complex128": 4.0}.get(acc, 2.0)
+        return replace(
+            self,
+            pixel=self.pixel * size,
+            tap=self.tap * factor,
+            row=self.row * factor,
+            separable=self.separable * factor,
+            fft=self.fft * size,
+        )
+
+
+class Backend(Protocol):
+    """Where and with what correlations are computed."""
+
+    name: ClassVar[str]
+    methods: ClassVar[frozenset[str]]  # that it has, by name
+    costs: ClassVar[Costs]  # as shipped
+    # A dot product of the weight gradient takes so many times what a tap of direct sums does.
+    dot_cost: ClassVar[float] = 1.0
+    # Whether compiled code on the host may look at the weights (see `methods.weights`).
+    compiled_look: ClassVar[bool] = False
+
+    # --- what there is ---------------------------------------------------------------------------
+
+    def unavailable(self) -> str | None:
+        """Return None where this backend can compute, otherwise the reason and what mends it."""
+
+    def describe(self) -> dict[str, str]:
+        """Versions and hardware, for `gpuconv.show_config`."""
+
+    def array_module(self) -> ModuleType:
+        """Module of the arrays that it computes on: NumPy or CuPy."""
+
+    def threads(self) -> int:
+        """Threads that a call uses at most: predicted times are divided by them."""
+        return 1
+
+    # --- what it takes, and at what cost ---------------------------------------------------------
+
+    def takes(self, device: str) -> bool:
+        """Whether it computes on arrays that lie on this device ("cpu", "cuda:0", ...)."""
+        return device == "cpu"
+
+    def refuse(self, problem: Problem, method: str) -> str | None:
+        """Return why one of `methods` cannot compute a problem here, or None."""
+        return None
+
+    def fft_work(self, problem: Problem) -> float:
+        """What method "fft" has to do, in units of `Costs.fft`; infinite where nothing fits."""
+        raise NotImplementedError
+
+    def tensor_work(self, problem: Problem) -> tuple[int, tuple[int, int]]:
+        """Multiply-adds of an output by method "tensor", and the sides of the tiles it sums."""
+        raise NotImplementedError
+
+    # --- residency -------------------------------------------------------------------------------
+
+    def strips(
+        self, problem: Problem, x: Any, out: Any, method: str, max_device_bytes: int | None
+    ) -> Any:
+        """Return None if the call runs on the arrays as they are, or how they are cut otherwise.
+
+        They are where image or result are on another device, or in a layout that the methods do
+        not take.
+        """
+        return None
+
+    def run_in_strips(
+        self, problem: Problem, layout: Any, x: Any, out: Any, compute: Compute
+    ) -> None:
+        """Call `compute` on copies of parts of the arrays, cut as `strips` says."""
+        raise NotImplementedError
+
+    # --- methods ---------------------------------------------------------------------------------
+
+    def direct(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+        """Fill `out` by summing over all taps of `k`, which is stored as it was given."""
+
+    def separable(self, problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+        """Fill `out` by columns of taps `u` (kernels, rank, p), then rows `v` (kernels, rank, q).
+
+        Both are of the sums' dtype, and on the host.
+        """
+        raise NotImplementedError
+
+    def fft(self, problem: Problem, x: Any, weights: Any, out: Any, whole: bool) -> None:
+        """Fill `out` by Fourier transforms of tiles; `weights` are of the sums' dtype.
+
+        With `whole` all sums are whole numbers, to which they are rounded.
+        """
+        raise NotImplementedError
+
+    def tensor(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+        """Fill `out` by matrix products of half-precision numbers, with sums in float32."""
+        raise NotImplementedError
+
+    # --- gradients -------------------------------------------------------------------------------
+
+    def input_gradient(self, problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
+        """Return the gradient with respect to X, or None if it is to be made of correlations."""
+        return None
+
+    def weight_gradient(self, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+        """Return the gradient with respect to K, summed over all images that shared a kernel."""
+
+    # --- layers of many channels -----------------------------------------------------------------
+
+    def layer_forward(
+        self,
+        x: Any,
+        x_dtype: str,
+        w: Any,
+        w_dtype: str,
+        layer: Any,
+        size: tuple[int, int],
+        acc: str,
+    ) -> Any:
+        """Return the sums (N, O, r, s) of a convolution layer, in the accumulator dtype.
+
+        `layer` has `pad`, `stride`, `dilation` and `groups`; `size` is (r, s).
+        """
+        raise NotImplementedError
+
+    def layer_input_gradient(
+        self, dy: Any, dy_dtype: str, w: Any, w_dtype: str, layer: Any, x_shape: tuple[int, ...],
+        acc: str,
+    ) -> Any:  # fmt: skip
+        """Return its gradient with respect to x, or None if it is to be made of other layers."""
+        return None
+
+    def layer_weight_gradient(
+        self, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: Any, w_shape: tuple[int, ...],
+        w_dtype: str, acc: str,
+    ) -> Any:  # fmt: skip
+        """Return its gradient with respect to w, summed over the batch in a fixed order."""
+        raise NotImplementedError

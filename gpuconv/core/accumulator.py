@@ -1,0 +1,66 @@
+"""In which dtype and order sums are taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .problem import Problem
+
+
+def exact_accumulator(problem: Problem, weights: Any, vertical: Any = None) -> str:
+    """Dtype that sums are taken in: for integers the fastest that holds every partial sum exactly.
+
+    Sums of products of whole numbers are exact in float32 up to 2**24 and in float64 up to 2**53,
+    in any order; how large they can get follows from the dtypes and the weights alone.
+    """
+    acc = problem.acc_dtype
+    if not dtypes.is_integer(acc) or not weights.size:
+        return acc
+    largest = max(dtypes.largest(problem.x_dtype), abs(int(problem.fillvalue)))  # type: ignore[arg-type]
+    weights = weights.reshape(-1, weights.shape[-2], problem.q)
+    sizes = np.abs(weights.astype(np.float64)).sum(axis=-1)
+    if vertical is not None:
+        sizes = sizes * np.abs(vertical.astype(np.float64)).sum(axis=-1)
+    total = float(sizes.sum(axis=-1).max()) * largest
+    if total <= 2.0**24:
+        return "float32"
+    # The bound itself is a float64 sum; half leaves room for its own rounding.
+    return "float64" if total <= 2.0**52 else acc
+
+
+def mirrored(weights: Any) -> Any:
+    """Which kernels, of shape (kernels, terms, taps), have nothing but mirrored rows of taps.
+
+    Such a row equals itself read backwards, or the negative of that, exactly; so do the real and
+    the imaginary parts of complex ones, each by itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mirrored(np.array([[[1.0, 2, 1], [-1, 0, 1]], [[1, 2, 1], [1, 2, 3]]]))
+    array([ True, False])
+    """
+    if weights.shape[-1] < 2:  # the one order there is
+        return np.zeros(len(weights), bool)
+    if weights.dtype.kind == "c":
+        return mirrored(weights.real) & mirrored(weights.imag)
+    half = weights.shape[-1] // 2
+    left, right = weights[..., : half + 1], weights[..., : -half - 2 : -1]
+    same = (left == right).all(axis=-1) | (left == -right).all(axis=-1)
+    return same.all(axis=-1)
+
+
+def mirrored_order(taps: int) -> Any:
+    """The taps of a row in mirrored order: from the first, from the last, and the middle one.
+
+    Examples
+    --------
+    >>> mirrored_order(5)
+    array([0, 1, 4, 3, 2])
+    """
+    half, numbers = taps // 2, np.arange(taps)
+    back = numbers[::-1][:half]
+    return np.concatenate([numbers[:half], back, numbers[half : taps - half]])

@@ -1,0 +1,33 @@
+"""Where the images and kernels of a batch lie in memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .problem import Problem
+
+
+def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    """Byte offset of each item of the leading dimensions, in C order."""
+    total = np.zeros((), np.int64)
+    for length, stride in zip(shape, strides, strict=True):
+        total = total[..., None] + np.arange(length, dtype=np.int64) * stride
+    return np.ascontiguousarray(total.reshape(-1))
+
+
+def kernel_index(problem: Problem) -> Any:
+    """Which kernel (in C order of K's leading dimensions) each output image uses."""
+    lead = problem.k_shape[:-2]
+    numbers = np.arange(math.prod(lead), dtype=np.int64).reshape(lead)
+    return np.ascontiguousarray(np.broadcast_to(numbers, problem.batch)).reshape(-1)
+
+
+def lead_strides(
+    shape: tuple[int, ...], strides: tuple[int, ...], batch: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Strides of the leading dimensions once broadcast to the batch."""
+    own = [0 if n == 1 else step for n, step in zip(shape[:-2], strides[:-2], strict=True)]
+    return (0,) * (len(batch) - len(own)) + tuple(own)
