@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import gpuconv
-from gpuconv.methods.weights import Kernel
+from gpuconv.methods.weights import Weights
 
 from .report import Cell, Check, measured, verdicts
 from .timing import number
@@ -92,7 +92,7 @@ def _error(dtype: str, method: str, k: int, kind: str) -> float:
     y = gpuconv.corr2d(x, weights, method=name, backend="cpu", dtype=result)
     sizes = np.abs(weights.astype(wider(weights)))
     if method.endswith("2"):
-        factors = Kernel(problem, weights).factors()
+        factors = Weights(problem, weights).factors()
         sizes = np.einsum("tp,tq->pq", abs(factors.u[0]), abs(factors.v[0]))
     error = np.abs(y - sums(x, weights.conj(), wider(x)))
     # How large the unit is need not be known to more than a double's digits.

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .call_cache import key_of, remember, repeat
+# The subpackage is loaded before `gpuconv.backends` becomes the function: the first import of a
+# subpackage binds its name in the package, and would take the function's place later.
+from . import call_cache, engine
+from .backends import BACKENDS, backend_for, get_backend, require_backend
 from .core import arrays, dtypes
 from .core.errors import out_of_memory
 from .core.options import Options
-from .core.problem import Problem, integer, make_problem, part_of, with_a_pixel
-from .methods import METHODS
-from .methods.weights import Kernel
-from .selection.choose import BACKENDS, Choice, backend_for, choose, get_backend, require_backend
+from .core.problem import Problem, integer
+from .methods.weights import Weights
+from .selection.choose import Choice, depends_on_weights
 from .selection.costs import config_file, costs_of
 
-__all__ = ["Plan", "backends", "compute", "convolve2d", "corr2d", "plan", "show_config"]
+# Elements of a result; of larger ones the memory is looked at first.
+_PREPARED_MOST = 1 << 24
 
-# `typed`, because 1, 1.0 and True are equal keys and only the first is a valid stride.
-_problem = lru_cache(maxsize=1024, typed=True)(make_problem)
-
-
-def _make(*shapes_and_dtypes: Any, **keywords: Any) -> Problem:
-    # Sequences are not told apart by `typed`, nor always hashable; they are read every time.
-    plain = all(
-        isinstance(keywords.get(k, 0), (str, int, float)) for k in ("mode", "stride", "dilation")
-    )
-    try:
-        if plain:
-            return _problem(*shapes_and_dtypes, **keywords)
-    except TypeError:
-        pass  # an unhashable fill value or dtype; real errors are raised again below
-    return make_problem(*shapes_and_dtypes, **keywords)
+__all__ = ["Plan", "backends", "convolve2d", "corr2d", "plan", "show_config"]
 
 
 # For type checkers: of NumPy arrays and nested lists comes a NumPy array.
@@ -212,11 +202,6 @@ def convolve2d(
     return _call(X, K, out, max_device_bytes, True, options)
 
 
-_OPTIONS = (
-    "mode", "boundary", "fillvalue", "stride", "dilation", "method", "backend", "precision", "dtype"
-)  # fmt: skip
-
-
 def _call(
     X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...]
 ) -> Any:
@@ -231,13 +216,13 @@ def _call(
 def _dispatch(
     X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...]
 ) -> Any:
-    key = key_of(X, K, out, flipped, (*options, max_device_bytes))
+    key = call_cache.key_of(X, K, out, flipped, (*options, max_device_bytes))
     if key is not None:
-        result = repeat(key, X, K, out, flipped)
+        result = call_cache.repeat(key, X, K, out, flipped)
         if result is not None:
             return result
-    keywords = dict(zip(_OPTIONS, options, strict=True))
-    if is_traced(X) or is_traced(K):
+    keywords = dict(zip(engine.OPTIONS, options, strict=True))
+    if arrays.is_traced(X) or arrays.is_traced(K):
         keywords |= {"out": out, "max_device_bytes": max_device_bytes}
         return _record(convolve2d if flipped else corr2d, X, K, **keywords)
     if _is_tensor(X):
@@ -252,18 +237,11 @@ def _dispatch(
         from .adapters import dask as adapter
 
         return adapter.corr2d(X, K, out=out, flipped=flipped, **keywords)
-    return compute(
-        X, K, out=out, max_device_bytes=max_device_bytes, flipped=flipped, key=key, **keywords
-    )
+    return engine.correlate_new(X, K, out, max_device_bytes, flipped, options, key)
 
 
 def _is_tensor(obj: Any) -> bool:
     return arrays.is_a(obj, "torch", "Tensor")
-
-
-def is_traced(obj: Any) -> bool:
-    """Whether this stands for a tensor while `torch.fx` looks at what is called."""
-    return arrays.is_a(obj, "torch.fx", "Proxy")
 
 
 def _record(*arguments: Any, **keywords: Any) -> Any:
@@ -279,96 +257,10 @@ def _is_dask(obj: Any) -> bool:
 def _tensors(X: Any, K: Any, out: Any, max_device_bytes: Any, **keywords: Any) -> Any:
     # The one look upwards: a tensor's graph is the adapter's business, loaded when one is seen.
     if out is not None or max_device_bytes is not None:
-        return compute(X, K, out=out, max_device_bytes=max_device_bytes, **keywords)
+        return engine.correlate(X, K, out=out, max_device_bytes=max_device_bytes, **keywords)
     from .adapters import torch as adapter
 
     return adapter.corr2d(X, K, **keywords)
-
-
-def compute(
-    X: Any,
-    K: Any,
-    *,
-    out: Any = None,
-    method: str = "auto",
-    backend: str = "auto",
-    max_device_bytes: Any = None,
-    flipped: bool = False,
-    key: Any = None,
-    **keywords: Any,
-) -> Any:
-    """`corr2d` (`convolve2d`, if `flipped`) outside any autograd graph.
-
-    `key` names the call for `repeat`.
-    """
-    kernel = arrays.read(K, "K")
-    if flipped and kernel.array.ndim >= 2:  # fewer is refused below, with the shape as given
-        kernel.array = kernel.array[..., ::-1, ::-1]
-    keywords |= {"flipped": True} if flipped else {"conjugate": True}
-    image = arrays.read(X, "X", swapped=True)
-    return _run(image, kernel, out, method, backend, keywords, key, max_device_bytes)
-
-
-def _run(
-    x: arrays.Operand,
-    k: arrays.Operand,
-    out: Any,
-    method: str,
-    backend: str,
-    keywords: dict[str, Any],
-    key: Any = None,
-    max_device_bytes: Any = None,
-) -> Any:
-    arrays.check_together(x, k)
-    target = None
-    if out is not None:
-        target = arrays.read(out, "out") if hasattr(out, "shape") else arrays.read_out(out, (), "")
-        asked = keywords.get("dtype")
-        if asked is not None and dtypes.name_of(asked, "dtype=") != target.dtype:
-            raise TypeError(f"dtype={asked!s} contradicts out of dtype {target.dtype}")
-        keywords["dtype"] = target.dtype
-    shapes = tuple(x.array.shape), tuple(k.array.shape)
-    problem = _make(*shapes, x.dtype, k.dtype, **keywords)
-    if 0 in problem.x_shape[-2:] and 0 not in problem.out_shape:
-        problem, key = with_a_pixel(problem), None
-        x.array = arrays.zeros_as(x.array, problem.x_shape)
-    kernel = Kernel(problem, k.array)
-    choice = choose(problem, x.device, method, backend, kernel)
-    if max_device_bytes is not None:
-        max_device_bytes = integer(max_device_bytes, "max_device_bytes", 1, None)
-        if choice.backend != "cuda" or x.device != "cpu":
-            raise ValueError(
-                "max_device_bytes= is for host arrays with backend='cuda', but "
-                + (f"X is on {x.device}" if x.device != "cpu" else f"got {choice.backend!r}")
-            )
-    if target is not None:
-        target = arrays.read_out(out, problem.out_shape, x.device)
-        for operand, name in ((x, "X"), (k, "K")):
-            if arrays.shares_memory(target, operand):
-                raise ValueError(f"out overlaps {name} in memory; pass a separate array")
-    module = require_backend(choice.backend)
-    if x.library == "numpy, bytes swapped" and choice.backend != "cpu":
-        x.array = arrays.native(x.array)
-    with arrays.stream_of(x):
-        if target is None:
-            result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
-        else:
-            result = target.array
-        if result.size:
-            run = METHODS[choice.method].run
-
-            def compute(part: Problem, index: Any, x_part: Any, out_part: Any) -> None:
-                weights = k.array if part is problem else part_of(k.array, index)
-                known = kernel if part is problem else kernel.part(part, index)
-                run(part, module, x_part, weights, out_part, known)
-
-            module.place(problem, x.array, result, compute, choice.method, max_device_bytes)
-            # Not bfloat16's, nor bytes swapped; host arrays on a device go in strips.
-            plain = x.library == k.library == "numpy" and choice.backend == "cpu"
-            plain = plain or (x.library == "cupy" and k.library in ("numpy", "cupy"))
-            if key is not None and plain:
-                remember(key, problem, choice, module, k.array, kernel)
-    return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
 
 
 @dataclass(frozen=True)
@@ -395,8 +287,17 @@ class Plan:
            [4., 4.]])
     """
 
-    problem: Problem
-    choice: Choice
+    prepared: engine.PreparedCall
+
+    @property
+    def problem(self) -> Problem:
+        """The call, read and checked."""
+        return self.prepared.problem
+
+    @property
+    def choice(self) -> Choice:
+        """The method and backend taken, and what every method would cost."""
+        return self.prepared.choice
 
     @property
     def method(self) -> str:
@@ -433,6 +334,48 @@ class Plan:
         ValueError
             Another shape or dtype than planned.
         """
+        if self._runs_on(X, K, out):
+            problem = self.problem
+            result = np.empty(problem.out_shape, problem.out_dtype) if out is None else out
+            try:
+                self.prepared.run(X, K, result)
+            except MemoryError as error:
+                if out is None:
+                    raise
+                raise out_of_memory(error, problem.out_shape) from error
+            return result
+        return self._call_anew(X, K, out)
+
+    @cached_property
+    def _layout(self) -> tuple[Any, ...] | None:
+        """Shapes and dtypes of NumPy arrays that the prepared call runs on as they are, if any."""
+        problem = self.problem
+        dtypes_of_call = problem.x_dtype, problem.k_dtype, problem.out_dtype
+        if (
+            self.backend == "cuda"
+            or depends_on_weights(self.method, problem)
+            or "bfloat16" in dtypes_of_call
+            or 0 in (*problem.x_shape, *problem.k_shape, *problem.out_shape)
+            or math.prod(problem.out_shape) > _PREPARED_MOST
+        ):
+            return None
+        x, k, out = (np.dtype(name) for name in dtypes_of_call)
+        return problem.x_shape, x, problem.k_shape, k, out
+
+    def _runs_on(self, X: Any, K: Any, out: Any) -> bool:
+        """Whether the arrays need no reading: plain NumPy arrays as planned."""
+        if self._layout is None or type(X) is not np.ndarray or type(K) is not np.ndarray:
+            return False
+        x_shape, x_dtype, k_shape, k_dtype, out_dtype = self._layout
+        if X.shape != x_shape or K.shape != k_shape or X.dtype != x_dtype or K.dtype != k_dtype:
+            return False
+        if out is None:
+            return True
+        plain = type(out) is np.ndarray and out.dtype == out_dtype
+        return plain and call_cache.fits(out, self.problem, X, K)
+
+    def _call_anew(self, X: Any, K: Any, out: Any) -> Any:
+        """Call with the planned method whatever the arrays are, if shapes and dtypes are right."""
         problem = self.problem
         for array, name, shape, dtype in (
             (X, "X", problem.x_shape, problem.x_dtype),
@@ -529,7 +472,7 @@ def plan(
         raise ValueError(f"kernel has shape {tuple(weights.array.shape)}, but k_shape is {shape}")
     x_name = dtypes.name_of(x_dtype, "x_dtype")
     k_name = x_name if k_dtype is None else dtypes.name_of(k_dtype, "k_dtype")
-    problem = _make(
+    problem = engine.read_problem(
         x_sides,
         shape,
         x_name,
@@ -543,9 +486,11 @@ def plan(
         precision=precision,
         conjugate=True,
     )
-    known = Kernel(problem, None if weights is None else weights.array)
+    known = Weights(problem, None if weights is None else weights.array)
     require_backend(backend_for("cpu", backend))
-    return Plan(problem, choose(problem, "cpu", method, backend, known, explain=True))
+    prepared = engine.prepare(problem, "cpu", method, backend, known, explain=True)
+    # It is called with other weights, too.
+    return Plan(replace(prepared, weights=None))
 
 
 def _shape(value: Any, what: str) -> tuple[int, ...]:

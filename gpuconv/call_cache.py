@@ -9,33 +9,41 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from .core.arrays import may_share_memory
 from .core.problem import Problem
-from .methods import METHODS
-from .methods.weights import Kernel
+from .methods.weights import Weights
 from .selection.choose import Choice
 
-__all__ = ["key_of", "remember", "repeat"]
+__all__ = ["fits", "key_of", "remember", "repeat"]
 
 _CALLS_MAX, _KERNELS_MAX = 1024, 64
 _RESULT_MAX = 1 << 24  # elements; larger results are first compared with the memory there is
 
-Run = Callable[[Any, Any, Any], None]
 _PLAIN = frozenset({int, str, type(None)})
+
+
+class Prepared(Protocol):
+    """What is kept: see `engine.PreparedCall`."""
+
+    @property
+    def problem(self) -> Problem: ...
+    @property
+    def choice(self) -> Choice: ...
+    @property
+    def weights(self) -> Weights | None: ...
+    def run(self, x: Any, k: Any, out: Any) -> None: ...
 
 
 @dataclass(slots=True)
 class _Call:
     problem: Problem
-    settled: Run | None  # how to run it, whatever the weights
-    by_weights: dict[bytes, Run] = field(default_factory=dict)
+    for_all_weights: Prepared | None
+    by_weights: dict[bytes, Prepared] = field(default_factory=dict)
 
 
 _calls: dict[Any, _Call] = {}
@@ -82,6 +90,17 @@ def key_of(X: Any, K: Any, out: Any, flipped: bool, options: tuple[Any, ...]) ->
     return X.shape, X.dtype, K.shape, K.dtype, own, flipped, device, options
 
 
+def fits(out: Any, problem: Problem, X: Any, K: Any) -> bool:
+    """Whether an array of the same library as X can be written to without further checks."""
+    return bool(
+        out.shape == problem.out_shape
+        and out.flags.c_contiguous
+        and (type(out) is not np.ndarray or out.flags.writeable)
+        and not may_share_memory(out, X)
+        and not may_share_memory(out, K)
+    )
+
+
 def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
     """Result of a call seen before, or None."""
     call = _calls.get(key)
@@ -89,30 +108,25 @@ def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
         return None
     problem = call.problem
     xp = np if type(X) is np.ndarray else sys.modules["cupy"]
-    if out is not None and not (
-        out.shape == problem.out_shape
-        and out.flags.c_contiguous
-        and (xp is not np or out.flags.writeable)
-        and not may_share_memory(out, X)
-        and not may_share_memory(out, K)
-    ):
+    if out is not None and not fits(out, problem, X, K):
         return None
     if xp is not np and xp.cuda.runtime.getDevice() != X.data.device_id:
         return None  # that takes a context
     if flipped:
         K = K[..., ::-1, ::-1]
-    run = call.settled or (type(K) is np.ndarray and call.by_weights.get(K.tobytes()))
-    if not run:
+    prepared = call.for_all_weights
+    if prepared is None and type(K) is np.ndarray:
+        prepared = call.by_weights.get(K.tobytes())
+    if prepared is None:
         return None
     result = xp.empty(problem.out_shape, problem.out_dtype) if out is None else out
-    run(X, K, result)
+    prepared.run(X, K, result)
     return result
 
 
-def remember(
-    key: Any, problem: Problem, choice: Choice, module: ModuleType, k: Any, kernel: Kernel
-) -> None:
-    """Keep how a call ran; `k` are its weights, flipped if they are to be, `kernel` of these."""
+def remember(key: Any, prepared: Any, k: Any) -> None:
+    """Keep a prepared call; `k` are its weights, flipped if they are to be."""
+    problem, choice = prepared.problem, prepared.choice
     if problem.out_dtype == "bfloat16" or math.prod(problem.out_shape) > _RESULT_MAX:
         return
     if key not in _calls:
@@ -120,19 +134,12 @@ def remember(
             _calls.clear()
         _calls[key] = _Call(problem, None)
     call = _calls[key]
-    if not choice.settled and type(k) is not np.ndarray:
+    if choice.weight_independent:
+        call.for_all_weights = prepared
+        return
+    if type(k) is not np.ndarray:
         return  # weights on a device are not looked at
-    if choice.settled and choice.method == "direct":
-        direct = module.direct
-        call.settled = lambda X, K, result: direct(problem, X, K, result)
-        return
-    method = METHODS[choice.method].run
-    if choice.settled:
-        call.settled = lambda X, K, result: method(
-            problem, module, X, K, result, Kernel(problem, K)
-        )
-        return
-    known = kernel.copy()  # the caller's weights may change
     if len(call.by_weights) >= _KERNELS_MAX:
         call.by_weights.clear()
-    call.by_weights[k.tobytes()] = lambda X, K, result: method(problem, module, X, K, result, known)
+    # A copy of the weights, because the caller's array may change.
+    call.by_weights[k.tobytes()] = replace(prepared, weights=prepared.weights.copy())

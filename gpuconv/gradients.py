@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from .api import convolve2d, corr2d
+from .backends import backend_for, require_backend
 from .core import arrays, dtypes
 from .core.boundary import fold, fold_table, sources
 from .core.errors import own_out, unknown_name
 from .core.problem import Pair, Problem, laid_out, make_problem, tables, with_a_pixel
+from .engine import correlate
 from .methods import fft as methods_fft
-from .methods.weights import Kernel
-from .selection.choose import backend_for, require_backend
+from .methods.weights import Weights
 from .selection.costs import costs_of
 
 __all__ = ["corr2d_vjp", "phases"]
@@ -220,8 +220,9 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
     xp = _xp(x.array)
     if not x.array.size:
         return xp.zeros(problem.x_shape, dtypes.storage(x.dtype))
-    if hasattr(module, "input_gradient"):
-        return module.input_gradient(problem, k.array, dy.array, dy.dtype)
+    own = module.input_gradient(problem, k.array, dy.array, dy.dtype)
+    if own is not None:
+        return own
     (top, bottom), (left, right) = problem.pad
     plain = problem.boundary == "constant" or not any((top, bottom, left, right))
     of_rows, of_columns = tables(problem)
@@ -259,13 +260,14 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
                 if not dp.size:
                     continue
                 with own_out():
-                    convolve2d(
+                    correlate(
                         arrays.argument(part[..., row.outputs, column.outputs], dy),
                         arrays.argument(weights[..., row.taps, column.taps], k),
                         mode=(row.pad, column.pad),
                         dilation=(row.dilation, column.dilation),
                         method=method,
                         backend=backend,
+                        flipped=True,
                         out=dp[..., row.positions, column.positions],
                     )
         if all_kernels is not kernels:
@@ -353,21 +355,17 @@ def weight_problem(problem: Problem, dy_dtype: str) -> Problem:
     return replace(problem, acc_dtype=acc, fillvalue=fill)
 
 
-# Dot products load more for each multiply-add than correlations do: how much longer they take.
-_DOT = {"cpu": 2.0, "cuda": 4.0}
-
-
 def price_weights(problem: Problem, backend: str) -> dict[str, float]:
     """Predicted seconds of the kernel's gradient by each method on a backend."""
     costs, module = costs_of(backend, problem.acc_dtype), require_backend(backend)
     pixels = math.prod(problem.out_shape)
-    taps = problem.p * problem.q * _DOT.get(backend, 1.0) * costs.tap
+    taps = problem.p * problem.q * module.dot_cost * costs.tap
     direct = costs.call + pixels * (costs.pixel + taps)
     fft = math.inf
-    if "fft" in module.METHODS and pixels:
+    if "fft" in module.methods and pixels:
         one = _turned(problem)
         # Transforming a kernel as large as the image takes as long again.
-        transforms = 2 * methods_fft.price(one, costs, module, Kernel(one, None))
+        transforms = 2 * methods_fft.price(one, costs, module, Weights(one, None))
         fft = problem.n * (costs.call + transforms)
     return {"direct": direct, "fft": fft}
 
@@ -433,8 +431,8 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
     sums = weight_problem(problem, dy.dtype)
     if method == "auto":
         prices = price_weights(sums, name)
-        method = "fft" if "fft" in module.METHODS and prices["fft"] < prices["direct"] else "direct"
-    if method not in module.METHODS:
+        method = "fft" if "fft" in module.methods and prices["fft"] < prices["direct"] else "direct"
+    if method not in module.methods:
         raise ValueError(f"method={method!r} cannot be used: backend {name!r} does not have it")
     if method == "direct":
         return module.weight_gradient(sums, x.array, dy.array, dy.dtype)
@@ -446,7 +444,7 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
     pad, parts = _read(problem)
     rows, columns = (part if isinstance(part, slice) else xp.asarray(part) for part in parts)
     for index in np.ndindex(problem.batch):
-        found = corr2d(
+        found = correlate(
             arrays.argument(images[index][rows][:, columns], x),
             arrays.argument(dy.array[index], dy),
             mode=pad,

@@ -25,11 +25,11 @@ from dask.base import tokenize
 from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from .. import api
+from .. import engine
 from ..backends.cpu.threads import threads
 from ..core import arrays, blocks, dtypes
 from ..core.problem import Problem, make_problem
-from ..methods.weights import Kernel
+from ..methods.weights import Weights
 from ..selection.choose import choose
 
 __all__ = ["corr2d"]
@@ -68,10 +68,10 @@ def corr2d(
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
     problem = make_problem(tuple(X.shape), shape, x.dtype, k.dtype, **keywords)
     if 0 in problem.x_shape[-2:]:
-        call = partial(api.convolve2d if flipped else api.corr2d, method=method, backend=backend)
+        call = partial(engine.correlate, flipped=flipped, method=method, backend=backend)
         return _of_no_pixel(problem, X, K, partial(call, **_public(keywords)))
     weights = None if lazy else k.array[..., ::-1, ::-1] if flipped else k.array
-    choice = choose(problem, x.device, method, backend, Kernel(problem, weights))
+    choice = choose(problem, x.device, method, backend, Weights(problem, weights))
     if not lazy:
         K = da.from_array(arrays.wrap(k.array, k.dtype, replace(k, library="numpy")), chunks=-1)
     lead, X, K = _leading(problem, X, K)
@@ -188,7 +188,7 @@ def _cut(chunk: Any, rows: slice, columns: slice) -> Any:
 def _block(
     flipped: bool, keywords: Any, rows: blocks.Part, columns: blocks.Part, k: Any, pieces: Any
 ) -> Any:
-    call = api.convolve2d if flipped else api.corr2d
+    call = partial(engine.correlate, flipped=flipped)
     with _own_core():
         return blocks.run(call, pieces, k, rows, columns, **keywords)
 

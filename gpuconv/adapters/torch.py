@@ -23,10 +23,10 @@ except ImportError as error:
     ) from None
 
 from .. import gradients
-from ..api import compute, is_traced
 from ..core import arrays, dtypes
 from ..core.boundary import canonical
 from ..core.problem import check_shape, fill_of, no_broadcast, padding_of, pair, room
+from ..engine import correlate
 from ..nn import channel_sums
 from .torch_layers import Conv2d, LazyConv2d
 
@@ -387,7 +387,7 @@ def _keywords(spec: Spec) -> dict[str, Any]:
 
 
 def _corr2d(x: Any, k: Any, spec: Spec) -> Any:
-    return compute(x, k, **_keywords(spec))
+    return correlate(x, k, **_keywords(spec))
 
 
 def _corr2d_input(dy: Any, k: Any, x: Any, spec: Spec) -> Any:
@@ -429,7 +429,7 @@ def as_tensor(operand: Any, name: str) -> torch.Tensor:
 
 def record(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
     """Have `torch.fx` record a call, some operands of which stand for tensors."""
-    known = [a if a is None or is_traced(a) else as_tensor(a, "K") for a in operands]
+    known = [a if a is None or arrays.is_traced(a) else as_tensor(a, "K") for a in operands]
     defaults = inspect.signature(function).parameters
     given = {
         name: dtypes.name_of(value, "dtype=") if name == "dtype" and value is not None else value

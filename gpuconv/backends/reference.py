@@ -6,43 +6,82 @@ It is slow on purpose. Every other backend is tested against it, and it is itsel
 
 from __future__ import annotations
 
+import math
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..core import dtypes
+from ..core import arrays, dtypes
 from ..core.boundary import sources
 from ..core.errors import written
 from ..core.problem import Problem
-
-NAME = "reference"
-METHODS = frozenset({"direct"})
+from .base import Backend, Costs
 
 
-def unavailable() -> str | None:
-    """Return None: the reference runs wherever NumPy does."""
-    return None
+class ReferenceBackend(Backend):
+    """The formula as it is written, in NumPy."""
 
+    name = "reference"
+    methods = frozenset({"direct"})
+    costs = Costs(
+        call=1e-5, pixel=4e-6, tap=1e-9, tap_double=2e-9, row=0.0, separable=math.inf,
+        fft_call=math.inf, fft=math.inf,
+    )  # fmt: skip
 
-def describe() -> dict[str, str]:
-    """Versions for `show_config`."""
-    return {"numpy": np.__version__}
+    def unavailable(self) -> str | None:
+        """Return None: the reference runs wherever NumPy does."""
+        return None
 
+    def describe(self) -> dict[str, str]:
+        """Versions for `show_config`."""
+        return {"numpy": np.__version__}
 
-def place(
-    problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: None
-) -> None:
-    """Run ``compute(problem, index, x, out)`` where the arrays are: on the host already."""
-    compute(problem, (), x, out)
+    def array_module(self) -> ModuleType:
+        """NumPy."""
+        return np
 
+    def direct(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+        """Fill `out` with the correlation, looping over its elements."""
+        x = arrays.native(x)
+        images = np.broadcast_to(x, problem.batch + x.shape[-2:])
+        kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
+        for image, index in enumerate(np.ndindex(problem.batch)):
+            with written(image * problem.r):
+                out[index] = _one(problem, images[index], kernels[index])
 
-def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
-    """Fill `out` with the correlation, looping over its elements."""
-    images = np.broadcast_to(x, problem.batch + x.shape[-2:])
-    kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
-    for image, index in enumerate(np.ndindex(problem.batch)):
-        with written(image * problem.r):
-            out[index] = _one(problem, images[index], kernels[index])
+    def input_gradient(self, problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
+        """Gradient with respect to X: every output's window, scattered tap by tap."""
+        wide = _wide(problem, dy_dtype)
+        kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
+        rows, columns = _positions(problem)
+        total = np.zeros((*problem.batch, problem.h, problem.w), wide)
+        for index in np.ndindex(problem.batch):
+            kernel = dtypes.widen(kernels[index], problem.k_dtype, wide)
+            values = dtypes.widen(dy[index], dy_dtype, wide)
+            with np.errstate(all="ignore"):
+                for (i, j), value in np.ndenumerate(values):
+                    for (a, b), weight in np.ndenumerate(kernel):
+                        y, x = rows[i, a], columns[j, b]
+                        if y >= 0 and x >= 0:
+                            total[(*index, y, x)] += value * weight
+        return _gather(total, problem.x_shape, problem.x_dtype)
+
+    def weight_gradient(self, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+        """Gradient with respect to K: for each tap, the pixels it meets times the outputs'."""
+        wide = _wide(problem, dy_dtype)
+        images = np.broadcast_to(x, problem.batch + x.shape[-2:])
+        rows, columns = _positions(problem)
+        total = np.zeros((*problem.batch, problem.p, problem.q), wide)
+        for index in np.ndindex(problem.batch):
+            image = dtypes.widen(images[index], problem.x_dtype, wide)
+            values = dtypes.widen(dy[index], dy_dtype, wide).conj()
+            for a in range(problem.p):
+                for b in range(problem.q):
+                    met = _window(problem, image, rows[:, a], columns[:, b])
+                    with np.errstate(all="ignore"):
+                        total[(*index, a, b)] = (met * values).sum()
+        return _gather(total, problem.k_shape, problem.k_dtype)
 
 
 def _one(problem: Problem, image: Any, kernel: Any) -> Any:
@@ -78,41 +117,6 @@ def _window(problem: Problem, image: Any, rows: Any, columns: Any) -> Any:
     window = np.full(inside.shape, problem.fillvalue, image.dtype)
     window[inside] = image[np.ix_(rows[rows >= 0], columns[columns >= 0])].reshape(-1)
     return window
-
-
-def input_gradient(problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
-    """Gradient with respect to X: every output's window, scattered tap by tap."""
-    wide = _wide(problem, dy_dtype)
-    kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
-    rows, columns = _positions(problem)
-    total = np.zeros((*problem.batch, problem.h, problem.w), wide)
-    for index in np.ndindex(problem.batch):
-        kernel = dtypes.widen(kernels[index], problem.k_dtype, wide)
-        values = dtypes.widen(dy[index], dy_dtype, wide)
-        with np.errstate(all="ignore"):
-            for (i, j), value in np.ndenumerate(values):
-                for (a, b), weight in np.ndenumerate(kernel):
-                    y, x = rows[i, a], columns[j, b]
-                    if y >= 0 and x >= 0:
-                        total[(*index, y, x)] += value * weight
-    return _gather(total, problem.x_shape, problem.x_dtype)
-
-
-def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
-    """Gradient with respect to K: for each tap, the pixels it meets times the outputs'."""
-    wide = _wide(problem, dy_dtype)
-    images = np.broadcast_to(x, problem.batch + x.shape[-2:])
-    rows, columns = _positions(problem)
-    total = np.zeros((*problem.batch, problem.p, problem.q), wide)
-    for index in np.ndindex(problem.batch):
-        image = dtypes.widen(images[index], problem.x_dtype, wide)
-        values = dtypes.widen(dy[index], dy_dtype, wide).conj()
-        for a in range(problem.p):
-            for b in range(problem.q):
-                met = _window(problem, image, rows[:, a], columns[:, b])
-                with np.errstate(all="ignore"):
-                    total[(*index, a, b)] = (met * values).sum()
-    return _gather(total, problem.k_shape, problem.k_dtype)
 
 
 def _wide(problem: Problem, dy_dtype: str) -> str:

@@ -305,7 +305,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             old = {}
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always")
-            new = calibrate.measure()
+            new = calibrate.measure(gpuconv.corr2d)
         row = "{:<12}{:>12}{:>12}"
         print(row.format("constant", "old", "new"))
         for name, seconds in asdict(new).items():

@@ -24,6 +24,7 @@ __all__ = [
     "check_together",
     "empty",
     "is_a",
+    "is_traced",
     "may_share_memory",
     "memory_of",
     "native",
@@ -66,6 +67,11 @@ def is_a(obj: Any, module: str, name: str) -> bool:
     """Whether this is an instance of a class of a module that may not be loaded, nor be there."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(obj, getattr(loaded, name))
+
+
+def is_traced(obj: Any) -> bool:
+    """Whether this stands for a tensor while `torch.fx` looks at what is called."""
+    return is_a(obj, "torch.fx", "Proxy")
 
 
 def _library(obj: Any) -> str:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..backends.base import Backend, Costs
 from ..core.problem import Problem
-from .weights import Kernel
+from .weights import Weights
 
 NAME = "direct"
 
 
-def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
+def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     """Direct computes everything."""
     return None
 
 
-def price(problem: Problem, costs: Any, backend: Any = None, kernel: Any = None) -> float:
-    """Seconds: one multiply-add per output and tap, one pass over memory."""
+def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
+    """Predict the seconds of one thread."""
+    return seconds(problem, costs)
+
+
+def seconds(problem: Problem, costs: Costs) -> float:
+    """Seconds of one multiply-add per output and tap, and of one pass over memory."""
     outputs = math.prod(problem.out_shape)
     taps = problem.p * problem.q * costs.tap
     if problem.stride[0] > 1:
@@ -27,6 +33,8 @@ def price(problem: Problem, costs: Any, backend: Any = None, kernel: Any = None)
     return float(costs.call + outputs * (pixels + taps + problem.p * costs.row))
 
 
-def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
+def run(
+    problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
+) -> None:
     """Compute `out` on the backend."""
     backend.direct(problem, x, k, out)

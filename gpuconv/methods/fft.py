@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.base import Backend, Costs
 from ..core import dtypes
 from ..core.problem import Problem, laid_out
 from . import direct
-from .weights import Kernel
+from .weights import Weights
 
 NAME = "fft"
 
@@ -34,23 +35,22 @@ _SIDE_LEAST = 1024
 _EXACT_MOST = {"float32": 2.0**24, "float64": 2.0**53}
 
 
-def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
+def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     """Refuse integers whose sums are not sure to be exact."""
-    if dtypes.is_integer(problem.acc_dtype) and not exact(problem, kernel):
+    if dtypes.is_integer(problem.acc_dtype) and not exact(problem, weights):
         return (
             "integer sums are exact, and those of "
             f"{problem.x_dtype} pixels and these weights may be too large for float64 transforms "
             "to be; use method='direct', a smaller dtype of X, or convert X or K to float"
         )
-    limit = getattr(backend, "fft_refusal", None)
-    return None if limit is None else limit(problem)
+    return backend.refuse(problem, NAME)
 
 
-def exact(problem: Problem, kernel: Kernel) -> bool:
+def exact(problem: Problem, weights: Weights) -> bool:
     """Whether all sums are whole numbers that rounded transforms in float64 are sure to give."""
     if not _may_be_exact(problem):
         return False
-    sizes = kernel.sizes
+    sizes = weights.sizes
     largest = max(dtypes.largest(problem.x_dtype), abs(problem.fillvalue))
     within = largest * sizes.total <= _EXACT_MOST.get(problem.acc_dtype, math.inf)
     if not (sizes.whole and within):
@@ -80,20 +80,20 @@ def _may_be_exact(problem: Problem) -> bool:
     )
 
 
-def depends_on_weights(problem: Problem, costs: Any, backend: Any) -> bool:
+def depends_on_weights(problem: Problem, costs: Costs, backend: Backend) -> bool:
     """Whether weights decide about the price, which is not the case where direct is cheaper."""
     if not _may_be_exact(problem):
         return False
-    return _seconds(problem, costs, backend, False) < direct.price(problem, costs)
+    return _seconds(problem, costs, backend, False) < direct.seconds(problem, costs)
 
 
-def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
+def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Seconds: two transforms a tile, plus the kernel's."""
-    wide = depends_on_weights(problem, costs, backend) and exact(problem, kernel)
+    wide = depends_on_weights(problem, costs, backend) and exact(problem, weights)
     return _seconds(problem, costs, backend, wide)
 
 
-def _seconds(problem: Problem, costs: Any, backend: Any, wide: bool) -> float:
+def _seconds(problem: Problem, costs: Costs, backend: Backend, wide: bool) -> float:
     """Seconds in the sums' dtype, or `wide`, in float64 (as integers always)."""
     unit = costs.fft * (2.0 if wide and problem.acc_dtype == "float32" else 1.0)
     if wide or dtypes.is_integer(problem.acc_dtype):
@@ -105,13 +105,15 @@ def _in_float64(problem: Problem) -> Problem:
     return replace(problem, acc_dtype="float64", fillvalue=float(problem.fillvalue))  # type: ignore[arg-type]
 
 
-def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
+def run(
+    problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
+) -> None:
     """Compute `out` on the backend."""
-    whole = exact(problem, kernel)
+    whole = _may_be_exact(problem) and exact(problem, weights or Weights(problem, k))
     if whole:
         problem = _in_float64(problem)
     xp = np if isinstance(k, np.ndarray) else backend.array_module()
-    weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
+    wide = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, xp)
     if problem.conjugate:
-        weights = weights.conj()
-    backend.fft(problem, x, weights, out, whole)
+        wide = wide.conj()
+    backend.fft(problem, x, wide, out, whole)

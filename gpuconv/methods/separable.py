@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from ..backends.base import Backend, Costs
 from ..core.problem import Problem
 from .rank import ABOVE_LIMIT, TOO_LONG
-from .weights import Kernel
+from .weights import Weights
 
 NAME = "separable"
 
 
-def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
+def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     """Refuse a kernel of full rank: there is nothing to gain, so asking for it is a mistake."""
-    if not kernel.known:
+    if not weights.known:
         return None
-    factors, full = kernel.factors(), min(problem.p, problem.q)
+    factors, full = weights.factors(), min(problem.p, problem.q)
     if factors.rank >= full > 1:
         shape = problem.k_shape
         return f"the kernel of shape {shape} has full rank {factors.rank}: it does not separate"
@@ -28,18 +29,18 @@ def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
     return None
 
 
-def _seconds(problem: Problem, costs: Any, rank: int) -> float:
+def _seconds(problem: Problem, costs: Costs, rank: int) -> float:
     outputs = math.prod(problem.out_shape)
     taps = rank * (problem.p + problem.q)
     return float(costs.call + outputs * (1.2 * costs.pixel + taps * costs.separable))
 
 
-def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
+def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Seconds; how long it takes to find the factors is not asked."""
-    return _seconds(problem, costs, kernel.factors().rank)
+    return _seconds(problem, costs, weights.factors().rank)
 
 
-def largest_rank(problem: Problem, costs: Any, seconds: float) -> int:
+def largest_rank(problem: Problem, costs: Costs, seconds: float) -> int:
     """The largest rank below full for which separable sums take less than so many seconds."""
     alone = _seconds(problem, costs, 0)
     each = _seconds(problem, costs, 1) - alone
@@ -54,14 +55,14 @@ class Offer(NamedTuple):
 
     seconds: float
     remark: str = ""
-    settled: bool = False  # the same for all weights
+    weight_independent: bool = False  # the same for all weights
 
 
 def offer(
     problem: Problem,
-    costs: Any,
-    backend: Any,
-    kernel: Kernel,
+    costs: Costs,
+    backend: Backend,
+    weights: Weights,
     rival: str,
     below: float,
     operations: float,
@@ -71,12 +72,11 @@ def offer(
     `rival` is the best of the other methods, a tenth of whose time is so many `operations`.
     """
     limit = largest_rank(problem, costs, below)
-    # For a GPU, Numba would have to be loaded first.
-    compiled = backend.NAME == "cpu"
-    settled = limit < 1 or operations < kernel.least_operations(compiled)
-    if settled or not kernel.known:
-        return Offer(math.inf, _no_look(problem, kernel, limit, rival), settled)
-    found = kernel.search(limit, operations, compiled)
+    compiled = backend.compiled_look
+    independent = limit < 1 or operations < weights.least_operations(compiled)
+    if independent or not weights.known:
+        return Offer(math.inf, _no_look(problem, weights, limit, rival), independent)
+    found = weights.search(limit, operations, compiled)
     if found.rank:
         return Offer(_seconds(problem, costs, found.rank))
     remark = found.remark
@@ -92,9 +92,9 @@ def offer(
 _DEAR = "to learn the kernel's rank would take more than a tenth of {}'s time"
 
 
-def _no_look(problem: Problem, kernel: Kernel, limit: int, rival: str) -> str:
+def _no_look(problem: Problem, weights: Weights, limit: int, rival: str) -> str:
     """Why the weights are not looked at."""
-    if not kernel.known:
+    if not weights.known:
         return "the weights are not known here, so their rank is not either"
     if min(problem.p, problem.q) == 1:
         return "a single row or column of taps is as cheap direct"
@@ -103,13 +103,16 @@ def _no_look(problem: Problem, kernel: Kernel, limit: int, rival: str) -> str:
     return _DEAR.format(rival)
 
 
-def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
+def run(
+    problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
+) -> None:
     """Compute `out` on the backend from the kernel's factors."""
-    if not kernel.known:
+    weights = weights or Weights(problem, k)
+    if not weights.known:
         # Asked for by name with weights on the GPU: fetch them, which waits for the device.
-        kernel = Kernel(problem, k.get())
-        reason = refuse(problem, backend, kernel)
+        weights = Weights(problem, k.get())
+        reason = refuse(problem, backend, weights)
         if reason:
             raise ValueError(f"method='separable' cannot be used: {reason}")
-    factors = kernel.factors()
+    factors = weights.factors()
     backend.separable(problem, x, factors.u, factors.v, out)

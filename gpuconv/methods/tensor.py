@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.base import Backend, Costs
 from ..core import dtypes
 from ..core.problem import Problem
-from .weights import Kernel
+from .weights import Weights
 
 NAME = "tensor"
 
@@ -25,7 +26,7 @@ _RATE = {"float16": 8, "bfloat16": 8, "float32": 4}
 _OVERHEAD = 22
 
 
-def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
+def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     """Refuse what tensor cores do not multiply exactly, and what is not a matrix product."""
     given = (problem.x_dtype, problem.k_dtype)
     if problem.precision == "tf32":
@@ -45,8 +46,7 @@ def refuse(problem: Problem, backend: Any, kernel: Kernel) -> str | None:
     padded = problem.boundary == "constant" and any(map(any, problem.pad))
     if padded and not _holds(problem.x_dtype, problem.fillvalue):
         return f"fillvalue {problem.fillvalue!r} is not a {problem.x_dtype}, as the pixels are"
-    reason = backend.no_tensor_cores()
-    return None if reason is None else str(reason)
+    return backend.refuse(problem, NAME)
 
 
 def _holds(dtype: str, value: Any) -> bool:
@@ -56,7 +56,7 @@ def _holds(dtype: str, value: Any) -> bool:
     return bool(found[0] == single[0] or np.isnan(single[0]))
 
 
-def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
+def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Seconds: multiply-adds with the band's zeros too, for whole tiles of outputs."""
     work, (height, width) = backend.tensor_work(problem)
     outputs = problem.n * -(-problem.r // height) * height * -(-problem.s // width) * width
@@ -64,6 +64,8 @@ def price(problem: Problem, costs: Any, backend: Any, kernel: Kernel) -> float:
     return float(costs.call + outputs * (costs.pixel + taps * costs.tap))
 
 
-def run(problem: Problem, backend: Any, x: Any, k: Any, out: Any, kernel: Kernel) -> None:
+def run(
+    problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
+) -> None:
     """Compute `out` on the backend."""
     backend.tensor(problem, x, k, out)

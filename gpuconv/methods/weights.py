@@ -24,7 +24,7 @@ from .rank import (
     separate_within,
 )
 
-__all__ = ["Factors", "Kernel"]
+__all__ = ["Factors", "Weights"]
 
 # Where the choice depends on the weights, `repeat` hashes them to look a call up and to keep it.
 _REPEATED = 2
@@ -39,7 +39,7 @@ class Sizes:
     whole: bool  # whether all are whole numbers
 
 
-class Kernel:
+class Weights:
     """A kernel that can be asked for its factors; nothing is computed before it is asked."""
 
     def __init__(self, problem: Problem, k: Any) -> None:
@@ -54,15 +54,15 @@ class Kernel:
         """Whether the weights are at hand on the host."""
         return self._k is not None
 
-    def copy(self) -> Kernel:
+    def copy(self) -> Weights:
         """The same, whatever becomes of the caller's array."""
-        other = Kernel(self._problem, None if self._k is None else self._k.copy())
+        other = Weights(self._problem, None if self._k is None else self._k.copy())
         other._factors, other._found = self._factors, self._found
         return other
 
-    def part(self, problem: Problem, index: Index) -> Kernel:
+    def part(self, problem: Problem, index: Index) -> Weights:
         """The kernels of a part of the batch, with the factors that they have among all."""
-        other = Kernel(problem, None if self._k is None else part_of(self._k, index))
+        other = Weights(problem, None if self._k is None else part_of(self._k, index))
         if self._factors is not None or self._found is not None:
             self.factors()
         if self._factors is not None:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..api import corr2d
+from ..backends import backend_for, require_backend
 from ..core import arrays, dtypes
 from ..core.boundary import axis_steps, axis_table
 from ..core.errors import own_out
 from ..core.problem import Pair
 from ..gradients import corr2d_vjp, phases
-from ..selection.choose import backend_for, require_backend
 
 __all__ = ["Geometry", "forward", "input_gradient", "weight_gradient"]
 
@@ -85,7 +85,7 @@ def forward(
         images, kernels = dtypes.widen(x.array, x.dtype, acc), dtypes.widen(w.array, w.dtype, acc)
         _by_patches(images, kernels, g, out)
     else:
-        out = backend.channels(x.array, x.dtype, xp.asarray(w.array), w.dtype, g, (r, s), acc)
+        out = backend.layer_forward(x.array, x.dtype, xp.asarray(w.array), w.dtype, g, (r, s), acc)
     if bias is not None and out.size:
         out += xp.asarray(bias, out.dtype)[:, None, None]
     return dtypes.finish(out, out_dtype, xp)
@@ -401,7 +401,7 @@ def weight_gradient(
         )[1]
         return dtypes.finish(xp.asarray(found).reshape(w_shape), w_dtype, xp)
     if x.device != arrays.HOST:
-        return backend.channels_weights(
+        return backend.layer_weight_gradient(
             x.array, x.dtype, dy.array, dy.dtype, g, w_shape, w_dtype, acc
         )
     images = dtypes.widen(x.array, x.dtype, acc)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import api
 from ..core import arrays, dtypes
 from ..core.problem import Pair, pair
 from . import channel_sums
@@ -140,7 +139,7 @@ def conv2d(
     x = input if x is None else x
     if x is None or weight is None:
         raise TypeError(f"conv2d() needs {'x' if x is None else 'weight'}")
-    if api.is_traced(x) or api.is_traced(weight):
+    if arrays.is_traced(x) or arrays.is_traced(weight):
         from ..adapters import torch as adapter
 
         return adapter.record(

@@ -6,15 +6,19 @@ import math
 import platform
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..api import corr2d
+from ..backends import get_backend
+from ..backends.base import Costs
 from ..core.problem import Problem, make_problem
-from .costs import CPU, Costs
+from .costs import shipped
 
 __all__ = ["about", "measure"]
 
@@ -28,10 +32,18 @@ _UNDISTURBED = 0.1
 _LEAST, _MOST = 1e-2, 1e3
 
 
+# `gpuconv.corr2d`, which is above this module.
+Correlate = Callable[..., Any]
+
+
 class _Timed:
     """A repeated call to be timed: its arrays, its problem, its times."""
 
-    def __init__(self, n: int, side: int, kernel: int, method: str, dtype: str = "float32") -> None:
+    def __init__(
+        self, correlate: Correlate, n: int, side: int, kernel: int, method: str,
+        dtype: str = "float32",
+    ) -> None:  # fmt: skip
+        self.correlate = correlate
         rng = np.random.default_rng(0)
         self.x = rng.standard_normal((n, side, side)).astype(dtype)
         self.k = np.outer(*rng.uniform(0.5, 1.0, (2, kernel))).astype(dtype)
@@ -45,7 +57,7 @@ class _Timed:
         """Call, and note how long it took."""
         start = time.perf_counter()
         for _ in range(self.repeats):
-            corr2d(self.x, self.k, method=self.method, backend="cpu", out=self.out)
+            self.correlate(self.x, self.k, method=self.method, backend="cpu", out=self.out)
         self.times.append((time.perf_counter() - start) / self.repeats)
 
     @property
@@ -54,7 +66,7 @@ class _Timed:
         return float(np.quantile(self.times, _UNDISTURBED))
 
 
-def measure(*, seconds: float = 6.0) -> Costs:
+def measure(correlate: Correlate, *, seconds: float = 6.0) -> Costs:
     """Measure what the CPU costs on this machine.
 
     The calls of all kinds take turns, so that what else the machine does touches them alike. It
@@ -62,6 +74,8 @@ def measure(*, seconds: float = 6.0) -> Costs:
 
     Parameters
     ----------
+    correlate : callable
+        What to time: `gpuconv.corr2d`.
     seconds : float
         How long to measure, beside compilation. Every call is timed three times at least.
 
@@ -72,24 +86,24 @@ def measure(*, seconds: float = 6.0) -> Costs:
 
     Examples
     --------
+    >>> import gpuconv
     >>> from gpuconv.selection.calibrate import measure
-    >>> 0 < measure(seconds=0).tap < 1e-6
+    >>> 0 < measure(gpuconv.corr2d, seconds=0).tap < 1e-6
     True
     """
     from scipy.optimize import nnls
 
-    from ..backends.cpu.backend import fft_work, threads
-
     if not 0 <= seconds < math.inf:
         raise ValueError(f"seconds must be a finite number from 0 on, got {seconds!r}")
-    workers = threads()
+    cpu = get_backend("cpu")
+    workers, timed_call = cpu.threads(), partial(_Timed, correlate)
     # Enough for each thread, or starting threads would be taken for the pixels' cost.
     images = min(max(1, workers // 4), 16)
-    direct = {side: _Timed(images, _SIDE, side, "direct") for side in _DIRECT}
-    double = _Timed(images, _SIDE, 15, "direct", "float64")
-    passes = _Timed(images, _SIDE, 31, "separable")
-    tiles = _Timed(images, _SIDE, 31, "fft")
-    small, small_tiles = _Timed(1, _SMALL, 3, "direct"), _Timed(1, _SMALL, 9, "fft")
+    direct = {side: timed_call(images, _SIDE, side, "direct") for side in _DIRECT}
+    double = timed_call(images, _SIDE, 15, "direct", "float64")
+    passes = timed_call(images, _SIDE, 31, "separable")
+    tiles = timed_call(images, _SIDE, 31, "fft")
+    small, small_tiles = timed_call(1, _SMALL, 3, "direct"), timed_call(1, _SMALL, 9, "fft")
     calls = [*direct.values(), double, passes, tiles, small, small_tiles]
     for timed in calls:  # compiles, and plans
         timed.run()
@@ -115,29 +129,27 @@ def measure(*, seconds: float = 6.0) -> Costs:
     doubled = (an_output(double) - 2 * pixel) / (15 * 15 + 15 * row / tap)
     costs["tap_double"] = _sane("tap_double", doubled)
     costs["separable"] = _sane("separable", (an_output(passes) - 2 * pixel) / (31 + 31))
-    fft = _sane("fft", workers * tiles.seconds / fft_work(tiles.problem))
+    fft = _sane("fft", workers * tiles.seconds / cpu.fft_work(tiles.problem))
     # Calls this small run on one thread.
     call = small.seconds - small.outputs * (pixel + 9 * tap + 3 * row)
-    fft_call = small_tiles.seconds - fft * fft_work(small_tiles.problem)
+    fft_call = small_tiles.seconds - fft * cpu.fft_work(small_tiles.problem)
     costs |= {"fft": fft, "call": _sane("call", call), "fft_call": _sane("fft_call", fft_call)}
     return Costs(**costs)
 
 
 def _sane(name: str, value: float) -> float:
-    shipped = getattr(CPU, name)
-    return float(min(max(value, _LEAST * shipped), _MOST * shipped))
+    expected = asdict(shipped())[name]
+    return float(min(max(value, _LEAST * expected), _MOST * expected))
 
 
 def about() -> dict[str, Any]:
     """Say what was measured, where and when: kept beside the costs for a reader."""
     import numba
 
-    from ..backends.cpu.backend import threads
-
     return {
         "machine": platform.platform(),
         "cpu": _cpu_name(),
-        "threads": threads(),
+        "threads": get_backend("cpu").threads(),
         "numpy": np.__version__,
         "numba": numba.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

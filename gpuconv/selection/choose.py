@@ -5,48 +5,23 @@ The choice depends on shapes, dtypes, the device and the kernel's rank, never on
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass, field
-from functools import cache
-from types import ModuleType
 
-# Loaded before `gpuconv.backends` becomes the function: the first import of a subpackage binds its
-# name in the package, and would take the function's place later.
-from .. import backends as _backends  # noqa: F401
+from ..backends import Backend, backend_for, get_backend
 from ..core import dtypes
-from ..core.errors import BackendUnavailable, unknown_name
+from ..core.errors import unknown_name
 from ..core.problem import Problem
 from ..methods import METHODS, direct, fft, separable
-from ..methods.weights import Kernel
+from ..methods.weights import Weights
 from .costs import costs_of, look
 
-__all__ = ["BACKENDS", "Choice", "choose", "get_backend"]
-
-_MODULES = {"reference": ".reference", "cpu": ".cpu.backend", "cuda": ".cuda.backend"}
-BACKENDS = tuple(_MODULES)
+__all__ = ["Choice", "choose", "depends_on_weights"]
 
 # Fourier transforms must be this much faster to be preferred to sums that are as exact as can be.
-_HANDICAP = 1.1
+_FFT_BIAS = 1.1
 # What may be spent on looking at the weights, as a part of the time of the best method without it.
 _LOOK_MOST = 0.1
-
-
-@cache
-def get_backend(name: str) -> ModuleType:
-    """Module of a backend by name (which imports nothing heavy yet)."""
-    if name not in BACKENDS:
-        raise unknown_name("backend", name, ("auto", *BACKENDS))
-    return importlib.import_module(_MODULES[name], "gpuconv.backends")
-
-
-def require_backend(name: str) -> ModuleType:
-    """Return a backend that is usable here, or raise `BackendUnavailable` with the reason."""
-    module = get_backend(name)
-    reason = module.unavailable()
-    if reason is not None:
-        raise BackendUnavailable(f"backend={name!r} cannot be used here: {reason}")
-    return module
 
 
 @dataclass(frozen=True)
@@ -57,117 +32,138 @@ class Choice:
     backend: str
     seconds: float
     rows: tuple[tuple[str, float, str], ...] = field(default=())  # method, seconds, remark
-    settled: bool = False  # the same for all weights
-
-
-def backend_for(device: str, backend: str) -> str:
-    """Name of the backend for data on a device; an explicit one must be able to reach it."""
-    if isinstance(backend, str) and backend == "auto":
-        return "cpu" if device == "cpu" else "cuda"
-    if not isinstance(backend, str) or backend not in BACKENDS:
-        raise unknown_name("backend", backend, ("auto", *BACKENDS))
-    if device != "cpu" and backend != "cuda":
-        raise ValueError(
-            f"backend={backend!r} works on host arrays, but X is on {device}; "
-            "copy it to the host first, or use backend='cuda'"
-        )
-    return backend
+    weight_independent: bool = False  # all weights of this shape and dtype have the same choice
 
 
 def choose(
-    problem: Problem, device: str, method: str, backend: str, kernel: Kernel, explain: bool = False
+    problem: Problem,
+    device: str,
+    method: str,
+    backend: str,
+    weights: Weights,
+    explain: bool = False,
 ) -> Choice:
     """Pick the cheapest method that computes the problem, or honour the one asked for.
+
+    With `explain` every method is priced, for all threads together, whichever is asked for.
 
     Raises
     ------
     ValueError
         Unknown names; a method that cannot compute this problem, with the reason.
     """
-    name = backend_for(device, backend)
-    module = get_backend(name)
+    where = get_backend(backend_for(device, backend))
     if problem.precision is not None:
-        method = _method_of_precision(problem.precision, method, module)
+        method = _method_of_precision(problem.precision, method, where)
     if not isinstance(method, str) or method not in ("auto", *METHODS):
         raise unknown_name("method", method, ("auto", *METHODS))
     if method != "auto":
-        reason = _refusal(problem, method, module, kernel)
+        reason = _refusal(problem, method, where, weights)
         if reason:
             raise ValueError(f"method={method!r} cannot be used: {reason}")
         if not explain:
-            looked = method == "fft" and dtypes.is_integer(problem.x_dtype)
-            return Choice(method, name, math.nan, settled=method != "separable" and not looked)
-    prices, settled = _prices(problem, method, module, kernel)
-    best = method
-    if method == "auto":
-        best = min(prices, key=lambda other: _weighed(other, prices[other][0]))
-    seconds = prices[best][0]
-    rows = [(other, *prices[other]) for other in METHODS]
+            independent = not depends_on_weights(method, problem)
+            return Choice(method, where.name, math.nan, weight_independent=independent)
+    prices = _Prices(problem, where, weights)
+    prices.add_separable(asked=method == "separable")
+    best = prices.cheapest() if method == "auto" else method
+    rows = [(name, prices.seconds[name], prices.remarks[name]) for name in METHODS]
+    seconds = prices.seconds[best]
     if explain:
-        workers = module.threads() if name == "cpu" else 1
-        rows = [(other, price / workers, remark) for other, price, remark in rows]
-        seconds /= workers
-    return Choice(best, name, seconds, tuple(rows), settled or method == "direct")
+        threads = where.threads()
+        rows = [(name, price / threads, remark) for name, price, remark in rows]
+        seconds /= threads
+    independent = prices.weight_independent or method == "direct"
+    return Choice(best, where.name, seconds, tuple(rows), independent)
 
 
-def _weighed(method: str, seconds: float) -> float:
-    return seconds * _HANDICAP if method == "fft" else seconds
+def depends_on_weights(method: str, problem: Problem) -> bool:
+    """Whether a method must look at the weights before it can run."""
+    return method == "separable" or (method == "fft" and dtypes.is_integer(problem.x_dtype))
 
 
-def _prices(
-    problem: Problem, method: str, module: ModuleType, kernel: Kernel
-) -> tuple[dict[str, tuple[float, str]], bool]:
-    """Seconds of every method, infinite with a remark, and whether all weights have the same."""
-    costs = costs_of(module.NAME, problem.acc_dtype)
-    prices = {}
-    # Whether integers may be transformed, and in which dtype they are summed, depends on weights.
-    whole = dtypes.is_integer(problem.acc_dtype)
-    looked = "fft" in module.METHODS and fft.depends_on_weights(problem, costs, module)
-    for other, implementation in METHODS.items():
-        remark = "" if other in module.METHODS else f"backend {module.NAME!r} does not have it"
-        idle = other == "separable" or (other == "fft" and not looked and whole)
-        if not remark and not idle:
-            remark = implementation.refuse(problem, module, kernel) or ""
-        prices[other] = math.inf, remark
-        if not remark and other != "separable":
-            prices[other] = implementation.price(problem, costs, module, kernel), ""
-    if looked and whole and not prices["fft"][1]:
-        # Integers are summed in floats where that is exact, which the price did not know of.
+class _Prices:
+    """Predicted seconds of every method on one thread; infinite, with a remark, where refused."""
+
+    def __init__(self, problem: Problem, backend: Backend, weights: Weights) -> None:
+        self.problem, self.backend, self.weights = problem, backend, weights
+        self.costs = costs_of(backend.name, problem.acc_dtype)
+        self.seconds: dict[str, float] = {}
+        self.remarks: dict[str, str] = {}
+        # Whether integers may be transformed, and in which dtype they are summed, depends on the
+        # weights. They are looked at only where transforms could win.
+        integers = dtypes.is_integer(problem.acc_dtype)
+        looks = "fft" in backend.methods and fft.depends_on_weights(problem, self.costs, backend)
+        self.weight_independent = not looks
+        for name, method in METHODS.items():
+            remark = "" if name in backend.methods else _missing(backend)
+            undecided = name == "separable" or (name == "fft" and integers and not looks)
+            if not remark and not undecided:
+                remark = method.refuse(problem, backend, weights) or ""
+            self.remarks[name], self.seconds[name] = remark, math.inf
+            if not remark and name != "separable":
+                self.seconds[name] = method.price(problem, self.costs, backend, weights)
+        if looks and integers and not self.remarks["fft"]:
+            self.seconds["direct"] = self._integers_in_floats()
+
+    def _integers_in_floats(self) -> float:
+        """Price of direct sums that take integers in floats, which is exact for these weights."""
+        problem = self.problem
         largest = max(dtypes.largest(problem.x_dtype), abs(int(problem.fillvalue)))  # type: ignore[arg-type]
-        most = largest * kernel.sizes.total
-        costs = costs_of(module.NAME, "float32" if most <= 2.0**24 else "float64")
-        prices["direct"] = direct.price(problem, costs), ""
-    if "separable" not in module.METHODS:
-        return prices, not looked
-    if method == "separable" and kernel.known:
-        prices["separable"] = separable.price(problem, costs, module, kernel), ""
-        return prices, False
-    # Last, because it tells what looking for factors may cost, and which are of use.
-    rival = min(prices, key=lambda other: _weighed(other, prices[other][0]))
-    below = _weighed(rival, prices[rival][0])
-    operations = _LOOK_MOST * min(seconds for seconds, _ in prices.values()) / look()
-    offer = separable.offer(problem, costs, module, kernel, rival, below, operations)
-    prices["separable"] = offer.seconds, offer.remark
-    return prices, offer.settled and not looked
+        total = largest * self.weights.sizes.total
+        costs = costs_of(self.backend.name, "float32" if total <= 2.0**24 else "float64")
+        return direct.seconds(problem, costs)
+
+    def add_separable(self, asked: bool) -> None:
+        """Price separable sums, last: the others say what looking for factors may cost.
+
+        Where they are asked for by name their factors are found, whatever that costs.
+        """
+        if "separable" not in self.backend.methods:
+            return
+        if asked and self.weights.known:
+            self.seconds["separable"] = separable.price(
+                self.problem, self.costs, self.backend, self.weights
+            )
+            self.weight_independent = False
+            return
+        rival = self.cheapest()
+        operations = _LOOK_MOST * min(self.seconds.values()) / look()
+        offer = separable.offer(
+            self.problem, self.costs, self.backend, self.weights, rival, self._biased(rival),
+            operations,
+        )  # fmt: skip
+        self.seconds["separable"], self.remarks["separable"] = offer.seconds, offer.remark
+        self.weight_independent &= offer.weight_independent
+
+    def cheapest(self) -> str:
+        """Name of the method that is chosen."""
+        return min(self.seconds, key=self._biased)
+
+    def _biased(self, method: str) -> float:
+        return self.seconds[method] * (_FFT_BIAS if method == "fft" else 1.0)
 
 
-def _method_of_precision(precision: str, method: str, module: ModuleType) -> str:
+def _missing(backend: Backend) -> str:
+    return f"backend {backend.name!r} does not have it"
+
+
+def _method_of_precision(precision: str, method: str, backend: Backend) -> str:
     """Lower precision is computed by one method alone, and by nothing else instead."""
     if method not in ("auto", "tensor"):
         raise ValueError(
             f"precision={precision!r} is for method='tensor' (or 'auto'), got method={method!r}"
         )
-    if "tensor" not in module.METHODS:
+    if "tensor" not in backend.methods:
         raise ValueError(
-            f"precision={precision!r} cannot be used: backend {module.NAME!r} has no tensor cores, "
-            "which backend='cuda' may have"
+            f"precision={precision!r} cannot be used: backend {backend.name!r} has no tensor "
+            "cores, which backend='cuda' may have"
         )
     return "tensor"
 
 
-def _refusal(problem: Problem, method: str, module: ModuleType, kernel: Kernel) -> str | None:
-    if method not in module.METHODS:
-        have = ", ".join(repr(m) for m in METHODS if m in module.METHODS)
-        return f"backend {module.NAME!r} does not have it (it has {have})"
-    reason = METHODS[method].refuse(problem, module, kernel)
-    return None if reason is None else str(reason)
+def _refusal(problem: Problem, method: str, backend: Backend, weights: Weights) -> str | None:
+    if method not in backend.methods:
+        have = ", ".join(repr(m) for m in METHODS if m in backend.methods)
+        return f"{_missing(backend)} (it has {have})"
+    return METHODS[method].refuse(problem, backend, weights)

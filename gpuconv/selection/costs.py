@@ -7,62 +7,19 @@ machine's and keeps them in the user's configuration directory, where they are f
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CPU", "Costs", "config_file", "costs_of", "forget", "look", "save"]
+from ..backends import get_backend
+from ..backends.base import Costs
 
+__all__ = ["Costs", "config_file", "costs_of", "forget", "look", "save"]
 
-@dataclass(frozen=True)
-class Costs:
-    """Seconds of one thread (of the whole device, for CUDA) for sums in float32."""
-
-    call: float  # fixed cost of a call
-    pixel: float  # reading an input pixel and writing an output
-    tap: float  # a multiply-add of direct summation
-    tap_double: float  # the same in float64
-    row: float  # what each row of taps costs an output beside its multiply-adds
-    separable: float  # a multiply-add of a separable pass
-    fft_call: float  # fixed cost of the FFT method
-    fft: float  # a unit of work of transforms, see `work` in `backends.cpu_fft` and `cuda_fft`
-
-    def of(self, acc: str) -> Costs:
-        """The same for sums in another dtype."""
-        double = self.tap_double / self.tap
-        factor = {"float32": 1.0, "float64": double, "int64": double, "uint64": double,
-                  "complex64": 6.0, "complex128": 12.0}[acc]  # fmt: skip
-        size = {"complex64": 2.0, "float32": 1.0, "complex128": 4.0}.get(acc, 2.0)
-        return replace(
-            self,
-            pixel=self.pixel * size,
-            tap=self.tap * factor,
-            row=self.row * factor,
-            separable=self.separable * factor,
-            fft=self.fft * size,
-        )
-
-
-CPU = Costs(
-    call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
-    fft_call=2e-5, fft=1.1e-9,
-)  # fmt: skip
-# A model of an H100, not measured yet: pixels at its copy's 3e12 bytes a second, direct sums at
-# 65 % of its 66.9 TFLOP/s, separable ones at 50 %, and transforms that move 2.4e12 bytes a second,
-# of which `backends.cuda_fft.work` counts them.
-_CUDA = Costs(
-    call=1e-5, pixel=2.7e-12, tap=2 / (0.65 * 66.9e12), tap_double=4 / (0.65 * 66.9e12), row=0.0,
-    separable=2 / (0.5 * 66.9e12), fft_call=1e-4, fft=1 / 2.4e12,
-)  # fmt: skip
-_REFERENCE = Costs(
-    call=1e-5, pixel=4e-6, tap=1e-9, tap_double=2e-9, row=0.0, separable=math.inf,
-    fft_call=math.inf, fft=math.inf,
-)  # fmt: skip
 
 # What NumPy takes for an operation on one element in the caches, the unit in which
 # `methods.weights` counts what it takes to look at a kernel's weights.
@@ -122,7 +79,12 @@ def save(costs: Costs, about: Mapping[str, Any]) -> Path:
 @cache
 def _cpu() -> Costs:
     path = config_file()
-    return _read(path) if path.is_file() else CPU
+    return _read(path) if path.is_file() else shipped()
+
+
+def shipped() -> Costs:
+    """The CPU's costs as the package has them."""
+    return get_backend("cpu").costs
 
 
 def forget() -> None:
@@ -136,7 +98,7 @@ def look() -> float:
 
     Where multiply-adds were measured to take longer than the shipped figure, this does as well.
     """
-    return _LOOK * max(1.0, _cpu().tap / CPU.tap)
+    return _LOOK * max(1.0, _cpu().tap / shipped().tap)
 
 
 @cache
@@ -146,6 +108,4 @@ def costs_of(backend: str, acc: str) -> Costs:
     They are those of one thread whatever the number of threads, so that the method chosen, and
     with it the result's bits, does not depend on it.
     """
-    if backend == "cpu":
-        return _cpu().of(acc)
-    return (_CUDA if backend == "cuda" else _REFERENCE).of(acc)
+    return (_cpu() if backend == "cpu" else get_backend(backend).costs).of(acc)

@@ -11,7 +11,7 @@ from gpuconv.backends.cpu import fft as cpu_fft
 from gpuconv.backends.cpu.jit import fft_tiles
 from gpuconv.core.problem import laid_out, make_problem
 from gpuconv.methods import fft
-from gpuconv.methods.weights import Kernel
+from gpuconv.methods.weights import Weights
 
 from ..oracle import exact, sample
 
@@ -431,7 +431,7 @@ def test_the_bound_for_whole_numbers_holds():
             run(problem, x, k[None], np.zeros(1, np.int64), out, 1, False, *extra)
             wanted = gpuconv.corr2d(x.astype("i8"), k.astype("i8"), method="direct")
             bits = sum(math.log2(n) for n in fft._padded(problem))
-            norms = 255 * math.sqrt(2 * 2**bits) * Kernel(problem, k).sizes.norm
+            norms = 255 * math.sqrt(2 * 2**bits) * Weights(problem, k).sizes.norm
             bound = fft.WHOLE_ERROR * bits * 2.0**-53 * norms
             assert np.abs(out - wanted).max() <= bound / 4 < 1 / 16
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import gpuconv
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
-from gpuconv.methods.weights import Kernel
+from gpuconv.methods.weights import Weights
 
 from ..oracle import exact, sample, windows
 
@@ -136,7 +136,7 @@ def test_small_weights_count_for_the_rank(kernel):
 def test_what_filters_separate_into(name, rank, dtype):
     k = gpuconv.filters.by_name(name).astype(dtype)
     problem = make_problem((40, 40), k.shape, dtype, dtype)
-    assert Kernel(problem, k).factors().rank == rank
+    assert Weights(problem, k).factors().rank == rank
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
@@ -146,7 +146,7 @@ def test_sums_of_products_of_whole_numbers_have_their_rank(dtype):
         p, q = rng.integers(2, 17, 2)
         rank = int(rng.integers(1, min(p, q, 6)))
         k = rng.integers(-3, 4, (p, rank)) @ rng.integers(-3, 4, (rank, q))
-        factors = Kernel(make_problem((40, 40), k.shape, dtype, "int8"), k.astype("i1")).factors()
+        factors = Weights(make_problem((40, 40), k.shape, dtype, "int8"), k.astype("i1")).factors()
         # Zeros are met exactly or within what their factors' sizes allow, not by leftovers.
         u, v = (f[0].astype(np.clongdouble) for f in (factors.u, factors.v))
         assert factors.rank <= rank

@@ -11,7 +11,7 @@ import numpy as np
 import gpuconv
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
-from gpuconv.methods.weights import Kernel
+from gpuconv.methods.weights import Weights
 
 from . import gradients, work
 from .cases import place
@@ -215,7 +215,7 @@ def _reach(case, k):
         case.x, case.k, case.x_dtype, case.k_dtype, mode=case.pad, stride=case.stride,
         dilation=case.dilation,
     )  # fmt: skip
-    factors = Kernel(problem, _flip(case, k)).factors()
+    factors = Weights(problem, _flip(case, k)).factors()
     if factors.rank == 1:
         return None
     u, v = (np.abs(f).astype(np.longdouble) for f in (factors.u, factors.v))

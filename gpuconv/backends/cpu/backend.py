@@ -1,348 +1,149 @@
-"""The CPU backend: arguments for the Numba sweeps, nothing else."""
+"""The CPU backend: its hooks. What they need is in this folder, compiled code in `jit`."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
-from functools import cache, lru_cache, partial
+from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ...core import arrays, dtypes
-from ...core.accumulator import exact_accumulator, mirrored, mirrored_order
 from ...core.errors import written
-from ...core.layout import byte_offsets, kernel_index
-from ...core.problem import Problem, laid_out, tables
+from ...core.layout import kernel_index
+from ...core.problem import Problem, part_of
+from ..base import Backend, Compute, Costs
 from ..strips import Layout, rows_before, strips, vertical
-from . import fft as cpu_fft
-from . import scipy_fft
-from . import threads as cpu_threads
-from . import weight_gradient as cpu_weights
-from .jit import fields as F
-from .planning import (
-    LINES,
-    LONG,
-    LONG_TASK,
-    address,
-    per_output,
-    retried,
-    rows_before_task,
-    run_of_columns,
-    tap_offsets,
-    template,
-)
-from .threads import in_slices, most_threads, run
+from . import fft as own_fft
+from . import scipy_fft, sums, threads, weight_gradient
 
-NAME = "cpu"
-METHODS = frozenset({"direct", "separable", "fft"})
-
-# Columns of one task: with its ring of rows it should stay in the second-level cache.
-_RING_BYTES = 256 * 1024
-_STRIP_MIN, _STRIP_MAX = 256, 1024
-# Below this many multiply-adds starting threads costs more than it saves.
-_SERIAL_OPERATIONS = 200_000
 # Kernels that cover so many pixels leave much of the package's own tiles to the result.
 _OWN_SPAN = 256
-# Complex taps cost so many times what a float32's do.
-_COMPLEX = 8.0
-# Bytes of weights whose order of taps is remembered.
-_LOOKED_AT = 1 << 14
-# What has to be copied first (bytes in another order, misaligned elements) is copied in strips.
+# What has to be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20
 
 
-# Orders of summation: whether columns and rows of taps are mirrored, and which images (None: all).
-_Orders = tuple[tuple[tuple[bool, bool], Any], ...]
-_PLAIN: _Orders = (((False, False), None),)
+class CpuBackend(Backend):
+    """Numba on all cores."""
 
+    name = "cpu"
+    methods = frozenset({"direct", "separable", "fft"})
+    costs = Costs(
+        call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
+        fft_call=2e-5, fft=1.1e-9,
+    )  # fmt: skip
+    dot_cost = 2.0
+    compiled_look = True
 
-def unavailable() -> str | None:
-    """Return None where Numba can be imported, otherwise the reason."""
-    try:
-        cpu_threads.load()
-    except ImportError as error:
-        return f"Numba cannot be imported ({error}); run: pip install numba"
-    return None
+    def unavailable(self) -> str | None:
+        """Return None where Numba can be imported, otherwise the reason."""
+        try:
+            threads.load()
+        except ImportError as error:
+            return f"Numba cannot be imported ({error}); run: pip install numba"
+        return None
 
+    def describe(self) -> dict[str, str]:
+        """Versions and threads for `show_config`."""
+        import numba
+        import scipy
 
-def describe() -> dict[str, str]:
-    """Versions and threads for `show_config`."""
-    import numba
-    import scipy
+        return {
+            "numba": numba.__version__,
+            "scipy": scipy.__version__,
+            "threads": str(threads.number()),
+            "threading layer": threads.layer(),
+        }
 
-    return {
-        "numba": numba.__version__,
-        "scipy": scipy.__version__,
-        "threads": str(threads()),
-        "threading layer": cpu_threads.layer(),
-    }
+    def array_module(self) -> ModuleType:
+        """NumPy."""
+        return np
 
+    def threads(self) -> int:
+        """Threads that a parallel call would use."""
+        return threads.number()
 
-def array_module() -> Any:
-    """NumPy: the module of the arrays this backend works on."""
-    return np
+    def fft_work(self, problem: Problem) -> float:
+        """Work of the cheaper of the package's own transforms and SciPy's."""
+        own = own_fft.work(problem) if own_transforms(problem) else math.inf
+        return min(own, scipy_fft.work(problem))
 
+    def strips(
+        self, problem: Problem, x: Any, out: Any, method: str, max_device_bytes: int | None
+    ) -> Layout | None:
+        """Cut what compiled code cannot take as it is: it is copied, a few rows at a time.
 
-def threads() -> int:
-    """Threads a parallel call would use."""
-    return cpu_threads.number()
+        That is: pixels whose bytes are in another machine's order, arrays that are not aligned to
+        their elements, and results in half precision of sums in anything but float32.
+        """
+        wide = problem.acc_dtype != "float32" and _wide(problem, method)
+        if not wide and x.flags.aligned and out.flags.aligned and x.dtype.isnative:
+            return None
+        height = _rows_at_once(problem)
+        if height:
+            return Layout(len(problem.batch), 1, height, False, 1, 0, 0, 0)
+        count = problem.batch[0] if problem.batch else 1
+        return Layout(0, count, problem.r, True, 1, 0, 0, 0)  # small: one copy of everything
 
+    def run_in_strips(
+        self, problem: Problem, layout: Layout, x: Any, out: Any, compute: Compute
+    ) -> None:
+        """Call `compute` on native, aligned copies of a few rows at a time."""
+        wide = problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
+        for strip in strips(problem, layout):
+            image, target = (
+                part_of(x, strip.index),
+                out[strip.index][..., strip.first : strip.last, :],
+            )
+            rows = [
+                np.broadcast_to(image[..., run.rows, :], (*image.shape[:-2], run.number, problem.w))
+                for run in strip.runs
+            ]
+            part = strip.problem
+            in_place = target.flags.aligned and not wide
+            with written(rows_before(problem, strip), apart=not in_place):
+                copied = arrays.native(np.concatenate(rows, axis=-2))
+                if wide:
+                    part = replace(part, out_dtype=part.acc_dtype)
+                result = target
+                if not in_place:
+                    result = np.empty(target.shape, dtypes.storage(part.out_dtype))
+                compute(part, strip.index, copied, result)
+            if not in_place:
+                target[...] = dtypes.finish(result, problem.out_dtype) if wide else result
 
-@lru_cache(maxsize=256)
-def _geometry(problem: Problem, ordered: bool = True) -> tuple[Any, ...]:
-    """Everything that depends on the problem alone: maps, tap order, task sizes."""
-    rows, columns = tables(problem)
-    laid = laid_out(problem)
-    (sy, sx), dy, span = laid.stride, laid.dilation[0], laid.span
-    itemsize = dtypes.storage(problem.acc_dtype).itemsize
-    strip = _RING_BYTES // ((span[0] + 1) * itemsize) - span[1]
-    strip = min(max(strip // sx, _STRIP_MIN), _STRIP_MAX, problem.s)
-    length, offsets, order = tap_offsets(problem, strip, 1, 1, ordered)
-    band = min(problem.r, max(16, 2 * span[0]))
-    strips = -(-problem.s // strip)
-    # Bands as tall as still leaves every thread several tasks: fewer rows are read twice.
-    while band < problem.r and problem.n * strips * (problem.r // (2 * band)) >= 4 * threads():
-        band *= 2
-    row = _COMPLEX * per_output(problem, 0) * strip
-    if row * problem.r * strips * problem.n > LONG:
-        band = min(band, max(2, int(LONG_TASK / row)))
-    serial = math.prod(problem.out_shape) * problem.p * problem.q < _SERIAL_OPERATIONS
-    return (
-        rows.pixels,
-        columns.pixels,
-        dtypes.storage(problem.acc_dtype).type(problem.fillvalue),
-        (problem.r, problem.s),
-        (sy, sx),
-        dy,
-        band,
-        strip,
-        length,
-        offsets,
-        order,
-        serial,
-    )
+    def direct(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+        """Fill `out` by summing over all taps."""
+        sums.direct(problem, x, k, out)
 
+    def separable(self, problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+        """Fill `out` by columns of taps and then rows."""
+        sums.separable(problem, x, u, v, out)
 
-@cache
-def _tag(name: str) -> Any:
-    from .jit.conversion import make_tag
-
-    return make_tag(name)
-
-
-def _aligned(array: Any) -> Any:
-    return array if array.flags.aligned else array.copy()
-
-
-@cache
-def _sweeps() -> tuple[Any, Any]:
-    from .jit import direct_driver
-
-    # All arguments are integers: there is one form. Of small calls every microsecond counts.
-    direct_driver.sweep_serial.ready(*[0] * 5)
-    return direct_driver.sweep_serial.code, direct_driver.sweep_parallel
-
-
-def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
-    """Sums of direct (or, with `vertical`, separable) taps, of shape (kernels, down, q)."""
-    acc = problem.acc_dtype
-    target, out_dtype = out, problem.out_dtype
-    wide = out_dtype in ("float16", "bfloat16") and acc != "float32"
-    if wide or not out.flags.aligned or not x.flags.aligned:
-        if _cut(problem):
-            _in_strips(problem, x, out, _one_kernel(_sweep, problem, weights, vertical))
-            return
-        x = _aligned(x)
-        if wide or not out.flags.aligned:
-            target = np.empty(out.shape, problem.acc_dtype)
-            problem = replace(problem, out_dtype=problem.acc_dtype)
-    if acc not in ("float32", "float64"):
-        acc = exact_accumulator(problem, weights, vertical)
-    orders = _PLAIN
-    if vertical is not None or 1 in problem.k_shape[-2:]:
-        orders = _by_order(problem, weights, vertical)
-    rank = 0 if vertical is None else vertical.shape[1]
-    one, many = _sweeps()
-    for mirror, images in orders:
-        # `kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
-        job, order, serial, kept, failures, long = template(
-            problem, acc, rank, x.strides, target.strides, mirror=mirror
-        )
-        if images is not None:
-            kept = _of_images(kept, images)
-            job, failures = address(kept[0]), kept[0][F.FAILED : F.FAILED + 1]
-        taps = np.ascontiguousarray(weights if order is None else weights[..., order], acc)
-        columns = np.ascontiguousarray(vertical, acc) if rank else None
-        places = address(x), address(target), address(taps), address(columns) if rank else 0
-        before = failures[0]
-        if serial:
-            one(job, *places)
-        elif not long:
-            run(one, many, job, *places)
-        if long or failures[0] != before:
-            with written(0, apart=target is not out or images is not None):
-                _by_tasks(kept[0].copy(), places, long)
-    if target is not out:
-        out[...] = dtypes.finish(target, out_dtype)
-
-
-def _of_images(kept: tuple[Any, ...], images: Any) -> tuple[Any, ...]:
-    """A job for some of a job's images, and what its integers point to."""
-    job = kept[0].copy()
-    some = [np.ascontiguousarray(kept[n][images]) for n in (4, 5, 6)]
-    for place, array in zip((F.WHICH, F.X_OFFSETS, F.OUT_OFFSETS), some, strict=True):
-        job[place] = address(array)
-    job[F.IMAGES] = len(images)
-    job[F.LAST] = len(images) * job[F.BANDS] * job[F.STRIPS]
-    return job, *kept[1:], *some
-
-
-def _by_order(problem: Problem, weights: Any, vertical: Any) -> _Orders:
-    """Tell images apart by the order in which their columns and rows of taps are summed.
-
-    Those are factors, or one column or row that is summed by itself. The order depends on an
-    image's own kernel alone, so that a bank gives what each of its kernels does.
-    """
-    shapes = weights.shape, None if vertical is None else vertical.shape
-    look = _orders if weights.nbytes <= _LOOKED_AT else _orders.__wrapped__
-    columns = None if vertical is None else vertical.tobytes()
-    found = look(problem.acc_dtype, shapes, weights.tobytes(), columns)
-    if len(found) == 1:
-        return found
-    which = kernel_index(problem)
-    return tuple((mirror, np.flatnonzero(np.isin(which, some))) for mirror, some in found)
-
-
-@lru_cache(maxsize=256)
-def _orders(acc: str, shapes: tuple[Any, Any], rows: bytes, columns: bytes | None) -> _Orders:
-    """Orders by kernels."""
-    if dtypes.is_integer(acc) or not rows:  # exact in any order
-        return _PLAIN
-    taps = np.frombuffer(rows, acc).reshape(shapes[0])
-    if columns is not None:
-        across, down = mirrored(taps), mirrored(np.frombuffer(columns, acc).reshape(shapes[1]))
-    else:
-        p, q = shapes[0][-2:]
-        found = mirrored(taps.reshape(-1, 1, p * q))
-        across, down = found & (q > 1), found & (p > 1)
-    kinds = itertools.product((False, True), repeat=2)
-    groups = [((a, b), np.flatnonzero((down == a) & (across == b))) for a, b in kinds]
-    some = tuple((mirror, numbers) for mirror, numbers in groups if len(numbers))
-    return some if len(some) > 1 else ((some[0][0], None),)
-
-
-def _by_tasks(job: Any, places: Any, long: bool) -> None:
-    """Run the tasks of a job of one's own, in slices if it is long."""
-    one, many = _sweeps()
-    bands, strips, band, r = (int(job[n]) for n in (F.BANDS, F.STRIPS, F.BAND, F.R))
-    rows = partial(rows_before_task, bands=bands, strips=strips, band=band, r=r)
-
-    def work(first: int, last: int) -> None:
-        job[F.FIRST], job[F.LAST] = first, last
-        run(one, many, address(job), *places)
-
-    def alone(first: int, last: int) -> None:
-        job[F.FIRST], job[F.LAST] = first, last
-        one(address(job), *places)
-
-    tasks = int(job[F.LAST])
-    part = retried(work, alone, job[F.FAILED : F.FAILED + 1], LINES, rows)
-    if long:
-        in_slices(part, tasks)
-    else:
-        part(0, tasks)
-
-
-def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
-    if not (x.flags.aligned and out.flags.aligned) and _cut(problem):
-        _in_strips(problem, x, out, _one_kernel(_sweep_complex, problem, weights, vertical))
-        return
-    aligned, target = _aligned(x), out if out.flags.aligned else np.empty(out.shape, out.dtype)
-    lone = vertical is not None or 1 in problem.k_shape[-2:]
-    for mirror, images in _by_order(problem, weights, vertical) if lone else _PLAIN:
-        w, u = weights, vertical
-        if u is None and any(mirror):  # a row or column of taps is one of two factors
-            ones = np.ones((len(w), 1, 1), w.dtype)
-            w, u = (ones, w.reshape(len(w), 1, -1)) if mirror[0] else (w, ones)
-        _sweep_complex_some(problem, mirror, images, aligned, w, u, target, target is not out)
-    if target is not out:
-        out[...] = target
-
-
-def _sweep_complex_some(
-    problem: Problem, mirror: tuple[bool, bool], some: Any, x: Any, weights: Any, vertical: Any,
-    target: Any, apart: bool,
-) -> None:  # fmt: skip
-    """Sweep over all images, or some of a batch, in one order of taps."""
-    from .jit import sweep
-
-    name = "direct" if vertical is None else "separable"
-    one, many = getattr(sweep, f"{name}_serial"), getattr(sweep, f"{name}_parallel")
-    *common, offsets, order, serial = _geometry(problem, not mirror[1])
-    factors: tuple[Any, ...] = ()
-    if vertical is not None:
-        if mirror[0]:
-            vertical = vertical[..., mirrored_order(problem.p)]
-        if mirror[1]:
-            order = mirrored_order(problem.q)
-            offsets = offsets[order]
-        factors = (np.ascontiguousarray(vertical),)
-    images = np.broadcast_to(x, problem.batch + x.shape[-2:])
-    lead = len(problem.batch)
-    some = slice(None) if some is None else some
-    which = kernel_index(problem)[some]
-    failed = np.zeros(1, np.int64)
-    arguments = (
-        _tag(problem.x_dtype),
-        address(images),
-        byte_offsets(problem.batch, images.strides[:lead])[some],
-        (*images.strides[lead:], *run_of_columns(problem)),
-        _tag(problem.out_dtype),
-        address(target),
-        byte_offsets(problem.batch, target.strides[:lead])[some],
-        target.strides[lead:],
-        which,
-        *factors,
-        np.ascontiguousarray(weights[..., order]),
-        *((mirror,) if factors else ()),
-        offsets,
-        *common,
-        failed,
-    )
-    *_, band, strip, _length = common
-    down, across = -(-problem.r // band), -(-problem.s // strip)
-    rank = 0 if vertical is None else vertical.shape[1]
-    time = _COMPLEX * per_output(problem, rank) * len(which) * problem.r * problem.s
-    rows = partial(rows_before_task, bands=down, strips=across, band=band, r=problem.r)
-
-    alone = partial(one, *arguments)
-    work = alone if serial else partial(run, one, many, *arguments)
-    part = retried(work, alone, failed, LINES, rows)
-    tasks = len(which) * down * across
-    with written(0, apart=apart or len(which) < problem.n):
-        if time < LONG * most_threads():
-            part(0, tasks)
+    def fft(self, problem: Problem, x: Any, weights: Any, out: Any, whole: bool) -> None:
+        """Fill `out` by Fourier transforms of tiles."""
+        weights = weights.reshape(-1, problem.p, problem.q)
+        operands = problem, x, weights, kernel_index(problem), out, threads.number(), whole
+        if own_transforms(problem):
+            own_fft.run(*operands)
         else:
-            in_slices(part, tasks)
+            scipy_fft.run(*operands, sums.direct)
+
+    def weight_gradient(self, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+        """Gradient with respect to K."""
+        return weight_gradient.weight_gradient(problem, x, dy, dy_dtype)
 
 
-def _one_kernel(sweep: Any, problem: Problem, weights: Any, vertical: Any) -> Any:
-    """`sweep` as `_in_strips` calls it: with the kernel of one image."""
-    which = kernel_index(problem).reshape(problem.batch)
-    weights = weights.reshape(-1, *weights.shape[-2:])
-
-    def compute(part: Problem, index: Any, x: Any, out: Any) -> None:
-        number = slice(int(which[index]), int(which[index]) + 1)
-        rows = None if vertical is None else vertical[number]
-        sweep(part, x, weights[number], rows, out)
-
-    return compute
+def _wide(problem: Problem, method: str) -> bool:
+    """Whether compiled code does not convert these sums to the result's dtype."""
+    half = problem.out_dtype in ("float16", "bfloat16")
+    return half and problem.acc_dtype != "float32" and method != "fft"
 
 
-def _cut(problem: Problem) -> int:
-    """Rows of the strips that a copied image is worked on in, 0 where it is copied whole."""
+def _rows_at_once(problem: Problem) -> int:
+    """Rows of the strips that an image is copied in, 0 where everything is copied at once."""
     item = dtypes.storage(problem.x_dtype).itemsize
     if math.prod(problem.x_shape) * item + math.prod(problem.out_shape) * 8 < _COPIED_BYTES:
         return 0
@@ -354,56 +155,6 @@ def _cut(problem: Problem) -> int:
     return height if problem.n > 1 or height < problem.r else 0
 
 
-def _in_strips(problem: Problem, x: Any, out: Any, compute: Any) -> None:
-    """Run ``compute(problem, index, x, out)`` on copies of a few rows at a time."""
-    layout = Layout(len(problem.batch), 1, _cut(problem), False, 1, 0, 0, 0)
-    images = np.broadcast_to(x, problem.batch + x.shape[-2:])
-    for strip in strips(problem, layout):
-        image, target = images[strip.index], out[strip.index][strip.first : strip.last]
-        rows = [np.broadcast_to(image[r.rows], (r.number, problem.w)) for r in strip.runs]
-        aligned = target.flags.aligned
-        with written(rows_before(problem, strip), apart=not aligned):
-            copied = arrays.native(np.concatenate(rows))
-            whole = target if aligned else np.empty(target.shape, out.dtype)
-            compute(strip.problem, strip.index, copied, whole)
-        if not aligned:
-            target[...] = whole
-
-
-def place(
-    problem: Problem, x: Any, out: Any, compute: Any, method: str, max_device_bytes: None
-) -> None:
-    """Run ``compute(problem, index, x, out)`` where the arrays are: on the host already."""
-    if x.dtype.isnative:
-        compute(problem, (), x, out)
-    elif _cut(problem):
-        _in_strips(problem, x, out, compute)
-    else:
-        compute(problem, (), arrays.native(x), out)
-
-
-def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
-    """Fill `out` by summing over all taps."""
-    weights = k
-    if problem.k_dtype != problem.acc_dtype:
-        weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
-    if problem.conjugate:
-        weights = weights.conj()
-    if dtypes.is_complex(problem.acc_dtype):
-        weights = weights.reshape(-1, problem.p, problem.q)
-        _sweep_complex(problem, x, weights, None, out)
-    else:
-        _sweep(problem, x, weights, None, out)
-
-
-def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
-    """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
-    if dtypes.is_complex(problem.acc_dtype):
-        _sweep_complex(problem, x, v, u, out)
-    else:
-        _sweep(problem, x, v, u, out)
-
-
 @lru_cache(maxsize=512)
 def own_transforms(problem: Problem) -> bool:
     """Whether the package's own transforms take this problem: SciPy's do not, or take longer."""
@@ -411,44 +162,8 @@ def own_transforms(problem: Problem) -> bool:
     wide = problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
     if not real or wide:
         return False
-    own, span = cpu_fft.work(problem), problem.span
+    own, span = own_fft.work(problem), problem.span
     # SciPy's are faster for single rows and columns of taps, and for what own tiles hardly hold.
     if min(span) > 1 and max(span) <= _OWN_SPAN and own < math.inf:
         return True
     return own <= scipy_fft.work(problem)
-
-
-def fft_work(problem: Problem) -> float:
-    """What `fft` has to do, in units of `costs.Costs.fft`."""
-    return min(
-        cpu_fft.work(problem) if own_transforms(problem) else math.inf, scipy_fft.work(problem)
-    )
-
-
-def fft(problem: Problem, x: Any, weights: Any, out: Any, whole: bool = False) -> None:
-    """Fill `out` by Fourier transforms of tiles; `weights` in the sums' dtype.
-
-    With `whole`, sums are whole numbers, to which they are rounded.
-    """
-    weights = weights.reshape(-1, problem.p, problem.q)
-    which = kernel_index(problem)
-    if not (x.flags.aligned and out.flags.aligned) and _cut(problem):
-        by_index = which.reshape(problem.batch)
-
-        def compute(part: Problem, index: Any, x: Any, out: Any) -> None:
-            fft(part, x, weights[by_index[index]], out, whole)
-
-        _in_strips(problem, x, out, compute)
-        return
-    target = out if out.flags.aligned else np.empty(out.shape, out.dtype)
-    with written(0, apart=target is not out):
-        operands = problem, _aligned(x), weights, which, target, threads(), whole
-        if own_transforms(problem):
-            cpu_fft.run(*operands)
-        else:
-            scipy_fft.run(*operands, direct)
-    if target is not out:
-        out[...] = target
-
-
-weight_gradient = cpu_weights.weight_gradient

@@ -10,7 +10,7 @@ from gpuconv.core.problem import make_problem
 from gpuconv.methods import rank as weights
 from gpuconv.methods import separable
 from gpuconv.methods import weights as kernels
-from gpuconv.methods.weights import Kernel
+from gpuconv.methods.weights import Weights
 from gpuconv.selection.choose import choose
 from gpuconv.selection.costs import look
 
@@ -67,7 +67,7 @@ def asked(k, side=1000, x_dtype=None, **keywords):
 
 
 def chosen(problem, k, backend="cpu"):
-    return choose(problem, "cpu", "auto", backend, Kernel(problem, k))
+    return choose(problem, "cpu", "auto", backend, Weights(problem, k))
 
 
 def remark(choice):
@@ -77,13 +77,13 @@ def remark(choice):
 @pytest.fixture
 def searches(monkeypatch):
     """What every search found, in order; none is known from before."""
-    found, search = [], Kernel.search
+    found, search = [], Weights.search
 
     def spy(*arguments):
         found.append(search(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(Kernel, "search", spy)
+    monkeypatch.setattr(Weights, "search", spy)
     kernels._separate_within.cache_clear()
     yield found
     kernels._separate_within.cache_clear()
@@ -212,14 +212,14 @@ def test_which_of_two_elements_is_larger_is_left_to_long_doubles(k):
     # After two crosses two elements are as large: which one is taken next is a rounding error's.
     k = np.array(k, "f4")
     assert weights.look(k[None], "float32", "float32", 3, 0).remark == weights.MORE
-    found = Kernel(asked(k), k).search(3, np.inf, True).factors
+    found = Weights(asked(k), k).search(3, np.inf, True).factors
     wanted = weights.separate(k[None], "float32", "float32")
     assert (found.rank, found.u.tobytes()) == (3, wanted.u.tobytes())
 
 
 @pytest.mark.parametrize("k", [radial(9, np.random.default_rng(n)).astype("f4") for n in range(4)])
 def test_more_operations_find_nothing_else(k):
-    kernel = Kernel(asked(k), k)
+    kernel = Weights(asked(k), k)
     enough = kernel.search(8, np.inf, True)
     least = kernel.least_operations(True)
     assert kernel.search(8, least, True).remark == weights.TOO_LONG
@@ -236,9 +236,9 @@ def test_compiled_code_takes_any_array(x_dtype, k_dtype, view):
         k.flags.writeable = False
     views = {"flipped": k[::-1, ::-1], "turned": k.T, "subclass": k.view(Counting), "bank": k[None]}
     k = views.get(view, k)
-    kernel = Kernel(asked(k, x_dtype=x_dtype), k)
+    kernel = Weights(asked(k, x_dtype=x_dtype), k)
     found = kernel.search(1, np.inf, True)
-    numpy = Kernel(asked(k, x_dtype=x_dtype), k).search(1, np.inf, False)
+    numpy = Weights(asked(k, x_dtype=x_dtype), k).search(1, np.inf, False)
     for mine, theirs in zip(found.factors[:2], numpy.factors[:2], strict=True):
         assert (mine.dtype, mine.tobytes()) == (theirs.dtype, theirs.tobytes())
     assert found.operations < numpy.operations
@@ -270,7 +270,7 @@ def test_quotients_are_rounded_as_long_doubles_are():
 def test_what_compiled_code_cannot_do_is_left_to_numpy(k):
     dtype = k.dtype.name
     assert weights.look(k[None], dtype, dtype, 1, 0).remark == weights.UNDECIDED
-    kernel = Kernel(asked(k), k)
+    kernel = Weights(asked(k), k)
     assert kernel.search(1, np.inf, True).factors.rank == 1
 
 
@@ -284,7 +284,7 @@ def test_what_is_found_is_what_the_weights_separate_into(k):
     for limit, compiled in itertools.product(
         sorted({1, 2, 3, full // 3, full - 1} & set(range(1, full))), (False, True)
     ):
-        found = Kernel(problem, k).search(limit, np.inf, compiled).factors
+        found = Weights(problem, k).search(limit, np.inf, compiled).factors
         assert (found is not None) == (best.rank <= limit < full and best.accurate)
         if found is not None:
             assert found.rank == best.rank
@@ -338,7 +338,7 @@ LOW = {
 @pytest.mark.parametrize(("k", "rank"), LOW.values(), ids=LOW)
 def test_low_rank_is_found(k, rank):
     problem = asked(k)
-    kernel = Kernel(problem, k)
+    kernel = Weights(problem, k)
     assert choose(problem, "cpu", "auto", "cpu", kernel).method == "separable"
     assert kernel.factors().rank == rank
     assert kernel.factors() is kernel.factors()
@@ -417,7 +417,7 @@ def test_factors_of_small_integers_are_small():
 def test_what_little_work_finds_does_not_stay(compiled):
     k = gauss(15).astype("f4")
     problem = asked(k, 2000)
-    kernel = Kernel(problem, k)
+    kernel = Weights(problem, k)
     for _ in range(3):
         least = kernel.least_operations(compiled)
         assert kernel.search(3, least - 1, compiled).remark == weights.TOO_LONG
@@ -487,12 +487,12 @@ def test_parts_of_a_bank_keep_its_factors(searches):
     k = np.stack([gauss(15, s) for s in (0.1, 0.2, 0.3)]).astype("f4")
     problem = make_problem((3, 700, 700), k.shape, "float32", "float32")
     part = make_problem((700, 700), k.shape[1:], "float32", "float32")
-    kernel = Kernel(problem, k)
+    kernel = Weights(problem, k)
     choose(problem, "cpu", "auto", "cpu", kernel)
     found = kernel.part(part, (1,)).factors()
     np.testing.assert_array_equal(found.u, kernel.factors().u[1:2])
     np.testing.assert_array_equal(found.v, kernel.factors().v[1:2])
-    alone = Kernel(problem, k).part(part, (2,)).factors()  # before anything is known of them
+    alone = Weights(problem, k).part(part, (2,)).factors()  # before anything is known of them
     np.testing.assert_array_equal(alone.u, kernel.factors().u[2:])
 
 
@@ -504,12 +504,12 @@ def test_factors_that_miss_some_of_the_kernel_are_refused(dtype):
         k = (rng.integers(-3, 4, (size, rank)) @ rng.integers(-3, 4, (rank, size))).astype(dtype)
         x = rng.standard_normal((size, size + 3))
         problem = make_problem(x.shape, k.shape, "float64", dtype, conjugate=True)
-        if separable.refuse(problem, None, Kernel(problem, k)):
+        if separable.refuse(problem, None, Weights(problem, k)):
             with pytest.raises(ValueError, match="near to full rank"):
                 gpuconv.corr2d(x, k, method="separable")
             continue
         y = gpuconv.corr2d(x, k, method="separable")
-        factors = Kernel(problem, k).factors()
+        factors = Weights(problem, k).factors()
         reach = np.abs(factors.u[0]).T @ np.abs(factors.v[0])
         bound = (size * size + 8) * np.finfo("f8").eps * gpuconv.corr2d(np.abs(x), reach)
         assert (np.abs(y - gpuconv.corr2d(x, k, method="direct")) <= 2 * bound).all()

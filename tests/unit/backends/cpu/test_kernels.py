@@ -14,7 +14,7 @@ from gpuconv.backends.cpu.jit import micro_kernel, narrow_images, vectors
 from gpuconv.core import accumulator
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
-from gpuconv.methods.weights import Kernel
+from gpuconv.methods.weights import Weights
 
 from ....oracle import sample
 
@@ -149,7 +149,7 @@ def test_columns_beside_the_border_have_the_same_bits(method, boundary, dtype):
                     x.shape, k.shape, dtype, dtype, mode=pad, boundary=boundary, fillvalue=0.3,
                     dilation=dilation, stride=stride,
                 )  # fmt: skip
-                rank = Kernel(problem, k).factors().rank if method == "separable" else 0
+                rank = Weights(problem, k).factors().rank if method == "separable" else 0
                 job = planning.template(problem, dtype, rank, x.strides, got.strides)[3][0]
                 seen.add((bool(job[F.PLACE_IN]), bool(job[F.EDGE_MOST])))
     assert (True, method == "direct") in seen  # the case in question was among them

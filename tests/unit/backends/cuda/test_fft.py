@@ -20,7 +20,7 @@ from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 from gpuconv.methods import METHODS
-from gpuconv.methods.weights import Kernel
+from gpuconv.methods.weights import Weights
 from gpuconv.selection.choose import choose
 
 from .... import oracle
@@ -83,7 +83,7 @@ def problem_of(x, k, x_dtype=None, k_dtype=None, **keywords):
 def run(problem, x, k, out=None):
     if out is None:
         out = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
-    METHODS["fft"].run(problem, cuda, x, k, out, Kernel(problem, k))
+    METHODS["fft"].run(problem, cuda, x, k, out, Weights(problem, k))
     return out
 
 
@@ -565,17 +565,17 @@ def test_a_kernel_larger_than_the_bound_takes_what_it_needs(small, monkeypatch):
 
 def test_a_kernel_too_large_for_cufft_is_refused():
     problem = make_problem((60000, 60000), (3, 3), "float32", "float32", dilation=25000)
-    assert "2147483647 elements" in METHODS["fft"].refuse(problem, cuda, Kernel(problem, None))
+    assert "2147483647 elements" in METHODS["fft"].refuse(problem, cuda, Weights(problem, None))
     with pytest.raises(ValueError, match="method='fft' cannot be used: the kernel covers 50001 x"):
-        choose(problem, "cuda:0", "fft", "auto", Kernel(problem, None))
-    assert choose(problem, "cuda:0", "auto", "auto", Kernel(problem, None)).method == "direct"
+        choose(problem, "cuda:0", "fft", "auto", Weights(problem, None))
+    assert choose(problem, "cuda:0", "auto", "auto", Weights(problem, None)).method == "direct"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_auto_takes_transforms_for_large_kernels(dtype):
     def chosen(side, k):
         problem = make_problem((side, side), (k, k), dtype, dtype)
-        return choose(problem, "cuda:0", "auto", "auto", Kernel(problem, None)).method
+        return choose(problem, "cuda:0", "auto", "auto", Weights(problem, None)).method
 
     assert [chosen(4096, k) for k in (3, 9, 15)] == ["direct"] * 3
     assert [chosen(4096, k) for k in (35, 63, 255)] == ["fft"] * 3

@@ -1,0 +1,190 @@
+"""The one way to run a correlation: operands -> Problem -> Choice -> PreparedCall -> result.
+
+Everything that correlates comes through here: `gpuconv.corr2d`, prepared calls, gradients, layers,
+Dask blocks and the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from . import call_cache
+from .backends import Backend, require_backend
+from .core import arrays, dtypes
+from .core.problem import Index, Problem, integer, make_problem, part_of, with_a_pixel
+from .methods import METHODS, Method
+from .methods.weights import Weights
+from .selection.choose import Choice, choose
+
+__all__ = ["OPTIONS", "PreparedCall", "correlate", "correlate_new", "prepare", "read_problem"]
+
+# `typed`, because 1, 1.0 and True are equal keys and only the first is a valid stride.
+_problem = lru_cache(maxsize=1024, typed=True)(make_problem)
+
+
+def read_problem(*shapes_and_dtypes: Any, **keywords: Any) -> Problem:
+    """`make_problem`, which remembers the problems of calls with plain arguments."""
+    # Sequences are not told apart by `typed`, nor always hashable; they are read every time.
+    plain = all(
+        isinstance(keywords.get(k, 0), (str, int, float)) for k in ("mode", "stride", "dilation")
+    )
+    try:
+        if plain:
+            return _problem(*shapes_and_dtypes, **keywords)
+    except TypeError:
+        pass  # an unhashable fill value or dtype; real errors are raised again below
+    return make_problem(*shapes_and_dtypes, **keywords)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCall:
+    """A call with everything found out that does not depend on the arrays' elements.
+
+    It runs on any arrays of its problem's shapes and dtypes, as often as they come.
+    """
+
+    problem: Problem
+    choice: Choice
+    method: Method
+    backend: Backend
+    # Those that the choice was made for, or None if it is the same for all.
+    weights: Weights | None = None
+
+    def run(self, x: Any, k: Any, out: Any, max_device_bytes: int | None = None) -> None:
+        """Fill `out`; all are storage arrays on devices that the backend takes."""
+        problem, backend = self.problem, self.backend
+        layout = backend.strips(problem, x, out, self.method.NAME, max_device_bytes)
+        if layout is None:
+            self.method.run(problem, backend, x, k, out, self.weights)
+        else:
+            self._run_in_strips(layout, x, k, out)
+
+    def _run_in_strips(self, layout: Any, x: Any, k: Any, out: Any) -> None:
+        run = self.method.run
+        weights = self.weights or Weights(self.problem, k)
+
+        def compute(part: Problem, index: Index, x: Any, out: Any) -> None:
+            run(part, self.backend, x, part_of(k, index), out, weights.part(part, index))
+
+        self.backend.run_in_strips(self.problem, layout, x, out, compute)
+
+
+def prepare(
+    problem: Problem, device: str, method: str, backend: str, weights: Weights,
+    explain: bool = False,
+) -> PreparedCall:  # fmt: skip
+    """Choose how a problem is computed for images on a device; see `choose`.
+
+    The weights of what is returned are those given, if the choice depends on them: a copy, as the
+    caller's array may change, is made by whoever keeps it.
+    """
+    return _prepared(problem, choose(problem, device, method, backend, weights, explain), weights)
+
+
+def _prepared(problem: Problem, choice: Choice, weights: Weights) -> PreparedCall:
+    method, backend = METHODS[choice.method], require_backend(choice.backend)
+    looked_at = None if choice.weight_independent else weights
+    return PreparedCall(problem, choice, method, backend, looked_at)
+
+
+# What a call says beside its arrays, in the order in which the call cache names it.
+OPTIONS = (
+    "mode", "boundary", "fillvalue", "stride", "dilation", "method", "backend", "precision", "dtype"
+)  # fmt: skip
+_DEFAULTS: dict[str, Any] = {
+    "mode": "valid", "boundary": "constant", "fillvalue": 0, "stride": 1, "dilation": 1,
+    "method": "auto", "backend": "auto", "precision": None, "dtype": None,
+}  # fmt: skip
+
+
+def correlate(
+    X: Any, K: Any, *, flipped: bool = False, out: Any = None, max_device_bytes: Any = None,
+    **options: Any,
+) -> Any:  # fmt: skip
+    """`gpuconv.corr2d` (`convolve2d`, if `flipped`) outside any autograd graph, not of Dask arrays.
+
+    A MemoryError has the number of complete rows of `out`, but does not say so.
+    """
+    values = tuple((_DEFAULTS | options)[name] for name in OPTIONS)
+    key = call_cache.key_of(X, K, out, flipped, (*values, max_device_bytes))
+    if key is not None:
+        result = call_cache.repeat(key, X, K, out, flipped)
+        if result is not None:
+            return result
+    return correlate_new(X, K, out, max_device_bytes, flipped, values, key)
+
+
+def correlate_new(
+    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
+    key: Any = None,
+) -> Any:  # fmt: skip
+    """`correlate` a call that is not in the call cache, and keep it there by this key."""
+    keywords = dict(zip(OPTIONS, options, strict=True))
+    method, backend = keywords.pop("method"), keywords.pop("backend")
+    k = arrays.read(K, "K")
+    if flipped and k.array.ndim >= 2:  # fewer is refused below, with the shape as it was given
+        k.array = k.array[..., ::-1, ::-1]
+    keywords["flipped" if flipped else "conjugate"] = True
+    x = arrays.read(X, "X", swapped=True)
+    arrays.check_together(x, k)
+    if out is not None:
+        keywords["dtype"] = _dtype_of_out(out, keywords["dtype"])
+    shapes = tuple(x.array.shape), tuple(k.array.shape)
+    problem = read_problem(*shapes, x.dtype, k.dtype, **keywords)
+    if 0 in problem.x_shape[-2:] and 0 not in problem.out_shape:
+        problem, key = with_a_pixel(problem), None
+        x.array = arrays.zeros_as(x.array, problem.x_shape)
+    weights = Weights(problem, k.array)
+    choice = choose(problem, x.device, method, backend, weights)
+    max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
+    target = None if out is None else _read_target(out, problem, x, k)
+    prepared = _prepared(problem, choice, weights)
+    with arrays.stream_of(x):
+        if target is None:
+            result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
+        else:
+            result = target.array
+        if result.size:
+            prepared.run(x.array, k.array, result, max_device_bytes)
+            if key is not None and _may_be_cached(x, k, choice):
+                call_cache.remember(key, prepared, k.array)
+    return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
+
+
+def _dtype_of_out(out: Any, asked: Any) -> str:
+    """Dtype that the result is converted to: that of `out`, which `dtype=` may not contradict."""
+    operand = arrays.read(out, "out") if hasattr(out, "shape") else arrays.read_out(out, (), "")
+    if asked is not None and dtypes.name_of(asked, "dtype=") != operand.dtype:
+        raise TypeError(f"dtype={asked!s} contradicts out of dtype {operand.dtype}")
+    return operand.dtype
+
+
+def _read_target(
+    out: Any, problem: Problem, x: arrays.Operand, k: arrays.Operand
+) -> arrays.Operand:
+    target = arrays.read_out(out, problem.out_shape, x.device)
+    for operand, name in ((x, "X"), (k, "K")):
+        if arrays.shares_memory(target, operand):
+            raise ValueError(f"out overlaps {name} in memory; pass a separate array")
+    return target
+
+
+def _read_max_device_bytes(value: Any, choice: Choice, device: str) -> int | None:
+    if value is None:
+        return None
+    number = integer(value, "max_device_bytes", 1, None)
+    if choice.backend != "cuda" or device != arrays.HOST:
+        raise ValueError(
+            "max_device_bytes= is for host arrays with backend='cuda', but "
+            + (f"X is on {device}" if device != arrays.HOST else f"got {choice.backend!r}")
+        )
+    return number
+
+
+def _may_be_cached(x: arrays.Operand, k: arrays.Operand, choice: Choice) -> bool:
+    """Not bfloat16's, nor bytes in another machine's order, nor host arrays for a device."""
+    if x.library == "cupy":
+        return k.library in ("numpy", "cupy")
+    return x.library == k.library == "numpy" and choice.backend != "cuda"
