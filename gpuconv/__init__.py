@@ -6,12 +6,11 @@ from . import nn
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
 from .backends.cpu.threads import threads
 from .core.errors import BackendUnavailable
+from .core.version import __version__
 from .gradients import corr2d_vjp
 from .imaging import filters
 from .imaging.learn import Diverged, LearnedKernel, learn_kernel
 from .imaging.receptive_field import Layer, ReceptiveField, receptive_field
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailable",

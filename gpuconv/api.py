@@ -19,6 +19,7 @@ from .core import arrays, dtypes
 from .core.errors import out_of_memory
 from .core.options import Options
 from .core.problem import Problem, integer
+from .core.version import __version__
 from .methods.weights import Weights
 from .selection.choose import Choice, depends_on_weights
 from .selection.costs import config_file, costs_of
@@ -529,8 +530,6 @@ def show_config() -> None:
       reference  usable: numpy ...
     """
     import platform
-
-    from . import __version__
 
     print(f"gpuconv {__version__}, Python {platform.python_version()}, NumPy {np.__version__}")
     print(f"{platform.platform()}, {platform.machine()}")

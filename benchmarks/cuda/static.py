@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpuconv.backends import get_backend
 from gpuconv.backends.cuda import planning
 from gpuconv.core import dtypes
 from gpuconv.core.problem import Problem, make_problem
-from gpuconv.selection.choose import get_backend
 
 from .. import report
 from ..report import Cell, Check
@@ -143,7 +143,7 @@ def subjects(quick: bool = False, arch: int = 90) -> list[Subject]:
         for k in (7, 15, 31):
             held = dtype == "float32" and k == 31
             found.append(subject("separable", dtype, k, ((COPY, 0.85),) if held else (), arch))
-    if "tensor" in get_backend("cuda").METHODS:
+    if "tensor" in get_backend("cuda").methods:
         found += [subject("tensor", "float16", k) for k in SIZES]
     return found
 

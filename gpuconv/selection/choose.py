@@ -104,15 +104,16 @@ class _Prices:
             if not remark and name != "separable":
                 self.seconds[name] = method.price(problem, self.costs, backend, weights)
         if looks and integers and not self.remarks["fft"]:
-            self.seconds["direct"] = self._integers_in_floats()
+            # Sums of integers are taken in floats where these weights make that exact.
+            self.costs = costs_of(backend.name, self._exact_float())
+            self.seconds["direct"] = direct.seconds(problem, self.costs)
 
-    def _integers_in_floats(self) -> float:
-        """Price of direct sums that take integers in floats, which is exact for these weights."""
+    def _exact_float(self) -> str:
+        """Floating-point dtype that holds all sums of integers."""
         problem = self.problem
         largest = max(dtypes.largest(problem.x_dtype), abs(int(problem.fillvalue)))  # type: ignore[arg-type]
         total = largest * self.weights.sizes.total
-        costs = costs_of(self.backend.name, "float32" if total <= 2.0**24 else "float64")
-        return direct.seconds(problem, costs)
+        return "float32" if total <= 2.0**24 else "float64"
 
     def add_separable(self, asked: bool) -> None:
         """Price separable sums, last: the others say what looking for factors may cost.

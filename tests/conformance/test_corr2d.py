@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 import gpuconv
+from gpuconv import engine
 from gpuconv.backends.cpu import planning
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
-from gpuconv.methods import METHODS
 from gpuconv.methods.weights import Weights
-from gpuconv.selection.choose import get_backend
 
 from ..oracle import PAIRS, exact, sample
 
@@ -20,7 +19,7 @@ RNG = np.random.default_rng(5)
 def run(pair, problem, x, k):
     backend, method = pair
     out = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
-    METHODS[method].run(problem, get_backend(backend), x, k, out, Weights(problem, k))
+    engine.prepare(problem, "cpu", method, backend, Weights(problem, k)).run(x, k, out)
     return out
 
 

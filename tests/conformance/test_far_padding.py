@@ -11,7 +11,7 @@ from gpuconv import nn
 from gpuconv.backends import strips
 from gpuconv.backends.cpu import backend as cpu
 from gpuconv.backends.cpu import fft as cpu_fft
-from gpuconv.backends.cpu import planning
+from gpuconv.backends.cpu import planning, sums
 from gpuconv.backends.cpu import weight_gradient as cpu_weights
 from gpuconv.backends.cpu.jit import fields as F
 from gpuconv.backends.cuda import backend as cuda
@@ -186,7 +186,7 @@ def test_strips(monkeypatch, far, border):
         gpuconv.corr2d(x, K, method="direct", **keywords),
     )
     asked = asked_for(x, K, **keywords)
-    layout = strips.Layout(1, 1, cpu._cut(asked) or asked.r, False, 1, 0, 0, 0)
+    layout = strips.Layout(1, 1, cpu._rows_at_once(asked) or asked.r, False, 1, 0, 0, 0)
     for strip in strips.strips(asked, layout):
         assert sum(run.number for run in strip.runs) <= max(asked.h, asked.p * layout.height)
 
@@ -243,7 +243,7 @@ def test_plans_make_no_tables():
 
 def forget():
     for cached in (
-        problem.tables, problem.laid_out, planning.template, cpu._geometry, cpu_weights._template,
+        problem.tables, problem.laid_out, planning.template, sums._geometry, cpu_weights._template,
         cpu_weights._tasks, cpu_fft.sides, cpu_fft._template,
     ):  # fmt: skip
         cached.cache_clear()

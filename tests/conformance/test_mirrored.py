@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import backend as cpu
+from gpuconv.backends.cpu import sums
 from gpuconv.backends.cuda import backend as cuda
 from gpuconv.backends.cuda import planning as cuda_plan
 from gpuconv.core import accumulator
@@ -202,14 +202,14 @@ def test_other_weights_keep_their_order(monkeypatch):
     rng = np.random.default_rng(4)
     x = sample(rng, (30, 60), "float32")
     orders = []
-    real = cpu._by_order
-    monkeypatch.setattr(cpu, "_by_order", lambda *a: orders.append(real(*a)) or orders[-1])
+    real = sums._by_order
+    monkeypatch.setattr(sums, "_by_order", lambda *a: orders.append(real(*a)) or orders[-1])
     for k in (rng.random((1, 7)), rng.random((6, 1)), np.outer(rng.random(5), rng.random(5))):
         gpuconv.corr2d(x, k.astype("float32"), method=method_of(k))
-    assert orders == [cpu._PLAIN] * 3
+    assert orders == [sums._PLAIN] * 3
     whole = np.array([[1, 2, 1]], "int32")  # exact in any order
     gpuconv.corr2d(x.astype("int32"), whole, method="direct")
-    assert orders[-1] == cpu._PLAIN
+    assert orders[-1] == sums._PLAIN
 
 
 # The same on the GPU, emulated.

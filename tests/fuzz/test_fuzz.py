@@ -12,7 +12,7 @@ import scipy.signal
 
 import gpuconv
 from gpuconv import call_cache
-from gpuconv.backends.cpu import backend as cpu
+from gpuconv.backends.cpu.backend import CpuBackend
 
 from . import cases, elements, expect, gradients, hostile
 from .__main__ import main, parser
@@ -38,14 +38,14 @@ def test_a_short_run_of_the_cuda_sources(capsys):
 @pytest.fixture
 def planted(monkeypatch):
     """A backend that takes one border for another."""
-    right = cpu.direct
+    right = CpuBackend.direct
 
-    def wrong(problem, x, k, out):
+    def wrong(self, problem, x, k, out):
         if problem.boundary == "reflect" and problem.pad[1][0] > 0:
             problem = replace(problem, boundary="symmetric")
-        right(problem, x, k, out)
+        right(self, problem, x, k, out)
 
-    monkeypatch.setattr(cpu, "direct", wrong)
+    monkeypatch.setattr(CpuBackend, "direct", wrong)
     monkeypatch.setattr(call_cache, "_calls", {})
     return monkeypatch
 
@@ -68,11 +68,11 @@ def test_a_planted_bug_is_found_and_made_small(planted, capsys):
 
 
 def test_a_written_input_and_a_written_margin_are_found(planted):
-    right = cpu.direct
+    right = CpuBackend.direct
 
     def writes(array):
-        def wrong(problem, x, k, out):
-            right(problem, x, k, out)
+        def wrong(self, problem, x, k, out):
+            right(self, problem, x, k, out)
             target = x if array == "x" else out
             memory = np.lib.stride_tricks.as_strided(target[..., -1:], (2,), (target.itemsize,))
             memory[-1] = 3
@@ -81,9 +81,9 @@ def test_a_written_input_and_a_written_margin_are_found(planted):
 
     case = cases.Case(x=(4, 5), k=(2, 2), method="direct", out="roi")
     assert fails(case) is None
-    planted.setattr(cpu, "direct", writes("out"))
+    planted.setattr(CpuBackend, "direct", writes("out"))
     assert fails(replace(case, stride=(3, 4))) == "out"
-    planted.setattr(cpu, "direct", writes("x"))
+    planted.setattr(CpuBackend, "direct", writes("x"))
     assert fails(replace(case, out=None, x_layout="roi")) == "inputs"
 
 
@@ -279,22 +279,22 @@ def test_work_that_grows_with_the_kernel_is_found(monkeypatch):
 
 
 def test_pixels_that_no_output_reads_and_lost_zeros_are_found(planted):
-    right = cpu.fft
+    right = CpuBackend.fft
 
-    def polluted(problem, x, weights, out, whole):
-        right(problem, x, weights, out, whole)
+    def polluted(self, problem, x, weights, out, whole):
+        right(self, problem, x, weights, out, whole)
         out += np.finfo(out.dtype).eps * np.abs(x).max()
 
     case = cases.Case(
         x=(9, 9), k=(3, 3), x_values="hot", k_values="tap", method="fft", stride=(3, 3), seed=0
     )
-    planted.setattr(cpu, "fft", polluted)
+    planted.setattr(CpuBackend, "fft", polluted)
     assert fails(case) == "sums"
 
-    def not_quite(problem, x, weights, out, whole):
+    def not_quite(self, problem, x, weights, out, whole):
         out[...] = 1e-11
 
-    planted.setattr(cpu, "fft", not_quite)
+    planted.setattr(CpuBackend, "fft", not_quite)
     nothing = cases.Case(x=(4, 1), k=(1, 2), mode="same", dilation=(1, 3), method="fft")
     assert fails(nothing) == "sums"
 

@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import gpuconv
-from gpuconv.backends.cpu import backend as cpu
-from gpuconv.backends.cpu import fft, weight_gradient
+from gpuconv.backends.cpu import fft, sums, weight_gradient
 from gpuconv.backends.cpu import threads as cpu_threads
 
 rng = np.random.default_rng(0)
@@ -239,7 +238,7 @@ def interrupt():
             timer.cancel()
 
     wanted = results()
-    cpu.in_slices = fft.in_slices = weight_gradient.in_slices = sliced
+    sums.in_slices = fft.in_slices = weight_gradient.in_slices = sliced
     for name, x, call in _long_calls():
         before = x[:5, :5].copy()
         try:

@@ -22,35 +22,72 @@ def test_import_loads_numpy_only():
     assert done.stdout.strip() == "[]"
 
 
-def modules():
-    return sorted(p for p in PACKAGE.rglob("*.py"))
-
-
-def imported(path):
-    """Names of the package's own parts that a module imports."""
-    depth = len(path.relative_to(PACKAGE).parts) - 1
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = path.relative_to(PACKAGE).parts[: depth - node.level + 1]
-            names = (node.module or "").split(".") if node.module else []
-            full = [*base, *names]
-            yield from [full[0]] if full else [a.name for a in node.names]
-
-
-# Who may import what.
-ALLOWED = {
-    "core": {"core"},
-    "backends": {"core", "backends"},
-    "methods": {"core", "backends", "methods"},
-    "call_cache": {"core", "selection", "methods"},
+# From below to above; the longest name that a module's begins with counts.
+LEVELS = {
+    level: number
+    for number, names in enumerate(
+        (
+            ("core",),
+            ("backends",),
+            ("methods",),
+            ("selection",),
+            ("call_cache",),
+            ("engine",),
+            ("gradients",),
+            ("nn.channel_sums", "nn.geometry"),
+            ("adapters",),
+            ("api", "nn.functions", "nn.layer", "nn"),
+            ("imaging",),
+            ("ndimage", "signal"),
+            ("",),
+            ("cli", "__main__"),
+        )
+    )
+    for level in names
 }
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_one_way(path):
-    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if part in ALLOWED:
-        assert set(imported(path)) <= ALLOWED[part]
+def name_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imported(name):
+    """Modules of the package that a module imports, also inside functions."""
+    path = MODULES[name]
+    package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join(n for n in package[: len(package) - node.level + 1] if n)
+            base = ".".join(n for n in (base, node.module) if n)
+            for alias in node.names:
+                full = f"{base}.{alias.name}" if base else alias.name
+                yield full if full in MODULES else base
+        elif isinstance(node, ast.Import):
+            yield from ("" for alias in node.names if alias.name == "gpuconv")
+
+
+def level(name):
+    while name not in LEVELS:
+        name = name.rpartition(".")[0]
+    return LEVELS[name]
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_go_down(name):
+    upward = [other for other in imported(name) if level(other) > level(name)]
+    assert not upward
+
+
+def test_no_circle_of_files():
+    left = {name: set(imported(name)) - {name} for name in MODULES}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
 
 
 def test_public_names():

@@ -9,8 +9,7 @@ import pytest
 import gpuconv
 from gpuconv import nn
 from gpuconv.backends import reference
-from gpuconv.backends.cpu import backend as cpu
-from gpuconv.backends.cpu import fft, planning, scipy_fft
+from gpuconv.backends.cpu import backend, fft, planning, scipy_fft, sums
 from gpuconv.backends.cpu.jit import fft_tiles, sweep
 from gpuconv.backends.cpu.jit import fields as F
 
@@ -36,8 +35,8 @@ class Memory:
 
     def __init__(self, monkeypatch):
         self.left = self.spent = 0
-        one, many = cpu._sweeps()
-        monkeypatch.setattr(cpu, "_sweeps", lambda: (self.job(one), self.job(many)))
+        one, many = sums._sweeps()
+        monkeypatch.setattr(sums, "_sweeps", lambda: (self.job(one), self.job(many)))
         for form in ("serial", "parallel"):
             for name in ("direct", "separable"):
                 kernel = getattr(sweep, f"{name}_{form}")
@@ -92,11 +91,11 @@ def memory(monkeypatch):
 def length(request, monkeypatch):
     """Calls all at once, and in slices as if they took long."""
     if request.param == "long":
-        for module in (cpu, fft, planning):
+        for module in (sums, fft, planning):
             monkeypatch.setattr(module, "LONG", 1e3)
         monkeypatch.setattr(planning, "LONG_TASK", 1e3)
         monkeypatch.setattr(fft, "LONG_TASK", 1e3)
-    caches = planning.template, fft._template, cpu._geometry
+    caches = planning.template, fft._template, sums._geometry
     for cache in caches:
         cache.cache_clear()
     yield request.param
@@ -182,7 +181,7 @@ def test_rows_that_are_complete(memory, length, name):
 @pytest.mark.parametrize(("dtype", "method"), [("f4", "direct"), ("c8", "direct"), ("f4", "fft")])
 @pytest.mark.parametrize("out_too", [False, True])
 def test_strips_of_copies(memory, monkeypatch, dtype, method, out_too):
-    monkeypatch.setattr(cpu, "_COPIED_BYTES", 1 << 16)
+    monkeypatch.setattr(backend, "_COPIED_BYTES", 1 << 16)
     x, options = misaligned(sample((2, 150, 90), dtype)), dict(method=method)
     out = None
     if out_too:

@@ -86,7 +86,7 @@ def test_even_kernels_of_ndimage():
 
 @pytest.mark.parametrize("row", table("Methods and backends")[:4], ids=lambda row: row[0])
 def test_methods_by_backend(row):
-    from gpuconv.selection.choose import get_backend
+    from gpuconv.backends import get_backend
 
     for name, cell in zip(("reference", "cpu", "cuda"), row[1:4], strict=True):
-        assert (row[0] in get_backend(name).METHODS) == (cell == "yes")
+        assert (row[0] in get_backend(name).methods) == (cell == "yes")

@@ -135,13 +135,13 @@ def test_one_method_for_all_blocks(monkeypatch):
 
     x, smooth = RNG.random((400, 400)).astype("f4"), gpuconv.filters.gaussian(5.0).astype("f4")
     rough, seen = RNG.random((40, 40)).astype("f4"), []
-    original = gpuconv.api.corr2d
+    original = adapter.engine.correlate
 
     def spy(image, kernel, **keywords):
         seen.append((keywords["method"], threads.number()))
         return original(image, kernel, **keywords)
 
-    monkeypatch.setattr(adapter.api, "corr2d", spy)
+    monkeypatch.setattr(adapter.engine, "correlate", spy)
     for k, method in ((smooth, "separable"), (rough, "fft"), (rough[:3, :3], "direct")):
         assert gpuconv.plan(x.shape, k.shape, kernel=k, mode="same").method == method
         lazy = gpuconv.corr2d(da.from_array(x, chunks=(90, 130)), k, mode="same")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv import api
+from gpuconv import engine
 from gpuconv.core.arrays import Operand
 
 X, K = np.arange(35.0).reshape(5, 7), np.arange(9.0).reshape(3, 3) ** 2
@@ -99,9 +99,8 @@ def test_devices_do_not_mix(k, backend, text):
     x_device = "cpu" if backend == "auto" else "cuda:0"
     x = Operand(X, "float64", x_device, "numpy", X)
     kernel = Operand(K, "float64", k, "numpy", K)
-    keywords = dict(mode="valid", stride=1, dilation=1, dtype=None)
     with pytest.raises(ValueError, match=text):
-        api._run(x, kernel, None, "auto", backend, keywords)
+        engine.correlate(x, kernel, backend=backend)
 
 
 def test_cuda_says_what_is_missing(monkeypatch):

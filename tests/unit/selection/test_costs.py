@@ -15,7 +15,7 @@ from gpuconv.cli import main
 from gpuconv.selection import calibrate, costs
 
 # With these the FFT is taken for every kernel.
-EXTREME = replace(costs.CPU, tap=1e-6, tap_double=2e-6, fft=1e-15, fft_call=1e-15)
+EXTREME = replace(costs.shipped(), tap=1e-6, tap_double=2e-6, fft=1e-15, fft_call=1e-15)
 PLAN = "import gpuconv; print(gpuconv.plan((512, 512), (3, 3)).method)"
 
 
@@ -29,7 +29,7 @@ def file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def measured(file, monkeypatch):
-    monkeypatch.setattr(calibrate, "measure", lambda: EXTREME)
+    monkeypatch.setattr(calibrate, "measure", lambda correlate: EXTREME)
     return file
 
 
@@ -43,7 +43,7 @@ def test_shipped(file, backend, acc):
         assert value > 0 or (name == "row" and value == 0), name
         assert value < 1 or backend == "reference", name
     if acc == "float32":
-        assert backend != "cpu" or found == asdict(costs.CPU)
+        assert backend != "cpu" or found == asdict(costs.shipped())
 
 
 def test_the_choice_does_not_depend_on_threads():
@@ -83,9 +83,11 @@ def test_a_saved_file_is_found(file):
 
 def test_looking_at_weights_is_priced_by_the_machine(file):
     shipped = costs.look()
-    costs.save(replace(costs.CPU, tap=3 * costs.CPU.tap), {})
+    costs.save(replace(costs.shipped(), tap=3 * costs.shipped().tap), {})
     assert costs.look() == pytest.approx(3 * shipped)
-    costs.save(replace(costs.CPU, tap=costs.CPU.tap / 3), {})  # vectors are not all there is to it
+    costs.save(
+        replace(costs.shipped(), tap=costs.shipped().tap / 3), {}
+    )  # vectors are not all there is to it
     assert costs.look() == shipped
 
 
@@ -93,11 +95,11 @@ def test_saving_is_atomic(file, monkeypatch):
     def other(source, target):
         # Whole before it takes the old one's place.
         assert json.loads(source.read_text())["cpu"] == asdict(EXTREME)
-        assert json.loads(target.read_text())["cpu"] == asdict(costs.CPU)
+        assert json.loads(target.read_text())["cpu"] == asdict(costs.shipped())
         move(source, target)
 
     move = os.replace
-    costs.save(costs.CPU, {})
+    costs.save(costs.shipped(), {})
     monkeypatch.setattr(os, "replace", other)
     costs.save(EXTREME, {})
     assert [path.name for path in file.parent.iterdir()] == ["costs.json"]
@@ -110,9 +112,9 @@ MALFORMED = {
     "empty": "",
     "a list": "[]",
     "no costs": "{}",
-    "key": json.dumps({"cpu": {k: v for k, v in asdict(costs.CPU).items() if k != "tap"}}),
+    "key": json.dumps({"cpu": {k: v for k, v in asdict(costs.shipped()).items() if k != "tap"}}),
     **{
-        str(value): json.dumps({"cpu": asdict(costs.CPU) | {"tap": value}})
+        str(value): json.dumps({"cpu": asdict(costs.shipped()) | {"tap": value}})
         for value in (-1e-9, 0, 1, True, float("nan"), float("inf"), "1e-9", None)
     },
 }
@@ -141,8 +143,8 @@ def test_calibrate_and_reset(measured, capsys):
     assert main(["calibrate"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["constant", "old", "new"]
-    assert [line.split()[0] for line in lines[1:-1]] == list(asdict(costs.CPU))
-    assert lines[3].split() == ["tap", f"{costs.CPU.tap * 1e9:.3g}", "ns", "1", "us"]
+    assert [line.split()[0] for line in lines[1:-1]] == list(asdict(costs.shipped()))
+    assert lines[3].split() == ["tap", f"{costs.shipped().tap * 1e9:.3g}", "ns", "1", "us"]
     assert lines[-1] == f"written: {measured}"
     kept = json.loads(measured.read_text())
     assert kept["cpu"] == asdict(EXTREME)
@@ -154,7 +156,7 @@ def test_calibrate_and_reset(measured, capsys):
     assert main(["calibrate", "--reset"]) == 0
     assert f"{measured}: deleted" in capsys.readouterr().out
     assert not measured.exists()
-    assert costs.costs_of("cpu", "float32") == costs.CPU
+    assert costs.costs_of("cpu", "float32") == costs.shipped()
     assert main(["info"]) == 0
     assert "costs: shipped" in capsys.readouterr().out
     assert main(["calibrate", "--reset"]) == 0
@@ -165,7 +167,7 @@ def test_dry_run_writes_nothing(measured, capsys):
     assert main(["calibrate", "--dry-run"]) == 0
     assert "written" not in capsys.readouterr().out
     assert not measured.parent.exists()
-    assert costs.costs_of("cpu", "float32") == costs.CPU
+    assert costs.costs_of("cpu", "float32") == costs.shipped()
     with pytest.raises(SystemExit) as caught:
         main(["calibrate", "--dry-run", "--reset"])
     assert caught.value.code == 2
@@ -176,7 +178,7 @@ def test_unwritable_directory(tmp_path, monkeypatch, capsys, below):
     (tmp_path / "plain").write_text("mine")
     monkeypatch.setenv("GPUCONV_CONFIG_DIR", str(tmp_path / "plain" / below))
 
-    def never():
+    def never(correlate):
         raise AssertionError("measured before the directory was tried")
 
     monkeypatch.setattr(calibrate, "measure", never)
@@ -189,7 +191,7 @@ def test_unwritable_directory(tmp_path, monkeypatch, capsys, below):
 
 
 def test_a_busy_machine_is_told(measured, monkeypatch, capsys):
-    def busy():
+    def busy(correlate):
         warnings.warn("the machine was busy", stacklevel=2)
         return EXTREME
 
@@ -202,7 +204,7 @@ def test_a_failed_write(measured, monkeypatch, capsys):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    costs.save(costs.CPU, {})
+    costs.save(costs.shipped(), {})
     before = measured.read_bytes()
     monkeypatch.setattr(os, "replace", full)
     assert main(["calibrate"]) == 4
@@ -212,19 +214,21 @@ def test_a_failed_write(measured, monkeypatch, capsys):
 
 @pytest.mark.filterwarnings("ignore:the machine was busy")
 def test_measuring(file):
-    found = calibrate.measure(seconds=0)
+    found = calibrate.measure(gpuconv.corr2d, seconds=0)
     for name, value in asdict(found).items():
-        shipped = getattr(costs.CPU, name)
+        shipped = asdict(costs.shipped())[name]
         assert shipped / 100 <= value <= shipped * 1000, name
     costs.save(found, calibrate.about())
     costs.forget()
     assert costs.costs_of("cpu", "float32") == found
     for wrong in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="seconds must be"):
-            calibrate.measure(seconds=wrong)
+            calibrate.measure(gpuconv.corr2d, seconds=wrong)
 
 
 def test_nothing_measured_is_believed_beyond_reason():
     for value in (-1.0, 0.0, float("inf")):
-        limited = costs.Costs(**{name: calibrate._sane(name, value) for name in asdict(costs.CPU)})
+        limited = costs.Costs(
+            **{name: calibrate._sane(name, value) for name in asdict(costs.shipped())}
+        )
         assert all(0 < x < 1 for x in asdict(limited).values())

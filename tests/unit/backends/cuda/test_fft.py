@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpuconv
+from gpuconv.backends import get_backend
 from gpuconv.backends.cuda import backend as cuda
 from gpuconv.backends.cuda import fft as cuda_fft
 from gpuconv.backends.cuda import fft_plans
@@ -83,7 +84,7 @@ def problem_of(x, k, x_dtype=None, k_dtype=None, **keywords):
 def run(problem, x, k, out=None):
     if out is None:
         out = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
-    METHODS["fft"].run(problem, cuda, x, k, out, Weights(problem, k))
+    METHODS["fft"].run(problem, get_backend("cuda"), x, k, out, Weights(problem, k))
     return out
 
 
@@ -257,7 +258,7 @@ def test_bad_values_of_every_kind(small):
         ):
             problem = problem_of(x_, k_, mode="same", fillvalue=fill)
             expected = np.empty(problem.out_shape, "f4")
-            METHODS["direct"].run(problem, cuda, x_, k_, expected, None)
+            METHODS["direct"].run(problem, get_backend("cuda"), x_, k_, expected, None)
             actual = run(problem, x_, k_)
             assert not np.isfinite(actual).all()
             np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
@@ -565,7 +566,9 @@ def test_a_kernel_larger_than_the_bound_takes_what_it_needs(small, monkeypatch):
 
 def test_a_kernel_too_large_for_cufft_is_refused():
     problem = make_problem((60000, 60000), (3, 3), "float32", "float32", dilation=25000)
-    assert "2147483647 elements" in METHODS["fft"].refuse(problem, cuda, Weights(problem, None))
+    assert "2147483647 elements" in METHODS["fft"].refuse(
+        problem, get_backend("cuda"), Weights(problem, None)
+    )
     with pytest.raises(ValueError, match="method='fft' cannot be used: the kernel covers 50001 x"):
         choose(problem, "cuda:0", "fft", "auto", Weights(problem, None))
     assert choose(problem, "cuda:0", "auto", "auto", Weights(problem, None)).method == "direct"
