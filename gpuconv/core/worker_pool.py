@@ -1,8 +1,8 @@
-"""Threads kept for work that the main thread hands out, where Ctrl-C may fall between two lines.
+"""A pool of threads that stays consistent when Ctrl-C interrupts whoever hands out the tasks.
 
-What `threading` and `concurrent.futures` build out of locks is written in Python: an interrupt
-between two of its lines leaves a lock locked, and the next call waits for ever. Here every change
-is one operation of C's.
+What `threading` and `concurrent.futures` build from locks is written in Python: an interrupt
+between two of their lines leaves a lock locked, and the next call waits for ever. Here every
+change of state is a single operation implemented in C.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 
-class Crew:
-    """Threads that do what is submitted, as many as are wanted at a time up to `most`."""
+class WorkerPool:
+    """Threads that run submitted tasks; they are started on demand, up to `size`, and kept."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._idle: list[None] = []
         self._started: list[None] = []
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Have a task done, which must not raise, by a thread that is idle or a new one."""
+        """Have a task, which must not raise, run by an idle thread or a new one."""
         try:
             self._idle.pop()
         except IndexError:
-            if len(self._started) < self._most:
+            if len(self._started) < self._size:
                 self._started.append(None)
                 _thread.start_new_thread(self._serve, ())
         self._tasks.put(task)
@@ -35,27 +35,27 @@ class Crew:
         while True:
             task = self._tasks.get()
             task()
-            del task  # and all that it refers to
+            del task  # and everything it refers to
             self._idle.append(None)
 
 
-class Done:
-    """Something that another thread will have done."""
+class Completion:
+    """The end of something that another thread does, which can be waited for."""
 
     def __init__(self) -> None:
-        self.over = False
-        self._told: SimpleQueue[None] = SimpleQueue()
+        self.finished = False
+        self._signal: SimpleQueue[None] = SimpleQueue()
 
-    def tell(self) -> None:
-        """Say that it is done."""
-        self.over = True
-        self._told.put(None)
+    def finish(self) -> None:
+        """Mark it as finished and wake the thread that waits."""
+        self.finished = True
+        self._signal.put(None)
 
     def wait(self) -> None:
-        """Wait until it is; one thread at a time."""
-        while not self.over:
+        """Wait until it is finished; only one thread at a time may wait."""
+        while not self.finished:
             try:
-                # Not for ever at a time: on Windows that could not be interrupted.
-                self._told.get(timeout=0.1)
+                # With a timeout: on Windows an unlimited wait cannot be interrupted.
+                self._signal.get(timeout=0.1)
             except Empty:
                 continue

@@ -1,4 +1,4 @@
-"""The compiler at work where Ctrl-C cannot cut it in two (standard library only)."""
+"""Run a call on a thread of its own, where Ctrl-C cannot cut it (standard library only)."""
 
 from __future__ import annotations
 
@@ -12,41 +12,43 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+# One token for every call that runs on a worker thread now.
 _running: set[object] = set()
 
 
-def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Result of a call that is made on a thread of its own if the caller's is the main thread.
+def on_worker_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return ``function(*arguments)``, called on a new thread if the caller's is the main thread.
 
-    Python raises KeyboardInterrupt, and what other signal handlers raise, in the main thread and
-    between any two of its lines. In the midst of a compiler that leaves a lock locked or its memory
-    in pieces, and inside a callback from C it is lost. So what is interrupted is the waiting, at
-    once; the work goes on, and the next call that needs it finds it done.
+    Python raises KeyboardInterrupt, and whatever other signal handlers raise, in the main thread
+    and between any two of its bytecodes. Inside a compiler that leaves a lock locked or data
+    structures half built, and inside a callback from C the exception is lost. Here an interrupt
+    ends the waiting at once; the call itself runs to its end on the other thread, so that
+    whatever it caches is there for the next caller.
     """
     if threading.current_thread() is not threading.main_thread():
         return function(*arguments)
-    # Made of operations of C's alone: those of `threading` can be cut in two as well.
-    done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-    name, context = object(), contextvars.copy_context()
+    # Only operations implemented in C: an interrupt can cut those of `threading`, too.
+    outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+    token, context = object(), contextvars.copy_context()
 
     def work() -> None:
         try:
             found: tuple[Any, BaseException | None] = context.run(function, *arguments), None
         except BaseException as error:
             found = None, error
-        done.put(found)
-        _running.discard(name)
+        outcome.put(found)
+        _running.discard(token)
 
-    _running.add(name)
+    _running.add(token)
     try:
         _thread.start_new_thread(work, ())
-    except RuntimeError:  # no more threads to be had
-        _running.discard(name)
+    except RuntimeError:  # the system has no more threads
+        _running.discard(token)
         return function(*arguments)
     while True:
         try:
-            # Not for ever at a time: on Windows that could not be interrupted.
-            result, error = done.get(timeout=0.1)
+            # With a timeout: on Windows an unlimited wait cannot be interrupted.
+            result, error = outcome.get(timeout=0.1)
             break
         except Empty:
             continue
@@ -54,13 +56,13 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             raise error
         finally:
-            del error  # its traceback leads here: no circle that keeps it
+            del error  # its traceback refers to this frame: break the reference cycle
     return result
 
 
 @atexit.register
-def _finish() -> None:
-    """Wait for what nobody waits for any more: a process must not end inside the compiler."""
+def _wait_for_all() -> None:
+    """Wait for calls whose caller was interrupted: a process must not end inside the compiler."""
     while _running:
         time.sleep(0.01)
 

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends.cpu import rank_one
-from ..backends.cpu.threads import apart
 from ..core import dtypes
+from ..core.worker_thread import on_worker_thread
 
 __all__ = [
     "ABOVE_LIMIT",
@@ -409,7 +409,7 @@ def _rank(kernel: Any, acc: str) -> int:
     scaled = np.ldexp(parts, -exponent).view(kernel.dtype)
     decompose = partial(np.linalg.svd, scaled, compute_uv=False)
     # Of large kernels it takes seconds, which Ctrl-C should not wait for.
-    values = apart(decompose) if min(kernel.shape) > _LARGE else decompose()
+    values = on_worker_thread(decompose) if min(kernel.shape) > _LARGE else decompose()
     return int((values > values[0] * max(kernel.shape) * _limits(acc)[0]).sum())
 
 

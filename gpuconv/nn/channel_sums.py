@@ -115,10 +115,10 @@ def _rows_at_once(lines: int, s: int, r: int) -> int:
 
 def _run(name: str, matrix: Any, channels: int, *arguments: Any) -> None:
     from ..backends.cpu.jit import im2col
-    from ..backends.cpu.threads import share
+    from ..backends.cpu.threads import run_on_pool
 
     try:
-        share(getattr(im2col, name), channels, matrix.size > 1 << 15, *arguments)
+        run_on_pool(getattr(im2col, name), channels, matrix.size > 1 << 15, *arguments)
     except BaseException:
         # After Ctrl-C a part may still be at work on the buffers: the next call takes others.
         _workspace.drop()

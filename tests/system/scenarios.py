@@ -62,7 +62,7 @@ def many_threads():
     with ThreadPoolExecutor(8) as pool:
         found = dict(zip(CALLS, pool.map(first, CALLS), strict=True))
         everyone = list(pool.map(again, range(8)))
-    for n in (1, cpu_threads.most_threads()):
+    for n in (1, cpu_threads.max_threads()):
         with gpuconv.threads(n):
             wanted = results()
         for some in (found, *everyone):
@@ -73,7 +73,7 @@ def many_threads():
         return await asyncio.gather(*(loop.run_in_executor(None, c) for c in CALLS.values()))
 
     check(dict(zip(CALLS, asyncio.run(gather()), strict=True)), wanted)
-    assert not cpu_threads._state.calls
+    assert not cpu_threads._process.active_calls
 
 
 def shared_threads():
@@ -81,7 +81,7 @@ def shared_threads():
     import numba
 
     results()
-    threads, granted, lock = cpu_threads.most_threads(), [], threading.Lock()
+    threads, granted, lock = cpu_threads.max_threads(), [], threading.Lock()
     assert threads == 4
     entered = threading.Semaphore(0)
     leave = threading.Event()
@@ -93,7 +93,7 @@ def shared_threads():
         leave.wait()
 
     def call():
-        cpu_threads.run(lambda: kernel(False), lambda: kernel(True))
+        cpu_threads.run_kernel(lambda: kernel(False), lambda: kernel(True))
         return numba.get_num_threads()
 
     with ThreadPoolExecutor(6) as pool:
@@ -129,7 +129,7 @@ def joblib_workers():
 
 def _child(wanted):
     check(results(), wanted)
-    return cpu_threads._state.alone, gpuconv.corr2d(X, K).sum()
+    return cpu_threads._process.serial_only, gpuconv.corr2d(X, K).sum()
 
 
 def fork():
@@ -229,7 +229,7 @@ def interrupt():
         sent.append(time.perf_counter())
         os.kill(os.getpid(), signal.SIGINT)
 
-    def sliced(work, total, of=cpu_threads.in_slices):
+    def sliced(work, total, of=cpu_threads.run_in_slices):
         timer = threading.Timer(0.3, send)  # not before all is compiled
         timer.start()
         try:
@@ -238,7 +238,7 @@ def interrupt():
             timer.cancel()
 
     wanted = results()
-    sums.in_slices = fft.in_slices = weight_gradient.in_slices = sliced
+    sums.run_in_slices = fft.run_in_slices = weight_gradient.run_in_slices = sliced
     for name, x, call in _long_calls():
         before = x[:5, :5].copy()
         try:
@@ -251,7 +251,7 @@ def interrupt():
         assert late < 1, (name, late)
         np.testing.assert_array_equal(x[:5, :5], before)
     check(results(), wanted)
-    assert not cpu_threads._state.calls
+    assert not cpu_threads._process.active_calls
 
 
 def _limit_memory(more):

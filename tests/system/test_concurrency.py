@@ -96,8 +96,8 @@ def test_no_numbers_of_threads(n):
 def test_threads_are_given_back():
     import numba
 
-    before = cpu_threads.number()
+    before = cpu_threads.thread_count()
     with contextlib.suppress(KeyError), gpuconv.threads(1):
-        assert cpu_threads.number() == 1
+        assert cpu_threads.thread_count() == 1
         raise KeyError
-    assert numba.get_num_threads() == cpu_threads.number() == before
+    assert numba.get_num_threads() == cpu_threads.thread_count() == before

@@ -249,11 +249,11 @@ def test_large_kernels_take_few_compiled_pieces(monkeypatch):
     """Groups of taps of one shape share their code: else 201 x 201 taps take a minute."""
     weight_gradient._piece.cache_clear()
     compiled = []
-    compile_piece = weight_gradient.compile_piece
+    compile_function = weight_gradient.compile_function
     monkeypatch.setattr(
         weight_gradient,
-        "compile_piece",
-        lambda *a, **k: compiled.append(a[1]) or compile_piece(*a, **k),
+        "compile_function",
+        lambda *a, **k: compiled.append(a[1]) or compile_function(*a, **k),
     )
     x, k = sample(RNG, (210, 203), "float32"), np.ones((202, 201), "f4")
     dy = sample(RNG, (9, 3), "float32")

@@ -40,7 +40,7 @@ class CpuBackend(Backend):
     def unavailable(self) -> str | None:
         """Return None where Numba can be imported, otherwise the reason."""
         try:
-            threads.load()
+            threads.import_numba()
         except ImportError as error:
             return f"Numba cannot be imported ({error}); run: pip install numba"
         return None
@@ -53,8 +53,8 @@ class CpuBackend(Backend):
         return {
             "numba": numba.__version__,
             "scipy": scipy.__version__,
-            "threads": str(threads.number()),
-            "threading layer": threads.layer(),
+            "threads": str(threads.thread_count()),
+            "threading layer": threads.threading_layer(),
         }
 
     def array_module(self) -> ModuleType:
@@ -63,7 +63,7 @@ class CpuBackend(Backend):
 
     def threads(self) -> int:
         """Threads that a parallel call would use."""
-        return threads.number()
+        return threads.thread_count()
 
     def fft_work(self, problem: Problem) -> float:
         """Work of the cheaper of the package's own transforms and SciPy's."""
@@ -125,7 +125,7 @@ class CpuBackend(Backend):
     def fft(self, problem: Problem, x: Any, weights: Any, out: Any, whole: bool) -> None:
         """Fill `out` by Fourier transforms of tiles."""
         weights = weights.reshape(-1, problem.p, problem.q)
-        operands = problem, x, weights, kernel_index(problem), out, threads.number(), whole
+        operands = problem, x, weights, kernel_index(problem), out, threads.thread_count(), whole
         if own_transforms(problem):
             own_fft.run(*operands)
         else:

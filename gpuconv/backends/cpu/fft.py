@@ -18,8 +18,7 @@ from ...core.errors import rows_of, with_rows
 from ...core.problem import Problem, laid_out
 from .jit import fields as F
 from .planning import LINES, LONG, LONG_TASK, address, per_output, retried, template
-from .threads import in_slices, most_threads
-from .threads import run as run_kernel
+from .threads import max_threads, run_in_slices, run_kernel
 
 # Work in nanoseconds of one thread for float32: for an element of a pair of tiles to be read, and
 # to be transformed down and across by the tile's sides, and for an output to be written.
@@ -366,10 +365,10 @@ def _each(
         run_kernel(serial, parallel, address(job))
 
     part = retried(alone if workers == 1 else work, alone, failed, what, rows)
-    if time < LONG * most_threads():
+    if time < LONG * max_threads():
         part(0, n)
     else:
-        in_slices(part, n)
+        run_in_slices(part, n)
 
 
 def _directly(problem: Problem, job: Any, flagged: Any, x: Any, out: Any) -> None:

@@ -17,7 +17,7 @@ from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, gathered, laid_out, tables
 from .jit import fields as F
 from .jit.params import ROW_SOURCE, fill_bytes, record
-from .threads import most_threads
+from .threads import max_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
@@ -100,7 +100,7 @@ def template(
     factor = _SLOWER[acc] * (sx if rank else min(sy, 2))
     factor *= 8 if span[0] * strip * sx * size > 8 * _WINDOW_BYTES else 1
     slow = time * factor
-    long = slow >= LONG * most_threads()
+    long = slow >= LONG * max_threads()
     if long:  # bits do not depend on where a task ends
         some = int(LONG_TASK / (strip * each * factor))
         band = min(band, max(some, block * dy if sy == 1 else 1))
@@ -218,7 +218,7 @@ def template(
             (F.ACROSS_OUT, across(stream=stream) if rank else 0),
         ):
             job[place] = value
-    serial = not long and (most_threads() == 1 or time < _SERIAL)
+    serial = not long and (max_threads() == 1 or time < _SERIAL)
     if serial:
         job[F.BANDS], job[F.BAND] = 1, problem.r
     job[F.LAST] = job[F.IMAGES] * job[F.BANDS] * job[F.STRIPS]
@@ -287,7 +287,7 @@ def _band(problem: Problem, strips: int, least: int) -> int:
 
     More would repeat the rows where bands meet for nothing.
     """
-    tasks, threads = max(1, problem.n * strips), most_threads()
+    tasks, threads = max(1, problem.n * strips), max_threads()
     band = -(-problem.r // -(-2 * threads // tasks))
     if band < 2 * least:
         band = -(-problem.r // -(-threads // tasks))

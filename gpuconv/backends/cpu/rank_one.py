@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ...core.worker_thread import on_worker_thread
 from . import threads
-from .threads import apart
 
 __all__ = [
     "CANCELS",
@@ -70,7 +70,7 @@ def find_more(kernel: Any, limit: int) -> tuple[str, int, Any]:
     work, found = np.empty(4 * p * q + q + 2 * limit * (p + q)), np.zeros(limit * (p + q))
     arguments = kernel, p, q, limit, *_limits("float32"), _UNIT, work, found
     # What takes long is done where Ctrl-C need not wait for it.
-    said = code(*arguments) if limit * p * q < _LONG else apart(code, *arguments)
+    said = code(*arguments) if limit * p * q < _LONG else on_worker_thread(code, *arguments)
     return _SAID[said % 8], said // 8, found
 
 
@@ -89,7 +89,7 @@ def _crosses() -> Any:
     if np.finfo(np.longdouble).nmant != 63:
         return None  # another number of digits than two floats are known to stand in for
     try:
-        threads.load()
+        threads.import_numba()
     except ImportError:
         return None
     from .jit import rank_one
@@ -103,7 +103,7 @@ def _crosses() -> Any:
 def _compiled(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | None:
     """Compiled code for an accumulator dtype, what else it takes, and the dtype."""
     try:
-        threads.load()
+        threads.import_numba()
     except ImportError:
         return None  # the backend says so where it is to compute
     from .jit import rank_one as rank_one

@@ -22,8 +22,8 @@ from ...core import dtypes
 from ...core.boundary import sources
 from ...core.errors import written
 from ...core.problem import Problem, gathered, laid_out, make_problem, tables
+from ...core.worker_thread import on_worker_thread
 from . import fft as cpu_fft
-from .threads import apart
 
 # Work of a transform for an element and power of two of its size, of all else that is done to an
 # element, and of a chunk of tiles whatever its size, in the unit of `cpu_fft.work`.
@@ -222,7 +222,7 @@ class _Call:
         self.some = max(1, _CHUNK_BYTES // (area * dtypes.storage(problem.acc_dtype).itemsize))
         self.together = max(1, self.some // tiles)
         large = area >= _LARGE
-        self.call = apart if large else _here
+        self.call = on_worker_thread if large else _here
 
     # --- transforms ------------------------------------------------------------------------------
 

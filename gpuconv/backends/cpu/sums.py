@@ -27,7 +27,7 @@ from .planning import (
     tap_offsets,
     template,
 )
-from .threads import in_slices, most_threads, number, run
+from .threads import max_threads, run_in_slices, run_kernel, thread_count
 
 # Columns of one task: with its ring of rows it should stay in the second-level cache.
 _RING_BYTES = 256 * 1024
@@ -57,7 +57,7 @@ def _geometry(problem: Problem, ordered: bool = True) -> tuple[Any, ...]:
     band = min(problem.r, max(16, 2 * span[0]))
     strips = -(-problem.s // strip)
     # Bands as tall as still leaves every thread several tasks: fewer rows are read twice.
-    while band < problem.r and problem.n * strips * (problem.r // (2 * band)) >= 4 * number():
+    while band < problem.r and problem.n * strips * (problem.r // (2 * band)) >= 4 * thread_count():
         band *= 2
     row = _COMPLEX * per_output(problem, 0) * strip
     if row * problem.r * strips * problem.n > LONG:
@@ -120,7 +120,7 @@ def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> N
         if serial:
             one(job, *places)
         elif not long:
-            run(one, many, job, *places)
+            run_kernel(one, many, job, *places)
         if long or failures[0] != before:
             with written(0, apart=images is not None):
                 _by_tasks(kept[0].copy(), places, long)
@@ -179,7 +179,7 @@ def _by_tasks(job: Any, places: Any, long: bool) -> None:
 
     def work(first: int, last: int) -> None:
         job[F.FIRST], job[F.LAST] = first, last
-        run(one, many, address(job), *places)
+        run_kernel(one, many, address(job), *places)
 
     def alone(first: int, last: int) -> None:
         job[F.FIRST], job[F.LAST] = first, last
@@ -188,7 +188,7 @@ def _by_tasks(job: Any, places: Any, long: bool) -> None:
     tasks = int(job[F.LAST])
     part = retried(work, alone, job[F.FAILED : F.FAILED + 1], LINES, rows)
     if long:
-        in_slices(part, tasks)
+        run_in_slices(part, tasks)
     else:
         part(0, tasks)
 
@@ -250,14 +250,14 @@ def _sweep_complex_some(
     rows = partial(rows_before_task, bands=down, strips=across, band=band, r=problem.r)
 
     alone = partial(one, *arguments)
-    work = alone if serial else partial(run, one, many, *arguments)
+    work = alone if serial else partial(run_kernel, one, many, *arguments)
     part = retried(work, alone, failed, LINES, rows)
     tasks = len(which) * down * across
     with written(0, apart=len(which) < problem.n):
-        if time < LONG * most_threads():
+        if time < LONG * max_threads():
             part(0, tasks)
         else:
-            in_slices(part, tasks)
+            run_in_slices(part, tasks)
 
 
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:

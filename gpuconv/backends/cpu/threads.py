@@ -1,4 +1,4 @@
-"""Who computes: how many threads, whether they can be started, and slices that Ctrl-C can stop."""
+"""How many threads compute, whether they can be started, and slices that Ctrl-C can stop."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-from ...core.worker_pool import Crew, Done
-from ...core.worker_thread import apart
+from ...core.worker_pool import Completion, WorkerPool
+from ...core.worker_thread import on_worker_thread
 
-__all__ = ["apart", "in_slices", "most_threads", "number", "run", "share", "threads"]
+__all__ = [
+    "import_numba", "max_threads", "run_in_slices", "run_kernel", "run_on_pool", "thread_count",
+    "threading_layer", "threads",
+]  # fmt: skip
 
 # Compiled code cannot be interrupted: long calls are cut into slices of about this many seconds.
-SLICE = 0.2
+SLICE_SECONDS = 0.2
 
 
 @cache
-def load() -> None:
-    """Import Numba and all that it compiles: it takes a second, and Ctrl-C must not cut it in two.
+def import_numba() -> None:
+    """Import Numba and the modules it compiles, which takes a second, where Ctrl-C cannot cut it.
 
     Raises
     ------
     ImportError
-        There is no Numba, or not one that works.
+        Numba is missing or does not work.
     """
-    apart(_import)
+    on_worker_thread(_import_compiled_modules)
 
 
-def _import() -> None:
-    with _held:
+def _import_compiled_modules() -> None:
+    with _fork_lock:
         importlib.import_module("numba")
         for name in (
             "direct_driver", "narrow_images", "im2col", "rank_one", "sweep", "fft_tiles",
@@ -48,17 +51,17 @@ def _import() -> None:
 
 
 @cache
-def most_threads() -> int:
-    """Threads that Numba has started or would start, whatever part of them is in use now."""
-    load()
+def max_threads() -> int:
+    """Threads that Numba has started or would start, however many of them may be used now."""
+    import_numba()
     import numba
 
     return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
-# What `threads` allows: a context variable, so that it holds for a task of asyncio, and for what
-# that hands to a thread with asyncio.to_thread, and not for other tasks of the same thread.
-_allowed: ContextVar[int | None] = ContextVar("gpuconv.threads", default=None)
+# The limit that `threads` sets. A context variable, so that it holds for one asyncio task and for
+# what that task hands to a thread with asyncio.to_thread, but not for other tasks of the thread.
+_limit: ContextVar[int | None] = ContextVar("gpuconv.threads", default=None)
 
 
 def threads(n: int) -> AbstractContextManager[None]:
@@ -95,84 +98,89 @@ def threads(n: int) -> AbstractContextManager[None]:
         number = index(n)
     except TypeError:
         raise TypeError(f"n must be an integer, got {n!r}") from None
-    if not 1 <= number <= most_threads():
+    if not 1 <= number <= max_threads():
         raise ValueError(
-            f"n must be from 1 to {most_threads()}, the threads that Numba may start "
+            f"n must be from 1 to {max_threads()}, the threads that Numba may start "
             f"(NUMBA_NUM_THREADS sets more before Numba is imported), got {number}"
         )
-    return _Allowing(number)
+    return _ThreadLimit(number)
 
 
-class _Allowing:
-    # Not a generator: one that an interrupt has cut off sets its number back when it is collected.
+class _ThreadLimit:
+    # Not a generator: one that an interrupt cut off would reset the limit when it is collected.
     def __init__(self, n: int) -> None:
         self._n = n
         self._before: list[int | None] = []
 
     def __enter__(self) -> None:
-        self._before.append(_allowed.get())
-        _allowed.set(self._n)
+        self._before.append(_limit.get())
+        _limit.set(self._n)
 
     def __exit__(self, *_: object) -> None:
-        _allowed.set(self._before.pop())
+        _limit.set(self._before.pop())
 
 
-class _State:
-    """What all threads of a process share; made anew in a forked child.
+class _Process:
+    """What all threads of a process share; a forked child starts with a new one.
 
-    No locks: Ctrl-C between two lines would leave them locked. Each change is one operation of
-    Python's, and made back by one.
+    There are no locks, as Ctrl-C between two lines could leave them locked: every change, and
+    every undoing of one, is a single atomic operation of Python's.
     """
 
-    def __init__(self, alone: bool = False) -> None:
-        # Threads cannot be started: the parent's have not survived the fork.
-        self.alone = alone
-        self.calls: set[object] = set()  # that compute now
-        # The one that is in a threading layer which aborts when a second one enters it.
-        self.entered: dict[str, object] = {}
-        self.layer: str | None = None
-        self.crews: dict[str, Crew] = {}
+    def __init__(self, serial_only: bool = False) -> None:
+        # Threads cannot be started here, because the parent's did not survive the fork.
+        self.serial_only = serial_only
+        self.active_calls: set[object] = set()  # one token for every call that computes now
+        self.layer: str | None = None  # Numba's threading layer, once it runs
+        # Under the key "" the token of the call inside workqueue, which aborts the process when a
+        # second thread enters it; and the pool of `run_on_pool`. Dicts for their `setdefault`.
+        self.in_workqueue: dict[str, object] = {}
+        self.pool: dict[str, WorkerPool] = {}
 
 
-_state = _State()
-# Held where a fork would leave a child with half of something: while Numba is imported or starts
-# its threads. A fork waits for it.
-_held = threading.RLock()
-_starter: int | None = None  # the thread that TBB was started from
-_taken: list[Any] = []  # locks that are held over a fork
-_quiet = True  # at the fork: nothing computed, and TBB could give its threads up
+_process = _Process()
+# Held while Numba is imported or starts its threads. A fork waits for it, since it would leave the
+# child with one half of that.
+_fork_lock = threading.RLock()
+_tbb_starter: int | None = None  # the thread from which TBB was started
+_held_over_fork: list[Any] = []  # the locks
+_tbb_can_fork = True  # at the fork: nothing was computed, and this thread had started TBB
 
 
 def _before_fork() -> None:
-    global _quiet
-    _held.acquire()
-    _taken.append(_held)
-    # While another thread compiles, a child would wait for its lock for ever.
+    global _tbb_can_fork
+    _fork_lock.acquire()
+    _held_over_fork.append(_fork_lock)
+    # If another thread compiles during the fork, the child would wait for its lock for ever.
     numba_lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
     if numba_lock is not None:
         numba_lock.acquire()
-        _taken.append(numba_lock)
-    _quiet = _starter == threading.get_ident() and not _state.calls
+        _held_over_fork.append(numba_lock)
+    _tbb_can_fork = _tbb_starter == threading.get_ident() and not _process.active_calls
 
 
-def _give_back() -> None:
-    while _taken:
-        _taken.pop().release()
+def _release_locks() -> None:
+    while _held_over_fork:
+        _held_over_fork.pop().release()
 
 
-def _after_fork() -> None:
-    global _state
-    _give_back()
+def _after_fork_in_child() -> None:
+    global _process
+    _release_locks()
     started, linux = _started_layer(), sys.platform.startswith("linux")
-    # GNU's OpenMP ends a child that enters it if its parent had; what other systems have survives.
-    # TBB gives its threads up for a fork, which it can only when idle, in the thread it was started
-    # from.
-    broken = (started == "omp" and linux) or (started == "tbb" and not _quiet)
-    _state = _State(_state.alone or broken)
+    # GNU OpenMP, the usual one on Linux, ends a child that enters it if its parent had entered it.
+    # TBB stops its threads before a fork, but only if it is idle and was started from the thread
+    # that forks.
+    broken = (started == "omp" and linux) or (started == "tbb" and not _tbb_can_fork)
+    _process = _Process(_process.serial_only or broken)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_give_back, after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_release_locks,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def _started_layer() -> str | None:
@@ -186,112 +194,112 @@ def _started_layer() -> str | None:
         return None
 
 
-def layer() -> str:
-    """Threading layer in words, for `show_config`."""
-    load()
+def threading_layer() -> str:
+    """Describe Numba's threading layer for `show_config`."""
+    import_numba()
     import numba
 
-    if _state.alone:
+    if _process.serial_only:
         return "none: the parent's threads did not survive the fork of this process"
     configured = numba.config.THREADING_LAYER  # type: ignore[attr-defined]
     return _started_layer() or f"{configured} (nothing has run in parallel yet)"
 
 
-def number() -> int:
-    """Threads a parallel call would use."""
-    if _state.alone:
+def thread_count() -> int:
+    """Threads that a parallel call of this thread would use."""
+    if _process.serial_only:
         return 1
-    own, allowed = start()[0](), _allowed.get()
-    return own if allowed is None else min(allowed, own)
+    own, limit = _start_numba_threads()[0](), _limit.get()
+    return own if limit is None else min(limit, own)
 
 
 @cache
-def start() -> tuple[Callable[[], int], Callable[[int], None]]:
-    """Let Numba start its threads; the functions that tell and set the calling thread's number."""
-    global _starter
-    load()
+def _start_numba_threads() -> tuple[Callable[[], int], Callable[[int], None]]:
+    """Let Numba start its threads; return getter and setter of the calling thread's number."""
+    global _tbb_starter
+    import_numba()
     import numba
     from numba.np.ufunc import parallel
 
-    with _held:
-        find_tbb()
+    with _fork_lock:
+        _load_tbb()
         if _started_layer() is None:
             numba.get_num_threads()
-            _starter = threading.get_ident()
-    # The public ones enter a lock that all forked processes share, each time, and in Python: after
-    # an interrupt, or when a process is killed, everyone would wait for it for ever.
+            _tbb_starter = threading.get_ident()
+    # The public functions acquire, in Python and at every call, a lock that all forked processes
+    # share: after an interrupt, or when a process is killed, everyone would wait for it for ever.
     get = getattr(parallel, "_get_num_threads", numba.get_num_threads)
     put = getattr(parallel, "_set_num_threads", numba.set_num_threads)
     return get, put
 
 
 @cache
-def find_tbb() -> None:
-    """Load the library that the wheel of tbb brings, where the loader would not look for it."""
+def _load_tbb() -> None:
+    """Load the library of PyPI's package tbb from where the system's loader would not find it."""
     path = Path(sys.prefix) / "lib" / "libtbb.so.12"
     if sys.platform.startswith("linux") and _started_layer() is None and path.is_file():
-        # One that cannot be loaded is as good as none: Numba takes another layer, or says what it
-        # lacks if this one was asked for.
+        # A library that cannot be loaded is like none: Numba takes another layer, or raises if
+        # TBB was asked for by name.
         try:
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         except OSError:
             return
 
 
-def run(serial: Any, parallel: Any, *arguments: Any) -> Any:
-    """Call the parallel form of a kernel, or the serial one where this thread is alone.
+def run_kernel(serial: Any, parallel: Any, *arguments: Any) -> Any:
+    """Call the parallel form of a compiled kernel, or the serial one if one thread is to be used.
 
-    Calls at the same time share the threads there are.
+    Calls that run at the same time divide the threads among them.
     """
-    state = _state
-    mine = number()
-    if mine == 1:
+    process = _process
+    count = thread_count()
+    if count == 1:
         return serial(*arguments)
-    get, put = start()
-    own, call = get(), object()
+    get, put = _start_numba_threads()
+    own, token = get(), object()
     try:
-        state.calls.add(call)
-        if state.layer is None:
-            state.layer = _started_layer()
-        mine //= len(state.calls)
-        if state.layer == "workqueue" and state.entered.setdefault("", call) is not call:
-            mine = 1
-        if mine < 2:
+        process.active_calls.add(token)
+        if process.layer is None:
+            process.layer = _started_layer()
+        count //= len(process.active_calls)
+        if process.layer == "workqueue" and process.in_workqueue.setdefault("", token) is not token:
+            count = 1
+        if count < 2:
             return serial(*arguments)
-        if mine == own:
+        if count == own:
             return parallel(*arguments)
         try:
-            put(mine)
+            put(count)
             return parallel(*arguments)
         finally:
             put(own)
     finally:
-        # Ctrl-C is seen when a call returns: none comes before all is done.
-        if state.entered:
+        # Ctrl-C is seen when a call returns, so none comes before all of this is done.
+        if process.in_workqueue:
             try:
-                if state.entered[""] is call:
-                    del state.entered[""]
+                if process.in_workqueue[""] is token:
+                    del process.in_workqueue[""]
             except KeyError:
-                pass  # another's, which has just gone
-        state.calls.discard(call)
+                pass  # it was another call's, which has just removed it
+        process.active_calls.discard(token)
 
 
-def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
-    """Call ``kernel(first, last, *arguments)`` on parts of ``range(n)``, a thread each.
+def run_on_pool(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
+    """Call ``kernel(first, last, *arguments)`` on parts of ``range(n)``, one for each thread.
 
-    Threads that sleep in between, for work that alternates with calls of BLAS. After Ctrl-C parts
-    may still be at work: what they write to is to be left to them.
+    These threads sleep between calls, as suits work that alternates with calls of BLAS. After
+    Ctrl-C some parts may still be computed: the caller must not reuse the arrays they write to.
     """
-    state = _state
-    parts = min(number(), n) if worthwhile else 1
+    process = _process
+    parts = min(thread_count(), n) if worthwhile else 1
     if parts < 2:
         kernel(0, n, *arguments)
         return
     ends = [n * part // parts for part in range(parts + 1)]
-    crew = state.crews.setdefault("", Crew(most_threads()))
-    others = [_Part(kernel, *ends[part : part + 2], *arguments) for part in range(1, parts)]
+    pool = process.pool.setdefault("", WorkerPool(max_threads()))
+    others = [_RangeTask(kernel, *ends[part : part + 2], *arguments) for part in range(1, parts)]
     for other in others:
-        crew.submit(other)
+        pool.submit(other)
     kernel(ends[0], ends[1], *arguments)
     for other in others:
         other.wait()
@@ -299,7 +307,9 @@ def share(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
             raise other.error
 
 
-class _Part(Done):
+class _RangeTask(Completion):
+    """A kernel on one part of the range, as a task of the pool."""
+
     def __init__(self, kernel: Any, *arguments: Any) -> None:
         super().__init__()
         self.kernel, self.arguments = kernel, arguments
@@ -311,19 +321,20 @@ class _Part(Done):
         except BaseException as error:
             self.error = error
         finally:
-            self.tell()
+            self.finish()
 
 
-def in_slices(work: Callable[[int, int], Any], total: int) -> None:
-    """Call ``work(first, last)`` on parts of ``range(total)``, between which signals are seen.
+def run_in_slices(work: Callable[[int, int], Any], total: int) -> None:
+    """Call ``work(first, last)`` on consecutive slices of ``range(total)``.
 
-    The first part is an item for each thread; others grow to what takes `SLICE`.
+    Signals are handled between slices. The first slice is one item for each thread; the following
+    ones are sized by the time of the one before to take about `SLICE_SECONDS`.
     """
-    done, some, least = 0, 1, most_threads()
+    done, some, least = 0, 1, max_threads()
     while done < total:
         last = min(total, done + -(-some // least) * least)  # as many for each thread
         begin = time.perf_counter()
         work(done, last)
         took = max(time.perf_counter() - begin, 1e-6)
-        some = max(1, int((last - done) * min(2.0, SLICE / took)))
+        some = max(1, int((last - done) * min(2.0, SLICE_SECONDS / took)))
         done = last

@@ -23,7 +23,7 @@ from .planning import (
     run_of_columns,
     tap_offsets,
 )
-from .threads import in_slices, most_threads, run
+from .threads import max_threads, run_in_slices, run_kernel
 
 # Multiply-adds of one task: enough to be worth starting, and by the problem alone, so that the
 # order of the sums does not depend on the number of threads.
@@ -69,10 +69,10 @@ def _slices(problem: Problem, tasks: Any, part: Any) -> None:
     """Call ``part(tasks, begins, ends)`` on all units, or on some of some tasks' at a time."""
     begins, ends = tasks[:-1], tasks[1:]
     time = 8 * per_output(problem, 0) * math.prod(problem.out_shape)
-    if time < LONG * most_threads():
+    if time < LONG * max_threads():
         part(slice(None), begins, ends)
         return
-    at_once = max(most_threads(), int(len(begins) * LONG * most_threads() / time))
+    at_once = max(max_threads(), int(len(begins) * LONG * max_threads() / time))
     for first in range(0, len(begins), at_once):
         some = slice(first, first + at_once)
         longest = int((ends[some] - begins[some]).max())
@@ -81,7 +81,7 @@ def _slices(problem: Problem, tasks: Any, part: Any) -> None:
             start = np.minimum(begins[some] + from_unit, ends[some])
             part(some, start, np.minimum(begins[some] + to_unit, ends[some]))
 
-        in_slices(units, longest)
+        run_in_slices(units, longest)
 
 
 @lru_cache(maxsize=128)
@@ -192,7 +192,7 @@ def _sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
         if serial:
             weights.gradient_serial(*arguments)
         else:
-            run(weights.gradient_serial, weights.gradient_parallel, *arguments)
+            run_kernel(weights.gradient_serial, weights.gradient_parallel, *arguments)
 
     _slices(problem, tasks, part)
     if job[F.FAILED]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.worker_pool import Crew, Done
+from ...core.worker_pool import Completion, WorkerPool
 
 # One thread copies at a fraction of a link's speed, and beyond these memory is the limit.
 _COPIERS_MAX = 16
@@ -27,7 +27,7 @@ PIECE_BYTES = 1 << 20
 
 # Copies are handed out by drivers alone, which nothing interrupts.
 _copiers: dict[int, ThreadPoolExecutor] = {}
-_drivers = [Crew(_DRIVERS_MAX)]
+_drivers = [WorkerPool(_DRIVERS_MAX)]
 _lock = threading.Lock()
 
 
@@ -36,7 +36,7 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _copiers.clear()
-    _drivers[:] = [Crew(_DRIVERS_MAX)]
+    _drivers[:] = [WorkerPool(_DRIVERS_MAX)]
 
 
 if hasattr(os, "register_at_fork"):
@@ -79,7 +79,7 @@ def start_copying(target: Any, source: Any) -> list[Future[None]]:
     ]
 
 
-class _Job(Done):
+class _Job(Completion):
     """Work on another thread that can be told to stop, and is waited for."""
 
     def __init__(self, work: Callable[[Callable[[], bool]], None]) -> None:
@@ -98,12 +98,12 @@ class _Job(Done):
             self.error = error
             _let_go(error)
         finally:
-            self.tell()
+            self.finish()
 
     def stop(self) -> None:
         """Wait until the work has noticed, however often Ctrl-C is pressed meanwhile."""
         self.stopped = True
-        while self.begun and not self.over:
+        while self.begun and not self.finished:
             try:
                 self.wait()
             except KeyboardInterrupt:

@@ -138,7 +138,7 @@ def test_one_method_for_all_blocks(monkeypatch):
     original = adapter.engine.correlate
 
     def spy(image, kernel, **keywords):
-        seen.append((keywords["method"], threads.number()))
+        seen.append((keywords["method"], threads.thread_count()))
         return original(image, kernel, **keywords)
 
     monkeypatch.setattr(adapter.engine, "correlate", spy)

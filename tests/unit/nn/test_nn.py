@@ -5,7 +5,7 @@ import pytest
 
 import gpuconv
 from gpuconv import nn
-from gpuconv.nn import channel_sums
+from gpuconv.nn import channel_sums, layers
 
 RNG = np.random.default_rng(31)
 
@@ -53,7 +53,7 @@ def definition(x, w, g):
 def test_forward_is_the_definition(case):
     x, w, keywords = arrays_of(case)
     b = RNG.standard_normal(w.shape[0])
-    expected = definition(x, w, nn._geometry(**keywords, taps=w.shape[2:])) + b[:, None, None]
+    expected = definition(x, w, layers._geometry(**keywords, taps=w.shape[2:])) + b[:, None, None]
     y = nn.conv2d(x, w, b, **keywords)
     np.testing.assert_allclose(y, expected, atol=1e-12)
 

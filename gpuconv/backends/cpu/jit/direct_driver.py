@@ -15,7 +15,17 @@ from numba import carray, njit, prange
 
 from . import fields as F
 from .drivers import variants
-from .functions import allocate, call, compile_piece, count_up, peek, pointer, poke, release, stack
+from .functions import (
+    allocate,
+    call,
+    compile_function,
+    count_up,
+    peek,
+    pointer,
+    poke,
+    release,
+    stack,
+)
 
 # Not cached by themselves: see `pieces.source_stamp`.
 _jit = njit(nogil=True)
@@ -237,19 +247,19 @@ def _task(d, task, x, out, weights, vertical, unused, unused2):
 @cache
 def part() -> int:
     """Address of the piece that sums some columns of a task."""
-    return compile_piece(_part, "part")
+    return compile_function(_part, "part")
 
 
 @cache
 def edge() -> int:
     """Address of the piece that sums columns beside the border."""
-    return compile_piece(_edge, "edge")
+    return compile_function(_edge, "edge")
 
 
 @cache
 def task() -> int:
     """Address of the piece that sums one task."""
-    return compile_piece(_task, "task")
+    return compile_function(_task, "task")
 
 
 def _sweep(d, x, out, weights, vertical):

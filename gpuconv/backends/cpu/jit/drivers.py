@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ....core.worker_thread import apart
+from ....core.worker_thread import on_worker_thread
 from .functions import named, on_disk
 
 
@@ -21,7 +21,7 @@ def _kind(value: Any) -> Any:
 
 
 class Compiled:
-    """A compiled function, each form of which is compiled `apart`.
+    """A compiled function, each form of which is compiled `on_worker_thread`.
 
     `code` is the function itself, for who has seen to it (`ready`) that its form is compiled.
     """
@@ -34,7 +34,7 @@ class Compiled:
         """Compile what a call with these arguments runs."""
         kinds = tuple(map(_kind, arguments))
         if kinds not in self._known:
-            apart(self.code.compile, tuple(map(self.code.typeof_pyval, arguments)))
+            on_worker_thread(self.code.compile, tuple(map(self.code.typeof_pyval, arguments)))
             self._known.add(kinds)
 
     def __call__(self, *arguments: Any) -> Any:

@@ -36,7 +36,7 @@ from .fft_errors import (
 from .functions import (
     allocate,
     call,
-    compile_piece,
+    compile_function,
     count_up,
     named,
     peek,
@@ -584,7 +584,7 @@ _PIECES = {
 @cache
 def piece(name: str, acc: str) -> int:
     """Address of a piece by name, for sums in a dtype."""
-    return compile_piece(_PIECES[name], f"{name}_{acc}", **_bound(acc))
+    return compile_function(_PIECES[name], f"{name}_{acc}", **_bound(acc))
 
 
 @njit(nogil=True)

@@ -1,9 +1,9 @@
-"""Pieces of compiled code that call each other by address (Numba).
+"""Compiled functions that call each other by address (Numba).
 
-A sweep over an image is the same for every dtype and kernel size; what differs is how a row is
-read, how sums are taken and how they are written. Each of those is a *piece*: a C function of
-eight 64-bit integers, compiled when first needed and kept on disk. So the loops around them are
-compiled once, not once for every combination.
+The loops over an image are the same for every dtype and size of the weights; what differs is how a
+row is read, how sums are taken and how they are written. Each of those is a *jit function*: a C
+function of eight 64-bit integers, compiled when first needed and kept on disk. So the loops around
+them are compiled once, not once for every combination.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from numba import cfunc, from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ....core.worker_thread import apart
+from ....core.worker_thread import on_worker_thread
 
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
-_kept: list[Any] = []
+_compiled: list[Any] = []  # all jit functions: their code lives as long as these objects
 
 
 @cache
 def source_stamp() -> str:
-    """Digest of the kernels' sources.
+    """Digest of the sources in this folder.
 
-    Numba's disk cache looks at the file of the function alone, not at those it calls from: as a
-    part of a compiled function's name the digest keeps code of an older version from being used.
+    Numba's disk cache goes by the file of the compiled function alone, not by the files of what
+    the function calls. With this digest in its name, code of an older version is never loaded.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -41,7 +41,7 @@ def source_stamp() -> str:
 
 
 def named(function: Any, name: str, **bindings: Any) -> Any:
-    """Copy of a function under a name of its own, with some of its global names bound anew."""
+    """Copy of a function under another name, with `bindings` in place of some of its globals."""
     name = f"{name}_{source_stamp()}"
     copy = python.FunctionType(function.__code__, {**function.__globals__, **bindings}, name)
     copy.__qualname__ = name
@@ -51,7 +51,7 @@ def named(function: Any, name: str, **bindings: Any) -> Any:
 
 
 def on_disk(compiler: Any, *arguments: Any, **options: Any) -> Any:
-    """Decorator that compiles and keeps the code on disk, where there is a place for it."""
+    """Decorator that compiles and caches the code on disk if a cache directory can be written."""
 
     def decorate(function: Any) -> Any:
         try:
@@ -59,14 +59,14 @@ def on_disk(compiler: Any, *arguments: Any, **options: Any) -> Any:
         except RuntimeError as error:
             if "no locator" not in str(error):
                 raise
-        _warn_no_place()
+        _warn_no_cache()
         return compiler(*arguments, cache=False, **options)(function)
 
     return decorate
 
 
 @cache
-def _warn_no_place() -> None:
+def _warn_no_cache() -> None:
     warnings.warn(
         "compiled code cannot be kept: neither the package's directory nor the user's cache can be "
         "written, so every process compiles anew; set NUMBA_CACHE_DIR to a directory that can",
@@ -75,16 +75,17 @@ def _warn_no_place() -> None:
     )
 
 
-def compile_piece(function: Any, name: str, **bindings: Any) -> int:
-    """Address of a function of eight integers, compiled with `bindings` as its globals."""
-    piece = apart(on_disk(cfunc, _SIGNATURE, nopython=True), named(function, name, **bindings))
-    _kept.append(piece)  # its code lives as long as this object
-    return int(piece.address)
+def compile_function(function: Any, name: str, **bindings: Any) -> int:
+    """Address of a jit function: `function` compiled with `bindings` in place of its globals."""
+    compiler = on_disk(cfunc, _SIGNATURE, nopython=True)
+    compiled = on_worker_thread(compiler, named(function, name, **bindings))
+    _compiled.append(compiled)
+    return int(compiled.address)
 
 
 @intrinsic
 def call(typingctx, address, a, b, c, d, e, f, g, h):
-    """Call the piece at an address (compiled code only)."""
+    """Call the jit function at an address (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.VoidType(), [_LONG] * 8)
@@ -96,7 +97,7 @@ def call(typingctx, address, a, b, c, d, e, f, g, h):
 
 @intrinsic
 def pointer(typingctx, address):
-    """Address as a pointer (compiled code only)."""
+    """Convert an address to a pointer (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         return builder.inttoptr(args[0], cgutils.voidptr_t)
@@ -106,7 +107,7 @@ def pointer(typingctx, address):
 
 @intrinsic
 def peek(typingctx, address, place):
-    """The 64-bit integer at a place of an array of them (compiled code only)."""
+    """Read an element of an array of 64-bit integers (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         start = builder.inttoptr(args[0], _LONG.as_pointer())
@@ -117,7 +118,7 @@ def peek(typingctx, address, place):
 
 @intrinsic
 def poke(typingctx, address, place, value):
-    """Set the 64-bit integer at a place of an array of them (compiled code only)."""
+    """Write an element of an array of 64-bit integers (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         start = builder.inttoptr(args[0], _LONG.as_pointer())
@@ -128,7 +129,7 @@ def poke(typingctx, address, place, value):
 
 
 def reader(dtype: Any) -> Any:
-    """Jit function that gives the record of a dtype (see `params`) at an address."""
+    """Function for compiled code that views the memory at an address as a record of this dtype."""
     kind = from_dtype(dtype)
 
     @intrinsic
@@ -143,7 +144,7 @@ def reader(dtype: Any) -> Any:
 
 @intrinsic
 def fence(typingctx):
-    """Wait until what was written past the caches can be seen by all threads."""
+    """Order stores that bypassed the caches before everything after (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         builder.fence("seq_cst")
@@ -154,9 +155,9 @@ def fence(typingctx):
 
 @intrinsic
 def allocate(typingctx, size):
-    """Address of so many new bytes, or 0 where there are none (compiled code only).
+    """Allocate bytes and return their address, or 0 if memory runs out (compiled code only).
 
-    An array would raise, and what a piece raises is printed and lost.
+    Creating an array would raise instead, and an exception in a jit function is printed and lost.
     """
 
     def codegen(context, builder, signature, args):
@@ -167,7 +168,7 @@ def allocate(typingctx, size):
 
 @intrinsic
 def release(typingctx, address):
-    """Give back what `allocate` gave (compiled code only)."""
+    """Free what `allocate` returned (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         context.nrt.free(builder, builder.inttoptr(args[0], cgutils.voidptr_t))
@@ -178,7 +179,7 @@ def release(typingctx, address):
 
 @intrinsic
 def stack(typingctx):
-    """Address of 16 integers that live as long as the function that asks (compiled code only)."""
+    """Address of 16 integers on the stack of the function that calls this (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, 16))
@@ -189,7 +190,7 @@ def stack(typingctx):
 
 @intrinsic
 def count_up(typingctx, address, place):
-    """Add 1 to an integer that other threads may add to (compiled code only)."""
+    """Atomically add 1 to an element of an array of 64-bit integers (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         start = builder.inttoptr(args[0], _LONG.as_pointer())

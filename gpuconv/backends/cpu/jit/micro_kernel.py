@@ -31,7 +31,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .functions import compile_piece, fence
+from .functions import compile_function, fence
 from .vectors import LONG, Vectors, lanes, vector_bytes
 
 ROWS = 4
@@ -311,7 +311,7 @@ def _piece(acc: str, rows: int, p: int, q: int, unit: bool, stream: bool, mirror
     name = f"sums_{acc}_{rows}x{columns}_p{fixed_p or 'any'}_q{fixed_q or 'any'}"
     name += f"_{direction}" if direction else ""
     name += "_stream" if stream else ""
-    return compile_piece(
+    return compile_function(
         _sums,
         name,
         WIDE=_block(acc, rows, columns, fixed_p, fixed_q, stream, direction),

@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import fields as F
-from .functions import compile_piece, peek, poke, stack
+from .functions import compile_function, peek, poke, stack
 from .vectors import LONG, Vectors, lanes, vector_bytes
 
 _INT = ir.IntType(32)
@@ -168,7 +168,7 @@ def task(acc: str, n: int, p: int, q: int, left: int) -> int:
 @cache
 def _piece(acc: str, columns: int, p: int, q: int, left: int) -> int:
     rows = min(8, _REGISTERS[vector_bytes()] // max(map(len, _parts(columns))))
-    return compile_piece(
+    return compile_function(
         _task,
         f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}",
         BLOCK=_block(acc, rows, columns, p, q, left),

@@ -7,7 +7,7 @@ from functools import cache
 from numba import carray
 
 from .conversion import load_run, make_tag, pixel, pixels, store_run
-from .functions import compile_piece, peek, pointer, reader
+from .functions import compile_function, peek, pointer, reader
 from .params import FILL, ROW_SOURCE
 from .vectors import copy_bytes, prefetch
 
@@ -130,7 +130,7 @@ def _store_exact(sums, n, out, step, count, gap, out_gap, unused):
 @cache
 def load(source: str, acc: str) -> int:
     """Address of the piece that reads this dtype."""
-    return compile_piece(
+    return compile_function(
         _load, f"load_{source}_{acc}", TAG=make_tag(source), ACC=make_tag(acc), PLAIN=source == acc
     )
 
@@ -139,7 +139,7 @@ def load(source: str, acc: str) -> int:
 def load_turned(source: str, acc: str) -> int:
     """Address of the piece that reads this dtype column by column."""
     name = f"load_turned_{source}_{acc}"
-    return compile_piece(_load_turned, name, TAG=make_tag(source), ACC=make_tag(acc))
+    return compile_function(_load_turned, name, TAG=make_tag(source), ACC=make_tag(acc))
 
 
 @cache
@@ -147,4 +147,4 @@ def store(acc: str, out: str, exact: bool) -> int:
     """Address of the piece that writes this dtype; `exact` if the sums are integers that fit."""
     function = _store_exact if exact else _store
     name = f"store_{acc}_{out}{'_exact' if exact else ''}"
-    return compile_piece(function, name, TAG=make_tag(out), ACC=make_tag(acc))
+    return compile_function(function, name, TAG=make_tag(out), ACC=make_tag(acc))

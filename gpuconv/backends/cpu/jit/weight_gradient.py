@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from . import fields as F
 from .drivers import variants
-from .functions import allocate, call, compile_piece, count_up, peek, pointer, poke, release
+from .functions import allocate, call, compile_function, count_up, peek, pointer, poke, release
 from .vectors import LONG, Vectors, vector_bytes
 
 _INT = ir.IntType(32)
@@ -235,7 +235,7 @@ def _parts(n: int) -> list[int]:
 def _piece(acc: str, down: int, across: int, unit: bool) -> int:
     """Address of the piece for a group of down x across taps."""
     name = f"dots_{acc}_{down}x{across}{'' if unit else '_any'}"
-    return compile_piece(_dots, name, GROUP=_group(acc, down, across, unit))
+    return compile_function(_dots, name, GROUP=_group(acc, down, across, unit))
 
 
 def groups(acc: str, p: int, q: int, unit: bool) -> list[tuple[int, int, int]]:
@@ -256,7 +256,7 @@ def groups(acc: str, p: int, q: int, unit: bool) -> list[tuple[int, int, int]]:
 @cache
 def task() -> int:
     """Address of the piece that sums one task."""
-    return compile_piece(_task, "gradient_task")
+    return compile_function(_task, "gradient_task")
 
 
 def _gradient(d, x, dy, units, begins, ends, partial, count):

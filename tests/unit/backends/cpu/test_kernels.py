@@ -341,7 +341,7 @@ def test_serial_and_parallel_forms_have_the_same_bits(monkeypatch, fresh_jobs, m
         k = separable_weights(rng, kernel, dtype)
         results = []
         for threads, limit in ((1, 1e9), (2, 0), (7, 0)):
-            monkeypatch.setattr(planning, "most_threads", lambda threads=threads: threads)
+            monkeypatch.setattr(planning, "max_threads", lambda threads=threads: threads)
             monkeypatch.setattr(planning, "_SERIAL", limit)
             planning.template.cache_clear()
             results.append(gpuconv.corr2d(x, k, method=method, **keywords))

@@ -226,13 +226,13 @@ def test_ctrl_c_at_every_step(monkeypatch, copied_in_pieces, ctrl_c, again):
 
 
 def test_an_interrupt_before_the_work_begins(monkeypatch):
-    class Crew:
+    class Pool:
         def submit(self, job):
             jobs.append(job)
             raise KeyboardInterrupt
 
     jobs, done = [], []
-    monkeypatch.setattr(copy_threads, "_drivers", [Crew()])
+    monkeypatch.setattr(copy_threads, "_drivers", [Pool()])
     with pytest.raises(KeyboardInterrupt):
         copy_threads.run_apart(lambda stopped: done.append(1))
     jobs[0]()

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from gpuconv import nn
 from gpuconv.backends.cuda import backend, planning
 from gpuconv.core import arrays, dtypes
-from gpuconv.nn import channel_sums
+from gpuconv.nn import channel_sums, layers
 
 from .... import oracle
 from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
@@ -29,7 +28,7 @@ def operand(array, name):
 
 def case_of(case, dtype):
     x, w = (oracle.sample(RNG, shape, dtype) for shape in case[:2])
-    g = nn._geometry(*case[2:], w.shape[2:])
+    g = layers._geometry(*case[2:], w.shape[2:])
     return x, w, g, channel_sums.check_shapes(x.shape, w.shape, g)
 
 
