@@ -1,4 +1,4 @@
-"""No test, nor a process that a test starts, reads costs that this user has calibrated."""
+"""Fixtures of all tests. Neither they nor their processes read costs that this user calibrated."""
 
 import os
 import tempfile
@@ -15,3 +15,12 @@ def exact_memory(monkeypatch):
     from gpuconv.backends import strips
 
     monkeypatch.setattr(strips, "ALLOCATION", 1)
+
+
+@pytest.fixture
+def emulated():
+    """Launcher of the CUDA backend on the emulator; it lists what was launched."""
+    from .emulator.backend import emulated
+
+    with emulated() as launcher:
+        yield launcher

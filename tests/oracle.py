@@ -4,8 +4,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gpuconv.core import dtypes
+from gpuconv.core.problem import make_problem
 
 PAIRS = [("reference", "direct"), ("cpu", "direct"), ("cpu", "separable"), ("cpu", "fft")]
+
+
+def problem_of(x, k, x_dtype=None, k_dtype=None, **keywords):
+    """The problem of two arrays; a dtype must be given where the array is only its storage."""
+    names = x_dtype or x.dtype.name, k_dtype or k.dtype.name
+    return make_problem(x.shape, k.shape, *names, **keywords)
 
 
 def windows(problem, x, fill=None):

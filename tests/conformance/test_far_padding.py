@@ -15,12 +15,11 @@ from gpuconv.backends.cpu import planning, sums
 from gpuconv.backends.cpu import weight_gradient as cpu_weights
 from gpuconv.backends.cpu.jit import fields as F
 from gpuconv.backends.cuda import backend as cuda
-from gpuconv.backends.cuda import planning as cuda_plan
 from gpuconv.core import blocks, boundary, dtypes, problem
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
-from ..emulator.launcher import ADDRESS, EmulatedLauncher, SanitizedLauncher
+from ..emulator.launcher import ADDRESS, SanitizedLauncher
 
 RNG = np.random.default_rng(5)
 K = np.outer([1.0, -2.0, 3.0], [2.0, 1.0, -1.0])  # of rank 1: it separates
@@ -300,17 +299,6 @@ def test_a_block_beside_the_image_computes_no_other():
     )
     part = axis.part(7, 9)
     assert (part.runs, part.pad, part.first, part.count) == (((0, 1),), (4, 0), 0, 2)
-
-
-@pytest.fixture
-def emulated(monkeypatch):
-    monkeypatch.setattr(cuda, "launcher", EmulatedLauncher())
-    monkeypatch.setattr(cuda_plan, "BLOCK", (8, 2))
-    monkeypatch.setattr(cuda_plan, "ROWS", 2)
-    monkeypatch.setattr(cuda, "_specialised", set())
-    cuda._prepare.cache_clear()
-    yield
-    cuda._prepare.cache_clear()
 
 
 @pytest.mark.parametrize("border", ["constant", "wrap"])

@@ -18,8 +18,8 @@ from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 
 from .. import oracle
+from ..emulator.backend import emulated
 from ..emulator.launcher import ADDRESS, SanitizedLauncher
-from ..fuzz.check import emulated
 
 RNG = np.random.default_rng(99)
 PACKAGE = Path(gpuconv.__file__).parent
@@ -29,8 +29,8 @@ BACKENDS = ("cpu", "cuda")
 @pytest.fixture
 def launcher():
     """The CUDA sources, run on the CPU."""
-    with emulated():
-        yield cuda.launcher
+    with emulated(specialised=False) as launcher:
+        yield launcher
 
 
 def padded(x, k, boundary):

@@ -14,8 +14,6 @@ from gpuconv.core import accumulator
 from gpuconv.core.problem import make_problem
 from gpuconv.imaging import filters
 
-from ..emulator.launcher import EmulatedLauncher
-
 FLOATS = ["float16", "float32", "float64", "complex64", "complex128"]
 BORDERS = ["edge", "reflect", "symmetric", "wrap"]
 # Taps by how they are summed: written out, in loops, in more than one vector.
@@ -213,20 +211,6 @@ def test_other_weights_keep_their_order(monkeypatch):
 
 
 # The same on the GPU, emulated.
-
-
-@pytest.fixture
-def emulated(monkeypatch):
-    launcher = EmulatedLauncher()
-    monkeypatch.setattr(cuda, "launcher", launcher)
-    monkeypatch.setattr(cuda_plan, "BLOCK", (8, 2))
-    monkeypatch.setattr(cuda_plan, "ROWS", 2)
-    monkeypatch.setattr(cuda_plan, "THREADS", 16)
-    monkeypatch.setattr(cuda_plan, "WINDOW_ROWS", 2)
-    monkeypatch.setattr(cuda, "_specialised", set())
-    cuda._prepare.cache_clear()
-    yield launcher
-    cuda._prepare.cache_clear()
 
 
 def on_gpu(x, k, factors=None, **keywords):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import shutil
 import subprocess
 import tempfile
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ import scipy.fft
 
 from gpuconv.backends.cuda import fft_plans, planning
 
+from .. import built
 from .streams import StreamingLauncher, current
 
 HERE = Path(__file__).parent
-CACHE = Path(tempfile.gettempdir()) / "gpuconv-emulator"
 # Few multiprocessors, so that blocks go from tile to tile in small problems too.
 CHIP = replace(planning.HOPPER, multiprocessors=2)
 _one_at_a_time = threading.Lock()
@@ -102,43 +102,46 @@ def source_of(spec, change=None):
 _LANGUAGE = ("-std=c++20", "-ffp-contract=off", "-pthread", "-w", "-fPIC")
 
 
-def parsed_header(compiler, header, flags):
+@cache
+def compiler():
+    """Command and version of the compiler that stands in for NVRTC."""
+    found = shutil.which("g++")
+    assert found, "the CUDA emulator needs g++; install it (Debian: apt-get install g++)"
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
+    return found, said.stdout
+
+
+def _compile(*arguments):
+    subprocess.run([compiler()[0], *_LANGUAGE, *arguments], check=True)
+
+
+def parsed_header(flags):
     """Folder of the emulator's header, parsed once for these flags: half of every compilation."""
-    key = hashlib.sha256("\0".join([header, compiler, *_LANGUAGE, *flags]).encode()).hexdigest()
-    target = CACHE / f"header-{key[:24]}"
-    if not target.exists():
-        folder = Path(tempfile.mkdtemp(dir=CACHE))
+    header = (HERE / "cuda_emulator.h").read_text()
+
+    def make(folder):
+        folder.mkdir()
         copy = folder / "cuda_emulator.h"
         copy.write_text(header)
-        kind = ["-x", "c++-header", copy, "-o", f"{copy}.gch"]
-        subprocess.run([compiler, *_LANGUAGE, *flags, *kind], check=True)
-        try:
-            folder.rename(target)
-        except OSError:  # another process was first
-            shutil.rmtree(folder)
-    return target
+        _compile(*flags, "-x", "c++-header", copy, "-o", f"{copy}.gch")
+
+    return built.kept([header, *compiler(), *_LANGUAGE, *flags], make)
 
 
 def build(text, flags, program=False):
-    """Compile once per text and flags; parallel builders each write a file of their own."""
-    compiler = shutil.which("g++")
-    assert compiler, "the CUDA emulator needs g++; install it (Debian: apt-get install g++)"
+    """Library, or program for a sanitizer, that these flags make of a source."""
     if program:
         text += _PROGRAM
+
+    def make(path):
+        code = path.with_name("kernel.cpp")
+        code.write_text(text)
+        kind = [] if program else ["-shared"]
+        _compile(*flags, *kind, f"-I{parsed_header(flags)}", "-o", path, code)
+
     header = (HERE / "cuda_emulator.h").read_text()
-    key = hashlib.sha256("\0".join([text, header, *flags, str(program)]).encode()).hexdigest()[:24]
-    CACHE.mkdir(exist_ok=True)
-    target = CACHE / f"{key}{'' if program else '.so'}"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            code, made = Path(folder) / "kernel.cpp", Path(folder) / "made"
-            code.write_text(text)
-            kind = [] if program else ["-shared"]
-            include = f"-I{parsed_header(compiler, header, flags)}"
-            command = [compiler, *_LANGUAGE, *flags, *kind, include]
-            subprocess.run([*command, "-o", made, code], check=True)
-            made.replace(target)
-    return target
+    key = [text, header, *compiler(), *_LANGUAGE, *flags, str(program)]
+    return built.kept(key, make, "" if program else ".so")
 
 
 def _bytes(argument):

@@ -4,7 +4,7 @@ import numpy as np
 
 from gpuconv.backends import reference
 from gpuconv.backends.cuda import streaming
-from gpuconv.core.problem import make_problem, part_of
+from gpuconv.core.problem import part_of
 
 from .. import oracle
 
@@ -18,10 +18,6 @@ def sample(shape, name="float32"):
 
 def no_workspace(part):
     return 0
-
-
-def problem_of(x, k, **keywords):
-    return make_problem(x.shape, k.shape, x.dtype.name, k.dtype.name, **keywords)
 
 
 def stream(launcher, problem, x, k, out, bound=None, workspace=no_workspace):

@@ -414,29 +414,12 @@ def _constant(case, y):
         raise Failure("constant", f"{(y != 0).sum()} of {y.size} derivatives are not 0")
 
 
-@contextlib.contextmanager
-def emulated():
-    """The CUDA sources run on the CPU, in small blocks and by few specialisations."""
-    import pytest
-
-    from gpuconv.backends.cuda import backend as cuda
-    from gpuconv.backends.cuda import planning
-
-    from ..emulator.launcher import EmulatedLauncher
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "launcher", EmulatedLauncher())
-        for name, value in dict(BLOCK=(8, 2), ROWS=2, THREADS=16, WINDOW_ROWS=2).items():
-            patch.setattr(planning, name, value)
-        patch.setattr(cuda, "_specialised", set())
-        patch.setattr(cuda, "SPECIALISED_MOST", 0)
-        cuda._prepare.cache_clear()
-        yield
-        cuda._prepare.cache_clear()
-
-
 def _setting(backend):
-    return emulated() if backend == "cuda" else contextlib.nullcontext()
+    if backend != "cuda":
+        return contextlib.nullcontext()
+    from ..emulator.backend import emulated
+
+    return emulated(specialised=False)
 
 
-__all__ = ["Failure", "check", "emulated"]
+__all__ = ["Failure", "check"]

@@ -13,7 +13,7 @@ from gpuconv.backends.cpu import backend, fft, planning, scipy_fft, sums
 from gpuconv.backends.cpu.jit import fft_tiles, sweep
 from gpuconv.backends.cpu.jit import fields as F
 
-from ..unit.backends.cpu.test_strips import misaligned
+from ..cases import misaligned
 
 RNG = np.random.default_rng(2)
 UNTOUCHED = 77

@@ -1,10 +1,8 @@
 """The matrix of right answers on the GPU, checked on other backends, and what its processes say."""
 
 import itertools
-import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +10,8 @@ import pytest
 import gpuconv
 from benchmarks.cuda import children, matrix
 from benchmarks.cuda.matrix import Combination
+
+from .processes import CLEAN, beginning, done, process
 
 HERE = gpuconv.backends()["cuda"] is None  # a GPU
 
@@ -137,13 +137,6 @@ def test_time_runs_out():
     assert sum(said[-1]["of"].values()) == 9
 
 
-def done(checked=5, bad=0, of=5, refused=0, stopped="", code=0, wrong=(), text=""):
-    counts = {"of": of, "checked": checked, "bad": bad, "refused": refused}
-    last = {name: {"float32": n} for name, n in counts.items()} | {"stopped": stopped}
-    lines = [*({"wrong": name, "why": "because"} for name in wrong), last]
-    return children.Done(tuple(lines), text, code)
-
-
 def test_rows_of_the_processes():
     cells = children.tabulate([done(), done(checked=3, bad=1, wrong=["a case"], refused=1)])
     assert cells[0].row == ("float32", "8", "1", "1", "1", "")
@@ -155,13 +148,6 @@ def test_rows_of_the_processes():
     assert "ended with status -11: Segmentation fault" in lost[-1].row[-1]
     assert "took too long" in children.tabulate([children.Done((), "", None)])[0].row[-1]
     assert children.tabulate([done(stopped="3 failures")])[-1].wrong
-
-
-CLEAN = {
-    "memcheck": "========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors\n",
-    "racecheck": "========= COMPUTE-SANITIZER\n"
-    "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n",
-}
 
 
 @pytest.mark.parametrize("tool", CLEAN)
@@ -177,23 +163,6 @@ def test_sanitizers_verdicts(tool):
     assert children.verdict(tool, children.Done((), CLEAN[tool], -11)).wrong
     assert children.verdict(tool, done(text=CLEAN[tool], bad=1)).wrong
     assert "no summary" in children.verdict(tool, done()).row[-1]
-
-
-def process(lines, code=0, text=""):
-    said = text + "".join(json.dumps(line) + "\n" for line in lines)
-    return SimpleNamespace(communicate=lambda timeout=None: (said, ""), returncode=code)
-
-
-def beginning(wrong=(), log=None):
-    """Starts no process; each says that it checked five combinations."""
-
-    def begin(arguments, prefix=()):
-        if log is not None:
-            log.append((prefix, arguments))
-        tool = prefix[2] if prefix else None
-        return process(done(wrong=wrong, bad=len(wrong)).lines, text=CLEAN.get(tool, ""))
-
-    return begin
 
 
 def test_sanitizers_are_asked_for_only_where_they_are():

@@ -33,7 +33,7 @@ from benchmarks.peers import cuda as peers
 from benchmarks.peers.cuda import Contender, cupyx_ndimage, cupyx_signal, ours, torch_conv
 from benchmarks.timing import Times
 
-from .test_answers import beginning
+from .processes import beginning
 
 HERE = gpuconv.backends()["cuda"] is None  # a GPU
 SMALL = DeviceCase("cuda-speed", (40, 50), (5, 5), targets=((BEST, 2.0), (COPY, 0.9)))

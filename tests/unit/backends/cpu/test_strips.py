@@ -7,6 +7,7 @@ import gpuconv
 from gpuconv.backends.cpu import backend
 from gpuconv.backends.cpu.backend import CpuBackend
 
+from ....cases import misaligned
 from ....oracle import sample
 
 SHAPES = [((3, 2, 40, 30), (2, 3, 3)), ((90, 40), (4, 3)), ((3, 1, 50, 20), (5, 1, 3, 5)[1:])]
@@ -16,14 +17,6 @@ OPTIONS = [
     dict(mode=(30, 40), fillvalue=2),
     dict(stride=(2, 3), mode="same", boundary="wrap"),
 ]
-
-
-def misaligned(array):
-    memory = np.zeros(array.nbytes + 1, np.uint8)
-    view = memory[1:].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    assert not view.flags.aligned
-    return view
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int16"])

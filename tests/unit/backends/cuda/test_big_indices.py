@@ -6,8 +6,7 @@ import pytest
 import gpuconv
 from gpuconv.backends.cuda import backend, planning
 
-from ....oracle import sample
-from .test_emulated import emulated, problem_of  # noqa: F401 (a fixture)
+from ....oracle import problem_of, sample
 
 PITCH = 12 << 20  # items between rows: rows 43 and 86 of 4 bytes lie beyond 2**31 and 2**32
 ROWS = 100
@@ -102,7 +101,7 @@ def test_more_outputs_than_31_bits():
 
 
 @pytest.mark.parametrize("view", ["rows", "columns", "reversed", "images"])
-def test_cuda_offsets_beyond_32_bits(emulated, images, view):  # noqa: F811
+def test_cuda_offsets_beyond_32_bits(emulated, images, view):
     x = VIEWS[view](images["f4"][:, :30] if view != "images" else images["f4"])
     if view == "images":
         x = x[::9]  # images 48 and 96 rows behind the first
@@ -122,7 +121,7 @@ def test_cuda_offsets_beyond_32_bits(emulated, images, view):  # noqa: F811
         np.testing.assert_array_equal(out, wanted)
 
 
-def test_cuda_more_images_than_a_grid_is_high(emulated, monkeypatch):  # noqa: F811
+def test_cuda_more_images_than_a_grid_is_high(emulated, monkeypatch):
     for name, value in (("BLOCK", (2, 1)), ("ROWS", 1), ("THREADS", 2)):
         monkeypatch.setattr(planning, name, value)
     x = sample(RNG, (65_536 + 20, 2, 3), "float32")

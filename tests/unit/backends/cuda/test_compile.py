@@ -1,7 +1,5 @@
 """NVRTC builds every specialisation for every chip, without a GPU or a driver, and none spills."""
 
-import re
-
 import pytest
 
 from gpuconv.backends.cuda import planning
@@ -9,32 +7,8 @@ from gpuconv.backends.cuda.planning import LAYER_BLOCK, LOOK, NO, YES, Spec
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 
-ARCHS = (75, 80, 90, 100, 120)
-_SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
-
-
-def compile_for(spec, arch):
-    try:
-        from cupy.cuda import nvrtc
-    except ImportError as error:
-        pytest.fail(f"NVRTC cannot be loaded ({error}); run: pip install -e '.[test]'")
-    program = nvrtc.createProgram(spec.source(), f"{spec.kernel}.cu", (), ())
-    try:
-        options = (f"-arch=sm_{arch}", "-std=c++17", "--ptxas-options=-v")
-        nvrtc.compileProgram(program, options)
-    except nvrtc.NVRTCError:
-        pytest.fail(nvrtc.getProgramLog(program))
-    log = nvrtc.getProgramLog(program)
-    assert len(nvrtc.getCUBIN(program)) > 1000
-    return log
-
-
-def check(spec, arch):
-    log = compile_for(spec, arch)
-    spills = _SPILLS.findall(log)
-    assert spills, f"no resource report for {spec}:\n{log}"
-    assert set(spills) == {("0", "0")}, f"{spec} on sm_{arch} spills:\n{log}"
-
+from ....nvrtc import ARCHS, FLOATS
+from ....nvrtc import check_no_spills as check
 
 ALIGNED, BESIDE = planning.Layout(0, True, True), planning.Layout(1, True, False)
 ANYHOW = planning.Layout()
@@ -116,9 +90,6 @@ def test_mirrored_order_on_every_chip(arch, name):
     check(planned(name, (31, 31), "separable", mirror=(YES, YES), arch=arch), arch)
     check(planned(name, (1, 31), where=BESIDE, mirror=(NO, YES), arch=arch), arch)
     check(planned(name, (40, 1), where=ANYHOW, mirror=(YES, NO), arch=arch), arch)
-
-
-FLOATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -9,38 +9,17 @@ from gpuconv.backends.cuda import backend as cuda
 from gpuconv.backends.cuda import planning
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
-from gpuconv.core.problem import make_problem
 from gpuconv.gradients import weight_problem
 
 from .... import oracle
 from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
+from ....oracle import problem_of
 
 RNG = np.random.default_rng(11)
 
 
-@pytest.fixture
-def emulated(monkeypatch):
-    launcher = EmulatedLauncher()
-    monkeypatch.setattr(cuda, "launcher", launcher)
-    # Small blocks: as many code paths, fewer threads to switch between.
-    monkeypatch.setattr(planning, "BLOCK", (8, 2))
-    monkeypatch.setattr(planning, "ROWS", 2)
-    monkeypatch.setattr(planning, "THREADS", 16)
-    monkeypatch.setattr(planning, "WINDOW_ROWS", 2)
-    monkeypatch.setattr(cuda, "_specialised", set())
-    cuda._prepare.cache_clear()
-    yield launcher
-    cuda._prepare.cache_clear()
-
-
 def sample(shape, name):
     return oracle.sample(RNG, shape, name)
-
-
-def problem_of(x, k, x_dtype=None, k_dtype=None, **keywords):
-    return make_problem(
-        x.shape, k.shape, x_dtype or x.dtype.name, k_dtype or k.dtype.name, **keywords
-    )
 
 
 def compare(problem, x, k, factors=None):

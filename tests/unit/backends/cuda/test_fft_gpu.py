@@ -11,14 +11,15 @@ from gpuconv.backends.cuda import fft as cuda_fft
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
-from ....oracle import exact, sample
-from .test_fft import LARGE, disc, of_tiles
+from ....cases import LARGEST_EXPONENTS, disc
+from ....oracle import exact, problem_of, sample
+from ....promises import check
 
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(
         backend.DeviceLauncher().unavailable() is not None,
-        reason="no usable GPU; the kernels run in test_cuda_fft.py instead",
+        reason="no usable GPU; the kernels run in test_fft.py instead",
     ),
 ]
 RNG = np.random.default_rng(31)
@@ -30,16 +31,8 @@ def cupy():
 
 
 def compare(x, k, y, **keywords):
-    dtype = np.result_type(x, k).name
-    problem = make_problem(
-        x.shape, k.shape, x.dtype.name, k.dtype.name, conjugate=True, **keywords
-    )  # fmt: skip
-    sums, sizes = exact(problem, x, k)
-    info = np.finfo(problem.acc_dtype)
-    bound = 64 * info.eps * of_tiles(problem, sizes) + info.smallest_subnormal
-    if dtype == "float16":
-        bound = bound + abs(sums) * 2**-10
-    assert (abs(y.get() - sums) <= bound).all()
+    problem = problem_of(x, k, conjugate=True, **keywords)
+    check(problem, x, k, y.get(), "fft", cuda_fft.plan_of(problem).kept)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
@@ -86,10 +79,10 @@ def test_hot_pixels_leave_other_sums_alone(cupy, dtype, lead):
     k = sample(RNG, (*lead[1:], 21, 21), dtype) * disc(21).astype(dtype)
     for _ in range(5):
         x = sample(RNG, (*lead[:1], *(1 for _ in lead[1:]), 300, 400), dtype)
-        x[..., 0, 0] = x[..., -1, -1] = 10.0 ** (LARGE[dtype] - 1)
+        x[..., 0, 0] = x[..., -1, -1] = 10.0 ** (LARGEST_EXPONENTS[dtype] - 1)
         for _ in range(3):
             at = RNG.integers(300), RNG.integers(400)
-            x[(..., *at)] = 10.0 ** (LARGE[dtype] * RNG.random())
+            x[(..., *at)] = 10.0 ** (LARGEST_EXPONENTS[dtype] * RNG.random())
         for keywords in (dict(), dict(mode="same", boundary="reflect", stride=(2, 1))):
             y = gpuconv.corr2d(cupy.asarray(x), cupy.asarray(k), method="fft", **keywords)
             compare(x, k, y, **keywords)

@@ -17,9 +17,9 @@ from gpuconv.backends.cuda import streaming
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 
-from ....oracle import sample
-from ...nn.test_nn import CASES
-from . import test_tensor as tensor
+from ....cases import LAYERS as CASES
+from ....oracle import problem_of, sample
+from ....promises import check
 
 pytestmark = [
     pytest.mark.cuda,
@@ -64,7 +64,7 @@ def test_methods(cupy, method, size):
     compare(cupy, sample(RNG, (500, 700), "float32"), k, method=method, mode="same")
 
 
-@pytest.mark.parametrize("name", tensor.NAMES)
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_tensor_cores(cupy, name, boundary):
     # Aligned rows and others, all of the band at once and in passes, several kernels.
@@ -76,13 +76,14 @@ def test_tensor_cores(cupy, name, boundary):
     ):
         x, k = sample(RNG, x_shape, name), sample(RNG, k_shape, name)
         for out_dtype in ("float32", name):
-            problem = tensor.problem_of(
-                x, k, name, mode=mode, boundary=boundary, fillvalue=1.5, dtype=out_dtype
-            )
+            problem = problem_of(
+                x, k, name, name, precision="tf32" if name == "float32" else None, mode=mode,
+                boundary=boundary, fillvalue=1.5, dtype=out_dtype,
+            )  # fmt: skip
             out, other = (cupy.empty(problem.out_shape, dtypes.storage(out_dtype)) for _ in "12")
             cuda.tensor(problem, cupy.asarray(x), k, out)
             cuda.tensor(problem, cupy.asarray(x), cupy.asarray(k), other)
-            tensor.check(problem, x, k, out.get())
+            check(problem, x, k, out.get(), "tensor")
             np.testing.assert_array_equal(out.get(), other.get())
 
 

@@ -13,8 +13,9 @@ from gpuconv.backends.cuda import copy_threads
 from gpuconv.backends.cuda import streaming as cuda_host
 from gpuconv.core import errors
 
-from ....emulator.streaming import STREAMS, check, count, no_workspace, problem_of, sample, stream
+from ....emulator.streaming import STREAMS, check, count, no_workspace, sample, stream
 from ....emulator.streams import StreamingLauncher
+from ....oracle import problem_of
 
 pytestmark = pytest.mark.usefixtures("exact_memory")
 

@@ -3,23 +3,15 @@
 import numpy as np
 import pytest
 
-from gpuconv.backends.cuda import backend, planning
+from gpuconv.backends.cuda import backend
 from gpuconv.core import arrays, dtypes
 from gpuconv.nn import channel_sums, layers
 
 from .... import oracle
-from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
-from ...nn.test_nn import CASES
+from ....cases import LAYERS as CASES
+from ....emulator.launcher import ADDRESS, THREAD, SanitizedLauncher
 
 RNG = np.random.default_rng(41)
-
-
-@pytest.fixture
-def emulated(monkeypatch):
-    launcher = EmulatedLauncher()
-    monkeypatch.setattr(backend, "launcher", launcher)
-    monkeypatch.setattr(planning, "LAYER_BLOCK", (4, 2))
-    return launcher
 
 
 def operand(array, name):

@@ -10,7 +10,8 @@ from gpuconv.backends.cuda import backend
 from gpuconv.backends.cuda import streaming as cuda_host
 
 from ....emulator.cupy import StandIn
-from ....emulator.streaming import no_workspace, problem_of, sample
+from ....emulator.streaming import no_workspace, sample
+from ....oracle import problem_of
 
 pytestmark = pytest.mark.usefixtures("exact_memory")
 

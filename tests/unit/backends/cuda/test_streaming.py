@@ -11,14 +11,16 @@ import gpuconv
 from gpuconv import call_cache
 from gpuconv.backends import strips
 from gpuconv.backends.cuda import backend as cuda
-from gpuconv.backends.cuda import copy_threads, planning
+from gpuconv.backends.cuda import copy_threads
 from gpuconv.backends.cuda import streaming as cuda_host
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
+from ....emulator.backend import emulated as running
 from ....emulator.launcher import EmulatedLauncher
-from ....emulator.streaming import STREAMS, check, count, no_workspace, problem_of, sample, stream
+from ....emulator.streaming import STREAMS, check, count, no_workspace, sample, stream
 from ....emulator.streams import StreamingLauncher
+from ....oracle import problem_of
 
 pytestmark = pytest.mark.usefixtures("exact_memory")
 LATE = [names for n in range(4) for names in itertools.combinations(STREAMS, n)]
@@ -32,12 +34,9 @@ def copied_in_pieces(monkeypatch):
 
 
 @pytest.fixture
-def emulated(monkeypatch):
-    launcher = EmulatedLauncher(STREAMS)
-    monkeypatch.setattr(cuda, "launcher", launcher)
-    monkeypatch.setattr(planning, "BLOCK", (8, 2))
-    monkeypatch.setattr(planning, "ROWS", 2)
-    return launcher
+def emulated():
+    with running(EmulatedLauncher(STREAMS)) as launcher:
+        yield launcher
 
 
 # --- the right rows at the right time -------------------------------------------------------------

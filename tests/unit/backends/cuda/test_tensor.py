@@ -17,23 +17,11 @@ from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
-from .... import oracle
-from ....emulator.launcher import ADDRESS, PLAIN, THREAD, EmulatedLauncher, SanitizedLauncher
+from .... import oracle, promises
+from ....emulator.launcher import ADDRESS, PLAIN, THREAD, SanitizedLauncher
 
 RNG = np.random.default_rng(31)
 EPS = float(np.finfo("f4").eps)
-# Small tiles: as many code paths, fewer threads to switch between.
-SMALL = {2: Layout(2, 2, 2, 3), 4: Layout(1, 2, 2, 3)}
-
-
-@pytest.fixture
-def emulated(monkeypatch):
-    launcher = EmulatedLauncher()
-    monkeypatch.setattr(cuda, "launcher", launcher)
-    monkeypatch.setattr(cuda_tensor, "LAYOUTS", SMALL)
-    cuda._prepare.cache_clear()
-    yield launcher
-    cuda._prepare.cache_clear()
 
 
 def sample(shape, name):
@@ -43,16 +31,7 @@ def sample(shape, name):
 
 def problem_of(x, k, name, **keywords):
     precision = "tf32" if name == "float32" else None
-    return make_problem(x.shape, k.shape, name, name, precision=precision, **keywords)
-
-
-def rounded_to_tf32(values):
-    return ((values.view("u4") + 0x1000) & ~np.uint32(0x1FFF)).view("f4")
-
-
-def bound(problem, sizes):
-    """README's bound for finished float32 sums."""
-    return 2 * problem.p * (problem.q + 30) * EPS * sizes
+    return oracle.problem_of(x, k, name, name, precision=precision, **keywords)
 
 
 def compare(x, k, name, **keywords):
@@ -60,20 +39,8 @@ def compare(x, k, name, **keywords):
     problem = problem_of(x, k, name, **dict(dtype="float32") | keywords)
     out = np.full(problem.out_shape, 7, dtypes.storage(problem.out_dtype))
     cuda.tensor(problem, x, k, out)
-    check(problem, x, k, out)
+    promises.check(problem, x, k, out, "tensor")
     return out
-
-
-def check(problem, x, k, out):
-    if problem.x_dtype == "float32":
-        x, k = rounded_to_tf32(x), rounded_to_tf32(k)
-    exact, sizes = oracle.exact(problem, x, k)
-    tolerance = bound(problem, sizes)
-    found = dtypes.widen(out, problem.out_dtype, "float64")
-    if problem.out_dtype in ("float16", "bfloat16"):
-        half = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[problem.out_dtype]
-        tolerance = tolerance + half * np.abs(exact) + 2.0**-25
-    assert (np.abs(found - exact) <= tolerance).all()
 
 
 NAMES = ("float16", "bfloat16", "float32")
@@ -224,7 +191,7 @@ def test_sums_made_anew_are_of_rounded_factors_too(emulated):
     finite = np.isfinite(found)
     assert finite.sum() == found.size - k.size
     _, sizes = oracle.exact(problem, np.nan_to_num(x), k)
-    assert (np.abs(found - beside) <= bound(problem, sizes))[finite].all()
+    assert (np.abs(found - beside) <= promises.bound(problem, "tensor", sizes))[finite].all()
 
 
 def test_sums_beyond_float32_are_infinite(emulated):
