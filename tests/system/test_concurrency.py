@@ -32,7 +32,7 @@ def run(*arguments, **environment):
 
 
 def _importable(layer):
-    cpu_threads.find_tbb()
+    cpu_threads._load_tbb()
     try:
         __import__(f"numba.np.ufunc.{'workqueue' if layer == 'workqueue' else layer + 'pool'}")
     except ImportError:
