@@ -1,1 +1,1 @@
-"""Bridges to other libraries, on top of the public API."""
+"""Arrays of other libraries: torch tensors with autograd, lazy Dask arrays."""

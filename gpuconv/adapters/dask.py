@@ -1,7 +1,7 @@
-"""Dask arrays: one call for each block of the output, on exactly the pixels it reads.
+"""Dask arrays: one call for each block of the output, on exactly the pixels that it reads.
 
-The method is chosen once, for the whole problem, so that blocks and the whole agree: bit for bit
-where sums do not depend on the crop (direct, separable).
+The method is chosen once, for the whole problem, so that the blocks agree with the result of a
+single call: bit for bit where sums do not depend on the crop (direct, separable).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import itertools
 import math
 import multiprocessing
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -35,7 +35,15 @@ from ..selection.choose import choose
 __all__ = ["corr2d"]
 
 Chunks = tuple[int, ...]
-Slab = tuple[int, int, int, bool]  # a chunk's number, the range in it, whether that is all of it
+
+
+class Slab(NamedTuple):
+    """A range of a chunk along one axis."""
+
+    chunk: int  # the chunk's number
+    start: int
+    stop: int
+    whole: bool  # whether the range is the whole chunk
 
 
 def corr2d(
@@ -48,7 +56,7 @@ def corr2d(
     out: Any = None,
     **keywords: Any,
 ) -> Any:
-    """`gpuconv.corr2d` of a Dask array (`convolve2d`, if `flipped`): another, nothing computed."""
+    """`gpuconv.corr2d` of a Dask array (`convolve2d`, if `flipped`), as a lazy Dask array."""
     if out is not None:
         raise TypeError(
             "out= cannot be given with a Dask array, whose result is made when it is computed; "
@@ -64,45 +72,65 @@ def corr2d(
                 f"{name} has chunks of unknown size (shape {array.shape}); "
                 f"call {name}.compute_chunk_sizes() first"
             )
-    shape = tuple(K.shape) if lazy else tuple(k.array.shape)
+    k_shape = tuple(K.shape) if lazy else tuple(k.array.shape)
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
-    problem = make_problem(tuple(X.shape), shape, x.dtype, k.dtype, **keywords)
+    problem = make_problem(tuple(X.shape), k_shape, x.dtype, k.dtype, **keywords)
     if 0 in problem.x_shape[-2:]:
-        call = partial(engine.correlate, flipped=flipped, method=method, backend=backend)
-        return _of_no_pixel(problem, X, K, partial(call, **_public(keywords)))
+        call = partial(
+            engine.correlate, flipped=flipped, method=method, backend=backend, **_public(keywords)
+        )
+        return _compute_without_pixels(problem, X, K, call)
     weights = None if lazy else k.array[..., ::-1, ::-1] if flipped else k.array
     choice = choose(problem, x.device, method, backend, Weights(problem, weights))
     if not lazy:
         K = da.from_array(arrays.wrap(k.array, k.dtype, replace(k, library="numpy")), chunks=-1)
-    lead, X, K = _leading(problem, X, K)
-
+    lead, X, K = _align_leading(problem, X, K)
     name = f"{'convolve2d' if flipped else 'corr2d'}-{tokenize(X, K, problem, choice, backend)}"
     rows, columns = (
-        [(part, _slabs(part, chunks)) for part in _parts(axis, chunks)]
+        list(_block_inputs(axis, chunks))
         for axis, chunks in zip(blocks.Axis.both(problem), X.chunks[-2:], strict=True)
     )
-    block = partial(
-        _block, flipped, blocks.keywords_of(problem) | dict(method=choice.method, backend=backend)
+    call_keywords = blocks.block_keywords(problem) | dict(method=choice.method, backend=backend)
+    graph = _build_graph(
+        name, X, K, lead, rows, columns, partial(_compute_block, flipped, call_keywords)
     )
-    graph: dict[Any, Any] = {}
-    for index in itertools.product(*(range(len(chunks)) for chunks in lead)):
-        image = X.name, *_clipped(index, X)
-        kernel = K.name, *_clipped(index, K), 0, 0
-        for (i, (row, down)), (j, (column, across)) in itertools.product(
-            enumerate(rows), enumerate(columns)
-        ):
-            pieces = [[_piece(graph, name, image, a, b) for b in across] for a in down]
-            graph[(name, *index, i, j)] = (block, row, column, kernel, pieces)
-
     return da.Array(
         HighLevelGraph.from_collections(name, graph, dependencies=[X, K]),
         name,
-        (*lead, *(tuple(part.count for part, _ in axis) for axis in (rows, columns))),
+        (*lead, *(tuple(block.count for block in axis) for axis in (rows, columns))),
         meta=_meta(problem, X),
     )
 
 
+def _build_graph(
+    name: str,
+    X: Any,
+    K: Any,
+    lead: list[Chunks],
+    rows: list[blocks.BlockInput],
+    columns: list[blocks.BlockInput],
+    compute: Callable[..., Any],
+) -> dict[Any, Any]:
+    """Make a task for every block of the output and for every tile that is cut from a chunk."""
+    row_slabs, column_slabs = (
+        [_slabs(block, chunks) for block in axis]
+        for axis, chunks in zip((rows, columns), X.chunks[-2:], strict=True)
+    )
+    graph: dict[Any, Any] = {}
+    for index in itertools.product(*(range(len(chunks)) for chunks in lead)):
+        image = X.name, *_broadcast_index(index, X)
+        kernel = K.name, *_broadcast_index(index, K), 0, 0
+        for i, j in itertools.product(range(len(rows)), range(len(columns))):
+            tiles = [
+                [_add_tile(graph, name, image, down, across) for across in column_slabs[j]]
+                for down in row_slabs[i]
+            ]
+            graph[(name, *index, i, j)] = (compute, rows[i], columns[j], kernel, tiles)
+    return graph
+
+
 def _meta(problem: Problem, X: Any) -> Any:
+    """Return the empty array by which Dask knows the blocks' library and dtype."""
     dtype = problem.out_dtype
     return meta_from_array(
         X._meta,
@@ -112,89 +140,101 @@ def _meta(problem: Problem, X: Any) -> Any:
 
 
 def _public(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the keywords of `make_problem` that `corr2d` and `convolve2d` do not have."""
     return {name: value for name, value in keywords.items() if name not in ("flipped", "conjugate")}
 
 
-def _of_no_pixel(problem: Problem, X: Any, K: Any, call: Any) -> Any:
-    """One block, of an image without a pixel."""
+def _compute_without_pixels(problem: Problem, X: Any, K: Any, call: Any) -> Any:
+    """Return a Dask array of a single block, for images without pixels."""
     empty = np.empty_like(X._meta, shape=X.shape)
     result = delayed(call, pure=True)(empty, K)
     return da.from_delayed(result, problem.out_shape, meta=_meta(problem, X))
 
 
-def _leading(problem: Problem, X: Any, K: Any) -> tuple[list[Chunks], Any, Any]:
-    """Chunks of the leading dimensions, X's where it has them; X and K in chunks that fit them."""
+def _align_leading(problem: Problem, X: Any, K: Any) -> tuple[list[Chunks], Any, Any]:
+    """Return the batch's chunks, X's wherever it is not broadcast, and X and K in such chunks."""
     n = len(problem.batch)
     lead: list[Chunks] = []
-    fitting: dict[int, Any] = {K.ndim - 2: -1, K.ndim - 1: -1}
-    alone = {}
+    k_chunks: dict[int, Any] = {K.ndim - 2: -1, K.ndim - 1: -1}
+    x_chunks = {}
     for d, length in enumerate(problem.batch):
         in_x, in_k = d - n + X.ndim - 2, d - n + K.ndim - 2
         if in_x >= 0 and X.shape[in_x] == length:
             lead.append(X.chunks[in_x])
             if in_k >= 0:
-                fitting[in_k] = X.chunks[in_x] if K.shape[in_k] == length else -1
+                k_chunks[in_k] = X.chunks[in_x] if K.shape[in_k] == length else -1
         else:
             lead.append(K.chunks[in_k])
             if in_x >= 0:
-                alone[in_x] = -1  # a single element may have empty chunks beside it
-    return lead, X.rechunk(alone), K.rechunk(fitting)
+                x_chunks[in_x] = -1  # joins a chunk of one element with empty ones beside it
+    return lead, X.rechunk(x_chunks), K.rechunk(k_chunks)
 
 
-def _clipped(index: tuple[int, ...], array: Any) -> tuple[int, ...]:
-    """The block of an array that broadcasts to a block of the output."""
+def _broadcast_index(index: tuple[int, ...], array: Any) -> tuple[int, ...]:
+    """Return the leading index of the array's chunk that broadcasts to a block of the output."""
     lead = array.ndim - 2
     own = index[len(index) - lead :]
     return tuple(i if len(array.chunks[d]) > 1 else 0 for d, i in enumerate(own))
 
 
-def _parts(axis: blocks.Axis, chunks: Sequence[int]) -> Iterator[blocks.Part]:
+def _block_inputs(axis: blocks.Axis, chunks: Sequence[int]) -> Iterator[blocks.BlockInput]:
     first = 0
     for count in axis.outputs_by_chunk(chunks):
-        yield axis.part(first, first + count)
+        yield axis.block_input(first, first + count)
         first += count
 
 
-def _slabs(part: blocks.Part, chunks: Sequence[int]) -> list[Slab]:
-    """The ranges of pixels a part reads, chunk by chunk."""
+def _slabs(block: blocks.BlockInput, chunks: Sequence[int]) -> list[Slab]:
+    """Split the ranges of pixels that a block reads at the borders of chunks."""
     starts = [0, *itertools.accumulate(chunks)]
-    found = []
-    for low, high in part.runs:
+    slabs: list[Slab] = []
+    for low, high in block.ranges:
         for number in range(bisect.bisect_right(starts, low) - 1, len(chunks)):
             start, end = starts[number : number + 2]
             if start >= high:
                 break
             a, b = max(low, start), min(high, end)
             if a < b:  # chunks may be empty
-                found.append((number, a - start, b - start, (a, b) == (start, end)))
-    return found
+                slabs.append(Slab(number, a - start, b - start, (a, b) == (start, end)))
+    return slabs
 
 
-def _piece(graph: dict[Any, Any], name: str, image: Any, a: Slab, b: Slab) -> Any:
-    """Key of a piece of an image: a chunk, or a task that cuts it out of one."""
-    chunk = (*image, a[0], b[0])
-    if a[3] and b[3]:
+def _add_tile(graph: dict[Any, Any], name: str, image: Any, rows: Slab, columns: Slab) -> Any:
+    """Return the key of a tile of an image: its chunk's, or that of a new task that slices it."""
+    chunk = (*image, rows.chunk, columns.chunk)
+    if rows.whole and columns.whole:
         return chunk
-    # Cut where the chunk is: a neighbour's block is sent its border and not the whole.
-    key = (f"cut-{name}", *image[1:], *a[:3], *b[:3])
-    graph[key] = (_cut, chunk, slice(*a[1:3]), slice(*b[1:3]))
+    # A task of its own runs where the chunk is, so that only the tile is sent to other workers.
+    key = (f"tile-{name}", *image[1:], *rows[:3], *columns[:3])
+    graph[key] = (
+        _copy_tile,
+        chunk,
+        slice(rows.start, rows.stop),
+        slice(columns.start, columns.stop),
+    )
     return key
 
 
-def _cut(chunk: Any, rows: slice, columns: slice) -> Any:
+def _copy_tile(chunk: Any, rows: slice, columns: slice) -> Any:
     return chunk[..., rows, columns].copy()  # a view would keep the whole chunk in memory
 
 
-def _block(
-    flipped: bool, keywords: Any, rows: blocks.Part, columns: blocks.Part, k: Any, pieces: Any
+def _compute_block(
+    flipped: bool,
+    keywords: Any,
+    rows: blocks.BlockInput,
+    columns: blocks.BlockInput,
+    k: Any,
+    tiles: Any,
 ) -> Any:
-    call = partial(engine.correlate, flipped=flipped)
-    with _own_core():
-        return blocks.run(call, pieces, k, rows, columns, **keywords)
+    with _limit_threads():
+        return blocks.run_block(
+            partial(engine.correlate, flipped=flipped), tiles, k, rows, columns, **keywords
+        )
 
 
-def _own_core() -> AbstractContextManager[None]:
-    """One thread, where Dask runs a task on every core; all of them where it runs one at a time."""
+def _limit_threads() -> AbstractContextManager[None]:
+    """Use one thread where Dask runs a task on every core, all where it runs one task at a time."""
     main = threading.current_thread() is threading.main_thread()
     if main and multiprocessing.parent_process() is None:  # scheduler="synchronous"
         return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Layers for torch: modules that are torch's own but for what computes them."""
+"""Convolution layers for torch: subclasses of torch's own that are computed by `gpuconv.nn`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Conv2d", "LazyConv2d"]
 class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
     """`torch.nn.Conv2d`, computed by `gpuconv.nn.conv2d`.
 
-    Parameters, their start, names in `state_dict`, and everything that is known of a
-    `torch.nn.Conv2d` are the same, so the two load each other's state and one can take the other's
-    place. Results are the same but for rounding: sums are those of `gpuconv.nn.conv2d`, never TF32.
+    Parameters, their initialisation, names in `state_dict` and attributes are those of
+    `torch.nn.Conv2d`, so either layer loads the other's state and can replace it. Results are equal
+    up to rounding: sums are those of `gpuconv.nn.conv2d`, never in TF32.
 
     Parameters
     ----------
     in_channels : int
-        Channels of the input. `LazyConv2d` reads them off the first one.
+        Channels of the input. `LazyConv2d` takes them from the first input.
     out_channels : int
         Channels of the result.
     kernel_size, stride, dilation : int or (int, int)
@@ -29,11 +29,11 @@ class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
     padding : int, (int, int), "same" or "valid"
         Pixels around the image; "same" keeps its size (stride 1 only).
     groups : int
-        Groups of channels that do not see each other.
+        Groups of channels; outputs of a group depend on inputs of the same group only.
     bias : bool
         Whether the layer has a bias.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What the padding holds.
+        Which pixels the padding holds.
     device, dtype
         Of the parameters.
 
@@ -77,7 +77,7 @@ class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
         result: torch.Tensor = self._conv_forward(input, self.weight, self.bias)
         return result
 
-    # By torch's name, which subclasses call with a weight of their own making.
+    # Under torch's name, because subclasses call it with weights that they compute.
     def _conv_forward(self, input: Any, weight: Any, bias: Any) -> Any:
         padding = self.padding
         if self.padding_mode != "zeros":
@@ -88,9 +88,9 @@ class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
 
 
 class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
-    """`Conv2d` whose input channels are those of the first input; `torch.nn.LazyConv2d`.
+    """`torch.nn.LazyConv2d`, computed by `gpuconv.nn.conv2d`.
 
-    With the first input the layer becomes a `Conv2d`.
+    It takes its number of input channels from the first input and then becomes a `Conv2d`.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
-"""NPY, TIFF and Zarr files larger than the memory: read and written in blocks, finished or absent.
+"""NPY, TIFF and Zarr files larger than memory, read and written in blocks.
 
-A block is ``(index, rows, columns, values)``: the leading dimensions' index, two ranges, and values
-of shape (rows, columns), or (rows, columns, channels). Blocks come image by image, row by row.
+A block is ``(index, rows, columns, values)``: an index of the leading dimensions, two ranges, and
+values of shape (rows, columns) or (rows, columns, channels). Blocks are written image by image, in
+each from top to bottom and from left to right. A file appears when it is complete, and not before.
 """
 
 from __future__ import annotations
@@ -23,137 +24,140 @@ from .pictures import (
     TIFF,
     ReadError,
     WriteError,
-    atomic,
-    need,
-    read_npy,
+    check_regular,
+    convert_errors,
+    open_npy,
     refuse_bomb,
-    refused,
-    regular,
+    replace_on_success,
+    require,
 )
 
-__all__ = ["TILE", "Source", "place", "sink", "source"]
+__all__ = ["TILE", "Block", "Source", "block_slices", "open_sink", "open_source"]
 
 TILE = 512  # side of a tile in TIFF and of a chunk in Zarr; a multiple of 16
-_CLASSIC_MAX = (1 << 32) - (1 << 25)  # bytes of pixels in a TIFF of 32-bit offsets
+_MAX_CLASSIC_TIFF = (1 << 32) - (1 << 25)  # bytes of pixels in a TIFF of 32-bit offsets
 
 Block = tuple[tuple[int, ...], range, range, Any]
 Store = Callable[[Iterable[Block]], None]
 
 
-def place(index: tuple[int, ...], rows: range, columns: range) -> Any:
-    """Where in an array a block stands."""
+def block_slices(index: tuple[int, ...], rows: range, columns: range) -> Any:
+    """Return the index of a block's values in the array."""
     return *index, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 @dataclass(frozen=True)
 class Source:
-    """An array in a file: indexing it reads that part and keeps nothing of the file in memory."""
+    """An array in a file. Indexing it reads that part and keeps nothing else in memory."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    get: Callable[[Any], Any]
-    name: str
-    spare: int  # bytes that reading takes besides some copies of the part
+    read: Callable[[Any], Any]  # reads the part at an index
+    path: Path
+    overhead: int  # bytes that reading takes besides a few copies of the part
 
     def __getitem__(self, index: Any) -> Any:
-        path = Path(self.name)
-        with refused(path):
-            part = np.broadcast_to(np.empty((), self.dtype), self.shape)[index]
-        with refused(path, self.spare + 4 * part.nbytes):
-            return self.get(index)
+        with convert_errors(self.path):
+            part = np.broadcast_to(np.empty((), self.dtype), self.shape)[index]  # no memory
+        with convert_errors(self.path, self.overhead + 4 * part.nbytes):
+            return self.read(index)
 
 
 @contextlib.contextmanager
-def source(path: Path) -> Iterator[Source]:
+def open_source(path: Path) -> Iterator[Source]:
     """Open an NPY, TIFF or Zarr file."""
     suffix = path.suffix.lower()
     with contextlib.ExitStack() as stack:
-        with refused(path):
+        with convert_errors(path):
             if suffix == ".npy":
-                shape, dtype, get, spare = _npy(path)
+                opened = _open_npy(path)
             elif suffix in TIFF:
-                shape, dtype, get, spare = _tiff(path, stack)
+                opened = _open_tiff(path, stack)
             else:
-                shape, dtype, get, spare = _zarr_source(path)
-            found = Source(tuple(shape), np.dtype(dtype), get, str(path), spare)
-        yield found
+                opened = _open_zarr(path)
+        yield opened
 
 
-# Pages of a mapped file count as the process's memory for as long as it is mapped: so it is mapped
+# The pages of a mapped file count as the process's memory while it is mapped, so files are mapped
 # anew for each part.
 
 
-def _npy(path: Path) -> Any:
-    array = read_npy(path)
-    return array.shape, array.dtype, lambda index: np.array(read_npy(path)[index]), 0
+def _open_npy(path: Path) -> Source:
+    array = open_npy(path)
+
+    def read(index: Any) -> Any:
+        return np.array(open_npy(path)[index])
+
+    return Source(array.shape, array.dtype, read, path, 0)
 
 
-def _bytes(shape: Iterable[int], dtype: Any) -> int:
-    """Bytes of an array, which the `nbytes` of libraries count modulo 2**64."""
+def _count_bytes(shape: Iterable[int], dtype: Any) -> int:
+    """Return the bytes of an array; the `nbytes` of libraries may wrap at 2**64."""
     return math.prod(map(int, shape)) * int(np.dtype(dtype).itemsize)
 
 
-def _zarr_source(path: Path) -> Any:
+def _open_zarr(path: Path) -> Source:
     # A pipe or a device among the chunks would never end.
-    files = [regular(file) for file in (path, *path.rglob("*"))]
-    array = need("zarr").open_array(str(path), mode="r")
+    files = [check_regular(file) for file in (path, *path.rglob("*"))]
+    array = require("zarr").open_array(str(path), mode="r")
     if array.dtype.hasobject or "pickle" in str(array.metadata.to_dict()).lower():
         raise ReadError(f"{path}: holds Python objects or a pickle codec, which is never read")
-    return _chunked(path, array, sum(files), len(files))
+    return _open_chunks(path, array, sum(files), len(files))
 
 
-def _chunked(path: Path, array: Any, stored: int, files: int, bits: int = 8) -> Any:
-    chunk = _bytes(getattr(array, "shards", None) or array.chunks, array.dtype)
-    refuse_bomb(path, max(_bytes(array.shape, array.dtype), chunk), stored, bits)
-    # Some chunks are unpacked at the same time, and each takes Zarr some notes.
-    spare = 3 * min(int(array.nchunks), 12) * chunk + files * 4096
-    return array.shape, array.dtype, array.__getitem__, spare
+def _open_chunks(path: Path, array: Any, stored: int, files: int, bits: int = 8) -> Source:
+    """Make a source of a Zarr array of `files` files with `stored` bytes (see `refuse_bomb`)."""
+    chunk = _count_bytes(getattr(array, "shards", None) or array.chunks, array.dtype)
+    refuse_bomb(path, max(_count_bytes(array.shape, array.dtype), chunk), stored, bits)
+    # Zarr unpacks several chunks at once and keeps a record of every file.
+    overhead = 3 * min(int(array.nchunks), 12) * chunk + files * 4096
+    return Source(tuple(array.shape), np.dtype(array.dtype), array.__getitem__, path, overhead)
 
 
-def _tiff(path: Path, stack: contextlib.ExitStack) -> Any:
-    # Its complaints would stand beside the one error.
+def _open_tiff(path: Path, stack: contextlib.ExitStack) -> Source:
+    # Its log messages would appear beside the one error.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
-    # What a file says of others is not followed: they may be anywhere.
+    # References to other files are not followed, since they may lead anywhere.
     alone = dict(_multifile=False, is_mmstack=False, is_ndtiff=False)
-    file = stack.enter_context(need("tifffile").TiffFile(path, **alone))
-    len(file.pages)  # finds pages that follow each other in a circle, as `series` does not
+    file = stack.enter_context(require("tifffile").TiffFile(path, **alone))
+    len(file.pages)  # raises where pages refer to each other in a cycle; `series` does not
     series = file.series[0]
     stored = path.stat().st_size
     bits = 1 if series.dtype == bool else 8
-    refuse_bomb(path, _bytes(series.shape, series.dtype), stored, bits)
-    if series.dataoffset is not None:  # in one piece, not compressed
+    refuse_bomb(path, _count_bytes(series.shape, series.dtype), stored, bits)
+    if series.dataoffset is not None:  # contiguous and not compressed
         shape, dtype = series.shape, np.dtype(file.byteorder + series.dtype.char)
 
-        def get(index: Any) -> Any:
+        def read(index: Any) -> Any:
             return np.array(np.memmap(path, dtype, "r", series.dataoffset, shape)[index])
 
-        return shape, dtype, get, 0
-    for page in series.pages:  # what is missing would be read as zeros
+        return Source(tuple(shape), dtype, read, path, 0)
+    for page in series.pages:  # missing strips or tiles would be read as zeros
         if page is None or len(page.dataoffsets) != math.prod(page.chunked):
             raise ReadError(f"{path}: lacks some of the strips or tiles of its {series.shape}")
-    array = need("zarr").open_array(stack.enter_context(series.aszarr(level=0)), mode="r")
-    return _chunked(path, array, stored, 1, bits)
+    array = require("zarr").open_array(stack.enter_context(series.aszarr(level=0)), mode="r")
+    return _open_chunks(path, array, stored, 1, bits)
 
 
 @contextlib.contextmanager
-def sink(path: Path, shape: tuple[int, ...], dtype: Any, channels: bool) -> Iterator[Store]:
-    """Make a file of an array from its blocks; `path` changes at the end, if all went well.
+def open_sink(path: Path, shape: tuple[int, ...], dtype: Any, channels: bool) -> Iterator[Store]:
+    """Yield a function that writes an array from its blocks; `path` changes only on success.
 
     Parameters
     ----------
     path : Path
-        Its suffix says the format.
+        Its suffix names the format.
     shape, dtype
-        Of the array: (..., rows, columns), or (..., rows, columns, channels).
+        Of the array.
     channels : bool
-        Which of the two.
+        Whether `shape` is (..., rows, columns, channels) rather than (..., rows, columns).
     """
     dtype, suffix = np.dtype(dtype), path.suffix.lower()
     if suffix == ".zarr":
-        with _zarr(path, shape, dtype, channels) as store:
+        with _open_zarr_sink(path, shape, dtype, channels) as store:
             yield store
         return
-    with atomic(path) as temporary:
+    with replace_on_success(path) as temporary:
         if suffix == ".npy":
             yield lambda blocks: _write_npy(temporary, shape, dtype, channels, blocks)
         else:
@@ -163,7 +167,7 @@ def sink(path: Path, shape: tuple[int, ...], dtype: Any, channels: bool) -> Iter
 def _write_npy(
     path: Path, shape: tuple[int, ...], dtype: Any, channels: bool, blocks: Iterable[Block]
 ) -> None:
-    # Written, not mapped: where the disk is full a write fails, and a mapping kills the process.
+    # Not a memory map: on a full disk a write raises, but a store to a map kills the process.
     header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
     lead, width = shape[: len(shape) - 2 - channels], shape[len(shape) - 1 - channels]
     pixel = dtype.itemsize * (shape[-1] if channels else 1)
@@ -174,11 +178,11 @@ def _write_npy(
         for index, rows, columns, values in blocks:
             image = int(np.ravel_multi_index(index, lead)) if lead else 0
             values = np.ascontiguousarray(values, dtype)
-            pieces = [values] if len(columns) == width else values
-            for row, piece in zip(rows, pieces, strict=False):
-                cell = (image * height + row) * width + columns[0]
-                file.seek(start + cell * pixel)
-                file.write(piece.data)
+            runs = [values] if len(columns) == width else values  # what is contiguous in the file
+            for row, run in zip(rows, runs, strict=False):
+                position = (image * height + row) * width + columns[0]
+                file.seek(start + position * pixel)
+                file.write(run.data)
 
 
 def _write_tiff(
@@ -194,9 +198,9 @@ def _write_tiff(
                     part = values[i : i + tile[0], j : j + tile[1]]
                     yield np.ascontiguousarray(part, dtype)
 
-    big = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
     colour = channels and shape[-1] in (3, 4)
-    with need("tifffile").TiffWriter(path, bigtiff=big > _CLASSIC_MAX) as file:
+    with require("tifffile").TiffWriter(path, bigtiff=size > _MAX_CLASSIC_TIFF) as file:
         file.write(
             tiles(),
             shape=shape,
@@ -208,8 +212,10 @@ def _write_tiff(
 
 
 @contextlib.contextmanager
-def _zarr(path: Path, shape: tuple[int, ...], dtype: Any, channels: bool) -> Iterator[Store]:
-    zarr = need("zarr")
+def _open_zarr_sink(
+    path: Path, shape: tuple[int, ...], dtype: Any, channels: bool
+) -> Iterator[Store]:
+    zarr = require("zarr")
     try:
         folder = tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent)
     except OSError as error:
@@ -227,7 +233,7 @@ def _zarr(path: Path, shape: tuple[int, ...], dtype: Any, channels: bool) -> Ite
 
         def store(blocks: Iterable[Block]) -> None:
             for index, rows, columns, values in blocks:
-                array[place(index, rows, columns)] = values
+                array[block_slices(index, rows, columns)] = values
 
         yield store
         old = os.path.join(folder, "old")

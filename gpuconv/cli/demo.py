@@ -1,4 +1,4 @@
-"""``gpuconv demo``: the chapter's examples, then a photo filtered, with what ran where and when."""
+"""``gpuconv demo``: small examples, then a photo filtered, with the methods, backends and times."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ import numpy as np
 
 import gpuconv
 
-from .pictures import WriteError, read, write
+from .pictures import WriteError, read_picture, write_picture
 
 __all__ = ["run"]
 
 
-def _show(title: str, array: Any) -> None:
+def _print_array(title: str, array: Any) -> None:
     print(f"{title}\n{np.array2string(array)}\n")
 
 
 def _worked_examples(backend: str) -> None:
     image, kernel = np.arange(9).reshape(3, 3), np.arange(4).reshape(2, 2)
-    _show("corr2d of 0..8 with [[0, 1], [2, 3]]:", gpuconv.corr2d(image, kernel, backend=backend))
+    _print_array(
+        "corr2d of 0..8 with [[0, 1], [2, 3]]:", gpuconv.corr2d(image, kernel, backend=backend)
+    )
     edges = np.ones((6, 8), int)
     edges[:, 2:6] = 0
-    _show("A white image with a black band:", edges)
-    _show("its vertical edges:", gpuconv.corr2d(edges, gpuconv.filters.edge(), backend=backend))
+    _print_array("A white image with a black band:", edges)
+    _print_array(
+        "its vertical edges:", gpuconv.corr2d(edges, gpuconv.filters.edge(), backend=backend)
+    )
 
 
 def run(folder: Path, backend: str) -> None:
@@ -37,8 +41,8 @@ def run(folder: Path, backend: str) -> None:
     except OSError as error:
         raise WriteError(f"{folder}: cannot be made: {error.strerror}") from error
     with as_file(files("gpuconv") / "data" / "photo.png") as path:
-        photo = read(path)
-    write(folder / "photo.png", photo)
+        photo = read_picture(path)
+    write_picture(folder / "photo.png", photo)
     planes = np.ascontiguousarray(np.moveaxis(photo, -1, 0))
     filters = {
         "edge": gpuconv.filters.sobel(),
@@ -64,7 +68,7 @@ def run(folder: Path, backend: str) -> None:
         seconds = sorted(times)[len(times) // 2]
         picture = np.abs(result) if name == "edge" else result
         picture = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-        write(folder / f"{name}.png", np.ascontiguousarray(np.moveaxis(picture, 0, -1)))
+        write_picture(folder / f"{name}.png", np.ascontiguousarray(np.moveaxis(picture, 0, -1)))
         print(
             row.format(
                 name,

@@ -1,4 +1,4 @@
-"""Pictures for the command line: read, and written whole or not at all."""
+"""Picture files: reading them safely, and writing them completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = [
     "TIFF",
     "ReadError",
     "WriteError",
-    "atomic",
-    "need",
-    "read",
-    "read_npy",
+    "check_regular",
+    "convert_errors",
+    "open_npy",
+    "read_picture",
     "refuse_bomb",
-    "refused",
-    "regular",
-    "write",
+    "replace_on_success",
+    "require",
+    "write_picture",
 ]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF = (".tif", ".tiff")
-KNOWN = (*PICTURES, *TIFF, ".npy", ".zarr")
+SUFFIXES = (*PICTURES, *TIFF, ".npy", ".zarr")
 
 
 class ReadError(Exception):
@@ -42,16 +42,16 @@ class WriteError(Exception):
     """The output cannot be written."""
 
 
-def suffix_of(path: Path, error: type[Exception]) -> str:
-    """Lower-case suffix of a path whose format is known here."""
+def check_suffix(path: Path, error: type[Exception]) -> str:
+    """Return the suffix of a path in lower case; raise `error` for an unknown format."""
     suffix = path.suffix.lower()
-    if suffix not in KNOWN:
-        raise error(f"{path}: unknown format {suffix!r}; known: {', '.join(KNOWN)}")
+    if suffix not in SUFFIXES:
+        raise error(f"{path}: unknown format {suffix!r}; known: {', '.join(SUFFIXES)}")
     return suffix
 
 
-def need(module: str) -> Any:
-    """Import what the extra [cli] brings, or say so."""
+def require(module: str) -> Any:
+    """Import a module of the extra [cli]; the error for a missing one names the extra."""
     import importlib
 
     try:
@@ -64,14 +64,17 @@ def need(module: str) -> Any:
         ) from None
 
 
-# What a library may take to read a file besides a few copies of what the file says it holds.
-_SPARE = 1 << 28
-# Deflate makes at most about a thousandth of anything, LZW not much less.
+# Bytes that a library may take to read a file besides those of the pixels.
+_OVERHEAD = 1 << 28
+# Deflate compresses at most about a thousandfold, LZW a little more.
 _BOMB_BYTES, _BOMB_RATIO = 1 << 26, 2000
 
 
 def refuse_bomb(path: Path, claimed: int, stored: int, bits: int = 8) -> None:
-    """Refuse a file that claims to hold far more bytes than it could, with so many bits in each."""
+    """Refuse a file that claims more bytes than compression could make of its `stored` bytes.
+
+    `bits` is how many bits a claimed byte takes in the file before compression.
+    """
     if claimed > max(_BOMB_BYTES, _BOMB_RATIO * stored * 8 // bits):
         raise ReadError(
             f"{path}: claims to hold {claimed / 2**20:.0f} MiB in {stored} bytes, more than "
@@ -80,24 +83,24 @@ def refuse_bomb(path: Path, claimed: int, stored: int, bits: int = 8) -> None:
 
 
 @contextlib.contextmanager
-def _at_most(more: int) -> Iterator[None]:
-    """Let the process take at most so many bytes more; what is beyond is a MemoryError.
+def _limit_memory(more: int) -> Iterator[None]:
+    """Make allocations of more than `more` further bytes fail with MemoryError.
 
-    No decoder can be told how much it may unpack, so the system is told. Linux only.
+    Decoders have no limit of their own on what they unpack, so the system's is used. Linux only.
     """
-    about = Path("/proc/self/statm")
-    if not sys.platform.startswith("linux") or not about.is_file():
+    statm = Path("/proc/self/statm")
+    if not sys.platform.startswith("linux") or not statm.is_file():
         yield
         return
     import resource
 
     limits = resource.getrlimit(resource.RLIMIT_DATA)
-    used = int(about.read_text().split()[5]) * resource.getpagesize()
-    # Libraries start threads, whose stacks count whole.
+    used = int(statm.read_text().split()[5]) * resource.getpagesize()
+    # Libraries start threads, whose whole stacks count.
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     used += min(32, (os.cpu_count() or 1) + 4) * (8 << 20 if stack < 0 else stack)
-    kept = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([used + more, *kept]), limits[1]))
+    finite = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([used + more, *finite]), limits[1]))
     try:
         yield
     finally:
@@ -105,25 +108,25 @@ def _at_most(more: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def refused(path: Path, honest: int = 0) -> Iterator[None]:
-    """Turn whatever a library says of a file into one line: one error, or nothing.
+def convert_errors(path: Path, expected: int = 0) -> Iterator[None]:
+    """Convert any error of a library that reads a file to a ReadError of one line; hide warnings.
 
     Parameters
     ----------
     path : Path
         The file that is read inside.
-    honest : int
-        Bytes that reading it may take, besides some to spare.
+    expected : int
+        Bytes that reading it may take, besides `_OVERHEAD`.
     """
     try:
-        with warnings.catch_warnings(), _at_most(_SPARE + honest):
-            warnings.simplefilter("ignore")  # what a library grumbles about, it reads or refuses
+        with warnings.catch_warnings(), _limit_memory(_OVERHEAD + expected):
+            warnings.simplefilter("ignore")  # the library reads the file or raises anyway
             yield
     except ReadError:
         raise
     except MemoryError as error:
         raise ReadError(
-            f"{path}: takes more than {(_SPARE + honest) >> 20} MiB of memory to read; "
+            f"{path}: takes more than {(_OVERHEAD + expected) >> 20} MiB of memory to read; "
             "it looks like a decompression bomb"
         ) from error
     except Exception as error:
@@ -133,43 +136,46 @@ def refused(path: Path, honest: int = 0) -> Iterator[None]:
         raise ReadError(f"{path}: cannot be read as {kind}: {text}") from error
 
 
-def regular(path: Path) -> int:
-    """Bytes of a file or folder; ReadError for a pipe or a device, which may never end."""
+def check_regular(path: Path) -> int:
+    """Return the size of a file or folder; ReadError for pipes and devices, which may never end."""
     try:
-        about = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         raise ReadError(f"{path}: no such file") from None
     except OSError as error:
         raise ReadError(f"{path}: cannot be read: {error.strerror}") from error
-    if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise ReadError(f"{path}: is neither a file nor a folder")
-    return about.st_size
+    return status.st_size
 
 
-def read(path: Path) -> Any:
+def read_picture(path: Path) -> Any:
     """Read a picture as an array: (rows, columns), or (rows, columns, channels)."""
-    image_module, ops = need("PIL.Image"), need("PIL.ImageOps")
+    image_module, ops = require("PIL.Image"), require("PIL.ImageOps")
     with contextlib.ExitStack() as stack:
-        with refused(path):
-            # Only what the suffixes promise: Pillow knows formats that start other programs.
+        with convert_errors(path):
+            # Only the formats of the suffixes: Pillow has others that start external programs.
             formats = ("PNG", "JPEG", "BMP")
             picture = stack.enter_context(image_module.open(path, formats=formats))
-            deep = {"I": 4, "F": 4}.get(picture.mode, 2 if picture.mode.startswith("I;16") else 1)
-            claimed = picture.width * picture.height * len(picture.getbands()) * deep
-            # Black and white, and palettes of two colours, are 8 pixels a byte in the file.
-            refuse_bomb(path, claimed, regular(path), 1 if picture.mode in ("1", "L", "P") else 8)
-        with refused(path, 8 * claimed):
-            return _pixels(picture, ops)
+            wide = 2 if picture.mode.startswith("I;16") else 1
+            itemsize = {"I": 4, "F": 4}.get(picture.mode, wide)
+            claimed = picture.width * picture.height * len(picture.getbands()) * itemsize
+            # Black and white, grey levels and palettes may take one bit a pixel in the file.
+            refuse_bomb(
+                path, claimed, check_regular(path), 1 if picture.mode in ("1", "L", "P") else 8
+            )
+        with convert_errors(path, 8 * claimed):
+            return _decode(picture, ops)
 
 
-def read_npy(path: Path) -> Any:
-    """Map an .npy file: never a pickle or a zip, and what its header claims is not allocated."""
+def open_npy(path: Path) -> Any:
+    """Memory-map an .npy file: no pickles or archives, and nothing is allocated by its header."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return np.lib.format.open_memmap(path, mode="r")
 
 
-def _pixels(picture: Any, ops: Any) -> Any:
+def _decode(picture: Any, ops: Any) -> Any:
     picture.load()
     picture = ops.exif_transpose(picture)
     if picture.mode == "P":
@@ -180,8 +186,8 @@ def _pixels(picture: Any, ops: Any) -> Any:
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; it takes the place of `path` only on success."""
+def replace_on_success(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, which replaces `path` if the block succeeds."""
     try:
         handle, name = tempfile.mkstemp(
             prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
@@ -192,8 +198,8 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -204,7 +210,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, image: Any) -> None:
+def write_picture(path: Path, image: Any) -> None:
     """Write a picture in the format of the path's suffix."""
-    with atomic(path) as temporary:
-        need("PIL.Image").fromarray(image).save(temporary)
+    with replace_on_success(path) as temporary:
+        require("PIL.Image").fromarray(image).save(temporary)

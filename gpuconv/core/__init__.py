@@ -1,1 +1,1 @@
-"""What all other parts share: problems, borders, dtypes, arrays, errors."""
+"""Values and helpers that all other folders share; imports nothing from them."""

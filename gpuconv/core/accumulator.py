@@ -1,4 +1,4 @@
-"""In which dtype and order sums are taken."""
+"""The dtype that sums are accumulated in, and the order in which taps are added."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from .problem import Problem
 
 
 def exact_accumulator(problem: Problem, weights: Any, vertical: Any = None) -> str:
-    """Dtype that sums are taken in: for integers the fastest that holds every partial sum exactly.
+    """Return the dtype to accumulate in: for integers the fastest in which all sums are exact.
 
     Sums of products of whole numbers are exact in float32 up to 2**24 and in float64 up to 2**53,
-    in any order; how large they can get follows from the dtypes and the weights alone.
+    in any order. How large they can get follows from the dtypes and the weights alone. With
+    `vertical`, the weights are the horizontal factors of a separable kernel and these the vertical.
     """
     acc = problem.acc_dtype
     if not dtypes.is_integer(acc) or not weights.size:
@@ -27,15 +28,15 @@ def exact_accumulator(problem: Problem, weights: Any, vertical: Any = None) -> s
     total = float(sizes.sum(axis=-1).max()) * largest
     if total <= 2.0**24:
         return "float32"
-    # The bound itself is a float64 sum; half leaves room for its own rounding.
+    # `total` is itself a rounded float64 sum, hence half of 2**53.
     return "float64" if total <= 2.0**52 else acc
 
 
 def mirrored(weights: Any) -> Any:
-    """Which kernels, of shape (kernels, terms, taps), have nothing but mirrored rows of taps.
+    """Find the kernels, in an array (kernels, terms, taps), all of whose rows are mirrored.
 
-    Such a row equals itself read backwards, or the negative of that, exactly; so do the real and
-    the imaginary parts of complex ones, each by itself.
+    A mirrored row equals its own reverse, or the negative of that, exactly. Of a complex row the
+    real and the imaginary part must both be mirrored.
 
     Examples
     --------
@@ -43,7 +44,7 @@ def mirrored(weights: Any) -> Any:
     >>> mirrored(np.array([[[1.0, 2, 1], [-1, 0, 1]], [[1, 2, 1], [1, 2, 3]]]))
     array([ True, False])
     """
-    if weights.shape[-1] < 2:  # the one order there is
+    if weights.shape[-1] < 2:  # a single tap has only one order
         return np.zeros(len(weights), bool)
     if weights.dtype.kind == "c":
         return mirrored(weights.real) & mirrored(weights.imag)
@@ -54,7 +55,7 @@ def mirrored(weights: Any) -> Any:
 
 
 def mirrored_order(taps: int) -> Any:
-    """The taps of a row in mirrored order: from the first, from the last, and the middle one.
+    """Return the order of a row's taps: first half forwards, second half backwards, middle tap.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Arrays of any library in, the same library out, importing none that the caller has not.
+"""Arrays of any library in, the same library out, without importing libraries not in use.
 
-What a thing is, is read off the module of its type. A library is imported here only when one of
-its arrays has been passed, so it is loaded already.
+Which library an array is of is decided by the module of its type. A library is imported here only
+after one of its arrays has been passed, when it is loaded already.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ __all__ = [
     "is_a",
     "is_traced",
     "may_share_memory",
-    "memory_of",
     "native",
     "read",
     "read_out",
     "shares_memory",
     "stream_of",
+    "total_memory",
     "wrap",
     "zeros_as",
 ]
 
 HOST = "cpu"
-# NumPy counts an array's bytes in 64 bits, and those of an empty one without its empty dimensions.
-_BYTES_MOST = 2**63 - 1
+# NumPy's limit on the bytes of an array. Of an empty array it multiplies the other dimensions.
+_MAX_BYTES = 2**63 - 1
 
 
 @dataclass(slots=True)
 class Operand:
-    """An array as the backends see it, and where it came from."""
+    """An array as backends take it, with its dtype, device and library."""
 
-    array: Any  # NumPy or CuPy, in storage dtype
+    array: Any  # NumPy or CuPy array in the storage dtype
     dtype: str
     device: str  # "cpu" or "cuda:0"
     library: str  # "numpy", "cupy", "torch", "ml_dtypes", "array-api", "storage"
@@ -53,10 +53,10 @@ class Operand:
 
 
 def argument(array: Any, like: Operand) -> Any:
-    """Make a storage array, with the dtype and device of an operand, an argument of `corr2d`.
+    """Make a storage array an argument of `corr2d`, with the dtype and device of `like`.
 
-    The array itself, except for bfloat16: NumPy has no such dtype without ml_dtypes, so an operand
-    says what the bits are. What is computed from that as X is a storage array again.
+    That is the array itself, except for bfloat16, whose storage dtype is uint16: an `Operand` says
+    what the bits mean. `corr2d` of such an X returns a storage array again.
     """
     if like.dtype != "bfloat16":
         return array
@@ -64,7 +64,7 @@ def argument(array: Any, like: Operand) -> Any:
 
 
 def is_a(obj: Any, module: str, name: str) -> bool:
-    """Whether this is an instance of a class of a module that may not be loaded, nor be there."""
+    """Whether `obj` is an instance of a class in a module that need not be loaded or installed."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(obj, getattr(loaded, name))
 
@@ -81,7 +81,7 @@ def _library(obj: Any) -> str:
 def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
 
-    Bytes that are not in this machine's order are put in it by a copy, unless `swapped`.
+    Only arrays in foreign byte order are copied, into native order, unless `swapped` is true.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     if type(obj) is np.ndarray or isinstance(obj, np.memmap):
         return _from_numpy(obj, name, obj, swapped=swapped)
     if type(obj) is Operand:
-        return replace(obj)  # the caller's own, which it may flip
+        return replace(obj)  # a copy, since callers replace the array (to flip a kernel)
     library = _library(obj)
     if library == "torch":
         return _from_torch(obj, name)
@@ -107,13 +107,13 @@ def read(obj: Any, name: str, swapped: bool = False) -> Operand:
             f"{name} is a masked array, whose mask would be lost; pass {name}.filled(value)"
         )
     if hasattr(obj, "__cuda_array_interface__"):
-        return _from_cupy(_cupy(name).asarray(obj), name, obj, "array-api")
+        return _from_cupy(_import_cupy(name).asarray(obj), name, obj, "array-api")
     if isinstance(obj, np.ndarray):
         return _from_numpy(np.asarray(obj), name, obj, swapped=swapped)
     if hasattr(obj, "__dlpack_device__"):
         kind = int(obj.__dlpack_device__()[0])
         if kind in (2, 13):  # CUDA, CUDA managed
-            return _from_cupy(_cupy(name).from_dlpack(obj), name, obj, "array-api")
+            return _from_cupy(_import_cupy(name).from_dlpack(obj), name, obj, "array-api")
         return _from_numpy(_host_dlpack(obj), name, obj, "array-api")
     return _from_numpy(_as_numpy(obj, name), name, obj)
 
@@ -122,7 +122,7 @@ def _host_dlpack(obj: Any) -> Any:
     try:
         return np.from_dlpack(obj)
     except (BufferError, RuntimeError, TypeError):
-        return np.asarray(obj)  # dtypes that DLPack or NumPy's reader lacks
+        return np.asarray(obj)  # for dtypes that DLPack, or NumPy's import of it, lacks
 
 
 def _as_numpy(obj: Any, name: str) -> Any:
@@ -151,11 +151,11 @@ def _from_numpy(
 
 
 def native(array: Any) -> Any:
-    """The array in this machine's byte order; itself if it is."""
+    """Return the array in native byte order, uncopied if it is in it already."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _cupy(name: str) -> Any:
+def _import_cupy(name: str) -> Any:
     try:
         import cupy
     except ImportError:
@@ -176,7 +176,7 @@ def _from_cupy(array: Any, name: str, original: Any, library: str) -> Operand:
 def _from_torch(tensor: Any, name: str) -> Operand:
     import torch
 
-    if _transformed(tensor, torch):
+    if _is_transformed(tensor, torch):
         raise NotImplementedError(
             f"{name} takes part in a transform of torch.func or in forward-mode AD, but this call "
             "cannot (corr2d and convolve2d of tensors without out= and max_device_bytes=, and "
@@ -194,7 +194,7 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     dtype = dtypes.name_of(plain.dtype, name)
     if plain.device.type == "cuda":
         view = plain.view(torch.int16) if dtype == "bfloat16" else plain
-        array = _cupy(name).from_dlpack(view)
+        array = _import_cupy(name).from_dlpack(view)
         array = array.view(np.uint16) if dtype == "bfloat16" else array
         return Operand(array, dtype, f"cuda:{plain.device.index}", "torch", tensor)
     if plain.device.type != "cpu":
@@ -206,19 +206,19 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     return Operand(array, dtype, HOST, "torch", tensor)
 
 
-def _transformed(tensor: Any, torch: Any) -> bool:
-    """Whether a transform of torch.func has wrapped a tensor, or forward-mode AD has."""
+def _is_transformed(tensor: Any, torch: Any) -> bool:
+    """Whether a tensor is wrapped by a transform of torch.func or by forward-mode AD."""
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return True
     forward = torch.autograd.forward_ad
-    # Off inside operators, whose own tensors are seen here as well.
+    # Disabled while custom ops run, whose tensors this function sees as well.
     if forward._current_level < 0 or not torch._C._is_fwd_grad_enabled():
         return False
     return forward.unpack_dual(tensor).tangent is not None
 
 
 def check_together(x: Operand, k: Operand) -> None:
-    """Refuse an image and a kernel that cannot meet."""
+    """Refuse an image and a kernel on different devices."""
     if k.device not in (HOST, x.device):
         raise ValueError(
             f"X is on {x.device} and K on {k.device}; both must be on one device "
@@ -227,7 +227,7 @@ def check_together(x: Operand, k: Operand) -> None:
 
 
 def read_out(out: Any, shape: tuple[int, ...], device: str) -> Operand:
-    """Read `out=` and check that the result fits it exactly."""
+    """Read `out=` and check that a result of this shape can be written to it."""
     if isinstance(out, (list, tuple)) or not hasattr(out, "shape"):
         raise TypeError(f"out= must be an array, got {type(out).__name__}")
     operand = read(out, "out")
@@ -247,8 +247,8 @@ def read_out(out: Any, shape: tuple[int, ...], device: str) -> Operand:
     return operand
 
 
-def _extent(array: Any) -> tuple[int, int]:
-    """Lowest and one past the highest address an array's elements occupy."""
+def _address_range(array: Any) -> tuple[int, int]:
+    """Lowest address of an array's elements, and one past the highest."""
     if hasattr(array, "__cuda_array_interface__"):
         low = high = int(array.data.ptr)
     else:
@@ -262,23 +262,23 @@ def _extent(array: Any) -> tuple[int, int]:
 
 
 def may_share_memory(a: Any, b: Any) -> bool:
-    """Whether the extents of two NumPy or CuPy arrays overlap (host and device never do)."""
+    """Whether the address ranges of two arrays overlap (NumPy and CuPy arrays never do)."""
     if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
         return False
     if isinstance(a, np.ndarray):
         return np.may_share_memory(a, b)
-    if a.flags.c_contiguous and b.flags.c_contiguous:  # the usual case, and the quickest
+    if a.flags.c_contiguous and b.flags.c_contiguous:  # usual, and fast to decide
         first, second = a.data.ptr, b.data.ptr
         return bool(first < second + b.nbytes and second < first + a.nbytes)
-    (a0, a1), (b0, b1) = _extent(a), _extent(b)
+    (a0, a1), (b0, b1) = _address_range(a), _address_range(b)
     return bool(a0 < b1 and b0 < a1)
 
 
 def shares_memory(a: Operand, b: Operand) -> bool:
-    """Whether two operands share any element (exact for host arrays, by extent on a GPU)."""
+    """Whether two operands share any element (exact on the host; on a GPU by address range)."""
     if a.device != b.device:
         return False
-    (a0, a1), (b0, b1) = _extent(a.array), _extent(b.array)
+    (a0, a1), (b0, b1) = _address_range(a.array), _address_range(b.array)
     if a1 <= b0 or b1 <= a0:
         return False
     if a.device != HOST:
@@ -290,8 +290,8 @@ def shares_memory(a: Operand, b: Operand) -> bool:
         return True
 
 
-def memory_of(device: str) -> int | None:
-    """Bytes of memory the device has in all, or None where the system does not tell."""
+def total_memory(device: str) -> int | None:
+    """Total bytes of memory of a device, or None where the system does not tell."""
     if device != HOST:
         import cupy
 
@@ -306,15 +306,15 @@ def memory_of(device: str) -> int | None:
 
 
 def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any:
-    """New storage array; MemoryError that says how much would be needed if it cannot be had."""
+    """Allocate a storage array; a MemoryError says how many bytes are needed."""
     stored = dtypes.storage(dtype)
     needed = stored.itemsize * math.prod(shape)
-    if not needed and stored.itemsize * math.prod(n for n in shape if n) > _BYTES_MOST:
+    if not needed and stored.itemsize * math.prod(n for n in shape if n) > _MAX_BYTES:
         raise ValueError(
             f"the result has shape {shape} and dtype {dtype}, which no array has although it is "
             "empty: the other dimensions must come to less than 2**63 bytes"
         )
-    have = memory_of(device) if needed > 1 << 28 else None
+    have = total_memory(device) if needed > 1 << 28 else None
     text = f"the result of shape {shape} and dtype {dtype} needs {needed / 2**30:.1f} GiB"
     if have is not None and needed > have:
         raise MemoryError(f"{text}, but {device} has {have / 2**30:.1f} GiB; work in parts")
@@ -330,12 +330,12 @@ def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any
 
 
 def zeros_as(array: Any, shape: tuple[int, ...]) -> Any:
-    """Read-only zeros of an array's library and dtype that take no memory."""
+    """Return read-only zeros in an array's library and dtype that take no memory."""
     return np.broadcast_to(np.zeros_like(array, shape=(1, 1)), shape)
 
 
 def wrap(array: Any, dtype: str, like: Operand) -> Any:
-    """Hand a result back in the library the image came from."""
+    """Return a result as an array of the library that `like` came from."""
     if like.library == "storage":
         return array
     if like.library == "torch":
@@ -356,8 +356,8 @@ def _to_torch(array: Any, torch: Any) -> Any:
 
 
 def bfloat16() -> Any:
-    """NumPy dtype of bfloat16, which the package ml_dtypes brings."""
-    # Whoever passed a bfloat16 NumPy array has loaded ml_dtypes; dtype="bfloat16" may not have.
+    """NumPy dtype of bfloat16, from the package ml_dtypes."""
+    # Missing where no bfloat16 array was passed, only dtype="bfloat16".
     try:
         import ml_dtypes
     except ImportError:
@@ -369,7 +369,7 @@ def bfloat16() -> Any:
 
 
 def stream_of(like: Operand) -> contextlib.AbstractContextManager[Any]:
-    """Context in which CuPy launches on the device and stream the caller is using."""
+    """Context in which CuPy launches on the operand's device and its library's current stream."""
     if like.device == HOST:
         return contextlib.nullcontext()
     import cupy

@@ -1,8 +1,8 @@
-"""The input that a block of the output needs: for work in parts that equals the whole.
+"""Which pixels a block of the output reads, so that blocks can be computed one by one.
 
 Along each axis a block of outputs reads a range of the padded image. Inside the image that is a
-range of pixels, which is all a block needs. Beside it the border rule of `boundary` says which
-pixels stand there, wherever in the image they are (`wrap` reads the far edge).
+range of pixels. In the padding the border rule says which pixels stand there, and they may be
+anywhere in the image (`wrap` reads the far edge).
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ import numpy as np
 from .boundary import axis_steps, sources
 from .problem import Pair, Problem
 
-__all__ = ["Axis", "Part", "assemble", "keywords_of", "run"]
+__all__ = ["Axis", "BlockInput", "block_keywords", "run_block"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """What outputs ``first`` to ``first + count`` of a call on `runs` of pixels are made of."""
+class BlockInput:
+    """The pixels that a block of outputs reads along one axis.
 
-    runs: tuple[Pair, ...]  # ranges of pixels, rising and apart
-    positions: Any  # indices into the joined runs (None: as they are)
-    pad: Pair  # of a constant border, before and after
-    first: int  # outputs of the call that belong to others, 0 but for blocks beside the image
+    The block is the first `count` outputs of a call on the pixels in `ranges`.
+    """
+
+    ranges: tuple[Pair, ...]  # half-open ranges of pixels, in rising order and disjoint
+    positions: Any  # indices into the joined ranges; None: use them as they are
+    pad: Pair  # constant padding before and after
     count: int
-    steps: Pair | None = None  # stride and dilation, where they are not the whole call's
+    # Stride and dilation of the call, where they are not the problem's.
+    steps: Pair | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Axis:
 
     @classmethod
     def both(cls, problem: Problem) -> tuple[Axis, Axis]:
-        """Rows and columns of a problem."""
+        """Return the axes of rows and of columns of a problem."""
         rows, columns = (
             cls(
                 problem.x_shape[axis],
@@ -61,25 +64,26 @@ class Axis:
         )
         return rows, columns
 
-    def part(self, first: int, last: int) -> Part:
-        """What the outputs ``first`` to ``last - 1`` need.
+    def block_input(self, first: int, last: int) -> BlockInput:
+        """Find what the outputs ``first`` to ``last - 1`` read.
 
         Examples
         --------
-        >>> part = Axis(n=9, outputs=9, span=3, stride=1, pad=(1, 1), boundary="wrap").part(0, 3)
-        >>> part.runs, part.positions, part.count
+        >>> axis = Axis(n=9, outputs=9, span=3, stride=1, pad=(1, 1), boundary="wrap")
+        >>> block = axis.block_input(0, 3)
+        >>> block.ranges, block.positions, block.count
         (((0, 4), (8, 9)), array([4, 0, 1, 2, 3]), 3)
         """
         n, before, stride = self.n, self.pad[0], self.stride
         low, high = first * stride - before, (last - 1) * stride - before + self.span
         if low >= 0 and high <= n:
-            return Part(((low, high),), None, (0, 0), 0, last - first)
+            return BlockInput(((low, high),), None, (0, 0), last - first)
         if self.boundary == "constant":
             if low >= n or high <= 0:
-                # A call needs a pixel: one that lies behind all that is read.
-                return Part(((0, 1),), None, (high - low, 0), 0, last - first)
+                # The block reads padding only, but a call needs a pixel: one behind its windows.
+                return BlockInput(((0, 1),), None, (high - low, 0), last - first)
             pad = max(0, -low), max(0, high - n)
-            return Part(((max(low, 0), min(high, n)),), None, pad, 0, last - first)
+            return BlockInput(((max(low, 0), min(high, n)),), None, pad, last - first)
         count, taps, steps = last - first, (self.span - 1) // self.dilation + 1, None
         stride, dilation, gathered = axis_steps(
             n, taps, count, stride, self.dilation, (0, max(0, high - low - n))
@@ -93,16 +97,16 @@ class Axis:
         found = sources(positions.reshape(-1), n, self.boundary)
         pixels = np.unique(found)
         breaks = [0, *(np.flatnonzero(np.diff(pixels) > 1) + 1).tolist(), len(pixels)]
-        runs = tuple(
+        ranges = tuple(
             (int(pixels[a]), int(pixels[b - 1]) + 1) for a, b in itertools.pairwise(breaks)
         )
-        return Part(runs, np.searchsorted(pixels, found), (0, 0), 0, count, steps)
+        return BlockInput(ranges, np.searchsorted(pixels, found), (0, 0), count, steps)
 
     def outputs_by_chunk(self, chunks: Sequence[int]) -> list[int]:
-        """How many outputs go with each chunk of pixels: those whose windows' centres it has.
+        """Count the outputs that belong to each chunk of pixels: their windows' centres are in it.
 
-        Chunks whose outputs together span less than the kernel are taken together: so a block of
-        outputs reads few chunks, and a kernel of any size costs work linear in their number.
+        Neighbouring chunks are joined until their outputs span as much as the kernel. So a block of
+        outputs reads few chunks, and the work is linear in their number for kernels of any size.
 
         Examples
         --------
@@ -124,49 +128,53 @@ class Axis:
         return counts
 
 
-def assemble(pieces: Sequence[Sequence[Any]], rows: Any, columns: Any) -> Any:
-    """Join a grid of pieces along the last two axes, then pick rows and columns by position."""
-    whole = pieces[0][0]
-    if len(pieces) > 1 or len(pieces[0]) > 1:
-        height = sum(row[0].shape[-2] for row in pieces)
-        width = sum(piece.shape[-1] for piece in pieces[0])
-        # Of the pieces' own library: NumPy or CuPy.
+def join_tiles(tiles: Sequence[Sequence[Any]], rows: Any, columns: Any) -> Any:
+    """Join a grid of tiles along the last two axes, then select rows and columns by position."""
+    whole = tiles[0][0]
+    if len(tiles) > 1 or len(tiles[0]) > 1:
+        height = sum(row[0].shape[-2] for row in tiles)
+        width = sum(tile.shape[-1] for tile in tiles[0])
+        # In the tiles' own library: NumPy or CuPy.
         whole = np.empty_like(whole, shape=(*whole.shape[:-2], height, width))
         top = 0
-        for row in pieces:
+        for row in tiles:
             left, bottom = 0, top + row[0].shape[-2]
-            for piece in row:
-                whole[..., top:bottom, left : left + piece.shape[-1]] = piece
-                left += piece.shape[-1]
+            for tile in row:
+                whole[..., top:bottom, left : left + tile.shape[-1]] = tile
+                left += tile.shape[-1]
             top = bottom
     if rows is not None:
         whole = whole[..., np.asarray(rows, like=whole), :]
     return whole if columns is None else whole[..., np.asarray(columns, like=whole)]
 
 
-def run(
-    call: Callable[..., Any], pieces: Any, k: Any, rows: Part, columns: Part, **keywords: Any
+def run_block(
+    call: Callable[..., Any],
+    tiles: Any,
+    k: Any,
+    rows: BlockInput,
+    columns: BlockInput,
+    **keywords: Any,
 ) -> Any:
-    """``call(image, k, mode=..., **keywords)`` on joined pieces: one block of the output."""
-    image = assemble(pieces, rows.positions, columns.positions)
-    for n, part in enumerate((rows, columns)):
-        if part.steps is not None:
-            for name, step in zip(("stride", "dilation"), part.steps, strict=True):
+    """Compute a block of the output: ``call(image, k, mode=..., **keywords)`` on joined tiles."""
+    image = join_tiles(tiles, rows.positions, columns.positions)
+    for n, block in enumerate((rows, columns)):
+        if block.steps is not None:
+            for name, step in zip(("stride", "dilation"), block.steps, strict=True):
                 both = list(keywords[name])
                 both[n] = step
                 keywords[name] = tuple(both)
     y = call(image, k, mode=(rows.pad, columns.pad), **keywords)
-    down = slice(rows.first, rows.first + rows.count)
-    across = slice(columns.first, columns.first + columns.count)
-    return y[..., down, across]
+    return y[..., : rows.count, : columns.count]
 
 
-def keywords_of(problem: Problem) -> dict[str, Any]:
-    """Of every block's call: all but the mode, which each has its own of."""
+def block_keywords(problem: Problem) -> dict[str, Any]:
+    """Return the keywords of every block's call, without the mode, which differs between blocks."""
     return dict(
-        boundary="constant",  # any other is in the pieces already
+        boundary="constant",  # the tiles hold the pixels of any other border
         fillvalue=problem.fillvalue,
         stride=problem.stride,
         dilation=problem.dilation,
+        precision=problem.precision,
         dtype=problem.out_dtype,
     )

@@ -1,7 +1,7 @@
-"""The five borders as index maps: which pixel stands at each position of the padded image.
+"""The five border rules as index maps: which pixel stands at each position of the padded image.
 
-Every backend pads by these maps while it reads, so no padded copy of the image is ever made and
-the border rule is written once.
+Every backend reads through these maps, so no padded copy of the image is ever made and the border
+rules are written once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = [
     "AxisTable",
     "axis_steps",
     "axis_table",
-    "canonical",
     "fold",
     "fold_table",
     "index_map",
+    "read_boundary",
     "sources",
 ]
 
@@ -33,8 +33,8 @@ BOUNDARIES = ("constant", "edge", "reflect", "symmetric", "wrap")
 ALIASES = {"fill": "constant", "symm": "symmetric", "nearest": "edge", "mirror": "reflect"}
 
 
-def canonical(boundary: object) -> str:
-    """Return the NumPy `pad` name of a border; ValueError with the allowed names otherwise."""
+def read_boundary(boundary: object) -> str:
+    """Return the `numpy.pad` name of a border rule; ValueError for an unknown name."""
     if isinstance(boundary, str):
         if boundary in BOUNDARIES:
             return boundary
@@ -44,16 +44,16 @@ def canonical(boundary: object) -> str:
 
 
 def index_map(n: int, before: int, after: int, boundary: str) -> Any:
-    """Index of the pixel that stands at each position of an axis padded by `before` and `after`.
+    """Return the index of the pixel at each position of an axis padded by `before` and `after`.
 
     Parameters
     ----------
     n : int
         Length of the axis, at least 1.
     before, after : int
-        Positions added on each side; either may exceed `n`, the pattern then repeats.
+        Positions added on each side. Beyond `n` the pattern repeats.
     boundary : str
-        A name out of `BOUNDARIES`.
+        A name in `BOUNDARIES`.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def index_map(n: int, before: int, after: int, boundary: str) -> Any:
 
 
 def sources(i: Any, n: int, boundary: str) -> Any:
-    """Index of the pixel that stands at each position `i`, counted from the first pixel.
+    """Return the index of the pixel at each position `i` (0: the first pixel), -1: fill value.
 
     Examples
     --------
@@ -95,24 +95,24 @@ def sources(i: Any, n: int, boundary: str) -> Any:
     raise unknown_name("boundary", boundary, BOUNDARIES)
 
 
-# Axes padded by no more than this and their own length are always laid out position by position.
-_PADDED_MOST = 1024
+# An axis padded by at most this plus its own length always has a table of its whole padded length.
+_MAX_FULL_PADDING = 1024
 
 
 @dataclass(frozen=True)
 class AxisTable:
     """The pixels that the windows along one axis read.
 
-    Output i meets at tap a the pixel ``pixels[i*stride + a*dilation]`` (-1: the fill value).
+    For output i, tap a is multiplied with pixel ``pixels[i*stride + a*dilation]`` (-1: fill value).
     """
 
     pixels: Any  # int64
     stride: int
     dilation: int
-    gathered: bool  # only what is read, window after window; otherwise the whole padded axis
+    gathered: bool  # `pixels` holds the windows one after the other, not the padded axis
 
     def part(self, first: int, last: int, taps: int) -> Any:
-        """Pixels of the windows of outputs ``first`` to ``last - 1``."""
+        """Return the pixels of the windows of outputs ``first`` to ``last - 1``."""
         end = (last - 1) * self.stride + (taps - 1) * self.dilation + 1
         return self.pixels[first * self.stride : end]
 
@@ -120,12 +120,12 @@ class AxisTable:
 def axis_steps(
     n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int]
 ) -> tuple[int, int, bool]:
-    """Stride, dilation and `gathered` of an axis' table, which is not made for it."""
+    """Return `stride`, `dilation` and `gathered` of an `AxisTable` without building it."""
     padding = sum(pad)
-    if padding > n + _PADDED_MOST and outputs * taps < n + padding:
+    if padding > n + _MAX_FULL_PADDING and outputs * taps < n + padding:
         return taps, 1, True
-    # A single tap has no dilation and a single window no stride. One that is no longer than the
-    # window is left, because the order of taps may depend on it.
+    # A single tap has no dilation and a single window no stride. A stride within the window is
+    # kept, because the order of taps may depend on it.
     if outputs == 1 and stride > (taps - 1) * dilation:
         stride = 1
     return stride, dilation if taps > 1 else 1, False
@@ -134,11 +134,11 @@ def axis_steps(
 def axis_table(
     n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int], boundary: str
 ) -> AxisTable:
-    """Lay out an axis of `n` pixels for windows of so many taps.
+    """Build the table of an axis of `n` pixels for windows of `taps` taps.
 
-    As a rule that is the padded axis itself. Where most of it is padding between the few positions
-    that are read, because stride or dilation is large, these are laid out one window after the
-    other: no table, buffer or loop then grows with the padding.
+    As a rule it holds the padded axis. Where most of that is padding between the few positions that
+    are read, because stride or dilation is large, it holds only these, one window after the other.
+    Then no table, buffer or loop grows with the padding.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def axis_table(
 
 
 def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str) -> Any:
-    """Adjoint of padding: every padded position's value added to the pixel it was made of.
+    """Apply the adjoint of padding: add the value at each padded position to its source pixel.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str)
     Returns
     -------
     array of shape (..., n, ...)
-        New array, or a view of `padded` where nothing is folded; summed in a fixed order.
+        New array, or a view of `padded` where nothing is added; summed in a fixed order.
 
     Examples
     --------
@@ -179,11 +179,13 @@ def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str)
     moved = padded.swapaxes(axis, -1)
     inside = moved[..., before : before + n]
     if boundary != "constant" and before + after:
-        inside = inside.copy(order="K")  # in the layout it has: turning it costs more than all else
+        inside = inside.copy(
+            order="K"
+        )  # keeps the layout: transposing would cost more than all else
         targets = index_map(n, before, after, boundary)
         for first, last in ((0, before), (before + n, before + n + after)):
             while first < last:
-                end, step = _run(targets, first, last)
+                end, step = _find_run(targets, first, last)
                 part = moved[..., first:end]
                 start = int(targets[first])
                 if step == 0:
@@ -197,9 +199,10 @@ def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str)
 
 
 def fold_table(values: Any, axis: int, n: int, pixels: Any) -> Any:
-    """Add the value at every position of an axis to the pixel that `pixels` has there (none: -1).
+    """Add the value at each position of an axis to the pixel that `pixels` names there (-1: none).
 
-    Returns a new array whose axis has length `n`, summed in a fixed order.
+    Returns a new array whose axis has length `n`, summed in a fixed order. It is the adjoint of
+    reading through an `AxisTable`.
 
     Examples
     --------
@@ -219,8 +222,8 @@ def fold_table(values: Any, axis: int, n: int, pixels: Any) -> Any:
     return total.swapaxes(axis, -1)
 
 
-def _run(targets: Any, first: int, last: int) -> tuple[int, int]:
-    """End of the longest run of targets from `first` on that are equal, rise or fall by one."""
+def _find_run(targets: Any, first: int, last: int) -> tuple[int, int]:
+    """Find the run from `first` on with a constant step of -1, 0 or 1; return its end and step."""
     if first + 1 >= last:
         return last, 1
     step = int(targets[first + 1] - targets[first])

@@ -1,8 +1,8 @@
-"""The dtypes by name: which are accepted, how two promote, what sums are accumulated in, and the
-final conversion of a finished sum.
+"""Dtypes by name: which are accepted, how they promote, what sums are accumulated in, and the
+conversion of finished sums.
 
 bfloat16 is not a NumPy dtype. Inside the package a bfloat16 array is a uint16 array of the same
-bits (its *storage*), whoever brought it: ml_dtypes or torch.
+bits (its *storage dtype*), whether it came from ml_dtypes or torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = _INTEGERS + _FLOATS + _COMPLEX
 
 
 def name_of(dtype: object, what: str = "array") -> str:
-    """Canonical name of a dtype given in any spelling; TypeError if gpuconv has no such dtype."""
+    """Return the name of a dtype in any spelling; TypeError if it is not supported."""
     text = str(dtype)
     if text.startswith("torch."):
         text = text[6:]
@@ -38,7 +38,7 @@ def name_of(dtype: object, what: str = "array") -> str:
 
 
 def is_integer(name: str) -> bool:
-    """Whether sums of this dtype are exact (integers and bool)."""
+    """Whether the dtype is an integer or bool, so that its sums are exact."""
     return name in _INTEGERS
 
 
@@ -49,7 +49,7 @@ def is_complex(name: str) -> bool:
 
 @cache
 def largest(name: str) -> int:
-    """Largest magnitude of an integer dtype's numbers."""
+    """Return the largest magnitude of a number of an integer dtype."""
     if name == "bool":
         return 1
     info = np.iinfo(name)
@@ -58,16 +58,16 @@ def largest(name: str) -> int:
 
 @cache
 def storage(name: str) -> np.dtype[Any]:
-    """NumPy dtype of the arrays that carry this dtype inside the package."""
+    """Return the NumPy dtype of arrays of this dtype inside the package."""
     return np.dtype("uint16" if name == "bfloat16" else name)
 
 
 @cache
 def promote(a: str, b: str) -> str:
-    """Dtype of the result before `dtype=`: `np.result_type`, with bfloat16 treated as float16 is.
+    """Return the dtype of a result without `dtype=`: `np.result_type`, extended to bfloat16.
 
-    Two integers (or bools) promote to 64 bits as `np.sum` widens: uint64 if no signed one is among
-    them, otherwise int64.
+    Two integers or bools promote to 64 bits, as in `np.sum`: uint64 if neither is signed, otherwise
+    int64.
     """
     if is_integer(a) and is_integer(b):
         kinds = {a, b} - {"bool"}
@@ -78,29 +78,29 @@ def promote(a: str, b: str) -> str:
         other = b if a == "bfloat16" else a
         if other in ("bool", "int8", "uint8"):
             return "bfloat16"
-        # float16 has fewer exponent bits, int16 more mantissa: float32 is the smallest that holds
-        # both, and np.result_type says so for every other partner once float16 stands in.
+        # float16 has more mantissa bits and bfloat16 more exponent bits: float32 holds both. With
+        # every other dtype bfloat16 promotes as float16 does.
         return "float32" if other == "float16" else np.result_type("float16", other).name
     return np.result_type(a, b).name
 
 
 def accumulator(result: str) -> str:
-    """Dtype in which the sums of a result of this dtype are accumulated."""
+    """Return the dtype in which sums are accumulated, given the dtype of the result."""
     return "float32" if result in ("float16", "bfloat16") else result
 
 
 def widen(array: Any, name: str, acc: str, xp: Any = np) -> Any:
-    """Values of a storage array as an array of the accumulator dtype (a copy if it differs)."""
+    """Convert a storage array to the accumulator dtype, copying only if it differs."""
     if name == "bfloat16":
         array = (array.astype(xp.uint32) << 16).view(xp.float32)
     return array.astype(acc, copy=False)
 
 
 def _to_bfloat16_bits(values: Any, xp: Any) -> Any:
-    """Round to bfloat16, to nearest even, from any real dtype, in one rounding."""
+    """Round any real dtype to bfloat16, to nearest even, with a single rounding."""
     if values.dtype != xp.float32:
-        # Rounding to float32 first would round twice. Round it to odd instead: truncate towards
-        # zero and set the last bit if anything was lost, which keeps the second rounding right.
+        # Rounding to nearest float32 first would round twice. Instead round to odd: truncate
+        # towards zero and set the last bit if anything was lost. The second rounding is then right.
         near = values.astype(xp.float32)
         # Integers beyond 2**53 must not be compared through float64.
         exact = values.astype(xp.longdouble) if xp is np else values.astype(xp.float64)

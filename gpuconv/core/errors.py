@@ -1,4 +1,4 @@
-"""Exceptions of the package, and what its errors say."""
+"""Exceptions of the package, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 
 __all__ = [
     "BackendUnavailable",
+    "format_value",
     "out_of_memory",
     "own_out",
     "rows_of",
-    "shown",
     "unknown_name",
     "with_rows",
     "written",
@@ -20,7 +20,7 @@ __all__ = [
 
 
 class BackendUnavailable(RuntimeError):
-    """The backend asked for by name cannot run here; the message says why and what mends it.
+    """A backend asked for by name cannot run here; the message says why and how to fix that.
 
     Examples
     --------
@@ -32,12 +32,12 @@ class BackendUnavailable(RuntimeError):
     """
 
 
-def shown(value: object) -> str:
-    """Text for a value in a message; of a very large integer its size, as Python prints no more.
+def format_value(value: object) -> str:
+    """Format a value for a message; a very large integer, which Python refuses to print, by size.
 
     Examples
     --------
-    >>> shown("edge"), shown(-7), shown(10**400)
+    >>> format_value("edge"), format_value(-7), format_value(10**400)
     ("'edge'", '-7', 'an integer of 1329 bits')
     """
     if isinstance(value, int) and value.bit_length() > 128:
@@ -45,27 +45,28 @@ def shown(value: object) -> str:
     return repr(value)
 
 
-def unknown_name(what: str, given: object, allowed: Iterable[str]) -> ValueError:
-    """Build the error for a name that is not one of `allowed`, suggesting the nearest."""
+def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> ValueError:
+    """Build the error for a name that is not one of `allowed`; it suggests the nearest."""
     names = list(allowed)
-    text = f"unknown {what} {shown(given)}; allowed: {', '.join(repr(n) for n in names)}"
-    if isinstance(given, str):
-        near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    text = f"unknown {kind} {format_value(name)}; allowed: {', '.join(repr(n) for n in names)}"
+    if isinstance(name, str):
+        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
         if near:
             text += f"; did you mean {near[0]!r}?"
     return ValueError(text)
 
 
-# A MemoryError carries how many rows of the result are complete, counted from the first one on
-# through all images in C order. Each loop over parts of a result adds those before its part; where
-# nobody does, none is promised.
+# A MemoryError carries the number of rows of the result that are complete, counted from the first
+# row of the first image through all images in C order. Each loop over parts of a result adds the
+# rows before its part. Where no loop does, none is promised to be complete.
 
 
 @contextlib.contextmanager
 def written(rows: int, apart: bool = False) -> Iterator[None]:
-    """For work on a part of the result that so many complete rows stand before.
+    """Note in a MemoryError raised inside that `rows` rows before this part are complete.
 
-    With `apart` the part's own rows do not count: they are copied to the result when all are there.
+    With `apart` the part is a separate array that is copied to the result at the end, so its own
+    rows do not count.
     """
     try:
         yield
@@ -75,18 +76,18 @@ def written(rows: int, apart: bool = False) -> Iterator[None]:
 
 
 def with_rows(error: MemoryError, rows: int) -> MemoryError:
-    """Note how many rows are complete."""
+    """Note in an error how many rows are complete, and return it."""
     vars(error)["rows"] = rows
     return error
 
 
 def rows_of(error: MemoryError) -> int:
-    """How many rows are complete as far as was noted."""
+    """Return the number of complete rows that an error notes, 0 if it notes none."""
     return int(vars(error).get("rows", 0))
 
 
 def out_of_memory(error: MemoryError, shape: tuple[int, ...]) -> MemoryError:
-    """Build the error for a caller whose `out` is of this shape: it says how far that is written.
+    """Build the error for a caller whose `out` has this shape: it says how much of it is written.
 
     Examples
     --------
@@ -102,7 +103,7 @@ def out_of_memory(error: MemoryError, shape: tuple[int, ...]) -> MemoryError:
 
 @contextlib.contextmanager
 def own_out() -> Iterator[None]:
-    """For calls with an `out` that the user does not know of: their MemoryErrors do not name it."""
+    """Keep MemoryErrors of internal calls from speaking of an `out` that the user did not pass."""
     try:
         yield
     except MemoryError as error:

@@ -1,4 +1,4 @@
-"""Where the images and kernels of a batch lie in memory."""
+"""Addresses of the images and kernels of a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .problem import Problem
 
 
 def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    """Byte offset of each item of the leading dimensions, in C order."""
+    """Return the byte offset of each item of the leading dimensions, in C order."""
     total = np.zeros((), np.int64)
     for length, stride in zip(shape, strides, strict=True):
         total = total[..., None] + np.arange(length, dtype=np.int64) * stride
@@ -19,7 +19,7 @@ def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
 
 
 def kernel_index(problem: Problem) -> Any:
-    """Which kernel (in C order of K's leading dimensions) each output image uses."""
+    """Return the number of each output image's kernel, in C order of K's leading dimensions."""
     lead = problem.k_shape[:-2]
     numbers = np.arange(math.prod(lead), dtype=np.int64).reshape(lead)
     return np.ascontiguousarray(np.broadcast_to(numbers, problem.batch)).reshape(-1)
@@ -28,6 +28,6 @@ def kernel_index(problem: Problem) -> Any:
 def lead_strides(
     shape: tuple[int, ...], strides: tuple[int, ...], batch: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Strides of the leading dimensions once broadcast to the batch."""
+    """Return the strides of the leading dimensions after broadcasting them to the batch."""
     own = [0 if n == 1 else step for n, step in zip(shape[:-2], strides[:-2], strict=True)]
     return (0,) * (len(batch) - len(own)) + tuple(own)

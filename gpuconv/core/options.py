@@ -1,4 +1,4 @@
-"""What type checkers know of the keywords of `corr2d`, whose names `problem` checks at run time."""
+"""Types of the keywords of `corr2d`, for type checkers; `arguments` checks them at run time."""
 
 from __future__ import annotations
 

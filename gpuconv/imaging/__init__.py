@@ -1,1 +1,1 @@
-"""What image people do with a correlation: filters, receptive fields, learned kernels."""
+"""Applications of correlation to images: filters, receptive fields, learned kernels."""

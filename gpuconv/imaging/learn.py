@@ -12,17 +12,17 @@ import numpy as np
 
 from ..api import corr2d
 from ..core import arrays, dtypes
-from ..core.problem import pair
+from ..core.arguments import pair
 from ..gradients import corr2d_vjp
 
 __all__ = ["Diverged", "LearnedKernel", "learn_kernel"]
 
-# A progress bar is worth its lines from here on.
-_LONG = 1000
+# Steps from which a progress bar is shown by default.
+_MANY_STEPS = 1000
 
 
 class Diverged(ArithmeticError):
-    """Gradient descent ran away; the message names the step, the loss and a rate that would not.
+    """Gradient descent diverged; the message names the step, the loss and the largest stable rate.
 
     Examples
     --------
@@ -43,9 +43,9 @@ class LearnedKernel:
     Attributes
     ----------
     kernel : array, shape (p, q)
-        Of X's library; float64, or float32 where X has no more.
+        In X's library; float64, or float32 if X is of float32 or a 16-bit dtype.
     losses : list of float
-        Sum of squared errors before each step, and after the last.
+        Sum of squared errors before each step and after the last.
     steps : int
         Steps taken.
     stopped_early : bool
@@ -80,7 +80,7 @@ def learn_kernel(
     progress: bool | None = None,
     **keywords: Any,
 ) -> LearnedKernel:
-    """Find the kernel that turns X into Y, from the two alone, by gradient descent.
+    """Find the kernel that turns X into Y, given only X and Y, by gradient descent.
 
     Minimises ``sum((corr2d(X, K) - Y)**2)``, as the chapter "Convolutions for Images" of *Dive into
     Deep Learning* does it.
@@ -94,23 +94,25 @@ def learn_kernel(
     kernel_size : int or (int, int)
         Rows and columns of K.
     lr : float
-        Rate of a step.
+        Learning rate.
     steps : int
-        Most steps to take.
+        Number of steps, unless the loss falls to `tolerance` before.
     momentum : float
-        Share of the last step that is taken again. 0 is plain descent; a little damps the swing
-        along the steepest direction, which plain descent at the chapter's rate leaves slowly.
+        Share of the last step that is added to the next. 0 is plain gradient descent, whose error
+        along the steepest direction decays slowly at the chapter's rate because it changes its sign
+        with every step; a small momentum damps that.
     start : {"uniform", "normal", "small"} or array, shape (p, q)
-        First kernel: uniform in ``±1/sqrt(p q)`` (torch's), normal of deviation ``1/sqrt(p q)``,
-        or normal of deviation 0.01.
+        Initial kernel: uniform in ``±1/sqrt(p q)`` as torch's, normal with standard deviation
+        ``1/sqrt(p q)``, or normal with standard deviation 0.01.
     rng : int or numpy.random.Generator, optional
-        Where the start is drawn from.
+        Seed or generator of the initial kernel.
     tolerance : float
         Stop once the loss is at most this.
     callback : callable, optional
-        Called as ``callback(step, loss, kernel)`` before each step; raising stops.
+        Called as ``callback(step, loss, kernel)`` before each step; it may raise to stop.
     progress : bool, optional
-        Whether to show a bar (package tqdm); by default for runs of 1000 steps on a terminal.
+        Whether to show a progress bar (package tqdm); by default for 1000 steps or more on a
+        terminal.
     **keywords
         mode, boundary, fillvalue, stride, dilation, method and backend of `corr2d`.
 
@@ -121,10 +123,10 @@ def learn_kernel(
     Raises
     ------
     ValueError
-        A Y that is not of the result's shape; numbers out of range; NaN or Inf in X or Y.
+        Y does not have the shape of ``corr2d(X, K)``; numbers out of range; NaN or Inf in X or Y.
     Diverged
-        The loss became infinite or NaN, or has grown a millionfold; the message tells the largest
-        stable rate.
+        The loss became infinite or NaN, or grew a millionfold; the message names the largest stable
+        rate.
 
     Notes
     -----
@@ -144,30 +146,12 @@ def learn_kernel(
     """
     size = pair(kernel_size, "kernel_size", 1)
     count = pair(steps, "steps", 0)[0]
-    for name, value, low, high in (
-        ("lr", lr, 0, math.inf),
-        ("momentum", momentum, 0, 1),
-        ("tolerance", tolerance, 0, math.inf),
-    ):
-        if (
-            not isinstance(value, (int, float))
-            or not low <= value < high
-            or isinstance(value, bool)
-        ):
-            raise ValueError(f"{name} must be a number in [{low}, {high}), got {value!r}")
-    x, y = arrays.read(X, "X"), arrays.read(Y, "Y")
-    if dtypes.is_complex(x.dtype) or dtypes.is_complex(y.dtype):
-        raise TypeError(f"X and Y must be real, got {x.dtype} and {y.dtype}")
-    if x.device != y.device:
-        raise ValueError(f"X is on {x.device} and Y on {y.device}; they must be together")
-    xp = np if x.device == arrays.HOST else sys.modules["cupy"]
-    kind = "float32" if x.dtype in ("float16", "bfloat16", "float32") else "float64"
-    image = dtypes.widen(x.array, x.dtype, kind, xp)
-    target = dtypes.widen(y.array, y.dtype, kind, xp)
-    for array, name in ((image, "X"), (target, "Y")):
-        if not bool(xp.isfinite(array).all()):
-            raise ValueError(f"{name} holds NaN or Inf; there is no kernel to be learned from it")
-    kernel = xp.asarray(_start(start, size, rng), kind)
+    _check_number("lr", lr, math.inf)
+    _check_number("momentum", momentum, 1)
+    _check_number("tolerance", tolerance, math.inf)
+    x, image, target, xp = _read_images(X, Y)
+    dtype = image.dtype.name
+    kernel = xp.asarray(_draw_start(start, size, rng), dtype)
     shape = corr2d(image, kernel, **keywords).shape
     if tuple(shape) != tuple(target.shape):
         raise ValueError(
@@ -177,26 +161,57 @@ def learn_kernel(
     velocity = xp.zeros_like(kernel)
     losses: list[float] = []
     taken = 0
-    with _Bar(count, progress) as bar:
+    with _ProgressBar(count, progress) as bar:
         while True:
             error = corr2d(image, kernel, **keywords) - target
             loss = float((error.astype("float64") ** 2).sum())
             losses.append(loss)
             if not math.isfinite(loss) or loss > 1e6 * max(losses[0], 1e-300):
-                raise Diverged(_advice(image, size, taken, loss, lr, keywords, xp, kind))
+                curvature = _largest_curvature(image, size, keywords, xp)
+                raise _diverged(loss, taken, lr, curvature)
             if taken == count or loss <= tolerance:
                 break
             if callback is not None:
-                callback(taken, loss, arrays.wrap(kernel.copy(), kind, x))
+                callback(taken, loss, arrays.wrap(kernel.copy(), dtype, x))
             gradient = corr2d_vjp(image, kernel, 2 * error, wrt="K", **keywords)[1]
             velocity = momentum * velocity - lr * gradient
-            kernel = (kernel + velocity).astype(kind)
+            kernel = (kernel + velocity).astype(dtype)
             taken += 1
             bar.update(loss)
-    return LearnedKernel(arrays.wrap(kernel, kind, x), losses, taken, taken < count)
+    return LearnedKernel(arrays.wrap(kernel, dtype, x), losses, taken, taken < count)
 
 
-def _start(start: Any, size: tuple[int, int], rng: Any) -> Any:
+def _diverged(loss: float, steps: int, lr: float, curvature: float) -> Diverged:
+    text = f"the loss is {loss:g} after {steps} steps at lr={lr:g}: gradient descent diverged"
+    if 0 < curvature < math.inf:
+        text += f"; for this X it is stable below lr = {2 / curvature:.2g}"
+    return Diverged(text)
+
+
+def _check_number(name: str, value: object, bound: float) -> None:
+    """Refuse what is not a number in ``[0, bound)``."""
+    if not isinstance(value, (int, float)) or not 0 <= value < bound or isinstance(value, bool):
+        raise ValueError(f"{name} must be a number in [0, {bound}), got {value!r}")
+
+
+def _read_images(X: Any, Y: Any) -> tuple[arrays.Operand, Any, Any, Any]:
+    """Return X as an operand, X and Y in the dtype of the kernel, and their array module."""
+    x, y = arrays.read(X, "X"), arrays.read(Y, "Y")
+    if dtypes.is_complex(x.dtype) or dtypes.is_complex(y.dtype):
+        raise TypeError(f"X and Y must be real, got {x.dtype} and {y.dtype}")
+    if x.device != y.device:
+        raise ValueError(f"X is on {x.device} and Y on {y.device}; they must be together")
+    xp = np if x.device == arrays.HOST else sys.modules["cupy"]
+    dtype = "float32" if x.dtype in ("float16", "bfloat16", "float32") else "float64"
+    image = dtypes.widen(x.array, x.dtype, dtype, xp)
+    target = dtypes.widen(y.array, y.dtype, dtype, xp)
+    for array, name in ((image, "X"), (target, "Y")):
+        if not bool(xp.isfinite(array).all()):
+            raise ValueError(f"{name} holds NaN or Inf; there is no kernel to be learned from it")
+    return x, image, target, xp
+
+
+def _draw_start(start: Any, size: tuple[int, int], rng: Any) -> Any:
     generator = np.random.default_rng(rng)
     limit = 1 / math.sqrt(size[0] * size[1])
     if isinstance(start, str):
@@ -215,38 +230,38 @@ def _start(start: Any, size: tuple[int, int], rng: Any) -> Any:
     return array.copy()
 
 
-def _advice(
-    image: Any, size: Any, step: int, loss: float, lr: float, keywords: Any, xp: Any, kind: str
-) -> str:
-    """Name the largest stable rate: 2 over the largest curvature, by power iteration."""
-    direction = xp.ones(size, kind) / math.sqrt(size[0] * size[1])
+def _largest_curvature(
+    image: Any, size: tuple[int, int], keywords: dict[str, Any], xp: Any
+) -> float:
+    """Largest eigenvalue of the loss's Hessian, by power iteration; 0 or infinite where that fails.
+
+    Gradient descent is stable for rates below 2 over this number.
+    """
+    direction = xp.ones(size, image.dtype) / math.sqrt(size[0] * size[1])
     curvature = 0.0
     for _ in range(20):
-        moved = corr2d_vjp(
+        product = corr2d_vjp(
             image, direction, 2 * corr2d(image, direction, **keywords), wrt="K", **keywords
         )[1]
-        curvature = float(xp.linalg.norm(moved))
+        curvature = float(xp.linalg.norm(product))
         if not 0 < curvature < math.inf:
             break
-        direction = moved / curvature
-    text = f"the loss is {loss:g} after {step} steps at lr={lr:g}: gradient descent diverged"
-    if 0 < curvature < math.inf:
-        text += f"; for this X it is stable below lr = {2 / curvature:.2g}"
-    return text
+        direction = product / curvature
+    return curvature
 
 
-class _Bar:
-    """A tqdm bar, or nothing."""
+class _ProgressBar:
+    """A tqdm bar, or nothing where none is wanted."""
 
     def __init__(self, steps: int, wanted: bool | None) -> None:
         self._bar: Any = None
         if wanted is None:
-            wanted = steps >= _LONG and sys.stderr.isatty()
+            wanted = steps >= _MANY_STEPS and sys.stderr.isatty()
             if wanted and "tqdm" not in sys.modules:
                 try:
                     import tqdm  # noqa: F401
                 except ImportError:
-                    wanted = False  # nobody asked for it by name
+                    wanted = False  # it was not asked for explicitly
         if wanted:
             try:
                 from tqdm import tqdm as bar
@@ -256,7 +271,7 @@ class _Bar:
                 ) from None
             self._bar = bar(total=steps, unit="step")
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         return self
 
     def update(self, loss: float) -> None:

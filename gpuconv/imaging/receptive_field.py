@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.problem import Pair, pair
+from ..core.arguments import Pair, pair
+from .receptive_field_drawing import Level, Window, draw_svg, draw_text, format_table
 
 __all__ = ["Layer", "ReceptiveField", "receptive_field"]
-
-Window = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Layer:
     Raises
     ------
     ValueError, TypeError
-        From `receptive_field`: numbers that are no integers or out of range.
+        Raised by `receptive_field`: values that are not integers or are out of range.
 
     Examples
     --------
@@ -42,7 +41,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _LayerAxis:
     """A layer along one axis."""
 
     kernel: int
@@ -56,7 +55,7 @@ class _Step:
         return (self.kernel - 1) * self.dilation + 1
 
 
-def _steps(layer: Any, number: int) -> tuple[_Step, _Step]:
+def _read_layer(layer: Any, number: int) -> tuple[_LayerAxis, _LayerAxis]:
     if isinstance(layer, Mapping):
         try:
             layer = Layer(**layer)
@@ -67,26 +66,26 @@ def _steps(layer: Any, number: int) -> tuple[_Step, _Step]:
             ) from None
     elif not isinstance(layer, Layer):
         layer = Layer(layer)
-    what = f"layer {number}:"
-    kernel = pair(layer.kernel, f"{what} kernel", 1)
-    stride = pair(layer.stride, f"{what} stride", 1)
-    dilation = pair(layer.dilation, f"{what} dilation", 1)
+    where = f"layer {number}:"
+    kernel = pair(layer.kernel, f"{where} kernel", 1)
+    stride = pair(layer.stride, f"{where} stride", 1)
+    dilation = pair(layer.dilation, f"{where} dilation", 1)
     padding = layer.padding
     span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     if padding == "valid":
         padding = 0
     if padding == "same":
-        sides = [((n - 1) // 2, n // 2) for n in span]
+        pad = [((n - 1) // 2, n // 2) for n in span]
     elif isinstance(padding, str):
-        raise ValueError(f"{what} padding must be numbers, 'same' or 'valid', got {padding!r}")
+        raise ValueError(f"{where} padding must be numbers, 'same' or 'valid', got {padding!r}")
     elif isinstance(padding, (tuple, list)):
         if len(padding) != 2:
-            raise ValueError(f"{what} padding must have two parts, got {padding!r}")
-        sides = [pair(part, f"{what} padding", 0) for part in padding]
+            raise ValueError(f"{where} padding must have two parts, got {padding!r}")
+        pad = [pair(sides, f"{where} padding", 0) for sides in padding]
     else:
-        sides = [pair(padding, f"{what} padding", 0)] * 2
+        pad = [pair(padding, f"{where} padding", 0)] * 2
     return tuple(  # type: ignore[return-value]
-        _Step(kernel[n], stride[n], dilation[n], *sides[n]) for n in (0, 1)
+        _LayerAxis(kernel[n], stride[n], dilation[n], *pad[n]) for n in (0, 1)
     )
 
 
@@ -113,7 +112,7 @@ class ReceptiveField:
     size: Pair
     jump: Pair
     start: Pair
-    _layers: tuple[tuple[_Step, _Step], ...]
+    _layers: tuple[tuple[_LayerAxis, _LayerAxis], ...]
 
     @property
     def center(self) -> tuple[float, float]:
@@ -124,19 +123,20 @@ class ReceptiveField:
         )
 
     def window(self, i: int, j: int, input_shape: Pair | None = None) -> Window:
-        """Input rows and columns, half open, that output element (i, j) depends on.
+        """Return the input rows and columns, half open, that output element (i, j) depends on.
 
         Parameters
         ----------
         i, j : int
             Row and column of the output element.
         input_shape : (int, int), optional
-            With it the window is clipped to the image; otherwise it may reach into padding.
+            Shape of the image, to which the window is clipped. Without it the window may reach
+            into padding.
 
         Returns
         -------
         (int, int), (int, int)
-            First row and the one behind the last; the same of columns.
+            First row and the one after the last; the same for columns.
 
         Examples
         --------
@@ -154,7 +154,7 @@ class ReceptiveField:
         return window[0], window[1]
 
     def output_shape(self, input_shape: Pair) -> Pair:
-        """Rows and columns that the stack makes of an image.
+        """Return the rows and columns of the last layer's output.
 
         Parameters
         ----------
@@ -177,21 +177,20 @@ class ReceptiveField:
         """
         shape = []
         for axis, n in enumerate(input_shape):
-            for number, steps in enumerate(self._layers, 1):
-                step = steps[axis]
-                room = n + step.before + step.after - step.span
-                if room < 0:
+            for number, axes in enumerate(self._layers, 1):
+                layer = axes[axis]
+                padded = n + layer.before + layer.after
+                if padded < layer.span:
                     raise ValueError(
-                        f"layer {number} spans {step.span} pixels along axis {axis}, but its "
-                        f"padded input has {n + step.before + step.after} "
-                        f"(image of shape {tuple(input_shape)})"
+                        f"layer {number} spans {layer.span} pixels along axis {axis}, but its "
+                        f"padded input has {padded} (image of shape {tuple(input_shape)})"
                     )
-                n = room // step.stride + 1
+                n = (padded - layer.span) // layer.stride + 1
             shape.append(n)
         return shape[0], shape[1]
 
     def outputs_touching(self, y: int, x: int, input_shape: Pair) -> Window:
-        """Output rows and columns, half open, whose windows hold input pixel (y, x).
+        """Return the output rows and columns, half open, whose windows hold input pixel (y, x).
 
         Parameters
         ----------
@@ -203,7 +202,7 @@ class ReceptiveField:
         Returns
         -------
         (int, int), (int, int)
-            First row and the one behind the last; the same of columns.
+            First row and the one after the last; the same for columns.
 
         Raises
         ------
@@ -225,24 +224,23 @@ class ReceptiveField:
             window.append((first, min(max(last, first), n)))
         return window[0], window[1]
 
-    def _windows(self, i: int, j: int, input_shape: Pair) -> list[tuple[Pair, Window]]:
-        """Shapes of the input and all outputs, and what the last one's (i, j) needs of each."""
+    def _levels(self, i: int, j: int, input_shape: Pair) -> list[Level]:
+        """List the input and all layers' outputs, with what output (i, j) depends on of each."""
         levels = []
         shape = (int(input_shape[0]), int(input_shape[1]))
         for n in range(len(self._layers) + 1):
-            part = _of(self._layers[n:])
-            levels.append((shape, part.window(i, j, shape)))
+            levels.append(Level(shape, _combine(self._layers[n:]).window(i, j, shape)))
             if n < len(self._layers):
-                shape = _of(self._layers[n : n + 1]).output_shape(shape)
-        (rows, columns), _ = levels[-1]
+                shape = _combine(self._layers[n : n + 1]).output_shape(shape)
+        rows, columns = levels[-1].shape
         if not (0 <= i < rows and 0 <= j < columns):
             raise ValueError(f"output element ({i}, {j}) is outside the output ({rows}, {columns})")
         return levels
 
     def draw(self, i: int, j: int, input_shape: Pair) -> str:
-        """Text picture: the input and every layer's output, with what output (i, j) depends on.
+        """Draw the input and every layer's output as text, and what output (i, j) depends on.
 
-        One character an element: ``#`` inside the window, ``.`` outside.
+        Each element is a character: ``#`` inside the window, ``.`` outside.
 
         Parameters
         ----------
@@ -270,38 +268,22 @@ class ReceptiveField:
         # # # # . .
         # # # # . .
         """
-        blocks = []
-        for n, (shape, ((top, bottom), (left, right))) in enumerate(
-            self._windows(i, j, input_shape)
-        ):
-            lines = [f"{f'layer {n}' if n else 'input'} {shape}"]
-            for y in range(shape[0]):
-                inside = top <= y < bottom
-                row = ("#" if inside and left <= x < right else "." for x in range(shape[1]))
-                lines.append(" ".join(row))
-            blocks.append(lines)
-        height = max(map(len, blocks))
-        width = max(len(line) for lines in blocks for line in lines) + 3
-        rows = (
-            "".join((lines[y] if y < len(lines) else "").ljust(width) for lines in blocks).rstrip()
-            for y in range(height)
-        )
-        return "\n".join(rows)
+        return draw_text(self._levels(i, j, input_shape))
 
     def svg(self, i: int, j: int, input_shape: Pair, cell: int = 12) -> str:
-        """The picture of `draw` as SVG.
+        """Draw the same picture as `draw` as SVG.
 
         Parameters
         ----------
         i, j, input_shape
             As in `draw`.
         cell : int
-            Pixels of an element's side.
+            Side of an element in pixels.
 
         Returns
         -------
         str
-            The text of an SVG file.
+            The contents of an SVG file.
 
         Raises
         ------
@@ -313,59 +295,37 @@ class ReceptiveField:
         >>> receptive_field([3, 2]).svg(1, 0, (5, 6)).count('fill="#d95f02"')
         21
         """
-        levels = self._windows(i, j, input_shape)
-        parts, at = [], 0
-        for n, ((rows, columns), ((top, bottom), (left, right))) in enumerate(levels):
-            name = f"layer {n}" if n else "input"
-            parts.append(f'<text x="{at}" y="12" font-size="12">{name} {rows}x{columns}</text>')
-            for y in range(rows):
-                for x in range(columns):
-                    inside = top <= y < bottom and left <= x < right
-                    parts.append(
-                        f'<rect x="{at + x * cell}" y="{18 + y * cell}" width="{cell - 1}" '
-                        f'height="{cell - 1}" fill="{"#d95f02" if inside else "#cccccc"}"/>'
-                    )
-            at += max(columns * cell, 90) + 2 * cell
-        height = 18 + max(shape[0] for shape, _ in levels) * cell
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{at}" height="{height}">'
-            + "".join(parts)
-            + "</svg>"
-        )
+        return draw_svg(self._levels(i, j, input_shape), cell)
 
     def __str__(self) -> str:
         head = ("layer", "kernel", "stride", "dilation", "size", "jump", "start")
         rows = [head]
-        for n in range(1, len(self._layers) + 1):
-            part = _of(self._layers[:n])
-            y, x = self._layers[n - 1]
+        for n, (y, x) in enumerate(self._layers, 1):
+            field = _combine(self._layers[:n])
             rows.append(
                 (
                     str(n),
                     f"{y.kernel}x{x.kernel}",
                     f"{y.stride}x{x.stride}",
                     f"{y.dilation}x{x.dilation}",
-                    f"{part.size[0]}x{part.size[1]}",
-                    f"{part.jump[0]}x{part.jump[1]}",
-                    f"{part.start[0]},{part.start[1]}",
+                    f"{field.size[0]}x{field.size[1]}",
+                    f"{field.jump[0]}x{field.jump[1]}",
+                    f"{field.start[0]},{field.start[1]}",
                 )
             )
-        widths = [max(len(row[c]) for row in rows) for c in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in rows
-        )
+        return format_table(rows)
 
 
-def _of(layers: tuple[tuple[_Step, _Step], ...]) -> ReceptiveField:
+def _combine(layers: tuple[tuple[_LayerAxis, _LayerAxis], ...]) -> ReceptiveField:
+    """Receptive field of one output of consecutive layers in the input of the first."""
     sizes, jumps, starts = [], [], []
     for axis in (0, 1):
         size, jump, start = 1, 1, 0
-        for steps in layers:
-            step = steps[axis]
-            size += (step.span - 1) * jump
-            start -= step.before * jump
-            jump *= step.stride
+        for axes in layers:
+            layer = axes[axis]
+            size += (layer.span - 1) * jump
+            start -= layer.before * jump
+            jump *= layer.stride
         sizes.append(size)
         jumps.append(jump)
         starts.append(start)
@@ -375,7 +335,7 @@ def _of(layers: tuple[tuple[_Step, _Step], ...]) -> ReceptiveField:
 
 
 def receptive_field(layers: Iterable[Any]) -> ReceptiveField:
-    """Receptive field of a stack of layers, from the input to the last one.
+    """Compute the receptive field of a stack of layers, from the input to the last one.
 
     Parameters
     ----------
@@ -385,8 +345,8 @@ def receptive_field(layers: Iterable[Any]) -> ReceptiveField:
     Returns
     -------
     ReceptiveField
-        With `size`, `jump` and `start`, the maps between output elements and input windows, and a
-        table of all layers as its text.
+        With `size`, `jump` and `start`, and the maps between output elements and input windows. It
+        prints as a table of all layers.
 
     Raises
     ------
@@ -407,4 +367,4 @@ def receptive_field(layers: Iterable[Any]) -> ReceptiveField:
     >>> field.window(1, 0)
     ((1, 12), (-3, 8))
     """
-    return _of(tuple(_steps(layer, number) for number, layer in enumerate(layers, 1)))
+    return _combine(tuple(_read_layer(layer, number) for number, layer in enumerate(layers, 1)))

@@ -297,8 +297,8 @@ def test_a_block_beside_the_image_computes_no_other():
     axis = blocks.Axis(
         n=5, outputs=2 * 10**9, span=3, stride=1, pad=(10**9,) * 2, boundary="constant"
     )
-    part = axis.part(7, 9)
-    assert (part.runs, part.pad, part.first, part.count) == (((0, 1),), (4, 0), 0, 2)
+    block = axis.block_input(7, 9)
+    assert (block.ranges, block.pad, block.count) == (((0, 1),), (4, 0), 2)
 
 
 @pytest.mark.parametrize("border", ["constant", "wrap"])

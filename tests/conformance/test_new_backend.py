@@ -89,8 +89,6 @@ def test_it_takes_part_in_what_backends_have_in_common():
     with pytest.raises(ValueError, match=r"'windows' does not have it \(it has 'direct'\)"):
         gpuconv.corr2d(x, k, backend="windows", method="fft")
     dx, _ = gpuconv.corr2d_vjp(x, k, np.ones((28, 38), "f4"), wrt="X", backend="windows")
-    np.testing.assert_array_equal(
-        dx, gpuconv.corr2d_vjp(x, k, np.ones((28, 38), "f4"), wrt="X")[0]
-    )
-    with pytest.raises(ValueError, match="unknown backend 'window'.*did you mean 'windows'"):
+    np.testing.assert_array_equal(dx, gpuconv.corr2d_vjp(x, k, np.ones((28, 38), "f4"), wrt="X")[0])
+    with pytest.raises(ValueError, match=r"unknown backend 'window'.*did you mean 'windows'"):
         gpuconv.corr2d(x, k, backend="window")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gpuconv.cli import array_files
-from gpuconv.cli.pictures import PICTURES, ReadError, read
+from gpuconv.cli.pictures import PICTURES, ReadError, read_picture
 
 # Formats 2 and 3 of Zarr are a document and one chunk here, with a zero byte between.
 ZARR = {"zarr2": (".zarray", "0.0.0"), "zarr3": ("zarr.json", "c/0/0/0")}
@@ -170,7 +170,7 @@ def target(path, kind, data):
     put(path, kind, data)
     try:
         if path.suffix in PICTURES:
-            array = read(path)
+            array = read_picture(path)
         else:
             with array_files.source(path) as source:
                 array = source[...]

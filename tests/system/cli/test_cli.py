@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import gpuconv
-from gpuconv.cli import array_files, commands, main
+from gpuconv.cli import array_files, filter_command, main
 
 RNG = np.random.default_rng(12)
 
@@ -87,7 +87,7 @@ def test_bands_equal_the_whole(tmp_path, monkeypatch, boundary, mode, capsys):
     k = RNG.standard_normal((9, 4))
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "k.npy", k)
-    monkeypatch.setattr(commands, "_BLOCK_PIXELS", 7 * 60)
+    monkeypatch.setattr(filter_command, "BLOCK_PIXELS", 7 * 60)
     monkeypatch.setattr(array_files, "TILE", 16)
     command = ["filter", *(str(tmp_path / n) for n in ("x.npy", "y.npy")), "--kernel"]
     extra = ["--boundary", boundary, "--mode", mode, "--stride", "2", "--progress"]
@@ -132,7 +132,9 @@ PACKED = dict(compression="zlib", tile=(32, 16))
     [("zarr", {}, "zarr"), ("tif", PACKED, "tif"), ("tif", {}, "npy"), ("npy", {}, "tif")],
 )
 def test_files_in_blocks(tmp_path, monkeypatch, there, keywords, here, boundary, channels):
-    monkeypatch.setattr(commands, "_BLOCK_PIXELS", 32 * 40)  # neither rows nor columns in one block
+    monkeypatch.setattr(
+        filter_command, "BLOCK_PIXELS", 32 * 40
+    )  # neither rows nor columns in one block
     monkeypatch.setattr(array_files, "TILE", 16)
     x = RNG.standard_normal((61, 175, 3) if channels else (2, 61, 175)).astype("f4")
     if there == "tif":
@@ -150,7 +152,7 @@ def test_files_in_blocks(tmp_path, monkeypatch, there, keywords, here, boundary,
 
 @pytest.mark.parametrize("suffix", ["npy", "tif", "zarr"])
 def test_interrupted_between_blocks(tmp_path, monkeypatch, suffix, capsys):
-    monkeypatch.setattr(commands, "_BLOCK_PIXELS", 16 * 40)
+    monkeypatch.setattr(filter_command, "BLOCK_PIXELS", 16 * 40)
     monkeypatch.setattr(array_files, "TILE", 16)
     np.save(tmp_path / "x.npy", RNG.standard_normal((61, 40)))
     corr2d, calls = gpuconv.corr2d, []

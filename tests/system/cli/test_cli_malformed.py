@@ -80,11 +80,11 @@ def test_blank_pages_of_a_bit_a_pixel_are_read(kind, tmp_path):
         from PIL import Image
 
         Image.new("1", (10000, 8000)).save(path, optimize=True)
-        shape = pictures.read(path).shape
+        shape = pictures.read_picture(path).shape
     else:
         tifffile = pytest.importorskip("tifffile")
         tifffile.imwrite(path, np.zeros((8000, 10000), bool), compression="zlib", tile=(512, 512))
-        with array_files.source(path) as source:
+        with array_files.open_source(path) as source:
             shape = source.shape
     assert shape == (8000, 10000)
     assert np.prod(shape) > 4000 * path.stat().st_size
@@ -141,7 +141,7 @@ def test_a_tiff_whose_pages_are_a_circle(tmp_path):
     struct.pack_into("<I", data, last + 2 + 12 * tags, last)  # the page after the last is the last
     path.write_bytes(data)
     start = time.perf_counter()
-    with array_files.source(path) as source:
+    with array_files.open_source(path) as source:
         assert source.shape == (9, 9)
     assert time.perf_counter() - start < 5
 
@@ -195,7 +195,7 @@ def test_a_picture_is_what_its_name_says(tmp_path, capfd):
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     refused(capfd, path)
     Image.new("L", (9, 9)).save(path, "jpeg")  # wrong, but harmless
-    assert pictures.read(path).shape == (9, 9)
+    assert pictures.read_picture(path).shape == (9, 9)
 
 
 def test_pipes_and_devices_are_not_waited_for(tmp_path, capfd):
@@ -230,7 +230,7 @@ def test_a_tiff_does_not_lead_to_other_files(tmp_path):
     for n, path in enumerate(names):
         tifffile.imwrite(path, np.full((4, 5), n + 1, "u1"), description=xml, metadata=None)
     assert tifffile.imread(names[0]).shape == (2, 4, 5)
-    with array_files.source(names[0]) as source:
+    with array_files.open_source(names[0]) as source:
         assert source.shape == (4, 5)
         assert (source[...] == 1).all()
 
@@ -362,7 +362,7 @@ def test_a_zarr_array_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
     image = [((), range(3), range(3), np.ones((3, 3)))]
     with (
         pytest.raises(pictures.WriteError, match="No space left"),
-        array_files.sink(path, (3, 3), "f8", False) as store,
+        array_files.open_sink(path, (3, 3), "f8", False) as store,
     ):
         store(image)
     assert (path / "mine").read_text() == "mine"

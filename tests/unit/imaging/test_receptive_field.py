@@ -3,7 +3,7 @@ import pytest
 
 import gpuconv
 from gpuconv import Layer
-from gpuconv.imaging import receptive_field
+from gpuconv.imaging.receptive_field import receptive_field
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -391,7 +391,7 @@ def test_gradients(emulated):
 
 def test_torch_gradients_are_those_without_lower_precision(monkeypatch):
     torch = pytest.importorskip("torch")
-    from gpuconv.adapters import torch as adapter
+    from gpuconv.adapters import torch_ops
 
     x, k = (torch.ones(shape, requires_grad=True) for shape in ((8, 9), (3, 3)))
     for precision, text in (("", "got ''"), ("tf32", "backend 'cpu' has no tensor cores")):
@@ -407,8 +407,8 @@ def test_torch_gradients_are_those_without_lower_precision(monkeypatch):
         calls.append((wrt, keywords["method"], keywords.get("precision")))
         return gpuconv.corr2d_vjp(x, k, dy, wrt=wrt, **keywords)
 
-    monkeypatch.setattr(adapter, "compute", compute)
-    monkeypatch.setattr(adapter.gradients, "corr2d_vjp", vjp)
+    monkeypatch.setattr(torch_ops, "compute", compute)
+    monkeypatch.setattr(torch_ops.gradients, "corr2d_vjp", vjp)
     for method in ("auto", "tensor"):
         calls.clear()
         y = gpuconv.corr2d(x, k, method=method, precision="tf32")

@@ -1,0 +1,112 @@
+"""The ops `gpuconv::corr2d` and `gpuconv::conv2d` with their gradients: what they compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .. import gradients
+from ..core import arrays, dtypes
+from ..engine import correlate
+from ..nn import channel_sums
+from .torch_autograd import BilinearOps, Spec, dtype_name
+
+__all__ = ["CONV2D", "CORR2D"]
+
+
+def _keywords(spec: Spec) -> dict[str, Any]:
+    """Keywords of `gpuconv.corr2d` that a spec stands for."""
+    top, bottom, left, right = (int(n) for n in spec.pad)
+    real, imaginary = spec.fillvalue
+    keywords = dict(
+        mode=((top, bottom), (left, right)),
+        boundary=spec.boundary,
+        fillvalue=complex(real, imaginary) if imaginary else real,
+        stride=tuple(int(n) for n in spec.stride),
+        dilation=tuple(int(n) for n in spec.dilation),
+        method=spec.method,
+        backend=spec.backend,
+    )
+    if spec.dtype is not None:
+        keywords["dtype"] = spec.dtype
+    if spec.precision is not None:
+        keywords["precision"] = spec.precision
+    return keywords
+
+
+def _corr2d(x: Any, k: Any, spec: Spec) -> Any:
+    return correlate(x, k, **_keywords(spec))
+
+
+def _corr2d_input_gradient(dy: Any, k: Any, x: Any, spec: Spec) -> Any:
+    return gradients.corr2d_vjp(x, k, dy, wrt="X", **_keywords(spec))[0]
+
+
+def _corr2d_weight_gradient(x: Any, dy: Any, k: Any, spec: Spec) -> Any:
+    return gradients.corr2d_vjp(x, k, dy, wrt="K", **_keywords(spec))[1]
+
+
+def _output_sides(x: Any, k: Any, spec: Spec) -> list[Any]:
+    """Rows and columns of the result; not `make_problem`'s, as sizes may be symbolic here."""
+    pad, stride, dilation = spec.pad, spec.stride, spec.dilation
+    return [
+        (x[n - 2] + pad[2 * n] + pad[2 * n + 1] - (k[n - 2] - 1) * dilation[n] - 1) // stride[n] + 1
+        for n in (0, 1)
+    ]
+
+
+def _corr2d_shape(x: Any, k: Any, spec: Spec) -> list[Any]:
+    return [*torch.broadcast_shapes(x[:-2], k[:-2]), *_output_sides(x, k, spec)]
+
+
+CORR2D = BilinearOps(
+    "corr2d",
+    _corr2d,
+    _corr2d_input_gradient,
+    _corr2d_weight_gradient,
+    _corr2d_shape,
+    broadcasts=True,
+)
+
+
+def _geometry(spec: Spec) -> channel_sums.Geometry:
+    top, bottom, left, right = (int(n) for n in spec.pad)
+    stride = int(spec.stride[0]), int(spec.stride[1])
+    dilation = int(spec.dilation[0]), int(spec.dilation[1])
+    return channel_sums.Geometry(((top, bottom), (left, right)), stride, dilation, int(spec.groups))
+
+
+def _conv2d(x: Any, w: Any, spec: Spec) -> Any:
+    a, k = arrays.read(x, "x"), arrays.read(w, "weight")
+    dtype = spec.dtype or dtypes.promote(a.dtype, k.dtype)
+    with arrays.stream_of(a):
+        return arrays.wrap(channel_sums.forward(a, k, _geometry(spec), dtype=dtype), dtype, a)
+
+
+def _conv2d_input_gradient(dy: Any, w: Any, x: Any, spec: Spec) -> Any:
+    d, k, dtype = arrays.read(dy, "dy"), arrays.read(w, "weight"), dtype_name(x)
+    with arrays.stream_of(d):
+        dx = channel_sums.input_gradient(d, k, tuple(x.shape), dtype, _geometry(spec))
+        return arrays.wrap(dx, dtype, d)
+
+
+def _conv2d_weight_gradient(x: Any, dy: Any, w: Any, spec: Spec) -> Any:
+    a, d, dtype = arrays.read(x, "x"), arrays.read(dy, "dy"), dtype_name(w)
+    with arrays.stream_of(a):
+        dw = channel_sums.weight_gradient(a, d, tuple(w.shape), dtype, _geometry(spec))
+        return arrays.wrap(dw, dtype, a)
+
+
+def _conv2d_shape(x: Any, w: Any, spec: Spec) -> list[Any]:
+    return [x[0], w[0] if w[1] else 0, *_output_sides(x, w, spec)]
+
+
+CONV2D = BilinearOps(
+    "conv2d",
+    _conv2d,
+    _conv2d_input_gradient,
+    _conv2d_weight_gradient,
+    _conv2d_shape,
+    broadcasts=False,
+)
