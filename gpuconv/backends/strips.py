@@ -1,7 +1,7 @@
-"""Pure planning of host arrays in parts, through the GPU mostly: what makes a strip, its memory.
+"""Cutting a problem into strips: for host arrays on the GPU, and for copies of rows on the CPU.
 
-A strip is a part of the batch times a range of output rows: many whole images where they are small,
-some rows of one where it is large. Nothing here needs a GPU or CuPy.
+A strip is a range of output rows of a part of the batch: many whole images where they are small, a
+few rows of one where it is large. Nothing here touches arrays, a GPU or CuPy.
 """
 
 from __future__ import annotations
@@ -19,92 +19,94 @@ from ..core import dtypes
 from ..core.boundary import sources
 from ..core.problem import Index, Problem, gathered, part_of_shape, tables
 
-# Strips at a time: one coming, one computed, one going.
+# Strips on their way at the same time: one uploaded, one computed, one downloaded.
 LANES = 3
-# Large enough for transfers at full speed, small enough to be page-locked without thought; and
-# enough of them that the first one in and the last one out are a small part of the whole.
+# Large enough for transfers at full speed, and small enough for page-locked buffers. There should
+# be at least `STRIPS` of them, because nothing overlaps the first upload and the last download.
 STRIP_BYTES = 64 << 20
 STRIP_BYTES_LEAST = 16 << 20
 STRIPS = 8
-# Device memory is given out in multiples of this.
+# Device memory is allocated in multiples of this.
 ALLOCATION = 512
-# How much longer a call takes with fewer lanes, where transfers take longest.
+# Relative time of a call by lanes, where transfers take most of it.
 _SLOWER = {3: 1.0, 2: 1.5, 1: 3.0}
 
 
 class Run(NamedTuple):
-    """Rows of the image, forwards or backwards; a single one may fill several rows of a strip."""
+    """Consecutive rows of the image, or one row that fills several rows of a strip."""
 
-    rows: slice
-    number: int
+    rows: slice  # with step 1 or -1
+    number: int  # rows of the strip
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One part of the work: rows ``first..last`` of the output images at `index` of the batch."""
+    """Rows ``first`` to ``last - 1`` of the output images at `index` of the batch."""
 
     index: Index
     first: int
     last: int
-    runs: tuple[Run, ...]  # the rows of the image it is made from, in order
+    runs: tuple[Run, ...]  # the rows of the image that it reads, in order
     problem: Problem
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a problem is cut, and what of the device each of `lanes` strips on their way takes."""
+    """How a problem is cut into strips, and the device memory that `lanes` strips take."""
 
-    # The batch is cut along one axis; those before it go one by one, those behind it whole.
+    # The batch is cut along one axis. A strip has one index of each axis before it and the whole of
+    # each axis after it.
     axis: int
-    count: int
-    height: int  # rows of output
-    whole: bool  # images go whole, with their border left to the kernels
+    count: int  # indices of that axis in a strip
+    height: int  # rows of output in a strip
+    whole: bool  # strips are whole images, whose border is left to the kernels
     lanes: int
     x_bytes: int
     out_bytes: int
-    workspace: int  # what computing a strip takes beside the buffers
+    workspace: int  # bytes that computing a strip takes besides its buffers
 
     @property
     def device_bytes(self) -> int:
-        """Device memory of all lanes, and of the one strip that is being computed."""
-        buffers = rounded(self.x_bytes) + rounded(self.out_bytes)
-        return self.lanes * buffers + rounded(self.workspace)
+        """Device memory of the buffers of all lanes and of the workspace of one."""
+        buffers = _allocated_bytes(self.x_bytes) + _allocated_bytes(self.out_bytes)
+        return self.lanes * buffers + _allocated_bytes(self.workspace)
 
-    def number(self, problem: Problem) -> int:
-        """Strips in all."""
+    def count_strips(self, problem: Problem) -> int:
+        """Count the strips."""
         batch, axis = problem.batch, self.axis
         parts = -(-batch[axis] // self.count) if axis < len(batch) else 1
         return math.prod(batch[:axis]) * parts * -(-problem.r // self.height)
 
 
-def rounded(nbytes: int) -> int:
-    """Bytes that an allocation of `nbytes` takes."""
+def _allocated_bytes(nbytes: int) -> int:
+    """Return the bytes that an allocation of `nbytes` occupies."""
     return -(-nbytes // ALLOCATION) * ALLOCATION
 
 
 def vertical(problem: Problem) -> tuple[int, int, int]:
-    """Stride, dilation and rows of a window in the rows that a strip is made from.
+    """Return the vertical stride, dilation and span of windows in the rows of a strip.
 
-    Those of the problem, or of its table where a border of pixels would repeat rows without need.
-    A constant border is padding in a strip, too, and takes no rows.
+    They are those of the problem, or of its table of rows if that is gathered (`AxisTable`). A
+    constant border stays padding in a strip and takes no rows.
     """
     if problem.boundary != "constant" and gathered(problem)[0]:
         return problem.p, 1, problem.p
     return problem.stride[0], problem.dilation[0], problem.span[0]
 
 
-def _rows_of(problem: Problem, height: int) -> int:
+def _input_rows(problem: Problem, height: int) -> int:
+    """Count the input rows of `height` output rows."""
     stride, _, span = vertical(problem)
     return (height - 1) * stride + span
 
 
-def _even(length: int, most: int) -> int:
-    """Length of as many parts as parts of `most` would be, but nearly equal ones."""
+def _even_length(length: int, most: int) -> int:
+    """Length of nearly equal parts, as many of them as there would be parts of length `most`."""
     return -(-length // -(-length // most))
 
 
 def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> Layout:
-    """Cut into strips whose buffers take at most `budget` bytes, or the smallest there are."""
+    """Cut into strips whose buffers take at most `budget` bytes, or else into the smallest ones."""
     x_row = problem.w * dtypes.storage(problem.x_dtype).itemsize
     out_row = problem.s * dtypes.storage(problem.out_dtype).itemsize
     x_image, out_image = problem.h * x_row, problem.r * out_row
@@ -113,12 +115,12 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> Layout:
     if x_image + out_image <= budget:
         x_bytes, out_bytes = x_image, out_image
         for a in reversed(range(len(batch))):
-            # An image that all of the axis shares is uploaded once for all of it.
+            # An image that is broadcast along the axis is uploaded once for all its indices.
             if x_lead[a] == 1:
                 fit = (budget - x_bytes) // out_bytes
             else:
                 fit = budget // (x_bytes + out_bytes)
-            axis, count = a, _even(batch[a], max(1, min(fit, batch[a])))
+            axis, count = a, _even_length(batch[a], max(1, min(fit, batch[a])))
             x_bytes *= min(count, x_lead[a])
             out_bytes *= count
             if count < batch[a]:
@@ -129,21 +131,23 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> Layout:
 
     def height(kernels: int) -> int:
         rows = (budget - (span - sy) * x_row) // (sy * x_row + kernels * out_row)
-        return _even(problem.r, max(1, min(int(rows), problem.r)))
+        return _even_length(problem.r, max(1, min(int(rows), problem.r)))
 
     if batch and x_lead[-1] == 1 < batch[-1]:
-        # Several kernels share the image: as many at once as leave strips higher than their halo.
+        # Several kernels share the image. A strip has as many of them as leave it higher than its
+        # halo, which is uploaded again for every strip.
         count = batch[-1]
         while count > 1 and height(count) * sy < span:
             count = -(-count // 2)
         axis -= count > 1
     rows = height(count)
     return Layout(
-        axis, count, rows, False, 1, _rows_of(problem, rows) * x_row, count * rows * out_row, 0
+        axis, count, rows, False, 1, _input_rows(problem, rows) * x_row, count * rows * out_row, 0
     )
 
 
-def _index(batch: tuple[int, ...], layout: Layout) -> Iterator[Index]:
+def _batch_indices(batch: tuple[int, ...], layout: Layout) -> Iterator[Index]:
+    """Iterate over the parts of the batch."""
     axis = layout.axis
     for outer in np.ndindex(batch[:axis]):
         if axis == len(batch):
@@ -174,7 +178,7 @@ def _restate(
     )
 
 
-def _part(
+def _restate_part(
     problem: Problem,
     index: Index,
     x_rows: int,
@@ -182,7 +186,7 @@ def _part(
     pad: tuple[int, int],
     steps: tuple[int, int],
 ) -> Problem:
-    """State the problem of a part of the batch and of the rows, `steps` apart."""
+    """State the problem of some rows of a part of the batch; `steps`: vertical stride, dilation."""
     x_lead = part_of_shape(problem.x_shape[:-2], index)
     k_lead = part_of_shape(problem.k_shape[:-2], index)
     out_lead = part_of_shape(problem.batch, index)
@@ -196,25 +200,27 @@ def _part(
     )
 
 
-def _largest(problem: Problem, layout: Layout) -> Problem:
-    index = next(_index(problem.batch, layout))
+def _largest_problem(problem: Problem, layout: Layout) -> Problem:
+    """State the problem of the largest strip, which is the first."""
+    index = next(_batch_indices(problem.batch, layout))
     if layout.whole:
-        return _whole(problem, index)
-    rows, steps = _rows_of(problem, layout.height), vertical(problem)[:2]
-    return _part(problem, index, rows, layout.height, (0, 0), steps)
+        return _restate_images(problem, index)
+    rows, steps = _input_rows(problem, layout.height), vertical(problem)[:2]
+    return _restate_part(problem, index, rows, layout.height, (0, 0), steps)
 
 
-def _whole(problem: Problem, index: Index) -> Problem:
+def _restate_images(problem: Problem, index: Index) -> Problem:
+    """State the problem of whole images at an index of the batch."""
     steps = problem.stride[0], problem.dilation[0]
-    return _part(problem, index, problem.h, problem.r, problem.pad[0], steps)
+    return _restate_part(problem, index, problem.h, problem.r, problem.pad[0], steps)
 
 
 def plan_strips(
     problem: Problem, workspace: Callable[[Problem], int], bound: int
 ) -> tuple[Layout | None, int]:
-    """Return the layout that costs least within `bound` bytes of device memory.
+    """Return the fastest layout within `bound` bytes, and the bytes of the smallest layout.
 
-    Where there is none, None and the bytes that the least one needs.
+    The layout is None if even the smallest takes more.
     """
     batch = problem.batch
     lead = problem.x_shape[:-2]
@@ -227,58 +233,58 @@ def plan_strips(
         budget = min(target, bound // lanes)
         while True:
             layout = _cut(problem, x_lead, budget)
-            work = workspace(_largest(problem, layout))
-            used = min(lanes, layout.number(problem))
+            work = workspace(_largest_problem(problem, layout))
+            used = min(lanes, layout.count_strips(problem))
             layout = replace(layout, lanes=used, workspace=work)
             if layout.device_bytes <= bound or not budget:
                 break
-            fit = (bound - rounded(work)) // lanes - 2 * (ALLOCATION - 1)
+            fit = (bound - _allocated_bytes(work)) // lanes - 2 * (ALLOCATION - 1)
             budget = fit if budget // 2 < fit < budget else budget // 2
         least = layout.device_bytes
         rows = layout.height * vertical(problem)[0]
-        halo = 1.0 if layout.whole else _rows_of(problem, layout.height) / rows
+        halo = 1.0 if layout.whole else _input_rows(problem, layout.height) / rows
         if least <= bound and halo * _SLOWER[lanes] < price:
             best, price = layout, halo * _SLOWER[lanes]
     return best, least
 
 
 def strips(problem: Problem, layout: Layout) -> Iterator[Strip]:
-    """Cut the problem into strips; rows within images, images within the batch.
+    """Cut the problem into strips, from top to bottom of the images at an index, index by index.
 
-    Borders other than constant are made by naming rows twice; a constant one stays padding, because
-    the fill value may not fit the image's dtype.
+    Rows of the image may be repeated to make a border. A constant border stays padding, because the
+    image's dtype may not be able to hold the fill value.
     """
     if layout.whole:
         everything = (Run(slice(0, problem.h), problem.h),)
-        for index in _index(problem.batch, layout):
-            yield Strip(index, 0, problem.r, everything, _whole(problem, index))
+        for index in _batch_indices(problem.batch, layout):
+            yield Strip(index, 0, problem.r, everything, _restate_images(problem, index))
         return
     steps = vertical(problem)[:2]
     starts = range(0, problem.r, layout.height)
-    for index, first in itertools.product(_index(problem.batch, layout), starts):
+    for index, first in itertools.product(_batch_indices(problem.batch, layout), starts):
         last = min(problem.r, first + layout.height)
-        rows, pad = _needed(problem, first, last)
-        part = _part(problem, index, len(rows), last - first, pad, steps)
-        yield Strip(index, first, last, _runs(rows), part)
+        rows, pad = _find_rows(problem, first, last)
+        part = _restate_part(problem, index, len(rows), last - first, pad, steps)
+        yield Strip(index, first, last, _find_runs(rows), part)
 
 
-def _needed(problem: Problem, first: int, last: int) -> tuple[Any, tuple[int, int]]:
-    """Rows of the image that a strip is made from, in order, and its padding above and below."""
+def _find_rows(problem: Problem, first: int, last: int) -> tuple[Any, tuple[int, int]]:
+    """Return the rows of the image that a strip reads, and its padding above and below."""
     if problem.boundary != "constant" and gathered(problem)[0]:
         return tables(problem)[0].part(first, last, problem.p), (0, 0)
     low = first * problem.stride[0] - problem.pad[0][0]
-    high = low + _rows_of(problem, last - first)
+    high = low + _input_rows(problem, last - first)
     if problem.boundary != "constant":
         return sources(np.arange(low, high), problem.h, problem.boundary), (0, 0)
     inside = np.arange(max(low, 0), min(high, problem.h))
     if not inside.size:
-        # All fill: one row of the image below everything that is read.
+        # The strip reads padding only. It needs a row of the image, which lies below its windows.
         return np.zeros(1, np.int64), (high - low, 0)
     return inside, (max(0, -low), max(0, high - problem.h))
 
 
 def rows_before(problem: Problem, strip: Strip) -> int:
-    """Rows of the result, counted from its first one on, that the strips before this one make."""
+    """Count the rows of the result from its first one on that are complete before this strip."""
     image = 0
     for n, i in zip(problem.batch, strip.index, strict=True):
         image = image * n + (i.start if isinstance(i, slice) else i)
@@ -286,14 +292,14 @@ def rows_before(problem: Problem, strip: Strip) -> int:
 
 
 def rows_up_to(problem: Problem, strip: Strip) -> int:
-    """Rows of the result, counted from its first one on, that the strips up to this one make."""
+    """Count the rows of the result from its first one on that are complete after this strip."""
     if strip.last == problem.r:  # of all its images
         return rows_before(problem, strip) - strip.first + strip.problem.n * problem.r
     return rows_before(problem, strip) - strip.first + strip.last
 
 
-def _runs(rows: Any) -> tuple[Run, ...]:
-    """Rows as the fewest slices, each rising or falling by one, or a single row repeated."""
+def _find_runs(rows: Any) -> tuple[Run, ...]:
+    """Split rows into few runs, each rising or falling by one, or a single row repeated."""
     runs = []
     steps = np.diff(rows)
     breaks = np.flatnonzero(np.diff(steps)) + 1

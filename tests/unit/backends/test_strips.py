@@ -47,7 +47,7 @@ def test_strips_hold_the_rows_they_need(boundary, height, stride):
 
 def test_rows_are_few_runs():
     rows = np.array([3, 2, 1, 0, 0, 1, 2, 2, 2, 2, 7, 9, 8, 0])
-    runs = strips._runs(rows)
+    runs = strips._find_runs(rows)
     found = [np.broadcast_to(np.arange(10)[run.rows], run.number) for run in runs]
     np.testing.assert_array_equal(np.concatenate(found), rows)
     assert len(runs) == 6
@@ -72,7 +72,7 @@ def test_layouts_stay_within_their_bounds():
         assert layout.device_bytes <= bound
         covered = np.zeros(problem.out_shape[:-1], int)
         pieces = list(strips.strips(problem, layout))
-        assert len(pieces) == layout.number(problem)
+        assert len(pieces) == layout.count_strips(problem)
         for strip in pieces:
             assert strips.rows_before(problem, strip) == np.argmin(covered)
             covered[strip.index][..., strip.first : strip.last] += 1
@@ -100,9 +100,9 @@ def test_strips_have_a_good_size():
     assert 0.9 < (layout.x_bytes + layout.out_bytes) / (64 << 20) <= 1
     # So that the first one in and the last one out are a small part of a call.
     middling = make_problem((8192, 2048), (3, 3), "float32", "float32")
-    assert layout_of(middling, 8 << 30).number(middling) in (8, 9)
+    assert layout_of(middling, 8 << 30).count_strips(middling) in (8, 9)
     small = make_problem((100, 30, 20), (3, 3), "float32", "float32")
-    assert layout_of(small, 8 << 30).number(small) == 1
+    assert layout_of(small, 8 << 30).count_strips(small) == 1
     # Rather fewer strips at a time than strips that are mostly halo.
     tall = make_problem((10**4, 10**4), (301, 3), "float32", "float32")
     assert layout_of(tall, 40 << 20).lanes == 1

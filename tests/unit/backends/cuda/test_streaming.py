@@ -252,7 +252,7 @@ def test_small_images_travel_together():
     layout, _ = strips.plan_strips(problem, no_workspace, 1 << 30)
     assert layout.whole
     pieces = list(strips.strips(problem, layout))
-    assert len(pieces) == layout.number(problem) <= 10
+    assert len(pieces) == layout.count_strips(problem) <= 10
     assert all(len(s.runs) == 1 for s in pieces)
 
 
