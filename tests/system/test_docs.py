@@ -89,8 +89,8 @@ def test_docstrings_are_complete(name, value):
         assert ">>> " in text
     if inspect.isfunction(value) and value.__annotations__["return"] not in ("None", None):
         assert "\nReturns\n" in text or name == "threads"
-    if value.__module__ == "gpuconv.filters":
-        assert re.search(r"O\(|As costly", text)
+    if value.__module__.startswith("gpuconv.imaging.filters"):
+        assert re.search(r"O\(|Costs as much", text)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
