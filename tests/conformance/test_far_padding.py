@@ -242,7 +242,7 @@ def test_plans_make_no_tables():
 
 def forget():
     for cached in (
-        problem.tables, problem.laid_out, planning.template, sums._geometry, cpu_weights._template,
+        problem.tables, problem.laid_out, planning.template, sums._geometry, cpu_weights._plan,
         cpu_weights._tasks, cpu_fft.sides, cpu_fft._template,
     ):  # fmt: skip
         cached.cache_clear()

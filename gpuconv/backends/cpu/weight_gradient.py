@@ -1,9 +1,10 @@
-"""The kernel's gradient on the CPU: its tasks, and their jobs for `kernels.weights`."""
+"""Weight gradient on the CPU: how the work is cut into tasks, and their params."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,8 +13,7 @@ import numpy as np
 from ...core import dtypes
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, laid_out, tables
-from .jit import fields as F
-from .jit.params import ROW_SOURCE, fill_bytes, record
+from .jit.params import ROW_SOURCE, UNIT, WEIGHT_GRADIENT_PARAMS, fill_bytes, record
 from .planning import (
     LINES,
     LONG,
@@ -28,69 +28,129 @@ from .threads import max_threads, run_in_slices, run_kernel
 # Multiply-adds of one task: enough to be worth starting, and by the problem alone, so that the
 # order of the sums does not depend on the number of threads.
 _TASK_OPERATIONS = 1 << 22
-# And the most of a unit, which nothing interrupts.
+# The most multiply-adds of a unit, which cannot be interrupted.
 _UNIT_OPERATIONS = 1 << 28
 _PARTIAL_BYTES = 32 << 20
 # Below this many multiply-adds starting threads costs more than it saves.
 _SERIAL_OPERATIONS = 200_000
-# Columns that are summed at once, and outputs that are before their sums go on in float64.
+# Columns that are summed at once; outputs and rows that are summed before the sums are added up in
+# float64.
 _STRIP, _OUTPUTS, _ROWS = 512, 4096, 128
 
 
+@dataclass(frozen=True)
+class _Tasks:
+    """A division of the work that depends on the problem alone.
+
+    Task i sums the units from ``starts[i]`` to before ``starts[i + 1]``, all of one kernel;
+    ``first_of_kernel`` has the first task of each kernel.
+    """
+
+    units: Any
+    starts: Any
+    first_of_kernel: Any
+
+
 @lru_cache(maxsize=64)
-def _tasks(problem: Problem) -> tuple[Any, Any, Any]:
-    """Units (image, rows), where each task begins among them, and each kernel's first task."""
+def _tasks(problem: Problem) -> _Tasks:
     row = problem.s * problem.p * problem.q
     band = min(problem.r, max(2 * problem.span[0], 16, _TASK_OPERATIONS // row),
                max(1, _UNIT_OPERATIONS // row))  # fmt: skip
     which = kernel_index(problem)
     images = np.argsort(which, kind="stable")
-    starts = np.arange(0, problem.r, band, dtype=np.int64)
-    ends = np.minimum(problem.r, starts + band)
-    units = np.stack(
-        [np.repeat(images, len(starts)), *(np.tile(end, len(images)) for end in (starts, ends))],
-        axis=1,
-    )
-    of_unit = which[units[:, 0]]
-    some = max(1, _TASK_OPERATIONS // (band * row))
-    most = max(1, _PARTIAL_BYTES // (problem.p * problem.q * 8))
-    some = max(some, -(-len(units) // most))
-    tasks: list[int] = []
-    first = []
+    firsts = np.arange(0, problem.r, band, dtype=np.int64)
+    units = np.empty(len(images) * len(firsts), UNIT)
+    units["image"] = np.repeat(images, len(firsts))
+    units["first"] = np.tile(firsts, len(images))
+    units["last"] = np.minimum(problem.r, units["first"] + band)
+    kernels = which[units["image"]]
+    units_of_task = max(1, _TASK_OPERATIONS // (band * row))
+    most_tasks = max(1, _PARTIAL_BYTES // (problem.p * problem.q * 8))
+    units_of_task = max(units_of_task, -(-len(units) // most_tasks))
+    starts: list[int] = []
+    first_of_kernel = []
     for kernel in range(math.prod(problem.k_shape[:-2])):
-        begin, end = np.searchsorted(of_unit, [kernel, kernel + 1])
-        first.append(len(tasks))
-        tasks += range(begin, end, some)
-    tasks.append(len(units))
-    return np.ascontiguousarray(units), np.array(tasks, np.int64), np.array(first, np.int64)
+        begin, end = np.searchsorted(kernels, [kernel, kernel + 1])
+        first_of_kernel.append(len(starts))
+        starts += range(begin, end, units_of_task)
+    starts.append(len(units))
+    return _Tasks(units, np.array(starts, np.int64), np.array(first_of_kernel, np.int64))
 
 
-def _slices(problem: Problem, tasks: Any, part: Any) -> None:
-    """Call ``part(tasks, begins, ends)`` on all units, or on some of some tasks' at a time."""
-    begins, ends = tasks[:-1], tasks[1:]
+def _in_slices(problem: Problem, starts: Any, work: Callable[[slice, Any, Any], None]) -> None:
+    """Call ``work(tasks, begins, ends)`` until it has been called on all units of all tasks.
+
+    Short problems take one call. Long ones take slices between which signals are seen: some units
+    of some tasks at a time.
+    """
+    begins, ends = starts[:-1], starts[1:]
     time = 8 * per_output(problem, 0) * math.prod(problem.out_shape)
     if time < LONG * max_threads():
-        part(slice(None), begins, ends)
+        work(slice(None), begins, ends)
         return
     at_once = max(max_threads(), int(len(begins) * LONG * max_threads() / time))
     for first in range(0, len(begins), at_once):
-        some = slice(first, first + at_once)
-        longest = int((ends[some] - begins[some]).max())
+        tasks = slice(first, first + at_once)
+        longest = int((ends[tasks] - begins[tasks]).max())
 
-        def units(from_unit: int, to_unit: int, some: slice = some) -> None:
-            start = np.minimum(begins[some] + from_unit, ends[some])
-            part(some, start, np.minimum(begins[some] + to_unit, ends[some]))
+        def work_on_units(from_unit: int, to_unit: int, tasks: slice = tasks) -> None:
+            start = np.minimum(begins[tasks] + from_unit, ends[tasks])
+            work(tasks, start, np.minimum(begins[tasks] + to_unit, ends[tasks]))
 
-        run_in_slices(units, longest)
+        run_in_slices(work_on_units, longest)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is the same for all arrays of one layout."""
+
+    params: Any  # a WEIGHT_GRADIENT_PARAMS
+    order: Any  # the columns of taps, in the order of the sums
+    keep: tuple[Any, ...]  # the arrays that addresses in `params` lead to
+
+
+def _round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _task_memory(p: int, step: int, row_bytes: int, slots: int, rows: int, dy_bytes: int) -> Any:
+    """Where in a task's memory its buffers are, as fields of WEIGHT_GRADIENT_PARAMS.
+
+    Rows of outputs are `step` rows of pixels apart; `dy_bytes` is the size of converted rows of dY.
+    """
+    fill_row = _round_up(slots * row_bytes, 64)
+    dy_buffer = _round_up(fill_row + row_bytes, 64)
+    x_rows = _round_up(dy_buffer + dy_bytes, 8)
+    dy_rows = x_rows + 8 * (rows * step + p)
+    return dict(
+        fill_row=fill_row, dy_buffer=dy_buffer, x_rows=x_rows, dy_rows=dy_rows,
+        task_bytes=dy_rows + 8 * rows + 64,
+    )  # fmt: skip
+
+
+def _dy_source(problem: Problem, strides: tuple[int, ...], slots: int) -> tuple[Any, ...]:
+    """Record of where rows of dY are read from, and the arrays that its addresses lead to."""
+    rows, columns = np.arange(problem.r), np.arange(problem.s)
+    source = record(
+        ROW_SOURCE,
+        rows=address(rows),
+        columns=address(columns),
+        column_count=problem.s,
+        width=problem.s,
+        row_stride=strides[-2],
+        column_stride=strides[-1],
+        step=1,
+        slots=slots,
+    )
+    return source, rows, columns
 
 
 @lru_cache(maxsize=128)
-def _template(
+def _plan(
     problem: Problem, x_strides: tuple[int, ...], dy_strides: tuple[int, ...], dy_dtype: str
-) -> tuple[Any, Any, Any]:
-    """The job, the order of its columns of taps, and what the job points to."""
+) -> _Plan:
     from .jit import row_buffer, vectors
-    from .jit import weight_gradient as weights
+    from .jit import weight_gradient as jit
 
     acc = problem.acc_dtype
     size, lanes = np.dtype(acc).itemsize, vectors.lanes(acc)
@@ -99,34 +159,14 @@ def _template(
     strip = min(problem.s, _STRIP)
     pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
     at_once = min(problem.r, max(4, min(_ROWS, _OUTPUTS // strip)) * (dy if sy == 1 else 1))
+    slots = (at_once - 1) * sy + span[0]
     rows, columns = (table.pixels for table in tables(problem))
     left, width = run_of_columns(problem)
-    groups = np.array(weights.groups(acc, problem.p, problem.q, sx == 1 and dx == 1), np.int64)
-    x_lead = lead_strides(problem.x_shape, x_strides, problem.batch)
-    keep = [
-        rows, columns, offsets, groups, byte_offsets(problem.batch, x_lead),
-        byte_offsets(problem.batch, dy_strides[:-2]),
-    ]  # fmt: skip
-    given = 0
-    if dy_dtype != acc or dy_strides[-1] != size:
-        all_rows, all_columns = np.arange(problem.r), np.arange(problem.s)
-        dy_source = record(
-            ROW_SOURCE,
-            rows=address(all_rows),
-            columns=address(all_columns),
-            column_count=problem.s,
-            width=problem.s,
-            row_stride=dy_strides[-2],
-            column_stride=dy_strides[-1],
-            step=1,
-            slots=at_once,
-        )
-        reader = np.zeros(F.COUNT, np.int64)
-        reader[F.SOURCE], reader[F.LOAD] = address(dy_source), row_buffer.load(dy_dtype, acc)
-        given = address(reader)
-        keep += [all_rows, all_columns, dy_source, reader]
+    groups = jit.tap_groups(acc, problem.p, problem.q, sx == 1 and dx == 1)
+    x_offsets = byte_offsets(problem.batch, lead_strides(problem.x_shape, x_strides, problem.batch))
+    dy_offsets = byte_offsets(problem.batch, dy_strides[:-2])
     fill = fill_bytes(problem.fillvalue, acc)
-    source = record(
+    x_source = record(
         ROW_SOURCE,
         rows=address(rows),
         columns=address(columns),
@@ -136,75 +176,87 @@ def _template(
         row_stride=x_strides[-2],
         column_stride=x_strides[-1],
         step=sx,
-        slots=(at_once - 1) * sy + span[0],
+        slots=slots,
         fill=fill,
     )
-    keep.append(source)
-    job = np.zeros(F.COUNT, np.int64)
-    for place, value in (
-        (F.SOURCE, address(source)),
-        (F.ROWS, address(rows)),
-        (F.OFFSETS, address(offsets)),
-        (F.X_OFFSETS, address(keep[4])),
-        (F.OUT_OFFSETS, address(keep[5])),
-        (F.LEFT, left),
-        (F.WIDTH, width),
-        (F.X_ROW, x_strides[-2]),
-        (F.OUT_ROW, dy_strides[-2]),
-        (F.S, problem.s),
-        (F.P, problem.p),
-        (F.Q, problem.q),
-        (F.STRIDE_Y, sy),
-        (F.STRIDE_X, sx),
-        (F.DILATION_Y, dy),
-        (F.SPAN_X, span[1]),
-        (F.STRIP, strip),
-        (F.SIZE, size),
-        (F.PITCH, pitch),
-        (F.SLOTS, (at_once - 1) * sy + span[0]),
-        (F.FILL, fill.view(np.int64)[0]),
-        (F.PLACE_IN, problem.x_dtype == acc and x_strides[-1] == size and sx == 1),
-        (F.LOAD, row_buffer.load(problem.x_dtype, acc)),
-        (F.GIVEN, given),
-        (F.AT_ONCE, at_once),
-        (F.GROUPS, address(groups)),
-        (F.GROUPS_COUNT, len(groups)),
-        (F.TASK, weights.task()),
-    ):
-        job[place] = value
-    return job, order, keep
+    keep: tuple[Any, ...] = (rows, columns, offsets, groups, x_offsets, dy_offsets, x_source)
+    dy_fields: dict[str, int] = {}
+    dy_in_place = dy_dtype == acc and dy_strides[-1] == size
+    if not dy_in_place:
+        dy_source, *dy_tables = _dy_source(problem, dy_strides, at_once)
+        dy_fields = dict(read_dy=row_buffer.load(dy_dtype, acc), dy_source=address(dy_source))
+        keep += (dy_source, *dy_tables)
+    params = record(
+        WEIGHT_GRADIENT_PARAMS,
+        p=problem.p,
+        q=problem.q,
+        s=problem.s,
+        size=size,
+        stride_y=sy,
+        stride_x=sx,
+        dilation_y=dy,
+        left=left,
+        width=width,
+        span_x=span[1],
+        x_offsets=address(x_offsets),
+        x_row_stride=x_strides[-2],
+        rows=address(rows),
+        fill_bits=fill.view(np.int64)[0],
+        x_in_place=problem.x_dtype == acc and x_strides[-1] == size and sx == 1,
+        read_x=row_buffer.load(problem.x_dtype, acc),
+        x_source=address(x_source),
+        dy_offsets=address(dy_offsets),
+        dy_row_stride=dy_strides[-2],
+        **dy_fields,
+        strip=strip,
+        rows_at_once=at_once,
+        pitch=pitch,
+        slots=slots,
+        **_task_memory(
+            problem.p,
+            1 if sy == 1 else problem.p,
+            pitch * size,
+            slots,
+            at_once,
+            0 if dy_in_place else at_once * strip * size,
+        ),
+        tap_offsets=address(offsets),
+        groups=address(groups),
+        group_count=len(groups),
+        task=jit.task_function(),
+    )
+    return _Plan(params, order, keep)
 
 
-def _sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+def _real_sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
     """Sums of real products for every kernel, in float64."""
-    from .jit import weight_gradient as weights
+    from .jit import weight_gradient as jit
 
-    # What the job's addresses lead to is kept until the sums are there.
-    template, order, keep = _template(problem, x.strides, dy.strides, dy_dtype)
-    job = template.copy()
-    units, tasks, first = _tasks(problem)
-    partial = np.zeros((len(tasks) - 1, problem.p, problem.q))
+    # Held until the sums are there: addresses in the params keep nothing alive.
+    plan, tasks = _plan(problem, x.strides, dy.strides, dy_dtype), _tasks(problem)
+    params = plan.params.copy()
+    partial = np.zeros((len(tasks.starts) - 1, problem.p, problem.q))
     serial = math.prod(problem.out_shape) * problem.p * problem.q < _SERIAL_OPERATIONS
 
-    def part(some: Any, begins: Any, ends: Any) -> None:
+    def work(some: slice, begins: Any, ends: Any) -> None:
         begins, ends, sums = np.ascontiguousarray(begins), np.ascontiguousarray(ends), partial[some]
-        arguments = *(address(a) for a in (job, x, dy, units, begins, ends, sums)), len(begins)
+        arrays = params, x, dy, tasks.units, begins, ends, sums
+        arguments = *map(address, arrays), len(begins)
         if serial:
-            weights.gradient_serial(*arguments)
+            jit.gradient_serial(*arguments)
         else:
-            run_kernel(weights.gradient_serial, weights.gradient_parallel, *arguments)
+            run_kernel(jit.gradient_serial, jit.gradient_parallel, *arguments)
 
-    _slices(problem, tasks, part)
-    if job[F.FAILED]:
+    _in_slices(problem, tasks.starts, work)
+    if params["failed"][0]:
         raise no_memory(LINES)
-    del keep
     total = np.empty((math.prod(problem.k_shape[:-2]), problem.p, problem.q))
-    total[:, :, order] = np.add.reduceat(partial, first, axis=0)
+    total[:, :, plan.order] = np.add.reduceat(partial, tasks.first_of_kernel, axis=0)
     return total
 
 
-def _parts(array: Any, dtype: str) -> tuple[list[Any], str]:
-    """Real and imaginary part (if any) of an array, and their dtype."""
+def _real_parts(array: Any, dtype: str) -> tuple[list[Any], str]:
+    """Split a complex array into its real and imaginary part; return the parts and their dtype."""
     if not dtypes.is_complex(dtype):
         return [array], dtype
     return [array.real, array.imag], "float32" if dtype == "complex64" else "float64"
@@ -216,7 +268,7 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
     if not problem.n:
         total = np.zeros(problem.k_shape)
     elif not dtypes.is_complex(problem.acc_dtype):
-        total = _sums(problem, x, dy, dy_dtype)
+        total = _real_sums(problem, x, dy, dy_dtype)
     else:
         total = _complex_sums(problem, x, dy, dy_dtype)
     total = total.reshape(problem.k_shape)
@@ -226,17 +278,17 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
 
 
 def _complex_sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
-    """Sums of X times the conjugate of dY, by sums of their parts."""
+    """Sums of X times the conjugate of dY, made of real sums of their real and imaginary parts."""
     fill = complex(problem.fillvalue)
-    images, x_dtype = _parts(x, problem.x_dtype)
-    gradients, dy_dtype = _parts(dy, dy_dtype)
-    if len(images) == 1 and fill.imag:  # on the border there are imaginary parts all the same
+    images, x_dtype = _real_parts(x, problem.x_dtype)
+    gradients, dy_dtype = _real_parts(dy, dy_dtype)
+    if len(images) == 1 and fill.imag:  # a real image whose border has an imaginary part
         images.append(np.broadcast_to(np.zeros((), x.dtype), x.shape))
     acc = "float32" if problem.acc_dtype == "complex64" else "float64"
     total = np.zeros((math.prod(problem.k_shape[:-2]), problem.p, problem.q), np.complex128)
     for image, value, of_x in zip(images, (fill.real, fill.imag), (1, 1j), strict=False):
         real = replace(problem, x_dtype=x_dtype, acc_dtype=acc, fillvalue=value)
         for gradient, of_dy in zip(gradients, (1, -1j), strict=False):
-            with np.errstate(invalid="ignore"):  # infinity times 1j has a NaN for its real part
-                total += of_x * of_dy * _sums(real, image, gradient, dy_dtype)
+            with np.errstate(invalid="ignore"):  # infinity times 1j has a NaN as its real part
+                total += of_x * of_dy * _real_sums(real, image, gradient, dy_dtype)
     return total

@@ -51,3 +51,40 @@ def fill_bytes(value: Any, acc: str) -> Any:
     value = np.dtype(acc).type(value)
     raw[: value.itemsize] = np.frombuffer(value.tobytes(), np.uint8)
     return raw
+
+
+# A unit of the weight gradient's work: the outputs of an image from row `first` to before `last`.
+UNIT = fields("image", "first", "last")
+
+# A rectangle of taps whose dot products are summed together: the jit function that does it, and the
+# rectangle's first row and column of taps.
+TAP_GROUP = fields("add_dots", "row", "column")
+
+# What a task of the weight gradient is told.
+WEIGHT_GRADIENT_PARAMS = fields(
+    # Sides of the weights, columns of outputs, bytes of a sum.
+    "p", "q", "s", "size",
+    # Stride and dilation that the tables of rows and columns are read with, the padding on the
+    # left, the image's width, and the columns from the first to the last that an output reads.
+    "stride_y", "stride_x", "dilation_y", "left", "width", "span_x",
+    # Image: byte offset of each one, bytes between rows, the row of the image that stands at each
+    # padded one (-1: the fill value), bits of the fill value.
+    "x_offsets", "x_row_stride", "rows", "fill_bits",
+    # Whether rows that lie beside the border are summed where they are; all others are read by
+    # a jit function from a ROW_SOURCE.
+    "x_in_place", "read_x", "x_source",
+    # Gradient of the outputs: byte offset of each one, bytes between rows, and the jit function
+    # and ROW_SOURCE that convert rows (0: they are summed where they are).
+    "dy_offsets", "dy_row_stride", "read_dy", "dy_source",
+    # Outputs summed together: columns of a strip, rows. Elements of a row in the row buffer, and
+    # how many rows it has room for.
+    "strip", "rows_at_once", "pitch", "slots",
+    # A task's memory: how many bytes, and where in it are a row of the fill value, converted rows
+    # of dY, addresses of rows of pixels, and addresses of rows of dY. The row buffer comes first.
+    "task_bytes", "fill_row", "dy_buffer", "x_rows", "dy_rows",
+    # Taps: byte offset of each column of taps in a row, and an array of TAP_GROUP.
+    "tap_offsets", "groups", "group_count",
+    # The jit function of one task; how many tasks had no memory.
+    "task", "failed",
+)  # fmt: skip
+FAILED = WEIGHT_GRADIENT_PARAMS.fields["failed"][1]  # type: ignore[index]

@@ -1,51 +1,69 @@
-"""Gradient with respect to the kernel: one dot product of two images for every tap (llvmlite).
+"""Weight gradient: one dot product of image and output gradient for every tap (llvmlite, Numba).
 
-The work is cut into tasks by the problem alone, never by the number of threads; every task leaves
-its sums in float64 in a place of its own, and those are added in order afterwards. So the result
-has the same bits for any number of threads. The dot products of a group of taps are summed at once,
-each in as many parts as a vector is wide, in registers over `AT_ONCE` rows of outputs. Outputs'
-rows that read the same row of pixels are taken together: each vector of pixels loaded is used by
-all of them.
+The work is cut into tasks by the problem alone, never by the number of threads. Every task writes
+its sums, in float64, to a place of its own, and those are added in order afterwards, so that the
+result has the same bits for any number of threads. The dot products of a group of taps are summed
+at once, in vector registers, over `rows_at_once` rows of outputs. Rows of outputs that read the
+same rows of pixels are taken together, so that each vector of pixels is loaded once for all of
+them.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import carray, prange, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
-from . import fields as F
 from .drivers import variants
-from .functions import allocate, call, compile_function, count_up, peek, pointer, poke, release
+from .functions import (
+    allocate,
+    call,
+    compile_function,
+    count_up,
+    peek,
+    pointer,
+    poke,
+    reader,
+    release,
+)
+from .params import FAILED, TAP_GROUP, UNIT, WEIGHT_GRADIENT_PARAMS
 from .vectors import LONG, Vectors, vector_bytes
 
 _INT = ir.IntType(32)
-# Rows of outputs taken together.
+# Rows of outputs that are taken together.
 _ROWS = 4
+
+weight_gradient_params = reader(WEIGHT_GRADIENT_PARAMS)
+work_unit, tap_group = reader(UNIT), reader(TAP_GROUP)
+_UNIT_BYTES, _GROUP_BYTES = UNIT.itemsize, TAP_GROUP.itemsize
 
 
 class _Dots(Vectors):
-    """Code of the dot products of down x across taps."""
+    """Emits the dot products of down x across taps."""
 
-    def __init__(self, builder: Any, acc: str, down: int, across: int) -> None:
+    def __init__(self, builder: ir.IRBuilder, acc: str, down: int, across: int) -> None:
         super().__init__(builder, acc)
         self.down, self.across = down, across
         self.sums = self.zeros(down, across)
 
-    def add(self, rows: list[Any], offsets: list[Any], outputs: list[Any], mask: Any) -> None:
-        """Add a vector of each row of outputs times the pixels it reads, all at addresses."""
+    def add(self, x_rows: list[Any], offsets: list[Any], dy_rows: list[Any], mask: Any) -> None:
+        """Add the products of a vector of each row of dY with the pixels under the taps.
+
+        Rows are addresses, `offsets` the bytes to each column of taps. Lanes outside `mask`
+        (None: all lanes count) are not read.
+        """
         b, zero = self.builder, self.constant(0.0)
 
         def load(address: Any) -> Any:
             return self.load(address) if mask is None else self.load_masked(address, mask, zero)
 
-        ys = [load(address) for address in outputs]
-        for t, row in enumerate(rows):
+        ys = [load(address) for address in dy_rows]
+        for t, row in enumerate(x_rows):
             for tap, offset in enumerate(offsets):
                 x = load(self.at(row, offset))
                 for r, y in enumerate(ys):
@@ -54,7 +72,7 @@ class _Dots(Vectors):
                         b.store(self.multiply_add(x, y, b.load(place)), place)
 
     def finish(self, total: Any, pitch: Any) -> None:
-        """Add the sums to float64 numbers, whose rows are `pitch` bytes apart."""
+        """Add the sums to a matrix of float64 numbers whose rows are `pitch` bytes apart."""
         b, double = self.builder, ir.DoubleType()
         for a, row in enumerate(self.sums):
             start = b.add(total, b.mul(pitch, self.long(a)))
@@ -71,197 +89,228 @@ class _Dots(Vectors):
                 b.store(b.fadd(b.load(target), value), target)
 
 
-def _group(acc: str, down: int, across: int, unit: bool) -> Any:
+def _make_add_dots(acc: str, down: int, across: int, adjacent: bool) -> Any:
+    """Intrinsic of `_add_dots` for a group of down x across taps."""
+
     @intrinsic
-    def group(typingctx, xs, ys, rows, step, n, offsets, total, pitch):
+    def add_dots(typingctx, x_rows, dy_rows, rows, step, n, offsets, total, pitch):
         def codegen(context, builder, signature, args):
-            xs, ys, rows, step, n, offsets, total, pitch = args
+            x_rows, dy_rows, rows, step, n, offsets, total, pitch = args
             code, b = _Dots(builder, acc, down, across), builder
             first = code.load(offsets, LONG)
             places = [code.at(first, tap * code.size) for tap in range(across)]
-            if not unit:
+            if not adjacent:
                 places = [code.load(code.at(offsets, 8 * tap), LONG) for tap in range(across)]
             lanes = code.long(code.lanes)
             whole, rest = b.udiv(n, lanes), b.urem(n, lanes)
             mask = code.within(ir.Constant(_INT, 0), b.trunc(rest, _INT))
 
-            def together(number: int, index: Any) -> None:
-                at = b.add(xs, b.mul(b.mul(index, step), code.long(8)))
-                sources = [code.load(code.at(at, 8 * t), LONG) for t in range(down + number - 1)]
-                at = b.add(ys, b.mul(index, code.long(8)))
-                outputs = [code.load(code.at(at, 8 * r), LONG) for r in range(number)]
+            def add_rows(count: int, index: Any) -> None:
+                at = b.add(x_rows, b.mul(b.mul(index, step), code.long(8)))
+                xs = [code.load(code.at(at, 8 * t), LONG) for t in range(down + count - 1)]
+                at = b.add(dy_rows, b.mul(index, code.long(8)))
+                ys = [code.load(code.at(at, 8 * r), LONG) for r in range(count)]
 
-                def some(distance: Any, mask: Any) -> None:
+                def add_vectors(distance: Any, mask: Any) -> None:
                     code.add(
-                        [b.add(row, distance) for row in sources],
+                        [b.add(row, distance) for row in xs],
                         places,
-                        [b.add(row, distance) for row in outputs],
+                        [b.add(row, distance) for row in ys],
                         mask,
                     )
 
                 with cgutils.for_range(b, whole) as loop:
-                    some(b.mul(loop.index, code.long(code.bytes)), None)
+                    add_vectors(b.mul(loop.index, code.long(code.bytes)), None)
                 with b.if_then(b.icmp_unsigned("!=", rest, code.long(0))):
-                    some(b.mul(whole, code.long(code.bytes)), mask)
+                    add_vectors(b.mul(whole, code.long(code.bytes)), mask)
 
-            number = code.long(_ROWS)
+            count = code.long(_ROWS)
             shared = b.icmp_unsigned("==", step, code.long(1))
-            blocks = b.select(shared, b.udiv(rows, number), code.long(0))
+            blocks = b.select(shared, b.udiv(rows, count), code.long(0))
             with cgutils.for_range(b, blocks) as loop:
-                together(_ROWS, b.mul(loop.index, number))
-            with cgutils.for_range(b, rows, start=b.mul(blocks, number)) as loop:
-                together(1, loop.index)
+                add_rows(_ROWS, b.mul(loop.index, count))
+            with cgutils.for_range(b, rows, start=b.mul(blocks, count)) as loop:
+                add_rows(1, loop.index)
             code.finish(total, pitch)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen
 
-    return group
+    return add_dots
 
 
-# Bound anew in every piece.
-GROUP = None
+# Bound anew in every jit function.
+ADD_DOTS = None
 
 
-def _dots(xs, ys, rows, step, n, offsets, total, pitch):
-    """Dot products of `rows` rows of `n` outputs with the pixels under each tap of a group.
+def _add_dots(x_rows, dy_rows, rows, step, n, offsets, total, pitch):
+    """Add the dot products of `rows` rows of `n` outputs with the pixels under a group of taps.
 
-    `xs` and `ys` hold the addresses of rows of pixels and of outputs; the first row that an output
-    reads is `step` further for each, and where that is 1 they share rows. `offsets` are the bytes
-    to each column of taps.
+    `x_rows` and `dy_rows` are arrays of addresses. The first row of pixels of an output's row is
+    `step` places after that of the row before; where `step` is 1 they share rows of pixels.
+    `offsets` has the bytes to each column of taps.
     """
-    GROUP(xs, ys, rows, step, n, offsets, total, pitch)
+    ADD_DOTS(x_rows, dy_rows, rows, step, n, offsets, total, pitch)
 
 
-def _task(d, task, x, dy, units, begins, ends, partial):
-    """Add up the units (image, first and last row) of a task."""
-    size, p, q, s = peek(d, F.SIZE), peek(d, F.P), peek(d, F.Q), peek(d, F.S)
-    strip, line, slots = peek(d, F.STRIP), peek(d, F.PITCH), peek(d, F.SLOTS)
-    stride, dilation, at_once = peek(d, F.STRIDE_Y), peek(d, F.DILATION_Y), peek(d, F.AT_ONCE)
-    stride_x, span = peek(d, F.STRIDE_X), peek(d, F.SPAN_X)
-    rows, x_row, given = peek(d, F.ROWS), peek(d, F.X_ROW), peek(d, F.GIVEN)
-    phases = dilation if stride == 1 else 1
-    step = 1 if stride == 1 else p
-    groups, offsets = peek(d, F.GROUPS), peek(d, F.OFFSETS)
-    # A ring of rows of pixels, a row of the border's value, rows of outputs, addresses of rows.
-    given_bytes = at_once * strip * size if given else 0
-    table_bytes = 8 * (at_once * (step + 1) + p)
-    memory = allocate((slots + 1) * line * size + given_bytes + table_bytes + 4 * 64)
-    if memory == 0:
-        count_up(d, F.FAILED)
-        return
-    ring = (memory + 63) // 64 * 64
-    fill = (ring + slots * line * size + 63) // 64 * 64
-    lines = (fill + line * size + 63) // 64 * 64
-    xs = (lines + given_bytes + 7) // 8 * 8
-    ys = xs + 8 * (at_once * step + p)
-    total = partial + task * p * q * 8
-    carray(pointer(fill), (line * size // 4,), np.int32)[:] = 0
-    for j in range(line):
-        if size == 4:
-            carray(pointer(fill + 4 * j), (1,), np.int32)[0] = np.int32(peek(d, F.FILL))
+class _Buffers(NamedTuple):
+    """Addresses in a task's memory (see `WEIGHT_GRADIENT_PARAMS`)."""
+
+    x: Any  # the row buffer: row y of the padded image at place y % slots
+    fill: Any
+    dy: Any
+    x_rows: Any
+    dy_rows: Any
+
+
+@register_jitable
+def _lay_out(params, memory):
+    """Divide up a task's memory and write the row of the fill value."""
+    start = (memory + 63) // 64 * 64
+    fill = start + params.fill_row
+    if params.size == 4:
+        carray(pointer(fill), (params.pitch,), np.int32)[:] = np.int32(params.fill_bits)
+    else:
+        carray(pointer(fill), (params.pitch,), np.int64)[:] = params.fill_bits
+    return _Buffers(
+        start, fill, start + params.dy_buffer, start + params.x_rows, start + params.dy_rows
+    )
+
+
+@register_jitable
+def _list_x_rows(params, buffers, image, column, in_place, first, n):
+    """Write the addresses of the rows of pixels that `n` rows of outputs from `first` on read.
+
+    Rows of outputs are a dilation apart, so that they share rows of pixels; with a stride each has
+    p rows of pixels of its own.
+    """
+    p, stride, dilation = params.p, params.stride_y, params.dilation_y
+    rows, row_stride, size = params.rows, params.x_row_stride, params.size
+    slots, row_bytes = params.slots, params.pitch * params.size
+    for k in range(n + p - 1 if stride == 1 else n * p):
+        if stride == 1:
+            y = first + k * dilation
         else:
-            poke(fill, j, peek(d, F.FILL))
-    for unit in range(peek(begins, task), peek(ends, task)):
-        image, i0, i1 = peek(units, 3 * unit), peek(units, 3 * unit + 1), peek(units, 3 * unit + 2)
-        pixels = x + peek(peek(d, F.X_OFFSETS), image)
-        outputs = dy + peek(peek(d, F.OUT_OFFSETS), image)
-        for j0 in range(0, s, strip):
-            n = min(s - j0, strip)
-            column = j0 - peek(d, F.LEFT)
-            inside = (
-                peek(d, F.PLACE_IN) != 0
-                and column >= 0
-                and column + n + span - 1 <= peek(d, F.WIDTH)
+            y = (first + k // p) * stride + k % p * dilation
+        if not in_place:
+            poke(buffers.x_rows, k, buffers.x + y % slots * row_bytes)
+        else:
+            row = peek(rows, y)
+            start = image + row * row_stride + column * size
+            poke(buffers.x_rows, k, buffers.fill if row < 0 else start)
+
+
+@register_jitable
+def _list_dy_rows(params, buffers, dy, column, first, n):
+    """Write the addresses of `n` rows of outputs from `first` on, a dilation apart."""
+    apart = params.dilation_y if params.stride_y == 1 else 1
+    for k in range(n):
+        y = first + k * apart
+        if params.read_dy:
+            place = y % params.rows_at_once
+            poke(buffers.dy_rows, k, buffers.dy + place * params.strip * params.size)
+        else:
+            poke(buffers.dy_rows, k, dy + y * params.dy_row_stride + column * params.size)
+
+
+@register_jitable
+def _add_groups(params, buffers, rows, n, total):
+    """Add the dot products of listed rows to a task's sums, one group of taps after another."""
+    step, q = 1 if params.stride_y == 1 else params.p, params.q
+    for g in range(params.group_count):
+        group = tap_group(params.groups + g * _GROUP_BYTES)
+        a, b = group.row, group.column
+        call(
+            group.add_dots, buffers.x_rows + 8 * a, buffers.dy_rows, rows, step, n,
+            params.tap_offsets + 8 * b, total + 8 * (a * q + b), 8 * q,
+        )  # fmt: skip
+
+
+@register_jitable
+def _add_strip(params, buffers, image, dy, first, last, j0, total):
+    """Add what rows `first` to `last` of outputs contribute, in the strip from column `j0` on."""
+    n = min(params.s - j0, params.strip)
+    stride, dilation, span = params.stride_y, params.dilation_y, params.span_x
+    column = j0 - params.left
+    in_place = params.x_in_place != 0 and column >= 0 and column + n + span - 1 <= params.width
+    phases = dilation if stride == 1 else 1
+    read = 0  # rows of pixels before this one are in the row buffer
+    for i in range(first, last, params.rows_at_once):
+        count = min(params.rows_at_once, last - i)
+        if not in_place:
+            end = (i + count - 1) * stride + (params.p - 1) * dilation + 1
+            call(
+                params.read_x, params.x_source, image, max(read, i * stride), end,
+                j0 * params.stride_x, (n - 1) * params.stride_x + span, buffers.x, params.pitch,
+            )  # fmt: skip
+            read = end
+        if params.read_dy:
+            call(
+                params.read_dy, params.dy_source, dy, i, i + count, j0, n, buffers.dy, params.strip
             )
-            loaded = 0
-            for i in range(i0, i1, at_once):
-                number = min(at_once, i1 - i)
-                if not inside:
-                    last = (i + number - 1) * stride + (p - 1) * dilation + 1
-                    loaded = max(loaded, i * stride)
-                    call(
-                        peek(d, F.LOAD), peek(d, F.SOURCE), pixels, loaded, last, j0 * stride_x,
-                        (n - 1) * stride_x + span, ring, line,
-                    )  # fmt: skip
-                    loaded = last
-                if given:
-                    call(
-                        peek(given, F.LOAD),
-                        peek(given, F.SOURCE),
-                        outputs,
-                        i,
-                        i + number,
-                        j0,
-                        n,
-                        lines,
-                        strip,
-                    )
-                for phase in range(min(phases, number)):
-                    m = (number - phase + phases - 1) // phases
-                    for k in range((m + p - 1) if step == 1 else m * p):
-                        if stride == 1:
-                            y = i + phase + k * dilation
-                        else:
-                            y = (i + k // p) * stride + k % p * dilation
-                        if not inside:
-                            poke(xs, k, ring + y % slots * line * size)
-                        else:
-                            row = peek(rows, y)
-                            where = pixels + row * x_row + column * size
-                            poke(xs, k, fill if row < 0 else where)
-                    for k in range(m):
-                        y = i + phase + k * phases
-                        if given:
-                            poke(ys, k, lines + y % at_once * strip * size)
-                        else:
-                            poke(ys, k, outputs + y * peek(d, F.OUT_ROW) + j0 * size)
-                    for g in range(peek(d, F.GROUPS_COUNT)):
-                        a, b = peek(groups, 3 * g + 1), peek(groups, 3 * g + 2)
-                        call(
-                            peek(groups, 3 * g), xs + 8 * a, ys, m, step, n, offsets + 8 * b,
-                            total + 8 * (a * q + b), 8 * q,
-                        )  # fmt: skip
+        for phase in range(min(phases, count)):
+            rows = (count - phase + phases - 1) // phases
+            _list_x_rows(params, buffers, image, column, in_place, i + phase, rows)
+            _list_dy_rows(params, buffers, dy, j0, i + phase, rows)
+            _add_groups(params, buffers, rows, n, total)
+
+
+def _task(address, task, x, dy, units, begins, ends, partial):
+    """Add up the units of a task in its place of `partial`."""
+    params = weight_gradient_params(address)
+    memory = allocate(params.task_bytes)
+    if memory == 0:
+        count_up(address + FAILED, 0)
+        return
+    buffers = _lay_out(params, memory)
+    total = partial + task * params.p * params.q * 8
+    for number in range(peek(begins, task), peek(ends, task)):
+        unit = work_unit(units + number * _UNIT_BYTES)
+        image = x + peek(params.x_offsets, unit.image)
+        outputs = dy + peek(params.dy_offsets, unit.image)
+        for j0 in range(0, params.s, params.strip):
+            _add_strip(params, buffers, image, outputs, unit.first, unit.last, j0, total)
     release(memory)
 
 
-def _parts(n: int) -> list[int]:
-    """Cut so many taps into groups, as even as can be, whose sums fit the registers."""
+def _group_sides(n: int) -> list[int]:
+    """Divide `n` taps, as evenly as possible, into sides of groups whose sums fit the registers."""
     count = -(-n // (5 if vector_bytes() == 64 else 3))
     return [n // count + (i < n % count) for i in range(count)]
 
 
 @cache
-def _piece(acc: str, down: int, across: int, unit: bool) -> int:
-    """Address of the piece for a group of down x across taps."""
-    name = f"dots_{acc}_{down}x{across}{'' if unit else '_any'}"
-    return compile_function(_dots, name, GROUP=_group(acc, down, across, unit))
+def _add_dots_function(acc: str, down: int, across: int, adjacent: bool) -> int:
+    """Address of `_add_dots` compiled for a group of down x across taps."""
+    name = f"dots_{acc}_{down}x{across}{'' if adjacent else '_any'}"
+    return compile_function(_add_dots, name, ADD_DOTS=_make_add_dots(acc, down, across, adjacent))
 
 
-def groups(acc: str, p: int, q: int, unit: bool) -> list[tuple[int, int, int]]:
-    """Pieces of the dot products of p x q taps, each with its first row and column of taps.
+def tap_groups(acc: str, p: int, q: int, adjacent: bool) -> Any:
+    """Groups of p x q taps, an array of TAP_GROUP.
 
-    `unit` says that taps are side by side in memory.
+    `adjacent` says that columns of taps are next to each other in memory.
     """
     found, a = [], 0
-    for down in _parts(p):
+    for down in _group_sides(p):
         b = 0
-        for across in _parts(q):
-            found.append((_piece(acc, down, across, unit), a, b))
+        for across in _group_sides(q):
+            found.append((_add_dots_function(acc, down, across, adjacent), a, b))
             b += across
         a += down
-    return found
+    return np.array(found, TAP_GROUP)
 
 
 @cache
-def task() -> int:
-    """Address of the piece that sums one task."""
+def task_function() -> int:
+    """Address of the jit function that sums one task."""
     return compile_function(_task, "gradient_task")
 
 
-def _gradient(d, x, dy, units, begins, ends, partial, count):
+def _gradient(address, x, dy, units, begins, ends, partial, count):
+    task = weight_gradient_params(address).task
     for number in prange(count):
-        call(peek(d, F.TASK), d, number, x, dy, units, begins, ends, partial)
+        call(task, address, number, x, dy, units, begins, ends, partial)
 
 
 gradient_serial, gradient_parallel = variants(_gradient)
