@@ -30,7 +30,8 @@ from ..core.arguments import (
     read_padding,
 )
 from ..core.boundary import read_boundary
-from ..nn import channel_sums
+from ..core.layer import LayerGeometry
+from ..nn.geometry import check_bias, check_shapes
 from .torch_autograd import Spec, dtype_name, gradient_error
 from .torch_layers import Conv2d, LazyConv2d
 from .torch_ops import CONV2D, CORR2D
@@ -116,7 +117,7 @@ def corr2d(
     return CORR2D.forward(X, k, *spec)
 
 
-def conv2d(x: torch.Tensor, weight: Any, bias: Any, g: channel_sums.Geometry) -> torch.Tensor:
+def conv2d(x: torch.Tensor, weight: Any, bias: Any, layer: LayerGeometry) -> torch.Tensor:
     """`gpuconv.nn.conv2d` of tensors, as part of the autograd graph."""
     w = as_tensor(weight, "weight")
     b = None if bias is None else as_tensor(bias, "bias")
@@ -133,9 +134,9 @@ def conv2d(x: torch.Tensor, weight: Any, bias: Any, g: channel_sums.Geometry) ->
             )
     unbatched = x.ndim == 3
     x = x[None] if unbatched else x
-    shape = channel_sums.check_shapes(tuple(x.shape), tuple(w.shape), g)
+    shape = check_shapes(tuple(x.shape), tuple(w.shape), g)
     if b is not None:
-        channel_sums.check_bias(tuple(b.shape), w.shape[0])
+        check_bias(tuple(b.shape), w.shape[0])
     (top, bottom), (left, right) = g.pad
     spec = Spec(
         pad=[top, bottom, left, right],

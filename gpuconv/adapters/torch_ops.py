@@ -8,6 +8,7 @@ import torch
 
 from .. import gradients
 from ..core import arrays, dtypes
+from ..core.layer import LayerGeometry
 from ..engine import correlate
 from ..nn import channel_sums
 from .torch_autograd import BilinearOps, Spec, dtype_name
@@ -70,11 +71,11 @@ CORR2D = BilinearOps(
 )
 
 
-def _geometry(spec: Spec) -> channel_sums.Geometry:
+def _geometry(spec: Spec) -> LayerGeometry:
     top, bottom, left, right = (int(n) for n in spec.pad)
     stride = int(spec.stride[0]), int(spec.stride[1])
     dilation = int(spec.dilation[0]), int(spec.dilation[1])
-    return channel_sums.Geometry(((top, bottom), (left, right)), stride, dilation, int(spec.groups))
+    return LayerGeometry(((top, bottom), (left, right)), stride, dilation, int(spec.groups))
 
 
 def _conv2d(x: Any, w: Any, spec: Spec) -> Any:

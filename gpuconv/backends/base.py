@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
+from ..core.layer import LayerGeometry
 from ..core.problem import Index, Problem
 
 # Computes a part of a problem: the part's problem and its place in the batch, image, result.
@@ -152,26 +153,29 @@ class Backend(Protocol):
         x_dtype: str,
         w: Any,
         w_dtype: str,
-        layer: Any,
+        layer: LayerGeometry,
         size: tuple[int, int],
         acc: str,
     ) -> Any:
         """Return the sums (N, O, r, s) of a convolution layer, in the accumulator dtype.
 
-        `layer` has `pad`, `stride`, `dilation` and `groups`; `size` is (r, s).
+        `size` is (r, s).
         """
         raise NotImplementedError
 
     def layer_input_gradient(
-        self, dy: Any, dy_dtype: str, w: Any, w_dtype: str, layer: Any, x_shape: tuple[int, ...],
-        acc: str,
+        self, dy: Any, dy_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+        x_shape: tuple[int, ...], acc: str,
     ) -> Any:  # fmt: skip
-        """Return its gradient with respect to x, or None if it is to be made of other layers."""
+        """Return its gradient with respect to x, in the accumulator dtype.
+
+        None if it is to be made of other layers.
+        """
         return None
 
     def layer_weight_gradient(
-        self, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: Any, w_shape: tuple[int, ...],
-        w_dtype: str, acc: str,
+        self, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: LayerGeometry,
+        w_shape: tuple[int, ...], w_dtype: str, acc: str,
     ) -> Any:  # fmt: skip
-        """Return its gradient with respect to w, summed over the batch in a fixed order."""
+        """Return its gradient with respect to w, in its dtype, summed in a fixed order."""
         raise NotImplementedError

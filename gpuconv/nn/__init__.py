@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .layers import Conv2D, conv2d, conv2d_vjp
+from .functions import conv2d, conv2d_vjp
+from .layer import Conv2D
 
 __all__ = ["Conv2D", "conv2d", "conv2d_vjp"]

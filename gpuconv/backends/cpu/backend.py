@@ -12,12 +12,13 @@ import numpy as np
 
 from ...core import arrays, dtypes
 from ...core.errors import written
+from ...core.layer import LayerGeometry
 from ...core.layout import kernel_index
 from ...core.problem import Problem, part_of
 from ..base import Backend, Compute, Costs
 from ..strips import Layout, rows_before, strips, vertical
 from . import fft as own_fft
-from . import scipy_fft, sums, threads, weight_gradient
+from . import layers, scipy_fft, sums, threads, weight_gradient
 
 # Kernels that cover so many pixels leave much of the package's own tiles to the result.
 _OWN_SPAN = 256
@@ -134,6 +135,27 @@ class CpuBackend(Backend):
     def weight_gradient(self, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
         """Gradient with respect to K."""
         return weight_gradient.weight_gradient(problem, x, dy, dy_dtype)
+
+    def layer_forward(
+        self, x: Any, x_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+        size: tuple[int, int], acc: str,
+    ) -> Any:  # fmt: skip
+        """Sums of a convolution layer."""
+        return layers.forward(x, x_dtype, w, w_dtype, layer, size, acc)
+
+    def layer_input_gradient(
+        self, dy: Any, dy_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+        x_shape: tuple[int, ...], acc: str,
+    ) -> Any:  # fmt: skip
+        """Gradient of a convolution layer with respect to x."""
+        return layers.input_gradient(dy, dy_dtype, w, w_dtype, layer, x_shape, acc)
+
+    def layer_weight_gradient(
+        self, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: LayerGeometry,
+        w_shape: tuple[int, ...], w_dtype: str, acc: str,
+    ) -> Any:  # fmt: skip
+        """Gradient of a convolution layer with respect to w."""
+        return layers.weight_gradient(x, x_dtype, dy, dy_dtype, layer, w_shape, w_dtype, acc)
 
 
 def _wide(problem: Problem, method: str) -> bool:

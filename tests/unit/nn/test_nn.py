@@ -5,7 +5,8 @@ import pytest
 
 import gpuconv
 from gpuconv import nn
-from gpuconv.nn import channel_sums, layers
+from gpuconv.backends.cpu import layers as cpu_layers
+from gpuconv.nn.geometry import check_shapes, layer_geometry
 
 from ...cases import LAYERS as CASES
 
@@ -18,7 +19,7 @@ def arrays_of(case, dtype="float64"):
 
 
 def definition(x, w, g):
-    n, o, r, s = channel_sums.check_shapes(x.shape, w.shape, g)
+    n, o, r, s = check_shapes(x.shape, w.shape, g)
     padded = np.pad(x, ((0, 0), (0, 0), *g.pad))
     y = np.zeros((n, o, r, s), x.dtype)
     cg, og = w.shape[1], o // g.groups
@@ -38,7 +39,7 @@ def definition(x, w, g):
 def test_forward_is_the_definition(case):
     x, w, keywords = arrays_of(case)
     b = RNG.standard_normal(w.shape[0])
-    expected = definition(x, w, layers._geometry(**keywords, taps=w.shape[2:])) + b[:, None, None]
+    expected = definition(x, w, layer_geometry(**keywords, taps=w.shape[2:])) + b[:, None, None]
     y = nn.conv2d(x, w, b, **keywords)
     np.testing.assert_allclose(y, expected, atol=1e-12)
 
@@ -76,7 +77,7 @@ def test_blocks_of_rows(monkeypatch):
     whole = nn.conv2d(x, w, **keywords)
     dy = RNG.standard_normal(whole.shape)
     gradients = nn.conv2d_vjp(x, w, dy, **keywords)
-    monkeypatch.setattr(channel_sums, "_BLOCK_ELEMENTS", 300)
+    monkeypatch.setattr(cpu_layers, "_BLOCK_ELEMENTS", 300)
     np.testing.assert_allclose(nn.conv2d(x, w, **keywords), whole, atol=1e-12)
     for a, b in zip(nn.conv2d_vjp(x, w, dy, **keywords), gradients, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)

@@ -1,7 +1,8 @@
-"""Patches of many-channel images as a matrix, a block of output rows at a time, and back (Numba).
+"""Pixels under a layer's taps as a matrix, for a block of output rows, and back (Numba).
 
-Images come padded: without a border to look out for, a patch's row is a plain copy. Lines are
-shared out by the caller's threads: threads of Numba's own would spin beside those of BLAS.
+Images come padded, so that without a border to look out for a row of the matrix is copied from a
+row of the image. The channels are divided among threads by the caller: Numba's own threads would
+spin between calls, beside the threads of BLAS.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from .functions import on_disk
 
 @Compiled
 @on_disk(njit, nogil=True)
-def gather(first, last, x, i0, rows, s, taps, stride, dilation, out):
-    """Lay out the patches of channels first to last.
+def im2col(first, last, x, i0, rows, s, taps, stride, dilation, out):
+    """Fill the lines of `out` that belong to channels `first` to `last`.
 
-    ``out[(c, a, b), (i, j)]`` is the pixel that output (i0 + i, j) meets at tap (a, b); x is
-    (channels, h, w) with its padding, out (channels * p * q, rows * s).
+    ``out[(c, a, b), (i, j)]`` is the pixel that output (i0 + i, j) meets at tap (a, b); `x` is
+    (channels, h, w) with its padding, `out` (channels * p * q, rows * s).
     """
     p, q = taps
     sy, sx = stride
@@ -42,8 +43,8 @@ def gather(first, last, x, i0, rows, s, taps, stride, dilation, out):
 
 @Compiled
 @on_disk(njit, nogil=True)
-def scatter(first, last, values, i0, rows, s, taps, stride, dilation, x):
-    """Add ``values[(c, a, b), (i, j)]`` to the pixels `gather` would have read them from."""
+def col2im(first, last, matrix, i0, rows, s, taps, stride, dilation, x):
+    """Add ``matrix[(c, a, b), (i, j)]`` to the pixel that `im2col` copies there."""
     p, q = taps
     sy, sx = stride
     dy, dx = dilation
@@ -51,16 +52,16 @@ def scatter(first, last, values, i0, rows, s, taps, stride, dilation, x):
         plane = x[c]
         for tap in range(p * q):
             a, b = tap // q, tap % q
-            source = values[c * p * q + tap]
+            line = matrix[c * p * q + tap]
             for i in range(rows):
-                given = source[i * s : i * s + s]
+                source = line[i * s : i * s + s]
                 row = plane[(i0 + i) * sy + a * dy][b * dx : b * dx + (s - 1) * sx + 1]
                 if sx == 1:
-                    for j in range(given.shape[0]):
-                        row[j] += given[j]
+                    for j in range(source.shape[0]):
+                        row[j] += source[j]
                 elif sx == 2:
-                    for j in range(given.shape[0]):
-                        row[2 * j] += given[j]
+                    for j in range(source.shape[0]):
+                        row[2 * j] += source[j]
                 else:
-                    for j in range(given.shape[0]):
-                        row[j * sx] += given[j]
+                    for j in range(source.shape[0]):
+                        row[j * sx] += source[j]

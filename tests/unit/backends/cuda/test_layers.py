@@ -5,7 +5,8 @@ import pytest
 
 from gpuconv.backends.cuda import backend
 from gpuconv.core import arrays, dtypes
-from gpuconv.nn import channel_sums, layers
+from gpuconv.nn import channel_sums
+from gpuconv.nn.geometry import check_shapes, layer_geometry
 
 from .... import oracle
 from ....cases import LAYERS as CASES
@@ -20,8 +21,8 @@ def operand(array, name):
 
 def case_of(case, dtype):
     x, w = (oracle.sample(RNG, shape, dtype) for shape in case[:2])
-    g = layers._geometry(*case[2:], w.shape[2:])
-    return x, w, g, channel_sums.check_shapes(x.shape, w.shape, g)
+    g = layer_geometry(*case[2:], w.shape[2:])
+    return x, w, g, check_shapes(x.shape, w.shape, g)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])

@@ -1,4 +1,4 @@
-"""Convolution layers: `conv2d` and its layer `Conv2D`, forward and backward."""
+"""`Conv2D`: a convolution layer with parameters."""
 
 from __future__ import annotations
 
@@ -10,232 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays, dtypes
-from ..core.problem import Pair, pair
-from . import channel_sums
-from .channel_sums import Geometry
+from ..core.problem import pair
+from .functions import conv2d, conv2d_vjp
+from .geometry import check_bias, layer_geometry, read_pair
 
-__all__ = ["Conv2D", "conv2d", "conv2d_vjp"]
-
-
-def _pair(value: Any, what: str, least: int) -> Pair:
-    """Read ``int | (int,) | (int, int)``, as torch's functions do."""
-    if isinstance(value, (tuple, list)) and len(value) == 1:
-        (value,) = value
-    return pair(value, what, least)
-
-
-def _geometry(stride: Any, padding: Any, dilation: Any, groups: Any, taps: Pair) -> Geometry:
-    strides, dilations = _pair(stride, "stride", 1), _pair(dilation, "dilation", 1)
-    (number, _) = pair(groups, "groups", 1)
-    if isinstance(padding, str):
-        if padding == "valid":
-            sides: Any = ((0, 0), (0, 0))
-        elif padding == "same":
-            if strides != (1, 1):
-                raise ValueError(f"padding='same' needs stride 1, got stride {strides}")
-            spans = [(k - 1) * d for k, d in zip(taps, dilations, strict=True)]
-            sides = tuple((n // 2, n - n // 2) for n in spans)
-        else:
-            raise ValueError(
-                f"padding must be an int, (rows, columns), ((top, bottom), (left, right)), 'same' "
-                f"or 'valid', got {padding!r}"
-            )
-    elif isinstance(padding, (tuple, list)) and len(padding) == 2:
-        sides = tuple(pair(side, "padding", 0) for side in padding)
-    else:
-        sides = (_pair(padding, "padding", 0),) * 2
-        sides = tuple((side[n], side[n]) for n, side in enumerate(sides))
-    return Geometry(sides, strides, dilations, number)
-
-
-def _read(x: Any, weight: Any, *others: tuple[Any, str]) -> list[Any]:
-    operands: list[Any] = [arrays.read(x, "x"), arrays.read(weight, "weight")]
-    operands += [arrays.read(a, name) if a is not None else None for a, name in others]
-    for operand, name in zip(operands, ("x", "weight", *(n for _, n in others)), strict=True):
-        if operand is None:
-            continue
-        if dtypes.is_integer(operand.dtype) or dtypes.is_complex(operand.dtype):
-            raise TypeError(f"{name} has dtype {operand.dtype}; layers work on floats")
-        if operand.device != operands[0].device:
-            raise ValueError(
-                f"x is on {operands[0].device} and {name} on {operand.device}; "
-                "all arrays of a layer must be on one device"
-            )
-    return operands
-
-
-def _one(operand: arrays.Operand) -> bool:
-    """Whether this is a single image; it is made a batch of one."""
-    if operand.array.ndim != 3:
-        return False
-    operand.array = operand.array[None]
-    return True
-
-
-def conv2d(
-    x: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    *,
-    input: Any = None,
-) -> Any:
-    """Convolution layer (a cross-correlation summed over channels), as torch defines it.
-
-    ``y[n, o, i, j] = bias[o] + sum over c, a, b of x[n, g + c, i*s + a*d - t, j*s + b*d - l] *
-    weight[o, c, a, b]`` with stride s, dilation d, padding t above and l to the left (zeros), and
-    the first channel ``g = C/groups * (o // (O/groups))`` of o's group.
-
-    Parameters
-    ----------
-    x : array, shape (N, C, h, w) or (C, h, w)
-        Float images, or a single one: NumPy, CuPy or torch (then with autograd).
-    weight : array, shape (O, C/groups, p, q)
-        Kernels, on x's device.
-    bias : array, shape (O,), optional
-        Added to every pixel of its channel.
-    stride, dilation : int, (int,) or (int, int)
-        Rows and columns.
-    padding : int, (int,), (int, int), ((top, bottom), (left, right)), "same" or "valid"
-        Zeros around the image. "same" keeps its size (stride 1 only; the odd one goes after).
-    groups : int
-        Groups of channels that do not see each other; C of them is depthwise.
-    input : array
-        Torch's name of x; one of the two is given.
-
-    Returns
-    -------
-    array, shape (N, O, r, s) or (O, r, s)
-        In ``result_type(x, weight)``, of x's library and device. As in torch there are no output
-        channels if C is 0. Tensors are in channels_last memory format if x or weight is, and
-        `torch.autocast` decides on their dtype.
-
-    Raises
-    ------
-    ValueError
-        Shapes, channels or groups that do not match, with all of them named.
-    TypeError
-        Dtypes that are not floats; no x or no weight.
-
-    Notes
-    -----
-    O(N r s O C/groups p q). Many channels are a product of matrices (BLAS on the CPU) on patches
-    of some rows at a time, in a workspace of one padded image and 2**20 elements (or one row's).
-    Sums in float32 for float16, bfloat16 and float32, in float64 for float64. Never TF32.
-
-    Examples
-    --------
-    >>> import numpy as np, gpuconv
-    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
-    >>> gpuconv.nn.conv2d(x, np.ones((1, 1, 2, 2)), bias=np.array([0.5]))
-    array([[[[ 8.5, 12.5],
-             [20.5, 24.5]]]])
-    """
-    if x is not None and input is not None:
-        raise TypeError("conv2d() got both x and input, which are the same")
-    x = input if x is None else x
-    if x is None or weight is None:
-        raise TypeError(f"conv2d() needs {'x' if x is None else 'weight'}")
-    if arrays.is_traced(x) or arrays.is_traced(weight):
-        from ..adapters import torch as adapter
-
-        return adapter.record(
-            conv2d, x, weight, bias, stride=stride, padding=padding, dilation=dilation,
-            groups=groups,
-        )  # fmt: skip
-    shape = np.shape(weight) if not hasattr(weight, "shape") else weight.shape
-    taps = tuple(shape[-2:]) if len(shape) >= 2 else (1, 1)
-    g = _geometry(stride, padding, dilation, groups, taps)
-    if arrays.is_a(x, "torch", "Tensor"):
-        from ..adapters import torch as adapter
-
-        return adapter.conv2d(x, weight, bias, g)
-    a, w, b = _read(x, weight, (bias, "bias"))
-    one = _one(a)
-    channel_sums.check_shapes(tuple(a.array.shape), tuple(w.array.shape), g)
-    values = None
-    if b is not None:
-        channel_sums.check_bias(tuple(b.array.shape), w.array.shape[0])
-        values = dtypes.widen(b.array, b.dtype, "float64", _module(b.array))
-    with arrays.stream_of(a):
-        y = channel_sums.forward(a, w, g, values)
-    return arrays.wrap(y[0] if one else y, dtypes.promote(a.dtype, w.dtype), a)
-
-
-def _module(array: Any) -> Any:
-    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
-
-
-@np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
-def conv2d_vjp(
-    x: Any,
-    weight: Any,
-    dy: Any,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> tuple[Any, Any, Any]:
-    """Gradients of ``sum(dy * conv2d(x, weight, bias, ...))`` in x, weight and bias.
-
-    Parameters
-    ----------
-    x, weight, stride, padding, dilation, groups
-        As given to `conv2d`.
-    dy : array, shape (N, O, r, s) or (O, r, s)
-        Gradient in the result.
-
-    Returns
-    -------
-    dx, dweight, dbias : array
-        Of the shapes and dtypes of x and weight, and (O,) in weight's.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `conv2d`; a dy that does not have the result's shape.
-
-    Notes
-    -----
-    As costly as two forward passes; workspace as there. Sums over the batch are taken in float64,
-    in a fixed order.
-
-    Examples
-    --------
-    >>> import numpy as np, gpuconv
-    >>> x, w = np.ones((1, 1, 3, 3)), np.ones((2, 1, 2, 2))
-    >>> dx, dw, db = gpuconv.nn.conv2d_vjp(x, w, np.ones((1, 2, 2, 2)))
-    >>> dw[0, 0].tolist(), db.tolist()
-    ([[4.0, 4.0], [4.0, 4.0]], [4.0, 4.0])
-    """
-    a, w, d = _read(x, weight, (dy, "dy"))
-    taps = tuple(w.array.shape[-2:]) if w.array.ndim >= 2 else (1, 1)
-    g = _geometry(stride, padding, dilation, groups, taps)
-    one = _one(a)
-    shape = channel_sums.check_shapes(tuple(a.array.shape), tuple(w.array.shape), g)
-    if tuple(d.array.shape) != shape[one:]:
-        raise ValueError(
-            f"dy has shape {tuple(d.array.shape)}, but the result of conv2d has shape {shape[one:]}"
-        )
-    if one:
-        d.array = d.array[None]
-    with arrays.stream_of(a):
-        dx = channel_sums.input_gradient(d, w, tuple(a.array.shape), a.dtype, g)
-        dw = channel_sums.weight_gradient(a, d, tuple(w.array.shape), w.dtype, g)
-        xp = _module(d.array)
-        wide = dtypes.widen(d.array, d.dtype, dtypes.accumulator(d.dtype), xp)
-        # By pairs within an image, which keeps the digits: sums in float64 take NumPy much longer.
-        sums = wide.sum(axis=(2, 3)).sum(axis=0, dtype="float64")
-        sums = sums if shape[1] else xp.zeros(w.array.shape[0])
-        db = dtypes.finish(sums, w.dtype, xp)
-    return (
-        arrays.wrap(dx[0] if one else dx, a.dtype, a),
-        arrays.wrap(dw, w.dtype, w),
-        arrays.wrap(db, w.dtype, w),
-    )
+__all__ = ["Conv2D"]
 
 
 def _refuse_tensor(array: Any, name: str) -> None:
@@ -307,7 +86,7 @@ class Conv2D:
         rng: Any = None,
     ) -> None:
         self.out_channels, _ = pair(out_channels, "out_channels", 1)
-        self.kernel_size = _pair(kernel_size, "kernel_size", 1)
+        self.kernel_size = read_pair(kernel_size, "kernel_size", 1)
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.groups, _ = pair(groups, "groups", 1)
         self.use_bias = bool(bias)
@@ -320,7 +99,7 @@ class Conv2D:
             raise ValueError(
                 f"groups={self.groups} must divide the {self.out_channels} output channels"
             )
-        _geometry(stride, padding, dilation, groups, self.kernel_size)
+        layer_geometry(stride, padding, dilation, groups, self.kernel_size)
         self._rng = np.random.default_rng(rng)
         self.weight: Any = None
         self.bias: Any = None
@@ -482,7 +261,7 @@ class Conv2D:
                 f"weight must have shape {tuple(self.weight.shape)}, got {weight.shape}"
             )
         if bias is not None:
-            channel_sums.check_bias(bias.shape, self.out_channels)
+            check_bias(bias.shape, self.out_channels)
         on_gpu = self.weight is not None and not isinstance(self.weight, np.ndarray)
         xp = sys.modules["cupy"] if on_gpu else np
         kind = arrays.bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
