@@ -246,7 +246,7 @@ def _is_tensor(obj: Any) -> bool:
 
 
 def _record(*arguments: Any, **keywords: Any) -> Any:
-    from .adapters import torch as adapter
+    from .adapters import torch_functions as adapter
 
     return adapter.record(*arguments, **keywords)
 
@@ -259,7 +259,7 @@ def _tensors(X: Any, K: Any, out: Any, max_device_bytes: Any, **keywords: Any) -
     # The one look upwards: a tensor's graph is the adapter's business, loaded when one is seen.
     if out is not None or max_device_bytes is not None:
         return engine.correlate(X, K, out=out, max_device_bytes=max_device_bytes, **keywords)
-    from .adapters import torch as adapter
+    from .adapters import torch_functions as adapter
 
     return adapter.corr2d(X, K, **keywords)
 

@@ -107,7 +107,7 @@ def conv2d(
     if x is None or weight is None:
         raise TypeError(f"conv2d() needs {'x' if x is None else 'weight'}")
     if arrays.is_traced(x) or arrays.is_traced(weight):
-        from ..adapters import torch as adapter
+        from ..adapters import torch_functions as adapter
 
         return adapter.record(
             conv2d, x, weight, bias, stride=stride, padding=padding, dilation=dilation,
@@ -117,7 +117,7 @@ def conv2d(
     taps = tuple(shape[-2:]) if len(shape) >= 2 else (1, 1)
     layer = layer_geometry(stride, padding, dilation, groups, taps)
     if arrays.is_a(x, "torch", "Tensor"):
-        from ..adapters import torch as adapter
+        from ..adapters import torch_functions as adapter
 
         return adapter.conv2d(x, weight, bias, layer)
     a, w, b = _read(x, weight, (bias, "bias"))

@@ -37,6 +37,7 @@ LEVELS = {
             ("nn.channel_sums", "nn.geometry"),
             ("adapters",),
             ("api", "nn.functions", "nn.layer", "nn"),
+            ("adapters.torch", "adapters.torch_layers"),
             ("imaging",),
             ("ndimage", "signal"),
             ("",),

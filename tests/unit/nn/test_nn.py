@@ -124,7 +124,7 @@ def test_torch_gradients_of_both_orders(case):
     torch.library.opcheck(
         torch.ops.gpuconv.conv2d.default,
         (x, w, [1, 1, 1, 1], "constant", [0.0, 0.0], [1, 1], [1, 1], keywords["groups"], "auto",
-         "auto", ""),
+         None, "auto", None),
     )  # fmt: skip
     compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, w), call(x, w))
