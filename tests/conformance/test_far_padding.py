@@ -10,8 +10,7 @@ import gpuconv
 from gpuconv import nn
 from gpuconv.backends import strips
 from gpuconv.backends.cpu import backend as cpu
-from gpuconv.backends.cpu import fft as cpu_fft
-from gpuconv.backends.cpu import planning, sums
+from gpuconv.backends.cpu import fft_plan, planning, sums
 from gpuconv.backends.cpu import weight_gradient as cpu_weights
 from gpuconv.backends.cpu.jit import fields as F
 from gpuconv.backends.cuda import backend as cuda
@@ -243,7 +242,7 @@ def test_plans_make_no_tables():
 def forget():
     for cached in (
         problem.tables, problem.laid_out, planning.template, sums._geometry, cpu_weights._plan,
-        cpu_weights._tasks, cpu_fft.sides, cpu_fft._template,
+        cpu_weights._tasks, fft_plan.sides, fft_plan.tile_plan,
     ):  # fmt: skip
         cached.cache_clear()
 

@@ -7,9 +7,9 @@ import pytest
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cpu import backend, scipy_fft, sums
+from gpuconv.backends.cpu import backend, fft_plan, scipy_fft, sums
 from gpuconv.backends.cpu import fft as cpu_fft
-from gpuconv.backends.cpu.jit import fft_tiles
+from gpuconv.backends.cpu.jit import fft_functions
 from gpuconv.core.problem import laid_out, make_problem
 from gpuconv.methods import fft
 from gpuconv.methods.weights import Weights
@@ -39,7 +39,7 @@ def force(monkeypatch):
 
     def force(sides, scipy):
         monkeypatch.setattr(backend, "own_transforms", lambda problem: not scipy)
-        monkeypatch.setattr(cpu_fft, "sides", lambda problem: sides)
+        monkeypatch.setattr(fft_plan, "sides", lambda problem: sides)
 
         def axes(problem):
             laid = laid_out(problem)
@@ -52,23 +52,25 @@ def force(monkeypatch):
             return tuple(found)
 
         monkeypatch.setattr(scipy_fft, "_axes", axes)
-        cpu_fft._template.cache_clear()
+        fft_plan.tile_plan.cache_clear()
 
     yield force
-    cpu_fft._template.cache_clear()
+    fft_plan.tile_plan.cache_clear()
 
 
 @pytest.fixture
 def doubts(monkeypatch):
     """Names of what had to be done beyond transforms."""
     found = []
-    piece, again, directly = fft_tiles.piece, scipy_fft._Call._again, cpu_fft._directly
-    monkeypatch.setattr(
-        fft_tiles, "piece", lambda name, acc: (found.append(name), piece(name, acc))[1]
-    )
-    monkeypatch.setattr(scipy_fft._Call, "_again", lambda *a: (found.append("again"), again(*a))[1])
-    monkeypatch.setattr(cpu_fft, "_directly", lambda *a: (found.append("direct"), directly(*a))[1])
-    return lambda: [name for name in found if name in ("again", "direct")]
+
+    def note(owner, name, what):
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a: (found.append(what), function(*a))[1])
+
+    note(fft_functions, "retry_tile", "again")
+    note(scipy_fft._Call, "_again", "again")
+    note(cpu_fft, "_sum_directly", "direct")
+    return lambda: found
 
 
 def image(rng, kind, shape, dtype):
@@ -461,21 +463,24 @@ def test_a_tile_that_is_doubtful_is_so_after_a_lack_of_memory(monkeypatch):
     x[:, 1::2] *= 1e15
     keywords = dict(stride=2, dilation=(1, 2))
     wanted = gpuconv.corr2d(x, k, method="fft", **keywords)
-    each = cpu_fft._each
+    run_tasks = cpu_fft._run_tasks
 
-    def failing(job, serial, parallel, n, time, failed, *rest):
+    def failing(params, serial, parallel, tasks, nanoseconds, memory):
         def once(*arguments):
             serial(*arguments)
-            if job[cpu_fft.F.DOUBTS] and not found:
+            if "doubtful" in params.dtype.names and params["doubtful"][0] and not found:
                 found.append(1)
-                failed[0] += 1
+                memory.failed[0] += 1
 
         found = []
-        each(job, once, once, n, time, failed, *rest)
+        run_tasks(params, once, once, tasks, nanoseconds, memory)
+        failed.extend(found)
 
-    monkeypatch.setattr(cpu_fft, "_each", failing)
+    failed = []
+    monkeypatch.setattr(cpu_fft, "_run_tasks", failing)
     monkeypatch.setattr(cpu_fft, "run_kernel", lambda one, many, *arguments: one(*arguments))
     np.testing.assert_array_equal(gpuconv.corr2d(x, k, method="fft", **keywords), wanted)
+    assert failed
 
 
 @pytest.mark.filterwarnings("error")

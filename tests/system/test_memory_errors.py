@@ -9,9 +9,10 @@ import pytest
 import gpuconv
 from gpuconv import nn
 from gpuconv.backends import reference
-from gpuconv.backends.cpu import backend, fft, planning, scipy_fft, sums
-from gpuconv.backends.cpu.jit import fft_tiles, sweep
+from gpuconv.backends.cpu import backend, fft, fft_plan, planning, scipy_fft, sums
+from gpuconv.backends.cpu.jit import fft_driver, sweep
 from gpuconv.backends.cpu.jit import fields as F
+from gpuconv.backends.cpu.jit.params import DIRECT_TILES_PARAMS, FFT_PARAMS
 
 from ..cases import misaligned
 
@@ -30,6 +31,11 @@ def job_at(address):
     return (ctypes.c_int64 * F.COUNT).from_address(address)
 
 
+def record_at(address, dtype):
+    raw = (ctypes.c_uint8 * dtype.itemsize).from_address(address)
+    return np.frombuffer(raw, dtype)[0]
+
+
 class Memory:
     """Memory for so many tasks, each of which asks for as much when it is done again."""
 
@@ -41,11 +47,10 @@ class Memory:
             for name in ("direct", "separable"):
                 kernel = getattr(sweep, f"{name}_{form}")
                 monkeypatch.setattr(sweep, f"{name}_{form}", self.loop(kernel))
-            monkeypatch.setattr(
-                fft_tiles, f"tiles_{form}", self.job(getattr(fft_tiles, f"tiles_{form}"))
-            )
-            kernel = self.job(getattr(fft_tiles, f"directly_{form}"), F.DIRECT)
-            monkeypatch.setattr(fft_tiles, f"directly_{form}", kernel)
+            tiles = self.record(getattr(fft_driver, f"tiles_{form}"), FFT_PARAMS)
+            monkeypatch.setattr(fft_driver, f"tiles_{form}", tiles)
+            directly = self.record(getattr(fft_driver, f"directly_{form}"), DIRECT_TILES_PARAMS)
+            monkeypatch.setattr(fft_driver, f"directly_{form}", directly)
 
     def take(self, tasks):
         """Tasks of so many that there is memory for."""
@@ -55,7 +60,25 @@ class Memory:
             self.spent += have
         return have
 
-    def job(self, kernel, counted_in=None):
+    def record(self, kernel, dtype):
+        """Replace a kernel that is told a record by one that runs out of memory."""
+
+        def call(address):
+            params = record_at(address, dtype)
+            first, last = params["first"], params["last"]
+            have = self.take(int(last - first))
+            params["last"] = first + have
+            kernel(address)
+            params["last"] = last
+            if first + have < last:
+                if "failed" in dtype.names:
+                    params["failed"] += 1
+                else:
+                    job_at(int(params["direct_params"]))[F.FAILED] += 1
+
+        return call
+
+    def job(self, kernel):
         """Replace the kernel of a job by one that runs out of memory."""
 
         def call(address, *arguments):
@@ -66,7 +89,7 @@ class Memory:
             kernel(address, *arguments)
             job[F.LAST] = last
             if first + have < last:
-                (job if counted_in is None else job_at(job[counted_in]))[F.FAILED] += 1
+                job[F.FAILED] += 1
 
         return call
 
@@ -95,7 +118,7 @@ def length(request, monkeypatch):
             monkeypatch.setattr(module, "LONG", 1e3)
         monkeypatch.setattr(planning, "LONG_TASK", 1e3)
         monkeypatch.setattr(fft, "LONG_TASK", 1e3)
-    caches = planning.template, fft._template, sums._geometry
+    caches = planning.template, fft_plan.tile_plan, sums._geometry
     for cache in caches:
         cache.cache_clear()
     yield request.param

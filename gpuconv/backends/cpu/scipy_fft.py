@@ -1,10 +1,10 @@
 """Fourier transforms by SciPy: complex sums, single rows and columns of taps, very large kernels.
 
-Overlap-save as in `cpu_fft`: tiles of the padded image are transformed, multiplied by the kernel's
-spectrum and transformed back, and the sums that no wrap-around reaches are the result. An axis
-along which the kernel has a single tap is not transformed: its tiles are rows (or columns) that do
-not overlap. What `kernels.tile_errors` does for the errors of the other tiles is done here in
-NumPy.
+Overlap-save as in `jit.fft_groups`: tiles of the padded image are transformed, multiplied by the
+kernel's spectrum and transformed back, and the sums that no wrap-around reaches are the result. An
+axis along which the kernel has a single tap is not transformed: its tiles are rows (or columns)
+that do not overlap. What `jit.fft_errors` and `jit.fft_outliers` do for the errors of the other
+tiles is done here in NumPy.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ...core.boundary import sources
 from ...core.errors import written
 from ...core.problem import Problem, gathered, laid_out, make_problem, tables
 from ...core.worker_thread import on_worker_thread
-from . import fft as cpu_fft
+from . import fft_spectra
 
 # Work of a transform for an element and power of two of its size, of all else that is done to an
-# element, and of a chunk of tiles whatever its size, in the unit of `cpu_fft.work`.
+# element, and of a chunk of tiles whatever its size, in the unit of `fft_plan.work`.
 _WORK, _ELEMENT_WORK, _CHUNK_WORK = 0.5, 4.0, 1.5e5
 # Bytes of tiles transformed at once: what the workspace is bounded by (a few times this).
 _CHUNK_BYTES = 8 << 20
@@ -81,7 +81,7 @@ def _axes(problem: Problem) -> tuple[_Axis, _Axis]:
 
 
 def work(problem: Problem) -> float:
-    """Work of all tiles and spectra, in the unit of `cpu_fft.work`."""
+    """Work of all tiles and spectra, in the unit of `fft_plan.work`."""
     return _plan(problem)[1]
 
 
@@ -173,7 +173,7 @@ class _Kernel:
     scaled: Any  # divided by 2**exponent
     exponent: int
     spectrum: Any
-    noise: float  # as in `kernels.tile_errors`
+    noise: float  # as in `jit.fft_errors`
     peak: float
     norm: float
 
@@ -214,7 +214,7 @@ class _Call:
         self.complex = dtypes.is_complex(problem.acc_dtype)
         self.info = np.finfo(problem.acc_dtype)
         # Sums of squares between these are exact enough, and nothing that follows is out of range.
-        self.safe = 2.0 ** (80 if self.info.bits == 32 else 600)
+        self.safe = 2.0 ** (2 * fft_errors.SAFE_EXPONENT[f"float{self.info.bits}"])
         self.extra = {"workers": threads, "axes": self.axes}  # a batch is split over the threads
         area = self.down.side * self.across.side
         tiles = -(-problem.s // self.across.kept)
@@ -230,10 +230,10 @@ class _Call:
         """A kernel's spectrum, kept for the next call."""
         problem = self.problem
         key = (weights.tobytes(), weights.shape, problem.dilation, problem.acc_dtype, self.tiles)
-        found = cpu_fft.spectra().get(key)
+        found = fft_spectra.cache().get(key)
         if found is None:
             found = self.kernel(weights.copy())  # the caller's may change
-            cpu_fft.spectra().put(key, found)
+            fft_spectra.cache().put(key, found)
         return found  # type: ignore[no-any-return]
 
     @np.errstate(all="ignore")
@@ -241,17 +241,11 @@ class _Call:
         """Transform a kernel."""
         if not np.isfinite(weights).all():  # every tile is summed directly
             return _Kernel(weights, False, weights, 0, np.zeros(0), 0.0, 0.0, 0.0)
-        magnitudes = np.abs(weights).astype(np.float64)
-        exponent = int(np.frexp(magnitudes.max())[1])
-        if abs(exponent) <= (40 if self.info.bits == 32 else 300):
-            exponent = 0
-        scaled = _ldexp(weights, -exponent)
-        magnitudes = np.abs(scaled).astype(np.float64)
-        spectrum = self.call(self.spectrum, scaled)
-        norm = math.sqrt(float(np.square(magnitudes).sum()))
-        noise = self.errors.noise(norm, float(np.abs(spectrum).max()), self.size)
+        scaled = fft_spectra.scale_weights(weights, self.problem.acc_dtype)
+        spectrum = self.call(self.spectrum, scaled.values)
+        noise = self.errors.noise(scaled.norm, float(np.abs(spectrum).max()), self.size)
         return _Kernel(
-            weights, True, scaled, exponent, spectrum, noise, float(magnitudes.max()), norm
+            weights, True, scaled.values, scaled.exponent, spectrum, noise, scaled.peak, scaled.norm
         )
 
     @np.errstate(all="ignore")

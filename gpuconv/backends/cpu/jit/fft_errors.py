@@ -1,4 +1,4 @@
-"""Whether the sums of a tile are as exact as promised, and what makes them so (Numba).
+"""Whether the sums of a tile are as exact as promised (Numba).
 
 A Fourier transform spreads the rounding errors of every pixel over all sums of its tile. The
 promise is relative to the largest sum of absolute values among the outputs that the tile keeps, and
@@ -13,9 +13,9 @@ kernel amplifies most. The second term is for copies of a large sum at other pla
 of the transform's factors make. The largest sum of absolute values is at least the largest kept
 sum, and at least that of any output for which it is computed. Where this does not show that the
 promise is kept, the largest pixels are taken out of the tile, what is left is transformed again,
-and what they contribute is added tap by tap.
+and what they contribute is added tap by tap (`fft_outliers`).
 
-All functions are compiled for each dtype, with the names bound in `tiles`.
+How names in capitals get their values is explained in `fft_functions`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ import math
 import numpy as np
 from numba import carray
 
-from . import fields as F
-from .functions import peek, pointer, poke, stack
+from .fft_tiles import fft_params, kernel_measures
+from .functions import pointer, poke, reader, stack
+from .params import TILE_GROUP_STATE, TILE_STATE, TILE_STATE_BYTES
 
+group_state = reader(TILE_GROUP_STATE)
+tile_state = reader(TILE_STATE)
+
+# What is left to be done about a group of tiles: sum it directly, or look at tile t of it again
+# (DOUBTFUL << t).
+DIRECT, DOUBTFUL = 1, 2
 # How many times the largest sum of absolute values an error may be, in units of eps.
 PROMISED = 64.0
 # What the terms of the estimate are multiplied by: with these, the errors of the transforms of 17
@@ -36,15 +43,9 @@ NORMS, STRONGEST, LARGEST_SUM = 10.0, 2.0, 8.0
 # How many times less than the whole error a pixel that is left in a tile may contribute, in the
 # first attempt and in the second.
 SHARES = (2.0, 32.0)
-# What is known of a pair of tiles, in one array of float64: of each tile the sum of its squares,
-# the exponent of the power of two that its pixels were divided by, and the largest sum of absolute
-# values as far as it is known; then the estimated error, and whether all pixels were
-# finite, or all sums. All but the exponents are of scaled pixels.
-SQUARES_OF, EXPONENT, REACH, ESTIMATE, GOOD, FACTS = 0, 2, 4, 6, 7, 8
-# What is known of a kernel (the array at a job's MEASURES): what the norm of a tile is multiplied
-# by in the estimate, the largest weight, the norm, and the exponent of the power of two that the
-# weights were divided by.
-NOISE, PEAK, NORM, KERNEL_EXPONENT, MEASURES_COUNT = range(5)
+# Weights, and norms of tiles, between 2**-n and 2**n are transformed as they are: they are exact
+# enough, and no sum leaves the dtype's range. All others are divided by a power of two first.
+SAFE_EXPONENT = {"float32": 40, "float64": 300}
 
 
 def noise(norm: float, strongest: float, size: int) -> float:
@@ -52,19 +53,16 @@ def noise(norm: float, strongest: float, size: int) -> float:
     return (NORMS * norm + STRONGEST * strongest) / math.sqrt(size)
 
 
-# Bound anew for every dtype.
-LANES = SIZE = ACC = None
-# The squares' sums between which nothing leaves the dtype's range; the exponent of its largest
-# numbers.
-SMALLEST = GREATEST = EXPONENT_MOST = None
-SQUARES = LARGEST = FLOAT_OF = SCALE = SUM_OF = None
+REAL = LANES = SIZE = BYTES = PARTS = EPS = None
+SMALLEST = GREATEST = EXPONENT_MOST = MODULUS = None
+SQUARES = LARGEST = FLOAT_OF = UNSCALED = SCALE = KEPT_PART = None
 
 
 def _float_of(bits):
     """The number of these bits."""
     place = stack()
     poke(place, 0, bits)
-    return np.float64(carray(pointer(place), (1,), ACC.dtype)[0])
+    return np.float64(carray(pointer(place), (1,), REAL.dtype)[0])
 
 
 def _unscaled(bits, exponent):
@@ -75,110 +73,123 @@ def _unscaled(bits, exponent):
 
 def _scale(plane, pitch, rows, columns, exponent):
     """Multiply by a power of two, in two steps because it may lie outside the dtype's range."""
-    one = ACC.dtype.type(math.ldexp(1.0, exponent // 2))
-    other = ACC.dtype.type(math.ldexp(1.0, exponent - exponent // 2))
+    one = REAL.dtype.type(math.ldexp(1.0, exponent // 2))
+    other = REAL.dtype.type(math.ldexp(1.0, exponent - exponent // 2))
     for i in range(rows):
-        line = carray(pointer(plane + i * pitch), (columns,), ACC.dtype)
+        line = carray(pointer(plane + i * pitch), (columns,), REAL.dtype)
         for j in range(columns):
             line[j] = line[j] * one * other
 
 
-def _measured(d, plane, pitch, squares, facts, t):
-    """Note a tile's sum of squares, scaled if need be; whether all of it is finite."""
-    ny, nx = peek(d, F.SIDE_Y), peek(d, F.SIDE_X)
-    known = carray(pointer(facts), (FACTS,), np.float64)
+def _measure(address, plane, squares, tile_address):
+    """Note a tile's sum of squares, scaling the tile if need be; whether all of it is finite."""
+    params, tile = fft_params(address), tile_state(tile_address)
+    rows, columns = PARTS * params.side_y, params.side_x
     exponent = 0
     if not SMALLEST < squares < GREATEST:
-        largest = FLOAT_OF(LARGEST(plane, pitch, ny, nx // LANES))
+        largest = FLOAT_OF(LARGEST(plane, params.pitch, rows, columns // LANES))
         if not largest < np.inf:
             return False
         squares = 0.0
         if largest > 0:
             exponent = math.frexp(largest)[1]
-            SCALE(plane, pitch, ny, nx, -exponent)
-            squares = SQUARES(plane, pitch, ny, nx // LANES)
-    known[SQUARES_OF + t], known[EXPONENT + t], known[REACH + t] = squares, exponent, 0.0
+            SCALE(plane, params.pitch, rows, columns, -exponent)
+            squares = SQUARES(plane, params.pitch, rows, columns // LANES)
+    tile.squares, tile.exponent, tile.abs_sum = squares, exponent, 0.0
     return True
 
 
-def _balanced(d, tile, half, pitch, facts):
-    """Scale a pair of tiles to about the same norm, so that neither's errors drown the other.
+def _balance(address, work, state):
+    """Scale two tiles to about the same norm, so that neither's errors drown the other.
 
     Returns whether no sum can leave the dtype's range.
     """
-    ny, nx = peek(d, F.SIDE_Y), peek(d, F.SIDE_X)
-    known = carray(pointer(facts), (FACTS,), np.float64)
-    measures = carray(pointer(peek(d, F.MEASURES)), (MEASURES_COUNT,), np.float64)
-    one, other = known[SQUARES_OF], known[SQUARES_OF + 1]
+    params = fft_params(address)
+    kernel = kernel_measures(params.measures)
+    one, other = tile_state(state).squares, tile_state(state + TILE_STATE_BYTES).squares
     if min(one, other) > 0 and max(one, other) > 16 * min(one, other):
         for t in range(2):
-            exponent = math.frexp(math.sqrt(known[SQUARES_OF + t]))[1]
-            SCALE(tile + t * half, pitch, ny, nx, -exponent)
-            known[SQUARES_OF + t] = math.ldexp(known[SQUARES_OF + t], -2 * exponent)
-            known[EXPONENT + t] += exponent
+            tile = tile_state(state + t * TILE_STATE_BYTES)
+            exponent = math.frexp(math.sqrt(tile.squares))[1]
+            plane = work + t * params.plane_bytes
+            SCALE(plane, params.pitch, params.side_y, params.side_x, -exponent)
+            tile.squares = math.ldexp(tile.squares, -2 * exponent)
+            tile.exponent += exponent
     for t in range(2):
-        exponent = known[EXPONENT + t] + measures[KERNEL_EXPONENT]
-        if exponent > 0 and known[SQUARES_OF + t] > 0:
-            bound = math.sqrt(known[SQUARES_OF + t]) * measures[NORM]
+        tile = tile_state(state + t * TILE_STATE_BYTES)
+        exponent = tile.exponent + kernel.exponent
+        if exponent > 0 and tile.squares > 0:
+            bound = math.sqrt(tile.squares) * kernel.norm
             if math.frexp(bound)[1] + exponent > EXPONENT_MOST - 2:
                 return False
     return True
 
 
-def _sum_of(d, plane, pitch, i, j):
+def _abs_sum_of(address, plane, i, j):
     """Sum of absolute values of one output of a tile that is not transformed yet."""
-    p, q = peek(d, F.P), peek(d, F.Q)
-    spread = (peek(d, F.SPAN_X) - 1) // (q - 1) if q > 1 else 1
-    start = plane + i * peek(d, F.STRIDE_Y) * pitch + j * peek(d, F.SAMPLE_X) * SIZE
-    step, taps, total = peek(d, F.DILATION_Y) * pitch, peek(d, F.SCALED_TAPS), 0.0
+    params = fft_params(address)
+    pitch, p, q, dilation = params.pitch, params.p, params.q, params.dilation_x
+    span = (q - 1) * dilation + 1
+    start = plane + i * params.stride_y * pitch + j * params.stride_x * SIZE
+    step, total = params.dilation_y * pitch, 0.0
     for a in range(p):
-        line = carray(pointer(start + a * step), (peek(d, F.SPAN_X),), ACC.dtype)
-        weights = carray(pointer(taps + a * q * SIZE), (q,), ACC.dtype)
-        one = ACC.dtype.type(0)
-        if spread == 1:
+        real = carray(pointer(start + a * step), (span,), REAL.dtype)
+        magnitudes = carray(pointer(params.magnitudes + a * q * SIZE), (q,), REAL.dtype)
+        one = REAL.dtype.type(0)
+        if PARTS == 2:
+            imaginary = carray(pointer(start + params.plane_bytes + a * step), (span,), REAL.dtype)
             for b in range(q):
-                one += abs(line[b] * weights[b])
+                re, im = real[b * dilation], imaginary[b * dilation]
+                one += math.sqrt(re * re + im * im) * magnitudes[b]
+        elif dilation == 1:
+            for b in range(q):
+                one += abs(real[b]) * magnitudes[b]
         else:
             for b in range(q):
-                one += abs(line[b * spread] * weights[b])
+                one += abs(real[b * dilation]) * magnitudes[b]
         total += one
     return total
 
 
-def _take(d, work, plane, pitch, limit, exponent):
-    """Take pixels larger than a limit out of a tile; how many, or -1 where they are too many.
+def _estimate_error(address, work, first, count, state, largest):
+    """Estimate the error of a group whose sums, the `largest` so far, are in the workspace.
 
-    They are noted as they were before they were divided by 2**exponent.
+    By the same estimate the sums that are kept show how large sums of absolute values are at least.
     """
-    ny, nx, most = peek(d, F.SIDE_Y), peek(d, F.SIDE_X), peek(d, F.TAKEN_MOST)
-    places = carray(pointer(work + peek(d, F.TAKEN)), (most,), np.int64)
-    values = work + peek(d, F.TAKEN) + 8 * most
-    count = 0
-    for y in range(ny):
-        start = plane + y * pitch
-        if not FLOAT_OF(LARGEST(start, 0, 1, nx // LANES)) > limit:
-            continue
-        line = carray(pointer(start), (nx,), ACC.dtype)
-        for x in range(nx):
-            if abs(line[x]) > limit:
-                if count == most:
-                    return -1
-                places[count] = y * nx + x
-                carray(pointer(values), (most,), ACC.dtype)[count] = line[x]
-                line[x] = 0
-                count += 1
-    if exponent and count:
-        SCALE(values, 0, 1, count, exponent)
-    return count
+    params, group = fft_params(address), group_state(state)
+    kernel = kernel_measures(params.measures)
+    pitch, ny, nx = params.pitch, params.side_y, params.side_x
+    one, other = tile_state(state), tile_state(state + TILE_STATE_BYTES)
+    norm = math.sqrt(one.squares + other.squares)
+    noise, least = kernel.noise * norm, math.inf
+    # No sum is larger than the product of the norms. That often suffices, unless much is discarded.
+    group.estimate = noise + LARGEST_SUM * norm * kernel.norm
+    for t in range(count):
+        tile = tile_state(state + t * TILE_STATE_BYTES)
+        if tile.squares > 0:
+            least = min(least, max(tile.abs_sum, tile.largest_sum - group.estimate * EPS))
+    if not group.estimate <= PROMISED * least:
+        for t in range(count):
+            _i0, _j0, rows, columns = KEPT_PART(address, first + t)
+            # All rows, where discarded ones lie between those that are kept.
+            apart = params.stride_y > 1 or params.stride_x > 1
+            inside = 0 if apart else rows
+            first_vector = columns // LANES  # with some sums that are kept
+            beside = nx // LANES - first_vector
+            tile = tile_state(state + t * TILE_STATE_BYTES)
+            for part in range(PARTS):
+                plane = work + (t + part) * params.plane_bytes
+                bits = max(
+                    LARGEST(plane + inside * pitch, pitch, ny - inside, nx // LANES),
+                    LARGEST(plane + first_vector * BYTES, pitch, inside, beside),
+                )
+                largest = max(largest, UNSCALED(bits, tile.exponent + kernel.exponent))
+        group.estimate = noise + LARGEST_SUM * (MODULUS * largest)
+    for t in range(count):
+        tile = tile_state(state + t * TILE_STATE_BYTES)
+        tile.abs_sum = max(tile.abs_sum, tile.largest_sum - group.estimate * EPS)
 
 
-# By the names they are bound to, each after those it calls.
-FUNCTIONS = {
-    "FLOAT_OF": _float_of,
-    "UNSCALED": _unscaled,
-    "SCALE": _scale,
-    "MEASURED": _measured,
-    "BALANCED": _balanced,
-    "SUM_OF": _sum_of,
-    "TAKE": _take,
-}
+FUNCTIONS = (
+    _float_of, _unscaled, _scale, _measure, _balance, _abs_sum_of, _estimate_error,
+)  # fmt: skip

@@ -1,11 +1,11 @@
 """Fourier transforms of many columns at once: one vector lane a column (llvmlite).
 
-A transform of length n goes through stages of radix 8, 4 or 2. Forward, each stage takes sums of r
-elements that are m / r apart and turns them (Gentleman-Sande, decimation in frequency), so that
-the result comes in digit-reversed order; the inverse undoes the stages in opposite order. A product
-of spectra does not care for the order, so nothing is ever put straight. Real and imaginary parts
-lie apart: every instruction works on whole vectors and none moves data between lanes, except where
-a tile is transposed.
+A transform of length n goes through stages of radix 8 or 4. Forward, each stage transforms r
+elements that are m / r elements from each other and multiplies the results by twiddle factors
+(Gentleman-Sande, decimation in frequency), so that the transform comes in digit-reversed order; the
+inverse undoes the stages in opposite order. A product of spectra can be taken in any order, so
+nothing is ever sorted. Real and imaginary parts are in planes of their own: every instruction works
+on whole vectors and none moves data between lanes, except where a tile is transposed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RADICES = {32: (8, 4), 64: (8, 8), 128: (8, 4, 4), 256: (8, 8, 4), 512: (8, 8, 8
 
 
 def twiddles(n: int, dtype: str) -> Any:
-    """Factors of all stages one after the other: of each k, those of outputs 1 to r - 1."""
+    """Twiddle factors of all stages in turn: for each k, those of outputs 1 to r - 1."""
     parts = []
     m = n
     for r in RADICES[n]:
@@ -51,7 +51,7 @@ class _Butterfly(Vectors):
         return self.subtract(a[0], b[0]), self.subtract(a[1], b[1])
 
     def quarter(self, a: Any, b: Any) -> tuple[Any, Any]:
-        """``a`` plus and minus the quarter turn of ``b``."""
+        """``a - i b`` and ``a + i b``, in the opposite order if inverse."""
         one = self.add(a[0], b[1]), self.subtract(a[1], b[0])
         other = self.subtract(a[0], b[1]), self.add(a[1], b[0])
         return (other, one) if self.inverse else (one, other)
@@ -69,29 +69,29 @@ class _Butterfly(Vectors):
         y[0], y[4] = self.plus(even[0], odd[0]), self.minus(even[0], odd[0])
         y[2], y[6] = self.quarter(even[2], odd[2])
         for k in (1, 3):
-            # An eighth turn is sqrt(1/2) * (re + im, im - re), inverse (re - im, im + re); three
-            # are an eighth and a quarter turn.
+            # Rotated by an eighth of a circle it is sqrt(1/2) * (re + im, im - re), inverse
+            # (re - im, im + re); by three eighths, that and another quarter.
             re, im = odd[k]
             if self.inverse:
-                turned = self.subtract(re, im), self.add(im, re)
+                rotated = self.subtract(re, im), self.add(im, re)
             else:
-                turned = self.add(re, im), self.subtract(im, re)
+                rotated = self.add(re, im), self.subtract(im, re)
             signs = (c, c)
             if k == 3:
-                turned = turned[1], turned[0]
+                rotated = rotated[1], rotated[0]
                 signs = (minus_c, c) if self.inverse else (c, minus_c)
             for place, factors in ((k, signs), (k + 4, [minus_c if f is c else c for f in signs])):
                 y[place] = (
-                    self.multiply_add(factors[0], turned[0], even[k][0]),
-                    self.multiply_add(factors[1], turned[1], even[k][1]),
+                    self.multiply_add(factors[0], rotated[0], even[k][0]),
+                    self.multiply_add(factors[1], rotated[1], even[k][1]),
                 )
         return y
 
     def transform(self, x: list[Any]) -> list[Any]:
         return self.four(x) if len(x) == 4 else self.eight(x)
 
-    def turned(self, a: Any, address: Any) -> Any:
-        """Times the factor at an address, or, inverse, times its conjugate."""
+    def twiddled(self, a: Any, address: Any) -> Any:
+        """``a`` times the twiddle factor at an address, or, inverse, times its conjugate."""
         c, s = self.splat(address), self.splat(self.at(address, self.size))
         if self.inverse:
             s = self.builder.fneg(s)
@@ -102,25 +102,27 @@ class _Butterfly(Vectors):
         )
 
 
-def _butterfly(dtype: str, r: int, inverse: bool, turned: bool) -> Any:
+def _butterfly(dtype: str, r: int, inverse: bool, twiddled: bool) -> Any:
     @intrinsic
-    def butterfly(typingctx, re, im, gap, to_re, to_im, to_gap, factors):
+    def butterfly(typingctx, re, im, pitch, to_re, to_im, to_pitch, twiddles):
         def codegen(context, builder, signature, args):
-            re, im, gap, to_re, to_im, to_gap, factors = args
+            re, im, pitch, to_re, to_im, to_pitch, twiddles = args
             b = _Butterfly(builder, dtype, inverse)
 
             def places(start: Any, step: Any) -> list[Any]:
                 return [builder.add(start, builder.mul(step, b.long(j))) for j in range(r)]
 
-            x = [(b.load(i), b.load(j)) for i, j in zip(places(re, gap), places(im, gap),
+            x = [(b.load(i), b.load(j)) for i, j in zip(places(re, pitch), places(im, pitch),
                                                         strict=True)]  # fmt: skip
-            at = [b.at(factors, 2 * b.size * (q - 1)) for q in range(r)]
-            if inverse and turned:
-                x = [x[0]] + [b.turned(x[q], at[q]) for q in range(1, r)]
+            at = [b.at(twiddles, 2 * b.size * (q - 1)) for q in range(r)]
+            if inverse and twiddled:
+                x = [x[0]] + [b.twiddled(x[q], at[q]) for q in range(1, r)]
             y = b.transform(x)
-            if turned and not inverse:
-                y = [y[0]] + [b.turned(y[q], at[q]) for q in range(1, r)]
-            for value, i, j in zip(y, places(to_re, to_gap), places(to_im, to_gap), strict=True):
+            if twiddled and not inverse:
+                y = [y[0]] + [b.twiddled(y[q], at[q]) for q in range(1, r)]
+            for value, i, j in zip(
+                y, places(to_re, to_pitch), places(to_im, to_pitch), strict=True
+            ):
                 b.store(value[0], i)
                 b.store(value[1], j)
             return context.get_dummy_value()
@@ -132,14 +134,14 @@ def _butterfly(dtype: str, r: int, inverse: bool, turned: bool) -> Any:
 
 def _transpose(dtype: str) -> Any:
     @intrinsic
-    def transpose(typingctx, source, gap, target, to_gap):
+    def transpose(typingctx, source, pitch, target, to_pitch):
         """Transpose a square of as many rows as a vector has lanes."""
 
         def codegen(context, builder, signature, args):
-            source, gap, target, to_gap = args
+            source, pitch, target, to_pitch = args
             b = Vectors(builder, dtype)
             n = b.lanes
-            rows = [b.load(builder.add(source, builder.mul(gap, b.long(i)))) for i in range(n)]
+            rows = [b.load(builder.add(source, builder.mul(pitch, b.long(i)))) for i in range(n)]
             half = n // 2
             while half:
                 low = [lane if not lane & half else n + lane - half for lane in range(n)]
@@ -150,7 +152,7 @@ def _transpose(dtype: str) -> Any:
                         rows[i], rows[i + half] = b.shuffle(a, c, low), b.shuffle(a, c, high)
                 half //= 2
             for i, row in enumerate(rows):
-                b.store(row, builder.add(target, builder.mul(to_gap, b.long(i))))
+                b.store(row, builder.add(target, builder.mul(to_pitch, b.long(i))))
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 4), codegen
@@ -274,20 +276,52 @@ def _squares(dtype: str) -> Any:
     return squares
 
 
-def names(dtype: str) -> dict[str, Any]:
-    """What the pieces of `tiles` have under these global names for a dtype."""
-    found = {
-        f"{'INVERSE' if inverse else 'FORWARD'}{r}{'' if turned else '_LAST'}": _butterfly(
-            dtype, r, inverse, turned
+def _interleave(dtype: str) -> Any:
+    @intrinsic
+    def interleave(typingctx, re, im, target, n):
+        """Write `n` vectors of real and imaginary parts as complex numbers.
+
+        Returns the largest of all parts' magnitudes' bits.
+        """
+
+        def codegen(context, builder, signature, args):
+            re, im, target, n = args
+            b = _Magnitudes(builder, dtype)
+            half = b.lanes // 2
+            orders = [
+                [lane // 2 + lane % 2 * b.lanes + first for lane in range(b.lanes)]
+                for first in (0, half)
+            ]
+            with cgutils.for_range(builder, n) as loop:
+                distance = builder.mul(loop.index, b.long(b.bytes))
+                real, imaginary = (b.load(builder.add(part, distance)) for part in (re, im))
+                b.meet(real)
+                b.meet(imaginary)
+                at = builder.add(target, builder.mul(distance, b.long(2)))
+                for number, order in enumerate(orders):
+                    b.store(b.shuffle(real, imaginary, order), b.at(at, number * b.bytes))
+            return b.largest()
+
+        return types.int64(*[types.int64] * 4), codegen
+
+    return interleave
+
+
+def intrinsics(dtype: str) -> dict[str, Any]:
+    """The instructions on vectors of a dtype, by the names that `fft_functions` binds them to."""
+    butterflies = {
+        f"{'INVERSE' if inverse else 'FORWARD'}{r}{'' if twiddled else '_LAST'}": _butterfly(
+            dtype, r, inverse, twiddled
         )
         for r in (4, 8)
         for inverse in (False, True)
-        for turned in (False, True)
+        for twiddled in (False, True)
     }
-    return found | {
+    return butterflies | {
         "TRANSPOSE": _transpose(dtype),
         "PRODUCT": _product(dtype),
         "MOVE": _move(dtype),
+        "INTERLEAVE": _interleave(dtype),
         "LARGEST": _largest(dtype),
         "SQUARES": _squares(dtype),
     }

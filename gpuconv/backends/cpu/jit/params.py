@@ -88,3 +88,79 @@ WEIGHT_GRADIENT_PARAMS = fields(
     "task", "failed",
 )  # fmt: skip
 FAILED = WEIGHT_GRADIENT_PARAMS.fields["failed"][1]  # type: ignore[index]
+
+
+# Fourier transforms of tiles (`fft_driver`). Two tiles of real sums are the real and the imaginary
+# part of one complex tile, and a tile of complex sums is one by itself: a *group* is the tiles (two
+# or one) that are transformed at once. A workspace holds the planes of a group's real and imaginary
+# parts, then the same transposed, then a vector's width of columns, then the outliers (pixels taken
+# out of a tile): these fields are offsets in it, and all pitches and sizes of memory are bytes.
+FFT_PARAMS = fields(
+    # Addresses of the images and results, and of each image's offsets from them.
+    "x", "x_offsets", "out", "out_offsets", "out_row_stride", "out_column_stride",
+    # Whether sums may be written to the result as they are.
+    "store_in_place",
+    # The ROW_SOURCE of pixels, and the jit functions that read and write rows.
+    "row_source", "load", "store",
+    "out_rows", "out_columns", "p", "q", "stride_y", "stride_x", "dilation_y", "dilation_x",
+    # Tiles: sides, pixels from one to the next, how many down and across, how many in a group.
+    "side_y", "side_x", "step_y", "step_x", "tiles_y", "tiles_x", "group_size",
+    "radices_y", "radices_x", "twiddles_y", "twiddles_x",
+    # Workspace of a thread.
+    "workspace_bytes", "pitch", "plane_bytes", "transposed", "transposed_pitch",
+    "transposed_plane_bytes", "columns", "outliers", "outliers_most",
+    # The kernel: its spectrum, its weights as they are, the absolute values of those that the
+    # spectrum was made of, its KERNEL_MEASURES, and whether its weights nearly cancel.
+    "spectrum", "weights", "magnitudes", "measures", "cancels",
+    # Whether errors are estimated, and whether sums are rounded to whole numbers.
+    "estimate_errors", "round_sums",
+    # Addresses of the jit functions of these names; some are 0 until they are needed.
+    "filter_group", "load_group", "transform_group", "store_group", "sample_abs_sums",
+    "retry_tile", "add_outliers", "forward", "inverse", "transpose",
+    # Tasks are groups: from the first to before the last, dealt out to the workers. `doubtful` is
+    # 0, or in a second pass the address of the numbers of the groups that are done again.
+    "first", "last", "workers", "doubtful",
+    # A TILE_GROUP_STATE of each group.
+    "states",
+    # How often memory for a workspace could not be had; it only ever grows.
+    "failed",
+)  # fmt: skip
+FFT_FAILED = FFT_PARAMS.fields["failed"][1]  # type: ignore[index]
+
+# Groups whose sums are taken directly: their numbers, the FFT_PARAMS of the call, the params of
+# direct sums, the jit function that sums columns of a task, the weights in the order that it takes
+# them in, rows of a task and tasks of a group, and the tasks of this call.
+DIRECT_TILES_PARAMS = fields(
+    "fft_params", "groups", "direct_params", "sum_columns", "weights", "band", "bands",
+    "first", "last",
+)  # fmt: skip
+
+# What is found out about a tile and a group of them. All but the exponents are of scaled pixels.
+TILE_STATE = np.dtype(
+    [
+        ("squares", np.float64),  # sum of the squares of all pixels
+        ("exponent", np.int64),  # of the power of two that the pixels were divided by
+        ("abs_sum", np.float64),  # the largest sum of absolute values of an output is at least this
+        ("largest_sum", np.float64),  # largest magnitude among the sums that are kept
+    ]
+)
+TILE_GROUP_STATE = np.dtype(
+    [
+        ("tiles", TILE_STATE, (2,)),
+        ("estimate", np.float64),  # of the error of the group's sums, in units of eps
+        ("finite", np.int64),  # whether all pixels were, and then all sums
+        ("outcome", np.int64),  # 0, or what is left to be done: see `fft_errors`
+    ]
+)
+TILE_STATE_BYTES = TILE_STATE.itemsize  # from one tile to the next; they come first in a group's
+
+# What the estimate of a tile's error takes of a kernel, all of scaled weights.
+KERNEL_MEASURES = np.dtype(
+    [
+        ("noise", np.float64),  # what the norm of a tile's pixels is multiplied by
+        ("peak", np.float64),  # the largest weight
+        ("norm", np.float64),
+        ("exponent", np.int64),  # of the power of two that the weights were divided by
+        ("strongest", np.float64),  # the largest magnitude in the spectrum
+    ]
+)

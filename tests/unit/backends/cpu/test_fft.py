@@ -8,13 +8,13 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import backend as cpu
-from gpuconv.backends.cpu import fft
-from gpuconv.backends.cpu.jit import fft_tiles, fft_transforms
+from gpuconv.backends.cpu import fft_plan, fft_spectra
+from gpuconv.backends.cpu.jit import fft_driver, fft_transforms
 from gpuconv.core.problem import make_problem
 
 from ....oracle import sample
 
-SMALL = [side for side in fft.SIDES if side <= 256]
+SMALL = [side for side in fft_plan.SIDES if side <= 256]
 FLOATS = ["float32", "float64"]
 
 
@@ -23,27 +23,27 @@ def force(monkeypatch):
     """Make all tiles of given sides."""
 
     def force(*sides):
-        monkeypatch.setattr(fft, "sides", lambda problem: sides)
+        monkeypatch.setattr(fft_plan, "sides", lambda problem: sides)
         monkeypatch.setattr(cpu, "own_transforms", lambda problem: True)
-        fft._template.cache_clear()
+        fft_plan.tile_plan.cache_clear()
 
-    fft._template.cache_clear()
+    fft_plan.tile_plan.cache_clear()
     yield force
-    fft._template.cache_clear()
+    fft_plan.tile_plan.cache_clear()
 
 
 @pytest.fixture
 def spectra(monkeypatch):
     """The spectra kept, none at first."""
-    monkeypatch.setattr(fft, "_spectra", fft._Spectra(fft._SPECTRA_BYTES))
-    return fft._spectra._kept
+    monkeypatch.setattr(fft_spectra, "_cache", fft_spectra.SpectrumCache(fft_plan.SPECTRA_BYTES))
+    return fft_spectra.cache()._kept
 
 
 @pytest.fixture
 def made(monkeypatch, spectra):
     """Counts spectra as they are made."""
-    calls, make = [], fft_tiles.make_spectrum
-    monkeypatch.setattr(fft_tiles, "make_spectrum", lambda *a: (calls.append(1), make(*a)))
+    calls, make = [], fft_driver.make_spectrum
+    monkeypatch.setattr(fft_driver, "make_spectrum", lambda *a: (calls.append(1), make(*a)))
     return calls
 
 
@@ -171,9 +171,9 @@ def test_threads_do_not_change_a_bit(monkeypatch, dtype):
     for threads in (1, 2, 3, 100):
         monkeypatch.setattr(cpu, "threads", lambda threads=threads: threads)
         results.append(gpuconv.corr2d(x, k, method="fft", mode="same"))
-    workers = {int(fft._template(make_problem(x.shape, k.shape, dtype, dtype, mode="same"),
-                                     x.strides, results[0].strides, n)[0][fft.F.WORKERS])
-               for n in (1, 2, 3)}  # fmt: skip
+    problem, strides = make_problem(x.shape, k.shape, dtype, dtype, mode="same"), results[0].strides
+    plans = [fft_plan.tile_plan(problem, x.strides, strides, threads) for threads in (1, 2, 3)]
+    workers = {int(plan.params["workers"][0]) for plan in plans}
     assert workers == {1, 2, 3}
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
@@ -213,7 +213,7 @@ def test_spectra_are_bounded(monkeypatch, made, spectra):
     gpuconv.corr2d(x, kernels[0], method="fft")
     (one,) = (memory.nbytes for memory in spectra.values())
     for limit in (5 * one, one - 1):
-        monkeypatch.setattr(fft._spectra, "_most", limit)
+        monkeypatch.setattr(fft_spectra.cache(), "_most", limit)
         for _ in range(2):
             for k, y in zip(kernels, wanted, strict=True):
                 got = gpuconv.corr2d(x, k, method="fft")
@@ -223,7 +223,7 @@ def test_spectra_are_bounded(monkeypatch, made, spectra):
     before = len(made)
     gpuconv.corr2d(x, kernels[-1], method="fft")  # the latest is still there
     assert len(made) == before
-    monkeypatch.setattr(fft._spectra, "_most", 2 * one)
+    monkeypatch.setattr(fft_spectra.cache(), "_most", 2 * one)
     got = gpuconv.corr2d(x, kernels, method="fft")  # a bank larger than what is kept
     np.testing.assert_allclose(got, wanted, atol=1e-4)
     assert len(spectra) == 2
@@ -287,9 +287,9 @@ def test_out_of_any_layout(force, dtype):
         np.testing.assert_array_equal(gpuconv.corr2d(image, k, method="fft"), wanted)
 
 
-@pytest.mark.parametrize("n", fft.SIDES)
+@pytest.mark.parametrize("n", fft_plan.SIDES)
 def test_factors_fit_the_stages(n):
-    assert set(fft_transforms.RADICES) == set(fft.SIDES)
+    assert set(fft_transforms.RADICES) == set(fft_plan.SIDES)
     radices = fft_transforms.RADICES[n]
     assert math.prod(radices) == n
     assert set(radices) <= {4, 8}
@@ -306,9 +306,8 @@ def test_factors_fit_the_stages(n):
         wanted = np.exp(-2j * np.pi * turns)
         got = factors[::2] + 1j * factors[1::2].astype("f8")
         np.testing.assert_allclose(got, wanted, atol=np.finfo(dtype).eps)
-        kept, again = fft._factors(n, dtype)
-        assert tuple(kept[: len(radices)]) == radices
-        np.testing.assert_array_equal(again, factors)
+        assert tuple(fft_plan.radices(n)[: len(radices)]) == radices
+        np.testing.assert_array_equal(fft_plan.twiddles(n, dtype), factors)
 
 
 def test_bad_pixels_of_a_narrow_image():

@@ -1,0 +1,253 @@
+"""Fourier transforms on the CPU: which tiles cost least, and the params of a call."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...core import dtypes
+from ...core.layout import byte_offsets, lead_strides
+from ...core.problem import Problem, laid_out, tables
+from .jit.params import FFT_PARAMS, ROW_SOURCE, fill_bytes, record
+from .planning import address, run_of_columns
+
+# Work in nanoseconds of one thread for float32: for an element of a complex tile to be read, and
+# to be transformed down and across by the tile's sides, and for an output to be written.
+_READ, _WRITE = 0.45, 0.5
+_DOWN = {32: 0.9, 64: 0.9, 128: 0.9, 256: 1.1, 512: 1.6, 1024: 3.2}
+_ACROSS = {32: 0.8, 64: 0.8, 128: 0.75, 256: 0.85, 512: 1.3, 1024: 2.9}
+SIDES = tuple(_DOWN)
+_WORKSPACES_BYTES = 40 << 20  # of all threads
+SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
+# Outliers cost as many multiply-adds as the kernel has taps. In the time that a tile's transforms
+# take for each of its elements there are so many; of very small kernels no more outliers than the
+# second number are noted.
+_TAPS_PER_ELEMENT, _OUTLIERS_MOST = 32, 4096
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How tiles of some sides cover the outputs."""
+
+    # Pixels from a tile to the next, down and across: less than 1 where a tile is too small.
+    steps: tuple[int, int]
+    counts: tuple[int, int]  # tiles down and across
+    group_size: int  # tiles transformed at once
+
+    @property
+    def fits(self) -> bool:
+        """Whether tiles are large enough for the kernel."""
+        return min(self.steps) > 0
+
+    @property
+    def groups(self) -> int:
+        """Groups of tiles of an image."""
+        return -(-math.prod(self.counts) // self.group_size)
+
+
+@lru_cache(maxsize=256)
+def sides(problem: Problem) -> tuple[int, int] | None:
+    """Sides of the tiles that cost least, or None where none is large enough."""
+    best, least = None, math.inf
+    for ny, nx in itertools.product(SIDES, SIDES):
+        cost = _work_of_tiles(problem, ny, nx)
+        if cost < least:
+            best, least = (ny, nx), cost
+    return best
+
+
+def grid(problem: Problem, sides: tuple[int, int]) -> Grid:
+    """Cover the outputs by tiles of these sides."""
+    problem = laid_out(problem)
+    steps = [
+        (side - span + 1) // stride * stride
+        for side, span, stride in zip(sides, problem.span, problem.stride, strict=True)
+    ]
+    counts = [
+        -(-((n - 1) * stride + 1) // step) if step > 0 else 0
+        for n, stride, step in zip(problem.out_shape[-2:], problem.stride, steps, strict=True)
+    ]
+    group_size = 1 if dtypes.is_complex(problem.acc_dtype) else 2
+    return Grid((steps[0], steps[1]), (counts[0], counts[1]), group_size)
+
+
+def _work_of_tiles(problem: Problem, ny: int, nx: int) -> float:
+    tiles = grid(problem, (ny, nx))
+    if not tiles.fits:
+        return math.inf
+    written = math.prod(problem.out_shape) * _WRITE
+    per_element = _READ + _DOWN[ny] + _ACROSS[nx]
+    return problem.n * tiles.groups * ny * nx * per_element + written
+
+
+def work(problem: Problem) -> float:
+    """Work of all tiles and of the spectra that are not kept; infinite if nothing fits."""
+    found = sides(problem)
+    if found is None:
+        return math.inf
+    kernels, area = math.prod(problem.k_shape[:-2]), math.prod(found)
+    spectra_bytes = kernels * area * 2 * real_bytes(problem.acc_dtype)
+    spectra = 0 if spectra_bytes <= SPECTRA_BYTES else 3 * kernels * area
+    return _work_of_tiles(problem, *found) + spectra
+
+
+def real_bytes(acc: str) -> int:
+    """Bytes of a real or imaginary part of sums."""
+    return dtypes.storage(acc).itemsize // (2 if dtypes.is_complex(acc) else 1)
+
+
+@lru_cache(maxsize=64)
+def radices(n: int) -> Any:
+    """The radices of the stages of a transform, as compiled code reads them."""
+    from .jit.fft_transforms import RADICES
+
+    found = np.zeros(8, np.int64)
+    found[: len(RADICES[n])] = RADICES[n]
+    return found
+
+
+@lru_cache(maxsize=64)
+def twiddles(n: int, acc: str) -> Any:
+    """The twiddle factors of a transform for sums of a dtype."""
+    from .jit import fft_functions, fft_transforms
+
+    return fft_transforms.twiddles(n, fft_functions.real_dtype(acc))
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where what lies in a thread's workspace: offsets and distances in bytes, as in FFT_PARAMS."""
+
+    pitch: int
+    plane_bytes: int
+    transposed: int
+    transposed_pitch: int
+    transposed_plane_bytes: int
+    columns: int
+    outliers: int
+    outliers_most: int
+    workspace_bytes: int
+
+
+def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
+    """Lay a workspace out.
+
+    Rows are a vector longer than the tile: a power of two from each other they would all compete
+    for the same places in the cache.
+    """
+    from .jit.vectors import vector_bytes
+
+    size, vector = real_bytes(problem.acc_dtype), vector_bytes()
+    pitch, transposed_pitch = nx * size + vector, ny * size + vector
+    transposed = 2 * ny * pitch
+    columns = transposed + 2 * nx * transposed_pitch
+    outliers = columns + 2 * max(ny, nx) * vector
+    most = min(_OUTLIERS_MOST, _TAPS_PER_ELEMENT * ny * nx // (problem.p * problem.q))
+    # Of each outlier its place and its parts, and a row of sums of their contributions.
+    parts = 2 if dtypes.is_complex(problem.acc_dtype) else 1
+    total = outliers + 8 * most + 8 * parts * (most + nx)
+    return Workspace(
+        pitch, ny * pitch, transposed, transposed_pitch, nx * transposed_pitch, columns, outliers,
+        most, total,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """All calls of one problem and layout: what does not depend on arrays and kernels."""
+
+    params: Any  # a record of FFT_PARAMS, to be copied for each call
+    groups: int  # of an image
+    x_offsets: Any  # bytes from the first image to each
+    out_offsets: Any
+    kept: tuple[Any, ...]  # arrays that addresses in `params` lead to
+    nanoseconds: float  # of one thread
+
+
+@lru_cache(maxsize=128)
+def tile_plan(
+    problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
+) -> TilePlan:
+    """Plan the calls whose arrays have these strides."""
+    from .jit import fft_functions, row_buffer
+
+    acc, out_dtype, batch = problem.acc_dtype, problem.out_dtype, problem.batch
+    found = sides(problem)
+    assert found is not None  # `own_transforms` was asked first
+    ny, nx = found
+    laid, tiles, workspace = laid_out(problem), grid(problem, found), _workspace(problem, ny, nx)
+    source, source_tables = _row_source(problem, x_strides, workspace.plane_bytes)
+    factors = radices(ny), radices(nx), twiddles(ny, acc), twiddles(nx, acc)
+    workers = min(threads, problem.n * tiles.groups, _WORKSPACES_BYTES // workspace.workspace_bytes)
+    params = record(
+        FFT_PARAMS,
+        **vars(workspace),
+        out_row_stride=out_strides[-2],
+        out_column_stride=out_strides[-1],
+        store_in_place=out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize,
+        row_source=address(source),
+        load=row_buffer.load(problem.x_dtype, acc),
+        store=row_buffer.store(acc, out_dtype, False),
+        out_rows=problem.r,
+        out_columns=problem.s,
+        p=problem.p,
+        q=problem.q,
+        stride_y=laid.stride[0],
+        stride_x=laid.stride[1],
+        dilation_y=laid.dilation[0],
+        dilation_x=laid.dilation[1],
+        side_y=ny,
+        side_x=nx,
+        step_y=tiles.steps[0],
+        step_x=tiles.steps[1],
+        tiles_y=tiles.counts[0],
+        tiles_x=tiles.counts[1],
+        group_size=tiles.group_size,
+        radices_y=address(factors[0]),
+        radices_x=address(factors[1]),
+        twiddles_y=address(factors[2]),
+        twiddles_x=address(factors[3]),
+        filter_group=fft_functions.filter_group(acc),
+        load_group=fft_functions.load_group(acc),
+        transform_group=fft_functions.transform_group(acc),
+        store_group=fft_functions.store_group(acc),
+        forward=fft_functions.forward(acc),
+        inverse=fft_functions.inverse(acc),
+        transpose=fft_functions.transpose(acc),
+        workers=max(1, workers),
+    )
+    x_offsets = byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch))
+    out_offsets = byte_offsets(batch, out_strides[:-2])
+    kept = (source, *source_tables, *factors)
+    return TilePlan(params, tiles.groups, x_offsets, out_offsets, kept, work(problem))
+
+
+def _row_source(
+    problem: Problem, x_strides: tuple[int, ...], plane_bytes: int
+) -> tuple[Any, tuple[Any, Any]]:
+    """Where the rows of tiles come from: not a ring of rows, and no phases of columns.
+
+    The second item is what addresses in the first lead to.
+    """
+    rows, columns = tables(problem)
+    left, width = run_of_columns(problem)
+    source = record(
+        ROW_SOURCE,
+        rows=address(rows.pixels),
+        columns=address(columns.pixels),
+        column_count=len(columns.pixels),
+        left=left,
+        width=width,
+        row_stride=x_strides[-2],
+        column_stride=x_strides[-1],
+        step=1,
+        slots=1 << 62,
+        imaginary=plane_bytes,
+        fill=fill_bytes(problem.fillvalue, problem.acc_dtype),
+    )
+    return source, (rows.pixels, columns.pixels)

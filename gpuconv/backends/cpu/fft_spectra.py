@@ -1,0 +1,155 @@
+"""Spectra of kernels: made by tiles' transforms, and kept for the next call."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...core.problem import Problem, laid_out
+from .fft_plan import SPECTRA_BYTES, real_bytes
+from .jit.params import KERNEL_MEASURES, record
+from .planning import address
+
+# A larger spectrum is not kept.
+_SPECTRUM_MOST = 32 << 20
+# Weights cancel if their sum is less than this part of the sum of their absolute values.
+_CANCEL = 0.25
+
+
+class Sized(Protocol):
+    """What is kept: something that says how many bytes it takes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+
+
+class SpectrumCache:
+    """The spectra used last, up to so many bytes, and one at least that is not very large."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes, self._lock = most, 0, Lock()
+        self._kept: OrderedDict[Hashable, Sized] = OrderedDict()
+
+    def get(self, key: Hashable) -> Any:
+        """The spectrum kept by this key, or None."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: Hashable, spectrum: Sized) -> None:
+        """Keep this spectrum, and let go of what was not used for the longest time."""
+        if spectrum.nbytes > _SPECTRUM_MOST:
+            return
+        with self._lock:
+            if key not in self._kept:  # another thread may have been here
+                self._kept[key] = spectrum
+                self._bytes += spectrum.nbytes
+            while len(self._kept) > 1 and self._bytes > self._most:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+_cache = SpectrumCache(SPECTRA_BYTES)
+
+
+def cache() -> SpectrumCache:
+    """The spectra kept, those of SciPy's transforms too."""
+    return _cache
+
+
+def _forget() -> None:
+    """After a fork: a thread of the parent's may have held the lock."""
+    global _cache
+    _cache = SpectrumCache(SPECTRA_BYTES)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@dataclass(frozen=True)
+class ScaledWeights:
+    """Finite weights away from both ends of the range, and what the estimate of errors takes."""
+
+    values: Any  # divided by 2**exponent, which changes no digit
+    exponent: int
+    magnitudes: Any  # absolute values of `values`
+    peak: float  # the largest of them
+    norm: float
+
+
+def scale_weights(weights: Any, acc: str) -> ScaledWeights:
+    """Scale a finite kernel where its weights are near the ends of the range."""
+    from .jit.fft_errors import SAFE_EXPONENT
+
+    values, magnitudes = weights, np.abs(weights)
+    exponent = int(np.frexp(magnitudes.max())[1])
+    if abs(exponent) > SAFE_EXPONENT["float32" if real_bytes(acc) == 4 else "float64"]:
+        parts = np.ascontiguousarray(weights).view(magnitudes.dtype)
+        values = np.ldexp(parts, -exponent).view(weights.dtype)
+        magnitudes = np.abs(values)
+    else:
+        exponent = 0
+    norm = math.sqrt(float(np.square(magnitudes, dtype=np.float64).sum()))
+    return ScaledWeights(values, exponent, magnitudes, float(magnitudes.max()), norm)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A kernel's spectrum and what the estimate of a tile's error takes of it."""
+
+    memory: Any  # bytes that hold it from the first cache line on
+    measures: Any  # a record of KERNEL_MEASURES
+    magnitudes: Any  # of the scaled weights, in C order
+    cancels: bool  # sums may be small where sums of absolute values are not
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return int(self.memory.nbytes + self.magnitudes.nbytes)
+
+    @property
+    def address(self) -> int:
+        """Where the spectrum begins."""
+        return line_start(self.memory)
+
+
+def line_start(memory: Any) -> int:
+    """First address in some bytes that a cache line begins at."""
+    return address(memory) + -address(memory) % 64
+
+
+@np.errstate(all="ignore")
+def spectrum(problem: Problem, params: Any, weights: Any) -> Spectrum | None:
+    """Spectrum of one kernel, kept for the next call; None of one that is not finite."""
+    from .jit import fft_driver, fft_errors, fft_functions
+
+    acc, ny, nx = problem.acc_dtype, int(params["side_y"][0]), int(params["side_x"][0])
+    key = (weights.tobytes(), weights.shape, laid_out(problem).dilation, acc, (ny, nx))
+    kept: Spectrum | None = _cache.get(key)
+    if kept is not None:
+        return kept
+    if not np.isfinite(weights).all():
+        return None
+    scaled = scale_weights(weights, acc)
+    measures = record(KERNEL_MEASURES, peak=scaled.peak, norm=scaled.norm, exponent=scaled.exponent)
+    memory = np.empty(2 * ny * nx * real_bytes(acc) + 64, np.int8)
+    workspace = np.empty(int(params["workspace_bytes"][0]) + 64, np.int8)
+    values = np.ascontiguousarray(scaled.values)
+    fft_driver.make_spectrum(
+        fft_functions.kernel_spectrum(acc), address(params), line_start(workspace),
+        address(values), line_start(memory), address(measures),
+    )  # fmt: skip
+    measures["noise"] = fft_errors.noise(scaled.norm, float(measures["strongest"][0]), ny * nx)
+    cancels = bool(abs(scaled.values.sum()) < _CANCEL * scaled.magnitudes.sum())
+    made = Spectrum(memory, measures, np.ascontiguousarray(scaled.magnitudes), cancels)
+    _cache.put(key, made)
+    return made
