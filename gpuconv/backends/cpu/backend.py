@@ -180,9 +180,7 @@ def _rows_at_once(problem: Problem) -> int:
 @lru_cache(maxsize=512)
 def own_transforms(problem: Problem) -> bool:
     """Whether the package's own transforms take this problem: SciPy's do not, or take longer."""
-    real = problem.acc_dtype in ("float32", "float64")
-    wide = problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
-    if not real or wide:
+    if problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32":
         return False
     own, span = own_fft.work(problem), problem.span
     # SciPy's are faster for single rows and columns of taps, and for what own tiles hardly hold.

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import rows_of, with_rows
-from ...core.problem import Problem, laid_out
+from ...core import dtypes
+from ...core.errors import rows_of, with_rows, written
+from ...core.problem import Problem, laid_out, make_problem, tables
+from . import sums
 from .fft_plan import TilePlan, tile_plan, work
 from .fft_spectra import Spectrum, spectrum
 from .jit import fields as F
@@ -35,7 +37,8 @@ def run(
     for number in np.unique(which):
         images = np.flatnonzero(which == number)
         try:
-            _of_one_kernel(_Call(problem, plan, params, x, out, images), weights[number])
+            call = _Call(problem, plan, params, x, out, images)
+            _of_one_kernel(call, weights[number])
         except MemoryError as error:
             # Images of other kernels lie between these.
             complete, rows = divmod(rows_of(error), problem.r)
@@ -179,6 +182,41 @@ def _direct_plan(call: _Call, kernel: Any) -> _DirectPlan:
 
 def _sum_directly(call: _Call, kernel: Any, groups: Any) -> None:
     """Sum the groups of tiles of these numbers tap by tap."""
+    if dtypes.is_complex(call.problem.acc_dtype):
+        for group in groups:
+            with written(call.rows_before(int(group)), apart=True):
+                _sum_complex_tile(call, kernel, int(group))
+    else:
+        _sum_real_groups(call, kernel, groups)
+
+
+def _sum_complex_tile(call: _Call, kernel: Any, number: int) -> None:
+    """Sum a tile of complex sums: its padded pixels are an image of their own."""
+    problem, laid, acc = call.problem, laid_out(call.problem), call.problem.acc_dtype
+    image, tile = divmod(number, call.plan.groups)
+    index = np.unravel_index(call.images[image], problem.batch)
+    pixels = np.broadcast_to(call.x, problem.batch + call.x.shape[-2:])[index]
+    kept, positions = [], []
+    for axis, place in enumerate(divmod(tile, int(call.params["tiles_x"][0]))):
+        stride, outputs = laid.stride[axis], laid.out_shape[axis - 2]
+        step = int(call.params["step_" + "yx"[axis]][0]) // stride
+        first, last = place * step, min(outputs, (place + 1) * step)
+        kept.append(slice(first, last))
+        end = (last - 1) * stride + laid.span[axis]
+        positions.append(tables(problem)[axis].pixels[first * stride : end])
+    padded = dtypes.widen(pixels[np.ix_(*positions)], problem.x_dtype, acc)
+    outside = (positions[0] < 0)[:, None] | (positions[1] < 0)
+    padded = np.where(outside, dtypes.storage(acc).type(problem.fillvalue), padded)
+    small = make_problem(
+        padded.shape, kernel.shape, acc, acc, stride=laid.stride, dilation=laid.dilation
+    )
+    result = np.empty(small.out_shape, acc)
+    sums.direct(small, padded, kernel, result)
+    call.out[(*index, *kept)] = dtypes.finish(result, problem.out_dtype)
+
+
+def _sum_real_groups(call: _Call, kernel: Any, groups: Any) -> None:
+    """Sum groups of tiles of real sums, by the direct driver."""
     from .jit import fft_driver
 
     problem, direct = call.problem, _direct_plan(call, kernel)

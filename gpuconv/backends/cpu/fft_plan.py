@@ -82,6 +82,9 @@ def _work_of_tiles(problem: Problem, ny: int, nx: int) -> float:
         return math.inf
     written = math.prod(problem.out_shape) * _WRITE
     per_element = _READ + _DOWN[ny] + _ACROSS[nx]
+    if dtypes.is_complex(problem.acc_dtype):
+        # The unit is twice as long (`costs.Costs.of`), but it is the same transform.
+        per_element = _READ + (_DOWN[ny] + _ACROSS[nx]) / 2
     return problem.n * tiles.groups * ny * nx * per_element + written
 
 

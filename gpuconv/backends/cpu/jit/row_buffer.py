@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 from numba import carray
 
-from .conversion import load_run, make_tag, pixel, pixels, store_run
+from .conversion import load_run, make_tag, parts, pixel, pixels, split_run, store_run
 from .functions import compile_function, peek, pointer, reader
 from .params import FILL, ROW_SOURCE
 from .vectors import copy_bytes, prefetch
@@ -18,6 +19,7 @@ _AHEAD = 4
 
 # Bound anew in every piece.
 TAG = ACC = PLAIN = None
+REAL = PART = None  # dtypes of real and imaginary parts: of the sums, of the output
 
 
 def _load(source_params, x, y0, y1, first, n, ring, line):
@@ -127,9 +129,67 @@ def _store_exact(sums, n, out, step, count, gap, out_gap, unused):
                 pixels(TAG, start + j * step, 1)[0] = kind(line[j])
 
 
+def _load_complex(source_params, x, y0, y1, first, n, ring, line):
+    """Read rows as `_load` does, real and imaginary parts into rows of their own.
+
+    Imaginary parts are written ``source.imaginary`` bytes behind real ones: zeros, where pixels are
+    real.
+    """
+    fill = carray(pointer(source_params + FILL), (2,), REAL.dtype)
+    source = row_source(source_params)
+    columns, step, stride = source.columns, source.column_stride, source.step
+    last = min(source.column_count, first + n)
+    length, phase = last - first, line // stride
+    # Columns inside the image are one ascending run of the map.
+    low = min(max(source.left - first, 0), length)
+    high = max(min(source.left + source.width - first, length), low)
+    inside = peek(columns, first + low) * step if high > low else 0
+    run = high if stride == 1 and step == TAG.itemsize else low
+    slot = y0 % source.slots
+    for y in range(y0, y1):
+        start = ring + slot * line * REAL.itemsize
+        slot = slot + 1 if slot + 1 < source.slots else 0
+        real = carray(pointer(start), (line,), REAL.dtype)
+        imaginary = carray(pointer(start + source.imaginary), (line,), REAL.dtype)
+        row = peek(source.rows, y)
+        if row < 0:
+            real[:] = fill[0]
+            imaginary[:] = fill[1]
+            continue
+        start_of_row = x + row * source.row_stride
+        j = 0
+        while j < length:
+            if j == low and run > low:
+                split_run(TAG, start_of_row + inside, real[low:run], imaginary[low:run])
+                j = run
+                continue
+            c, place = peek(columns, first + j), j % stride * phase + j // stride
+            real[place], imaginary[place] = fill[0], fill[1]
+            if c >= 0:
+                real[place], imaginary[place] = parts(TAG, start_of_row + c * step)
+            j += 1
+
+
+def _store_complex(sums, n, out, step, count, gap, out_gap, imaginary):
+    """Write rows of sums as `_store` does, whose imaginary parts are `imaginary` bytes behind."""
+    for row in range(count):
+        real_line = carray(pointer(sums + row * gap), (n,), REAL.dtype)
+        imaginary_line = carray(pointer(sums + imaginary + row * gap), (n,), REAL.dtype)
+        for j in range(n):
+            target = pixels(PART, out + row * out_gap + j * step, 2)
+            target[0], target[1] = real_line[j], imaginary_line[j]
+
+
 @cache
 def load(source: str, acc: str) -> int:
-    """Address of the piece that reads this dtype."""
+    """Address of the piece that reads this dtype.
+
+    With complex sums that is `_load_complex`.
+    """
+    real = np.dtype(acc).type(0).real.dtype.name
+    if real != acc:
+        name = f"load_complex_{source}_{acc}"
+        return compile_function(_load_complex, name, TAG=make_tag(source), REAL=make_tag(real))
     return compile_function(
         _load, f"load_{source}_{acc}", TAG=make_tag(source), ACC=make_tag(acc), PLAIN=source == acc
     )
@@ -145,6 +205,12 @@ def load_turned(source: str, acc: str) -> int:
 @cache
 def store(acc: str, out: str, exact: bool) -> int:
     """Address of the piece that writes this dtype; `exact` if the sums are integers that fit."""
+    real = np.dtype(acc).type(0).real.dtype.name
+    if real != acc:
+        part = make_tag(np.dtype(out).type(0).real.dtype.name)
+        return compile_function(
+            _store_complex, f"store_complex_{acc}_{out}", PART=part, REAL=make_tag(real)
+        )
     function = _store_exact if exact else _store
     name = f"store_{acc}_{out}{'_exact' if exact else ''}"
     return compile_function(function, name, TAG=make_tag(out), ACC=make_tag(acc))

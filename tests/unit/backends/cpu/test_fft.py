@@ -16,6 +16,7 @@ from ....oracle import sample
 
 SMALL = [side for side in fft_plan.SIDES if side <= 256]
 FLOATS = ["float32", "float64"]
+COMPLEX = ["complex64", "complex128"]
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ def made(monkeypatch, spectra):
 def check(x, k, slack=0.0, bad=None, **keywords):
     """Compare with direct sums in float64; `bad` says which pixels are not to be compared."""
     got = gpuconv.corr2d(x, k, method="fft", backend="cpu", **keywords)
-    wide = x.astype("f8"), k.astype("f8")
+    wide = "c16" if np.result_type(x, k).kind == "c" else "f8"
+    wide = x.astype(wide), k.astype(wide)
     keywords.pop("dtype", None)
     clean = wide[0] if bad is None else np.where(bad, 0, wide[0])
     wanted = gpuconv.corr2d(clean, wide[1], method="direct", **keywords)
@@ -58,10 +60,10 @@ def check(x, k, slack=0.0, bad=None, **keywords):
     sizes = gpuconv.corr2d(
         np.abs(clean), np.abs(wide[1]), method="direct", fillvalue=fill, **keywords
     )
-    eps = np.finfo(np.result_type(x, k) if got.dtype.kind == "f" else "f4").eps
+    eps = np.finfo(np.result_type(x, k) if got.dtype.kind in "fc" else "f4").eps
     if got.dtype.itemsize == 2:
         eps = np.finfo("f4").eps
-    error = np.abs(got.astype("f8") - wanted)
+    error = np.abs(got.astype(wanted.dtype) - wanted)
     if bad is not None:
         error = error[np.isfinite(got)]
         assert error.size
@@ -72,7 +74,7 @@ def check(x, k, slack=0.0, bad=None, **keywords):
     return got
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
 @pytest.mark.parametrize("sides", list(itertools.product(SMALL, SMALL)), ids=str)
 def test_tiles_of_every_size(force, spectra, sides, dtype):
     rng = np.random.default_rng(1)
@@ -89,7 +91,7 @@ def test_tiles_of_every_size(force, spectra, sides, dtype):
     check(x[:7, :11], sample(rng, kernel, dtype), mode="full", boundary="wrap")
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
 @pytest.mark.parametrize(
     "keywords",
     [
@@ -113,7 +115,7 @@ def test_strides_dilation_and_borders(force, dtype, keywords):
             check(sample(rng, shape, dtype), k, **keywords)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
 def test_batches_and_banks(force, spectra, dtype):
     rng = np.random.default_rng(3)
     force(32, 64)
@@ -162,14 +164,14 @@ def test_bad_pixels_stay_in_their_windows(force, dtype, bad, stride):
         assert (error <= 64 * np.finfo(dtype).eps * sizes.max()).all()
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
 def test_threads_do_not_change_a_bit(monkeypatch, dtype):
     rng = np.random.default_rng(5)
     x, k = sample(rng, (3, 200, 330), dtype), sample(rng, (17, 12), dtype)
     x[1, 50, 60] = np.nan
     results = []
     for threads in (1, 2, 3, 100):
-        monkeypatch.setattr(cpu, "threads", lambda threads=threads: threads)
+        monkeypatch.setattr(cpu.threads, "thread_count", lambda threads=threads: threads)
         results.append(gpuconv.corr2d(x, k, method="fft", mode="same"))
     problem, strides = make_problem(x.shape, k.shape, dtype, dtype, mode="same"), results[0].strides
     plans = [fft_plan.tile_plan(problem, x.strides, strides, threads) for threads in (1, 2, 3)]
@@ -268,7 +270,7 @@ def test_half_precision():
             assert got.dtype == dtype
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
 def test_out_of_any_layout(force, dtype):
     rng = np.random.default_rng(11)
     x, k = sample(rng, (2, 70, 110), dtype), sample(rng, (4, 7), dtype)
@@ -308,6 +310,41 @@ def test_factors_fit_the_stages(n):
         np.testing.assert_allclose(got, wanted, atol=np.finfo(dtype).eps)
         assert tuple(fft_plan.radices(n)[: len(radices)]) == radices
         np.testing.assert_array_equal(fft_plan.twiddles(n, dtype), factors)
+
+
+@pytest.mark.parametrize("dtype", COMPLEX)
+@pytest.mark.parametrize("x_dtype", ["bool", "int16", "uint64", "float16", "float64", "complex64"])
+def test_complex_weights_over_pixels_of_any_dtype(force, dtype, x_dtype):
+    rng = np.random.default_rng(12)
+    force(32, 64)
+    x, k = sample(rng, (50, 83), x_dtype), sample(rng, (4, 7), dtype)
+    for keywords in ({}, dict(mode="same", boundary="wrap"), dict(mode=5, fillvalue=2 - 3j)):
+        wanted = gpuconv.corr2d(x, k, method="direct", **keywords)
+        got = gpuconv.corr2d(x, k, method="fft", **keywords)
+        assert got.dtype == wanted.dtype
+        eps = np.finfo(got.dtype).eps
+        assert np.abs(got - wanted).max() <= 64 * eps * np.abs(x).max() * np.abs(k).sum()
+        for image in (np.asfortranarray(x), x[::-1, ::-1].copy()[::-1, ::-1]):
+            again = gpuconv.corr2d(image, k, method="fft", **keywords)
+            np.testing.assert_array_equal(again, got)
+
+
+@pytest.mark.parametrize("dtype", COMPLEX)
+@pytest.mark.parametrize("bad", [np.nan, complex(0, np.inf), complex(np.nan, 1)])
+def test_bad_complex_pixels_stay_in_their_windows(force, dtype, bad):
+    rng = np.random.default_rng(13)
+    force(32, 64)
+    x, k = sample(rng, (2, 90, 170), dtype), sample(rng, (5, 6), dtype)
+    clean = gpuconv.corr2d(x, k, method="fft", mode="same", stride=(1, 2), boundary="wrap")
+    x[1, 45, 101] = x[1, 0, 169] = bad
+    with np.errstate(invalid="ignore"):
+        got = gpuconv.corr2d(x, k, method="fft", mode="same", stride=(1, 2), boundary="wrap")
+        direct = gpuconv.corr2d(x, k, method="direct", mode="same", stride=(1, 2), boundary="wrap")
+    np.testing.assert_array_equal(np.isfinite(got), np.isfinite(direct))
+    np.testing.assert_array_equal(got[0], clean[0])
+    finite = np.isfinite(got)
+    bound = 64 * np.finfo(dtype).eps * np.abs(k).sum() * np.abs(x[0]).max()
+    assert np.abs(got - clean)[finite].max() <= bound
 
 
 def test_bad_pixels_of_a_narrow_image():
