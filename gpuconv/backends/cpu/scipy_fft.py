@@ -1,4 +1,4 @@
-"""Fourier transforms by SciPy: complex sums, single rows and columns of taps, very large kernels.
+"""Fourier transforms by SciPy, for single rows or columns of taps and very large kernels.
 
 Overlap-save as in `jit.fft_groups`: tiles of the padded image are transformed, multiplied by the
 kernel's spectrum and transformed back, and the sums that no wrap-around reaches are the result. An
