@@ -12,7 +12,6 @@ from gpuconv.backends import strips
 from gpuconv.backends.cpu import backend as cpu
 from gpuconv.backends.cpu import fft_plan, planning, sums
 from gpuconv.backends.cpu import weight_gradient as cpu_weights
-from gpuconv.backends.cpu.jit import fields as F
 from gpuconv.backends.cuda import backend as cuda
 from gpuconv.core import blocks, boundary, dtypes, problem
 from gpuconv.core.boundary import BOUNDARIES
@@ -196,8 +195,9 @@ def test_nothing_grows_with_the_padding(far, border):
     asked = make_problem(x.shape, k.shape, "float32", "float32", boundary=border, **far)
     tables = problem.tables(asked)
     assert [t.pixels.size for t in tables] <= [asked.r * 3, asked.s * 3]
-    job = planning.template(asked, "float32", 0, (120, 24, 4), (4 * asked.s, 4, 4))[3][0]
-    assert job[F.SLOTS] <= 100 and job[F.PITCH] <= 3 * (asked.s + 100)
+    plan = planning.plan_sums(asked, "float32", 0, (120, 24, 4), (4 * asked.s, 4, 4))
+    assert plan.layout.source["slots"][0] <= 100
+    assert plan.params["pitch"][0] <= 3 * (asked.s + 100)
 
     def every_way():
         for method in ("direct", "fft", "auto"):
@@ -241,7 +241,7 @@ def test_plans_make_no_tables():
 
 def forget():
     for cached in (
-        problem.tables, problem.laid_out, planning.template, sums._geometry, cpu_weights._plan,
+        problem.tables, problem.laid_out, planning.plan_sums, sums._geometry, cpu_weights._plan,
         cpu_weights._tasks, fft_plan.sides, fft_plan.tile_plan,
     ):  # fmt: skip
         cached.cache_clear()

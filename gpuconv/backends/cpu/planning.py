@@ -1,22 +1,22 @@
-"""Jobs for the Numba sweeps: a problem, its layout and its weights as 64-bit integers."""
+"""Plans of direct and separable sums: what compiled code is told about a problem and its layout."""
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from ...core import dtypes
-from ...core.errors import with_rows
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, gathered, laid_out, tables
-from .jit import fields as F
-from .jit.params import ROW_SOURCE, fill_bytes, record
+from .addresses import address as address
+from .jit.params import DIRECT_FAILED, DIRECT_PARAMS, ROW_SOURCE, fill_bytes, record
+from .retry import LINES as LINES
+from .retry import no_memory as no_memory
+from .retry import retried as retried
 from .threads import max_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
@@ -36,18 +36,92 @@ _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
 # Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
 # far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
 LONG, LONG_TASK = 1e8, 1e7
-# What a task of the sweeps needs memory for.
-LINES = "rows of pixels for each thread"
+# How many times longer than in float32 sums take.
 _SLOWER = {"float32": 1.0, "float64": 2.0, "int64": 16.0, "uint64": 16.0}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageLayout:
+    """Where the images and results of a call are, and how their rows are read and written.
+
+    Attributes
+    ----------
+    source : numpy.ndarray
+        The ROW_SOURCE of the images.
+    load, store : int
+        Addresses of the jit functions that read and write rows of sums' dtype.
+    kernel_index, x_offsets, out_offsets : numpy.ndarray
+        Of each image in the batch: the number of its kernel, and the byte offsets of image and
+        result.
+    in_place : bool
+        Whether sums may be written to the result as they are.
+    tables : tuple
+        The index maps that the source leads to.
+    """
+
+    source: Any
+    load: int
+    store: int
+    kernel_index: Any
+    x_offsets: Any
+    out_offsets: Any
+    in_place: bool
+    tables: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SumsPlan:
+    """What the driver of direct and separable sums is told, for all arrays of one layout.
+
+    Attributes
+    ----------
+    params : numpy.ndarray
+        The DIRECT_PARAMS.
+    params_address : int
+        Their address.
+    failures : memoryview
+        Its only item counts tasks that had no memory.
+    order : numpy.ndarray or None
+        In which order columns of weights are taken; None: as they come.
+    serial, long : bool
+        Whether the call runs on one thread, and whether it is cut into slices.
+    layout : ImageLayout
+        The images and results.
+    tap_offsets, fill_row : numpy.ndarray
+        What else the params lead to.
+    """
+
+    params: Any
+    params_address: int
+    failures: Any
+    order: Any
+    serial: bool
+    long: bool
+    layout: ImageLayout
+    tap_offsets: Any
+    fill_row: Any
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """How an output is cut into tasks, and how long all of them take."""
+
+    strip: int
+    strips: int
+    band: int
+    bands: int
+    serial: bool
+    long: bool
 
 
 def tap_offsets(
     problem: Problem, strip: int, lanes: int, size: int, ordered: bool = True
 ) -> tuple[int, Any, Any]:
-    """Pixels of a line, byte offsets of the tap columns in it, and the order to take them in.
+    """Lay out a row of the row buffer for a strip of columns.
 
-    They are taken as they come unless `ordered`, as they lie in memory. That order is the one of
-    the stride and dilation asked for, however columns are laid out.
+    Returns the pixels of a row, the byte offset in it of each column of taps, and the order in
+    which columns of taps are summed. That is their order in memory, for the stride and dilation
+    asked for, however columns are laid out; unless `ordered` they are taken as they come.
     """
     taps = np.arange(problem.q, dtype=np.int64)
     sx, reach = problem.stride[1], taps * problem.dilation[1]
@@ -57,174 +131,6 @@ def tap_offsets(
     phase = max(strip, lanes) + (laid.span[1] - 1) // sx + 1
     offsets = reach % sx * phase + reach // sx
     return phase * sx, offsets[order] * size, order
-
-
-@lru_cache(maxsize=512)
-def template(
-    problem: Problem,
-    acc: str,
-    rank: int,
-    x_strides: tuple[int, ...],
-    out_strides: tuple[int, ...],
-    summed: bool = True,
-    by_rows: bool = True,
-    mirror: tuple[bool, bool] = (False, False),
-) -> tuple[int, Any, bool, tuple[Any, ...], Any, bool]:
-    """A job for all arrays of this layout: its address, order of tap columns, whether serial.
-
-    `mirror` says whether columns and rows of taps are summed in mirrored order (see `taps`); those
-    of direct sums only where there is one of them.
-    Without `summed` it only reads and writes: what sums directly is not compiled. Without `by_rows`
-    its PART can be called for any columns, which a narrow image's whole rows otherwise take away.
-
-    The order is None where columns are taken as they come. The fourth item keeps alive what the
-    job's integers point to, and holds the job first. The others are a view of how often memory
-    could not be had, and whether the call is long enough for slices.
-    """
-    from .jit import direct_driver, micro_kernel, narrow_images, row_buffer, vectors
-
-    x_size = dtypes.storage(problem.x_dtype).itemsize
-    out_size = dtypes.storage(problem.out_dtype).itemsize
-    size, lanes, block = np.dtype(acc).itemsize, vectors.lanes(acc), micro_kernel.ROWS
-    laid = laid_out(problem)
-    (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
-    window = (problem.p + block) * dy * size
-    strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
-    pitch, offsets, order = tap_offsets(problem, strip, lanes, size, ordered=not mirror[1])
-    strips = -(-problem.s // strip)
-    readable = _readable(problem, acc) and x_strides[-1] == x_size
-    each = per_output(problem, rank)
-    time = math.prod(problem.out_shape) * each
-    band = _band(problem, strips, 16 if readable else max(16, span[0]))
-    # Strides skip outputs but not columns of taps; windows beyond the caches wait for memory.
-    factor = _SLOWER[acc] * (sx if rank else min(sy, 2))
-    factor *= 8 if span[0] * strip * sx * size > 8 * _WINDOW_BYTES else 1
-    slow = time * factor
-    long = slow >= LONG * max_threads()
-    if long:  # bits do not depend on where a task ends
-        some = int(LONG_TASK / (strip * each * factor))
-        band = min(band, max(some, block * dy if sy == 1 else 1))
-    rows, columns = tables(problem)
-    left, width = run_of_columns(problem)
-    batch = problem.batch
-    keep: tuple[Any, ...] = (
-        rows.pixels, columns.pixels, offsets, kernel_index(problem),
-        byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
-        byte_offsets(batch, out_strides[:-2]),
-    )  # fmt: skip
-    addresses = [address(array) for array in keep]
-    unit = sx == 1 and dx == 1
-    down = problem.p if rank == 0 else rank
-    in_place = problem.out_dtype == acc and out_strides[-1] == out_size
-    large = math.prod(problem.out_shape) * out_size >= _STREAMED_BYTES
-    taps_across = problem.q if rank == 0 else 1
-    beside = unit or rank > 0
-    wide = problem.s * out_size >= _STREAMED_ROW
-    whole_lines = vectors.vector_bytes() == _LINE_BYTES and out_strides[-2] % _LINE_BYTES == 0
-    stream = in_place and large and wide and whole_lines
-    # Rows of separable sums are summed apart; strided ones are not next to each other.
-    edge = lanes if readable and rank == 0 and sy == 1 and any(problem.pad[1]) else 0
-    whole_rows = (
-        in_place
-        and problem.unit
-        and rank == 0
-        and problem.x_dtype == acc
-        and x_strides[-1] == x_size
-        and (problem.boundary == "constant" or not any(problem.pad[1]))
-        and narrow_images.fits(acc, problem.s, problem.w, problem.p, problem.q, left)
-    )
-    slots = (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy
-    fill = fill_bytes(problem.fillvalue, acc)
-    source = record(
-        ROW_SOURCE,
-        rows=addresses[0],
-        columns=addresses[1],
-        column_count=len(columns.pixels),
-        left=left,
-        width=width,
-        row_stride=x_strides[-2],
-        column_stride=x_strides[-1],
-        step=sx,
-        slots=slots,
-        fill=fill,
-    )
-    keep = (*keep, source)
-    job = np.zeros(F.COUNT, np.int64)
-    for place, value in (
-        (F.SOURCE, address(source)),
-        (F.ROWS, addresses[0]),
-        (F.COLUMNS, addresses[1]),
-        (F.OFFSETS, addresses[2]),
-        (F.WHICH, addresses[3]),
-        (F.X_OFFSETS, addresses[4]),
-        (F.OUT_OFFSETS, addresses[5]),
-        (F.COLUMNS_COUNT, len(columns.pixels)),
-        (F.LEFT, left),
-        (F.WIDTH, width),
-        (F.X_ROW, x_strides[-2]),
-        (F.X_COLUMN, x_strides[-1]),
-        (F.OUT_ROW, out_strides[-2]),
-        (F.OUT_COLUMN, out_strides[-1]),
-        (F.WEIGHTS_SIZE, down * problem.q * size),
-        (F.RANK, rank),
-        (F.VERTICAL_SIZE, rank * problem.p * size),
-        (F.R, problem.r),
-        (F.S, problem.s),
-        (F.P, problem.p),
-        (F.Q, problem.q),
-        (F.STRIDE_Y, sy),
-        (F.STRIDE_X, sx),
-        (F.DILATION_Y, dy),
-        (F.DILATION_X, dx),
-        (F.SPAN_X, span[1]),
-        (F.IMAGES, problem.n),
-        (F.BANDS, -(-problem.r // band)),
-        (F.BAND, band),
-        (F.STRIPS, strips),
-        (F.STRIP, strip),
-        (F.SIZE, size),
-        (F.LANES, lanes),
-        (F.PITCH, pitch),
-        (F.SLOTS, slots),
-        (F.BLOCK, block),
-        (F.PLACE_IN, readable),
-        (F.PLACE_OUT, in_place),
-        (F.LOAD, row_buffer.load(problem.x_dtype, acc)),
-        (F.STORE, row_buffer.store(acc, problem.out_dtype, _exact(problem, acc))),
-    ):
-        job[place] = value
-    job[F.FILL] = fill.view(np.int64)[0]
-    if summed and by_rows and whole_rows:
-        # What rows above and below the image hold.
-        line = np.full(problem.w, problem.fillvalue, acc)
-        keep = (*keep, line)
-        job[F.LINE] = address(line)
-        job[F.TASK] = narrow_images.task(acc, problem.s, problem.p, problem.q, left)
-        job[F.STRIPS], job[F.STRIP] = 1, problem.s
-    elif summed:
-        lone = mirror[0] if rank else any(mirror)
-        sums = partial(micro_kernel.sums, acc, p=problem.p, mirrored=lone)
-        across = partial(micro_kernel.sums, acc, 1, rank, problem.q, unit, mirrored=mirror[1])
-        for place, value in (
-            (F.SUMS, sums(block, q=taps_across, unit=beside, stream=stream and not rank)),
-            (F.SUMS_ONE, sums(1, q=taps_across, unit=beside)),
-            (F.PART, direct_driver.part()),
-            (F.EDGE_MOST, edge),
-            (F.LOAD_TURNED, row_buffer.load_turned(problem.x_dtype, acc) if edge else 0),
-            (F.EDGE, sums(1, q=1, unit=True) if edge else 0),
-            (F.EDGE_PART, direct_driver.edge() if edge else 0),
-            (F.TASK, direct_driver.task()),
-            (F.ACROSS, across() if rank else 0),
-            (F.ACROSS_OUT, across(stream=stream) if rank else 0),
-        ):
-            job[place] = value
-    serial = not long and (max_threads() == 1 or time < _SERIAL)
-    if serial:
-        job[F.BANDS], job[F.BAND] = 1, problem.r
-    job[F.LAST] = job[F.IMAGES] * job[F.BANDS] * job[F.STRIPS]
-    failures = job.data[F.FAILED : F.FAILED + 1]
-    natural = bool((np.diff(order) == 1).all())
-    return address(job), None if natural else order, serial, (job, *keep), failures, long
 
 
 def run_of_columns(problem: Problem) -> tuple[int, int]:
@@ -238,54 +144,179 @@ def per_output(problem: Problem, rank: int) -> float:
     return _OUTPUT + taps * _TAP
 
 
-def no_memory(what: str) -> MemoryError:
-    """The error for memory that compiled code could not have."""
-    return MemoryError(f"no memory for {what}; work in parts, or with fewer threads")
+def image_layout(
+    problem: Problem,
+    acc: str,
+    x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    *,
+    step: int = 1,
+    slots: int = 1 << 62,
+) -> ImageLayout:
+    """Describe images and results of these strides, for sums of a dtype.
 
-
-def retried(
-    work: Callable[[int, int], Any],
-    alone: Callable[[int, int], Any],
-    failed: Any,
-    what: str,
-    rows: Callable[[int], int],
-) -> Callable[[int, int], None]:
-    """Give `work` on a range of tasks that does them again one by one where some had no memory.
-
-    `failed` counts those. `alone` does tasks on one thread, which needs the least; where even that
-    fails the error says that the `rows` of the result before the task are complete.
+    Row y is read to place ``y % slots`` of a row buffer, and columns in `step` phases.
     """
+    from .jit import row_buffer
 
-    def part(first: int, last: int) -> None:
-        before = failed[0]
-        work(first, last)
-        if failed[0] == before:
-            return
-        for task in range(first, last):
-            before = failed[0]
-            alone(task, task + 1)
-            if failed[0] != before:
-                raise with_rows(no_memory(what), rows(task))
+    rows, columns = (table.pixels for table in tables(problem))
+    left, width = run_of_columns(problem)
+    source = record(
+        ROW_SOURCE,
+        rows=address(rows),
+        columns=address(columns),
+        column_count=len(columns),
+        left=left,
+        width=width,
+        row_stride=x_strides[-2],
+        column_stride=x_strides[-1],
+        step=step,
+        slots=slots,
+        fill=fill_bytes(problem.fillvalue, acc),
+    )
+    batch, out_size = problem.batch, dtypes.storage(problem.out_dtype).itemsize
+    return ImageLayout(
+        source=source,
+        load=row_buffer.load(problem.x_dtype, acc),
+        store=row_buffer.store(acc, problem.out_dtype, _exact(problem, acc)),
+        kernel_index=kernel_index(problem),
+        x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
+        out_offsets=byte_offsets(batch, out_strides[:-2]),
+        in_place=problem.out_dtype == acc and out_strides[-1] == out_size,
+        tables=(rows, columns),
+    )
 
-    return part
 
+@lru_cache(maxsize=512)
+def plan_sums(
+    problem: Problem,
+    acc: str,
+    rank: int,
+    x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    *,
+    mirror: tuple[bool, bool] = (False, False),
+    columns: int = 0,
+) -> SumsPlan:
+    """Plan the sums of a problem in a dtype, by kernels of a rank (0: direct sums).
 
-def rows_before_task(task: int, bands: int, strips: int, band: int, r: int) -> int:
-    """Complete rows where tasks (images by bands of rows by strips of columns) are done up to one.
-
-    Examples
-    --------
-    >>> rows_before_task(13, bands=3, strips=2, band=4, r=10)
-    20
+    `mirror` says whether columns and rows of weights are summed in mirrored order (see
+    `micro_kernel`); those of direct sums only where there is one of them. With `columns` the plan
+    is for who calls its `sum_columns` for up to so many columns, instead of its tasks.
     """
-    image, rest = divmod(task, bands * strips)
-    return image * r + rest // strips * band
+    from .jit import micro_kernel, vectors
+
+    size, lanes, block = np.dtype(acc).itemsize, vectors.lanes(acc), micro_kernel.ROWS
+    laid = laid_out(problem)
+    (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
+    x_in_place = _readable(problem, acc) and _side_by_side(problem, x_strides)
+    tasks = _cut(problem, acc, rank, x_in_place)
+    slots = (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy
+    layout = image_layout(problem, acc, x_strides, out_strides, step=sx, slots=slots)
+    pitch, offsets, order = tap_offsets(
+        problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
+    )
+    narrow = not columns and _whole_rows(problem, acc, rank, x_strides, layout)
+    params = record(
+        DIRECT_PARAMS,
+        x_offsets=address(layout.x_offsets),
+        out_offsets=address(layout.out_offsets),
+        out_row_stride=out_strides[-2],
+        out_column_stride=out_strides[-1],
+        kernel_index=address(layout.kernel_index),
+        rank=rank,
+        weights_bytes=(rank or problem.p) * problem.q * size,
+        column_weights_bytes=rank * problem.p * size,
+        out_rows=problem.r,
+        out_columns=problem.s,
+        p=problem.p,
+        q=problem.q,
+        stride_y=sy,
+        stride_x=sx,
+        dilation_y=dy,
+        dilation_x=dx,
+        span_x=span[1],
+        tap_offsets=address(offsets),
+        bands=tasks.bands,
+        band=tasks.band,
+        strips=1 if narrow else tasks.strips,
+        strip=problem.s if narrow else tasks.strip,
+        size=size,
+        lanes=lanes,
+        pitch=pitch,
+        block_rows=block,
+        x_in_place=x_in_place,
+        out_in_place=layout.in_place,
+        row_source=address(layout.source),
+        load=layout.load,
+        store=layout.store,
+    )
+    params["last"] = problem.n * params["bands"] * params["strips"]
+    fill_row = None
+    if narrow:
+        # What rows above and below the image hold.
+        fill_row = np.full(problem.w, problem.fillvalue, acc)
+        functions = _narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
+    else:
+        stream = layout.in_place and _streamed(problem, out_strides)
+        functions = _functions(problem, acc, rank, mirror, x_in_place, stream)
+    for name, value in functions.items():
+        params[name] = value
+    natural = bool((np.diff(order) == 1).all())
+    return SumsPlan(
+        params=params,
+        params_address=address(params),
+        failures=_failures(params),
+        order=None if natural else order,
+        serial=tasks.serial,
+        long=tasks.long,
+        layout=layout,
+        tap_offsets=offsets,
+        fill_row=fill_row,
+    )
+
+
+def with_params(plan: SumsPlan, params: Any) -> SumsPlan:
+    """Copy of a plan that has these DIRECT_PARAMS."""
+    return replace(plan, params=params, params_address=address(params), failures=_failures(params))
+
+
+def _failures(params: Any) -> Any:
+    """View of the number of tasks of these DIRECT_PARAMS that had no memory."""
+    place = DIRECT_FAILED // 8
+    return params.view(np.int64).data[place : place + 1]
+
+
+def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> _Tasks:
+    """Cut an output into tasks."""
+    from .jit import micro_kernel
+
+    size, block = np.dtype(acc).itemsize, micro_kernel.ROWS
+    laid = laid_out(problem)
+    (sy, sx), dy, span = laid.stride, laid.dilation[0], laid.span
+    window = (problem.p + block) * dy * size
+    strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
+    strips = -(-problem.s // strip)
+    band = _band(problem, strips, 16 if x_in_place else max(16, span[0]))
+    each = per_output(problem, rank)
+    time = math.prod(problem.out_shape) * each
+    # Strides skip outputs but not columns of taps; windows beyond the caches wait for memory.
+    factor = _SLOWER[acc] * (sx if rank else min(sy, 2))
+    factor *= 8 if span[0] * strip * sx * size > 8 * _WINDOW_BYTES else 1
+    long = time * factor >= LONG * max_threads()
+    if long:  # bits do not depend on where a task ends
+        some = int(LONG_TASK / (strip * each * factor))
+        band = min(band, max(some, block * dy if sy == 1 else 1))
+    serial = not long and (max_threads() == 1 or time < _SERIAL)
+    if serial:
+        band = problem.r
+    return _Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)
 
 
 def _band(problem: Problem, strips: int, least: int) -> int:
     """Rows of a task: two tasks for each thread, or one where rows are few.
 
-    More would repeat the rows where bands meet for nothing.
+    With more tasks the rows where bands meet would be read twice for nothing.
     """
     tasks, threads = max(1, problem.n * strips), max_threads()
     band = -(-problem.r // -(-2 * threads // tasks))
@@ -294,9 +325,90 @@ def _band(problem: Problem, strips: int, least: int) -> int:
     return max(least, band)
 
 
+def _functions(
+    problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], x_in_place: bool, stream: bool
+) -> dict[str, int]:
+    """Jit functions of a plan's DIRECT_PARAMS, by name."""
+    from .jit import direct_driver, micro_kernel, row_buffer, vectors
+
+    laid = laid_out(problem)
+    unit = laid.stride[1] == 1 and laid.dilation[1] == 1
+    columns_mirrored = mirror[0] if rank else any(mirror)
+    sums = partial(
+        micro_kernel.sums,
+        acc,
+        p=problem.p,
+        q=1 if rank else problem.q,
+        unit=unit or rank > 0,
+        mirrored=columns_mirrored,
+    )
+    found = {
+        "sum_block": sums(micro_kernel.ROWS, stream=stream and not rank),
+        "sum_row": sums(1),
+        "sum_columns": direct_driver.sum_columns(),
+        "sum_task": direct_driver.sum_task(),
+    }
+    if rank:
+        across = partial(micro_kernel.sums, acc, 1, rank, problem.q, unit, mirrored=mirror[1])
+        found |= {"sum_across": across(), "sum_across_in_place": across(stream=stream)}
+    # Rows of separable sums are summed by themselves; strided ones are not next to each other.
+    elif x_in_place and laid.stride[0] == 1 and any(problem.pad[1]):
+        found |= {
+            "edge_most": vectors.lanes(acc),
+            "sum_edge_columns": direct_driver.sum_edge_columns(),
+            "load_transposed": row_buffer.load_transposed(problem.x_dtype, acc),
+            "sum_edge": sums(1, q=1, unit=True),
+        }
+    return found
+
+
+def _narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
+    """Jit function of a plan's DIRECT_PARAMS where whole rows are summed, by name."""
+    from .jit import narrow_images
+
+    left = run_of_columns(problem)[0]
+    return {
+        "sum_task": narrow_images.sum_task(acc, problem.s, problem.p, problem.q, left),
+    }
+
+
+def _whole_rows(
+    problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...], layout: ImageLayout
+) -> bool:
+    """Whether whole rows of a narrow image are summed in registers."""
+    from .jit import narrow_images
+
+    left = run_of_columns(problem)[0]
+    return (
+        layout.in_place
+        and problem.unit
+        and rank == 0
+        and problem.x_dtype == acc
+        and _side_by_side(problem, x_strides)
+        and (problem.boundary == "constant" or not any(problem.pad[1]))
+        and narrow_images.fits(acc, problem.s, problem.w, problem.p, problem.q, left)
+    )
+
+
+def _streamed(problem: Problem, out_strides: tuple[int, ...]) -> bool:
+    """Whether a result is written past the caches."""
+    from .jit import vectors
+
+    size = dtypes.storage(problem.out_dtype).itemsize
+    large = math.prod(problem.out_shape) * size >= _STREAMED_BYTES
+    wide = problem.s * size >= _STREAMED_ROW
+    whole_lines = vectors.vector_bytes() == _LINE_BYTES and out_strides[-2] % _LINE_BYTES == 0
+    return large and wide and whole_lines
+
+
+def _side_by_side(problem: Problem, x_strides: tuple[int, ...]) -> bool:
+    """Whether pixels of a row are next to each other in memory."""
+    return x_strides[-1] == dtypes.storage(problem.x_dtype).itemsize
+
+
 def _readable(problem: Problem, acc: str) -> bool:
-    """Whether pixels are summed where they are."""
-    # The columns beside the border are summed apart; in a narrow image copying all is cheaper.
+    """Whether pixels are summed where they are, if they are side by side."""
+    # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
     narrow = problem.s < _NARROW * sum(problem.pad[1])
     one_run = not gathered(problem)[1]
     return problem.x_dtype == acc and problem.stride[1] == 1 and not narrow and one_run
@@ -308,20 +420,45 @@ def _exact(problem: Problem, acc: str) -> bool:
     return whole and acc != problem.acc_dtype and problem.out_dtype == problem.acc_dtype
 
 
-def _interface_address(array: Any) -> int:
-    return int(array.__array_interface__["data"][0])
+def template(
+    problem: Problem,
+    acc: str,
+    rank: int,
+    x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    summed: bool = True,
+    by_rows: bool = True,
+) -> tuple[int, Any, bool, tuple[Any, ...], Any, bool]:
+    """A plan as `fft` takes it: an array of integers by the numbers of `fields`."""
+    from .jit import fields as F
 
-
-def _struct_address(array: Any) -> int:
-    return ctypes.c_void_p.from_address(id(array) + _HEAD).value or 0
-
-
-# NumPy's array object begins with the address of its elements, after what every object begins
-# with. Reading it there takes a quarter of the microsecond that the attribute takes; where arrays
-# are laid out otherwise, as the check finds, the attribute is read.
-_HEAD = object.__basicsize__
-address = _interface_address
-if sys.implementation.name == "cpython":
-    _samples = [np.zeros(9), np.zeros(9)[3:], np.zeros((4, 5), np.uint8)[::-1, ::-1]]
-    if all(_struct_address(a) == _interface_address(a) for a in _samples):
-        address = _struct_address
+    job = np.zeros(F.COUNT, np.int64)
+    if summed:
+        plan = plan_sums(problem, acc, rank, x_strides, out_strides, columns=0 if by_rows else 1024)
+        job[F.PART] = plan.params["sum_columns"][0]
+        keep = (job, plan)
+        return plan.params_address, plan.order, plan.serial, keep, plan.failures, plan.long
+    layout = image_layout(problem, acc, x_strides, out_strides)
+    laid = laid_out(problem)
+    _, _, order = tap_offsets(problem, 1, 1, np.dtype(acc).itemsize)
+    for place, value in (
+        (F.X_OFFSETS, address(layout.x_offsets)),
+        (F.OUT_OFFSETS, address(layout.out_offsets)),
+        (F.OUT_ROW, out_strides[-2]),
+        (F.OUT_COLUMN, out_strides[-1]),
+        (F.COLUMNS_COUNT, len(layout.tables[1])),
+        (F.R, problem.r),
+        (F.S, problem.s),
+        (F.P, problem.p),
+        (F.Q, problem.q),
+        (F.STRIDE_Y, laid.stride[0]),
+        (F.DILATION_Y, laid.dilation[0]),
+        (F.SPAN_X, laid.span[1]),
+        (F.PLACE_OUT, layout.in_place),
+        (F.LOAD, layout.load),
+        (F.STORE, layout.store),
+    ):
+        job[place] = value
+    natural = bool((np.diff(order) == 1).all())
+    keep = (job, layout, None, None, None, None, None, layout.source)  # type: ignore[assignment]
+    return address(job), None if natural else order, False, keep, None, False

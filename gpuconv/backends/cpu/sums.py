@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from functools import cache, lru_cache, partial
 from typing import Any
 
@@ -14,19 +15,18 @@ from ...core.accumulator import exact_accumulator, mirrored, mirrored_order
 from ...core.errors import written
 from ...core.layout import byte_offsets, kernel_index
 from ...core.problem import Problem, laid_out, tables
-from .jit import fields as F
+from .addresses import address
 from .planning import (
-    LINES,
     LONG,
     LONG_TASK,
-    address,
+    SumsPlan,
     per_output,
-    retried,
-    rows_before_task,
+    plan_sums,
     run_of_columns,
     tap_offsets,
-    template,
+    with_params,
 )
+from .retry import LINES, retried, rows_before_task
 from .threads import max_threads, run_in_slices, run_kernel, thread_count
 
 # Columns of one task: with its ring of rows it should stay in the second-level cache.
@@ -41,7 +41,7 @@ _LOOKED_AT = 1 << 14
 
 # Orders of summation: whether columns and rows of taps are mirrored, and which images (None: all).
 _Orders = tuple[tuple[tuple[bool, bool], Any], ...]
-_PLAIN: _Orders = (((False, False), None),)
+_UNMIRRORED: _Orders = (((False, False), None),)
 
 
 @lru_cache(maxsize=256)
@@ -87,54 +87,62 @@ def _tag(name: str) -> Any:
 
 
 @cache
-def _sweeps() -> tuple[Any, Any]:
+def _kernels() -> tuple[Any, Any]:
+    """Serial and parallel form of the driver."""
     from .jit import direct_driver
 
-    # All arguments are integers: there is one form. Of small calls every microsecond counts.
-    direct_driver.sweep_serial.ready(*[0] * 5)
-    return direct_driver.sweep_serial.code, direct_driver.sweep_parallel
+    # All arguments are integers, so there is one form to compile. Of small calls every microsecond
+    # counts: what they run is the compiled function itself.
+    direct_driver.sum_tasks_serial.ready(*[0] * 5)
+    return direct_driver.sum_tasks_serial.code, direct_driver.sum_tasks_parallel
 
 
-def _sweep(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
-    """Sums of direct (or, with `vertical`, separable) taps, of shape (kernels, down, q)."""
+def _sum(problem: Problem, x: Any, weights: Any, columns: Any, out: Any) -> None:
+    """Fill `out` with sums by weights of shape (kernels, p, q).
+
+    With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
+    """
     acc = problem.acc_dtype
     if acc not in ("float32", "float64"):
-        acc = exact_accumulator(problem, weights, vertical)
-    orders = _PLAIN
-    if vertical is not None or 1 in problem.k_shape[-2:]:
-        orders = _by_order(problem, weights, vertical)
-    rank = 0 if vertical is None else vertical.shape[1]
-    one, many = _sweeps()
+        acc = exact_accumulator(problem, weights, columns)
+    orders = _UNMIRRORED
+    if columns is not None or 1 in problem.k_shape[-2:]:
+        orders = _by_order(problem, weights, columns)
+    rank = 0 if columns is None else columns.shape[1]
+    serial_kernel, parallel_kernel = _kernels()
     for mirror, images in orders:
-        # `kept` until the sweep has run: the cache may let go of what the job's addresses lead to.
-        job, order, serial, kept, failures, long = template(
-            problem, acc, rank, x.strides, out.strides, mirror=mirror
-        )
+        # The plan is held until all is summed: the cache may let go of what its addresses lead to.
+        plan = plan_sums(problem, acc, rank, x.strides, out.strides, mirror=mirror)
         if images is not None:
-            kept = _of_images(kept, images)
-            job, failures = address(kept[0]), kept[0][F.FAILED : F.FAILED + 1]
-        taps = np.ascontiguousarray(weights if order is None else weights[..., order], acc)
-        columns = np.ascontiguousarray(vertical, acc) if rank else None
-        places = address(x), address(out), address(taps), address(columns) if rank else 0
-        before = failures[0]
-        if serial:
-            one(job, *places)
-        elif not long:
-            run_kernel(one, many, job, *places)
-        if long or failures[0] != before:
+            plan = _of_images(plan, images)
+        rows = weights if plan.order is None else weights[..., plan.order]
+        rows = np.ascontiguousarray(rows, acc)
+        downwards = np.ascontiguousarray(columns, acc) if rank else None
+        arrays = address(x), address(out), address(rows), address(downwards) if rank else 0
+        before = plan.failures[0]
+        if plan.serial:
+            serial_kernel(plan.params_address, *arrays)
+        elif not plan.long:
+            run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
+        if plan.long or plan.failures[0] != before:
             with written(0, apart=images is not None):
-                _by_tasks(kept[0].copy(), places, long)
+                _sum_by_tasks(problem, plan, arrays)
 
 
-def _of_images(kept: tuple[Any, ...], images: Any) -> tuple[Any, ...]:
-    """A job for some of a job's images, and what its integers point to."""
-    job = kept[0].copy()
-    some = [np.ascontiguousarray(kept[n][images]) for n in (4, 5, 6)]
-    for place, array in zip((F.WHICH, F.X_OFFSETS, F.OUT_OFFSETS), some, strict=True):
-        job[place] = address(array)
-    job[F.IMAGES] = len(images)
-    job[F.LAST] = len(images) * job[F.BANDS] * job[F.STRIPS]
-    return job, *kept[1:], *some
+def _of_images(plan: SumsPlan, images: Any) -> SumsPlan:
+    """Restrict a plan to some images of the batch."""
+    whole = plan.layout
+    layout = replace(
+        whole,
+        kernel_index=np.ascontiguousarray(whole.kernel_index[images]),
+        x_offsets=np.ascontiguousarray(whole.x_offsets[images]),
+        out_offsets=np.ascontiguousarray(whole.out_offsets[images]),
+    )
+    params = plan.params.copy()
+    for name in ("kernel_index", "x_offsets", "out_offsets"):
+        params[name] = address(getattr(layout, name))
+    params["last"] = len(images) * params["bands"] * params["strips"]
+    return with_params(replace(plan, layout=layout), params)
 
 
 def _by_order(problem: Problem, weights: Any, vertical: Any) -> _Orders:
@@ -157,7 +165,7 @@ def _by_order(problem: Problem, weights: Any, vertical: Any) -> _Orders:
 def _orders(acc: str, shapes: tuple[Any, Any], rows: bytes, columns: bytes | None) -> _Orders:
     """Orders by kernels."""
     if dtypes.is_integer(acc) or not rows:  # exact in any order
-        return _PLAIN
+        return _UNMIRRORED
     taps = np.frombuffer(rows, acc).reshape(shapes[0])
     if columns is not None:
         across, down = mirrored(taps), mirrored(np.frombuffer(columns, acc).reshape(shapes[1]))
@@ -171,23 +179,26 @@ def _orders(acc: str, shapes: tuple[Any, Any], rows: bytes, columns: bytes | Non
     return some if len(some) > 1 else ((some[0][0], None),)
 
 
-def _by_tasks(job: Any, places: Any, long: bool) -> None:
-    """Run the tasks of a job of one's own, in slices if it is long."""
-    one, many = _sweeps()
-    bands, strips, band, r = (int(job[n]) for n in (F.BANDS, F.STRIPS, F.BAND, F.R))
-    rows = partial(rows_before_task, bands=bands, strips=strips, band=band, r=r)
+def _sum_by_tasks(problem: Problem, plan: SumsPlan, arrays: tuple[int, ...]) -> None:
+    """Run the tasks of a plan, in slices if that takes long; those that have no memory again."""
+    serial_kernel, parallel_kernel = _kernels()
+    # Other threads may run the same plan: which tasks to run is written to params of this call.
+    plan = with_params(plan, plan.params.copy())
+    bands, strips, band, tasks = (
+        int(plan.params[n][0]) for n in ("bands", "strips", "band", "last")
+    )
+    rows = partial(rows_before_task, bands=bands, strips=strips, band=band, r=problem.r)
 
     def work(first: int, last: int) -> None:
-        job[F.FIRST], job[F.LAST] = first, last
-        run_kernel(one, many, address(job), *places)
+        plan.params["first"], plan.params["last"] = first, last
+        run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
 
     def alone(first: int, last: int) -> None:
-        job[F.FIRST], job[F.LAST] = first, last
-        one(address(job), *places)
+        plan.params["first"], plan.params["last"] = first, last
+        serial_kernel(plan.params_address, *arrays)
 
-    tasks = int(job[F.LAST])
-    part = retried(work, alone, job[F.FAILED : F.FAILED + 1], LINES, rows)
-    if long:
+    part = retried(work, alone, plan.failures, LINES, rows)
+    if plan.long:
         run_in_slices(part, tasks)
     else:
         part(0, tasks)
@@ -195,7 +206,7 @@ def _by_tasks(job: Any, places: Any, long: bool) -> None:
 
 def _sweep_complex(problem: Problem, x: Any, weights: Any, vertical: Any, out: Any) -> None:
     lone = vertical is not None or 1 in problem.k_shape[-2:]
-    for mirror, images in _by_order(problem, weights, vertical) if lone else _PLAIN:
+    for mirror, images in _by_order(problem, weights, vertical) if lone else _UNMIRRORED:
         w, u = weights, vertical
         if u is None and any(mirror):  # a row or column of taps is one of two factors
             ones = np.ones((len(w), 1, 1), w.dtype)
@@ -271,7 +282,7 @@ def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
         weights = weights.reshape(-1, problem.p, problem.q)
         _sweep_complex(problem, x, weights, None, out)
     else:
-        _sweep(problem, x, weights, None, out)
+        _sum(problem, x, weights, None, out)
 
 
 def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
@@ -279,4 +290,4 @@ def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
     if dtypes.is_complex(problem.acc_dtype):
         _sweep_complex(problem, x, v, u, out)
     else:
-        _sweep(problem, x, v, u, out)
+        _sum(problem, x, v, u, out)

@@ -1,9 +1,9 @@
-"""Direct and separable sweeps over images: which rows and columns are summed when (Numba).
+"""The driver of direct and separable sums: which rows and columns are summed when (Numba).
 
 The output is cut into tasks: one image, a band of rows, a strip of columns. Where pixels have the
 sums' dtype and stand side by side they are read where they are; elsewhere, and beside the image, a
-ring of padded, converted rows is kept. The loops know addresses only, so one compiled form serves
-every dtype and layout.
+row buffer of padded, converted rows is kept. The driver knows addresses only, so one compiled form
+serves every dtype and layout. What it is told are the records of `params`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from functools import cache
 import numpy as np
 from numba import carray, njit, prange
 
-from . import fields as F
 from .drivers import variants
 from .functions import (
     allocate,
@@ -23,146 +22,198 @@ from .functions import (
     peek,
     pointer,
     poke,
+    reader,
     release,
     stack,
 )
+from .params import DIRECT_COLUMNS, DIRECT_FAILED, DIRECT_PARAMS, DIRECT_TASK, FILL
+from .row_buffer import row_source
 
-# Not cached by themselves: see `pieces.source_stamp`.
-_jit = njit(nogil=True)
+# Called from compiled code only, and not cached by itself (see `functions.source_stamp`).
+# Without wrappers and checks of divisors it compiles in two thirds of the time.
+_jit = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
-
-@_jit
-def _block(d, table, read, line, number, sums, apart, weights, vertical, lines, pairs, direct):
-    """Sums of `number` output rows, `apart` bytes from each other; `direct` where they stay."""
-    size, p, rank = peek(d, F.SIZE), peek(d, F.P), peek(d, F.RANK)
-    q, offsets = peek(d, F.Q), peek(d, F.OFFSETS)
-    piece = peek(d, F.SUMS) if number > 1 else peek(d, F.SUMS_ONE)
-    if rank == 0:
-        call(piece, table, read, weights, p, q, offsets, sums, apart)
-        return
-    for k in range(rank):
-        call(
-            piece, table, line, vertical + k * p * size, p, 1, offsets, lines + k * line * size,
-            rank * line * size,
-        )  # fmt: skip
-    across = peek(d, F.ACROSS_OUT) if direct else peek(d, F.ACROSS)
-    for row in range(number):
-        for k in range(rank):
-            poke(pairs, k, lines + (row * rank + k) * line * size)
-        call(across, pairs, read, weights, rank, q, offsets, sums + row * apart, 0)
+direct_params = reader(DIRECT_PARAMS)
+direct_task = reader(DIRECT_TASK)
+direct_columns = reader(DIRECT_COLUMNS)
 
 
 @_jit
-def _fill_line(address, n, size, fill):
-    """Write the border's fill value `n` times."""
+def _align(address, size):
+    """Round an address up to a multiple of `size`."""
+    return (address + size - 1) // size * size
+
+
+@_jit
+def _reads_fill_row(params, task):
+    """Whether rows above or below the image are among those that a task reads."""
+    rows = row_source(params.row_source).rows
+    last = (task.end_row - 1) * params.stride_y + (params.p - 1) * params.dilation_y
+    return peek(rows, task.first_row * params.stride_y) < 0 or peek(rows, last) < 0
+
+
+@_jit
+def _write_fill_row(address, n, size, source):
+    """Write the border's value `n` times."""
+    value = peek(source + FILL, 0)
     if size == 4:
-        carray(pointer(address), (n,), np.int32)[:] = np.int32(fill)
+        carray(pointer(address), (n,), np.int32)[:] = np.int32(value)
     else:
         for j in range(n):
-            poke(address, j, fill)
+            poke(address, j, value)
 
 
-def _part(d, task, c0, m, inside, unused, unused2, unused3):
-    """Sum columns c0 to c0 + m of a task, whose pixels are read in place if `inside`.
+@_jit
+def _allocate_columns(params, task, columns):
+    """Allocate what summing some columns of a task takes, in one piece; 0 if there is no memory.
 
-    `task` points to the address of the image, of its output, of its weights and column weights,
-    and the first and last output row.
+    The addresses of its parts are written to the DIRECT_COLUMNS.
     """
-    x, out, weights, vertical = peek(task, 0), peek(task, 1), peek(task, 2), peek(task, 3)
-    i0, i1 = peek(task, 4), peek(task, 5)
-    size, p, rank, block = peek(d, F.SIZE), peek(d, F.P), peek(d, F.RANK), peek(d, F.BLOCK)
-    stride, dilation = peek(d, F.STRIDE_Y), peek(d, F.DILATION_Y)
-    out_row, out_column = peek(d, F.OUT_ROW), peek(d, F.OUT_COLUMN)
-    lanes, rows, span = peek(d, F.LANES), peek(d, F.ROWS), peek(d, F.SPAN_X)
-    stride_x = peek(d, F.STRIDE_X)
-    read = m if inside else max(m, lanes)
-    line = read + span - 1 if stride_x == 1 else peek(d, F.PITCH)
-    direct = peek(d, F.PLACE_OUT) != 0 and m >= lanes
-    # Rows of a block are `dilation` apart, so that they share their input rows; with a stride they
-    # share too few.
-    grouped = stride == 1
-    gap = dilation if grouped else 1
-    step = block * dilation if grouped else 1
-    slots = peek(d, F.SLOTS)
-    # One piece of memory for a ring of rows (or a row of fill values), sums to be converted, lines
-    # between the passes of separable sums, and the addresses of rows.
-    filled = inside and (
-        peek(rows, i0 * stride) < 0 or peek(rows, (i1 - 1) * stride + (p - 1) * dilation) < 0
-    )
-    ring_bytes = 0 if inside else slots * line * size
-    fill_bytes = line * size if filled else 0
-    scratch_bytes = 0 if direct else block * read * size
-    lines_bytes = block * rank * line * size
-    table_bytes = 8 * (p + block + rank)
-    memory = allocate(ring_bytes + fill_bytes + scratch_bytes + lines_bytes + table_bytes + 5 * 64)
+    size, block, rank = params.size, params.block_rows, params.rank
+    line_bytes = columns.pitch * size
+    filled = columns.x_in_place and _reads_fill_row(params, task)
+    buffer_bytes = 0
+    if not columns.x_in_place:
+        buffer_bytes = row_source(params.row_source).slots * line_bytes
+    fill_bytes = line_bytes if filled else 0
+    sums_bytes = 0 if columns.out_in_place else block * columns.read * size
+    lines_bytes = block * rank * line_bytes
+    table_bytes = 8 * (params.p + block + rank)
+    memory = allocate(buffer_bytes + fill_bytes + sums_bytes + lines_bytes + table_bytes + 5 * 64)
     if memory == 0:
-        count_up(d, F.FAILED)
-        return
-    ring = (memory + 63) // 64 * 64
-    fill = (ring + ring_bytes + 63) // 64 * 64
-    scratch = (fill + fill_bytes + 63) // 64 * 64
-    lines = (scratch + scratch_bytes + 63) // 64 * 64
-    table = (lines + lines_bytes + 7) // 8 * 8
-    pairs = table + 8 * (p + block)
+        return memory
+    columns.row_buffer = _align(memory, 64)
+    columns.fill_row = _align(columns.row_buffer + buffer_bytes, 64)
+    columns.sums = _align(columns.fill_row + fill_bytes, 64)
+    columns.lines = _align(columns.sums + sums_bytes, 64)
+    columns.row_table = _align(columns.lines + lines_bytes, 8)
+    columns.line_table = columns.row_table + 8 * (params.p + block)
     if filled:
-        _fill_line(fill, line, size, peek(d, F.FILL))
-    x_row, x_first = peek(d, F.X_ROW), x + (c0 - peek(d, F.LEFT)) * size
-    loaded = i0 * stride
-    for i in range(i0, i1, step):
-        end = min(i + step, i1)
-        if not inside:
+        _write_fill_row(columns.fill_row, columns.pitch, size, params.row_source)
+    return memory
+
+
+@_jit
+def _write_row_table(params, task, columns, row, count):
+    """Write the addresses of `count` input rows, the first of which output row `row` begins at."""
+    source = row_source(params.row_source)
+    y, dilation = row * params.stride_y, params.dilation_y
+    if columns.x_in_place:
+        first = task.x + (columns.first - source.left) * params.size
+        for t in range(count):
+            at = peek(source.rows, y + t * dilation)
+            address = columns.fill_row if at < 0 else first + at * source.row_stride
+            poke(columns.row_table, t, address)
+        return
+    slots, line_bytes = source.slots, columns.pitch * params.size
+    slot = y % slots
+    for t in range(count):
+        poke(columns.row_table, t, columns.row_buffer + slot * line_bytes)
+        slot += dilation
+        slot = slot - slots if slot >= slots else slot
+
+
+@_jit
+def _sum_rows(params, task, columns, number, sums, pitch):
+    """Sum `number` output rows to memory `pitch` bytes from row to row."""
+    size, p, q, rank = params.size, params.p, params.q, params.rank
+    kernel = params.sum_block if number > 1 else params.sum_row
+    table, read, offsets = columns.row_table, columns.read, params.tap_offsets
+    if rank == 0:
+        call(kernel, table, read, task.weights, p, q, offsets, sums, pitch)
+        return
+    line, lines = columns.pitch, columns.lines
+    for k in range(rank):
+        call(
+            kernel, table, line, task.column_weights + k * p * size, p, 1, offsets,
+            lines + k * line * size, rank * line * size,
+        )  # fmt: skip
+    across = params.sum_across_in_place if columns.out_in_place else params.sum_across
+    for row in range(number):
+        for k in range(rank):
+            poke(columns.line_table, k, lines + (row * rank + k) * line * size)
+        call(
+            across, columns.line_table, read, task.weights, rank, q, offsets, sums + row * pitch, 0
+        )
+
+
+@_jit
+def _sum_block(params, task, columns, row, number, row_step):
+    """Sum and write `number` output rows, the first of them `row`, `row_step` rows apart."""
+    _write_row_table(params, task, columns, row, params.p + number - 1)
+    out_pitch = row_step * params.out_row_stride
+    target = task.out + row * params.out_row_stride + columns.first * params.out_column_stride
+    if columns.out_in_place:
+        _sum_rows(params, task, columns, number, target, out_pitch)
+        return
+    pitch = columns.read * params.size
+    _sum_rows(params, task, columns, number, columns.sums, pitch)
+    call(
+        params.store, columns.sums, columns.count, target, params.out_column_stride, number, pitch,
+        out_pitch, 0,
+    )  # fmt: skip
+
+
+@_jit
+def _load_rows(params, task, columns, loaded, end_row):
+    """Load the input rows before the last that output row `end_row - 1` reads, after `loaded`.
+
+    Gives the first row that is not loaded.
+    """
+    span = (params.p - 1) * params.dilation_y + 1
+    needed = (end_row - 1) * params.stride_y + span
+    if loaded < needed:
+        call(
+            params.load, params.row_source, task.x, loaded, needed,
+            columns.first * params.stride_x, (columns.count - 1) * params.stride_x + params.span_x,
+            columns.row_buffer, columns.pitch,
+        )  # fmt: skip
+    return max(loaded, needed)
+
+
+@_jit
+def _sum_bands(params, task, columns):
+    """Sum the rows of a task, block after block."""
+    first_row, end_row, block = task.first_row, task.end_row, params.block_rows
+    # Rows of a block are `dilation_y` apart, so that they share their input rows; with a stride
+    # they share too few, and each is summed by itself.
+    blocks = params.stride_y == 1
+    row_step = params.dilation_y if blocks else 1
+    step = block * row_step if blocks else 1
+    loaded = first_row * params.stride_y
+    for i in range(first_row, end_row, step):
+        end = min(i + step, end_row)
+        if not columns.x_in_place:
             # A block ahead: reading what has only just been written would wait for the writes.
-            ahead = min(end + step, i1) - 1
-            loaded, needed = max(loaded, i * stride), ahead * stride + (p - 1) * dilation + 1
-            if loaded < needed:
-                call(
-                    peek(d, F.LOAD), peek(d, F.SOURCE), x, loaded, needed, c0 * stride_x,
-                    (m - 1) * stride_x + span, ring, line,
-                )  # fmt: skip
-                loaded = needed
-        for phase in range(min(gap, end - i)):
-            first, number = i + phase, 1
-            if grouped:
-                have = i1 - i0 - phase
-                if dilation > 1:
-                    have = (have + dilation - 1) // dilation
-                if have >= block:  # the last block overlaps: the same sums once more
-                    number = block
-                    first = min(first, i0 + phase + (have - block) * dilation)
-            while first < end:
-                y = first * stride
-                slot = 0 if inside else y % slots
-                for t in range(p + number - 1):
-                    if not inside:
-                        poke(table, t, ring + slot * line * size)
-                        slot += dilation
-                        slot = slot - slots if slot >= slots else slot
-                    else:
-                        row = peek(rows, y + t * dilation)
-                        poke(table, t, fill if row < 0 else x_first + row * x_row)
-                target = out + first * out_row + c0 * out_column
-                sums = target if direct else scratch
-                apart = gap * out_row if direct else read * size
-                _block(
-                    d,
-                    table,
-                    read,
-                    line,
-                    number,
-                    sums,
-                    apart,
-                    weights,
-                    vertical,
-                    lines,
-                    pairs,
-                    direct,
-                )
-                if not direct:
-                    call(
-                        peek(d, F.STORE), scratch, m, target, out_column, number, read * size,
-                        gap * out_row, 0,
-                    )  # fmt: skip
-                first += number * gap
+            loaded = max(loaded, i * params.stride_y)
+            loaded = _load_rows(params, task, columns, loaded, min(end + step, end_row))
+        for phase in range(min(row_step, end - i)):
+            row, number = i + phase, 1
+            count = (end_row - first_row - phase + row_step - 1) // row_step if blocks else 0
+            if count >= block:  # the last block overlaps: the same sums once more
+                number = block
+                row = min(row, first_row + phase + (count - block) * row_step)
+            while row < end:
+                _sum_block(params, task, columns, row, number, row_step)
+                row += number * row_step
+
+
+def _sum_columns(address, task_address, first, count, in_place, unused, unused2, unused3):
+    """Sum `count` columns of a task from `first` on, whose pixels are read where they are or not.
+
+    The addresses are of DIRECT_PARAMS and DIRECT_TASK.
+    """
+    params, task = direct_params(address), direct_task(task_address)
+    columns = direct_columns(stack())
+    columns.first, columns.count, columns.x_in_place = first, count, in_place
+    columns.read = count if in_place else max(count, params.lanes)
+    columns.pitch = columns.read + params.span_x - 1 if params.stride_x == 1 else params.pitch
+    columns.out_in_place = params.out_in_place != 0 and count >= params.lanes
+    memory = _allocate_columns(params, task, columns)
+    if memory == 0:
+        count_up(address + DIRECT_FAILED, 0)
+        return
+    _sum_bands(params, task, columns)
     release(memory)
 
 
@@ -170,102 +221,103 @@ def _part(d, task, c0, m, inside, unused, unused2, unused3):
 _EDGE_ROWS = 256
 
 
-def _edge(d, task, c0, m, unused, unused2, unused3, unused4):
+def _sum_edge_columns(address, task_address, first, count, unused, unused2, unused3, unused4):
     """Sum a few columns beside the image's border, all rows of a column at once.
 
-    Pixels are laid out as columns, so that a vector holds as many rows; each output column is a
-    sum of shifted columns, tap after tap in the order of all others.
+    Pixels are transposed, so that a vector holds as many rows; each output column is a sum of
+    shifted columns, tap after tap in the order of all others.
     """
-    x, out, weights = peek(task, 0), peek(task, 1), peek(task, 2)
-    i0, i1 = peek(task, 4), peek(task, 5)
-    size, p, q, lanes = peek(d, F.SIZE), peek(d, F.P), peek(d, F.Q), peek(d, F.LANES)
-    down, across = peek(d, F.DILATION_Y), peek(d, F.DILATION_X)
-    out_row, out_column = peek(d, F.OUT_ROW), peek(d, F.OUT_COLUMN)
-    height = max(min(i1 - i0, _EDGE_ROWS), lanes)
-    width, gap = m + peek(d, F.SPAN_X) - 1, (height + (p - 1) * down) * size
-    memory = allocate(width * gap + height * size + 8 * p * q + 3 * 64)
+    params, task = direct_params(address), direct_task(task_address)
+    size, p, q, lanes = params.size, params.p, params.q, params.lanes
+    dilation_y, dilation_x = params.dilation_y, params.dilation_x
+    height = max(min(task.end_row - task.first_row, _EDGE_ROWS), lanes)
+    width, pitch = count + params.span_x - 1, (height + (p - 1) * dilation_y) * size
+    memory = allocate(width * pitch + height * size + 8 * p * q + 3 * 64)
     if memory == 0:
-        count_up(d, F.FAILED)
+        count_up(address + DIRECT_FAILED, 0)
         return
-    columns = (memory + 63) // 64 * 64
-    sums = (columns + width * gap + 63) // 64 * 64
-    table = (sums + height * size + 7) // 8 * 8
-    for i in range(i0, i1, height):
-        n = min(height, i1 - i)
+    pixels = _align(memory, 64)
+    sums = _align(pixels + width * pitch, 64)
+    table = _align(sums + height * size, 8)
+    for i in range(task.first_row, task.end_row, height):
+        n = min(height, task.end_row - i)
         call(
-            peek(d, F.LOAD_TURNED),
-            peek(d, F.SOURCE),
-            x,
-            i,
-            i + n + (p - 1) * down,
-            c0,
-            width,
-            columns,
-            gap,
-        )
-        for j in range(m):
+            params.load_transposed, params.row_source, task.x, i, i + n + (p - 1) * dilation_y,
+            first, width, pixels, pitch,
+        )  # fmt: skip
+        for j in range(count):
             for a in range(p):
                 for b in range(q):
-                    poke(table, a * q + b, columns + (j + b * across) * gap + a * down * size)
-            call(peek(d, F.EDGE), table, max(n, lanes), weights, p * q, 1, 0, sums, 0)
-            target = out + i * out_row + (c0 + j) * out_column
-            call(peek(d, F.STORE), sums, n, target, out_row, 1, 0, 0, 0)
+                    column = pixels + (j + b * dilation_x) * pitch
+                    poke(table, a * q + b, column + a * dilation_y * size)
+            call(params.sum_edge, table, max(n, lanes), task.weights, p * q, 1, 0, sums, 0)
+            target = task.out + i * params.out_row_stride + (first + j) * params.out_column_stride
+            call(params.store, sums, n, target, params.out_row_stride, 1, 0, 0, 0)
     release(memory)
 
 
-def _task(d, task, x, out, weights, vertical, unused, unused2):
+@_jit
+def _columns_in_place(params, first, end):
+    """Which of some columns of outputs read their pixels where they are, as (first, end)."""
+    source = row_source(params.row_source)
+    low, high = end, end
+    if params.x_in_place:
+        low = max(first, source.left)
+        high = min(end, source.left + source.width - params.span_x + 1)
+        if high - low < params.lanes:
+            low = high = end
+    return low, high
+
+
+def _sum_task(address, number, x, out, weights, column_weights, unused, unused2):
     """Sum one band of rows of one strip of columns of one image."""
-    bands, strips = peek(d, F.BANDS), peek(d, F.STRIPS)
-    image = task // (bands * strips)
-    i0 = task // strips % bands * peek(d, F.BAND)
-    j0 = task % strips * peek(d, F.STRIP)
-    i1, j1 = min(peek(d, F.R), i0 + peek(d, F.BAND)), min(peek(d, F.S), j0 + peek(d, F.STRIP))
-    which = peek(peek(d, F.WHICH), image)
-    part, piece = stack(), peek(d, F.PART)
-    poke(part, 0, x + peek(peek(d, F.X_OFFSETS), image))
-    poke(part, 1, out + peek(peek(d, F.OUT_OFFSETS), image))
-    poke(part, 2, weights + which * peek(d, F.WEIGHTS_SIZE))
-    poke(part, 3, vertical + which * peek(d, F.VERTICAL_SIZE))
-    poke(part, 4, i0)
-    poke(part, 5, i1)
-    low, high = j1, j1
-    if peek(d, F.PLACE_IN):
-        low = max(j0, peek(d, F.LEFT))
-        high = min(j1, peek(d, F.LEFT) + peek(d, F.WIDTH) - peek(d, F.SPAN_X) + 1)
-        if high - low < peek(d, F.LANES):
-            low = high = j1
+    params, task_address = direct_params(address), stack()
+    bands, strips = params.bands, params.strips
+    image = number // (bands * strips)
+    kernel = peek(params.kernel_index, image)
+    task = direct_task(task_address)
+    task.x = x + peek(params.x_offsets, image)
+    task.out = out + peek(params.out_offsets, image)
+    task.weights = weights + kernel * params.weights_bytes
+    task.column_weights = column_weights + kernel * params.column_weights_bytes
+    task.first_row = number // strips % bands * params.band
+    task.end_row = min(params.out_rows, task.first_row + params.band)
+    first = number % strips * params.strip
+    end = min(params.out_columns, first + params.strip)
+    low, high = _columns_in_place(params, first, end)
+    left, right, most = low - first, end - high, params.edge_most
+    inner, edge = params.sum_columns, params.sum_edge_columns
     if low < high:
-        call(piece, d, part, low, high - low, 1, 0, 0, 0)
-    left, right = low - j0, j1 - high
-    most = peek(d, F.EDGE_MOST)
+        call(inner, address, task_address, low, high - low, 1, 0, 0, 0)
     if left:
-        call(peek(d, F.EDGE_PART) if left <= most else piece, d, part, j0, left, 0, 0, 0, 0)
+        call(edge if left <= most else inner, address, task_address, first, left, 0, 0, 0, 0)
     if right and low < high:
-        call(peek(d, F.EDGE_PART) if right <= most else piece, d, part, high, right, 0, 0, 0, 0)
+        call(edge if right <= most else inner, address, task_address, high, right, 0, 0, 0, 0)
 
 
 @cache
-def part() -> int:
-    """Address of the piece that sums some columns of a task."""
-    return compile_function(_part, "part")
+def sum_columns() -> int:
+    """Address of the jit function that sums some columns of a task."""
+    return compile_function(_sum_columns, "sum_columns")
 
 
 @cache
-def edge() -> int:
-    """Address of the piece that sums columns beside the border."""
-    return compile_function(_edge, "edge")
+def sum_edge_columns() -> int:
+    """Address of the jit function that sums columns beside the border."""
+    return compile_function(_sum_edge_columns, "sum_edge_columns")
 
 
 @cache
-def task() -> int:
-    """Address of the piece that sums one task."""
-    return compile_function(_task, "task")
+def sum_task() -> int:
+    """Address of the jit function that sums one task."""
+    return compile_function(_sum_task, "sum_task")
 
 
-def _sweep(d, x, out, weights, vertical):
-    first = peek(d, F.FIRST)
-    for number in prange(peek(d, F.LAST) - first):
-        call(peek(d, F.TASK), d, first + number, x, out, weights, vertical, 0, 0)
+def _sum_tasks(address, x, out, weights, column_weights):
+    first, last = direct_params(address).first, direct_params(address).last
+    sum_task = direct_params(address).sum_task
+    for number in prange(last - first):
+        call(sum_task, address, first + number, x, out, weights, column_weights, 0, 0)
 
 
-sweep_serial, sweep_parallel = variants(_sweep)
+sum_tasks_serial, sum_tasks_parallel = variants(_sum_tasks)

@@ -1,8 +1,8 @@
-"""Direct sums of narrow images whose border has one value: whole rows in registers (llvmlite).
+"""Direct sums of narrow images with a constant border: whole rows in registers (llvmlite).
 
 An image no wider than a few vectors is read where it is: vectors that reach beyond a row are
 loaded under a mask that puts the border's value there. Nothing is copied or padded, and one call
-makes a whole image. The taps of a sum are taken in the order of all others (see `taps`).
+sums a whole image. A sum takes its taps in the order of `micro_kernel`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from . import fields as F
+from .direct_driver import direct_params
 from .functions import compile_function, peek, poke, stack
+from .params import FILL
+from .row_buffer import row_source
 from .vectors import LONG, Vectors, lanes, vector_bytes
 
 _INT = ir.IntType(32)
@@ -28,14 +30,14 @@ _LONGEST = 7  # rows and columns of taps, all written out
 
 
 class _Rows(Vectors):
-    """Code of a block of whole output rows."""
+    """Emits the code of a block of whole output rows."""
 
     def __init__(self, builder: Any, acc: str, columns: int, q: int, left: int, fill: Any) -> None:
         super().__init__(builder, acc)
         self.columns, self.q, self.left, self.fill = columns, q, left, fill
 
     def masks(self, width: Any) -> dict[tuple[int, int], Any]:
-        """Masks by tap column and vector, where the vector may reach beyond the row."""
+        """Masks of the vectors that may reach beyond the row, by column of taps and vector."""
         found = {}
         for tap in range(self.q):
             for c in range(self.columns):
@@ -47,9 +49,9 @@ class _Rows(Vectors):
     def input_row(
         self, row: Any, weights: dict[int, list[Any]], masks: Any, sums: list[dict[int, Any]]
     ) -> None:
-        """Add what a row of pixels gives to the output rows that `weights` has taps for.
+        """Add a row of pixels, times its weights, to the output rows that `weights` has them for.
 
-        `sums` are places by output row and vector.
+        `sums` are the addresses of sums by output row and vector.
         """
         b = self.builder
         for tap in range(self.q):
@@ -62,8 +64,8 @@ class _Rows(Vectors):
                     b.store(self.multiply_add(x, taps[tap], b.load(place)), place)
 
 
-def _parts(columns: int) -> list[range]:
-    """Vectors of a row by those that are summed at once, as even as can be."""
+def _groups(columns: int) -> list[range]:
+    """Group the vectors of a row by those that are summed at once, as evenly as possible."""
     count = -(-columns // _AT_ONCE)
     ends = [columns * n // count for n in range(count + 1)]
     return [range(a, b) for a, b in itertools.pairwise(ends)]
@@ -84,8 +86,8 @@ def _block(acc: str, rows: int, columns: int, p: int, q: int, left: int) -> Any:
                 [code.splat(code.at(w, (a * q + b) * code.size)) for b in range(q)]
                 for a in range(p)
             ]
-            for part in _parts(columns):
-                sums = [dict(zip(part, row, strict=True)) for row in code.zeros(rows, len(part))]
+            for group in _groups(columns):
+                sums = [dict(zip(group, row, strict=True)) for row in code.zeros(rows, len(group))]
                 for y in range(p + rows - 1):
                     row = code.load(code.at(table, y * 8), LONG)
                     weights = {o: taps[y - o] for o in range(rows) if 0 <= y - o < p}
@@ -105,48 +107,48 @@ def _block(acc: str, rows: int, columns: int, p: int, q: int, left: int) -> Any:
     return block
 
 
-# Bound anew in every piece made of `_task`.
-BLOCK = ONE = ROWS = TAPS = None
+# Bound to other values in every function compiled from `_sum_task`.
+SUM_BLOCK = SUM_ROW = ROWS = TAPS = None
 
 
-def _task(d, task, x, out, weights, unused, unused2, unused3):
+def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     """Sum one band of rows of one image."""
-    bands = peek(d, F.BANDS)
-    image = task // bands
-    i0 = task % bands * peek(d, F.BAND)
-    i1 = min(peek(d, F.R), i0 + peek(d, F.BAND))
-    x += peek(peek(d, F.X_OFFSETS), image)
-    out += peek(peek(d, F.OUT_OFFSETS), image)
-    weights += peek(peek(d, F.WHICH), image) * peek(d, F.WEIGHTS_SIZE)
-    rows, x_row, out_row = peek(d, F.ROWS), peek(d, F.X_ROW), peek(d, F.OUT_ROW)
-    width, n, fill = peek(d, F.WIDTH), peek(d, F.S), d + 8 * F.FILL
-    # Addresses of the rows a block reads, and a row of the border's value for those outside.
-    line = peek(d, F.LINE)
+    params = direct_params(address)
+    source = row_source(params.row_source)
+    bands, x_row, out_row = params.bands, source.row_stride, params.out_row_stride
+    image, first = number // bands, number % bands * params.band
+    end = min(params.out_rows, first + params.band)
+    x += peek(params.x_offsets, image)
+    out += peek(params.out_offsets, image)
+    weights += peek(params.kernel_index, image) * params.weights_bytes
+    width, n, fill = source.width, params.out_columns, params.row_source + FILL
+    # Addresses of the rows that a block reads; outside of the image it is a row of the border's
+    # value.
     table = stack()  # TAPS + ROWS - 1 are at most 14
-    i = i0
-    while i < i1:
-        number = ROWS
-        if i + ROWS > i1:
-            if i1 - i0 >= ROWS:  # the last block overlaps: the same sums once more
-                i = i1 - ROWS
+    i = first
+    while i < end:
+        count = ROWS
+        if i + ROWS > end:
+            if end - first >= ROWS:  # the last block overlaps: the same sums once more
+                i = end - ROWS
             else:
-                number = 1
-        for t in range(TAPS + number - 1):
-            row = peek(rows, i + t)
-            poke(table, t, line if row < 0 else x + row * x_row)
+                count = 1
+        for t in range(TAPS + count - 1):
+            row = peek(source.rows, i + t)
+            poke(table, t, params.fill_row if row < 0 else x + row * x_row)
         target = out + i * out_row
-        if number == 1:
-            ONE(table, weights, width, n, fill, target, out_row)
+        if count == 1:
+            SUM_ROW(table, weights, width, n, fill, target, out_row)
         else:
-            BLOCK(table, weights, width, n, fill, target, out_row)
-        i += number
+            SUM_BLOCK(table, weights, width, n, fill, target, out_row)
+        i += count
 
 
 def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
-    """Whether there is a piece for rows of `n` outputs from `width` pixels.
+    """Whether rows of `n` outputs from `width` pixels can be summed whole.
 
-    That takes vectors that can be loaded under a mask, and rows that at the right only the last one
-    reaches beyond.
+    That takes vectors that can be loaded under a mask, and rows that only the last vector reaches
+    beyond at the right.
     """
     columns = -(-n // lanes(acc))
     inner = (columns - 1) * lanes(acc) + q - 1 - left
@@ -160,19 +162,19 @@ def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
     )
 
 
-def task(acc: str, n: int, p: int, q: int, left: int) -> int:
-    """Address of the piece that sums rows of `n` outputs."""
-    return _piece(acc, -(-n // lanes(acc)), p, q, left)
+def sum_task(acc: str, n: int, p: int, q: int, left: int) -> int:
+    """Address of the jit function that sums a task with rows of `n` outputs."""
+    return _compiled_sum_task(acc, -(-n // lanes(acc)), p, q, left)
 
 
 @cache
-def _piece(acc: str, columns: int, p: int, q: int, left: int) -> int:
-    rows = min(8, _REGISTERS[vector_bytes()] // max(map(len, _parts(columns))))
+def _compiled_sum_task(acc: str, columns: int, p: int, q: int, left: int) -> int:
+    rows = min(8, _REGISTERS[vector_bytes()] // max(map(len, _groups(columns))))
     return compile_function(
-        _task,
+        _sum_task,
         f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}",
-        BLOCK=_block(acc, rows, columns, p, q, left),
-        ONE=_block(acc, 1, columns, p, q, left),
+        SUM_BLOCK=_block(acc, rows, columns, p, q, left),
+        SUM_ROW=_block(acc, 1, columns, p, q, left),
         ROWS=rows,
         TAPS=p,
     )

@@ -30,9 +30,9 @@ def record(dtype: np.dtype[Any], **values: Any) -> Any:
 # Where rows of pixels come from, as `row_buffer` reads them: addresses of the tables that say which
 # row and column of the image stands at each padded one (-1: the fill value), the number of padded
 # columns, where the run of the image's columns begins among them and how long it is, bytes between
-# the image's rows and columns, columns from one output to the next, rows of the ring that the rows
-# are written to, and bytes from a row's real parts to its imaginary parts, where it has such. The
-# fill value is of the sums' dtype.
+# the image's rows and columns, columns from one output to the next, rows that the row buffer holds
+# and bytes from a row's real parts to its imaginary parts, where it has such. The fill value is of
+# the sums' dtype.
 ROW_SOURCE = np.dtype(
     [
         *fields(
@@ -43,6 +43,55 @@ ROW_SOURCE = np.dtype(
     ]
 )  # fmt: skip
 FILL = ROW_SOURCE.fields["fill"][1]  # type: ignore[index]  # bytes from the record's beginning
+
+
+# Direct and separable sums (`direct_driver`, `narrow_images`). A kernel has p by q weights or, if
+# its `rank` is not 0, that many rows of q weights and, in another array, as many columns of p.
+DIRECT_PARAMS = fields(
+    # Byte offset of each image, and of each result; bytes between a result's rows and columns.
+    "x_offsets", "out_offsets", "out_row_stride", "out_column_stride",
+    # The number of each image's kernel, and the bytes of a kernel's weights and column weights.
+    "kernel_index", "rank", "weights_bytes", "column_weights_bytes",
+    "out_rows", "out_columns", "p", "q", "stride_y", "stride_x", "dilation_y", "dilation_x",
+    # Columns from the first to the last that an output reads, and the byte offset of each column of
+    # taps in a row of the row buffer.
+    "span_x", "tap_offsets",
+    # Tasks are images by bands of rows by strips of columns; this call runs those from `first` to
+    # before `last`. `failed` counts tasks that had no memory, and only ever grows.
+    "bands", "band", "strips", "strip", "first", "last", "failed",
+    # Bytes of a sum, sums in a vector, columns of a row in the row buffer where it is laid out
+    # phase after phase, output rows that are summed at once.
+    "size", "lanes", "pitch", "block_rows",
+    # Whether pixels are read, and sums written, where they are.
+    "x_in_place", "out_in_place",
+    # The ROW_SOURCE of pixels, and the jit functions that read and write rows.
+    "row_source", "load", "store",
+    # Micro-kernels: sums of a block of rows, and of one row; of separable kernels these take the
+    # columns of taps, and the last two the rows, for sums that are converted or that stay.
+    "sum_block", "sum_row", "sum_across", "sum_across_in_place",
+    # Jit functions that sum a task, and some columns of one.
+    "sum_task", "sum_columns",
+    # Up to `edge_most` columns beside the border are summed by a jit function of their own, which
+    # reads them transposed and adds up taps by a micro-kernel.
+    "edge_most", "sum_edge_columns", "load_transposed", "sum_edge",
+    # Narrow images: address of a row of the border's value.
+    "fill_row",
+)  # fmt: skip
+DIRECT_FAILED = DIRECT_PARAMS.fields["failed"][1]  # type: ignore[index]
+
+# What a task of direct or separable sums is told: addresses of the image, of its result, of its
+# kernel's weights and column weights, the first row of outputs and the one after the last.
+DIRECT_TASK = fields("x", "out", "weights", "column_weights", "first_row", "end_row")
+
+# How some columns of a task are summed: the first and how many, how many are read (at least a
+# vector), columns of a row in the row buffer and in `lines`, and whether pixels are read and sums
+# written where they are. Then addresses in the task's memory: the row buffer, a row of the border's
+# value, sums that are to be converted, lines between the passes of separable sums, and tables of
+# the addresses of input rows and of lines.
+DIRECT_COLUMNS = fields(
+    "first", "count", "read", "pitch", "x_in_place", "out_in_place",
+    "row_buffer", "fill_row", "sums", "lines", "row_table", "line_table",
+)  # fmt: skip
 
 
 def fill_bytes(value: Any, acc: str) -> Any:

@@ -89,7 +89,7 @@ def _load(source_params, x, y0, y1, first, n, ring, line):
                 target[j] = fill
 
 
-def _load_turned(source_params, x, y0, y1, first, n, target, gap):
+def _load_transposed(source_params, x, y0, y1, first, n, target, gap):
     """Read the same pixels as columns: padded column `first` + e to line e, `gap` bytes apart."""
     fill = carray(pointer(source_params + FILL), (1,), ACC.dtype)[0]
     source = row_source(source_params)
@@ -196,10 +196,10 @@ def load(source: str, acc: str) -> int:
 
 
 @cache
-def load_turned(source: str, acc: str) -> int:
+def load_transposed(source: str, acc: str) -> int:
     """Address of the piece that reads this dtype column by column."""
-    name = f"load_turned_{source}_{acc}"
-    return compile_function(_load_turned, name, TAG=make_tag(source), ACC=make_tag(acc))
+    name = f"load_transposed_{source}_{acc}"
+    return compile_function(_load_transposed, name, TAG=make_tag(source), ACC=make_tag(acc))
 
 
 @cache

@@ -9,7 +9,6 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import planning
-from gpuconv.backends.cpu.jit import fields as F
 from gpuconv.backends.cpu.jit import micro_kernel, narrow_images, vectors
 from gpuconv.core import accumulator
 from gpuconv.core.boundary import BOUNDARIES
@@ -55,10 +54,10 @@ def shifted(array, columns):
 
 
 @pytest.fixture
-def fresh_jobs():
-    planning.template.cache_clear()
+def fresh_plans():
+    planning.plan_sums.cache_clear()
     yield
-    planning.template.cache_clear()
+    planning.plan_sums.cache_clear()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -150,8 +149,8 @@ def test_columns_beside_the_border_have_the_same_bits(method, boundary, dtype):
                     dilation=dilation, stride=stride,
                 )  # fmt: skip
                 rank = Weights(problem, k).factors().rank if method == "separable" else 0
-                job = planning.template(problem, dtype, rank, x.strides, got.strides)[3][0]
-                seen.add((bool(job[F.PLACE_IN]), bool(job[F.EDGE_MOST])))
+                params = planning.plan_sums(problem, dtype, rank, x.strides, got.strides).params[0]
+                seen.add((bool(params["x_in_place"]), bool(params["edge_most"])))
     assert (True, method == "direct") in seen  # the case in question was among them
 
 
@@ -175,7 +174,7 @@ def test_crops_have_the_same_bits(method, dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 5), (2, 17), (7, 1), (4, 20)], ids=str)
-def test_streamed_stores(monkeypatch, fresh_jobs, dtype, kernel):
+def test_streamed_stores(monkeypatch, fresh_plans, dtype, kernel):
     rng = np.random.default_rng(5)
     p, q = kernel
     size, lanes = np.dtype(dtype).itemsize, vectors.lanes(dtype)
@@ -187,7 +186,7 @@ def test_streamed_stores(monkeypatch, fresh_jobs, dtype, kernel):
     monkeypatch.setattr(planning, "_STREAMED_ROW", 0)
     monkeypatch.setattr(planning, "_LINE_BYTES", vectors.vector_bytes())
     monkeypatch.setattr(narrow_images, "fits", lambda *_: False)
-    planning.template.cache_clear()
+    planning.plan_sums.cache_clear()
     pitch = 64 // size * (160 * size // 64 + 1)
     for (x, wanted), offset in itertools.product(
         zip(images, expected, strict=True), (0, 1, 3, lanes - 1, lanes + 2)
@@ -199,15 +198,15 @@ def test_streamed_stores(monkeypatch, fresh_jobs, dtype, kernel):
         out = rows[1:-1, offset : offset + s]
         assert out.ctypes.data % 64 == offset * size % 64
         problem = make_problem(x.shape, k.shape, dtype, dtype)
-        job = planning.template(problem, dtype, 0, x.strides, out.strides)[3][0]
-        assert job[F.SUMS] == micro_kernel.sums(dtype, micro_kernel.ROWS, p, q, True, True)
+        params = planning.plan_sums(problem, dtype, 0, x.strides, out.strides).params[0]
+        assert params["sum_block"] == micro_kernel.sums(dtype, micro_kernel.ROWS, p, q, True, True)
         gpuconv.corr2d(x, k, method="direct", out=out)
         assert np.array_equal(out, wanted), (x.shape, offset)
         out[...] = -7.5
         assert (memory == -7.5).all(), (x.shape, offset)
 
 
-def test_streamed_stores_with_borders_and_batches(monkeypatch, fresh_jobs):
+def test_streamed_stores_with_borders_and_batches(monkeypatch, fresh_plans):
     rng = np.random.default_rng(6)
     calls = []
     for shape, keywords in (
@@ -222,7 +221,7 @@ def test_streamed_stores_with_borders_and_batches(monkeypatch, fresh_jobs):
     monkeypatch.setattr(planning, "_STREAMED_BYTES", 0)
     monkeypatch.setattr(planning, "_STREAMED_ROW", 0)
     monkeypatch.setattr(planning, "_LINE_BYTES", vectors.vector_bytes())
-    planning.template.cache_clear()
+    planning.plan_sums.cache_clear()
     for x, k, keywords, wanted in calls:
         assert wanted.strides[-2] % 64 == 0
         got = gpuconv.corr2d(x, k, method="direct", **keywords)
@@ -329,7 +328,7 @@ def test_nothing_outside_the_arrays_is_read_or_written():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int64"])
-def test_serial_and_parallel_forms_have_the_same_bits(monkeypatch, fresh_jobs, method, dtype):
+def test_serial_and_parallel_forms_have_the_same_bits(monkeypatch, fresh_plans, method, dtype):
     rng = np.random.default_rng(9)
     for shape, kernel, keywords in (
         ((2, 200, 700), (5, 5), dict(mode="same", boundary="reflect")),
@@ -343,7 +342,7 @@ def test_serial_and_parallel_forms_have_the_same_bits(monkeypatch, fresh_jobs, m
         for threads, limit in ((1, 1e9), (2, 0), (7, 0)):
             monkeypatch.setattr(planning, "max_threads", lambda threads=threads: threads)
             monkeypatch.setattr(planning, "_SERIAL", limit)
-            planning.template.cache_clear()
+            planning.plan_sums.cache_clear()
             results.append(gpuconv.corr2d(x, k, method=method, **keywords))
         assert np.array_equal(results[0], results[1])
         assert np.array_equal(results[0], results[2])

@@ -23,13 +23,13 @@ def test_each_form_has_files_of_its_own(tmp_path):
     subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)
     found = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbi")}
     stamp = functions.source_stamp()
-    assert {f"direct_driver._sweep_{form}_{stamp}" for form in ("serial", "parallel")} <= found
+    assert {f"direct_driver._sum_tasks_{form}_{stamp}" for form in ("serial", "parallel")} <= found
 
 
 @pytest.mark.parametrize(
     ("serial", "parallel"),
     [
-        (direct_driver.sweep_serial, direct_driver.sweep_parallel),
+        (direct_driver.sum_tasks_serial, direct_driver.sum_tasks_parallel),
         (sweep.direct_serial, sweep.direct_parallel),
         (sweep.separable_serial, sweep.separable_parallel),
         (weight_gradient.gradient_serial, weight_gradient.gradient_parallel),

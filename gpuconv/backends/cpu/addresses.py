@@ -1,0 +1,30 @@
+"""Addresses of arrays, for compiled code."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import numpy as np
+
+
+def _interface_address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+# An array object of NumPy begins with what every Python object begins with, and then the address
+# of its elements. Reading it there takes a quarter of the microsecond that the attribute takes.
+_HEAD = object.__basicsize__
+
+
+def _struct_address(array: Any) -> int:
+    return ctypes.c_void_p.from_address(id(array) + _HEAD).value or 0
+
+
+address = _interface_address
+# Where array objects turn out to be laid out otherwise, the attribute is read.
+if sys.implementation.name == "cpython":
+    _samples = [np.zeros(9), np.zeros(9)[3:], np.zeros((4, 5), np.uint8)[::-1, ::-1]]
+    if all(_struct_address(a) == _interface_address(a) for a in _samples):
+        address = _struct_address
