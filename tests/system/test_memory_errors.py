@@ -11,8 +11,7 @@ from gpuconv import nn
 from gpuconv.backends import reference
 from gpuconv.backends.cpu import backend, fft, fft_plan, planning, scipy_fft, sums
 from gpuconv.backends.cpu.jit import fft_driver, sweep
-from gpuconv.backends.cpu.jit import fields as F
-from gpuconv.backends.cpu.jit.params import DIRECT_TILES_PARAMS, FFT_PARAMS
+from gpuconv.backends.cpu.jit.params import DIRECT_PARAMS, DIRECT_TILES_PARAMS, FFT_PARAMS
 
 from ..cases import misaligned
 
@@ -27,10 +26,6 @@ def sample(shape, dtype="f4"):
     return (values + 1j * RNG.standard_normal(shape) if dtype[0] == "c" else values).astype(dtype)
 
 
-def job_at(address):
-    return (ctypes.c_int64 * F.COUNT).from_address(address)
-
-
 def record_at(address, dtype):
     raw = (ctypes.c_uint8 * dtype.itemsize).from_address(address)
     return np.frombuffer(raw, dtype)[0]
@@ -41,8 +36,8 @@ class Memory:
 
     def __init__(self, monkeypatch):
         self.left = self.spent = 0
-        one, many = sums._sweeps()
-        monkeypatch.setattr(sums, "_sweeps", lambda: (self.job(one), self.job(many)))
+        kernels = tuple(self.record(kernel, DIRECT_PARAMS) for kernel in sums._kernels())
+        monkeypatch.setattr(sums, "_kernels", lambda: kernels)
         for form in ("serial", "parallel"):
             for name in ("direct", "separable"):
                 kernel = getattr(sweep, f"{name}_{form}")
@@ -63,33 +58,18 @@ class Memory:
     def record(self, kernel, dtype):
         """Replace a kernel that is told a record by one that runs out of memory."""
 
-        def call(address):
+        def call(address, *arguments):
             params = record_at(address, dtype)
             first, last = params["first"], params["last"]
             have = self.take(int(last - first))
             params["last"] = first + have
-            kernel(address)
+            kernel(address, *arguments)
             params["last"] = last
             if first + have < last:
                 if "failed" in dtype.names:
                     params["failed"] += 1
                 else:
-                    job_at(int(params["direct_params"]))[F.FAILED] += 1
-
-        return call
-
-    def job(self, kernel):
-        """Replace the kernel of a job by one that runs out of memory."""
-
-        def call(address, *arguments):
-            job = job_at(address)
-            first, last = job[F.FIRST], job[F.LAST]
-            have = self.take(last - first)
-            job[F.LAST] = first + have
-            kernel(address, *arguments)
-            job[F.LAST] = last
-            if first + have < last:
-                job[F.FAILED] += 1
+                    record_at(int(params["direct_params"]), DIRECT_PARAMS)["failed"] += 1
 
         return call
 
@@ -118,7 +98,7 @@ def length(request, monkeypatch):
             monkeypatch.setattr(module, "LONG", 1e3)
         monkeypatch.setattr(planning, "LONG_TASK", 1e3)
         monkeypatch.setattr(fft, "LONG_TASK", 1e3)
-    caches = planning.template, fft_plan.tile_plan, sums._geometry
+    caches = planning.plan_sums, fft_plan.tile_plan, sums._geometry
     for cache in caches:
         cache.cache_clear()
     yield request.param

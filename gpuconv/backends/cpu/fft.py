@@ -14,9 +14,8 @@ from ...core.problem import Problem, laid_out, make_problem, tables
 from . import sums
 from .fft_plan import TilePlan, tile_plan, work
 from .fft_spectra import Spectrum, spectrum
-from .jit import fields as F
 from .jit.params import DIRECT_TILES_PARAMS, FFT_FAILED, TILE_GROUP_STATE, record
-from .planning import LINES, LONG, LONG_TASK, address, per_output, retried, template
+from .planning import LINES, LONG, LONG_TASK, address, per_output, plan_sums, retried
 from .threads import max_threads, run_in_slices, run_kernel
 
 __all__ = ["run", "work"]
@@ -159,6 +158,10 @@ def _run_tasks(
         run_in_slices(part, tasks)
 
 
+# Columns that the direct driver sums at a time at least: those of the widest tile.
+_TILE_COLUMNS = 1024
+
+
 @dataclass(frozen=True)
 class _DirectPlan:
     """What the direct driver offers to sum tiles with."""
@@ -173,11 +176,12 @@ class _DirectPlan:
 def _direct_plan(call: _Call, kernel: Any) -> _DirectPlan:
     """Plan direct sums with a kernel; nothing else here knows the direct driver."""
     problem = call.problem
-    params, order, _, kept, failed, _ = template(
-        problem, problem.acc_dtype, 0, call.x.strides, call.out.strides, by_rows=False
+    plan = plan_sums(
+        problem, problem.acc_dtype, 0, call.x.strides, call.out.strides, columns=_TILE_COLUMNS
     )
-    weights = kernel if order is None else np.ascontiguousarray(kernel[:, order])
-    return _DirectPlan(params, int(kept[0][F.PART]), weights, failed, kept)
+    weights = kernel if plan.order is None else np.ascontiguousarray(kernel[:, plan.order])
+    sum_columns = int(plan.params["sum_columns"][0])
+    return _DirectPlan(plan.params_address, sum_columns, weights, plan.failures, plan)
 
 
 def _sum_directly(call: _Call, kernel: Any, groups: Any) -> None:
