@@ -10,6 +10,7 @@ from gpuconv.backends import get_backend
 from gpuconv.backends.cpu import backend, fft_plan, scipy_fft, sums
 from gpuconv.backends.cpu import fft as cpu_fft
 from gpuconv.backends.cpu.jit import fft_functions
+from gpuconv.backends.cpu.jit.params import FftParams
 from gpuconv.core.problem import laid_out, make_problem
 from gpuconv.methods import fft
 from gpuconv.methods.weights import Weights
@@ -467,7 +468,7 @@ def test_a_tile_that_is_doubtful_is_so_after_a_lack_of_memory(monkeypatch):
     def failing(params, serial, parallel, tasks, nanoseconds, memory):
         def once(*arguments):
             serial(*arguments)
-            if "doubtful" in params.dtype.names and params["doubtful"][0] and not found:
+            if isinstance(params, FftParams) and params.doubtful and not found:
                 found.append(1)
                 memory.failed[0] += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,14 @@ from ...core.problem import Problem, laid_out, make_problem, tables
 from . import sums
 from .fft_plan import TilePlan, tile_plan, work
 from .fft_spectra import Spectrum, spectrum
-from .jit.params import DIRECT_TILES_PARAMS, FFT_FAILED, TILE_GROUP_STATE, record
+from .jit.params import (
+    DIRECT_TILES_PARAMS,
+    FFT_FAILED,
+    TILE_GROUP_STATE,
+    DirectTilesParams,
+    FftParams,
+    record,
+)
 from .planning import LINES, LONG, LONG_TASK, address, per_output, plan_sums, retried
 from .threads import max_threads, run_in_slices, run_kernel
 
@@ -29,14 +37,15 @@ def run(
     With `whole`, sums are whole numbers and far enough from the next ones to be rounded to them.
     """
     plan = tile_plan(problem, x.strides, out.strides, threads)
-    params = plan.params.copy()
-    params["x"], params["out"] = address(x), address(out)
-    params["estimate_errors"], params["round_sums"] = not whole, whole
+    memory = plan.params.copy()
+    params = FftParams.from_address(address(memory))
+    params.x, params.out = address(x), address(out)
+    params.estimate_errors, params.round_sums = not whole, whole
     done = np.zeros(problem.n, bool)
     for number in np.unique(which):
         images = np.flatnonzero(which == number)
         try:
-            call = _Call(problem, plan, params, x, out, images)
+            call = _Call(problem, plan, memory, params, x, out, images)
             _of_one_kernel(call, weights[number])
         except MemoryError as error:
             # Images of other kernels lie between these.
@@ -54,27 +63,28 @@ class _Call:
 
     problem: Problem
     plan: TilePlan
-    params: Any  # a record of FFT_PARAMS
+    memory: Any  # an array of one FFT_PARAMS
+    params: Any  # its fields
     x: Any
     out: Any
     images: Any  # their numbers
 
     def rows_before(self, group: int) -> int:
         """Rows of the images' results that the groups of tiles before one make."""
-        params, problem = self.params[0], self.problem
-        image, group_of_image = divmod(group, self.plan.groups)
-        tile_row = group_of_image * int(params["group_size"]) // int(params["tiles_x"])
-        return image * problem.r + tile_row * int(params["step_y"]) // laid_out(problem).stride[0]
+        problem, grid = self.problem, self.plan.grid
+        image, group_of_image = divmod(group, grid.groups)
+        tile_row = group_of_image * grid.group_size // grid.counts[1]
+        return image * problem.r + tile_row * grid.steps[0] // laid_out(problem).stride[0]
 
 
 def _of_one_kernel(call: _Call, weights: Any) -> None:
     """Filter the images, by direct sums where transforms do not serve."""
-    params, plan = call.params, call.plan
+    plan, params = call.plan, call.params
     kernel = np.ascontiguousarray(weights)
     offsets = plan.x_offsets[call.images], plan.out_offsets[call.images]
-    params["x_offsets"], params["out_offsets"] = map(address, offsets)
-    found = spectrum(call.problem, params, kernel)
-    states = np.zeros(len(call.images) * plan.groups, TILE_GROUP_STATE)
+    params.x_offsets, params.out_offsets = map(address, offsets)
+    found = spectrum(call.problem, plan, kernel)
+    states = np.zeros(len(call.images) * plan.grid.groups, TILE_GROUP_STATE)
     if found is None:
         _sum_directly(call, kernel, np.arange(len(states)))
         return
@@ -89,13 +99,13 @@ def _transform(call: _Call, kernel: Any, spectrum: Spectrum, states: Any) -> Non
     from .jit import fft_driver, fft_errors, fft_functions
 
     params, acc = call.params, call.problem.acc_dtype
-    params["states"], params["doubtful"] = address(states), 0
-    params["spectrum"], params["measures"] = spectrum.address, address(spectrum.measures)
-    params["weights"], params["magnitudes"] = address(kernel), address(spectrum.magnitudes)
-    params["cancels"] = spectrum.cancels
+    params.states, params.doubtful = address(states), 0
+    params.spectrum, params.measures = spectrum.address, address(spectrum.measures)
+    params.weights, params.magnitudes = address(kernel), address(spectrum.magnitudes)
+    params.cancels = spectrum.cancels
     if spectrum.cancels:
-        params["sample_abs_sums"] = fft_functions.sample_abs_sums(acc)
-    nanoseconds = call.plan.nanoseconds / (call.problem.n * call.plan.groups)
+        params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
+    nanoseconds = call.plan.nanoseconds / (call.problem.n * call.plan.grid.groups)
 
     def transform(groups: Any) -> None:
         def rows_before(number: int) -> int:
@@ -103,11 +113,11 @@ def _transform(call: _Call, kernel: Any, spectrum: Spectrum, states: Any) -> Non
             left = np.flatnonzero(states["outcome"][: int(groups[number])])
             return call.rows_before(int(left[0] if left.size else groups[number]))
 
-        workspace = int(params["workspace_bytes"][0]) / 2**20
+        workspace = call.plan.workspace.workspace_bytes / 2**20
         memory = _Memory(
             f"a workspace of {workspace:.1f} MiB for each thread",
-            int(params["workers"][0]),
-            params.view(np.int64)[FFT_FAILED // 8 :][:1],
+            call.plan.workers,
+            call.memory.view(np.int64)[FFT_FAILED // 8 :][:1],
             rows_before,
         )
         time = nanoseconds * len(groups)
@@ -118,10 +128,10 @@ def _transform(call: _Call, kernel: Any, spectrum: Spectrum, states: Any) -> Non
     transform(range(len(states)))
     doubtful = np.flatnonzero(states["outcome"] > fft_errors.DIRECT)
     if doubtful.size:
-        params["doubtful"] = address(doubtful)
-        params["retry_tile"] = fft_functions.retry_tile(acc)
-        params["sample_abs_sums"] = fft_functions.sample_abs_sums(acc)
-        params["add_outliers"] = fft_functions.add_outliers(acc)
+        params.doubtful = address(doubtful)
+        params.retry_tile = fft_functions.retry_tile(acc)
+        params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
+        params.add_outliers = fft_functions.add_outliers(acc)
         transform(doubtful)
 
 
@@ -141,12 +151,12 @@ def _run_tasks(
     """Run a loop of `fft_driver` on so many tasks, in slices if they take long."""
 
     def alone(first: int, last: int) -> None:
-        params["first"], params["last"] = first, last
-        serial(address(params))
+        params.first, params.last = first, last
+        serial(ctypes.addressof(params))
 
     def work(first: int, last: int) -> None:
-        params["first"], params["last"] = first, last
-        run_kernel(serial, parallel, address(params))
+        params.first, params.last = first, last
+        run_kernel(serial, parallel, ctypes.addressof(params))
 
     part = retried(
         alone if memory.workers == 1 else work, alone, memory.failed, memory.what,
@@ -197,13 +207,13 @@ def _sum_directly(call: _Call, kernel: Any, groups: Any) -> None:
 def _sum_complex_tile(call: _Call, kernel: Any, number: int) -> None:
     """Sum a tile of complex sums: its padded pixels are an image of their own."""
     problem, laid, acc = call.problem, laid_out(call.problem), call.problem.acc_dtype
-    image, tile = divmod(number, call.plan.groups)
+    image, tile = divmod(number, call.plan.grid.groups)
     index = np.unravel_index(call.images[image], problem.batch)
     pixels = np.broadcast_to(call.x, problem.batch + call.x.shape[-2:])[index]
     kept, positions = [], []
-    for axis, place in enumerate(divmod(tile, int(call.params["tiles_x"][0]))):
+    for axis, place in enumerate(divmod(tile, call.plan.grid.counts[1])):
         stride, outputs = laid.stride[axis], laid.out_shape[axis - 2]
-        step = int(call.params["step_" + "yx"[axis]][0]) // stride
+        step = call.plan.grid.steps[axis] // stride
         first, last = place * step, min(outputs, (place + 1) * step)
         kept.append(slice(first, last))
         end = (last - 1) * stride + laid.span[axis]
@@ -223,17 +233,17 @@ def _sum_real_groups(call: _Call, kernel: Any, groups: Any) -> None:
     """Sum groups of tiles of real sums, by the direct driver."""
     from .jit import fft_driver
 
-    problem, direct = call.problem, _direct_plan(call, kernel)
+    problem, grid, direct = call.problem, call.plan.grid, _direct_plan(call, kernel)
     stride = laid_out(problem).stride
-    rows = int(call.params["step_y"][0]) // stride[0]
-    columns = int(call.params["step_x"][0]) // stride[1]
+    rows = grid.steps[0] // stride[0]
+    columns = grid.steps[1] // stride[1]
     row = per_output(problem, 0) * columns
     band = max(1, min(rows, int(LONG_TASK / row)))
     bands = -(-rows // band)
     groups = np.ascontiguousarray(groups, np.int64)
-    params = record(
+    direct_tiles = record(
         DIRECT_TILES_PARAMS,
-        fft_params=address(call.params),
+        fft_params=address(call.memory),
         groups=address(groups),
         direct_params=direct.params,
         sum_columns=direct.sum_columns,
@@ -248,5 +258,6 @@ def _sum_real_groups(call: _Call, kernel: Any, groups: Any) -> None:
         lambda task: call.rows_before(int(groups[task // bands])),
     )
     serial, parallel = fft_driver.directly_serial, fft_driver.directly_parallel
-    nanoseconds = int(call.params["group_size"][0]) * len(groups) * rows * row
+    nanoseconds = grid.group_size * len(groups) * rows * row
+    params = DirectTilesParams.from_address(address(direct_tiles))
     _run_tasks(params, serial, parallel, len(groups) * bands, nanoseconds, memory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Grid:
         """Whether tiles are large enough for the kernel."""
         return min(self.steps) > 0
 
-    @property
+    @cached_property
     def groups(self) -> int:
         """Groups of tiles of an image."""
         return -(-math.prod(self.counts) // self.group_size)
@@ -165,7 +165,10 @@ class TilePlan:
     """All calls of one problem and layout: what does not depend on arrays and kernels."""
 
     params: Any  # a record of FFT_PARAMS, to be copied for each call
-    groups: int  # of an image
+    sides: tuple[int, int]
+    grid: Grid
+    workspace: Workspace  # of each of so many workers
+    workers: int
     x_offsets: Any  # bytes from the first image to each
     out_offsets: Any
     kept: tuple[Any, ...]  # arrays that addresses in `params` lead to
@@ -187,6 +190,7 @@ def tile_plan(
     source, source_tables = _row_source(problem, x_strides, workspace.plane_bytes)
     factors = radices(ny), radices(nx), twiddles(ny, acc), twiddles(nx, acc)
     workers = min(threads, problem.n * tiles.groups, _WORKSPACES_BYTES // workspace.workspace_bytes)
+    workers = max(1, workers)
     params = record(
         FFT_PARAMS,
         **vars(workspace),
@@ -222,12 +226,14 @@ def tile_plan(
         forward=fft_functions.forward(acc),
         inverse=fft_functions.inverse(acc),
         transpose=fft_functions.transpose(acc),
-        workers=max(1, workers),
+        workers=workers,
     )
     x_offsets = byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch))
     out_offsets = byte_offsets(batch, out_strides[:-2])
     kept = (source, *source_tables, *factors)
-    return TilePlan(params, tiles.groups, x_offsets, out_offsets, kept, work(problem))
+    return TilePlan(
+        params, found, tiles, workspace, workers, x_offsets, out_offsets, kept, work(problem)
+    )
 
 
 def _row_source(

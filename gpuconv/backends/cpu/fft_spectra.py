@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...core.problem import Problem, laid_out
-from .fft_plan import SPECTRA_BYTES, real_bytes
+from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes
 from .jit.params import KERNEL_MEASURES, record
 from .planning import address
 
@@ -128,12 +128,12 @@ def line_start(memory: Any) -> int:
 
 
 @np.errstate(all="ignore")
-def spectrum(problem: Problem, params: Any, weights: Any) -> Spectrum | None:
+def spectrum(problem: Problem, plan: TilePlan, weights: Any) -> Spectrum | None:
     """Spectrum of one kernel, kept for the next call; None of one that is not finite."""
     from .jit import fft_driver, fft_errors, fft_functions
 
-    acc, ny, nx = problem.acc_dtype, int(params["side_y"][0]), int(params["side_x"][0])
-    key = (weights.tobytes(), weights.shape, laid_out(problem).dilation, acc, (ny, nx))
+    acc, (ny, nx) = problem.acc_dtype, plan.sides
+    key = (weights.tobytes(), weights.shape, laid_out(problem).dilation, acc, plan.sides)
     kept: Spectrum | None = _cache.get(key)
     if kept is not None:
         return kept
@@ -142,10 +142,10 @@ def spectrum(problem: Problem, params: Any, weights: Any) -> Spectrum | None:
     scaled = scale_weights(weights, acc)
     measures = record(KERNEL_MEASURES, peak=scaled.peak, norm=scaled.norm, exponent=scaled.exponent)
     memory = np.empty(2 * ny * nx * real_bytes(acc) + 64, np.int8)
-    workspace = np.empty(int(params["workspace_bytes"][0]) + 64, np.int8)
+    workspace = np.empty(plan.workspace.workspace_bytes + 64, np.int8)
     values = np.ascontiguousarray(scaled.values)
     fft_driver.make_spectrum(
-        fft_functions.kernel_spectrum(acc), address(params), line_start(workspace),
+        fft_functions.kernel_spectrum(acc), address(plan.params), line_start(workspace),
         address(values), line_start(memory), address(measures),
     )  # fmt: skip
     measures["noise"] = fft_errors.noise(scaled.norm, float(measures["strongest"][0]), ny * nx)

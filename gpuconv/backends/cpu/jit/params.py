@@ -9,6 +9,7 @@ An address keeps nothing alive: whoever makes a record holds the arrays that its
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,16 @@ def record(dtype: np.dtype[Any], **values: Any) -> Any:
     for name, value in values.items():
         made[name] = value
     return made
+
+
+def structure(dtype: np.dtype[Any]) -> type[ctypes.Structure]:
+    """Type that views a record of 64-bit integers at an address, to set its fields by name.
+
+    That takes a tenth of what setting them by NumPy takes.
+    """
+    assert dtype.names is not None
+    members = [(name, ctypes.c_int64) for name in dtype.names]
+    return type("Params", (ctypes.Structure,), {"_fields_": members})
 
 
 # Where rows of pixels come from, as `row_buffer` reads them: addresses of the tables that say which
@@ -174,6 +185,7 @@ FFT_PARAMS = fields(
     # How often memory for a workspace could not be had; it only ever grows.
     "failed",
 )  # fmt: skip
+FftParams = structure(FFT_PARAMS)
 FFT_FAILED = FFT_PARAMS.fields["failed"][1]  # type: ignore[index]
 
 # Groups whose sums are taken directly: their numbers, the FFT_PARAMS of the call, the params of
@@ -183,6 +195,7 @@ DIRECT_TILES_PARAMS = fields(
     "fft_params", "groups", "direct_params", "sum_columns", "weights", "band", "bands",
     "first", "last",
 )  # fmt: skip
+DirectTilesParams = structure(DIRECT_TILES_PARAMS)
 
 # What is found out about a tile and a group of them. All but the exponents are of scaled pixels.
 TILE_STATE = np.dtype(

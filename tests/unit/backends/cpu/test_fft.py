@@ -175,7 +175,7 @@ def test_threads_do_not_change_a_bit(monkeypatch, dtype):
         results.append(gpuconv.corr2d(x, k, method="fft", mode="same"))
     problem, strides = make_problem(x.shape, k.shape, dtype, dtype, mode="same"), results[0].strides
     plans = [fft_plan.tile_plan(problem, x.strides, strides, threads) for threads in (1, 2, 3)]
-    workers = {int(plan.params["workers"][0]) for plan in plans}
+    workers = {plan.workers for plan in plans}
     assert workers == {1, 2, 3}
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
