@@ -13,7 +13,14 @@ from ...core import dtypes
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, gathered, laid_out, tables
 from .addresses import address as address
-from .jit.params import DIRECT_FAILED, DIRECT_PARAMS, ROW_SOURCE, fill_bytes, record
+from .jit.params import (
+    DIRECT_FAILED,
+    DIRECT_PARAMS,
+    ROW_SOURCE,
+    fill_bytes,
+    part_dtype,
+    record,
+)
 from .retry import LINES as LINES
 from .retry import no_memory as no_memory
 from .retry import retried as retried
@@ -37,7 +44,10 @@ _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
 # far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
 LONG, LONG_TASK = 1e8, 1e7
 # How many times longer than in float32 sums take.
-_SLOWER = {"float32": 1.0, "float64": 2.0, "int64": 16.0, "uint64": 16.0}
+_SLOWER = {
+    "float32": 1.0, "float64": 2.0, "int64": 16.0, "uint64": 16.0, "complex64": 4.0,
+    "complex128": 8.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +192,7 @@ def image_layout(
         kernel_index=kernel_index(problem),
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
-        in_place=problem.out_dtype == acc and out_strides[-1] == out_size,
+        in_place=problem.out_dtype == acc == part_dtype(acc) and out_strides[-1] == out_size,
         tables=(rows, columns),
     )
 
@@ -206,7 +216,8 @@ def plan_sums(
     """
     from .jit import micro_kernel, vectors
 
-    size, lanes, block = np.dtype(acc).itemsize, vectors.lanes(acc), micro_kernel.ROWS
+    part, block = part_dtype(acc), micro_kernel.ROWS
+    size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == acc else 2
     laid = laid_out(problem)
     (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
     x_in_place = _readable(problem, acc) and _side_by_side(problem, x_strides)
@@ -225,8 +236,8 @@ def plan_sums(
         out_column_stride=out_strides[-1],
         kernel_index=address(layout.kernel_index),
         rank=rank,
-        weights_bytes=(rank or problem.p) * problem.q * size,
-        column_weights_bytes=rank * problem.p * size,
+        weights_bytes=(rank or problem.p) * problem.q * parts * size,
+        column_weights_bytes=rank * problem.p * parts * size,
         out_rows=problem.r,
         out_columns=problem.s,
         p=problem.p,
@@ -241,6 +252,7 @@ def plan_sums(
         band=tasks.band,
         strips=1 if narrow else tasks.strips,
         strip=problem.s if narrow else tasks.strip,
+        parts=parts,
         size=size,
         lanes=lanes,
         pitch=pitch,
@@ -251,6 +263,7 @@ def plan_sums(
         load=layout.load,
         store=layout.store,
     )
+    layout.source["imaginary"] = slots * pitch * size
     params["last"] = problem.n * params["bands"] * params["strips"]
     fill_row = None
     if narrow:
@@ -411,7 +424,8 @@ def _readable(problem: Problem, acc: str) -> bool:
     # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
     narrow = problem.s < _NARROW * sum(problem.pad[1])
     one_run = not gathered(problem)[1]
-    return problem.x_dtype == acc and problem.stride[1] == 1 and not narrow and one_run
+    real = acc == part_dtype(acc)
+    return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run
 
 
 def _exact(problem: Problem, acc: str) -> bool:

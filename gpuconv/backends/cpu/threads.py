@@ -44,8 +44,7 @@ def _import_compiled_modules() -> None:
     with _fork_lock:
         importlib.import_module("numba")
         for name in (
-            "direct_driver", "narrow_images", "im2col", "rank_one", "sweep", "fft_driver",
-            "fft_functions",
+            "direct_driver", "narrow_images", "im2col", "rank_one", "fft_driver", "fft_functions",
             "weight_gradient",
         ):  # fmt: skip
             importlib.import_module(f".jit.{name}", __package__)

@@ -69,7 +69,7 @@ def _allocate_columns(params, task, columns):
 
     The addresses of its parts are written to the DIRECT_COLUMNS.
     """
-    size, block, rank = params.size, params.block_rows, params.rank
+    size, block, rank = params.parts * params.size, params.block_rows, params.rank
     line_bytes = columns.pitch * size
     filled = columns.x_in_place and _reads_fill_row(params, task)
     buffer_bytes = 0
@@ -78,7 +78,7 @@ def _allocate_columns(params, task, columns):
     fill_bytes = line_bytes if filled else 0
     sums_bytes = 0 if columns.out_in_place else block * columns.read * size
     lines_bytes = block * rank * line_bytes
-    table_bytes = 8 * (params.p + block + rank)
+    table_bytes = 8 * params.parts * (params.p + block + rank)
     memory = allocate(buffer_bytes + fill_bytes + sums_bytes + lines_bytes + table_bytes + 5 * 64)
     if memory == 0:
         return memory
@@ -87,7 +87,7 @@ def _allocate_columns(params, task, columns):
     columns.sums = _align(columns.fill_row + fill_bytes, 64)
     columns.lines = _align(columns.sums + sums_bytes, 64)
     columns.row_table = _align(columns.lines + lines_bytes, 8)
-    columns.line_table = columns.row_table + 8 * (params.p + block)
+    columns.line_table = columns.row_table + 8 * params.parts * (params.p + block)
     if filled:
         _write_fill_row(columns.fill_row, columns.pitch, size, params.row_source)
     return memory
@@ -107,16 +107,22 @@ def _write_row_table(params, task, columns, row, count):
         return
     slots, line_bytes = source.slots, columns.pitch * params.size
     slot = y % slots
+    parts = params.parts
     for t in range(count):
-        poke(columns.row_table, t, columns.row_buffer + slot * line_bytes)
+        for part in range(parts):
+            plane = columns.row_buffer + part * source.imaginary
+            poke(columns.row_table, parts * t + part, plane + slot * line_bytes)
         slot += dilation
         slot = slot - slots if slot >= slots else slot
 
 
 @_jit
 def _sum_rows(params, task, columns, number, sums, pitch):
-    """Sum `number` output rows to memory `pitch` bytes from row to row."""
-    size, p, q, rank = params.size, params.p, params.q, params.rank
+    """Sum `number` output rows to memory `pitch` bytes from row to row.
+
+    Rows of imaginary parts follow those of real parts.
+    """
+    size, parts, p, q, rank = params.size, params.parts, params.p, params.q, params.rank
     kernel = params.sum_block if number > 1 else params.sum_row
     table, read, offsets = columns.row_table, columns.read, params.tap_offsets
     if rank == 0:
@@ -125,16 +131,19 @@ def _sum_rows(params, task, columns, number, sums, pitch):
     line, lines = columns.pitch, columns.lines
     for k in range(rank):
         call(
-            kernel, table, line, task.column_weights + k * p * size, p, 1, offsets,
+            kernel, table, line, task.column_weights + k * p * parts * size, p, 1, offsets,
             lines + k * line * size, rank * line * size,
         )  # fmt: skip
     across = params.sum_across_in_place if columns.out_in_place else params.sum_across
     for row in range(number):
         for k in range(rank):
-            poke(columns.line_table, k, lines + (row * rank + k) * line * size)
+            for part in range(parts):
+                at = lines + ((part * number + row) * rank + k) * line * size
+                poke(columns.line_table, parts * k + part, at)
         call(
-            across, columns.line_table, read, task.weights, rank, q, offsets, sums + row * pitch, 0
-        )
+            across, columns.line_table, read, task.weights, rank, q, offsets, sums + row * pitch,
+            number * pitch,
+        )  # fmt: skip
 
 
 @_jit
@@ -150,7 +159,7 @@ def _sum_block(params, task, columns, row, number, row_step):
     _sum_rows(params, task, columns, number, columns.sums, pitch)
     call(
         params.store, columns.sums, columns.count, target, params.out_column_stride, number, pitch,
-        out_pitch, 0,
+        out_pitch, number * pitch,
     )  # fmt: skip
 
 
@@ -207,7 +216,9 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
     columns = direct_columns(stack())
     columns.first, columns.count, columns.x_in_place = first, count, in_place
     columns.read = count if in_place else max(count, params.lanes)
-    columns.pitch = columns.read + params.span_x - 1 if params.stride_x == 1 else params.pitch
+    # Imaginary parts are a plane behind real ones, whose size is that of the widest strip.
+    compact = params.stride_x == 1 and params.parts == 1
+    columns.pitch = columns.read + params.span_x - 1 if compact else params.pitch
     columns.out_in_place = params.out_in_place != 0 and count >= params.lanes
     memory = _allocate_columns(params, task, columns)
     if memory == 0:

@@ -22,6 +22,7 @@ register of sums and tap, and no access to the stack between them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -32,6 +33,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .functions import compile_function, fence
+from .params import part_dtype
 from .vectors import LONG, Vectors, lanes, vector_bytes
 
 ROWS = 4
@@ -40,51 +42,90 @@ _UNROLLED = {(3, 3): 3, (5, 5): 2}
 _WIDEST = 16
 
 
-def _columns(rows: int) -> int:
+def _columns(rows: int, parts: int) -> int:
     """Vectors of a block: as many as leave the compiler registers for pixels and weights."""
     if rows == 1:
-        return 8
-    return 2 if vector_bytes() == 32 else 3
+        return 8 // parts
+    short = vector_bytes() == 32
+    if parts == 2:
+        return 1 if short else 2
+    return 2 if short else 3
 
 
 class _Block(Vectors):
-    """Code of one block of sums."""
+    """Emits the code of one block of sums.
+
+    Sums of complex numbers are two blocks, of real and of imaginary parts. The table of rows then
+    has two addresses for each, weights are complex numbers as they are, and the rows of imaginary
+    parts are written behind those of real parts.
+    """
 
     def __init__(self, builder: Any, acc: str, rows: int, columns: int) -> None:
-        super().__init__(builder, acc)
+        super().__init__(builder, part_dtype(acc))
         self.rows, self.columns = rows, columns
-        self.sums = self.zeros(rows, columns)
+        self.parts = 2 if np.dtype(acc).kind == "c" else 1
+        self.weight_bytes = self.parts * self.size
+        # By output row: vectors of real parts, then those of imaginary parts.
+        self.sums = self.zeros(rows, self.parts * columns)
 
-    def tap(self, pixels: Any, weights: dict[int, Any], offset: Any, sums: Any = None) -> None:
-        """Add one column of taps: pixels at an address, weights (addresses) of the output rows."""
+    def addresses(self, table: Any, y: Any, distance: Any) -> list[Any]:
+        """Addresses in input row `y`, for each part, at a distance in bytes."""
         b = self.builder
-        xs = [self.load(self.at(pixels, c * self.bytes)) for c in range(self.columns)]
+        entry = b.add(table, b.mul(y, self.long(8 * self.parts)))
+        return [
+            b.add(self.load(self.at(entry, 8 * part), LONG), distance) for part in range(self.parts)
+        ]
+
+    def tap(
+        self, pixels: list[Any], weights: dict[int, Any], offset: Any, sums: Any = None
+    ) -> None:
+        """Add one column of taps: pixels and the output rows' weights are given by address.
+
+        Products with the real pixel come first, in every sum of complex numbers: its order is the
+        same wherever it stands in a block.
+        """
+        b, sums = self.builder, sums or self.sums
+        vectors = [
+            [self.load(self.at(address, c * self.bytes)) for c in range(self.columns)]
+            for address in pixels
+        ]
         for row, address in weights.items():
-            weight = self.splat(self.at(address, offset))
-            for x, place in zip(xs, (sums or self.sums)[row], strict=True):
-                b.store(self.multiply_add(x, weight, b.load(place)), place)
+            weight = [
+                self.splat(self.at(self.at(address, offset), part * self.size))
+                for part in range(self.parts)
+            ]
+            for n, factors in enumerate(vectors):
+                for part in range(self.parts):
+                    w = weight[(n + part) % 2]
+                    for c, x in enumerate(factors):
+                        place = sums[row][part * self.columns + c]
+                        x = b.fneg(x) if n > part else x
+                        b.store(self.multiply_add(x, w, b.load(place)), place)
 
     def input_row(self, y: Any, outputs: range, args: Any, q: Any) -> None:
         """Add what input row `y` of the block gives to the output rows in `outputs`."""
         b = self.builder
         table, column, w, taps, offsets = args
-        row = b.add(self.load(b.add(table, b.mul(y, self.long(8))), LONG), column)
-        width = b.mul(taps, self.long(self.size))
+        pixels = self.addresses(table, y, column)
+        width = b.mul(taps, self.long(self.weight_bytes))
         weights = {i: b.add(w, b.mul(b.sub(y, self.long(i)), width)) for i in outputs}
         if q is not None:
             for tap in range(q):
-                self.tap(self.at(row, tap * self.size), weights, tap * self.size)
+                moved = [self.at(address, tap * self.size) for address in pixels]
+                self.tap(moved, weights, tap * self.weight_bytes)
             return
         with cgutils.for_range(b, taps) as loop:
             at = self.load(b.add(offsets, b.mul(loop.index, self.long(8))), LONG)
-            self.tap(b.add(row, at), weights, b.mul(loop.index, self.long(self.size)))
+            moved = [b.add(address, at) for address in pixels]
+            self.tap(moved, weights, b.mul(loop.index, self.long(self.weight_bytes)))
 
     def finish(self, out: Any, stride: Any, stream: bool) -> None:
         """Write the sums."""
         b = self.builder
         for i, row in enumerate(self.sums):
-            start = b.add(out, b.mul(stride, self.long(i)))
-            for c, place in enumerate(row):
+            for n, place in enumerate(row):
+                part, c = divmod(n, self.columns)
+                start = b.add(out, b.mul(stride, self.long(part * self.rows + i)))
                 self.store(b.load(place), self.at(start, c * self.bytes), stream)
 
 
@@ -118,7 +159,7 @@ class _Mirrored(_Block):
 
     def __init__(self, builder: Any, acc: str, rows: int, columns: int) -> None:
         super().__init__(builder, acc, rows, columns)
-        self.back = self.zeros(rows, columns)
+        self.back = self.zeros(rows, self.parts * columns)
 
     def count(self, value: Any) -> Any:
         """A number of taps as a value."""
@@ -147,7 +188,7 @@ class _Mirrored(_Block):
         with b.if_then(odd):
             middle()
 
-    def column(self, args: Any, p: int | None) -> None:
+    def down(self, args: Any, p: int | None) -> None:
         """Add one column of taps, input row after input row from both ends."""
         b = self.builder
         table, column, w, taps_down, *_ = args
@@ -160,11 +201,12 @@ class _Mirrored(_Block):
             if back:
                 y = b.sub(last, y)
                 outputs = range(self.rows - outputs.stop, self.rows - outputs.start)
-            row = self.load(b.add(table, b.mul(y, self.long(8))), LONG)
             weights = {
-                i: b.add(w, b.mul(b.sub(y, self.long(i)), self.long(self.size))) for i in outputs
+                i: b.add(w, b.mul(b.sub(y, self.long(i)), self.long(self.weight_bytes)))
+                for i in outputs
             }
-            self.tap(b.add(row, column), weights, 0, self.back if back else self.sums)
+            pixels = self.addresses(table, y, column)
+            self.tap(pixels, weights, 0, self.back if back else self.sums)
 
         for back in (False, True):
             if p is not None:
@@ -187,7 +229,7 @@ class _Mirrored(_Block):
 
         self.meet(range(self.rows), taps, middle)
 
-    def row(self, args: Any, p: int | None, q: int | None) -> None:
+    def across(self, args: Any, p: int | None, q: int | None) -> None:
         """Add rows of taps: `p` for one output row, or one for each."""
         b = self.builder
         table, column, w, taps_down, taps_across, offsets, *_ = args
@@ -197,14 +239,13 @@ class _Mirrored(_Block):
 
         def tap(output: int, a: Any, number: Any, sums: Any) -> None:
             y = b.add(a, self.long(output))
-            row = b.add(self.load(b.add(table, b.mul(y, self.long(8))), LONG), column)
-            distance = b.mul(number, self.long(self.size))
             if q is None:
                 at = self.load(b.add(offsets, b.mul(number, self.long(8))), LONG)
             else:
-                at = distance
-            weights = b.add(w, b.mul(b.mul(a, self.count(taps)), self.long(self.size)))
-            self.tap(b.add(row, at), {output: weights}, distance, sums)
+                at = b.mul(number, self.long(self.size))
+            pixels = self.addresses(table, y, b.add(column, at))
+            first = b.add(w, b.mul(b.mul(a, self.count(taps)), self.long(self.weight_bytes)))
+            self.tap(pixels, {output: first}, b.mul(number, self.long(self.weight_bytes)), sums)
 
         last, down = b.sub(self.count(taps), self.long(1)), taps_down if p is None else p
 
@@ -231,9 +272,9 @@ def _emit_mirrored(
     block: _Mirrored, args: Any, down: bool, p: int | None, q: int | None, stream: bool
 ) -> None:
     if down:
-        block.column(args, p)
+        block.down(args, p)
     else:
-        block.row(args, p, q)
+        block.across(args, p, q)
     block.finish(*args[-2:], stream)
 
 
@@ -256,15 +297,17 @@ def _block(
     return block
 
 
-# Bound anew in every piece made of `_sums`.
+# Bound to other values in every function compiled from `_sums`.
 WIDE = ONE = LANES = COLUMNS = SIZE = STREAM = None
 
 
 def _sums(table, n, w, p, q, offsets, out, stride):
     """Sums of `n` columns (at least one vector) of a block of output rows.
 
-    `table` holds the addresses of the input rows, `w` the taps, `offsets` the bytes from an
-    output's first pixel to that of each tap column; output rows are `stride` bytes apart.
+    `table` holds the addresses of the input rows (of complex numbers: of real and imaginary parts
+    in turn), `w` the weights, `offsets` the bytes from an output's first pixel to that of each
+    column of taps. Output rows are `stride` bytes apart; those of imaginary parts follow those of
+    all real parts.
     """
     j = 0
     if STREAM:
@@ -283,41 +326,59 @@ def _sums(table, n, w, p, q, offsets, out, stride):
         fence()
 
 
+@dataclass(frozen=True)
+class _Code:
+    """How the code of a micro-kernel is written out."""
+
+    rows: int
+    columns: int  # vectors of a row
+    p: int | None  # rows and columns of taps that are written out one by one; None: in a loop
+    q: int | None
+    direction: str  # of mirrored weights: "down", "across" or none
+
+    def name(self, acc: str) -> str:
+        """Name of the compiled function."""
+        name = f"sums_{acc}_{self.rows}x{self.columns}_p{self.p or 'any'}_q{self.q or 'any'}"
+        return f"{name}_{self.direction}" if self.direction else name
+
+
+def _code(acc: str, rows: int, p: int, q: int, unit: bool, mirrored: bool) -> _Code:
+    parts = 2 if np.dtype(acc).kind == "c" else 1
+    columns = _columns(rows, parts)
+    fixed_q = q if unit and q <= _WIDEST // parts else None
+    fixed_p = p if p < rows else None
+    if mirrored:
+        # Written out, pixels that both chains read stay in registers, if fewer are summed at once.
+        if q == 1 and rows > 1 and p <= _WIDEST // parts:
+            fixed_p, columns = p, 1 if parts == 2 or vector_bytes() == 32 else 2
+        return _Code(rows, columns, fixed_p, fixed_q, "down" if q == 1 else "across")
+    if unit and rows > 1 and (p, q) in _UNROLLED and parts == 1:
+        fixed_p, columns = p, min(columns, _UNROLLED[p, q])
+    return _Code(rows, columns, fixed_p, fixed_q, "")
+
+
+@cache
+def _compiled(acc: str, code: _Code, stream: bool) -> int:
+    part = part_dtype(acc)
+    return compile_function(
+        _sums,
+        code.name(acc) + ("_stream" if stream else ""),
+        WIDE=_block(acc, code.rows, code.columns, code.p, code.q, stream, code.direction),
+        ONE=_block(acc, code.rows, 1, code.p, code.q, False, code.direction),
+        LANES=lanes(part),
+        COLUMNS=code.columns,
+        SIZE=np.dtype(part).itemsize,
+        STREAM=stream,
+    )
+
+
 def sums(
     acc: str, rows: int, p: int, q: int, unit: bool, stream: bool = False, mirrored: bool = False
 ) -> int:
-    """Address of the piece for p x q taps that sums `rows` output rows at once.
+    """Address of the micro-kernel for p by q taps that sums `rows` output rows at once.
 
     `unit` says that taps are side by side in memory; `stream` writes past the caches, which wants
     output rows a multiple of a vector apart. `mirrored` takes each row of taps, or the column where
     q is 1, in mirrored order.
     """
-    return _piece(acc, rows, p, q, unit, stream, mirrored)
-
-
-@cache
-def _piece(acc: str, rows: int, p: int, q: int, unit: bool, stream: bool, mirrored: bool) -> int:
-    columns = _columns(rows)
-    fixed_q = q if unit and q <= _WIDEST else None
-    fixed_p = p if p < rows else None
-    direction = ""
-    if mirrored:
-        direction = "down" if q == 1 else "across"
-        # Written out, pixels that both chains read stay in registers, if fewer are summed at once.
-        if q == 1 and rows > 1 and p <= _WIDEST:
-            fixed_p, columns = p, 1 if vector_bytes() == 32 else 2
-    elif unit and rows > 1 and (p, q) in _UNROLLED:
-        fixed_p, columns = p, min(columns, _UNROLLED[p, q])
-    name = f"sums_{acc}_{rows}x{columns}_p{fixed_p or 'any'}_q{fixed_q or 'any'}"
-    name += f"_{direction}" if direction else ""
-    name += "_stream" if stream else ""
-    return compile_function(
-        _sums,
-        name,
-        WIDE=_block(acc, rows, columns, fixed_p, fixed_q, stream, direction),
-        ONE=_block(acc, rows, 1, fixed_p, fixed_q, False, direction),
-        LANES=lanes(acc),
-        COLUMNS=columns,
-        SIZE=np.dtype(acc).itemsize,
-        STREAM=stream,
-    )
+    return _compiled(acc, _code(acc, rows, p, q, unit, mirrored), stream)

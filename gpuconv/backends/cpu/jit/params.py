@@ -42,18 +42,20 @@ def structure(dtype: np.dtype[Any]) -> type[ctypes.Structure]:
 # row and column of the image stands at each padded one (-1: the fill value), the number of padded
 # columns, where the run of the image's columns begins among them and how long it is, bytes between
 # the image's rows and columns, columns from one output to the next, rows that the row buffer holds
-# and bytes from a row's real parts to its imaginary parts, where it has such. The fill value is of
-# the sums' dtype.
+# and bytes from a row's real parts to its imaginary parts, where sums are complex. The fill value
+# is of the sums' dtype. `zero` stands for the imaginary parts of real pixels.
 ROW_SOURCE = np.dtype(
     [
         *fields(
             "rows", "columns", "column_count", "left", "width", "row_stride", "column_stride",
-            "step", "slots", "imaginary",
+            "step", "slots", "imaginary", "zero",
         ).descr,
         ("fill", np.uint8, 16),
     ]
 )  # fmt: skip
-FILL = ROW_SOURCE.fields["fill"][1]  # type: ignore[index]  # bytes from the record's beginning
+# Bytes from the record's beginning.
+FILL = ROW_SOURCE.fields["fill"][1]  # type: ignore[index]
+ZERO = ROW_SOURCE.fields["zero"][1]  # type: ignore[index]
 
 
 # Direct and separable sums (`direct_driver`, `narrow_images`). A kernel has p by q weights or, if
@@ -70,9 +72,9 @@ DIRECT_PARAMS = fields(
     # Tasks are images by bands of rows by strips of columns; this call runs those from `first` to
     # before `last`. `failed` counts tasks that had no memory, and only ever grows.
     "bands", "band", "strips", "strip", "first", "last", "failed",
-    # Bytes of a sum, sums in a vector, columns of a row in the row buffer where it is laid out
-    # phase after phase, output rows that are summed at once.
-    "size", "lanes", "pitch", "block_rows",
+    # Parts of a number (2 if it is complex) and bytes of one, numbers in a vector, columns of a row
+    # in the row buffer, output rows that are summed at once.
+    "parts", "size", "lanes", "pitch", "block_rows",
     # Whether pixels are read, and sums written, where they are.
     "x_in_place", "out_in_place",
     # The ROW_SOURCE of pixels, and the jit functions that read and write rows.
@@ -103,6 +105,19 @@ DIRECT_COLUMNS = fields(
     "first", "count", "read", "pitch", "x_in_place", "out_in_place",
     "row_buffer", "fill_row", "sums", "lines", "row_table", "line_table",
 )  # fmt: skip
+
+
+def part_dtype(dtype: str) -> str:
+    """Dtype of the real and the imaginary parts of numbers; of real ones it is their own.
+
+    Examples
+    --------
+    >>> part_dtype("complex64"), part_dtype("uint8")
+    ('float32', 'uint8')
+    """
+    if dtype == "bfloat16":
+        return dtype
+    return np.dtype(dtype).type(0).real.dtype.name
 
 
 def fill_bytes(value: Any, acc: str) -> Any:

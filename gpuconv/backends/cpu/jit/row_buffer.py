@@ -1,15 +1,18 @@
-"""Pieces that read a padded row of pixels into sums' dtype, and write rows of sums (Numba)."""
+"""The row buffer: jit functions that load padded rows of pixels and store rows of sums (Numba).
+
+Rows of complex numbers lie in two planes, of real and of imaginary parts: loading takes complex
+pixels apart, and storing puts the parts of sums together.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 from numba import carray
 
-from .conversion import load_run, make_tag, parts, pixel, pixels, split_run, store_run
+from .conversion import load_run, make_tag, narrowed, pixel, pixels, store_run, widened
 from .functions import compile_function, peek, pointer, reader
-from .params import FILL, ROW_SOURCE
+from .params import FILL, ROW_SOURCE, ZERO, part_dtype
 from .vectors import copy_bytes, prefetch
 
 row_source = reader(ROW_SOURCE)
@@ -17,80 +20,83 @@ row_source = reader(ROW_SOURCE)
 # Rows are asked for this many rows before they are read.
 _AHEAD = 4
 
-# Bound anew in every piece.
-TAG = ACC = PLAIN = None
-REAL = PART = None  # dtypes of real and imaginary parts: of the sums, of the output
+# Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
+# the sums' parts, how many parts sums and pixels have, and whether both are of one real dtype.
+TAG = ACC = PARTS = PIXEL_PARTS = PLAIN = None
 
 
-def _load(source_params, x, y0, y1, first, n, ring, line):
-    """Read `n` columns from column `first` on of rows `y0` to `y1`, all counted with the padding.
+def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
+    """Load `n` columns from column `first` on of rows `y0` to `y1`, all counted with the padding.
 
-    Row y goes to place ``y % slots`` of the ring, places being `line` pixels apart. With a column
-    stride the row is laid out phase after phase, each as long as `line` divided by the stride.
+    Row y goes to place ``y % slots`` of the row buffer, places being `pitch` numbers apart. With a
+    column stride the row is laid out phase after phase, each as long as `pitch` divided by the
+    stride.
     """
-    fill = carray(pointer(source_params + FILL), (1,), ACC.dtype)[0]
     source = row_source(source_params)
-    rows, slots, x_row = source.rows, source.slots, source.row_stride
-    step, stride, total = source.column_stride, source.step, source.column_count
-    columns = source.columns
-    last = min(total, first + n)
+    rows, slots, stride, columns = source.rows, source.slots, source.step, source.columns
+    last = min(source.column_count, first + n)
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
     left, length = source.left, last - first
     low = min(max(left - first, 0), length)
     high = max(min(left + source.width - first, length), low)
-    inside = peek(columns, first + low) * step if high > low else 0
-    # Short pieces of long rows are nothing that a processor foresees.
-    run = (high - low) * TAG.itemsize
-    scattered = step == TAG.itemsize and abs(x_row) > 2 * run
-    slot = y0 % slots
-    for y in range(y0, y1):
-        start = ring + slot * line * ACC.itemsize
-        slot = slot + 1 if slot + 1 < slots else 0
-        target = carray(pointer(start), (line,), ACC.dtype)
-        row = peek(rows, y)
-        if row < 0:
-            target[:] = fill
-            continue
-        start_of_row = x + row * x_row
-        if stride > 1:
-            phase = line // stride
-            for f in range(stride):
-                for j in range((last - first - f + stride - 1) // stride):
-                    c = peek(columns, first + f + j * stride)
-                    # Not one expression: Numba would give uint64 and int64 the type float64.
-                    if c >= 0:
-                        target[f * phase + j] = pixel(TAG, start_of_row + c * step)
-                    else:
-                        target[f * phase + j] = fill
-            continue
-        if scattered and y + _AHEAD < y1:
-            ahead = peek(rows, y + _AHEAD)
-            if ahead >= 0:
-                prefetch(x + ahead * x_row + inside, run)
-        for j in range(low):
-            c = peek(columns, first + j)
-            if c >= 0:
-                target[j] = pixel(TAG, start_of_row + c * step)
+    for part in range(PARTS):
+        fill = carray(pointer(source_params + FILL), (PARTS,), ACC.dtype)[part]
+        image = x + part * TAG.itemsize
+        step, x_row = source.column_stride, source.row_stride
+        if part >= PIXEL_PARTS:
+            image, step, x_row = source_params + ZERO, 0, 0
+        inside = peek(columns, first + low) * step if high > low else 0
+        # Short runs of long rows are nothing that a processor foresees.
+        run = (high - low) * TAG.itemsize
+        scattered = step == TAG.itemsize and abs(x_row) > 2 * run
+        slot = y0 % slots
+        for y in range(y0, y1):
+            start = row_buffer + part * source.imaginary + slot * pitch * ACC.itemsize
+            slot = slot + 1 if slot + 1 < slots else 0
+            target = carray(pointer(start), (pitch,), ACC.dtype)
+            row = peek(rows, y)
+            if row < 0:
+                target[:] = fill
+                continue
+            start_of_row = image + row * x_row
+            if stride > 1:
+                phase = pitch // stride
+                for f in range(stride):
+                    for j in range((last - first - f + stride - 1) // stride):
+                        c = peek(columns, first + f + j * stride)
+                        # Not one expression: Numba would give uint64 and int64 the type float64.
+                        if c >= 0:
+                            target[f * phase + j] = pixel(TAG, start_of_row + c * step)
+                        else:
+                            target[f * phase + j] = fill
+                continue
+            if scattered and y + _AHEAD < y1:
+                ahead = peek(rows, y + _AHEAD)
+                if ahead >= 0:
+                    prefetch(image + ahead * x_row + inside, run)
+            if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
+                copy_bytes(start_of_row + inside, start + low * step, (high - low) * step)
+            elif step == TAG.itemsize and high - low > 8:
+                load_run(TAG, start_of_row + inside, step, target[low:high])
+            elif PIXEL_PARTS == 2 and step == 2 * TAG.itemsize:
+                parts = pixels(TAG, start_of_row + inside, 2 * (high - low) - 1)
+                for j in range(low, high):
+                    target[j] = widened(TAG, parts[2 * (j - low)])
             else:
-                target[j] = fill
-        if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
-            copy_bytes(start_of_row + inside, start + low * step, (high - low) * step)
-        elif step == TAG.itemsize and high - low > 8:
-            load_run(TAG, start_of_row + inside, step, target[low:high])
-        else:
-            for j in range(low, high):
-                target[j] = pixel(TAG, start_of_row + inside + (j - low) * step)
-        for j in range(high, length):
-            c = peek(columns, first + j)
-            if c >= 0:
-                target[j] = pixel(TAG, start_of_row + c * step)
-            else:
-                target[j] = fill
+                for j in range(low, high):
+                    target[j] = pixel(TAG, start_of_row + inside + (j - low) * step)
+            for j in range(low + length - high):  # left of the run, and right of it
+                at = j if j < low else j - low + high
+                c = peek(columns, first + at)
+                if c >= 0:
+                    target[at] = pixel(TAG, start_of_row + c * step)
+                else:
+                    target[at] = fill
 
 
-def _load_transposed(source_params, x, y0, y1, first, n, target, gap):
-    """Read the same pixels as columns: padded column `first` + e to line e, `gap` bytes apart."""
+def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
+    """Load the same pixels transposed: padded column `first` + e to line e, `pitch` bytes apart."""
     fill = carray(pointer(source_params + FILL), (1,), ACC.dtype)[0]
     source = row_source(source_params)
     rows, columns = source.rows, source.columns
@@ -100,26 +106,44 @@ def _load_transposed(source_params, x, y0, y1, first, n, target, gap):
         place = target + (y - y0) * ACC.itemsize
         for e in range(n):
             c = peek(columns, first + e)
-            line = pixels(ACC, place + e * gap, 1)
+            line = pixels(ACC, place + e * pitch, 1)
             if row >= 0 <= c:
                 line[0] = pixel(TAG, x + row * x_row + c * step)
             else:
                 line[0] = fill
 
 
-def _store(sums, n, out, step, count, gap, out_gap, unused):
-    """Write `count` rows of `n` sums, `gap` bytes apart, to rows `out_gap` bytes apart."""
+def _store(sums, n, out, step, count, pitch, out_pitch, unused):
+    """Write `count` rows of `n` sums, `pitch` bytes apart, to rows `out_pitch` bytes apart."""
     for row in range(count):
-        line = carray(pointer(sums + row * gap), (n,), ACC.dtype)
-        store_run(TAG, out + row * out_gap, step, line)
+        line = carray(pointer(sums + row * pitch), (n,), ACC.dtype)
+        store_run(TAG, out + row * out_pitch, step, line)
 
 
-def _store_exact(sums, n, out, step, count, gap, out_gap, unused):
+def _store_complex(sums, n, out, step, count, pitch, out_pitch, imaginary):
+    """Write rows of sums whose imaginary parts are `imaginary` bytes behind their real parts."""
+    for row in range(count):
+        start = out + row * out_pitch
+        real = carray(pointer(sums + row * pitch), (n,), ACC.dtype)
+        other = carray(pointer(sums + imaginary + row * pitch), (n,), ACC.dtype)
+        if step == 2 * TAG.itemsize:
+            target = pixels(TAG, start, 2 * n)
+            for j in range(n):
+                target[2 * j] = narrowed(TAG, real[j])
+                target[2 * j + 1] = narrowed(TAG, other[j])
+        else:
+            for j in range(n):
+                target = pixels(TAG, start + j * step, 2)
+                target[0] = narrowed(TAG, real[j])
+                target[1] = narrowed(TAG, other[j])
+
+
+def _store_exact(sums, n, out, step, count, pitch, out_pitch, unused):
     """Write rows of sums that are integers within the output's range."""
     kind = TAG.dtype.type
     for row in range(count):
-        line = carray(pointer(sums + row * gap), (n,), ACC.dtype)
-        start = out + row * out_gap
+        line = carray(pointer(sums + row * pitch), (n,), ACC.dtype)
+        start = out + row * out_pitch
         if step == TAG.itemsize:
             target = pixels(TAG, start, n)
             for j in range(n):
@@ -129,88 +153,35 @@ def _store_exact(sums, n, out, step, count, gap, out_gap, unused):
                 pixels(TAG, start + j * step, 1)[0] = kind(line[j])
 
 
-def _load_complex(source_params, x, y0, y1, first, n, ring, line):
-    """Read rows as `_load` does, real and imaginary parts into rows of their own.
-
-    Imaginary parts are written ``source.imaginary`` bytes behind real ones: zeros, where pixels are
-    real.
-    """
-    fill = carray(pointer(source_params + FILL), (2,), REAL.dtype)
-    source = row_source(source_params)
-    columns, step, stride = source.columns, source.column_stride, source.step
-    last = min(source.column_count, first + n)
-    length, phase = last - first, line // stride
-    # Columns inside the image are one ascending run of the map.
-    low = min(max(source.left - first, 0), length)
-    high = max(min(source.left + source.width - first, length), low)
-    inside = peek(columns, first + low) * step if high > low else 0
-    run = high if stride == 1 and step == TAG.itemsize else low
-    slot = y0 % source.slots
-    for y in range(y0, y1):
-        start = ring + slot * line * REAL.itemsize
-        slot = slot + 1 if slot + 1 < source.slots else 0
-        real = carray(pointer(start), (line,), REAL.dtype)
-        imaginary = carray(pointer(start + source.imaginary), (line,), REAL.dtype)
-        row = peek(source.rows, y)
-        if row < 0:
-            real[:] = fill[0]
-            imaginary[:] = fill[1]
-            continue
-        start_of_row = x + row * source.row_stride
-        j = 0
-        while j < length:
-            if j == low and run > low:
-                split_run(TAG, start_of_row + inside, real[low:run], imaginary[low:run])
-                j = run
-                continue
-            c, place = peek(columns, first + j), j % stride * phase + j // stride
-            real[place], imaginary[place] = fill[0], fill[1]
-            if c >= 0:
-                real[place], imaginary[place] = parts(TAG, start_of_row + c * step)
-            j += 1
-
-
-def _store_complex(sums, n, out, step, count, gap, out_gap, imaginary):
-    """Write rows of sums as `_store` does, whose imaginary parts are `imaginary` bytes behind."""
-    for row in range(count):
-        real_line = carray(pointer(sums + row * gap), (n,), REAL.dtype)
-        imaginary_line = carray(pointer(sums + imaginary + row * gap), (n,), REAL.dtype)
-        for j in range(n):
-            target = pixels(PART, out + row * out_gap + j * step, 2)
-            target[0], target[1] = real_line[j], imaginary_line[j]
+def _parts(dtype: str) -> int:
+    return 1 if part_dtype(dtype) == dtype else 2
 
 
 @cache
 def load(source: str, acc: str) -> int:
-    """Address of the piece that reads this dtype.
-
-    With complex sums that is `_load_complex`.
-    """
-    real = np.dtype(acc).type(0).real.dtype.name
-    if real != acc:
-        name = f"load_complex_{source}_{acc}"
-        return compile_function(_load_complex, name, TAG=make_tag(source), REAL=make_tag(real))
+    """Address of the jit function that reads rows of this dtype."""
     return compile_function(
-        _load, f"load_{source}_{acc}", TAG=make_tag(source), ACC=make_tag(acc), PLAIN=source == acc
+        _load,
+        f"load_{source}_{acc}",
+        TAG=make_tag(part_dtype(source)),
+        ACC=make_tag(part_dtype(acc)),
+        PARTS=_parts(acc),
+        PIXEL_PARTS=_parts(source),
+        PLAIN=source == acc and _parts(acc) == 1,
     )
 
 
 @cache
 def load_transposed(source: str, acc: str) -> int:
-    """Address of the piece that reads this dtype column by column."""
+    """Address of the jit function that reads columns of this dtype."""
     name = f"load_transposed_{source}_{acc}"
     return compile_function(_load_transposed, name, TAG=make_tag(source), ACC=make_tag(acc))
 
 
 @cache
 def store(acc: str, out: str, exact: bool) -> int:
-    """Address of the piece that writes this dtype; `exact` if the sums are integers that fit."""
-    real = np.dtype(acc).type(0).real.dtype.name
-    if real != acc:
-        part = make_tag(np.dtype(out).type(0).real.dtype.name)
-        return compile_function(
-            _store_complex, f"store_complex_{acc}_{out}", PART=part, REAL=make_tag(real)
-        )
-    function = _store_exact if exact else _store
+    """Address of the jit function that writes this dtype; `exact` if sums are integers that fit."""
+    function = _store_complex if _parts(acc) == 2 else _store_exact if exact else _store
     name = f"store_{acc}_{out}{'_exact' if exact else ''}"
-    return compile_function(function, name, TAG=make_tag(out), ACC=make_tag(acc))
+    tags = make_tag(part_dtype(out)), make_tag(part_dtype(acc))
+    return compile_function(function, name, TAG=tags[0], ACC=tags[1])
