@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuconv.backends import get_backend
+from gpuconv.backends.cuda import chips as gpus
 from gpuconv.backends.cuda import planning
 from gpuconv.core import dtypes
 from gpuconv.core.problem import Problem, make_problem
@@ -77,7 +78,7 @@ def subject(
         launch = planner.plan(problem, False)
         adds = planner.work(k, k, size)  # of an output, the band's zeros included
     else:
-        launch = planning.plan(problem, kernel, gpu=planning.chip(arch, H100.multiprocessors))
+        launch = planning.plan(problem, kernel, gpu=gpus.chip(arch, H100.multiprocessors))
     return Subject(
         name=f"{kernel}, {dtype}, {k}x{k}",
         kernel=launch.spec.kernel,

@@ -12,11 +12,11 @@ from gpuconv.backends import strips
 from gpuconv.backends.cpu import backend as cpu
 from gpuconv.backends.cpu import fft_plan, planning, sums
 from gpuconv.backends.cpu import weight_gradient as cpu_weights
-from gpuconv.backends.cuda import backend as cuda
 from gpuconv.core import blocks, boundary, dtypes, problem
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
+from ..emulator.backend import cuda
 from ..emulator.launcher import ADDRESS, SanitizedLauncher
 
 RNG = np.random.default_rng(5)

@@ -8,11 +8,15 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import sums
-from gpuconv.backends.cuda import backend as cuda
 from gpuconv.backends.cuda import planning as cuda_plan
+from gpuconv.backends.cuda import sums as cuda_sums
+from gpuconv.backends.cuda.mirroring import mirror_order
+from gpuconv.backends.cuda.spec import LOOK, NO, YES
 from gpuconv.core import accumulator
 from gpuconv.core.problem import make_problem
 from gpuconv.imaging import filters
+
+from ..emulator.backend import cuda
 
 FLOATS = ["float16", "float32", "float64", "complex64", "complex128"]
 BORDERS = ["edge", "reflect", "symmetric", "wrap"]
@@ -232,8 +236,8 @@ def on_gpu(x, k, factors=None, **keywords):
         ((6, 1), {}, "direct"),
         ((1, 37), {}, "direct"),
         ((34, 1), dict(mode="full", boundary="symmetric"), "direct"),
-        ((1, 5), dict(dilation=2), "strided"),
-        ((6, 1), dict(dilation=(2, 1)), "strided"),
+        ((1, 5), dict(dilation=2), "direct_strided"),
+        ((6, 1), dict(dilation=(2, 1)), "direct_strided"),
     ],
     ids=str,
 )
@@ -248,7 +252,7 @@ def test_flips_on_the_gpu(emulated, dtype, shape, keywords, kernel):
         )
         assert taps is even or not on_gpu(np.full_like(x, 0.1), k, **keywords).any()
     assert {spec.kernel for spec, *_ in emulated.launched} == {kernel}
-    assert {max(spec.mirror) for spec, *_ in emulated.launched} == {cuda_plan.YES}
+    assert {max(spec.mirror) for spec, *_ in emulated.launched} == {YES}
 
 
 @pytest.mark.parametrize("shared", [47 << 10, 6000])
@@ -286,7 +290,7 @@ def test_weights_that_the_kernel_looks_at(emulated, shape):
     for keywords in ({}, dict(stride=(1, 2))):
         lone = 1 in shape
         got = on_gpu(x, k, None if lone else (u[:, None], v[:, None]), **keywords)
-        assert cuda_plan.LOOK in emulated.launched[-1][0].mirror
+        assert LOOK in emulated.launched[-1][0].mirror
         for n in range(3):
             factors = None if lone else (u[n, None, None], v[n, None, None])
             assert np.array_equal(got[n], on_gpu(x[0], k[n], factors, **keywords)), n
@@ -297,9 +301,9 @@ def test_code_for_one_size_and_for_any_on_the_gpu(emulated, monkeypatch, shape):
     x = sample(np.random.default_rng(8), (21, 45), "float32")
     k = odd(max(shape), "float32").reshape(shape)
     wanted = on_gpu(x, k)
-    monkeypatch.setattr(cuda, "SPECIALISED_MOST", 0)
-    monkeypatch.setattr(cuda, "_specialised", set())
-    cuda._prepare.cache_clear()
+    monkeypatch.setattr(cuda_sums, "SPECIALISED_MOST", 0)
+    monkeypatch.setattr(cuda_sums, "_specialised", set())
+    cuda_sums.prepare.cache_clear()
     assert np.array_equal(on_gpu(x, k), wanted)
     assert emulated.launched[-1][0].taps == (0, 0)
 
@@ -311,7 +315,7 @@ def test_both_separable_kernels_have_the_same_bits(emulated, monkeypatch):
     wanted = on_gpu(x, k, (u, v))
     monkeypatch.setattr(cuda_plan, "SEPARABLE_LARGEST", 0)
     cuda_plan._plan.cache_clear()
-    cuda._prepare.cache_clear()
+    cuda_sums.prepare.cache_clear()
     assert np.array_equal(on_gpu(x, k, (u, v)), wanted)
     assert [spec.kernel for spec, *_ in emulated.launched] == ["separable", "separable_strided"]
     cuda_plan._plan.cache_clear()
@@ -321,16 +325,16 @@ def test_what_the_host_knows_of_the_weights():
     problem = make_problem((9, 9), (1, 3), "float32", "float32")
     row = np.array([[1, 2, 1]], "f4")
     both = np.array([[1, 2, 1], [1, 2, 3]], "f4")
-    no, yes, look = cuda_plan.NO, cuda_plan.YES, cuda_plan.LOOK
+    no, yes, look = NO, YES, LOOK
 
     class OnDevice:
         nbytes = 12
 
-    assert cuda._mirror("direct", problem, row, 1) == (no, yes)
-    assert cuda._mirror("direct", problem, both, 1) == (no, look)
-    assert cuda._mirror("direct", problem, both[1:], 1) == (no, no)
-    assert cuda._mirror("direct", problem, OnDevice(), 1) == (no, look)
-    assert cuda._mirror("direct", replace(problem, k_shape=(3, 3)), OnDevice(), 1) == (no, no)
-    assert cuda._mirror("tensor", problem, row, 1) == (no, no)
+    assert mirror_order("direct", problem, row, 1) == (no, yes)
+    assert mirror_order("direct", problem, both, 1) == (no, look)
+    assert mirror_order("direct", problem, both[1:], 1) == (no, no)
+    assert mirror_order("direct", problem, OnDevice(), 1) == (no, look)
+    assert mirror_order("direct", replace(problem, k_shape=(3, 3)), OnDevice(), 1) == (no, no)
+    assert mirror_order("tensor", problem, row, 1) == (no, no)
     whole = replace(problem, x_dtype="uint8", k_dtype="uint8")
-    assert cuda._mirror("direct", whole, row, 1) == (no, no)
+    assert mirror_order("direct", whole, row, 1) == (no, no)

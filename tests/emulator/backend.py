@@ -4,13 +4,17 @@ import contextlib
 
 import pytest
 
-from gpuconv.backends.cuda import backend, planning, tensor
+from gpuconv.backends import get_backend
+from gpuconv.backends.cuda import layers, planning, sums, tensor
 
 from .launcher import EmulatedLauncher
 
+cuda = get_backend("cuda")  # whose launcher tests replace
+reference = get_backend("reference")  # what the kernels are compared with
+
 # As many code paths as in large blocks, and fewer threads to switch between.
-_SMALL = {"BLOCK": (8, 2), "ROWS": 2, "THREADS": 16, "WINDOW_ROWS": 2, "LAYER_BLOCK": (4, 2)}
-_SMALL_TENSOR = {2: tensor.Layout(2, 2, 2, 3), 4: tensor.Layout(1, 2, 2, 3)}
+_SMALL = {"BLOCK": (8, 2), "ROWS": 2, "THREADS": 16, "WINDOW_ROWS": 2}
+_SMALL_TENSOR = {2: tensor.Tiling(2, 2, 2, 3), 4: tensor.Tiling(1, 2, 2, 3)}
 
 
 @contextlib.contextmanager
@@ -18,15 +22,16 @@ def emulated(launcher=None, specialised=True):
     """Have the CUDA backend launch on the emulator; without `specialised` by few programs."""
     launcher = EmulatedLauncher() if launcher is None else launcher
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "launcher", launcher)
+        patch.setattr(cuda, "launcher", launcher)
         for name, value in _SMALL.items():
             patch.setattr(planning, name, value)
-        patch.setattr(tensor, "LAYOUTS", _SMALL_TENSOR)
-        patch.setattr(backend, "_specialised", set())
+        patch.setattr(layers, "LAYER_BLOCK", (4, 2))
+        patch.setattr(tensor, "TILINGS", _SMALL_TENSOR)
+        patch.setattr(sums, "_specialised", set())
         if not specialised:
-            patch.setattr(backend, "SPECIALISED_MOST", 0)
-        backend._prepare.cache_clear()
+            patch.setattr(sums, "SPECIALISED_MOST", 0)
+        sums.prepare.cache_clear()
         try:
             yield launcher
         finally:
-            backend._prepare.cache_clear()
+            sums.prepare.cache_clear()

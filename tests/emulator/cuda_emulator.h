@@ -56,7 +56,7 @@ inline int __syncthreads_or(int vote) {
   return any;
 }
 
-// Copies of a thread that it has to wait for (see async.cuh): made only then, so that reading too
+// Copies of a thread that it has to wait for (see async_copy.cuh): made only then, so that reading too
 // early finds what was there before.
 struct Copy { void* to; const void* from; int bytes; };
 inline thread_local std::vector<Copy> open_copies;

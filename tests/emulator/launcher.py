@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from gpuconv.backends.cuda import fft_plans, planning
+from gpuconv.backends.cuda import fft_plans
+from gpuconv.backends.cuda.chips import HOPPER
 
 from .. import built
 from .streams import StreamingLauncher, current
 
 HERE = Path(__file__).parent
 # Few multiprocessors, so that blocks go from tile to tile in small problems too.
-CHIP = replace(planning.HOPPER, multiprocessors=2)
+CHIP = replace(HOPPER, multiprocessors=2)
 _one_at_a_time = threading.Lock()
 PLAIN = ("-O1",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
@@ -38,18 +39,18 @@ _KEPT = ("Overlap", "ACC", "ACC*", "char*", "ACC*")
 _PARAMETERS = {
     "direct": _FILTER,
     "separable": _FILTER,
-    "strided": _FILTER,
+    "direct_strided": _FILTER,
     "separable_strided": _FILTER,
     "tensor": _FILTER,
-    "weights": ("Geometry", "ACC", "char*", "char*", "Task*", "Image*", "WIDE*"),
-    "channels": ("Layer", "char*", "OUT_T*", "ACC*"),
-    "channels_weights": ("Layer", "char*", "OUT_T*", "WIDE*"),
+    "weight_gradient": ("Geometry", "ACC", "char*", "char*", "Task*", "ImageOffsets*", "WIDE*"),
+    "layer_forward": ("Layer", "char*", "OUT_T*", "ACC*"),
+    "layer_weight_gradient": ("Layer", "char*", "OUT_T*", "WIDE*"),
     "fft_spread": ("Overlap", "ACC*", "ACC*", "Norm*", "Size*"),
     "fft_gather": ("Overlap", "ACC", "char*", "int*", "ACC*", "Norm*", "Size*", "Largest*"),
     "fft_product": ("Overlap", "long long", "Real", "Bins*", "Bins*", "Bins*", "Size*"),
     "fft_store": (*_KEPT, "Size*", "Largest*", "int*", "char*"),
     "fft_redo": ("Overlap", "ACC", "ACC*", "char*", "int*", "char*"),
-    "weights_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
+    "weight_gradient_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
 }
 # A program for the sanitizers, which cannot be loaded into a running Python: the arguments come
 # from one file, what pointers point at in their place, and what they point at afterwards is the
@@ -86,7 +87,7 @@ def source_of(spec, change=None):
     text = spec.source()
     if change is not None:
         changed = change(text)
-        if spec.kernel != "weights_sum" and not spec.kernel.startswith("fft_"):
+        if spec.kernel != "weight_gradient_sum" and not spec.kernel.startswith("fft_"):
             assert changed != text, "the change to the source did nothing"
         text = changed
     weights = "Weights" if spec.capacity else "const ACC*"
@@ -184,7 +185,7 @@ def cufft_many(layout, source, target, inverse):
 
 
 class EmulatedLauncher(StreamingLauncher):
-    """Same calls as `gpuconv.backends.cuda.DeviceLauncher`."""
+    """A `Launcher` (see `gpuconv.backends.cuda.launcher`) that runs kernels on the CPU."""
 
     def __init__(self, late=()):
         super().__init__(late)

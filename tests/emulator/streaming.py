@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from gpuconv.backends import reference
 from gpuconv.backends.cuda import streaming
 from gpuconv.core.problem import part_of
 
 from .. import oracle
+from .backend import reference
 
 RNG = np.random.default_rng(12)
 STREAMS = ("up", "run", "down")
@@ -29,7 +29,8 @@ def stream(launcher, problem, x, k, out, bound=None, workspace=no_workspace):
         assert part.k_shape == weights.shape
         launcher.later(lambda: reference.direct(part, x_part, weights, out_part))
 
-    streaming.run_in_strips(launcher, problem, x, out, compute, workspace, bound)
+    layout = streaming.layout_of(launcher, problem, workspace, bound)
+    streaming.run_in_strips(launcher, problem, layout, x, out, compute)
     return launcher.links[-1]
 
 

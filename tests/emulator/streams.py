@@ -101,7 +101,7 @@ class Stream:
 
 
 class EmulatedLink:
-    """Same calls as `gpuconv.backends.cuda.streaming.DeviceLink`, on host memory."""
+    """A `Link` (see `gpuconv.backends.cuda.device_link`) on host memory."""
 
     def __init__(self, launcher):
         self.launcher = launcher

@@ -1,312 +1,88 @@
-"""Pure planning for the CUDA backend: which specialisation, which tile, which launch arguments.
+"""Plans of direct and separable launches: specialisations, tiles, shared memory.
 
-Nothing here needs a GPU or CuPy; tables of tests cover it.
+Nothing here needs a GPU or CuPy. The order in which an output's taps are summed depends on the
+kernel's shape, the dtypes and `mirror` alone, never on the image, the chip or the alignment: those
+decide only about tiles.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ...core import dtypes
 from ...core.problem import Problem
+from .chips import HOPPER, Chip
+from .launch import Launch, Layout, capacity
+from .spec import LOOK, NO, TAP_RUN, Spec
 
-LEADS = 8
 # What every chip since sm_70 gives a block without being asked, less a margin for alignment.
 SHARED_BYTES = 47 * 1024
-
-
-@dataclass(frozen=True)
-class Chip:
-    """What of a GPU the plans depend on."""
-
-    capability: int  # compute capability, 90 for 9.0
-    multiprocessors: int
-    block_bytes: int  # shared memory a block may ask for
-    shared_bytes: int  # and that of a multiprocessor
-
-
-# Shared memory by compute capability, in KiB: most of a block, all of a multiprocessor (the tables
-# of the CUDA C++ Programming Guide). The runtime takes 1 KiB of each block's.
-SHARED_KIB = {
-    70: (96, 96), 72: (96, 96), 75: (64, 64), 80: (163, 164), 86: (99, 100), 87: (163, 164),
-    89: (99, 100), 90: (227, 228), 100: (227, 228), 103: (227, 228), 110: (227, 228),
-    120: (99, 100), 121: (99, 100),
-}  # fmt: skip
-
-
-def chip(capability: int, multiprocessors: int) -> Chip:
-    """Return a GPU's limits; those of a chip not known here are the least of all since sm_75."""
-    block, whole = SHARED_KIB.get(capability, (64, 64))
-    return Chip(capability, multiprocessors, block << 10, whole << 10)
-
-
-HOPPER = chip(90, 132)
-# Kernel parameters may take 4 KiB in all; the geometry takes under 0.7 of them.
-PARAMETER_BYTES = 3072
-# Two capacities of the weights parameter: a small kernel need not be launched with 3 KiB.
-_CAPACITIES = (256, PARAMETER_BYTES)
-# Blocks are reused from here on, tile after tile: enough for every chip to be full many times.
-GRID_MAX = 1 << 20
-# Tiles are counted in 32 bits, and one more step of the grid must not wrap around.
-TILES_MOST = (1 << 31) - GRID_MAX
-
-# Threads of a block and outputs of a thread, one below the other, for any stride and dilation.
+# With any stride and dilation: threads of a block (across, down), and outputs of a thread, one
+# below the other.
 BLOCK = (32, 8)
 ROWS = 4
-
-# The same with stride and dilation 1: threads of a block; most rows of outputs of a thread.
+# With stride and dilation 1: threads of a block, and most rows of outputs of a thread.
 THREADS = 256
 WINDOW_ROWS = 8
 # Blocks that a multiprocessor should hold: one waits for memory while another computes.
 RESIDENT = 2
-# Kernels up to this size are compiled for; wider than so many taps they are cut into column blocks.
-# These decide about the order of the sums, so they depend on nothing.
+# Kernels up to this size get code of their own; wider than CHUNK_Q taps they are cut into column
+# blocks. These decide about the order of the sums, so they depend on nothing.
 LARGEST = 32
 CHUNK_Q = 256
+SEPARABLE_LARGEST = 64
 # Multiply-adds written out one after the other: what the instruction cache holds, for a whole
 # kernel (doubles run out of registers sooner) and for the rows of taps in a loop, whose weights
 # have to fit registers too.
 _WRITTEN_OUT = {"float64": 790, "complex128": 790}
+_WRITTEN_OUT_OTHERS = 2600
 _IN_A_LOOP = 2048
 _WEIGHTS_BYTES = {"float64": 192, "complex128": 192}
-SEPARABLE_LARGEST = 64
+_WEIGHTS_BYTES_OTHERS = 256
 # Taps across up to which the two chains of a mirrored sum fit registers with all rows of a thread.
 _MIRRORED_SHORT = {"float64": 16, "complex128": 8}
 
-# Taps of one thread in weights.cu; tiles of one of its tasks; bytes of what the tasks leave behind.
-WEIGHTS_RUN = 8
-TASK_TILES = 64
-PARTIAL_BYTES = 64 << 20
-
-_C_NAMES = {
-    "bool": "unsigned char",
-    "uint8": "unsigned char",
-    "uint16": "unsigned short",
-    "uint32": "unsigned int",
-    "uint64": "unsigned long long",
-    "int8": "signed char",
-    "int16": "short",
-    "int32": "int",
-    "int64": "long long",
-    "float16": "Half",
-    "bfloat16": "Bfloat",
-    "float32": "float",
-    "float64": "double",
-    "complex64": "Complex<float>",
-    "complex128": "Complex<double>",
-}
-_SUM_NAMES = {"int64": "Signed", "uint64": "Unsigned"}
-_BORDERS = ("constant", "edge", "reflect", "symmetric", "wrap")
-
-# Whether taps are summed in mirrored order, as in src/common/chain.cuh; LOOK: the kernel finds out.
-NO, YES, LOOK = 0, 1, 2
-
-# As struct Geometry in src/common/tile.cuh.
-GEOMETRY = np.dtype(
-    [
-        *((name, "i8") for name in ("h", "w", "r", "s")),
-        *((name, "i8") for name in ("x_row", "x_column", "out_row", "out_column")),
-        *((name, "i8") for name in ["tiles_x", "tiles_y", "tiles"]),
-        *((name, "i8", (LEADS,)) for name in ["lead", "x_lead", "out_lead", "k_lead"]),
-        *((name, "i8") for name in ["top", "left", "sy", "sx", "dy", "dx"]),
-        *((name, "i4") for name in ["boundary", "leads"]),
-        *((name, "i4") for name in ["p", "q", "chunk_p", "chunk_q", "rank", "weights"]),
-        *((name, "i4") for name in ["stage_bytes", "panel", "shift", "unused"]),
-    ],
-    align=True,
-)
-
-
-# As struct Layer in src/layers/layer.cuh, and its enum.
-LAYER = np.dtype(
-    [
-        *((name, "i8") for name in ("h", "w", "r", "s", "images")),
-        *((name, "i8") for name in ("x_image", "x_channel", "x_row", "x_column")),
-        *((name, "i8") for name in ("tiles_m", "tiles_n", "tasks")),
-        *((name, "i8") for name in ("top", "left", "sy", "sx", "dy", "dx")),
-        *((name, "i4") for name in ("p", "q")),
-        *((name, "i4") for name in ("channels", "outputs", "groups", "unused")),
-    ],
-    align=True,
-)
-LAYER_BLOCK = (16, 16)
-LAYER_SIDE, LAYER_DEPTH = 4, 8
-
-
-# Where in src/ a kernel's file is.
-_FOLDERS = {
-    "direct": "direct", "strided": "direct", "separable": "separable",
-    "separable_strided": "separable", "tensor": "tensor", "weights": "weight_gradient",
-    "weights_sum": "weight_gradient", "channels": "layers", "channels_weights": "layers",
-    "fft_gather": "fft", "fft_product": "fft", "fft_redo": "fft", "fft_spread": "fft",
-    "fft_store": "fft",
-}  # fmt: skip
-
-
-_WINDOW = "common/tile.cuh", "common/async_copy.cuh", "common/panel.cuh", "common/chain.cuh"
-# The headers that its file needs, in order.
-_HEADERS: dict[str, tuple[str, ...]] = {
-    "direct": _WINDOW,
-    "separable": _WINDOW,
-    "strided": ("common/tile.cuh", "common/chain.cuh"),
-    "separable_strided": ("common/tile.cuh", "common/chain.cuh"),
-    "tensor": ("common/tile.cuh", "common/async_copy.cuh", "tensor/mma.cuh"),
-    "weights": ("common/tile.cuh",),
-    "weights_sum": (),
-    "channels": ("layers/layer.cuh",),
-    "channels_weights": ("layers/layer.cuh",),
-    "fft_gather": ("common/tile.cuh", "fft/fft_tiles.cuh"),
-    "fft_product": ("fft/fft_tiles.cuh",),
-    "fft_redo": ("common/tile.cuh", "fft/fft_tiles.cuh"),
-    "fft_spread": ("fft/fft_tiles.cuh",),
-    "fft_store": ("common/tile.cuh", "fft/fft_tiles.cuh"),
-}
-
 
 @dataclass(frozen=True)
-class Spec:
-    """One compiled specialisation."""
+class _Request:
+    """What `plan` is asked for."""
 
-    kernel: str  # a file of that name in src/ holds the function of that name
-    x_dtype: str
-    acc_dtype: str
-    out_dtype: str
-    unit: bool
-    capacity: int  # weights by value, or 0 for weights behind a pointer
-    block: tuple[int, int] = BLOCK
-    rows: int = ROWS
-    # With stride and dilation 1 only, see src/common/panel.cuh and src/direct/direct.cu.
-    columns: int = 1
-    width: int = 0  # columns of a tile, where they are not block[0] * columns
-    taps: tuple[int, int] = (0, 0)
-    tap_rows: int = 0
-    stages: int = 1
-    blocks: int = 2
-    shift: int = 0
-    aligned: bool = False
-    out_wide: bool = False
-    # Whether columns and rows of taps are summed in mirrored order, see src/common/chain.cuh.
-    mirror: tuple[int, int] = (0, 0)
-    single: bool = False  # one term; compiled in where registers are scarce
+    problem: Problem
+    kernel: str
+    rank: int
+    capacity: int
+    layout: Layout
+    chip: Chip
+    general: bool
+    mirror: tuple[int, int]
 
-    def source(self) -> str:
-        """CUDA C++ of this specialisation: a short preamble before the files as they are."""
-        acc = _SUM_NAMES.get(self.acc_dtype, _C_NAMES[self.acc_dtype])
-        defines = {
-            "X_T": _C_NAMES[self.x_dtype],
-            "OUT_T": _C_NAMES[self.out_dtype],
-            "ACC": acc,
-            "UNIT": int(self.unit),
-            "BLOCK_X": self.block[0],
-            "BLOCK_Y": self.block[1],
-            "ROWS": self.rows,
-            "BY_VALUE": int(self.capacity > 0),
-            "WEIGHTS": self.capacity,
-            "WIDTH": self.width or self.block[0] * self.columns,
-            "COLUMNS": self.columns,
-            "TAPS_Y": self.taps[0],
-            "TAPS_X": self.taps[1],
-            "TAP_ROWS": self.tap_rows,
-            "STAGES": self.stages,
-            "BLOCKS": self.blocks,
-            "SHIFT": self.shift,
-            "ALIGNED": int(self.aligned),
-            "OUT_WIDE": int(self.out_wide),
-            "MIRROR_Y": self.mirror[0],
-            "MIRROR_X": self.mirror[1],
-            "SINGLE": int(self.single),
-            "RAW": int(_C_NAMES[self.x_dtype] == acc or self.x_dtype == self.acc_dtype),
-            "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
-        }
-        lines = [f"#define {name} {value}" for name, value in defines.items()]
-        lines += [
-            "#ifndef SHARED_MEMORY",
-            "#define SHARED_MEMORY(T, name) \\",
-            "  extern __shared__ __align__(16) unsigned char name##_bytes[]; \\",
-            "  T* name = reinterpret_cast<T*>(name##_bytes)",
-            "#endif",
-        ]
-        files = ("common/dtype_conversion.cuh", *_HEADERS[self.kernel])
-        files = (*files, f"{_FOLDERS[self.kernel]}/{self.kernel}.cu")
-        # No #line paths: the text, and with it CuPy's cache key, must not depend on the folder.
-        return "\n".join([*lines, *(_read(name) for name in files)]).replace("#pragma once", "")
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a sum."""
+        return dtypes.storage(self.problem.acc_dtype).itemsize
 
+    @property
+    def columns(self) -> int:
+        """Neighbouring outputs of a thread where stride and dilation are 1: 16 bytes of sums."""
+        return 16 // self.itemsize
 
-@cache
-def _read(name: str) -> str:
-    return (Path(__file__).parent / "src" / name).read_text("utf-8")
+    @property
+    def shift(self) -> int:
+        """Elements that a panel begins before its first pixel, so that its granules are aligned."""
+        if not self.layout.aligned:
+            return 0
+        return (self.layout.shift - self.problem.pad[1][0]) % self.columns
 
+    @property
+    def shared_most(self) -> int:
+        """Shared memory of a block that leaves room for `RESIDENT` of them."""
+        return min(self.chip.shared_bytes // RESIDENT - 1024, self.chip.block_bytes)
 
-@dataclass(frozen=True)
-class Launch:
-    """Everything about a launch but addresses and strides."""
-
-    spec: Spec
-    chunk: tuple[int, int]  # taps a shared tile serves at once
-    shared_bytes: int
-    tiles: tuple[int, int]  # across, down
-    weights: int  # of one kernel
-    grid: int = GRID_MAX  # blocks at most
-    panel: int = 0  # elements of a panel in shared memory
-    stage_bytes: int = 0
-    shift: int = 0  # columns before the first that is read, see src/tensor/tensor.cu
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How arrays lie in memory, as far as kernels are compiled for it."""
-
-    shift: int = 0  # elements from 16 bytes' alignment to the first image's first element
-    aligned: bool = False  # rows and images are multiples of 16 bytes apart, columns side by side
-    out_wide: bool = False  # the same of the result, from its first element on
-
-
-def layout(
-    x_address: int, x_strides: tuple[int, ...], x_size: int, out_address: int,
-    out_strides: tuple[int, ...], out_size: int,
-) -> Layout:  # fmt: skip
-    """Look at addresses and strides, all in bytes; strides of dimensions that do not step are 0."""
-    aligned = x_strides[-1] == x_size and not any(s % 16 for s in x_strides[:-1])
-    aligned = aligned and x_address % x_size == 0
-    wide = out_strides[-1] == out_size and not any(s % 16 for s in out_strides[:-1])
-    shift = x_address % 16 // x_size if aligned else 0
-    return Layout(shift, aligned, wide and out_address % 16 == 0)
-
-
-def tile_elements(
-    taps: tuple[int, int], unit: bool, block: tuple[int, int], rows: int
-) -> tuple[int, int]:
-    """Rows and columns of the shared tile that serves this many taps."""
-    tile_y, tile_x = block[1] * rows, block[0]
-    if unit:
-        return tile_y + taps[0] - 1, tile_x + taps[1] - 1
-    return tile_y * taps[0], tile_x * taps[1]
-
-
-def _shared(spec: Spec, taps: tuple[int, int], whole: bool = True) -> int:
-    height, width = tile_elements(taps, spec.unit, spec.block, spec.rows)
-    elements = height * width
-    if spec.kernel == "weights":
-        threads = spec.block[0] * spec.block[1]
-        elements = max(elements + threads * spec.rows, threads * WEIGHTS_RUN)
-    elif spec.kernel == "separable_strided":
-        # Two chains of each where one tile is not `whole`: does not serve all of a column's taps.
-        chains = 2 if spec.mirror[0] and not whole else 1
-        elements += spec.block[1] * spec.rows * width * chains
-    elif not spec.capacity:
-        elements += taps[0] * taps[1]
-    return elements * dtypes.storage(spec.acc_dtype).itemsize
-
-
-def capacity(weights: int, itemsize: int) -> int:
-    """Weights that the parameter to hold so many has room for, or 0 where there is none."""
-    return next((c // itemsize for c in _CAPACITIES if weights * itemsize <= c), 0)
+    def stage_bytes(self, threads: int, results: int) -> int:
+        """Bytes that results pass through on their way to rows that are not aligned."""
+        itemsize = dtypes.storage(self.problem.out_dtype).itemsize
+        return 0 if self.layout.out_wide else _whole_granules(threads * results * itemsize)
 
 
 def plan(
@@ -321,10 +97,9 @@ def plan(
 ) -> Launch:
     """Plan a launch of `kernel`, "direct" or "separable".
 
-    The order of the sums depends on the kernel's shape and dtypes and on `mirror` alone, which says
-    whether columns and rows of taps are summed in mirrored order. `pointer` says that the weights
-    already lie on the device, or differ between images; `general` that nothing is to be compiled
-    for this size of kernel alone. Without a layout, arrays are taken to be aligned.
+    `mirror` says whether columns and rows of taps are summed in mirrored order; `pointer` that the
+    weights already lie on the device, or differ between images; `general` that nothing is to be
+    compiled for this size of kernel alone. Without a layout, arrays are taken to be aligned.
     """
     if where is None:
         where = Layout(0, True, True)
@@ -342,186 +117,72 @@ def _plan(
     weights = p * q if kernel == "direct" else rank * (p + q)
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     by_value = 0 if pointer else capacity(weights, itemsize)
+    request = _Request(problem, kernel, rank, by_value, where, gpu, general, mirror)
     if threads and kernel == "direct":
-        return _plan_direct(problem, by_value, where, gpu, general, mirror, threads, window_rows)
+        return _plan_direct(request, threads, window_rows)
     if threads and not general and max(p, q) <= SEPARABLE_LARGEST:
-        found = _plan_separable(problem, rank, by_value, where, gpu, mirror, threads, window_rows)
+        found = _plan_separable(request, threads, window_rows)
         if found is not None:
             return found
-    name = "strided" if kernel == "direct" else "separable_strided"
+    return _plan_strided(request, block, rows)
+
+
+# --- any stride and dilation: tiles whose pixels are gathered tap by tap --------------------------
+
+
+def _plan_strided(request: _Request, block: tuple[int, int], rows: int) -> Launch:
+    problem, mirror = request.problem, request.mirror
+    taps = problem.p, problem.q
+    name = "direct_strided" if request.kernel == "direct" else "separable_strided"
     types = problem.x_dtype, problem.acc_dtype, problem.out_dtype
-    # Two chains of 16-byte sums and plain ones in one kernel need the registers of two blocks.
+    # Both orders of 16-byte sums in one kernel need the registers of two blocks.
     blocks = 1 if LOOK in mirror and problem.acc_dtype == "complex128" else RESIDENT
-    spec = Spec(name, *types, problem.unit, by_value, block, rows, mirror=mirror, blocks=blocks)
-    chunk = _chunk(spec, (p, q))
+    spec = Spec(
+        name, *types, problem.unit, request.capacity, block, rows, mirror=mirror, blocks=blocks
+    )
+    chunk = chunk_of_taps(spec, taps)
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
-    return Launch(spec, chunk, _shared(spec, chunk, chunk[0] == p), tiles, weights)
+    shared = tile_bytes(spec, chunk, chunk[0] == taps[0])
+    weights = taps[0] * taps[1] if request.kernel == "direct" else request.rank * sum(taps)
+    return Launch(spec, chunk, shared, tiles, weights)
 
 
-def _shift(problem: Problem, where: Layout, columns: int) -> int:
-    """Elements that a panel begins before its first pixel, so that its granules are aligned."""
-    return (where.shift - problem.pad[1][0]) % columns if where.aligned else 0
+def tile_elements(
+    taps: tuple[int, int], unit: bool, block: tuple[int, int], rows: int
+) -> tuple[int, int]:
+    """Rows and columns of the shared tile that serves this many taps."""
+    tile_y, tile_x = block[1] * rows, block[0]
+    if unit:
+        return tile_y + taps[0] - 1, tile_x + taps[1] - 1
+    return tile_y * taps[0], tile_x * taps[1]
 
 
-def _stage_bytes(problem: Problem, where: Layout, threads: int, results: int) -> int:
-    """Bytes that results pass through on their way to rows that are not aligned."""
-    itemsize = dtypes.storage(problem.out_dtype).itemsize
-    return 0 if where.out_wide else _whole_granules(threads * results * itemsize)
+def tile_bytes(spec: Spec, taps: tuple[int, int], all_rows: bool = True) -> int:
+    """Shared memory of a block whose tile serves this many taps.
+
+    `all_rows` says that the tile serves all rows of taps, so that no column sum goes on from one
+    tile to the next.
+    """
+    height, width = tile_elements(taps, spec.unit, spec.block, spec.rows)
+    elements = height * width
+    if spec.kernel == "weight_gradient":
+        threads = spec.block[0] * spec.block[1]
+        elements = max(elements + threads * spec.rows, threads * TAP_RUN)
+    elif spec.kernel == "separable_strided":
+        # A band of partial column sums; in mirrored order both chains of each wait for more taps.
+        chains = 2 if spec.mirror[0] and not all_rows else 1
+        elements += spec.block[1] * spec.rows * width * chains
+    elif not spec.capacity:
+        elements += taps[0] * taps[1]
+    return elements * dtypes.storage(spec.acc_dtype).itemsize
 
 
-def _mirrored_rows(
-    problem: Problem, mirror: tuple[int, int], rows: int, fixed: bool = True, terms: int = 0
-) -> int:
-    """Rows of outputs of a thread: fewer where the two chains of each take too many registers."""
-    both = LOOK in mirror and problem.acc_dtype == "complex64"  # both orders in one kernel
-    short = 16 if both else _MIRRORED_SHORT.get(problem.acc_dtype, SEPARABLE_LARGEST)
-    long = problem.q > short
-    if not any(mirror) or (fixed and not long):
-        return rows
-    return min(rows, 4 if not fixed or (terms == 1 and LOOK not in mirror) else 2)
-
-
-def _cost(acc_dtype: str) -> int:
-    """Machine instructions of a multiply-add."""
-    return {"float32": 1, "float64": 1, "int64": 6, "uint64": 6}.get(acc_dtype, 4)
-
-
-def _plan_direct(
-    problem: Problem, capacity: int, where: Layout, gpu: Chip, general: bool,
-    mirror: tuple[int, int], threads: int, most_rows: int,
-) -> Launch:  # fmt: skip
-    p, q = problem.p, problem.q
-    itemsize = dtypes.storage(problem.acc_dtype).itemsize
-    columns = 16 // itemsize
-    # Threads side by side: few where the image is narrow.
-    across = next((n for n in (8, 16) if problem.s <= n * columns), 32)
-    across = min(across, threads)
-    down = threads // across
-    fixed = not general and p <= LARGEST and q <= min(LARGEST, 256 // itemsize)
-    whole = dtypes.is_integer(problem.acc_dtype)
-    # Multiplying 64-bit integers takes registers.
-    rows = min(most_rows, 4) if whole and not fixed else most_rows
-    rows = _mirrored_rows(problem, mirror, rows, fixed)
-    while rows > 1 and down * (rows // 2) >= problem.r:
-        rows //= 2
-    # A small problem is spread over the chip.
-    across_tiles = -(-problem.s // (across * columns)) * problem.n
-    while rows > 2 and across_tiles * -(-problem.r // (down * rows)) < gpu.multiprocessors:
-        rows //= 2
-    shift = _shift(problem, where, columns)
-    if not fixed and shift:
-        where, shift = Layout(0, False, where.out_wide), 0
-    stage = _stage_bytes(problem, where, threads, columns)
-    limit = gpu.shared_bytes // RESIDENT - 1024
-    most = min(limit, gpu.block_bytes)
-    while True:
-        tile_y = down * rows
-        if fixed:
-            granules = -(-(shift + across * columns + q - 1) // columns)
-            panel = (tile_y + p - 1) * granules * 16
-            rest = stage + (0 if capacity else _whole_granules(p * q * itemsize))
-            stages = 2 if 2 * panel + rest <= most else 1
-            shared, chunk = stages * panel + rest, (p, q)
-        else:
-            chunk_q = min(q, CHUNK_Q)
-            granules = -(-(across * columns + chunk_q - 1) // columns) + 1
-            stages, chunk_p = 1, p
-            while chunk_p > 1 and _general_bytes(tile_y, chunk_p, chunk_q, granules, itemsize,
-                                                 stage) > most:  # fmt: skip
-                chunk_p = -(-chunk_p // 2)
-            chunk = chunk_p, chunk_q
-            panel = (tile_y + chunk_p - 1) * granules * 16
-            shared = _general_bytes(tile_y, chunk_p, chunk_q, granules, itemsize, stage)
-        if shared <= most or (rows == 1 and shared <= gpu.block_bytes):
-            break
-        if rows == 1:
-            if not fixed:
-                raise AssertionError(f"no tile of {problem} fits shared memory")
-            return _plan_direct(problem, capacity, where, gpu, True, mirror, threads, most_rows)
-        rows //= 2
-    tap_rows = 0
-    if fixed:
-        each = rows * columns * q * _cost(problem.acc_dtype)
-        if capacity and each * p <= _WRITTEN_OUT.get(problem.acc_dtype, 2600):
-            tap_rows = p
-        else:
-            held = _WEIGHTS_BYTES.get(problem.acc_dtype, 256) // (itemsize * q)
-            tap_rows = max(1, min(p, _IN_A_LOOP // each, held))
-    spec = Spec(
-        "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
-        (across, down), rows, columns, 0, (p, q) if fixed else (0, 0), tap_rows, stages,
-        RESIDENT, shift, where.aligned, where.out_wide, mirror,
-    )  # fmt: skip
-    tiles = -(-problem.s // (across * columns)), -(-problem.r // tile_y)
-    grid = gpu.multiprocessors * RESIDENT
-    return Launch(spec, chunk, shared, tiles, p * q, grid, panel // itemsize, stage)
-
-
-def _general_bytes(
-    tile_y: int, chunk_p: int, chunk_q: int, granules: int, itemsize: int, stage: int
-) -> int:
-    taps = _whole_granules(chunk_p * chunk_q * itemsize)
-    return (tile_y + chunk_p - 1) * granules * 16 + stage + taps
-
-
-def _whole_granules(n: int) -> int:
-    return -(-n // 16) * 16
-
-
-def _plan_separable(
-    problem: Problem, rank: int, capacity: int, where: Layout, gpu: Chip, mirror: tuple[int, int],
-    threads: int, most_rows: int,
-) -> Launch | None:  # fmt: skip
-    """Plan the one launch that does both passes, or None where its panels do not fit."""
-    p, q = problem.p, problem.q
-    itemsize = dtypes.storage(problem.acc_dtype).itemsize
-    columns = 16 // itemsize
-    shift = _shift(problem, where, columns)
-    stage = _stage_bytes(problem, where, threads, 2 * columns)
-    weights = rank * (p + q)
-    rest = stage + (0 if capacity else _whole_granules(weights * itemsize))
-    most = min(gpu.shared_bytes // RESIDENT - 1024, gpu.block_bytes)
-
-    def tile_width(across: int) -> int:
-        return (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
-
-    def panels(across: int, rows: int) -> int:
-        return (2 * threads // across * rows + p - 1) * across * 16 + rest
-
-    across = min(32, threads // 2)
-    rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
-    rows = _mirrored_rows(problem, mirror, rows, terms=rank)
-    # Columns beside the tile are summed too: where they are many, tiles are wide and low.
-    beside = tile_width(across) < 0.8 * across * columns
-    if beside and across == 32 and panels(64, rows) <= most and problem.s > tile_width(32):
-        across = 64
-    width = tile_width(across)
-    if width < across * columns // 4:
-        return None
-    down = threads // across
-    while rows > 2 and down * (rows // 2) >= problem.r:
-        rows //= 2
-    while rows > 2 and panels(across, rows) > most:
-        rows //= 2
-    if panels(across, rows) > gpu.block_bytes:
-        return None
-    spec = Spec(
-        "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, capacity,
-        (across, down), rows, columns, width, (p, q), 0, 1, RESIDENT, shift, where.aligned,
-        where.out_wide, mirror, rank == 1 and any(mirror),
-    )  # fmt: skip
-    shared = panels(across, rows)
-    tiles = -(-problem.s // width), -(-problem.r // (down * rows))
-    grid = gpu.multiprocessors * RESIDENT
-    return Launch(spec, (p, q), shared, tiles, weights, grid, 0, stage)
-
-
-def _chunk(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
-    """Taps one shared tile can serve; all of them if they fit."""
+def chunk_of_taps(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
+    """Taps that one shared tile can serve; all of them if they fit."""
     rows = taps[0]
-    # Two chains of 16-byte sums leave no margin.
+    # The two chains of 16-byte sums leave no margin.
     most = SHARED_BYTES + 1024 if spec.mirror[0] else SHARED_BYTES
-    while _shared(spec, taps, taps[0] == rows) > most:
+    while tile_bytes(spec, taps, taps[0] == rows) > most:
         if taps == (1, 1):
             raise AssertionError(f"no tile of {spec} fits shared memory")
         # Halve the longer side: fewest pixels are loaded twice.
@@ -532,111 +193,192 @@ def _chunk(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
     return taps
 
 
-def plan_weights(
-    problem: Problem, dy_dtype: str, block: tuple[int, int], rows: int
-) -> tuple[Launch, Any, Any, Any]:
-    """Plan the sums of the kernel's gradient.
-
-    Returns the launch, the images in the order of their kernels, the tasks (first and last image
-    among those, first and last tile of each) and every kernel's first task, with their number last.
-    """
-    spec = Spec(
-        "weights", problem.x_dtype, problem.acc_dtype, dy_dtype, problem.unit, 0, block, rows
-    )
-    chunk = _chunk(spec, (problem.p, problem.q))
-    across, down = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
-    launch = Launch(spec, chunk, _shared(spec, chunk), (across, down), problem.p * problem.q)
-    tiles = across * down
-    lead = problem.k_shape[:-2]
-    numbers = np.arange(math.prod(lead)).reshape(lead)
-    which = np.broadcast_to(numbers, problem.batch).reshape(-1)
-    images = np.argsort(which, kind="stable")
-    # By the problem alone, so that the order of the sums does not depend on the chip.
-    wide = 16 if dtypes.is_complex(problem.acc_dtype) else 8
-    some = max(TASK_TILES, -(-tiles * problem.n * launch.weights * wide // PARTIAL_BYTES))
-    tasks: list[tuple[int, int, int, int]] = []
-    first = []
-    for kernel in range(numbers.size):
-        first.append(len(tasks))
-        begin, end = (int(i) for i in np.searchsorted(which[images], [kernel, kernel + 1]))
-        group = max(1, some // tiles)
-        for image in range(begin, end, group):
-            last = min(end, image + group)
-            tasks += [
-                (image, last, tile, min(tiles, tile + some))
-                for tile in range(0, tiles, max(some, 1))
-            ]
-    first.append(len(tasks))
-    return launch, images, np.array(tasks, np.int64).reshape(-1, 4), np.array(first, np.int64)
+# --- direct sums with stride and dilation 1: panels of granules ----------------------------------
 
 
-def merge_leads(
-    shape: tuple[int, ...], *strides: tuple[int, ...]
-) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """Leading dimensions merged wherever every stride permits; the fewest that say the same."""
-    dims: list[tuple[int, ...]] = []
-    for row in zip(shape, *strides, strict=True):
-        if row[0] == 1:
-            continue
-        if dims and all(a == b * row[0] for a, b in zip(dims[-1][1:], row[1:], strict=True)):
-            dims[-1] = (dims[-1][0] * row[0], *row[1:])
+@dataclass(frozen=True)
+class _Tile:
+    """The outputs of a block of threads, each of which makes `rows` x `columns` of them."""
+
+    across: int  # threads side by side
+    down: int  # threads one below the other
+    rows: int
+    columns: int
+
+    @property
+    def height(self) -> int:
+        return self.down * self.rows
+
+    @property
+    def width(self) -> int:
+        return self.across * self.columns
+
+
+@dataclass(frozen=True)
+class _Panels:
+    """Shared memory of a direct launch."""
+
+    chunk: tuple[int, int]  # taps that a panel serves
+    stages: int  # panels: with two, the next is loaded while one is summed
+    panel_bytes: int  # of one panel
+    shared_bytes: int  # of panels, results on their way out, and weights
+
+
+def _plan_direct(request: _Request, threads: int, most_rows: int) -> Launch:
+    problem, chip = request.problem, request.chip
+    p, q = problem.p, problem.q
+    fixed = not request.general and p <= LARGEST and q <= min(LARGEST, 256 // request.itemsize)
+    if not fixed and request.shift:
+        # The code for any size reads panels from their first pixel on: they are not aligned.
+        request = replace(request, layout=Layout(0, False, request.layout.out_wide))
+    tile = _direct_tile(request, threads, most_rows, fixed)
+    stage = request.stage_bytes(threads, tile.columns)
+    while True:
+        panels = _fixed_panels(request, tile, stage) if fixed else (
+            _general_panels(request, tile, stage)
+        )  # fmt: skip
+        if panels.shared_bytes <= request.shared_most:
+            break
+        if tile.rows > 1:
+            tile = replace(tile, rows=tile.rows // 2)
+        elif panels.shared_bytes <= chip.block_bytes:
+            break
+        elif fixed:
+            return _plan_direct(replace(request, general=True), threads, most_rows)
         else:
-            dims.append(row)
-    return tuple(d[0] for d in dims), [tuple(d[n + 1] for d in dims) for n in range(len(strides))]
+            raise AssertionError(f"no tile of {problem} fits shared memory")
+    spec = Spec(
+        "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, request.capacity,
+        (tile.across, tile.down), tile.rows, tile.columns, 0, (p, q) if fixed else (0, 0),
+        _tap_rows(request, tile) if fixed else 0, panels.stages, RESIDENT, request.shift,
+        request.layout.aligned, request.layout.out_wide, request.mirror,
+    )  # fmt: skip
+    tiles = -(-problem.s // tile.width), -(-problem.r // tile.height)
+    return Launch(
+        spec, panels.chunk, panels.shared_bytes, tiles, p * q, chip.multiprocessors * RESIDENT,
+        panels.panel_bytes // request.itemsize, stage,
+    )  # fmt: skip
 
 
-def geometry(
-    problem: Problem,
-    launch: Launch,
-    rank: int,
-    lead: tuple[int, ...],
-    lead_strides: list[tuple[int, ...]],
-    x_strides: tuple[int, ...],
-    out_strides: tuple[int, ...],
-) -> Any:
-    """Fill the launch's by-value struct."""
-    g = np.zeros((), GEOMETRY)
-    g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s
-    g["x_row"], g["x_column"] = x_strides
-    g["out_row"], g["out_column"] = out_strides
-    g["tiles_x"], g["tiles_y"] = launch.tiles
-    g["tiles"] = math.prod(launch.tiles) * math.prod(lead)
-    for name, values in zip(
-        ("lead", "x_lead", "out_lead", "k_lead"), (lead, *lead_strides), strict=True
-    ):
-        g[name][: len(lead)] = values
-    g["leads"] = len(lead)
-    (g["top"], _), (g["left"], _) = problem.pad
-    g["boundary"] = _BORDERS.index(problem.boundary)
-    (g["sy"], g["sx"]), (g["dy"], g["dx"]) = problem.stride, problem.dilation
-    g["p"], g["q"] = problem.p, problem.q
-    g["chunk_p"], g["chunk_q"] = launch.chunk
-    g["rank"], g["weights"] = rank, launch.weights
-    g["stage_bytes"], g["panel"], g["shift"] = launch.stage_bytes, launch.panel, launch.shift
-    return g
+def _direct_tile(request: _Request, threads: int, most_rows: int, fixed: bool) -> _Tile:
+    """Choose the block and the rows of a thread, before shared memory is looked at."""
+    problem, columns = request.problem, request.columns
+    # Few threads side by side where the image is narrow.
+    across = next((n for n in (8, 16) if problem.s <= n * columns), 32)
+    across = min(across, threads)
+    down = threads // across
+    # Multiplying 64-bit integers takes registers.
+    integers = dtypes.is_integer(problem.acc_dtype)
+    rows = min(most_rows, 4) if integers and not fixed else most_rows
+    rows = _mirrored_rows(request, rows, fixed)
+    while rows > 1 and down * (rows // 2) >= problem.r:
+        rows //= 2
+    # A small problem is spread over all multiprocessors.
+    across_tiles = -(-problem.s // (across * columns)) * problem.n
+    while rows > 2 and across_tiles * -(-problem.r // (down * rows)) < request.chip.multiprocessors:
+        rows //= 2
+    return _Tile(across, down, rows, columns)
 
 
-def layer(x: Any, w_shape: tuple[int, ...], g: Any, size: tuple[int, int], tasks: int = 0) -> Any:
-    """Fill a layer's by-value struct; `tasks` above 0 for the gradient of the weights."""
-    o, cg, p, q = w_shape
-    block = LAYER_BLOCK
-    outputs, terms, pixels = o // g.groups, cg * p * q, size[0] * size[1]
-    value = np.zeros((), LAYER)
-    value["h"], value["w"] = x.shape[2:]
-    value["r"], value["s"] = size
-    value["images"] = x.shape[0]
-    value["x_image"], value["x_channel"], value["x_row"], value["x_column"] = x.strides
-    value["tiles_m"] = -(-outputs // (block[1] * LAYER_SIDE))
-    value["tiles_n"] = -(-(terms if tasks else pixels) // (block[0] * LAYER_SIDE))
-    value["tasks"] = tasks
-    (value["top"], _), (value["left"], _) = g.pad
-    (value["sy"], value["sx"]), (value["dy"], value["dx"]) = g.stride, g.dilation
-    value["p"], value["q"] = p, q
-    value["channels"], value["outputs"], value["groups"] = cg, outputs, g.groups
-    return value
+def _fixed_panels(request: _Request, tile: _Tile, stage: int) -> _Panels:
+    """Memory of the code for one size of kernel: one panel or two, and weights from a pointer."""
+    p, q = request.problem.p, request.problem.q
+    granules = -(-(request.shift + tile.width + q - 1) // tile.columns)
+    panel = (tile.height + p - 1) * granules * 16
+    rest = stage + (0 if request.capacity else _whole_granules(p * q * request.itemsize))
+    stages = 2 if 2 * panel + rest <= request.shared_most else 1
+    return _Panels((p, q), stages, panel, stages * panel + rest)
 
 
-def layer_shared_bytes(acc_dtype: str) -> int:
-    """Bytes of the two tiles of a product."""
-    sides = (LAYER_BLOCK[0] + LAYER_BLOCK[1]) * LAYER_SIDE
-    return LAYER_DEPTH * sides * dtypes.storage(acc_dtype).itemsize
+def _general_panels(request: _Request, tile: _Tile, stage: int) -> _Panels:
+    """Memory of the code for any size: one panel of as many rows of taps as fit, and its taps."""
+    chunk_q = min(request.problem.q, CHUNK_Q)
+    # One granule more than pixels are needed: the sliding window reads ahead.
+    granules = -(-(tile.width + chunk_q - 1) // tile.columns) + 1
+
+    def panel_bytes(chunk_p: int) -> int:
+        return (tile.height + chunk_p - 1) * granules * 16
+
+    def shared_bytes(chunk_p: int) -> int:
+        taps = _whole_granules(chunk_p * chunk_q * request.itemsize)
+        return panel_bytes(chunk_p) + stage + taps
+
+    chunk_p = request.problem.p
+    while chunk_p > 1 and shared_bytes(chunk_p) > request.shared_most:
+        chunk_p = -(-chunk_p // 2)
+    return _Panels((chunk_p, chunk_q), 1, panel_bytes(chunk_p), shared_bytes(chunk_p))
+
+
+def _tap_rows(request: _Request, tile: _Tile) -> int:
+    """Rows of taps to write out: all of them, or those that a loop repeats."""
+    problem, acc = request.problem, request.problem.acc_dtype
+    row = tile.rows * tile.columns * problem.q * _multiply_add_instructions(acc)
+    if request.capacity and row * problem.p <= _WRITTEN_OUT.get(acc, _WRITTEN_OUT_OTHERS):
+        return problem.p
+    held = _WEIGHTS_BYTES.get(acc, _WEIGHTS_BYTES_OTHERS) // (request.itemsize * problem.q)
+    return max(1, min(problem.p, _IN_A_LOOP // row, held))
+
+
+def _multiply_add_instructions(acc_dtype: str) -> int:
+    return {"float32": 1, "float64": 1, "int64": 6, "uint64": 6}.get(acc_dtype, 4)
+
+
+def _mirrored_rows(request: _Request, rows: int, fixed: bool = True, terms: int = 0) -> int:
+    """Rows of outputs of a thread: fewer where the two chains of each take too many registers."""
+    acc, mirror = request.problem.acc_dtype, request.mirror
+    both_orders = LOOK in mirror and acc == "complex64"  # in one kernel
+    short = 16 if both_orders else _MIRRORED_SHORT.get(acc, SEPARABLE_LARGEST)
+    long = request.problem.q > short
+    if not any(mirror) or (fixed and not long):
+        return rows
+    return min(rows, 4 if not fixed or (terms == 1 and LOOK not in mirror) else 2)
+
+
+def _whole_granules(nbytes: int) -> int:
+    return -(-nbytes // 16) * 16
+
+
+# --- separable sums with stride and dilation 1 ---------------------------------------------------
+
+
+def _plan_separable(request: _Request, threads: int, most_rows: int) -> Launch | None:
+    """Plan the one launch that makes both passes, or None where its panels do not fit."""
+    problem, chip = request.problem, request.chip
+    p, q = problem.p, problem.q
+    columns, shift = request.columns, request.shift
+    stage = request.stage_bytes(threads, 2 * columns)
+    weights = request.rank * (p + q)
+    rest = stage + (0 if request.capacity else _whole_granules(weights * request.itemsize))
+
+    def tile_width(across: int) -> int:
+        return (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
+
+    def shared_bytes(across: int, rows: int) -> int:
+        return (2 * threads // across * rows + p - 1) * across * 16 + rest
+
+    across = min(32, threads // 2)
+    rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
+    rows = _mirrored_rows(request, rows, terms=request.rank)
+    # The halo's columns are summed too: where they are many, tiles are wide and low.
+    narrow = tile_width(across) < 0.8 * across * columns
+    fits = shared_bytes(64, rows) <= request.shared_most
+    if narrow and across == 32 and fits and problem.s > tile_width(32):
+        across = 64
+    width, down = tile_width(across), threads // across
+    if width < across * columns // 4:
+        return None
+    while rows > 2 and down * (rows // 2) >= problem.r:
+        rows //= 2
+    while rows > 2 and shared_bytes(across, rows) > request.shared_most:
+        rows //= 2
+    shared = shared_bytes(across, rows)
+    if shared > chip.block_bytes:
+        return None
+    spec = Spec(
+        "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True,
+        request.capacity, (across, down), rows, columns, width, (p, q), 0, 1, RESIDENT, shift,
+        request.layout.aligned, request.layout.out_wide, request.mirror,
+        request.rank == 1 and any(request.mirror),
+    )  # fmt: skip
+    tiles = -(-problem.s // width), -(-problem.r // (down * rows))
+    return Launch(spec, (p, q), shared, tiles, weights, chip.multiprocessors * RESIDENT, 0, stage)

@@ -1,4 +1,4 @@
-"""Pure planning for `src/tensor/tensor.cu`: sums as matrix products on the tensor cores."""
+"""Plans of tensor launches: sums as matrix products on the tensor cores (src/tensor/tensor.cu)."""
 
 from __future__ import annotations
 
@@ -7,46 +7,54 @@ from functools import lru_cache
 
 from ...core import dtypes
 from ...core.problem import Problem
-from . import planning
-from .planning import GRID_MAX, SHARED_BYTES, Launch
+from .launch import GRID_MAX, Launch, capacity
+from .planning import SHARED_BYTES
+from .spec import Spec
 
 # Compute capability of the first chip with the instructions of src/tensor/mma.cuh.
 CAPABILITY = 80
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a block's outputs are shared out; the names are those of src/tensor/tensor.cu."""
+class Tiling:
+    """How a block's outputs are shared out among its warps.
 
-    warps: int = 4
-    octets: int = 4
-    fold: int = 4
-    steps: int = 5  # at most; a band of more is served in several passes
+    A matrix product adds to an M tile by N tile, 16 rows by 8 columns of outputs, the products of
+    a K tile: 16 bytes of a row of pixels and as many of the band matrix's rows.
+    """
+
+    warps: int = 4  # side by side
+    n_tiles: int = 4  # of a warp
+    m_tiles: int = 4  # of a warp
+    k_tiles: int = 5  # of the band at most; a wider band is served in several passes
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Rows and columns of outputs."""
-        return 16 * self.fold, 8 * self.octets * self.warps
+        """Rows and columns of outputs of a block."""
+        return 16 * self.m_tiles, 8 * self.n_tiles * self.warps
 
 
-# By the size of an element: twelve warps with the rows of a 15 x 15 kernel fit a multiprocessor.
-LAYOUTS = {2: Layout(), 4: Layout(warps=2, steps=6)}
+# By the bytes of an element: twelve warps with the rows of a 15 x 15 kernel fit a multiprocessor.
+TILINGS = {2: Tiling(), 4: Tiling(warps=2, k_tiles=6)}
 
 
 @dataclass(frozen=True)
-class Spec(planning.Spec):
+class TensorSpec(Spec):
     """One compiled specialisation."""
 
-    octets: int = 0
-    fold: int = 0
-    steps: int = 0
-    whole: bool = False  # all taps at once
+    n_tiles: int = 0
+    m_tiles: int = 0
+    k_tiles: int = 0
+    whole: bool = False  # all taps are served at once
 
-    def source(self) -> str:
-        """CUDA C++ of this specialisation."""
-        own = {"OCTETS": self.octets, "FOLD": self.fold, "STEPS": self.steps, "WHOLE": self.whole}
-        lines = [f"#define {name} {int(value)}" for name, value in own.items()]
-        return "\n".join([*lines, super().source()])
+    def _defines(self) -> dict[str, str | int]:
+        return {
+            **super()._defines(),
+            "M_TILES": self.m_tiles,
+            "N_TILES": self.n_tiles,
+            "K_TILES": self.k_tiles,
+            "WHOLE": int(self.whole),
+        }
 
 
 def work(p: int, q: int, itemsize: int) -> int:
@@ -60,45 +68,45 @@ def plan(problem: Problem, pointer: bool) -> Launch:
 
     `pointer` says that the weights already lie on the device, or differ between images.
     """
-    size = dtypes.storage(problem.x_dtype).itemsize
-    return _plan(problem, pointer, 16 // size, LAYOUTS[size], SHARED_BYTES, GRID_MAX)
+    itemsize = dtypes.storage(problem.x_dtype).itemsize
+    return _plan(problem, pointer, 16 // itemsize, TILINGS[itemsize], SHARED_BYTES, GRID_MAX)
 
 
 @lru_cache(maxsize=512)
 def _plan(
-    problem: Problem, pointer: bool, cell: int, layout: Layout, most_bytes: int, grid: int
+    problem: Problem, pointer: bool, cell: int, tiling: Tiling, most_bytes: int, grid: int
 ) -> Launch:
-    across = problem.q + 7  # columns that 8 outputs read
+    read = problem.q + 7  # columns that an N tile's outputs read
     shift = -problem.pad[1][0] % cell
-    if -(-(across + shift) // cell) > -(-across // cell):
-        shift = 0  # more products would cost more than what aligned copies save
-    cells = -(-(across + shift) // cell)
-    steps = -(-cells // -(-cells // layout.steps))
+    if -(-(read + shift) // cell) > -(-read // cell):
+        shift = 0  # one more K tile would cost more than what aligned copies save
+    cells = -(-(read + shift) // cell)
+    k_tiles = -(-cells // -(-cells // tiling.k_tiles))  # of passes of nearly the same width
     rows = problem.p
-    while _shared(problem.out_dtype, cell, steps, layout, rows) > most_bytes:
+    while _shared_bytes(problem.out_dtype, cell, k_tiles, tiling, rows) > most_bytes:
         rows = -(-rows // 2)
-    shared = _shared(problem.out_dtype, cell, steps, layout, rows)
-    whole = rows == problem.p and steps == cells
+    shared = _shared_bytes(problem.out_dtype, cell, k_tiles, tiling, rows)
+    whole = rows == problem.p and k_tiles == cells
     weights = problem.p * problem.q
-    height, width = layout.tile
-    spec = Spec(
+    height, width = tiling.tile
+    spec = TensorSpec(
         "tensor", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True,
-        0 if pointer else planning.capacity(weights, 4), (32, layout.warps),
-        height // layout.warps, width=width,
-        # Registers are what there are fewest of; more passes take more of them.
-        blocks=(12 if whole else 8) // layout.warps,
-        octets=layout.octets, fold=layout.fold, steps=steps, whole=whole,
+        0 if pointer else capacity(weights, 4), (32, tiling.warps), height // tiling.warps,
+        width=width,
+        # Registers are what there are fewest of; several passes take more of them.
+        blocks=(12 if whole else 8) // tiling.warps,
+        n_tiles=tiling.n_tiles, m_tiles=tiling.m_tiles, k_tiles=k_tiles, whole=whole,
     )  # fmt: skip
     tiles = -(-problem.s // width), -(-problem.r // height)
     return Launch(spec, (rows, problem.q), shared, tiles, weights, grid, shift=shift)
 
 
-def _shared(out_dtype: str, cell: int, steps: int, layout: Layout, taps: int) -> int:
-    """Bytes of the pixels and the weights that `taps` rows of taps need; of the results after."""
-    warps, octets, fold = layout.warps, layout.octets, layout.fold
-    pitch = ((warps * octets - 1) * (8 // cell) + steps) | 1
-    pixels = fold * (16 - (1 - taps) // fold) * pitch * 16
+def _shared_bytes(out_dtype: str, cell: int, k_tiles: int, tiling: Tiling, tap_rows: int) -> int:
+    """Bytes of the pixels and bands that `tap_rows` rows of taps need; of the results after."""
+    warps, n_tiles, m_tiles = tiling.warps, tiling.n_tiles, tiling.m_tiles
+    pitch = ((warps * n_tiles - 1) * (8 // cell) + k_tiles) | 1  # odd in cells: no bank conflicts
+    pixels = m_tiles * (16 - (1 - tap_rows) // m_tiles) * pitch * 16
     copies = cell // 4
-    band = (cell * steps + 8) // copies + copies - 1
-    results = (octets * 8 * dtypes.storage(out_dtype).itemsize // 16 | 1) * 16
-    return max(pixels + taps * copies * band * 4, warps * 16 * results)
+    band = (cell * k_tiles + 8) // copies + copies - 1
+    results = (n_tiles * 8 * dtypes.storage(out_dtype).itemsize // 16 | 1) * 16
+    return max(pixels + tap_rows * copies * band * 4, warps * 16 * results)

@@ -15,9 +15,10 @@ import pytest
 import gpuconv
 from benchmarks import memory_dask
 from gpuconv import call_cache
-from gpuconv.backends.cuda import backend as cuda
+from gpuconv.backends.cuda import sums
 from gpuconv.core.boundary import BOUNDARIES
 
+from ...emulator.backend import cuda
 from ...emulator.launcher import EmulatedLauncher
 
 dask = pytest.importorskip("dask")
@@ -179,8 +180,8 @@ def test_chunks_on_a_device(monkeypatch, request):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(cuda, "launcher", EmulatedLauncher())
     monkeypatch.setattr(call_cache, "_calls", {})
-    cuda._prepare.cache_clear()
-    request.addfinalizer(cuda._prepare.cache_clear)
+    sums.prepare.cache_clear()
+    request.addfinalizer(sums.prepare.cache_clear)
     x, k = X[0].view(OnDevice), RNG.standard_normal((4, 5)).astype("f4")
     lazy_k = da.from_array(k.view(OnDevice), chunks=-1, asarray=False)
     for boundary, weights in itertools.product(("constant", "wrap"), (k, lazy_k)):

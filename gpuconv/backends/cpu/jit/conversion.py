@@ -162,50 +162,6 @@ def pixel(tag, address):
     return widened(tag, pixels(tag, address, 1)[0])
 
 
-def parts(tag, address):
-    """Real and imaginary part of the element stored at an address (compiled code only)."""
-    raise NotImplementedError
-
-
-@overload(parts, inline="always")
-def _parts(tag, address):
-    if not isinstance(tag.dtype, types.Complex):
-        return lambda tag, address: (pixel(tag, address), 0)
-    real = as_dtype(tag.dtype.underlying_float)
-
-    def both(tag, address):
-        found = carray(pointer(address), (2,), real)
-        return found[0], found[1]
-
-    return both
-
-
-def split_run(tag, address, real, imaginary):
-    """Read contiguous elements into a row of real and one of imaginary parts (compiled only)."""
-    raise NotImplementedError
-
-
-@overload(split_run)
-def _split_run(tag, address, real, imaginary):
-    if not isinstance(tag.dtype, types.Complex):
-
-        def of_real(tag, address, real, imaginary):
-            load_run(tag, address, tag.itemsize, real)
-            imaginary[:] = 0
-
-        return of_real
-    part = as_dtype(tag.dtype.underlying_float)
-
-    def of_complex(tag, address, real, imaginary):
-        n = real.shape[0]
-        row = carray(pointer(address), (2 * n,), part)
-        for j in range(n):
-            real[j] = row[2 * j]
-            imaginary[j] = row[2 * j + 1]
-
-    return of_complex
-
-
 @njit(nogil=True)
 def load_run(tag, address, step, line):
     """Fill `line` with the elements at `address`, `address + step`, …, in the line's dtype."""

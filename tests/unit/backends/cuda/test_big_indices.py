@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cuda import backend, planning
+from gpuconv.backends.cuda import planning
 
+from ....emulator.backend import cuda
 from ....oracle import problem_of, sample
 
 PITCH = 12 << 20  # items between rows: rows 43 and 86 of 4 bytes lie beyond 2**31 and 2**32
@@ -107,17 +108,17 @@ def test_cuda_offsets_beyond_32_bits(emulated, images, view):
         x = x[::9]  # images 48 and 96 rows behind the first
     problem = problem_of(x, K, mode="same")
     wanted = np.empty(problem.out_shape, "f4")
-    backend.direct(problem, np.ascontiguousarray(x), K, wanted)
+    cuda.direct(problem, np.ascontiguousarray(x), K, wanted)
     found = np.empty_like(wanted)
-    backend.direct(problem, x, K, found)
+    cuda.direct(problem, x, K, found)
     np.testing.assert_array_equal(found, wanted)
     if x.ndim == 2:
         out = far("f4", wanted.shape[1], wanted.shape[0])
-        backend.direct(problem, x, K, out)
+        cuda.direct(problem, x, K, out)
         np.testing.assert_array_equal(out, wanted)
         u, v = (np.ascontiguousarray(a) for a in (K[None, None, :, 0], K[None, None, 0] / K[0, 0]))
-        backend.separable(problem, np.ascontiguousarray(x), u, v, wanted)
-        backend.separable(problem, x, u, v, out)
+        cuda.separable(problem, np.ascontiguousarray(x), u, v, wanted)
+        cuda.separable(problem, x, u, v, out)
         np.testing.assert_array_equal(out, wanted)
 
 
@@ -128,5 +129,5 @@ def test_cuda_more_images_than_a_grid_is_high(emulated, monkeypatch):
     k = K[:2, :2]
     problem = problem_of(x, k)
     found = np.empty(problem.out_shape, "f4")
-    backend.direct(problem, x, k, found)
+    cuda.direct(problem, x, k, found)
     np.testing.assert_allclose(found, gpuconv.corr2d(x, k), rtol=1e-5, atol=1e-5)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv import api, call_cache
-from gpuconv.backends.cuda import backend as cuda
+from gpuconv import call_cache, engine
+from gpuconv.backends.cuda import launcher as launching
+from gpuconv.backends.cuda import sums
 
+from ....emulator.backend import cuda
 from ....emulator.launcher import EmulatedLauncher
 
 RNG = np.random.default_rng(31)
@@ -51,9 +53,9 @@ def device(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(cuda, "launcher", launcher)
     monkeypatch.setattr(call_cache, "_calls", {})
-    cuda._prepare.cache_clear()
+    sums.prepare.cache_clear()
     yield cupy
-    cuda._prepare.cache_clear()
+    sums.prepare.cache_clear()
 
 
 def sample(*shape):
@@ -66,7 +68,7 @@ def only_once(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("this call had been seen before")
 
-    monkeypatch.setattr(api, "compute", refuse)
+    monkeypatch.setattr(engine, "correlate_new", refuse)
 
 
 @pytest.mark.parametrize("method", ["auto", "direct", "separable"])
@@ -128,8 +130,8 @@ def test_weights_travel_as_launch_parameters(device):
 def test_more_shared_memory_is_asked_for(monkeypatch, asked, allowed):
     """What a function may take without asking is 48 KiB on every chip."""
     function = SimpleNamespace(max_dynamic_shared_size_bytes=49152)
-    monkeypatch.setattr(cuda, "_loaded", lambda spec, device: function)
-    assert cuda._compiled.__wrapped__("spec", 0, asked) is function
+    monkeypatch.setattr(launching, "_loaded", lambda spec, device: function)
+    assert launching._compiled.__wrapped__("spec", 0, asked) is function
     assert function.max_dynamic_shared_size_bytes == allowed
 
 

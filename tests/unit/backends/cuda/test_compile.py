@@ -3,15 +3,19 @@
 import pytest
 
 from gpuconv.backends.cuda import planning
-from gpuconv.backends.cuda.planning import LAYER_BLOCK, LOOK, NO, YES, Spec
+from gpuconv.backends.cuda.chips import chip
+from gpuconv.backends.cuda.launch import Layout
+from gpuconv.backends.cuda.layers import LAYER_BLOCK
+from gpuconv.backends.cuda.planning import BLOCK, ROWS
+from gpuconv.backends.cuda.spec import LOOK, NO, YES, Spec
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 
 from ....nvrtc import ARCHS, FLOATS
 from ....nvrtc import check_no_spills as check
 
-ALIGNED, BESIDE = planning.Layout(0, True, True), planning.Layout(1, True, False)
-ANYHOW = planning.Layout()
+ALIGNED, BESIDE = Layout(0, True, True), Layout(1, True, False)
+ANYHOW = Layout()
 
 
 def planned(
@@ -24,7 +28,7 @@ def planned(
         (4096, 4096), size, name, k_name or name, mode="same", boundary="reflect", dtype=dtype,
         **keywords,
     )  # fmt: skip
-    gpu = planning.chip(arch, 132)
+    gpu = chip(arch, 132)
     return planning.plan(problem, kernel, rank, pointer, where, gpu, general, mirror).spec
 
 
@@ -97,13 +101,13 @@ def test_mirrored_order_on_every_chip(arch, name):
 def test_weight_gradients_on_every_chip(arch, name):
     acc = dtypes.accumulator(name)
     for unit in (True, False):
-        check(Spec("weights", name, acc, name, unit, 0), arch)
-    check(Spec("weights_sum", name, acc, name, True, 0), arch)
+        check(Spec("weight_gradient", name, acc, name, unit, 0, BLOCK, ROWS), arch)
+    check(Spec("weight_gradient_sum", name, acc, name, True, 0, BLOCK), arch)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("name", FLOATS[:4])
 def test_layers_on_every_chip(arch, name):
-    for kernel in ("channels", "channels_weights"):
+    for kernel in ("layer_forward", "layer_weight_gradient"):
         spec = Spec(kernel, name, dtypes.accumulator(name), name, True, 0, LAYER_BLOCK)
         check(spec, arch)

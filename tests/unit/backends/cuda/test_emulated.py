@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends import reference
-from gpuconv.backends.cuda import backend as cuda
-from gpuconv.backends.cuda import planning
+from gpuconv.backends.cuda import sums, weight_gradient
+from gpuconv.backends.cuda.launch import PARAMETER_BYTES
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.gradients import weight_problem
 
 from .... import oracle
+from ....emulator.backend import cuda, reference
 from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
 from ....oracle import problem_of
 
@@ -86,7 +86,7 @@ def test_kernel_sizes(emulated, shape):
     x, k = sample((72, 75), "float32"), sample(shape, "float32")
     compare(problem_of(x, k), x, k)
     by_value = emulated.launched[-1][0].capacity > 0
-    assert by_value == (k.nbytes <= planning.PARAMETER_BYTES)
+    assert by_value == (k.nbytes <= PARAMETER_BYTES)
 
 
 @pytest.mark.parametrize("unit", [True, False])
@@ -193,10 +193,10 @@ def test_one_size_and_any_size_have_the_same_bits(emulated, monkeypatch, name, s
     x, k = sample((2, 31, 45), name), sample(shape, name)
     problem = problem_of(x, k, mode="same", boundary="wrap")
     outs = []
-    for most in (cuda.SPECIALISED_MOST, 0):
-        monkeypatch.setattr(cuda, "SPECIALISED_MOST", most)
-        monkeypatch.setattr(cuda, "_specialised", set())
-        cuda._prepare.cache_clear()
+    for most in (sums.SPECIALISED_MOST, 0):
+        monkeypatch.setattr(sums, "SPECIALISED_MOST", most)
+        monkeypatch.setattr(sums, "_specialised", set())
+        sums.prepare.cache_clear()
         outs.append(np.empty(problem.out_shape, problem.out_dtype))
         cuda.direct(problem, x, k, outs[-1])
     assert [bool(spec.taps[1]) for spec, *_ in emulated.launched] == [True, False]
@@ -206,7 +206,7 @@ def test_one_size_and_any_size_have_the_same_bits(emulated, monkeypatch, name, s
 @pytest.mark.parametrize("kernel", ["direct", "separable"])
 def test_blocks_as_large_as_on_a_gpu(monkeypatch, kernel):
     monkeypatch.setattr(cuda, "launcher", EmulatedLauncher())
-    cuda._prepare.cache_clear()
+    sums.prepare.cache_clear()
     x = sample((150, 270), "float32")
     u, v = sample((1, 1, 7), "float32"), sample((1, 1, 5), "float32")
     k = np.einsum("ntp,ntq->npq", u, v)[0]
@@ -215,12 +215,12 @@ def test_blocks_as_large_as_on_a_gpu(monkeypatch, kernel):
 
 
 def test_batches_of_more_tiles_than_a_launch_counts(emulated, monkeypatch):
-    monkeypatch.setattr(cuda, "TILES_MOST", 7)
+    monkeypatch.setattr(sums, "TILES_MOST", 7)
     x, k = sample((3, 5, 9, 12), "float32"), sample((5, 2, 2), "float32")
     compare(problem_of(x, k), x, k)
     assert len(emulated.launched) > 3
-    monkeypatch.setattr(cuda, "TILES_MOST", 2)
-    cuda._prepare.cache_clear()
+    monkeypatch.setattr(sums, "TILES_MOST", 2)
+    sums.prepare.cache_clear()
     with pytest.raises(ValueError, match="strips of rows"):
         cuda.direct(problem_of(x, k), x, k, np.empty((3, 5, 8, 11), "f4"))
 
@@ -350,7 +350,7 @@ def test_weight_gradient_of_kernel_sizes(emulated, shape):
 
 
 def test_weight_gradient_of_batches(emulated, monkeypatch):
-    monkeypatch.setattr(planning, "TASK_TILES", 3)
+    monkeypatch.setattr(weight_gradient, "TASK_TILES", 3)
     gradients(sample((5, 1, 9, 30), "float32"), sample((3, 2, 2), "float32"))
     gradients(sample((4, 2, 6, 7), "float32")[::-1, :, :, ::2], sample((4, 1, 2, 2), "float32"))
     gradients(sample((0, 6, 7), "float32"), sample((2, 2), "float32"))

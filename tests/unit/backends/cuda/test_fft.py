@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cuda import backend as cuda
 from gpuconv.backends.cuda import fft as cuda_fft
-from gpuconv.backends.cuda import fft_plans
+from gpuconv.backends.cuda import fft_planning, fft_plans
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
@@ -27,6 +26,7 @@ from gpuconv.selection.choose import choose
 
 from .... import oracle, promises
 from ....cases import LARGEST_EXPONENTS, disc
+from ....emulator.backend import cuda
 from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher, cufft_many
 from ....nvrtc import ARCHS, FLOATS, check_no_spills
 from ....strategies import problems
@@ -61,10 +61,10 @@ class Launcher(EmulatedLauncher):
 def shrink(patch, budget):
     launcher = Launcher()
     patch.setattr(cuda, "launcher", launcher)
-    patch.setattr(cuda_fft, "BLOCK", (8, 2))
-    patch.setattr(cuda_fft, "ROWS", 2)
-    patch.setattr(cuda_fft, "SIDES", (16, 32))
-    patch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    patch.setattr(fft_planning, "BLOCK", (8, 2))
+    patch.setattr(fft_planning, "ROWS", 2)
+    patch.setattr(fft_planning, "SIDES", (16, 32))
+    patch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
     return launcher
 
 
@@ -91,7 +91,7 @@ def run(problem, x, k, out=None):
 def compare(problem, x, k, out=None):
     """Hold every tile to the promise about transforms."""
     actual = run(problem, x, k, out)
-    promises.check(problem, x, k, actual, "fft", cuda_fft.plan_of(problem).kept)
+    promises.check(problem, x, k, actual, "fft", fft_planning.plan_of(problem).kept)
     if problem.out_dtype == "bfloat16":
         actual = dtypes.widen(actual, "bfloat16", "float32")
     return actual
@@ -174,7 +174,7 @@ def test_convolution_of_complex_images_does_not_conjugate(small):
     [("float32", 1), ("float32", 30_000), ("float32", 1 << 20), ("complex64", 60_000)],
 )
 def test_batches(small, monkeypatch, x_shape, k_shape, dtype, budget):
-    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
     x, k = sample(x_shape, dtype), sample(k_shape, dtype)
     compare(problem_of(x, k, mode="same"), x, k)
 
@@ -389,7 +389,7 @@ def weights():
     ("dtype", "size"), [("float32", (16, 32)), ("float32", (48, 64)), ("float64", (48, 64))]
 )
 def test_no_ordinary_tile_is_summed_directly(small, monkeypatch, dtype, size):
-    monkeypatch.setattr(cuda_fft, "SIDES", size)
+    monkeypatch.setattr(fft_planning, "SIDES", size)
     for (image, x), (kernel, k) in itertools.product(images().items(), weights().items()):
         small.redone = 0
         x, k = x.astype(dtype), k.astype(dtype)
@@ -399,11 +399,11 @@ def test_no_ordinary_tile_is_summed_directly(small, monkeypatch, dtype, size):
 
 
 def test_of_a_bank_only_what_is_polluted_is_summed_directly(small, monkeypatch):
-    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", 1 << 20)
+    monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", 1 << 20)
     x, k = sample((2, 1, 30, 30), "float32"), sample((3, 7, 7), "float32")
     x[1, 0, 0, 0], k[:, 0, 0] = 1e9, (1, 0, 1)
     problem = problem_of(x, k)
-    plan = cuda_fft.plan_of(problem)
+    plan = fft_planning.plan_of(problem)
     assert (plan.fan, plan.grid) == (3, (1, 1))
     compare(problem, x, k)
     assert small.redone == 1  # of six: the other kernels' sums are as large as that pixel
@@ -464,10 +464,10 @@ def test_whole_sums_of_large_numbers(small):
 
 
 def test_pixels_that_no_window_holds_are_not_read(small, monkeypatch):
-    monkeypatch.setattr(cuda_fft, "SIDES", ())
+    monkeypatch.setattr(fft_planning, "SIDES", ())
     x, k = sample((51, 51), "float32"), sample((2, 2), "float32")
     problem = problem_of(x, k, stride=5)
-    assert cuda_fft.plan_of(problem).sides == (48, 48)  # one more than the windows hold
+    assert fft_planning.plan_of(problem).sides == (48, 48)  # one more than the windows hold
     x[47:], x[:, 47:] = np.nan, np.inf
     assert np.isfinite(run(problem, x, k)).all()
     assert small.redone == 0
@@ -479,10 +479,10 @@ def test_pixels_that_no_window_holds_are_not_read(small, monkeypatch):
 @pytest.mark.parametrize("budget", [40_000, 200_000])
 def test_what_is_launched_does_not_depend_on_the_data(small, monkeypatch, budget):
     """No step waits to see whether something was not finite."""
-    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
     x, k = sample((60, 70), "float32"), sample((3, 7, 6), "float32")
     problem = problem_of(x, k)
-    assert (cuda_fft.plan_of(problem).fan > 1) == (budget > 40_000)
+    assert (fft_planning.plan_of(problem).fan > 1) == (budget > 40_000)
     run(problem, x, k)
     assert small.redone == 0
     clean, small.launched = small.launched, []
@@ -505,13 +505,14 @@ def test_what_is_launched_does_not_depend_on_the_data(small, monkeypatch, budget
 )
 @pytest.mark.parametrize("budget", [64 << 20, 12 << 20])
 def test_working_memory_is_bounded(monkeypatch, dtype, x_shape, k_shape, budget):
-    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
     problem = make_problem(x_shape, k_shape, dtype, dtype, mode="same")
-    plan = cuda_fft.plan_of(problem)
-    assert cuda_fft.workspace_bytes(problem) == plan.workspace_bytes <= budget
+    plan = fft_planning.plan_of(problem)
+    assert fft_planning.workspace_bytes(problem) == plan.workspace_bytes <= budget
     # Most of it is used, unless there is no use for more.
     assert (
-        plan.workspace_bytes > budget / 2 or cuda_fft._batch(problem, plan.sides, 1 << 40) == plan
+        plan.workspace_bytes > budget / 2
+        or fft_planning._batch(problem, plan.sides, 1 << 40) == plan
     )
     for side, span, kept, length, stride in zip(
         plan.sides, problem.span, plan.kept, (problem.r, problem.s), problem.stride, strict=True
@@ -524,22 +525,22 @@ def test_what_is_allocated_is_what_was_announced(small, monkeypatch):
     for dtype, k_shape, budget in itertools.product(
         ("float32", "complex64"), ((5, 4), (6, 5, 4)), (30_000, 1 << 20)
     ):
-        monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+        monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
         x, k = sample((50, 60), dtype), sample(k_shape, dtype)
         problem = problem_of(x, k)
         small.nbytes = small.transformed = 0
         compare(problem, x, k)
-        announced = cuda_fft.workspace_bytes(problem)
+        announced = fft_planning.workspace_bytes(problem)
         assert small.nbytes < announced
         assert announced <= budget
         assert small.transformed > (1 if budget > 30_000 else 8)  # many chunks
 
 
 def test_a_kernel_larger_than_the_bound_takes_what_it_needs(small, monkeypatch):
-    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", 1000)
+    monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", 1000)
     x, k = sample((70, 71), "float32"), sample((65, 66), "float32")
     problem = problem_of(x, k)
-    assert cuda_fft.workspace_bytes(problem) > 1000
+    assert fft_planning.workspace_bytes(problem) > 1000
     compare(problem, x, k)
 
 
@@ -566,13 +567,13 @@ def test_auto_takes_transforms_for_large_kernels(dtype):
 
 def test_sides_grow_with_the_kernel():
     sides = [
-        cuda_fft.plan_of(make_problem((4096, 4096), (k, k), "float32", "float32")).sides[0]
+        fft_planning.plan_of(make_problem((4096, 4096), (k, k), "float32", "float32")).sides[0]
         for k in (3, 15, 31, 63, 127, 255)
     ]
     assert sides == sorted(sides)
     assert set(sides) <= {64, 128, 256, 512, 1024}
     # An image that fits one tile is not cut, and the tile is no larger than it must be.
-    plan = cuda_fft.plan_of(make_problem((100, 100), (31, 31), "float32", "float32"))
+    plan = fft_planning.plan_of(make_problem((100, 100), (31, 31), "float32", "float32"))
     assert (plan.sides, plan.grid) == ((100, 100), (1, 1))
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cuda import backend
-from gpuconv.backends.cuda import fft as cuda_fft
+from gpuconv.backends import get_backend
+from gpuconv.backends.cuda import fft_planning
+from gpuconv.backends.cuda.launcher import DeviceLauncher
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
@@ -18,7 +19,7 @@ from ....promises import check
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(
-        backend.DeviceLauncher().unavailable() is not None,
+        DeviceLauncher().unavailable() is not None,
         reason="no usable GPU; the kernels run in test_fft.py instead",
     ),
 ]
@@ -32,7 +33,7 @@ def cupy():
 
 def compare(x, k, y, **keywords):
     problem = problem_of(x, k, conjugate=True, **keywords)
-    check(problem, x, k, y.get(), "fft", cuda_fft.plan_of(problem).kept)
+    check(problem, x, k, y.get(), "fft", fft_planning.plan_of(problem).kept)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
@@ -52,7 +53,7 @@ def test_dtypes_and_borders(cupy, dtype, boundary):
 @pytest.mark.parametrize("budget", [1 << 20, 64 << 20])
 @pytest.mark.parametrize("lead", [(), (3, 1), (1, 4), (3, 4)])
 def test_chunks_and_banks(cupy, monkeypatch, dtype, budget, lead):
-    monkeypatch.setattr(cuda_fft, "WORKSPACE_BYTES", budget)
+    monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
     x, k = sample(RNG, (*lead[:1], 1, 150, 200), dtype), sample(RNG, (*lead[1:], 9, 14), dtype)
     compare(x, k, gpuconv.corr2d(cupy.asarray(x), cupy.asarray(k), method="fft"))
 
@@ -104,7 +105,9 @@ def test_whole_sums_are_exact(cupy, dtype):
     problem = make_problem(x.shape, k.shape, dtype, "int64", mode="same", boundary="wrap")
     out = cupy.empty(problem.out_shape, problem.out_dtype)
     weights = cupy.asarray(k.astype("f8"))
-    backend.fft(replace(problem, acc_dtype="float64"), cupy.asarray(x), weights, out, whole=True)
+    get_backend("cuda").fft(
+        replace(problem, acc_dtype="float64"), cupy.asarray(x), weights, out, whole=True
+    )
     np.testing.assert_array_equal(out.get(), exact(problem, x, k)[0].astype(out.dtype))
 
 
@@ -175,4 +178,4 @@ def test_working_memory_is_what_was_announced(cupy, dtype, lead):
     with stream, cupy.cuda.using_allocator(pool.malloc):  # a new stream: new plans
         gpuconv.corr2d(x, k, method="fft", out=out)
         stream.synchronize()
-        assert pool.total_bytes() <= 1.25 * cuda_fft.workspace_bytes(problem)
+        assert pool.total_bytes() <= 1.25 * fft_planning.workspace_bytes(problem)

@@ -12,19 +12,20 @@ import pytest
 
 import gpuconv
 from gpuconv import nn
-from gpuconv.backends.cuda import backend as cuda
-from gpuconv.backends.cuda import streaming
+from gpuconv.backends.cuda import streaming, sums
+from gpuconv.backends.cuda.launcher import DeviceLauncher
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 
 from ....cases import LAYERS as CASES
+from ....emulator.backend import cuda
 from ....oracle import problem_of, sample
 from ....promises import check
 
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(
-        cuda.DeviceLauncher().unavailable() is not None,
+        DeviceLauncher().unavailable() is not None,
         reason="no usable GPU; the kernels run in test_cuda_emulated.py instead",
     ),
 ]
@@ -163,12 +164,12 @@ def test_one_size_and_any_size_have_the_same_bits(cupy, monkeypatch, size, offse
     x = cupy.asarray(sample(RNG, (700, width), "float32"))[:, offset:]
     k = sample(RNG, size, "float32")
     results = []
-    for most in (cuda.SPECIALISED_MOST, 0):
-        monkeypatch.setattr(cuda, "SPECIALISED_MOST", most)
-        monkeypatch.setattr(cuda, "_specialised", set())
-        cuda._prepare.cache_clear()
+    for most in (sums.SPECIALISED_MOST, 0):
+        monkeypatch.setattr(sums, "SPECIALISED_MOST", most)
+        monkeypatch.setattr(sums, "_specialised", set())
+        sums.prepare.cache_clear()
         results.append(gpuconv.corr2d(x, k, mode="same", boundary="wrap", method="direct"))
-    cuda._prepare.cache_clear()
+    sums.prepare.cache_clear()
     assert bool((results[0] == results[1]).all())
     expected = gpuconv.corr2d(x.get(), k, mode="same", boundary="wrap", method="direct")
     np.testing.assert_allclose(results[0].get(), expected, atol=1e-3)
@@ -209,13 +210,13 @@ def device_bytes(cupy, monkeypatch):
     """Device memory in use beyond what there was, at every launch."""
     pool = cupy.get_default_memory_pool()
     before, seen = pool.used_bytes(), []
-    launch = cuda.DeviceLauncher.launch
+    launch = DeviceLauncher.launch
 
     def launch_and_look(self, *arguments):
         seen.append(pool.used_bytes() - before)
         launch(self, *arguments)
 
-    monkeypatch.setattr(cuda.DeviceLauncher, "launch", launch_and_look)
+    monkeypatch.setattr(DeviceLauncher, "launch", launch_and_look)
     yield seen
     assert pool.used_bytes() <= before
 
@@ -272,7 +273,7 @@ def test_ctrl_c_while_streaming(device_bytes, monkeypatch):
     x, k = sample(RNG, (8000, 1000), "float32"), sample(RNG, (5, 5), "float32")
     keywords = dict(backend="cuda", method="direct", max_device_bytes=1 << 20)
     expected = gpuconv.corr2d(x, k, method="direct")
-    looked = cuda.DeviceLauncher.launch
+    looked = DeviceLauncher.launch
 
     def launch(self, *arguments):
         looked(self, *arguments)
@@ -282,7 +283,7 @@ def test_ctrl_c_while_streaming(device_bytes, monkeypatch):
 
     out = np.full_like(expected, np.nan)
     with monkeypatch.context() as patch:
-        patch.setattr(cuda.DeviceLauncher, "launch", launch)
+        patch.setattr(DeviceLauncher, "launch", launch)
         with pytest.raises(KeyboardInterrupt):
             gpuconv.corr2d(x, k, out=out, **keywords)
     assert 5 <= len(device_bytes) < 10

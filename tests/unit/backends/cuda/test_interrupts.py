@@ -8,11 +8,11 @@ import threading
 import numpy as np
 import pytest
 
-from gpuconv.backends import reference, strips
-from gpuconv.backends.cuda import copy_threads
-from gpuconv.backends.cuda import streaming as cuda_host
+from gpuconv.backends import strips
+from gpuconv.backends.cuda import copy_threads, streaming, worker_thread
 from gpuconv.core import errors
 
+from ....emulator.backend import reference
 from ....emulator.streaming import STREAMS, check, count, no_workspace, sample, stream
 from ....emulator.streams import StreamingLauncher
 from ....oracle import problem_of
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.usefixtures("exact_memory")
 
 
 @pytest.fixture
-def copied_in_pieces(monkeypatch):
+def copied_by_threads(monkeypatch):
     """Even small copies go to other threads."""
-    monkeypatch.setattr(copy_threads, "PIECE_BYTES", 64)
-    monkeypatch.setattr(copy_threads, "copiers", lambda: 3)
+    monkeypatch.setattr(copy_threads, "SHARE_BYTES", 64)
+    monkeypatch.setattr(copy_threads, "thread_count", lambda: 3)
 
 
 class Trial:
@@ -41,7 +41,7 @@ class Trial:
             self.launcher.step("copy")
             return copy_threads.start_copying(target, source)
 
-        monkeypatch.setattr(cuda_host, "start_copying", start_copying)
+        monkeypatch.setattr(streaming, "start_copying", start_copying)
         self.link = check(self.launcher, self.problem, self.x, self.k, self.bound)
         self.steps = list(self.launcher.steps)
         assert count(self.link, "upload") > 5
@@ -89,7 +89,7 @@ class Trial:
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_an_error_at_every_step(monkeypatch, copied_in_pieces, lanes):
+def test_an_error_at_every_step(monkeypatch, copied_by_threads, lanes):
     trial = Trial(monkeypatch, lanes)
     handed = set()
     for n, name in enumerate(trial.steps):
@@ -108,7 +108,7 @@ def test_an_error_at_every_step(monkeypatch, copied_in_pieces, lanes):
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_no_memory_at_every_step(monkeypatch, copied_in_pieces, lanes):
+def test_no_memory_at_every_step(monkeypatch, copied_by_threads, lanes):
     """The error says how many rows are complete."""
     trial, said = Trial(monkeypatch, lanes), set()
     for n in range(len(trial.steps)):
@@ -172,10 +172,9 @@ def test_an_error_keeps_no_memory(monkeypatch):
         raise ValueError(f"no sums today of {kept.shape}")
 
     out = np.zeros(trial.problem.out_shape, "f4")
+    layout = streaming.layout_of(trial.launcher, trial.problem, no_workspace, 1000)
     with pytest.raises(ValueError, match="no sums today") as caught:
-        cuda_host.run_in_strips(
-            trial.launcher, trial.problem, trial.x, out, compute, no_workspace, 1000
-        )
+        streaming.run_in_strips(trial.launcher, trial.problem, layout, trial.x, out, compute)
     assert any(entry.name == "compute" for entry in caught.traceback)
     assert trial.launcher.links[-1].live == {"device": 0, "page-locked": 0}
 
@@ -186,7 +185,7 @@ def ctrl_c():
 
     def handler(signum, frame):
         while frame is not None:
-            if frame.f_code is copy_threads.run_apart.__code__:
+            if frame.f_code is worker_thread.run_on_worker_thread.__code__:
                 raise KeyboardInterrupt
             frame = frame.f_back
 
@@ -196,16 +195,16 @@ def ctrl_c():
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_ctrl_c_at_every_step(monkeypatch, copied_in_pieces, ctrl_c, again):
+def test_ctrl_c_at_every_step(monkeypatch, copied_by_threads, ctrl_c, again):
     trial = Trial(monkeypatch)
     noticed = threading.Event()
-    stop = copy_threads._Job.stop
+    stop = worker_thread._Job.stop
 
     def stop_and_tell(job):
         noticed.set()
         stop(job)
 
-    monkeypatch.setattr(copy_threads._Job, "stop", stop_and_tell)
+    monkeypatch.setattr(worker_thread._Job, "stop", stop_and_tell)
     handed = set()
     for n in range(len(trial.steps)):
         noticed.clear()
@@ -233,9 +232,9 @@ def test_an_interrupt_before_the_work_begins(monkeypatch):
             raise KeyboardInterrupt
 
     jobs, done = [], []
-    monkeypatch.setattr(copy_threads, "_drivers", [Pool()])
+    monkeypatch.setattr(worker_thread, "_workers", [Pool()])
     with pytest.raises(KeyboardInterrupt):
-        copy_threads.run_apart(lambda stopped: done.append(1))
+        worker_thread.run_on_worker_thread(lambda stopped: done.append(1))
     jobs[0]()
     assert done == []
 
@@ -243,11 +242,12 @@ def test_an_interrupt_before_the_work_begins(monkeypatch):
 def test_after_a_fork():
     code = (
         "import os, numpy as np, threading\n"
-        "from gpuconv.backends.cuda import copy_threads as t\n"
-        "a = []; t.run_apart(lambda stopped: a.append(1))\n"
+        "from gpuconv.backends.cuda.copy_threads import start_copying\n"
+        "from gpuconv.backends.cuda.worker_thread import run_on_worker_thread\n"
+        "a = []; run_on_worker_thread(lambda stopped: a.append(1))\n"
         "pid = os.fork()\n"
-        "t.run_apart(lambda stopped: a.append(2))\n"
-        "[c.result() for c in t.start_copying(np.empty(1 << 22), np.ones(1 << 22))]\n"
+        "run_on_worker_thread(lambda stopped: a.append(2))\n"
+        "[c.result() for c in start_copying(np.empty(1 << 22), np.ones(1 << 22))]\n"
         "if pid: assert os.waitpid(pid, 0)[1] == 0; print(a)\n"
         "else: os._exit(a != [1, 2])\n"
     )

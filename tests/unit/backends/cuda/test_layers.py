@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from gpuconv.backends.cuda import backend
+from gpuconv.backends.cuda import layers as cuda_layers
 from gpuconv.core import arrays, dtypes
 from gpuconv.nn import channel_sums
 from gpuconv.nn.geometry import check_shapes, layer_geometry
 
 from .... import oracle
 from ....cases import LAYERS as CASES
+from ....emulator.backend import cuda
 from ....emulator.launcher import ADDRESS, THREAD, SanitizedLauncher
 
 RNG = np.random.default_rng(41)
@@ -33,7 +34,7 @@ def test_forward(emulated, case, dtype):
         x, w = x[:1], w  # one small image says enough of a dtype
         shape = (len(x), *shape[1:])
     acc = dtypes.accumulator(dtype)
-    y = backend.channels(x, dtype, w, dtype, g, shape[2:], acc)
+    y = cuda.layer_forward(x, dtype, w, dtype, g, shape[2:], acc)
     expected = channel_sums.forward(operand(x, dtype), operand(w, dtype), g, dtype="float64")
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-4 if acc == "float32" else 1e-12)
 
@@ -41,11 +42,11 @@ def test_forward(emulated, case, dtype):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("case", [CASES[3], CASES[5], CASES[7], CASES[12]], ids=str)
 def test_weight_gradient(emulated, case, dtype, monkeypatch):
-    monkeypatch.setattr(backend, "_TASK_IMAGES", 1)
+    monkeypatch.setattr(cuda_layers, "TASK_IMAGES", 1)
     x, w, g, shape = case_of(case, dtype)
     dy = oracle.sample(RNG, shape, dtype)
     acc = dtypes.accumulator(dtype)
-    found = backend.channels_weights(x, dtype, dy, dtype, g, w.shape, "float64", acc)
+    found = cuda.layer_weight_gradient(x, dtype, dy, dtype, g, w.shape, "float64", acc)
     expected = channel_sums.weight_gradient(
         operand(x, dtype), operand(dy, dtype), w.shape, "float64", g
     )
@@ -55,9 +56,9 @@ def test_weight_gradient(emulated, case, dtype, monkeypatch):
 def test_views(emulated):
     x, w, g, shape = case_of(CASES[4], "float32")
     view = np.ascontiguousarray(x[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
-    found = backend.channels(view, "float32", w, "float32", g, shape[2:], "float32")
+    found = cuda.layer_forward(view, "float32", w, "float32", g, shape[2:], "float32")
     np.testing.assert_array_equal(
-        found, backend.channels(x, "float32", w, "float32", g, shape[2:], "float32")
+        found, cuda.layer_forward(x, "float32", w, "float32", g, shape[2:], "float32")
     )
 
 
@@ -66,9 +67,9 @@ def test_sanitizers(emulated, flags, monkeypatch):
     x, w, g, shape = case_of(CASES[5], "float32")
     dy = oracle.sample(RNG, shape, "float32")
     launcher = SanitizedLauncher(flags, [x])
-    monkeypatch.setattr(backend, "launcher", launcher)
-    y = backend.channels(x, "float32", w, "float32", g, shape[2:], "float32")
-    dw = backend.channels_weights(x, "float32", dy, "float32", g, w.shape, "float32", "float32")
+    monkeypatch.setattr(cuda, "launcher", launcher)
+    y = cuda.layer_forward(x, "float32", w, "float32", g, shape[2:], "float32")
+    dw = cuda.layer_weight_gradient(x, "float32", dy, "float32", g, w.shape, "float32", "float32")
     assert launcher.code == 0, launcher.report
     expected = channel_sums.forward(operand(x, "float32"), operand(w, "float32"), g)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
@@ -80,6 +81,6 @@ def test_sanitizers(emulated, flags, monkeypatch):
 def test_a_missing_barrier_is_caught(emulated, monkeypatch):
     x, w, g, shape = case_of(CASES[5], "float32")
     launcher = SanitizedLauncher(THREAD, [x], lambda text: text.replace("__syncthreads();", ";"))
-    monkeypatch.setattr(backend, "launcher", launcher)
-    backend.channels(x, "float32", w, "float32", g, shape[2:], "float32")
+    monkeypatch.setattr(cuda, "launcher", launcher)
+    cuda.layer_forward(x, "float32", w, "float32", g, shape[2:], "float32")
     assert "data race" in launcher.report

@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from gpuconv.backends import reference
-from gpuconv.backends.cuda import backend
-from gpuconv.backends.cuda import streaming as cuda_host
+from gpuconv.backends.cuda import device_link, streaming
+from gpuconv.backends.cuda.launcher import DeviceLauncher
 
+from ....emulator.backend import reference
 from ....emulator.cupy import StandIn
 from ....emulator.streaming import no_workspace, sample
 from ....oracle import problem_of
@@ -21,7 +21,7 @@ def cupy(monkeypatch):
     stand_in = StandIn()
     for name in ("cupy", "cupyx", "cupy.cuda"):
         monkeypatch.setitem(sys.modules, name, stand_in)
-    monkeypatch.setattr(cuda_host, "_idle_streams", {})
+    monkeypatch.setattr(device_link, "_idle_streams", {})
     return stand_in
 
 
@@ -40,11 +40,12 @@ def test_the_calls_into_cupy(cupy):
         assert cupy.calls[-1] == ("use", 71)
         reference.direct(part, np.asarray(x_part), k, np.asarray(out_part))
 
-    launcher = backend.DeviceLauncher()
+    launcher = DeviceLauncher()
     assert launcher.free_bytes() == (2 << 30) + 5
     for images, out in ((x, np.empty_like(expected)), (x_pinned, out_pinned)):
         cupy.calls.clear()
-        cuda_host.run_in_strips(launcher, problem, images, out, compute, no_workspace, 6000)
+        layout = streaming.layout_of(launcher, problem, no_workspace, 6000)
+        streaming.run_in_strips(launcher, problem, layout, images, out, compute)
         np.testing.assert_array_equal(out, expected)
         strip = [("copy", 1, 70), ("wait", 71, 70), ("use", 71), ("wait", 72, 71), ("copy", 2, 72)]
         number = cupy.calls.count(("use", 71))

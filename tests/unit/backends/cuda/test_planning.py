@@ -4,13 +4,17 @@ import itertools
 
 import pytest
 
-from gpuconv.backends.cuda import planning
+from gpuconv.backends.cuda import planning, structs
+from gpuconv.backends.cuda.chips import chip as chip_of
+from gpuconv.backends.cuda.geometry import geometry, merge_leads
+from gpuconv.backends.cuda.launch import PARAMETER_BYTES, Layout, layout
+from gpuconv.backends.cuda.spec import YES
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 
 PARAMETERS_MOST = 4096
-CHIPS = [planning.chip(c, 80) for c in (75, 80, 86, 90, 100, 120, 999)]
-LAYOUTS = [planning.Layout(0, True, True), planning.Layout(3, True, False), planning.Layout()]
+CHIPS = [chip_of(c, 80) for c in (75, 80, 86, 90, 100, 120, 999)]
+LAYOUTS = [Layout(0, True, True), Layout(3, True, False), Layout()]
 
 
 @pytest.mark.parametrize("kernel", ["direct", "separable"])
@@ -30,9 +34,9 @@ def test_every_tile_fits_shared_memory(kernel, dtype, size, stride, gpu):
             assert launch.shared_bytes <= planning.SHARED_BYTES <= 48 * 1024
         assert 1 <= launch.chunk[0] <= size[0]
         assert 1 <= launch.chunk[1] <= size[1]
-        by_value = launch.weights * itemsize <= planning.PARAMETER_BYTES
+        by_value = launch.weights * itemsize <= PARAMETER_BYTES
         assert (launch.spec.capacity > 0) == by_value
-        parameters = planning.GEOMETRY.itemsize + launch.spec.capacity * itemsize + itemsize + 16
+        parameters = structs.GEOMETRY.itemsize + launch.spec.capacity * itemsize + itemsize + 16
         assert parameters <= PARAMETERS_MOST
         width = launch.spec.width or launch.spec.block[0] * launch.spec.columns
         assert launch.tiles[0] * width >= problem.s > (launch.tiles[0] - 1) * width
@@ -60,7 +64,7 @@ def test_every_tile_fits_shared_memory(kernel, dtype, size, stride, gpu):
 )
 def test_tiles(shape, k, dtype, chip, expected):
     problem = make_problem(shape, (k, k), dtype, dtype)
-    spec = planning.plan(problem, "direct", gpu=planning.chip(chip, 132)).spec
+    spec = planning.plan(problem, "direct", gpu=chip_of(chip, 132)).spec
     assert (spec.block, spec.rows, spec.tap_rows, spec.stages) == expected
     assert spec.taps == (k, k)
 
@@ -80,7 +84,7 @@ def test_tiles(shape, k, dtype, chip, expected):
     ],
 )
 def test_alignment(address, strides, left, expected):
-    where = planning.layout(address, strides, 4, 0, (4096, 4), 4)
+    where = layout(address, strides, 4, 0, (4096, 4), 4)
     problem = make_problem(
         (64, 64), (3, 3), "float32", "float32", mode=((0, 0), (left, 0)), boundary="edge"
     )
@@ -106,18 +110,18 @@ def test_big_sizes_stay_64_bit():
     problem = make_problem((2**20, 2**17), (3, 3), "uint8", "float32", mode="same")
     launch = planning.plan(problem, "direct")
     strides = (2**17, 1), (2**19, 4)
-    g = planning.geometry(problem, launch, 1, (70000,), [(2**37,), (2**39,), (0,)], *strides)
+    g = geometry(problem, launch, 1, (70000,), [(2**37,), (2**39,), (0,)], *strides)
     assert g["tiles"] == 70000 * launch.tiles[0] * launch.tiles[1] > 2**40
     assert g["x_lead"][0] == 2**37
     assert (g["h"], g["out_row"]) == (2**20, 2**19)
 
 
 def test_leading_dimensions_merge():
-    lead, strides = planning.merge_leads((2, 3, 4), (12, 4, 1), (48, 16, 4), (0, 0, 0))
+    lead, strides = merge_leads((2, 3, 4), (12, 4, 1), (48, 16, 4), (0, 0, 0))
     assert (lead, strides) == ((24,), [(1,), (4,), (0,)])
-    lead, strides = planning.merge_leads((2, 1, 4), (4, 9, 1), (4, 9, 1), (1, 0, 0))
+    lead, strides = merge_leads((2, 1, 4), (4, 9, 1), (4, 9, 1), (1, 0, 0))
     assert (lead, strides) == ((2, 4), [(4, 1), (4, 1), (1, 0)])
-    assert planning.merge_leads((), (), (), ()) == ((), [(), (), ()])
+    assert merge_leads((), (), (), ()) == ((), [(), (), ()])
 
 
 @pytest.mark.parametrize("size", [(2, 2), (31, 31), (300, 2), (2, 300)])
@@ -125,6 +129,6 @@ def test_leading_dimensions_merge():
 def test_mirrored_sums_of_any_stride_fit_shared_memory(name, size):
     for stride in (1, 2):
         problem = make_problem((999, 999), size, name, name, stride=stride, dilation=2)
-        launch = planning.plan(problem, "separable", 2, mirror=(planning.YES, planning.YES))
+        launch = planning.plan(problem, "separable", 2, mirror=(YES, YES))
         assert launch.spec.kernel == "separable_strided"
         assert launch.shared_bytes <= 48 << 10

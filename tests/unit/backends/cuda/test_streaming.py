@@ -10,12 +10,11 @@ import pytest
 import gpuconv
 from gpuconv import call_cache
 from gpuconv.backends import strips
-from gpuconv.backends.cuda import backend as cuda
-from gpuconv.backends.cuda import copy_threads
-from gpuconv.backends.cuda import streaming as cuda_host
+from gpuconv.backends.cuda import copy_threads, streaming
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
+from ....emulator.backend import cuda
 from ....emulator.backend import emulated as running
 from ....emulator.launcher import EmulatedLauncher
 from ....emulator.streaming import STREAMS, check, count, no_workspace, sample, stream
@@ -27,10 +26,10 @@ LATE = [names for n in range(4) for names in itertools.combinations(STREAMS, n)]
 
 
 @pytest.fixture
-def copied_in_pieces(monkeypatch):
+def copied_by_threads(monkeypatch):
     """Even small copies go to other threads."""
-    monkeypatch.setattr(copy_threads, "PIECE_BYTES", 64)
-    monkeypatch.setattr(copy_threads, "copiers", lambda: 3)
+    monkeypatch.setattr(copy_threads, "SHARE_BYTES", 64)
+    monkeypatch.setattr(copy_threads, "thread_count", lambda: 3)
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def emulated():
 
 @pytest.mark.parametrize("late", LATE, ids="-".join)
 @pytest.mark.parametrize("bound", [500, 1200, 2600])
-def test_no_wait_is_missing(copied_in_pieces, late, bound):
+def test_no_wait_is_missing(copied_by_threads, late, bound):
     x, k = sample((31, 12)), sample((4, 3))
     problem = problem_of(x, k, mode=((3, 2), (1, 1)), boundary="reflect")
     link = check(StreamingLauncher(late), problem, x, k, bound)
@@ -100,7 +99,7 @@ def test_copies_on_the_host_hold_nothing_up(monkeypatch):
     launcher, events = StreamingLauncher(STREAMS), []
 
     def start_copying(target, source):
-        what = "gather" if source.base is x else "hand over"
+        what = "gather" if source.base is x else "scatter"
         number = sum(e == (what, e[1], "begun") for e in events)
         events.append((what, number, "begun"))
 
@@ -117,8 +116,8 @@ def test_copies_on_the_host_hold_nothing_up(monkeypatch):
     def wait(copies):
         assert all(copy.done() for copy in copies)  # nothing is left to the cleaning up
 
-    monkeypatch.setattr(cuda_host, "start_copying", start_copying)
-    monkeypatch.setattr(cuda_host, "wait", wait)
+    monkeypatch.setattr(streaming, "start_copying", start_copying)
+    monkeypatch.setattr(streaming, "wait", wait)
     launcher.script = step
     x, k = sample((60, 16)), sample((3, 3))
     number = count(check(launcher, problem_of(x, k), x, k, 3000), "upload")
@@ -132,11 +131,11 @@ def test_copies_on_the_host_hold_nothing_up(monkeypatch):
     for n in range(number - lanes):
         # Rows handed over are waited for when their memory is needed again, and the device has
         # something to do until then.
-        done = when["hand over", n, "done"]
+        done = when["scatter", n, "done"]
         assert when["launch", n + lanes, "queued"] < done < when["download", n + lanes, "queued"]
 
 
-def test_copies_are_cut_into_pieces(copied_in_pieces):
+def test_copies_are_cut_into_pieces(copied_by_threads):
     for shape in ((40, 30), (1, 40, 30), (7, 3, 5)):
         source, target = sample(shape), np.zeros(shape, "f4")
         copies = copy_threads.start_copying(target, source)
@@ -232,7 +231,7 @@ def test_memmaps(tmp_path, emulated, monkeypatch):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_strides(copied_in_pieces, order):
+def test_strides(copied_by_threads, order):
     x = np.asarray(sample((3, 40, 30)), order=order)[::-1, ::-1, ::2]
     x.flags.writeable = False
     k = sample((2, 3))[::-1]

@@ -8,16 +8,17 @@ import pytest
 
 import gpuconv
 from benchmarks.cuda import compiled
-from gpuconv.backends import reference
-from gpuconv.backends.cuda import backend as cuda
 from gpuconv.backends.cuda import planning, streaming
 from gpuconv.backends.cuda import tensor as cuda_tensor
-from gpuconv.backends.cuda.tensor import Layout
+from gpuconv.backends.cuda.backend import workspace_bytes
+from gpuconv.backends.cuda.launch import PARAMETER_BYTES
+from gpuconv.backends.cuda.tensor import Tiling
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
 from .... import oracle, promises
+from ....emulator.backend import cuda, reference
 from ....emulator.launcher import ADDRESS, PLAIN, THREAD, SanitizedLauncher
 
 RNG = np.random.default_rng(31)
@@ -136,10 +137,10 @@ def test_weights_by_value_and_behind_a_pointer(emulated):
 
 
 def test_the_whole_layout(emulated, monkeypatch):
-    monkeypatch.setattr(cuda_tensor, "LAYOUTS", {2: Layout()})
+    monkeypatch.setattr(cuda_tensor, "TILINGS", {2: Tiling()})
     compare(sample((80, 150), "float16"), sample((7, 11), "float16"), "float16", mode="same")
     spec, grid, _ = emulated.launched[0]
-    assert (spec.block, spec.width, spec.steps, spec.whole, grid) == ((32, 4), 128, 3, True, 4)
+    assert (spec.block, spec.width, spec.k_tiles, spec.whole, grid) == ((32, 4), 128, 3, True, 4)
 
 
 NOT_FINITE = (np.nan, np.inf, -np.inf)
@@ -213,9 +214,10 @@ def test_strips_of_host_arrays_are_bitwise_the_whole(emulated, boundary):
         cuda.tensor(small, x_part, k, out_part)
 
     def workspace(part):
-        return cuda.workspace_bytes(part, "tensor")
+        return workspace_bytes(part, "tensor")
 
-    streaming.run_in_strips(emulated, problem, x, found, compute, workspace, 9000)
+    layout = streaming.layout_of(emulated, problem, workspace, 9000)
+    streaming.run_in_strips(emulated, problem, layout, x, found, compute)
     assert len(emulated.launched) > 4
     cuda.tensor(problem, x, k, expected)
     np.testing.assert_array_equal(found, expected)
@@ -427,13 +429,13 @@ def test_torch_gradients_are_those_without_lower_precision(monkeypatch):
 def test_launches_fit(name, p, q):
     problem = make_problem((700, 700), (p, q), name, name, mode="same")
     size = 4 if name == "float32" else 2
-    layout, cell = cuda_tensor.LAYOUTS[size], 16 // size
+    cell = 16 // size
     launch = cuda_tensor.plan(problem, False)
     assert 0 < launch.shared_bytes <= planning.SHARED_BYTES
     cells = -(-(q + 7) // cell)
-    passes = -(-cells // launch.spec.steps)
-    assert launch.spec.steps <= layout.steps
-    assert passes * launch.spec.steps < cells + passes
+    passes = -(-cells // launch.spec.k_tiles)
+    assert launch.spec.k_tiles <= cuda_tensor.TILINGS[size].k_tiles
+    assert passes * launch.spec.k_tiles < cells + passes
     assert launch.spec.whole == (passes == 1 and launch.chunk[0] == p)
     # The shift aligns what is read, unless that takes another cell.
     assert 0 <= launch.shift < cell
@@ -441,7 +443,7 @@ def test_launches_fit(name, p, q):
         assert (problem.pad[1][0] + launch.shift) % cell == 0
     assert -(-(q + 7 + launch.shift) // cell) == cells
     assert cuda_tensor.work(p, q, size) == p * cells * cell
-    assert launch.spec.capacity >= p * q or p * q * 4 > planning.PARAMETER_BYTES
+    assert launch.spec.capacity >= p * q or p * q * 4 > PARAMETER_BYTES
     assert cuda_tensor.plan(problem, True).spec.capacity == 0
 
 
@@ -470,9 +472,9 @@ def test_compiled_code(arch, name, size):
         return sum(bool(re.match(pattern, line.opcode)) for line in code.instructions)
 
     kind = {"float16": "", "bfloat16": r"\.BF16", "float32": r"\.TF32"}[name]
-    sets = spec.fold * spec.octets
-    assert of(rf"HMMA\.\d+\.F32{kind}$") == of("HMMA") == sets * -(-spec.steps // 2)
-    assert 1 <= of(r"LDSM\.16\.M88\.[24]$") <= spec.octets * 2 + spec.steps
+    products = spec.m_tiles * spec.n_tiles
+    assert of(rf"HMMA\.\d+\.F32{kind}$") == of("HMMA") == products * -(-spec.k_tiles // 2)
+    assert 1 <= of(r"LDSM\.16\.M88\.[24]$") <= spec.n_tiles * 2 + spec.k_tiles
     assert of("LDGSTS") == of(r"LDGSTS\.E\.BYPASS\.128") > 0
     assert of(r"LDG\.E\.128") > 0
     assert of(r"STG\.E\.128") > 0

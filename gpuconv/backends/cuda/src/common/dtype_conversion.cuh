@@ -3,6 +3,9 @@
 // NVRTC of any version and an ordinary C++ compiler both build it.
 #pragma once
 
+typedef long long i64;
+typedef unsigned long long u64;
+
 struct Half { unsigned short bits; };
 struct Bfloat { unsigned short bits; };
 template <class T> struct Complex { T re, im; };

@@ -156,9 +156,9 @@ __device__ inline void load_granule(const Geometry& g, const char* address, ACC*
 }
 
 // The pieces of a panel that a thread takes: one of every THREADS, row after row.
-struct Walk {
+struct PanelWalk {
   int row, column, rows, columns, down, across;
-  __device__ Walk(int rows, int columns)
+  __device__ PanelWalk(int rows, int columns)
       : row(thread() / columns), column(thread() % columns), rows(rows), columns(columns),
         down(THREADS / columns), across(THREADS % columns) {}
   __device__ bool more() const { return row < rows; }
@@ -177,7 +177,7 @@ struct Walk {
 __device__ __noinline__ void load_at_border(const Geometry& g, const char* image, i64 y0, i64 x0,
                                             int rows, int granules, int pitch, ACC fill,
                                             ACC* shared) {
-  for (Walk walk(rows, granules); walk.more(); walk.next()) {
+  for (PanelWalk walk(rows, granules); walk.more(); walk.next()) {
     ACC* to = shared + walk.row * pitch + walk.column * VECTOR;
     i64 y = border(y0 + walk.row, g.h, g.boundary), x = x0 + walk.column * VECTOR;
     const char* line = image + y * g.x_row;
@@ -210,7 +210,7 @@ __device__ inline void load_panel(const Geometry& g, const Place& at, int a0, in
 #if ALIGNED && !RAW
     // 16 bytes of pixels make several granules; the first and the last may stand over the panel.
     int before = (int)((unsigned long long)corner % 16 / sizeof(X_T)) / VECTOR;
-    Walk walk(rows, (before + granules + PER_SOURCE - 1) / PER_SOURCE);
+    PanelWalk walk(rows, (before + granules + PER_SOURCE - 1) / PER_SOURCE);
     for (; walk.more(); walk.next()) {
       int first = walk.column * PER_SOURCE - before;
       const char* from = corner + walk.row * g.x_row + first * VECTOR * (int)sizeof(X_T);
@@ -231,7 +231,7 @@ __device__ inline void load_panel(const Geometry& g, const Place& at, int a0, in
       }
     }
 #else
-    for (Walk walk(rows, granules); walk.more(); walk.next())
+    for (PanelWalk walk(rows, granules); walk.more(); walk.next())
       load_granule(g, corner + walk.row * g.x_row + walk.column * VECTOR * g.x_column,
                    shared + walk.row * pitch + walk.column * VECTOR);
 #endif

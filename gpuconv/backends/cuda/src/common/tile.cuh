@@ -8,26 +8,6 @@
 // parameter).
 #pragma once
 
-typedef long long i64;
-typedef unsigned long long u64;
-enum { LEADS = 8 };
-enum { CONSTANT, EDGE, REFLECT, SYMMETRIC, WRAP };
-
-// Laid out like `GEOMETRY` in backends/cuda/planning.py: 64-bit members first.
-struct Geometry {
-  i64 h, w, r, s;                     // image and output, in pixels
-  i64 x_row, x_column;                // strides in bytes
-  i64 out_row, out_column;
-  i64 tiles_x, tiles_y, tiles;        // tiles of one image, and of all images together
-  i64 lead[LEADS], x_lead[LEADS], out_lead[LEADS], k_lead[LEADS];  // k_lead counts kernels
-  i64 top, left, sy, sx, dy, dx;      // padding, stride and dilation, of any size
-  int boundary, leads;
-  int p, q, chunk_p, chunk_q;         // taps, and how many of them a shared tile serves at once
-  int rank, weights;                  // separable: terms; weights of one kernel in all
-  int stage_bytes, panel;             // shared memory: results on their way; elements of a panel
-  int shift, unused;                  // columns before the first that is read, see tensor.cu
-};
-
 enum { TILE_X = WIDTH, TILE_Y = BLOCK_Y * ROWS };
 
 #if BY_VALUE
@@ -59,19 +39,6 @@ __device__ inline Place place_of(const Geometry& g, i64 tile, const char* x, cha
     at.kernel += index * g.k_lead[n];
   }
   return at;
-}
-
-// Index of the pixel at a position that may lie outside the image; -1 is the fill value.
-__device__ inline i64 border(i64 i, i64 n, int boundary) {
-  if (i >= 0 && i < n) return i;
-  if (boundary == CONSTANT) return -1;
-  if (boundary == EDGE) return i < 0 ? 0 : n - 1;
-  if (boundary == REFLECT && n == 1) return 0;
-  i64 period = boundary == WRAP ? n : boundary == SYMMETRIC ? 2 * n : 2 * n - 2;
-  i %= period;
-  if (i < 0) i += period;
-  if (boundary == WRAP || i < n) return i;
-  return boundary == SYMMETRIC ? period - 1 - i : period - i;
 }
 
 // A tile is stored as rows of `pitch` sums-to-be. With UNIT neighbouring outputs share pixels, and

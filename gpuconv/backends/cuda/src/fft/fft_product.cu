@@ -12,7 +12,6 @@ __device__ inline unsigned long long peek(const unsigned long long* at) {
 #endif
 
 struct alignas(16) Bins { Bin at[16 / sizeof(Bin)]; };
-enum { RUN = 8 };  // as `PRODUCT_RUN` in backends/cuda/fft.py
 
 // `from` holds the spectra of the tiles as gathered, and may be `to` itself where fan is 1.
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)

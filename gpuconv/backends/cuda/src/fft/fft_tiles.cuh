@@ -6,51 +6,12 @@
 // the tiles of its results follow one another, a kernel each.
 #pragma once
 
-typedef long long i64;
-enum { FFT_LEADS = 8 };
 enum { SLAB = BLOCK_Y * ROWS, THREADS = BLOCK_X * BLOCK_Y };  // a block's rows of a tile
-
-// Laid out like `OVERLAP` in backends/cuda/fft.py: 64-bit members first.
-struct Overlap {
-  i64 h, w, r, s;                     // image and output, in pixels
-  i64 need_y, need_x;                 // the padded image as far as some window reaches
-  i64 x_row, x_column;                // strides in bytes
-  i64 out_row, out_column;
-  i64 tiles_x, tiles;                 // tiles of one image: across, and in all
-  i64 images;                         // output images of one kernel
-  i64 kernel0, first, count;          // first kernel of the group, first tile of the chunk, tiles
-  i64 lead[FFT_LEADS], x_lead[FFT_LEADS], out_lead[FFT_LEADS];
-  i64 top, left, sy, sx, dy, dx;      // padding, stride and dilation, of any size
-  int boundary, leads;
-  int p, q, ny, nx;                   // taps, sides of a tile
-  int kept_y, kept_x, fan, parts;     // outputs of a tile; blocks that sum a tile directly
-  int whole;                          // sums are integers: round to them, and leave nothing to check
-  int kernels;                        // there is room for; their sizes come before those of tiles
-};
 
 template <class A> struct RealOf { typedef A type; };
 template <class R> struct RealOf<Complex<R>> { typedef R type; };
 typedef RealOf<ACC>::type Real;
 typedef Complex<Real> Bin;            // of a spectrum
-
-// How large a tile of pixels, or a kernel, is: what a thread, a block and a slab of rows have seen of
-// it. `inverse` times the largest size is about 1, so that no square leaves the range of the dtype.
-struct Norm { Real inverse, squares, most; };
-
-// The same of all its slabs. Below 2^-SAFE, or beyond 2^SAFE for a kernel and 4^SAFE for pixels, it is
-// multiplied by 2^-exponent before it is transformed, lest products over- or underflow; `norm` and
-// `most` are those of the multiple.
-struct Size {
-  double norm, most;                  // root of the sum of squares; largest real or imaginary part
-  unsigned long long peak;            // bits of the square of the largest bin (kernels only)
-  int exponent, done;                 // slabs that are measured
-};
-
-// Bits of the largest sums of a tile: of those it keeps, and of those of the whole plane.
-struct Largest {
-  unsigned long long kept, all;
-  int done, unused;                   // slabs that have added theirs
-};
 
 constexpr bool FLOAT32 = sizeof(Real) == 4;
 constexpr Real LEAST = FLOAT32 ? 0x1p-100 : 0x1p-900, MOST = 1 / LEAST;

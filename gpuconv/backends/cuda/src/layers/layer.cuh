@@ -1,20 +1,8 @@
 // What channels.cu and channels_weights.cu share: a layer's geometry and the reading of patches.
 #pragma once
 
-typedef long long i64;
-
-// Laid out like `LAYER` in backends/cuda/planning.py.
-struct Layer {
-  i64 h, w, r, s, images;
-  i64 x_image, x_channel, x_row, x_column;  // strides in bytes
-  i64 tiles_m, tiles_n, tasks;
-  i64 top, left, sy, sx, dy, dx;
-  int p, q;
-  int channels, outputs, groups, unused;    // channels and outputs of one group
-};
-
 // A thread makes SIDE x SIDE elements of a product, a block PART_M x PART_N, DEPTH terms at a time.
-enum { SIDE = 4, DEPTH = 8, PART_M = BLOCK_Y * SIDE, PART_N = BLOCK_X * SIDE };
+enum { PART_M = BLOCK_Y * SIDE, PART_N = BLOCK_X * SIDE };
 
 // The pixel that output `pixel` of an image meets at term `line` = (channel, a, b); 0 outside.
 __device__ inline void patch(const Layer& g, const char* image, i64 line, i64 pixel, ACC& value) {

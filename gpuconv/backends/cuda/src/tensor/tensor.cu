@@ -4,32 +4,32 @@
 // keeps it in registers, and of its products q of 8 * ceil((q + 7) / 8) are useful.
 //
 // The host defines before this text what tile.cuh asks for, where a block's warps are its rows of
-// threads and stand side by side, and: OCTETS, sets of 8 columns of a warp; FOLD, sets of 16 rows of
-// a warp; STEPS, cells of the band served at once; WHOLE, whether all taps are served at once;
+// threads and stand side by side, and: N_TILES, sets of 8 columns of a warp; M_TILES, sets of 16 rows of
+// a warp; K_TILES, cells of the band served at once; WHOLE, whether all taps are served at once;
 // BLOCKS that a multiprocessor is to hold. A cell is 16 bytes of a row, the unit in which matrices
 // are loaded.
 //
-// The 16 rows of a set are FOLD apart, and the sets interleave: then the pixels of set f at tap a
-// are those of set 0 at tap a + f, and what is loaded once serves FOLD rows of taps. In shared
-// memory the rows of equal remainder by FOLD lie together, in a plane.
+// The 16 rows of a set are M_TILES apart, and the sets interleave: then the pixels of set f at tap a
+// are those of set 0 at tap a + f, and what is loaded once serves M_TILES rows of taps. In shared
+// memory the rows of equal remainder by M_TILES lie together, in a plane.
 
 enum {
   CELL = 16 / sizeof(X_T),  // columns
   SPLIT = 8 / CELL,         // cells of a block of columns
   WARPS = BLOCK_Y,
   THREADS = 32 * WARPS,
-  WARP_CELLS = (OCTETS - 1) * SPLIT + STEPS,  // of the tile's row, that a warp reads
-  ROW_CELLS = (WARPS * OCTETS - 1) * SPLIT + STEPS,
+  WARP_CELLS = (N_TILES - 1) * SPLIT + K_TILES,  // of the tile's row, that a warp reads
+  ROW_CELLS = (WARPS * N_TILES - 1) * SPLIT + K_TILES,
   PITCH = (ROW_CELLS | 1) * 16,  // odd in cells: 8 rows of a matrix lie in different banks
   // Pairs of cells begin at odd cells too: loaded so, they need not be put together of others.
-  EVERY = SPLIT == 1 && STEPS % 2 == 0,
+  EVERY = SPLIT == 1 && K_TILES % 2 == 0,
   COPIES = 4 / sizeof(X_T),
-  BAND = (CELL * STEPS + 8) / COPIES + COPIES - 1,  // words of a copy of a row of taps
-  STAGE = (OCTETS * 8 * (int)sizeof(OUT_T) / 16 | 1) * 16,  // bytes of results on their way out
+  BAND = (CELL * K_TILES + 8) / COPIES + COPIES - 1,  // words of a copy of a row of taps
+  STAGE = (N_TILES * 8 * (int)sizeof(OUT_T) / 16 | 1) * 16,  // bytes of results on their way out
   DEPTH = 2  // cells of a thread on their way in
 };
 
-static_assert(BLOCK_X == 32 && TILE_X == WARPS * OCTETS * 8 && TILE_Y == FOLD * 16);
+static_assert(BLOCK_X == 32 && TILE_X == WARPS * N_TILES * 8 && TILE_Y == M_TILES * 16);
 
 struct Thread { int lane, warp; };
 
@@ -61,16 +61,16 @@ __device__ inline Cell cut(const Cell& low, const Cell& high, unsigned byte) {
 }
 
 // A thread's way through the cells of a tile.
-struct Walk {
+struct CellWalk {
   int row, across;
-  __device__ Walk(int thread) : row(thread / ROW_CELLS), across(thread % ROW_CELLS) {}
+  __device__ CellWalk(int thread) : row(thread / ROW_CELLS), across(thread % ROW_CELLS) {}
   __device__ void next() {
     row += THREADS / ROW_CELLS;
     across += THREADS % ROW_CELLS;
     if (across >= ROW_CELLS) { across -= ROW_CELLS; ++row; }
   }
   __device__ Cell* in(char* tile, int plane) const {
-    return (Cell*)(tile + row % FOLD * plane + row / FOLD * PITCH) + across;
+    return (Cell*)(tile + row % M_TILES * plane + row / M_TILES * PITCH) + across;
   }
 };
 
@@ -81,7 +81,7 @@ struct Chunk {
   __device__ Chunk(const Geometry& g, int number, int passes) {
     a0 = number / passes * g.chunk_p;
     rows = min(g.chunk_p, g.p - a0);
-    first = number % passes * (CELL * STEPS) - g.shift;
+    first = number % passes * (CELL * K_TILES) - g.shift;
   }
 };
 
@@ -89,8 +89,8 @@ struct Chunk {
 __device__ inline void load_pixels(const Geometry& g, const Place& at, const Chunk& part,
                                    const Thread& me, int plane, X_T fill, char* tile) {
   i64 y0 = at.i0 + part.a0 - g.top, x0 = at.j0 + part.first - g.left;
-  int rows = 16 * FOLD + part.rows - 1;
-  Walk walk(me.warp * 32 + me.lane);
+  int rows = 16 * M_TILES + part.rows - 1;
+  CellWalk walk(me.warp * 32 + me.lane);
   const char* from = at.x + y0 * g.x_row + x0 * g.x_column;
   bool aligned = ((size_t)from | (size_t)g.x_row) % 16 == 0;
   // Aligned reads around cells that are not are not to leave the row.
@@ -161,16 +161,16 @@ __device__ inline void load_taps(const Geometry& g, const float* taps, const Chu
 }
 
 __device__ inline void multiply_tile(const char* tile, int plane, const unsigned* band, int taps,
-                                     const Thread& me, float (&sums)[FOLD][OCTETS][4]) {
+                                     const Thread& me, float (&sums)[M_TILES][N_TILES][4]) {
   int lane = me.lane;
-  const char* mine = tile + lane % 16 * PITCH + (me.warp * OCTETS * SPLIT + lane / 16) * 16;
+  const char* mine = tile + lane % 16 * PITCH + (me.warp * N_TILES * SPLIT + lane / 16) * 16;
   // The band's element in this lane's row and column of the first cell.
   int tap = lane % 4 * COPIES - lane / 4 + 8, odd = tap % COPIES;
   band += (tap + odd) / COPIES + odd * BAND;
-  unsigned factors[FOLD][STEPS];  // of FOLD rows of taps, the last read first
+  unsigned factors[M_TILES][K_TILES];  // of M_TILES rows of taps, the last read first
 #pragma unroll 1
-  for (int m = 0; m < taps + FOLD - 1; ++m) {
-    const char* row = mine + m % FOLD * plane + m / FOLD * PITCH;
+  for (int m = 0; m < taps + M_TILES - 1; ++m) {
+    const char* row = mine + m % M_TILES * plane + m / M_TILES * PITCH;
     unsigned pixels[WARP_CELLS - 1][4], last[2];  // of a cell and the next one
 #pragma unroll
     for (int c = 0; c < WARP_CELLS - 1; c += EVERY ? 1 : 2) {
@@ -184,23 +184,23 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
       for (int n = 0; n < 2; ++n) last[n] = factor(X_T(), last[n]);
     }
 #pragma unroll
-    for (int s = 0; s < STEPS; ++s) {
+    for (int s = 0; s < K_TILES; ++s) {
 #pragma unroll
-      for (int f = FOLD - 1; f > 0; --f) factors[f][s] = factors[f - 1][s];
+      for (int f = M_TILES - 1; f > 0; --f) factors[f][s] = factors[f - 1][s];
       if (m < taps) factors[0][s] = factor(X_T(), band[m * COPIES * BAND + 4 * s]);
     }
 #pragma unroll
-    for (int f = 0; f < FOLD; ++f) {
+    for (int f = 0; f < M_TILES; ++f) {
       if (m < f || m >= taps + f) continue;
 #pragma unroll
-      for (int b = 0; b < OCTETS; ++b) {
+      for (int b = 0; b < N_TILES; ++b) {
         // Of an odd number of cells the one alone is first or last, so that pairs are as loaded.
-        int odd = STEPS % 2 && b * SPLIT % 2;
+        int odd = K_TILES % 2 && b * SPLIT % 2;
 #pragma unroll
-        for (int s = odd; s + 1 < STEPS; s += 2)
+        for (int s = odd; s + 1 < K_TILES; s += 2)
           multiply(X_T(), sums[f][b], pixels[b * SPLIT + s], factors[f][s], factors[f][s + 1]);
-        if (STEPS % 2) {
-          int s = odd ? 0 : STEPS - 1, c = b * SPLIT + s;
+        if (K_TILES % 2) {
+          int s = odd ? 0 : K_TILES - 1, c = b * SPLIT + s;
           unsigned alone[2];
 #pragma unroll
           for (int n = 0; n < 2; ++n)
@@ -216,47 +216,47 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
 // which the zeros of the band would make NaN of, were it infinite.
 __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, const float* taps,
                                 const Chunk& part, const Thread& me,
-                                float (&sums)[FOLD][OCTETS][4]) {
+                                float (&sums)[M_TILES][N_TILES][4]) {
   int i = me.lane / 4, j = me.lane % 4 * 2;
-  const char* mine = tile + me.warp * OCTETS * SPLIT * 16;
+  const char* mine = tile + me.warp * N_TILES * SPLIT * 16;
 #pragma unroll 1
   for (int a = 0; a < part.rows; ++a) {
 #pragma unroll 1
-    for (int c = 0; c < CELL * STEPS; ++c) {
+    for (int c = 0; c < CELL * K_TILES; ++c) {
       int left = part.first + c - j, right = left - 1;
       bool uses[2] = {left >= 0 && left < g.q, right >= 0 && right < g.q};
       float tap[2] = {0, 0};
       if (uses[0]) tap[0] = to_float(taps[(i64)(part.a0 + a) * g.q + left]);
       if (uses[1]) tap[1] = to_float(taps[(i64)(part.a0 + a) * g.q + right]);
 #pragma unroll
-      for (int f = 0; f < FOLD; ++f) {
+      for (int f = 0; f < M_TILES; ++f) {
 #pragma unroll
-        for (int n = 0; n < 2 * OCTETS; ++n) {
-          int row = i + n / OCTETS * 8 + (f + a) / FOLD, b = n % OCTETS;
-          const char* line = mine + (f + a) % FOLD * plane + row * PITCH;
+        for (int n = 0; n < 2 * N_TILES; ++n) {
+          int row = i + n / N_TILES * 8 + (f + a) / M_TILES, b = n % N_TILES;
+          const char* line = mine + (f + a) % M_TILES * plane + row * PITCH;
           float pixel = to_float(((const X_T*)line)[b * 8 + c]);
 #pragma unroll
           for (int m = 0; m < 2; ++m)
-            if (uses[m]) add(sums[f][b][n / OCTETS * 2 + m], tap[m], pixel);
+            if (uses[m]) add(sums[f][b][n / N_TILES * 2 + m], tap[m], pixel);
         }
       }
     }
   }
 }
 
-__device__ inline void clear(float (&sums)[FOLD][OCTETS][4]) {
+__device__ inline void clear(float (&sums)[M_TILES][N_TILES][4]) {
 #pragma unroll
-  for (int f = 0; f < FOLD; ++f)
+  for (int f = 0; f < M_TILES; ++f)
 #pragma unroll
-    for (int n = 0; n < OCTETS * 4; ++n) sums[f][n / 4][n % 4] = 0;
+    for (int n = 0; n < N_TILES * 4; ++n) sums[f][n / 4][n % 4] = 0;
 }
 
-__device__ inline bool all_finite(const float (&sums)[FOLD][OCTETS][4]) {
+__device__ inline bool all_finite(const float (&sums)[M_TILES][N_TILES][4]) {
   float zero[4] = {};
 #pragma unroll
-  for (int f = 0; f < FOLD; ++f)
+  for (int f = 0; f < M_TILES; ++f)
 #pragma unroll
-    for (int n = 0; n < OCTETS * 4; ++n)
+    for (int n = 0; n < N_TILES * 4; ++n)
       zero[n % 4] = fmaf(sums[f][n / 4][n % 4], 0.f, zero[n % 4]);
   return zero[0] + zero[1] + zero[2] + zero[3] == 0;
 }
@@ -274,46 +274,46 @@ __device__ inline void narrow_two(Bfloat* to, float a, float b) {
 
 // Results go through shared memory, set by set, to be written as rows.
 __device__ inline void store_sums(const Geometry& g, const Place& at, const Thread& me, char* stage,
-                                  const float (&sums)[FOLD][OCTETS][4]) {
+                                  const float (&sums)[M_TILES][N_TILES][4]) {
   int lane = me.lane;
   stage += me.warp * 16 * STAGE;
-  i64 j0 = at.j0 + me.warp * OCTETS * 8;
+  i64 j0 = at.j0 + me.warp * N_TILES * 8;
   char* out = at.out + at.i0 * g.out_row + j0 * g.out_column;
-  int rows = (int)min((i64)(16 * FOLD), g.r - at.i0);
-  int columns = (int)min((i64)(OCTETS * 8), g.s - j0);  // none, or fewer, where it is negative
+  int rows = (int)min((i64)(16 * M_TILES), g.r - at.i0);
+  int columns = (int)min((i64)(N_TILES * 8), g.s - j0);  // none, or fewer, where it is negative
   bool aligned = g.out_column == sizeof(OUT_T) && g.out_row % alignof(Results) == 0 &&
                  (size_t)out % alignof(Results) == 0;
 #pragma unroll
-  for (int f = 0; f < FOLD; ++f) {
+  for (int f = 0; f < M_TILES; ++f) {
     __syncwarp();  // the set before has been read
 #pragma unroll
-    for (int b = 0; b < OCTETS; ++b)
+    for (int b = 0; b < N_TILES; ++b)
 #pragma unroll
       for (int n = 0; n < 4; n += 2)
         narrow_two((OUT_T*)(stage + (lane / 4 + n * 4) * STAGE) + b * 8 + lane % 4 * 2,
                    sums[f][b][n], sums[f][b][n + 1]);
     __syncwarp();
     if (aligned) {
-      int i = lane / OCTETS * FOLD + f, j = lane % OCTETS * 8;
+      int i = lane / N_TILES * M_TILES + f, j = lane % N_TILES * 8;
       char* to = out + i * g.out_row + j * (int)sizeof(OUT_T);
-      const char* from = stage + lane / OCTETS * STAGE + j * (int)sizeof(OUT_T);
+      const char* from = stage + lane / N_TILES * STAGE + j * (int)sizeof(OUT_T);
 #pragma unroll
-      for (int n = 0; n < OCTETS / 2 + OCTETS % 2; ++n) {
+      for (int n = 0; n < N_TILES / 2 + N_TILES % 2; ++n) {
         if (i < rows && j + 8 <= columns) {
           *(Results*)to = *(const Results*)from;
         } else if (i < rows) {
 #pragma unroll 1
           for (int m = 0; j + m < columns; ++m) ((OUT_T*)to)[m] = ((const OUT_T*)from)[m];
         }
-        i += 32 / OCTETS * FOLD;
-        to += 32 / OCTETS * FOLD * g.out_row;
-        from += 32 / OCTETS * STAGE;
+        i += 32 / N_TILES * M_TILES;
+        to += 32 / N_TILES * M_TILES * g.out_row;
+        from += 32 / N_TILES * STAGE;
       }
     } else {
       for (int j = lane; j < columns; j += 32) {
         char* to = out + f * g.out_row + j * g.out_column;
 #pragma unroll 4
-        for (int n = 0; n < 16 && n * FOLD + f < rows; ++n, to += FOLD * g.out_row)
+        for (int n = 0; n < 16 && n * M_TILES + f < rows; ++n, to += M_TILES * g.out_row)
           *(OUT_T*)to = ((const OUT_T*)(stage + n * STAGE))[j];
       }
     }
@@ -327,10 +327,10 @@ tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const ch
   SHARED_MEMORY(char, shared);
   X_T filling;
   narrow(filling, fill);
-  int passes = WHOLE ? 1 : (g.q + 7 + g.shift + CELL * STEPS - 1) / (CELL * STEPS);
+  int passes = WHOLE ? 1 : (g.q + 7 + g.shift + CELL * K_TILES - 1) / (CELL * K_TILES);
   int chunks = WHOLE ? 1 : (g.p + g.chunk_p - 1) / g.chunk_p * passes;
-  int plane = (16 + (g.chunk_p - 1 + FOLD - 1) / FOLD) * PITCH;
-  unsigned* band = (unsigned*)(shared + FOLD * plane);
+  int plane = (16 + (g.chunk_p - 1 + M_TILES - 1) / M_TILES) * PITCH;
+  unsigned* band = (unsigned*)(shared + M_TILES * plane);
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
     // What follows from these would else be kept in registers from tile to tile.
     Thread me = {made_anew(threadIdx.x), made_anew(threadIdx.y)};
@@ -340,7 +340,7 @@ tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const ch
 #else
     const float* taps = weights + at.kernel * g.weights;
 #endif
-    float sums[FOLD][OCTETS][4] = {};
+    float sums[M_TILES][N_TILES][4] = {};
     for (int chunk = 0; chunk < chunks; ++chunk) {
       Chunk part(g, chunk, passes);
       __syncthreads();  // what was there has been read

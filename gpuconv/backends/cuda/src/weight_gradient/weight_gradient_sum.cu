@@ -11,7 +11,7 @@ template <class T> __device__ inline void finish(T& o, double v) { narrow(o, v);
 template <class T> __device__ inline void finish(T& o, Complex<double> v) { narrow(o, v.re); }
 template <class R> __device__ inline void finish(Complex<R>& o, Complex<double> v) { narrow(o, v); }
 
-extern "C" __global__ void weights_sum(const WIDE* __restrict__ partial,
+extern "C" __global__ void weight_gradient_sum(const WIDE* __restrict__ partial,
                                        const long long* __restrict__ first, long long kernels,
                                        long long taps, OUT_T* __restrict__ out) {
   long long step = (long long)gridDim.x * (BLOCK_X * BLOCK_Y);

@@ -5,7 +5,7 @@
 enum { FLUSH = 64 };  // depths after which the sums are carried over to wide ones
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 1)
-channels_weights(const __grid_constant__ Layer g, const char* __restrict__ x,
+layer_weight_gradient(const __grid_constant__ Layer g, const char* __restrict__ x,
                  const OUT_T* __restrict__ dy, WIDE* __restrict__ partial) {
   SHARED_MEMORY(ACC, shared);
   ACC* m_tile = shared;

@@ -6,8 +6,6 @@
 //
 // OUT_T is the dtype of the outputs' gradient, WIDE that of the sums a task leaves behind.
 
-enum { RUN = 8 };
-
 __device__ inline void conjugate(float&) {}
 __device__ inline void conjugate(double&) {}
 template <class R> __device__ inline void conjugate(Complex<R>& v) { v.im = -v.im; }
@@ -17,13 +15,10 @@ template <class R> __device__ inline void plus(Complex<R>& a, Complex<R> b) {
   a.im += b.im;
 }
 
-struct Task { i64 first_image, last_image, first_tile, last_tile; };
-struct Image { i64 x, dy; };  // offsets in bytes
-
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
-weights(const __grid_constant__ Geometry g, ACC fill, const char* __restrict__ x,
+weight_gradient(const __grid_constant__ Geometry g, ACC fill, const char* __restrict__ x,
         const char* __restrict__ dy, const Task* __restrict__ tasks,
-        const Image* __restrict__ images, WIDE* __restrict__ partial) {
+        const ImageOffsets* __restrict__ images, WIDE* __restrict__ partial) {
   SHARED_MEMORY(ACC, shared);
   ACC* pixels = shared + TILE_Y * TILE_X;  // behind the tile of dY
   Task task = tasks[blockIdx.x];

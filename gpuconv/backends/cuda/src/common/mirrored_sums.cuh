@@ -7,8 +7,6 @@
 // not seen the weights or they differ.
 #pragma once
 
-enum { NO, YES, LOOK };
-
 __device__ inline bool mirrored(const ACC* taps, int n) {
   int all = 15;
   for (int t = 0; t < (n + 1) / 2; ++t) all &= alike(taps[t], taps[n - 1 - t]);

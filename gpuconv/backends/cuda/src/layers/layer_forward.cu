@@ -3,7 +3,7 @@
 // are needed. OUT_T is the weights' dtype; results are left in ACC.
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
-channels(const __grid_constant__ Layer g, const char* __restrict__ x,
+layer_forward(const __grid_constant__ Layer g, const char* __restrict__ x,
          const OUT_T* __restrict__ weights, ACC* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
   ACC* m_tile = shared;

@@ -46,7 +46,7 @@ __device__ inline void sum_runs(const Geometry& g, const Place& at, const ACC* t
 #endif
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
-strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
+direct_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
         const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {

@@ -1,0 +1,230 @@
+"""Plans of overlap-save on the GPU: which tiles, how many at once, and what they cost."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ...core import dtypes
+from ...core.problem import Problem
+from .structs import LARGEST, SIZE, norm
+
+# Everything a call takes beside its operands: tiles, spectra and what cuFFT works in. At 16 bytes a
+# pixel of a float32 tile this is 4 million pixels at once, about what a large chip's cache holds.
+# Only for large kernels may a tile take more, and then as little as it must.
+WORKSPACE_BYTES = 64 << 20
+# Sides of tiles; those above 1024 are for kernels that need them.
+SIDES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+# Up to this side cuFFT is taken to read and write its data once for a dimension.
+_ONE_PASS = 2048
+# What a side that is no power of two costs more; cuFFT's documentation says these are fastest.
+_ODD_SIDE = 1.1
+# cuFFT's plans count the elements of a transform in 32 bits.
+_LARGEST = 2**31 - 1
+
+# Threads of a block (across, down), and rows of a tile for a thread.
+BLOCK = (32, 8)
+ROWS = 4
+# Numbers of struct Norm.
+NORM_NUMBERS = len(norm("float32").names or ())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tiles of a problem and the working memory they go through."""
+
+    sides: tuple[int, int]  # rows and columns of a tile
+    kept: tuple[int, int]  # outputs of a tile, down and across
+    grid: tuple[int, int]  # tiles of an image, down and across
+    kernels: int  # whose spectra are held at once
+    sources: int  # tiles gathered at once
+    shared: bool  # all kernels see the same images
+    real: bool  # sums are real, so that spectra have half the columns
+    itemsize: int  # of a sum
+
+    @property
+    def fan(self) -> int:
+        """Tiles of results for every tile gathered."""
+        return self.kernels if self.shared else 1
+
+    @property
+    def targets(self) -> int:
+        """Tiles of results at once."""
+        return self.sources * self.fan
+
+    @property
+    def columns(self) -> int:
+        """Columns of a spectrum."""
+        return self.sides[1] // 2 + 1 if self.real else self.sides[1]
+
+    @property
+    def slabs(self) -> int:
+        """Blocks that gather a tile."""
+        return -(-self.sides[0] // (BLOCK[1] * ROWS))
+
+    @property
+    def planes(self) -> int:
+        """Tiles there is room for; real kernels are spread in them too."""
+        return max(self.targets, self.kernels) if self.real else self.targets
+
+    @property
+    def workspace_bytes(self) -> int:
+        """All arrays, with a work area of cuFFT's as large as the spectra it makes or reads."""
+        plane = math.prod(self.sides) * self.itemsize
+        if not self.real:
+            sources = 2 * self.sources * plane if self.shared else 0
+            return 2 * (self.targets + self.kernels) * plane + sources + self._check_bytes
+        spectrum = self.sides[0] * self.columns * 2 * self.itemsize
+        spectra = 2 * (self.sources + self.kernels) + self.targets * (2 if self.shared else 1)
+        return self.planes * plane + spectra * spectrum + self._check_bytes
+
+    @property
+    def _check_bytes(self) -> int:
+        """What the tiles' errors are bounded by, and their flags."""
+        norms = max(self.sources, self.kernels) * self.slabs * NORM_NUMBERS * self.itemsize
+        sizes = (self.sources + self.kernels) * SIZE.itemsize
+        return norms + sizes + self.targets * (LARGEST.itemsize + 4)
+
+
+def _smooth(n: int) -> int:
+    """Return the least even number >= n with no prime factor above 7: cuFFT is fast for those."""
+    n += n % 2
+    while True:
+        rest = n
+        for prime in (2, 3, 5, 7):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 2
+
+
+def _candidates(span: int, length: int, stride: int) -> list[int]:
+    """Sides of tiles to choose from along an axis; the last one takes the whole image."""
+    whole = _smooth((length - 1) * stride + span)
+    return [side for side in SIDES if span <= side < whole] + [whole]
+
+
+def _kept(side: int, span: int, length: int, stride: int) -> int:
+    """Outputs of a tile along an axis."""
+    kept = (side - span) // stride + 1
+    if kept >= length:
+        return length
+    # With a multiple of 8 tiles begin at whole sectors of memory; of few outputs it would drop too
+    # many.
+    return kept if kept < 64 else kept - kept % 8
+
+
+def _grid(problem: Problem, sides: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Outputs of a tile and tiles of an image, each down and across."""
+    axes = list(zip(sides, problem.span, problem.out_shape[-2:], problem.stride, strict=True))
+    down, across = (_kept(*axis) for axis in axes)
+    return (down, across), (-(-problem.r // down), -(-problem.s // across))
+
+
+def _kernel_count(problem: Problem) -> int:
+    """Kernels in K."""
+    return math.prod(problem.k_shape[:-2])
+
+
+def _is_shared(problem: Problem) -> bool:
+    """Whether there are several kernels, and every image meets all of them."""
+    lead = len(problem.batch)
+    x, k = (
+        (1,) * (lead - len(s) + 2) + s[:-2] for s in (problem.x_shape, problem.k_shape)
+    )  # fmt: skip
+    return _kernel_count(problem) > 1 and all(a == 1 for a, b in zip(x, k, strict=True) if b > 1)
+
+
+def _traffic(problem: Problem, sides: tuple[int, int]) -> float:
+    """Bytes read and written if sums were float32 (a complex sum counts as two of them)."""
+    (ny, nx), (kept, grid) = sides, _grid(problem, sides)
+    kernels = _kernel_count(problem)
+    targets = problem.n * math.prod(grid)
+    sources = targets // kernels if _is_shared(problem) else targets
+    plane = 4.0 * ny * nx
+    spectrum = plane if dtypes.is_complex(problem.acc_dtype) else 4.0 * ny * (nx + 2)
+    down, across = (1 if side <= _ONE_PASS else 2 for side in sides)
+    odd = math.prod(_ODD_SIDE for side in sides if side & (side - 1))
+    transform = odd * (plane + (2 * across - 1 + 2 * down) * spectrum)
+    stored = 4.0 * math.prod(kept) * math.prod(problem.stride)
+    return (
+        (sources + kernels) * (2 * plane + transform)
+        + targets * (2 * spectrum + transform + stored)
+        + 4.0 * math.prod(problem.out_shape)
+    )
+
+
+def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> Plan:
+    """Plan for as many tiles of these sides at once as the budget holds, one at least."""
+    kept, grid = _grid(problem, sides)
+    kernels, shared = max(1, _kernel_count(problem)), _is_shared(problem)
+    real = not dtypes.is_complex(problem.acc_dtype)
+    itemsize = dtypes.storage(problem.acc_dtype).itemsize
+
+    def plan(group: int, sources: int) -> Plan:
+        return Plan(sides, kept, grid, group, sources, shared, real, itemsize)
+
+    one = plan(1, 1)
+    spectrum = sides[0] * one.columns * itemsize * (2 if real else 1)
+    group = min(kernels, max(1, budget // (8 * spectrum)))
+    while group > 1 and plan(group, 1).workspace_bytes > budget:
+        group -= 1
+    # Groups of kernels of nearly the same size, and chunks of tiles in them: a last one that is
+    # much smaller would be transformed with room that holds nothing.
+    group = -(-kernels // -(-kernels // group))
+    tiles = max(1, problem.n // kernels * math.prod(grid)) * (1 if shared else group)
+    # The workspace grows by as much for every further tile.
+    least, next_bytes = (plan(group, group + n).workspace_bytes for n in (0, 1))
+    most = max(1, group + (budget - least) // (next_bytes - least))
+    while most > 1 and plan(group, most).workspace_bytes > budget:
+        most -= 1
+    return plan(group, -(-tiles // -(-tiles // most)))
+
+
+@lru_cache(maxsize=256)
+def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> Plan:
+    """Choose among all pairs of sides; `sides_offered` is `SIDES`, which the cache depends on."""
+    axes = zip(problem.span, problem.out_shape[-2:], problem.stride, strict=True)
+    down, across = (_candidates(*axis) for axis in axes)
+    plans = [_batch(problem, sides, budget) for sides in itertools.product(down, across)]
+
+    def cost(plan: Plan) -> float:
+        # Memory beyond the budget must halve the traffic, and save more the more it is.
+        over = plan.workspace_bytes / budget
+        return _traffic(problem, plan.sides) * (2 * over if over > 1 else 1)
+
+    return min(plans, key=cost)
+
+
+def plan_of(problem: Problem) -> Plan:
+    """Return the tiles that move the fewest bytes by the model, as many as the bound allows."""
+    return _plan(problem, SIDES, WORKSPACE_BYTES)
+
+
+def workspace_bytes(problem: Problem) -> int:
+    """Device memory that a call takes beside its operands.
+
+    At most `WORKSPACE_BYTES`, unless the kernel is so large (many hundred pixels a side) that a
+    tile which needs more moves less than half the bytes. cuFFT's work areas, which its plans keep,
+    are in it; their size is an estimate.
+    """
+    return plan_of(problem).workspace_bytes
+
+
+def work(problem: Problem) -> float:
+    """Bytes that the method moves, counted in float32: the unit of `Costs.fft` here."""
+    return _traffic(problem, plan_of(problem).sides)
+
+
+def refusal(problem: Problem) -> str | None:
+    """Return why the kernel is too large for any tile, or None."""
+    sides = tuple(_smooth(n) for n in problem.span)
+    if math.prod(sides) <= _LARGEST:
+        return None
+    return (
+        f"the kernel covers {problem.span[0]} x {problem.span[1]} pixels, more than the "
+        f"{_LARGEST} elements that cuFFT transforms at once"
+    )

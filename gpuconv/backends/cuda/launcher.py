@@ -1,0 +1,206 @@
+"""Compiles kernels with NVRTC through CuPy and launches them.
+
+All that touches a device goes through a `Launcher`. The tests replace the backend's by one that
+compiles the same sources with g++ and runs them on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import chips
+from .chips import Chip
+from .device_link import DeviceLink, Link, is_page_locked
+from .fft_plans import transform
+from .spec import Spec
+
+# Structs and fill values as NumPy values, addresses and numbers as NumPy integers.
+Arguments = tuple[Any, ...]
+
+_INSTALL = 'pip install "gpuconv[cuda12]" (or "gpuconv[cuda13]" with a CUDA 13 driver)'
+_NO_DEVICE = "there is an NVIDIA driver but no device; check: nvidia-smi"
+# What a function may take of shared memory without asking, on every chip.
+_SHARED_BYTES_UNASKED = 48 << 10
+
+
+class Launcher(Protocol):
+    """What the backend asks of a device. Work is queued on the current stream; nothing waits."""
+
+    def unavailable(self) -> str | None:
+        """Return None where kernels can run, otherwise the reason and what mends it."""
+
+    def chip(self) -> Chip:
+        """Limits of the current device."""
+
+    def launch(self, spec: Spec, grid: int, shared_bytes: int, arguments: Arguments) -> None:
+        """Queue one kernel."""
+
+    def upload(self, host: Any) -> Any:
+        """Return an array of the same contents where kernels can read it."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return a new array where kernels can write."""
+
+    def transform(self, source: Any, target: Any, inverse: bool) -> None:
+        """Queue Fourier transforms of a batch of tiles, without a norm, into a given array."""
+
+    def link(self) -> Link:
+        """Return new streams, buffers and transfers for strips of host arrays."""
+
+    def is_page_locked(self, array: Any) -> bool:
+        """Whether transfers may read or write a contiguous host array where it lies."""
+
+    def here(self) -> AbstractContextManager[Any]:
+        """Return the device and allocator of this thread, as a context for another thread."""
+
+    def free_bytes(self) -> int:
+        """Device memory that may be taken now."""
+
+
+class DeviceLauncher(Launcher):
+    """Compiles and launches on the current device and stream of CuPy."""
+
+    def unavailable(self) -> str | None:
+        """Look for CuPy, a driver, a device and NVRTC, in this order."""
+        try:
+            import cupy
+        except ImportError as error:
+            return f"CuPy cannot be imported ({error}); run: {_INSTALL}"
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            if "NoDevice" in str(error):
+                return _NO_DEVICE
+            return (
+                f"no usable NVIDIA driver ({error}); install the driver of your GPU and check: "
+                "nvidia-smi"
+            )
+        if count == 0:
+            return _NO_DEVICE
+        try:
+            import cupy.cuda.nvrtc as nvrtc
+
+            nvrtc.getVersion()
+        except (ImportError, RuntimeError, OSError) as error:
+            return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
+        return None
+
+    def chip(self) -> Chip:
+        """Limits of the current device, as the driver tells them."""
+        import cupy
+
+        return _chip(cupy.cuda.runtime.getDevice())
+
+    def launch(self, spec: Spec, grid: int, shared_bytes: int, arguments: Arguments) -> None:
+        """Queue one kernel, which is compiled when it is first needed."""
+        import cupy
+
+        function = _compiled(spec, cupy.cuda.runtime.getDevice(), shared_bytes)
+        function((grid,), spec.block, arguments, shared_mem=shared_bytes)
+
+    def upload(self, host: Any) -> Any:
+        """Copy an array to the device."""
+        import cupy
+
+        return cupy.asarray(host)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Allocate a device array."""
+        import cupy
+
+        return cupy.empty(shape, dtype)
+
+    def transform(self, source: Any, target: Any, inverse: bool) -> None:
+        """Queue cuFFT's transforms of a batch of tiles."""
+        transform(source, target, inverse)
+
+    def link(self) -> Link:
+        """Return streams, buffers and transfers of the current device."""
+        return DeviceLink()
+
+    def is_page_locked(self, array: Any) -> bool:
+        """Whether CUDA reports both ends of a host array as page-locked."""
+        return is_page_locked(array)
+
+    def here(self) -> AbstractContextManager[Any]:
+        """Return the current device and allocator, as a context for another thread."""
+        import cupy
+
+        return _on_device(int(cupy.cuda.Device().id), cupy.cuda.get_allocator())
+
+    def free_bytes(self) -> int:
+        """Free memory of the device, and what CuPy's pool holds unused."""
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        return int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+
+
+@contextmanager
+def _on_device(device: int, allocator: Any) -> Iterator[None]:
+    import cupy
+
+    with cupy.cuda.Device(device), cupy.cuda.using_allocator(allocator):
+        yield
+
+
+@cache
+def _chip(device: int) -> Chip:
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(device)
+    tabulated = chips.chip(
+        10 * properties["major"] + properties["minor"], properties["multiProcessorCount"]
+    )
+    # What the driver says counts; of a chip that is not in the table nothing else is known.
+    return replace(
+        tabulated,
+        block_bytes=int(properties.get("sharedMemPerBlockOptin") or tabulated.block_bytes),
+        shared_bytes=int(properties.get("sharedMemPerMultiprocessor") or tabulated.shared_bytes),
+    )
+
+
+@cache
+def _compiled(spec: Spec, device: int, shared_bytes: int) -> Any:
+    """Return the function of a specialisation, allowed to use this much shared memory."""
+    function = _loaded(spec, device)
+    most = max(function.max_dynamic_shared_size_bytes, _SHARED_BYTES_UNASKED)
+    if shared_bytes > most:
+        function.max_dynamic_shared_size_bytes = shared_bytes
+    return function
+
+
+@cache
+def _loaded(spec: Spec, device: int) -> Any:
+    import cupy
+
+    # One extern "C" function and no name_expressions: CuPy then finds it in its disk cache.
+    module = cupy.RawModule(code=spec.source(), options=("-std=c++17",))
+    return module.get_function(spec.kernel)
+
+
+def address_of(array: Any) -> int:
+    """Address of the first element of a NumPy or CuPy array."""
+    if isinstance(array, np.ndarray):
+        return int(array.__array_interface__["data"][0])
+    return int(array.data.ptr)
+
+
+def pointer(array: Any) -> np.uint64:
+    """Return the address of an array as the argument of a kernel."""
+    return np.uint64(address_of(array))
+
+
+def on_device(launcher: Launcher, array: Any) -> Any:
+    """Return a NumPy or CuPy array, contiguous, where kernels can read it."""
+    if isinstance(array, np.ndarray):
+        return launcher.upload(np.ascontiguousarray(array))
+    import cupy
+
+    return cupy.ascontiguousarray(array)

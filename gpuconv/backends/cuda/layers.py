@@ -1,0 +1,98 @@
+"""Convolution layers as products of matrices, and the gradient of their weights.
+
+The matrix of im2col is never laid out: each tile of it is gathered into shared memory when it is
+needed (see src/layers/layer.cuh).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...core import dtypes
+from ...core.layer import LayerGeometry
+from .launch import GRID_MAX
+from .launcher import Launcher, on_device, pointer
+from .spec import LAYER_DEPTH, LAYER_SIDE, Spec
+from .structs import LAYER
+from .weight_gradient import sum_tasks
+
+# Threads of a block (across, down), each of which makes a square of LAYER_SIDE outputs.
+LAYER_BLOCK = (16, 16)
+# Images of one task of the weight gradient: not by the chip, so that the bits do not depend on it.
+TASK_IMAGES = 4
+
+
+def layer_forward(
+    launcher: Launcher, x: Any, x_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+    size: tuple[int, int], acc: str,
+) -> Any:  # fmt: skip
+    """Return the sums (N, O, r, s) of a layer, in the accumulator dtype; `size` is (r, s)."""
+    w = on_device(launcher, w)
+    out = launcher.empty((x.shape[0], w.shape[0], *size), acc)
+    if out.size:
+        g = _struct(x, w.shape, layer, size, 0)
+        tiles = int(x.shape[0] * layer.groups * g["tiles_m"] * g["tiles_n"])
+        launcher.launch(
+            Spec("layer_forward", x_dtype, acc, w_dtype, True, 0, LAYER_BLOCK),
+            min(tiles, GRID_MAX),
+            _shared_bytes(acc),
+            (g, *map(pointer, (x, w, out))),
+        )
+    return out
+
+
+def layer_weight_gradient(
+    launcher: Launcher, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: LayerGeometry,
+    w_shape: tuple[int, ...], w_dtype: str, acc: str,
+) -> Any:  # fmt: skip
+    """Return the gradient of a layer's weights, summed over the batch in a fixed order."""
+    dy = on_device(launcher, dy)
+    out = launcher.empty(w_shape, dtypes.storage(w_dtype))
+    tasks = max(1, -(-x.shape[0] // TASK_IMAGES))
+    g = _struct(x, w_shape, layer, dy.shape[2:], tasks)
+    weights = math.prod(w_shape) // layer.groups  # of one group
+    partial = launcher.empty((layer.groups * tasks, weights), np.float64)
+    first_tasks = launcher.upload(np.arange(layer.groups + 1, dtype=np.int64) * tasks)
+    launcher.launch(
+        Spec("layer_weight_gradient", x_dtype, acc, dy_dtype, True, 0, LAYER_BLOCK),
+        min(int(layer.groups * tasks * g["tiles_m"] * g["tiles_n"]), GRID_MAX),
+        _shared_bytes(acc),
+        (g, *map(pointer, (x, dy, partial))),
+    )
+    spec = Spec("weight_gradient_sum", x_dtype, acc, w_dtype, True, 0, LAYER_BLOCK)
+    sum_tasks(launcher, spec, partial, first_tasks, out, weights)
+    return out
+
+
+def _struct(
+    x: Any, w_shape: tuple[int, ...], layer: LayerGeometry, size: tuple[int, int], tasks: int
+) -> Any:
+    """Fill in struct Layer; `tasks` is above 0 for the gradient of the weights.
+
+    Either product has a group's outputs down. Across it has pixels, for the gradient terms (a
+    channel's tap each).
+    """
+    o, channels, p, q = w_shape
+    outputs, terms, pixels = o // layer.groups, channels * p * q, size[0] * size[1]
+    g = np.zeros((), LAYER)
+    g["h"], g["w"] = x.shape[2:]
+    g["r"], g["s"] = size
+    g["images"] = x.shape[0]
+    g["x_image"], g["x_channel"], g["x_row"], g["x_column"] = x.strides
+    g["tiles_m"] = -(-outputs // (LAYER_BLOCK[1] * LAYER_SIDE))
+    g["tiles_n"] = -(-(terms if tasks else pixels) // (LAYER_BLOCK[0] * LAYER_SIDE))
+    g["tasks"] = tasks
+    (g["top"], _), (g["left"], _) = layer.pad
+    (g["sy"], g["sx"]), (g["dy"], g["dx"]) = layer.stride, layer.dilation
+    g["p"], g["q"] = p, q
+    g["channels"], g["outputs"], g["groups"] = channels, outputs, layer.groups
+    return g
+
+
+def _shared_bytes(acc_dtype: str) -> int:
+    """Bytes of the two tiles of a product."""
+    sides = (LAYER_BLOCK[0] + LAYER_BLOCK[1]) * LAYER_SIDE
+    return LAYER_DEPTH * sides * dtypes.storage(acc_dtype).itemsize

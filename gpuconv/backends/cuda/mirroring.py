@@ -1,0 +1,51 @@
+"""Whether the taps of a call are summed in mirrored order (see src/common/mirrored_sums.cuh).
+
+Weights on the host are looked at here; those on the device, and banks of which some kernels are
+mirrored, are left to the kernel.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...core import dtypes
+from ...core.accumulator import mirrored
+from ...core.problem import Problem
+from .spec import LOOK, NO, YES
+
+# Weights of up to so many bytes are remembered with their order.
+_REMEMBERED_BYTES = 1 << 14
+
+
+def mirror_order(kernel: str, problem: Problem, weights: Any, rank: int) -> tuple[int, int]:
+    """Return NO, YES or LOOK for columns and for rows of taps; one row of `weights` a kernel."""
+    p, q = problem.k_shape[-2:]
+    if kernel == "tensor" or (kernel == "direct" and (p > 1) == (q > 1)):
+        return NO, NO
+    # Integers are exact in any order, also where floating-point numbers carry their sums.
+    if dtypes.is_integer(problem.x_dtype) and dtypes.is_integer(problem.k_dtype):
+        return NO, NO
+    if not isinstance(weights, np.ndarray):
+        return LOOK if p > 1 else NO, LOOK if q > 1 else NO
+    order = _order if weights.nbytes <= _REMEMBERED_BYTES else _order.__wrapped__
+    return order(kernel, problem.acc_dtype, (len(weights), rank), (p, q), weights.tobytes())
+
+
+@lru_cache(maxsize=256)
+def _order(
+    kernel: str, acc: str, shape: tuple[int, int], taps: tuple[int, int], raw: bytes
+) -> tuple[int, int]:
+    weights = np.frombuffer(raw, acc).reshape(*shape, -1)
+    p = taps[0]
+    columns, rows = weights[..., :p], weights[..., p:]
+    if kernel == "direct":
+        columns, rows = (weights, weights[..., :1]) if p > 1 else (weights[..., :1], weights)
+    return _of_bank(mirrored(columns)), _of_bank(mirrored(rows))
+
+
+def _of_bank(kernels: Any) -> int:
+    """Summarise which kernels of a bank are mirrored."""
+    return YES if len(kernels) and kernels.all() else LOOK if kernels.any() else NO

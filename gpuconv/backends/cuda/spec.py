@@ -1,0 +1,174 @@
+"""A specialisation: one CUDA kernel with everything that is fixed when it is compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ...core import dtypes
+from ...core.boundary import BOUNDARIES
+from . import structs
+
+# Whether taps are summed in mirrored order (see src/common/mirrored_sums.cuh): not, always, or
+# where the kernel itself finds that the weights permit it.
+NO, YES, LOOK = 0, 1, 2
+
+# Taps of a thread in weight_gradient.cu; tiles of a thread in fft_product.cu.
+TAP_RUN = 8
+PRODUCT_RUN = 8
+# Sides of the square of a matrix product that a thread makes, and terms of it at a time.
+LAYER_SIDE, LAYER_DEPTH = 4, 8
+
+_C_NAMES = {
+    "bool": "unsigned char",
+    "uint8": "unsigned char",
+    "uint16": "unsigned short",
+    "uint32": "unsigned int",
+    "uint64": "unsigned long long",
+    "int8": "signed char",
+    "int16": "short",
+    "int32": "int",
+    "int64": "long long",
+    "float16": "Half",
+    "bfloat16": "Bfloat",
+    "float32": "float",
+    "float64": "double",
+    "complex64": "Complex<float>",
+    "complex128": "Complex<double>",
+}
+# Integer sums have types of their own, see src/common/dtype_conversion.cuh.
+_SUM_NAMES = {"int64": "Signed", "uint64": "Unsigned"}
+
+
+@dataclass(frozen=True)
+class KernelFile:
+    """Where in src/ a kernel is, and what its text needs before it."""
+
+    folder: str
+    headers: tuple[str, ...] = ()
+    structs: tuple[str, ...] = ()
+    constants: tuple[tuple[str, int], ...] = ()
+
+
+_TILE = ("common/border.cuh", "common/tile.cuh")
+_PANEL = (*_TILE, "common/async_copy.cuh", "common/panel.cuh", "common/mirrored_sums.cuh")
+_GATHERED = (*_TILE, "common/mirrored_sums.cuh")
+_LAYER = KernelFile(
+    "layers", ("layers/layer.cuh",), ("Layer",), (("SIDE", LAYER_SIDE), ("DEPTH", LAYER_DEPTH))
+)
+_FFT_STRUCTS = ("Overlap", "Norm", "Size", "Largest")
+_FFT = KernelFile("fft", ("fft/fft_tiles.cuh",), _FFT_STRUCTS)
+_FFT_PIXELS = KernelFile("fft", ("common/border.cuh", "fft/fft_tiles.cuh"), _FFT_STRUCTS)
+
+# A kernel has the name of its file.
+KERNEL_FILES = {
+    "direct": KernelFile("direct", _PANEL, ("Geometry",)),
+    "direct_strided": KernelFile("direct", _GATHERED, ("Geometry",)),
+    "separable": KernelFile("separable", _PANEL, ("Geometry",)),
+    "separable_strided": KernelFile("separable", _GATHERED, ("Geometry",)),
+    "tensor": KernelFile(
+        "tensor", (*_TILE, "common/async_copy.cuh", "tensor/mma.cuh"), ("Geometry",)
+    ),
+    "weight_gradient": KernelFile(
+        "weight_gradient", _TILE, ("Geometry", "Task", "ImageOffsets"), (("RUN", TAP_RUN),)
+    ),
+    "weight_gradient_sum": KernelFile("weight_gradient"),
+    "layer_forward": _LAYER,
+    "layer_weight_gradient": _LAYER,
+    "fft_gather": _FFT_PIXELS,
+    "fft_product": KernelFile("fft", _FFT.headers, _FFT.structs, (("RUN", PRODUCT_RUN),)),
+    "fft_redo": _FFT_PIXELS,
+    "fft_spread": _FFT,
+    "fft_store": _FFT_PIXELS,
+}
+
+# Shared memory whose size is given at the launch. The emulator has its own.
+_SHARED_MEMORY = """\
+#ifndef SHARED_MEMORY
+#define SHARED_MEMORY(T, name) \\
+  extern __shared__ __align__(16) unsigned char name##_bytes[]; \\
+  T* name = reinterpret_cast<T*>(name##_bytes)
+#endif"""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One compiled specialisation of a kernel."""
+
+    kernel: str  # a file of that name in src/ holds the function of that name
+    x_dtype: str
+    acc_dtype: str
+    out_dtype: str
+    unit: bool  # stride and dilation are 1
+    capacity: int  # weights that the parameter has room for, or 0 for weights behind a pointer
+    block: tuple[int, int]  # threads across and down
+    rows: int = 1  # outputs of a thread, one below the other
+    # Where stride and dilation are 1, see src/common/panel.cuh and src/direct/direct.cu.
+    columns: int = 1  # neighbouring outputs of a thread
+    width: int = 0  # columns of a tile, where they are not block[0] * columns
+    taps: tuple[int, int] = (0, 0)  # the kernel's size; (0, 0) for any
+    tap_rows: int = 0  # rows of taps that are written out
+    stages: int = 1  # panels in shared memory
+    blocks: int = 2  # that a multiprocessor is to hold: bounds the registers
+    shift: int = 0
+    aligned: bool = False
+    out_wide: bool = False
+    mirror: tuple[int, int] = (NO, NO)  # of columns and rows of taps
+    single: bool = False  # the rank is 1; compiled in where registers are scarce
+
+    def source(self) -> str:
+        """CUDA C++ of this specialisation: macros and structs before the files as they are."""
+        file = KERNEL_FILES[self.kernel]
+        names = ("common/dtype_conversion.cuh", *file.headers, f"{file.folder}/{self.kernel}.cu")
+        # No #line with paths: the text is CuPy's cache key, and must not depend on the folder.
+        parts = [
+            *(f"#define {name} {value}" for name, value in self._defines().items()),
+            *(f"#define {name} {value}" for name, value in file.constants),
+            _SHARED_MEMORY,
+            *(structs.struct_source(*self._struct(name)) for name in file.structs),
+            *(_read(name) for name in names),
+        ]
+        return "\n".join(parts).replace("#pragma once", "")
+
+    def _struct(self, name: str) -> tuple[str, structs.StructDtype]:
+        dtype = structs.norm(self.acc_dtype) if name == "Norm" else structs.BY_NAME[name]
+        return name, dtype
+
+    def _defines(self) -> dict[str, str | int]:
+        acc = _SUM_NAMES.get(self.acc_dtype, _C_NAMES[self.acc_dtype])
+        return {
+            "X_T": _C_NAMES[self.x_dtype],
+            "OUT_T": _C_NAMES[self.out_dtype],
+            "ACC": acc,
+            "UNIT": int(self.unit),
+            "BLOCK_X": self.block[0],
+            "BLOCK_Y": self.block[1],
+            "ROWS": self.rows,
+            "BY_VALUE": int(self.capacity > 0),
+            "WEIGHTS": self.capacity,
+            "WIDTH": self.width or self.block[0] * self.columns,
+            "COLUMNS": self.columns,
+            "TAPS_Y": self.taps[0],
+            "TAPS_X": self.taps[1],
+            "TAP_ROWS": self.tap_rows,
+            "STAGES": self.stages,
+            "BLOCKS": self.blocks,
+            "SHIFT": self.shift,
+            "ALIGNED": int(self.aligned),
+            "OUT_WIDE": int(self.out_wide),
+            "MIRROR_Y": self.mirror[0],
+            "MIRROR_X": self.mirror[1],
+            "SINGLE": int(self.single),
+            "RAW": int(_C_NAMES[self.x_dtype] == acc or self.x_dtype == self.acc_dtype),
+            "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
+            **{name.upper(): number for number, name in enumerate(BOUNDARIES)},
+            "NO": NO,
+            "YES": YES,
+            "LOOK": LOOK,
+        }
+
+
+@cache
+def _read(name: str) -> str:
+    return (Path(__file__).parent / "src" / name).read_text("utf-8")
