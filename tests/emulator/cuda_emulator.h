@@ -98,7 +98,7 @@ inline unsigned long long atomicMax(unsigned long long* at, unsigned long long v
   while (before < value && !there.compare_exchange_weak(before, value)) {}
   return before;
 }
-inline unsigned made_anew(unsigned value) { return value; }
+inline unsigned opaque(unsigned value) { return value; }
 inline int atomicOr(int* at, int bits) { return std::atomic_ref<int>(*at).fetch_or(bits); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline long long min(long long a, long long b) { return a < b ? a : b; }

@@ -88,4 +88,4 @@ template <class T> void multiply(T, float (&c)[4], const unsigned (&a)[2], unsig
   product<T>(c, a, &u, 1);
 }
 
-inline int made_anew(int value) { return value; }
+inline int opaque(int value) { return value; }

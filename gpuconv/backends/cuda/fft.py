@@ -157,12 +157,12 @@ class _Call:
             group = min(plan.kernels, kernels - kernel)
             g["kernel0"] = kernel
             self._queue_kernels(g, group, weights)
-            g["fan"] = fan = group if plan.shared else 1
+            g["fan_out"] = fan_out = group if plan.shared else 1
             tiles = images * math.prod(plan.grid) * (1 if plan.shared else group)
             for first in range(0, tiles, plan.sources):
                 sources = min(plan.sources, tiles - first)
-                g["first"], g["count"] = first * fan, sources * fan
-                self._queue_chunk(g, sources, sources * fan, x_at, weights, out_at)
+                g["first"], g["count"] = first * fan_out, sources * fan_out
+                self._queue_chunk(g, sources, sources * fan_out, x_at, weights, out_at)
 
     def _queue_kernels(self, g: Any, group: int, weights: np.uint64) -> None:
         """Spread a group of kernels out as tiles, and transform them."""

@@ -45,14 +45,14 @@ class Plan:
     itemsize: int  # of a sum
 
     @property
-    def fan(self) -> int:
+    def fan_out(self) -> int:
         """Tiles of results for every tile gathered."""
         return self.kernels if self.shared else 1
 
     @property
     def targets(self) -> int:
         """Tiles of results at once."""
-        return self.sources * self.fan
+        return self.sources * self.fan_out
 
     @property
     def columns(self) -> int:

@@ -81,7 +81,7 @@ IMAGE_OFFSETS = _members(("i8", "x dy"))
 LAYER = _members(
     ("i8", "h w r s images"),  # rows and columns of an image, then of a result; batch size
     ("i8", "x_image x_channel x_row x_column"),  # strides
-    ("i8", "tiles_m tiles_n tasks"),  # tiles of the product; parts of the batch summed apart
+    ("i8", "tiles_m tiles_n tasks"),  # tiles of the product; tasks that the batch is cut into
     ("i8", "top left sy sx dy dx"),  # padding, stride and dilation
     ("i4", "p q"),  # taps
     ("i4", "channels outputs groups unused"),  # channels and outputs of one group; groups
@@ -100,7 +100,7 @@ OVERLAP = _members(
     ("i4", "boundary leads"),  # border rule; leading dimensions in use
     ("i4", "p q ny nx"),  # taps; rows and columns of a tile
     ("i4", "kept_y kept_x"),  # outputs of a tile
-    ("i4", "fan parts"),  # result tiles of a gathered one; blocks that sum a tile directly
+    ("i4", "fan_out parts"),  # result tiles of a gathered one; blocks that sum a tile directly
     ("i4", "whole"),  # 1 where sums are integers: they are rounded, and no error is bounded
     ("i4", "kernels"),  # kernels there is room for; their sizes come before those of tiles
 )

@@ -404,7 +404,7 @@ def test_of_a_bank_only_what_is_polluted_is_summed_directly(small, monkeypatch):
     x[1, 0, 0, 0], k[:, 0, 0] = 1e9, (1, 0, 1)
     problem = problem_of(x, k)
     plan = fft_planning.plan_of(problem)
-    assert (plan.fan, plan.grid) == (3, (1, 1))
+    assert (plan.fan_out, plan.grid) == (3, (1, 1))
     compare(problem, x, k)
     assert small.redone == 1  # of six: the other kernels' sums are as large as that pixel
 
@@ -482,7 +482,7 @@ def test_what_is_launched_does_not_depend_on_the_data(small, monkeypatch, budget
     monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
     x, k = sample((60, 70), "float32"), sample((3, 7, 6), "float32")
     problem = problem_of(x, k)
-    assert (fft_planning.plan_of(problem).fan > 1) == (budget > 40_000)
+    assert (fft_planning.plan_of(problem).fan_out > 1) == (budget > 40_000)
     run(problem, x, k)
     assert small.redone == 0
     clean, small.launched = small.launched, []

@@ -1,6 +1,6 @@
-// Copies from global to shared memory that a thread starts and waits for later. From sm_80 on they
-// bypass the registers (cp.async); before, they are done at once. Elsewhere than in CUDA (the tests'
-// emulator) whoever includes this text defines the three functions beforehand.
+// Asynchronous copies from global to shared memory: a thread starts them and waits for them later.
+// From sm_80 on they bypass the registers (cp.async); on older chips they are made at once. The tests'
+// emulator defines the three functions itself.
 #pragma once
 
 #ifdef __CUDA_ARCH__
@@ -20,14 +20,15 @@ template <int BYTES> __device__ inline void copy_async(void* to, const void* fro
 #endif
 }
 
-// Copies started since the last call are one group.
+// Closes a group: all copies that this thread has started since the last call.
 __device__ inline void commit_copies() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 
-// Waits until at most LEFT of this thread's groups are under way.
+// Waits until at most LEFT of this thread's groups are unfinished. It says nothing about other
+// threads: a __syncthreads() has to follow before their copies are read.
 template <int LEFT> __device__ inline void await_copies() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");

@@ -1,6 +1,6 @@
-// Dtypes of the CUDA kernels: how a stored element becomes a term of a sum, and a finished sum a
-// stored element. Everything is integer and float arithmetic, so that no CUDA header is needed:
-// NVRTC of any version and an ordinary C++ compiler both build it.
+// Conversion of dtypes: `widen` turns a stored element into a term of a sum, `narrow` a finished sum
+// into a stored element. It is plain integer and float arithmetic and needs no CUDA header, so that
+// NVRTC of any version builds it, and an ordinary C++ compiler does too.
 #pragma once
 
 typedef long long i64;
@@ -10,13 +10,14 @@ struct Half { unsigned short bits; };
 struct Bfloat { unsigned short bits; };
 template <class T> struct Complex { T re, im; };
 
-// Integer sums are kept unsigned, where overflow is defined; the tag tells how they are meant.
+// Accumulators of integers. Both are unsigned inside, because overflow is defined there; the type says
+// whether the 64 bits mean a signed number.
 struct Signed { unsigned long long v; };
 struct Unsigned { unsigned long long v; };
 
 __device__ inline float half_to_float(unsigned short h) {
   unsigned magnitude = (h & 0x7fffu) << 13;
-  // Multiplying moves the exponent and makes normal numbers out of subnormal ones.
+  // Multiplying by 2^112 corrects the exponent's bias and turns subnormal halves into normal floats.
   unsigned bits = __float_as_uint(__uint_as_float(magnitude) * 5192296858534827628530496329220096.f);
   if ((h & 0x7c00u) == 0x7c00u) bits = magnitude | 0x7f800000u;
   return __uint_as_float(bits | (h & 0x8000u) << 16);
@@ -37,8 +38,8 @@ __device__ inline unsigned short float_to_bfloat(float value) {
   return (unsigned short)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-// A double as the float whose last bit says whether anything was cut off: rounding that float once
-// more to 16 bits gives what rounding the double at once would have given.
+// Round to odd: a double becomes a float whose last bit is set if any bits were lost. Rounding that
+// float to 16 bits gives the same as rounding the double directly; rounding twice to nearest would not.
 __device__ inline float round_to_odd(double value) {
   float near = (float)value;
   if (value != value || (double)near == value) return near;
@@ -47,7 +48,7 @@ __device__ inline float round_to_odd(double value) {
   return __uint_as_float(bits | 1u);
 }
 
-// widen(into, element): the element as a term of the sum.
+// widen(sum_type, element): the element converted to the type of the sum.
 template <class A> __device__ inline void put(A& a, double v) { a = (A)v; }
 template <class T> __device__ inline void widen(float& a, T v) { a = (float)v; }
 template <class T> __device__ inline void widen(double& a, T v) { a = (double)v; }
@@ -68,7 +69,7 @@ template <class R, class S> __device__ inline void widen(Complex<R>& a, Complex<
   a.im = (R)v.im;
 }
 
-// One fused step of a sum. The operation is spelt out so that no compiler flag decides about it.
+// One multiply-add. Fused explicitly, so that no compiler flag decides whether it is.
 __device__ inline void add(float& a, float w, float x) { a = fmaf(w, x, a); }
 __device__ inline void add(double& a, double w, double x) { a = fma(w, x, a); }
 __device__ inline void add(Signed& a, Signed w, Signed x) { a.v += w.v * x.v; }
@@ -87,16 +88,16 @@ __device__ inline void clear(Signed& a) { a.v = 0; }
 __device__ inline void clear(Unsigned& a) { a.v = 0; }
 template <class R> __device__ inline void clear(Complex<R>& a) { a.re = 0; a.im = 0; }
 
-// Two chains of a mirrored sum, met (see chain.cuh).
-template <class A> __device__ inline A met(A a, A b) { return a + b; }
-__device__ inline Signed met(Signed a, Signed b) { return {a.v + b.v}; }
-__device__ inline Unsigned met(Unsigned a, Unsigned b) { return {a.v + b.v}; }
-template <class R> __device__ inline Complex<R> met(Complex<R> a, Complex<R> b) {
+// The sum of the two chains of a mirrored sum (see mirrored_sums.cuh).
+template <class A> __device__ inline A combine_chains(A a, A b) { return a + b; }
+__device__ inline Signed combine_chains(Signed a, Signed b) { return {a.v + b.v}; }
+__device__ inline Unsigned combine_chains(Unsigned a, Unsigned b) { return {a.v + b.v}; }
+template <class R> __device__ inline Complex<R> combine_chains(Complex<R> a, Complex<R> b) {
   return {a.re + b.re, a.im + b.im};
 }
 
-// Whether weights are alike in mirrored rows: bit 1 if they are equal, 2 if they are opposite, and
-// the same above for imaginary parts.
+// How two weights at mirrored places compare: bit 0 if equal, bit 1 if opposite, and bits 2 and 3 the
+// same for imaginary parts.
 template <class A> __device__ inline int alike(A a, A b) { return (a == b) | (a == -b) << 1 | 12; }
 __device__ inline int alike(Signed, Signed) { return 0; }
 __device__ inline int alike(Unsigned, Unsigned) { return 0; }
@@ -104,7 +105,7 @@ template <class R> __device__ inline int alike(Complex<R> a, Complex<R> b) {
   return (alike(a.re, b.re) & 3) | (alike(a.im, b.im) & 3) << 2;
 }
 
-// The range of an integer type without <limits>.
+// The range of an integer type (<limits> is a header).
 template <class T> struct Range {
   static constexpr bool negative = (T)-1 < (T)0;
   static constexpr T most =
@@ -112,7 +113,7 @@ template <class T> struct Range {
   static constexpr T least = negative ? (T)(-most - 1) : (T)0;
 };
 
-// narrow(into, sum): to nearest even, saturating, NaN to 0 for integers.
+// narrow(element, sum): rounds to nearest even; integers saturate, and NaN becomes 0.
 template <class T> __device__ inline void narrow_float(T& o, double v, double rounded) {
   // As floats the limits are exact or round up to a power of two: the comparisons are exact.
   if (rounded >= (double)Range<T>::most) o = Range<T>::most;
@@ -130,7 +131,7 @@ __device__ inline void narrow(Bfloat& o, float v) { o.bits = float_to_bfloat(v);
 __device__ inline void narrow(Half& o, double v) { o.bits = float_to_half(round_to_odd(v)); }
 __device__ inline void narrow(Bfloat& o, double v) { o.bits = float_to_bfloat(round_to_odd(v)); }
 
-// A 64-bit integer as the double whose last bit says whether anything was cut off.
+// A 64-bit integer as a double, rounded to odd.
 __device__ inline double odd_double(unsigned long long magnitude, bool negative) {
   if (magnitude >> 53) {
     unsigned long long rest = magnitude & 0x7ff;
@@ -161,7 +162,7 @@ __device__ inline void narrow(Half& o, Signed s) { narrow_wide(o, s); }
 __device__ inline void narrow(Bfloat& o, Signed s) { narrow_wide(o, s); }
 __device__ inline void narrow(Half& o, Unsigned s) { narrow(o, odd_double(s.v, false)); }
 __device__ inline void narrow(Bfloat& o, Unsigned s) { narrow(o, odd_double(s.v, false)); }
-// Spelt out for every sum: a template for all would be as good a match as those above.
+// One overload for each type of sum: a template would be ambiguous with those above.
 template <class O, class A> __device__ inline void narrow_real(Complex<O>& o, A v) {
   narrow(o.re, v);
   o.im = 0;

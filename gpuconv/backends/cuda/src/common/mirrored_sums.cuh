@@ -1,20 +1,23 @@
-// The order in which a row or column of taps is summed. Taps that are the same read backwards, or the
-// opposite, are summed in mirrored order: a chain from the first tap to the middle, another one from
-// the last, the two added to each other (`met`), and then the middle tap of an odd number. Both chains
-// are rounded alike, so that flipped pixels give the same bits flipped and opposite taps cancel.
+// The order in which a row or column of taps is summed. Taps that are symmetric or antisymmetric are
+// summed in mirrored order: one chain of multiply-adds from the first tap to the middle, another from
+// the last tap to the middle, then the sum of the two (`combine_chains`), and then the middle tap if
+// their number is odd. Both chains are rounded alike. So flipped pixels give the flipped result bit
+// for bit, and opposite taps cancel exactly.
 //
-// The host defines MIRROR_Y and MIRROR_X for columns and rows of taps: NO, YES, or LOOK where it has
-// not seen the weights or they differ.
+// The host defines MIRROR_Y and MIRROR_X, for columns and rows of taps: NO, YES, or LOOK where the
+// kernel finds out by itself, because the weights are on the device or differ between kernels.
 #pragma once
 
+// Whether n > 1 taps are symmetric or antisymmetric, in their real and in their imaginary parts.
 __device__ inline bool mirrored(const ACC* taps, int n) {
   int all = 15;
   for (int t = 0; t < (n + 1) / 2; ++t) all &= alike(taps[t], taps[n - 1 - t]);
   return n > 1 && (all & 3) && (all & 12);
 }
 
-// Length of both chains of all terms, which are `step` weights from each other; 0 in plain order.
-template <int MIRROR> __device__ inline int half_of(const ACC* taps, int n, int terms, int step) {
+// Taps of either chain, 0 in plain order. `terms` rows of n taps are in the same order, each of which
+// begins `step` weights after the one before.
+template <int MIRROR> __device__ inline int chain_length(const ACC* taps, int n, int terms, int step) {
   if (MIRROR == NO) return 0;
   bool all = true;
   if (MIRROR == LOOK)
@@ -22,21 +25,26 @@ template <int MIRROR> __device__ inline int half_of(const ACC* taps, int n, int 
   return all ? n / 2 : 0;
 }
 
-// The runs of taps of a sum, at most `most` at a time: of the first chain, the last one (backwards) and
-// those between. In plain order all are between.
+// A sum is taken in runs of at most `most` taps (what a shared tile serves), which belong to three
+// parts: the first chain, the last one (whose taps are taken backwards), and the middle. In plain order
+// all taps are the middle.
+enum { FIRST_CHAIN, LAST_CHAIN, MIDDLE, END };
+
 struct Runs {
   int taps, half, most, part, done, first, count;
   __device__ Runs(int taps, int half, int most)
-      : taps(taps), half(half), most(most), part(half ? 0 : 2), done(0) {
+      : taps(taps), half(half), most(most), part(half ? FIRST_CHAIN : MIDDLE), done(0) {
     place();
   }
-  __device__ int length() const { return part == 2 ? taps - 2 * half : half; }
+  // Taps of the current part.
+  __device__ int length() const { return part == MIDDLE ? taps - 2 * half : half; }
   __device__ void place() {
     count = min(most, length() - done);
-    first = part == 0 ? done : part == 1 ? taps - done - count : half + done;
+    first = part == FIRST_CHAIN ? done : part == LAST_CHAIN ? taps - done - count : half + done;
   }
-  __device__ bool more() const { return part < 3; }
-  __device__ bool starts() const { return done == 0 && part == (half ? 0 : 2); }
+  __device__ bool more() const { return part < END; }
+  // Whether this is the first run of all; the first run of its part; the last run of its part.
+  __device__ bool starts() const { return done == 0 && part == (half ? FIRST_CHAIN : MIDDLE); }
   __device__ bool begins() const { return done == 0; }
   __device__ bool ends() const { return done + count == length(); }
   __device__ void next() {
@@ -44,10 +52,10 @@ struct Runs {
     if (done == length()) {
       ++part;
       done = 0;
-      if (part == 2 && length() == 0) part = 3;
+      if (part == MIDDLE && length() == 0) part = END;
     }
     if (more()) place();
   }
-  // The tap at a place of the run.
-  __device__ int tap(int t) const { return part == 1 ? first + count - 1 - t : first + t; }
+  // The tap at position t of the run.
+  __device__ int tap(int t) const { return part == LAST_CHAIN ? first + count - 1 - t : first + t; }
 };

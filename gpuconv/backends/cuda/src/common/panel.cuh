@@ -1,20 +1,21 @@
-// What direct.cu and separable.cu share: panels of pixels in shared memory, made of granules of 16
-// bytes, and the writing of results.
+// What direct.cu and separable.cu share: panels of pixels in shared memory, and the writing of results.
 //
-// A panel's first column lies SHIFT elements before the first pixel that is needed, so that its
-// granules are as aligned in memory as ALIGNED says: with it, the rows of all images are multiples
-// of 16 bytes apart, and granules inside the image are read as 16 bytes.
+// A panel consists of granules: 16 bytes of neighbouring pixels converted to ACC, which is the most
+// that a thread reads from shared memory with one instruction. Its first column is SHIFT elements
+// before the first pixel that is needed, so that granules of the panel are granules of memory too.
+// With ALIGNED the strides of rows and images are multiples of 16 bytes, and a granule inside the image
+// is loaded as 16 bytes at once.
 //
-// The host defines, beside what tile.cuh needs: COLUMNS (neighbouring outputs of a thread, a
-// granule of them), SHIFT, ALIGNED, OUT_WIDE (rows of results are as aligned), RAW (pixels are
-// stored as sums are, so that bytes are copied).
+// The host defines, beside what tile.cuh needs: COLUMNS (neighbouring outputs of a thread: a granule of
+// them), SHIFT, ALIGNED, OUT_WIDE (the rows of results are aligned to 16 bytes), RAW (pixels have the
+// type of the sums, so that bytes are copied without a conversion).
 #pragma once
 
 enum { THREADS = BLOCK_X * BLOCK_Y, LANES = THREADS < 32 ? THREADS : 32, VECTOR = COLUMNS };
 static_assert(VECTOR * sizeof(ACC) == 16, "a granule is 16 bytes");
 
 struct alignas(16) Granule { ACC at[VECTOR]; };
-// As many pixels as 16 bytes hold: at least a granule, since sums are no narrower than pixels.
+// The pixels in 16 bytes of the image: one granule or several, since sums are no narrower than pixels.
 enum { SOURCE = 16 / sizeof(X_T), PER_SOURCE = SOURCE / VECTOR };
 struct alignas(16) Source { X_T at[SOURCE]; };
 
@@ -35,15 +36,16 @@ template <int ROW>
 __device__ inline void write_column(const ACC (&sums)[ROW][VECTOR], ACC* shared, int pitch) {
 #pragma unroll
   for (int o = 0; o < ROW; ++o) {
-    Granule made;
+    Granule granule;
 #pragma unroll
-    for (int c = 0; c < VECTOR; ++c) made.at[c] = sums[o][c];
-    *(Granule*)(shared + o * pitch) = made;
+    for (int c = 0; c < VECTOR; ++c) granule.at[c] = sums[o][c];
+    *(Granule*)(shared + o * pitch) = granule;
   }
 }
 
-// Adds part of a column of taps, from tap FIRST to before LAST in the direction STEP, to a column of
-// sums; the first pixel of the first sum lies OFFSET after `pixels`.
+// Adds taps FIRST to LAST - 1 of a column of taps, in the direction STEP, to ROW x VECTOR sums. A row of
+// pixels is read once and serves every row of sums that it belongs to. `pixels` is OFFSET elements
+// before the first pixel of the first sum.
 template <int ROW, int OFFSET, int FIRST, int LAST, int STEP>
 __device__ inline void add_column(ACC (&sums)[ROW][VECTOR], const ACC* pixels, int pitch,
                                   const ACC* taps) {
@@ -62,30 +64,31 @@ __device__ inline void add_column(ACC (&sums)[ROW][VECTOR], const ACC* pixels, i
   }
 }
 
-// Sums of a column of taps, with chains of HALF taps.
+// Sums of a column of taps; in mirrored order with two chains of HALF taps. The __syncwarp() calls keep
+// the compiler from starting the next chain early, which would take more registers than there are.
 template <int ROW, int OFFSET, int TAPS, int HALF>
 __device__ inline void sum_column(ACC (&sums)[ROW][VECTOR], const ACC* pixels, int pitch,
                                   const ACC* taps) {
   clear_all(sums);
   if constexpr (HALF > 0) {
-    ACC back[ROW][VECTOR];
-    clear_all(back);
+    ACC last_chain[ROW][VECTOR];
+    clear_all(last_chain);
     add_column<ROW, OFFSET, 0, HALF, 1>(sums, pixels, pitch, taps);
     __syncwarp();
-    add_column<ROW, OFFSET, TAPS - HALF, TAPS, -1>(back, pixels, pitch, taps);
+    add_column<ROW, OFFSET, TAPS - HALF, TAPS, -1>(last_chain, pixels, pitch, taps);
 #pragma unroll
     for (int o = 0; o < ROW; ++o)
 #pragma unroll
-      for (int c = 0; c < VECTOR; ++c) sums[o][c] = met(sums[o][c], back[o][c]);
+      for (int c = 0; c < VECTOR; ++c) sums[o][c] = combine_chains(sums[o][c], last_chain[o][c]);
     __syncwarp();
   }
   if constexpr (TAPS > 2 * HALF)
     add_column<ROW, OFFSET, HALF, TAPS - HALF, 1>(sums, pixels, pitch, taps);
 }
 
-// Adds taps FIRST to before LAST of a row, in the direction STEP, to a row of sums. The first pixel of
-// the first sum lies OFFSET after the first granule; `read` fetches granules by their number, each one
-// when it is needed, so that few pixels are in registers at once.
+// Adds taps FIRST to LAST - 1 of a row of taps, in the direction STEP, to COUNT neighbouring sums. The
+// first sum's first pixel is element OFFSET of the first granule. `read` loads a granule by its number,
+// just before it is needed, so that few pixels are in registers at once.
 template <int COUNT, int OFFSET, int FIRST, int LAST, int STEP, class Read>
 __device__ inline void add_row(ACC (&sums)[COUNT], const Read& read, const ACC* taps) {
   enum { LOW = (OFFSET + FIRST) / VECTOR, HIGH = (OFFSET + LAST + COUNT - 2) / VECTOR };
@@ -96,7 +99,7 @@ __device__ inline void add_row(ACC (&sums)[COUNT], const Read& read, const ACC* 
     int low = (OFFSET + b) / VECTOR, high = (OFFSET + b + COUNT - 1) / VECTOR;
 #pragma unroll
     for (int n = LOW; n <= HIGH; ++n) {
-      // Not what the tap before has read.
+      // Granules that the tap before has read are still there.
       bool fresh = t == 0 || (STEP > 0 ? n > (OFFSET + b - 1 + COUNT - 1) / VECTOR
                                        : n < (OFFSET + b + 1) / VECTOR);
       if (n >= low && n <= high && fresh) read(n, row + (n - LOW) * VECTOR);
@@ -106,20 +109,20 @@ __device__ inline void add_row(ACC (&sums)[COUNT], const Read& read, const ACC* 
   }
 }
 
-// Sums of a row of taps, with chains of HALF taps.
+// Sums of a row of taps; in mirrored order with two chains of HALF taps.
 template <int COUNT, int OFFSET, int TAPS, int HALF, class Read>
 __device__ inline void sum_row(ACC (&sums)[COUNT], const Read& read, const ACC* taps) {
-  ACC back[COUNT];
+  ACC last_chain[COUNT];
 #pragma unroll
   for (int c = 0; c < COUNT; ++c) {
     clear(sums[c]);
-    clear(back[c]);
+    clear(last_chain[c]);
   }
   if constexpr (HALF > 0) {
     add_row<COUNT, OFFSET, 0, HALF, 1>(sums, read, taps);
-    add_row<COUNT, OFFSET, TAPS - HALF, TAPS, -1>(back, read, taps);
+    add_row<COUNT, OFFSET, TAPS - HALF, TAPS, -1>(last_chain, read, taps);
 #pragma unroll
-    for (int c = 0; c < COUNT; ++c) sums[c] = met(sums[c], back[c]);
+    for (int c = 0; c < COUNT; ++c) sums[c] = combine_chains(sums[c], last_chain[c]);
   }
   if constexpr (TAPS > 2 * HALF)
     add_row<COUNT, OFFSET, HALF, TAPS - HALF, 1>(sums, read, taps);
@@ -148,14 +151,14 @@ __device__ inline void load_granule(const Geometry& g, const char* address, ACC*
   }
 #endif
 #else
-  Granule made;
+  Granule granule;
 #pragma unroll
-  for (int e = 0; e < VECTOR; ++e) made.at[e] = pixel_at(address + e * g.x_column);
-  *(Granule*)to = made;
+  for (int e = 0; e < VECTOR; ++e) granule.at[e] = pixel_at(address + e * g.x_column);
+  *(Granule*)to = granule;
 #endif
 }
 
-// The pieces of a panel that a thread takes: one of every THREADS, row after row.
+// A thread's way through the granules of a panel: every THREADS-th one, row after row.
 struct PanelWalk {
   int row, column, rows, columns, down, across;
   __device__ PanelWalk(int rows, int columns)
@@ -172,32 +175,32 @@ struct PanelWalk {
   }
 };
 
-// A panel that is not inside the image. Not inlined: few tiles need it, and the loop over tiles should
-// stay in the instruction cache.
+// Loads a panel that reaches outside the image. Not inlined: few tiles need it, and the loop over tiles
+// should fit the instruction cache.
 __device__ __noinline__ void load_at_border(const Geometry& g, const char* image, i64 y0, i64 x0,
                                             int rows, int granules, int pitch, ACC fill,
                                             ACC* shared) {
   for (PanelWalk walk(rows, granules); walk.more(); walk.next()) {
     ACC* to = shared + walk.row * pitch + walk.column * VECTOR;
     i64 y = border(y0 + walk.row, g.h, g.boundary), x = x0 + walk.column * VECTOR;
-    const char* line = image + y * g.x_row;
+    const char* row_start = image + y * g.x_row;
     if (y >= 0 && x >= 0 && x + VECTOR <= g.w) {
-      load_granule(g, line + x * g.x_column, to);
+      load_granule(g, row_start + x * g.x_column, to);
       continue;
     }
-    Granule made;
+    Granule granule;
 #pragma unroll
     for (int e = 0; e < VECTOR; ++e) {
       i64 from = border(x + e, g.w, g.boundary);
-      made.at[e] = y >= 0 && from >= 0 ? pixel_at(line + from * g.x_column) : fill;
+      granule.at[e] = y >= 0 && from >= 0 ? pixel_at(row_start + from * g.x_column) : fill;
     }
-    *(Granule*)to = made;
+    *(Granule*)to = granule;
   }
 }
 
-// All threads of the block load `rows` rows of `granules` granules from tap row `a0` and tap column
-// `b0` on; those that no output needs are left as they are.
-__device__ inline void load_panel(const Geometry& g, const Place& at, int a0, int b0, int rows,
+// All threads of the block load the panel that serves the taps from row a0 and column b0 on: `rows` rows
+// of `granules` granules. Granules that no output of the image needs are not written.
+__device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a0, int b0, int rows,
                                   int granules, int taps_x, ACC fill, ACC* shared) {
   i64 y0 = at.i0 + a0 - g.top, x0 = at.j0 + b0 - g.left - SHIFT;
   i64 high = g.r - at.i0, wide = g.s - at.j0;
@@ -208,7 +211,7 @@ __device__ inline void load_panel(const Geometry& g, const Place& at, int a0, in
   if (inside) {
     const char* corner = at.x + y0 * g.x_row + x0 * g.x_column;
 #if ALIGNED && !RAW
-    // 16 bytes of pixels make several granules; the first and the last may stand over the panel.
+    // 16 bytes of pixels make several granules; the first and last 16 may extend beyond the panel.
     int before = (int)((unsigned long long)corner % 16 / sizeof(X_T)) / VECTOR;
     PanelWalk walk(rows, (before + granules + PER_SOURCE - 1) / PER_SOURCE);
     for (; walk.more(); walk.next()) {
@@ -219,10 +222,10 @@ __device__ inline void load_panel(const Geometry& g, const Place& at, int a0, in
         Source read = *(const Source*)from;
 #pragma unroll
         for (int part = 0; part < PER_SOURCE; ++part) {
-          Granule made;
+          Granule granule;
 #pragma unroll
-          for (int e = 0; e < VECTOR; ++e) widen(made.at[e], read.at[part * VECTOR + e]);
-          ((Granule*)to)[part] = made;
+          for (int e = 0; e < VECTOR; ++e) widen(granule.at[e], read.at[part * VECTOR + e]);
+          ((Granule*)to)[part] = granule;
         }
       } else {
         for (int part = 0; part < PER_SOURCE; ++part)
@@ -240,26 +243,26 @@ __device__ inline void load_panel(const Geometry& g, const Place& at, int a0, in
   load_at_border(g, at.x, y0, x0, rows, granules, pitch, fill, shared);
 }
 
-// Where a tile's results go, and how many of its rows and columns there are.
+// Where a tile's results go, and how many of its rows and columns are inside the result.
 struct Target {
   char* corner;
   int rows, columns;
-  __device__ Target(const Geometry& g, const Place& at)
+  __device__ Target(const Geometry& g, const OutputTile& at)
       : corner(at.out + at.i0 * g.out_row + at.j0 * g.out_column),
         rows((int)(g.r - at.i0 < TILE_Y ? g.r - at.i0 : TILE_Y)),
         columns((int)(g.s - at.j0 < TILE_X ? g.s - at.j0 : TILE_X)) {}
 };
 
-// Writes ROW rows of the results of EACH granules a thread. The first ITEMS threads stand ACROSS in a
-// row of the tile, the next row of threads ROW rows below. Written as wide as memory permits where
-// rows are aligned (OUT_WIDE), otherwise through `stage`, which holds a row of every thread's
-// results, so that neighbouring lanes write neighbouring elements.
+// Writes results: ROW rows of EACH granules a thread. Of the first ITEMS threads, ACROSS are side by side
+// in a row of the tile, and the next ACROSS are ROW rows below. Where rows of results are aligned
+// (OUT_WIDE) a thread writes up to 16 bytes at once. Otherwise a warp exchanges its results in `stage`,
+// which holds a row of every thread's, so that neighbouring lanes write neighbouring elements.
 template <int ITEMS, int ACROSS, int ROW, int EACH>
-__device__ inline void store_rows(const Geometry& g, const Place& at,
+__device__ inline void store_rows(const Geometry& g, const OutputTile& at,
                                   const ACC (&sums)[ROW][EACH * VECTOR], OUT_T* stage) {
-  enum { COUNT = EACH * VECTOR, BYTES = COUNT * sizeof(OUT_T), PIECE = BYTES < 16 ? BYTES : 16 };
-  struct alignas(PIECE) Piece { char at[PIECE]; };
-  struct alignas(PIECE) Results { OUT_T at[COUNT]; };
+  enum { COUNT = EACH * VECTOR, BYTES = COUNT * sizeof(OUT_T), STORE_BYTES = BYTES < 16 ? BYTES : 16 };
+  struct alignas(STORE_BYTES) StoreUnit { char at[STORE_BYTES]; };
+  struct alignas(STORE_BYTES) Results { OUT_T at[COUNT]; };
   Target target(g, at);
 #if OUT_WIDE
   int i = thread() / ACROSS * ROW, j = thread() % ACROSS * COUNT;
@@ -267,27 +270,27 @@ __device__ inline void store_rows(const Geometry& g, const Place& at,
   char* to = target.corner + i * g.out_row + j * (int)sizeof(OUT_T);
 #pragma unroll
   for (int o = 0; o < ROW; ++o, to += g.out_row) {
-    Results made;
+    Results results;
 #pragma unroll
-    for (int c = 0; c < COUNT; ++c) narrow(made.at[c], sums[o][c]);
+    for (int c = 0; c < COUNT; ++c) narrow(results.at[c], sums[o][c]);
     if (o >= rows) return;
     if (columns >= COUNT) {
 #pragma unroll
-      for (int n = 0; n < BYTES / PIECE; ++n) ((Piece*)to)[n] = ((const Piece*)&made)[n];
+      for (int n = 0; n < BYTES / STORE_BYTES; ++n) ((StoreUnit*)to)[n] = ((const StoreUnit*)&results)[n];
     } else {
 #pragma unroll
       for (int c = 0; c < COUNT; ++c)
-        if (c < columns) ((OUT_T*)to)[c] = made.at[c];
+        if (c < columns) ((OUT_T*)to)[c] = results.at[c];
     }
   }
 #else
   int lane = thread() % LANES, warp = thread() - lane;
 #pragma unroll
   for (int o = 0; o < ROW; ++o) {
-    Results made;
+    Results results;
 #pragma unroll
-    for (int c = 0; c < COUNT; ++c) narrow(made.at[c], sums[o][c]);
-    ((Results*)stage)[thread()] = made;
+    for (int c = 0; c < COUNT; ++c) narrow(results.at[c], sums[o][c]);
+    ((Results*)stage)[thread()] = results;
     __syncwarp();
     // Not unrolled: addresses of all rows and elements at once would take too many registers.
 #pragma unroll 1

@@ -1,35 +1,35 @@
-// What the kernels that filter images share: the problem's geometry, the walk over output tiles, the
-// border rule, and the loading of a tile with its halo one pixel at a time, for any stride and
-// dilation (panel.cuh has the faster way).
+// What the kernels that filter images share: the numbering of output tiles, and the loading of a tile
+// of pixels with its halo, one pixel at a time, for any stride and dilation (panel.cuh has a faster way
+// for stride and dilation 1).
 //
-// The host defines before this text: X_T, OUT_T (storage types), ACC (type of the sums), UNIT
-// (stride and dilation are 1), BLOCK_X, BLOCK_Y (threads), ROWS (outputs of a thread, one below
-// the other), WIDTH (columns of outputs of a block), BY_VALUE and, with it, WEIGHTS (capacity of the
-// parameter).
+// The host puts before this text struct Geometry (see structs.py) and defines X_T, OUT_T (storage
+// types), ACC (type of the sums), UNIT (stride and dilation are 1), BLOCK_X, BLOCK_Y (threads), ROWS
+// (outputs of a thread, one below the other), WIDTH (columns of outputs of a block), BY_VALUE (weights
+// are a parameter) and then WEIGHTS (how many the parameter has room for).
 #pragma once
 
 enum { TILE_X = WIDTH, TILE_Y = BLOCK_Y * ROWS };
 
 #if BY_VALUE
-// By value the weights lie in the constant bank, where a multiply-add reads them at no cost.
+// Parameters lie in the constant bank, from which a multiply-add takes an operand at no cost.
 struct Weights { ACC at[WEIGHTS]; };
 #define WEIGHTS_PARAMETER const __grid_constant__ Weights weights
 #else
 #define WEIGHTS_PARAMETER const ACC* __restrict__ weights
 #endif
 
-struct Place {  // one tile of one image
+struct OutputTile {  // one tile of one image: where both begin, its kernel, its first output
   const char* x;
   char* out;
   i64 kernel, i0, j0;
 };
 
-// The host sees to it that there are fewer than 2^31 tiles: 32-bit divisions are much faster.
-__device__ inline Place place_of(const Geometry& g, i64 tile, const char* x, char* out) {
+// The host cuts batches so that there are fewer than 2^31 tiles: 32-bit divisions are much faster.
+__device__ inline OutputTile output_tile(const Geometry& g, i64 tile, const char* x, char* out) {
   unsigned across = (unsigned)g.tiles_x, of_image = across * (unsigned)g.tiles_y;
   unsigned image = (unsigned)tile / of_image, within = (unsigned)tile - image * of_image;
   unsigned row = within / across;
-  Place at = {x, out, 0, (i64)row * TILE_Y, (i64)(within - row * across) * TILE_X};
+  OutputTile at = {x, out, 0, (i64)row * TILE_Y, (i64)(within - row * across) * TILE_X};
   for (int n = g.leads - 1; n >= 0; --n) {
     unsigned length = (unsigned)g.lead[n], rest = image / length;
     i64 index = image - rest * length;
@@ -41,9 +41,9 @@ __device__ inline Place place_of(const Geometry& g, i64 tile, const char* x, cha
   return at;
 }
 
-// A tile is stored as rows of `pitch` sums-to-be. With UNIT neighbouring outputs share pixels, and
-// pixel (i + a, j + b) of the tile serves output (i, j) at tap (a, b). Otherwise the pixels are
-// gathered tap by tap, which works for any stride and dilation in the same space.
+// A tile of pixels in shared memory, converted to ACC, in rows of `pitch` elements. With UNIT,
+// neighbouring outputs share pixels: pixel (i + a, j + b) serves output (i, j) at tap (a, b). Otherwise
+// every output has a pixel of its own for each tap, which works for any stride and dilation.
 struct Tile {
   int rows, columns, pitch;
   __device__ Tile(int taps_y, int taps_x) {
@@ -60,8 +60,9 @@ struct Tile {
   __device__ int column(int j, int b) const { return UNIT ? j + b : b * TILE_X + j; }
 };
 
-// All threads of the block load the pixels that taps a0.. and b0.. of this tile's outputs read.
-__device__ inline void load_tile(const Geometry& g, const Place& at, const Tile& tile, int a0,
+// All threads of the block load the pixels that the outputs of a tile read at the taps from row a0 and
+// column b0 on.
+__device__ inline void load_tile(const Geometry& g, const OutputTile& at, const Tile& tile, int a0,
                                  int b0, int taps_y, ACC fill, ACC* shared) {
   i64 y0 = at.i0 * g.sy + a0 * g.dy - g.top, x0 = at.j0 * g.sx + b0 * g.dx - g.left;
 #if UNIT
@@ -70,8 +71,8 @@ __device__ inline void load_tile(const Geometry& g, const Place& at, const Tile&
   bool inside = false;
 #endif
   for (int row = threadIdx.y; row < tile.rows; row += BLOCK_Y) {
-    // Rows and columns past the last output are loaded too, by the border's rule: never read
-    // for a result, but always inside the image. Unsigned, because they may lie beyond 64 bits.
+    // Rows and columns past the last output are loaded too: the border rule keeps the reads inside
+    // the image, and no result uses them. Unsigned, because these positions may exceed 64 bits.
 #if UNIT
     i64 y = y0 + row;
 #else
@@ -94,7 +95,7 @@ __device__ inline void load_tile(const Geometry& g, const Place& at, const Tile&
   }
 }
 
-__device__ inline void store(const Geometry& g, const Place& at, const ACC* sums) {
+__device__ inline void store(const Geometry& g, const OutputTile& at, const ACC* sums) {
   i64 j = at.j0 + threadIdx.x;
   for (int o = 0; o < ROWS; ++o) {
     i64 i = at.i0 + (i64)threadIdx.y * ROWS + o;

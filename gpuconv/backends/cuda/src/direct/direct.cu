@@ -1,14 +1,14 @@
-// Direct correlation with stride and dilation 1. A block makes a TILE_Y x TILE_X tile of outputs: it
-// loads the tile's pixels and their halo into shared memory, the next tile's while this one is summed
-// (STAGES 2) or after it (STAGES 1). A thread holds ROWS x COLUMNS sums in registers; a
-// row of pixels that it reads from shared memory, 16 bytes at a time, serves all the sums above and
-// below that row belongs to.
+// Direct correlation with stride and dilation 1. A block makes TILE_Y x TILE_X outputs at a time. It
+// loads their pixels and the halo into a panel in shared memory; with two panels (STAGES 2) the next
+// tile's are loaded while this tile is summed, with one (STAGES 1) after it. A thread keeps ROWS x
+// COLUMNS sums in registers. It reads a row of pixels from shared memory, 16 bytes at a time, once for
+// all the rows of sums that it belongs to.
 //
-// TAPS_Y x TAPS_X are the kernel's size where this is compiled for one: the taps are then written
-// out, TAP_ROWS rows of them at a time, and weights by value are operands in the constant bank.
-// TAPS_X 0 is for any size. Both take the taps of a sum row by row, left to right (kernels wider than
-// `g.chunk_q` in such column blocks), so that they give the same bits, wherever an output lies. A
-// single row or column of taps may be summed in mirrored order (see chain.cuh).
+// With TAPS_X the code is compiled for one size of kernel, TAPS_Y x TAPS_X: taps are unrolled, TAP_ROWS
+// rows of them at a time, and weights by value are operands from the constant bank. TAPS_X 0 is for any
+// size. Both take the taps of a sum row by row, left to right (kernels wider than `g.chunk_q` in column
+// blocks of that width), so that they give the same bits, wherever an output is. A single row or column
+// of taps may be summed in mirrored order (see mirrored_sums.cuh).
 
 #define MIRROR (MIRROR_Y > MIRROR_X ? MIRROR_Y : MIRROR_X)
 
@@ -29,14 +29,14 @@ __device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, i
   }
 }
 
-// The length of the chains is known here, except of weights that the kernel has to look at.
+// The length of the chains is known at compile time, unless the kernel has to look at the weights.
 __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
                                 const ACC* taps, int half) {
   if (MIRROR == LOOK && half == 0) sum_line<0>(sums, pixels, pitch, taps);
   else sum_line<TAPS_Y * TAPS_X / 2>(sums, pixels, pitch, taps);
 }
 #elif TAPS_X
-// Adds A rows of taps, whose first row of pixels is `pixels`.
+// Adds A rows of taps; `pixels` is the row of pixels that the first of them reads for the first sums.
 template <int A>
 __device__ inline void add_rows(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
                                 const ACC* taps) {
@@ -73,7 +73,8 @@ __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, i
 #endif
 }
 #elif MIRROR_Y || MIRROR_X
-// Adds taps of one row or column, from `first` on in the direction STEP; `pixels` are those of tap 0.
+// Adds `count` taps of a single row or column (`down`) from tap `first` on, in the direction STEP;
+// `pixels` are those of tap 0.
 template <int STEP>
 __device__ inline void add_run(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
                                const ACC* taps, int first, int count, bool down) {
@@ -114,7 +115,7 @@ __device__ inline void add_run(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, in
   }
 }
 #else
-// A window of two granules slides along the ROWS rows of a row of taps.
+// Any number of taps: a window of two granules slides along each of the ROWS rows of pixels.
 __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
                                 const ACC* taps, int taps_pitch, int taps_y, int taps_x) {
 #pragma unroll 1
@@ -151,20 +152,20 @@ __device__ inline void copy_taps(const ACC* from, int pitch, int taps_y, int tap
 }
 
 #if !TAPS_X && (MIRROR_Y || MIRROR_X)
-// Sums one row or column of any number of taps, run by run.
-__device__ inline void sum_runs(const Geometry& g, const Place& at, const ACC* weights, ACC fill,
+// Sums a single row or column of any number of taps, run by run (see struct Runs).
+__device__ inline void sum_runs(const Geometry& g, const OutputTile& at, const ACC* weights, ACC fill,
                                 ACC (&sums)[ROWS][COLUMNS], ACC* shared, ACC* taps) {
   bool down = g.q == 1;
   int n = g.p * g.q, chunk = down ? g.chunk_p : g.chunk_q;
   bool once = chunk >= n;  // one panel serves all runs
-  ACC forth[ROWS][COLUMNS];
-  for (Runs run(n, half_of<MIRROR>(weights, n, 1, 0), chunk); run.more(); run.next()) {
-    if (run.part == 1 && run.begins()) {
+  ACC first_chain[ROWS][COLUMNS];
+  for (Runs run(n, chain_length<MIRROR>(weights, n, 1, 0), chunk); run.more(); run.next()) {
+    if (run.part == LAST_CHAIN && run.begins()) {
 #pragma unroll
       for (int o = 0; o < ROWS; ++o)
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c) {
-          forth[o][c] = sums[o][c];
+          first_chain[o][c] = sums[o][c];
           clear(sums[o][c]);
         }
     }
@@ -172,7 +173,7 @@ __device__ inline void sum_runs(const Geometry& g, const Place& at, const ACC* w
     int taps_y = down ? count : 1, taps_x = down ? 1 : count;
     int granules = (TILE_X + taps_x - 1 + VECTOR - 1) / VECTOR + 1;
     if (!once || run.starts()) {
-      __syncthreads();  // the panel and taps before have been read
+      __syncthreads();  // all threads have read the panel and taps before
       load_panel(g, at, down ? from : 0, down ? 0 : from, TILE_Y + taps_y - 1, granules,
                  taps_x + VECTOR, fill, shared);
       commit_copies();
@@ -182,13 +183,13 @@ __device__ inline void sum_runs(const Geometry& g, const Place& at, const ACC* w
     }
     const ACC* own = shared + threadIdx.y * ROWS * granules * VECTOR + threadIdx.x * COLUMNS;
     int first = run.first - from;
-    if (run.part == 1) add_run<-1>(sums, own, granules * VECTOR, taps, first, run.count, down);
+    if (run.part == LAST_CHAIN) add_run<-1>(sums, own, granules * VECTOR, taps, first, run.count, down);
     else add_run<1>(sums, own, granules * VECTOR, taps, first, run.count, down);
-    if (run.part == 1 && run.ends()) {
+    if (run.part == LAST_CHAIN && run.ends()) {
 #pragma unroll
       for (int o = 0; o < ROWS; ++o)
 #pragma unroll
-        for (int c = 0; c < COLUMNS; ++c) sums[o][c] = met(forth[o][c], sums[o][c]);
+        for (int c = 0; c < COLUMNS; ++c) sums[o][c] = combine_chains(first_chain[o][c], sums[o][c]);
     }
   }
 }
@@ -213,16 +214,16 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #endif
   int half = 0;
   i64 number = blockIdx.x, step = gridDim.x;
-  Place at = place_of(g, number, x, out), after = at;
+  OutputTile at = output_tile(g, number, x, out), after = at;
   load_panel(g, at, 0, 0, PANEL_ROWS, GRANULES, TAPS_X, fill, shared);
   commit_copies();
   for (int turn = 0; number < g.tiles; number += step, at = after, ++turn) {
     int panel = STAGES == 2 ? turn % 2 * PANEL : 0;
     bool more = number + step < g.tiles;
-    if (more) after = place_of(g, number + step, x, out);
+    if (more) after = output_tile(g, number + step, x, out);
     if (STAGES == 2 && more)
       load_panel(g, after, 0, 0, PANEL_ROWS, GRANULES, TAPS_X, fill, shared + (PANEL - panel));
-    commit_copies();  // of nothing, behind the last tile
+    commit_copies();  // an empty group behind the last tile, so that the count below holds
 #if BY_VALUE
     const ACC* taps = weights.at;
 #else
@@ -231,9 +232,9 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
     held = at.kernel;
 #endif
     await_copies<STAGES - 1>();
-    __syncthreads();  // everyone's part of the panel is there
+    __syncthreads();  // all threads have loaded their part of the panel
 #if !BY_VALUE
-    if (other) half = half_of<MIRROR>(taps, TAPS_Y * TAPS_X, 1, 0);
+    if (other) half = chain_length<MIRROR>(taps, TAPS_Y * TAPS_X, 1, 0);
 #endif
     ACC sums[ROWS][COLUMNS];
 #pragma unroll
@@ -241,7 +242,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #pragma unroll
       for (int c = 0; c < COLUMNS; ++c) clear(sums[o][c]);
     add_taps(sums, own + panel, PITCH, taps, half);
-    __syncthreads();  // everyone has read it
+    __syncthreads();  // all threads have read the panel: it may be loaded again
     store_rows<THREADS, BLOCK_X, ROWS, 1>(g, at, sums, stage);
     if (STAGES == 1 && more)
       load_panel(g, after, 0, 0, PANEL_ROWS, GRANULES, TAPS_X, fill, shared);
@@ -250,7 +251,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   OUT_T* stage = (OUT_T*)(shared + g.panel);
   ACC* taps = (ACC*)((char*)stage + g.stage_bytes);
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
-    Place at = place_of(g, number, x, out);
+    OutputTile at = output_tile(g, number, x, out);
     ACC sums[ROWS][COLUMNS];
 #pragma unroll
     for (int o = 0; o < ROWS; ++o)
@@ -269,7 +270,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       int granules = (TILE_X + taps_x - 1 + VECTOR - 1) / VECTOR + 1;
       for (int a0 = 0; a0 < g.p; a0 += g.chunk_p) {
         int taps_y = min(g.chunk_p, g.p - a0);
-        __syncthreads();  // the panel and taps before have been read
+        __syncthreads();  // all threads have read the panel and taps before
         load_panel(g, at, a0, b0, TILE_Y + taps_y - 1, granules, taps_x + VECTOR, fill, shared);
         commit_copies();
 #if BY_VALUE

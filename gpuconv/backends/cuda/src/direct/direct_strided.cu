@@ -1,24 +1,23 @@
-// Direct correlation of any stride and dilation (direct.cu has those that are 1). A block makes a
-// TILE_Y x TILE_X tile of outputs: the pixels that its taps meet are gathered into shared memory, tap
-// by tap, and every thread sums ROWS outputs, one below the other. Kernels too large for one shared
-// tile go through it in chunks of taps. The order of the taps depends on the kernel's shape alone,
-// never on where an output lies; a single row or column may be summed in mirrored order (see
-// chain.cuh).
+// Direct correlation with any stride and dilation (direct.cu is for those that are 1). A block makes
+// TILE_Y x TILE_X outputs: it gathers the pixels of every tap into a tile in shared memory, and each
+// thread sums ROWS outputs, one below the other. Kernels too large for one tile are served in chunks of
+// taps. The order of the taps depends on the kernel's shape alone, never on where an output is. A single
+// row or column of taps may be summed in mirrored order (see mirrored_sums.cuh).
 
 #if MIRROR_Y || MIRROR_X
-// Sums one row or column of taps, run by run.
-__device__ inline void sum_runs(const Geometry& g, const Place& at, const ACC* taps, ACC fill,
+// Sums a single row or column of taps, run by run (see struct Runs).
+__device__ inline void sum_runs(const Geometry& g, const OutputTile& at, const ACC* taps, ACC fill,
                                 ACC (&sums)[ROWS], ACC* shared) {
   bool down = g.q == 1;
-  int n = g.p * g.q, half = half_of<(MIRROR_Y > MIRROR_X ? MIRROR_Y : MIRROR_X)>(taps, n, 1, 0);
+  int n = g.p * g.q, half = chain_length<(MIRROR_Y > MIRROR_X ? MIRROR_Y : MIRROR_X)>(taps, n, 1, 0);
   int chunk = down ? g.chunk_p : g.chunk_q, first = threadIdx.y * ROWS;
   bool once = chunk >= n;  // one tile serves all runs
-  ACC forth[ROWS];
+  ACC first_chain[ROWS];
   for (Runs run(n, half, chunk); run.more(); run.next()) {
-    if (run.part == 1 && run.begins()) {
+    if (run.part == LAST_CHAIN && run.begins()) {
 #pragma unroll
       for (int o = 0; o < ROWS; ++o) {
-        forth[o] = sums[o];
+        first_chain[o] = sums[o];
         clear(sums[o]);
       }
     }
@@ -37,9 +36,9 @@ __device__ inline void sum_runs(const Geometry& g, const Place& at, const ACC* t
       for (int o = 0; o < ROWS; ++o)
         add(sums[o], taps[tap], column[tile.row(first + o, a, taps_y) * tile.pitch]);
     }
-    if (run.part == 1 && run.ends()) {
+    if (run.part == LAST_CHAIN && run.ends()) {
 #pragma unroll
-      for (int o = 0; o < ROWS; ++o) sums[o] = met(forth[o], sums[o]);
+      for (int o = 0; o < ROWS; ++o) sums[o] = combine_chains(first_chain[o], sums[o]);
     }
   }
 }
@@ -50,7 +49,7 @@ direct_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
         const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
-    Place at = place_of(g, number, x, out);
+    OutputTile at = output_tile(g, number, x, out);
     ACC sums[ROWS];
 #pragma unroll
     for (int o = 0; o < ROWS; ++o) clear(sums[o]);

@@ -1,8 +1,9 @@
-// Tiles of the padded image in the sums' dtype, and their flags cleared. A warp reads and writes
-// neighbouring pixels of a row. What no window of an output holds is zero, whatever the border:
-// nothing but the windows' pixels decides whether a tile is finite. On the way the tiles are measured.
+// Copies tiles of the padded image into working memory, converted to the sums' dtype, measures them, and
+// clears their flags. A warp reads and writes neighbouring pixels of a row. Pixels that are in no
+// output's window are set to zero, whatever the border rule, so that only pixels in windows decide
+// whether a tile is finite.
 
-enum { LOADS = sizeof(ACC) > 8 ? 2 : 4 };  // of a thread at once
+enum { LOADS = sizeof(ACC) > 8 ? 2 : 4 };  // loads of a thread that are under way at once
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, sizeof(ACC) > 8 ? 3 : 4)
 fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__ x, int* flags,
@@ -12,12 +13,12 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
   int begin = blockIdx.x % slabs * SLAB, end = min(g.ny, begin + SLAB);
   if (begin == 0)
 #pragma unroll 1
-    for (int k = thread_of_block(); k < g.fan; k += THREADS) {
-      flags[n * g.fan + k] = 0;
-      largest[n * g.fan + k] = {0, 0, 0, 0};
+    for (int k = thread_of_block(); k < g.fan_out; k += THREADS) {
+      flags[n * g.fan_out + k] = 0;
+      largest[n * g.fan_out + k] = {0, 0, 0, 0};
     }
   Norm norm = {1 / LEAST, 0, 0};
-  Spot at = spot_of(g, n * g.fan, x, 0);
+  FftTile at = fft_tile(g, n * g.fan_out, x, 0);
   i64 y0 = at.i0 * g.sy, x0 = at.j0 * g.sx, left = x0 - g.left;  // in the padded image; in the image
   bool inside = left >= 0 && left + g.nx <= g.w && x0 + g.nx <= g.need_x;
   for (int row = begin + threadIdx.y; row < end; row += BLOCK_Y) {
@@ -27,7 +28,7 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
     if (inside && source >= 0) {
       const char* from = at.x + source * g.x_row + left * g.x_column;
       for (int column = threadIdx.x; column < g.nx; column += LOADS * BLOCK_X) {
-        X_T loaded[LOADS];  // all on their way before the first is needed
+        X_T loaded[LOADS];  // all loads are issued before the first value is needed
 #pragma unroll
         for (int k = 0; k < LOADS; ++k)
           if (column + k * BLOCK_X < g.nx)
@@ -57,6 +58,6 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
     }
   }
   if (g.whole) return;
-  conclude(g, norm, n, begin / SLAB, slabs, norms, sizes + g.kernels, tiles + n * g.ny * g.nx,
+  finish_measuring(g, norm, n, begin / SLAB, slabs, norms, sizes + g.kernels, tiles + n * g.ny * g.nx,
            2 * SAFE);
 }

@@ -1,9 +1,9 @@
-// Flagged tiles once more by direct summation, so that what is not finite, or much larger than all
-// else, stays in the windows that hold it. Blocks of all tiles are launched, which spares the host
-// from waiting for the flags; those of a tile that is not flagged return at once.
+// Computes flagged tiles again by direct summation, so that a pixel that is not finite, or much larger
+// than all others, affects only the windows that hold it. Blocks are launched for all tiles, so that the
+// host need not wait for the flags; those of a tile that is not flagged return at once.
 
-// One step of a sum that carries along what rounding has cost (Kahan's): however many taps there
-// are, it errs by a few eps of the sum of absolute values.
+// One step of Kahan's compensated sum: its error is a few eps of the sum of absolute values, however
+// many taps there are.
 __device__ inline void add_exactly(Real& sum, Real& lost, Real w, Real x) {
   Real more = -lost;
   add(more, w, x);
@@ -18,7 +18,7 @@ __device__ inline void add_exactly(Complex<Real>& sum, Complex<Real>& lost, Comp
   add_exactly(sum.im, lost.im, w.re, x.im);
   add_exactly(sum.im, lost.im, w.im, x.re);
 }
-// What was lost on the way to infinity is no number: the plain sum tells infinity from NaN.
+// The compensation of an infinite sum is NaN, and spoils it: a plain sum tells infinity from NaN.
 __device__ inline void settle(Real& sum, Real plain) {
   if (!(sum - sum == 0)) sum = plain;
 }
@@ -32,7 +32,7 @@ fft_redo(const __grid_constant__ Overlap g, ACC fill, const ACC* __restrict__ we
          const char* __restrict__ x, const int* flags, char* out) {
   i64 n = blockIdx.x / g.parts;
   if (!flags[n]) return;
-  Spot at = spot_of(g, n, x, out);
+  FftTile at = fft_tile(g, n, x, out);
   const ACC* taps = weights + (g.kernel0 + at.kernel) * g.p * g.q;
   i64 thread = blockIdx.x % g.parts * (i64)THREADS + threadIdx.y * BLOCK_X + threadIdx.x;
   for (i64 number = thread; number < (i64)at.rows * at.columns; number += (i64)g.parts * THREADS) {

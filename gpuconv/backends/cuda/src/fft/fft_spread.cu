@@ -1,5 +1,6 @@
-// Kernels as tiles: taps apart by the dilation, zeros between and behind them. A complex kernel is
-// conjugated, because the spectra are conjugated where they are multiplied. Measured as the tiles are.
+// Writes kernels as tiles: taps at steps of the dilation, zeros between and after them. A complex kernel
+// is conjugated, because spectra are conjugated again when they are multiplied. Kernels are measured as
+// tiles are.
 
 __device__ inline void conjugate(float&) {}
 __device__ inline void conjugate(double&) {}
@@ -26,5 +27,5 @@ fft_spread(const __grid_constant__ Overlap g, const ACC* __restrict__ weights,
       tile[(i64)y * g.nx + x] = value;
     }
   }
-  conclude(g, norm, n, begin / SLAB, slabs, norms, sizes, tile, SAFE);
+  finish_measuring(g, norm, n, begin / SLAB, slabs, norms, sizes, tile, SAFE);
 }

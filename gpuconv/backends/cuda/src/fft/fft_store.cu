@@ -1,18 +1,17 @@
-// The sums of each tile that no wrap-around reached, converted and stored. A tile is flagged unless
-// its sums are finite and shown to err by no more than 64 eps of the largest sum of absolute values
-// among those stored.
+// Converts and stores the sums of each tile that no wrap-around reached. A tile is flagged, to be summed
+// directly, unless its sums are finite and their errors shown to be at most 64 eps of the largest sum of
+// absolute values among those stored.
 //
-// What a transform errs by depends on all pixels of the tile and on all sums of the plane, so that a
-// large one that is discarded pollutes those that are kept. In units of eps it is at most
-//   8 (|x| (|K| + most |K^|) / sqrt(N) + most |Y|)
-// with Euclidean norms, K^ the kernel's spectrum, N the elements of the tile and Y all sums of the
-// plane: the first term is of rounding, the other of copies of a sum that inexact twiddle factors
-// leave elsewhere. (Measured: the worst of thousands of tiles came to 0.4 of it.)
+// The error of a transform depends on all pixels of the tile and on all sums of its plane: a large one
+// pollutes the sums that are kept even if it is discarded itself. In units of eps the error is at most
+//   8 (|x| (|K| + max |K^|) / sqrt(N) + max |Y|)
+// with Euclidean norms |x| and |K|, the kernel's spectrum K^, the number N of elements of the tile and
+// all sums Y of the plane. The first term bounds rounding errors, the second copies of a sum that inexact
+// twiddle factors leave elsewhere. (Of thousands of tiles measured, the worst had 0.4 of this.)
 
 #ifdef __CUDA_ARCH__
-// The same value, of which the compiler does not know that it is the same. Elsewhere (the tests'
-// emulator) whoever includes this text defines it beforehand.
-__device__ inline unsigned made_anew(unsigned value) {
+// Returns its argument, but hides from the compiler that it does. The tests' emulator defines it itself.
+__device__ inline unsigned opaque(unsigned value) {
   asm volatile("" : "+r"(value));
   return value;
 }
@@ -24,7 +23,7 @@ __device__ inline unsigned size_bits(float v) { return __float_as_uint(v) & ~0u 
 __device__ inline unsigned long long size_bits(double v) {
   return (unsigned long long)__double_as_longlong(v) & ~0ull >> 1;
 }
-// Of the larger part: at most sqrt(2) less than the absolute value.
+// Of a complex number, the larger part: the absolute value is at most sqrt(2) times that.
 template <class R> __device__ inline auto size_bits(Complex<R> v) {
   auto re = size_bits(v.re), im = size_bits(v.im);
   return re < im ? im : re;
@@ -35,13 +34,14 @@ __device__ inline double size_of(unsigned long long bits) { return __longlong_as
 constexpr double ROOT = sizeof(ACC) == sizeof(Real) ? 1 : 1.4142135623730952;
 
 // The larger of two, where NaN is larger than all numbers.
-struct Most { Bits bits; };
-__device__ inline void join(Most& a, const Most& b) { a.bits = a.bits < b.bits ? b.bits : a.bits; }
-struct Total { double value; };
-__device__ inline void join(Total& a, const Total& b) { a.value += b.value; }
+struct Maximum { Bits bits; };
+__device__ inline void combine(Maximum& a, const Maximum& b) { a.bits = a.bits < b.bits ? b.bits : a.bits; }
+struct Sum { double value; };
+__device__ inline void combine(Sum& a, const Sum& b) { a.value += b.value; }
 
-// Bound of any error, in units of eps, where no sum of the plane is larger than `most`; NaN where sums
-// may overflow on their way. All sizes are of the multiples that were transformed, see `Size`.
+// Bound of the error of any sum, in units of eps, if no sum of the plane is larger than `most`; NaN if
+// sums may overflow on their way. Sizes are those of the multiples that were transformed (see SIZE in
+// structs.py).
 __device__ inline double error_of(const Overlap& g, const Size& x, const Size& k, double most) {
   double rounding = x.norm * (k.norm + sqrt(__longlong_as_double(k.peak)));
   double error = 8 * (rounding / sqrt((double)g.ny * g.nx) + most);
@@ -49,7 +49,7 @@ __device__ inline double error_of(const Overlap& g, const Size& x, const Size& k
   return largest < (FLOAT32 ? 0x1p126 : 0x1p1022) ? error : __longlong_as_double(~0ull >> 1);
 }
 
-// Whether sums kept that are as large as this show that the error is allowed.
+// Whether a kept sum of this size shows that the error is allowed.
 __device__ inline bool allowed(double error, double kept) {
   return error <= ALLOWED * (kept - error * EPS);
 }
@@ -62,10 +62,11 @@ template <class R> __device__ inline double size_of(Complex<R> v, double factor)
   return fmax(fmax(re, im), 0.7071067811865475 * (re + im));
 }
 
-// Sum of absolute values at an output (or a little less, if complex), made by all threads of a block.
+// Sum of absolute values at an output (or a little less, if complex), computed by all threads of a
+// block together.
 __device__ inline double sum_at(const Overlap& g, const char* x, ACC fill, const ACC* taps, i64 i,
                                 i64 j, double of_x, double of_k) {
-  Total total = {0};
+  Sum total = {0};
   for (unsigned n = thread_of_block(); n < (unsigned)g.p * g.q; n += THREADS) {
     unsigned a = n / g.q, b = n - a * g.q;
     i64 row = border(i * g.sy + (i64)a * g.dy - g.top, g.h, g.boundary);
@@ -75,14 +76,14 @@ __device__ inline double sum_at(const Overlap& g, const char* x, ACC fill, const
       widen(value, *(const X_T*)(x + row * g.x_row + column * g.x_column));
     total.value += size_of(value, of_x) * size_of(taps[n], of_k);
   }
-  return of_block(total).value;
+  return reduce_block(total).value;
 }
 
-// Whether nothing shows that the sums of a tile are exact enough; all threads of a block.
+// Whether nothing shows that the sums of a tile are exact enough; called by all threads of a block.
 __device__ inline bool is_polluted(const Overlap& g, ACC fill, const ACC* weights, const char* x,
                                    const Size* sizes, const Largest* largest, i64 n) {
-  Spot at = spot_of(g, n, x, 0);
-  const Size &of_x = sizes[g.kernels + n / g.fan], &of_k = sizes[at.kernel];
+  FftTile at = fft_tile(g, n, x, 0);
+  const Size &of_x = sizes[g.kernels + n / g.fan_out], &of_k = sizes[at.kernel];
   double error = error_of(g, of_x, of_k, ROOT * __longlong_as_double(largest[n].all));
   if (allowed(error, __longlong_as_double(largest[n].kept))) return false;
   const ACC* taps = weights + (g.kernel0 + at.kernel) * g.p * g.q;
@@ -90,8 +91,8 @@ __device__ inline bool is_polluted(const Overlap& g, ACC fill, const ACC* weight
   double factor_x = FLOAT32 ? 1 : ldexp(1., -of_x.exponent);
   double factor_k = FLOAT32 ? 1 : ldexp(1., -of_k.exponent);
   double least = error / ALLOWED * (FLOAT32 ? ldexp(1., of_x.exponent + of_k.exponent) : 1);
-  // Zero-sum kernels have small sums of large terms: a few sums of absolute values show it then, the
-  // first of them in the middle.
+  // Where terms cancel, as those of zero-sum kernels do, even the largest sum may be small. Then the
+  // sums of absolute values at a few outputs may show it, beginning with the one in the middle.
 #pragma unroll 1
   for (int k = 0; k < 9 && least == least; ++k) {
     int i = (k / 3 + 1) % 3 * (at.rows - 1) / 2, j = (k % 3 + 1) % 3 * (at.columns - 1) / 2;
@@ -115,56 +116,56 @@ fft_store(const __grid_constant__ Overlap g, ACC fill, const ACC* weights, const
   int slabs = (g.kept_y + SLAB - 1) / SLAB;
   i64 n = blockIdx.x / slabs;
   int slab = blockIdx.x % slabs;
-  Spot at = spot_of(g, n, x, out);
+  FftTile at = fft_tile(g, n, x, out);
   int begin = slab * SLAB, end = min(at.rows, begin + SLAB);
   int exponent = 0;
-  if (!g.whole) exponent = sizes[g.kernels + n / g.fan].exponent + sizes[at.kernel].exponent;
-  // Two factors, because one may lie beyond the range where both do not.
-  int some = exponent < -RANGE ? -RANGE : exponent > RANGE ? RANGE : exponent;
-  Real factor = ldexp((Real)1, some), rest = ldexp((Real)1, exponent - some);
+  if (!g.whole) exponent = sizes[g.kernels + n / g.fan_out].exponent + sizes[at.kernel].exponent;
+  // In two factors, because their product may be out of range.
+  int first = exponent < -RANGE ? -RANGE : exponent > RANGE ? RANGE : exponent;
+  Real factor = ldexp((Real)1, first), rest = ldexp((Real)1, exponent - first);
   const ACC* plane = tiles + n * g.ny * g.nx;
-  Most most = {0};
+  Maximum most = {0};
   for (int i = begin + threadIdx.y; i < end; i += BLOCK_Y) {
     const ACC* sums = plane + (i64)i * g.sy * g.nx;
     char* to = at.out + (at.i0 + i) * g.out_row + at.j0 * g.out_column;
 #pragma unroll 4
     for (int j = threadIdx.x; j < at.columns; j += BLOCK_X) {
       ACC sum = sums[(i64)j * g.sx];
-      join(most, {size_bits(sum)});
+      combine(most, {size_bits(sum)});
       sum = times(times(sum, factor), rest);
       if (g.whole) sum = rounded(sum);
       narrow(*(OUT_T*)(to + j * g.out_column), sum);
     }
   }
   if (g.whole) return;
-  double kept = size_of(of_block(most).bits);
-  const Size &of_x = sizes[g.kernels + n / g.fan], &of_k = sizes[at.kernel];
-  bool first = thread_of_block() == 0, shown = false;
-  if (first) {
+  double kept = size_of(reduce_block(most).bits);
+  const Size &of_x = sizes[g.kernels + n / g.fan_out], &of_k = sizes[at.kernel];
+  bool leader = thread_of_block() == 0, shown = false;
+  if (leader) {
     if (!(kept - kept == 0)) atomicOr(flags + n, 1);
-    // No sum of the plane is larger than this, by two inequalities and without a look at them.
+    // Two inequalities bound the largest sum of the plane without reading any.
     double taps = ROOT * of_x.most * sqrt((double)g.p * g.q);
     double most = (taps < of_x.norm ? taps : of_x.norm) * of_k.norm;
     shown = allowed(error_of(g, of_x, of_k, most), kept);
   }
-  // Most tiles end here: a block that has shown it spares the others' looking further, because then
-  // they are never complete.
+  // Most tiles end here. A block that returns is not counted as done, so that no block of the tile goes
+  // on to the check below.
   if (__syncthreads_or(shown)) return;
   int rows = (g.ny + slabs - 1) / slabs, stop = min(g.ny, slab * rows + rows);
   for (int row = slab * rows + threadIdx.y; row < stop; row += BLOCK_Y) {
     bool seen = g.sy == 1 && g.sx == 1 && row < at.rows;
 #pragma unroll 4
     for (int j = (seen ? at.columns : 0) + threadIdx.x; j < g.nx; j += BLOCK_X)
-      join(most, {size_bits(plane[(i64)row * g.nx + j])});
+      combine(most, {size_bits(plane[(i64)row * g.nx + j])});
   }
-  double all = size_of(of_block(most).bits);
-  if (first) {
+  double all = size_of(reduce_block(most).bits);
+  if (leader) {
     atomicMax(&largest[n].kept, (unsigned long long)__double_as_longlong(kept));
     atomicMax(&largest[n].all, (unsigned long long)__double_as_longlong(all));
   }
-  if (!is_last(&largest[n].done, slabs)) return;
-  // Few tiles come here: what they need is made again rather than kept in registers.
-  i64 tile = made_anew(blockIdx.x) / slabs;
+  if (!is_last_block(&largest[n].done, slabs)) return;
+  // Few tiles come here, so what they need is computed again rather than kept in registers.
+  i64 tile = opaque(blockIdx.x) / slabs;
   if (!is_polluted(g, fill, weights, x, sizes, largest, tile)) return;
-  if (first) atomicOr(flags + tile, 1);
+  if (leader) atomicOr(flags + tile, 1);
 }

@@ -1,12 +1,15 @@
-// What the fft_*.cu files share: the tiles of overlap-save, which lie one after the other in a
-// chunk of working memory, and where each of them comes from and goes to.
+// What the fft_*.cu files share: the numbering of overlap-save tiles, which are one after the other in
+// working memory, where each of them comes from and goes to, and how large its elements are.
 //
-// Tiles are numbered kernel by kernel, image by image, row by row. Where all kernels see the same
-// images (`fan` above 1), a tile is gathered and transformed once for the kernels of the group, and
-// the tiles of its results follow one another, a kernel each.
+// Tiles are numbered kernel by kernel, image by image, row by row. Where all kernels are applied to the
+// same images, a tile is gathered and transformed once for a group of kernels: `fan_out` result tiles,
+// one for each kernel, then follow one another.
+//
+// The host puts structs Overlap, Norm, Size and Largest before this text (see structs.py).
 #pragma once
 
-enum { SLAB = BLOCK_Y * ROWS, THREADS = BLOCK_X * BLOCK_Y };  // a block's rows of a tile
+// A block works on a slab, SLAB rows of a tile.
+enum { SLAB = BLOCK_Y * ROWS, THREADS = BLOCK_X * BLOCK_Y };
 
 template <class A> struct RealOf { typedef A type; };
 template <class R> struct RealOf<Complex<R>> { typedef R type; };
@@ -15,7 +18,7 @@ typedef Complex<Real> Bin;            // of a spectrum
 
 constexpr bool FLOAT32 = sizeof(Real) == 4;
 constexpr Real LEAST = FLOAT32 ? 0x1p-100 : 0x1p-900, MOST = 1 / LEAST;
-constexpr Real WINDOW = FLOAT32 ? 0x1p30 : 0x1p300;  // of sizes that are squared by one factor
+constexpr Real WINDOW = FLOAT32 ? 0x1p30 : 0x1p300;  // of sizes whose squares share one factor
 enum { SAFE = FLOAT32 ? 40 : 300, RANGE = FLOAT32 ? 100 : 900 };
 
 __device__ inline void measure(Norm& norm, Real size, Real part, Real other) {
@@ -37,7 +40,7 @@ __device__ inline void measure(Norm& norm, Complex<Real> value) {
   measure(norm, re > im ? re : im, re, im);
 }
 
-__device__ inline void join(Norm& a, const Norm& b) {
+__device__ inline void combine(Norm& a, const Norm& b) {
   Real inverse = a.inverse < b.inverse ? a.inverse : b.inverse;
   Real of_a = inverse / a.inverse, of_b = inverse / b.inverse;
   a = {inverse, a.squares * of_a * of_a + b.squares * of_b * of_b, a.most < b.most ? b.most : a.most};
@@ -45,24 +48,25 @@ __device__ inline void join(Norm& a, const Norm& b) {
 
 __device__ inline int thread_of_block() { return threadIdx.y * BLOCK_X + threadIdx.x; }
 
-// What the threads of a block have, joined in an order that is always the same; for all of them.
-template <class T> __device__ inline T of_block(const T& mine) {
+// Combines a value of every thread of the block, always in the same order; all threads get the result.
+template <class T> __device__ inline T reduce_block(const T& mine) {
   static_assert((THREADS & (THREADS - 1)) == 0, "halves of halves");
   SHARED_MEMORY(T, shared);
   int thread = thread_of_block();
-  __syncthreads();  // an earlier result may be on its way out
+  __syncthreads();  // all threads have read an earlier result
   shared[thread] = mine;
 #pragma unroll 1
   for (int half = THREADS / 2; half > 0; half /= 2) {
     __syncthreads();
-    if (thread < half) join(shared[thread], shared[thread + half]);
+    if (thread < half) combine(shared[thread], shared[thread + half]);
   }
   __syncthreads();
   return shared[0];
 }
 
-// Whether this block is the last of so many to come here: it then sees what the others have written.
-__device__ inline bool is_last(int* done, int blocks) {
+// Whether this block is the last of `blocks` blocks to come here. It then sees what the others wrote
+// before they did (the fences order their writes and the counting).
+__device__ inline bool is_last_block(int* done, int blocks) {
   bool last = blocks == 1;
   __syncthreads();
   if (!last && thread_of_block() == 0) {
@@ -76,16 +80,17 @@ __device__ inline bool is_last(int* done, int blocks) {
 
 struct alignas(16) Reals { Real at[16 / sizeof(Real)]; };
 
-// All threads: of a slab's norm, and of the last slab that of the whole tile, which is then brought
-// into the safe range. Only a tile that is not there already is read and written once more.
-__device__ inline void conclude(const Overlap& g, const Norm& mine, i64 n, int slab, int slabs,
+// Called by all threads of a block once it has measured its slab. The last block of a tile to come here
+// combines the norms of all slabs, in order. If the tile is out of the safe range it then multiplies it
+// by a power of two.
+__device__ inline void finish_measuring(const Overlap& g, const Norm& mine, i64 n, int slab, int slabs,
                                 Norm* norms, Size* sizes, ACC* tile, int safe) {
-  Norm all = of_block(mine);
+  Norm all = reduce_block(mine);
   if (thread_of_block() == 0) norms[n * slabs + slab] = all;
-  if (!is_last(&sizes[n].done, slabs)) return;
+  if (!is_last_block(&sizes[n].done, slabs)) return;
   all = {1 / LEAST, 0, 0};
-  for (int k = thread_of_block(); k < slabs; k += THREADS) join(all, norms[n * slabs + k]);
-  all = of_block(all);
+  for (int k = thread_of_block(); k < slabs; k += THREADS) combine(all, norms[n * slabs + k]);
+  all = reduce_block(all);
   int exponent = 0, unit = -ilogb((double)all.inverse);
   double root = sqrt((double)all.squares);
   if (root > 0 && root < 0x1p1000) {  // neither NaN nor infinite
@@ -110,7 +115,7 @@ __device__ inline void conclude(const Overlap& g, const Norm& mine, i64 n, int s
   }
 }
 
-struct Spot {  // where a tile comes from and goes to
+struct FftTile {  // where a tile comes from and goes to
   const char* x;
   char* out;
   i64 kernel, i0, j0;                 // its kernel within the group, its first output
@@ -118,14 +123,14 @@ struct Spot {  // where a tile comes from and goes to
 };
 
 __device__ inline i64 kernel_of(const Overlap& g, i64 n) {
-  return g.fan > 1 ? (g.first + n) % g.fan : (g.first + n) / (g.images * g.tiles);
+  return g.fan_out > 1 ? (g.first + n) % g.fan_out : (g.first + n) / (g.images * g.tiles);
 }
 
-__device__ inline Spot spot_of(const Overlap& g, i64 n, const char* x, char* out) {
+__device__ inline FftTile fft_tile(const Overlap& g, i64 n, const char* x, char* out) {
   i64 kernel = kernel_of(g, n);
-  i64 within = g.fan > 1 ? (g.first + n) / g.fan : g.first + n - kernel * g.images * g.tiles;
+  i64 within = g.fan_out > 1 ? (g.first + n) / g.fan_out : g.first + n - kernel * g.images * g.tiles;
   i64 image = (g.kernel0 + kernel) * g.images + within / g.tiles, tile = within % g.tiles;
-  Spot at = {x, out, kernel, tile / g.tiles_x * g.kept_y, tile % g.tiles_x * g.kept_x};
+  FftTile at = {x, out, kernel, tile / g.tiles_x * g.kept_y, tile % g.tiles_x * g.kept_x};
   at.rows = g.r - at.i0 < g.kept_y ? (int)(g.r - at.i0) : g.kept_y;
   at.columns = g.s - at.j0 < g.kept_x ? (int)(g.s - at.j0) : g.kept_x;
   for (int d = g.leads - 1; d >= 0; --d) {

@@ -1,10 +1,11 @@
 // Separable correlation with stride and dilation 1, in one launch: the image is read once and the
-// result written once. A block loads a panel of pixels into shared memory, whose BLOCK_X granules a
-// row have a thread each. Threads sum TAPS_Y pixels below each other, ROWS sums at a time, into a
-// second panel, and then TAPS_X of those beside each other, two granules of columns at a time; once
-// for every term of the kernel's rank. The next panel is loaded during the last of these passes.
+// result written once. A block loads a panel of pixels into shared memory, BLOCK_X granules wide. For
+// every term of the kernel's rank it makes two passes. In the vertical pass each thread has one column
+// of granules and sums TAPS_Y pixels down, for ROWS rows, into a second panel. In the horizontal pass it
+// sums TAPS_X of those across, for two neighbouring granules and half as many rows. The first panel is
+// free by the last horizontal pass, and the next tile's pixels are loaded during it.
 //
-// Weights of one kernel: for each term, TAPS_Y vertical ones and then TAPS_X horizontal ones.
+// Weights of a kernel: for each term, TAPS_Y vertical ones and then TAPS_X horizontal ones.
 
 enum {
   TILE_ROWS = BLOCK_Y * ROWS,
@@ -22,8 +23,8 @@ enum {
 static_assert(TILE_X % COUNT == 0 && TILE_X + SHIFT + TAPS_X - 1 <= PITCH, "a tile fits its panel");
 static_assert(ITEMS <= THREADS, "every thread has one item at most");
 
-// Granules of the second panel: even ones first, then odd ones, so that threads two granules apart
-// read from different banks.
+// A row of the second panel has its even granules first, then the odd ones: threads of the horizontal
+// pass take every other granule, and read from different banks this way.
 __device__ inline int place_in_row(int granule) {
   return ((granule & 1) * (BLOCK_X / 2) + granule / 2) * VECTOR;
 }
@@ -41,7 +42,7 @@ __device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, in
 #pragma unroll
   for (int o = 0; o < LESS; ++o) {
     auto read = [&](int n, ACC* to) {
-      // The first granule is even: which half the others are in is known here.
+      // `granule` is even, so which half of the row the others are in is known at compile time.
       int place = ((n & 1) * (BLOCK_X / 2) + granule / 2 + n / 2) * VECTOR;
       read_granule(columns + o * PITCH + place, to);
     };
@@ -49,7 +50,7 @@ __device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, in
       ACC term[COUNT];
       sum_row<COUNT, SHIFT, TAPS_X, HALF>(term, read, taps);
 #pragma unroll
-      for (int c = 0; c < COUNT; ++c) sums[o][c] = met(sums[o][c], term[c]);
+      for (int c = 0; c < COUNT; ++c) sums[o][c] = combine_chains(sums[o][c], term[c]);
       continue;
     }
     ACC row[NEEDED * VECTOR];
@@ -62,7 +63,7 @@ __device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, in
   }
 }
 
-// The lengths of the chains are known here, except of weights that the kernel has to look at.
+// The lengths of the chains are known at compile time, unless the kernel has to look at the weights.
 __device__ inline void columns_of(int half, const ACC* pixels, const ACC* taps, ACC* sums_to) {
   if (MIRROR_Y == LOOK && half == 0) sum_columns<0>(pixels, taps, sums_to);
   else sum_columns<MIRROR_Y == NO ? 0 : TAPS_Y / 2>(pixels, taps, sums_to);
@@ -87,17 +88,17 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   int half_y = 0, half_x = 0;
   int granule = thread() % ACROSS * EACH, first = thread() / ACROSS * LESS;
   i64 number = blockIdx.x, step = gridDim.x;
-  Place at = place_of(g, number, x, out), after = at;
+  OutputTile at = output_tile(g, number, x, out), after = at;
   load_panel(g, at, 0, 0, PANEL_ROWS, BLOCK_X, TAPS_X, fill, shared);
   for (; number < g.tiles; number += step, at = after) {
     bool more = number + step < g.tiles;
-    if (more) after = place_of(g, number + step, x, out);
+    if (more) after = output_tile(g, number + step, x, out);
 #if BY_VALUE
     const ACC* taps = weights.at;
 #else
     bool other = at.kernel != held;
     if (other) {
-      __syncthreads();  // those of the tile before have been read
+      __syncthreads();  // all threads have read the weights of the tile before
       for (int t = thread(); t < g.weights; t += THREADS)
         held_taps[t] = weights[at.kernel * g.weights + t];
       held = at.kernel;
@@ -106,11 +107,11 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #endif
     commit_copies();
     await_copies<0>();
-    __syncthreads();  // everyone's part of the panel is there
+    __syncthreads();  // all threads have loaded their part of the panel
 #if !BY_VALUE
     if (other) {
-      half_y = half_of<MIRROR_Y>(taps, TAPS_Y, g.rank, TAPS_Y + TAPS_X);
-      half_x = half_of<MIRROR_X>(taps + TAPS_Y, TAPS_X, g.rank, TAPS_Y + TAPS_X);
+      half_y = chain_length<MIRROR_Y>(taps, TAPS_Y, g.rank, TAPS_Y + TAPS_X);
+      half_x = chain_length<MIRROR_X>(taps + TAPS_Y, TAPS_X, g.rank, TAPS_Y + TAPS_X);
     }
 #endif
     ACC sums[LESS][COUNT];
@@ -124,11 +125,11 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       const ACC* own = taps + term * (TAPS_Y + TAPS_X);
       columns_of(half_y, shared + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, own,
                  columns + threadIdx.y * ROWS * PITCH + place_in_row(threadIdx.x));
-      __syncthreads();  // the columns are summed
+      __syncthreads();  // the vertical pass is complete
       if (term + 1 == terms && more)
         load_panel(g, after, 0, 0, PANEL_ROWS, BLOCK_X, TAPS_X, fill, shared);
       if (thread() < ITEMS) rows_of(half_x, sums, columns + first * PITCH, granule, own + TAPS_Y);
-      if (term + 1 < terms) __syncthreads();  // and have been read
+      if (term + 1 < terms) __syncthreads();  // its sums have been read and may be replaced
     }
     store_rows<ITEMS, ACROSS, LESS, EACH>(g, at, sums, stage);
   }

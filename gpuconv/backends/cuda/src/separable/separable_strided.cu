@@ -1,23 +1,23 @@
-// Separable correlation of any stride, dilation and size, in the same order of sums as separable.cu:
-// a block loads its tile and halo, sums columns of taps into a band of partial results in shared
-// memory, and rows of taps from there, once for every term of the kernel's rank; kernels too large
-// for one shared tile go through it in chunks of taps.
+// Separable correlation with any stride, dilation and size, in the same order of sums as separable.cu.
+// A block loads a tile of pixels, sums columns of taps into a band of partial results in shared memory,
+// and sums rows of taps from there, for every term of the kernel's rank. Kernels too large for one tile
+// are served in chunks of taps.
 //
-// Weights of one kernel: for each term, p vertical ones and then q horizontal ones.
+// Weights of a kernel: for each term, p vertical ones and then q horizontal ones.
 
-// Adds a run of a column of taps to the sum at a place of the tile. `from` is the tile's first tap;
-// `forth` is the first chain while the last one is summed.
+// Adds a run of a column of taps to the sum of output row i. `from` is the tap that the tile begins
+// with; `first_chain` keeps the first chain's sum while the last one is made in `sum`.
 __device__ inline void add_run(const Runs& run, const ACC* taps, const ACC* column, const Tile& tile,
-                               int i, int from, int taps_y, ACC& sum, ACC& forth) {
-  if (run.part == 1 && run.begins()) {
-    forth = sum;
+                               int i, int from, int taps_y, ACC& sum, ACC& first_chain) {
+  if (run.part == LAST_CHAIN && run.begins()) {
+    first_chain = sum;
     clear(sum);
   }
   for (int t = 0; t < run.count; ++t) {
     int a = run.tap(t);
     add(sum, taps[a], column[tile.row(i, a - from, taps_y) * tile.pitch]);
   }
-  if (run.part == 1 && run.ends()) sum = met(forth, sum);
+  if (run.part == LAST_CHAIN && run.ends()) sum = combine_chains(first_chain, sum);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, BLOCKS)
@@ -26,24 +26,25 @@ separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fil
   SHARED_MEMORY(ACC, shared);
   Tile largest(g.chunk_p, g.chunk_q);
   ACC* partial = shared + largest.rows * largest.pitch;  // TILE_Y rows of the tile's columns
-  ACC* chains = partial + TILE_Y * largest.pitch;  // as many, where columns may be in mirrored order
+  ACC* chains = partial + TILE_Y * largest.pitch;  // first chains, if columns are in mirrored order
   bool whole_y = g.chunk_p >= g.p, whole_x = g.chunk_q >= g.q;
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
-    Place at = place_of(g, number, x, out);
+    OutputTile at = output_tile(g, number, x, out);
 #if BY_VALUE
     const ACC* taps = weights.at;
 #else
     const ACC* taps = weights + at.kernel * g.weights;
 #endif
-    int half_y = half_of<MIRROR_Y>(taps, g.p, g.rank, g.p + g.q);
-    int half_x = half_of<MIRROR_X>(taps + g.p, g.q, g.rank, g.p + g.q);
+    int half_y = chain_length<MIRROR_Y>(taps, g.p, g.rank, g.p + g.q);
+    int half_x = chain_length<MIRROR_X>(taps + g.p, g.q, g.rank, g.p + g.q);
     ACC sums[ROWS];
 #pragma unroll
     for (int o = 0; o < ROWS; ++o) clear(sums[o]);
     for (int term = 0; term < g.rank; ++term) {
       const ACC* u = taps + term * (g.p + g.q);
       const ACC* v = u + g.p;
-      ACC terms[ROWS], forth[ROWS];  // the sum of the terms before, and the first chain of this one
+      // The sum of the terms before, and the first chain of this one.
+      ACC terms[ROWS], first_chain[ROWS];
       if (half_x) {
 #pragma unroll
         for (int o = 0; o < ROWS; ++o) {
@@ -73,9 +74,9 @@ separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fil
                     add_run(all, u, shared + column, tile, i, a0, taps_y, sum, chain);
                 } else {
                   if (!down.starts()) sum = partial[place];
-                  if (down.part == 1 && !down.begins()) chain = chains[place];
+                  if (down.part == LAST_CHAIN && !down.begins()) chain = chains[place];
                   add_run(down, u, shared + column, tile, i, a0, taps_y, sum, chain);
-                  if (down.part == 1 && !down.ends()) chains[place] = chain;
+                  if (down.part == LAST_CHAIN && !down.ends()) chains[place] = chain;
                 }
                 partial[place] = sum;
               }
@@ -84,10 +85,10 @@ separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fil
           }
           __syncthreads();
         }
-        if (across.part == 1 && across.begins()) {
+        if (across.part == LAST_CHAIN && across.begins()) {
 #pragma unroll
           for (int o = 0; o < ROWS; ++o) {
-            forth[o] = sums[o];
+            first_chain[o] = sums[o];
             clear(sums[o]);
           }
         }
@@ -98,14 +99,14 @@ separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fil
             add(sums[o], v[b], partial[(threadIdx.y * ROWS + o) * band.pitch +
                                        band.column(threadIdx.x, b - b0)]);
         }
-        if (across.part == 1 && across.ends()) {
+        if (across.part == LAST_CHAIN && across.ends()) {
 #pragma unroll
-          for (int o = 0; o < ROWS; ++o) sums[o] = met(forth[o], sums[o]);
+          for (int o = 0; o < ROWS; ++o) sums[o] = combine_chains(first_chain[o], sums[o]);
         }
       }
       if (half_x) {
 #pragma unroll
-        for (int o = 0; o < ROWS; ++o) sums[o] = met(terms[o], sums[o]);
+        for (int o = 0; o < ROWS; ++o) sums[o] = combine_chains(terms[o], sums[o]);
       }
     }
     store(g, at, sums);

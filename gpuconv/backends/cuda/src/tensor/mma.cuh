@@ -1,10 +1,11 @@
-// Instructions of whole warps behind plain functions: matrix products on the tensor cores and the
-// loads that feed them, with the conversions around them. They need sm_80.
+// Instructions that a warp executes together, behind plain functions: matrix products on the tensor
+// cores, the loads that feed them, and conversions. They need sm_80.
 //
-// A matrix of 8 rows lies in a warp as one register a lane: lane 4 i + t holds the t-th 4 bytes of
-// row i's 16 (two halves, or one float). `multiply` adds to a 16 x 8 matrix of floats, of which
-// c[0], c[1] are columns 2 t and 2 t + 1 of row i, and c[2], c[3] those of row i + 8: a[0], a[1] are
-// the upper and lower rows of one factor, u the transpose of the other; a[2], a[3] and v likewise.
+// A matrix of 8 rows of 16 bytes is spread over a warp, one register a lane: lane 4 i + t holds bytes
+// 4 t to 4 t + 3 of row i (two halves, or one float). `multiply` adds a product to a 16 x 8 matrix of
+// floats, of which lane 4 i + t holds columns 2 t and 2 t + 1: c[0] and c[1] in row i, c[2] and c[3] in
+// row i + 8. a[0] and a[1] are the upper and lower 8 rows of the left factor, u the right factor
+// transposed; a[2], a[3] and v are the next 16 bytes of both.
 #pragma once
 
 #ifdef __CUDA_ARCH__
@@ -13,14 +14,14 @@ __device__ inline unsigned shared_address(const void* p) {
   return (unsigned)__cvta_generic_to_shared(p);
 }
 
-// Four matrices of 8 rows of 16 bytes; lane 8 n + i names where row i of matrix n is.
+// Loads four matrices of 8 rows of 16 bytes; lane 8 n + i passes the address of row i of matrix n.
 __device__ inline void load_matrices(unsigned (&to)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                : "r"(shared_address(row)) : "memory");
 }
 
-// Two of them; the rows that lanes 16 to 31 name are not read.
+// Loads two of them; the addresses that lanes 16 to 31 pass are not used.
 __device__ inline void load_matrices(unsigned (&to)[2], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
                : "=r"(to[0]), "=r"(to[1]) : "r"(shared_address(row)) : "memory");
@@ -68,18 +69,17 @@ __device__ inline unsigned to_tf32(unsigned bits) {
   return rounded;
 }
 
-// The same number, which the compiler takes for another each time.
-__device__ inline int made_anew(int value) {
+// Returns its argument, but hides from the compiler that it does.
+__device__ inline int opaque(int value) {
   asm volatile("" : "+r"(value));
   return value;
 }
 
 #else
-#include "cuda_warp.h"  // the same functions for an ordinary compiler
+#include "cuda_warp.h"  // the emulator's versions of these functions
 #endif
 
-// What a pixel or tap, or a register of them, is as a factor: those of TF32 have to be rounded first
-// (which changes no half).
+// A pixel or tap, or a register of them, as a factor of a product: floats are rounded to TF32 first.
 __device__ inline float to_float(Bfloat v) { return __uint_as_float((unsigned)v.bits << 16); }
 __device__ inline float to_float(float v) { return __uint_as_float(to_tf32(__float_as_uint(v))); }
 __device__ inline unsigned factor(Half, unsigned bits) { return bits; }

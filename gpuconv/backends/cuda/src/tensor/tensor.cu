@@ -1,27 +1,28 @@
-// Correlation on the tensor cores. For one row of taps, 8 columns of outputs are a matrix product:
-// their pixels, 16 rows of them, times a band matrix that holds the row of taps in every column,
-// one lower from column to column. It is the same band for every place of the image, so a warp
-// keeps it in registers, and of its products q of 8 * ceil((q + 7) / 8) are useful.
+// Correlation on the tensor cores. For one row of taps, 16 rows by 8 columns of outputs are a matrix
+// product: their pixels (M x K) times a band matrix (K x N), whose column j holds the row of taps from
+// row j on. The band is the same everywhere in the image, so a warp keeps it in registers. Of its
+// products q of 8 * ceil((q + 7) / 8) are useful; the others are by zero.
 //
-// The host defines before this text what tile.cuh asks for, where a block's warps are its rows of
-// threads and stand side by side, and: N_TILES, sets of 8 columns of a warp; M_TILES, sets of 16 rows of
-// a warp; K_TILES, cells of the band served at once; WHOLE, whether all taps are served at once;
-// BLOCKS that a multiprocessor is to hold. A cell is 16 bytes of a row, the unit in which matrices
-// are loaded.
+// The host defines before this text what tile.cuh needs, where the warps of a block are its rows of
+// threads and make tiles side by side, and: N_TILES, the N tiles (8 columns) of a warp; M_TILES, its M
+// tiles (16 rows); K_TILES, the K tiles of the band that are served at once; WHOLE, whether all taps are
+// served at once; BLOCKS that a multiprocessor is to hold. A K tile is one cell, 16 bytes of a row: the
+// unit in which matrices are loaded.
 //
-// The 16 rows of a set are M_TILES apart, and the sets interleave: then the pixels of set f at tap a
-// are those of set 0 at tap a + f, and what is loaded once serves M_TILES rows of taps. In shared
-// memory the rows of equal remainder by M_TILES lie together, in a plane.
+// M tiles interleave: M tile f has every M_TILES-th row from row f on. So the pixels of M tile f at tap
+// row a are those of M tile 0 at tap row a + f, and a matrix that is loaded once serves M_TILES rows of
+// taps. In shared memory the rows of equal remainder modulo M_TILES are together, in a plane.
 
 enum {
   CELL = 16 / sizeof(X_T),  // columns
-  SPLIT = 8 / CELL,         // cells of a block of columns
+  SPLIT = 8 / CELL,         // cells of an N tile
   WARPS = BLOCK_Y,
   THREADS = 32 * WARPS,
-  WARP_CELLS = (N_TILES - 1) * SPLIT + K_TILES,  // of the tile's row, that a warp reads
+  WARP_CELLS = (N_TILES - 1) * SPLIT + K_TILES,  // of a row of the tile, read by a warp
   ROW_CELLS = (WARPS * N_TILES - 1) * SPLIT + K_TILES,
   PITCH = (ROW_CELLS | 1) * 16,  // odd in cells: 8 rows of a matrix lie in different banks
-  // Pairs of cells begin at odd cells too: loaded so, they need not be put together of others.
+  // A pair of cells that is multiplied may begin at any cell. Where the parity varies, pairs are loaded
+  // from every cell on, rather than assembled from registers of two loads.
   EVERY = SPLIT == 1 && K_TILES % 2 == 0,
   COPIES = 4 / sizeof(X_T),
   BAND = (CELL * K_TILES + 8) / COPIES + COPIES - 1,  // words of a copy of a row of taps
@@ -44,8 +45,8 @@ __device__ inline unsigned word_of(Bfloat, const float* taps) {
 }
 __device__ inline unsigned word_of(float, const float* taps) { return __float_as_uint(taps[0]); }
 
-// 16 bytes of 32, from a byte that need not be aligned.
-__device__ inline Cell cut(const Cell& low, const Cell& high, unsigned byte) {
+// The 16 bytes from byte `byte` on of two neighbouring cells.
+__device__ inline Cell realign(const Cell& low, const Cell& high, unsigned byte) {
   unsigned w[8];
   Cell cell;
 #pragma unroll
@@ -60,7 +61,7 @@ __device__ inline Cell cut(const Cell& low, const Cell& high, unsigned byte) {
   return cell;
 }
 
-// A thread's way through the cells of a tile.
+// A thread's way through the cells of a tile: every THREADS-th one, row after row.
 struct CellWalk {
   int row, across;
   __device__ CellWalk(int thread) : row(thread / ROW_CELLS), across(thread % ROW_CELLS) {}
@@ -74,11 +75,11 @@ struct CellWalk {
   }
 };
 
-// Taps that are served at once: `rows` of them from row a0 on, in all columns of the outputs that
-// read pixels from `first` on, counted from where the leftmost output's window begins.
-struct Chunk {
+// The taps that one load of pixels serves: `rows` rows of them from row a0 on, and of those the columns
+// whose pixels are in K_TILES cells from column `first` on, counted from the leftmost output's window.
+struct TapChunk {
   int a0, rows, first;
-  __device__ Chunk(const Geometry& g, int number, int passes) {
+  __device__ TapChunk(const Geometry& g, int number, int passes) {
     a0 = number / passes * g.chunk_p;
     rows = min(g.chunk_p, g.p - a0);
     first = number % passes * (CELL * K_TILES) - g.shift;
@@ -86,14 +87,14 @@ struct Chunk {
 };
 
 // All threads of the block load the pixels that the taps of a chunk read.
-__device__ inline void load_pixels(const Geometry& g, const Place& at, const Chunk& part,
+__device__ inline void load_pixels(const Geometry& g, const OutputTile& at, const TapChunk& part,
                                    const Thread& me, int plane, X_T fill, char* tile) {
   i64 y0 = at.i0 + part.a0 - g.top, x0 = at.j0 + part.first - g.left;
   int rows = 16 * M_TILES + part.rows - 1;
   CellWalk walk(me.warp * 32 + me.lane);
   const char* from = at.x + y0 * g.x_row + x0 * g.x_column;
   bool aligned = ((size_t)from | (size_t)g.x_row) % 16 == 0;
-  // Aligned reads around cells that are not are not to leave the row.
+  // A cell that is not aligned is cut from two aligned ones, which must not leave the row.
   int margin = aligned ? 0 : CELL;
   if (g.x_column == sizeof(X_T) && y0 >= 0 && y0 + rows <= g.h && x0 >= margin &&
       x0 + ROW_CELLS * CELL + margin <= g.w) {
@@ -121,15 +122,15 @@ __device__ inline void load_pixels(const Geometry& g, const Place& at, const Chu
       }
 #pragma unroll
       for (int n = 0; n < DEPTH; ++n)
-        if (to[n]) *to[n] = cut(low[n], high[n], byte[n]);
+        if (to[n]) *to[n] = realign(low[n], high[n], byte[n]);
     }
     return;
   }
   for (; walk.row < rows; walk.next()) {
     Cell* to = walk.in(tile, plane);
     i64 y = border(y0 + walk.row, g.h, g.boundary), x = x0 + walk.across * CELL;
-    const char* line = at.x + y * g.x_row;
-    const char* pixels = line + x * g.x_column;
+    const char* row_start = at.x + y * g.x_row;
+    const char* pixels = row_start + x * g.x_column;
     bool whole = y >= 0 && x >= 0 && x + CELL <= g.w && g.x_column == sizeof(X_T);
     if (whole && (size_t)pixels % 16 == 0) {
       copy_async<16>(to, pixels);
@@ -137,15 +138,16 @@ __device__ inline void load_pixels(const Geometry& g, const Place& at, const Chu
 #pragma unroll 1
       for (int n = 0; n < CELL; ++n) {
         i64 column = y < 0 ? -1 : border(x + n, g.w, g.boundary);
-        ((X_T*)to)[n] = column < 0 ? fill : *(const X_T*)(line + column * g.x_column);
+        ((X_T*)to)[n] = column < 0 ? fill : *(const X_T*)(row_start + column * g.x_column);
       }
     }
   }
 }
 
-// Rows of taps with zeros around them. Factors of two halves begin at odd taps too, but words do
-// not: there the second copy begins one half earlier.
-__device__ inline void load_taps(const Geometry& g, const float* taps, const Chunk& part,
+// All threads of the block make the bands: rows of taps with zeros around them. A factor of two halves
+// may begin at an odd tap, but a word of shared memory cannot, so halves have a second copy of the band
+// that begins one half earlier.
+__device__ inline void load_taps(const Geometry& g, const float* taps, const TapChunk& part,
                                  const Thread& me, unsigned* band) {
   for (int n = me.warp * 32 + me.lane; n < part.rows * COPIES * BAND; n += THREADS) {
     int row = n / (COPIES * BAND), word = n % (COPIES * BAND);
@@ -164,10 +166,10 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
                                      const Thread& me, float (&sums)[M_TILES][N_TILES][4]) {
   int lane = me.lane;
   const char* mine = tile + lane % 16 * PITCH + (me.warp * N_TILES * SPLIT + lane / 16) * 16;
-  // The band's element in this lane's row and column of the first cell.
+  // The tap that this lane has of the band's first cell.
   int tap = lane % 4 * COPIES - lane / 4 + 8, odd = tap % COPIES;
   band += (tap + odd) / COPIES + odd * BAND;
-  unsigned factors[M_TILES][K_TILES];  // of M_TILES rows of taps, the last read first
+  unsigned factors[M_TILES][K_TILES];  // of the last M_TILES rows of taps, the newest first
 #pragma unroll 1
   for (int m = 0; m < taps + M_TILES - 1; ++m) {
     const char* row = mine + m % M_TILES * plane + m / M_TILES * PITCH;
@@ -194,7 +196,8 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
       if (m < f || m >= taps + f) continue;
 #pragma unroll
       for (int b = 0; b < N_TILES; ++b) {
-        // Of an odd number of cells the one alone is first or last, so that pairs are as loaded.
+        // Cells are multiplied in pairs. Of an odd number one is left over, the first or the last, so
+        // that the pairs are those that were loaded.
         int odd = K_TILES % 2 && b * SPLIT % 2;
 #pragma unroll
         for (int s = odd; s + 1 < K_TILES; s += 2)
@@ -212,10 +215,10 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
   }
 }
 
-// The same sums of the same lane, tap by tap and never with a pixel outside an output's window,
-// which the zeros of the band would make NaN of, were it infinite.
+// The same sums of the same lane, made without tensor cores: tap by tap and only of pixels inside an
+// output's window. The band multiplies others by zero, which gives NaN where they are not finite.
 __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, const float* taps,
-                                const Chunk& part, const Thread& me,
+                                const TapChunk& part, const Thread& me,
                                 float (&sums)[M_TILES][N_TILES][4]) {
   int i = me.lane / 4, j = me.lane % 4 * 2;
   const char* mine = tile + me.warp * N_TILES * SPLIT * 16;
@@ -233,8 +236,8 @@ __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, 
 #pragma unroll
         for (int n = 0; n < 2 * N_TILES; ++n) {
           int row = i + n / N_TILES * 8 + (f + a) / M_TILES, b = n % N_TILES;
-          const char* line = mine + (f + a) % M_TILES * plane + row * PITCH;
-          float pixel = to_float(((const X_T*)line)[b * 8 + c]);
+          const char* row_start = mine + (f + a) % M_TILES * plane + row * PITCH;
+          float pixel = to_float(((const X_T*)row_start)[b * 8 + c]);
 #pragma unroll
           for (int m = 0; m < 2; ++m)
             if (uses[m]) add(sums[f][b][n / N_TILES * 2 + m], tap[m], pixel);
@@ -272,8 +275,8 @@ __device__ inline void narrow_two(Bfloat* to, float a, float b) {
   *(unsigned*)to = pack(Bfloat(), a, b);
 }
 
-// Results go through shared memory, set by set, to be written as rows.
-__device__ inline void store_sums(const Geometry& g, const Place& at, const Thread& me, char* stage,
+// Results go through shared memory, one M tile after the other, to be written as rows.
+__device__ inline void store_sums(const Geometry& g, const OutputTile& at, const Thread& me, char* stage,
                                   const float (&sums)[M_TILES][N_TILES][4]) {
   int lane = me.lane;
   stage += me.warp * 16 * STAGE;
@@ -285,7 +288,7 @@ __device__ inline void store_sums(const Geometry& g, const Place& at, const Thre
                  (size_t)out % alignof(Results) == 0;
 #pragma unroll
   for (int f = 0; f < M_TILES; ++f) {
-    __syncwarp();  // the set before has been read
+    __syncwarp();  // all lanes have read the M tile before
 #pragma unroll
     for (int b = 0; b < N_TILES; ++b)
 #pragma unroll
@@ -320,7 +323,7 @@ __device__ inline void store_sums(const Geometry& g, const Place& at, const Thre
   }
 }
 
-// Geometry's `shift` columns stand before those that the first tap reads, so that rows begin aligned.
+// A tile begins `g.shift` columns before the first that is read, so that its rows are aligned.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const char* __restrict__ x,
        char* __restrict__ out) {
@@ -332,9 +335,10 @@ tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const ch
   int plane = (16 + (g.chunk_p - 1 + M_TILES - 1) / M_TILES) * PITCH;
   unsigned* band = (unsigned*)(shared + M_TILES * plane);
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
-    // What follows from these would else be kept in registers from tile to tile.
-    Thread me = {made_anew(threadIdx.x), made_anew(threadIdx.y)};
-    Place at = place_of(g, number, x, out);
+    // Hidden from the compiler, which would otherwise keep values derived from them in registers from
+    // tile to tile.
+    Thread me = {opaque(threadIdx.x), opaque(threadIdx.y)};
+    OutputTile at = output_tile(g, number, x, out);
 #if BY_VALUE
     const float* taps = weights.at;
 #else
@@ -342,8 +346,8 @@ tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const ch
 #endif
     float sums[M_TILES][N_TILES][4] = {};
     for (int chunk = 0; chunk < chunks; ++chunk) {
-      Chunk part(g, chunk, passes);
-      __syncthreads();  // what was there has been read
+      TapChunk part(g, chunk, passes);
+      __syncthreads();  // all threads have read the pixels and taps before
       load_pixels(g, at, part, me, plane, filling, shared);
       load_taps(g, taps, part, me, band);
       commit_copies();
@@ -357,7 +361,7 @@ tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const ch
     if (__syncthreads_or(doubt)) {
       if (doubt) clear(sums);
       for (int chunk = 0; chunk < chunks; ++chunk) {
-        Chunk part(g, chunk, passes);
+        TapChunk part(g, chunk, passes);
         if (!WHOLE) {
           __syncthreads();
           load_pixels(g, at, part, me, plane, filling, shared);

@@ -1,10 +1,12 @@
-// Gradient with respect to the kernel: for every tap, the dot product of the pixels it met with the
-// outputs' gradient. A block walks over the tiles of its task. The warps of the block (its rows of
-// threads) take a run of RUN taps each, one below the other; a lane takes one column of the tile,
-// so that each pixel it reads serves RUN multiply-adds. Tasks are cut by the problem alone and sums
-// are taken in one fixed order: the result has the same bits on every run.
+// Gradient with respect to the weights: for every tap, the dot product of the pixels that it is
+// multiplied with and the outputs' gradient. A block goes through the tiles of its task, of which it
+// loads pixels and gradient into shared memory. Each of its warps (rows of threads) has a run of RUN
+// taps, one below the other, and each lane one column of the tile, so that a pixel that it reads serves
+// RUN multiply-adds. Tasks are cut by the problem alone and sums are taken in one fixed order: the result
+// has the same bits on every run and every chip.
 //
-// OUT_T is the dtype of the outputs' gradient, WIDE that of the sums a task leaves behind.
+// OUT_T is the dtype of the outputs' gradient, WIDE that of the partial sums that a task leaves. The host
+// puts structs Task and ImageOffsets before this text (see structs.py) and defines RUN.
 
 __device__ inline void conjugate(float&) {}
 __device__ inline void conjugate(double&) {}
@@ -17,8 +19,8 @@ template <class R> __device__ inline void plus(Complex<R>& a, Complex<R> b) {
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 2)
 weight_gradient(const __grid_constant__ Geometry g, ACC fill, const char* __restrict__ x,
-        const char* __restrict__ dy, const Task* __restrict__ tasks,
-        const ImageOffsets* __restrict__ images, WIDE* __restrict__ partial) {
+                const char* __restrict__ dy, const Task* __restrict__ tasks,
+                const ImageOffsets* __restrict__ images, WIDE* __restrict__ partial) {
   SHARED_MEMORY(ACC, shared);
   ACC* pixels = shared + TILE_Y * TILE_X;  // behind the tile of dY
   Task task = tasks[blockIdx.x];
@@ -36,12 +38,12 @@ weight_gradient(const __grid_constant__ Geometry g, ACC fill, const char* __rest
         for (i64 image = task.first_image; image < task.last_image; ++image) {
           for (i64 number = task.first_tile; number < task.last_tile; ++number) {
             i64 row = number / g.tiles_x;
-            Place at = {x + images[image].x, 0, 0, row * TILE_Y,
+            OutputTile at = {x + images[image].x, 0, 0, row * TILE_Y,
                         (number - row * g.tiles_x) * TILE_X};
-            // Pixels that only missing outputs would read may not be finite: they are left out.
+            // Outputs beyond the last one are left out: their pixels may not be finite.
             int height = (int)(g.r - at.i0 < TILE_Y ? g.r - at.i0 : TILE_Y);
             int width = (int)(g.s - at.j0 < TILE_X ? g.s - at.j0 : TILE_X);
-            __syncthreads();  // the previous tile has been read
+            __syncthreads();  // all threads have read the tile before
             load_tile(g, at, tile, a0, b0, taps_y, fill, pixels);
             const char* corner = dy + images[image].dy + at.i0 * g.out_row + at.j0 * g.out_column;
             if ((int)threadIdx.x < width) {
@@ -52,7 +54,7 @@ weight_gradient(const __grid_constant__ Geometry g, ACC fill, const char* __rest
                 shared[i * TILE_X + threadIdx.x] = value;
               }
             }
-            __syncthreads();
+            __syncthreads();  // the tile is complete
             if (run >= runs || (int)threadIdx.x >= width) continue;
             const ACC* column = pixels + tile.column(threadIdx.x, b);
 #if UNIT
@@ -79,7 +81,7 @@ weight_gradient(const __grid_constant__ Geometry g, ACC fill, const char* __rest
 #endif
           }
         }
-        __syncthreads();
+        __syncthreads();  // the last tile has been read: its memory now takes the lanes' sums
 #pragma unroll
         for (int o = 0; o < RUN; ++o)
           shared[(threadIdx.y * RUN + o) * BLOCK_X + threadIdx.x] = acc[o];

@@ -1,12 +1,13 @@
-// The sums that the tasks of `weights` left behind, added in order, one kernel's after another's.
-// OUT_T is the dtype of the kernels.
+// Adds the partial sums of the tasks of each kernel (or of each group of a layer), in order, one thread
+// for each weight. The tasks of kernel n are `first[n]` to `first[n + 1] - 1`. OUT_T is the dtype of the
+// weights.
 
 __device__ inline void plus(double& a, double b) { a += b; }
 template <class R> __device__ inline void plus(Complex<R>& a, Complex<R> b) {
   a.re += b.re;
   a.im += b.im;
 }
-// A real kernel's gradient is the real part.
+// The gradient with respect to real weights is the real part.
 template <class T> __device__ inline void finish(T& o, double v) { narrow(o, v); }
 template <class T> __device__ inline void finish(T& o, Complex<double> v) { narrow(o, v.re); }
 template <class R> __device__ inline void finish(Complex<R>& o, Complex<double> v) { narrow(o, v); }
