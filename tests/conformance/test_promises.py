@@ -13,7 +13,7 @@ from gpuconv.methods.weights import Weights
 from ..oracle import exact, sample, windows
 from ..strategies import problems
 
-QUICK = settings(deadline=None, max_examples=60, derandomize=True)
+QUICK = settings(max_examples=60, derandomize=True)
 
 
 def call(problem, x, k, method, backend="cpu"):
