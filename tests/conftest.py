@@ -1,5 +1,6 @@
 """Fixtures of all tests. Neither they nor their processes read costs that this user calibrated."""
 
+import importlib.util
 import os
 import tempfile
 
@@ -7,6 +8,24 @@ import pytest
 
 _EMPTY = tempfile.TemporaryDirectory(prefix="gpuconv-tests-")
 os.environ["GPUCONV_CONFIG_DIR"] = _EMPTY.name
+
+
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # tests that need it say so
+    pass
+else:  # a busy machine is no failure
+    settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in item.iter_markers("needs"):
+            missing = [name for name in mark.args if importlib.util.find_spec(name) is None]
+            if missing:
+                why = f"{', '.join(missing)} not installed; run: pip install -e '.[test-all]'"
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture

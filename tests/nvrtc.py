@@ -19,7 +19,7 @@ def _version():
 
         return ".".join(map(str, nvrtc.getVersion()))
     except (ImportError, RuntimeError, OSError) as error:
-        pytest.fail(f"NVRTC cannot be loaded ({error}); run: pip install -e '.[test]'")
+        pytest.fail(f"NVRTC cannot be loaded ({error}); run: pip install -e '.[test-all]'")
 
 
 def report(source, arch):

@@ -63,7 +63,7 @@ def _nvrtc() -> Any:
         nvrtc.getVersion()
     except (ImportError, RuntimeError, OSError) as error:
         raise Unavailable(
-            f"NVRTC cannot be loaded ({error}); run: pip install -e '.[test]'"
+            f"NVRTC cannot be loaded ({error}); run: pip install -e '.[test-all]'"
         ) from error
     return nvrtc
 

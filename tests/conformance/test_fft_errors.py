@@ -15,6 +15,7 @@ from gpuconv.core.problem import laid_out, make_problem
 from gpuconv.methods import fft
 from gpuconv.methods.weights import Weights
 
+from ..marks import always
 from ..oracle import exact, sample
 
 FLOATS = ["float32", "float64"]
@@ -146,7 +147,7 @@ def check(problem, x, k, y, kept):
 
 
 @pytest.mark.parametrize("scipy", [False, True], ids=["own", "scipy"])
-@pytest.mark.parametrize("kind", IMAGES)
+@pytest.mark.parametrize("kind", always(IMAGES, "hot", "hots", "limits"))
 @pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
 def test_each_tile_keeps_its_promise(force, dtype, kind, scipy):
     rng = np.random.default_rng([IMAGES.index(kind), scipy])

@@ -17,6 +17,7 @@ from gpuconv.core.problem import make_problem
 from gpuconv.imaging import filters
 
 from ..emulator.backend import cuda
+from ..marks import always
 
 FLOATS = ["float16", "float32", "float64", "complex64", "complex128"]
 BORDERS = ["edge", "reflect", "symmetric", "wrap"]
@@ -74,8 +75,8 @@ def test_what_counts_as_mirrored(weights, expected):
     assert accumulator.mirrored(terms).tolist() == [expected]
 
 
-@pytest.mark.parametrize("n", TAPS)
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n", always(TAPS, 3, 6, 17, 31))
+@pytest.mark.parametrize("dtype", always(FLOATS, "float16", "float32", "complex64"))
 def test_flips(dtype, n):
     rng = np.random.default_rng(n)
     one = np.ones(1)

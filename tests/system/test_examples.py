@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jupytext
-import nbformat
-from nbclient import NotebookClient
+import pytest
 
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.needs("matplotlib", "jupytext", "nbformat", "nbclient", "ipykernel"),
+]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT = EXAMPLES / "convolutions_for_images.py"
 NOTEBOOK = SCRIPT.with_suffix(".ipynb")
@@ -25,6 +27,9 @@ def test_script(tmp_path):
 
 
 def test_notebook_is_the_script():
+    import jupytext
+    import nbformat
+
     made = jupytext.read(SCRIPT)
     kept = nbformat.read(NOTEBOOK, as_version=4)
     assert [c.source for c in kept.cells] == [c.source for c in made.cells], (
@@ -33,7 +38,10 @@ def test_notebook_is_the_script():
 
 
 def test_notebook_runs():
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=1800, kernel_name="python3").execute()
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     assert sum("image/png" in o.get("data", {}) for o in outputs) >= 6

@@ -292,7 +292,7 @@ def test_errors():
         gpuconv.corr2d_vjp(x, k, dy, method="fft", backend="reference")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_problem(data):
     def draw(low, high):

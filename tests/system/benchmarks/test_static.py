@@ -178,6 +178,7 @@ def test_resources():
         compiled.resources("nothing")
 
 
+@pytest.mark.needs("cupy")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 def test_compiled_kernels_are_read(dtype):
     item = static.subject("direct", dtype, 9)
@@ -194,12 +195,14 @@ def test_compiled_kernels_are_read(dtype):
     assert 0 < record["copy_share"] <= 1
 
 
+@pytest.mark.needs("cupy")
 def test_separable_has_two_stages():
     item = static.subject("separable", "float32", 15)
     assert len(item.work.phases) == 2
     assert static.examine(item, 90)[1]["kind"] == "FFMA"
 
 
+@pytest.mark.needs("cupy")
 def test_chips_without_figures_have_no_prediction():
     cell, record = static.examine(
         static.subject("direct", "float32", 3, ((static.COPY, 0.9),), 75), 75
@@ -209,6 +212,7 @@ def test_chips_without_figures_have_no_prediction():
     assert any("no prediction" in line for line in static.about(75, None))
 
 
+@pytest.mark.needs("cupy")
 @pytest.mark.parametrize("kind", ["float", "double"])
 def test_the_devices_own_kernels_compile_to_what_they_measure(kind):
     used, chains = compiled.build(kernels.source(kind), "chains", 90)
@@ -222,6 +226,7 @@ def test_the_devices_own_kernels_compile_to_what_they_measure(kind):
     assert compiled.build(kernels.source(kind), "wait", 90)[1].loops
 
 
+@pytest.mark.needs("cupy")
 def test_code_that_does_not_compile():
     with pytest.raises(ValueError, match="sm_90"):
         compiled.build("nonsense", "f", 90)
@@ -242,6 +247,7 @@ def few(quick=False, arch=90):
     return [static.subject("direct", "float32", k, ((static.PEAK, 0.65),)) for k in (9, 11)]
 
 
+@pytest.mark.needs("cupy")
 def test_the_report_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(static, "subjects", few)
     assert command.main(["--device", "cuda", "--static", "--output", str(tmp_path)]) == 0
@@ -257,6 +263,7 @@ def test_the_report_is_kept(tmp_path, monkeypatch, capsys):
     assert [row["case"] for row in rows] == ["direct, float32, 9x9", "direct, float32, 11x11"]
 
 
+@pytest.mark.needs("cupy")
 def test_spills_are_wrong(monkeypatch, capsys):
     build = compiled.build
 

@@ -19,6 +19,8 @@ from benchmarks.peers import Contender, ours, torch_conv
 from benchmarks.report import Cell, Check
 from benchmarks.timing import Times
 
+from ...marks import exhaustive
+
 ROOT = Path(__file__).parents[3]
 SMALL = Case("test", (40, 50), (5, 5), targets=((BEST, 2.0), (COPY, 0.1)))
 
@@ -29,6 +31,7 @@ def run(*arguments):
     )
 
 
+@exhaustive
 @pytest.mark.parametrize(
     "suites",
     [
@@ -49,6 +52,7 @@ def test_quick(suites):
     assert "WRONG" not in done.stdout
 
 
+@exhaustive
 def test_pytest_benchmark():
     pytest.importorskip("pytest_benchmark")
     done = run("pytest", "benchmarks", "--benchmark-disable", "-q", "-p", "no:cacheprovider")

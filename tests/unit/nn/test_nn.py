@@ -204,10 +204,10 @@ def test_layer_start_is_seeded_and_bounded():
         assert np.abs(values).max() > limit / 2
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize(
+    "suffix", [".npz", pytest.param(".safetensors", marks=pytest.mark.needs("safetensors"))]
+)
 def test_save_and_load(tmp_path, suffix):
-    if suffix == ".safetensors":
-        pytest.importorskip("safetensors")
     layer = nn.Conv2D(4, (3, 2), in_channels=6, groups=2, rng=0)
     layer.save(tmp_path / f"layer{suffix}")
     assert [p.name for p in tmp_path.iterdir()] == [f"layer{suffix}"]

@@ -7,6 +7,7 @@ import gpuconv
 from gpuconv.backends.cuda import planning
 
 from ....emulator.backend import cuda
+from ....marks import always, exhaustive
 from ....oracle import problem_of, sample
 
 PITCH = 12 << 20  # items between rows: rows 43 and 86 of 4 bytes lie beyond 2**31 and 2**32
@@ -39,7 +40,7 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["f4", "c8", "u1"])
+@pytest.mark.parametrize("dtype", always(["f4", "c8", "u1"], "f4"))
 @pytest.mark.parametrize("view", VIEWS)
 def test_offsets_beyond_32_bits(images, view, dtype):
     x = VIEWS[view](images[dtype])
@@ -71,6 +72,7 @@ def test_gradients_of_far_rows(images):
         np.testing.assert_array_equal(found, wanted)
 
 
+@exhaustive
 @pytest.mark.parametrize(
     ("method", "shape", "stride"),
     [
@@ -89,6 +91,7 @@ def test_more_pixels_than_31_bits(method, shape, stride):
     np.testing.assert_array_equal(found, np.broadcast_to(wanted, found.shape))
 
 
+@exhaustive
 def test_more_outputs_than_31_bits():
     row = np.arange(46_402, dtype="u1")
     x, few = (np.lib.stride_tricks.as_strided(row, (h, len(row)), (0, 1)) for h in (46_402, 3))
@@ -101,7 +104,9 @@ def test_more_outputs_than_31_bits():
     assert (found[:, ::4001] == wanted[::4001]).all()
 
 
-@pytest.mark.parametrize("view", ["rows", "columns", "reversed", "images"])
+@pytest.mark.parametrize(
+    "view", always(["rows", "columns", "reversed", "images"], "reversed", "images")
+)
 def test_cuda_offsets_beyond_32_bits(emulated, images, view):
     x = VIEWS[view](images["f4"][:, :30] if view != "images" else images["f4"])
     if view == "images":

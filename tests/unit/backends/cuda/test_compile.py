@@ -11,9 +11,11 @@ from gpuconv.backends.cuda.spec import LOOK, NO, YES, Spec
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 
+from ....marks import always, exhaustive
 from ....nvrtc import ARCHS, FLOATS
 from ....nvrtc import check_no_spills as check
 
+pytestmark = pytest.mark.needs("cupy")
 ALIGNED, BESIDE = Layout(0, True, True), Layout(1, True, False)
 ANYHOW = Layout()
 
@@ -32,7 +34,7 @@ def planned(
     return planning.plan(problem, kernel, rank, pointer, where, gpu, general, mirror).spec
 
 
-@pytest.mark.parametrize("name", dtypes.NAMES)
+@pytest.mark.parametrize("name", always(dtypes.NAMES, "uint8", "float32", "complex128"))
 def test_every_dtype_on_hopper(name):
     check(planned(name, (7, 5), where=ANYHOW), 90)
     check(planned(name, (5, 7), where=ANYHOW, general=True), 90)
@@ -40,7 +42,7 @@ def test_every_dtype_on_hopper(name):
     check(planned(name, (5, 5), "separable", BESIDE), 90)
 
 
-@pytest.mark.parametrize("size", [3, 7, 9, 11, 15, 31])
+@pytest.mark.parametrize("size", always([3, 7, 9, 11, 15, 31], 3))
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_every_size_on_hopper(name, size):
     check(planned(name, (size, size), where=BESIDE), 90)
@@ -64,15 +66,17 @@ def test_mixed_dtypes_on_hopper(x, k, out):
 
 
 @pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
-@pytest.mark.parametrize("name", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("name", always(["float32", "float64", "uint8"], "float32"))
 def test_every_chip(arch, name):
     check(planned(name, (9, 9), where=BESIDE, arch=arch), arch)
     check(planned(name, (31, 31), "separable", arch=arch), arch)
     check(planned(name, (40, 40), where=ANYHOW, arch=arch), arch)
 
 
-@pytest.mark.parametrize("n", [5, 15, 31])
-@pytest.mark.parametrize("name", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("n", always([5, 15, 31], 5))
+@pytest.mark.parametrize(
+    "name", always(["float32", "float64", "complex64", "complex128"], "float32")
+)
 def test_mirrored_order(name, n):
     look = dict(pointer=True, where=ANYHOW)
     for where in (ALIGNED, BESIDE):
@@ -88,6 +92,7 @@ def test_mirrored_order(name, n):
     check(planned(name, (1, n), mirror=(NO, LOOK), stride=2, **look), 90)
 
 
+@exhaustive
 @pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_mirrored_order_on_every_chip(arch, name):
@@ -96,8 +101,8 @@ def test_mirrored_order_on_every_chip(arch, name):
     check(planned(name, (40, 1), where=ANYHOW, mirror=(YES, NO), arch=arch), arch)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("name", FLOATS)
+@pytest.mark.parametrize("arch", always(ARCHS, 90))
+@pytest.mark.parametrize("name", always(FLOATS, "float32"))
 def test_weight_gradients_on_every_chip(arch, name):
     acc = dtypes.accumulator(name)
     for unit in (True, False):
@@ -105,8 +110,8 @@ def test_weight_gradients_on_every_chip(arch, name):
     check(Spec("weight_gradient_sum", name, acc, name, True, 0, BLOCK), arch)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("name", FLOATS[:4])
+@pytest.mark.parametrize("arch", always(ARCHS, 90))
+@pytest.mark.parametrize("name", always(FLOATS[:4], "float32"))
 def test_layers_on_every_chip(arch, name):
     for kernel in ("layer_forward", "layer_weight_gradient"):
         spec = Spec(kernel, name, dtypes.accumulator(name), name, True, 0, LAYER_BLOCK)
