@@ -12,7 +12,7 @@ import gpuconv
 
 _HERE = os.path.dirname(gpuconv.__file__) + os.sep
 # What is compiled is put together line by line on first sight; those are no work of a call.
-_COMPILED = _HERE + "kernels" + os.sep
+_COMPILED = os.path.join(_HERE, "backends", "cpu", "jit") + os.sep
 # Lines of a call, and of each image of its result. An ordinary call executes some hundred.
 LINES, LINES_OF_IMAGE = 50_000, 1000
 # Bytes beside operands and result: rows of pixels for each thread, tiles of transforms.

@@ -25,7 +25,7 @@ def run(*arguments, **environment):
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1800,  # only so that what hangs ends
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -68,6 +68,24 @@ def test_spawn_and_forkserver():
 @posix
 def test_interrupt():
     run("interrupt")
+
+
+@pytest.mark.parametrize("item", [1e-4, 0.01, 0.15])
+def test_parts_between_which_signals_are_seen_are_short(monkeypatch, item):
+    """By a clock that only work moves: no part takes long unless one item does."""
+    now, parts = 0.0, []
+    monkeypatch.setattr(cpu_threads.time, "perf_counter", lambda: now)
+
+    def work(first, last):
+        nonlocal now
+        now += item * (last - first) / cpu_threads.most_threads()
+        parts.append((first, last))
+
+    cpu_threads.run_in_slices(work, 3000)
+    took = [item * (last - first) / cpu_threads.most_threads() for first, last in parts]
+    assert max(took) <= max(2 * cpu_threads.SLICE, item) < 1
+    assert [first for first, _ in parts] == [0, *(last for _, last in parts[:-1])]
+    assert parts[-1][1] == 3000
 
 
 @linux

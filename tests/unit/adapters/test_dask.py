@@ -243,34 +243,42 @@ def client():
         yield client
 
 
+@pytest.mark.needs("distributed")
 def test_memory_of_the_workers_is_bounded(client, tmp_path, capsys):
     chunk = memory_dask.make_image(tmp_path / "in.zarr")
     assert np.prod(memory_dask.TIMES) * chunk.nbytes > 10 * memory_dask.LIMIT
     workers = set(client.run(os.getpid).values())
     samples = memory_dask.measure(client, tmp_path)
     assert set(client.run(os.getpid).values()) == workers  # none was killed and replaced
-    assert len(samples) > 10
+    assert samples
     assert max(max(memory) for _, memory in samples) < memory_dask.LIMIT
     assert memory_dask.right(chunk, tmp_path / "out.zarr")
     assert "% Completed" in capsys.readouterr().out  # a bar moved meanwhile
 
 
+@pytest.mark.needs("distributed")
 def test_a_killed_worker_is_survived(client, tmp_path):
-    def slowly(block):
+    def block_of(block):
+        """Waits in both workers, once each has begun some, until one has been killed."""
         (tmp_path / f"{time.monotonic_ns()}-{os.getpid()}").touch()
-        time.sleep(0.1)
+        while len(list(tmp_path.iterdir())) >= 8 and not killed.exists():
+            time.sleep(0.02)
         return block
 
-    x = da.from_array(X, chunks=(2, 6, 8)).map_blocks(slowly, dtype="f4", meta=X[:0, :0, :0])
+    def begun():
+        return [int(path.name.partition("-")[2]) for path in tmp_path.iterdir()]
+
+    killed = tmp_path.with_name("killed")
+    x = da.from_array(X, chunks=(2, 6, 8)).map_blocks(block_of, dtype="f4", meta=X[:0, :0, :0])
     k = RNG.standard_normal((4, 3)).astype("f4")
-    before = client.run(os.getpid)
+    victim = next(iter(client.run(os.getpid).values()))
     future = client.compute(gpuconv.corr2d(x, k, mode="same", boundary="wrap", method="direct"))
-    for _ in range(600):
-        if len(list(tmp_path.iterdir())) >= 8:
-            break
+    while len(begun()) < 8 or victim not in begun():
+        assert not future.done()
         time.sleep(0.02)
     assert not future.done()
-    os.kill(next(iter(before.values())), signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
+    killed.touch()
     whole = gpuconv.corr2d(X, k, mode="same", boundary="wrap", method="direct")
-    np.testing.assert_array_equal(future.result(timeout=60), whole)
-    assert len(list(tmp_path.iterdir())) > x.npartitions  # what was lost has been made again
+    np.testing.assert_array_equal(future.result(), whole)
+    assert len(begun()) > x.npartitions  # what was lost has been made again

@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
 
 import gpuconv
 from gpuconv import nn
-from gpuconv.backends.cuda import streaming, sums
+from gpuconv.backends.cuda import copy_threads, streaming, sums
 from gpuconv.backends.cuda.launcher import DeviceLauncher
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
@@ -279,10 +278,18 @@ def test_ctrl_c_while_streaming(device_bytes, monkeypatch):
         looked(self, *arguments)
         if len(device_bytes) == 5:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            time.sleep(0.2)
+            assert stopped.wait(1800)
+
+    stopped, stop = threading.Event(), copy_threads._Job.stop
+
+    def stop_and_tell(job):
+        job.stopped = True
+        stopped.set()
+        stop(job)  # which waits for the work
 
     out = np.full_like(expected, np.nan)
     with monkeypatch.context() as patch:
+        patch.setattr(copy_threads._Job, "stop", stop_and_tell)
         patch.setattr(DeviceLauncher, "launch", launch)
         with pytest.raises(KeyboardInterrupt):
             gpuconv.corr2d(x, k, out=out, **keywords)
