@@ -9,6 +9,7 @@ them are compiled once, not once for every combination.
 from __future__ import annotations
 
 import hashlib
+import re
 import types as python
 import warnings
 from functools import cache
@@ -27,22 +28,39 @@ _SIGNATURE = types.void(*[types.int64] * 8)
 _compiled: list[Any] = []  # all jit functions: their code lives as long as these objects
 
 
+_FOLDER = Path(__file__).parent
+_IMPORT = re.compile(r"^ *from \.(\w*) import (\([^)]*\)|.*)$", re.M)
+
+
+def _imports(module: str) -> set[str]:
+    """Names of the modules of this folder that one of them imports."""
+    text = (_FOLDER / f"{module}.py").read_text("utf-8")
+    found = set()
+    for parent, names in _IMPORT.findall(text):
+        found.update([parent] if parent else re.findall(r"\w+", names))
+    return {name for name in found if (_FOLDER / f"{name}.py").is_file()}
+
+
 @cache
-def source_stamp() -> str:
-    """Digest of the sources in this folder.
+def source_stamp(module: str) -> str:
+    """Digest of the sources of a module of this folder and of all in it that it imports.
 
     Numba's disk cache goes by the file of the compiled function alone, not by the files of what
     the function calls. With this digest in its name, code of an older version is never loaded.
     """
+    reached, new = set(), {module}
+    while new:
+        reached |= new
+        new = set().union(*map(_imports, new)) - reached
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for name in sorted(reached):
+        digest.update((_FOLDER / f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]
 
 
 def named(function: Any, name: str, **bindings: Any) -> Any:
     """Copy of a function under another name, with `bindings` in place of some of its globals."""
-    name = f"{name}_{source_stamp()}"
+    name = f"{name}_{source_stamp(function.__module__.rpartition('.')[2])}"
     copy = python.FunctionType(function.__code__, {**function.__globals__, **bindings}, name)
     copy.__qualname__ = name
     copy.__module__ = function.__module__

@@ -1,5 +1,6 @@
 """Compiled code on disk: a loop's serial and parallel forms are not taken for each other."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -22,8 +23,41 @@ def test_each_form_has_files_of_its_own(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)
     found = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbi")}
-    stamp = functions.source_stamp()
+    stamp = functions.source_stamp("direct_driver")
     assert {f"direct_driver._sum_tasks_{form}_{stamp}" for form in ("serial", "parallel")} <= found
+
+
+@pytest.mark.parametrize("path", sorted(functions._FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_every_import_of_the_folder_is_seen(path):
+    """As the parser of Python sees them, wherever they stand and however they are written."""
+    expected = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            expected.update([node.module] if node.module else [a.name for a in node.names])
+    assert functions._imports(path.stem) == expected
+
+
+def test_a_digest_is_of_what_a_module_imports(tmp_path, monkeypatch):
+    monkeypatch.setattr(functions, "_FOLDER", tmp_path)
+    sources = {
+        "a": "from .b import f\n",
+        "b": "from . import (\n    c as other,\n)\nfrom ....core import d\n",
+        "c": "from .b import g\n",
+        "d": "x = 1\n",
+    }
+
+    def stamps(**changed):
+        for name, text in (sources | changed).items():
+            (tmp_path / f"{name}.py").write_text(text)
+        functions.source_stamp.cache_clear()
+        return {name: functions.source_stamp(name) for name in sources}
+
+    before = stamps()
+    assert before == stamps()
+    for changed, affected in (("a", {"a"}), ("c", {"a", "b", "c"}), ("d", {"d"})):
+        after = stamps(**{changed: "y = 2\n" + sources[changed]})
+        assert {name for name in sources if after[name] != before[name]} == affected
+    functions.source_stamp.cache_clear()
 
 
 @pytest.mark.parametrize(
