@@ -44,6 +44,7 @@ def compare(problem, x, k, factors=None):
         np.testing.assert_allclose(actual, expected, atol=tolerance * scale, rtol=tolerance)
 
 
+@exhaustive  # conformance/test_corr2d.py has them, too
 @pytest.mark.parametrize("x_dtype", dtypes.NAMES)
 def test_every_dtype(emulated, x_dtype):
     x, k = sample((13, 19), x_dtype), sample((3, 4), x_dtype)
@@ -52,17 +53,23 @@ def test_every_dtype(emulated, x_dtype):
 
 @pytest.mark.parametrize(
     ("x_dtype", "k_dtype", "out"),
-    [
+    always(
+        [
+            ("uint8", "float32", "uint8"),
+            ("float64", "float64", "float16"),
+            ("int64", "int64", "bfloat16"),
+            ("float32", "float32", "int64"),
+            ("int16", "int16", "int8"),
+            ("uint16", "uint16", "float32"),
+            ("float64", "complex128", "complex64"),
+            ("float32", "float32", "complex64"),
+            ("uint8", "int8", "complex64"),
+        ],
         ("uint8", "float32", "uint8"),
         ("float64", "float64", "float16"),
         ("int64", "int64", "bfloat16"),
-        ("float32", "float32", "int64"),
-        ("int16", "int16", "int8"),
-        ("uint16", "uint16", "float32"),
-        ("float64", "complex128", "complex64"),
-        ("float32", "float32", "complex64"),
-        ("uint8", "int8", "complex64"),
-    ],
+        rows=True,
+    ),
 )
 def test_output_conversions(emulated, x_dtype, k_dtype, out):
     x, k = sample((9, 11), x_dtype), sample((3, 3), k_dtype)
@@ -295,7 +302,7 @@ def test_a_missing_barrier_is_caught(emulated):
         assert "data race" in launcher.report
 
 
-@pytest.mark.parametrize("kernel", ["direct", "separable"])
+@pytest.mark.parametrize("kernel", always(["direct", "separable"], "direct"))
 def test_not_waiting_for_copies_is_caught(emulated, kernel):
     def too_early(text):
         changed = text.replace("await_copies<STAGES - 1>();", ";")
@@ -331,7 +338,10 @@ def gradients(x, k, x_dtype=None, dy_dtype=None, **keywords):
     np.testing.assert_allclose(actual, expected, atol=tolerance * scale, rtol=tolerance)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    "dtype",
+    always(["float16", "float32", "float64", "complex64", "complex128"], "float16", "complex64"),
+)
 def test_weight_gradient_of_every_dtype(emulated, dtype):
     gradients(sample((13, 19), dtype), sample((3, 4), dtype), mode="same", boundary="wrap")
 
@@ -372,7 +382,10 @@ def test_weight_gradient_reads_no_pixel_of_missing_outputs(emulated):
     assert np.isfinite(cuda.weight_gradient(problem, x, dy, "float32")).all()
 
 
-@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param(THREAD, id="thread"), pytest.param(ADDRESS, id="address", marks=exhaustive)],
+)
 def test_sanitizers_on_weight_gradients(emulated, flags):
     x, k = sample((21, 30), "float32"), sample((9, 3), "float32")
     problem = problem_of(x, k, mode="same", boundary="reflect")

@@ -137,14 +137,20 @@ def test_error_bounds(problem, seed, budget):
 
 @pytest.mark.parametrize(
     ("x_dtype", "k_dtype", "out"),
-    [
-        ("float16", "float16", None),
+    always(
+        [
+            ("float16", "float16", None),
+            ("bfloat16", "bfloat16", None),
+            ("float64", "float64", None),
+            ("complex64", "complex64", None),
+            ("float64", "complex128", None),
+            ("uint8", "float32", "uint8"),
+        ],
         ("bfloat16", "bfloat16", None),
-        ("float64", "float64", None),
-        ("complex64", "complex64", None),
         ("float64", "complex128", None),
         ("uint8", "float32", "uint8"),
-    ],
+        rows=True,
+    ),
 )
 def test_dtypes(small, x_dtype, k_dtype, out):
     x, k = sample((2, 23, 29), x_dtype), sample((2, 4, 5), k_dtype)
@@ -295,7 +301,9 @@ PLACES = [
 @pytest.mark.parametrize(
     ("name", "place"),
     [
-        *((name, 0) for name in LARGEST_EXPONENTS),
+        *always(
+            [(name, 0) for name in LARGEST_EXPONENTS], ("float16", 0), ("complex64", 0), rows=True
+        ),
         *(("float32", place) for place in range(1, 5)),
         *(pytest.param("complex128", place, marks=exhaustive) for place in range(1, 5)),
     ],
@@ -337,7 +345,10 @@ def test_error_bounds_of_any_range(problem, seed, budget, kind):
         compare(problem, x, k)
 
 
-@pytest.mark.parametrize(("name", "ends"), [("float32", (-98, 123)), ("float64", (-900, 1019))])
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [("float32", (-98, 123)), pytest.param("float64", (-900, 1019), marks=exhaustive)],
+)
 def test_powers_of_two_only_move_the_result(small, name, ends):
     """As large as they may be, and without a tile that is summed directly."""
     x, k = sample((50, 60), name), sample((5, 6), name)
@@ -664,7 +675,10 @@ def test_every_stream_has_its_plans(monkeypatch):
     assert len(made) == before + 1
 
 
-@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param(THREAD, id="thread"), pytest.param(ADDRESS, id="address", marks=exhaustive)],
+)
 def test_sanitizers_are_silent(small, flags):
     launcher = sanitized(flags)
     assert launcher.code == 0, launcher.report

@@ -11,7 +11,7 @@ import pytest
 
 import gpuconv
 from gpuconv import nn
-from gpuconv.backends.cuda import copy_threads, streaming, sums
+from gpuconv.backends.cuda import streaming, sums, worker_thread
 from gpuconv.backends.cuda.launcher import DeviceLauncher
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
@@ -280,7 +280,7 @@ def test_ctrl_c_while_streaming(device_bytes, monkeypatch):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             assert stopped.wait(1800)
 
-    stopped, stop = threading.Event(), copy_threads._Job.stop
+    stopped, stop = threading.Event(), worker_thread._Job.stop
 
     def stop_and_tell(job):
         job.stopped = True
@@ -289,7 +289,7 @@ def test_ctrl_c_while_streaming(device_bytes, monkeypatch):
 
     out = np.full_like(expected, np.nan)
     with monkeypatch.context() as patch:
-        patch.setattr(copy_threads._Job, "stop", stop_and_tell)
+        patch.setattr(worker_thread._Job, "stop", stop_and_tell)
         patch.setattr(DeviceLauncher, "launch", launch)
         with pytest.raises(KeyboardInterrupt):
             gpuconv.corr2d(x, k, out=out, **keywords)

@@ -15,6 +15,7 @@ from gpuconv.core import errors
 from ....emulator.backend import reference
 from ....emulator.streaming import STREAMS, check, count, no_workspace, sample, stream
 from ....emulator.streams import StreamingLauncher
+from ....marks import always
 from ....oracle import problem_of
 
 pytestmark = pytest.mark.usefixtures("exact_memory")
@@ -194,7 +195,7 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", always([False, True], True))
 def test_ctrl_c_at_every_step(monkeypatch, copied_by_threads, ctrl_c, again):
     trial = Trial(monkeypatch)
     noticed = threading.Event()

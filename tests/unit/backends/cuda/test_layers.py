@@ -12,6 +12,7 @@ from .... import oracle
 from ....cases import LAYERS as CASES
 from ....emulator.backend import cuda
 from ....emulator.launcher import ADDRESS, THREAD, SanitizedLauncher
+from ....marks import always, exhaustive
 
 RNG = np.random.default_rng(41)
 
@@ -26,7 +27,7 @@ def case_of(case, dtype):
     return x, w, g, check_shapes(x.shape, w.shape, g)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", always(["float64", "float32", "float16", "bfloat16"], "float32"))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward(emulated, case, dtype):
     x, w, g, shape = case_of(case, dtype)
@@ -39,7 +40,7 @@ def test_forward(emulated, case, dtype):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-4 if acc == "float32" else 1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", always(["float64", "float32", "float16", "bfloat16"], "bfloat16"))
 @pytest.mark.parametrize("case", [CASES[3], CASES[5], CASES[7], CASES[12]], ids=str)
 def test_weight_gradient(emulated, case, dtype, monkeypatch):
     monkeypatch.setattr(cuda_layers, "TASK_IMAGES", 1)
@@ -62,7 +63,10 @@ def test_views(emulated):
     )
 
 
-@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param(THREAD, id="thread"), pytest.param(ADDRESS, id="address", marks=exhaustive)],
+)
 def test_sanitizers(emulated, flags, monkeypatch):
     x, w, g, shape = case_of(CASES[5], "float32")
     dy = oracle.sample(RNG, shape, "float32")

@@ -20,7 +20,7 @@ from gpuconv.core.problem import make_problem
 from .... import oracle, promises
 from ....emulator.backend import cuda, reference
 from ....emulator.launcher import ADDRESS, PLAIN, THREAD, SanitizedLauncher
-from ....marks import always
+from ....marks import always, exhaustive
 
 RNG = np.random.default_rng(31)
 EPS = float(np.finfo("f4").eps)
@@ -252,7 +252,10 @@ def sanitized(flags, change=None):
     return launcher
 
 
-@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param(THREAD, id="thread"), pytest.param(ADDRESS, id="address", marks=exhaustive)],
+)
 def test_sanitizers_are_silent(emulated, flags):
     launcher = sanitized(flags)
     assert launcher.code == 0, launcher.report
