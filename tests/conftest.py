@@ -1,5 +1,6 @@
 """Fixtures of all tests. Neither they nor their processes read costs that this user calibrated."""
 
+import functools
 import importlib.util
 import os
 import tempfile
@@ -19,8 +20,18 @@ else:  # a busy machine is no failure
     settings.load_profile("tests")
 
 
+@functools.cache
+def _no_gpu():
+    """Why no GPU can be used, or None."""
+    from gpuconv.backends.cuda.launcher import DeviceLauncher
+
+    return DeviceLauncher().unavailable()
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
+        if item.get_closest_marker("cuda") and _no_gpu() is not None:
+            item.add_marker(pytest.mark.skip(reason=f"no usable GPU: {_no_gpu()}"))
         for mark in item.iter_markers("needs"):
             missing = [name for name in mark.args if importlib.util.find_spec(name) is None]
             if missing:

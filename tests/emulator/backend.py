@@ -7,7 +7,14 @@ import pytest
 from gpuconv.backends import get_backend
 from gpuconv.backends.cuda import layers, planning, sums, tensor
 
-from .launcher import EmulatedLauncher
+from ..marks import exhaustive
+from .launcher import ADDRESS, THREAD, EmulatedLauncher
+
+# Flags of the sanitizers, for tests that run under each.
+SANITIZERS = [
+    pytest.param(THREAD, id="thread"),
+    pytest.param(ADDRESS, id="address", marks=exhaustive),
+]
 
 cuda = get_backend("cuda")  # whose launcher tests replace
 reference = get_backend("reference")  # what the kernels are compared with

@@ -11,7 +11,7 @@ from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.gradients import weight_problem
 
 from .... import oracle
-from ....emulator.backend import cuda, reference
+from ....emulator.backend import SANITIZERS, cuda, reference
 from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
 from ....marks import always, exhaustive
 from ....oracle import problem_of
@@ -382,10 +382,7 @@ def test_weight_gradient_reads_no_pixel_of_missing_outputs(emulated):
     assert np.isfinite(cuda.weight_gradient(problem, x, dy, "float32")).all()
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [pytest.param(THREAD, id="thread"), pytest.param(ADDRESS, id="address", marks=exhaustive)],
-)
+@pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers_on_weight_gradients(emulated, flags):
     x, k = sample((21, 30), "float32"), sample((9, 3), "float32")
     problem = problem_of(x, k, mode="same", boundary="reflect")

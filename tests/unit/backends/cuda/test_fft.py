@@ -26,7 +26,7 @@ from gpuconv.selection.choose import choose
 
 from .... import oracle, promises
 from ....cases import LARGEST_EXPONENTS, disc
-from ....emulator.backend import cuda
+from ....emulator.backend import SANITIZERS, cuda
 from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher, cufft_many
 from ....marks import always, exhaustive
 from ....nvrtc import ARCHS, FLOATS, check_no_spills
@@ -675,10 +675,7 @@ def test_every_stream_has_its_plans(monkeypatch):
     assert len(made) == before + 1
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [pytest.param(THREAD, id="thread"), pytest.param(ADDRESS, id="address", marks=exhaustive)],
-)
+@pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers_are_silent(small, flags):
     launcher = sanitized(flags)
     assert launcher.code == 0, launcher.report

@@ -8,7 +8,6 @@ import pytest
 import gpuconv
 from gpuconv.backends import get_backend
 from gpuconv.backends.cuda import fft_planning
-from gpuconv.backends.cuda.launcher import DeviceLauncher
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
@@ -16,13 +15,7 @@ from ....cases import LARGEST_EXPONENTS, disc
 from ....oracle import exact, problem_of, sample
 from ....promises import check
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(
-        DeviceLauncher().unavailable() is not None,
-        reason="no usable GPU; the kernels run in test_fft.py instead",
-    ),
-]
+pytestmark = pytest.mark.cuda
 RNG = np.random.default_rng(31)
 
 

@@ -21,13 +21,7 @@ from ....emulator.backend import cuda
 from ....oracle import problem_of, sample
 from ....promises import check
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(
-        DeviceLauncher().unavailable() is not None,
-        reason="no usable GPU; the kernels run in test_cuda_emulated.py instead",
-    ),
-]
+pytestmark = pytest.mark.cuda
 RNG = np.random.default_rng(21)
 PLAIN = [name for name in dtypes.NAMES if name != "bfloat16"]
 

@@ -10,9 +10,9 @@ from gpuconv.nn.geometry import check_shapes, layer_geometry
 
 from .... import oracle
 from ....cases import LAYERS as CASES
-from ....emulator.backend import cuda
-from ....emulator.launcher import ADDRESS, THREAD, SanitizedLauncher
-from ....marks import always, exhaustive
+from ....emulator.backend import SANITIZERS, cuda
+from ....emulator.launcher import THREAD, SanitizedLauncher
+from ....marks import always
 
 RNG = np.random.default_rng(41)
 
@@ -63,10 +63,7 @@ def test_views(emulated):
     )
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [pytest.param(THREAD, id="thread"), pytest.param(ADDRESS, id="address", marks=exhaustive)],
-)
+@pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers(emulated, flags, monkeypatch):
     x, w, g, shape = case_of(CASES[5], "float32")
     dy = oracle.sample(RNG, shape, "float32")

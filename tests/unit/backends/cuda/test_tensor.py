@@ -18,9 +18,9 @@ from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
 from .... import oracle, promises
-from ....emulator.backend import cuda, reference
-from ....emulator.launcher import ADDRESS, PLAIN, THREAD, SanitizedLauncher
-from ....marks import always, exhaustive
+from ....emulator.backend import SANITIZERS, cuda, reference
+from ....emulator.launcher import PLAIN, THREAD, SanitizedLauncher
+from ....marks import always
 
 RNG = np.random.default_rng(31)
 EPS = float(np.finfo("f4").eps)
@@ -252,10 +252,7 @@ def sanitized(flags, change=None):
     return launcher
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [pytest.param(THREAD, id="thread"), pytest.param(ADDRESS, id="address", marks=exhaustive)],
-)
+@pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers_are_silent(emulated, flags):
     launcher = sanitized(flags)
     assert launcher.code == 0, launcher.report
