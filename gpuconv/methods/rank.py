@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends.cpu import rank_one
+from ..backends.cpu.rank_one import Verdict
 from ..core import dtypes
 from ..core.worker_thread import on_worker_thread
 
@@ -218,17 +219,17 @@ def look(
     if only `separate_within` can tell, which finds the same factors.
     """
     values = _contiguous(kernels, k_dtype, acc)
-    said, found = rank_one.find(values, acc)
-    if said == rank_one.PRODUCTS:
+    verdict, found = rank_one.find_rank_one_factors(values, acc)
+    if verdict == Verdict.ACCURATE:
         return Found(1, "", least, partial(_made, found, acc, 1, values.shape))
-    if said != rank_one.MORE or acc != "float32" or len(values) > 1 or limit < 2:
-        return Found(0, _REMARKS[said], least)
+    if verdict != Verdict.MORE_NEEDED or acc != "float32" or len(values) > 1 or limit < 2:
+        return Found(0, _REMARKS[verdict], least)
     return _look_further(values[0], limit, most, least)
 
 
 def _made(found: Any, acc: str, rank: int, shape: tuple[int, int, int]) -> Factors:
     n, p, q = shape
-    return Factors(*rank_one.columns_and_rows(found, acc, n, rank, p, q), rank, True)
+    return Factors(*rank_one.factors_of(found, acc, n, rank, p, q), rank, True)
 
 
 def _look_further(kernel: Any, limit: int, most: float, operations: int) -> Found:
@@ -237,22 +238,22 @@ def _look_further(kernel: Any, limit: int, most: float, operations: int) -> Foun
     affordable = int(min((most - operations - _COMPILED_CROSSES) / each, limit))
     if affordable < 2:
         return Found(0, TOO_LONG, operations)
-    said, crosses, found = rank_one.find_more(kernel, affordable)
+    verdict, crosses, found = rank_one.find_cross_approximation(kernel, affordable)
     operations += _COMPILED_CROSSES + crosses * each
-    if said == rank_one.PRODUCTS:
+    if verdict == Verdict.ACCURATE:
         make = partial(_made, found, "float32", crosses, (1, *kernel.shape))
         return Found(crosses, "", operations, make)
-    if said == rank_one.MORE:
+    if verdict == Verdict.MORE_NEEDED:
         return Found(0, ABOVE_LIMIT if affordable == limit else TOO_LONG, operations)
-    return Found(0, MORE if said == rank_one.UNKNOWN else _REMARKS[said], operations)
+    return Found(0, MORE if verdict == Verdict.UNDECIDED else _REMARKS[verdict], operations)
 
 
 _REMARKS = {
-    rank_one.PRODUCTS: "",
-    rank_one.CANCELS: _CANCELS,
-    rank_one.INFINITE: _INFINITE,
-    rank_one.MORE: MORE,
-    rank_one.UNKNOWN: UNDECIDED,
+    Verdict.ACCURATE: "",
+    Verdict.CANCELS: _CANCELS,
+    Verdict.NOT_FINITE: _INFINITE,
+    Verdict.MORE_NEEDED: MORE,
+    Verdict.UNDECIDED: UNDECIDED,
 }
 
 

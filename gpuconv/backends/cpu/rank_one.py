@@ -1,6 +1,6 @@
-"""Whether kernels are products of a column and a row, as compiled code tells it in a microsecond.
+"""Factors of low rank of the weights, as compiled code finds them in a microsecond.
 
-This is on the way to a choice of method, where every call of NumPy counts.
+Choosing a method waits for this, so every call of NumPy counts.
 """
 
 from __future__ import annotations
@@ -12,36 +12,25 @@ import numpy as np
 
 from ...core.worker_thread import on_worker_thread
 from . import threads
+from .jit.verdict import Verdict
 
-__all__ = [
-    "CANCELS",
-    "INFINITE",
-    "MORE",
-    "PRODUCTS",
-    "UNKNOWN",
-    "columns_and_rows",
-    "find",
-    "find_more",
-]
+__all__ = ["Verdict", "factors_of", "find_cross_approximation", "find_rank_one_factors"]
 
-# What is said of kernels, in the order of the numbers in `kernels.products`.
-PRODUCTS = "all are products"
-CANCELS = "one product is much larger than some elements"
-MORE = "one product is not all of a kernel"
-INFINITE = "some elements are not finite"
-UNKNOWN = "to be asked of other arithmetic"
-_SAID = PRODUCTS, CANCELS, MORE, INFINITE, UNKNOWN
+# Rounding error of the long double in which `methods.rank` subtracts crosses.
+_LONG_DOUBLE_EPS = float(np.finfo(np.longdouble).eps)
+# From this many elements times crosses on, the search runs where Ctrl-C need not wait for it.
+_LONG_SEARCH = 1 << 23
 
 
-def find(values: Any, acc: str) -> tuple[str, Any]:
-    """Whether all kernels of shape (n, p, q) are products, and numbers for `columns_and_rows`.
+def find_rank_one_factors(values: Any, acc: str) -> tuple[Verdict, Any]:
+    """Look for factors of kernels of shape (n, p, q), each a product of a column and a row.
 
-    Values are contiguous float64, int64 or uint64. What is found is as `methods.weights` finds it
-    with NumPy, to the bit, in the accumulator dtype.
+    Values are contiguous float64, int64 or uint64. The factors are those that `methods.rank` finds
+    with NumPy, to the bit, in the accumulator dtype; `factors_of` reads them from the second value.
     """
-    compiled = _compiled(acc)
+    compiled = _rank_one_code(acc)
     if compiled is None:
-        return UNKNOWN, None
+        return Verdict.UNDECIDED, None
     code, options, dtype = compiled
     n, p, q = values.shape
     if dtype.kind == "f":
@@ -49,33 +38,32 @@ def find(values: Any, acc: str) -> tuple[str, Any]:
     else:
         found = np.zeros(n * (p + q), np.int64)
         values = values.view(np.int64)
-    return _SAID[code(values, n, p, q, *options, found) % 8], found
+    return Verdict(code(values, n, p, q, *options, found) % 8), found
 
 
-def columns_and_rows(found: Any, acc: str, n: int, rank: int, p: int, q: int) -> tuple[Any, Any]:
-    """Factors from what was found of kernels."""
+def factors_of(found: Any, acc: str, n: int, rank: int, p: int, q: int) -> tuple[Any, Any]:
+    """Columns (n, rank, p) and rows (n, rank, q) in what a search has found."""
     u = np.ndarray((n, rank, p), acc, found)
     return u, np.ndarray((n, rank, q), acc, found, u.nbytes)
 
 
-def find_more(kernel: Any, limit: int) -> tuple[str, int, Any]:
-    """Whether a kernel has accurate factors for sums in float32, no more than `limit`.
+def find_cross_approximation(kernel: Any, limit: int) -> tuple[Verdict, int, Any]:
+    """Look for accurate factors of a kernel, for sums in float32, of a rank up to `limit`.
 
-    What is said of it, after how many crosses, and numbers for `columns_and_rows`.
+    The verdict comes after a number of crosses, which is the second value; `factors_of` reads the
+    factors from the third.
     """
-    code = _crosses()
+    code = _cross_approximation_code()
     if code is None:
-        return UNKNOWN, 0, None
+        return Verdict.UNDECIDED, 0, None
     p, q = kernel.shape
     work, found = np.empty(4 * p * q + q + 2 * limit * (p + q)), np.zeros(limit * (p + q))
-    arguments = kernel, p, q, limit, *_limits("float32"), _UNIT, work, found
-    # What takes long is done where Ctrl-C need not wait for it.
-    said = code(*arguments) if limit * p * q < _LONG else on_worker_thread(code, *arguments)
-    return _SAID[said % 8], said // 8, found
-
-
-_UNIT = float(np.finfo(np.longdouble).eps)
-_LONG = 1 << 23  # elements, times crosses
+    arguments = kernel, p, q, limit, *_limits("float32"), _LONG_DOUBLE_EPS, work, found
+    if limit * p * q < _LONG_SEARCH:
+        result = code(*arguments)
+    else:
+        result = on_worker_thread(code, *arguments)
+    return Verdict(result % 8), result // 8, found
 
 
 @cache
@@ -85,40 +73,42 @@ def _limits(acc: str) -> tuple[float, float]:
 
 
 @cache
-def _crosses() -> Any:
+def _cross_approximation_code() -> Any:
+    """Compiled `jit.rank_one.cross_approximation`, or None where it cannot be used."""
     if np.finfo(np.longdouble).nmant != 63:
-        return None  # another number of digits than two floats are known to stand in for
+        return None  # only this long double has been shown to be replaced by two float64
     try:
         threads.import_numba()
     except ImportError:
         return None
-    from .jit import rank_one
+    from .jit import rank_one as jit
 
     floats = np.zeros((2, 2))
-    rank_one.crosses.ready(floats, 2, 2, 1, *_limits("float32"), _UNIT, floats[0], floats[0])
-    return rank_one.crosses.code
+    search = jit.cross_approximation
+    search.ready(floats, 2, 2, 1, *_limits("float32"), _LONG_DOUBLE_EPS, floats[0], floats[0])
+    return search.code
 
 
 @cache
-def _compiled(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | None:
-    """Compiled code for an accumulator dtype, what else it takes, and the dtype."""
+def _rank_one_code(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | None:
+    """Compiled search for an accumulator dtype, its further arguments, and the dtype."""
     try:
         threads.import_numba()
     except ImportError:
-        return None  # the backend says so where it is to compute
-    from .jit import rank_one as rank_one
+        return None  # the backend gives the reason if it is asked to compute
+    from .jit import rank_one as jit
 
     dtype: np.dtype[Any] = np.dtype(acc)
     options: tuple[Any, ...]
     if dtype.kind == "f":
-        more = np.finfo(np.longdouble).nmant - 52
-        # From where on a long double is the middle between a float64 and the next, in its last
-        # digit; nowhere, if it is a float64 itself.
-        half = 0.5 - 2.0 ** -(more + 1) if more else 1.0
+        more_digits = np.finfo(np.longdouble).nmant - 52
+        # How far from a float64, in units of its last digit, a quotient rounds to a long double
+        # that is the middle between it and the next; nowhere, if a long double is a float64.
+        half = 0.5 - 2.0 ** -(more_digits + 1) if more_digits else 1.0
         options = *_limits(acc), half, dtype.itemsize
-        rank_one.products.ready(np.zeros((1, 2, 2)), 1, 2, 2, *options, np.zeros(6))
-        return rank_one.products.code, options, dtype
+        jit.rank_one_factors.ready(np.zeros((1, 2, 2)), 1, 2, 2, *options, np.zeros(6))
+        return jit.rank_one_factors.code, options, dtype
     options = (acc == "uint64",)
     values, found = np.zeros((1, 2, 2), np.int64), np.zeros(4, np.int64)
-    rank_one.whole_products.ready(values, 1, 2, 2, *options, found)
-    return rank_one.whole_products.code, options, dtype
+    jit.integer_rank_one_factors.ready(values, 1, 2, 2, *options, found)
+    return jit.integer_rank_one_factors.code, options, dtype

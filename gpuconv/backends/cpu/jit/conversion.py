@@ -1,7 +1,7 @@
-"""Reading pixels of any dtype and stride into rows of sums, and writing sums back (Numba).
+"""Conversion between stored elements of any dtype and the dtype of sums (Numba).
 
-Arrays come as an address and byte strides. That way one compiled kernel serves every layout (C,
-Fortran, reversed, broadcast, read-only, a view into a larger image), where Numba would otherwise
+Arrays are passed as an address and byte strides, so that one compiled function serves every layout
+(C, Fortran, reversed, broadcast, read-only, a view into a larger image); Numba would otherwise
 compile one for each.
 """
 
@@ -36,7 +36,7 @@ def _bits_of_float(typingctx, value):
 
 @register_jitable
 def half_to_float(half):
-    """Value of float16 bits, exactly."""
+    """Convert the bits of a float16 to a float32, exactly."""
     h = np.uint32(half)
     sign = (h & np.uint32(0x8000)) << np.uint32(16)
     magnitude = (h & np.uint32(0x7FFF)) << np.uint32(13)
@@ -50,7 +50,7 @@ def half_to_float(half):
 
 @register_jitable
 def float_to_half(value):
-    """float16 bits of a float32, rounded to nearest even."""
+    """Round a float32 to the nearest float16 (ties to even) and return its bits."""
     bits = _bits_of_float(value)
     sign = np.uint32((bits >> np.uint32(16)) & np.uint32(0x8000))
     a = np.uint32(bits & np.uint32(0x7FFFFFFF))
@@ -68,7 +68,7 @@ def float_to_half(value):
 
 @register_jitable
 def float_to_bfloat(value):
-    """bfloat16 bits of a float32, rounded to nearest even."""
+    """Round a float32 to the nearest bfloat16 (ties to even) and return its bits."""
     bits = _bits_of_float(value)
     if np.uint32(bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
         return np.uint16((bits >> np.uint32(16)) | np.uint32(0x40))
@@ -81,7 +81,7 @@ def float_to_bfloat(value):
 
 
 def make_tag(name: str) -> Any:
-    """Tag of a dtype given by its canonical name."""
+    """Make the tag of the dtype with this canonical name."""
     dimensions = {"float16": 2, "bfloat16": 3}.get(name, 1)
     return np.empty((0,) * dimensions, np.uint16 if dimensions > 1 else name)
 
@@ -95,7 +95,7 @@ def _is_bfloat(tag):
 
 
 def pixels(tag, address, n):
-    """View of `n` contiguous stored elements at an address (compiled code only)."""
+    """View `n` contiguous stored elements at an address as an array (compiled code only)."""
     raise NotImplementedError
 
 
@@ -106,7 +106,7 @@ def _pixels(tag, address, n):
 
 
 def widened(tag, raw):
-    """Value of a stored element (compiled code only)."""
+    """Convert a stored element to a number (compiled code only)."""
     raise NotImplementedError
 
 
@@ -120,7 +120,7 @@ def _widened(tag, raw):
 
 
 def narrowed(tag, value):
-    """Finished sum as a stored element: nearest even, saturating, NaN to 0 (compiled code only)."""
+    """Convert a sum to a stored element: nearest even, saturating, NaN to 0 (compiled code)."""
     raise NotImplementedError
 
 
@@ -158,13 +158,13 @@ def _narrowed(tag, value):
 
 @register_jitable
 def pixel(tag, address):
-    """Value of the element stored at an address."""
+    """Read the element stored at an address and convert it to a number."""
     return widened(tag, pixels(tag, address, 1)[0])
 
 
 @njit(nogil=True)
 def load_run(tag, address, step, line):
-    """Fill `line` with the elements at `address`, `address + step`, …, in the line's dtype."""
+    """Fill `line`, in its dtype, with the elements at `address`, `address + step`, …"""
     n = line.shape[0]
     if step == tag.itemsize:
         row = pixels(tag, address, n)
@@ -177,7 +177,7 @@ def load_run(tag, address, step, line):
 
 @njit(nogil=True)
 def load_mapped(tag, address, step, columns, fill, line):
-    """Fill `line` with one row's elements at the given columns; -1 stands for the fill value."""
+    """Fill `line` with a row's elements at `columns`, of which -1 stands for the fill value."""
     for j in range(line.shape[0]):
         c = columns[j]
         if c < 0:

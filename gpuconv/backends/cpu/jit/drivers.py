@@ -1,4 +1,4 @@
-"""Functions compiled when first called, and one loop compiled twice: for one thread and for all."""
+"""Functions compiled when first called, and loops compiled for one thread and for many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .functions import named, on_disk
 
 
 def _kind(value: Any) -> Any:
-    """What Numba may tell arguments apart by, and more."""
+    """Key of an argument's Numba type: values with equal keys have equal types."""
     if type(value) is np.ndarray:
         return value.dtype, value.ndim, value.flags.num
     if type(value) is tuple:
@@ -21,9 +21,9 @@ def _kind(value: Any) -> Any:
 
 
 class Compiled:
-    """A compiled function, each form of which is compiled `on_worker_thread`.
+    """A Numba function that is compiled `on_worker_thread`, for each new combination of types.
 
-    `code` is the function itself, for who has seen to it (`ready`) that its form is compiled.
+    `code` is the function itself; call it only after `ready` with arguments of the same types.
     """
 
     def __init__(self, code: Any) -> None:
@@ -31,7 +31,7 @@ class Compiled:
         self._known: set[Any] = set()
 
     def ready(self, *arguments: Any) -> None:
-        """Compile what a call with these arguments runs."""
+        """Compile the function for the types of these arguments, if it has not been."""
         kinds = tuple(map(_kind, arguments))
         if kinds not in self._known:
             on_worker_thread(self.code.compile, tuple(map(self.code.typeof_pyval, arguments)))
@@ -43,10 +43,10 @@ class Compiled:
 
 
 def variants(function: Any, **options: Any) -> tuple[Any, Any]:
-    """Compile a loop over `prange` as (serial, parallel).
+    """Return a loop over `prange` as (serial, parallel) functions.
 
-    Numba's disk cache tells functions apart by name, line and code, not by options: two compiled
-    forms of one function would be taken for each other. So each form is a function of its own name.
+    Numba's disk cache identifies a function by name, line and code, not by its options, and would
+    mistake two compiled forms of one function for each other. So each form has a name of its own.
     """
 
     def form(suffix: str) -> Any:

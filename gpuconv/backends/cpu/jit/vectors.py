@@ -1,4 +1,4 @@
-"""Vector instructions for pieces written out by hand (llvmlite)."""
+"""Vector instructions for code that is generated with llvmlite, and copies of bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lanes(dtype: str) -> int:
 
 
 class Vectors:
-    """Emits instructions on vectors of a dtype where the builder stands."""
+    """Emits instructions on vectors of a dtype at the position of a builder."""
 
     def __init__(self, builder: Any, dtype: str) -> None:
         self.builder = builder
@@ -55,7 +55,7 @@ class Vectors:
         return ir.Constant(self.kind, [value] * self.lanes)
 
     def at(self, address: Any, distance: Any) -> Any:
-        """Address at a distance in bytes, known while compiling or not."""
+        """Address at a distance in bytes, an int or a value of the code."""
         if isinstance(distance, int):
             distance = self.long(distance)
         return self.builder.add(address, distance)
@@ -77,29 +77,29 @@ class Vectors:
             done.set_metadata("nontemporal", one)
 
     def splat(self, address: Any) -> Any:
-        """The element at an address in every lane."""
+        """Vector with the element at an address in every lane."""
         return self.spread(self.load(address, self.element))
 
     def spread(self, value: Any) -> Any:
-        """The value in every lane."""
+        """Vector with a value in every lane."""
         undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(_INT, 0))
         return self.shuffle(first, undefined, [0] * self.lanes)
 
     def within(self, first: Any, length: Any) -> Any:
-        """Mask of the lanes at places `first` and on (32 bits) that are in 0 to `length`."""
+        """Mask of the lanes l for which ``first + l < length``; both are unsigned 32-bit values."""
         b = self.builder
         places = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
         return b.icmp_unsigned("<", b.add(places, self.spread(first)), self.spread(length))
 
     def load_masked(self, address: Any, mask: Any, other: Any) -> Any:
-        """Read the lanes of a mask; the others, which may be no memory, are those of `other`."""
+        """Load the lanes of a mask; the rest, whose memory is not touched, come from `other`."""
         pointer = self.builder.inttoptr(address, self.kind.as_pointer())
         align = ir.Constant(_INT, self.size)
         return self._masked("load", self.kind, [pointer, align, mask, other])
 
     def store_masked(self, value: Any, address: Any, mask: Any) -> None:
-        """Write the lanes of a mask."""
+        """Store the lanes of a mask."""
         pointer = self.builder.inttoptr(address, self.kind.as_pointer())
         align = ir.Constant(_INT, self.size)
         self._masked("store", ir.VoidType(), [value, pointer, align, mask])
@@ -111,7 +111,7 @@ class Vectors:
         return self.builder.call(function, operands)
 
     def zeros(self, rows: int, columns: int) -> list[list[Any]]:
-        """Places for vectors of sums, all zero: memory as written here, registers once compiled."""
+        """Variables for rows x columns of vectors, all zero; LLVM keeps them in registers."""
         found = [
             [cgutils.alloca_once(self.builder, self.kind) for _ in range(columns)]
             for _ in range(rows)
@@ -126,7 +126,7 @@ class Vectors:
         return self.builder.shuffle_vector(a, b, mask)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        """``a * b + c``, rounded once where the machine can."""
+        """``a * b + c``, fused where the machine has such an instruction."""
         if self.whole:
             return self.builder.add(c, self.builder.mul(a, b))
         kind = ir.FunctionType(self.kind, [self.kind] * 3)
@@ -159,7 +159,7 @@ def _copy_vectors(typingctx, source, target, n):
 
 @intrinsic
 def prefetch(typingctx, address, n):
-    """Ask for `n` bytes before they are needed."""
+    """Prefetch `n` bytes into the cache."""
 
     def codegen(context, builder, signature, args):
         address, n = args
@@ -178,7 +178,7 @@ def prefetch(typingctx, address, n):
 
 @register_jitable
 def copy_bytes(source, target, n):
-    """Copy at least a vector of bytes."""
+    """Copy `n` bytes, at least as many as a vector has."""
     width = vector_bytes_here()
     _copy_vectors(source, target, n // width)
     _copy_vectors(source + n - width, target + n - width, 1)
@@ -186,7 +186,7 @@ def copy_bytes(source, target, n):
 
 @intrinsic
 def vector_bytes_here(typingctx):
-    """`vector_bytes`, compiled in."""
+    """`vector_bytes` as a constant of compiled code."""
 
     def codegen(context, builder, signature, args):
         return ir.Constant(LONG, vector_bytes())
