@@ -16,6 +16,7 @@ import numpy as np
 
 from . import dtypes
 from .errors import BackendUnavailable
+from .tensors import make_tensor, plain_tensor, view_storage
 
 __all__ = [
     "Operand",
@@ -174,47 +175,17 @@ def _from_cupy(array: Any, name: str, original: Any, library: str) -> Operand:
 
 
 def _from_torch(tensor: Any, name: str) -> Operand:
-    import torch
-
-    if _is_transformed(tensor, torch):
-        raise NotImplementedError(
-            f"{name} takes part in a transform of torch.func or in forward-mode AD, but this call "
-            "cannot (corr2d and convolve2d of tensors without out= and max_device_bytes=, and "
-            "nn.conv2d, can)"
-        )
-    if tensor.requires_grad and torch.is_grad_enabled():
-        raise NotImplementedError(
-            f"{name} requires grad, but this call is not part of torch's graph (corr2d and "
-            "convolve2d of tensors without out= and max_device_bytes=, and nn.conv2d, are); pass "
-            f"{name}.detach(), or call inside torch.no_grad()"
-        )
-    if tensor.layout is not torch.strided:
-        raise TypeError(f"{name} is a {tensor.layout} tensor; pass {name}.to_dense()")
-    plain = tensor.detach().resolve_conj().resolve_neg()
+    plain = plain_tensor(tensor, name)
     dtype = dtypes.name_of(plain.dtype, name)
     if plain.device.type == "cuda":
-        view = plain.view(torch.int16) if dtype == "bfloat16" else plain
-        array = _import_cupy(name).from_dlpack(view)
-        array = array.view(np.uint16) if dtype == "bfloat16" else array
-        return Operand(array, dtype, f"cuda:{plain.device.index}", "torch", tensor)
-    if plain.device.type != "cpu":
-        raise TypeError(f"{name} is on device {plain.device}; supported: cpu, cuda")
-    if dtype == "bfloat16":
-        array = plain.view(torch.int16).numpy().view(np.uint16)
+        array = _import_cupy(name).from_dlpack(view_storage(plain))
+        device = f"cuda:{plain.device.index}"
+    elif plain.device.type == "cpu":
+        array, device = view_storage(plain).numpy(), HOST
     else:
-        array = plain.numpy()
-    return Operand(array, dtype, HOST, "torch", tensor)
-
-
-def _is_transformed(tensor: Any, torch: Any) -> bool:
-    """Whether a tensor is wrapped by a transform of torch.func or by forward-mode AD."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        return True
-    forward = torch.autograd.forward_ad
-    # Disabled while custom ops run, whose tensors this function sees as well.
-    if forward._current_level < 0 or not torch._C._is_fwd_grad_enabled():
-        return False
-    return forward.unpack_dual(tensor).tangent is not None
+        raise TypeError(f"{name} is on device {plain.device}; supported: cpu, cuda")
+    array = array.view(np.uint16) if dtype == "bfloat16" else array
+    return Operand(array, dtype, device, "torch", tensor)
 
 
 def check_together(x: Operand, k: Operand) -> None:
@@ -339,20 +310,12 @@ def wrap(array: Any, dtype: str, like: Operand) -> Any:
     if like.library == "storage":
         return array
     if like.library == "torch":
-        import torch
-
-        if dtype == "bfloat16":
-            return _to_torch(array.view(np.int16), torch).view(torch.bfloat16)
-        return _to_torch(array, torch)
+        return make_tensor(array, dtype)
     if dtype == "bfloat16":
         return array.view(bfloat16())
     if like.library == "array-api" and hasattr(like.original, "__array_namespace__"):
         return like.original.__array_namespace__().from_dlpack(array)
     return array
-
-
-def _to_torch(array: Any, torch: Any) -> Any:
-    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 
 def bfloat16() -> Any:

@@ -251,7 +251,7 @@ def forget():
 @pytest.fixture
 def gathered(monkeypatch):
     """Every axis is gathered that may be, however little padding it has."""
-    monkeypatch.setattr(boundary, "_PADDED_MOST", -(2**62))
+    monkeypatch.setattr(boundary, "_MAX_FULL_PADDING", -(2**62))
     forget()
     yield
     forget()

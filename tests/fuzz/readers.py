@@ -172,7 +172,7 @@ def target(path, kind, data):
         if path.suffix in PICTURES:
             array = read_picture(path)
         else:
-            with array_files.source(path) as source:
+            with array_files.open_source(path) as source:
                 array = source[...]
     except ReadError as error:
         text = str(error)
