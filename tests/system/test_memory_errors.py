@@ -251,7 +251,9 @@ def test_the_reference(monkeypatch):
     x, k, out = X[..., :9, :8], BANK[..., :2, :2], np.empty((3, 2, 8, 7), "f4")
     for images in range(6):
         with monkeypatch.context() as patch:
-            patch.setattr(reference, "_one", Fails(images).before(reference._one))
+            patch.setattr(
+                reference, "_correlate_image", Fails(images).before(reference._correlate_image)
+            )
             with pytest.raises(MemoryError, match="no memory today") as caught:
                 gpuconv.corr2d(x, k, out=out, backend="reference")
         assert rows_of(caught.value) == ((images * 8, 48) if images else (0, None))
