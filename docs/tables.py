@@ -1,4 +1,4 @@
-"""What pages hold that is not written by hand: benchmark results, errors, public names."""
+"""Generated parts of the pages: benchmark results, errors, public names without a section."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import gpuconv
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
-# Longer tables are left to their files.
+# The most lines of a table; longer ones are left out, and the page names their file.
 LONGEST = 80
 
 
 def newest(suffix: str, folder: Path = RESULTS) -> dict[str, Path]:
-    """The newest file of every suite."""
+    """Find the newest file of every suite."""
     found = {}
     for path in sorted(folder.glob(f"*{suffix}")):
         dated = re.fullmatch(r"\d{4}-\d\d-\d\d-(.+)", path.stem)
@@ -26,7 +26,7 @@ def newest(suffix: str, folder: Path = RESULTS) -> dict[str, Path]:
 
 
 def benchmarks(page: str = "", folder: Path = RESULTS) -> str:
-    """The newest tables of all suites but that of the errors, a section each."""
+    """Make a section of the newest results of every suite, except of the errors."""
     parts = [
         _section(path)
         for suite, path in sorted(newest(".md", folder).items())
@@ -37,7 +37,7 @@ def benchmarks(page: str = "", folder: Path = RESULTS) -> str:
 
 def _section(path: Path) -> str:
     text = re.sub(r"^#", "##", path.read_text("utf-8").strip(), flags=re.M)
-    # Pictures lie beside the table.
+    # Pictures are in the folder of the results.
     text = re.sub(r"(!\[[^\]]*\]\()", r"\1../benchmarks/results/", text)
     lines = text.splitlines()
     rows = [n for n, line in enumerate(lines) if line.startswith("|")]
@@ -48,7 +48,7 @@ def _section(path: Path) -> str:
 
 
 def errors(page: str = "", folder: Path = RESULTS) -> str:
-    """The worst error of every method and dtype, over k."""
+    """Make a table of the worst error of every method and dtype, over k."""
     path = newest(".csv", folder)["accuracy"]
     with open(path, encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
@@ -80,7 +80,7 @@ def errors(page: str = "", folder: Path = RESULTS) -> str:
 
 
 def other_names(page: str) -> str:
-    """The public names that a page does not treat yet."""
+    """Make a section of the public names that a page does not have yet."""
     names = [
         name
         for name in gpuconv.__all__
@@ -95,7 +95,7 @@ def other_names(page: str) -> str:
     return "\n".join(["## More", "", "```{eval-rst}", *lines, "```"])
 
 
-# Pages with the mark that is replaced, and what makes the text.
+# By page: the marker that is replaced, and the function that makes the text.
 PAGES: dict[str, tuple[str, Callable[[str], str]]] = {
     "benchmarks": ("results", benchmarks),
     "accuracy": ("errors", errors),
