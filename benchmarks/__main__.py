@@ -1,4 +1,4 @@
-"""``python -m benchmarks [suite ...]``: tables against peers and targets, kept in results/.
+"""``python -m benchmarks [suite ...]``: gpuconv against peers and targets, as tables in results/.
 
 With ``--device cuda``: ``--all`` on a machine with an NVIDIA GPU, ``--static`` on any.
 """
@@ -17,7 +17,7 @@ from .peers import torch_conv
 from .timing import THREADS, environment, set_threads
 
 RESULTS = Path(__file__).parent / "results"
-# Suites by name: the module that runs them, and what they are.
+# Suites by name: the module that runs them, and their titles.
 SUITES = {
     "filters": ("against_peers", "one image, kernels of full rank, float32"),
     "dtypes": ("against_peers", "float64, and integer images with float32 kernels"),
@@ -25,9 +25,9 @@ SUITES = {
     "small": ("against_peers", "small images, float32"),
     "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
     "choice": ("choice", "the automatic choice against every method"),
-    "memory": ("memory", "memory beside the arrays"),
-    "accuracy": ("accuracy", "errors against sums in a wider format"),
-    "calls": ("calls", "what a call costs beside its arithmetic"),
+    "memory": ("memory", "memory of a call besides its arrays"),
+    "accuracy": ("accuracy", "errors against sums in higher precision"),
+    "calls": ("calls", "the overhead of a call"),
     "layers": ("layers", "layers of neural networks, forward and backward"),
 }
 NEEDS_TORCH = ("layers",)
@@ -36,13 +36,17 @@ NEEDS_TORCH = ("layers",)
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suites", nargs="*", help=f"of {', '.join(SUITES)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="one small case of each; not kept")
+    parser.add_argument(
+        "--quick", action="store_true", help="one small case of each suite; nothing is saved"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
-        "--all", action="store_true", help="cuda: right answers, races, speed; under 8 minutes"
+        "--all",
+        action="store_true",
+        help="cuda: check results and races, measure speed; under 8 minutes",
     )
     parser.add_argument(
-        "--static", action="store_true", help="cuda: what the kernels are compiled to; needs no GPU"
+        "--static", action="store_true", help="cuda: report on the compiled kernels; needs no GPU"
     )
     parser.add_argument(
         "--arch", type=int, default=90, help="cuda --static: compute capability (%(default)s)"

@@ -1,9 +1,9 @@
-"""Errors of the CPU's methods against sums in a wider format, in rounding errors.
+"""Errors of the CPU's methods against sums in higher precision, in rounding errors.
 
-A unit is eps times the sum's size: |X| corr |K| of that output for direct and separable sums (of
-rank 2: with the factors' absolute values), the largest of the image for fft. What is shown is the
-worst output of an image; K and X are normal (sums cancel), positive (they do not), or X is uneven
-(pixels between 1e-8 and 1e8 times a normal one, for the methods that promise each sum).
+The unit is eps times the sum's magnitude: |X| corr |K| of that output for direct and separable sums
+(with the factors' absolute values for rank 2), the largest of the image for fft. The table shows
+the worst output of an image. K and X are normal (sums cancel) or positive (they do not), or X is
+uneven (normal pixels times 1e-8 to 1e8, for the methods that promise an error for each sum).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
         raise RuntimeError("long double is no wider than double here, so nothing judges float64")
     for dtype in DTYPES[:1] if quick else DTYPES:
         for method in METHODS:
-            # Factors rounded to 11 bits are not a kernel of that rank any more, and the sums of
-            # float16 are those of float32.
+            # Products of factors have full rank once they are rounded to 11 bits, and sums of
+            # float16 are float32 sums.
             if dtype == "float16" and method != "direct":
                 continue
             for k in KS[:1] if quick else KS:
@@ -70,7 +70,7 @@ def _arrays(dtype: str, method: str, k: int, kind: str) -> tuple[Any, Any]:
     rng = np.random.default_rng(k)
     x = _numbers(rng, (SHAPE[0] + k - 1, SHAPE[1] + k - 1), dtype, kind)
     if kind == "uneven":
-        # float16 has no room for more.
+        # More would overflow float16.
         most = 2 if dtype == "float16" else 8
         x *= (10.0 ** rng.integers(-most, most, x.shape)).astype(x.real.dtype)
     if not method.startswith("separable"):
@@ -82,12 +82,12 @@ def _arrays(dtype: str, method: str, k: int, kind: str) -> tuple[Any, Any]:
 
 
 def _error(dtype: str, method: str, k: int, kind: str) -> float:
-    """The worst output's error over eps and its size."""
+    """Error of the worst output in units of eps and its magnitude."""
     x, weights = _arrays(dtype, method, k, kind)
     name = method.split()[0]
     plan = gpuconv.plan(x.shape, weights.shape, x_dtype=dtype, k_dtype=dtype, backend="cpu")
     problem = plan.problem
-    # The finished sum, not what is left of it in 16 bits.
+    # The sum before it is rounded to 16 bits.
     result = "float32" if dtype == "float16" else None
     y = gpuconv.corr2d(x, weights, method=name, backend="cpu", dtype=result)
     sizes = np.abs(weights.astype(wider(weights)))
@@ -95,7 +95,7 @@ def _error(dtype: str, method: str, k: int, kind: str) -> float:
         factors = Weights(problem, weights).factors()
         sizes = np.einsum("tp,tq->pq", abs(factors.u[0]), abs(factors.v[0]))
     error = np.abs(y - sums(x, weights.conj(), wider(x)))
-    # How large the unit is need not be known to more than a double's digits.
+    # Double precision is enough for the unit.
     scale = sums(np.abs(x.astype(wider(x))), sizes, np.float64)
     if name == "fft":
         scale = scale.max()
@@ -103,7 +103,7 @@ def _error(dtype: str, method: str, k: int, kind: str) -> float:
 
 
 def wider(array: Any) -> Any:
-    """A format in which sums of such numbers are exact by comparison."""
+    """Return a dtype whose rounding errors are negligible in comparison with the array's."""
     double = np.finfo(array.dtype).bits == 64
     if np.iscomplexobj(array):
         return np.clongdouble if double else np.complex128
@@ -111,7 +111,7 @@ def wider(array: Any) -> Any:
 
 
 def sums(x: Any, k: Any, dtype: Any) -> Any:
-    """``x corr k`` in a dtype, tap after tap."""
+    """Compute ``x corr k`` in a dtype, tap by tap."""
     x, k = x.astype(dtype), k.astype(dtype)
     r, s = x.shape[0] - k.shape[0] + 1, x.shape[1] - k.shape[1] + 1
     total = np.zeros((r, s), dtype)
@@ -121,7 +121,7 @@ def sums(x: Any, k: Any, dtype: Any) -> Any:
 
 
 def _integers(suite: str) -> Cell:
-    """Integer sums are not near but equal."""
+    """Count integer sums that differ from the exact ones."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (96, 200), np.uint8)
     k = rng.integers(-(2**15), 2**15, (15, 15), np.int16)

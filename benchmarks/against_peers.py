@@ -1,8 +1,8 @@
-"""corr2d against every peer that is installed, case by case, with a plain copy in the same rounds.
+"""corr2d against every installed peer, case by case, with a plain copy in the same rounds.
 
-Peers get arrays to write to and what can be prepared before the call, and their own borders where
-they have no reflecting ones. "-": more than two seconds a call, or gigabytes
-of workspace.
+Peers write into arrays that are passed to them where they can, prepare whatever they can before the
+call, and pad with zeros where they have no reflecting border. "-": more than two seconds a call, or
+gigabytes of workspace.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from . import answers, peers
-from .cases import BEST, COPY, DIRECT, SGEMM, Case, of, quickly
+from .cases import BEST, COPY, DIRECT, SGEMM, Case, list_cases, quick_cases
 from .limits import Sgemm, copies
 from .peers import ours
 from .report import Cell, Check, ratio, record, verdicts
@@ -27,18 +27,18 @@ LIMIT = 2.0  # seconds a call
 def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
     found = []
     with ExitStack() as stack:
-        cases = quickly(suite) if quick else of(suite)
+        cases = quick_cases(suite) if quick else list_cases(suite)
         needed = any(what == SGEMM for case in cases for what, _ in case.targets)
         sgemm = stack.enter_context(Sgemm(threads)) if needed else None
         for case in cases:
             found.append(measure(case, threads, sgemm, quick))
             yield found[-1]
     if suite == "filters" and not quick:
-        yield _half(found)
+        yield _check_share(found)
 
 
-def _half(found: list[Cell]) -> Cell:
-    """At least three times the best peer in at least half of the cells."""
+def _check_share(found: list[Cell]) -> Cell:
+    """Check that at least half of the cells are at least three times as fast as the best peer."""
     ratios = [c.value for cell in found for c in cell.checks if c.what == BEST]
     check = Check("share", sum(r >= 3 for r in ratios) / max(len(ratios), 1), 0.5)
     name = "cells with at least 3 times the best peer"
@@ -46,7 +46,7 @@ def _half(found: list[Cell]) -> Cell:
 
 
 def measure(case: Case, threads: int, sgemm: Sgemm | None = None, quick: bool = False) -> Cell:
-    """Check every answer, time the right ones, hold the ratios to the targets."""
+    """Check every result, time those that are right, and compare the ratios with the targets."""
     x, k = case.arrays()
     wanted = {what for what, _ in case.targets}
     entrants = [ours.prepare(case, x, k)]
@@ -54,7 +54,7 @@ def measure(case: Case, threads: int, sgemm: Sgemm | None = None, quick: bool = 
         entrants.append(ours.prepare(case, x, k, "direct"))
     if case.peers:
         entrants += peers.contenders(case, x, k, threads)
-    calls, absent = right(case, x, k, entrants)
+    calls, absent = check_answers(case, x, k, entrants)
     limits: dict[str, Callable[[], Any]] = copies(case.out_shape, case.out_dtype, threads)
     if sgemm is not None and SGEMM in wanted:
         limits[SGEMM] = sgemm
@@ -62,8 +62,8 @@ def measure(case: Case, threads: int, sgemm: Sgemm | None = None, quick: bool = 
     found = compare(calls | limits, limit=LIMIT, always=(ours.NAME,), **hurry)
     absent |= {name: "-" for name, times in found.items() if times is None}
     times = {name: t for name, t in found.items() if t is not None}
-    checks = held(case, times, list(limits), sgemm)
-    method = ours.chosen(case, k, case.method)
+    checks = check_targets(case, times, list(limits), sgemm)
+    method = ours.chosen_method(case, k, case.method)
     best = _best(times, [ours.NAME, DIRECT, *limits])
     shown = {name: str(t) for name, t in times.items()} | absent
     line = (
@@ -83,10 +83,10 @@ def measure(case: Case, threads: int, sgemm: Sgemm | None = None, quick: bool = 
     return Cell(line, checks, records, wrong)
 
 
-def right(
+def check_answers(
     case: Case, x: Any, k: Any, entrants: list[peers.Contender]
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-    """The calls whose answers are right, and why the others are not timed."""
+    """Return the calls whose results are right, and why the others are not timed."""
     allowed = answers.tolerance(case, x, k)
     calls: dict[str, Callable[[], Any]] = {}
     absent: dict[str, str] = {}
@@ -117,11 +117,11 @@ def _best(times: dict[str, Times], leave_out: list[str]) -> tuple[str, Times] | 
     return min(peers_times, key=lambda pair: pair[1].median, default=None)
 
 
-def held(
+def check_targets(
     case: Case, times: dict[str, Times], limits: list[str], sgemm: Sgemm | None
 ) -> tuple[Check, ...]:
-    """The case's targets with what was measured; one that cannot be told is left out."""
-    if ours.NAME not in times:  # a wrong answer misses every target
+    """Return the case's targets with the measured values, where they could be measured."""
+    if ours.NAME not in times:  # a wrong result misses every target
         return tuple(Check(what, 0.0, target) for what, target in case.targets)
     own = times[ours.NAME]
     found = []

@@ -1,7 +1,7 @@
-"""Is an answer right? A wrong one is not timed.
+"""Checking results before they are timed.
 
-The reference is exact but slow, so it computes windows of the result (corners, where the borders
-are, and inside), in float64. Between those windows answers are compared with each other.
+The reference is exact but slow, so it computes a few windows of the result in float64: corners,
+which the border rules affect, and one inside. Everywhere else results are compared with each other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import gpuconv
 
 from .cases import Case
 
-_SIDE = 48  # of a window
-_ROWS = 1024  # compared at once, so that large images need little memory
+_SIDE = 48  # rows and columns of a window
+_ROWS = 1024  # rows compared at a time, so that large images need little memory
 
 
 class WrongAnswer(AssertionError):
@@ -24,9 +24,10 @@ class WrongAnswer(AssertionError):
 
 
 def tolerance(case: Case, x: Any, k: Any) -> float:
-    """How far rounding may take a result: 64 rounding errors of the largest possible sum.
+    """Return the allowed error of a result: 64 rounding errors of the largest possible sum.
 
-    Normwise, because transforms are among the peers and err relative to the largest sums.
+    It does not depend on the output, because the errors of transforms are relative to the largest
+    sums.
     """
     largest = max(abs(float(x.max())), abs(float(x.min())))
     sums = np.abs(k.astype(np.float64)).sum((-2, -1))
@@ -40,9 +41,9 @@ def _pick(image: Any, rows: Any, columns: Any) -> Any:
 def windows(
     case: Case, x: Any, k: Any, boundary: str, pick: Callable[[Any, Any, Any], Any] = _pick
 ) -> list[tuple[Any, Any]]:
-    """Pieces of the right answer: (index into the result, values).
+    """Compute windows of the right result: (index into the result, values).
 
-    `pick` takes rows and columns of an image to the host, wherever it is.
+    `pick` selects rows and columns of an image, on any device, and returns them on the host.
     """
     lead = case.out_shape[:-2]
     images = x if x.shape[:-2] == lead else np.broadcast_to(x, lead + x.shape[-2:])
@@ -72,14 +73,14 @@ def _reference(
         np.pad(np.arange(n), ((p - 1) // 2, p // 2), **mode)[part.start : part.stop + p - 1]
         for n, p, part in zip(image.shape, kernel.shape, (rows, columns), strict=True)
     ]
-    piece = pick(image, *maps).astype(np.float64)
-    piece[maps[0] < 0] = 0
-    piece[:, maps[1] < 0] = 0
-    return gpuconv.corr2d(piece, kernel.astype(np.float64), backend="reference")
+    tile = pick(image, *maps).astype(np.float64)
+    tile[maps[0] < 0] = 0
+    tile[:, maps[1] < 0] = 0
+    return gpuconv.corr2d(tile, kernel.astype(np.float64), backend="reference")
 
 
 def check(case: Case, result: Any, expected: list[tuple[Any, Any]], allowed: float) -> Any:
-    """The result as an array, or `WrongAnswer` unless it has the expected windows."""
+    """Return the result as an array; `WrongAnswer` unless its windows are as expected."""
     array = np.asarray(result)
     if array.size != case.pixels or array.dtype != case.out_dtype:
         raise WrongAnswer(f"{array.dtype} {array.shape}, not {case.out_dtype} {case.out_shape}")
@@ -90,7 +91,7 @@ def check(case: Case, result: Any, expected: list[tuple[Any, Any]], allowed: flo
 
 
 def agree(case: Case, a: Any, b: Any, allowed: float, same_border: bool) -> None:
-    """`WrongAnswer` unless two results agree, at the borders only if those are the same."""
+    """Raise `WrongAnswer` unless two results agree, except at borders if their rules differ."""
     margin = 0 if same_border else case.k // 2
     inside = slice(margin, -margin or None)
     a, b = (array[..., inside, inside] for array in (a, b))
@@ -99,7 +100,7 @@ def agree(case: Case, a: Any, b: Any, allowed: float, same_border: bool) -> None
         _compare(a[..., part, :], b[..., part, :], 2 * allowed, "another")
 
 
-def _compare(a: Any, b: Any, allowed: float, what: str) -> None:
+def _compare(a: Any, b: Any, allowed: float, other: str) -> None:
     error = float(np.abs(a - b).max(initial=0))
     if not error <= allowed:  # nor NaN
-        raise WrongAnswer(f"differs from {what} by {error:.3g}, and {allowed:.3g} is rounding")
+        raise WrongAnswer(f"differs from {other} by {error:.3g}, and {allowed:.3g} is rounding")

@@ -1,7 +1,7 @@
-"""What a call costs beside its arithmetic: a tiny image, the first call of a process, the import.
+"""The overhead of a call: on a tiny image, in the first call of a process, and of the import.
 
-First calls are made in fresh processes that have imported gpuconv: cold with an empty folder for
-Numba's compiled code, warm with the folder the cold one left.
+First calls are made in fresh processes that have imported gpuconv: cold ones with an empty cache of
+Numba's compiled code, warm ones with the cache that a cold one left.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ print(time.perf_counter() - start)
 
 
 def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
-    yield _tiny(suite, quick, threads)
+    yield _tiny_image_cell(suite, quick, threads)
     with tempfile.TemporaryDirectory() as folder:
-        # An installed package has its bytecode beside it, whatever is said of writing here.
+        # Installed packages have cached bytecode, so this import gets a cache of its own.
         env = os.environ | {"PYTHONPYCACHEPREFIX": folder}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         runs = [float(child(_IMPORT, env=env)) for _ in range(6)]
-    yield _seconds(suite, "import gpuconv", runs[1:], IMPORT)
+    yield _seconds_cell(suite, "import gpuconv", runs[1:], IMPORT)
     for side, k in FIRST[: 1 if quick else None]:
         with tempfile.TemporaryDirectory() as folder:
             env = os.environ | {"NUMBA_CACHE_DIR": folder, "NUMBA_NUM_THREADS": str(threads)}
             runs = [float(child(_FIRST, str(side), str(k), env=env)) for _ in range(4)]
         name = f"first call, {side}x{side}, {k}x{k}"
-        yield _seconds(suite, f"{name}, nothing compiled yet", runs[:1], COLD)
-        yield _seconds(suite, f"{name}, compiled before", runs[1:], WARM)
+        yield _seconds_cell(suite, f"{name}, nothing compiled yet", runs[:1], COLD)
+        yield _seconds_cell(suite, f"{name}, compiled before", runs[1:], WARM)
 
 
-def _tiny(suite: str, quick: bool, threads: int) -> Cell:
+def _tiny_image_cell(suite: str, quick: bool, threads: int) -> Cell:
     case = Case(suite, (64, 64), (3, 3))
     x, k = case.arrays()
     entrants = [ours.prepare(case, x, k)]
@@ -70,23 +70,26 @@ def _tiny(suite: str, quick: bool, threads: int) -> Cell:
         answers.check(case, entrant.call(), expected, answers.tolerance(case, x, k))
     found = compare({e.name: e.call for e in entrants}, 2 if quick else 15)
     own = found.pop(ours.NAME)
-    method = ours.chosen(case, k)
+    method = ours.chosen_method(case, k)
     checks = (Check("us", own.median * 1e3, MICROSECONDS, at_most=True),)
     peers = ", ".join(
-        f"{name} {_micro(t)} us ({number(ratio(t, own))} of ours)" for name, t in found.items()
+        f"{name} {_in_microseconds(t)} us ({number(ratio(t, own))} of ours)"
+        for name, t in found.items()
     )
     records = [record(case, ours.NAME, method, own)]
     records += [record(case, name, "", times) for name, times in found.items()]
     return Cell(
-        (case.name, f"{_micro(own)} us", method, peers, verdicts(checks)), checks, tuple(records)
+        (case.name, f"{_in_microseconds(own)} us", method, peers, verdicts(checks)),
+        checks,
+        tuple(records),
     )
 
 
-def _micro(times: Times) -> str:
+def _in_microseconds(times: Times) -> str:
     return str(Times(tuple(1e3 * sample for sample in times.samples)))
 
 
-def _seconds(suite: str, name: str, runs: list[float], target: float) -> Cell:
+def _seconds_cell(suite: str, name: str, runs: list[float], target: float) -> Cell:
     value = statistics.median(runs)
     checks = (Check("s", value, target, at_most=True),)
     spread = f" ({number(min(runs))}-{number(max(runs))})" if len(runs) > 1 else ""

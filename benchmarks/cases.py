@@ -1,4 +1,4 @@
-"""The cases by name: what is filtered with what, and how fast it should be."""
+"""The cases: images, kernels, and target speeds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 RANDOM, GAUSSIAN = "full rank", "Gaussian"
-# What a target compares with, apart from a contender's own name.
+# What targets compare with, besides names of contenders.
 BEST, COPY, SGEMM, DIRECT = "best peer", "copy", "sgemm", "gpuconv direct"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One cell: X of `x_shape` and `dtype` filtered with K of `k_shape`, borders reflected."""
+    """X of `x_shape` and `dtype` filtered with K of `k_shape`, with a reflecting border."""
 
     suite: str
     x_shape: tuple[int, ...]
@@ -25,7 +25,7 @@ class Case:
     weights: str = RANDOM
     method: str = "auto"
     peers: bool = True
-    targets: tuple[tuple[str, float], ...] = ()  # at least so many times the speed of
+    targets: tuple[tuple[str, float], ...] = ()  # of comparison, least ratio of speeds
     rounds: int = 7
 
     @property
@@ -56,7 +56,7 @@ class Case:
 
     @property
     def group(self) -> str:
-        """What the cases of one curve over k have in common."""
+        """Name shared by the cases of one curve over k."""
         shape = "x".join(map(str, self.x_shape))
         kinds = self.dtype if self.dtype == self.out_dtype else f"{self.dtype}->{self.out_dtype}"
         bank = f", {self.k_shape[0]} kernels" if len(self.k_shape) > 2 else ""
@@ -68,12 +68,12 @@ class Case:
         return f"{self.group}, {self.k}x{self.k}"
 
     def line(self) -> Any:
-        """The Gaussian's factor; its sum is 1."""
+        """Return the Gaussian's factor, which sums to 1."""
         g = np.exp(-0.5 * (np.arange(self.k) - self.k // 2) ** 2 / self.sigma**2)
         return (g / g.sum()).astype(self.out_dtype)
 
     def arrays(self) -> tuple[Any, Any]:
-        """X and K, the same in every run."""
+        """Return X and K, the same in every run."""
         if self.weights == GAUSSIAN:
             k = np.outer(self.line(), self.line())
         else:
@@ -91,7 +91,7 @@ def _image(shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def clear() -> None:
-    """Forget the image kept for the next case."""
+    """Free the image that is cached for the next case."""
     _image.cache_clear()
 
 
@@ -158,22 +158,22 @@ _SUITES = {
 }
 
 
-def of(suite: str) -> list[Case]:
-    """Cases of a suite."""
+def list_cases(suite: str) -> list[Case]:
+    """Return the cases of a suite."""
     return _SUITES[suite]()
 
 
-def quickly(suite: str) -> list[Case]:
-    """Its first case, on an image small enough for a test."""
-    case = of(suite)[0]
+def quick_cases(suite: str) -> list[Case]:
+    """Return the suite's first case, on an image small enough for a test."""
+    case = list_cases(suite)[0]
     sides = tuple(min(n, 512) for n in case.x_shape[-2:])
     return [replace(case, x_shape=case.x_shape[:-2] + sides)]
 
 
-def named(name: str) -> Case:
-    """The case of that name (the first suite that has it)."""
+def find_case(name: str) -> Case:
+    """Return the case of that name, from the first suite that has it."""
     for suite in _SUITES:
-        for case in of(suite):
+        for case in list_cases(suite):
             if case.name == name:
                 return case
     raise KeyError(f"no case is named {name!r}")

@@ -25,7 +25,7 @@ CASES = {
 
 
 def agree(a, b, tolerance=1e-3):
-    """Raise unless two results are equal within a share of the largest: wrong is not timed."""
+    """Raise unless two results are equal up to `tolerance` times the largest number."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not np.abs(a - b).max() <= tolerance * np.abs(b).max():
         raise AssertionError(f"results differ: shapes {a.shape}, {b.shape}")
@@ -77,7 +77,7 @@ def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
                     f"{times * operations / a.median / 1e6:.0f}",
                 )
             )  # fmt: skip
-    # As many products as there are images in the 3x3 layer.
+    # One product for each image of the 3x3 layer.
     with Sgemm(threads, 64, 576, 3136, times=8) as sgemm:
         gflops = sgemm.gflops(2 if quick else 7)
     yield Cell(

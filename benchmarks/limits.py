@@ -1,4 +1,4 @@
-"""What the machine allows: how fast it copies and how fast it multiplies matrices."""
+"""Limits of the machine: how fast it copies and how fast it multiplies matrices."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ for line in sys.stdin:
 
 
 class Sgemm:
-    """NumPy's float32 matrix product; calling it makes `times` products in a process of its own.
+    """NumPy's float32 matrix product; a call makes `times` products in another process.
 
-    Of its own, because what the environment tells OpenBLAS about the processor may be wrong or slow
-    and is read when NumPy is imported: the limit should be the machine's, not a setting's.
+    OpenBLAS reads its environment variables when NumPy is imported, and some of them may make it
+    slow. The other process has none of these, so that the limit is the machine's.
     """
 
     def __init__(self, threads: int, m: int = 2048, k: int = 2048, n: int = 2048, times: int = 1):
@@ -42,7 +42,7 @@ class Sgemm:
         env = {name: value for name, value in os.environ.items() if name not in unset}
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             env[name] = str(threads)
-        # Its threads sleep soon after a product: they must not spin while others are measured.
+        # Lets its threads sleep soon after a product, so that they do not slow others by spinning.
         env["OPENBLAS_THREAD_TIMEOUT"] = "10"
         self._child = subprocess.Popen(
             [sys.executable, "-c", _CHILD, *map(str, (m, k, n, times))],
@@ -53,7 +53,7 @@ class Sgemm:
         self._child.stdin.write("\n")
         self._child.stdin.flush()
         if not self._child.stdout.readline():
-            raise RuntimeError("the process of the matrix products ended")
+            raise RuntimeError("the process that multiplies matrices has ended")
 
     def __enter__(self) -> Sgemm:
         return self
@@ -66,7 +66,7 @@ class Sgemm:
         self._child.wait()
 
     def gflops(self, rounds: int = 5) -> float:
-        """Billions of operations a second, the median of the rounds."""
+        """Return 10**9 operations a second, the median of the rounds."""
         return self.operations / compare({"": self}, rounds)[""].median / 1e6
 
 
@@ -74,7 +74,7 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def copies(shape: tuple[int, ...], dtype: Any, threads: int) -> dict[str, Callable[[], None]]:
-    """Plain copies of an array of the result's size, on one thread and on all."""
+    """Return calls that copy an array of the result's size, on one thread and on all threads."""
     source, target = np.ones(shape, dtype).reshape(-1), np.zeros(shape, dtype).reshape(-1)
     found = {"copy, 1 thread": lambda: np.copyto(target, source)}
     if threads > 1:

@@ -1,4 +1,4 @@
-"""Renders gpuconv/data/photo.png: an evening lake, made of noise and a few equations."""
+"""Renders gpuconv/data/photo.png: a lake in the evening, made of noise and a few equations."""
 
 from __future__ import annotations
 

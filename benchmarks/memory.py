@@ -1,8 +1,8 @@
-"""Memory a call needs beside its arrays, at most at any time, on a 4096x4096 float32 image.
+"""Peak memory of a call besides its arrays, on a 4096x4096 float32 image.
 
-Measured by the process's resident memory in a fresh process, because buffers of compiled code and
-of transforms are in no Python allocator's books: warmed up on a small image, the arrays touched,
-then the highest point of one call over where it began. What the warm-up left in use counts too.
+It is the resident memory of a fresh process, because buffers of compiled code and of transforms are
+not allocated by Python. After a warm-up on a small image, and with all arrays touched, the result
+is the peak during one call minus the memory before it. Memory that the warm-up left in use counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .timing import number
 
 ROOT = Path(__file__).parent.parent
 HEAD = ("case", "extra MiB", "method", "targets")
-# Methods and what they may take: MiB, and the same share of the image for all.
+# Limits by method: MiB, plus a share of the image that is the same for all.
 ALLOWED = {"direct": 8.0, "separable": 8.0, "fft": 64.0}
 SHARE = 0.01
 CASES = (
@@ -97,7 +97,7 @@ def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
 
 
 def child(code: str, *arguments: str, env: dict[str, str] | None = None) -> str:
-    """What a fresh Python process printed last."""
+    """Run code in a fresh Python process and return the last line that it prints."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, env=env, capture_output=True,
         text=True, check=False,

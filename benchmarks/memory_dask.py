@@ -1,8 +1,8 @@
-"""``python -m benchmarks.memory_dask``: memory of Dask's workers as they filter, from Zarr to Zarr,
-an image ten times larger than the memory each may use.
+"""``python -m benchmarks.memory_dask``: memory of Dask's workers while they filter, from Zarr to
+Zarr, an image ten times larger than the memory that each may use.
 
-The resident memory of both worker processes, read every 20 ms from outside. Zarr writes chunk by
-chunk as they are finished; a bar shows how far it is. The result is checked pixel by pixel.
+The resident memory of both worker processes is read every 20 ms from outside. Chunks are written
+when they are complete, and a progress bar is shown. The result is checked pixel by pixel.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ KERNEL = np.ones((5, 5)) / 25
 CALL: dict[str, Any] = dict(mode="same", boundary="reflect", stride=4, dtype="uint8")
 BYTES = int(np.prod(SIDES) * np.prod(TIMES)) * 8
 
-Samples = list[tuple[float, list[int]]]  # seconds, and what each worker has in memory
+Samples = list[tuple[float, list[int]]]  # seconds, bytes of each worker
 
 
 def make_image(path: Path) -> Any:
-    """Write one chunk and link it to the places of all others: 4.5 GiB that take up 12.5 MiB."""
+    """Write one chunk and link all others to it: 4.5 GiB that take 12.5 MiB of disk."""
     import zarr
 
     chunk = np.random.default_rng(0).uniform(0, 255, SIDES)
@@ -53,14 +53,14 @@ def make_image(path: Path) -> Any:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory a process has now."""
+    """Return the bytes of memory that a process has now."""
     import psutil
 
     return int(psutil.Process(pid).memory_info().rss)
 
 
 def measure(client: Any, folder: Path) -> Samples:
-    """Filter ``in.zarr`` into ``out.zarr`` with a progress bar; what the workers had in memory."""
+    """Filter ``in.zarr`` into ``out.zarr`` with a progress bar; return the workers' memory."""
     import dask.array as da
     from distributed import futures_of, progress
 
@@ -77,8 +77,8 @@ def measure(client: Any, folder: Path) -> Samples:
     try:
         image = da.from_zarr(folder / "in.zarr")
         result = gpuconv.corr2d(image, KERNEL, **CALL)
-        # Not to_zarr alone: where Dask has one task to wait for all others, it takes them in
-        # another order, with two rows of chunks more in memory.
+        # With to_zarr alone one task would wait for all others. Dask would take them in another
+        # order, with two more rows of chunks in memory.
         stored = result.to_zarr(str(folder / "out.zarr"), compute=False).persist()
         progress(stored, notebook=False)
         client.gather(futures_of(stored))  # an error is raised here
@@ -88,11 +88,11 @@ def measure(client: Any, folder: Path) -> Samples:
     return samples
 
 
-def right(chunk: Any, path: Path) -> bool:
-    """Whether every chunk of the result has the bits that a call on the whole gives."""
+def result_is_right(chunk: Any, path: Path) -> bool:
+    """Whether every chunk of the result has the bits that one call on the whole image gives."""
     import zarr
 
-    # Nine chunks have every corner, edge and middle that the image has.
+    # 3x3 chunks have every kind of corner, edge and inner chunk that the image has.
     nine = gpuconv.corr2d(np.tile(chunk, (3, 3)), KERNEL, **CALL)
     height, width = (n // 3 for n in nine.shape)
     result = zarr.open_array(str(path), mode="r")
@@ -133,7 +133,7 @@ def draw(samples: Samples, path: Path) -> None:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Any]:
-    """A client of two worker processes, which write nothing out to stay within their limit."""
+    """Yield a client of two worker processes that do not spill to disk."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(name)
         chunk = make_image(folder / "in.zarr")
         samples = measure(client, folder)
-        good = right(chunk, folder / "out.zarr")
+        good = result_is_right(chunk, folder / "out.zarr")
     cells = []
     for n, memory in enumerate(zip(*(values for _, values in samples), strict=True)):
         before, most = memory[0] / 2**20, max(memory) / 2**20

@@ -1,4 +1,4 @@
-"""Cells of a table and what becomes of them: Markdown, CSV, a plot, a summary."""
+"""Results: rows of a table, and how they are written as Markdown, CSV, plots and a summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Check:
-    """A number and what it should be: at least the target, or at most."""
+    """A measured value that should be at least the target, or at most."""
 
     what: str
     value: float
@@ -34,7 +34,7 @@ class Check:
 
     @property
     def margin(self) -> float:
-        """How many times better than the target."""
+        """Ratio by which the value is better than the target."""
         if self.at_most:
             return self.target / self.value if self.value > 0 else float("inf")
         return self.value / self.target
@@ -42,13 +42,13 @@ class Check:
     def __str__(self) -> str:
         sign = "<=" if self.at_most else ">="
         verdict = "met" if self.met else "MISSED"
-        # A digit more than elsewhere, so that what just misses is seen to miss.
+        # One more digit than elsewhere, so that a near miss shows.
         return f"{self.what} {self.value:.4g} ({sign} {number(self.target)}) {verdict}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of a table, the targets it was held to, and its numbers for the CSV."""
+    """One row of a table, the checks of its targets, and its records for the CSV file."""
 
     row: tuple[str, ...]
     checks: tuple[Check, ...] = ()
@@ -61,7 +61,7 @@ class Cell:
 
 
 def ratio(other: Times, ours: Times) -> float:
-    """How many times as fast as the other we are, by medians."""
+    """Return how many times as fast as the other we are, by medians."""
     return other.median / ours.median
 
 
@@ -79,7 +79,7 @@ def record(case: Case, contender: str, method: str, times: Times) -> dict[str, A
 
 
 def measured(suite: str, name: str, value: float, unit: str, method: str = "") -> dict[str, Any]:
-    """Record of a number that is not a time over pixels."""
+    """Make a record of a value that is not the time of a case."""
     return {
         "suite": suite, "case": name, "contender": "gpuconv", "method": method,
         "value": round(value, 6), "unit": unit,
@@ -91,14 +91,14 @@ def row(cells: Iterable[str]) -> str:
 
 
 def summary(cells: list[Cell]) -> list[str]:
-    """How many targets were met, which were not, and the worst."""
+    """Summarise how many targets were met, which were missed, and the worst."""
     checks = [(check.margin, cell.name, check) for cell in cells for check in cell.checks]
     if not checks:
         return []
     missed = sorted((c for c in checks if not c[2].met), key=lambda c: c[0])
-    of = {name for _, name, _ in checks}
+    names = {name for _, name, _ in checks}
     lines = [
-        f"cells: {len(of)}, all targets met in {len(of - {name for _, name, _ in missed})}; "
+        f"cells: {len(names)}, all targets met in {len(names - {name for _, name, _ in missed})}; "
         f"targets: {len(checks)}, met {len(checks) - len(missed)}, missed {len(missed)}"
     ]
     _, name, check = min(checks, key=lambda c: c[0])
@@ -108,7 +108,7 @@ def summary(cells: list[Cell]) -> list[str]:
 
 
 def stem(folder: Path, suite: str) -> Path:
-    """Where a suite's files go, without their endings: by today's date, in a folder made here."""
+    """Return the path of a suite's files without suffix, with today's date; make the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{datetime.datetime.now(tz=datetime.UTC).date()}-{suite}"
 
@@ -117,7 +117,7 @@ def keep(
     folder: Path, suite: str, lines: list[str], cells: list[Cell], gflops: float,
     picture_type: str = ".png", limit: str = "sgemm's operations",
 ) -> list[Path]:  # fmt: skip
-    """Write what a suite found; the paths written."""
+    """Write the results of a suite; return the paths."""
     path = stem(folder, suite)
     records = [r for cell in cells for r in cell.records]
     picture = plot(path.with_suffix(picture_type), records, gflops, limit)
@@ -138,9 +138,9 @@ def plot(
     path: Path, records: list[dict[str, Any]], gflops: float | None,
     limit: str = "sgemm's operations",
 ) -> Path | None:  # fmt: skip
-    """Mpixel/s against k, a panel a group of at least three k; None where there is nothing to draw.
+    """Plot Mpixel/s against k, in a panel for each group of at least three k, if there is any.
 
-    Dashed are the limits: a plain copy, and for float32 as many multiply-adds as `gflops` allows.
+    Dashed and dotted lines are the limits of a plain copy and, in float32, of `gflops`.
     """
     panels: dict[str, dict[str, dict[int, float]]] = {}
     for r in records:
@@ -183,14 +183,14 @@ def plot(
         axis.set(title=group, xlabel="k")
         axis.title.set_fontsize(9)
     axes[0][0].set_ylabel("Mpixel/s")
-    axes[0][0].set_ylim(bottom=0.5)  # last: from here on the scale is fixed, for all panels
+    axes[0][0].set_ylim(bottom=0.5)  # last, because it fixes the scale of all panels
     handles = {
         label: h for a in axes[0] for h, label in zip(*a.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=5, fontsize=8)
     figure.tight_layout(rect=(0, 0.16, 1, 1))
     if path.suffix == ".svg":
-        # Words stay words: smaller, and the same in every run.
+        # Text stays text, which is smaller, and the file is the same in every run.
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gpuconv"}):
             figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
@@ -200,7 +200,7 @@ def plot(
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Save a figure with a palette: a third of the size, and results are kept with the code."""
+    """Save a figure with a palette, for a third of the size, as results are kept with the code."""
     import matplotlib.pyplot as plt
     from PIL import Image
 

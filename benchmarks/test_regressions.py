@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from . import answers
-from .cases import named
+from .cases import find_case
 from .peers import ours
 from .timing import set_threads
 
@@ -33,10 +33,10 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_case(benchmark, name):
     set_threads()
-    case = named(name)
+    case = find_case(name)
     x, k = case.arrays()
     call = ours.prepare(case, x, k).call
     expected = answers.windows(case, x, k, "reflect")
     answers.check(case, call(), expected, answers.tolerance(case, x, k))
-    benchmark.extra_info["method"] = ours.chosen(case, k)
+    benchmark.extra_info["method"] = ours.chosen_method(case, k)
     benchmark(call)

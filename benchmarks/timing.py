@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 THREADS = 2
-SLOW = 0.3  # seconds from which a call leaves nothing of what ran before it in the caches
+SLOW = 0.3  # seconds; a longer call is not affected by what is in the caches before it
 _LIBRARIES = (
     "numpy", "numba", "scipy", "opencv-python-headless", "opencv-python", "torch", "jax", "tbb",
     "cupy-cuda12x", "cupy-cuda13x",
@@ -22,7 +22,7 @@ _LIBRARIES = (
 
 
 def set_threads(n: int = THREADS) -> None:
-    """Give every library that can be imported the same number of threads."""
+    """Set the same number of threads for every library that can be imported."""
     os.environ["NPROC"] = str(n)  # jax's threads, if it is imported later
     import numba
 
@@ -49,7 +49,7 @@ def set_threads(n: int = THREADS) -> None:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds a call, one number a round."""
+    """Milliseconds of a call, one sample for each round."""
 
     samples: tuple[float, ...]
 
@@ -70,7 +70,7 @@ class Times:
 
 
 def number(value: float) -> str:
-    """Three digits, without an exponent where there are more before the point."""
+    """Format with three digits; numbers from 100 on without decimals or exponent."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -81,9 +81,10 @@ def compare(
     limit: float | None = None,
     always: tuple[str, ...] = (),
 ) -> dict[str, Times | None]:
-    """Times by name; None for what takes longer than `limit` seconds a call, but for `always`.
+    """Time contenders in turn; None for those that take longer than `limit` seconds a call.
 
-    A round measures every contender once, for about `seconds`; slow ones sit out the later rounds.
+    In each round every contender is called for about `seconds`. Slow ones take part in the first
+    rounds only. Contenders in `always` are timed however long they take.
     """
     calls: dict[str, int] = {}
     most: dict[str, int] = {}
@@ -103,7 +104,7 @@ def compare(
             if turn >= most[name]:
                 continue
             if calls[name] > 1 or most[name] == rounds:
-                contenders[name]()  # the caches and thread pools are another's
+                contenders[name]()  # warms up caches and thread pools that others have used
             found[name].append(_clock(contenders[name], calls[name]) / calls[name] * 1e3)
     return {name: None if v is None else Times(tuple(v)) for name, v in found.items()}
 
@@ -116,7 +117,7 @@ def _clock(call: Callable[[], Any], times: int) -> float:
 
 
 def environment(threads: int = THREADS, more: tuple[str, ...] = ()) -> list[str]:
-    """Machine, versions (of `more` libraries too) and commit, for the head of a results file."""
+    """Describe the machine, versions (also of `more` libraries) and commit for a results file."""
     versions = []
     for name in (*_LIBRARIES, *more):
         try:
@@ -141,7 +142,7 @@ def environment(threads: int = THREADS, more: tuple[str, ...] = ()) -> list[str]
 
 
 def commit() -> str:
-    """The commit that is measured, and whether the code is exactly that."""
+    """Return the commit that is measured, and whether there are uncommitted changes."""
     name = _git("rev-parse", "--short", "HEAD") or "unknown"
     changed = _git("status", "--porcelain", "--", "gpuconv", "benchmarks/*.py")
     return name + (" with changes not committed" if changed else "")

@@ -1,6 +1,6 @@
-"""The peers, one file each: `NAME`, `available()` and `prepare(case, x, k, threads)`.
+"""The peers, one file each, with `NAME`, `available()` and `prepare(case, x, k, threads)`.
 
-A peer that cannot be imported takes no part; libraries are imported when they are asked for.
+A library is imported by these functions only. A peer that cannot be imported takes no part.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MODULES = ("opencv", "scipy_signal", "scipy_ndimage", "torch_conv", "jax_conv")
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to time: `call` returns the result, `seconds` is a rough guess of how long."""
+    """A call to time, which returns its result; `seconds` is a rough estimate of its time."""
 
     name: str
     call: Callable[[], Any]
@@ -26,7 +26,7 @@ class Contender:
 
 
 def importable(name: str) -> bool:
-    """Whether a library is here."""
+    """Whether a library can be imported."""
     try:
         importlib.import_module(name)
     except ImportError:
@@ -35,7 +35,7 @@ def importable(name: str) -> bool:
 
 
 def contenders(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
-    """Whatever the libraries that are here have for a case."""
+    """Return the calls that the available libraries have for a case."""
     found = []
     for name in MODULES:
         module = importlib.import_module(f".{name}", __name__)

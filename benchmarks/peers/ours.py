@@ -1,4 +1,4 @@
-"""gpuconv itself: into a given array, borders reflected, the method by itself or by name."""
+"""gpuconv itself, into an array that is passed to it, with reflecting borders."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def prepare(case: Case, x: Any, k: Any, method: str | None = None) -> Contender:
     return Contender(NAME if method is None else f"{NAME} {method}", call)
 
 
-def chosen(case: Case, k: Any, method: str = "auto") -> str:
-    """Method that runs a case. Raises ValueError where one asked for is refused."""
+def chosen_method(case: Case, k: Any, method: str = "auto") -> str:
+    """Return the method that runs a case; ValueError if an explicit one is refused."""
     return gpuconv.plan(
         case.x_shape, case.k_shape, x_dtype=case.dtype, k_dtype=case.out_dtype, kernel=k,
         mode="same", boundary="reflect", method=method,

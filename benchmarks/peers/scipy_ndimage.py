@@ -24,7 +24,7 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     out = np.empty(case.out_shape, case.out_dtype)
     sigma, radius = case.sigma, case.k // 2
 
-    # With an array for output these return None.
+    # With `output=` these return None.
     def correlate() -> Any:
         scipy.ndimage.correlate(x, k, output=out, mode="mirror")
         return out

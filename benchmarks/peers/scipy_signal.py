@@ -18,7 +18,7 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     import scipy.fft
     import scipy.signal
 
-    # Broadcasting works along leading axes of the same number, but not in mode "same".
+    # Leading axes broadcast if both have the same number of them, but not in mode "same".
     rank = len(case.out_shape)
     images = x.reshape((1,) * (rank - x.ndim) + x.shape)
     flipped = k.reshape((1,) * (rank - k.ndim) + k.shape)[..., ::-1, ::-1].copy()
@@ -48,7 +48,7 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
         def correlate2d() -> Any:
             return scipy.signal.correlate2d(x, k, "same")
 
-        # One sum at a time, float32 in float32.
+        # It accumulates float32 in float32.
         found.append(
             Contender("scipy.signal.correlate2d", correlate2d, "constant", 1e-9 * case.taps)
         )

@@ -11,7 +11,7 @@ from ..cases import Case
 from . import Contender, importable
 
 NAME = "torch"
-# In float64 the CPU's conv2d first writes down every window.
+# In float64 the CPU's conv2d first writes an im2col matrix.
 _MOST_BYTES = 2 << 30
 
 

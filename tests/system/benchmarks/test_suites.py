@@ -75,7 +75,7 @@ def test_refusals(arguments, message, capsys):
 
 def test_every_suite_has_distinct_cases_that_run():
     for suite in ("filters", "dtypes", "separable", "small", "batch", "choice"):
-        found = cases.of(suite)
+        found = cases.list_cases(suite)
         assert len({case.name for case in found}) == len(found)
         for case in found:
             assert case.suite == suite
@@ -84,7 +84,7 @@ def test_every_suite_has_distinct_cases_that_run():
             ).problem
             assert (problem.out_shape, problem.out_dtype) == (case.out_shape, case.out_dtype)
     with pytest.raises(KeyError, match="no case is named 'x'"):
-        cases.named("x")
+        cases.find_case("x")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_every_suite_has_distinct_cases_that_run():
 def test_every_peer_computes_what_we_do(case):
     x, k = case.arrays()
     entrants = [ours.prepare(case, x, k), *peers.contenders(case, x, k, 1)]
-    calls, absent = against_peers.right(case, x, k, entrants)
+    calls, absent = against_peers.check_answers(case, x, k, entrants)
     assert absent == {}
     assert len(calls) == len(entrants) > 1
 
@@ -125,7 +125,7 @@ def test_a_wrong_answer_raises_and_is_not_timed(place, by):
     if place != (3, -1):
         with pytest.raises(answers.WrongAnswer, match="reference"):
             answers.check(case, spoilt, expected, allowed)
-    calls, absent = against_peers.right(
+    calls, absent = against_peers.check_answers(
         case, x, k, [good, Contender("spoilt", lambda: spoilt), Contender("slow", None, seconds=9)]
     )
     assert list(calls) == ["gpuconv"]
@@ -160,11 +160,11 @@ def test_targets_compare_medians():
         "copy, 2 threads": Times((1.0,)),
     }
     limits = ["copy, 1 thread", "copy, 2 threads"]
-    best, copy = against_peers.held(SMALL, times, limits, None)
+    best, copy = against_peers.check_targets(SMALL, times, limits, None)
     assert (best.value, best.met) == (2.5, True)
     assert (copy.value, copy.met) == (0.5, True)
     del times["a"], times["b"]  # nothing to compare with: neither met nor missed
-    assert [c.what for c in against_peers.held(SMALL, times, limits, None)] == [COPY]
+    assert [c.what for c in against_peers.check_targets(SMALL, times, limits, None)] == [COPY]
 
 
 def test_checks_and_summary():

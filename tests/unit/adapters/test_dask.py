@@ -252,7 +252,7 @@ def test_memory_of_the_workers_is_bounded(client, tmp_path, capsys):
     assert set(client.run(os.getpid).values()) == workers  # none was killed and replaced
     assert samples
     assert max(max(memory) for _, memory in samples) < memory_dask.LIMIT
-    assert memory_dask.right(chunk, tmp_path / "out.zarr")
+    assert memory_dask.result_is_right(chunk, tmp_path / "out.zarr")
     assert "% Completed" in capsys.readouterr().out  # a bar moved meanwhile
 
 
