@@ -3,9 +3,9 @@
 #
 # The experiments of the chapter of that name in *Dive into Deep Learning*, in our own words and
 # with `gpuconv`: a correlation by hand, a layer, edges, a kernel learned from data, correlation
-# against convolution, receptive fields, and the chapter's exercises, each answered by running it.
+# and convolution, receptive fields, and the chapter's exercises, each answered by code.
 #
-# Run as a script it writes its pictures to the folder given (`examples/pictures` if none is).
+# As a script it writes its pictures to the folder in its argument, or to `examples/pictures`.
 
 # %%
 import sys
@@ -26,7 +26,7 @@ FOLDER = Path(sys.argv[1]) if SCRIPT and len(sys.argv) > 1 else Path("examples/p
 
 
 def show(name, pictures, columns=4):
-    """Draw titled arrays side by side, and keep the drawing if this runs as a script."""
+    """Draw titled arrays side by side, and save the figure if this runs as a script."""
     rows = -(-len(pictures) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2.6 * rows), squeeze=False)
     for axis in axes.flat:
@@ -43,10 +43,10 @@ def show(name, pictures, columns=4):
             interpolation="nearest",
         )
         axis.set_title(title, fontsize=8)
-    keep(figure, name)
+    save_figure(figure, name)
 
 
-def keep(figure, name):
+def save_figure(figure, name):
     figure.tight_layout()
     if SCRIPT:
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -59,8 +59,9 @@ def keep(figure, name):
 # %% [markdown]
 # ## The operation
 #
-# The kernel is laid on every place of the image where it fits; what lies under it is multiplied
-# element by element and summed. A 3x3 image leaves 2x2 places for a 2x2 kernel.
+# The kernel is placed at every position of the image where it fits. The pixels under it are
+# multiplied with it element by element, and the products are summed. A 2x2 kernel has 2x2 positions
+# in a 3x3 image.
 
 # %%
 X = np.arange(9.0).reshape(3, 3)
@@ -73,7 +74,7 @@ assert (X[:2, :2] * K).sum() == 19
 # %% [markdown]
 # ## The layer
 #
-# A convolution layer correlates its input with a kernel and adds a bias; both are what it learns.
+# A convolution layer correlates its input with a kernel and adds a bias. It learns both.
 
 # %%
 layer = gpuconv.nn.Conv2D(1, (2, 2), rng=0, dtype="float64")
@@ -84,9 +85,9 @@ print(layer, Y.shape)
 # %% [markdown]
 # ## Finding edges
 #
-# A white image with a black band. Two neighbours that are equal cancel under `[1, -1]`; where the
-# brightness falls the result is 1, where it rises again -1. Turned on its side the image has no
-# edge this kernel could see.
+# A white image with a black band. With `[1, -1]` equal neighbours cancel. Where the brightness
+# falls the result is 1, and where it rises again it is -1. The transposed image has no edges that
+# this kernel detects.
 
 # %%
 X = np.ones((6, 8))
@@ -106,8 +107,8 @@ show(
 # %% [markdown]
 # ## Learning the kernel
 #
-# Nobody has to know `[1, -1]`. From the image and its edges alone, ten steps down the gradient of
-# the sum of squared errors find it.
+# The kernel `[1, -1]` need not be known. Given only the image and its edges, ten steps of gradient
+# descent on the sum of squared errors find it.
 
 # %%
 found = gpuconv.learn_kernel(X, Y, (1, 2), lr=3e-2, steps=10, rng=0)
@@ -132,32 +133,32 @@ axis.axhline(0.2, color="gray", linewidth=0.5)
 axis.set_xlabel("step")
 axis.set_ylabel("sum of squared errors")
 axis.legend()
-keep(figure, "learning")
+save_figure(figure, "learning")
 
 # %% [markdown]
-# Plain descent (momentum 0, as in the chapter) overshoots along `[1, 1]`, the direction in which
-# the loss is steepest: at this rate every step leaves -0.8 of the error there. A little momentum
-# damps that swing.
+# Plain gradient descent (momentum 0, as in the chapter) overshoots along `[1, 1]`, the direction in
+# which the loss is steepest: at this rate every step multiplies the error there by -0.8. A little
+# momentum damps that oscillation.
 #
 # ## Correlation and convolution
 #
-# Convolution turns the kernel half round first. For a learned kernel it makes no difference: what
-# is learned is simply the turned kernel.
+# Convolution first flips the kernel in both axes. If the kernel is learned, that makes no
+# difference: the flipped kernel is learned instead.
 
 # %%
 K = np.array([[1.0, 2.0], [3.0, 4.0]])
 image = np.random.default_rng(0).random((5, 5))
 assert np.allclose(gpuconv.convolve2d(image, K), gpuconv.corr2d(image, K[::-1, ::-1]))
-turned = gpuconv.learn_kernel(
+flipped = gpuconv.learn_kernel(
     image, gpuconv.convolve2d(image, K), 2, lr=2e-2, steps=3000, momentum=0.9, rng=0
 )
-print(turned.kernel.round(3))
-assert np.allclose(turned.kernel, K[::-1, ::-1], atol=1e-2)
+print(flipped.kernel.round(3))
+assert np.allclose(flipped.kernel, K[::-1, ::-1], atol=1e-2)
 
 # %% [markdown]
 # ## Receptive fields
 #
-# One output of one layer sees a window as large as the kernel; each further layer widens it.
+# An output of one layer depends on a window as large as the kernel. Each further layer enlarges it.
 
 # %%
 stack = [gpuconv.Layer(3), gpuconv.Layer(3, stride=2), gpuconv.Layer(2)]
@@ -166,26 +167,26 @@ print(field)
 print(field.draw(0, 1, (9, 11)))
 figure, axes = plt.subplots(1, len(stack) + 1, figsize=(9, 2.4))
 for n, axis in enumerate(axes):
-    seen = gpuconv.receptive_field(stack[n:]) if n < len(stack) else None
+    part = gpuconv.receptive_field(stack[n:]) if n < len(stack) else None
     shape = gpuconv.receptive_field(stack[:n]).output_shape((9, 11)) if n else (9, 11)
     grid = np.zeros(shape)
-    if seen is None:
+    if part is None:
         grid[0, 1] = 1
     else:
-        (top, bottom), (left, right) = seen.window(0, 1, shape)
+        (top, bottom), (left, right) = part.window(0, 1, shape)
         grid[top:bottom, left:right] = 1
     axis.pcolormesh(grid[::-1], edgecolors="gray", linewidth=0.5, cmap="Oranges", vmin=0, vmax=1.5)
     axis.set_title("input" if n == 0 else f"layer {n}", fontsize=9)
     axis.set_aspect("equal")
     axis.axis("off")
-keep(figure, "receptive_field")
+save_figure(figure, "receptive_field")
 
 # %% [markdown]
 # ## Exercise 1: an image with a diagonal edge
 #
-# With `K = [[1, -1]]` the edge is found wherever a row crosses it. Transposing the image mirrors
-# the edge about the diagonal, where it lies on itself: as strong as before, of the other sign.
-# Transposing the kernel compares each pixel with the one below it instead, with the same outcome.
+# With `K = [[1, -1]]` the edge is found wherever a row crosses it. Transposing the image mirrors it
+# about the diagonal, so the edge stays where it is and changes its sign. The transposed kernel
+# compares each pixel with the one below it, with the same effect.
 
 # %%
 K = np.array([[1.0, -1.0]])
@@ -206,12 +207,14 @@ assert np.array_equal(transposed_k, of_transposed.T)
 # ## Exercise 2: kernels by hand
 #
 # **The edge orthogonal to a direction v.** The derivative along v, `v_y d/dy + v_x d/dx`, is
-# largest where the brightness changes along v, which is at an edge orthogonal to it.
+# largest where the brightness changes along v, which is at edges orthogonal to v.
 
 # %%
 rows, columns = np.mgrid[:48, :48] - 23.5
 disc = (rows**2 + columns**2 < 15**2).astype(float)
-disc = gpuconv.corr2d(disc, filters.gaussian(2), mode="same")  # a soft rim has one direction
+disc = gpuconv.corr2d(
+    disc, filters.gaussian(2), mode="same"
+)  # smooth, so that the rim has a gradient
 pictures = {"disc": disc}
 for name, v in (("down", (1, 0)), ("right", (0, 1)), ("diagonal", (1, 1))):
     response = gpuconv.corr2d(disc, filters.directional_derivative(v), mode="same")
@@ -223,9 +226,8 @@ for name, v in (("down", (1, 0)), ("right", (0, 1)), ("diagonal", (1, 1))):
 show("directions", pictures)
 
 # %% [markdown]
-# **The second derivative**, and what answers to it: nothing on a constant or a slope, a steady
-# value on a parabola, a pair of opposite signs on either side of an edge, and most of all a line
-# one pixel wide.
+# **The second derivative** is zero for a constant and for a slope, and constant for a parabola. It
+# has opposite signs on the two sides of an edge, and is largest at a line of one pixel.
 
 # %%
 second = filters.second_derivative()
@@ -250,9 +252,8 @@ for name, profile in profiles.items():
         assert sorted(response[response != 0]) == [-2, 1, 1]
 
 # %% [markdown]
-# **Blur kernels.** Weights that are not negative and sum to 1: equal ones (box), falling off like
-# a bell (Gaussian), or along a path (motion). None changes a constant image; each takes away
-# contrast.
+# **Blur kernels.** Their weights are not negative and sum to 1: they are equal (box), bell-shaped
+# (Gaussian), or lie along a line (motion). None changes a constant image; each reduces contrast.
 
 # %%
 board = ((rows // 6 + columns // 6) % 2 == 0).astype(float)
@@ -270,9 +271,9 @@ for name, kernel in blurs.items():
 show("blur", pictures)
 
 # %% [markdown]
-# **The smallest kernel of a derivative of order d** has d + 1 taps. It must turn every polynomial
-# of a degree below d into 0, which is d independent conditions on the taps, and `t**d` into `d!`,
-# which is one more: with d taps or fewer only zeros meet the first d.
+# **The smallest kernel of a derivative of order d** has d + 1 taps. It must map all polynomials of
+# a degree below d to 0, which is d independent conditions on the taps, and `t**d` to `d!`, which is
+# one more. With d taps or fewer the first d conditions make all taps zero.
 
 # %%
 for d in range(1, 6):
@@ -291,8 +292,8 @@ for d in range(1, 6):
 # ## Exercise 3: differentiating your own layer
 #
 # Automatic differentiation needs the derivative of the operation itself. `gpuconv.corr2d_vjp`
-# has it for arrays; torch tensors carry it along (`gpuconv.corr2d` of a tensor is part of its
-# graph). Against finite differences:
+# computes it for arrays; for torch tensors `gpuconv.corr2d` is part of the autograd graph. A
+# comparison with finite differences:
 
 # %%
 rng = np.random.default_rng(1)
@@ -307,8 +308,8 @@ assert np.isclose(slope, dK[1, 2], atol=1e-5)
 # %% [markdown]
 # ## Exercise 4: correlation as a product of matrices
 #
-# Laid out as rows, the windows of the image form a matrix; its product with the kernel, laid out
-# as a column, is the correlation.
+# The windows of the image, flattened to rows, form a matrix (im2col). Its product with the kernel,
+# flattened to a column, is the correlation.
 
 # %%
 windows = np.lib.stride_tricks.sliding_window_view(X, K.shape)
