@@ -355,7 +355,7 @@ class Plan:
         if (
             self.backend == "cuda"
             or depends_on_weights(self.method, problem)
-            or "bfloat16" in dtypes_of_call
+            or not all(map(dtypes.is_in_numpy, dtypes_of_call))
             or 0 in (*problem.x_shape, *problem.k_shape, *problem.out_shape)
             or math.prod(problem.out_shape) > _PREPARED_MOST
         ):

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .core import dtypes
 from .core.arrays import may_share_memory
 from .core.problem import Problem
 from .methods.weights import Weights
@@ -127,7 +128,7 @@ def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
 def remember(key: Any, prepared: Any, k: Any) -> None:
     """Keep a prepared call; `k` are its weights, flipped if they are to be."""
     problem, choice = prepared.problem, prepared.choice
-    if problem.out_dtype == "bfloat16" or math.prod(problem.out_shape) > _RESULT_MAX:
+    if not dtypes.is_in_numpy(problem.out_dtype) or math.prod(problem.out_shape) > _RESULT_MAX:
         return
     if key not in _calls:
         if len(_calls) >= _CALLS_MAX:

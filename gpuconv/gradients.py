@@ -162,10 +162,6 @@ def _xp(array: Any) -> Any:
     return cupy
 
 
-def _real(dtype: str) -> str:
-    return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
-
-
 # --- with respect to the image -------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from .. import engine
 from ..backends.cpu.threads import threads
-from ..core import arrays, blocks, dtypes
+from ..core import arrays, blocks
 from ..core.problem import Problem, make_problem
 from ..methods.weights import Weights
 from ..selection.choose import choose
@@ -135,7 +135,7 @@ def _meta(problem: Problem, X: Any) -> Any:
     return meta_from_array(
         X._meta,
         ndim=len(problem.out_shape),
-        dtype=arrays.bfloat16() if dtype == "bfloat16" else dtypes.storage(dtype),
+        dtype=arrays.numpy_dtype(dtype),
     )
 
 

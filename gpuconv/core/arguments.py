@@ -123,7 +123,7 @@ def read_fillvalue(value: Any, acc: str) -> Scalar:
         raise ValueError(f"fillvalue {value!r} is complex, but the sums are {acc}")
     try:
         if dtypes.is_complex(acc):
-            part = "float32" if acc == "complex64" else "float64"
+            part = dtypes.part(acc)
             number = complex(value)
             return complex(_round_overflow(number.real, part), _round_overflow(number.imag, part))
         return _round_overflow(float(value), acc)  # type: ignore[arg-type]

@@ -21,13 +21,13 @@ from .tensors import make_tensor, plain_tensor, view_storage
 __all__ = [
     "Operand",
     "argument",
-    "bfloat16",
     "check_together",
     "empty",
     "is_a",
     "is_traced",
     "may_share_memory",
     "native",
+    "numpy_dtype",
     "read",
     "read_out",
     "shares_memory",
@@ -59,7 +59,7 @@ def argument(array: Any, like: Operand) -> Any:
     That is the array itself, except for bfloat16, whose storage dtype is uint16: an `Operand` says
     what the bits mean. `corr2d` of such an X returns a storage array again.
     """
-    if like.dtype != "bfloat16":
+    if dtypes.is_in_numpy(like.dtype):
         return array
     return Operand(array, like.dtype, like.device, "storage", None)
 
@@ -143,8 +143,8 @@ def _from_numpy(
     array: Any, name: str, original: Any, library: str = "numpy", swapped: bool = False
 ) -> Operand:
     dtype = dtypes.name_of(array.dtype, name)
-    if dtype == "bfloat16":
-        return Operand(array.view(np.uint16), dtype, HOST, "ml_dtypes", original)
+    if not dtypes.is_in_numpy(dtype):
+        return Operand(array.view(dtypes.storage(dtype)), dtype, HOST, "ml_dtypes", original)
     if not array.dtype.isnative:
         library = "numpy, bytes swapped"
         array = array if swapped else native(array)
@@ -169,8 +169,8 @@ def _import_cupy(name: str) -> Any:
 
 def _from_cupy(array: Any, name: str, original: Any, library: str) -> Operand:
     dtype = dtypes.name_of(array.dtype, name)
-    if dtype == "bfloat16":
-        array = array.view(np.uint16)
+    if not dtypes.is_in_numpy(dtype):
+        array = array.view(dtypes.storage(dtype))
     return Operand(array, dtype, f"cuda:{array.device.id}", library, original)
 
 
@@ -184,7 +184,8 @@ def _from_torch(tensor: Any, name: str) -> Operand:
         array, device = view_storage(plain).numpy(), HOST
     else:
         raise TypeError(f"{name} is on device {plain.device}; supported: cpu, cuda")
-    array = array.view(np.uint16) if dtype == "bfloat16" else array
+    if not dtypes.is_in_numpy(dtype):
+        array = array.view(dtypes.storage(dtype))
     return Operand(array, dtype, device, "torch", tensor)
 
 
@@ -311,24 +312,27 @@ def wrap(array: Any, dtype: str, like: Operand) -> Any:
         return array
     if like.library == "torch":
         return make_tensor(array, dtype)
-    if dtype == "bfloat16":
-        return array.view(bfloat16())
+    if not dtypes.is_in_numpy(dtype):
+        return array.view(numpy_dtype(dtype))
     if like.library == "array-api" and hasattr(like.original, "__array_namespace__"):
         return like.original.__array_namespace__().from_dlpack(array)
     return array
 
 
-def bfloat16() -> Any:
-    """NumPy dtype of bfloat16, from the package ml_dtypes."""
-    # Missing where no bfloat16 array was passed, only dtype="bfloat16".
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return the NumPy dtype of users' arrays; of bfloat16 that of the package ml_dtypes."""
+    if dtypes.is_in_numpy(name):
+        return np.dtype(name)
+    # Missing where no such array was passed, only dtype=.
     try:
         import ml_dtypes
     except ImportError:
         raise TypeError(
-            "a bfloat16 result needs the package ml_dtypes (NumPy has no such dtype); "
+            f"a {name} result needs the package ml_dtypes (NumPy has no such dtype); "
             "run: pip install ml_dtypes"
         ) from None
-    return ml_dtypes.bfloat16
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return dtype
 
 
 def stream_of(like: Operand) -> contextlib.AbstractContextManager[Any]:

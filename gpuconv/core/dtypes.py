@@ -7,6 +7,7 @@ bits (its *storage dtype*), whether it came from ml_dtypes or torch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,10 +15,33 @@ import numpy as np
 
 __all__ = ["NAMES", "accumulator", "finish", "name_of", "promote", "storage", "widen"]
 
+
+@dataclass(frozen=True)
+class _Dtype:
+    """A row of the table of dtypes."""
+
+    kind: str  # "integer" (bool included), "float" or "complex"
+    accumulator: str  # dtype of the sums of results in this one
+    storage: str  # dtype of the arrays that hold it inside the package
+    part: str  # dtype of real and imaginary parts
+
+    @classmethod
+    def plain(cls, name: str, kind: str) -> _Dtype:
+        """Row of a NumPy dtype that is real and accumulated as it is."""
+        return cls(kind, name, name, name)
+
+
 _INTEGERS = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
-_COMPLEX = ("complex64", "complex128")
-NAMES = _INTEGERS + _FLOATS + _COMPLEX
+_TABLE = {
+    **{name: _Dtype.plain(name, "integer") for name in _INTEGERS},
+    "float16": _Dtype("float", "float32", "float16", "float16"),
+    "bfloat16": _Dtype("float", "float32", "uint16", "bfloat16"),
+    "float32": _Dtype.plain("float32", "float"),
+    "float64": _Dtype.plain("float64", "float"),
+    "complex64": _Dtype("complex", "complex64", "complex64", "float32"),
+    "complex128": _Dtype("complex", "complex128", "complex128", "float64"),
+}
+NAMES = tuple(_TABLE)
 
 
 def name_of(dtype: object, what: str = "array") -> str:
@@ -25,26 +49,39 @@ def name_of(dtype: object, what: str = "array") -> str:
     text = str(dtype)
     if text.startswith("torch."):
         text = text[6:]
-    if text == "bfloat16":
-        return text
-    if text not in NAMES:
+    if text not in _TABLE:
         try:
             text = np.dtype(dtype).name  # type: ignore[call-overload]
         except TypeError:
             text = str(dtype)
-    if text not in NAMES:
+    if text not in _TABLE:
         raise TypeError(f"{what} has dtype {text}; supported dtypes: {', '.join(NAMES)}")
     return text
 
 
 def is_integer(name: str) -> bool:
     """Whether the dtype is an integer or bool, so that its sums are exact."""
-    return name in _INTEGERS
+    return _TABLE[name].kind == "integer"
 
 
 def is_complex(name: str) -> bool:
     """Whether the dtype has an imaginary part."""
-    return name in _COMPLEX
+    return _TABLE[name].kind == "complex"
+
+
+def is_half(name: str) -> bool:
+    """Whether sums of this dtype are accumulated in a wider one."""
+    return _TABLE[name].accumulator != name
+
+
+def is_in_numpy(name: str) -> bool:
+    """Whether NumPy has the dtype by itself."""
+    return _TABLE[name].storage == name
+
+
+def part(name: str) -> str:
+    """Return the dtype of real and imaginary parts; that of a real dtype is itself."""
+    return _TABLE[name].part
 
 
 @cache
@@ -59,7 +96,7 @@ def largest(name: str) -> int:
 @cache
 def storage(name: str) -> np.dtype[Any]:
     """Return the NumPy dtype of arrays of this dtype inside the package."""
-    return np.dtype("uint16" if name == "bfloat16" else name)
+    return np.dtype(_TABLE[name].storage)
 
 
 @cache
@@ -86,7 +123,7 @@ def promote(a: str, b: str) -> str:
 
 def accumulator(result: str) -> str:
     """Return the dtype in which sums are accumulated, given the dtype of the result."""
-    return "float32" if result in ("float16", "bfloat16") else result
+    return _TABLE[result].accumulator
 
 
 def widen(array: Any, name: str, acc: str, xp: Any = np) -> Any:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from . import dtypes
+
 __all__ = ["make_tensor", "plain_tensor", "view_storage"]
 
 
@@ -49,8 +51,8 @@ def make_tensor(array: Any, dtype: str) -> Any:
     """Make a tensor of a NumPy or CuPy array in the storage dtype of `dtype`, without a copy."""
     import torch
 
-    if dtype == "bfloat16":
-        return make_tensor(array.view(np.int16), "int16").view(torch.bfloat16)
+    if not dtypes.is_in_numpy(dtype):
+        return make_tensor(array.view(np.int16), "int16").view(getattr(torch, dtype))
     return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 

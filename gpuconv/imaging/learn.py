@@ -202,7 +202,7 @@ def _read_images(X: Any, Y: Any) -> tuple[arrays.Operand, Any, Any, Any]:
     if x.device != y.device:
         raise ValueError(f"X is on {x.device} and Y on {y.device}; they must be together")
     xp = np if x.device == arrays.HOST else sys.modules["cupy"]
-    dtype = "float32" if x.dtype in ("float16", "bfloat16", "float32") else "float64"
+    dtype = "float32" if dtypes.accumulator(x.dtype) == "float32" else "float64"
     image = dtypes.widen(x.array, x.dtype, dtype, xp)
     target = dtypes.widen(y.array, y.dtype, dtype, xp)
     for array, name in ((image, "X"), (target, "Y")):

@@ -271,10 +271,10 @@ def _exact(k_dtype: str, acc: str) -> np.dtype[Any] | None:
     """What a copy of weights holds all digits in that the accumulator has, if NumPy makes one."""
     if dtypes.is_integer(acc):
         return np.dtype(acc)
-    if k_dtype == "bfloat16":
+    if not dtypes.is_in_numpy(k_dtype):
         return None
     whole = "bool", "uint8", "int8", "uint16", "int16"
-    exact = acc == "float64" or k_dtype in (acc, "float16", *whole)
+    exact = acc == "float64" or k_dtype in (acc, *whole) or dtypes.is_half(k_dtype)
     return np.dtype("float64") if exact else None
 
 

@@ -18,11 +18,10 @@ from .weights import Weights
 
 NAME = "tensor"
 
-_HALVES = ("float16", "bfloat16")
 # In the time of a multiply-add outside them, tensor cores make this many, by the factors' dtype.
 # Moving an output's pixels to them and its sum away takes the time of some more. By counts of
 # instructions and data sheets; not measured.
-_RATE = {"float16": 8, "bfloat16": 8, "float32": 4}
+_HALF_RATE, _TF32_RATE = 8, 4
 _OVERHEAD = 22
 
 
@@ -33,7 +32,7 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
         pass  # validated with the problem
     elif given == ("float32", "float32"):
         return "float32 is not multiplied exactly by tensor cores; ask for it: precision='tf32'"
-    elif given[0] != given[1] or given[0] not in _HALVES:
+    elif given[0] != given[1] or not dtypes.is_half(given[0]):
         return (
             "it takes X and K both float16 or both bfloat16 (or float32 with precision='tf32'), "
             f"got {given[0]} and {given[1]}"
@@ -60,7 +59,7 @@ def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) ->
     """Seconds: multiply-adds with the band's zeros too, for whole tiles of outputs."""
     work, (height, width) = backend.tensor_work(problem)
     outputs = problem.n * -(-problem.r // height) * height * -(-problem.s // width) * width
-    taps = _OVERHEAD + work / _RATE[problem.x_dtype]
+    taps = _OVERHEAD + work / (_HALF_RATE if dtypes.is_half(problem.x_dtype) else _TF32_RATE)
     return float(costs.call + outputs * (costs.pixel + taps * costs.tap))
 
 

@@ -93,8 +93,7 @@ class Conv2D:
         self.dtype = dtypes.name_of(dtype, "dtype")
         if dtypes.is_integer(self.dtype) or dtypes.is_complex(self.dtype):
             raise TypeError(f"dtype {self.dtype}: layers work on floats")
-        if self.dtype == "bfloat16":
-            arrays.bfloat16()
+        arrays.numpy_dtype(self.dtype)  # refuses a dtype that needs a package which is missing
         if self.out_channels % self.groups:
             raise ValueError(
                 f"groups={self.groups} must divide the {self.out_channels} output channels"
@@ -114,7 +113,7 @@ class Conv2D:
         p, q = self.kernel_size
         fan_in = in_channels // self.groups * p * q
         limit = 1 / np.sqrt(fan_in) if fan_in else 0.0
-        kind = arrays.bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
+        kind = arrays.numpy_dtype(self.dtype)
         shape = (self.out_channels, in_channels // self.groups, p, q)
         self.weight = xp.asarray(self._rng.uniform(-limit, limit, shape).astype(kind))
         if self.use_bias:
@@ -264,7 +263,7 @@ class Conv2D:
             check_bias(bias.shape, self.out_channels)
         on_gpu = self.weight is not None and not isinstance(self.weight, np.ndarray)
         xp = sys.modules["cupy"] if on_gpu else np
-        kind = arrays.bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
+        kind = arrays.numpy_dtype(self.dtype)
         self.weight = xp.array(weight.astype(kind))
         if bias is not None:
             self.bias = xp.array(bias.astype(kind))

@@ -79,8 +79,8 @@ class CpuBackend(Backend):
         That is: pixels whose bytes are in another machine's order, arrays that are not aligned to
         their elements, and results in half precision of sums in anything but float32.
         """
-        wide = problem.acc_dtype != "float32" and _wide(problem, method)
-        if not wide and x.flags.aligned and out.flags.aligned and x.dtype.isnative:
+        needs_conversion = _needs_conversion(problem) and method != "fft"
+        if not needs_conversion and x.flags.aligned and out.flags.aligned and x.dtype.isnative:
             return None
         height = _rows_at_once(problem)
         if height:
@@ -92,7 +92,7 @@ class CpuBackend(Backend):
         self, problem: Problem, layout: Layout, x: Any, out: Any, compute: Compute
     ) -> None:
         """Call `compute` on native, aligned copies of a few rows at a time."""
-        wide = problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32"
+        wide = _needs_conversion(problem)
         for strip in strips(problem, layout):
             image, target = (
                 part_of(x, strip.index),
@@ -158,10 +158,9 @@ class CpuBackend(Backend):
         return layers.weight_gradient(x, x_dtype, dy, dy_dtype, layer, w_shape, w_dtype, acc)
 
 
-def _wide(problem: Problem, method: str) -> bool:
-    """Whether compiled code does not convert these sums to the result's dtype."""
-    half = problem.out_dtype in ("float16", "bfloat16")
-    return half and problem.acc_dtype != "float32" and method != "fft"
+def _needs_conversion(problem: Problem) -> bool:
+    """Whether compiled code cannot convert these sums to the result's dtype."""
+    return problem.acc_dtype != "float32" and dtypes.is_half(problem.out_dtype)
 
 
 def _rows_at_once(problem: Problem) -> int:
@@ -180,7 +179,7 @@ def _rows_at_once(problem: Problem) -> int:
 @lru_cache(maxsize=512)
 def own_transforms(problem: Problem) -> bool:
     """Whether the package's own transforms take this problem: SciPy's do not, or take longer."""
-    if problem.out_dtype in ("float16", "bfloat16") and problem.acc_dtype != "float32":
+    if _needs_conversion(problem):
         return False
     own, span = own_fft.work(problem), problem.span
     # SciPy's are faster for single rows and columns of taps, and for what own tiles hardly hold.

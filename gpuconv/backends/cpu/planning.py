@@ -18,7 +18,6 @@ from .jit.params import (
     DIRECT_PARAMS,
     ROW_SOURCE,
     fill_bytes,
-    part_dtype,
     record,
 )
 from .retry import LINES as LINES
@@ -192,7 +191,7 @@ def image_layout(
         kernel_index=kernel_index(problem),
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
-        in_place=problem.out_dtype == acc == part_dtype(acc) and out_strides[-1] == out_size,
+        in_place=problem.out_dtype == acc == dtypes.part(acc) and out_strides[-1] == out_size,
         tables=(rows, columns),
     )
 
@@ -216,7 +215,7 @@ def plan_sums(
     """
     from .jit import micro_kernel, vectors
 
-    part, block = part_dtype(acc), micro_kernel.ROWS
+    part, block = dtypes.part(acc), micro_kernel.ROWS
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == acc else 2
     laid = laid_out(problem)
     (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
@@ -424,7 +423,7 @@ def _readable(problem: Problem, acc: str) -> bool:
     # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
     narrow = problem.s < _NARROW * sum(problem.pad[1])
     one_run = not gathered(problem)[1]
-    real = acc == part_dtype(acc)
+    real = acc == dtypes.part(acc)
     return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run
 
 

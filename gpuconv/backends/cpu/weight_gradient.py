@@ -259,7 +259,7 @@ def _real_parts(array: Any, dtype: str) -> tuple[list[Any], str]:
     """Split a complex array into its real and imaginary part; return the parts and their dtype."""
     if not dtypes.is_complex(dtype):
         return [array], dtype
-    return [array.real, array.imag], "float32" if dtype == "complex64" else "float64"
+    return [array.real, array.imag], dtypes.part(dtype)
 
 
 def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
@@ -284,7 +284,7 @@ def _complex_sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
     gradients, dy_dtype = _real_parts(dy, dy_dtype)
     if len(images) == 1 and fill.imag:  # a real image whose border has an imaginary part
         images.append(np.broadcast_to(np.zeros((), x.dtype), x.shape))
-    acc = "float32" if problem.acc_dtype == "complex64" else "float64"
+    acc = dtypes.part(problem.acc_dtype)
     total = np.zeros((math.prod(problem.k_shape[:-2]), problem.p, problem.q), np.complex128)
     for image, value, of_x in zip(images, (fill.real, fill.imag), (1, 1j), strict=False):
         real = replace(problem, x_dtype=x_dtype, acc_dtype=acc, fillvalue=value)

@@ -32,8 +32,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ....core import dtypes
 from .functions import compile_function, fence
-from .params import part_dtype
 from .vectors import LONG, Vectors, lanes, vector_bytes
 
 ROWS = 4
@@ -61,7 +61,7 @@ class _Block(Vectors):
     """
 
     def __init__(self, builder: Any, acc: str, rows: int, columns: int) -> None:
-        super().__init__(builder, part_dtype(acc))
+        super().__init__(builder, dtypes.part(acc))
         self.rows, self.columns = rows, columns
         self.parts = 2 if np.dtype(acc).kind == "c" else 1
         self.weight_bytes = self.parts * self.size
@@ -359,7 +359,7 @@ def _code(acc: str, rows: int, p: int, q: int, unit: bool, mirrored: bool) -> _C
 
 @cache
 def _compiled(acc: str, code: _Code, stream: bool) -> int:
-    part = part_dtype(acc)
+    part = dtypes.part(acc)
     return compile_function(
         _sums,
         code.name(acc) + ("_stream" if stream else ""),

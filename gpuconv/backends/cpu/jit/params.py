@@ -107,19 +107,6 @@ DIRECT_COLUMNS = fields(
 )  # fmt: skip
 
 
-def part_dtype(dtype: str) -> str:
-    """Dtype of the real and the imaginary parts of numbers; of real ones it is their own.
-
-    Examples
-    --------
-    >>> part_dtype("complex64"), part_dtype("uint8")
-    ('float32', 'uint8')
-    """
-    if dtype == "bfloat16":
-        return dtype
-    return np.dtype(dtype).type(0).real.dtype.name
-
-
 def fill_bytes(value: Any, acc: str) -> Any:
     """Bytes of a border's value in the sums' dtype, as records hold them."""
     raw = np.zeros(16, np.uint8)

@@ -10,9 +10,10 @@ from functools import cache
 
 from numba import carray
 
+from ....core import dtypes
 from .conversion import load_run, make_tag, narrowed, pixel, pixels, store_run, widened
 from .functions import compile_function, peek, pointer, reader
-from .params import FILL, ROW_SOURCE, ZERO, part_dtype
+from .params import FILL, ROW_SOURCE, ZERO
 from .vectors import copy_bytes, prefetch
 
 row_source = reader(ROW_SOURCE)
@@ -154,7 +155,7 @@ def _store_exact(sums, n, out, step, count, pitch, out_pitch, unused):
 
 
 def _parts(dtype: str) -> int:
-    return 1 if part_dtype(dtype) == dtype else 2
+    return 1 if dtypes.part(dtype) == dtype else 2
 
 
 @cache
@@ -163,8 +164,8 @@ def load(source: str, acc: str) -> int:
     return compile_function(
         _load,
         f"load_{source}_{acc}",
-        TAG=make_tag(part_dtype(source)),
-        ACC=make_tag(part_dtype(acc)),
+        TAG=make_tag(dtypes.part(source)),
+        ACC=make_tag(dtypes.part(acc)),
         PARTS=_parts(acc),
         PIXEL_PARTS=_parts(source),
         PLAIN=source == acc and _parts(acc) == 1,
@@ -183,5 +184,5 @@ def store(acc: str, out: str, exact: bool) -> int:
     """Address of the jit function that writes this dtype; `exact` if sums are integers that fit."""
     function = _store_complex if _parts(acc) == 2 else _store_exact if exact else _store
     name = f"store_{acc}_{out}{'_exact' if exact else ''}"
-    tags = make_tag(part_dtype(out)), make_tag(part_dtype(acc))
+    tags = make_tag(dtypes.part(out)), make_tag(dtypes.part(acc))
     return compile_function(function, name, TAG=tags[0], ACC=tags[1])
