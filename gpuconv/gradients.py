@@ -18,7 +18,7 @@ import numpy as np
 
 from .backends import backend_for, require_backend
 from .core import arrays, dtypes
-from .core.boundary import fold, fold_table, sources
+from .core.boundary import fold, fold_table, reads_other_end, sources
 from .core.errors import own_out, unknown_name
 from .core.problem import Pair, Problem, laid_out, make_problem, tables, with_a_pixel
 from .engine import correlate
@@ -387,8 +387,7 @@ def _read(problem: Problem) -> tuple[Any, tuple[Any, Any]]:
         strict=True,
     ):
         read = (outputs - 1) * stride + span - before  # up to where, from the image's first pixel
-        mirrored = problem.boundary in ("reflect", "symmetric") and read <= before
-        other_end = read < n and before and (problem.boundary == "wrap" or mirrored)
+        other_end = reads_other_end(problem.boundary, n, before, read)
         if other_end and before + read > 2 * n + _GATHERED_MOST:  # far padding is laid out itself
             parts.append(slice(None))
             pads.append((before, min(after, max(0, read - n))))

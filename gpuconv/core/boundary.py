@@ -23,6 +23,7 @@ __all__ = [
     "fold_table",
     "index_map",
     "read_boundary",
+    "reads_other_end",
     "sources",
 ]
 
@@ -93,6 +94,21 @@ def sources(i: Any, n: int, boundary: str) -> Any:
         i = i % (2 * (n - 1))
         return np.minimum(i, 2 * (n - 1) - i)
     raise unknown_name("boundary", boundary, BOUNDARIES)
+
+
+def reads_other_end(boundary: str, n: int, before: int, read: int) -> bool:
+    """Whether the border before an axis is made of pixels that no position up to `read` is.
+
+    Positions from ``-before`` to before `read` are met, counted from the first of `n` pixels.
+
+    Examples
+    --------
+    >>> reads_other_end("wrap", 9, 2, 5), reads_other_end("edge", 9, 2, 5)
+    (True, False)
+    """
+    if not before or read >= n:
+        return False
+    return boundary == "wrap" or (boundary in ("reflect", "symmetric") and read <= before)
 
 
 # An axis padded by at most this plus its own length always has a table of its whole padded length.

@@ -1,0 +1,75 @@
+"""CONTRIBUTING's lists of the files to touch are true: nothing else knows a border or a dtype."""
+
+import ast
+import re
+from pathlib import Path
+
+import gpuconv
+from gpuconv.backends import BACKENDS
+from gpuconv.core.boundary import BOUNDARIES
+from gpuconv.methods import METHODS
+
+PACKAGE = Path(gpuconv.__file__).parent
+TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def files_named_for(what):
+    """Files that the entry for a new `what` names, by their ends."""
+    entry = re.search(rf"\*\*A new {what}\*\*(.*?)\n- \*\*", TEXT, re.S).group(1)
+    return set(re.findall(r"`([\w./]+\.(?:py|cu|cuh))`", entry))
+
+
+def constants(path):
+    """Strings that are values in a Python file: not docstrings, nor parts of longer messages."""
+    tree = ast.parse(path.read_text("utf-8"))
+    statements = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in statements:
+            yield node.value
+
+
+def python_files_with(names):
+    """Python files that hold at least two of these names as values: one may mean another thing."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        if len(set(constants(path)) & set(names)) > 1:
+            found.add(path.relative_to(PACKAGE).as_posix())
+    return found
+
+
+def named(path, ends):
+    return any(path.endswith(end) for end in ends)
+
+
+def test_a_border():
+    ends = files_named_for("border")
+    known = python_files_with(set(BOUNDARIES) - {"constant", "edge"})
+    assert all(named(path, ends) for path in known), known
+    assert "core/boundary.py" in known
+
+
+def test_a_dtype():
+    ends = files_named_for("dtype")
+    assert len(ends) <= 4
+    known = python_files_with({"bfloat16", "float16"})
+    assert all(named(path, ends) for path in known), known
+    sources = [p for p in PACKAGE.rglob("*.cu*") if "__nv_bfloat16" in p.read_text("utf-8")
+               or re.search(r"struct Bfloat\b", p.read_text("utf-8"))]  # fmt: skip
+    assert all(named(path.as_posix(), ends) for path in sources), sources
+
+
+def test_a_method_and_a_backend():
+    for name in METHODS:
+        assert (PACKAGE / "methods" / f"{name}.py").is_file()
+    for path in BACKENDS.values():
+        module, _, name = path.partition(":")
+        source = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py").read_text("utf-8")
+        assert f"class {name}(Backend)" in source
+
+
+def test_the_files_named_exist():
+    for end in re.findall(
+        r"`((?:core|cpu|cuda|jit|methods|backends|src|cli|adapters|tests)/[\w./]+)`", TEXT
+    ):
+        paths = [*PACKAGE.rglob("*"), *(PACKAGE.parent / "tests").rglob("*")]
+        assert any(path.as_posix().endswith("/" + end.rstrip("/")) for path in paths), end
