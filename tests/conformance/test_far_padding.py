@@ -10,7 +10,7 @@ import gpuconv
 from gpuconv import nn
 from gpuconv.backends import strips
 from gpuconv.backends.cpu import backend as cpu
-from gpuconv.backends.cpu import fft_plan, planning, sums
+from gpuconv.backends.cpu import fft_plan, planning
 from gpuconv.backends.cpu import weight_gradient as cpu_weights
 from gpuconv.core import blocks, boundary, dtypes, problem
 from gpuconv.core.boundary import BOUNDARIES
@@ -242,7 +242,7 @@ def test_plans_make_no_tables():
 
 def forget():
     for cached in (
-        problem.tables, problem.laid_out, planning.plan_sums, sums._geometry, cpu_weights._plan,
+        problem.tables, problem.laid_out, planning.plan_sums, cpu_weights._plan,
         cpu_weights._tasks, fft_plan.sides, fft_plan.tile_plan,
     ):  # fmt: skip
         cached.cache_clear()

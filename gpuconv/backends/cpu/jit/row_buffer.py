@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 from numba import carray
 
 from ....core import dtypes
@@ -20,6 +21,8 @@ row_source = reader(ROW_SOURCE)
 
 # Rows are asked for this many rows before they are read.
 _AHEAD = 4
+
+# Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
 # the sums' parts, how many parts sums and pixels have, and whether both are of one real dtype.
@@ -82,8 +85,9 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                 load_run(TAG, start_of_row + inside, step, target[low:high])
             elif PIXEL_PARTS == 2 and step == 2 * TAG.itemsize:
                 parts = pixels(TAG, start_of_row + inside, 2 * (high - low) - 1)
-                for j in range(low, high):
-                    target[j] = widened(TAG, parts[2 * (j - low)])
+                inner = target[low:high]
+                for j in range(high - low):
+                    inner[j] = widened(TAG, parts[np.uintp(2 * j)])
             else:
                 for j in range(low, high):
                     target[j] = pixel(TAG, start_of_row + inside + (j - low) * step)
@@ -130,8 +134,8 @@ def _store_complex(sums, n, out, step, count, pitch, out_pitch, imaginary):
         if step == 2 * TAG.itemsize:
             target = pixels(TAG, start, 2 * n)
             for j in range(n):
-                target[2 * j] = narrowed(TAG, real[j])
-                target[2 * j + 1] = narrowed(TAG, other[j])
+                target[np.uintp(2 * j)] = narrowed(TAG, real[j])
+                target[np.uintp(2 * j + 1)] = narrowed(TAG, other[j])
         else:
             for j in range(n):
                 target = pixels(TAG, start + j * step, 2)

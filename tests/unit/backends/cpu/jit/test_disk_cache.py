@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gpuconv.backends.cpu.jit import direct_driver, functions, sweep, weight_gradient
+from gpuconv.backends.cpu.jit import direct_driver, functions, weight_gradient
 
 CODE = """
 import numpy as np, gpuconv
@@ -64,8 +64,6 @@ def test_a_digest_is_of_what_a_module_imports(tmp_path, monkeypatch):
     ("serial", "parallel"),
     [
         (direct_driver.sum_tasks_serial, direct_driver.sum_tasks_parallel),
-        (sweep.direct_serial, sweep.direct_parallel),
-        (sweep.separable_serial, sweep.separable_parallel),
         (weight_gradient.gradient_serial, weight_gradient.gradient_parallel),
     ],
 )
