@@ -220,9 +220,9 @@ def look(
     """
     values = _contiguous(kernels, k_dtype, acc)
     verdict, found = rank_one.find_rank_one_factors(values, acc)
-    if verdict == Verdict.ACCURATE:
+    if verdict is Verdict.ACCURATE:
         return Found(1, "", least, partial(_made, found, acc, 1, values.shape))
-    if verdict != Verdict.MORE_NEEDED or acc != "float32" or len(values) > 1 or limit < 2:
+    if verdict is not Verdict.MORE_NEEDED or acc != "float32" or len(values) > 1 or limit < 2:
         return Found(0, _REMARKS[verdict], least)
     return _look_further(values[0], limit, most, least)
 
@@ -240,21 +240,23 @@ def _look_further(kernel: Any, limit: int, most: float, operations: int) -> Foun
         return Found(0, TOO_LONG, operations)
     verdict, crosses, found = rank_one.find_cross_approximation(kernel, affordable)
     operations += _COMPILED_CROSSES + crosses * each
-    if verdict == Verdict.ACCURATE:
+    if verdict is Verdict.ACCURATE:
         make = partial(_made, found, "float32", crosses, (1, *kernel.shape))
         return Found(crosses, "", operations, make)
-    if verdict == Verdict.MORE_NEEDED:
+    if verdict is Verdict.MORE_NEEDED:
         return Found(0, ABOVE_LIMIT if affordable == limit else TOO_LONG, operations)
-    return Found(0, MORE if verdict == Verdict.UNDECIDED else _REMARKS[verdict], operations)
+    return Found(0, MORE if verdict is Verdict.UNDECIDED else _REMARKS[verdict], operations)
 
 
-_REMARKS = {
+_REMARK_OF = {
     Verdict.ACCURATE: "",
     Verdict.CANCELS: _CANCELS,
     Verdict.NOT_FINITE: _INFINITE,
     Verdict.MORE_NEEDED: MORE,
     Verdict.UNDECIDED: UNDECIDED,
 }
+# By the number of the verdict: members of enumerations take long to hash.
+_REMARKS = tuple(_REMARK_OF[verdict] for verdict in Verdict)
 
 
 def _contiguous(kernels: Any, k_dtype: str, acc: str) -> Any:

@@ -16,6 +16,8 @@ from .jit.verdict import Verdict
 
 __all__ = ["Verdict", "factors_of", "find_cross_approximation", "find_rank_one_factors"]
 
+# By number, because calling an enumeration takes a third of a microsecond.
+_VERDICTS = tuple(Verdict)
 # Rounding error of the long double in which `methods.rank` subtracts crosses.
 _LONG_DOUBLE_EPS = float(np.finfo(np.longdouble).eps)
 # From this many elements times crosses on, the search runs where Ctrl-C need not wait for it.
@@ -38,7 +40,7 @@ def find_rank_one_factors(values: Any, acc: str) -> tuple[Verdict, Any]:
     else:
         found = np.zeros(n * (p + q), np.int64)
         values = values.view(np.int64)
-    return Verdict(code(values, n, p, q, *options, found) % 8), found
+    return _VERDICTS[code(values, n, p, q, *options, found) % 8], found
 
 
 def factors_of(found: Any, acc: str, n: int, rank: int, p: int, q: int) -> tuple[Any, Any]:
@@ -63,7 +65,7 @@ def find_cross_approximation(kernel: Any, limit: int) -> tuple[Verdict, int, Any
         result = code(*arguments)
     else:
         result = on_worker_thread(code, *arguments)
-    return Verdict(result % 8), result // 8, found
+    return _VERDICTS[result % 8], result // 8, found
 
 
 @cache
