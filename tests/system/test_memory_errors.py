@@ -10,7 +10,7 @@ import gpuconv
 from gpuconv import nn
 from gpuconv.backends import reference
 from gpuconv.backends.cpu import backend, fft, fft_plan, planning, scipy_fft, sums
-from gpuconv.backends.cpu.jit import fft_driver, sweep
+from gpuconv.backends.cpu.jit import fft_driver
 from gpuconv.backends.cpu.jit.params import DIRECT_PARAMS, DIRECT_TILES_PARAMS, FFT_PARAMS
 
 from ..cases import misaligned
@@ -39,9 +39,6 @@ class Memory:
         kernels = tuple(self.record(kernel, DIRECT_PARAMS) for kernel in sums._kernels())
         monkeypatch.setattr(sums, "_kernels", lambda: kernels)
         for form in ("serial", "parallel"):
-            for name in ("direct", "separable"):
-                kernel = getattr(sweep, f"{name}_{form}")
-                monkeypatch.setattr(sweep, f"{name}_{form}", self.loop(kernel))
             tiles = self.record(getattr(fft_driver, f"tiles_{form}"), FFT_PARAMS)
             monkeypatch.setattr(fft_driver, f"tiles_{form}", tiles)
             directly = self.record(getattr(fft_driver, f"directly_{form}"), DIRECT_TILES_PARAMS)
@@ -73,17 +70,6 @@ class Memory:
 
         return call
 
-    def loop(self, kernel):
-        """Replace a kernel whose arguments end with a count of failures and a range of tasks."""
-
-        def call(*arguments):
-            *rest, failed, first, last = arguments
-            have = self.take(last - first)
-            kernel(*rest, failed, first, first + have)
-            failed[0] += first + have < last
-
-        return call
-
 
 @pytest.fixture
 def memory(monkeypatch):
@@ -98,7 +84,7 @@ def length(request, monkeypatch):
             monkeypatch.setattr(module, "LONG", 1e3)
         monkeypatch.setattr(planning, "LONG_TASK", 1e3)
         monkeypatch.setattr(fft, "LONG_TASK", 1e3)
-    caches = planning.plan_sums, fft_plan.tile_plan, sums._geometry
+    caches = planning.plan_sums, fft_plan.tile_plan
     for cache in caches:
         cache.cache_clear()
     yield request.param

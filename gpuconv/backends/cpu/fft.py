@@ -13,6 +13,7 @@ from ...core import dtypes
 from ...core.errors import rows_of, with_rows, written
 from ...core.problem import Problem, laid_out, make_problem, tables
 from . import sums
+from .addresses import address
 from .fft_plan import TilePlan, tile_plan, work
 from .fft_spectra import Spectrum, spectrum
 from .jit.params import (
@@ -23,7 +24,8 @@ from .jit.params import (
     FftParams,
     record,
 )
-from .planning import LINES, LONG, LONG_TASK, address, per_output, plan_sums, retried
+from .planning import LONG, LONG_TASK, per_output, plan_sums
+from .retry import LINES, retried
 from .threads import max_threads, run_in_slices, run_kernel
 
 __all__ = ["run", "work"]

@@ -13,8 +13,9 @@ import numpy as np
 from ...core import dtypes
 from ...core.layout import byte_offsets, lead_strides
 from ...core.problem import Problem, laid_out, tables
+from .addresses import address
 from .jit.params import FFT_PARAMS, ROW_SOURCE, fill_bytes, record
-from .planning import address, run_of_columns
+from .planning import run_of_columns
 
 # Work in nanoseconds of one thread for float32: for an element of a complex tile to be read, and
 # to be transformed down and across by the tile's sides, and for an output to be written.

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...core.problem import Problem, laid_out
+from .addresses import address
 from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes
 from .jit.params import KERNEL_MEASURES, record
-from .planning import address
 
 # A larger spectrum is not kept.
 _SPECTRUM_MOST = 32 << 20

@@ -12,7 +12,7 @@ import numpy as np
 from ...core import dtypes
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, gathered, laid_out, tables
-from .addresses import address as address
+from .addresses import address
 from .jit.params import (
     DIRECT_FAILED,
     DIRECT_PARAMS,
@@ -20,9 +20,6 @@ from .jit.params import (
     fill_bytes,
     record,
 )
-from .retry import LINES as LINES
-from .retry import no_memory as no_memory
-from .retry import retried as retried
 from .threads import max_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.

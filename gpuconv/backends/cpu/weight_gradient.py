@@ -13,16 +13,10 @@ import numpy as np
 from ...core import dtypes
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, laid_out, tables
+from .addresses import address
 from .jit.params import ROW_SOURCE, UNIT, WEIGHT_GRADIENT_PARAMS, fill_bytes, record
-from .planning import (
-    LINES,
-    LONG,
-    address,
-    no_memory,
-    per_output,
-    run_of_columns,
-    tap_offsets,
-)
+from .planning import LONG, per_output, run_of_columns, tap_offsets
+from .retry import LINES, no_memory
 from .threads import max_threads, run_in_slices, run_kernel
 
 # Multiply-adds of one task: enough to be worth starting, and by the problem alone, so that the

@@ -176,17 +176,6 @@ def load_run(tag, address, step, line):
 
 
 @njit(nogil=True)
-def load_mapped(tag, address, step, columns, fill, line):
-    """Fill `line` with a row's elements at `columns`, of which -1 stands for the fill value."""
-    for j in range(line.shape[0]):
-        c = columns[j]
-        if c < 0:
-            line[j] = fill
-        else:
-            line[j] = widened(tag, pixels(tag, address + c * step, 1)[0])
-
-
-@njit(nogil=True)
 def store_run(tag, address, step, line):
     """Write the sums of `line` to `address`, `address + step`, …, in the tag's dtype."""
     n = line.shape[0]
