@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import call_cache, engine
 from .backends import BACKENDS, backend_for, get_backend, require_backend
 from .core import arrays, dtypes
-from .core.errors import out_of_memory
+from .core.errors import incomplete_out_error
 from .core.options import Options
 from .core.problem import Problem, integer
 from .core.version import __version__
@@ -211,7 +211,7 @@ def _call(
     except MemoryError as error:
         if out is None:
             raise
-        raise out_of_memory(error, tuple(getattr(out, "shape", ()))) from error
+        raise incomplete_out_error(error, tuple(getattr(out, "shape", ()))) from error
 
 
 def _dispatch(
@@ -242,7 +242,7 @@ def _dispatch(
 
 
 def _is_tensor(obj: Any) -> bool:
-    return arrays.is_a(obj, "torch", "Tensor")
+    return arrays.is_instance_of(obj, "torch", "Tensor")
 
 
 def _record(*arguments: Any, **keywords: Any) -> Any:
@@ -252,7 +252,7 @@ def _record(*arguments: Any, **keywords: Any) -> Any:
 
 
 def _is_dask(obj: Any) -> bool:
-    return arrays.is_a(obj, "dask.array", "Array")
+    return arrays.is_instance_of(obj, "dask.array", "Array")
 
 
 def _tensors(X: Any, K: Any, out: Any, max_device_bytes: Any, **keywords: Any) -> Any:
@@ -343,7 +343,7 @@ class Plan:
             except MemoryError as error:
                 if out is None:
                     raise
-                raise out_of_memory(error, problem.out_shape) from error
+                raise incomplete_out_error(error, problem.out_shape) from error
             return result
         return self._call_anew(X, K, out)
 

@@ -13,7 +13,7 @@ from typing import Any
 from . import call_cache
 from .backends import Backend, require_backend
 from .core import arrays, dtypes
-from .core.problem import Index, Problem, integer, make_problem, part_of, with_a_pixel
+from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
 from .methods import METHODS, Method
 from .methods.weights import Weights
 from .selection.choose import Choice, choose
@@ -66,7 +66,7 @@ class PreparedCall:
         weights = self.weights or Weights(self.problem, k)
 
         def compute(part: Problem, index: Index, x: Any, out: Any) -> None:
-            run(part, self.backend, x, part_of(k, index), out, weights.part(part, index))
+            run(part, self.backend, x, slice_batch(k, index), out, weights.part(part, index))
 
         self.backend.run_in_strips(self.problem, layout, x, out, compute)
 
@@ -128,20 +128,20 @@ def correlate_new(
         k.array = k.array[..., ::-1, ::-1]
     keywords["flipped" if flipped else "conjugate"] = True
     x = arrays.read(X, "X", swapped=True)
-    arrays.check_together(x, k)
+    arrays.check_same_device(x, k)
     if out is not None:
         keywords["dtype"] = _dtype_of_out(out, keywords["dtype"])
     shapes = tuple(x.array.shape), tuple(k.array.shape)
     problem = read_problem(*shapes, x.dtype, k.dtype, **keywords)
     if 0 in problem.x_shape[-2:] and 0 not in problem.out_shape:
-        problem, key = with_a_pixel(problem), None
-        x.array = arrays.zeros_as(x.array, problem.x_shape)
+        problem, key = restate_with_pixels(problem), None
+        x.array = arrays.broadcast_zeros_like(x.array, problem.x_shape)
     weights = Weights(problem, k.array)
     choice = choose(problem, x.device, method, backend, weights)
     max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
     target = None if out is None else _read_target(out, problem, x, k)
     prepared = _prepared(problem, choice, weights)
-    with arrays.stream_of(x):
+    with arrays.use_stream_of(x):
         if target is None:
             result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
         else:

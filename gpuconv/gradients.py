@@ -18,9 +18,16 @@ import numpy as np
 
 from .backends import backend_for, require_backend
 from .core import arrays, dtypes
-from .core.boundary import fold, fold_table, reads_other_end, sources
-from .core.errors import own_out, unknown_name
-from .core.problem import Pair, Problem, laid_out, make_problem, tables, with_a_pixel
+from .core.boundary import fold, fold_by_table, reads_other_end, sources
+from .core.errors import hide_internal_out, unknown_name_error
+from .core.problem import (
+    Pair,
+    Problem,
+    build_axis_tables,
+    make_problem,
+    restate_for_tables,
+    restate_with_pixels,
+)
 from .engine import correlate
 from .methods import fft as methods_fft
 from .methods.weights import Weights
@@ -103,9 +110,9 @@ def corr2d_vjp(
            [20., 24.]])
     """
     if not isinstance(wrt, str) or wrt not in _WRT:
-        raise unknown_name("wrt", wrt, _WRT)
+        raise unknown_name_error("wrt", wrt, _WRT)
     if not isinstance(method, str) or method not in _METHODS:
-        raise unknown_name("method", method, _METHODS)
+        raise unknown_name_error("method", method, _METHODS)
     if method in ("separable", "tensor") and wrt != "X":
         why = "does not separate" if method == "separable" else "is not such a matrix product"
         raise ValueError(
@@ -142,7 +149,7 @@ def corr2d_vjp(
         raise ValueError(f"dY is on {dy.device}, but X is on {x.device}; they must be together")
     require_backend(backend_for(x.device, backend))
     dx = dk = None
-    with arrays.stream_of(x):
+    with arrays.use_stream_of(x):
         if wrt != "K":
             dx = arrays.wrap(_input_gradient(problem, x, k, dy, method, backend), x.dtype, x)
         if wrt != "X":
@@ -221,13 +228,13 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
         return own
     (top, bottom), (left, right) = problem.pad
     plain = problem.boundary == "constant" or not any((top, bottom, left, right))
-    of_rows, of_columns = tables(problem)
+    of_rows, of_columns = build_axis_tables(problem)
     size = (problem.h, problem.w)
     first = (top, left)
     stride, dilation = problem.stride, problem.dilation
     if not plain:  # the whole padded image, or what of it is read, to be folded
         size, first = (len(of_rows.pixels), len(of_columns.pixels)), (0, 0)
-        laid = laid_out(problem)
+        laid = restate_for_tables(problem)
         stride, dilation = laid.stride, laid.dilation
     result = dtypes.accumulator(dtypes.promote(dy.dtype, k.dtype))
     acc = result if not dtypes.is_integer(result) else "float64"
@@ -255,10 +262,10 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
             for column in columns:
                 if not dp.size:
                     continue
-                with own_out():
+                with hide_internal_out():
                     correlate(
-                        arrays.argument(part[..., row.outputs, column.outputs], dy),
-                        arrays.argument(weights[..., row.taps, column.taps], k),
+                        arrays.as_argument(part[..., row.outputs, column.outputs], dy),
+                        arrays.as_argument(weights[..., row.taps, column.taps], k),
                         mode=(row.pad, column.pad),
                         dilation=(row.dilation, column.dilation),
                         method=method,
@@ -281,7 +288,7 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
             for axis, table in ((-2, of_rows), (-1, of_columns)):
                 n = problem.x_shape[axis]
                 if table.gathered:
-                    total = fold_table(total, axis, n, table.pixels)
+                    total = fold_by_table(total, axis, n, table.pixels)
                 else:
                     total = fold(total, axis, n, *problem.pad[axis], problem.boundary)
     total = total.reshape(problem.x_shape)
@@ -421,8 +428,8 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
     if 0 in problem.x_shape[-2:]:
         if not dy.array.size:
             return _xp(x.array).zeros(problem.k_shape, dtypes.storage(k.dtype))
-        problem = with_a_pixel(problem)
-        x = replace(x, array=arrays.zeros_as(x.array, problem.x_shape))
+        problem = restate_with_pixels(problem)
+        x = replace(x, array=arrays.broadcast_zeros_like(x.array, problem.x_shape))
     sums = weight_problem(problem, dy.dtype)
     if method == "auto":
         prices = price_weights(sums, name)
@@ -440,8 +447,8 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
     rows, columns = (part if isinstance(part, slice) else xp.asarray(part) for part in parts)
     for index in np.ndindex(problem.batch):
         found = correlate(
-            arrays.argument(images[index][rows][:, columns], x),
-            arrays.argument(dy.array[index], dy),
+            arrays.as_argument(images[index][rows][:, columns], x),
+            arrays.as_argument(dy.array[index], dy),
             mode=pad,
             boundary=problem.boundary,
             fillvalue=sums.fillvalue,

@@ -65,7 +65,7 @@ def corr2d(
     lazy = isinstance(K, da.Array)
     x = arrays.read(X._meta, "X")
     k = arrays.read(K._meta if lazy else K, "K")
-    arrays.check_together(x, k)
+    arrays.check_same_device(x, k)
     for array, name in ((X, "X"), (K, "K")):
         if isinstance(array, da.Array) and any(math.isnan(n) for n in array.shape):
             raise ValueError(

@@ -81,20 +81,20 @@ def _geometry(spec: Spec) -> LayerGeometry:
 def _conv2d(x: Any, w: Any, spec: Spec) -> Any:
     a, k = arrays.read(x, "x"), arrays.read(w, "weight")
     dtype = spec.dtype or dtypes.promote(a.dtype, k.dtype)
-    with arrays.stream_of(a):
+    with arrays.use_stream_of(a):
         return arrays.wrap(channel_sums.forward(a, k, _geometry(spec), dtype=dtype), dtype, a)
 
 
 def _conv2d_input_gradient(dy: Any, w: Any, x: Any, spec: Spec) -> Any:
     d, k, dtype = arrays.read(dy, "dy"), arrays.read(w, "weight"), dtype_name(x)
-    with arrays.stream_of(d):
+    with arrays.use_stream_of(d):
         dx = channel_sums.input_gradient(d, k, tuple(x.shape), dtype, _geometry(spec))
         return arrays.wrap(dx, dtype, d)
 
 
 def _conv2d_weight_gradient(x: Any, dy: Any, w: Any, spec: Spec) -> Any:
     a, d, dtype = arrays.read(x, "x"), arrays.read(dy, "dy"), dtype_name(w)
-    with arrays.stream_of(a):
+    with arrays.use_stream_of(a):
         dw = channel_sums.weight_gradient(a, d, tuple(w.shape), dtype, _geometry(spec))
         return arrays.wrap(dw, dtype, a)
 

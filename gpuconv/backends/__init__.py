@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 
-from ..core.errors import BackendUnavailable, unknown_name
+from ..core.errors import BackendUnavailable, unknown_name_error
 from .base import Backend
 
 __all__ = ["BACKENDS", "Backend", "backend_for", "get_backend", "require_backend"]
@@ -25,7 +25,7 @@ BACKENDS = {
 def get_backend(name: str) -> Backend:
     """The backend of this name, usable here or not. Nothing heavy is imported yet."""
     if name not in BACKENDS:
-        raise unknown_name("backend", name, ("auto", *BACKENDS))
+        raise unknown_name_error("backend", name, ("auto", *BACKENDS))
     return _instance(BACKENDS[name])
 
 
@@ -50,7 +50,7 @@ def backend_for(device: str, backend: str) -> str:
     if isinstance(backend, str) and backend == "auto":
         return next(n for n in BACKENDS if n != "reference" and get_backend(n).takes(device))
     if not isinstance(backend, str) or backend not in BACKENDS:
-        raise unknown_name("backend", backend, ("auto", *BACKENDS))
+        raise unknown_name_error("backend", backend, ("auto", *BACKENDS))
     if not get_backend(backend).takes(device):
         raise ValueError(
             f"backend={backend!r} works on host arrays, but X is on {device}; "

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import arrays, dtypes
 from ..core.boundary import sources
-from ..core.errors import written
+from ..core.errors import complete_rows_before
 from ..core.problem import Problem
 from .base import Backend, Costs
 
@@ -43,11 +43,11 @@ class ReferenceBackend(Backend):
 
     def direct(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
         """Fill `out` with the correlation, looping over its elements."""
-        x = arrays.native(x)
+        x = arrays.to_native_order(x)
         images = np.broadcast_to(x, problem.batch + x.shape[-2:])
         kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
         for image, index in enumerate(np.ndindex(problem.batch)):
-            with written(image * problem.r):
+            with complete_rows_before(image * problem.r):
                 out[index] = _one(problem, images[index], kernels[index])
 
     def input_gradient(self, problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:

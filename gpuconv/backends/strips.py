@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..core.boundary import sources
-from ..core.problem import Index, Problem, gathered, part_of_shape, tables
+from ..core.problem import Index, Problem, build_axis_tables, slice_batch_shape, tables_are_gathered
 
 # Strips on their way at the same time: one uploaded, one computed, one downloaded.
 LANES = 3
@@ -32,7 +32,7 @@ ALLOCATION = 512
 _SLOWER = {3: 1.0, 2: 1.5, 1: 3.0}
 
 
-class Run(NamedTuple):
+class RowRun(NamedTuple):
     """Consecutive rows of the image, or one row that fills several rows of a strip."""
 
     rows: slice  # with step 1 or -1
@@ -46,12 +46,12 @@ class Strip:
     index: Index
     first: int
     last: int
-    runs: tuple[Run, ...]  # the rows of the image that it reads, in order
+    runs: tuple[RowRun, ...]  # the rows of the image that it reads, in order
     problem: Problem
 
 
 @dataclass(frozen=True)
-class Layout:
+class StripLayout:
     """How a problem is cut into strips, and the device memory that `lanes` strips take."""
 
     # The batch is cut along one axis. A strip has one index of each axis before it and the whole of
@@ -83,20 +83,20 @@ def _allocated_bytes(nbytes: int) -> int:
     return -(-nbytes // ALLOCATION) * ALLOCATION
 
 
-def vertical(problem: Problem) -> tuple[int, int, int]:
+def row_steps(problem: Problem) -> tuple[int, int, int]:
     """Return the vertical stride, dilation and span of windows in the rows of a strip.
 
     They are those of the problem, or of its table of rows if that is gathered (`AxisTable`). A
     constant border stays padding in a strip and takes no rows.
     """
-    if problem.boundary != "constant" and gathered(problem)[0]:
+    if problem.boundary != "constant" and tables_are_gathered(problem)[0]:
         return problem.p, 1, problem.p
     return problem.stride[0], problem.dilation[0], problem.span[0]
 
 
 def _input_rows(problem: Problem, height: int) -> int:
     """Count the input rows of `height` output rows."""
-    stride, _, span = vertical(problem)
+    stride, _, span = row_steps(problem)
     return (height - 1) * stride + span
 
 
@@ -105,7 +105,7 @@ def _even_length(length: int, most: int) -> int:
     return -(-length // -(-length // most))
 
 
-def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> Layout:
+def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> StripLayout:
     """Cut into strips whose buffers take at most `budget` bytes, or else into the smallest ones."""
     x_row = problem.w * dtypes.storage(problem.x_dtype).itemsize
     out_row = problem.s * dtypes.storage(problem.out_dtype).itemsize
@@ -125,9 +125,9 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> Layout:
             out_bytes *= count
             if count < batch[a]:
                 break
-        return Layout(axis, count, problem.r, True, 1, x_bytes, out_bytes, 0)
+        return StripLayout(axis, count, problem.r, True, 1, x_bytes, out_bytes, 0)
 
-    sy, _, span = vertical(problem)
+    sy, _, span = row_steps(problem)
 
     def height(kernels: int) -> int:
         rows = (budget - (span - sy) * x_row) // (sy * x_row + kernels * out_row)
@@ -141,12 +141,12 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> Layout:
             count = -(-count // 2)
         axis -= count > 1
     rows = height(count)
-    return Layout(
+    return StripLayout(
         axis, count, rows, False, 1, _input_rows(problem, rows) * x_row, count * rows * out_row, 0
     )
 
 
-def _batch_indices(batch: tuple[int, ...], layout: Layout) -> Iterator[Index]:
+def _batch_indices(batch: tuple[int, ...], layout: StripLayout) -> Iterator[Index]:
     """Iterate over the parts of the batch."""
     axis = layout.axis
     for outer in np.ndindex(batch[:axis]):
@@ -187,9 +187,9 @@ def _restate_part(
     steps: tuple[int, int],
 ) -> Problem:
     """State the problem of some rows of a part of the batch; `steps`: vertical stride, dilation."""
-    x_lead = part_of_shape(problem.x_shape[:-2], index)
-    k_lead = part_of_shape(problem.k_shape[:-2], index)
-    out_lead = part_of_shape(problem.batch, index)
+    x_lead = slice_batch_shape(problem.x_shape[:-2], index)
+    k_lead = slice_batch_shape(problem.k_shape[:-2], index)
+    out_lead = slice_batch_shape(problem.batch, index)
     return _restate(
         problem,
         (*x_lead, x_rows, problem.w),
@@ -200,12 +200,12 @@ def _restate_part(
     )
 
 
-def _largest_problem(problem: Problem, layout: Layout) -> Problem:
+def _largest_problem(problem: Problem, layout: StripLayout) -> Problem:
     """State the problem of the largest strip, which is the first."""
     index = next(_batch_indices(problem.batch, layout))
     if layout.whole:
         return _restate_images(problem, index)
-    rows, steps = _input_rows(problem, layout.height), vertical(problem)[:2]
+    rows, steps = _input_rows(problem, layout.height), row_steps(problem)[:2]
     return _restate_part(problem, index, rows, layout.height, (0, 0), steps)
 
 
@@ -217,7 +217,7 @@ def _restate_images(problem: Problem, index: Index) -> Problem:
 
 def plan_strips(
     problem: Problem, workspace: Callable[[Problem], int], bound: int
-) -> tuple[Layout | None, int]:
+) -> tuple[StripLayout | None, int]:
     """Return the fastest layout within `bound` bytes, and the bytes of the smallest layout.
 
     The layout is None if even the smallest takes more.
@@ -241,25 +241,25 @@ def plan_strips(
             fit = (bound - _allocated_bytes(work)) // lanes - 2 * (ALLOCATION - 1)
             budget = fit if budget // 2 < fit < budget else budget // 2
         least = layout.device_bytes
-        rows = layout.height * vertical(problem)[0]
+        rows = layout.height * row_steps(problem)[0]
         halo = 1.0 if layout.whole else _input_rows(problem, layout.height) / rows
         if least <= bound and halo * _SLOWER[lanes] < price:
             best, price = layout, halo * _SLOWER[lanes]
     return best, least
 
 
-def strips(problem: Problem, layout: Layout) -> Iterator[Strip]:
+def cut_strips(problem: Problem, layout: StripLayout) -> Iterator[Strip]:
     """Cut the problem into strips, from top to bottom of the images at an index, index by index.
 
     Rows of the image may be repeated to make a border. A constant border stays padding, because the
     image's dtype may not be able to hold the fill value.
     """
     if layout.whole:
-        everything = (Run(slice(0, problem.h), problem.h),)
+        everything = (RowRun(slice(0, problem.h), problem.h),)
         for index in _batch_indices(problem.batch, layout):
             yield Strip(index, 0, problem.r, everything, _restate_images(problem, index))
         return
-    steps = vertical(problem)[:2]
+    steps = row_steps(problem)[:2]
     starts = range(0, problem.r, layout.height)
     for index, first in itertools.product(_batch_indices(problem.batch, layout), starts):
         last = min(problem.r, first + layout.height)
@@ -270,8 +270,8 @@ def strips(problem: Problem, layout: Layout) -> Iterator[Strip]:
 
 def _find_rows(problem: Problem, first: int, last: int) -> tuple[Any, tuple[int, int]]:
     """Return the rows of the image that a strip reads, and its padding above and below."""
-    if problem.boundary != "constant" and gathered(problem)[0]:
-        return tables(problem)[0].part(first, last, problem.p), (0, 0)
+    if problem.boundary != "constant" and tables_are_gathered(problem)[0]:
+        return build_axis_tables(problem)[0].part(first, last, problem.p), (0, 0)
     low = first * problem.stride[0] - problem.pad[0][0]
     high = low + _input_rows(problem, last - first)
     if problem.boundary != "constant":
@@ -298,7 +298,7 @@ def rows_up_to(problem: Problem, strip: Strip) -> int:
     return rows_before(problem, strip) - strip.first + strip.last
 
 
-def _find_runs(rows: Any) -> tuple[Run, ...]:
+def _find_runs(rows: Any) -> tuple[RowRun, ...]:
     """Split rows into few runs, each rising or falling by one, or a single row repeated."""
     runs = []
     steps = np.diff(rows)
@@ -316,8 +316,8 @@ def _find_runs(rows: Any) -> tuple[Run, ...]:
         at = int(rows[start])
         if step < 0:
             stop = at - count
-            runs.append(Run(slice(at, stop if stop >= 0 else None, -1), count))
+            runs.append(RowRun(slice(at, stop if stop >= 0 else None, -1), count))
         else:
-            runs.append(Run(slice(at, at + (count if step else 1)), count))
+            runs.append(RowRun(slice(at, at + (count if step else 1)), count))
         start += count
     return tuple(runs)

@@ -10,7 +10,7 @@ from . import dtypes
 from .problem import Problem
 
 
-def exact_accumulator(problem: Problem, weights: Any, vertical: Any = None) -> str:
+def choose_exact_accumulator(problem: Problem, weights: Any, vertical: Any = None) -> str:
     """Return the dtype to accumulate in: for integers the fastest in which all sums are exact.
 
     Sums of products of whole numbers are exact in float32 up to 2**24 and in float64 up to 2**53,
@@ -32,7 +32,7 @@ def exact_accumulator(problem: Problem, weights: Any, vertical: Any = None) -> s
     return "float64" if total <= 2.0**52 else acc
 
 
-def mirrored(weights: Any) -> Any:
+def find_mirrored(weights: Any) -> Any:
     """Find the kernels, in an array (kernels, terms, taps), all of whose rows are mirrored.
 
     A mirrored row equals its own reverse, or the negative of that, exactly. Of a complex row the
@@ -47,7 +47,7 @@ def mirrored(weights: Any) -> Any:
     if weights.shape[-1] < 2:  # a single tap has only one order
         return np.zeros(len(weights), bool)
     if weights.dtype.kind == "c":
-        return mirrored(weights.real) & mirrored(weights.imag)
+        return find_mirrored(weights.real) & find_mirrored(weights.imag)
     half = weights.shape[-1] // 2
     left, right = weights[..., : half + 1], weights[..., : -half - 2 : -1]
     same = (left == right).all(axis=-1) | (left == -right).all(axis=-1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .errors import format_value, unknown_name
+from .errors import format_value, unknown_name_error
 
 __all__ = [
     "LARGEST",
@@ -81,7 +81,7 @@ def read_padding(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
             return ((h - more) // 2, (h - less) // 2), ((w - more) // 2, (w - less) // 2)
         if mode == "full":
             return (span[0] - 1, span[0] - 1), (span[1] - 1, span[1] - 1)
-        raise unknown_name("mode", mode, MODES)
+        raise unknown_name_error("mode", mode, MODES)
     if not _is_sequence(mode):
         try:
             number = integer(mode, "padding", 0)

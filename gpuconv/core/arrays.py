@@ -20,21 +20,21 @@ from .tensors import make_tensor, plain_tensor, view_storage
 
 __all__ = [
     "Operand",
-    "argument",
-    "check_together",
+    "as_argument",
+    "broadcast_zeros_like",
+    "check_same_device",
     "empty",
-    "is_a",
+    "is_instance_of",
     "is_traced",
     "may_share_memory",
-    "native",
     "numpy_dtype",
     "read",
     "read_out",
     "shares_memory",
-    "stream_of",
+    "to_native_order",
     "total_memory",
+    "use_stream_of",
     "wrap",
-    "zeros_as",
 ]
 
 HOST = "cpu"
@@ -53,7 +53,7 @@ class Operand:
     original: Any
 
 
-def argument(array: Any, like: Operand) -> Any:
+def as_argument(array: Any, like: Operand) -> Any:
     """Make a storage array an argument of `corr2d`, with the dtype and device of `like`.
 
     That is the array itself, except for bfloat16, whose storage dtype is uint16: an `Operand` says
@@ -64,7 +64,7 @@ def argument(array: Any, like: Operand) -> Any:
     return Operand(array, like.dtype, like.device, "storage", None)
 
 
-def is_a(obj: Any, module: str, name: str) -> bool:
+def is_instance_of(obj: Any, module: str, name: str) -> bool:
     """Whether `obj` is an instance of a class in a module that need not be loaded or installed."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(obj, getattr(loaded, name))
@@ -72,7 +72,7 @@ def is_a(obj: Any, module: str, name: str) -> bool:
 
 def is_traced(obj: Any) -> bool:
     """Whether this stands for a tensor while `torch.fx` looks at what is called."""
-    return is_a(obj, "torch.fx", "Proxy")
+    return is_instance_of(obj, "torch.fx", "Proxy")
 
 
 def _library(obj: Any) -> str:
@@ -147,11 +147,11 @@ def _from_numpy(
         return Operand(array.view(dtypes.storage(dtype)), dtype, HOST, "ml_dtypes", original)
     if not array.dtype.isnative:
         library = "numpy, bytes swapped"
-        array = array if swapped else native(array)
+        array = array if swapped else to_native_order(array)
     return Operand(array, dtype, HOST, library, original)
 
 
-def native(array: Any) -> Any:
+def to_native_order(array: Any) -> Any:
     """Return the array in native byte order, uncopied if it is in it already."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -189,7 +189,7 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     return Operand(array, dtype, device, "torch", tensor)
 
 
-def check_together(x: Operand, k: Operand) -> None:
+def check_same_device(x: Operand, k: Operand) -> None:
     """Refuse an image and a kernel on different devices."""
     if k.device not in (HOST, x.device):
         raise ValueError(
@@ -301,7 +301,7 @@ def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any
         return cupy.empty(shape, stored)
 
 
-def zeros_as(array: Any, shape: tuple[int, ...]) -> Any:
+def broadcast_zeros_like(array: Any, shape: tuple[int, ...]) -> Any:
     """Return read-only zeros in an array's library and dtype that take no memory."""
     return np.broadcast_to(np.zeros_like(array, shape=(1, 1)), shape)
 
@@ -335,7 +335,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
-def stream_of(like: Operand) -> contextlib.AbstractContextManager[Any]:
+def use_stream_of(like: Operand) -> contextlib.AbstractContextManager[Any]:
     """Context in which CuPy launches on the operand's device and its library's current stream."""
     if like.device == HOST:
         return contextlib.nullcontext()

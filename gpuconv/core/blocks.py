@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .boundary import axis_steps, sources
+from .boundary import plan_axis_steps, sources
 from .problem import Pair, Problem
 
 __all__ = ["Axis", "BlockInput", "block_keywords", "run_block"]
@@ -85,7 +85,7 @@ class Axis:
             pad = max(0, -low), max(0, high - n)
             return BlockInput(((max(low, 0), min(high, n)),), None, pad, last - first)
         count, taps, steps = last - first, (self.span - 1) // self.dilation + 1, None
-        stride, dilation, gathered = axis_steps(
+        stride, dilation, gathered = plan_axis_steps(
             n, taps, count, stride, self.dilation, (0, max(0, high - low - n))
         )
         if gathered:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from .errors import unknown_name
+from .errors import unknown_name_error
 
 __all__ = [
     "ALIASES",
     "BOUNDARIES",
     "AxisTable",
-    "axis_steps",
-    "axis_table",
+    "build_axis_table",
     "fold",
-    "fold_table",
+    "fold_by_table",
     "index_map",
+    "plan_axis_steps",
     "read_boundary",
     "reads_other_end",
     "sources",
@@ -41,7 +41,7 @@ def read_boundary(boundary: object) -> str:
             return boundary
         if boundary in ALIASES:
             return ALIASES[boundary]
-    raise unknown_name("boundary", boundary, (*BOUNDARIES, *ALIASES))
+    raise unknown_name_error("boundary", boundary, (*BOUNDARIES, *ALIASES))
 
 
 def index_map(n: int, before: int, after: int, boundary: str) -> Any:
@@ -93,7 +93,7 @@ def sources(i: Any, n: int, boundary: str) -> Any:
             return np.zeros_like(i)
         i = i % (2 * (n - 1))
         return np.minimum(i, 2 * (n - 1) - i)
-    raise unknown_name("boundary", boundary, BOUNDARIES)
+    raise unknown_name_error("boundary", boundary, BOUNDARIES)
 
 
 def reads_other_end(boundary: str, n: int, before: int, read: int) -> bool:
@@ -133,7 +133,7 @@ class AxisTable:
         return self.pixels[first * self.stride : end]
 
 
-def axis_steps(
+def plan_axis_steps(
     n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int]
 ) -> tuple[int, int, bool]:
     """Return `stride`, `dilation` and `gathered` of an `AxisTable` without building it."""
@@ -147,7 +147,7 @@ def axis_steps(
     return stride, dilation if taps > 1 else 1, False
 
 
-def axis_table(
+def build_axis_table(
     n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int], boundary: str
 ) -> AxisTable:
     """Build the table of an axis of `n` pixels for windows of `taps` taps.
@@ -162,7 +162,7 @@ def axis_table(
     >>> table.pixels.tolist(), table.stride, table.dilation
     ([-1, -1, -1, 0, 1, 2, -1, -1, -1], 3, 1)
     """
-    steps = axis_steps(n, taps, outputs, stride, dilation, pad)
+    steps = plan_axis_steps(n, taps, outputs, stride, dilation, pad)
     if not steps[2]:
         return AxisTable(index_map(n, *pad, boundary), *steps)
     i, a = (np.arange(count, dtype=np.int64) for count in (outputs, taps))
@@ -214,7 +214,7 @@ def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str)
     return inside.swapaxes(axis, -1)
 
 
-def fold_table(values: Any, axis: int, n: int, pixels: Any) -> Any:
+def fold_by_table(values: Any, axis: int, n: int, pixels: Any) -> Any:
     """Add the value at each position of an axis to the pixel that `pixels` names there (-1: none).
 
     Returns a new array whose axis has length `n`, summed in a fixed order. It is the adjoint of

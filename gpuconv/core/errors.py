@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 
 __all__ = [
     "BackendUnavailable",
+    "complete_rows_before",
     "format_value",
-    "out_of_memory",
-    "own_out",
-    "rows_of",
-    "unknown_name",
-    "with_rows",
-    "written",
+    "get_complete_rows",
+    "hide_internal_out",
+    "incomplete_out_error",
+    "set_complete_rows",
+    "unknown_name_error",
 ]
 
 
@@ -45,7 +45,7 @@ def format_value(value: object) -> str:
     return repr(value)
 
 
-def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> ValueError:
+def unknown_name_error(kind: str, name: object, allowed: Iterable[str]) -> ValueError:
     """Build the error for a name that is not one of `allowed`; it suggests the nearest."""
     names = list(allowed)
     text = f"unknown {kind} {format_value(name)}; allowed: {', '.join(repr(n) for n in names)}"
@@ -62,31 +62,31 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> ValueError:
 
 
 @contextlib.contextmanager
-def written(rows: int, apart: bool = False) -> Iterator[None]:
+def complete_rows_before(rows: int, copied_later: bool = False) -> Iterator[None]:
     """Note in a MemoryError raised inside that `rows` rows before this part are complete.
 
-    With `apart` the part is a separate array that is copied to the result at the end, so its own
+    With `copied_later` the part is a separate array that is copied to the result at the end, so its own
     rows do not count.
     """
     try:
         yield
     except MemoryError as error:
-        with_rows(error, rows if apart else rows + rows_of(error))
+        set_complete_rows(error, rows if copied_later else rows + get_complete_rows(error))
         raise
 
 
-def with_rows(error: MemoryError, rows: int) -> MemoryError:
+def set_complete_rows(error: MemoryError, rows: int) -> MemoryError:
     """Note in an error how many rows are complete, and return it."""
     vars(error)["rows"] = rows
     return error
 
 
-def rows_of(error: MemoryError) -> int:
+def get_complete_rows(error: MemoryError) -> int:
     """Return the number of complete rows that an error notes, 0 if it notes none."""
     return int(vars(error).get("rows", 0))
 
 
-def out_of_memory(error: MemoryError, shape: tuple[int, ...]) -> MemoryError:
+def incomplete_out_error(error: MemoryError, shape: tuple[int, ...]) -> MemoryError:
     """Build the error for a caller whose `out` has this shape: it says how much of it is written.
 
     Examples
@@ -94,7 +94,7 @@ def out_of_memory(error: MemoryError, shape: tuple[int, ...]) -> MemoryError:
     >>> out_of_memory(with_rows(MemoryError("no memory"), 7), (2, 5, 4))
     MemoryError('no memory; the first 7 of the 10 rows of out are complete, others may not be')
     """
-    rows, total = rows_of(error), math.prod(shape[:-1])
+    rows, total = get_complete_rows(error), math.prod(shape[:-1])
     complete = f"the first {rows} of the {total} rows of out are complete, others may not be"
     if not rows:
         complete = "out may be written in part, no row of it is sure to be complete"
@@ -102,7 +102,7 @@ def out_of_memory(error: MemoryError, shape: tuple[int, ...]) -> MemoryError:
 
 
 @contextlib.contextmanager
-def own_out() -> Iterator[None]:
+def hide_internal_out() -> Iterator[None]:
     """Keep MemoryErrors of internal calls from speaking of an `out` that the user did not pass."""
     try:
         yield

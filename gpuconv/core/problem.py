@@ -25,21 +25,21 @@ from .arguments import (
     read_fillvalue,
     read_padding,
 )
-from .boundary import AxisTable, axis_steps, axis_table, read_boundary
+from .boundary import AxisTable, build_axis_table, plan_axis_steps, read_boundary
 
 __all__ = [
     "Index",
     "Pair",
     "Problem",
-    "gathered",
+    "build_axis_tables",
     "integer",
-    "laid_out",
     "make_problem",
     "pair",
-    "part_of",
-    "part_of_shape",
-    "tables",
-    "with_a_pixel",
+    "restate_for_tables",
+    "restate_with_pixels",
+    "slice_batch",
+    "slice_batch_shape",
+    "tables_are_gathered",
 ]
 
 # Selects a part of the batch: an integer or a slice for each of its dimensions.
@@ -145,29 +145,29 @@ def _axes(problem: Problem) -> Iterator[tuple[int, int, int, int, int, Pair]]:
 
 
 @lru_cache(maxsize=256)
-def tables(problem: Problem) -> tuple[AxisTable, AxisTable]:
+def build_axis_tables(problem: Problem) -> tuple[AxisTable, AxisTable]:
     """Build the tables of the pixels that the rows and columns of windows read."""
-    rows, columns = (axis_table(*axis, problem.boundary) for axis in _axes(problem))
+    rows, columns = (build_axis_table(*axis, problem.boundary) for axis in _axes(problem))
     return rows, columns
 
 
 @lru_cache(maxsize=1024)
-def laid_out(problem: Problem) -> Problem:
+def restate_for_tables(problem: Problem) -> Problem:
     """Restate the problem with the stride and dilation that its `tables` have."""
-    rows, columns = (axis_steps(*axis) for axis in _axes(problem))
+    rows, columns = (plan_axis_steps(*axis) for axis in _axes(problem))
     steps = dict(stride=(rows[0], columns[0]), dilation=(rows[1], columns[1]))
     if steps == dict(stride=problem.stride, dilation=problem.dilation):
         return problem
     return replace(problem, **steps)  # type: ignore[arg-type]
 
 
-def gathered(problem: Problem) -> tuple[bool, bool]:
+def tables_are_gathered(problem: Problem) -> tuple[bool, bool]:
     """Whether the tables of rows and of columns are gathered (see `AxisTable`)."""
-    rows, columns = (axis_steps(*axis)[2] for axis in _axes(problem))
+    rows, columns = (plan_axis_steps(*axis)[2] for axis in _axes(problem))
     return rows, columns
 
 
-def with_a_pixel(problem: Problem) -> Problem:
+def restate_with_pixels(problem: Problem) -> Problem:
     """Restate the problem of an image without pixels for one that has a row or column of them.
 
     The added pixels lie behind all windows: every output is still a sum over constant padding.
@@ -180,7 +180,7 @@ def with_a_pixel(problem: Problem) -> Problem:
     return replace(problem, x_shape=(*lead, *(max(n, 1) for n in sides)), pad=(down, across))
 
 
-def part_of(array: Any, index: Index) -> Any:
+def slice_batch(array: Any, index: Index) -> Any:
     """Slice X or K along its leading dimensions to a part of the batch; broadcast ones stay 1."""
     array = array[(None,) * (len(index) + 2 - array.ndim)]
     return array[
@@ -191,7 +191,7 @@ def part_of(array: Any, index: Index) -> Any:
     ]
 
 
-def part_of_shape(lead: tuple[int, ...], index: Index) -> tuple[int, ...]:
+def slice_batch_shape(lead: tuple[int, ...], index: Index) -> tuple[int, ...]:
     """Return the leading dimensions of `part_of(array, index)`, given those of the array."""
     lead = (1,) * (len(index) - len(lead)) + lead
     return tuple(

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..backends.base import Backend, Costs
 from ..core import dtypes
-from ..core.problem import Problem, laid_out
+from ..core.problem import Problem, restate_for_tables
 from . import direct
 from .weights import Weights
 
@@ -63,7 +63,7 @@ def exact(problem: Problem, weights: Weights) -> bool:
 
 def _padded(problem: Problem) -> list[int]:
     """Powers of two that no side of a tile exceeds."""
-    sides, laid = [], laid_out(problem)
+    sides, laid = [], restate_for_tables(problem)
     for outputs, stride, span in zip(laid.out_shape[-2:], laid.stride, laid.span, strict=True):
         whole = (outputs - 1) * stride + span
         sides.append(max(_SIDE_LEAST, 1 << (whole - 1).bit_length()))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtypes
-from ..core.problem import Index, Problem, part_of
+from ..core.problem import Index, Problem, slice_batch
 from .rank import (
     MORE,
     TOO_LONG,
@@ -62,7 +62,7 @@ class Weights:
 
     def part(self, problem: Problem, index: Index) -> Weights:
         """The kernels of a part of the batch, with the factors that they have among all."""
-        other = Weights(problem, None if self._k is None else part_of(self._k, index))
+        other = Weights(problem, None if self._k is None else slice_batch(self._k, index))
         if self._factors is not None or self._found is not None:
             self.factors()
         if self._factors is not None:
@@ -72,7 +72,9 @@ class Weights:
 
     def _part(self, rows: Any, index: Index) -> Any:
         shape = rows.shape[1:]
-        return part_of(rows.reshape(*self._problem.k_shape[:-2], *shape), index).reshape(-1, *shape)
+        return slice_batch(rows.reshape(*self._problem.k_shape[:-2], *shape), index).reshape(
+            -1, *shape
+        )
 
     @cached_property
     def sizes(self) -> Sizes:

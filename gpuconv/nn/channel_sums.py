@@ -75,8 +75,8 @@ def _by_channels(x: arrays.Operand, w: arrays.Operand, layer: LayerGeometry, out
     sums = out.reshape(n, layer.groups, o // layer.groups, *out.shape[2:])
     keywords: dict[str, Any] = dict(mode=layer.pad, stride=layer.stride, dilation=layer.dilation)
     for channel in range(cg):
-        image = arrays.argument(images[:, :, None, channel], x)
-        kernel = arrays.argument(weights[:, :, channel], w)
+        image = arrays.as_argument(images[:, :, None, channel], x)
+        kernel = arrays.as_argument(weights[:, :, channel], w)
         if channel == 0:
             correlate(image, kernel, out=sums, **keywords)
         else:
@@ -201,9 +201,9 @@ def _by_channel_pairs(
     gradients = dy.array.reshape(n, layer.groups, og, 1, *size)
     like = np.broadcast_to(np.zeros((), acc), (layer.groups, og, cg, p, q))
     found = corr2d_vjp(
-        arrays.argument(images, x),
+        arrays.as_argument(images, x),
         like,
-        arrays.argument(xp.broadcast_to(gradients, (n, layer.groups, og, cg, *size)), dy),
+        arrays.as_argument(xp.broadcast_to(gradients, (n, layer.groups, og, cg, *size)), dy),
         mode=layer.pad,
         stride=layer.stride,
         dilation=layer.dilation,

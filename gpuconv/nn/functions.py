@@ -116,7 +116,7 @@ def conv2d(
     shape = np.shape(weight) if not hasattr(weight, "shape") else weight.shape
     taps = tuple(shape[-2:]) if len(shape) >= 2 else (1, 1)
     layer = layer_geometry(stride, padding, dilation, groups, taps)
-    if arrays.is_a(x, "torch", "Tensor"):
+    if arrays.is_instance_of(x, "torch", "Tensor"):
         from ..adapters import torch_functions as adapter
 
         return adapter.conv2d(x, weight, bias, layer)
@@ -127,7 +127,7 @@ def conv2d(
     if b is not None:
         check_bias(tuple(b.array.shape), w.array.shape[0])
         values = dtypes.widen(b.array, b.dtype, "float64", _module(b.array))
-    with arrays.stream_of(a):
+    with arrays.use_stream_of(a):
         y = channel_sums.forward(a, w, layer, values)
     return arrays.wrap(y[0] if single else y, dtypes.promote(a.dtype, w.dtype), a)
 
@@ -190,7 +190,7 @@ def conv2d_vjp(
         )
     if single:
         d.array = d.array[None]
-    with arrays.stream_of(a):
+    with arrays.use_stream_of(a):
         dx = channel_sums.input_gradient(d, w, tuple(a.array.shape), a.dtype, layer)
         dw = channel_sums.weight_gradient(a, d, tuple(w.array.shape), w.dtype, layer)
         xp = _module(d.array)

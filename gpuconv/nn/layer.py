@@ -18,7 +18,7 @@ __all__ = ["Conv2D"]
 
 
 def _refuse_tensor(array: Any, name: str) -> None:
-    if arrays.is_a(array, "torch", "Tensor"):
+    if arrays.is_instance_of(array, "torch", "Tensor"):
         raise TypeError(
             f"{name} is a torch tensor, but gpuconv.nn.Conv2D keeps its parameters in NumPy or "
             "CuPy, outside torch's graph, where no optimizer finds them; use "

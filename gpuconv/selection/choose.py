@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ..backends import Backend, backend_for, get_backend
 from ..core import dtypes
-from ..core.errors import unknown_name
+from ..core.errors import unknown_name_error
 from ..core.problem import Problem
 from ..methods import METHODS, direct, fft, separable
 from ..methods.weights import Weights
@@ -56,7 +56,7 @@ def choose(
     if problem.precision is not None:
         method = _method_of_precision(problem.precision, method, where)
     if not isinstance(method, str) or method not in ("auto", *METHODS):
-        raise unknown_name("method", method, ("auto", *METHODS))
+        raise unknown_name_error("method", method, ("auto", *METHODS))
     if method != "auto":
         reason = _refusal(problem, method, where, weights)
         if reason:

@@ -184,8 +184,8 @@ def test_strips(monkeypatch, far, border):
         gpuconv.corr2d(x, K, method="direct", **keywords),
     )
     asked = asked_for(x, K, **keywords)
-    layout = strips.Layout(1, 1, cpu._rows_at_once(asked) or asked.r, False, 1, 0, 0, 0)
-    for strip in strips.strips(asked, layout):
+    layout = strips.StripLayout(1, 1, cpu._rows_at_once(asked) or asked.r, False, 1, 0, 0, 0)
+    for strip in strips.cut_strips(asked, layout):
         assert sum(run.number for run in strip.runs) <= max(asked.h, asked.p * layout.height)
 
 
@@ -194,7 +194,7 @@ def test_strips(monkeypatch, far, border):
 def test_nothing_grows_with_the_padding(far, border):
     x, k = np.ones((2, 5, 6), "f4"), np.ones((3, 3), "f4")
     asked = make_problem(x.shape, k.shape, "float32", "float32", boundary=border, **far)
-    tables = problem.tables(asked)
+    tables = problem.build_axis_tables(asked)
     assert [t.pixels.size for t in tables] <= [asked.r * 3, asked.s * 3]
     plan = planning.plan_sums(asked, "float32", 0, (120, 24, 4), (4 * asked.s, 4, 4))
     assert plan.layout.source["slots"][0] <= 100
@@ -242,7 +242,8 @@ def test_plans_make_no_tables():
 
 def forget():
     for cached in (
-        problem.tables, problem.laid_out, planning.plan_sums, cpu_weights._plan,
+        problem.build_axis_tables, problem.restate_for_tables, planning.plan_sums,
+        cpu_weights._plan,
         cpu_weights._tasks, fft_plan.sides, fft_plan.tile_plan,
     ):  # fmt: skip
         cached.cache_clear()
@@ -288,7 +289,7 @@ def test_gathered_axes_give_the_same_bits(request):
     plain = list(outcomes())
     assert sum(one is not None for one in plain) > 100
     request.getfixturevalue("gathered")
-    assert any(boundary.axis_steps(17, 3, 3, 5, 1, (0, 0)))
+    assert any(boundary.plan_axis_steps(17, 3, 3, 5, 1, (0, 0)))
     for one, other in zip(plain, outcomes(), strict=True):
         np.testing.assert_array_equal(one, other)
 

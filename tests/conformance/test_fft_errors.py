@@ -11,7 +11,7 @@ from gpuconv.backends.cpu import backend, fft_plan, scipy_fft, sums
 from gpuconv.backends.cpu import fft as cpu_fft
 from gpuconv.backends.cpu.jit import fft_functions
 from gpuconv.backends.cpu.jit.params import FftParams
-from gpuconv.core.problem import laid_out, make_problem
+from gpuconv.core.problem import make_problem, restate_for_tables
 from gpuconv.methods import fft
 from gpuconv.methods.weights import Weights
 
@@ -44,7 +44,7 @@ def force(monkeypatch):
         monkeypatch.setattr(fft_plan, "sides", lambda problem: sides)
 
         def axes(problem):
-            laid = laid_out(problem)
+            laid = restate_for_tables(problem)
             found = []
             for side, span, stride, n in zip(
                 sides, laid.span, laid.stride, laid.out_shape[-2:], strict=True
@@ -175,7 +175,7 @@ def test_each_tile_keeps_its_promise(force, dtype, kind, scipy):
         problem = make_problem(size, shape, dtype, dtype, conjugate=True, **keywords)
         with np.errstate(over="ignore", invalid="ignore"):
             y = gpuconv.corr2d(x, k, method="fft", **keywords)
-        laid = laid_out(problem)
+        laid = restate_for_tables(problem)
         kept = [
             (side - span) // s + 1 if scipy else (side - span + 1) // s
             for side, span, s in zip(sides, laid.span, laid.stride, strict=True)

@@ -70,9 +70,9 @@ def flipped(call, x, k):
 )  # fmt: skip
 def test_what_counts_as_mirrored(weights, expected):
     taps = np.array(weights)[None, None]
-    assert accumulator.mirrored(taps).tolist() == [expected]
+    assert accumulator.find_mirrored(taps).tolist() == [expected]
     terms = np.concatenate([taps, np.zeros_like(taps)], axis=1)  # one of rank 1 in a bank
-    assert accumulator.mirrored(terms).tolist() == [expected]
+    assert accumulator.find_mirrored(terms).tolist() == [expected]
 
 
 @pytest.mark.parametrize("n", always(TAPS, 3, 6, 17, 31))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gpuconv.backends.cuda import streaming
-from gpuconv.core.problem import part_of
+from gpuconv.core.problem import slice_batch
 
 from .. import oracle
 from .backend import reference
@@ -24,7 +24,7 @@ def stream(launcher, problem, x, k, out, bound=None, workspace=no_workspace):
     """Stream through sums by the reference, queued as kernels are; checked for hazards."""
 
     def compute(part, index, x_part, out_part):
-        weights = part_of(k, index)
+        weights = slice_batch(k, index)
         assert part.x_shape == x_part.shape and part.out_shape == out_part.shape
         assert part.k_shape == weights.shape
         launcher.later(lambda: reference.direct(part, x_part, weights, out_part))

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from ...core import arrays, dtypes
-from ...core.errors import written
+from ...core.errors import complete_rows_before
 from ...core.layer import LayerGeometry
 from ...core.layout import kernel_index
-from ...core.problem import Problem, part_of
+from ...core.problem import Problem, slice_batch
 from ..base import Backend, Compute, Costs
-from ..strips import Layout, rows_before, strips, vertical
+from ..strips import StripLayout, cut_strips, row_steps, rows_before
 from . import fft as own_fft
 from . import layers, scipy_fft, sums, threads, weight_gradient
 
@@ -71,9 +71,9 @@ class CpuBackend(Backend):
         own = own_fft.work(problem) if own_transforms(problem) else math.inf
         return min(own, scipy_fft.work(problem))
 
-    def strips(
+    def cut_strips(
         self, problem: Problem, x: Any, out: Any, method: str, max_device_bytes: int | None
-    ) -> Layout | None:
+    ) -> StripLayout | None:
         """Cut what compiled code cannot take as it is: it is copied, a few rows at a time.
 
         That is: pixels whose bytes are in another machine's order, arrays that are not aligned to
@@ -84,18 +84,18 @@ class CpuBackend(Backend):
             return None
         height = _rows_at_once(problem)
         if height:
-            return Layout(len(problem.batch), 1, height, False, 1, 0, 0, 0)
+            return StripLayout(len(problem.batch), 1, height, False, 1, 0, 0, 0)
         count = problem.batch[0] if problem.batch else 1
-        return Layout(0, count, problem.r, True, 1, 0, 0, 0)  # small: one copy of everything
+        return StripLayout(0, count, problem.r, True, 1, 0, 0, 0)  # small: one copy of everything
 
     def run_in_strips(
-        self, problem: Problem, layout: Layout, x: Any, out: Any, compute: Compute
+        self, problem: Problem, layout: StripLayout, x: Any, out: Any, compute: Compute
     ) -> None:
         """Call `compute` on native, aligned copies of a few rows at a time."""
         wide = _needs_conversion(problem)
-        for strip in strips(problem, layout):
+        for strip in cut_strips(problem, layout):
             image, target = (
-                part_of(x, strip.index),
+                slice_batch(x, strip.index),
                 out[strip.index][..., strip.first : strip.last, :],
             )
             rows = [
@@ -104,8 +104,8 @@ class CpuBackend(Backend):
             ]
             part = strip.problem
             in_place = target.flags.aligned and not wide
-            with written(rows_before(problem, strip), apart=not in_place):
-                copied = arrays.native(np.concatenate(rows, axis=-2))
+            with complete_rows_before(rows_before(problem, strip), copied_later=not in_place):
+                copied = arrays.to_native_order(np.concatenate(rows, axis=-2))
                 if wide:
                     part = replace(part, out_dtype=part.acc_dtype)
                 result = target
@@ -169,7 +169,7 @@ def _rows_at_once(problem: Problem) -> int:
     if math.prod(problem.x_shape) * item + math.prod(problem.out_shape) * 8 < _COPIED_BYTES:
         return 0
     x_row, out_row = problem.w * item, problem.s * 8
-    stride, _, span = vertical(problem)
+    stride, _, span = row_steps(problem)
     fit = (_COPIED_BYTES // 4 - span * x_row) // (stride * x_row + out_row)
     # Not much lower than the rows that two strips share are.
     height = max(4 * span, fit)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.errors import rows_of, with_rows, written
-from ...core.problem import Problem, laid_out, make_problem, tables
+from ...core.errors import complete_rows_before, get_complete_rows, set_complete_rows
+from ...core.problem import Problem, build_axis_tables, make_problem, restate_for_tables
 from . import sums
 from .addresses import address
 from .fft_plan import TilePlan, tile_plan, work
@@ -25,7 +25,7 @@ from .jit.params import (
     record,
 )
 from .planning import LONG, LONG_TASK, per_output, plan_sums
-from .retry import LINES, retried
+from .retry import LINES, with_retries
 from .threads import max_threads, run_in_slices, run_kernel
 
 __all__ = ["run", "work"]
@@ -51,10 +51,10 @@ def run(
             _of_one_kernel(call, weights[number])
         except MemoryError as error:
             # Images of other kernels lie between these.
-            complete, rows = divmod(rows_of(error), problem.r)
+            complete, rows = divmod(get_complete_rows(error), problem.r)
             done[images[:complete]] = True
             first = int(np.argmin(done))
-            with_rows(error, first * problem.r + (rows if first == images[complete] else 0))
+            set_complete_rows(error, first * problem.r + (rows if first == images[complete] else 0))
             raise
         done[images] = True
 
@@ -76,7 +76,7 @@ class _Call:
         problem, grid = self.problem, self.plan.grid
         image, group_of_image = divmod(group, grid.groups)
         tile_row = group_of_image * grid.group_size // grid.counts[1]
-        return image * problem.r + tile_row * grid.steps[0] // laid_out(problem).stride[0]
+        return image * problem.r + tile_row * grid.steps[0] // restate_for_tables(problem).stride[0]
 
 
 def _of_one_kernel(call: _Call, weights: Any) -> None:
@@ -160,7 +160,7 @@ def _run_tasks(
         params.first, params.last = first, last
         run_kernel(serial, parallel, ctypes.addressof(params))
 
-    part = retried(
+    part = with_retries(
         alone if memory.workers == 1 else work, alone, memory.failed, memory.what,
         memory.rows_before,
     )  # fmt: skip
@@ -200,7 +200,7 @@ def _sum_directly(call: _Call, kernel: Any, groups: Any) -> None:
     """Sum the groups of tiles of these numbers tap by tap."""
     if dtypes.is_complex(call.problem.acc_dtype):
         for group in groups:
-            with written(call.rows_before(int(group)), apart=True):
+            with complete_rows_before(call.rows_before(int(group)), copied_later=True):
                 _sum_complex_tile(call, kernel, int(group))
     else:
         _sum_real_groups(call, kernel, groups)
@@ -208,7 +208,7 @@ def _sum_directly(call: _Call, kernel: Any, groups: Any) -> None:
 
 def _sum_complex_tile(call: _Call, kernel: Any, number: int) -> None:
     """Sum a tile of complex sums: its padded pixels are an image of their own."""
-    problem, laid, acc = call.problem, laid_out(call.problem), call.problem.acc_dtype
+    problem, laid, acc = call.problem, restate_for_tables(call.problem), call.problem.acc_dtype
     image, tile = divmod(number, call.plan.grid.groups)
     index = np.unravel_index(call.images[image], problem.batch)
     pixels = np.broadcast_to(call.x, problem.batch + call.x.shape[-2:])[index]
@@ -219,7 +219,7 @@ def _sum_complex_tile(call: _Call, kernel: Any, number: int) -> None:
         first, last = place * step, min(outputs, (place + 1) * step)
         kept.append(slice(first, last))
         end = (last - 1) * stride + laid.span[axis]
-        positions.append(tables(problem)[axis].pixels[first * stride : end])
+        positions.append(build_axis_tables(problem)[axis].pixels[first * stride : end])
     padded = dtypes.widen(pixels[np.ix_(*positions)], problem.x_dtype, acc)
     outside = (positions[0] < 0)[:, None] | (positions[1] < 0)
     padded = np.where(outside, dtypes.storage(acc).type(problem.fillvalue), padded)
@@ -236,7 +236,7 @@ def _sum_real_groups(call: _Call, kernel: Any, groups: Any) -> None:
     from .jit import fft_driver
 
     problem, grid, direct = call.problem, call.plan.grid, _direct_plan(call, kernel)
-    stride = laid_out(problem).stride
+    stride = restate_for_tables(problem).stride
     rows = grid.steps[0] // stride[0]
     columns = grid.steps[1] // stride[1]
     row = per_output(problem, 0) * columns

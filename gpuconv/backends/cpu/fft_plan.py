@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.layout import byte_offsets, lead_strides
-from ...core.problem import Problem, laid_out, tables
+from ...core.problem import Problem, build_axis_tables, restate_for_tables
 from .addresses import address
 from .jit.params import FFT_PARAMS, ROW_SOURCE, fill_bytes, record
 from .planning import run_of_columns
@@ -64,7 +64,7 @@ def sides(problem: Problem) -> tuple[int, int] | None:
 
 def grid(problem: Problem, sides: tuple[int, int]) -> Grid:
     """Cover the outputs by tiles of these sides."""
-    problem = laid_out(problem)
+    problem = restate_for_tables(problem)
     steps = [
         (side - span + 1) // stride * stride
         for side, span, stride in zip(sides, problem.span, problem.stride, strict=True)
@@ -187,7 +187,11 @@ def tile_plan(
     found = sides(problem)
     assert found is not None  # `own_transforms` was asked first
     ny, nx = found
-    laid, tiles, workspace = laid_out(problem), grid(problem, found), _workspace(problem, ny, nx)
+    laid, tiles, workspace = (
+        restate_for_tables(problem),
+        grid(problem, found),
+        _workspace(problem, ny, nx),
+    )
     source, source_tables = _row_source(problem, x_strides, workspace.plane_bytes)
     factors = radices(ny), radices(nx), twiddles(ny, acc), twiddles(nx, acc)
     workers = min(threads, problem.n * tiles.groups, _WORKSPACES_BYTES // workspace.workspace_bytes)
@@ -244,7 +248,7 @@ def _row_source(
 
     The second item is what addresses in the first lead to.
     """
-    rows, columns = tables(problem)
+    rows, columns = build_axis_tables(problem)
     left, width = run_of_columns(problem)
     source = record(
         ROW_SOURCE,

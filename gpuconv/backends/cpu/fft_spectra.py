@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...core.problem import Problem, laid_out
+from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes
 from .jit.params import KERNEL_MEASURES, record
@@ -133,7 +133,7 @@ def spectrum(problem: Problem, plan: TilePlan, weights: Any) -> Spectrum | None:
     from .jit import fft_driver, fft_errors, fft_functions
 
     acc, (ny, nx) = problem.acc_dtype, plan.sides
-    key = (weights.tobytes(), weights.shape, laid_out(problem).dilation, acc, plan.sides)
+    key = (weights.tobytes(), weights.shape, restate_for_tables(problem).dilation, acc, plan.sides)
     kept: Spectrum | None = _cache.get(key)
     if kept is not None:
         return kept

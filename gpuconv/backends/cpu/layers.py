@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.boundary import axis_steps, axis_table
+from ...core.boundary import build_axis_table, plan_axis_steps
 from ...core.layer import LayerGeometry
 from ...core.problem import Pair
 from .threads import run_on_pool
@@ -239,7 +239,8 @@ class _GatheredAxes:
 
     def __init__(self, layer: LayerGeometry, image_size: Any, taps: Any, size: Pair) -> None:
         self.rows, self.columns = (
-            axis_table(*axis, boundary="constant") for axis in _axes(layer, image_size, taps, size)
+            build_axis_table(*axis, boundary="constant")
+            for axis in _axes(layer, image_size, taps, size)
         )
         self.taps = taps
         self.layer = replace(
@@ -288,7 +289,7 @@ def _gathered_axes(
     layer: LayerGeometry, image_size: Any, taps: Any, size: Pair
 ) -> _GatheredAxes | None:
     """Tables for images that are mostly padding which no output reads, None for all others."""
-    if any(axis_steps(*axis)[2] for axis in _axes(layer, image_size, taps, size)):
+    if any(plan_axis_steps(*axis)[2] for axis in _axes(layer, image_size, taps, size)):
         return _GatheredAxes(layer, image_size, taps, size)
     return None
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.layout import byte_offsets, kernel_index, lead_strides
-from ...core.problem import Problem, gathered, laid_out, tables
+from ...core.problem import Problem, build_axis_tables, restate_for_tables, tables_are_gathered
 from .addresses import address
 from .jit.params import (
     DIRECT_FAILED,
@@ -72,7 +72,7 @@ class ImageLayout:
     x_offsets: Any
     out_offsets: Any
     in_place: bool
-    tables: tuple[Any, ...]
+    build_axis_tables: tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ def tap_offsets(
     taps = np.arange(problem.q, dtype=np.int64)
     sx, reach = problem.stride[1], taps * problem.dilation[1]
     order = np.lexsort((reach // sx, reach % sx)) if ordered else taps
-    laid = laid_out(problem)
+    laid = restate_for_tables(problem)
     sx, reach = laid.stride[1], taps * laid.dilation[1]
     phase = max(strip, lanes) + (laid.span[1] - 1) // sx + 1
     offsets = reach % sx * phase + reach // sx
@@ -141,7 +141,7 @@ def tap_offsets(
 
 def run_of_columns(problem: Problem) -> tuple[int, int]:
     """Position and length of the run of the image's columns, 0 and 0 where they do not form one."""
-    return (0, 0) if gathered(problem)[1] else (problem.pad[1][0], problem.w)
+    return (0, 0) if tables_are_gathered(problem)[1] else (problem.pad[1][0], problem.w)
 
 
 def per_output(problem: Problem, rank: int) -> float:
@@ -165,7 +165,7 @@ def image_layout(
     """
     from .jit import row_buffer
 
-    rows, columns = (table.pixels for table in tables(problem))
+    rows, columns = (table.pixels for table in build_axis_tables(problem))
     left, width = run_of_columns(problem)
     source = record(
         ROW_SOURCE,
@@ -189,7 +189,7 @@ def image_layout(
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
         in_place=problem.out_dtype == acc == dtypes.part(acc) and out_strides[-1] == out_size,
-        tables=(rows, columns),
+        build_axis_tables=(rows, columns),
     )
 
 
@@ -214,7 +214,7 @@ def plan_sums(
 
     part, block = dtypes.part(acc), micro_kernel.ROWS
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == acc else 2
-    laid = laid_out(problem)
+    laid = restate_for_tables(problem)
     (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
     x_in_place = _readable(problem, acc) and _side_by_side(problem, x_strides)
     tasks = _cut(problem, acc, rank, x_in_place)
@@ -301,7 +301,7 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> _Tasks:
     from .jit import micro_kernel
 
     size, block = np.dtype(acc).itemsize, micro_kernel.ROWS
-    laid = laid_out(problem)
+    laid = restate_for_tables(problem)
     (sy, sx), dy, span = laid.stride, laid.dilation[0], laid.span
     window = (problem.p + block) * dy * size
     strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
@@ -340,7 +340,7 @@ def _functions(
     """Jit functions of a plan's DIRECT_PARAMS, by name."""
     from .jit import direct_driver, micro_kernel, row_buffer, vectors
 
-    laid = laid_out(problem)
+    laid = restate_for_tables(problem)
     unit = laid.stride[1] == 1 and laid.dilation[1] == 1
     columns_mirrored = mirror[0] if rank else any(mirror)
     sums = partial(
@@ -419,7 +419,7 @@ def _readable(problem: Problem, acc: str) -> bool:
     """Whether pixels are summed where they are, if they are side by side."""
     # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
     narrow = problem.s < _NARROW * sum(problem.pad[1])
-    one_run = not gathered(problem)[1]
+    one_run = not tables_are_gathered(problem)[1]
     real = acc == dtypes.part(acc)
     return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run
 

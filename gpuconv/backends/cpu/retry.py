@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...core.errors import with_rows
+from ...core.errors import set_complete_rows
 
 # What a task of sums needs memory for.
 LINES = "rows of pixels for each thread"
 
 
-def no_memory(what: str) -> MemoryError:
+def no_memory_error(what: str) -> MemoryError:
     """Make the error for memory that compiled code could not allocate."""
     return MemoryError(f"no memory for {what}; work in parts, or with fewer threads")
 
 
-def retried(
+def with_retries(
     work: Callable[[int, int], Any],
     alone: Callable[[int, int], Any],
     failed: Any,
@@ -47,7 +47,7 @@ def retried(
             before = failed[0]
             alone(task, task + 1)
             if failed[0] != before:
-                raise with_rows(no_memory(what), rows(task))
+                raise set_complete_rows(no_memory_error(what), rows(task))
 
     return part
 

@@ -20,8 +20,14 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.boundary import sources
-from ...core.errors import written
-from ...core.problem import Problem, gathered, laid_out, make_problem, tables
+from ...core.errors import complete_rows_before
+from ...core.problem import (
+    Problem,
+    build_axis_tables,
+    make_problem,
+    restate_for_tables,
+    tables_are_gathered,
+)
 from ...core.worker_thread import on_worker_thread
 from . import fft_spectra
 
@@ -87,7 +93,7 @@ def work(problem: Problem) -> float:
 
 @lru_cache(maxsize=256)
 def _plan(problem: Problem) -> tuple[tuple[_Axis, _Axis], float]:
-    problem = laid_out(problem)
+    problem = restate_for_tables(problem)
     transformed = [span > 1 for span in problem.span]
     transformed[1] |= not any(transformed)
     kernels = math.prod(problem.k_shape[:-2])
@@ -156,7 +162,7 @@ def run(
         while last < min(problem.n, first + call.together) and which[last] == which[first]:
             last += 1
         some = indices[first:last]
-        with written(first * problem.r):
+        with complete_rows_before(first * problem.r):
             # One kernel at a time: a bank's spectra may be larger than the image.
             if kernel is None or which[first] != which[first - 1]:
                 kernel = call.kept(np.ascontiguousarray(weights[which[first]]))
@@ -203,9 +209,11 @@ class _Call:
 
         # Far padding is laid out without what no output reads.
         self.gathered: list[Any] = [None, None]
-        if any(gathered(problem)):
-            self.gathered = [table.pixels if table.gathered else None for table in tables(problem)]
-        self.problem, self.direct = laid_out(problem), direct
+        if any(tables_are_gathered(problem)):
+            self.gathered = [
+                table.pixels if table.gathered else None for table in build_axis_tables(problem)
+            ]
+        self.problem, self.direct = restate_for_tables(problem), direct
         self.whole, self.errors = whole, fft_errors
         self.down, self.across = self.tiles = _axes(problem)
         self.axes = tuple(n - 2 for n, axis in enumerate(self.tiles) if axis.transformed)
@@ -336,7 +344,7 @@ class _Call:
             rows = [out[i : i + self.down.kept] for out in outs]
             for first in range(0, len(starts), self.some):
                 # Of the images that go together, the first one has been written so far.
-                with written(i):
+                with complete_rows_before(i):
                     self._tiles(images, kernel, i, starts[first : first + self.some], rows)
 
     @np.errstate(all="ignore")
@@ -368,7 +376,7 @@ class _Call:
         for t in doubtful:
             columns = parts[t].shape[1]
             # What is written while this sums is not of the result.
-            with written(0, apart=True):
+            with complete_rows_before(0, copied_later=True):
                 found = self._again(tiles[t], kernel, high, columns)
                 if found is None:
                     found = self._directly(tiles[t], kernel.weights)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.accumulator import exact_accumulator, mirrored
-from ...core.errors import written
+from ...core.accumulator import choose_exact_accumulator, find_mirrored
+from ...core.errors import complete_rows_before
 from ...core.layout import kernel_index
 from ...core.problem import Problem
 from .addresses import address
 from .planning import SumsPlan, plan_sums, with_params
-from .retry import LINES, retried, rows_before_task
+from .retry import LINES, rows_before_task, with_retries
 from .threads import run_in_slices, run_kernel
 
 # Bytes of weights whose order of taps is remembered.
@@ -45,7 +45,7 @@ def _sum(problem: Problem, x: Any, weights: Any, columns: Any, out: Any) -> None
     """
     acc = problem.acc_dtype
     if acc not in ("float32", "float64"):
-        acc = exact_accumulator(problem, weights, columns)
+        acc = choose_exact_accumulator(problem, weights, columns)
     orders = _UNMIRRORED
     if columns is not None or 1 in problem.k_shape[-2:]:
         orders = _by_order(problem, weights, columns)
@@ -66,7 +66,7 @@ def _sum(problem: Problem, x: Any, weights: Any, columns: Any, out: Any) -> None
         elif not plan.long:
             run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
         if plan.long or plan.failures[0] != before:
-            with written(0, apart=images is not None):
+            with complete_rows_before(0, copied_later=images is not None):
                 _sum_by_tasks(problem, plan, arrays)
 
 
@@ -109,10 +109,13 @@ def _orders(acc: str, shapes: tuple[Any, Any], rows: bytes, columns: bytes | Non
         return _UNMIRRORED
     taps = np.frombuffer(rows, acc).reshape(shapes[0])
     if columns is not None:
-        across, down = mirrored(taps), mirrored(np.frombuffer(columns, acc).reshape(shapes[1]))
+        across, down = (
+            find_mirrored(taps),
+            find_mirrored(np.frombuffer(columns, acc).reshape(shapes[1])),
+        )
     else:
         p, q = shapes[0][-2:]
-        found = mirrored(taps.reshape(-1, 1, p * q))
+        found = find_mirrored(taps.reshape(-1, 1, p * q))
         across, down = found & (q > 1), found & (p > 1)
     kinds = itertools.product((False, True), repeat=2)
     groups = [((a, b), np.flatnonzero((down == a) & (across == b))) for a, b in kinds]
@@ -138,7 +141,7 @@ def _sum_by_tasks(problem: Problem, plan: SumsPlan, arrays: tuple[int, ...]) -> 
         plan.params["first"], plan.params["last"] = first, last
         serial_kernel(plan.params_address, *arrays)
 
-    part = retried(work, alone, plan.failures, LINES, rows)
+    part = with_retries(work, alone, plan.failures, LINES, rows)
     if plan.long:
         run_in_slices(part, tasks)
     else:

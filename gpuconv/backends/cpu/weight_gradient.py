@@ -12,11 +12,11 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.layout import byte_offsets, kernel_index, lead_strides
-from ...core.problem import Problem, laid_out, tables
+from ...core.problem import Problem, build_axis_tables, restate_for_tables
 from .addresses import address
 from .jit.params import ROW_SOURCE, UNIT, WEIGHT_GRADIENT_PARAMS, fill_bytes, record
 from .planning import LONG, per_output, run_of_columns, tap_offsets
-from .retry import LINES, no_memory
+from .retry import LINES, no_memory_error
 from .threads import max_threads, run_in_slices, run_kernel
 
 # Multiply-adds of one task: enough to be worth starting, and by the problem alone, so that the
@@ -148,13 +148,13 @@ def _plan(
 
     acc = problem.acc_dtype
     size, lanes = np.dtype(acc).itemsize, vectors.lanes(acc)
-    laid = laid_out(problem)
+    laid = restate_for_tables(problem)
     (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
     strip = min(problem.s, _STRIP)
     pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
     at_once = min(problem.r, max(4, min(_ROWS, _OUTPUTS // strip)) * (dy if sy == 1 else 1))
     slots = (at_once - 1) * sy + span[0]
-    rows, columns = (table.pixels for table in tables(problem))
+    rows, columns = (table.pixels for table in build_axis_tables(problem))
     left, width = run_of_columns(problem)
     groups = jit.tap_groups(acc, problem.p, problem.q, sx == 1 and dx == 1)
     x_offsets = byte_offsets(problem.batch, lead_strides(problem.x_shape, x_strides, problem.batch))
@@ -243,7 +243,7 @@ def _real_sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
 
     _in_slices(problem, tasks.starts, work)
     if params["failed"][0]:
-        raise no_memory(LINES)
+        raise no_memory_error(LINES)
     total = np.empty((math.prod(problem.k_shape[:-2]), problem.p, problem.q))
     total[:, :, plan.order] = np.add.reduceat(partial, tasks.first_of_kernel, axis=0)
     return total

@@ -15,7 +15,7 @@ from ...core import arrays, dtypes
 from ...core.layer import LayerGeometry
 from ...core.problem import Problem
 from ..base import Backend, Compute, Costs
-from ..strips import Layout
+from ..strips import StripLayout
 from . import fft, fft_planning, layers, streaming, sums, tensor, weight_gradient
 from .launcher import DeviceLauncher, Launcher, on_device
 
@@ -101,7 +101,7 @@ class CudaBackend(Backend):
 
     def strips(
         self, problem: Problem, x: Any, out: Any, method: str, max_device_bytes: int | None
-    ) -> Layout | None:
+    ) -> StripLayout | None:
         """Return None where X lies on the device, otherwise how host arrays are cut."""
         if not isinstance(x, np.ndarray):
             return None
@@ -110,10 +110,12 @@ class CudaBackend(Backend):
         )
 
     def run_in_strips(
-        self, problem: Problem, layout: Layout, x: Any, out: Any, compute: Compute
+        self, problem: Problem, layout: StripLayout, x: Any, out: Any, compute: Compute
     ) -> None:
         """Call `compute` on device copies of parts of host arrays, strip by strip."""
-        streaming.run_in_strips(self.launcher, problem, layout, arrays.native(x), out, compute)
+        streaming.run_in_strips(
+            self.launcher, problem, layout, arrays.to_native_order(x), out, compute
+        )
 
     # --- methods ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.accumulator import mirrored
+from ...core.accumulator import find_mirrored
 from ...core.problem import Problem
 from .spec import LOOK, NO, YES
 
@@ -43,7 +43,7 @@ def _order(
     columns, rows = weights[..., :p], weights[..., p:]
     if kernel == "direct":
         columns, rows = (weights, weights[..., :1]) if p > 1 else (weights[..., :1], weights)
-    return _of_bank(mirrored(columns)), _of_bank(mirrored(rows))
+    return _of_bank(find_mirrored(columns)), _of_bank(find_mirrored(rows))
 
 
 def _of_bank(kernels: Any) -> int:

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.errors import with_rows
-from ...core.problem import Problem, part_of
+from ...core.errors import set_complete_rows
+from ...core.problem import Problem, slice_batch
 from ..base import Compute
-from ..strips import Layout, Strip, plan_strips, rows_up_to, strips
+from ..strips import Strip, StripLayout, cut_strips, plan_strips, rows_up_to
 from .copy_threads import start_copying
 from .device_link import Event, Link
 from .launcher import Launcher
@@ -38,7 +38,7 @@ def layout_of(
     problem: Problem,
     workspace: Callable[[Problem], int],
     max_device_bytes: int | None = None,
-) -> Layout:
+) -> StripLayout:
     """Return how a problem on host arrays is cut into strips.
 
     `workspace` says what computing a part of the problem takes of the device beside x and out.
@@ -61,7 +61,7 @@ def layout_of(
 
 
 def run_in_strips(
-    launcher: Launcher, problem: Problem, layout: Layout, x: Any, out: Any, compute: Compute
+    launcher: Launcher, problem: Problem, layout: StripLayout, x: Any, out: Any, compute: Compute
 ) -> None:
     """Run ``compute(problem, index, x, out)`` strip by strip on device copies.
 
@@ -86,9 +86,9 @@ def run_in_strips(
             for stream in (link.down, link.run, link.up):
                 clean_up.callback(stream.synchronize)
             try:
-                pipeline.run(lanes, strips(problem, layout), stopped)
+                pipeline.run(lanes, cut_strips(problem, layout), stopped)
             except MemoryError as error:
-                with_rows(error, pipeline.complete)
+                set_complete_rows(error, pipeline.complete)
                 raise
 
     run_on_worker_thread(work)
@@ -97,7 +97,7 @@ def run_in_strips(
 class _Lane:
     """The buffers of a strip on its way, and how far the strips in them have come."""
 
-    def __init__(self, link: Link, layout: Layout, stage_x: bool, stage_out: bool) -> None:
+    def __init__(self, link: Link, layout: StripLayout, stage_x: bool, stage_out: bool) -> None:
         self.x = link.buffer(layout.x_bytes)
         self.out = link.buffer(layout.out_bytes)
         self.x_host = link.page_locked(layout.x_bytes) if stage_x else None
@@ -231,7 +231,7 @@ class _Pipeline:
 
     def _row_copies(self, strip: Strip, target: Any) -> Iterator[tuple[Any, Any]]:
         """Yield the copies (target, source) that fill `target` with the rows of a strip."""
-        image = part_of(self.x, strip.index)
+        image = slice_batch(self.x, strip.index)
         at = 0
         for run in strip.runs:
             yield target[..., at : at + run.number, :], image[..., run.rows, :]

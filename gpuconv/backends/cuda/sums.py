@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.accumulator import exact_accumulator
+from ...core.accumulator import choose_exact_accumulator
 from ...core.layout import lead_strides
 from ...core.problem import Problem
 from . import launch as launches
@@ -99,7 +99,7 @@ def _in_exact_floats(problem: Problem, *weights: Any) -> tuple[Problem, list[Any
 @lru_cache(maxsize=64)
 def _fit_float32(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> bool:
     arrays = [np.frombuffer(raw, problem.acc_dtype).reshape(shape) for shape, raw in weights]
-    return exact_accumulator(problem, *arrays) == "float32"
+    return choose_exact_accumulator(problem, *arrays) == "float32"
 
 
 def _run(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import unknown_name
+from ...core.errors import unknown_name_error
 from .arguments import MAX_TAPS, Weights, orient, read_integer, read_positive
 
 __all__ = [
@@ -126,7 +126,7 @@ def derivative(
     elif isinstance(scheme, str) and scheme in ("forward", "backward"):
         points = list(range(d + p)) if scheme == "forward" else list(range(1 - d - p, 1))
     else:
-        raise unknown_name("scheme", scheme, ("central", "forward", "backward"))
+        raise unknown_name_error("scheme", scheme, ("central", "forward", "backward"))
     weights = np.array([float(w) for w in _solve_moments(points, d)])
     return orient(weights / h**d, axis)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...core.errors import unknown_name
+from ...core.errors import unknown_name_error
 from .arguments import Weights
 from .derivatives import derivative, edge, laplacian, prewitt, scharr, second_derivative, sobel
 from .smoothing import box, gaussian, log, motion, sharpen
@@ -103,4 +103,4 @@ def by_name(name: str) -> Weights:
         except ValueError:
             break
         return maker(*numbers, *defaults[len(numbers) :])
-    raise unknown_name("filter", name, [*_FIXED, *_PARAMETRIC])
+    raise unknown_name_error("filter", name, [*_FIXED, *_PARAMETRIC])

@@ -32,7 +32,7 @@ def test_strips_hold_the_rows_they_need(boundary, height, stride):
     image = np.arange(problem.h)
     layout = replace(layout_of(problem, 200), height=height)
     assert not layout.whole
-    pieces = list(strips.strips(problem, layout))
+    pieces = list(strips.cut_strips(problem, layout))
     assert [s.first for s in pieces] == list(range(0, problem.r, height))
     assert [s.last for s in pieces] == [*(s.first for s in pieces[1:]), problem.r]
     for strip in pieces:
@@ -71,7 +71,7 @@ def test_layouts_stay_within_their_bounds():
             continue
         assert layout.device_bytes <= bound
         covered = np.zeros(problem.out_shape[:-1], int)
-        pieces = list(strips.strips(problem, layout))
+        pieces = list(strips.cut_strips(problem, layout))
         assert len(pieces) == layout.count_strips(problem)
         for strip in pieces:
             assert strips.rows_before(problem, strip) == np.argmin(covered)

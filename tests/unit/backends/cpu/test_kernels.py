@@ -382,7 +382,7 @@ def test_integers_are_summed_in_what_holds_them(x_dtype, k_dtype, weights, fill,
     if carrier == "int64" and problem.acc_dtype == "uint64":
         carrier = "uint64"
     wide = k.astype(problem.acc_dtype)
-    assert accumulator.exact_accumulator(problem, wide) == carrier
+    assert accumulator.choose_exact_accumulator(problem, wide) == carrier
     for some in (0.5, 0.01, 0.99):
         x = np.where(rng.random(shape) < some, lowest, highest).astype(x_dtype)
         if x_dtype != "bool":
@@ -412,7 +412,7 @@ def test_separable_integers_are_summed_in_what_holds_them(x_dtype, u, v, carrier
         x *= np.iinfo(x_dtype).max
     problem = make_problem(x.shape, k.shape, x_dtype, "int64")
     factors = np.array([[v]], np.int64), np.array([[u]], np.int64)
-    assert accumulator.exact_accumulator(problem, *factors) == carrier
+    assert accumulator.choose_exact_accumulator(problem, *factors) == carrier
     for out in (None, "u1", "uint64", "float64"):
         got = gpuconv.corr2d(x, k, method="separable", dtype=out)
         assert np.array_equal(got, gpuconv.corr2d(x, k, backend="reference", dtype=out))

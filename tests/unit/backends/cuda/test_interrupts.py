@@ -81,7 +81,7 @@ class Trial:
         reference.direct(self.problem, self.x, self.k, expected)
         layout, _ = strips.plan_strips(self.problem, no_workspace, self.bound)
         done = []
-        for strip in strips.strips(self.problem, layout):
+        for strip in strips.cut_strips(self.problem, layout):
             rows = slice(strip.first, strip.last)
             done.append(np.array_equal(out[rows], expected[rows]))
             assert done[-1] or np.isnan(out[rows]).all()
@@ -122,7 +122,7 @@ def test_no_memory_at_every_step(monkeypatch, copied_by_threads, lanes):
         error, out = trial.run(script)
         assert error is raised
         trial.check(out)
-        rows, found = errors.rows_of(error), (~np.isnan(out).any(axis=1)).sum()
+        rows, found = errors.get_complete_rows(error), (~np.isnan(out).any(axis=1)).sum()
         # Nothing is promised by what cleans up after all is done.
         assert rows == found or (rows == 0 and found == len(out))
         said.add(rows)

@@ -251,7 +251,7 @@ def test_small_images_travel_together():
     problem = make_problem((1000, 128, 128), (1000, 3, 3), "float32", "float32")
     layout, _ = strips.plan_strips(problem, no_workspace, 1 << 30)
     assert layout.whole
-    pieces = list(strips.strips(problem, layout))
+    pieces = list(strips.cut_strips(problem, layout))
     assert len(pieces) == layout.count_strips(problem) <= 10
     assert all(len(s.runs) == 1 for s in pieces)
 
