@@ -78,12 +78,12 @@ def test_parts_between_which_signals_are_seen_are_short(monkeypatch, item):
 
     def work(first, last):
         nonlocal now
-        now += item * (last - first) / cpu_threads.most_threads()
+        now += item * (last - first) / cpu_threads.max_threads()
         parts.append((first, last))
 
     cpu_threads.run_in_slices(work, 3000)
-    took = [item * (last - first) / cpu_threads.most_threads() for first, last in parts]
-    assert max(took) <= max(2 * cpu_threads.SLICE, item) < 1
+    took = [item * (last - first) / cpu_threads.max_threads() for first, last in parts]
+    assert max(took) <= max(2 * cpu_threads.SLICE_SECONDS, item) < 1
     assert [first for first, _ in parts] == [0, *(last for _, last in parts[:-1])]
     assert parts[-1][1] == 3000
 
