@@ -223,6 +223,7 @@ def _long_calls():
 def interrupt():
     """Ctrl-C in the first part of a long call ends it before a third part begins."""
     wanted = results()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     main, begun = threading.main_thread(), []
 
     def sliced(work, total, of=cpu_threads.run_in_slices):
