@@ -65,8 +65,8 @@ def unknown_name_error(kind: str, name: object, allowed: Iterable[str]) -> Value
 def complete_rows_before(rows: int, copied_later: bool = False) -> Iterator[None]:
     """Note in a MemoryError raised inside that `rows` rows before this part are complete.
 
-    With `copied_later` the part is a separate array that is copied to the result at the end, so its own
-    rows do not count.
+    With `copied_later` the part is a separate array that is copied to the result at the end, so
+    its own rows do not count.
     """
     try:
         yield

@@ -72,7 +72,7 @@ class ImageLayout:
     x_offsets: Any
     out_offsets: Any
     in_place: bool
-    build_axis_tables: tuple[Any, ...]
+    tables: tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +189,7 @@ def image_layout(
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
         in_place=problem.out_dtype == acc == dtypes.part(acc) and out_strides[-1] == out_size,
-        build_axis_tables=(rows, columns),
+        tables=(rows, columns),
     )
 
 
