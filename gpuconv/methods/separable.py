@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..backends.base import Backend, Costs
 from ..core.problem import Problem
-from .rank import ABOVE_LIMIT, TOO_LONG
+from .operations import ABOVE_LIMIT, TOO_LONG
 from .weights import Weights
 
 NAME = "separable"

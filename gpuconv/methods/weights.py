@@ -11,18 +11,8 @@ import numpy as np
 
 from ..core import dtypes
 from ..core.problem import Index, Problem, slice_batch
-from .rank import (
-    MORE,
-    TOO_LONG,
-    UNDECIDED,
-    Factors,
-    Found,
-    least_compiled,
-    least_operations,
-    look,
-    separate,
-    separate_within,
-)
+from .operations import MORE, TOO_LONG, UNDECIDED, least_compiled, least_operations
+from .rank import Factors, Found, look, separate, separate_within
 
 __all__ = ["Factors", "Weights"]
 

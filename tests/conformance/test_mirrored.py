@@ -205,8 +205,8 @@ def test_other_weights_keep_their_order(monkeypatch):
     rng = np.random.default_rng(4)
     x = sample(rng, (30, 60), "float32")
     orders = []
-    real = sums._by_order
-    monkeypatch.setattr(sums, "_by_order", lambda *a: orders.append(real(*a)) or orders[-1])
+    real = sums._orders_of_images
+    monkeypatch.setattr(sums, "_orders_of_images", lambda *a: orders.append(real(*a)) or orders[-1])
     for k in (rng.random((1, 7)), rng.random((6, 1)), np.outer(rng.random(5), rng.random(5))):
         gpuconv.corr2d(x, k.astype("float32"), method=method_of(k))
     assert orders == [sums._PLAIN] * 3

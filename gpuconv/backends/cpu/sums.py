@@ -1,4 +1,4 @@
-"""Direct and separable sums: arguments for the compiled loops."""
+"""Direct and separable sums: runs the driver in `jit.direct_driver` by the plans of `planning`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from .planning import SumsPlan, plan_sums, with_params
 from .retry import LINES, rows_before_task, with_retries
 from .threads import run_in_slices, run_kernel
 
-# Bytes of weights whose order of taps is remembered.
-_LOOKED_AT = 1 << 14
+# For weights of up to so many bytes the order of summation is cached.
+_CACHED_BYTES = 1 << 14
 
-# Orders of summation: whether columns and rows of taps are mirrored, and which images (None: all).
+# Orders of summation in a call: whether columns and rows of taps are summed in mirrored order, and
+# the images of the batch that this holds for (None: all).
 _Orders = tuple[tuple[tuple[bool, bool], Any], ...]
 _UNMIRRORED: _Orders = (((False, False), None),)
 
@@ -32,8 +33,8 @@ def _kernels() -> tuple[Any, Any]:
     """Serial and parallel form of the driver."""
     from .jit import direct_driver
 
-    # All arguments are integers, so there is one form to compile. Of small calls every microsecond
-    # counts: what they run is the compiled function itself.
+    # All arguments are integers, so there is one form to compile. Small calls, where a microsecond
+    # counts, call the compiled function itself.
     direct_driver.sum_tasks_serial.ready(*[0] * 5)
     return direct_driver.sum_tasks_serial.code, direct_driver.sum_tasks_parallel
 
@@ -48,14 +49,15 @@ def _sum(problem: Problem, x: Any, weights: Any, columns: Any, out: Any) -> None
         acc = choose_exact_accumulator(problem, weights, columns)
     orders = _UNMIRRORED
     if columns is not None or 1 in problem.k_shape[-2:]:
-        orders = _by_order(problem, weights, columns)
+        orders = _orders_of_images(problem, weights, columns)
     rank = 0 if columns is None else columns.shape[1]
     serial_kernel, parallel_kernel = _kernels()
     for mirror, images in orders:
-        # The plan is held until all is summed: the cache may let go of what its addresses lead to.
+        # Keep the plan until all is summed: it owns the arrays that its addresses point to, and the
+        # cache may drop it.
         plan = plan_sums(problem, acc, rank, x.strides, out.strides, mirror=mirror)
         if images is not None:
-            plan = _of_images(plan, images)
+            plan = _restrict_to_images(plan, images)
         rows = weights if plan.order is None else weights[..., plan.order]
         rows = np.ascontiguousarray(rows, acc)
         downwards = np.ascontiguousarray(columns, acc) if rank else None
@@ -70,7 +72,7 @@ def _sum(problem: Problem, x: Any, weights: Any, columns: Any, out: Any) -> None
                 _sum_by_tasks(problem, plan, arrays)
 
 
-def _of_images(plan: SumsPlan, images: Any) -> SumsPlan:
+def _restrict_to_images(plan: SumsPlan, images: Any) -> SumsPlan:
     """Restrict a plan to some images of the batch."""
     whole = plan.layout
     layout = replace(
@@ -86,25 +88,30 @@ def _of_images(plan: SumsPlan, images: Any) -> SumsPlan:
     return with_params(replace(plan, layout=layout), params)
 
 
-def _by_order(problem: Problem, weights: Any, vertical: Any) -> _Orders:
-    """Tell images apart by the order in which their columns and rows of taps are summed.
+def _orders_of_images(problem: Problem, weights: Any, columns: Any) -> _Orders:
+    """Group the images of a batch by the order in which their kernels are summed.
 
-    Those are factors, or one column or row that is summed by itself. The order depends on an
-    image's own kernel alone, so that a bank gives what each of its kernels does.
+    Kernels are given by their factors, or are a single row or column. The order depends on an
+    image's own kernel alone, so that a bank gives the same bits as each of its kernels.
     """
-    shapes = weights.shape, None if vertical is None else vertical.shape
-    look = _orders if weights.nbytes <= _LOOKED_AT else _orders.__wrapped__
-    columns = None if vertical is None else vertical.tobytes()
-    found = look(problem.acc_dtype, shapes, weights.tobytes(), columns)
-    if len(found) == 1:
-        return found
-    which = kernel_index(problem)
-    return tuple((mirror, np.flatnonzero(np.isin(which, some))) for mirror, some in found)
+    shapes = weights.shape, None if columns is None else columns.shape
+    cached = weights.nbytes <= _CACHED_BYTES
+    find = _orders_of_kernels if cached else _orders_of_kernels.__wrapped__
+    column_bytes = None if columns is None else columns.tobytes()
+    by_kernels = find(problem.acc_dtype, shapes, weights.tobytes(), column_bytes)
+    if len(by_kernels) == 1:
+        return by_kernels
+    kernels = kernel_index(problem)
+    return tuple(
+        (mirror, np.flatnonzero(np.isin(kernels, numbers))) for mirror, numbers in by_kernels
+    )
 
 
 @lru_cache(maxsize=256)
-def _orders(acc: str, shapes: tuple[Any, Any], rows: bytes, columns: bytes | None) -> _Orders:
-    """Orders by kernels."""
+def _orders_of_kernels(
+    acc: str, shapes: tuple[Any, Any], rows: bytes, columns: bytes | None
+) -> _Orders:
+    """Group the kernels of a bank by the order in which they are summed."""
     if dtypes.is_integer(acc) or not rows:  # exact in any order
         return _UNMIRRORED
     taps = np.frombuffer(rows, acc).reshape(shapes[0])
@@ -115,37 +122,37 @@ def _orders(acc: str, shapes: tuple[Any, Any], rows: bytes, columns: bytes | Non
         )
     else:
         p, q = shapes[0][-2:]
-        found = find_mirrored(taps.reshape(-1, 1, p * q))
-        across, down = found & (q > 1), found & (p > 1)
-    kinds = itertools.product((False, True), repeat=2)
-    groups = [((a, b), np.flatnonzero((down == a) & (across == b))) for a, b in kinds]
-    some = tuple((mirror, numbers) for mirror, numbers in groups if len(numbers))
-    return some if len(some) > 1 else ((some[0][0], None),)
+        mirrored = find_mirrored(taps.reshape(-1, 1, p * q))
+        across, down = mirrored & (q > 1), mirrored & (p > 1)
+    mirrors = itertools.product((False, True), repeat=2)
+    groups = [((a, b), np.flatnonzero((down == a) & (across == b))) for a, b in mirrors]
+    present = tuple((mirror, numbers) for mirror, numbers in groups if len(numbers))
+    return present if len(present) > 1 else ((present[0][0], None),)
 
 
 def _sum_by_tasks(problem: Problem, plan: SumsPlan, arrays: tuple[int, ...]) -> None:
-    """Run the tasks of a plan, in slices if that takes long; those that have no memory again."""
+    """Run the tasks of a plan, in slices if that takes long, and retry those that got no memory."""
     serial_kernel, parallel_kernel = _kernels()
-    # Other threads may run the same plan: which tasks to run is written to params of this call.
+    # Other threads may run the same plan, so the range of tasks is written to a copy of its params.
     plan = with_params(plan, plan.params.copy())
     bands, strips, band, tasks = (
         int(plan.params[n][0]) for n in ("bands", "strips", "band", "last")
     )
     rows = partial(rows_before_task, bands=bands, strips=strips, band=band, r=problem.r)
 
-    def work(first: int, last: int) -> None:
+    def run_tasks(first: int, last: int) -> None:
         plan.params["first"], plan.params["last"] = first, last
         run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
 
-    def alone(first: int, last: int) -> None:
+    def run_tasks_serially(first: int, last: int) -> None:
         plan.params["first"], plan.params["last"] = first, last
         serial_kernel(plan.params_address, *arrays)
 
-    part = with_retries(work, alone, plan.failures, LINES, rows)
+    work = with_retries(run_tasks, run_tasks_serially, plan.failures, LINES, rows)
     if plan.long:
-        run_in_slices(part, tasks)
+        run_in_slices(work, tasks)
     else:
-        part(0, tasks)
+        work(0, tasks)
 
 
 def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 import gpuconv
 from gpuconv.core.problem import make_problem
-from gpuconv.methods import rank as weights
-from gpuconv.methods import separable
+from gpuconv.methods import float_factors, integer_factors, operations, separable
+from gpuconv.methods import rank as rank_search
 from gpuconv.methods import weights as kernels
 from gpuconv.methods.weights import Weights
 from gpuconv.selection.choose import choose
@@ -126,9 +126,9 @@ def test_what_is_done_is_counted(k):
     bank = np.array(k.reshape(-1, *k.shape[-2:])).view(Counting)
     for limit in (1, 2, max(3, min(k.shape[-2:]) // 3)):
         Counting.calls = Counting.elements = 0
-        found = weights.separate_within(bank, problem.k_dtype, problem.acc_dtype, limit, np.inf)
+        found = rank_search.separate_within(bank, problem.k_dtype, problem.acc_dtype, limit, np.inf)
         assert Counting.calls >= (5 if k.any() else 1)
-        assert Counting.calls * weights._CALL + Counting.elements <= found.operations
+        assert Counting.calls * operations._CALL + Counting.elements <= found.operations
 
 
 @pytest.mark.parametrize("k", KERNELS.values(), ids=KERNELS)
@@ -137,11 +137,11 @@ def test_compiled_code_finds_the_same(k):
     bank, names = k.reshape(-1, *k.shape[-2:]), (problem.k_dtype, problem.acc_dtype)
     if problem.acc_dtype.startswith("complex"):
         return
-    found = weights.look(bank, *names, 1, 0)
-    wanted = weights.separate_within(bank, *names, 1, np.inf)
+    found = rank_search.look(bank, *names, 1, 0)
+    wanted = rank_search.separate_within(bank, *names, 1, np.inf)
     single = wanted.factors is not None
     assert (found.factors is not None) == single
-    assert single or found.remark in (wanted.remark, weights.MORE)
+    assert single or found.remark in (wanted.remark, operations.MORE)
     if single:
         for part in ("u", "v"):
             mine, theirs = getattr(found.factors, part), getattr(wanted.factors, part)
@@ -156,14 +156,14 @@ def test_compiled_code_finds_the_same_of_random_products():
         # From rounding errors, which tell whether a product will do, to what no product has.
         k *= 1 + rng.standard_normal((p, q)) * 10.0 ** -(digits % 17)
         k = (k * 10.0 ** rng.integers(-30, 30)).astype(acc)[None]
-        mine = weights.look(k, acc, acc, 1, 0)
-        theirs = weights.separate_within(k, acc, acc, 1, np.inf)
+        mine = rank_search.look(k, acc, acc, 1, 0)
+        theirs = rank_search.separate_within(k, acc, acc, 1, np.inf)
         assert (mine.factors is None) == (theirs.factors is None)
-        assert mine.remark in (theirs.remark, weights.MORE)
+        assert mine.remark in (theirs.remark, operations.MORE)
         found.add(mine.remark)
         if mine.factors is not None:
             assert mine.factors.u.tobytes() == theirs.factors.u.tobytes()
-    assert found == {"", weights.MORE, weights._CANCELS}
+    assert found == {"", operations.MORE, operations.CANCELS}
 
 
 def radial(side, rng):
@@ -185,10 +185,10 @@ def test_compiled_crosses_are_those_of_long_doubles():
             k = radial(p, rng)
         k = (k * 2.0 ** rng.integers(-90, 90)).astype("f4")[None]
         limit = min(k.shape[1:]) - 1
-        mine = weights.look(k, "float32", "float32", limit, 0)
-        theirs = weights.separate_within(k, "float32", "float32", limit, np.inf)
+        mine = rank_search.look(k, "float32", "float32", limit, 0)
+        theirs = rank_search.separate_within(k, "float32", "float32", limit, np.inf)
         found.add((mine.remark, mine.rank))
-        if mine.remark in (weights.MORE, weights.UNDECIDED):
+        if mine.remark in (operations.MORE, operations.UNDECIDED):
             continue
         assert mine.remark == theirs.remark
         if mine.factors is not None:
@@ -197,7 +197,7 @@ def test_compiled_crosses_are_those_of_long_doubles():
     if np.finfo(np.longdouble).nmant == 63:
         assert {("", 2), ("", 3)} <= found
         # Two elements of one size, of which other digits make another the largest.
-        assert (weights.MORE, 0) in found
+        assert (operations.MORE, 0) in found
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_compiled_crosses_are_those_of_long_doubles():
 def test_which_of_two_elements_is_larger_is_left_to_long_doubles(k):
     # After two crosses two elements are as large: which one is taken next is a rounding error's.
     k = np.array(k, "f4")
-    assert weights.look(k[None], "float32", "float32", 3, 0).remark == weights.MORE
+    assert rank_search.look(k[None], "float32", "float32", 3, 0).remark == operations.MORE
     found = Weights(asked(k), k).search(3, np.inf, True).factors
-    wanted = weights.separate(k[None], "float32", "float32")
+    wanted = rank_search.separate(k[None], "float32", "float32")
     assert (found.rank, found.u.tobytes()) == (3, wanted.u.tobytes())
 
 
@@ -222,7 +222,7 @@ def test_more_operations_find_nothing_else(k):
     kernel = Weights(asked(k), k)
     enough = kernel.search(8, np.inf, True)
     least = kernel.least_operations(True)
-    assert kernel.search(8, least, True).remark == weights.TOO_LONG
+    assert kernel.search(8, least, True).remark == operations.TOO_LONG
     assert kernel.search(8, least + enough.operations, True).factors.rank == enough.factors.rank
     assert kernel.search(enough.factors.rank - 1, np.inf, True).factors is None
 
@@ -252,7 +252,7 @@ def test_quotients_are_rounded_as_long_doubles_are():
         k = np.stack([column, np.zeros(5000)], axis=1)[None]
         wanted = (column.astype(np.longdouble) / np.longdouble(pivot)).astype(np.float64)
         np.testing.assert_array_equal(
-            weights.look(k, "float64", "float64", 1, 0).factors.u[0, 0], wanted
+            rank_search.look(k, "float64", "float64", 1, 0).factors.u[0, 0], wanted
         )
         twice += np.count_nonzero(wanted != column / pivot)
     assert twice or np.finfo(np.longdouble).nmant == 52
@@ -269,7 +269,7 @@ def test_quotients_are_rounded_as_long_doubles_are():
 )
 def test_what_compiled_code_cannot_do_is_left_to_numpy(k):
     dtype = k.dtype.name
-    assert weights.look(k[None], dtype, dtype, 1, 0).remark == weights.UNDECIDED
+    assert rank_search.look(k[None], dtype, dtype, 1, 0).remark == operations.UNDECIDED
     kernel = Weights(asked(k), k)
     assert kernel.search(1, np.inf, True).factors.rank == 1
 
@@ -279,7 +279,7 @@ def test_what_is_found_is_what_the_weights_separate_into(k):
     problem = asked(k)
     bank, full = k.reshape(-1, *k.shape[-2:]), min(k.shape[-2:])
     names = problem.k_dtype, problem.acc_dtype
-    best = weights.separate(bank, *names)
+    best = rank_search.separate(bank, *names)
     kernels._separate_within.cache_clear()
     for limit, compiled in itertools.product(
         sorted({1, 2, 3, full // 3, full - 1} & set(range(1, full))), (False, True)
@@ -295,7 +295,7 @@ def test_what_is_found_is_what_the_weights_separate_into(k):
 
 def test_singular_values_are_asked_for_where_they_matter(monkeypatch):
     rng, ranks, decomposed = np.random.default_rng(2), [], []
-    rank = weights._rank
+    rank = float_factors.numerical_rank
 
     def spy(kernel, acc):
         decomposed.append(kernel)
@@ -306,12 +306,12 @@ def test_singular_values_are_asked_for_where_they_matter(monkeypatch):
         # Beside one product, as much as singular values may count and crosses need not.
         noise = 1 + rng.choice([0, 1, 3, 6]) * 1.2e-7 * rng.uniform(-1, 1, (side, side))
         k = (rng.uniform(0.5, 1, (side, 1)) * rng.uniform(0.5, 1, side) * noise)[None]
-        best = weights.separate(k, "float64", "float32")
+        best = rank_search.separate(k, "float64", "float32")
         with monkeypatch.context() as patch:
-            patch.setattr(weights, "_rank", spy)
-            patch.setattr(weights, "_SVD", 10**6)
+            patch.setattr(float_factors, "numerical_rank", spy)
+            patch.setattr(operations, "_SVD", 10**6)
             decomposed.clear()
-            found = weights.separate_within(k, "float64", "float32", side - 1, np.inf)
+            found = rank_search.separate_within(k, "float64", "float32", side - 1, np.inf)
         assert (found.factors is not None) == (best.rank < side and best.accurate)
         if found.factors is not None:
             assert found.factors.rank == best.rank
@@ -355,7 +355,7 @@ def test_no_exact_factors_of_full_rank_are_looked_for(monkeypatch, k):
     def never(*_):
         raise AssertionError("divides")
 
-    monkeypatch.setattr(weights, "_by_division", never)
+    monkeypatch.setattr(integer_factors, "_factor_by_division", never)
     kernels._separate_within.cache_clear()
     kernels._separate.cache_clear()
     choice = chosen(asked(k, 700), k)
@@ -384,7 +384,7 @@ MODULAR = {
 @pytest.mark.parametrize(("k", "rank"), MODULAR.values(), ids=MODULAR)
 def test_integer_factors_are_exact_modulo_2_64(k, rank):
     acc = "uint64" if k.dtype.kind == "u" else "int64"
-    factors = weights.separate(k[None], k.dtype.name, acc)
+    factors = rank_search.separate(k[None], k.dtype.name, acc)
     product = np.einsum("ntp,ntq->npq", factors.u.view("u8"), factors.v.view("u8"))
     np.testing.assert_array_equal(product[0], k.astype(acc).view("u8"))
     assert factors.rank == rank
@@ -398,7 +398,7 @@ def test_random_integers_have_exact_factors():
         rank, most = int(rng.integers(1, 5)), int(rng.choice([2, 30, 1 << 20, 1 << 62]))
         u, v = rng.integers(-most, most, (p, rank)), rng.integers(-most, most, (rank, q))
         k = u @ v  # modulo 2**64
-        factors = weights.separate(k[None], "int64", "int64")
+        factors = rank_search.separate(k[None], "int64", "int64")
         np.testing.assert_array_equal(factors.u[0].T @ factors.v[0], k)
         assert factors.rank <= max(1, rank)
 
@@ -406,7 +406,7 @@ def test_random_integers_have_exact_factors():
 def test_factors_of_small_integers_are_small():
     # So that their sums may be taken in floats, which is faster.
     for name in ("rank 1", "rank 2", "rank 3"):
-        factors = weights.separate(LOW[name][0][None], "int16", "int64")
+        factors = rank_search.separate(LOW[name][0][None], "int16", "int64")
         assert max(np.abs(factors.u).max(), np.abs(factors.v).max()) < 1 << 20
 
 
@@ -420,7 +420,7 @@ def test_what_little_work_finds_does_not_stay(compiled):
     kernel = Weights(problem, k)
     for _ in range(3):
         least = kernel.least_operations(compiled)
-        assert kernel.search(3, least - 1, compiled).remark == weights.TOO_LONG
+        assert kernel.search(3, least - 1, compiled).remark == operations.TOO_LONG
         assert kernel.search(3, least, compiled).factors.rank == 1
     # Not even where the factors are known: results do not depend on what was called before.
     for _ in range(2):

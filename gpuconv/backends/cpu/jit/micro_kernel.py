@@ -15,8 +15,7 @@ and then the middle tap. The chains are rounded alike, so that a flipped image g
 flipped, and opposite weights cancel exactly, for one addition more and no other load. Adding
 opposite pixels first would do so too, but overflows where the products do not.
 
-To see the machine code of a piece: ``print(piece.inspect_llvm())`` of the object in
-``pieces._kept``, or set NUMBA_DUMP_ASSEMBLY=1. It should hold one ``vfmadd231ps zmm`` for each
+To see the machine code, set NUMBA_DUMP_ASSEMBLY=1. It should hold one ``vfmadd231ps zmm`` for each
 register of sums and tap, and no access to the stack between them.
 """
 
