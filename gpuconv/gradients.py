@@ -1,17 +1,15 @@
-"""Gradients of `corr2d`: with respect to the image and with respect to the kernel.
+"""Gradients of `corr2d`: with respect to the image and with respect to the weights.
 
-Both are correlations again. The image's gradient correlates the output's gradient with the kernel
-turned round, phase by phase of the stride, and folds what fell on a border back onto the pixels the
-border was made of. The kernel's gradient correlates the image with the output's gradient, a
-"kernel" as large as an image, which has sums of its own in every
-backend (`weight_gradient`).
+Both are correlations again. The input gradient correlates the output's gradient with the flipped
+kernel, phase by phase of the stride, and adds what falls on a border to the pixels that the border
+is made of. The weight gradient correlates the image with the output's gradient, a "kernel" as large
+as an image, for which every backend has a hook of its own (`weight_gradient`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from .backends import backend_for, require_backend
 from .core import arrays, dtypes
 from .core.boundary import fold, fold_by_table, reads_other_end, sources
 from .core.errors import hide_internal_out, unknown_name_error
+from .core.phases import phases
 from .core.problem import (
     Pair,
     Problem,
@@ -33,7 +32,7 @@ from .methods import fft as methods_fft
 from .methods.weights import Weights
 from .selection.costs import costs_of
 
-__all__ = ["corr2d_vjp", "phases"]
+__all__ = ["corr2d_vjp"]
 
 _METHODS = ("auto", "direct", "separable", "fft", "tensor")
 _WRT = ("both", "X", "K")
@@ -172,52 +171,6 @@ def _xp(array: Any) -> Any:
 # --- with respect to the image -------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One residue of the stride along one axis: an ordinary correlation with some of the taps."""
-
-    positions: slice  # of the image's gradient
-    taps: slice
-    outputs: slice  # of the output's gradient
-    pad: Pair
-    dilation: int
-
-
-def phases(
-    length: int, first: int, taps: int, outputs: int, stride: int, dilation: int
-) -> Iterator[Phase]:
-    """Split the scatter of an output's gradient along one axis into gathers.
-
-    Position ``first + n`` of the padded axis, n < `length`, receives ``dY[i] * K[a]`` wherever
-    ``i*stride + a*dilation`` equals it. Positions of one residue modulo the stride share their
-    taps, and among those it is a full correlation of stride 1. Residues no tap meets are left out.
-    """
-    shared = math.gcd(stride, dilation)
-    step, spacing = stride // shared, dilation // shared
-    for residue in range(min(stride, length)):
-        at = (first + residue) % stride
-        start = next((a for a in range(min(step, taps)) if (a * dilation - at) % stride == 0), None)
-        if start is None:
-            continue
-        count = len(range(start, taps, step))
-        # Positions are at + stride*t; taps start, start + step, … meet output t - shift - m*spacing
-        t0 = (first + residue - at) // stride
-        number = len(range(residue, length, stride))
-        shift = (start * dilation - at) // stride
-        before = shift + (count - 1) * spacing - t0
-        after = number - outputs - before + (count - 1) * spacing
-        begin, end = max(0, -before), outputs - max(0, -after)
-        if begin >= end:
-            continue
-        yield Phase(
-            slice(residue, length, stride),
-            slice(start, taps, step),
-            slice(begin, end),
-            (max(0, before), max(0, after)),
-            spacing,
-        )
-
-
 def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, backend: str) -> Any:
     module = require_backend(backend_for(x.device, backend))
     xp = _xp(x.array)
@@ -346,7 +299,7 @@ def _summed_axes(shape: tuple[int, ...], lead: tuple[int, ...]) -> tuple[int, ..
 
 
 def weight_problem(problem: Problem, dy_dtype: str) -> Problem:
-    """Restate a problem for its kernel's gradient: the sums are of X times dY."""
+    """Restate a problem for its weight gradient, whose sums are of X times dY."""
     acc = dtypes.accumulator(dtypes.promote(problem.x_dtype, dy_dtype))
     if dtypes.is_integer(acc):
         acc = "float64"
@@ -359,14 +312,14 @@ def weight_problem(problem: Problem, dy_dtype: str) -> Problem:
 
 
 def price_weights(problem: Problem, backend: str) -> dict[str, float]:
-    """Predicted seconds of the kernel's gradient by each method on a backend."""
+    """Predict the seconds of the weight gradient by each method on a backend."""
     costs, module = costs_of(backend, problem.acc_dtype), require_backend(backend)
     pixels = math.prod(problem.out_shape)
     taps = problem.p * problem.q * module.dot_cost * costs.tap
     direct = costs.call + pixels * (costs.pixel + taps)
     fft = math.inf
     if "fft" in module.methods and pixels:
-        one = _turned(problem)
+        one = _weight_gradient_as_correlation(problem)
         # Transforming a kernel as large as the image takes as long again.
         transforms = 2 * methods_fft.price(one, costs, module, Weights(one, None))
         fft = problem.n * (costs.call + transforms)
@@ -377,10 +330,10 @@ def price_weights(problem: Problem, backend: str) -> dict[str, float]:
 _GATHERED_MOST = 1024
 
 
-def _read(problem: Problem) -> tuple[Any, tuple[Any, Any]]:
-    """The padding, and the rows and columns of the image, without what no output reads at the end.
+def _padding_that_is_read(problem: Problem) -> tuple[Any, tuple[Any, Any]]:
+    """Return the padding and the rows and columns of the image without those that no output reads.
 
-    A transform would let it count for the errors of all sums. Rows and columns are slices, or
+    In a Fourier transform they would add to the errors of all sums. Rows and columns are slices, or
     indices where the border before the image is made of pixels at its end.
     """
     pads: list[Pair] = []
@@ -408,9 +361,12 @@ def _read(problem: Problem) -> tuple[Any, tuple[Any, Any]]:
     return tuple(pads), (parts[0], parts[1])
 
 
-def _turned(problem: Problem) -> Problem:
-    """An image correlated with its output's gradient: stride and dilation have changed places."""
-    pad, parts = _read(problem)
+def _weight_gradient_as_correlation(problem: Problem) -> Problem:
+    """Restate the weight gradient of one image as a correlation with its output's gradient.
+
+    Stride and dilation change places.
+    """
+    pad, parts = _padding_that_is_read(problem)
     shape = tuple(
         len(range(n)[part]) if isinstance(part, slice) else len(part)
         for n, part in zip(problem.x_shape[-2:], parts, strict=True)
@@ -438,12 +394,12 @@ def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, bac
         raise ValueError(f"method={method!r} cannot be used: backend {name!r} does not have it")
     if method == "direct":
         return module.weight_gradient(sums, x.array, dy.array, dy.dtype)
-    # As in `_turned`, image by image.
+    # As `_weight_gradient_as_correlation` says, image by image.
     xp = _xp(x.array)
     wide = "complex128" if dtypes.is_complex(sums.acc_dtype) else "float64"
     total = xp.zeros((*_full(problem.k_shape[:-2], problem.batch), problem.p, problem.q), wide)
     images = xp.broadcast_to(x.array, problem.batch + x.array.shape[-2:])
-    pad, parts = _read(problem)
+    pad, parts = _padding_that_is_read(problem)
     rows, columns = (part if isinstance(part, slice) else xp.asarray(part) for part in parts)
     for index in np.ndindex(problem.batch):
         found = correlate(

@@ -15,8 +15,9 @@ import numpy as np
 from ..backends import Backend, backend_for, require_backend
 from ..core import arrays, dtypes
 from ..core.layer import LayerGeometry
+from ..core.phases import phases
 from ..engine import correlate
-from ..gradients import corr2d_vjp, phases
+from ..gradients import corr2d_vjp
 
 __all__ = ["forward", "input_gradient", "weight_gradient"]
 

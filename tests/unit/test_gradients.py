@@ -11,8 +11,8 @@ import gpuconv
 from gpuconv.backends.cpu.jit import weight_gradient
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES, fold, index_map
+from gpuconv.core.phases import phases
 from gpuconv.core.problem import make_problem
-from gpuconv.gradients import phases
 
 from ..oracle import sample, windows
 
