@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .core import dtypes
-from .core.arrays import may_share_memory
+from .core.arrays import Array, may_share_memory
 from .core.problem import Problem
 from .methods.weights import Weights
 from .selection.choose import Choice
@@ -37,7 +37,7 @@ class Prepared(Protocol):
     def choice(self) -> Choice: ...
     @property
     def weights(self) -> Weights | None: ...
-    def run(self, x: Any, k: Any, out: Any) -> None: ...
+    def run(self, x: Array, k: Array, out: Array) -> None: ...
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ def _exactly(value: Any) -> Any:
     raise TypeError(f"{value!r} may be changed, or equal to something else")
 
 
-def key_of(X: Any, K: Any, out: Any, flipped: bool, options: tuple[Any, ...]) -> Any:
+def key_of(X: Any, K: Any, out: Array, flipped: bool, options: tuple[Any, ...]) -> Any:
     """Name of a call of NumPy or CuPy arrays, or None for what is not remembered."""
     array = np.ndarray
     device: Any = None
@@ -91,7 +91,7 @@ def key_of(X: Any, K: Any, out: Any, flipped: bool, options: tuple[Any, ...]) ->
     return X.shape, X.dtype, K.shape, K.dtype, own, flipped, device, options
 
 
-def fits(out: Any, problem: Problem, X: Any, K: Any) -> bool:
+def fits(out: Array, problem: Problem, X: Any, K: Any) -> bool:
     """Whether an array of the same library as X can be written to without further checks."""
     return bool(
         out.shape == problem.out_shape
@@ -102,7 +102,7 @@ def fits(out: Any, problem: Problem, X: Any, K: Any) -> bool:
     )
 
 
-def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
+def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
     """Result of a call seen before, or None."""
     call = _calls.get(key)
     if call is None:
@@ -125,7 +125,7 @@ def repeat(key: Any, X: Any, K: Any, out: Any, flipped: bool) -> Any:
     return result
 
 
-def remember(key: Any, prepared: Any, k: Any) -> None:
+def remember(key: Any, prepared: Any, k: Array) -> None:
     """Keep a prepared call; `k` are its weights, flipped if they are to be."""
     problem, choice = prepared.problem, prepared.choice
     if not dtypes.is_in_numpy(problem.out_dtype) or math.prod(problem.out_shape) > _RESULT_MAX:

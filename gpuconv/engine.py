@@ -13,6 +13,7 @@ from typing import Any
 from . import call_cache
 from .backends import Backend, require_backend
 from .core import arrays, dtypes
+from .core.arrays import Array
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
 from .methods import METHODS, Method
 from .methods.weights import Weights
@@ -52,7 +53,7 @@ class PreparedCall:
     # Those that the choice was made for, or None if it is the same for all.
     weights: Weights | None = None
 
-    def run(self, x: Any, k: Any, out: Any, max_device_bytes: int | None = None) -> None:
+    def run(self, x: Array, k: Array, out: Array, max_device_bytes: int | None = None) -> None:
         """Fill `out`; all are storage arrays on devices that the backend takes."""
         problem, backend = self.problem, self.backend
         layout = backend.strips(problem, x, out, self.method.NAME, max_device_bytes)
@@ -61,11 +62,11 @@ class PreparedCall:
         else:
             self._run_in_strips(layout, x, k, out)
 
-    def _run_in_strips(self, layout: Any, x: Any, k: Any, out: Any) -> None:
+    def _run_in_strips(self, layout: Any, x: Array, k: Array, out: Array) -> None:
         run = self.method.run
         weights = self.weights or Weights(self.problem, k)
 
-        def compute(part: Problem, index: Index, x: Any, out: Any) -> None:
+        def compute(part: Problem, index: Index, x: Array, out: Array) -> None:
             run(part, self.backend, x, slice_batch(k, index), out, weights.part(part, index))
 
         self.backend.run_in_strips(self.problem, layout, x, out, compute)
@@ -100,7 +101,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def correlate(
-    X: Any, K: Any, *, flipped: bool = False, out: Any = None, max_device_bytes: Any = None,
+    X: Any, K: Any, *, flipped: bool = False, out: Array = None, max_device_bytes: Any = None,
     **options: Any,
 ) -> Any:  # fmt: skip
     """`gpuconv.corr2d` (`convolve2d`, if `flipped`) outside any autograd graph, not of Dask arrays.
@@ -117,7 +118,7 @@ def correlate(
 
 
 def correlate_new(
-    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
+    X: Any, K: Any, out: Array, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
     key: Any = None,
 ) -> Any:  # fmt: skip
     """`correlate` a call that is not in the call cache, and keep it there by this key."""
@@ -153,7 +154,7 @@ def correlate_new(
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
 
 
-def _dtype_of_out(out: Any, asked: Any) -> str:
+def _dtype_of_out(out: Array, asked: Any) -> str:
     """Dtype that the result is converted to: that of `out`, which `dtype=` may not contradict."""
     operand = arrays.read(out, "out") if hasattr(out, "shape") else arrays.read_out(out, (), "")
     if asked is not None and dtypes.name_of(asked, "dtype=") != operand.dtype:
@@ -162,7 +163,7 @@ def _dtype_of_out(out: Any, asked: Any) -> str:
 
 
 def _read_target(
-    out: Any, problem: Problem, x: arrays.Operand, k: arrays.Operand
+    out: Array, problem: Problem, x: arrays.Operand, k: arrays.Operand
 ) -> arrays.Operand:
     target = arrays.read_out(out, problem.out_shape, x.device)
     for operand, name in ((x, "X"), (k, "K")):

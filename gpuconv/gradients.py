@@ -16,6 +16,7 @@ import numpy as np
 
 from .backends import backend_for, require_backend
 from .core import arrays, dtypes
+from .core.arrays import Array
 from .core.boundary import fold, fold_by_table, reads_other_end, sources
 from .core.errors import hide_internal_out, unknown_name_error
 from .core.phases import phases
@@ -160,7 +161,7 @@ def corr2d_vjp(
     return dx, dk
 
 
-def _xp(array: Any) -> Any:
+def _xp(array: Array) -> Any:
     if isinstance(array, np.ndarray):
         return np
     import cupy
@@ -171,7 +172,9 @@ def _xp(array: Any) -> Any:
 # --- with respect to the image -------------------------------------------------------------------
 
 
-def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, backend: str) -> Any:
+def _input_gradient(
+    problem: Problem, x: Array, k: Array, dy: Array, method: str, backend: str
+) -> Any:
     module = require_backend(backend_for(x.device, backend))
     xp = _xp(x.array)
     if not x.array.size:
@@ -255,7 +258,7 @@ def _input_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, back
 # looks at the weights: that would wait for the device.
 
 
-def _without_infinite(kernels: Any, dtype: str) -> Any:
+def _without_infinite(kernels: Array, dtype: str) -> Any:
     """The kernels with 0 for what is not finite; themselves if all is, or on a GPU."""
     if not isinstance(kernels, np.ndarray):
         return kernels
@@ -264,7 +267,7 @@ def _without_infinite(kernels: Any, dtype: str) -> Any:
 
 
 def _add_infinite(
-    kernels: Any, dy: Any, dp: Any, first: Pair, stride: Pair, dilation: Pair
+    kernels: Array, dy: Array, dp: Any, first: Pair, stride: Pair, dilation: Pair
 ) -> None:
     """Add what weights that are not finite give to the gradient, which begins at `first`."""
     finite = np.isfinite(kernels)
@@ -378,7 +381,9 @@ def _weight_gradient_as_correlation(problem: Problem) -> Problem:
     )  # fmt: skip
 
 
-def _weight_gradient(problem: Problem, x: Any, k: Any, dy: Any, method: str, backend: str) -> Any:
+def _weight_gradient(
+    problem: Problem, x: Array, k: Array, dy: Array, method: str, backend: str
+) -> Any:
     name = backend_for(x.device, backend)
     module = require_backend(name)
     if 0 in problem.x_shape[-2:]:
@@ -423,7 +428,7 @@ def _full(shape: tuple[int, ...], lead: tuple[int, ...]) -> tuple[int, ...]:
     return (1,) * (len(lead) - len(shape)) + tuple(shape)
 
 
-def finish_weights(problem: Problem, total: Any, xp: Any) -> Any:
+def finish_weights(problem: Problem, total: Array, xp: Any) -> Any:
     """Sums over all images as an array like K."""
     total = total.reshape(problem.k_shape)
     if dtypes.is_complex(total.dtype.name) and not dtypes.is_complex(problem.k_dtype):

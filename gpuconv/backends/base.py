@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
+from ..core.arrays import Array
 from ..core.layer import LayerGeometry
 from ..core.problem import Index, Problem
 
@@ -98,7 +99,7 @@ class Backend(Protocol):
     # --- residency -------------------------------------------------------------------------------
 
     def strips(
-        self, problem: Problem, x: Any, out: Any, method: str, max_device_bytes: int | None
+        self, problem: Problem, x: Array, out: Array, method: str, max_device_bytes: int | None
     ) -> Any:
         """Return None if the call runs on the arrays as they are, or how they are cut otherwise.
 
@@ -108,50 +109,50 @@ class Backend(Protocol):
         return None
 
     def run_in_strips(
-        self, problem: Problem, layout: Any, x: Any, out: Any, compute: Compute
+        self, problem: Problem, layout: Any, x: Array, out: Array, compute: Compute
     ) -> None:
         """Call `compute` on copies of parts of the arrays, cut as `strips` says."""
         raise NotImplementedError
 
     # --- methods ---------------------------------------------------------------------------------
 
-    def direct(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+    def direct(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by summing over all taps of `k`, which is stored as it was given."""
 
-    def separable(self, problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+    def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps `u` (kernels, rank, p), then rows `v` (kernels, rank, q).
 
         Both are of the sums' dtype, and on the host.
         """
         raise NotImplementedError
 
-    def fft(self, problem: Problem, x: Any, weights: Any, out: Any, whole: bool) -> None:
+    def fft(self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool) -> None:
         """Fill `out` by Fourier transforms of tiles; `weights` are of the sums' dtype.
 
         With `whole` all sums are whole numbers, to which they are rounded.
         """
         raise NotImplementedError
 
-    def tensor(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+    def tensor(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by matrix products of half-precision numbers, with sums in float32."""
         raise NotImplementedError
 
     # --- gradients -------------------------------------------------------------------------------
 
-    def input_gradient(self, problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
+    def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Any:
         """Return the gradient with respect to X, or None if it is to be made of correlations."""
         return None
 
-    def weight_gradient(self, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
         """Return the gradient with respect to K, summed over all images that shared a kernel."""
 
     # --- layers of many channels -----------------------------------------------------------------
 
     def layer_forward(
         self,
-        x: Any,
+        x: Array,
         x_dtype: str,
-        w: Any,
+        w: Array,
         w_dtype: str,
         layer: LayerGeometry,
         size: tuple[int, int],
@@ -164,7 +165,7 @@ class Backend(Protocol):
         raise NotImplementedError
 
     def layer_input_gradient(
-        self, dy: Any, dy_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+        self, dy: Array, dy_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
         x_shape: tuple[int, ...], acc: str,
     ) -> Any:  # fmt: skip
         """Return its gradient with respect to x, in the accumulator dtype.
@@ -174,7 +175,7 @@ class Backend(Protocol):
         return None
 
     def layer_weight_gradient(
-        self, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: LayerGeometry,
+        self, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
         w_shape: tuple[int, ...], w_dtype: str, acc: str,
     ) -> Any:  # fmt: skip
         """Return its gradient with respect to w, in its dtype, summed in a fixed order."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays, dtypes
+from ..core.arrays import Array
 from ..core.boundary import sources
 from ..core.errors import complete_rows_before
 from ..core.problem import Problem
@@ -41,7 +42,7 @@ class ReferenceBackend(Backend):
         """NumPy."""
         return np
 
-    def direct(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+    def direct(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` with the correlation, looping over its elements."""
         x = arrays.to_native_order(x)
         images = np.broadcast_to(x, problem.batch + x.shape[-2:])
@@ -50,7 +51,7 @@ class ReferenceBackend(Backend):
             with complete_rows_before(image * problem.r):
                 out[index] = _one(problem, images[index], kernels[index])
 
-    def input_gradient(self, problem: Problem, k: Any, dy: Any, dy_dtype: str) -> Any:
+    def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Any:
         """Gradient with respect to X: every output's window, scattered tap by tap."""
         wide = _wide(problem, dy_dtype)
         kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
@@ -67,7 +68,7 @@ class ReferenceBackend(Backend):
                             total[(*index, y, x)] += value * weight
         return _gather(total, problem.x_shape, problem.x_dtype)
 
-    def weight_gradient(self, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
         """Gradient with respect to K: for each tap, the pixels it meets times the outputs'."""
         wide = _wide(problem, dy_dtype)
         images = np.broadcast_to(x, problem.batch + x.shape[-2:])
@@ -84,7 +85,7 @@ class ReferenceBackend(Backend):
         return _gather(total, problem.k_shape, problem.k_dtype)
 
 
-def _one(problem: Problem, image: Any, kernel: Any) -> Any:
+def _one(problem: Problem, image: Array, kernel: Array) -> Any:
     acc = problem.acc_dtype
     kernel = dtypes.widen(kernel, problem.k_dtype, acc)
     if problem.conjugate:
@@ -112,7 +113,7 @@ def _positions(problem: Problem) -> Any:
         yield sources(positions, problem.x_shape[axis], problem.boundary)
 
 
-def _window(problem: Problem, image: Any, rows: Any, columns: Any) -> Any:
+def _window(problem: Problem, image: Array, rows: Array, columns: Array) -> Any:
     inside = (rows >= 0)[:, None] & (columns >= 0)
     window = np.full(inside.shape, problem.fillvalue, image.dtype)
     window[inside] = image[np.ix_(rows[rows >= 0], columns[columns >= 0])].reshape(-1)
@@ -124,7 +125,7 @@ def _wide(problem: Problem, dy_dtype: str) -> str:
     return "complex128" if either else "float64"
 
 
-def _gather(total: Any, shape: tuple[int, ...], dtype: str) -> Any:
+def _gather(total: Array, shape: tuple[int, ...], dtype: str) -> Any:
     """Sum over the leading axes that the operand was broadcast along."""
     lead = (1,) * (total.ndim - len(shape)) + shape[:-2]
     axes = tuple(n for n, length in enumerate(lead) if length == 1)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import dtypes
+from ..core.arrays import Array
 from ..core.boundary import sources
 from ..core.problem import Index, Problem, build_axis_tables, slice_batch_shape, tables_are_gathered
 
@@ -298,7 +299,7 @@ def rows_up_to(problem: Problem, strip: Strip) -> int:
     return rows_before(problem, strip) - strip.first + strip.last
 
 
-def _find_runs(rows: Any) -> tuple[RowRun, ...]:
+def _find_runs(rows: Array) -> tuple[RowRun, ...]:
     """Split rows into few runs, each rising or falling by one, or a single row repeated."""
     runs = []
     steps = np.diff(rows)

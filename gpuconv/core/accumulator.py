@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
+from .arrays import Array
 from .problem import Problem
 
 
-def choose_exact_accumulator(problem: Problem, weights: Any, vertical: Any = None) -> str:
+def choose_exact_accumulator(problem: Problem, weights: Array, vertical: Any = None) -> str:
     """Return the dtype to accumulate in: for integers the fastest in which all sums are exact.
 
     Sums of products of whole numbers are exact in float32 up to 2**24 and in float64 up to 2**53,
@@ -32,7 +33,7 @@ def choose_exact_accumulator(problem: Problem, weights: Any, vertical: Any = Non
     return "float64" if total <= 2.0**52 else acc
 
 
-def find_mirrored(weights: Any) -> Any:
+def find_mirrored(weights: Array) -> Any:
     """Find the kernels, in an array (kernels, terms, taps), all of whose rows are mirrored.
 
     A mirrored row equals its own reverse, or the negative of that, exactly. Of a complex row the

@@ -19,6 +19,7 @@ from .errors import BackendUnavailable
 from .tensors import make_tensor, plain_tensor, view_storage
 
 __all__ = [
+    "Array",
     "Operand",
     "as_argument",
     "broadcast_zeros_like",
@@ -36,6 +37,9 @@ __all__ = [
     "use_stream_of",
     "wrap",
 ]
+
+# A NumPy or CuPy array in its storage dtype (see `dtypes`). Neither library need be loaded.
+Array = Any
 
 HOST = "cpu"
 # NumPy's limit on the bytes of an array. Of an empty array it multiplies the other dimensions.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ..backends.base import Backend, Costs
+from ..core.arrays import Array
 from ..core.problem import Problem
 from .weights import Weights
 
@@ -34,7 +34,7 @@ def seconds(problem: Problem, costs: Costs) -> float:
 
 
 def run(
-    problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
+    problem: Problem, backend: Backend, x: Array, k: Array, out: Array, weights: Weights | None
 ) -> None:
     """Compute `out` on the backend."""
     backend.direct(problem, x, k, out)

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from ..backends.base import Backend, Costs
 from ..core import dtypes
+from ..core.arrays import Array
 from ..core.problem import Problem, restate_for_tables
 from . import direct
 from .weights import Weights
@@ -106,7 +106,7 @@ def _in_float64(problem: Problem) -> Problem:
 
 
 def run(
-    problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
+    problem: Problem, backend: Backend, x: Array, k: Array, out: Array, weights: Weights | None
 ) -> None:
     """Compute `out` on the backend."""
     whole = _may_be_exact(problem) and exact(problem, weights or Weights(problem, k))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.arrays import Array
 from ..core.worker_thread import on_worker_thread
 from .operations import (
     ABOVE_LIMIT,
@@ -37,7 +38,7 @@ Pair = tuple[list[Any], list[Any]]  # columns and rows of taps of one kernel, on
 
 
 def accurate_factors(
-    kernel: Any, acc: str, limit: int, work: Operations, single: bool = True
+    kernel: Array, acc: str, limit: int, work: Operations, single: bool = True
 ) -> Pair:
     """One product where that does, more where they may be accurate."""
     pair = _rank_one_factors(kernel, acc, work) if single else None
@@ -49,7 +50,7 @@ def accurate_factors(
     return pair
 
 
-def _rank_one_factors(kernel: Any, acc: str, work: Operations) -> Pair | None:
+def _rank_one_factors(kernel: Array, acc: str, work: Operations) -> Pair | None:
     """The cross through the largest element, if it is all of the kernel.
 
     Most kernels are found out here: where a cross is much larger than the kernel, others would have
@@ -91,7 +92,7 @@ def _limits(acc: str) -> tuple[float, float]:
     return float(info.eps), float(info.tiny)
 
 
-def _norm(kernel: Any) -> float:
+def _norm(kernel: Array) -> float:
     return math.sqrt(np.einsum("ij,ij->", kernel, kernel))
 
 
@@ -103,7 +104,7 @@ def _vanishes(missed: float, whole: float, rank: int, side: int, acc: str) -> bo
     return missed * math.sqrt(rank) <= side / 2 * _limits(acc)[0] * whole
 
 
-def numerical_rank(kernel: Any, acc: str) -> int:
+def numerical_rank(kernel: Array, acc: str) -> int:
     """Numerical rank by singular values, relative to what the accumulator can tell apart."""
     if not np.isfinite(kernel).all():
         return int(min(kernel.shape))
@@ -118,7 +119,7 @@ def numerical_rank(kernel: Any, acc: str) -> int:
 
 
 def cross_approximation(
-    kernel: Any, acc: str, limit: int, work: Operations, least: int | None = None
+    kernel: Array, acc: str, limit: int, work: Operations, least: int | None = None
 ) -> Pair:
     """Factors by crosses through the largest remaining element: `least` of them, or more.
 
@@ -189,7 +190,7 @@ def _no_singular_value(left: Any, sizes: Any, rank: int, acc: str) -> bool:
     return _vanishes(missed, whole, rank, max(left.shape), acc)
 
 
-def misses(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
+def misses(kernel: Array, us: list[Any], vs: list[Any], acc: str) -> bool:
     """Whether factors differ from the kernel by more than rounding errors of their products.
 
     Of nearly full rank, the bound on what is left of an element may outgrow the element.
@@ -202,7 +203,7 @@ def misses(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
     return not bool((np.abs(u @ v - kernel) <= allowed).all())
 
 
-def is_accurate(kernel: Any, us: list[Any], vs: list[Any], acc: str) -> bool:
+def is_accurate(kernel: Array, us: list[Any], vs: list[Any], acc: str) -> bool:
     """Whether sums by factors keep the elementwise error bound of direct sums."""
     eps, tiny = _limits(acc)
     if not np.isfinite(kernel).all():

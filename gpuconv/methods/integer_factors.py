@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.arrays import Array
 from .float_factors import Pair
 from .operations import (
     ABOVE_LIMIT,
@@ -23,7 +24,7 @@ _SAFE = 1 << 62
 
 
 def integer_factors(
-    kernel: Any, acc: str, limit: int, work: Operations, single: bool = True
+    kernel: Array, acc: str, limit: int, work: Operations, single: bool = True
 ) -> Pair:
     """Factors modulo 2**64, small ones where there are."""
     pair = _integer_product(kernel, work) if single else None
@@ -36,7 +37,7 @@ def integer_factors(
     return pair if small is None else small
 
 
-def _integer_product(kernel: Any, work: Operations) -> Pair | None:
+def _integer_product(kernel: Array, work: Operations) -> Pair | None:
     """A row without its common divisor and what multiples of it the rows are, if they are."""
     take_integer_product(work, 1, *kernel.shape)
     i, j = divmod(int((kernel != 0).argmax()), kernel.shape[1])
@@ -47,7 +48,7 @@ def _integer_product(kernel: Any, work: Operations) -> Pair | None:
     return None if np.count_nonzero(u[:, None] * v - kernel) else ([u], [v])
 
 
-def _eliminate(kernel: Any, limit: int, work: Operations) -> Pair:
+def _eliminate(kernel: Array, limit: int, work: Operations) -> Pair:
     """Factors modulo 2**64, as few as there are.
 
     An element that the fewest powers of two divide divides all others modulo 2**64: one cross for
@@ -87,7 +88,7 @@ def _pivot(rest: Any, row: int, work: Operations) -> tuple[int, int]:
     return i, j
 
 
-def _factor_by_division(kernel: Any, rank: int, work: Operations) -> Pair | None:
+def _factor_by_division(kernel: Array, rank: int, work: Operations) -> Pair | None:
     """Factors by Euclid's algorithm on rows, or None if they are not small or not so few.
 
     Row operations that can be undone in integers lead to an echelon form; its rows are the factors,
@@ -116,7 +117,7 @@ def _factor_by_division(kernel: Any, rank: int, work: Operations) -> Pair | None
     return None if us is None else (us, list(rows[:rank]))
 
 
-def _divide(rows: Any, row: int, column: int, largest: int, work: Operations) -> int:
+def _divide(rows: Array, row: int, column: int, largest: int, work: Operations) -> int:
     """Leave the remainders of division by the row with the smallest element in a column.
 
     Return a bound on all elements, which is too large to tell anything if they may have wrapped.
@@ -140,7 +141,9 @@ def _divide(rows: Any, row: int, column: int, largest: int, work: Operations) ->
     return largest
 
 
-def _multiples(kernel: Any, rows: Any, columns: list[int], work: Operations) -> list[Any] | None:
+def _multiples(
+    kernel: Array, rows: Array, columns: list[int], work: Operations
+) -> list[Any] | None:
     """Columns of which the kernel consists with these rows in echelon form."""
     us: list[Any] = []
     for number, column in enumerate(columns):

@@ -20,6 +20,7 @@ import numpy as np
 from ..backends.cpu import rank_one
 from ..backends.cpu.rank_one import Verdict
 from ..core import dtypes
+from ..core.arrays import Array
 from .float_factors import (
     Pair,
     accurate_factors,
@@ -72,7 +73,7 @@ class Found(NamedTuple):
         return self.made() if callable(self.made) else self.made
 
 
-def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
+def separate(kernels: Array, k_dtype: str, acc: str) -> Factors:
     """Factors of the smallest rank for kernels of shape (kernels, p, q).
 
     If one of them has full rank, so has the bank, and the factors are trivial.
@@ -100,7 +101,7 @@ def separate(kernels: Any, k_dtype: str, acc: str) -> Factors:
 
 
 def look(
-    kernels: Any, k_dtype: str, acc: str, limit: int, least: int, most: float = math.inf
+    kernels: Array, k_dtype: str, acc: str, limit: int, least: int, most: float = math.inf
 ) -> Found:
     """Accurate factors of real kernels, or why none are worth having, by compiled code.
 
@@ -121,7 +122,7 @@ def _make_factors(found: Any, acc: str, rank: int, shape: tuple[int, int, int]) 
     return Factors(*rank_one.factors_of(found, acc, n, rank, p, q), rank, True)
 
 
-def _look_for_crosses(kernel: Any, limit: int, most: float, operations: int) -> Found:
+def _look_for_crosses(kernel: Array, limit: int, most: float, operations: int) -> Found:
     """Look for a cross approximation, of as many crosses as the operations left allow."""
     each = COMPILED_CROSS * kernel.size
     affordable = int(min((most - operations - COMPILED_CROSSES) / each, limit))
@@ -148,7 +149,7 @@ _REMARK_OF = {
 _REMARKS = tuple(_REMARK_OF[verdict] for verdict in Verdict)
 
 
-def _contiguous(kernels: Any, k_dtype: str, acc: str) -> Any:
+def _contiguous(kernels: Array, k_dtype: str, acc: str) -> Any:
     """`_values` of real kernels."""
     dtype = exact_dtype(k_dtype, acc)
     if dtype is not None:
@@ -158,7 +159,7 @@ def _contiguous(kernels: Any, k_dtype: str, acc: str) -> Any:
 
 
 def separate_within(
-    kernels: Any, k_dtype: str, acc: str, limit: int, most: float, single: bool = True
+    kernels: Array, k_dtype: str, acc: str, limit: int, most: float, single: bool = True
 ) -> Found:
     """Accurate factors of rank `limit` at most, below full rank, or why there are none.
 
@@ -178,7 +179,7 @@ def separate_within(
         return Found(0, str(reason), work.count)
 
 
-def _values(kernels: Any, k_dtype: str, acc: str) -> Any:
+def _values(kernels: Array, k_dtype: str, acc: str) -> Any:
     """Weights as they are summed, or more exactly."""
     values = dtypes.widen(kernels, k_dtype, acc)
     if dtypes.is_integer(acc):
@@ -199,7 +200,7 @@ def _join(
     return Factors(u, v, rank, accurate)
 
 
-def _trivial_factors(values: Any, acc: str, accurate: bool) -> Factors:
+def _trivial_factors(values: Array, acc: str, accurate: bool) -> Factors:
     """Rows (or columns) of the kernels as they are, with any NaN or Inf in them."""
     n, p, q = values.shape
     rank = min(p, q)

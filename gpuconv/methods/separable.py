@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..backends.base import Backend, Costs
+from ..core.arrays import Array
 from ..core.problem import Problem
 from .operations import ABOVE_LIMIT, TOO_LONG
 from .weights import Weights
@@ -104,7 +105,7 @@ def _no_look(problem: Problem, weights: Weights, limit: int, rival: str) -> str:
 
 
 def run(
-    problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
+    problem: Problem, backend: Backend, x: Array, k: Array, out: Array, weights: Weights | None
 ) -> None:
     """Compute `out` on the backend from the kernel's factors."""
     weights = weights or Weights(problem, k)

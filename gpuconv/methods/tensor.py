@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backends.base import Backend, Costs
 from ..core import dtypes
+from ..core.arrays import Array
 from ..core.problem import Problem
 from .weights import Weights
 
@@ -64,7 +65,7 @@ def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) ->
 
 
 def run(
-    problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
+    problem: Problem, backend: Backend, x: Array, k: Array, out: Array, weights: Weights | None
 ) -> None:
     """Compute `out` on the backend."""
     backend.tensor(problem, x, k, out)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtypes
+from ..core.arrays import Array
 from ..core.problem import Index, Problem, slice_batch
 from .operations import MORE, TOO_LONG, UNDECIDED, least_compiled, least_operations
 from .rank import Factors, Found, look, separate, separate_within
@@ -32,7 +33,7 @@ class Sizes:
 class Weights:
     """A kernel that can be asked for its factors; nothing is computed before it is asked."""
 
-    def __init__(self, problem: Problem, k: Any) -> None:
+    def __init__(self, problem: Problem, k: Array) -> None:
         self._problem = problem
         # A kernel on a GPU stays there: looking at its values would wait for the device.
         self._k = k if isinstance(k, np.ndarray) else None
@@ -60,7 +61,7 @@ class Weights:
             other._factors = self._factors._replace(u=u, v=v)
         return other
 
-    def _part(self, rows: Any, index: Index) -> Any:
+    def _part(self, rows: Array, index: Index) -> Any:
         shape = rows.shape[1:]
         return slice_batch(rows.reshape(*self._problem.k_shape[:-2], *shape), index).reshape(
             -1, *shape

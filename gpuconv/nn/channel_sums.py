@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backends import Backend, backend_for, require_backend
 from ..core import arrays, dtypes
+from ..core.arrays import Array
 from ..core.layer import LayerGeometry
 from ..core.phases import phases
 from ..engine import correlate
@@ -44,7 +45,7 @@ def _backend_of(operand: arrays.Operand) -> Backend:
 
 @np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def forward(
-    x: arrays.Operand, w: arrays.Operand, layer: LayerGeometry, bias: Any = None, dtype: str = ""
+    x: arrays.Operand, w: arrays.Operand, layer: LayerGeometry, bias: Array = None, dtype: str = ""
 ) -> Any:
     """Storage array (N, O, r, s) of the layer's result; `bias` is an array of float64."""
     n, _, h, wide = x.array.shape
@@ -67,7 +68,7 @@ def forward(
     return dtypes.finish(out, out_dtype, xp)
 
 
-def _by_channels(x: arrays.Operand, w: arrays.Operand, layer: LayerGeometry, out: Any) -> None:
+def _by_channels(x: arrays.Operand, w: arrays.Operand, layer: LayerGeometry, out: Array) -> None:
     """One `correlate` for each channel of a group, for all groups and outputs at once."""
     n, _, h, wide = x.array.shape
     o, cg, p, q = w.array.shape

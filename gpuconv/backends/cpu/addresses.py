@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Any
 
 import numpy as np
 
+from ...core.arrays import Array
 
-def _interface_address(array: Any) -> int:
+
+def _interface_address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
@@ -18,7 +19,7 @@ def _interface_address(array: Any) -> int:
 _HEAD = object.__basicsize__
 
 
-def _struct_address(array: Any) -> int:
+def _struct_address(array: Array) -> int:
     return ctypes.c_void_p.from_address(id(array) + _HEAD).value or 0
 
 

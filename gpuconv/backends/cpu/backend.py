@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core import arrays, dtypes
+from ...core.arrays import Array
 from ...core.errors import complete_rows_before
 from ...core.layer import LayerGeometry
 from ...core.layout import kernel_index
@@ -72,7 +73,7 @@ class CpuBackend(Backend):
         return min(own, scipy_fft.work(problem))
 
     def cut_strips(
-        self, problem: Problem, x: Any, out: Any, method: str, max_device_bytes: int | None
+        self, problem: Problem, x: Array, out: Array, method: str, max_device_bytes: int | None
     ) -> StripLayout | None:
         """Cut what compiled code cannot take as it is: it is copied, a few rows at a time.
 
@@ -89,7 +90,7 @@ class CpuBackend(Backend):
         return StripLayout(0, count, problem.r, True, 1, 0, 0, 0)  # small: one copy of everything
 
     def run_in_strips(
-        self, problem: Problem, layout: StripLayout, x: Any, out: Any, compute: Compute
+        self, problem: Problem, layout: StripLayout, x: Array, out: Array, compute: Compute
     ) -> None:
         """Call `compute` on native, aligned copies of a few rows at a time."""
         wide = _needs_conversion(problem)
@@ -115,15 +116,15 @@ class CpuBackend(Backend):
             if not in_place:
                 target[...] = dtypes.finish(result, problem.out_dtype) if wide else result
 
-    def direct(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+    def direct(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by summing over all taps."""
         sums.direct(problem, x, k, out)
 
-    def separable(self, problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+    def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps and then rows."""
         sums.separable(problem, x, u, v, out)
 
-    def fft(self, problem: Problem, x: Any, weights: Any, out: Any, whole: bool) -> None:
+    def fft(self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool) -> None:
         """Fill `out` by Fourier transforms of tiles."""
         weights = weights.reshape(-1, problem.p, problem.q)
         operands = problem, x, weights, kernel_index(problem), out, threads.thread_count(), whole
@@ -132,26 +133,26 @@ class CpuBackend(Backend):
         else:
             scipy_fft.run(*operands, sums.direct)
 
-    def weight_gradient(self, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
         """Gradient with respect to K."""
         return weight_gradient.weight_gradient(problem, x, dy, dy_dtype)
 
     def layer_forward(
-        self, x: Any, x_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+        self, x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
         size: tuple[int, int], acc: str,
     ) -> Any:  # fmt: skip
         """Sums of a convolution layer."""
         return layers.forward(x, x_dtype, w, w_dtype, layer, size, acc)
 
     def layer_input_gradient(
-        self, dy: Any, dy_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+        self, dy: Array, dy_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
         x_shape: tuple[int, ...], acc: str,
     ) -> Any:  # fmt: skip
         """Gradient of a convolution layer with respect to x."""
         return layers.input_gradient(dy, dy_dtype, w, w_dtype, layer, x_shape, acc)
 
     def layer_weight_gradient(
-        self, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: LayerGeometry,
+        self, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
         w_shape: tuple[int, ...], w_dtype: str, acc: str,
     ) -> Any:  # fmt: skip
         """Gradient of a convolution layer with respect to w."""

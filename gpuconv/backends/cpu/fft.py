@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.errors import complete_rows_before, get_complete_rows, set_complete_rows
 from ...core.problem import Problem, build_axis_tables, make_problem, restate_for_tables
 from . import sums
@@ -32,7 +33,7 @@ __all__ = ["run", "work"]
 
 
 def run(
-    problem: Problem, x: Any, weights: Any, which: Any, out: Any, threads: int, whole: bool
+    problem: Problem, x: Array, weights: Array, which: Any, out: Array, threads: int, whole: bool
 ) -> None:
     """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel.
 
@@ -79,7 +80,7 @@ class _Call:
         return image * problem.r + tile_row * grid.steps[0] // restate_for_tables(problem).stride[0]
 
 
-def _of_one_kernel(call: _Call, weights: Any) -> None:
+def _of_one_kernel(call: _Call, weights: Array) -> None:
     """Filter the images, by direct sums where transforms do not serve."""
     plan, params = call.plan, call.params
     kernel = np.ascontiguousarray(weights)
@@ -96,7 +97,7 @@ def _of_one_kernel(call: _Call, weights: Any) -> None:
         _sum_directly(call, kernel, flagged)
 
 
-def _transform(call: _Call, kernel: Any, spectrum: Spectrum, states: Any) -> None:
+def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> None:
     """Transform all groups of tiles, and again those that are not shown to be exact enough."""
     from .jit import fft_driver, fft_errors, fft_functions
 
@@ -185,7 +186,7 @@ class _DirectPlan:
     kept: Any  # what the addresses lead to
 
 
-def _direct_plan(call: _Call, kernel: Any) -> _DirectPlan:
+def _direct_plan(call: _Call, kernel: Array) -> _DirectPlan:
     """Plan direct sums with a kernel; nothing else here knows the direct driver."""
     problem = call.problem
     plan = plan_sums(
@@ -196,7 +197,7 @@ def _direct_plan(call: _Call, kernel: Any) -> _DirectPlan:
     return _DirectPlan(plan.params_address, sum_columns, weights, plan.failures, plan)
 
 
-def _sum_directly(call: _Call, kernel: Any, groups: Any) -> None:
+def _sum_directly(call: _Call, kernel: Array, groups: Any) -> None:
     """Sum the groups of tiles of these numbers tap by tap."""
     if dtypes.is_complex(call.problem.acc_dtype):
         for group in groups:
@@ -206,7 +207,7 @@ def _sum_directly(call: _Call, kernel: Any, groups: Any) -> None:
         _sum_real_groups(call, kernel, groups)
 
 
-def _sum_complex_tile(call: _Call, kernel: Any, number: int) -> None:
+def _sum_complex_tile(call: _Call, kernel: Array, number: int) -> None:
     """Sum a tile of complex sums: its padded pixels are an image of their own."""
     problem, laid, acc = call.problem, restate_for_tables(call.problem), call.problem.acc_dtype
     image, tile = divmod(number, call.plan.grid.groups)
@@ -231,7 +232,7 @@ def _sum_complex_tile(call: _Call, kernel: Any, number: int) -> None:
     call.out[(*index, *kept)] = dtypes.finish(result, problem.out_dtype)
 
 
-def _sum_real_groups(call: _Call, kernel: Any, groups: Any) -> None:
+def _sum_real_groups(call: _Call, kernel: Array, groups: Any) -> None:
     """Sum groups of tiles of real sums, by the direct driver."""
     from .jit import fft_driver
 

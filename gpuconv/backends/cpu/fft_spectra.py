@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ...core.arrays import Array
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes
@@ -86,7 +87,7 @@ class ScaledWeights:
     norm: float
 
 
-def scale_weights(weights: Any, acc: str) -> ScaledWeights:
+def scale_weights(weights: Array, acc: str) -> ScaledWeights:
     """Scale a finite kernel where its weights are near the ends of the range."""
     from .jit.fft_errors import SAFE_EXPONENT
 
@@ -128,7 +129,7 @@ def line_start(memory: Any) -> int:
 
 
 @np.errstate(all="ignore")
-def spectrum(problem: Problem, plan: TilePlan, weights: Any) -> Spectrum | None:
+def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | None:
     """Spectrum of one kernel, kept for the next call; None of one that is not finite."""
     from .jit import fft_driver, fft_errors, fft_functions
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.boundary import build_axis_table, plan_axis_steps
 from ...core.layer import LayerGeometry
 from ...core.problem import Pair
@@ -32,7 +33,7 @@ _PRODUCT, _PRODUCT_ROWS = 1 << 30, 64
 
 
 def forward(
-    x: Any, x_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry, size: Pair, acc: str
+    x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry, size: Pair, acc: str
 ) -> Any:
     """Sums (N, O, r, s) of a layer, in the accumulator dtype; `size` is (r, s)."""
     images, weights = dtypes.widen(x, x_dtype, acc), dtypes.widen(w, w_dtype, acc)
@@ -60,9 +61,9 @@ def forward(
 
 
 def input_gradient(
-    dy: Any,
+    dy: Array,
     dy_dtype: str,
-    w: Any,
+    w: Array,
     w_dtype: str,
     layer: LayerGeometry,
     x_shape: tuple[int, ...],
@@ -93,9 +94,9 @@ def input_gradient(
 
 
 def weight_gradient(
-    x: Any,
+    x: Array,
     x_dtype: str,
-    dy: Any,
+    dy: Array,
     dy_dtype: str,
     layer: LayerGeometry,
     w_shape: tuple[int, ...],
@@ -119,7 +120,7 @@ def weight_gradient(
     return dtypes.finish(total.reshape(w_shape), w_dtype)
 
 
-def _multiply(a: Any, b: Any, out: Any) -> None:
+def _multiply(a: Array, b: Array, out: Array) -> None:
     """``out[...] = a @ b``, as several products between which Ctrl-C is seen."""
     # Of few rows each, because every row of a new array may begin in a page of 2 MiB that the
     # system has yet to clear.
@@ -155,7 +156,7 @@ class _Im2col:
         columns = rows * self.size[1]
         return _matrix_buffer.take(self.lines * columns, dtype).reshape(self.lines, columns)
 
-    def matrices(self, x: Any) -> Iterator[tuple[slice, Any]]:
+    def matrices(self, x: Array) -> Iterator[tuple[slice, Any]]:
         """Yield the columns of each block and its matrix, for the channels of a group.
 
         The matrix is valid until the next one.
@@ -177,7 +178,7 @@ class _Im2col:
         sides = zip(self.image_size, self.layer.pad, strict=True)
         return np.empty((self.channels, *(n + sum(pad) for n, pad in sides)), dtype)
 
-    def add_back(self, fill: Callable[[slice, Any], None], x: Any, padded: Any) -> None:
+    def add_back(self, fill: Callable[[slice, Any], None], x: Array, padded: Any) -> None:
         """Have the matrix of each block filled and add it to the pixels it would be copied from.
 
         ``fill(columns, matrix)`` fills a block; `x` is zero at first, and `padded` is from
@@ -199,7 +200,7 @@ class _Im2col:
             x[...] = padded[:, top : top + h, left : left + w]
 
     def _on_threads(
-        self, name: str, layer: LayerGeometry, matrix: Any, x: Any, i0: int, rows: int
+        self, name: str, layer: LayerGeometry, matrix: Any, x: Array, i0: int, rows: int
     ) -> None:
         from .jit import im2col as jit
 
@@ -217,7 +218,7 @@ class _Im2col:
             raise
 
 
-def _padded(x: Any, layer: LayerGeometry) -> Any:
+def _padded(x: Array, layer: LayerGeometry) -> Any:
     """The channels of one image with zeros around them, in a buffer that is kept."""
     (top, bottom), (left, right) = layer.pad
     if not (top or bottom or left or right):
@@ -237,7 +238,7 @@ class _GatheredAxes:
     `layer` has the stride and dilation with which outputs read the gathered rows and columns.
     """
 
-    def __init__(self, layer: LayerGeometry, image_size: Any, taps: Any, size: Pair) -> None:
+    def __init__(self, layer: LayerGeometry, image_size: Any, taps: Array, size: Pair) -> None:
         self.rows, self.columns = (
             build_axis_table(*axis, boundary="constant")
             for axis in _axes(layer, image_size, taps, size)
@@ -260,7 +261,7 @@ class _GatheredAxes:
         shape = len(down), len(self.columns.pixels)
         return shape, (slice(None), *np.ix_(*pixels)), (slice(None), *np.ix_(*places))
 
-    def read(self, x: Any, i0: int, rows: int) -> Any:
+    def read(self, x: Array, i0: int, rows: int) -> Any:
         """The padded rows that some output rows read, of all channels."""
         shape, pixels, places = self._band(i0, rows)
         band = np.zeros((len(x), *shape), x.dtype)
@@ -271,14 +272,14 @@ class _GatheredAxes:
         """Zeros in the shape of such a band."""
         return np.zeros((channels, *self._band(i0, rows)[0]), dtype)
 
-    def add(self, band: Any, i0: int, rows: int, x: Any) -> None:
+    def add(self, band: Any, i0: int, rows: int, x: Array) -> None:
         """Add such a band to the pixels it would be read from."""
         _, pixels, places = self._band(i0, rows)
         np.add.at(x, pixels, band[places])
 
 
 def _axes(
-    layer: LayerGeometry, image_size: Any, taps: Any, size: Pair
+    layer: LayerGeometry, image_size: Any, taps: Array, size: Pair
 ) -> Iterator[tuple[int, int, int, int, int, Pair]]:
     """Arguments of `axis_steps` for rows and columns."""
     for n in (0, 1):
@@ -286,7 +287,7 @@ def _axes(
 
 
 def _gathered_axes(
-    layer: LayerGeometry, image_size: Any, taps: Any, size: Pair
+    layer: LayerGeometry, image_size: Any, taps: Array, size: Pair
 ) -> _GatheredAxes | None:
     """Tables for images that are mostly padding which no output reads, None for all others."""
     if any(plan_axis_steps(*axis)[2] for axis in _axes(layer, image_size, taps, size)):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.arrays import Array
 from ...core.worker_thread import on_worker_thread
 from . import threads
 from .jit.verdict import Verdict
@@ -24,7 +25,7 @@ _LONG_DOUBLE_EPS = float(np.finfo(np.longdouble).eps)
 _LONG_SEARCH = 1 << 23
 
 
-def find_rank_one_factors(values: Any, acc: str) -> tuple[Verdict, Any]:
+def find_rank_one_factors(values: Array, acc: str) -> tuple[Verdict, Any]:
     """Look for factors of kernels of shape (n, p, q), each a product of a column and a row.
 
     Values are contiguous float64, int64 or uint64. The factors are those that `methods.rank` finds
@@ -49,7 +50,7 @@ def factors_of(found: Any, acc: str, n: int, rank: int, p: int, q: int) -> tuple
     return u, np.ndarray((n, rank, q), acc, found, u.nbytes)
 
 
-def find_cross_approximation(kernel: Any, limit: int) -> tuple[Verdict, int, Any]:
+def find_cross_approximation(kernel: Array, limit: int) -> tuple[Verdict, int, Any]:
     """Look for accurate factors of a kernel, for sums in float32, of a rank up to `limit`.
 
     The verdict comes after a number of crosses, which is the second value; `factors_of` reads the

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.boundary import sources
 from ...core.errors import complete_rows_before
 from ...core.problem import (
@@ -140,10 +141,10 @@ def _blocked(axis: _Axis, other: _Axis, item: int) -> _Axis:
 
 def run(
     problem: Problem,
-    x: Any,
-    weights: Any,
+    x: Array,
+    weights: Array,
     which: Any,
-    out: Any,
+    out: Array,
     threads: int,
     whole: bool,
     direct: Callable[[Problem, Any, Any, Any], None],
@@ -234,7 +235,7 @@ class _Call:
 
     # --- transforms ------------------------------------------------------------------------------
 
-    def kept(self, weights: Any) -> _Kernel:
+    def kept(self, weights: Array) -> _Kernel:
         """A kernel's spectrum, kept for the next call."""
         problem = self.problem
         key = (weights.tobytes(), weights.shape, problem.dilation, problem.acc_dtype, self.tiles)
@@ -245,7 +246,7 @@ class _Call:
         return found  # type: ignore[no-any-return]
 
     @np.errstate(all="ignore")
-    def kernel(self, weights: Any) -> _Kernel:
+    def kernel(self, weights: Array) -> _Kernel:
         """Transform a kernel."""
         if not np.isfinite(weights).all():  # every tile is summed directly
             return _Kernel(weights, False, weights, 0, np.zeros(0), 0.0, 0.0, 0.0)
@@ -257,7 +258,7 @@ class _Call:
         )
 
     @np.errstate(all="ignore")
-    def spectrum(self, weights: Any) -> Any:
+    def spectrum(self, weights: Array) -> Any:
         """Conjugate spectrum of a kernel."""
         import scipy.fft
 
@@ -270,7 +271,7 @@ class _Call:
         return scipy.fft.rfftn(spread, **self.extra).conj()
 
     @np.errstate(all="ignore")
-    def _filter(self, tiles: Any, spectrum: Any) -> Any:
+    def _filter(self, tiles: Array, spectrum: Array) -> Any:
         """All sums of some tiles, those that wrap around too."""
         import scipy.fft
 
@@ -384,7 +385,7 @@ class _Call:
         for t, part in enumerate(parts):
             part[...] = dtypes.finish(kept[t, :, : part.shape[1]], problem.out_dtype)
 
-    def _directly(self, tile: Any, weights: Any) -> Any:
+    def _directly(self, tile: Array, weights: Array) -> Any:
         """Sums of one tile, tap by tap."""
         problem, acc = self.problem, self.problem.acc_dtype
         # Where an axis is not transformed, a tile holds only the rows that outputs read.
@@ -403,7 +404,7 @@ class _Call:
     # --- errors: see jit/fft_errors.py -----------------------------------------------------------
 
     def _doubtful(
-        self, tiles: Any, sums: Any, kept: Any, parts: list[Any], kernel: _Kernel
+        self, tiles: Array, sums: Array, kept: Any, parts: list[Any], kernel: _Kernel
     ) -> list[int]:
         """Tiles of which it is not clear that they are as exact as promised."""
         errors = self.errors
@@ -431,17 +432,17 @@ class _Call:
         reach = largest - estimate * float(self.info.eps)
         return estimate <= self.errors.PROMISED * reach
 
-    def _most(self, sums: Any) -> float:
+    def _most(self, sums: Array) -> float:
         """Bound on the magnitude of all sums of a tile."""
         return _largest(sums) * (math.sqrt(2) if self.complex else 1)
 
-    def _squares(self, tiles: Any) -> Any:
+    def _squares(self, tiles: Array) -> Any:
         """Sum of squares of each tile."""
         parts = _parts(tiles)
         rows = (np.einsum("tij,tij->ti", part, part) for part in parts)
         return sum(row.sum(axis=1, dtype=np.float64) for row in rows)
 
-    def _again(self, tile: Any, kernel: _Kernel, rows: int, columns: int) -> Any:
+    def _again(self, tile: Array, kernel: _Kernel, rows: int, columns: int) -> Any:
         """Sums of a tile that are as exact as promised, or None where transforms do not give them.
 
         Its largest pixels are taken out, and what they contribute is added tap by tap.
@@ -500,7 +501,7 @@ class _Call:
             left = self._scaled(tile.copy(), 0)
         return None
 
-    def _scaled(self, pixels: Any, exponent: int) -> _Tile:
+    def _scaled(self, pixels: Array, exponent: int) -> _Tile:
         """A tile away from both ends of the range; it was divided by 2**exponent before."""
         squares = float(self._squares(pixels[None])[0])
         if not 1 / self.safe < squares < self.safe and pixels.any():
@@ -509,7 +510,7 @@ class _Call:
             squares = float(self._squares(pixels[None])[0])
         return _Tile(pixels, exponent, math.sqrt(squares))
 
-    def _sample(self, pixels: Any, weights: Any, rows: int, columns: int) -> float:
+    def _sample(self, pixels: Array, weights: Array, rows: int, columns: int) -> float:
         """Largest sum of absolute values among nine outputs of a tile."""
         (dy, dx), (ph, pw), found = self.problem.dilation, self.problem.span, 0.0
         size = np.abs(weights).astype(np.float64)
@@ -520,7 +521,7 @@ class _Call:
                 found = max(found, float((np.abs(window) * size).sum()))
         return found
 
-    def _add(self, sums: Any, y: int, x: int, value: Any, weights: Any) -> None:
+    def _add(self, sums: Array, y: int, x: int, value: Any, weights: Array) -> None:
         """Add what one pixel of a tile contributes to its sums."""
         places = []
         for at, taps, dilation, axis, outputs in zip(
@@ -535,7 +536,7 @@ class _Call:
         sums[np.ix_(i, j)] += value * weights[np.ix_(a, b)].astype(sums.dtype)
 
 
-def _parts(array: Any) -> tuple[Any, ...]:
+def _parts(array: Array) -> tuple[Any, ...]:
     """The real numbers that an array consists of: its real and imaginary parts, as views."""
     if array.dtype.kind != "c":
         return (array,)
@@ -544,7 +545,7 @@ def _parts(array: Any) -> tuple[Any, ...]:
     return array.real, array.imag
 
 
-def _largest(array: Any) -> float:
+def _largest(array: Array) -> float:
     """Largest magnitude of real numbers, or of real and imaginary parts; NaN if there is one."""
     ends = [end for part in _parts(array) for end in (part.max(initial=0), -part.min(initial=0))]
     return float(np.max(ends))
@@ -556,7 +557,7 @@ def _times(number: float, exponent: int) -> float:
         return float(np.ldexp(number, exponent))
 
 
-def _ldexp(array: Any, exponent: int) -> Any:
+def _ldexp(array: Array, exponent: int) -> Any:
     """Array times a power of two, in two steps, as that may be out of the dtype's range."""
     if not exponent:
         return array

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.accumulator import choose_exact_accumulator, find_mirrored
+from ...core.arrays import Array
 from ...core.errors import complete_rows_before
 from ...core.layout import kernel_index
 from ...core.problem import Problem
@@ -39,7 +40,7 @@ def _kernels() -> tuple[Any, Any]:
     return direct_driver.sum_tasks_serial.code, direct_driver.sum_tasks_parallel
 
 
-def _sum(problem: Problem, x: Any, weights: Any, columns: Any, out: Any) -> None:
+def _sum(problem: Problem, x: Array, weights: Array, columns: Array, out: Array) -> None:
     """Fill `out` with sums by weights of shape (kernels, p, q).
 
     With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
@@ -72,7 +73,7 @@ def _sum(problem: Problem, x: Any, weights: Any, columns: Any, out: Any) -> None
                 _sum_by_tasks(problem, plan, arrays)
 
 
-def _restrict_to_images(plan: SumsPlan, images: Any) -> SumsPlan:
+def _restrict_to_images(plan: SumsPlan, images: Array) -> SumsPlan:
     """Restrict a plan to some images of the batch."""
     whole = plan.layout
     layout = replace(
@@ -88,7 +89,7 @@ def _restrict_to_images(plan: SumsPlan, images: Any) -> SumsPlan:
     return with_params(replace(plan, layout=layout), params)
 
 
-def _orders_of_images(problem: Problem, weights: Any, columns: Any) -> _Orders:
+def _orders_of_images(problem: Problem, weights: Array, columns: Array) -> _Orders:
     """Group the images of a batch by the order in which their kernels are summed.
 
     Kernels are given by their factors, or are a single row or column. The order depends on an
@@ -155,7 +156,7 @@ def _sum_by_tasks(problem: Problem, plan: SumsPlan, arrays: tuple[int, ...]) -> 
         work(0, tasks)
 
 
-def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
+def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
     """Fill `out` by summing over all taps."""
     weights = k
     if problem.k_dtype != problem.acc_dtype:
@@ -165,6 +166,6 @@ def direct(problem: Problem, x: Any, k: Any, out: Any) -> None:
     _sum(problem, x, weights, None, out)
 
 
-def separable(problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
     _sum(problem, x, v, u, out)

@@ -16,6 +16,7 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
+from ...core.arrays import Array
 from ...core.worker_pool import Completion, WorkerPool
 from ...core.worker_thread import on_worker_thread
 
@@ -284,7 +285,7 @@ def run_kernel(serial: Any, parallel: Any, *arguments: Any) -> Any:
         process.active_calls.discard(token)
 
 
-def run_on_pool(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
+def run_on_pool(kernel: Array, n: int, worthwhile: bool, *arguments: Any) -> None:
     """Call ``kernel(first, last, *arguments)`` on parts of ``range(n)``, one for each thread.
 
     These threads sleep between calls, as suits work that alternates with calls of BLAS. After
@@ -310,7 +311,7 @@ def run_on_pool(kernel: Any, n: int, worthwhile: bool, *arguments: Any) -> None:
 class _RangeTask(Completion):
     """A kernel on one part of the range, as a task of the pool."""
 
-    def __init__(self, kernel: Any, *arguments: Any) -> None:
+    def __init__(self, kernel: Array, *arguments: Any) -> None:
         super().__init__()
         self.kernel, self.arguments = kernel, arguments
         self.error: BaseException | None = None

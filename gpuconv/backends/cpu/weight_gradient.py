@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, build_axis_tables, restate_for_tables
 from .addresses import address
@@ -222,7 +223,7 @@ def _plan(
     return _Plan(params, order, keep)
 
 
-def _real_sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
     """Sums of real products for every kernel, in float64."""
     from .jit import weight_gradient as jit
 
@@ -249,14 +250,14 @@ def _real_sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
     return total
 
 
-def _real_parts(array: Any, dtype: str) -> tuple[list[Any], str]:
+def _real_parts(array: Array, dtype: str) -> tuple[list[Any], str]:
     """Split a complex array into its real and imaginary part; return the parts and their dtype."""
     if not dtypes.is_complex(dtype):
         return [array], dtype
     return [array.real, array.imag], dtypes.part(dtype)
 
 
-def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+def weight_gradient(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
     """Gradient with respect to K, summed over all images that shared a kernel."""
     x, dy = (a if a.flags.aligned else a.copy() for a in (x, dy))
     if not problem.n:
@@ -271,7 +272,7 @@ def weight_gradient(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
     return dtypes.finish(total, problem.k_dtype)
 
 
-def _complex_sums(problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+def _complex_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
     """Sums of X times the conjugate of dY, made of real sums of their real and imaginary parts."""
     fill = complex(problem.fillvalue)
     images, x_dtype = _real_parts(x, problem.x_dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core import arrays, dtypes
+from ...core.arrays import Array
 from ...core.layer import LayerGeometry
 from ...core.problem import Problem
 from ..base import Backend, Compute, Costs
@@ -100,7 +101,7 @@ class CudaBackend(Backend):
     # --- residency -------------------------------------------------------------------------------
 
     def strips(
-        self, problem: Problem, x: Any, out: Any, method: str, max_device_bytes: int | None
+        self, problem: Problem, x: Array, out: Array, method: str, max_device_bytes: int | None
     ) -> StripLayout | None:
         """Return None where X lies on the device, otherwise how host arrays are cut."""
         if not isinstance(x, np.ndarray):
@@ -110,7 +111,7 @@ class CudaBackend(Backend):
         )
 
     def run_in_strips(
-        self, problem: Problem, layout: StripLayout, x: Any, out: Any, compute: Compute
+        self, problem: Problem, layout: StripLayout, x: Array, out: Array, compute: Compute
     ) -> None:
         """Call `compute` on device copies of parts of host arrays, strip by strip."""
         streaming.run_in_strips(
@@ -119,37 +120,39 @@ class CudaBackend(Backend):
 
     # --- methods ---------------------------------------------------------------------------------
 
-    def direct(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+    def direct(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by summing over all taps of `k`."""
         sums.direct(self.launcher, problem, x, k, out)
 
-    def separable(self, problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+    def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps `u` and then rows `v`."""
         sums.separable(self.launcher, problem, x, u, v, out)
 
-    def fft(self, problem: Problem, x: Any, weights: Any, out: Any, whole: bool = False) -> None:
+    def fft(
+        self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool = False
+    ) -> None:
         """Fill `out` by Fourier transforms of tiles; `whole` sums are rounded to integers."""
         fft.run(self.launcher, problem, x, on_device(self.launcher, weights), out, whole)
 
-    def tensor(self, problem: Problem, x: Any, k: Any, out: Any) -> None:
+    def tensor(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by matrix products on the tensor cores."""
         sums.tensor(self.launcher, problem, x, k, out)
 
     # --- gradients and layers --------------------------------------------------------------------
 
-    def weight_gradient(self, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
         """Return the gradient with respect to K; host arrays are uploaded whole."""
         return weight_gradient.weight_gradient(self.launcher, problem, x, dy, dy_dtype)
 
     def layer_forward(
-        self, x: Any, x_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+        self, x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
         size: tuple[int, int], acc: str,
     ) -> Any:  # fmt: skip
         """Return the sums (N, O, r, s) of a convolution layer, in the accumulator dtype."""
         return layers.layer_forward(self.launcher, x, x_dtype, w, w_dtype, layer, size, acc)
 
     def layer_weight_gradient(
-        self, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: LayerGeometry,
+        self, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
         w_shape: tuple[int, ...], w_dtype: str, acc: str,
     ) -> Any:  # fmt: skip
         """Return the gradient of a layer's weights, summed in a fixed order."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ...core.arrays import Array
+
 # One thread copies at a fraction of a link's speed; beyond these, memory is the limit.
 _THREADS_MAX = 16
 # Bytes that are worth handing to another thread.
@@ -47,7 +49,7 @@ def thread_count() -> int:
     return min(cores or 1, _THREADS_MAX)
 
 
-def start_copying(target: Any, source: Any) -> list[Future[None]]:
+def start_copying(target: Array, source: Any) -> list[Future[None]]:
     """Copy `source` (broadcast if need be) into `target`; done when all futures are.
 
     Small arrays are copied at once, and no future is returned.

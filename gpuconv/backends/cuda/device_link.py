@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ...core.arrays import Array
+
 # CUDA's names for the directions of a copy.
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
 
@@ -64,7 +66,7 @@ class Link(Protocol):
         """Leave the streams, which have nothing left to do, to the next call."""
 
 
-def is_page_locked(array: Any) -> bool:
+def is_page_locked(array: Array) -> bool:
     """Whether CUDA transfers from and to a contiguous host array without staging it."""
     from cupy.cuda import runtime
 

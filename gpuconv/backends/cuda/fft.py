@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.arrays import Array
 from ...core.boundary import BOUNDARIES
 from ...core.layout import lead_strides
 from ...core.problem import Problem
@@ -33,7 +34,7 @@ _SPECTRUM_DTYPES = {"float32": "complex64", "float64": "complex128"}
 
 
 def run(
-    launcher: Launcher, problem: Problem, x: Any, weights: Any, out: Any, whole: bool = False
+    launcher: Launcher, problem: Problem, x: Array, weights: Array, out: Array, whole: bool = False
 ) -> None:
     """Queue all that fills `out`; `weights` lie where `x` does, contiguous, in the sums' dtype.
 

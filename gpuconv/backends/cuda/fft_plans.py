@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable
 from threading import Lock, get_ident
 from typing import Any, NamedTuple
 
+from ...core.arrays import Array
+
 PLANS = 64
 PLAN_BYTES = 256 << 20  # of work areas
 _PER_THREAD_STREAM = 2  # CUDA's name for each thread's own default stream
@@ -32,7 +34,7 @@ class Layout(NamedTuple):
     last: int  # columns of the result
 
 
-def layout(source: Any, target: Any, inverse: bool) -> Layout:
+def layout(source: Any, target: Array, inverse: bool) -> Layout:
     """Describe the transforms from one array of tiles to another; spectra of reals are halves.
 
     Examples
@@ -83,7 +85,7 @@ _plans = PlanCache(PLANS, PLAN_BYTES)
 _lock = Lock()  # a plan must not be executed by two threads at once
 
 
-def transform(source: Any, target: Any, inverse: bool) -> None:
+def transform(source: Any, target: Array, inverse: bool) -> None:
     """Queue transforms without a norm on the current stream. From complex to real, `source` goes.
 
     Both arrays are contiguous, `(tiles, rows, columns)`; complex ones may be the same.

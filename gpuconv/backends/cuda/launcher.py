@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ...core.arrays import Array
 from . import chips
 from .chips import Chip
 from .device_link import DeviceLink, Link, is_page_locked
@@ -47,13 +48,13 @@ class Launcher(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Return a new array where kernels can write."""
 
-    def transform(self, source: Any, target: Any, inverse: bool) -> None:
+    def transform(self, source: Any, target: Array, inverse: bool) -> None:
         """Queue Fourier transforms of a batch of tiles, without a norm, into a given array."""
 
     def link(self) -> Link:
         """Return new streams, buffers and transfers for strips of host arrays."""
 
-    def is_page_locked(self, array: Any) -> bool:
+    def is_page_locked(self, array: Array) -> bool:
         """Whether transfers may read or write a contiguous host array where it lies."""
 
     def here(self) -> AbstractContextManager[Any]:
@@ -116,7 +117,7 @@ class DeviceLauncher(Launcher):
 
         return cupy.empty(shape, dtype)
 
-    def transform(self, source: Any, target: Any, inverse: bool) -> None:
+    def transform(self, source: Any, target: Array, inverse: bool) -> None:
         """Queue cuFFT's transforms of a batch of tiles."""
         transform(source, target, inverse)
 
@@ -124,7 +125,7 @@ class DeviceLauncher(Launcher):
         """Return streams, buffers and transfers of the current device."""
         return DeviceLink()
 
-    def is_page_locked(self, array: Any) -> bool:
+    def is_page_locked(self, array: Array) -> bool:
         """Whether CUDA reports both ends of a host array as page-locked."""
         return is_page_locked(array)
 
@@ -185,19 +186,19 @@ def _loaded(spec: Spec, device: int) -> Any:
     return module.get_function(spec.kernel)
 
 
-def address_of(array: Any) -> int:
+def address_of(array: Array) -> int:
     """Address of the first element of a NumPy or CuPy array."""
     if isinstance(array, np.ndarray):
         return int(array.__array_interface__["data"][0])
     return int(array.data.ptr)
 
 
-def pointer(array: Any) -> np.uint64:
+def pointer(array: Array) -> np.uint64:
     """Return the address of an array as the argument of a kernel."""
     return np.uint64(address_of(array))
 
 
-def on_device(launcher: Launcher, array: Any) -> Any:
+def on_device(launcher: Launcher, array: Array) -> Any:
     """Return a NumPy or CuPy array, contiguous, where kernels can read it."""
     if isinstance(array, np.ndarray):
         return launcher.upload(np.ascontiguousarray(array))

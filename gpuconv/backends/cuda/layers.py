@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.layer import LayerGeometry
 from .launch import GRID_MAX
 from .launcher import Launcher, on_device, pointer
@@ -26,7 +27,7 @@ TASK_IMAGES = 4
 
 
 def layer_forward(
-    launcher: Launcher, x: Any, x_dtype: str, w: Any, w_dtype: str, layer: LayerGeometry,
+    launcher: Launcher, x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
     size: tuple[int, int], acc: str,
 ) -> Any:  # fmt: skip
     """Return the sums (N, O, r, s) of a layer, in the accumulator dtype; `size` is (r, s)."""
@@ -45,7 +46,7 @@ def layer_forward(
 
 
 def layer_weight_gradient(
-    launcher: Launcher, x: Any, x_dtype: str, dy: Any, dy_dtype: str, layer: LayerGeometry,
+    launcher: Launcher, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
     w_shape: tuple[int, ...], w_dtype: str, acc: str,
 ) -> Any:  # fmt: skip
     """Return the gradient of a layer's weights, summed over the batch in a fixed order."""
@@ -68,7 +69,7 @@ def layer_weight_gradient(
 
 
 def _struct(
-    x: Any, w_shape: tuple[int, ...], layer: LayerGeometry, size: tuple[int, int], tasks: int
+    x: Array, w_shape: tuple[int, ...], layer: LayerGeometry, size: tuple[int, int], tasks: int
 ) -> Any:
     """Fill in struct Layer; `tasks` is above 0 for the gradient of the weights.
 

@@ -7,12 +7,12 @@ mirrored, are left to the kernel.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from ...core import dtypes
 from ...core.accumulator import find_mirrored
+from ...core.arrays import Array
 from ...core.problem import Problem
 from .spec import LOOK, NO, YES
 
@@ -20,7 +20,7 @@ from .spec import LOOK, NO, YES
 _REMEMBERED_BYTES = 1 << 14
 
 
-def mirror_order(kernel: str, problem: Problem, weights: Any, rank: int) -> tuple[int, int]:
+def mirror_order(kernel: str, problem: Problem, weights: Array, rank: int) -> tuple[int, int]:
     """Return NO, YES or LOOK for columns and for rows of taps; one row of `weights` a kernel."""
     p, q = problem.k_shape[-2:]
     if kernel == "tensor" or (kernel == "direct" and (p > 1) == (q > 1)):
@@ -46,6 +46,6 @@ def _order(
     return _of_bank(find_mirrored(columns)), _of_bank(find_mirrored(rows))
 
 
-def _of_bank(kernels: Any) -> int:
+def _of_bank(kernels: Array) -> int:
     """Summarise which kernels of a bank are mirrored."""
     return YES if len(kernels) and kernels.all() else LOOK if kernels.any() else NO

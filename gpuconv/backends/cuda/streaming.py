@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.errors import set_complete_rows
 from ...core.problem import Problem, slice_batch
 from ..base import Compute
@@ -61,7 +62,12 @@ def layout_of(
 
 
 def run_in_strips(
-    launcher: Launcher, problem: Problem, layout: StripLayout, x: Any, out: Any, compute: Compute
+    launcher: Launcher,
+    problem: Problem,
+    layout: StripLayout,
+    x: Array,
+    out: Array,
+    compute: Compute,
 ) -> None:
     """Run ``compute(problem, index, x, out)`` strip by strip on device copies.
 
@@ -125,8 +131,8 @@ class _Pipeline:
         self,
         link: Link,
         problem: Problem,
-        x: Any,
-        out: Any,
+        x: Array,
+        out: Array,
         compute: Compute,
         is_page_locked: Callable[[Any], bool],
     ) -> None:
@@ -201,7 +207,7 @@ class _Pipeline:
         lane.downloaded = link.mark(link.down)
         lane.enqueued = strip
 
-    def _enqueue_upload(self, lane: _Lane, strip: Strip, x: Any) -> None:
+    def _enqueue_upload(self, lane: _Lane, strip: Strip, x: Array) -> None:
         if lane.x_host is not None:
             self.link.upload(_view(lane.x_host, x.shape, self.x_dtype), x)
             return
@@ -209,7 +215,7 @@ class _Pipeline:
             for a, b in _contiguous_copies(target, source):
                 self.link.upload(b, a)
 
-    def _enqueue_download(self, lane: _Lane, strip: Strip, out: Any) -> None:
+    def _enqueue_download(self, lane: _Lane, strip: Strip, out: Array) -> None:
         if lane.out_host is not None:
             _finish(lane.scattering)  # the strip before has left the same memory
             self.link.download(out, _view(lane.out_host, out.shape, self.out_dtype))
@@ -229,7 +235,7 @@ class _Pipeline:
             lane.scattering += start_copying(self._rows_of_result(strip), host)
         self.complete = rows_up_to(self.problem, strip)
 
-    def _row_copies(self, strip: Strip, target: Any) -> Iterator[tuple[Any, Any]]:
+    def _row_copies(self, strip: Strip, target: Array) -> Iterator[tuple[Any, Any]]:
         """Yield the copies (target, source) that fill `target` with the rows of a strip."""
         image = slice_batch(self.x, strip.index)
         at = 0
@@ -246,7 +252,7 @@ def _view(buffer: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return buffer[:nbytes].view(dtype).reshape(shape)
 
 
-def _contiguous_copies(target: Any, source: Any) -> Iterator[tuple[Any, Any]]:
+def _contiguous_copies(target: Array, source: Any) -> Iterator[tuple[Any, Any]]:
     """Split a copy into copies that are contiguous on both sides; single rows always are."""
     if target.shape == source.shape and target.flags.c_contiguous and source.flags.c_contiguous:
         yield target, source

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.accumulator import choose_exact_accumulator
+from ...core.arrays import Array
 from ...core.layout import lead_strides
 from ...core.problem import Problem
 from . import launch as launches
@@ -55,7 +56,7 @@ class PreparedLaunch:
     offset: tuple[int, int, int]  # bytes of image and result, number of the first kernel
 
 
-def direct(launcher: Launcher, problem: Problem, x: Any, k: Any, out: Any) -> None:
+def direct(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) -> None:
     """Fill `out` by summing over all taps of `k`."""
     on_host = isinstance(k, np.ndarray)
     weights = _widened(k, problem)
@@ -66,7 +67,9 @@ def direct(launcher: Launcher, problem: Problem, x: Any, k: Any, out: Any) -> No
     _run(launcher, "direct", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
 
 
-def separable(launcher: Launcher, problem: Problem, x: Any, u: Any, v: Any, out: Any) -> None:
+def separable(
+    launcher: Launcher, problem: Problem, x: Array, u: Array, v: Array, out: Array
+) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
     if dtypes.is_integer(problem.acc_dtype):
         problem, (v, u) = _in_exact_floats(problem, v, u)
@@ -74,14 +77,14 @@ def separable(launcher: Launcher, problem: Problem, x: Any, u: Any, v: Any, out:
     _run(launcher, "separable", problem, x, weights.reshape(len(u), -1), u.shape[1], out)
 
 
-def tensor(launcher: Launcher, problem: Problem, x: Any, k: Any, out: Any) -> None:
+def tensor(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) -> None:
     """Fill `out` by matrix products on the tensor cores."""
     # As float32 whatever they are: all of these dtypes fit in, and are taken out again unchanged.
     weights = _widened(k, problem)
     _run(launcher, "tensor", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
 
 
-def _widened(k: Any, problem: Problem) -> Any:
+def _widened(k: Array, problem: Problem) -> Any:
     if isinstance(k, np.ndarray):
         return dtypes.widen(k, problem.k_dtype, problem.acc_dtype, np)
     import cupy
@@ -103,7 +106,13 @@ def _fit_float32(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> b
 
 
 def _run(
-    launcher: Launcher, kernel: str, problem: Problem, x: Any, weights: Any, rank: int, out: Any
+    launcher: Launcher,
+    kernel: str,
+    problem: Problem,
+    x: Array,
+    weights: Array,
+    rank: int,
+    out: Array,
 ) -> None:
     """Launch a kernel for all parts of the batch; `weights` has one row a kernel."""
     on_host = isinstance(weights, np.ndarray)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem
 from . import planning
@@ -73,7 +74,9 @@ def plan(problem: Problem, dy_dtype: str) -> WeightGradientPlan:
     )
 
 
-def weight_gradient(launcher: Launcher, problem: Problem, x: Any, dy: Any, dy_dtype: str) -> Any:
+def weight_gradient(
+    launcher: Launcher, problem: Problem, x: Array, dy: Array, dy_dtype: str
+) -> Any:
     """Return the gradient with respect to K, summed over all images that shared a kernel.
 
     Host arrays are uploaded whole.
@@ -108,7 +111,7 @@ def weight_gradient(launcher: Launcher, problem: Problem, x: Any, dy: Any, dy_dt
     return out
 
 
-def _offsets(problem: Problem, x: Any, dy: Any, images: Any) -> Any:
+def _offsets(problem: Problem, x: Array, dy: Array, images: Array) -> Any:
     """Where the images and their outputs' gradients begin, in the order of `images`."""
     offsets = np.empty(len(images), IMAGE_OFFSETS)
     x_lead = lead_strides(x.shape, x.strides, problem.batch)
@@ -118,7 +121,7 @@ def _offsets(problem: Problem, x: Any, dy: Any, images: Any) -> Any:
 
 
 def sum_tasks(
-    launcher: Launcher, spec: Spec, partial: Any, first_tasks: Any, out: Any, weights: int
+    launcher: Launcher, spec: Spec, partial: Any, first_tasks: Any, out: Array, weights: int
 ) -> None:
     """Add the partial sums of each kernel's tasks, in order; `weights` is those of a kernel."""
     if not out.size:
