@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import gpuconv
+from gpuconv.backends import BACKENDS, get_backend
+from gpuconv.backends.base import Backend
 
 from ..toy_backend import registered
 
@@ -26,3 +28,11 @@ def test_it_takes_part_in_what_backends_have_in_common(windows):
     np.testing.assert_array_equal(dx, gpuconv.corr2d_vjp(x, k, np.ones((28, 38), "f4"), wrt="X")[0])
     with pytest.raises(ValueError, match=r"unknown backend 'window'.*did you mean 'windows'"):
         gpuconv.corr2d(x, k, backend="window")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_backends_have_no_hooks_of_their_own(name):
+    """A hook under another name than the protocol's would never be called."""
+    backend = type(get_backend(name))
+    hooks = {hook for hook in vars(backend) if not hook.startswith("_")}
+    assert hooks <= set(vars(Backend)) | set(Backend.__annotations__)

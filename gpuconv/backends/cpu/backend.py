@@ -72,7 +72,7 @@ class CpuBackend(Backend):
         own = own_fft.work(problem) if own_transforms(problem) else math.inf
         return min(own, scipy_fft.work(problem))
 
-    def cut_strips(
+    def strips(
         self, problem: Problem, x: Array, out: Array, method: str, max_device_bytes: int | None
     ) -> StripLayout | None:
         """Cut what compiled code cannot take as it is: it is copied, a few rows at a time.
