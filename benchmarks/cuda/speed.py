@@ -4,8 +4,8 @@ Every case runs on several sets of random data in rotation, together more than t
 cache, so that no call finds its own there. Results are poisoned before the call that is checked; a
 wrong answer is not timed. Calls are queued while the device waits, so that CUDA events see the
 device alone; `*` marks times with the host's in them, and jax and OpenCV are measured by the host's
-clock. "-": more than half a second a call, or hopeless with a smaller kernel already. Borders are
-zeros where a peer has no reflecting ones. TF32 counts among the peers, though it is less exact than
+clock. "-": more than half a second a call, or so slow with a smaller kernel that it never wins.
+Borders are zeros where a peer has no reflecting ones. TF32 counts among the peers, though it is less exact than
 what it is compared with.
 """
 
@@ -35,7 +35,7 @@ from .cases import (
     DeviceCase,
 )
 from .device import Broken
-from .timing import HOPELESS, LIMIT, Budget, DeviceTimes, compare, probe, rotation
+from .timing import LIMIT, NEVER_WINS, Budget, DeviceTimes, compare, probe, rotation
 
 HEAD = (
     "case", "gpuconv ms", "method", "Gpixel/s", "of copy", "of FMA peak", "peers ms",
@@ -57,7 +57,7 @@ class Bench:
     peers: list[ModuleType]
     single: dict[tuple[Any, ...], Times]
     sets: tuple[Any, list[Set]] | None = None  # of the last case, which the next often shares
-    hopeless: set[tuple[Any, ...]] = field(default_factory=set)  # peers with an image and dtype
+    never_wins: set[tuple[Any, ...]] = field(default_factory=set)  # peers with an image and dtype
 
     def sets_of(self, case: DeviceCase) -> list[Set]:
         key = case.x_shape, case.dtype
@@ -116,7 +116,7 @@ def measure(bench: Bench, case: DeviceCase, budget: Budget) -> DeviceCell:
         entrants[DIRECT] = lambda: [ours.prepare(case, sets, k, "direct")]
     for peer in bench.peers:
         entrants[peer.NAME] = partial(peer.prepare, case, sets, k, device)
-    calls, absent = right(case, device, sets, k, entrants, budget, bench.hopeless)
+    calls, absent = right(case, device, sets, k, entrants, budget, bench.never_wins)
     copies = device.copies([(one.x, one.out) for one in sets])
     limits = [Contender(name, call) for name, call in copies.items()]
     adds = 0.0
@@ -130,10 +130,10 @@ def measure(bench: Bench, case: DeviceCase, budget: Budget) -> DeviceCell:
 def right(
     case: DeviceCase, device: Any, sets: list[Set], k: Any,
     entrants: dict[str, Callable[[], list[Contender]]], budget: Budget,
-    hopeless: set[tuple[Any, ...]] | None = None,
+    never_wins: set[tuple[Any, ...]] | None = None,
 ) -> tuple[list[Contender], dict[str, str]]:  # fmt: skip
     """Who answers rightly and soon, and why the others are not timed."""
-    judge = _Judge(case, device, sets, k, set() if hopeless is None else hopeless)
+    judge = _Judge(case, device, sets, k, set() if never_wins is None else never_wins)
     calls: list[Contender] = []
     absent: dict[str, str] = {}
     for name, prepare in entrants.items():
@@ -157,10 +157,10 @@ class _Judge:
     """Why an entrant is not timed, or nothing."""
 
     def __init__(
-        self, case: DeviceCase, device: Any, sets: list[Set], k: Any, hopeless: set[Any]
+        self, case: DeviceCase, device: Any, sets: list[Set], k: Any, never_wins: set[Any]
     ) -> None:
         self._case, self._device, self._one, self._k = case, device, sets[0], k
-        self._hopeless = hopeless
+        self._never_wins = never_wins
         self._expected: dict[str, Any] = {}
         self._first: tuple[Any, str, float] | None = None  # the first right result
 
@@ -183,9 +183,9 @@ class _Judge:
     def _soon(self, one: Contender) -> bool:
         """Whether a call is short enough; one that never will be is not made for larger kernels."""
         key = one.name, self._case.x_shape, self._case.dtype
-        seconds = float("inf") if key in self._hopeless else probe(self._device, one)
-        if seconds > HOPELESS:
-            self._hopeless.add(key)
+        seconds = float("inf") if key in self._never_wins else probe(self._device, one)
+        if seconds > NEVER_WINS:
+            self._never_wins.add(key)
         return seconds <= LIMIT
 
     def _check(self, array: Any, border: str, error: float) -> None:

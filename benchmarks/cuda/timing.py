@@ -15,7 +15,7 @@ from ..timing import Times
 
 COLD = 3.0  # times the L2 cache that the input sets of a rotation exceed
 LIMIT = 0.5  # seconds a call of a peer may take
-HOPELESS = 5.0  # seconds of a first call, compilation and all, after which there is no second
+NEVER_WINS = 5.0  # seconds of a first call, compilation and all, after which there is no second
 _MOST_CALLS = 100  # queued at once, within what a stream takes even of calls of several kernels
 ROUNDS = (3, 15)  # at least and at most
 
@@ -65,7 +65,7 @@ def probe(
     """Seconds of a call; of a second one where the first was slow but may have compiled."""
     call = contender.probe or contender.call
     once = _clocked(device, call, contender, clock)
-    if LIMIT < once <= HOPELESS:
+    if LIMIT < once <= NEVER_WINS:
         once = min(once, _clocked(device, call, contender, clock))
     return once
 

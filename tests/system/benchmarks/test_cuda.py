@@ -352,12 +352,12 @@ def test_slow_peers_are_called_once_and_not_again_for_larger_kernels(bench, monk
             calls.append(case.k)
             dev.clock.now += 30.0
 
-        return [Contender("hopeless", call)]
+        return [Contender("never_wins", call)]
 
-    bench.peers = [SimpleNamespace(NAME="hopeless", prepare=prepare), peer(bench, "late", 0.7)]
+    bench.peers = [SimpleNamespace(NAME="never_wins", prepare=prepare), peer(bench, "late", 0.7)]
     for k in (5, 7):
         cell = measured(bench, replace(SMALL, k_shape=(k, k)))
-        assert "hopeless -, late -" in cell.row[6]
+        assert "never_wins -, late -" in cell.row[6]
         assert cell.missing == (BEST,)
         assert "best peer (>= 2) not measured" in cell.row[-1]
     assert calls == [5]
