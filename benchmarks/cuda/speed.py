@@ -5,8 +5,8 @@ cache, so that no call finds its own there. Results are poisoned before the call
 wrong answer is not timed. Calls are queued while the device waits, so that CUDA events see the
 device alone; `*` marks times with the host's in them, and jax and OpenCV are measured by the host's
 clock. "-": more than half a second a call, or so slow with a smaller kernel that it never wins.
-Borders are zeros where a peer has no reflecting ones. TF32 counts among the peers, though it is less exact than
-what it is compared with.
+Borders are zeros where a peer has no reflecting ones. TF32 counts among the peers, though it is
+less exact than what it is compared with.
 """
 
 from __future__ import annotations
