@@ -40,7 +40,7 @@ class Costs:
         """The same for sums in another dtype."""
         double = self.tap_double / self.tap
         factor = {"float32": 1.0, "float64": double, "int64": double, "uint64": double,
-                  "complex64": 6.0, "complex128": 12.0}[acc]  # fmt: skip
+                  "complex64": 4.0, "complex128": 8.5}[acc]  # fmt: skip
         size = {"complex64": 2.0, "float32": 1.0, "complex128": 4.0}.get(acc, 2.0)
         return replace(
             self,

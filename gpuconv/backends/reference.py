@@ -49,7 +49,7 @@ class ReferenceBackend(Backend):
         kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
         for image, index in enumerate(np.ndindex(problem.batch)):
             with complete_rows_before(image * problem.r):
-                out[index] = _one(problem, images[index], kernels[index])
+                out[index] = _correlate_image(problem, images[index], kernels[index])
 
     def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Any:
         """Gradient with respect to X: every output's window, scattered tap by tap."""
@@ -85,7 +85,7 @@ class ReferenceBackend(Backend):
         return _gather(total, problem.k_shape, problem.k_dtype)
 
 
-def _one(problem: Problem, image: Array, kernel: Array) -> Any:
+def _correlate_image(problem: Problem, image: Array, kernel: Array) -> Any:
     acc = problem.acc_dtype
     kernel = dtypes.widen(kernel, problem.k_dtype, acc)
     if problem.conjugate:

@@ -42,7 +42,7 @@ def find_mirrored(weights: Array) -> Any:
     Examples
     --------
     >>> import numpy as np
-    >>> mirrored(np.array([[[1.0, 2, 1], [-1, 0, 1]], [[1, 2, 1], [1, 2, 3]]]))
+    >>> find_mirrored(np.array([[[1.0, 2, 1], [-1, 0, 1]], [[1, 2, 1], [1, 2, 3]]]))
     array([ True, False])
     """
     if weights.shape[-1] < 2:  # a single tap has only one order

@@ -158,7 +158,7 @@ def build_axis_table(
 
     Examples
     --------
-    >>> table = axis_table(5, 3, 3, 10**9, 1, (10**9, 10**9), "constant")
+    >>> table = build_axis_table(5, 3, 3, 10**9, 1, (10**9, 10**9), "constant")
     >>> table.pixels.tolist(), table.stride, table.dilation
     ([-1, -1, -1, 0, 1, 2, -1, -1, -1], 3, 1)
     """
@@ -222,7 +222,7 @@ def fold_by_table(values: Any, axis: int, n: int, pixels: Any) -> Any:
 
     Examples
     --------
-    >>> fold_table(np.array([1, 10, 100, 1000]), 0, 3, np.array([2, 0, -1, 2])).tolist()
+    >>> fold_by_table(np.array([1, 10, 100, 1000]), 0, 3, np.array([2, 0, -1, 2])).tolist()
     [10, 0, 1001]
     """
     moved = values.swapaxes(axis, -1)

@@ -91,7 +91,7 @@ def incomplete_out_error(error: MemoryError, shape: tuple[int, ...]) -> MemoryEr
 
     Examples
     --------
-    >>> out_of_memory(with_rows(MemoryError("no memory"), 7), (2, 5, 4))
+    >>> incomplete_out_error(set_complete_rows(MemoryError("no memory"), 7), (2, 5, 4))
     MemoryError('no memory; the first 7 of the 10 rows of out are complete, others may not be')
     """
     rows, total = get_complete_rows(error), math.prod(shape[:-1])

@@ -209,10 +209,10 @@ def test_other_weights_keep_their_order(monkeypatch):
     monkeypatch.setattr(sums, "_orders_of_images", lambda *a: orders.append(real(*a)) or orders[-1])
     for k in (rng.random((1, 7)), rng.random((6, 1)), np.outer(rng.random(5), rng.random(5))):
         gpuconv.corr2d(x, k.astype("float32"), method=method_of(k))
-    assert orders == [sums._PLAIN] * 3
+    assert orders == [sums._UNMIRRORED] * 3
     whole = np.array([[1, 2, 1]], "int32")  # exact in any order
     gpuconv.corr2d(x.astype("int32"), whole, method="direct")
-    assert orders[-1] == sums._PLAIN
+    assert orders[-1] == sums._UNMIRRORED
 
 
 # The same on the GPU, emulated.

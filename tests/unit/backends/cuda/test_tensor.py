@@ -8,7 +8,7 @@ import pytest
 
 import gpuconv
 from benchmarks.cuda import compiled
-from gpuconv.backends.cuda import planning, streaming
+from gpuconv.backends.cuda import planning, streaming, sums
 from gpuconv.backends.cuda import tensor as cuda_tensor
 from gpuconv.backends.cuda.backend import workspace_bytes
 from gpuconv.backends.cuda.launch import PARAMETER_BYTES
@@ -126,7 +126,7 @@ def test_batches_and_banks(emulated):
 
 
 def test_more_leading_dimensions_than_the_struct_holds(emulated, monkeypatch):
-    monkeypatch.setattr(cuda, "LEADS", 2)
+    monkeypatch.setattr(sums, "LEADS", 2)
     x = sample((2,) * 4 + (5, 6), "float16")[::-1].transpose(3, 2, 1, 0, 4, 5)
     compare(x, sample((2, 1) * 2 + (2, 2), "float16"), "float16")
     assert len(emulated.launched) == 4
