@@ -15,6 +15,7 @@ from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 from gpuconv.methods.weights import Weights
 
+from ....marks import always
 from ....oracle import sample
 
 WIDTHS = (*range(1, 21), *range(47, 53), *range(63, 67), *range(95, 99), *range(127, 132), 300)
@@ -460,8 +461,8 @@ PADS = [
 ]
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("shape", [(2, 2), (3, 3), (4, 7)], ids=str)
+@pytest.mark.parametrize("dtype", always(FLOATS, "float32"))
+@pytest.mark.parametrize("shape", always([(2, 2), (3, 3), (4, 7)], (3, 3)), ids=str)
 def test_whole_rows_of_narrow_images(shape, dtype):
     rng = np.random.default_rng(9)
     lanes = vectors.lanes(dtype)

@@ -10,6 +10,8 @@ import pytest
 
 from gpuconv.backends.cpu.jit import vectors
 
+from .....marks import exhaustive
+
 ROOT = Path(__file__).parents[5]
 # By the bytes of a vector: a processor and its features, as LLVM calls them.
 MACHINES = {16: ("x86-64-v2", "+sse4.2"), 32: ("x86-64-v3", "+avx,+avx2,+fma")}
@@ -19,7 +21,7 @@ import sys
 import pytest
 from gpuconv.backends.cpu.jit import vectors
 assert vectors.vector_bytes() == int(sys.argv[1]), vectors.vector_bytes()
-sys.exit(pytest.main(["-q", "-m", "", "-p", "no:cacheprovider", *sys.argv[2:]]))
+sys.exit(pytest.main(["-q", "-m", "", "-p", "no:cacheprovider", "-m", "", *sys.argv[2:]]))
 """
 TESTS = (
     "unit/backends/cpu/test_kernels.py::test_widths_and_heights[(3, 3)-direct]",
@@ -37,6 +39,7 @@ TESTS = (
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 features")
+@exhaustive
 @pytest.mark.parametrize("size", SHORTER)
 def test_shorter_vectors(size):
     cpu, features = MACHINES[size]
