@@ -150,21 +150,13 @@ def per_output(problem: Problem, rank: int) -> float:
     return _OUTPUT + taps * _TAP
 
 
-def image_layout(
-    problem: Problem,
-    acc: str,
-    x_strides: tuple[int, ...],
-    out_strides: tuple[int, ...],
-    *,
-    step: int = 1,
-    slots: int = 1 << 62,
-) -> ImageLayout:
-    """Describe images and results of these strides, for sums of a dtype.
+def plan_row_source(
+    problem: Problem, acc: str, x_strides: tuple[int, ...], step: int, slots: int
+) -> tuple[Any, tuple[Any, Any]]:
+    """Make the ROW_SOURCE of images of these strides; also the two tables that it points to.
 
     Row y is read to place ``y % slots`` of a row buffer, and columns in `step` phases.
     """
-    from .jit import row_buffer
-
     rows, columns = (table.pixels for table in build_axis_tables(problem))
     left, width = run_of_columns(problem)
     source = record(
@@ -180,6 +172,22 @@ def image_layout(
         slots=slots,
         fill=fill_bytes(problem.fillvalue, acc),
     )
+    return source, (rows, columns)
+
+
+def image_layout(
+    problem: Problem,
+    acc: str,
+    x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    *,
+    step: int = 1,
+    slots: int = 1 << 62,
+) -> ImageLayout:
+    """Describe images and results of these strides, for sums of a dtype."""
+    from .jit import row_buffer
+
+    source, tables = plan_row_source(problem, acc, x_strides, step, slots)
     batch, out_size = problem.batch, dtypes.storage(problem.out_dtype).itemsize
     return ImageLayout(
         source=source,
@@ -189,7 +197,7 @@ def image_layout(
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
         in_place=problem.out_dtype == acc == dtypes.part(acc) and out_strides[-1] == out_size,
-        tables=(rows, columns),
+        tables=tables,
     )
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from ...core import dtypes
 from ...core.arrays import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
-from ...core.problem import Problem, build_axis_tables, restate_for_tables
+from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .jit.params import ROW_SOURCE, UNIT, WEIGHT_GRADIENT_PARAMS, fill_bytes, record
-from .planning import LONG, per_output, run_of_columns, tap_offsets
+from .planning import LONG, per_output, plan_row_source, run_of_columns, tap_offsets
 from .retry import LINES, no_memory_error
 from .threads import max_threads, run_in_slices, run_kernel
 
@@ -155,26 +155,12 @@ def _plan(
     pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
     at_once = min(problem.r, max(4, min(_ROWS, _OUTPUTS // strip)) * (dy if sy == 1 else 1))
     slots = (at_once - 1) * sy + span[0]
-    rows, columns = (table.pixels for table in build_axis_tables(problem))
     left, width = run_of_columns(problem)
     groups = jit.tap_groups(acc, problem.p, problem.q, sx == 1 and dx == 1)
     x_offsets = byte_offsets(problem.batch, lead_strides(problem.x_shape, x_strides, problem.batch))
     dy_offsets = byte_offsets(problem.batch, dy_strides[:-2])
-    fill = fill_bytes(problem.fillvalue, acc)
-    x_source = record(
-        ROW_SOURCE,
-        rows=address(rows),
-        columns=address(columns),
-        column_count=len(columns),
-        left=left,
-        width=width,
-        row_stride=x_strides[-2],
-        column_stride=x_strides[-1],
-        step=sx,
-        slots=slots,
-        fill=fill,
-    )
-    keep: tuple[Any, ...] = (rows, columns, offsets, groups, x_offsets, dy_offsets, x_source)
+    x_source, tables = plan_row_source(problem, acc, x_strides, sx, slots)
+    keep: tuple[Any, ...] = (*tables, offsets, groups, x_offsets, dy_offsets, x_source)
     dy_fields: dict[str, int] = {}
     dy_in_place = dy_dtype == acc and dy_strides[-1] == size
     if not dy_in_place:
@@ -195,8 +181,8 @@ def _plan(
         span_x=span[1],
         x_offsets=address(x_offsets),
         x_row_stride=x_strides[-2],
-        rows=address(rows),
-        fill_bits=fill.view(np.int64)[0],
+        rows=address(tables[0]),
+        fill_bits=fill_bytes(problem.fillvalue, acc).view(np.int64)[0],
         x_in_place=problem.x_dtype == acc and x_strides[-1] == size and sx == 1,
         read_x=row_buffer.load(problem.x_dtype, acc),
         x_source=address(x_source),
