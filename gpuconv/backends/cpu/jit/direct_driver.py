@@ -19,12 +19,12 @@ from .functions import (
     call,
     compile_function,
     count_up,
-    peek,
+    load_int,
     pointer,
-    poke,
     reader,
     release,
     stack,
+    store_int,
 )
 from .params import DIRECT_COLUMNS, DIRECT_FAILED, DIRECT_PARAMS, DIRECT_TASK, FILL
 from .row_buffer import row_source
@@ -49,18 +49,18 @@ def _reads_fill_row(params, task):
     """Whether rows above or below the image are among those that a task reads."""
     rows = row_source(params.row_source).rows
     last = (task.end_row - 1) * params.stride_y + (params.p - 1) * params.dilation_y
-    return peek(rows, task.first_row * params.stride_y) < 0 or peek(rows, last) < 0
+    return load_int(rows, task.first_row * params.stride_y) < 0 or load_int(rows, last) < 0
 
 
 @_jit
 def _write_fill_row(address, n, size, source):
     """Write the border's value `n` times."""
-    value = peek(source + FILL, 0)
+    value = load_int(source + FILL, 0)
     if size == 4:
         carray(pointer(address), (n,), np.int32)[:] = np.int32(value)
     else:
         for j in range(n):
-            poke(address, j, value)
+            store_int(address, j, value)
 
 
 @_jit
@@ -101,9 +101,9 @@ def _write_row_table(params, task, columns, row, count):
     if columns.x_in_place:
         first = task.x + (columns.first - source.left) * params.size
         for t in range(count):
-            at = peek(source.rows, y + t * dilation)
+            at = load_int(source.rows, y + t * dilation)
             address = columns.fill_row if at < 0 else first + at * source.row_stride
-            poke(columns.row_table, t, address)
+            store_int(columns.row_table, t, address)
         return
     slots, line_bytes = source.slots, columns.pitch * params.size
     slot = y % slots
@@ -111,7 +111,7 @@ def _write_row_table(params, task, columns, row, count):
     for t in range(count):
         for part in range(parts):
             plane = columns.row_buffer + part * source.imaginary
-            poke(columns.row_table, parts * t + part, plane + slot * line_bytes)
+            store_int(columns.row_table, parts * t + part, plane + slot * line_bytes)
         slot += dilation
         slot = slot - slots if slot >= slots else slot
 
@@ -139,7 +139,7 @@ def _sum_rows(params, task, columns, number, sums, pitch):
         for k in range(rank):
             for part in range(parts):
                 at = lines + ((part * number + row) * rank + k) * line * size
-                poke(columns.line_table, parts * k + part, at)
+                store_int(columns.line_table, parts * k + part, at)
         call(
             across, columns.line_table, read, task.weights, rank, q, offsets, sums + row * pitch,
             number * pitch,
@@ -260,7 +260,7 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
             for a in range(p):
                 for b in range(q):
                     column = pixels + (j + b * dilation_x) * pitch
-                    poke(table, a * q + b, column + a * dilation_y * size)
+                    store_int(table, a * q + b, column + a * dilation_y * size)
             call(params.sum_edge, table, max(n, lanes), task.weights, p * q, 1, 0, sums, 0)
             target = task.out + i * params.out_row_stride + (first + j) * params.out_column_stride
             call(params.store, sums, n, target, params.out_row_stride, 1, 0, 0, 0)
@@ -285,10 +285,10 @@ def _sum_task(address, number, x, out, weights, column_weights, unused, unused2)
     params, task_address = direct_params(address), stack()
     bands, strips = params.bands, params.strips
     image = number // (bands * strips)
-    kernel = peek(params.kernel_index, image)
+    kernel = load_int(params.kernel_index, image)
     task = direct_task(task_address)
-    task.x = x + peek(params.x_offsets, image)
-    task.out = out + peek(params.out_offsets, image)
+    task.x = x + load_int(params.x_offsets, image)
+    task.out = out + load_int(params.out_offsets, image)
     task.weights = weights + kernel * params.weights_bytes
     task.column_weights = column_weights + kernel * params.column_weights_bytes
     task.first_row = number // strips % bands * params.band

@@ -7,7 +7,7 @@ from numba import njit, prange
 from .drivers import Compiled, variants
 from .fft_errors import DIRECT, DOUBTFUL, group_state
 from .fft_tiles import fft_params
-from .functions import allocate, call, count_up, peek, poke, reader, release, stack
+from .functions import allocate, call, count_up, load_int, reader, release, stack, store_int
 from .params import DIRECT_TILES_PARAMS, FFT_FAILED, TILE_GROUP_STATE
 
 direct_tiles_params = reader(DIRECT_TILES_PARAMS)
@@ -29,10 +29,10 @@ def _work_on_groups(address, worker):
         return
     work = (memory + 63) // 64 * 64
     for number in range(params.first + worker, params.last, params.workers):
-        group = peek(params.doubtful, number) if params.doubtful else number
+        group = load_int(params.doubtful, number) if params.doubtful else number
         image, first = group // groups, group % groups * params.group_size
-        x = params.x + peek(params.x_offsets, image)
-        out = params.out + peek(params.out_offsets, image)
+        x = params.x + load_int(params.x_offsets, image)
+        out = params.out + load_int(params.out_offsets, image)
         state = params.states + group * STATE_BYTES
         if params.doubtful:
             _retry_group(address, work, x, out, first, state)
@@ -71,17 +71,17 @@ def _sum_group_directly(address, group, band):
     image, first = group // groups, group % groups * params.group_size
     rows, columns = params.step_y // params.stride_y, params.step_x // params.stride_x
     task = stack()
-    poke(task, 0, params.x + peek(params.x_offsets, image))
-    poke(task, 1, params.out + peek(params.out_offsets, image))
-    poke(task, 2, direct.weights)
-    poke(task, 3, 0)
+    store_int(task, 0, params.x + load_int(params.x_offsets, image))
+    store_int(task, 1, params.out + load_int(params.out_offsets, image))
+    store_int(task, 2, direct.weights)
+    store_int(task, 3, 0)
     for tile in range(first, min(first + params.group_size, tiles)):
         top, left = tile // params.tiles_x * rows, tile % params.tiles_x * columns
         i0 = top + band * direct.band
         i1 = min(params.out_rows, top + rows, i0 + direct.band)
         n = min(params.out_columns - left, columns)
-        poke(task, 4, i0)
-        poke(task, 5, i1)
+        store_int(task, 4, i0)
+        store_int(task, 5, i1)
         if i0 < i1:
             call(direct.sum_columns, direct.direct_params, task, left, n, 0, 0, 0, 0)
 
@@ -92,7 +92,7 @@ def _directly(address):
     first, bands, groups = direct.first, direct.bands, direct.groups
     for number in prange(direct.last - first):
         task = first + number
-        _sum_group_directly(address, peek(groups, task // bands), task % bands)
+        _sum_group_directly(address, load_int(groups, task // bands), task % bands)
 
 
 tiles_serial, tiles_parallel = variants(_tiles)

@@ -26,7 +26,7 @@ import numpy as np
 from numba import carray
 
 from .fft_tiles import fft_params, kernel_measures
-from .functions import pointer, poke, reader, stack
+from .functions import pointer, reader, stack, store_int
 from .params import TILE_GROUP_STATE, TILE_STATE, TILE_STATE_BYTES
 
 group_state = reader(TILE_GROUP_STATE)
@@ -61,7 +61,7 @@ SQUARES = LARGEST = FLOAT_OF = UNSCALED = SCALE = KEPT_PART = None
 def _float_of(bits):
     """The number of these bits."""
     place = stack()
-    poke(place, 0, bits)
+    store_int(place, 0, bits)
     return np.float64(carray(pointer(place), (1,), REAL.dtype)[0])
 
 

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import carray
 
-from .functions import call, peek, pointer, reader
+from .functions import call, load_int, pointer, reader
 from .params import FFT_PARAMS, KERNEL_MEASURES
 
 fft_params = reader(FFT_PARAMS)
@@ -45,7 +45,7 @@ def forward(re, im, pitch, to_re, to_im, n, radices, twiddles):
     """Transform one vector of columns, rows `pitch` bytes apart, into contiguous vectors."""
     m, stage = n, 0
     while m > 1:
-        r = peek(radices, stage)
+        r = load_int(radices, stage)
         step = m // r
         for g in range(0, n, m):
             for k in range(step):
@@ -78,14 +78,14 @@ def inverse(re, im, to_re, to_im, to_pitch, n, radices, twiddles):
     stage, twiddles_bytes = 0, 0
     m = n
     while m > 1:
-        r = peek(radices, stage)
+        r = load_int(radices, stage)
         twiddles_bytes += m // r * (r - 1) * 2 * SIZE
         m //= r
         stage += 1
     twiddles += twiddles_bytes
     while m < n:
         stage -= 1
-        r = peek(radices, stage)
+        r = load_int(radices, stage)
         step = m
         m *= r
         twiddles -= step * (r - 1) * 2 * SIZE

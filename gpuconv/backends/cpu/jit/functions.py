@@ -124,7 +124,7 @@ def pointer(typingctx, address):
 
 
 @intrinsic
-def peek(typingctx, address, place):
+def load_int(typingctx, address, place):
     """Read an element of an array of 64-bit integers (compiled code only)."""
 
     def codegen(context, builder, signature, args):
@@ -135,7 +135,7 @@ def peek(typingctx, address, place):
 
 
 @intrinsic
-def poke(typingctx, address, place, value):
+def store_int(typingctx, address, place, value):
     """Write an element of an array of 64-bit integers (compiled code only)."""
 
     def codegen(context, builder, signature, args):

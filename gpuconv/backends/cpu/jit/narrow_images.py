@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .direct_driver import direct_params
-from .functions import compile_function, peek, poke, stack
+from .functions import compile_function, load_int, stack, store_int
 from .params import FILL
 from .row_buffer import row_source
 from .vectors import LONG, Vectors, lanes, vector_bytes
@@ -118,9 +118,9 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     bands, x_row, out_row = params.bands, source.row_stride, params.out_row_stride
     image, first = number // bands, number % bands * params.band
     end = min(params.out_rows, first + params.band)
-    x += peek(params.x_offsets, image)
-    out += peek(params.out_offsets, image)
-    weights += peek(params.kernel_index, image) * params.weights_bytes
+    x += load_int(params.x_offsets, image)
+    out += load_int(params.out_offsets, image)
+    weights += load_int(params.kernel_index, image) * params.weights_bytes
     width, n, fill = source.width, params.out_columns, params.row_source + FILL
     # Addresses of the rows that a block reads; outside of the image it is a row of the border's
     # value.
@@ -134,8 +134,8 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
             else:
                 count = 1
         for t in range(TAPS + count - 1):
-            row = peek(source.rows, i + t)
-            poke(table, t, params.fill_row if row < 0 else x + row * x_row)
+            row = load_int(source.rows, i + t)
+            store_int(table, t, params.fill_row if row < 0 else x + row * x_row)
         target = out + i * out_row
         if count == 1:
             SUM_ROW(table, weights, width, n, fill, target, out_row)

@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.extending import intrinsic, register_jitable
 
 from .drivers import Compiled
-from .functions import named, on_disk, peek, poke
+from .functions import load_int, named, on_disk, store_int
 from .verdict import Verdict
 
 # Compiled code returns a count times 8 plus a verdict; these are plain integers for Numba.
@@ -128,7 +128,7 @@ def _rank_one_factors(values, kernels, p, q, eps, tiny, half, size, found):
     for n in range(kernels):
         largest, place = 0, 0
         for e in range(p * q):
-            bits = peek(kernel, e) & _MAGNITUDE
+            bits = load_int(kernel, e) & _MAGNITUDE
             if bits > largest:
                 largest, place = bits, e
         if largest >= _INFINITY:
@@ -141,7 +141,7 @@ def _rank_one_factors(values, kernels, p, q, eps, tiny, half, size, found):
             x = _get(column, a * q)
             y = x / pivot
             _put(u, a, y)
-            bits = peek(u, a)
+            bits = load_int(u, a)
             if bits & 1:
                 if abs(x) < _SMALL or abs(x) < _SMALL * top:
                     return 8 * n + UNDECIDED
@@ -193,29 +193,29 @@ def _integer_rank_one_factors(values, kernels, p, q, unsigned, found):
     v = u + 8 * kernels * p
     for n in range(kernels):
         place = 0
-        while place < p * q and peek(kernel, place) == 0:
+        while place < p * q and load_int(kernel, place) == 0:
             place += 1
         nonzero = place < p * q
         row, column = kernel + 8 * (place - place % q), kernel + 8 * (place % q)
         divisor = 0
         for b in range(q if nonzero else 0):
-            x = peek(row, b)
+            x = load_int(row, b)
             if x == _LEAST or (unsigned and x < 0):
                 return 8 * n + UNDECIDED
             x = abs(x)
             while x != 0:
                 divisor, x = x, divisor % x
         for b in range(q if nonzero else 0):
-            poke(v, b, peek(row, b) // divisor)
+            store_int(v, b, load_int(row, b) // divisor)
         for a in range(p if nonzero else 0):
-            x = peek(column, a * q)
+            x = load_int(column, a * q)
             if x == _LEAST or (unsigned and x < 0):
                 return 8 * n + UNDECIDED
-            x //= peek(v, place % q)
-            poke(u, a, x)
+            x //= load_int(v, place % q)
+            store_int(u, a, x)
             differ = 0
             for b in range(q):
-                differ |= x * peek(v, b) - peek(kernel, a * q + b)
+                differ |= x * load_int(v, b) - load_int(kernel, a * q + b)
             if differ != 0:
                 return 8 * n + MORE_NEEDED
         kernel, u, v = kernel + 8 * p * q, u + 8 * p, v + 8 * q

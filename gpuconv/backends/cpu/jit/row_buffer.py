@@ -13,7 +13,7 @@ from numba import carray
 
 from ....core import dtypes
 from .conversion import load_run, make_tag, narrowed, pixel, pixels, store_run, widened
-from .functions import compile_function, peek, pointer, reader
+from .functions import compile_function, load_int, pointer, reader
 from .params import FILL, ROW_SOURCE, ZERO
 from .vectors import copy_bytes, prefetch
 
@@ -50,7 +50,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
         step, x_row = source.column_stride, source.row_stride
         if part >= PIXEL_PARTS:
             image, step, x_row = source_params + ZERO, 0, 0
-        inside = peek(columns, first + low) * step if high > low else 0
+        inside = load_int(columns, first + low) * step if high > low else 0
         # Short runs of long rows are nothing that a processor foresees.
         run = (high - low) * TAG.itemsize
         scattered = step == TAG.itemsize and abs(x_row) > 2 * run
@@ -59,7 +59,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
             start = row_buffer + part * source.imaginary + slot * pitch * ACC.itemsize
             slot = slot + 1 if slot + 1 < slots else 0
             target = carray(pointer(start), (pitch,), ACC.dtype)
-            row = peek(rows, y)
+            row = load_int(rows, y)
             if row < 0:
                 target[:] = fill
                 continue
@@ -68,7 +68,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                 phase = pitch // stride
                 for f in range(stride):
                     for j in range((last - first - f + stride - 1) // stride):
-                        c = peek(columns, first + f + j * stride)
+                        c = load_int(columns, first + f + j * stride)
                         # Not one expression: Numba would give uint64 and int64 the type float64.
                         if c >= 0:
                             target[f * phase + j] = pixel(TAG, start_of_row + c * step)
@@ -76,7 +76,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                             target[f * phase + j] = fill
                 continue
             if scattered and y + _AHEAD < y1:
-                ahead = peek(rows, y + _AHEAD)
+                ahead = load_int(rows, y + _AHEAD)
                 if ahead >= 0:
                     prefetch(image + ahead * x_row + inside, run)
             if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
@@ -93,7 +93,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                     target[j] = pixel(TAG, start_of_row + inside + (j - low) * step)
             for j in range(low + length - high):  # left of the run, and right of it
                 at = j if j < low else j - low + high
-                c = peek(columns, first + at)
+                c = load_int(columns, first + at)
                 if c >= 0:
                     target[at] = pixel(TAG, start_of_row + c * step)
                 else:
@@ -107,10 +107,10 @@ def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
     rows, columns = source.rows, source.columns
     step, x_row = source.column_stride, source.row_stride
     for y in range(y0, y1):
-        row = peek(rows, y)
+        row = load_int(rows, y)
         place = target + (y - y0) * ACC.itemsize
         for e in range(n):
-            c = peek(columns, first + e)
+            c = load_int(columns, first + e)
             line = pixels(ACC, place + e * pitch, 1)
             if row >= 0 <= c:
                 line[0] = pixel(TAG, x + row * x_row + c * step)

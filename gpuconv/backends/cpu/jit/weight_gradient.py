@@ -25,11 +25,11 @@ from .functions import (
     call,
     compile_function,
     count_up,
-    peek,
+    load_int,
     pointer,
-    poke,
     reader,
     release,
+    store_int,
 )
 from .params import FAILED, TAP_GROUP, UNIT, WEIGHT_GRADIENT_PARAMS
 from .vectors import LONG, Vectors, vector_bytes
@@ -193,11 +193,11 @@ def _list_x_rows(params, buffers, image, column, in_place, first, n):
         else:
             y = (first + k // p) * stride + k % p * dilation
         if not in_place:
-            poke(buffers.x_rows, k, buffers.x + y % slots * row_bytes)
+            store_int(buffers.x_rows, k, buffers.x + y % slots * row_bytes)
         else:
-            row = peek(rows, y)
+            row = load_int(rows, y)
             start = image + row * row_stride + column * size
-            poke(buffers.x_rows, k, buffers.fill if row < 0 else start)
+            store_int(buffers.x_rows, k, buffers.fill if row < 0 else start)
 
 
 @register_jitable
@@ -208,9 +208,9 @@ def _list_dy_rows(params, buffers, dy, column, first, n):
         y = first + k * apart
         if params.read_dy:
             place = y % params.rows_at_once
-            poke(buffers.dy_rows, k, buffers.dy + place * params.strip * params.size)
+            store_int(buffers.dy_rows, k, buffers.dy + place * params.strip * params.size)
         else:
-            poke(buffers.dy_rows, k, dy + y * params.dy_row_stride + column * params.size)
+            store_int(buffers.dy_rows, k, dy + y * params.dy_row_stride + column * params.size)
 
 
 @register_jitable
@@ -264,10 +264,10 @@ def _task(address, task, x, dy, units, begins, ends, partial):
         return
     buffers = _lay_out(params, memory)
     total = partial + task * params.p * params.q * 8
-    for number in range(peek(begins, task), peek(ends, task)):
+    for number in range(load_int(begins, task), load_int(ends, task)):
         unit = work_unit(units + number * _UNIT_BYTES)
-        image = x + peek(params.x_offsets, unit.image)
-        outputs = dy + peek(params.dy_offsets, unit.image)
+        image = x + load_int(params.x_offsets, unit.image)
+        outputs = dy + load_int(params.dy_offsets, unit.image)
         for j0 in range(0, params.s, params.strip):
             _add_strip(params, buffers, image, outputs, unit.first, unit.last, j0, total)
     release(memory)
