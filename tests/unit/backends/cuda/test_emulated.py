@@ -267,7 +267,7 @@ def sanitized(flags, kernel, change=None, shape=(7, 7), width=30):
         cuda.launcher = before
     if launcher.code == 0:
         reference.direct(problem, x, k, expected)
-        np.testing.assert_allclose(out, expected, atol=1e-4)
+        np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5 * np.prod(shape))
     return launcher
 
 
