@@ -23,6 +23,7 @@ from .jit.params import (
     TILE_GROUP_STATE,
     DirectTilesParams,
     FftParams,
+    copy_record,
     record,
 )
 from .planning import LONG, LONG_TASK, per_output, plan_sums
@@ -40,7 +41,7 @@ def run(
     With `whole`, sums are whole numbers and far enough from the next ones to be rounded to them.
     """
     plan = tile_plan(problem, x.strides, out.strides, threads)
-    memory = plan.params.copy()
+    memory = copy_record(plan.params)
     params = FftParams.from_address(address(memory))
     params.x, params.out = address(x), address(out)
     params.estimate_errors, params.round_sums = not whole, whole

@@ -40,11 +40,6 @@ class Grid:
     counts: tuple[int, int]  # tiles down and across
     group_size: int  # tiles transformed at once
 
-    @property
-    def fits(self) -> bool:
-        """Whether tiles are large enough for the kernel."""
-        return min(self.steps) > 0
-
     @cached_property
     def groups(self) -> int:
         """Groups of tiles of an image."""
@@ -54,39 +49,48 @@ class Grid:
 @lru_cache(maxsize=256)
 def sides(problem: Problem) -> tuple[int, int] | None:
     """Sides of the tiles that cost least, or None where none is large enough."""
-    best, least = None, math.inf
-    for ny, nx in itertools.product(SIDES, SIDES):
-        cost = _work_of_tiles(problem, ny, nx)
-        if cost < least:
-            best, least = (ny, nx), cost
+    laid, best, least = restate_for_tables(problem), None, math.inf
+    # Axis by axis: this is on the way to a choice of method, where every microsecond counts.
+    down = [(side, _cover(laid, 0, side)[1]) for side in SIDES]
+    across = [(side, _cover(laid, 1, side)[1]) for side in SIDES]
+    for (ny, rows), (nx, columns) in itertools.product(down, across):
+        if rows and columns:
+            cost = _work_of_tiles(problem, (ny, nx), rows * columns)
+            if cost < least:
+                best, least = (ny, nx), cost
     return best
+
+
+def _cover(laid: Problem, axis: int, side: int) -> tuple[int, int]:
+    """Pixels from a tile of this side to the next along an axis, and the number of tiles.
+
+    None is large enough for the kernel where that is 0.
+    """
+    stride = laid.stride[axis]
+    step = (side - laid.span[axis] + 1) // stride * stride
+    return step, -(-((laid.out_shape[axis - 2] - 1) * stride + 1) // step) if step > 0 else 0
 
 
 def grid(problem: Problem, sides: tuple[int, int]) -> Grid:
     """Cover the outputs by tiles of these sides."""
-    problem = restate_for_tables(problem)
-    steps = [
-        (side - span + 1) // stride * stride
-        for side, span, stride in zip(sides, problem.span, problem.stride, strict=True)
-    ]
-    counts = [
-        -(-((n - 1) * stride + 1) // step) if step > 0 else 0
-        for n, stride, step in zip(problem.out_shape[-2:], problem.stride, steps, strict=True)
-    ]
-    group_size = 1 if dtypes.is_complex(problem.acc_dtype) else 2
-    return Grid((steps[0], steps[1]), (counts[0], counts[1]), group_size)
+    laid = restate_for_tables(problem)
+    (step_y, rows), (step_x, columns) = (_cover(laid, axis, sides[axis]) for axis in (0, 1))
+    return Grid((step_y, step_x), (rows, columns), _group_size(problem))
 
 
-def _work_of_tiles(problem: Problem, ny: int, nx: int) -> float:
-    tiles = grid(problem, (ny, nx))
-    if not tiles.fits:
-        return math.inf
+def _group_size(problem: Problem) -> int:
+    """Tiles that are transformed at once: two real ones are the two parts of a complex tile."""
+    return 1 if dtypes.is_complex(problem.acc_dtype) else 2
+
+
+def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int) -> float:
+    ny, nx = sides
     written = math.prod(problem.out_shape) * _WRITE
-    per_element = _READ + _DOWN[ny] + _ACROSS[nx]
-    if dtypes.is_complex(problem.acc_dtype):
+    per_element, group_size = _READ + _DOWN[ny] + _ACROSS[nx], _group_size(problem)
+    if group_size == 1:
         # The unit is twice as long (`costs.Costs.of`), but it is the same transform.
         per_element = _READ + (_DOWN[ny] + _ACROSS[nx]) / 2
-    return problem.n * tiles.groups * ny * nx * per_element + written
+    return problem.n * -(-tiles // group_size) * ny * nx * per_element + written
 
 
 def work(problem: Problem) -> float:
@@ -97,7 +101,7 @@ def work(problem: Problem) -> float:
     kernels, area = math.prod(problem.k_shape[:-2]), math.prod(found)
     spectra_bytes = kernels * area * 2 * real_bytes(problem.acc_dtype)
     spectra = 0 if spectra_bytes <= SPECTRA_BYTES else 3 * kernels * area
-    return _work_of_tiles(problem, *found) + spectra
+    return _work_of_tiles(problem, found, math.prod(grid(problem, found).counts)) + spectra
 
 
 def real_bytes(acc: str) -> int:

@@ -16,6 +16,7 @@ from ...core.errors import complete_rows_before
 from ...core.layout import kernel_index
 from ...core.problem import Problem
 from .addresses import address
+from .jit.params import copy_record
 from .planning import SumsPlan, plan_sums, with_params
 from .retry import LINES, rows_before_task, with_retries
 from .threads import run_in_slices, run_kernel
@@ -82,7 +83,7 @@ def _restrict_to_images(plan: SumsPlan, images: Array) -> SumsPlan:
         x_offsets=np.ascontiguousarray(whole.x_offsets[images]),
         out_offsets=np.ascontiguousarray(whole.out_offsets[images]),
     )
-    params = plan.params.copy()
+    params = copy_record(plan.params)
     for name in ("kernel_index", "x_offsets", "out_offsets"):
         params[name] = address(getattr(layout, name))
     params["last"] = len(images) * params["bands"] * params["strips"]
@@ -135,7 +136,7 @@ def _sum_by_tasks(problem: Problem, plan: SumsPlan, arrays: tuple[int, ...]) -> 
     """Run the tasks of a plan, in slices if that takes long, and retry those that got no memory."""
     serial_kernel, parallel_kernel = _kernels()
     # Other threads may run the same plan, so the range of tasks is written to a copy of its params.
-    plan = with_params(plan, plan.params.copy())
+    plan = with_params(plan, copy_record(plan.params))
     bands, strips, band, tasks = (
         int(plan.params[n][0]) for n in ("bands", "strips", "band", "last")
     )

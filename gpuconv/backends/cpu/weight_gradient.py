@@ -15,7 +15,7 @@ from ...core.arrays import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
-from .jit.params import ROW_SOURCE, UNIT, WEIGHT_GRADIENT_PARAMS, fill_bytes, record
+from .jit.params import ROW_SOURCE, UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, fill_bytes, record
 from .planning import LONG, per_output, plan_row_source, run_of_columns, tap_offsets
 from .retry import LINES, no_memory_error
 from .threads import max_threads, run_in_slices, run_kernel
@@ -215,7 +215,7 @@ def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
 
     # Held until the sums are there: addresses in the params keep nothing alive.
     plan, tasks = _plan(problem, x.strides, dy.strides, dy_dtype), _tasks(problem)
-    params = plan.params.copy()
+    params = copy_record(plan.params)
     partial = np.zeros((len(tasks.starts) - 1, problem.p, problem.q))
     serial = math.prod(problem.out_shape) * problem.p * problem.q < _SERIAL_OPERATIONS
 
