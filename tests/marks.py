@@ -1,5 +1,7 @@
 """Which parameters of a test run always, and which only with ``-m exhaustive``."""
 
+import itertools
+
 import pytest
 
 exhaustive = pytest.mark.exhaustive
@@ -15,3 +17,11 @@ def always(values, *kept, rows=False):
         one if one in kept else pytest.param(*(one if rows else [one]), marks=exhaustive)
         for one in values
     ]
+
+
+def cross(*axes):
+    """Rows of a cross; those run always in which at most one value is not the first of its axis."""
+    rows = list(itertools.product(*axes))
+    first = rows[0]
+    kept = [row for row in rows if sum(a != b for a, b in zip(row, first, strict=True)) <= 1]
+    return always(rows, *kept, rows=True)

@@ -19,7 +19,7 @@ from gpuconv.core.problem import make_problem
 from .. import oracle
 from ..emulator.backend import cuda, emulated
 from ..emulator.launcher import ADDRESS, SanitizedLauncher
-from ..marks import exhaustive
+from ..marks import always, exhaustive
 
 RNG = np.random.default_rng(99)
 PACKAGE = Path(gpuconv.__file__).parent
@@ -185,7 +185,12 @@ def test_strides_are_not_ignored(launcher, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("x_dtype", "k_dtype"),
-    [("uint8", "int8"), ("uint8", "int16"), ("int8", "uint8"), ("uint64", "int64")],
+    always(
+        [("uint8", "int8"), ("uint8", "int16"), ("int8", "uint8"), ("uint64", "int64")],
+        ("uint8", "int8"),
+        ("uint64", "int64"),
+        rows=True,
+    ),
 )
 def test_mixed_dtypes(launcher, backend, x_dtype, k_dtype):
     """cupy#6047: operands of two dtypes overflow in the smaller."""
@@ -259,19 +264,19 @@ def test_more_images_and_rows_than_a_grid_has_in_y(launcher):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_more_taps_than_thirty_two(launcher, backend):
+@pytest.mark.parametrize(
+    ("p", "q"), always([(33, 33), (1, 65), (65, 1), (40, 2)], (33, 33), (1, 65), rows=True)
+)
+def test_more_taps_than_thirty_two(launcher, backend, p, q):
     """opencv_contrib#3997: CUDA filters take at most 32 taps a side."""
     x = RNG.standard_normal((70, 75))
-    for p, q in ((33, 33), (1, 65), (65, 1), (40, 2)):
-        u, v = RNG.standard_normal(p), RNG.standard_normal(q)
-        k = np.outer(u, v)
-        expected = np.einsum(
-            "rspq,p,q->rs", np.lib.stride_tricks.sliding_window_view(x, (p, q)), u, v,
-            optimize=True,
-        )  # fmt: skip
-        for method in ("direct", "separable"):
-            y = gpuconv.corr2d(x, k, backend=backend, method=method)
-            np.testing.assert_allclose(y, expected, atol=1e-9)
+    u, v = RNG.standard_normal(p), RNG.standard_normal(q)
+    k = np.outer(u, v)
+    view = np.lib.stride_tricks.sliding_window_view(x, (p, q))
+    expected = np.einsum("rspq,p,q->rs", view, u, v, optimize=True)
+    for method in ("direct", "separable"):
+        y = gpuconv.corr2d(x, k, backend=backend, method=method)
+        np.testing.assert_allclose(y, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -284,7 +289,7 @@ def test_kernels_of_one_row_or_column(launcher, backend):
         np.testing.assert_allclose(y, padded(x, k, "reflect"), atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("dtype", always(["float64", "complex128"], "float64"))
 def test_shared_memory_is_sized_by_the_element(launcher, dtype):
     """cucim#408: shared memory sized for 4-byte elements breaks float64."""
     x, k = oracle.sample(RNG, (31, 40), dtype), oracle.sample(RNG, (5, 6), dtype)

@@ -75,8 +75,14 @@ def test_what_counts_as_mirrored(weights, expected):
     assert accumulator.find_mirrored(terms).tolist() == [expected]
 
 
-@pytest.mark.parametrize("n", always(TAPS, 3, 6, 17, 31))
-@pytest.mark.parametrize("dtype", always(FLOATS, "float16", "float32", "complex64"))
+@pytest.mark.parametrize(
+    ("dtype", "n"),
+    always(
+        list(itertools.product(FLOATS, TAPS)),
+        ("float16", 17), ("float32", 3), ("float32", 6), ("float32", 31), ("complex64", 6),
+        ("complex64", 17), rows=True,
+    ),
+)  # fmt: skip
 def test_flips(dtype, n):
     rng = np.random.default_rng(n)
     one = np.ones(1)
@@ -229,17 +235,29 @@ def on_gpu(x, k, factors=None, **keywords):
     return out
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
-@pytest.mark.parametrize(
-    ("shape", "keywords", "kernel"),
-    [
+FLIPPED = [
+    (*case, dtype)
+    for case in (
         ((1, 5), {}, "direct"),
         ((6, 1), {}, "direct"),
         ((1, 37), {}, "direct"),
         ((34, 1), dict(mode="full", boundary="symmetric"), "direct"),
         ((1, 5), dict(dilation=2), "direct_strided"),
         ((6, 1), dict(dilation=(2, 1)), "direct_strided"),
-    ],
+    )
+    for dtype in ("float32", "float64", "complex64")
+]
+
+
+@pytest.mark.parametrize(
+    ("shape", "keywords", "kernel", "dtype"),
+    always(
+        FLIPPED,
+        ((1, 5), {}, "direct", "float32"),
+        ((34, 1), dict(mode="full", boundary="symmetric"), "direct", "complex64"),
+        ((6, 1), dict(dilation=(2, 1)), "direct_strided", "float64"),
+        rows=True,
+    ),
     ids=str,
 )
 def test_flips_on_the_gpu(emulated, dtype, shape, keywords, kernel):
@@ -256,9 +274,21 @@ def test_flips_on_the_gpu(emulated, dtype, shape, keywords, kernel):
     assert {max(spec.mirror) for spec, *_ in emulated.launched} == {YES}
 
 
-@pytest.mark.parametrize("shared", [47 << 10, 6000])
-@pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize("keywords", [{}, dict(stride=2), dict(dilation=2)], ids=str)
+@pytest.mark.parametrize(
+    ("keywords", "dtype", "shared"),
+    always(
+        list(
+            itertools.product(
+                [{}, dict(stride=2), dict(dilation=2)], ["float32", "complex64"], [47 << 10, 6000]
+            )
+        ),
+        ({}, "complex64", 6000),
+        (dict(stride=2), "float32", 47 << 10),
+        (dict(dilation=2), "float32", 6000),
+        rows=True,
+    ),
+    ids=str,
+)
 def test_separable_on_the_gpu(emulated, monkeypatch, dtype, keywords, shared):
     """Also where a shared tile holds some of the taps only."""
     monkeypatch.setattr(cuda_plan, "SHARED_BYTES", shared)
@@ -279,7 +309,7 @@ def test_separable_on_the_gpu(emulated, monkeypatch, dtype, keywords, shared):
     cuda_plan._plan.cache_clear()
 
 
-@pytest.mark.parametrize("shape", [(1, 6), (5, 1), (1, 37), (4, 5)], ids=str)
+@pytest.mark.parametrize("shape", always([(1, 6), (5, 1), (1, 37), (4, 5)], (4, 5)), ids=str)
 def test_weights_that_the_kernel_looks_at(emulated, shape):
     """Of a bank in which some are mirrored: the bits of each by itself."""
     rng = np.random.default_rng(7)

@@ -12,6 +12,8 @@ import pytest
 import gpuconv
 from gpuconv.backends.cpu import threads as cpu_threads
 
+from ..marks import exhaustive
+
 ROOT = Path(__file__).parents[2]
 LINUX = sys.platform.startswith("linux")
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -47,6 +49,7 @@ def _installed(*names):
     return [name for name in names if importlib.util.find_spec(name)]
 
 
+@exhaustive
 @pytest.mark.parametrize("layer", LAYERS)
 def test_threads_and_forks(layer):
     scenarios = ["many_threads", "shared_threads"]
@@ -61,6 +64,7 @@ def test_threads_and_forks(layer):
         run("fork", **own)
 
 
+@exhaustive
 def test_spawn_and_forkserver():
     run("other_starts")
 
@@ -88,12 +92,14 @@ def test_parts_between_which_signals_are_seen_are_short(monkeypatch, item):
     assert parts[-1][1] == 3000
 
 
+@exhaustive
 @linux
 def test_memory_errors_are_raised():
     run("no_memory", NUMBA_NUM_THREADS="1")
     run("no_memory_at_the_end", NUMBA_NUM_THREADS="2")
 
 
+@exhaustive
 @linux
 def test_no_method_copies_the_image(tmp_path):
     run("memory", tmp_path)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ..marks import exhaustive
+
 # CuPy first: once imported it cannot be imported anew.
 NAMES = (
     "cupy", "ml_dtypes", "torch", "dask", "distributed", "PIL", "tifffile", "zarr", "tqdm",
@@ -14,6 +16,7 @@ NAMES = (
 )  # fmt: skip
 
 
+@exhaustive
 @pytest.mark.parametrize("what", [("base", *NAMES), ("numba",), ("torch",)], ids=lambda w: w[0])
 def test_without(what, tmp_path):
     if what == ("torch",) and importlib.util.find_spec("torch") is None:

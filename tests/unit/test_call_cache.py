@@ -13,6 +13,7 @@ import pytest
 import gpuconv
 from gpuconv import call_cache
 
+from ..marks import exhaustive
 from ..oracle import sample
 
 METHODS = ["auto", "direct", "separable", "fft"]
@@ -363,11 +364,13 @@ def all_right(process):
     assert (process.returncode, out) == (0, "[]\n"), out + error[-2000:]
 
 
+@exhaustive
 def test_the_very_first_calls_from_many_threads(tmp_path):
     all_right(first_calls(8, NUMBA_CACHE_DIR=str(tmp_path)))
     assert list(tmp_path.rglob("*.nbi"))
 
 
+@exhaustive
 def test_two_processes_fill_one_cache(tmp_path):
     both = [first_calls(1, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
     for process in both:
@@ -375,6 +378,7 @@ def test_two_processes_fill_one_cache(tmp_path):
     all_right(first_calls(1, NUMBA_CACHE_DIR=str(tmp_path)))
 
 
+@exhaustive
 def test_a_package_that_cannot_be_written(tmp_path):
     package, home = tmp_path / "site" / "gpuconv", tmp_path / "home"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))

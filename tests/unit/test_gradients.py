@@ -14,6 +14,7 @@ from gpuconv.core.boundary import BOUNDARIES, fold, index_map
 from gpuconv.core.phases import phases
 from gpuconv.core.problem import make_problem
 
+from ..marks import always
 from ..oracle import sample, windows
 
 RNG = np.random.default_rng(21)
@@ -85,8 +86,8 @@ def test_every_mode_against_the_reference(boundary, mode, stride, dilation):
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-@pytest.mark.parametrize("x_dtype", FLOATS)
-@pytest.mark.parametrize("k_dtype", FLOATS)
+@pytest.mark.parametrize("x_dtype", always(FLOATS, "float16", "float32", "complex64"))
+@pytest.mark.parametrize("k_dtype", always(FLOATS, "float16", "float32", "complex64"))
 def test_dot_test_of_every_dtype(backend, x_dtype, k_dtype):
     x, k = sample(RNG, (2, 9, 20), x_dtype), sample(RNG, (3, 4), k_dtype)
     keywords = dict(mode="same", boundary="symmetric", stride=(1, 2))

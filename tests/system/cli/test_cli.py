@@ -12,6 +12,8 @@ from PIL import Image
 import gpuconv
 from gpuconv.cli import array_files, filter_command, main
 
+from ...marks import exhaustive
+
 RNG = np.random.default_rng(12)
 
 
@@ -170,6 +172,7 @@ def test_interrupted_between_blocks(tmp_path, monkeypatch, suffix, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
 
 
+@exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path):
     import zarr

@@ -89,7 +89,9 @@ def test_borders_wider_than_the_image(emulated, boundary, stride, dilation):
     compare(problem, x, k)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (33, 40), (70, 70)])
+@pytest.mark.parametrize(
+    "shape", always([(1, 1), (1, 9), (9, 1), (33, 40), (70, 70)], (1, 9), (33, 40))
+)
 def test_kernel_sizes(emulated, shape):
     x, k = sample((72, 75), "float32"), sample(shape, "float32")
     compare(problem_of(x, k), x, k)
@@ -171,15 +173,18 @@ def shifted(shape, name, offset, pitch):
     return view
 
 
+ALIGNMENTS = [
+    (*where, *names)
+    for where in ((0, 48), (1, 48), (5, 64), (2, 43))
+    for names in (("float32", None), ("uint8", "float32"), ("float16", None), ("complex64", None),
+                  ("float32", "float64"), ("float64", "uint8"))
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("name", "out"),
-    always(
-        [("float32", None), ("uint8", "float32"), ("float16", None), ("complex64", None),
-         ("float32", "float64"), ("float64", "uint8")],
-        ("float32", None), ("uint8", "float32"), rows=True,
-    ),
-)  # fmt: skip
-@pytest.mark.parametrize(("offset", "pitch"), [(0, 48), (1, 48), (5, 64), (2, 43)])
+    ("offset", "pitch", "name", "out"),
+    always(ALIGNMENTS, (0, 48, "float32", None), (2, 43, "uint8", "float32"), rows=True),
+)
 def test_alignments_of_rows(emulated, name, out, offset, pitch):
     k_name = "float32" if name == "uint8" else name
     k = sample((3, 4), k_name)
@@ -271,12 +276,10 @@ def sanitized(flags, kernel, change=None, shape=(7, 7), width=30):
     return launcher
 
 
+@exhaustive
 @pytest.mark.parametrize("kernel", ["direct", "separable"])
 @pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
-@pytest.mark.parametrize(
-    "width",
-    [pytest.param(30, marks=exhaustive, id="unaligned"), pytest.param(32, id="aligned")],
-)
+@pytest.mark.parametrize("width", [30, 32], ids=["unaligned", "aligned"])
 def test_sanitizers_are_silent(emulated, kernel, flags, width):
     launcher = sanitized(flags, kernel, width=width)
     assert launcher.code == 0, launcher.report
@@ -285,6 +288,7 @@ def test_sanitizers_are_silent(emulated, kernel, flags, width):
     assert grid == 4  # so that blocks go on to a second tile
 
 
+@exhaustive
 def test_sanitizers_on_weights_in_shared_memory(emulated):
     for flags in (THREAD, ADDRESS):
         launcher = sanitized(flags, "direct", shape=(29, 29))
@@ -292,6 +296,7 @@ def test_sanitizers_on_weights_in_shared_memory(emulated):
         assert launcher.code == 0, launcher.report
 
 
+@exhaustive
 def test_a_missing_barrier_is_caught(emulated):
     def without_barriers(text):
         return text.replace("__syncthreads();", ";")
@@ -312,6 +317,7 @@ def test_not_waiting_for_copies_is_caught(emulated, kernel):
         sanitized(ADDRESS, kernel, too_early)
 
 
+@exhaustive
 def test_a_bad_index_is_caught(emulated):
     def one_row_too_far(text):
         return text.replace("return row < rows;", "return row < rows + 99;")
@@ -362,7 +368,9 @@ def test_weight_gradient_of_every_border(emulated, boundary, stride, dilation):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 19), (19, 1), (33, 40), (90, 70)])
+@pytest.mark.parametrize(
+    "shape", always([(1, 1), (1, 19), (19, 1), (33, 40), (90, 70)], (1, 19), (33, 40))
+)
 def test_weight_gradient_of_kernel_sizes(emulated, shape):
     gradients(sample((95, 75), "float64"), sample(shape, "float64"))
 
@@ -382,6 +390,7 @@ def test_weight_gradient_reads_no_pixel_of_missing_outputs(emulated):
     assert np.isfinite(cuda.weight_gradient(problem, x, dy, "float32")).all()
 
 
+@exhaustive
 @pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers_on_weight_gradients(emulated, flags):
     x, k = sample((21, 30), "float32"), sample((9, 3), "float32")
@@ -398,6 +407,7 @@ def test_sanitizers_on_weight_gradients(emulated, flags):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
 
 
+@exhaustive
 def test_a_missing_barrier_in_weight_gradients_is_caught(emulated):
     x, k = sample((21, 30), "float32"), sample((9, 3), "float32")
     problem = problem_of(x, k)
@@ -411,8 +421,15 @@ def test_a_missing_barrier_in_weight_gradients_is_caught(emulated):
     assert "data race" in launcher.report
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), ((2, 3), (3, 2))])
+@pytest.mark.parametrize(
+    ("stride", "dilation", "boundary"),
+    always(
+        [(*steps, name) for steps in ((1, 1), ((2, 3), (3, 2))) for name in BOUNDARIES],
+        (1, 1, "reflect"),
+        ((2, 3), (3, 2), "wrap"),
+        rows=True,
+    ),
+)
 def test_gradients_by_the_dot_test(emulated, boundary, stride, dilation):
     x, k = sample((2, 9, 11), "float64"), sample((3, 1, 2, 3), "float64")
     keywords = dict(

@@ -98,9 +98,18 @@ def compare(problem, x, k, out=None):
     return actual
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize(
-    ("stride", "dilation"), [(1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3))]
+    ("stride", "dilation", "boundary"),
+    always(
+        [
+            (*steps, boundary)
+            for steps in ((1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3)))
+            for boundary in BOUNDARIES
+        ],
+        (1, 1, "constant"),
+        ((3, 2), (2, 3), "reflect"),
+        rows=True,
+    ),
 )
 def test_borders_wider_than_the_image(small, boundary, stride, dilation):
     x, k = sample((7, 5), "float32"), sample((4, 3), "float32")
@@ -111,8 +120,21 @@ def test_borders_wider_than_the_image(small, boundary, stride, dilation):
     compare(problem, x, k)
 
 
-@pytest.mark.parametrize("mode", ["valid", "same", "full"])
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (10, 1), (6, 7), (33, 40)])
+@pytest.mark.parametrize(
+    ("size", "mode"),
+    always(
+        list(
+            itertools.product(
+                [(1, 1), (1, 9), (10, 1), (6, 7), (33, 40)], ["valid", "same", "full"]
+            )
+        ),
+        ((1, 1), "valid"),
+        ((1, 9), "full"),
+        ((6, 7), "same"),
+        ((33, 40), "full"),
+        rows=True,
+    ),
+)
 def test_modes_and_kernel_sizes(small, mode, size):
     x, k = sample((41, 53), "float32"), sample(size, "float32")
     compare(problem_of(x, k, mode=mode, boundary="reflect"), x, k)
@@ -124,6 +146,7 @@ def test_images_smaller_than_a_tile(small):
         compare(problem_of(x, k, mode=((0, 1), (2, 0)), boundary="edge"), x, k)
 
 
+@exhaustive
 @settings(max_examples=30, derandomize=True)
 @given(problems(), st.integers(0, 10**6), st.sampled_from([3_000, 40_000, 1 << 20]))
 def test_error_bounds(problem, seed, budget):
@@ -146,8 +169,6 @@ def test_error_bounds(problem, seed, budget):
             ("float64", "complex128", None),
             ("uint8", "float32", "uint8"),
         ],
-        ("bfloat16", "bfloat16", None),
-        ("float64", "complex128", None),
         ("uint8", "float32", "uint8"),
         rows=True,
     ),
@@ -166,22 +187,23 @@ def test_convolution_of_complex_images_does_not_conjugate(small):
         np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
+BATCHES = [
+    ((5, 1, 20, 24), (1, 4, 5)),  # one kernel
+    ((20, 24), (7, 4, 5)),  # a bank over one image
+    ((3, 1, 20, 24), (4, 4, 5)),  # a bank over images
+    ((2, 4, 20, 24), (4, 4, 5)),  # a kernel for each channel
+    ((2, 1, 3, 20, 24), (2, 4, 1, 4, 5)),  # both
+]
+BUDGETS = [("float32", 1), ("float32", 30_000), ("float32", 1 << 20), ("complex64", 60_000)]
+
+
 @pytest.mark.parametrize(
-    ("x_shape", "k_shape"),
-    [
-        ((5, 1, 20, 24), (1, 4, 5)),  # one kernel
-        ((20, 24), (7, 4, 5)),  # a bank over one image
-        ((3, 1, 20, 24), (4, 4, 5)),  # a bank over images
-        ((2, 4, 20, 24), (4, 4, 5)),  # a kernel for each channel
-        ((2, 1, 3, 20, 24), (2, 4, 1, 4, 5)),  # both
-    ],
-)
-@pytest.mark.parametrize(
-    ("dtype", "budget"),
+    ("dtype", "budget", "x_shape", "k_shape"),
     always(
-        [("float32", 1), ("float32", 30_000), ("float32", 1 << 20), ("complex64", 60_000)],
-        ("float32", 1 << 20),
-        ("complex64", 60_000),
+        [(*budget, *shapes) for budget in BUDGETS for shapes in BATCHES],
+        ("float32", 1 << 20, *BATCHES[1]),
+        ("complex64", 60_000, *BATCHES[3]),
+        ("float32", 1 << 20, *BATCHES[4]),
         rows=True,
     ),
 )
@@ -222,8 +244,15 @@ def test_more_leading_dimensions_than_the_struct_holds(small):
         compare(problem_of(x, k), x, k)
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize(("stride", "bad"), [(1, np.nan), ((3, 2), np.inf)])
+@pytest.mark.parametrize(
+    ("stride", "bad", "boundary"),
+    always(
+        [(*one, boundary) for one in ((1, np.nan), ((3, 2), np.inf)) for boundary in BOUNDARIES],
+        (1, np.nan, "constant"),
+        ((3, 2), np.inf, "reflect"),
+        rows=True,
+    ),
+)
 def test_a_bad_pixel_stays_in_its_windows(small, boundary, stride, bad):
     x, k = sample((3, 40, 50), "float32"), sample((2, 1, 3, 5), "float32")
     x[1, 0, 0] = x[1, 21, 33] = x[2, 39, 7] = bad
@@ -310,8 +339,11 @@ PLACES = [
         *always(
             [(name, 0) for name in LARGEST_EXPONENTS], ("float16", 0), ("complex64", 0), rows=True
         ),
-        *always([("float32", place) for place in range(1, 5)], ("float32", 2), rows=True),
-        *(pytest.param("complex128", place, marks=exhaustive) for place in range(1, 5)),
+        *(
+            pytest.param(name, place, marks=exhaustive)
+            for name in ("float32", "complex128")
+            for place in range(1, 5)
+        ),
     ],
 )
 def test_hot_pixels_anywhere(small, name, place):
@@ -449,7 +481,7 @@ INTEGERS = ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int
             ("uint8", "uint8"),
             rows=True,
         ),
-        *always([("uint8", "float32"), ("int16", "float16")], ("int16", "float16"), rows=True),
+        *always([("uint8", "float32"), ("int16", "float16")], rows=True),
     ],
 )
 @pytest.mark.parametrize("boundary", always(["constant", "symmetric"], "symmetric"))
@@ -676,6 +708,7 @@ def test_every_stream_has_its_plans(monkeypatch):
     assert len(made) == before + 1
 
 
+@exhaustive
 @pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers_are_silent(small, flags):
     launcher = sanitized(flags)
@@ -714,7 +747,10 @@ def test_a_race_is_caught(small, old, new):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("j * g.sx];", "j * g.sx + g.ny * g.nx];"), ("at >= length", "at > length")],
+    [
+        ("j * g.sx];", "j * g.sx + g.ny * g.nx];"),
+        pytest.param("at >= length", "at > length", marks=exhaustive),
+    ],
 )
 def test_a_bad_index_is_caught(small, old, new):
     launcher = sanitized(ADDRESS, lambda text: text.replace(old, new))

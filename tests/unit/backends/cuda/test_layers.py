@@ -12,7 +12,7 @@ from .... import oracle
 from ....cases import LAYERS as CASES
 from ....emulator.backend import SANITIZERS, cuda
 from ....emulator.launcher import THREAD, SanitizedLauncher
-from ....marks import always
+from ....marks import always, exhaustive
 
 RNG = np.random.default_rng(41)
 
@@ -63,6 +63,7 @@ def test_views(emulated):
     )
 
 
+@exhaustive
 @pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers(emulated, flags, monkeypatch):
     x, w, g, shape = case_of(CASES[5], "float32")
@@ -79,6 +80,7 @@ def test_sanitizers(emulated, flags, monkeypatch):
     np.testing.assert_allclose(dw, expected, rtol=1e-4, atol=1e-3)
 
 
+@exhaustive
 def test_a_missing_barrier_is_caught(emulated, monkeypatch):
     x, w, g, shape = case_of(CASES[5], "float32")
     launcher = SanitizedLauncher(THREAD, [x], lambda text: text.replace("__syncthreads();", ";"))

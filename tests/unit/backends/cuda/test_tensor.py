@@ -1,5 +1,6 @@
 """Method "tensor": its sums on the emulator, plans, refusals, and what NVRTC makes of it."""
 
+import itertools
 import re
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from gpuconv.core.problem import make_problem
 from .... import oracle, promises
 from ....emulator.backend import SANITIZERS, cuda, reference
 from ....emulator.launcher import PLAIN, THREAD, SanitizedLauncher
-from ....marks import always
+from ....marks import always, exhaustive
 
 RNG = np.random.default_rng(31)
 EPS = float(np.finfo("f4").eps)
@@ -48,17 +49,36 @@ def compare(x, k, name, **keywords):
 NAMES = ("float16", "bfloat16", "float32")
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(
+    ("boundary", "name"),
+    always(
+        list(itertools.product(BOUNDARIES, NAMES)),
+        ("constant", "float16"),
+        ("edge", "float16"),
+        ("reflect", "bfloat16"),
+        ("wrap", "float32"),
+        rows=True,
+    ),
+)
 def test_borders(emulated, name, boundary):
     x, k = sample((17, 20), name), sample((3, 5), name)
     compare(x, k, name, mode=((40, 3), (2, 45)), boundary=boundary, fillvalue=2.5)
     compare(x, k, name, mode="same", boundary=boundary)
 
 
-@pytest.mark.parametrize("name", ["float16", "float32"])
 @pytest.mark.parametrize(
-    "size", always([(1, 1), (9, 1), (2, 9), (11, 10), (5, 17), (7, 40)], (1, 1), (11, 10), (5, 17))
+    ("size", "name"),
+    always(
+        list(
+            itertools.product(
+                [(1, 1), (9, 1), (2, 9), (11, 10), (5, 17), (7, 40)], ["float16", "float32"]
+            )
+        ),
+        ((1, 1), "float32"),
+        ((11, 10), "float16"),
+        ((5, 17), "float32"),
+        rows=True,
+    ),
 )
 def test_kernel_sizes(emulated, name, size):
     x, k = sample((40, 61), name), sample(size, name)
@@ -252,6 +272,7 @@ def sanitized(flags, change=None):
     return launcher
 
 
+@exhaustive
 @pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers_are_silent(emulated, flags):
     launcher = sanitized(flags)
@@ -262,6 +283,7 @@ def without(text):
     return lambda source: source.replace(text, ";")
 
 
+@exhaustive
 def test_a_missing_barrier_is_caught(emulated):
     launcher = sanitized(THREAD, without("__syncthreads();"))
     assert launcher.code != 0

@@ -9,6 +9,8 @@ import pytest
 
 from gpuconv.backends.cpu.jit import direct_driver, functions, weight_gradient
 
+from .....marks import exhaustive
+
 CODE = """
 import numpy as np, gpuconv
 for side in (30, 900):
@@ -19,6 +21,7 @@ for side in (30, 900):
 """
 
 
+@exhaustive
 def test_each_form_has_files_of_its_own(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)
