@@ -31,28 +31,28 @@ class Sizes:
 
 
 class Weights:
-    """A kernel that can be asked for its factors; nothing is computed before it is asked."""
+    """The weights of a call, whose sizes and separable factors are computed when first needed."""
 
     def __init__(self, problem: Problem, k: Array) -> None:
         self._problem = problem
-        # A kernel on a GPU stays there: looking at its values would wait for the device.
+        # Weights on a GPU stay there: reading their values would wait for the device.
         self._k = k if isinstance(k, np.ndarray) else None
         self._factors: Factors | None = None
-        self._found: Found | None = None  # with factors
+        self._found: Found | None = None  # the last search that found factors
 
     @property
     def known(self) -> bool:
-        """Whether the weights are at hand on the host."""
+        """Whether the values can be read on the host."""
         return self._k is not None
 
     def copy(self) -> Weights:
-        """The same, whatever becomes of the caller's array."""
+        """Copy the values, because the caller's array may change."""
         other = Weights(self._problem, None if self._k is None else self._k.copy())
         other._factors, other._found = self._factors, self._found
         return other
 
     def part(self, problem: Problem, index: Index) -> Weights:
-        """The kernels of a part of the batch, with the factors that they have among all."""
+        """Return the weights of a part of the batch, with the factors found for all of it."""
         other = Weights(problem, None if self._k is None else slice_batch(self._k, index))
         if self._factors is not None or self._found is not None:
             self.factors()
@@ -69,7 +69,7 @@ class Weights:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """How large the weights are; as large as their dtype has them where they are not known."""
+        """How large the weights are: as large as their dtype allows where they are not known."""
         problem = self._problem
         if self._k is None:
             whole = dtypes.is_integer(problem.k_dtype)
@@ -85,22 +85,22 @@ class Weights:
         return Sizes(float(total), norm, whole)
 
     def factors(self) -> Factors:
-        """Separable factors of the smallest rank, whatever they cost."""
+        """Find separable factors of the smallest rank, whatever that costs."""
         if self._factors is None:
             found = self._found and self._found.factors
             self._factors = found or _separate(*self._key())
         return self._factors
 
     def least_operations(self, compiled: bool) -> int:
-        """Operations without which `search` finds nothing, whatever the weights."""
+        """Count the operations without which `search` finds nothing, whatever the weights."""
         problem = self._problem
         return _least(problem.k_shape, problem.k_dtype, problem.acc_dtype, compiled)[0]
 
     def search(self, limit: int, operations: float, compiled: bool) -> Found:
-        """Accurate factors of rank `limit` at most, if so many operations can find them.
+        """Look for accurate factors of rank `limit` at most, with no more operations than these.
 
-        What comes out depends on the weights and the numbers, not on what was found before. With
-        `compiled`, what compiled code can tell is told by that.
+        The result depends only on the weights and the arguments, not on earlier searches. With
+        `compiled`, compiled code looks first.
         """
         if self._k is None:
             raise ValueError("the weights are not on the host")
@@ -119,7 +119,7 @@ class Weights:
             if found.remark not in (MORE, UNDECIDED):
                 return self._keep(found)
             spent, single = found.operations, len(bank) > 1 or found.remark == UNDECIDED
-        # Once more, to look up what was found of these weights.
+        # Hashed once more, to look up an earlier search of the same weights.
         most = operations - spent - (_REPEATED + 1) * hashing
         found = _separate_within(*self._key(), limit, most, single)
         return self._keep(found._replace(operations=spent + found.operations))
@@ -140,8 +140,8 @@ class Weights:
 
 @lru_cache(maxsize=1024)
 def _least(shape: tuple[int, ...], k_dtype: str, acc: str, compiled: bool) -> tuple[int, int]:
-    """Operations without which nothing is found, and those of hashing the weights once."""
-    # A byte is copied and hashed in the time of two thirds of an operation.
+    """Count the operations without which nothing is found, and those of hashing the weights."""
+    # Copying and hashing a byte takes two thirds of the time of an operation.
     hashing = 2 * math.prod(shape) * dtypes.storage(k_dtype).itemsize // 3
     kernels, (p, q) = math.prod(shape[:-2]), shape[-2:]
     if compiled and not dtypes.is_complex(acc):
