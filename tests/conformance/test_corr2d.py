@@ -160,7 +160,7 @@ def test_out(way):
 
 
 @pytest.mark.parametrize(
-    "out", always(["uint8", "int64", "float16", "float64", "complex64"], "uint8")
+    "out", always(["uint8", "int64", "float16", "float64", "complex64"], "uint8", "complex64")
 )
 def test_dtype_converts_the_finished_sum(way, out):
     x, k = operands(way, (11, 14), (3, 4))

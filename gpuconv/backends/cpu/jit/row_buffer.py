@@ -188,5 +188,7 @@ def store(acc: str, out: str, exact: bool) -> int:
     """Address of the jit function that writes this dtype; `exact` if sums are integers that fit."""
     function = _store_complex if _parts(acc) == 2 else _store_exact if exact else _store
     name = f"store_{acc}_{out}{'_exact' if exact else ''}"
-    tags = make_tag(dtypes.part(out)), make_tag(dtypes.part(acc))
+    # Complex sums are written part by part, real ones as whole elements, complex ones too.
+    stored = dtypes.part(out) if _parts(acc) == 2 else out
+    tags = make_tag(stored), make_tag(dtypes.part(acc))
     return compile_function(function, name, TAG=tags[0], ACC=tags[1])
