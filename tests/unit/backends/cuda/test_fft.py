@@ -238,8 +238,8 @@ def test_any_strides(small):
 
 @exhaustive
 def test_more_leading_dimensions_than_the_struct_holds(small):
-    x = sample((2,) * 10 + (5, 6), "float32")[::-1].transpose(*range(9, -1, -1), 10, 11)
-    for k_lead in ((2, 1) * 5, (1,) * 10, (2,) * 10):
+    x = sample((2,) * 9 + (5, 6), "float32")[::-1].transpose(*range(8, -1, -1), 9, 10)
+    for k_lead in ((2, 1) * 4 + (2,), (2,) * 9):
         k = sample((*k_lead, 2, 2), "float32")
         compare(problem_of(x, k), x, k)
 
@@ -348,7 +348,7 @@ PLACES = [
 )
 def test_hot_pixels_anywhere(small, name, place):
     keywords, x_lead, k_lead = PLACES[place]
-    for turn in range(5):
+    for turn in range(5) if place == 0 else (1, 4):
         x, k = sample((*x_lead, 41, 67), name), sample((*k_lead, 7, 6), name)
         if turn == 1:
             k *= disc(9)[1:8, 2:8].astype(k.dtype)
