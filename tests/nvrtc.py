@@ -1,9 +1,8 @@
 """What NVRTC makes of a specialisation: for every chip, without a GPU or a driver."""
 
-import functools
 import re
 
-import pytest
+from benchmarks.cuda.compiled import OPTIONS, compile_for, compiler
 
 from . import built
 
@@ -12,34 +11,15 @@ FLOATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"
 _SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 
 
-@functools.cache
-def _version():
-    try:
-        from cupy.cuda import nvrtc
-
-        return ".".join(map(str, nvrtc.getVersion()))
-    except (ImportError, RuntimeError, OSError) as error:
-        pytest.fail(f"NVRTC cannot be loaded ({error}); run: pip install -e '.[test-all]'")
-
-
 def report(source, arch):
     """The compiler's report on a source that compiles; it is kept on disk."""
 
     def make(path):
-        from cupy.cuda import nvrtc
+        log, binary = compile_for(source, arch)
+        assert len(binary) > 1024
+        path.write_text(log, "utf-8")
 
-        program = nvrtc.createProgram(source, "kernel.cu", (), ())
-        try:
-            nvrtc.compileProgram(program, options)
-            assert len(nvrtc.getCUBIN(program)) > 1000
-            path.write_text(nvrtc.getProgramLog(program), "utf-8")
-        except nvrtc.NVRTCError:
-            pytest.fail(nvrtc.getProgramLog(program))
-        finally:
-            nvrtc.destroyProgram(program)
-
-    options = (f"-arch=sm_{arch}", "-std=c++17", "--ptxas-options=-v")
-    return built.kept(["NVRTC", _version(), source, *options], make).read_text("utf-8")
+    return built.kept([compiler(), source, f"sm_{arch}", *OPTIONS], make).read_text("utf-8")
 
 
 def check_no_spills(spec, arch):

@@ -18,6 +18,7 @@ _USED = re.compile(r"Used (\d+) registers")
 _STATIC = re.compile(r"(\d+) bytes smem")
 _STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _PACKAGE = "nvidia-cuda-nvdisasm"
+OPTIONS = ("-std=c++17", "--ptxas-options=-v")  # beside the chip
 
 
 class Unavailable(RuntimeError):
@@ -78,7 +79,7 @@ def compile_for(source: str, arch: int) -> tuple[str, bytes]:
     nvrtc = _nvrtc()
     program = nvrtc.createProgram(source, "kernel.cu", (), ())
     try:
-        nvrtc.compileProgram(program, (f"-arch=sm_{arch}", "-std=c++17", "--ptxas-options=-v"))
+        nvrtc.compileProgram(program, (f"-arch=sm_{arch}", *OPTIONS))
         # CuPy takes off the last byte, as it would of a C string; in a binary it is one of many.
         return nvrtc.getProgramLog(program), nvrtc.getCUBIN(program) + b"\0"
     except nvrtc.NVRTCError as error:
