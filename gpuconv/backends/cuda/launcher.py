@@ -85,10 +85,9 @@ class DeviceLauncher(Launcher):
         if count == 0:
             return _NO_DEVICE
         try:
-            import cupy.cuda.nvrtc as nvrtc
-
-            nvrtc.getVersion()
-        except (ImportError, RuntimeError, OSError) as error:
+            # An attribute: CuPy has no module of this name to import.
+            cupy.cuda.nvrtc.getVersion()
+        except (AttributeError, ImportError, RuntimeError, OSError) as error:
             return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
         return None
 
