@@ -1,10 +1,13 @@
 """What NVRTC makes of a specialisation: for every chip, without a GPU or a driver."""
 
+import inspect
+import json
 import re
 
-from benchmarks.cuda.compiled import OPTIONS, compile_for, compiler
+from benchmarks.cuda.compiled import compiler
+from gpuconv.backends.cuda.compiler import OPTIONS, compiled
 
-from . import built
+from . import built, ptx
 
 ARCHS = (75, 80, 90, 100, 120)
 FLOATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
@@ -12,18 +15,27 @@ _SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 
 
 def report(source, arch):
-    """The compiler's report on a source that compiles; it is kept on disk."""
+    """What NVRTC says of a source that compiles, and what is wrong with its code; kept on disk."""
 
     def make(path):
-        log, binary = compile_for(source, arch)
-        assert len(binary) > 1024
-        path.write_text(log, "utf-8")
+        from cupy.cuda import nvrtc
 
-    return built.kept([compiler(), source, f"sm_{arch}", *OPTIONS], make).read_text("utf-8")
+        with compiled(source, f"sm_{arch}") as program:
+            assert len(nvrtc.getCUBIN(program)) > 1024
+            log, code = nvrtc.getProgramLog(program), nvrtc.getPTX(program)
+        code = code if isinstance(code, str) else code.decode()
+        flushing = [line.strip() for line in code.splitlines() if ".ftz" in line]
+        path.write_text(json.dumps([log, ptx.read_before_written(code), flushing]), "utf-8")
+
+    key = [inspect.getsource(ptx), compiler(), source, f"sm_{arch}", *OPTIONS]
+    return json.loads(built.kept(key, make).read_text("utf-8"))
 
 
-def check_no_spills(spec, arch):
-    log = report(spec.source(), arch)
+def check_code(spec, arch):
+    """No spills, no register that is read before it is written, nothing that flushes subnormals."""
+    log, undefined, flushing = report(spec.source(), arch)
     spills = _SPILLS.findall(log)
     assert spills, f"no resource report for {spec}:\n{log}"
     assert set(spills) == {("0", "0")}, f"{spec} on sm_{arch} spills:\n{log}"
+    assert not undefined, f"{spec} reads what was not written:\n" + "\n".join(undefined)
+    assert not flushing, f"{spec} flushes:\n" + "\n".join(flushing)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any
+
+from gpuconv.backends.cuda import compiler as nvrtc
 
 from .sass import Function, parse
 
@@ -18,7 +19,6 @@ _USED = re.compile(r"Used (\d+) registers")
 _STATIC = re.compile(r"(\d+) bytes smem")
 _STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _PACKAGE = "nvidia-cuda-nvdisasm"
-OPTIONS = ("-std=c++17", "--ptxas-options=-v")  # beside the chip
 
 
 class Unavailable(RuntimeError):
@@ -57,35 +57,21 @@ def build(source: str, name: str, arch: int) -> tuple[Resources, Function]:
     return resources(log), code[name]
 
 
-def _nvrtc() -> Any:
+def compiler() -> str:
+    """Name and version."""
     try:
-        from cupy.cuda import nvrtc
-
-        nvrtc.getVersion()
+        return f"NVRTC {'.'.join(map(str, nvrtc.version()))}"
     except (ImportError, RuntimeError, OSError) as error:
         raise Unavailable(
             f"NVRTC cannot be loaded ({error}); run: pip install -e '.[test-all]'"
         ) from error
-    return nvrtc
-
-
-def compiler() -> str:
-    """Name and version."""
-    return f"NVRTC {'.'.join(map(str, _nvrtc().getVersion()))}"
 
 
 def compile_for(source: str, arch: int) -> tuple[str, bytes]:
-    """The compiler's report and the binary."""
-    nvrtc = _nvrtc()
-    program = nvrtc.createProgram(source, "kernel.cu", (), ())
-    try:
-        nvrtc.compileProgram(program, (f"-arch=sm_{arch}", *OPTIONS))
-        # CuPy takes off the last byte, as it would of a C string; in a binary it is one of many.
-        return nvrtc.getProgramLog(program), nvrtc.getCUBIN(program) + b"\0"
-    except nvrtc.NVRTCError as error:
-        raise ValueError(f"sm_{arch}: {error}\n{nvrtc.getProgramLog(program)}") from error
-    finally:
-        nvrtc.destroyProgram(program)
+    """The compiler's report and the binary that a GPU would load."""
+    compiler()  # says what is missing
+    binary = nvrtc.compile_source(source, f"sm_{arch}")
+    return binary.log, binary.code
 
 
 @cache

@@ -1,6 +1,5 @@
 """What users of other libraries ran into, each as a test of ours under the number it has there."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -222,18 +221,11 @@ def test_dlpack_of_flipped_arrays():
 
 
 def test_kernels_are_found_in_the_disk_cache():
-    """cupy#10173: a RawModule with name_expressions is compiled again in every process."""
-    calls = [
-        node
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and ast.unparse(node.func).endswith(("RawModule", "RawKernel"))
-    ]
-    assert calls
-    for call in calls:
-        assert {keyword.arg for keyword in call.keywords} <= {"code", "options", "backend"}
-    # Which only works for names that C++ does not mangle.
+    """cupy#10173: a RawModule with name_expressions is compiled again in every process.
+
+    What is compiled here is found by its text (unit/backends/cuda/test_compiler.py), and functions
+    by their names, which works only if C++ does not mangle them.
+    """
     assert len(list(SOURCES.rglob("*.cu"))) > 9
     for path in SOURCES.rglob("*.cu"):
         assert 'extern "C" __global__' in path.read_text(encoding="utf-8"), path.name

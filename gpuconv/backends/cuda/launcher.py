@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...core.arrays import Array
-from . import chips
+from . import chips, compiler
 from .chips import Chip
 from .device_link import DeviceLink, Link, is_page_locked
 from .fft_plans import transform
@@ -85,9 +85,8 @@ class DeviceLauncher(Launcher):
         if count == 0:
             return _NO_DEVICE
         try:
-            # An attribute: CuPy has no module of this name to import.
-            cupy.cuda.nvrtc.getVersion()
-        except (AttributeError, ImportError, RuntimeError, OSError) as error:
+            compiler.version()
+        except (ImportError, RuntimeError, OSError) as error:
             return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
         return None
 
@@ -169,19 +168,27 @@ def _chip(device: int) -> Chip:
 @cache
 def _compiled(spec: Spec, device: int, shared_bytes: int) -> Any:
     """Return the function of a specialisation, allowed to use this much shared memory."""
+    from cupy.cuda import driver
+
     function = _loaded(spec, device)
-    most = max(function.max_dynamic_shared_size_bytes, _SHARED_BYTES_UNASKED)
-    if shared_bytes > most:
-        function.max_dynamic_shared_size_bytes = shared_bytes
+    if shared_bytes > _SHARED_BYTES_UNASKED:
+        attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        allowed = driver.funcGetAttribute(attribute, function.ptr)
+        driver.funcSetAttribute(function.ptr, attribute, max(allowed, shared_bytes))
+        # Left to itself, the driver may give most of a multiprocessor's memory to the cache and
+        # so leave room for a single block.
+        driver.funcSetAttribute(
+            function.ptr, driver.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100
+        )
     return function
 
 
 @cache
 def _loaded(spec: Spec, device: int) -> Any:
-    import cupy
+    from cupy.cuda import function
 
-    # One extern "C" function and no name_expressions: CuPy then finds it in its disk cache.
-    module = cupy.RawModule(code=spec.source(), options=("-std=c++17",))
+    module = function.Module()
+    module.load(compiler.compile_cached(spec.source(), _chip(device).capability).code)
     return module.get_function(spec.kernel)
 
 

@@ -13,7 +13,7 @@ from gpuconv.core.problem import make_problem
 
 from ....marks import always, exhaustive
 from ....nvrtc import ARCHS, FLOATS
-from ....nvrtc import check_no_spills as check
+from ....nvrtc import check_code as check
 
 pytestmark = pytest.mark.needs("cupy")
 ALIGNED, BESIDE = Layout(0, True, True), Layout(1, True, False)

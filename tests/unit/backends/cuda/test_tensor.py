@@ -22,6 +22,7 @@ from .... import oracle, promises
 from ....emulator.backend import SANITIZERS, cuda, reference
 from ....emulator.launcher import PLAIN, THREAD, SanitizedLauncher
 from ....marks import always, exhaustive
+from ....nvrtc import check_code
 
 RNG = np.random.default_rng(31)
 EPS = float(np.finfo("f4").eps)
@@ -473,6 +474,25 @@ def test_launches_fit(name, p, q):
 
 
 # --- what NVRTC makes of it ----------------------------------------------------------------------
+
+
+@pytest.mark.needs("cupy")
+@pytest.mark.parametrize(
+    ("name", "size"),
+    always(
+        [
+            *(("float16", (2, q)) for q in (1, 3, 11, 19, 27, 35, 70)),
+            *(("bfloat16", (5, q)) for q in (3, 9)),
+            *(("float32", (70, q)) for q in (1, 3, 7, 11, 15, 19, 40)),
+        ],
+        ("float16", (2, 3)),
+        ("float32", (70, 1)),
+        rows=True,
+    ),
+)
+def test_every_number_of_k_tiles_is_compiled_rightly(name, size):
+    """Factors that a loop carried along without a first value were mixed up by ptxas."""
+    check_code(cuda_tensor.plan(make_problem((999, 999), size, name, name), False).spec, 90)
 
 
 @pytest.mark.needs("cupy")

@@ -159,6 +159,7 @@ __device__ inline void sum_runs(const Geometry& g, const OutputTile& at, const A
   int n = g.p * g.q, chunk = down ? g.chunk_p : g.chunk_q;
   bool once = chunk >= n;  // one panel serves all runs
   ACC first_chain[ROWS][COLUMNS];
+  clear_all(first_chain);  // see `factors` in tensor.cu
   for (Runs run(n, chain_length<MIRROR>(weights, n, 1, 0), chunk); run.more(); run.next()) {
     if (run.part == LAST_CHAIN && run.begins()) {
 #pragma unroll

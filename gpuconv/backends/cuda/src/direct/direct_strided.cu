@@ -13,6 +13,8 @@ __device__ inline void sum_runs(const Geometry& g, const OutputTile& at, const A
   int chunk = down ? g.chunk_p : g.chunk_q, first = threadIdx.y * ROWS;
   bool once = chunk >= n;  // one tile serves all runs
   ACC first_chain[ROWS];
+#pragma unroll
+  for (int o = 0; o < ROWS; ++o) clear(first_chain[o]);  // see `factors` in tensor.cu
   for (Runs run(n, half, chunk); run.more(); run.next()) {
     if (run.part == LAST_CHAIN && run.begins()) {
 #pragma unroll

@@ -45,12 +45,11 @@ separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fil
       const ACC* v = u + g.p;
       // The sum of the terms before, and the first chain of this one.
       ACC terms[ROWS], first_chain[ROWS];
-      if (half_x) {
 #pragma unroll
-        for (int o = 0; o < ROWS; ++o) {
-          terms[o] = sums[o];
-          clear(sums[o]);
-        }
+      for (int o = 0; o < ROWS; ++o) {
+        clear(first_chain[o]);  // see `factors` in tensor.cu
+        terms[o] = sums[o];
+        if (half_x) clear(sums[o]);
       }
       for (Runs across(g.q, half_x, g.chunk_q); across.more(); across.next()) {
         int b0 = whole_x ? 0 : across.first, taps_x = whole_x ? g.q : across.count;
@@ -69,6 +68,7 @@ separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fil
                 int place = i * tile.pitch + column;
                 ACC sum, chain;
                 clear(sum);
+                clear(chain);
                 if (whole_y) {
                   for (Runs all(g.p, half_y, g.p); all.more(); all.next())
                     add_run(all, u, shared + column, tile, i, a0, taps_y, sum, chain);

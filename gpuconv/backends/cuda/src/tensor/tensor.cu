@@ -104,9 +104,9 @@ __device__ inline void load_pixels(const Geometry& g, const OutputTile& at, cons
       return;
     }
     while (walk.row < rows) {
-      Cell low[DEPTH], high[DEPTH];
+      Cell low[DEPTH] = {}, high[DEPTH] = {};
       Cell* to[DEPTH];
-      unsigned byte[DEPTH];
+      unsigned byte[DEPTH] = {};
       // All reads are on their way before the first is waited for.
 #pragma unroll
       for (int n = 0; n < DEPTH; ++n) {
@@ -169,7 +169,10 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
   // The tap that this lane has of the band's first cell.
   int tap = lane % 4 * COPIES - lane / 4 + 8, odd = tap % COPIES;
   band += (tap + odd) / COPIES + odd * BAND;
-  unsigned factors[M_TILES][K_TILES];  // of the last M_TILES rows of taps, the newest first
+  // Of the last M_TILES rows of taps, the newest first. The first rounds copy factors before any are
+  // loaded: what a loop carries along must have a value from the start, or ptxas may take the value of
+  // the round before to be that of this one.
+  unsigned factors[M_TILES][K_TILES] = {};
 #pragma unroll 1
   for (int m = 0; m < taps + M_TILES - 1; ++m) {
     const char* row = mine + m % M_TILES * plane + m / M_TILES * PITCH;
