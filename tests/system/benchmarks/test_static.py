@@ -228,7 +228,7 @@ def test_the_devices_own_kernels_compile_to_what_they_measure(kind):
 
 @pytest.mark.needs("cupy")
 def test_code_that_does_not_compile():
-    with pytest.raises(ValueError, match="sm_90"):
+    with pytest.raises(RuntimeError, match="sm_90"):
         compiled.build("nonsense", "f", 90)
     with pytest.raises(ValueError, match="no function 'g' in the compiled code"):
         compiled.build('extern "C" __global__ void f() {}', "g", 90)
