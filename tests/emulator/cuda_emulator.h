@@ -102,7 +102,7 @@ inline unsigned opaque(unsigned value) { return value; }
 inline int atomicOr(int* at, int bits) { return std::atomic_ref<int>(*at).fetch_or(bits); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline long long min(long long a, long long b) { return a < b ? a : b; }
-using std::fabs, std::fma, std::fmaf, std::fmax, std::fmin, std::ilogb, std::ldexp, std::rint, std::rintf, std::sqrt;
+using std::fabs, std::fma, std::fmaf, std::fmax, std::fmaxf, std::fmin, std::fminf, std::memcpy, std::ilogb, std::ldexp, std::rint, std::rintf, std::sqrt;
 
 template <class Kernel>
 void launch(unsigned grid, unsigned bx, unsigned by, size_t bytes, Kernel kernel) {

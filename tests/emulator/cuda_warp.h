@@ -17,14 +17,6 @@ template <int N> void load_matrices(unsigned (&to)[N], const void* row) {
     to[n] = reinterpret_cast<const unsigned*>(rows[8 * n + lane / 4][0])[lane % 4];
 }
 
-inline unsigned pack(Half, float low, float high) {
-  return float_to_half(low) | float_to_half(high) << 16;
-}
-inline unsigned pack(Bfloat, float low, float high) {
-  return float_to_bfloat(low) | float_to_bfloat(high) << 16;
-}
-
-inline float to_float(Half v) { return half_to_float(v.bits); }
 
 inline unsigned to_tf32(unsigned bits) {
   if ((bits & 0x7f800000u) == 0x7f800000u) return bits;

@@ -17,6 +17,7 @@ static_assert(VECTOR * sizeof(ACC) == 16, "a granule is 16 bytes");
 struct alignas(16) Granule { ACC at[VECTOR]; };
 // The pixels in 16 bytes of the image: one granule or several, since sums are no narrower than pixels.
 enum { SOURCE = 16 / sizeof(X_T), PER_SOURCE = SOURCE / VECTOR };
+enum { IN_FLIGHT = PER_SOURCE < 4 ? 4 : 2 };  // of them a thread reads before it converts the first
 struct alignas(16) Source { X_T at[SOURCE]; };
 
 __device__ inline void read_granule(const ACC* shared, ACC* to) {
@@ -136,20 +137,22 @@ __device__ inline ACC pixel_at(const char* address) {
   return value;
 }
 
-// A granule whose pixels all lie in the image.
-__device__ inline void load_granule(const Geometry& g, const char* address, ACC* to) {
 #if RAW
-#if ALIGNED
-  copy_async<16>(to, address);
-#else
+__device__ inline void copy_pixel_async(const char* address, ACC* to) {
   enum { STEP = alignof(X_T) };
 #pragma unroll
-  for (int e = 0; e < VECTOR; ++e) {
-#pragma unroll
-    for (int byte = 0; byte < (int)sizeof(X_T); byte += STEP)
-      copy_async<STEP>((char*)(to + e) + byte, address + e * g.x_column + byte);
-  }
+  for (int byte = 0; byte < (int)sizeof(X_T); byte += STEP)
+    copy_async<STEP>((char*)to + byte, address + byte);
+}
 #endif
+
+// A granule whose pixels all lie in the image.
+__device__ inline void load_granule(const Geometry& g, const char* address, ACC* to) {
+#if RAW && ALIGNED
+  copy_async<16>(to, address);
+#elif RAW
+#pragma unroll
+  for (int e = 0; e < VECTOR; ++e) copy_pixel_async(address + e * g.x_column, to + e);
 #else
   Granule granule;
 #pragma unroll
@@ -192,9 +195,18 @@ __device__ __noinline__ void load_at_border(const Geometry& g, const char* image
 #pragma unroll
     for (int e = 0; e < VECTOR; ++e) {
       i64 from = border(x + e, g.w, g.boundary);
-      granule.at[e] = y >= 0 && from >= 0 ? pixel_at(row_start + from * g.x_column) : fill;
+      bool there = y >= 0 && from >= 0;
+#if RAW
+      // Nothing waits for the pixel.
+      if (there) copy_pixel_async(row_start + from * g.x_column, to + e);
+      else to[e] = fill;
+#else
+      granule.at[e] = there ? pixel_at(row_start + from * g.x_column) : fill;
+#endif
     }
+#if !RAW
     *(Granule*)to = granule;
+#endif
   }
 }
 
@@ -214,23 +226,36 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
     // 16 bytes of pixels make several granules; the first and last 16 may extend beyond the panel.
     int before = (int)((unsigned long long)corner % 16 / sizeof(X_T)) / VECTOR;
     PanelWalk walk(rows, (before + granules + PER_SOURCE - 1) / PER_SOURCE);
-    for (; walk.more(); walk.next()) {
-      int first = walk.column * PER_SOURCE - before;
-      const char* from = corner + walk.row * g.x_row + first * VECTOR * (int)sizeof(X_T);
-      ACC* to = shared + walk.row * pitch + first * VECTOR;
-      if (first >= 0 && first + PER_SOURCE <= granules) {
-        Source read = *(const Source*)from;
+    while (walk.more()) {
+      Source read[IN_FLIGHT] = {};
+      ACC* to[IN_FLIGHT];
+      // All reads are on their way before the first is waited for.
+#pragma unroll
+      for (int n = 0; n < IN_FLIGHT; ++n, walk.next()) {
+        to[n] = 0;
+        if (!walk.more()) continue;
+        int first = walk.column * PER_SOURCE - before;
+        const char* from = corner + walk.row * g.x_row + first * VECTOR * (int)sizeof(X_T);
+        ACC* target = shared + walk.row * pitch + first * VECTOR;
+        if (first >= 0 && first + PER_SOURCE <= granules) {
+          read[n] = *(const Source*)from;
+          to[n] = target;
+        } else {
+          for (int part = 0; part < PER_SOURCE; ++part)
+            if (first + part >= 0 && first + part < granules)
+              load_granule(g, from + part * VECTOR * (int)sizeof(X_T), target + part * VECTOR);
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < IN_FLIGHT; ++n) {
+        if (!to[n]) continue;
 #pragma unroll
         for (int part = 0; part < PER_SOURCE; ++part) {
           Granule granule;
 #pragma unroll
-          for (int e = 0; e < VECTOR; ++e) widen(granule.at[e], read.at[part * VECTOR + e]);
-          ((Granule*)to)[part] = granule;
+          for (int e = 0; e < VECTOR; ++e) widen(granule.at[e], read[n].at[part * VECTOR + e]);
+          ((Granule*)to[n])[part] = granule;
         }
-      } else {
-        for (int part = 0; part < PER_SOURCE; ++part)
-          if (first + part >= 0 && first + part < granules)
-            load_granule(g, from + part * VECTOR * (int)sizeof(X_T), to + part * VECTOR);
       }
     }
 #else
@@ -243,6 +268,10 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
   load_at_border(g, at.x, y0, x0, rows, granules, pitch, fill, shared);
 }
 
+template <int SIZE> struct Word { typedef unsigned type; };
+template <> struct Word<2> { typedef unsigned short type; };
+template <> struct Word<1> { typedef unsigned char type; };
+
 // Where a tile's results go, and how many of its rows and columns are inside the result.
 struct Target {
   char* corner;
@@ -253,6 +282,28 @@ struct Target {
         columns((int)(g.s - at.j0 < TILE_X ? g.s - at.j0 : TILE_X)) {}
 };
 
+template <int COUNT>
+__device__ inline void narrow_all(OUT_T (&to)[COUNT], const ACC (&sums)[COUNT]) {
+  if constexpr (COUNT % 2 == 0) {
+#pragma unroll
+    for (int c = 0; c < COUNT; c += 2) narrow_two(to + c, sums[c], sums[c + 1]);
+  } else {
+#pragma unroll
+    for (int c = 0; c < COUNT; ++c) narrow(to[c], sums[c]);
+  }
+}
+
+// Stores BYTES of a struct, EACH at once. They are handed over as words: from elements of other sizes
+// the compiler would assemble each 16 bytes by shifts and masks.
+template <int BYTES, int EACH, class T> __device__ inline void store_words(const T& from, char* to) {
+  typedef typename Word<EACH < 4 ? EACH : 4>::type W;
+  struct alignas(EACH) Unit { W at[EACH / sizeof(W)]; };
+  Unit units[BYTES / EACH];
+  memcpy(units, &from, BYTES);
+#pragma unroll
+  for (int n = 0; n < BYTES / EACH; ++n) ((Unit*)to)[n] = units[n];
+}
+
 // Writes results: ROW rows of EACH granules a thread. Of the first ITEMS threads, ACROSS are side by side
 // in a row of the tile, and the next ACROSS are ROW rows below. Where rows of results are aligned
 // (OUT_WIDE) a thread writes up to 16 bytes at once. Otherwise a warp exchanges its results in `stage`,
@@ -261,7 +312,6 @@ template <int ITEMS, int ACROSS, int ROW, int EACH>
 __device__ inline void store_rows(const Geometry& g, const OutputTile& at,
                                   const ACC (&sums)[ROW][EACH * VECTOR], OUT_T* stage) {
   enum { COUNT = EACH * VECTOR, BYTES = COUNT * sizeof(OUT_T), STORE_BYTES = BYTES < 16 ? BYTES : 16 };
-  struct alignas(STORE_BYTES) StoreUnit { char at[STORE_BYTES]; };
   struct alignas(STORE_BYTES) Results { OUT_T at[COUNT]; };
   Target target(g, at);
 #if OUT_WIDE
@@ -271,12 +321,10 @@ __device__ inline void store_rows(const Geometry& g, const OutputTile& at,
 #pragma unroll
   for (int o = 0; o < ROW; ++o, to += g.out_row) {
     Results results;
-#pragma unroll
-    for (int c = 0; c < COUNT; ++c) narrow(results.at[c], sums[o][c]);
+    narrow_all(results.at, sums[o]);
     if (o >= rows) return;
     if (columns >= COUNT) {
-#pragma unroll
-      for (int n = 0; n < BYTES / STORE_BYTES; ++n) ((StoreUnit*)to)[n] = ((const StoreUnit*)&results)[n];
+      store_words<BYTES, STORE_BYTES>(results, to);
     } else {
 #pragma unroll
       for (int c = 0; c < COUNT; ++c)
@@ -288,8 +336,7 @@ __device__ inline void store_rows(const Geometry& g, const OutputTile& at,
 #pragma unroll
   for (int o = 0; o < ROW; ++o) {
     Results results;
-#pragma unroll
-    for (int c = 0; c < COUNT; ++c) narrow(results.at[c], sums[o][c]);
+    narrow_all(results.at, sums[o]);
     ((Results*)stage)[thread()] = results;
     __syncwarp();
     // Not unrolled: addresses of all rows and elements at once would take too many registers.

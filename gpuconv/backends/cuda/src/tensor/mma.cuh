@@ -1,5 +1,5 @@
 // Instructions that a warp executes together, behind plain functions: matrix products on the tensor
-// cores, the loads that feed them, and conversions. They need sm_80.
+// cores, the loads that feed them, and rounding to TF32. They need sm_80.
 //
 // A matrix of 8 rows of 16 bytes is spread over a warp, one register a lane: lane 4 i + t holds bytes
 // 4 t to 4 t + 3 of row i (two halves, or one float). `multiply` adds a product to a 16 x 8 matrix of
@@ -44,24 +44,6 @@ MULTIPLY(Bfloat, "m16n8k16.row.col.f32.bf16.bf16.f32", "m16n8k8.row.col.f32.bf16
 MULTIPLY(float, "m16n8k8.row.col.f32.tf32.tf32.f32", "m16n8k4.row.col.f32.tf32.tf32.f32")
 #undef MULTIPLY
 
-// Two floats rounded to nearest even, the first in the low half.
-__device__ inline unsigned pack(Half, float low, float high) {
-  unsigned both;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
-__device__ inline unsigned pack(Bfloat, float low, float high) {
-  unsigned both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
-
-__device__ inline float to_float(Half v) {
-  float wide;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(v.bits));
-  return wide;
-}
-
 // A float rounded to the 10 bits of mantissa that TF32 products take.
 __device__ inline unsigned to_tf32(unsigned bits) {
   unsigned rounded;
@@ -80,6 +62,7 @@ __device__ inline int opaque(int value) {
 #endif
 
 // A pixel or tap, or a register of them, as a factor of a product: floats are rounded to TF32 first.
+__device__ inline float to_float(Half v) { return half_to_float(v.bits); }
 __device__ inline float to_float(Bfloat v) { return __uint_as_float((unsigned)v.bits << 16); }
 __device__ inline float to_float(float v) { return __uint_as_float(to_tf32(__float_as_uint(v))); }
 __device__ inline unsigned factor(Half, unsigned bits) { return bits; }

@@ -267,16 +267,7 @@ __device__ inline bool all_finite(const float (&sums)[M_TILES][N_TILES][4]) {
   return zero[0] + zero[1] + zero[2] + zero[3] == 0;
 }
 
-template <class T> __device__ inline void narrow_two(T* to, float a, float b) {
-  narrow(to[0], a);
-  narrow(to[1], b);
-}
-__device__ inline void narrow_two(Half* to, float a, float b) {
-  *(unsigned*)to = pack(Half(), a, b);
-}
-__device__ inline void narrow_two(Bfloat* to, float a, float b) {
-  *(unsigned*)to = pack(Bfloat(), a, b);
-}
+struct alignas(2 * sizeof(OUT_T)) Two { OUT_T at[2]; };
 
 // Results go through shared memory, one M tile after the other, to be written as rows.
 __device__ inline void store_sums(const Geometry& g, const OutputTile& at, const Thread& me, char* stage,
@@ -295,9 +286,12 @@ __device__ inline void store_sums(const Geometry& g, const OutputTile& at, const
 #pragma unroll
     for (int b = 0; b < N_TILES; ++b)
 #pragma unroll
-      for (int n = 0; n < 4; n += 2)
-        narrow_two((OUT_T*)(stage + (lane / 4 + n * 4) * STAGE) + b * 8 + lane % 4 * 2,
-                   sums[f][b][n], sums[f][b][n + 1]);
+      for (int n = 0; n < 4; n += 2) {
+        Two two;
+        narrow_two(two.at, sums[f][b][n], sums[f][b][n + 1]);
+        OUT_T* row = (OUT_T*)(stage + (lane / 4 + n * 4) * STAGE);
+        *(Two*)(row + b * 8 + lane % 4 * 2) = two;
+      }
     __syncwarp();
     if (aligned) {
       int i = lane / N_TILES * M_TILES + f, j = lane % N_TILES * 8;
