@@ -177,3 +177,14 @@ def finish(acc: Any, out_name: str, xp: Any = np) -> Any:
     low = rounded <= acc.dtype.type(info.min)
     inside = xp.where(high | low | xp.isnan(rounded), 0, rounded).astype(out)
     return xp.where(high, out.type(info.max), xp.where(low, out.type(info.min), inside))
+
+
+def holds(name: str, value: Any, acc: str) -> bool:
+    """Whether a dtype has a number that sums take for `value`, NaN included."""
+    wide = np.array([value], acc)
+    if is_complex(acc) and not is_complex(name):
+        if wide[0].imag != 0:
+            return False
+        wide = wide.real
+    found = widen(finish(wide, name), name, wide.dtype.name)
+    return bool(found[0] == wide[0] or (np.isnan(found[0]) and np.isnan(wide[0])))

@@ -7,10 +7,6 @@ crop are not the crop of the results bit for bit.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from ..backends.base import Backend, Costs
 from ..core import dtypes
 from ..core.arrays import Array
@@ -44,16 +40,9 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
             f"{problem.dilation}"
         )
     padded = problem.boundary == "constant" and any(map(any, problem.pad))
-    if padded and not _holds(problem.x_dtype, problem.fillvalue):
+    if padded and not dtypes.holds(problem.x_dtype, problem.fillvalue, problem.acc_dtype):
         return f"fillvalue {problem.fillvalue!r} is not a {problem.x_dtype}, as the pixels are"
     return backend.refuse(problem, NAME)
-
-
-def _holds(dtype: str, value: Any) -> bool:
-    with np.errstate(over="ignore"):
-        single = np.array([value], np.float32)  # what direct sums take it for
-        found = dtypes.widen(dtypes.finish(single, dtype), dtype, "float32")
-    return bool(found[0] == single[0] or np.isnan(single[0]))
 
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:

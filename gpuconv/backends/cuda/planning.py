@@ -27,6 +27,8 @@ THREADS = 256
 WINDOW_ROWS = 8
 # Blocks that a multiprocessor should hold: one waits for memory while another computes.
 RESIDENT = 2
+# Tiles of a block at most.
+TURNS = 4
 # Kernels up to this size get code of their own; wider than CHUNK_Q taps they are cut into column
 # blocks. These decide about the order of the sums, so they depend on nothing.
 LARGEST = 32
@@ -68,11 +70,31 @@ class _Request:
         return 16 // self.itemsize
 
     @property
+    def raw(self) -> bool:
+        """Whether panels hold pixels as they are stored, converted when they are read."""
+        problem = self.problem
+        if problem.x_dtype == problem.acc_dtype:
+            return True
+        return not self.general and dtypes.holds(
+            problem.x_dtype, problem.fillvalue, problem.acc_dtype
+        )
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel in a panel."""
+        return dtypes.storage(self.problem.x_dtype).itemsize if self.raw else self.itemsize
+
+    @property
+    def cell(self) -> int:
+        """Pixels in 16 bytes of a panel."""
+        return 16 // self.pixel_bytes
+
+    @property
     def shift(self) -> int:
-        """Elements that a panel begins before its first pixel, so that its granules are aligned."""
+        """Elements that a panel begins before its first pixel, so that its cells are aligned."""
         if not self.layout.aligned:
             return 0
-        return (self.layout.shift - self.problem.pad[1][0]) % self.columns
+        return (self.layout.shift - self.problem.pad[1][0]) % self.cell
 
     @property
     def shared_most(self) -> int:
@@ -228,9 +250,11 @@ def _plan_direct(request: _Request, threads: int, most_rows: int) -> Launch:
     problem, chip = request.problem, request.chip
     p, q = problem.p, problem.q
     fixed = not request.general and p <= LARGEST and q <= min(LARGEST, 256 // request.itemsize)
-    if not fixed and request.shift:
-        # The code for any size reads panels from their first pixel on: they are not aligned.
-        request = replace(request, layout=Layout(0, False, request.layout.out_wide))
+    if not fixed:
+        request = replace(request, general=True)
+        if request.shift:
+            # The code for any size reads panels from their first pixel on: they are not aligned.
+            request = replace(request, layout=Layout(0, False, request.layout.out_wide))
     tile = _direct_tile(request, threads, most_rows, fixed)
     stage = request.stage_bytes(threads, tile.columns)
     while True:
@@ -251,12 +275,12 @@ def _plan_direct(request: _Request, threads: int, most_rows: int) -> Launch:
         "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, request.capacity,
         (tile.across, tile.down), tile.rows, tile.columns, 0, (p, q) if fixed else (0, 0),
         _tap_rows(request, tile) if fixed else 0, panels.stages, RESIDENT, request.shift,
-        request.layout.aligned, request.layout.out_wide, request.mirror,
+        request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
     )  # fmt: skip
     tiles = -(-problem.s // tile.width), -(-problem.r // tile.height)
     return Launch(
         spec, panels.chunk, panels.shared_bytes, tiles, p * q, chip.multiprocessors * RESIDENT,
-        panels.panel_bytes // request.itemsize, stage,
+        panels.panel_bytes // request.itemsize, stage, turns=TURNS,
     )  # fmt: skip
 
 
@@ -283,8 +307,8 @@ def _direct_tile(request: _Request, threads: int, most_rows: int, fixed: bool) -
 def _fixed_panels(request: _Request, tile: _Tile, stage: int) -> _Panels:
     """Memory of the code for one size of kernel: one panel or two, and weights from a pointer."""
     p, q = request.problem.p, request.problem.q
-    granules = -(-(request.shift + tile.width + q - 1) // tile.columns)
-    panel = (tile.height + p - 1) * granules * 16
+    cells = -(-(request.shift + tile.width + q - 1) // request.cell)
+    panel = (tile.height + p - 1) * cells * 16
     rest = stage + (0 if request.capacity else _whole_granules(p * q * request.itemsize))
     stages = 2 if 2 * panel + rest <= request.shared_most else 1
     return _Panels((p, q), stages, panel, stages * panel + rest)
@@ -354,7 +378,9 @@ def _plan_separable(request: _Request, threads: int, most_rows: int) -> Launch |
         return (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
 
     def shared_bytes(across: int, rows: int) -> int:
-        return (2 * threads // across * rows + p - 1) * across * 16 + rest
+        height = threads // across * rows
+        pixels = (height + p - 1) * across * columns * request.pixel_bytes
+        return pixels + height * across * 16 + rest
 
     across = min(32, threads // 2)
     rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
@@ -377,8 +403,10 @@ def _plan_separable(request: _Request, threads: int, most_rows: int) -> Launch |
     spec = Spec(
         "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True,
         request.capacity, (across, down), rows, columns, width, (p, q), 0, 1, RESIDENT, shift,
-        request.layout.aligned, request.layout.out_wide, request.mirror,
+        request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
         request.rank == 1 and any(request.mirror),
     )  # fmt: skip
     tiles = -(-problem.s // width), -(-problem.r // (down * rows))
-    return Launch(spec, (p, q), shared, tiles, weights, chip.multiprocessors * RESIDENT, 0, stage)
+    return Launch(
+        spec, (p, q), shared, tiles, weights, chip.multiprocessors * RESIDENT, 0, stage, turns=TURNS
+    )

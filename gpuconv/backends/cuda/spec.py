@@ -113,6 +113,7 @@ class Spec:
     blocks: int = 2  # that a multiprocessor is to hold: bounds the registers
     shift: int = 0
     aligned: bool = False
+    raw: bool = False  # panels hold pixels as they are stored
     out_wide: bool = False
     mirror: tuple[int, int] = (NO, NO)  # of columns and rows of taps
     single: bool = False  # the rank is 1; compiled in where registers are scarce
@@ -160,7 +161,7 @@ class Spec:
             "MIRROR_Y": self.mirror[0],
             "MIRROR_X": self.mirror[1],
             "SINGLE": int(self.single),
-            "RAW": int(_C_NAMES[self.x_dtype] == acc or self.x_dtype == self.acc_dtype),
+            "RAW": int(self.raw),
             "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
             **{name.upper(): number for number, name in enumerate(BOUNDARIES)},
             "NO": NO,

@@ -180,7 +180,7 @@ def prepare(
     return tuple(
         PreparedLaunch(
             launch,
-            min(math.prod(launch.tiles) * math.prod(part.lead), launch.grid),
+            launch.blocks(math.prod(launch.tiles) * math.prod(part.lead)),
             geometry(problem, launch, rank, part.lead, part.strides, *steps),
             fill,
             weights_dtype,

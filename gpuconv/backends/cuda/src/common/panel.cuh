@@ -1,20 +1,32 @@
 // What direct.cu and separable.cu share: panels of pixels in shared memory, and the writing of results.
 //
-// A panel consists of granules: 16 bytes of neighbouring pixels converted to ACC, which is the most
-// that a thread reads from shared memory with one instruction. Its first column is SHIFT elements
-// before the first pixel that is needed, so that granules of the panel are granules of memory too.
-// With ALIGNED the strides of rows and images are multiples of 16 bytes, and a granule inside the image
-// is loaded as 16 bytes at once.
+// A panel consists of cells of 16 bytes. With RAW it holds pixels as they are stored, which are
+// converted when they are read from shared memory: so they are copied there without passing through
+// registers, and take less of it. Otherwise they are converted when they are loaded. The first column of
+// a panel is SHIFT elements before the first pixel that is needed, so that with ALIGNED (the strides of
+// rows and images are multiples of 16 bytes) cells of the panel are 16 aligned bytes of memory too.
+//
+// A thread reads, sums and writes granules: as many neighbouring pixels as 16 bytes of sums.
 //
 // The host defines, beside what tile.cuh needs: COLUMNS (neighbouring outputs of a thread: a granule of
-// them), SHIFT, ALIGNED, OUT_WIDE (the rows of results are aligned to 16 bytes), RAW (pixels have the
-// type of the sums, so that bytes are copied without a conversion).
+// them), SHIFT, ALIGNED, OUT_WIDE (the rows of results are aligned to 16 bytes), RAW.
 #pragma once
 
 enum { THREADS = BLOCK_X * BLOCK_Y, LANES = THREADS < 32 ? THREADS : 32, VECTOR = COLUMNS };
-static_assert(VECTOR * sizeof(ACC) == 16, "a granule is 16 bytes");
+static_assert(VECTOR * sizeof(ACC) == 16, "a granule is 16 bytes of sums");
 
+#if RAW
+typedef X_T Pixel;  // of a panel
+#else
+typedef ACC Pixel;
+#endif
+enum {
+  CELL = 16 / sizeof(Pixel),     // pixels of a panel
+  ASIDE = SHIFT / VECTOR * VECTOR,  // columns of whole granules before the first that is needed
+  OFFSET = SHIFT - ASIDE,        // and of it, within its granule
+};
 struct alignas(16) Granule { ACC at[VECTOR]; };
+struct alignas(16) Cell { Pixel at[CELL]; };
 // The pixels in 16 bytes of the image: one granule or several, since sums are no narrower than pixels.
 enum { SOURCE = 16 / sizeof(X_T), PER_SOURCE = SOURCE / VECTOR };
 enum { IN_FLIGHT = PER_SOURCE < 4 ? 4 : 2 };  // of them a thread reads before it converts the first
@@ -24,6 +36,13 @@ __device__ inline void read_granule(const ACC* shared, ACC* to) {
   Granule read = *(const Granule*)shared;
 #pragma unroll
   for (int e = 0; e < VECTOR; ++e) to[e] = read.at[e];
+}
+
+template <class P> struct alignas(VECTOR * sizeof(P)) Pixels { P at[VECTOR]; };
+template <class P> __device__ inline void read_granule(const P* shared, ACC* to) {
+  Pixels<P> read = *(const Pixels<P>*)shared;
+#pragma unroll
+  for (int e = 0; e < VECTOR; ++e) widen(to[e], read.at[e]);
 }
 
 template <int ROW> __device__ inline void clear_all(ACC (&sums)[ROW][VECTOR]) {
@@ -47,8 +66,8 @@ __device__ inline void write_column(const ACC (&sums)[ROW][VECTOR], ACC* shared,
 // Adds taps FIRST to LAST - 1 of a column of taps, in the direction STEP, to ROW x VECTOR sums. A row of
 // pixels is read once and serves every row of sums that it belongs to. `pixels` is OFFSET elements
 // before the first pixel of the first sum.
-template <int ROW, int OFFSET, int FIRST, int LAST, int STEP>
-__device__ inline void add_column(ACC (&sums)[ROW][VECTOR], const ACC* pixels, int pitch,
+template <int ROW, int OFFSET, int FIRST, int LAST, int STEP, class P>
+__device__ inline void add_column(ACC (&sums)[ROW][VECTOR], const P* pixels, int pitch,
                                   const ACC* taps) {
 #pragma unroll
   for (int n = 0; n < LAST - FIRST + ROW - 1; ++n) {
@@ -67,8 +86,8 @@ __device__ inline void add_column(ACC (&sums)[ROW][VECTOR], const ACC* pixels, i
 
 // Sums of a column of taps; in mirrored order with two chains of HALF taps. The __syncwarp() calls keep
 // the compiler from starting the next chain early, which would take more registers than there are.
-template <int ROW, int OFFSET, int TAPS, int HALF>
-__device__ inline void sum_column(ACC (&sums)[ROW][VECTOR], const ACC* pixels, int pitch,
+template <int ROW, int OFFSET, int TAPS, int HALF, class P>
+__device__ inline void sum_column(ACC (&sums)[ROW][VECTOR], const P* pixels, int pitch,
                                   const ACC* taps) {
   clear_all(sums);
   if constexpr (HALF > 0) {
@@ -129,6 +148,28 @@ __device__ inline void sum_row(ACC (&sums)[COUNT], const Read& read, const ACC* 
     add_row<COUNT, OFFSET, HALF, TAPS - HALF, 1>(sums, read, taps);
 }
 
+// The fill value as a pixel of a panel. With RAW the host has seen that it is one, so that it has no
+// imaginary part where pixels have none.
+template <class P, class A> __device__ inline void narrow_fill(P& pixel, A fill) {
+  narrow(pixel, fill);
+}
+template <class P, class R> __device__ inline void narrow_fill(P& pixel, Complex<R> fill) {
+  narrow(pixel, fill.re);
+}
+template <class P, class R>
+__device__ inline void narrow_fill(Complex<P>& pixel, Complex<R> fill) {
+  narrow(pixel, fill);
+}
+__device__ inline Pixel fill_of(ACC fill) {
+  Pixel pixel;
+#if RAW
+  narrow_fill(pixel, fill);
+#else
+  pixel = fill;
+#endif
+  return pixel;
+}
+
 __device__ inline int thread() { return threadIdx.y * BLOCK_X + threadIdx.x; }
 
 __device__ inline ACC pixel_at(const char* address) {
@@ -137,31 +178,41 @@ __device__ inline ACC pixel_at(const char* address) {
   return value;
 }
 
+// A pixel or several of them to where they belong in a panel. What can be copied asynchronously is not
+// there before the copies have been awaited.
+template <class P> __device__ inline void load_pixel(const char* address, P* to) {
 #if RAW
-__device__ inline void copy_pixel_async(const char* address, ACC* to) {
-  enum { STEP = alignof(X_T) };
+  if constexpr (sizeof(P) >= 4) {
+    enum { STEP = alignof(P) };
 #pragma unroll
-  for (int byte = 0; byte < (int)sizeof(X_T); byte += STEP)
-    copy_async<STEP>((char*)to + byte, address + byte);
-}
+    for (int byte = 0; byte < (int)sizeof(P); byte += STEP)
+      copy_async<STEP>((char*)to + byte, address + byte);
+  } else {
+    *to = *(const P*)address;
+  }
+#else
+  *to = pixel_at(address);
 #endif
+}
 
-// A granule whose pixels all lie in the image.
-__device__ inline void load_granule(const Geometry& g, const char* address, ACC* to) {
+// A cell whose pixels all lie in the image.
+template <class P> __device__ inline void load_cell(const Geometry& g, const char* address, P* to) {
 #if RAW && ALIGNED
   copy_async<16>(to, address);
-#elif RAW
-#pragma unroll
-  for (int e = 0; e < VECTOR; ++e) copy_pixel_async(address + e * g.x_column, to + e);
 #else
-  Granule granule;
+  if constexpr (RAW && sizeof(P) >= 4) {
 #pragma unroll
-  for (int e = 0; e < VECTOR; ++e) granule.at[e] = pixel_at(address + e * g.x_column);
-  *(Granule*)to = granule;
+    for (int e = 0; e < CELL; ++e) load_pixel(address + e * g.x_column, to + e);
+  } else {
+    Cell cell;
+#pragma unroll
+    for (int e = 0; e < CELL; ++e) load_pixel(address + e * g.x_column, cell.at + e);
+    *(Cell*)to = cell;
+  }
 #endif
 }
 
-// A thread's way through the granules of a panel: every THREADS-th one, row after row.
+// A thread's way through the cells of a panel: every THREADS-th one, row after row.
 struct PanelWalk {
   int row, column, rows, columns, down, across;
   __device__ PanelWalk(int rows, int columns)
@@ -179,53 +230,56 @@ struct PanelWalk {
 };
 
 // Loads a panel that reaches outside the image. Not inlined: few tiles need it, and the loop over tiles
-// should fit the instruction cache.
+// should fit the instruction cache. Whole cells come first and single pixels later, so that the threads
+// of a warp do the same.
 __device__ __noinline__ void load_at_border(const Geometry& g, const char* image, i64 y0, i64 x0,
-                                            int rows, int granules, int pitch, ACC fill,
-                                            ACC* shared) {
-  for (PanelWalk walk(rows, granules); walk.more(); walk.next()) {
-    ACC* to = shared + walk.row * pitch + walk.column * VECTOR;
-    i64 y = border(y0 + walk.row, g.h, g.boundary), x = x0 + walk.column * VECTOR;
-    const char* row_start = image + y * g.x_row;
-    if (y >= 0 && x >= 0 && x + VECTOR <= g.w) {
-      load_granule(g, row_start + x * g.x_column, to);
-      continue;
-    }
-    Granule granule;
+                                            int rows, int cells, int pitch, Pixel fill,
+                                            Pixel* shared) {
+  i64 before = x0 < 0 ? (CELL - 1 - x0) / CELL : 0, behind = g.w > x0 ? (g.w - x0) / CELL : 0;
+  int low = (int)min(before, (i64)cells), high = (int)min(behind, (i64)cells);
+  int whole = high > low ? high - low : 0, rest = (cells - whole) * CELL;
+  if (whole > 0) {
+    for (PanelWalk walk(rows, whole); walk.more(); walk.next()) {
+      int column = (low + walk.column) * CELL;
+      Pixel* to = shared + walk.row * pitch + column;
+      i64 y = border(y0 + walk.row, g.h, g.boundary);
+      if (y >= 0) {
+        load_cell(g, image + y * g.x_row + (x0 + column) * g.x_column, to);
+      } else {
+        Cell cell;
 #pragma unroll
-    for (int e = 0; e < VECTOR; ++e) {
-      i64 from = border(x + e, g.w, g.boundary);
-      bool there = y >= 0 && from >= 0;
-#if RAW
-      // Nothing waits for the pixel.
-      if (there) copy_pixel_async(row_start + from * g.x_column, to + e);
-      else to[e] = fill;
-#else
-      granule.at[e] = there ? pixel_at(row_start + from * g.x_column) : fill;
-#endif
+        for (int e = 0; e < CELL; ++e) cell.at[e] = fill;
+        *(Cell*)to = cell;
+      }
     }
-#if !RAW
-    *(Granule*)to = granule;
-#endif
+  }
+  if (rest > 0) {
+    for (PanelWalk walk(rows, rest); walk.more(); walk.next()) {
+      int column = walk.column < low * CELL || whole == 0 ? walk.column : walk.column + whole * CELL;
+      Pixel* to = shared + walk.row * pitch + column;
+      i64 y = border(y0 + walk.row, g.h, g.boundary), x = border(x0 + column, g.w, g.boundary);
+      if (y >= 0 && x >= 0) load_pixel(image + y * g.x_row + x * g.x_column, to);
+      else *to = fill;
+    }
   }
 }
 
 // All threads of the block load the panel that serves the taps from row a0 and column b0 on: `rows` rows
-// of `granules` granules. Granules that no output of the image needs are not written.
+// of `cells` cells. Cells that no output of the image needs are not written.
 __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a0, int b0, int rows,
-                                  int granules, int taps_x, ACC fill, ACC* shared) {
+                                  int cells, int taps_x, Pixel fill, Pixel* shared) {
   i64 y0 = at.i0 + a0 - g.top, x0 = at.j0 + b0 - g.left - SHIFT;
   i64 high = g.r - at.i0, wide = g.s - at.j0;
-  int pitch = granules * VECTOR;
+  int pitch = cells * CELL;
   if (high < TILE_Y) rows -= TILE_Y - (int)high;
-  if (wide < TILE_X) granules = (SHIFT + (int)wide + taps_x - 1 + VECTOR - 1) / VECTOR;
-  bool inside = y0 >= 0 && x0 >= 0 && y0 + rows <= g.h && x0 + granules * VECTOR <= g.w;
+  if (wide < TILE_X) cells = (SHIFT + (int)wide + taps_x - 1 + CELL - 1) / CELL;
+  bool inside = y0 >= 0 && x0 >= 0 && y0 + rows <= g.h && x0 + cells * CELL <= g.w;
   if (inside) {
     const char* corner = at.x + y0 * g.x_row + x0 * g.x_column;
 #if ALIGNED && !RAW
-    // 16 bytes of pixels make several granules; the first and last 16 may extend beyond the panel.
+    // 16 bytes of pixels make several cells; the first and last 16 may extend beyond the panel.
     int before = (int)((unsigned long long)corner % 16 / sizeof(X_T)) / VECTOR;
-    PanelWalk walk(rows, (before + granules + PER_SOURCE - 1) / PER_SOURCE);
+    PanelWalk walk(rows, (before + cells + PER_SOURCE - 1) / PER_SOURCE);
     while (walk.more()) {
       Source read[IN_FLIGHT] = {};
       ACC* to[IN_FLIGHT];
@@ -237,13 +291,13 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
         int first = walk.column * PER_SOURCE - before;
         const char* from = corner + walk.row * g.x_row + first * VECTOR * (int)sizeof(X_T);
         ACC* target = shared + walk.row * pitch + first * VECTOR;
-        if (first >= 0 && first + PER_SOURCE <= granules) {
+        if (first >= 0 && first + PER_SOURCE <= cells) {
           read[n] = *(const Source*)from;
           to[n] = target;
         } else {
           for (int part = 0; part < PER_SOURCE; ++part)
-            if (first + part >= 0 && first + part < granules)
-              load_granule(g, from + part * VECTOR * (int)sizeof(X_T), target + part * VECTOR);
+            if (first + part >= 0 && first + part < cells)
+              load_cell(g, from + part * VECTOR * (int)sizeof(X_T), target + part * VECTOR);
         }
       }
 #pragma unroll
@@ -259,13 +313,13 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
       }
     }
 #else
-    for (PanelWalk walk(rows, granules); walk.more(); walk.next())
-      load_granule(g, corner + walk.row * g.x_row + walk.column * VECTOR * g.x_column,
-                   shared + walk.row * pitch + walk.column * VECTOR);
+    for (PanelWalk walk(rows, cells); walk.more(); walk.next())
+      load_cell(g, corner + walk.row * g.x_row + walk.column * CELL * g.x_column,
+                shared + walk.row * pitch + walk.column * CELL);
 #endif
     return;
   }
-  load_at_border(g, at.x, y0, x0, rows, granules, pitch, fill, shared);
+  load_at_border(g, at.x, y0, x0, rows, cells, pitch, fill, shared);
 }
 
 template <int SIZE> struct Word { typedef unsigned type; };

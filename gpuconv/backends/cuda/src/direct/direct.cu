@@ -14,23 +14,23 @@
 
 #if TAPS_X && (MIRROR_Y || MIRROR_X)
 template <int HALF>
-__device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
+__device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps) {
   static_assert(TAPS_X == 1 || TAPS_Y == 1, "one row or column of taps");
   if constexpr (TAPS_X == 1) {
-    sum_column<ROWS, SHIFT, TAPS_Y, HALF>(sums, pixels, pitch, taps);
+    sum_column<ROWS, OFFSET, TAPS_Y, HALF>(sums, pixels, pitch, taps);
   } else {
 #pragma unroll
     for (int o = 0; o < ROWS; ++o) {
       auto read = [&](int n, ACC* to) { read_granule(pixels + o * pitch + n * VECTOR, to); };
       __syncwarp();  // the compiler does not read the next rows before: registers are scarce
-      sum_row<COLUMNS, SHIFT, TAPS_X, HALF>(sums[o], read, taps);
+      sum_row<COLUMNS, OFFSET, TAPS_X, HALF>(sums[o], read, taps);
     }
   }
 }
 
 // The length of the chains is known at compile time, unless the kernel has to look at the weights.
-__device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
+__device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps, int half) {
   if (MIRROR == LOOK && half == 0) sum_line<0>(sums, pixels, pitch, taps);
   else sum_line<TAPS_Y * TAPS_X / 2>(sums, pixels, pitch, taps);
@@ -38,9 +38,9 @@ __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, i
 #elif TAPS_X
 // Adds A rows of taps; `pixels` is the row of pixels that the first of them reads for the first sums.
 template <int A>
-__device__ inline void add_rows(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
+__device__ inline void add_rows(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps) {
-  enum { NEEDED = (SHIFT + COLUMNS + TAPS_X - 1 + VECTOR - 1) / VECTOR };
+  enum { NEEDED = (OFFSET + COLUMNS + TAPS_X - 1 + VECTOR - 1) / VECTOR };
 #pragma unroll
   for (int y = 0; y < A + ROWS - 1; ++y) {
     ACC row[NEEDED * VECTOR];
@@ -53,12 +53,12 @@ __device__ inline void add_rows(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, i
       for (int b = 0; b < TAPS_X; ++b)
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c)
-          add(sums[o][c], taps[(y - o) * TAPS_X + b], row[SHIFT + b + c]);
+          add(sums[o][c], taps[(y - o) * TAPS_X + b], row[OFFSET + b + c]);
     }
   }
 }
 
-__device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const ACC* pixels, int pitch,
+__device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps, int) {
 #if TAP_ROWS == TAPS_Y
   add_rows<TAPS_Y>(sums, pixels, pitch, taps);
@@ -176,7 +176,7 @@ __device__ inline void sum_runs(const Geometry& g, const OutputTile& at, const A
     if (!once || run.starts()) {
       __syncthreads();  // all threads have read the panel and taps before
       load_panel(g, at, down ? from : 0, down ? 0 : from, TILE_Y + taps_y - 1, granules,
-                 taps_x + VECTOR, fill, shared);
+                 taps_x + VECTOR, fill_of(fill), (Pixel*)shared);
       commit_copies();
       copy_taps(weights + from, count, 1, count, taps);
       await_copies<0>();
@@ -203,12 +203,14 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #if TAPS_X
   enum {
     PANEL_ROWS = TILE_Y + TAPS_Y - 1,
-    GRANULES = (SHIFT + TILE_X + TAPS_X - 1 + VECTOR - 1) / VECTOR,
-    PITCH = GRANULES * VECTOR,
+    CELLS = (SHIFT + TILE_X + TAPS_X - 1 + CELL - 1) / CELL,
+    PITCH = CELLS * CELL,
     PANEL = PANEL_ROWS * PITCH,
   };
-  OUT_T* stage = (OUT_T*)(shared + STAGES * PANEL);
-  const ACC* own = shared + (threadIdx.y * ROWS) * PITCH + threadIdx.x * COLUMNS;
+  Pixel* panels = (Pixel*)shared;
+  Pixel filling = fill_of(fill);
+  OUT_T* stage = (OUT_T*)(panels + STAGES * PANEL);
+  const Pixel* own = panels + (threadIdx.y * ROWS) * PITCH + threadIdx.x * COLUMNS + ASIDE;
 #if !BY_VALUE
   ACC* taps = (ACC*)((char*)stage + g.stage_bytes);
   i64 held = -1;
@@ -216,14 +218,14 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   int half = 0;
   i64 number = blockIdx.x, step = gridDim.x;
   OutputTile at = output_tile(g, number, x, out), after = at;
-  load_panel(g, at, 0, 0, PANEL_ROWS, GRANULES, TAPS_X, fill, shared);
+  load_panel(g, at, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panels);
   commit_copies();
   for (int turn = 0; number < g.tiles; number += step, at = after, ++turn) {
     int panel = STAGES == 2 ? turn % 2 * PANEL : 0;
     bool more = number + step < g.tiles;
     if (more) after = output_tile(g, number + step, x, out);
     if (STAGES == 2 && more)
-      load_panel(g, after, 0, 0, PANEL_ROWS, GRANULES, TAPS_X, fill, shared + (PANEL - panel));
+      load_panel(g, after, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panels + (PANEL - panel));
     commit_copies();  // an empty group behind the last tile, so that the count below holds
 #if BY_VALUE
     const ACC* taps = weights.at;
@@ -246,7 +248,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
     __syncthreads();  // all threads have read the panel: it may be loaded again
     store_rows<THREADS, BLOCK_X, ROWS, 1>(g, at, sums, stage);
     if (STAGES == 1 && more)
-      load_panel(g, after, 0, 0, PANEL_ROWS, GRANULES, TAPS_X, fill, shared);
+      load_panel(g, after, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panels);
   }
 #else
   OUT_T* stage = (OUT_T*)(shared + g.panel);
@@ -272,7 +274,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       for (int a0 = 0; a0 < g.p; a0 += g.chunk_p) {
         int taps_y = min(g.chunk_p, g.p - a0);
         __syncthreads();  // all threads have read the panel and taps before
-        load_panel(g, at, a0, b0, TILE_Y + taps_y - 1, granules, taps_x + VECTOR, fill, shared);
+        load_panel(g, at, a0, b0, TILE_Y + taps_y - 1, granules, taps_x + VECTOR, fill_of(fill), (Pixel*)shared);
         commit_copies();
 #if BY_VALUE
         copy_taps(weights.at + a0 * g.q + b0, g.q, taps_y, taps_x, taps);

@@ -11,6 +11,7 @@ enum {
   TILE_ROWS = BLOCK_Y * ROWS,
   PANEL_ROWS = TILE_ROWS + TAPS_Y - 1,
   PITCH = BLOCK_X * VECTOR,
+  CELLS = PITCH / CELL,
   PANEL = PANEL_ROWS * PITCH,
   // Horizontal sums of a thread: two granules wide, half as many rows.
   EACH = 2,
@@ -18,8 +19,9 @@ enum {
   LESS = ROWS / 2,
   ACROSS = TILE_X / COUNT,
   ITEMS = ACROSS * (TILE_ROWS / LESS),
-  NEEDED = (SHIFT + COUNT + TAPS_X - 1 + VECTOR - 1) / VECTOR,
+  NEEDED = (OFFSET + COUNT + TAPS_X - 1 + VECTOR - 1) / VECTOR,
 };
+static_assert(PITCH % CELL == 0, "a panel consists of cells");
 static_assert(TILE_X % COUNT == 0 && TILE_X + SHIFT + TAPS_X - 1 <= PITCH, "a tile fits its panel");
 static_assert(ITEMS <= THREADS, "every thread has one item at most");
 
@@ -30,7 +32,7 @@ __device__ inline int place_in_row(int granule) {
 }
 
 template <int HALF>
-__device__ inline void sum_columns(const ACC* pixels, const ACC* taps, ACC* sums_to) {
+__device__ inline void sum_columns(const Pixel* pixels, const ACC* taps, ACC* sums_to) {
   ACC sums[ROWS][VECTOR];
   sum_column<ROWS, 0, TAPS_Y, HALF>(sums, pixels, PITCH, taps);
   write_column(sums, sums_to, PITCH);
@@ -43,12 +45,12 @@ __device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, in
   for (int o = 0; o < LESS; ++o) {
     auto read = [&](int n, ACC* to) {
       // `granule` is even, so which half of the row the others are in is known at compile time.
-      int place = ((n & 1) * (BLOCK_X / 2) + granule / 2 + n / 2) * VECTOR;
+      int m = n + ASIDE / VECTOR, place = ((m & 1) * (BLOCK_X / 2) + granule / 2 + m / 2) * VECTOR;
       read_granule(columns + o * PITCH + place, to);
     };
     if constexpr (HALF > 0) {
       ACC term[COUNT];
-      sum_row<COUNT, SHIFT, TAPS_X, HALF>(term, read, taps);
+      sum_row<COUNT, OFFSET, TAPS_X, HALF>(term, read, taps);
 #pragma unroll
       for (int c = 0; c < COUNT; ++c) sums[o][c] = combine_chains(sums[o][c], term[c]);
       continue;
@@ -59,12 +61,12 @@ __device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, in
 #pragma unroll
     for (int b = 0; b < TAPS_X; ++b)
 #pragma unroll
-      for (int c = 0; c < COUNT; ++c) add(sums[o][c], taps[b], row[SHIFT + b + c]);
+      for (int c = 0; c < COUNT; ++c) add(sums[o][c], taps[b], row[OFFSET + b + c]);
   }
 }
 
 // The lengths of the chains are known at compile time, unless the kernel has to look at the weights.
-__device__ inline void columns_of(int half, const ACC* pixels, const ACC* taps, ACC* sums_to) {
+__device__ inline void columns_of(int half, const Pixel* pixels, const ACC* taps, ACC* sums_to) {
   if (MIRROR_Y == LOOK && half == 0) sum_columns<0>(pixels, taps, sums_to);
   else sum_columns<MIRROR_Y == NO ? 0 : TAPS_Y / 2>(pixels, taps, sums_to);
 }
@@ -79,7 +81,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
           const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
-  ACC* columns = shared + PANEL;
+  Pixel* panel = (Pixel*)shared;
+  Pixel filling = fill_of(fill);
+  ACC* columns = (ACC*)(panel + PANEL);
   OUT_T* stage = (OUT_T*)(columns + TILE_ROWS * PITCH);
 #if !BY_VALUE
   ACC* held_taps = (ACC*)((char*)stage + g.stage_bytes);
@@ -89,7 +93,7 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   int granule = thread() % ACROSS * EACH, first = thread() / ACROSS * LESS;
   i64 number = blockIdx.x, step = gridDim.x;
   OutputTile at = output_tile(g, number, x, out), after = at;
-  load_panel(g, at, 0, 0, PANEL_ROWS, BLOCK_X, TAPS_X, fill, shared);
+  load_panel(g, at, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panel);
   for (; number < g.tiles; number += step, at = after) {
     bool more = number + step < g.tiles;
     if (more) after = output_tile(g, number + step, x, out);
@@ -123,11 +127,11 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #pragma unroll 1
     for (int term = 0; term < terms; ++term) {
       const ACC* own = taps + term * (TAPS_Y + TAPS_X);
-      columns_of(half_y, shared + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, own,
+      columns_of(half_y, panel + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, own,
                  columns + threadIdx.y * ROWS * PITCH + place_in_row(threadIdx.x));
       __syncthreads();  // the vertical pass is complete
       if (term + 1 == terms && more)
-        load_panel(g, after, 0, 0, PANEL_ROWS, BLOCK_X, TAPS_X, fill, shared);
+        load_panel(g, after, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panel);
       if (thread() < ITEMS) rows_of(half_x, sums, columns + first * PITCH, granule, own + TAPS_Y);
       if (term + 1 < terms) __syncthreads();  // its sums have been read and may be replaced
     }
