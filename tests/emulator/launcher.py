@@ -16,6 +16,7 @@ import scipy.fft
 
 from gpuconv.backends.cuda import fft_plans
 from gpuconv.backends.cuda.chips import HOPPER
+from gpuconv.backends.cuda.kernels import Kernel, Parameters
 
 from .. import built
 from .streams import StreamingLauncher, current
@@ -191,6 +192,9 @@ class EmulatedLauncher(StreamingLauncher):
         super().__init__(late)
         self.launched = []
         self.uploaded = 0  # bytes of the largest array that a launch brought along
+        self.kept = []  # bytes of each array that was uploaded to stay
+        self.captures = False  # whether a CUDA graph is being made
+        self.prepared = self.waited = 0
 
     def unavailable(self):
         return None
@@ -210,11 +214,38 @@ class EmulatedLauncher(StreamingLauncher):
             current().kept.append(array)
         return array
 
-    def transform(self, source, target, inverse):
+    def transforms(self, source, target, inverse):
         layout = fft_plans.layout(source, target, inverse)
-        self.later(lambda: cufft_many(layout, source, target, inverse))
+        return lambda: self.later(lambda: cufft_many(layout, source, target, inverse))
 
-    def launch(self, spec, grid, shared_bytes, arguments):
+    def keep(self, host):
+        self.kept.append(host.nbytes)
+        return host.copy()
+
+    def capturing(self):
+        return self.captures
+
+    def wait(self):
+        self.waited += 1
+
+    def device(self):
+        return 0
+
+    def prepare(self, spec, grid, shared_bytes, parameters):
+        kept = Parameters(parameters)
+
+        def queue(blocks):
+            arguments = tuple(array.copy()[0] for array in kept.arrays)
+            self.run_kernel(spec, blocks, shared_bytes, arguments)
+
+        self.prepared += 1
+        return Kernel(kept, grid, queue)
+
+    def launch(self, kernel, addresses, value=None, grid=0):
+        kernel.launch(addresses, value, grid)
+
+    def run_kernel(self, spec, grid, shared_bytes, arguments):
+        """Queue a kernel as it was launched, by copies of its arguments."""
         assert shared_bytes <= self.chip().block_bytes
         self.launched.append((spec, grid, shared_bytes))
         library = ctypes.CDLL(str(build(source_of(spec), PLAIN)))
@@ -241,13 +272,16 @@ class SanitizedLauncher(EmulatedLauncher):
         self.arrays.append(host)
         return host
 
+    def keep(self, host):
+        return self.upload(host)
+
     def empty(self, shape, dtype):
         return self.upload(np.zeros(shape, dtype))
 
     def _array_at(self, address):
         return next(a for a in self.arrays if a.ctypes.data == int(address))
 
-    def launch(self, spec, grid, shared_bytes, arguments):
+    def run_kernel(self, spec, grid, shared_bytes, arguments):
         self.launched.append((spec, grid, shared_bytes))
         if self.code:
             return

@@ -18,7 +18,7 @@ from ...core.problem import Problem
 from ..base import Backend, Compute, Costs
 from ..strips import StripLayout
 from . import fft, fft_planning, layers, streaming, sums, tensor, weight_gradient
-from .launcher import DeviceLauncher, Launcher, on_device
+from .launcher import DeviceLauncher, Launcher
 
 
 class CudaBackend(Backend):
@@ -132,7 +132,7 @@ class CudaBackend(Backend):
         self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool = False
     ) -> None:
         """Fill `out` by Fourier transforms of tiles; `whole` sums are rounded to integers."""
-        fft.run(self.launcher, problem, x, on_device(self.launcher, weights), out, whole)
+        fft.run(self.launcher, problem, x, weights, out, whole)
 
     def tensor(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by matrix products on the tensor cores."""

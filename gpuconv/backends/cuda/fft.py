@@ -4,86 +4,108 @@ A chunk of tiles is gathered with the border's rule, transformed, multiplied by 
 kernel, transformed back and stored, all within the working memory of its plan. Tiles in which a sum
 is not finite, or not shown to be as exact as the method promises (see src/fft/fft_store.cu), are
 summed directly by a last launch. The host waits for nothing, so a call can be captured in a CUDA
-graph, once an earlier call on the same stream has made cuFFT's plans and K lies on the device. As
-with all captured CuPy code the memory allocated meanwhile must outlive the graph: capture under
+graph, once an earlier call on the same stream has made cuFFT's plans and brought K to the device.
+As with all captured CuPy code the memory allocated meanwhile must outlive the graph: capture under
 ``cupy.cuda.using_allocator(pool.malloc)`` with a pool of the graph's own.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ...core.arrays import Array
-from ...core.boundary import BOUNDARIES
-from ...core.layout import lead_strides
 from ...core.problem import Problem
-from . import fft_planning
+from . import fft_chunks, fft_planning
+from .device_weights import HostArray, Seen, uploads
+from .fft_chunks import Part
 from .fft_planning import NORM_NUMBERS, Plan, plan_of
-from .geometry import merge_leads
-from .launcher import Launcher, address_of, pointer
-from .spec import PRODUCT_RUN, Spec
-from .structs import LARGEST, LEADS, OVERLAP, SIZE
+from .kernels import ADDRESS, Changing, Kernel
+from .launcher import Launcher, addresses_of, on_device
+from .spec import Spec
+from .structs import LARGEST, OVERLAP, SIZE
 
-# Blocks that look for flagged tiles: enough to fill a chip, few enough to cost nothing.
-_REDO_BLOCKS = 2048
+# Layouts in memory that a problem's chunks are kept for.
+LAYOUTS_MOST = 16
 _SPECTRUM_DTYPES = {"float32": "complex64", "float64": "complex128"}
+
+
+class PreparedTransforms:
+    """A problem's kernels and chunks, with what earlier calls have found out."""
+
+    def __init__(self, launcher: Launcher, problem: Problem, plan: Plan, whole: bool) -> None:
+        self.launcher, self.problem, self.plan, self.whole = launcher, problem, plan, whole
+        self._seen = Seen()
+        self._kernels: dict[int, dict[str, Kernel]] = {}  # by device
+        self._parts: dict[Any, tuple[Part, ...]] = {}  # by the layout of image and result
+
+    def run(self, x: Array, weights: Array, out: Array) -> None:
+        """Queue all that fills `out`."""
+        launcher, device = self.launcher, self.launcher.device()
+        if isinstance(weights, np.ndarray):
+            host = self._seen.find(weights.tobytes(), lambda: HostArray(weights))
+            weights = uploads(launcher, device).get(host)
+        else:
+            weights = on_device(launcher, weights)
+        key = x.shape, x.strides, out.strides
+        parts = self._parts.get(key)
+        if parts is None:
+            if len(self._parts) >= LAYOUTS_MOST:
+                self._parts.clear()
+            parts = self._parts[key] = tuple(
+                fft_chunks.parts(self.problem, self.plan, self.whole, *key)
+            )
+        kernels = self._kernels.get(device)
+        if kernels is None:
+            kernels = self._kernels[device] = self._prepare()
+        memory = _WorkingMemory(launcher, self.problem, self.plan)
+        call = _Call(launcher, kernels, memory, self.whole)
+        x_at, weights_at, out_at = addresses_of(x, weights, out)
+        for part in parts:
+            call.queue(part, x_at + part.x, weights_at + part.weights, out_at + part.out)
+
+    def _prepare(self) -> dict[str, Kernel]:
+        """Compile the kernels and write their parameters, but for what changes."""
+        problem, plan, prepare = self.problem, self.plan, self.launcher.prepare
+        overlap, fill = Changing(OVERLAP), np.array(problem.fillvalue, problem.acc_dtype)
+        real = np.dtype(_real(problem.acc_dtype))
+        # A struct Norm for every thread is the most that a block's threads show each other.
+        shared = math.prod(fft_planning.BLOCK) * NORM_NUMBERS * real.itemsize
+        length = np.int64(plan.product_length)
+        norm = np.array(1 / math.prod(plan.sides), real)
+        declared: dict[str, tuple[int, tuple[Any, ...]]] = {
+            "fft_spread": (shared, (overlap, *[ADDRESS] * 4)),
+            "fft_gather": (shared, (overlap, fill, *[ADDRESS] * 6)),
+            "fft_product": (0, (overlap, length, norm, *[ADDRESS] * 4)),
+            "fft_store": (shared, (overlap, fill, *[ADDRESS] * 7)),
+            "fft_redo": (0, (overlap, fill, *[ADDRESS] * 4)),
+        }
+        if self.whole:
+            del declared["fft_redo"]
+        return {
+            name: prepare(_spec(name, problem), 1, nbytes, parameters)
+            for name, (nbytes, parameters) in declared.items()
+        }
+
+
+@lru_cache(maxsize=128)
+def prepare(launcher: Launcher, problem: Problem, plan: Plan, whole: bool) -> PreparedTransforms:
+    """Return the transforms of a problem, as earlier calls have left them."""
+    return PreparedTransforms(launcher, problem, plan, whole)
 
 
 def run(
     launcher: Launcher, problem: Problem, x: Array, weights: Array, out: Array, whole: bool = False
 ) -> None:
-    """Queue all that fills `out`; `weights` lie where `x` does, contiguous, in the sums' dtype.
+    """Queue all that fills `out`; `weights` are of the sums' dtype, on the host or the device.
 
     With `whole` the sums are known to be integers that the transforms miss by less than a half:
     they are rounded, and no tile is summed directly.
     """
-    lead = len(problem.batch)
-    x_lead = lead_strides(x.shape, x.strides, problem.batch)
-    k_lead = (1,) * (lead - len(problem.k_shape) + 2) + problem.k_shape[:-2]
-    k_strides = [math.prod(k_lead[d + 1 :]) if n > 1 else 0 for d, n in enumerate(k_lead)]
-    # The kernels' own dimensions first: the images of one kernel then follow one another.
-    order = sorted(range(lead), key=lambda d: k_strides[d] == 0)
-    shape, strides = merge_leads(
-        tuple(problem.batch[d] for d in order),
-        *(tuple(row[d] for d in order) for row in (x_lead, out.strides, k_strides)),
-    )
-    memory = _WorkingMemory(launcher, problem, plan_of(problem))
-    call = _Call(launcher, problem, x, weights, out, whole, memory)
-    call.queue_batch(shape, strides, (0, 0, 0))
-
-
-def overlap(
-    problem: Problem,
-    plan: Plan,
-    lead: tuple[int, ...],
-    lead_strides: list[tuple[int, ...]],
-    x_strides: tuple[int, int],
-    out_strides: tuple[int, int],
-) -> Any:
-    """Fill in struct Overlap, but for what changes from chunk to chunk."""
-    g = np.zeros((), OVERLAP)
-    g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s
-    g["need_y"], g["need_x"] = (
-        (n - 1) * stride + span
-        for n, stride, span in zip(
-            problem.out_shape[-2:], problem.stride, problem.span, strict=True
-        )
-    )
-    g["x_row"], g["x_column"] = x_strides
-    g["out_row"], g["out_column"] = out_strides
-    g["tiles_x"], g["tiles"] = plan.grid[1], math.prod(plan.grid)
-    for name, values in zip(("lead", "x_lead", "out_lead"), (lead, *lead_strides), strict=True):
-        g[name][: len(lead)] = values
-    (g["top"], _), (g["left"], _) = problem.pad
-    g["boundary"], g["leads"] = BOUNDARIES.index(problem.boundary), len(lead)
-    (g["sy"], g["sx"]), (g["dy"], g["dx"]) = problem.stride, problem.dilation
-    g["p"], g["q"] = problem.p, problem.q
-    (g["ny"], g["nx"]), (g["kept_y"], g["kept_x"]) = plan.sides, plan.kept
-    return g
+    prepare(launcher, problem, plan_of(problem), whole).run(x, weights, out)
 
 
 class _WorkingMemory:
@@ -109,121 +131,63 @@ class _WorkingMemory:
         # What the errors of the tiles are bounded by, and which tiles have to be summed directly.
         self.flags = empty((plan.targets,), np.int32)
         tiles = max(plan.sources, plan.kernels)
-        self.norms = empty((tiles, plan.slabs, NORM_NUMBERS), self.kernel_spectra.real.dtype)
+        self.norms = empty((tiles, plan.slabs, NORM_NUMBERS), _real(acc))
         self.sizes = empty((plan.kernels + plan.sources, SIZE.itemsize // 8), np.int64)
         self.sizes.fill(0)  # numbers of slabs that are done; the launches leave them at 0
         self.largest = empty((plan.targets, LARGEST.itemsize // 8), np.int64)
 
 
-@dataclass
 class _Call:
-    """One call: its operands, its working memory, its launches."""
+    """The launches of one call, by the addresses of its working memory."""
 
-    launcher: Launcher
-    problem: Problem
-    x: Any
-    weights: Any
-    out: Any
-    whole: bool
-    memory: _WorkingMemory
-
-    def __post_init__(self) -> None:
-        self.plan = self.memory.plan
-        self.fill = np.array(self.problem.fillvalue, self.problem.acc_dtype)
-
-    def queue_batch(
-        self, lead: tuple[int, ...], strides: list[tuple[int, ...]], offset: tuple[int, int, int]
+    def __init__(
+        self, launcher: Launcher, kernels: dict[str, Kernel], memory: _WorkingMemory, whole: bool
     ) -> None:
-        """Queue the images of these leading dimensions, from byte and kernel offsets on."""
-        if len(lead) > LEADS:
-            # More dimensions than the struct has room for and none of them mergeable: loop here.
-            for n in range(lead[0]):
-                x, out, kernel = (o + n * s[0] for o, s in zip(offset, strides, strict=True))
-                self.queue_batch(lead[1:], [s[1:] for s in strides], (x, out, kernel))
-            return
-        plan, problem = self.plan, self.problem
-        kernels = math.prod(n for n, step in zip(lead, strides[2], strict=True) if step)
-        images = math.prod(lead) // kernels
-        g = overlap(
-            problem, plan, lead, strides[:2], self.x.strides[-2:], self.out.strides[-2:]
-        )  # fmt: skip
-        g["images"], g["whole"], g["kernels"] = images, self.whole, plan.kernels
-        kernel_bytes = problem.p * problem.q * self.weights.dtype.itemsize
-        weights = np.uint64(address_of(self.weights) + offset[2] * kernel_bytes)
-        x_at, out_at = (
-            np.uint64(address_of(array) + nbytes)
-            for array, nbytes in ((self.x, offset[0]), (self.out, offset[1]))
-        )
-        for kernel in range(0, kernels, plan.kernels):
-            group = min(plan.kernels, kernels - kernel)
-            g["kernel0"] = kernel
-            self._queue_kernels(g, group, weights)
-            g["fan_out"] = fan_out = group if plan.shared else 1
-            tiles = images * math.prod(plan.grid) * (1 if plan.shared else group)
-            for first in range(0, tiles, plan.sources):
-                sources = min(plan.sources, tiles - first)
-                g["first"], g["count"] = first * fan_out, sources * fan_out
-                self._queue_chunk(g, sources, sources * fan_out, x_at, weights, out_at)
-
-    def _queue_kernels(self, g: Any, group: int, weights: np.uint64) -> None:
-        """Spread a group of kernels out as tiles, and transform them."""
-        plan, memory = self.plan, self.memory
-        tiles = memory.planes if plan.real else memory.kernel_spectra
-        places = map(pointer, (tiles, memory.norms, memory.sizes))
-        self._launch_slabs("fft_spread", group, plan.sides[0], g, weights, *places)
-        self.launcher.transform(tiles[: plan.kernels], memory.kernel_spectra, False)
-
-    def _queue_chunk(
-        self, g: Any, sources: int, targets: int, x: np.uint64, weights: np.uint64, out: np.uint64
-    ) -> None:
-        """Gather and transform tiles, multiply, transform back and store."""
-        plan, memory = self.plan, self.memory
-        flags = pointer(memory.flags)
+        self.launch, self.kernels, self.memory = launcher.launch, kernels, memory
+        self.whole = whole
+        plan, planes, gathered = memory.plan, memory.planes, memory.gathered
+        spread = planes if plan.real else memory.kernel_spectra
         # A last chunk that is not full is transformed with what an earlier one left behind it.
-        tiles = memory.planes[: plan.sources] if plan.real else memory.gathered
-        places = map(pointer, (tiles, memory.norms, memory.sizes, memory.largest))
-        self._launch_slabs("fft_gather", sources, plan.sides[0], g, self.fill, x, flags, *places)
-        self.launcher.transform(tiles, memory.gathered, False)
-        self._launch_product(g, targets)
-        self.launcher.transform(memory.products, memory.planes[: plan.targets], True)
-        places = map(pointer, (memory.planes, memory.sizes, memory.largest))
-        self._launch_slabs(
-            "fft_store", targets, plan.kept[0], g, self.fill, weights, x, *places, flags, out
+        tiles = planes[: plan.sources] if plan.real else gathered
+        transforms = launcher.transforms
+        self.transform_kernels = transforms(spread[: plan.kernels], memory.kernel_spectra, False)
+        self.transform = transforms(tiles, gathered, False)
+        self.transform_back = transforms(memory.products, planes[: plan.targets], True)
+        norms, sizes, largest, self.flags = addresses_of(
+            memory.norms, memory.sizes, memory.largest, memory.flags
         )
-        if not self.whole:
-            self._launch_redo(g, targets, self.fill, weights, x, flags, out)
+        spread_at, tiles_at, planes_at = addresses_of(spread, tiles, planes)
+        self.spread_places = spread_at, norms, sizes
+        self.gather_places = self.flags, tiles_at, norms, sizes, largest
+        self.store_places = planes_at, sizes, largest, self.flags
+        self.product_places = (
+            *addresses_of(memory.kernel_spectra, gathered, memory.products), sizes,
+        )  # fmt: skip
 
-    def _launch_slabs(self, name: str, tiles: int, rows: int, *arguments: Any) -> None:
-        """Queue a kernel in which every tile takes one block for each slab of rows."""
-        block = fft_planning.BLOCK
-        slabs = -(-rows // (block[1] * fft_planning.ROWS))
-        # A struct Norm for every thread is the most that a block's threads show each other.
-        shared = block[0] * block[1] * NORM_NUMBERS * self.memory.norms.dtype.itemsize
-        self.launcher.launch(_spec(name, self.problem), tiles * slabs, shared, arguments)
+    def queue(self, part: Part, x: int, weights: int, out: int) -> None:
+        """Queue a part of the batch, group by group and chunk by chunk."""
+        launch, kernels = self.launch, self.kernels
+        spread = weights, *self.spread_places
+        gather = x, *self.gather_places
+        store = weights, x, *self.store_places, out
+        redo = weights, x, self.flags, out
+        for group in part.groups:
+            launch(kernels["fft_spread"], spread, group.overlap, group.spread)
+            self.transform_kernels()
+            for chunk in group.chunks:
+                g = chunk.overlap
+                launch(kernels["fft_gather"], gather, g, chunk.gather)
+                self.transform()
+                launch(kernels["fft_product"], self.product_places, g, chunk.product)
+                self.transform_back()
+                launch(kernels["fft_store"], store, g, chunk.store)
+                if not self.whole:
+                    launch(kernels["fft_redo"], redo, g, chunk.redo)
 
-    def _launch_product(self, g: Any, targets: int) -> None:
-        """Multiply spectra, 16 bytes of one frequency a thread, for PRODUCT_RUN tiles."""
-        memory = self.memory
-        threads = math.prod(fft_planning.BLOCK)
-        length = memory.kernel_spectra[0].nbytes // 16
-        arrays = memory.kernel_spectra, memory.gathered, memory.products, memory.sizes
-        self.launcher.launch(
-            _spec("fft_product", self.problem),
-            -(-length // threads) * -(-targets // PRODUCT_RUN),
-            0,
-            (
-                g,
-                np.int64(length),
-                np.array(1 / math.prod(self.plan.sides), memory.norms.dtype),
-                *map(pointer, arrays),
-            ),
-        )
 
-    def _launch_redo(self, g: Any, targets: int, *arguments: Any) -> None:
-        """Sum the flagged tiles directly, by several blocks each."""
-        parts = -(-math.prod(self.plan.kept) // math.prod(fft_planning.BLOCK))
-        g["parts"] = parts = max(1, min(parts, _REDO_BLOCKS // targets))
-        self.launcher.launch(_spec("fft_redo", self.problem), targets * parts, 0, (g, *arguments))
+def _real(acc_dtype: str) -> str:
+    """Dtype of the real part of sums."""
+    return "float32" if acc_dtype in ("float32", "complex64") else "float64"
 
 
 def _spec(name: str, problem: Problem) -> Spec:

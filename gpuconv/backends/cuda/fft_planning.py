@@ -60,6 +60,11 @@ class Plan:
         return self.sides[1] // 2 + 1 if self.real else self.sides[1]
 
     @property
+    def product_length(self) -> int:
+        """Pieces of 16 bytes of a spectrum."""
+        return self.sides[0] * self.columns * self.itemsize * (2 if self.real else 1) // 16
+
+    @property
     def slabs(self) -> int:
         """Blocks that gather a tile."""
         return -(-self.sides[0] // (BLOCK[1] * ROWS))

@@ -85,10 +85,11 @@ _plans = PlanCache(PLANS, PLAN_BYTES)
 _lock = Lock()  # a plan must not be executed by two threads at once
 
 
-def transform(source: Any, target: Array, inverse: bool) -> None:
-    """Queue transforms without a norm on the current stream. From complex to real, `source` goes.
+def transforms(source: Any, target: Array, inverse: bool) -> Callable[[], None]:
+    """Return what queues transforms without a norm on the stream that is current now.
 
-    Both arrays are contiguous, `(tiles, rows, columns)`; complex ones may be the same.
+    Both arrays are contiguous, `(tiles, rows, columns)`; complex ones may be the same. From complex
+    to real, `source` goes.
     """
     import cupy
     from cupy.cuda import cufft
@@ -106,4 +107,10 @@ def transform(source: Any, target: Array, inverse: bool) -> None:
     with _lock:
         key = cupy.cuda.Device().id, stream.ptr, thread, described
         plan = _plans.get(key, make, stream.is_capturing())
-        plan.fft(source, target, cufft.CUFFT_INVERSE if inverse else cufft.CUFFT_FORWARD)
+    direction = cufft.CUFFT_INVERSE if inverse else cufft.CUFFT_FORWARD
+
+    def queue() -> None:
+        with _lock:
+            plan.fft(source, target, direction)
+
+    return queue

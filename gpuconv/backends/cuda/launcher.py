@@ -6,7 +6,7 @@ compiles the same sources with g++ and runs them on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -18,20 +18,24 @@ from ...core.arrays import Array
 from . import chips, compiler
 from .chips import Chip
 from .device_link import DeviceLink, Link, is_page_locked
-from .fft_plans import transform
+from .fft_plans import transforms
+from .kernels import Kernel, Parameters
 from .spec import Spec
-
-# Structs and fill values as NumPy values, addresses and numbers as NumPy integers.
-Arguments = tuple[Any, ...]
 
 _INSTALL = 'pip install "gpuconv[cuda12]" (or "gpuconv[cuda13]" with a CUDA 13 driver)'
 _NO_DEVICE = "there is an NVIDIA driver but no device; check: nvidia-smi"
 # What a function may take of shared memory without asking, on every chip.
 _SHARED_BYTES_UNASKED = 48 << 10
+# CUDA's names for the stream that cannot be captured.
+_LEGACY_STREAMS = (0, 1)
 
 
 class Launcher(Protocol):
     """What the backend asks of a device. Work is queued on the current stream; nothing waits."""
+
+    def __hash__(self) -> int:
+        """Hash by identity: what is prepared for a launcher is of no use to another."""
+        return object.__hash__(self)
 
     def unavailable(self) -> str | None:
         """Return None where kernels can run, otherwise the reason and what mends it."""
@@ -39,17 +43,36 @@ class Launcher(Protocol):
     def chip(self) -> Chip:
         """Limits of the current device."""
 
-    def launch(self, spec: Spec, grid: int, shared_bytes: int, arguments: Arguments) -> None:
-        """Queue one kernel."""
+    def device(self) -> int:
+        """Number of the current device."""
+
+    def prepare(
+        self, spec: Spec, grid: int, shared_bytes: int, parameters: Sequence[Any]
+    ) -> Kernel:
+        """Compile a kernel for the current device; see `kernels.Parameters`."""
+
+    def launch(
+        self, kernel: Kernel, addresses: Sequence[int], value: bytes | None = None, grid: int = 0
+    ) -> None:
+        """Queue a prepared kernel, with other than its own number of blocks if `grid` is given."""
 
     def upload(self, host: Any) -> Any:
         """Return an array of the same contents where kernels can read it."""
 
+    def keep(self, host: Any) -> Any:
+        """Return an array of the same contents that kernels on any stream can read at once."""
+
+    def capturing(self) -> bool:
+        """Whether a CUDA graph is being made of what is queued on the current stream."""
+
+    def wait(self) -> None:
+        """Wait for all that is queued on the current device."""
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Return a new array where kernels can write."""
 
-    def transform(self, source: Any, target: Array, inverse: bool) -> None:
-        """Queue Fourier transforms of a batch of tiles, without a norm, into a given array."""
+    def transforms(self, source: Any, target: Array, inverse: bool) -> Callable[[], None]:
+        """Return what queues Fourier transforms of tiles, without a norm, into a given array."""
 
     def link(self) -> Link:
         """Return new streams, buffers and transfers for strips of host arrays."""
@@ -96,12 +119,32 @@ class DeviceLauncher(Launcher):
 
         return _chip(cupy.cuda.runtime.getDevice())
 
-    def launch(self, spec: Spec, grid: int, shared_bytes: int, arguments: Arguments) -> None:
-        """Queue one kernel, which is compiled when it is first needed."""
+    def device(self) -> int:
+        """Number of CuPy's current device."""
         import cupy
 
-        function = _compiled(spec, cupy.cuda.runtime.getDevice(), shared_bytes)
-        function((grid,), spec.block, arguments, shared_mem=shared_bytes)
+        return int(cupy.cuda.runtime.getDevice())
+
+    def prepare(
+        self, spec: Spec, grid: int, shared_bytes: int, parameters: Sequence[Any]
+    ) -> Kernel:
+        """Compile a kernel, unless that was done before, and write its parameters."""
+        from cupy.cuda.function import CNumpyArray
+
+        function = _compiled(spec, self.device(), shared_bytes)
+        kept, block = Parameters(parameters), (*spec.block, 1)
+        pointers = tuple(map(CNumpyArray, kept.arrays))
+
+        def queue(blocks: int) -> None:
+            function((blocks, 1, 1), block, pointers, shared_bytes)
+
+        return Kernel(kept, grid, queue)
+
+    def launch(
+        self, kernel: Kernel, addresses: Sequence[int], value: bytes | None = None, grid: int = 0
+    ) -> None:
+        """Queue a kernel on CuPy's current stream."""
+        kernel.launch(addresses, value, grid)
 
     def upload(self, host: Any) -> Any:
         """Copy an array to the device."""
@@ -109,15 +152,39 @@ class DeviceLauncher(Launcher):
 
         return cupy.asarray(host)
 
+    def keep(self, host: Any) -> Any:
+        """Copy an array to the device on a stream of its own, and wait for that stream alone."""
+        import cupy
+
+        stream = _upload_stream(self.device())
+        with stream:  # its memory comes from the stream's part of the pool: no other may be at it
+            array = cupy.empty(host.shape, host.dtype)
+            array.set(host)
+        stream.synchronize()
+        return array
+
+    def capturing(self) -> bool:
+        """Ask CUDA whether the current stream is being captured."""
+        import cupy
+
+        stream = cupy.cuda.get_current_stream()
+        return stream.ptr not in _LEGACY_STREAMS and bool(stream.is_capturing())
+
+    def wait(self) -> None:
+        """Wait for the current device."""
+        import cupy
+
+        cupy.cuda.runtime.deviceSynchronize()
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Allocate a device array."""
         import cupy
 
         return cupy.empty(shape, dtype)
 
-    def transform(self, source: Any, target: Array, inverse: bool) -> None:
-        """Queue cuFFT's transforms of a batch of tiles."""
-        transform(source, target, inverse)
+    def transforms(self, source: Any, target: Array, inverse: bool) -> Callable[[], None]:
+        """Return what queues cuFFT's transforms of a batch of tiles."""
+        return transforms(source, target, inverse)
 
     def link(self) -> Link:
         """Return streams, buffers and transfers of the current device."""
@@ -147,6 +214,13 @@ def _on_device(device: int, allocator: Any) -> Iterator[None]:
 
     with cupy.cuda.Device(device), cupy.cuda.using_allocator(allocator):
         yield
+
+
+@cache
+def _upload_stream(device: int) -> Any:
+    import cupy
+
+    return cupy.cuda.Stream(non_blocking=True)
 
 
 @cache
@@ -199,9 +273,9 @@ def address_of(array: Array) -> int:
     return int(array.data.ptr)
 
 
-def pointer(array: Array) -> np.uint64:
-    """Return the address of an array as the argument of a kernel."""
-    return np.uint64(address_of(array))
+def addresses_of(*arrays: Array) -> list[int]:
+    """Return the addresses of arrays."""
+    return [address_of(array) for array in arrays]
 
 
 def on_device(launcher: Launcher, array: Array) -> Any:

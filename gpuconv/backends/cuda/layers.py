@@ -7,6 +7,8 @@ needed (see src/layers/layer.cuh).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,13 @@ import numpy as np
 from ...core import dtypes
 from ...core.arrays import Array
 from ...core.layer import LayerGeometry
+from .device_weights import HostArray, uploads
+from .kernels import ADDRESS, Kernel
 from .launch import GRID_MAX
-from .launcher import Launcher, on_device, pointer
+from .launcher import Launcher, addresses_of, on_device
 from .spec import LAYER_DEPTH, LAYER_SIDE, Spec
 from .structs import LAYER
-from .weight_gradient import sum_tasks
+from .weight_gradient import total_of_tasks
 
 # Threads of a block (across, down), each of which makes a square of LAYER_SIDE outputs.
 LAYER_BLOCK = (16, 16)
@@ -34,15 +38,35 @@ def layer_forward(
     w = on_device(launcher, w)
     out = launcher.empty((x.shape[0], w.shape[0], *size), acc)
     if out.size:
-        g = _struct(x, w.shape, layer, size, 0)
-        tiles = int(x.shape[0] * layer.groups * g["tiles_m"] * g["tiles_n"])
-        launcher.launch(
-            Spec("layer_forward", x_dtype, acc, w_dtype, True, 0, LAYER_BLOCK),
-            min(tiles, GRID_MAX),
-            _shared_bytes(acc),
-            (g, *map(pointer, (x, w, out))),
-        )
+        kernel = _prepare_forward(
+            launcher, launcher.device(), x.shape, x.strides, x_dtype, w.shape, w_dtype, layer,
+            size, acc,
+        )  # fmt: skip
+        launcher.launch(kernel, addresses_of(x, w, out))
     return out
+
+
+@lru_cache(maxsize=256)
+def _prepare_forward(
+    launcher: Launcher, device: int, x_shape: tuple[int, ...], x_strides: tuple[int, ...],
+    x_dtype: str, w_shape: tuple[int, ...], w_dtype: str, layer: LayerGeometry,
+    size: tuple[int, int], acc: str,
+) -> Kernel:  # fmt: skip
+    g = _struct(x_shape, x_strides, w_shape, layer, size, 0)
+    tiles = int(x_shape[0] * layer.groups * g["tiles_m"] * g["tiles_n"])
+    spec = Spec("layer_forward", x_dtype, acc, w_dtype, True, 0, LAYER_BLOCK)
+    blocks = min(tiles, GRID_MAX)
+    return launcher.prepare(spec, blocks, _shared_bytes(acc), (g, *[ADDRESS] * 3))
+
+
+@dataclass(frozen=True)
+class PreparedGradient:
+    """The launches of a call and the table that they read."""
+
+    sums: Kernel
+    total: Kernel | None
+    partial_shape: tuple[int, int]
+    first_tasks: HostArray
 
 
 def layer_weight_gradient(
@@ -52,25 +76,48 @@ def layer_weight_gradient(
     """Return the gradient of a layer's weights, summed over the batch in a fixed order."""
     dy = on_device(launcher, dy)
     out = launcher.empty(w_shape, dtypes.storage(w_dtype))
-    tasks = max(1, -(-x.shape[0] // TASK_IMAGES))
-    g = _struct(x, w_shape, layer, dy.shape[2:], tasks)
-    weights = math.prod(w_shape) // layer.groups  # of one group
-    partial = launcher.empty((layer.groups * tasks, weights), np.float64)
-    first_tasks = launcher.upload(np.arange(layer.groups + 1, dtype=np.int64) * tasks)
-    launcher.launch(
-        Spec("layer_weight_gradient", x_dtype, acc, dy_dtype, True, 0, LAYER_BLOCK),
-        min(int(layer.groups * tasks * g["tiles_m"] * g["tiles_n"]), GRID_MAX),
-        _shared_bytes(acc),
-        (g, *map(pointer, (x, dy, partial))),
-    )
-    spec = Spec("weight_gradient_sum", x_dtype, acc, w_dtype, True, 0, LAYER_BLOCK)
-    sum_tasks(launcher, spec, partial, first_tasks, out, weights)
+    device = launcher.device()
+    prepared = _prepare_gradient(
+        launcher, device, x.shape, x.strides, x_dtype, dy.shape, dy_dtype, layer, w_shape, w_dtype,
+        acc,
+    )  # fmt: skip
+    partial = launcher.empty(prepared.partial_shape, np.float64)
+    launcher.launch(prepared.sums, addresses_of(x, dy, partial))
+    if prepared.total is not None:
+        first_tasks = uploads(launcher, device).get(prepared.first_tasks)
+        launcher.launch(prepared.total, addresses_of(partial, first_tasks, out))
     return out
 
 
+@lru_cache(maxsize=256)
+def _prepare_gradient(
+    launcher: Launcher, device: int, x_shape: tuple[int, ...], x_strides: tuple[int, ...],
+    x_dtype: str, dy_shape: tuple[int, ...], dy_dtype: str, layer: LayerGeometry,
+    w_shape: tuple[int, ...], w_dtype: str, acc: str,
+) -> PreparedGradient:  # fmt: skip
+    tasks = max(1, -(-x_shape[0] // TASK_IMAGES))
+    g = _struct(x_shape, x_strides, w_shape, layer, dy_shape[2:], tasks)
+    sums = launcher.prepare(
+        Spec("layer_weight_gradient", x_dtype, acc, dy_dtype, True, 0, LAYER_BLOCK),
+        min(int(layer.groups * tasks * g["tiles_m"] * g["tiles_n"]), GRID_MAX),
+        _shared_bytes(acc),
+        (g, *[ADDRESS] * 3),
+    )
+    weights = math.prod(w_shape) // layer.groups  # of one group
+    spec = Spec("weight_gradient_sum", x_dtype, acc, w_dtype, True, 0, LAYER_BLOCK)
+    first_tasks = np.arange(layer.groups + 1, dtype=np.int64) * tasks
+    return PreparedGradient(
+        sums,
+        total_of_tasks(launcher, spec, layer.groups, weights),
+        (layer.groups * tasks, weights),
+        HostArray(first_tasks, "a table of the gradient"),
+    )
+
+
 def _struct(
-    x: Array, w_shape: tuple[int, ...], layer: LayerGeometry, size: tuple[int, int], tasks: int
-) -> Any:
+    x_shape: tuple[int, ...], x_strides: tuple[int, ...], w_shape: tuple[int, ...],
+    layer: LayerGeometry, size: tuple[int, ...], tasks: int,
+) -> Any:  # fmt: skip
     """Fill in struct Layer; `tasks` is above 0 for the gradient of the weights.
 
     Either product has a group's outputs down. Across it has pixels, for the gradient terms (a
@@ -79,10 +126,10 @@ def _struct(
     o, channels, p, q = w_shape
     outputs, terms, pixels = o // layer.groups, channels * p * q, size[0] * size[1]
     g = np.zeros((), LAYER)
-    g["h"], g["w"] = x.shape[2:]
+    g["h"], g["w"] = x_shape[2:]
     g["r"], g["s"] = size
-    g["images"] = x.shape[0]
-    g["x_image"], g["x_channel"], g["x_row"], g["x_column"] = x.strides
+    g["images"] = x_shape[0]
+    g["x_image"], g["x_channel"], g["x_row"], g["x_column"] = x_strides
     g["tiles_m"] = -(-outputs // (LAYER_BLOCK[1] * LAYER_SIDE))
     g["tiles_n"] = -(-(terms if tasks else pixels) // (LAYER_BLOCK[0] * LAYER_SIDE))
     g["tasks"] = tasks

@@ -30,6 +30,7 @@ from ..base import Compute
 from ..strips import Strip, StripLayout, cut_strips, plan_strips, rows_up_to
 from .copy_threads import start_copying
 from .device_link import Event, Link
+from .device_weights import in_strips
 from .launcher import Launcher
 from .worker_thread import run_on_worker_thread
 
@@ -200,7 +201,7 @@ class _Pipeline:
         self._enqueue_upload(lane, strip, x)
         lane.uploaded = link.mark(link.up)
         link.run.wait_event(lane.uploaded)
-        with link.run:
+        with link.run, in_strips():
             self.compute(strip.problem, strip.index, x, out)
         link.down.wait_event(link.mark(link.run))
         self._enqueue_download(lane, strip, out)

@@ -1,7 +1,7 @@
 """Launches of direct, separable and tensor sums.
 
-A call is prepared once for its problem and memory layout: what is compiled, how many blocks, the
-struct Geometry. A repeated call only puts in addresses and weights.
+A call is prepared once for its problem and memory layout: what is compiled, how many blocks, all
+parameters. A repeated call writes addresses, and weights where they are a parameter.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from ...core.accumulator import choose_exact_accumulator
 from ...core.arrays import Array
 from ...core.layout import lead_strides
 from ...core.problem import Problem
-from . import launch as launches
+from . import launch as launching
 from . import planning
 from . import tensor as tensor_planning
 from .chips import Chip
+from .device_weights import HostArray, Seen, uploads
 from .geometry import geometry, merge_leads
+from .kernels import ADDRESS, Changing, Kernel
 from .launch import TILES_MOST, Launch
-from .launcher import Launcher, address_of, on_device
+from .launcher import Launcher, address_of
 from .mirroring import mirror_order
 from .structs import LEADS
 
@@ -33,6 +35,8 @@ from .structs import LEADS
 # others go to the code for any size, which gives the same bits.
 SPECIALISED_MOST = 128
 _specialised: set[Any] = set()
+# Layouts in memory that a problem's launches are kept for.
+LAYOUTS_MOST = 64
 
 
 @dataclass(frozen=True)
@@ -45,51 +49,145 @@ class BatchPart:
 
 
 @dataclass(frozen=True)
-class PreparedLaunch:
-    """A launch but for the addresses and weights."""
+class Step:
+    """A launch ready but for addresses."""
 
-    launch: Launch
-    grid: int
-    geometry: Any
-    fill: Any
-    weights_dtype: Any  # of weights by value, None where they are behind a pointer
-    offset: tuple[int, int, int]  # bytes of image and result, number of the first kernel
+    kernel: Kernel
+    x: int  # bytes from the first element of the image
+    out: int  # the same of the result
+    weights: int  # bytes from the first kernel's weights
+
+
+@dataclass(frozen=True)
+class Launches:
+    """The launches of a call."""
+
+    by_value: bool  # the weights are a parameter of theirs
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What launches depend on of the weights of a call, and the weights if they are on the host."""
+
+    problem: Problem  # with the dtype that these are summed in
+    rank: int
+    pointer: bool  # they lie on the device, or differ between images
+    mirror: tuple[int, int]
+    host: HostArray | None
+    key: tuple[Any, ...]  # all of this but the weights themselves and the call's own problem
+
+
+class PreparedSums:
+    """The sums of a problem, with what earlier calls have found out.
+
+    For each layout of image and result in memory it keeps launches in which only addresses have to
+    be written, for each of the last weights on the host how they are summed.
+    """
+
+    def __init__(self, launcher: Launcher, name: str, problem: Problem) -> None:
+        self.launcher, self.name, self.problem = launcher, name, problem
+        self._seen = Seen()
+        self._launches: dict[Any, Launches] = {}
+        self._on_device: Weights | None = None
+
+    def run(self, x: Array, k: Array, out: Array) -> None:
+        """Fill `out` by sums over the taps of `k`."""
+        if isinstance(k, np.ndarray):
+            self._queue(x, self._seen.find(k.tobytes(), lambda: self._read(k)), 0, out)
+            return
+        weights = self._on_device
+        if weights is None:
+            weights = self._on_device = self._weights(self.problem, k, False, 1)
+        rows = self._widened_on_device(k)  # which is there until all launches are queued
+        self._queue(x, weights, address_of(rows), out)
+
+    def run_factors(self, x: Array, u: Array, v: Array, out: Array) -> None:
+        """Fill `out` by columns of taps `u` and then rows `v`."""
+        raw = u.tobytes() + v.tobytes()
+        self._queue(x, self._seen.find(raw, lambda: self._read_factors(u, v)), 0, out)
+
+    def _read(self, k: Array) -> Weights:
+        problem = self.problem
+        # Of the tensor cores they are float32 whatever they were: all of their dtypes fit in, and
+        # are taken out again unchanged.
+        weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
+        if problem.conjugate:
+            weights = weights.conj()
+        if dtypes.is_integer(problem.acc_dtype):
+            problem, (weights,) = _in_exact_floats(problem, weights)
+        return self._weights(problem, weights.reshape(-1, problem.p * problem.q), True, 1)
+
+    def _read_factors(self, u: Array, v: Array) -> Weights:
+        problem = self.problem
+        if dtypes.is_integer(problem.acc_dtype):
+            problem, (v, u) = _in_exact_floats(problem, v, u)
+        rows = np.concatenate([u, v], axis=2).reshape(len(u), -1)
+        return self._weights(problem, rows, True, u.shape[1])
+
+    def _weights(self, problem: Problem, rows: Array, on_host: bool, rank: int) -> Weights:
+        pointer = not on_host or len(rows) > 1
+        mirror = mirror_order(self.name, problem, rows, rank)
+        host = HostArray(rows) if on_host else None
+        key = problem.acc_dtype, rank, pointer, mirror
+        return Weights(problem, rank, pointer, mirror, host, key)
+
+    def _widened_on_device(self, k: Array) -> Any:
+        problem = self.problem
+        if problem.k_dtype == problem.acc_dtype and not problem.conjugate and k.flags.c_contiguous:
+            return k
+        import cupy
+
+        wide = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, cupy)
+        return cupy.ascontiguousarray(wide.conj() if problem.conjugate else wide)
+
+    def _queue(self, x: Array, weights: Weights, address: int, out: Array) -> None:
+        launcher = self.launcher
+        x_address, out_address, device = address_of(x), address_of(out), launcher.device()
+        key = (
+            device, x.shape, x.strides, out.strides, x_address % 16, out_address % 16, weights.key,
+        )  # fmt: skip
+        launches = self._launches.get(key)
+        if launches is None:
+            if len(self._launches) >= LAYOUTS_MOST:
+                self._launches.clear()
+            launches = self._launches[key] = _prepare(
+                launcher, self.name, weights, x.shape, x.strides, out.strides, key[4:6]
+            )
+        host, launch = weights.host, launcher.launch
+        if host is not None and launches.by_value:
+            for step in launches.steps:
+                launch(step.kernel, (x_address + step.x, out_address + step.out), host.raw)
+            return
+        if host is not None:
+            uploaded = uploads(launcher, device).get(host)  # there until all launches are queued
+            address = address_of(uploaded)
+        for step in launches.steps:
+            at = address + step.weights, x_address + step.x, out_address + step.out
+            launch(step.kernel, at)
+
+
+@lru_cache(maxsize=512)
+def prepare(launcher: Launcher, name: str, problem: Problem) -> PreparedSums:
+    """Return the sums of a problem by the kernel of a name, as earlier calls have left them."""
+    return PreparedSums(launcher, name, problem)
 
 
 def direct(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) -> None:
     """Fill `out` by summing over all taps of `k`."""
-    on_host = isinstance(k, np.ndarray)
-    weights = _widened(k, problem)
-    if problem.conjugate:
-        weights = weights.conj()
-    if on_host and dtypes.is_integer(problem.acc_dtype):
-        problem, (weights,) = _in_exact_floats(problem, weights)
-    _run(launcher, "direct", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
+    prepare(launcher, "direct", problem).run(x, k, out)
 
 
 def separable(
     launcher: Launcher, problem: Problem, x: Array, u: Array, v: Array, out: Array
 ) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
-    if dtypes.is_integer(problem.acc_dtype):
-        problem, (v, u) = _in_exact_floats(problem, v, u)
-    weights = np.concatenate([u, v], axis=2)
-    _run(launcher, "separable", problem, x, weights.reshape(len(u), -1), u.shape[1], out)
+    prepare(launcher, "separable", problem).run_factors(x, u, v, out)
 
 
 def tensor(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) -> None:
     """Fill `out` by matrix products on the tensor cores."""
-    # As float32 whatever they are: all of these dtypes fit in, and are taken out again unchanged.
-    weights = _widened(k, problem)
-    _run(launcher, "tensor", problem, x, weights.reshape(-1, problem.p * problem.q), 1, out)
-
-
-def _widened(k: Array, problem: Problem) -> Any:
-    if isinstance(k, np.ndarray):
-        return dtypes.widen(k, problem.k_dtype, problem.acc_dtype, np)
-    import cupy
-
-    return dtypes.widen(k, problem.k_dtype, problem.acc_dtype, cupy)
+    prepare(launcher, "tensor", problem).run(x, k, out)
 
 
 def _in_exact_floats(problem: Problem, *weights: Any) -> tuple[Problem, list[Any]]:
@@ -105,56 +203,12 @@ def _fit_float32(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> b
     return choose_exact_accumulator(problem, *arrays) == "float32"
 
 
-def _run(
-    launcher: Launcher,
-    kernel: str,
-    problem: Problem,
-    x: Array,
-    weights: Array,
-    rank: int,
-    out: Array,
-) -> None:
-    """Launch a kernel for all parts of the batch; `weights` has one row a kernel."""
-    on_host = isinstance(weights, np.ndarray)
-    x_address, out_address = address_of(x), address_of(out)
-    prepared = prepare(
-        kernel, problem, rank, not on_host or len(weights) > 1, x.shape, x.strides,
-        out.strides, x_address % 16, out_address % 16, launcher.chip(),
-        mirror_order(kernel, problem, weights, rank),
-    )  # fmt: skip
-    uploaded = None  # until all launches are queued
-    for step in prepared:
-        argument: Any
-        if step.weights_dtype is not None:
-            argument = np.zeros((), step.weights_dtype)
-            argument["at"][: step.launch.weights] = weights[0]
-        else:
-            if uploaded is None:
-                # Flipped weights may be a view with negative strides even after reshape.
-                uploaded = on_device(launcher, weights)
-            kernel_bytes = step.launch.weights * weights.dtype.itemsize
-            argument = np.uint64(address_of(uploaded) + step.offset[2] * kernel_bytes)
-        launcher.launch(
-            step.launch.spec,
-            step.grid,
-            step.launch.shared_bytes,
-            (
-                step.geometry,
-                argument,
-                step.fill,
-                np.uint64(x_address + step.offset[0]),
-                np.uint64(out_address + step.offset[1]),
-            ),
-        )
-
-
-@lru_cache(maxsize=512)
-def prepare(
-    kernel: str, problem: Problem, rank: int, pointer: bool, x_shape: tuple[int, ...],
-    x_strides: tuple[int, ...], out_strides: tuple[int, ...], x_modulo: int, out_modulo: int,
-    gpu: Chip, mirror: tuple[int, int],
-) -> tuple[PreparedLaunch, ...]:  # fmt: skip
-    """Plan the launches of a call, by its memory layout and the addresses modulo 16."""
+def _prepare(
+    launcher: Launcher, name: str, weights: Weights, x_shape: tuple[int, ...],
+    x_strides: tuple[int, ...], out_strides: tuple[int, ...], modulo: tuple[int, int],
+) -> Launches:  # fmt: skip
+    """Plan and compile the launches of a call, by its memory layout and addresses modulo 16."""
+    problem = weights.problem
     lead, strides = merge_leads(
         problem.batch,
         lead_strides(x_shape, x_strides, problem.batch),
@@ -163,31 +217,47 @@ def prepare(
     )
     # Strides of dimensions of length 1 are never stepped along.
     rows = problem.h > 1, problem.r > 1
-    layout = launches.layout(
-        x_modulo,
+    layout = launching.layout(
+        modulo[0],
         (*strides[0], x_strides[-2] * rows[0], x_strides[-1]),
         dtypes.storage(problem.x_dtype).itemsize,
-        out_modulo,
+        modulo[1],
         (*strides[1], out_strides[-2] * rows[1], out_strides[-1]),
         dtypes.storage(problem.out_dtype).itemsize,
     )
-    launch = _planned(kernel, problem, rank, pointer, layout, gpu, mirror)
-    weights_dtype = None
-    if launch.spec.capacity:
-        weights_dtype = np.dtype([("at", problem.acc_dtype, (launch.spec.capacity,))])
-    fill = np.array(problem.fillvalue, problem.acc_dtype)
+    launch = _planned(name, weights, layout, launcher.chip())
+    whole = BatchPart(lead, strides, (0, 0, 0))
     steps = x_strides[-2:], out_strides[-2:]
-    return tuple(
-        PreparedLaunch(
-            launch,
-            launch.blocks(math.prod(launch.tiles) * math.prod(part.lead)),
-            geometry(problem, launch, rank, part.lead, part.strides, *steps),
-            fill,
-            weights_dtype,
-            part.offset,
-        )
-        for part in _batch_parts(launch, BatchPart(lead, strides, (0, 0, 0)))
+    return Launches(
+        launch.spec.capacity > 0,
+        tuple(
+            _step(launcher, weights, launch, part, steps) for part in _batch_parts(launch, whole)
+        ),
     )
+
+
+def _step(
+    launcher: Launcher, weights: Weights, launch: Launch, part: BatchPart,
+    steps: tuple[tuple[int, ...], tuple[int, ...]],
+) -> Step:  # fmt: skip
+    problem, acc = weights.problem, weights.problem.acc_dtype
+    at: Any = ADDRESS
+    if launch.spec.capacity:
+        at = Changing([("at", acc, (launch.spec.capacity,))])
+    kernel = launcher.prepare(
+        launch.spec,
+        launch.blocks(math.prod(launch.tiles) * math.prod(part.lead)),
+        launch.shared_bytes,
+        (
+            geometry(problem, launch, weights.rank, part.lead, part.strides, *steps),
+            at,
+            np.array(problem.fillvalue, acc),
+            ADDRESS,
+            ADDRESS,
+        ),
+    )
+    x, out, first = part.offset
+    return Step(kernel, x, out, first * launch.weights * dtypes.storage(acc).itemsize)
 
 
 def _kernel_strides(problem: Problem) -> tuple[int, ...]:
@@ -196,18 +266,17 @@ def _kernel_strides(problem: Problem) -> tuple[int, ...]:
     return np.broadcast_to(numbers, problem.batch).strides
 
 
-def _planned(
-    kernel: str, problem: Problem, rank: int, pointer: bool, layout: launches.Layout, gpu: Chip,
-    mirror: tuple[int, int],
-) -> Launch:  # fmt: skip
+def _planned(name: str, weights: Weights, layout: launching.Layout, gpu: Chip) -> Launch:
     """Plan a launch, by the code for any size once enough has been compiled for single sizes."""
-    if kernel == "tensor":
+    problem, rank, pointer = weights.problem, weights.rank, weights.pointer
+    mirror = weights.mirror
+    if name == "tensor":
         return tensor_planning.plan(problem, pointer)
-    launch = planning.plan(problem, kernel, rank, pointer, layout, gpu, mirror=mirror)
-    if kernel != "direct" or launch.spec.taps == (0, 0) or launch.spec in _specialised:
+    launch = planning.plan(problem, name, rank, pointer, layout, gpu, mirror=mirror)
+    if name != "direct" or launch.spec.taps == (0, 0) or launch.spec in _specialised:
         return launch
     if len(_specialised) >= SPECIALISED_MOST:
-        return planning.plan(problem, kernel, rank, pointer, layout, gpu, True, mirror)
+        return planning.plan(problem, name, rank, pointer, layout, gpu, True, mirror)
     _specialised.add(launch.spec)
     return launch
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from ...core.arrays import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem
 from . import planning
+from .device_weights import HostArray, uploads
 from .geometry import geometry
+from .kernels import ADDRESS, Kernel
 from .launch import GRID_MAX, Launch
-from .launcher import Launcher, pointer
+from .launcher import Launcher, addresses_of
 from .spec import Spec
 from .structs import IMAGE_OFFSETS, TASK
 
@@ -74,6 +77,16 @@ def plan(problem: Problem, dy_dtype: str) -> WeightGradientPlan:
     )
 
 
+@dataclass(frozen=True)
+class PreparedGradient:
+    """The launches of a call and the tables that they read."""
+
+    sums: Kernel | None  # None where there is nothing to add
+    total: Kernel | None
+    partial_shape: tuple[int, int]
+    tables: tuple[HostArray, HostArray, HostArray]  # tasks, offsets of images, first tasks
+
+
 def weight_gradient(
     launcher: Launcher, problem: Problem, x: Array, dy: Array, dy_dtype: str
 ) -> Any:
@@ -83,54 +96,75 @@ def weight_gradient(
     """
     x, dy = (launcher.upload(a) if isinstance(a, np.ndarray) else a for a in (x, dy))
     out = launcher.empty(problem.k_shape, dtypes.storage(problem.k_dtype))
+    device = launcher.device()
+    prepared = _prepare(
+        launcher, device, problem, dy_dtype, x.shape, x.strides, dy.strides, TASK_TILES,
+        PARTIAL_BYTES,
+    )  # fmt: skip
+    kept = uploads(launcher, device)
+    tasks, offsets, first_tasks = map(kept.get, prepared.tables)
+    wide = np.complex128 if dtypes.is_complex(problem.acc_dtype) else np.float64
+    partial = launcher.empty(prepared.partial_shape, wide)
+    if prepared.sums is not None:
+        launcher.launch(prepared.sums, addresses_of(x, dy, tasks, offsets, partial))
+    if prepared.total is not None:
+        launcher.launch(prepared.total, addresses_of(partial, first_tasks, out))
+    return out
+
+
+@lru_cache(maxsize=64)
+def _prepare(
+    launcher: Launcher, device: int, problem: Problem, dy_dtype: str, x_shape: tuple[int, ...],
+    x_strides: tuple[int, ...], dy_strides: tuple[int, ...], *limits: int,
+) -> PreparedGradient:  # fmt: skip
+    """Plan and compile the launches of a call; `limits` are what the plan depends on besides."""
     planned = plan(problem, dy_dtype)
     launch, tasks = planned.launch, planned.tasks
-    wide = np.complex128 if dtypes.is_complex(problem.acc_dtype) else np.float64
-    partial = launcher.empty((max(1, len(tasks)), launch.weights), wide)
-    # Structs travel as the 64-bit integers that they consist of.
-    task_table, offset_table, first_tasks = (
-        launcher.upload(table.view(np.int64))
-        for table in (tasks, _offsets(problem, x, dy, planned.images), planned.first_tasks)
-    )
+    sums = None
     if len(tasks):
-        launcher.launch(
+        steps = x_strides[-2:], dy_strides[-2:]
+        sums = launcher.prepare(
             launch.spec,
             len(tasks),
             launch.shared_bytes,
             (
-                geometry(problem, launch, 1, (), [(), (), ()], x.strides[-2:], dy.strides[-2:]),
+                geometry(problem, launch, 1, (), [(), (), ()], *steps),
                 np.array(problem.fillvalue, problem.acc_dtype),
-                *map(pointer, (x, dy, task_table, offset_table, partial)),
+                *[ADDRESS] * 5,
             ),
         )
     spec = Spec(
         "weight_gradient_sum", problem.x_dtype, problem.acc_dtype, problem.k_dtype, True, 0,
         launch.spec.block,
     )  # fmt: skip
-    sum_tasks(launcher, spec, partial, first_tasks, out, launch.weights)
-    return out
+    kernels = len(planned.first_tasks) - 1
+    # Structs travel as the 64-bit integers that they consist of.
+    offsets = _offsets(problem, x_shape, x_strides, dy_strides, planned.images)
+    tables = tasks.view(np.int64), offsets.view(np.int64), planned.first_tasks
+    return PreparedGradient(
+        sums,
+        total_of_tasks(launcher, spec, kernels, launch.weights),
+        (max(1, len(tasks)), launch.weights),
+        tuple(HostArray(table, "a table of the gradient") for table in tables),  # type: ignore[arg-type]
+    )
 
 
-def _offsets(problem: Problem, x: Array, dy: Array, images: Array) -> Any:
+def _offsets(
+    problem: Problem, x_shape: tuple[int, ...], x_strides: tuple[int, ...],
+    dy_strides: tuple[int, ...], images: Array,
+) -> Any:  # fmt: skip
     """Where the images and their outputs' gradients begin, in the order of `images`."""
     offsets = np.empty(len(images), IMAGE_OFFSETS)
-    x_lead = lead_strides(x.shape, x.strides, problem.batch)
+    x_lead = lead_strides(x_shape, x_strides, problem.batch)
     offsets["x"] = byte_offsets(problem.batch, x_lead)[images]
-    offsets["dy"] = byte_offsets(problem.batch, dy.strides[: len(problem.batch)])[images]
+    offsets["dy"] = byte_offsets(problem.batch, dy_strides[: len(problem.batch)])[images]
     return offsets
 
 
-def sum_tasks(
-    launcher: Launcher, spec: Spec, partial: Any, first_tasks: Any, out: Array, weights: int
-) -> None:
-    """Add the partial sums of each kernel's tasks, in order; `weights` is those of a kernel."""
-    if not out.size:
-        return
-    kernels = len(first_tasks) - 1
-    launcher.launch(
-        spec,
-        min(-(-kernels * weights // (spec.block[0] * spec.block[1])), GRID_MAX),
-        0,
-        (pointer(partial), pointer(first_tasks), np.int64(kernels), np.int64(weights),
-         pointer(out)),
-    )  # fmt: skip
+def total_of_tasks(launcher: Launcher, spec: Spec, kernels: int, weights: int) -> Kernel | None:
+    """Prepare the sum of each kernel's tasks, in order; `weights` is those of a kernel."""
+    if not kernels * weights:
+        return None
+    blocks = min(-(-kernels * weights // (spec.block[0] * spec.block[1])), GRID_MAX)
+    numbers = np.int64(kernels), np.int64(weights)
+    return launcher.prepare(spec, blocks, 0, (ADDRESS, ADDRESS, *numbers, ADDRESS))

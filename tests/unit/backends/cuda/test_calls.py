@@ -128,10 +128,19 @@ def test_weights_travel_as_launch_parameters(device):
 @pytest.mark.parametrize(("asked", "allowed"), [(40_000, 49152), (70_000, 70_000)])
 def test_more_shared_memory_is_asked_for(monkeypatch, asked, allowed):
     """What a function may take without asking is 48 KiB on every chip."""
-    function = SimpleNamespace(max_dynamic_shared_size_bytes=49152)
+    driver = SimpleNamespace(
+        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="most",
+        CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT="carve-out",
+        funcGetAttribute=lambda attribute, function: attributes[attribute],
+        funcSetAttribute=lambda function, attribute, n: attributes.update({attribute: n}),
+    )
+    function, attributes = SimpleNamespace(ptr=1), {"most": 49152}
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cupy.cuda", SimpleNamespace(driver=driver))
     monkeypatch.setattr(launching, "_loaded", lambda spec, device: function)
     assert launching._compiled.__wrapped__("spec", 0, asked) is function
-    assert function.max_dynamic_shared_size_bytes == allowed
+    assert attributes["most"] == allowed
+    assert attributes.get("carve-out") == (100 if asked > 49152 else None)
 
 
 def test_a_repeated_call_is_little_python(device, monkeypatch):

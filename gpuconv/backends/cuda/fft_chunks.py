@@ -1,0 +1,153 @@
+"""The chunks of tiles that a call goes through Fourier transforms in, with their structs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...core.boundary import BOUNDARIES
+from ...core.layout import lead_strides
+from ...core.problem import Problem
+from . import fft_planning
+from .fft_planning import Plan
+from .geometry import merge_leads
+from .spec import PRODUCT_RUN
+from .structs import LEADS, OVERLAP
+
+# Blocks that look for flagged tiles: enough to fill a chip, few enough to cost nothing.
+_REDO_BLOCKS = 2048
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tiles that are transformed together: their struct Overlap, and the blocks of each launch."""
+
+    overlap: bytes
+    gather: int
+    product: int
+    store: int
+    redo: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Kernels whose spectra are held together, and the tiles that meet them."""
+
+    overlap: bytes
+    spread: int  # blocks
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the batch, by where it begins: bytes of image, result and weights."""
+
+    x: int
+    out: int
+    weights: int
+    groups: tuple[Group, ...]
+
+
+def parts(
+    problem: Problem, plan: Plan, whole: bool, x_shape: tuple[int, ...],
+    x_strides: tuple[int, ...], out_strides: tuple[int, ...],
+) -> Iterator[Part]:  # fmt: skip
+    """Cut a call into parts of its batch that struct Overlap has room for."""
+    lead = len(problem.batch)
+    x_lead = lead_strides(x_shape, x_strides, problem.batch)
+    k_lead = (1,) * (lead - len(problem.k_shape) + 2) + problem.k_shape[:-2]
+    k_strides = [math.prod(k_lead[d + 1 :]) if n > 1 else 0 for d, n in enumerate(k_lead)]
+    # The kernels' own dimensions first: the images of one kernel then follow one another.
+    order = sorted(range(lead), key=lambda d: k_strides[d] == 0)
+    shape, strides = merge_leads(
+        tuple(problem.batch[d] for d in order),
+        *(tuple(row[d] for d in order) for row in (x_lead, out_strides, k_strides)),
+    )
+
+    def cut(
+        lead: tuple[int, ...], strides: list[tuple[int, ...]], offset: tuple[int, int, int]
+    ) -> Iterator[Part]:
+        if len(lead) > LEADS:
+            # More dimensions than the struct has room for and none of them mergeable.
+            for n in range(lead[0]):
+                x, out, kernel = (o + n * s[0] for o, s in zip(offset, strides, strict=True))
+                yield from cut(lead[1:], [s[1:] for s in strides], (x, out, kernel))
+            return
+        kernels = math.prod(n for n, step in zip(lead, strides[2], strict=True) if step)
+        g = overlap(problem, plan, lead, strides[:2], x_strides[-2:], out_strides[-2:])
+        g["images"], g["whole"] = math.prod(lead) // kernels, whole
+        g["kernels"] = plan.kernels
+        kernel_bytes = problem.p * problem.q * np.dtype(problem.acc_dtype).itemsize
+        x, out, kernel = offset
+        yield Part(x, out, kernel * kernel_bytes, tuple(_groups(g, plan, kernels)))
+
+    return cut(shape, strides, (0, 0, 0))
+
+
+def _groups(g: Any, plan: Plan, kernels: int) -> Iterator[Group]:
+    """Cut the kernels of a part into groups, and the tiles that meet them into chunks."""
+    for kernel in range(0, kernels, plan.kernels):
+        count = min(plan.kernels, kernels - kernel)
+        g["kernel0"] = kernel
+        g["fan_out"] = fan_out = count if plan.shared else 1
+        spread, tiles = g.tobytes(), int(g["images"] * g["tiles"]) * (count // fan_out)
+        chunks = []
+        for first in range(0, tiles, plan.sources):
+            sources = min(plan.sources, tiles - first)
+            chunks.append(_chunk(g, plan, first * fan_out, sources, sources * fan_out))
+        yield Group(spread, count * _slabs(plan.sides[0]), tuple(chunks))
+
+
+def _chunk(g: Any, plan: Plan, first: int, sources: int, targets: int) -> Chunk:
+    """Make a chunk of so many gathered tiles and result tiles."""
+    threads = math.prod(fft_planning.BLOCK)
+    redo = -(-math.prod(plan.kept) // threads)
+    redo = max(1, min(redo, _REDO_BLOCKS // targets))
+    g["first"], g["count"], g["parts"] = first, targets, redo
+    return Chunk(
+        g.tobytes(),
+        sources * _slabs(plan.sides[0]),
+        # A thread multiplies 16 bytes of one frequency for PRODUCT_RUN tiles.
+        -(-plan.product_length // threads) * -(-targets // PRODUCT_RUN),
+        targets * _slabs(plan.kept[0]),
+        targets * redo,
+    )
+
+
+def _slabs(rows: int) -> int:
+    """Blocks that share a tile of so many rows."""
+    return -(-rows // (fft_planning.BLOCK[1] * fft_planning.ROWS))
+
+
+def overlap(
+    problem: Problem,
+    plan: Plan,
+    lead: tuple[int, ...],
+    lead_strides: list[tuple[int, ...]],
+    x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+) -> Any:
+    """Fill in struct Overlap, but for what changes from chunk to chunk."""
+    g = np.zeros((), OVERLAP)
+    g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s
+    g["need_y"], g["need_x"] = (
+        (n - 1) * stride + span
+        for n, stride, span in zip(
+            problem.out_shape[-2:], problem.stride, problem.span, strict=True
+        )
+    )
+    g["x_row"], g["x_column"] = x_strides
+    g["out_row"], g["out_column"] = out_strides
+    g["tiles_x"], g["tiles"] = plan.grid[1], math.prod(plan.grid)
+    for name, values in zip(("lead", "x_lead", "out_lead"), (lead, *lead_strides), strict=True):
+        g[name][: len(lead)] = values
+    (g["top"], _), (g["left"], _) = problem.pad
+    g["boundary"], g["leads"] = BOUNDARIES.index(problem.boundary), len(lead)
+    (g["sy"], g["sx"]), (g["dy"], g["dx"]) = problem.stride, problem.dilation
+    g["p"], g["q"] = problem.p, problem.q
+    (g["ny"], g["nx"]), (g["kept_y"], g["kept_x"]) = plan.sides, plan.kept
+    return g
