@@ -19,6 +19,7 @@ from .core import arrays, dtypes
 from .core.errors import incomplete_out_error
 from .core.options import Options
 from .core.problem import Problem, integer
+from .core.streams import use_stream_of
 from .core.version import __version__
 from .methods.weights import Weights
 from .selection.choose import Choice, depends_on_weights
@@ -382,7 +383,8 @@ class Plan:
             (X, "X", problem.x_shape, problem.x_dtype),
             (K, "K", problem.k_shape, problem.k_dtype),
         ):
-            operand = arrays.read(array, name)
+            with use_stream_of(array):
+                operand = arrays.read(array, name)
             if (tuple(operand.array.shape), operand.dtype) != (shape, dtype):
                 raise ValueError(
                     f"the plan is for {name} of shape {shape} and dtype {dtype}, got "
@@ -467,7 +469,8 @@ def plan(
     >>> gpuconv.plan((2048, 2048), (3, 3)).method
     'direct'
     """
-    weights = None if kernel is None else arrays.read(kernel, "kernel")
+    with use_stream_of(kernel):
+        weights = None if kernel is None else arrays.read(kernel, "kernel")
     x_sides, shape = _shape(x_shape, "x_shape"), _shape(k_shape, "k_shape")
     if weights is not None and tuple(weights.array.shape) != shape:
         raise ValueError(f"kernel has shape {tuple(weights.array.shape)}, but k_shape is {shape}")

@@ -15,6 +15,7 @@ from .backends import Backend, require_backend
 from .core import arrays, dtypes
 from .core.arrays import Array
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
+from .core.streams import use_stream_of
 from .methods import METHODS, Method
 from .methods.weights import Weights
 from .selection.choose import Choice, choose
@@ -122,6 +123,14 @@ def correlate_new(
     key: Any = None,
 ) -> Any:  # fmt: skip
     """`correlate` a call that is not in the call cache, and keep it there by this key."""
+    with use_stream_of(X, K, out):
+        return _correlate_on_stream(X, K, out, max_device_bytes, flipped, options, key)
+
+
+def _correlate_on_stream(
+    X: Any, K: Any, out: Array, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
+    key: Any,
+) -> Any:  # fmt: skip
     keywords = dict(zip(OPTIONS, options, strict=True))
     method, backend = keywords.pop("method"), keywords.pop("backend")
     k = arrays.read(K, "K")
@@ -142,15 +151,14 @@ def correlate_new(
     max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
     target = None if out is None else _read_target(out, problem, x, k)
     prepared = _prepared(problem, choice, weights)
-    with arrays.use_stream_of(x):
-        if target is None:
-            result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
-        else:
-            result = target.array
-        if result.size:
-            prepared.run(x.array, k.array, result, max_device_bytes)
-            if key is not None and _may_be_cached(x, k, choice):
-                call_cache.remember(key, prepared, k.array)
+    if target is None:
+        result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
+    else:
+        result = target.array
+    if result.size:
+        prepared.run(x.array, k.array, result, max_device_bytes)
+        if key is not None and _may_be_cached(x, k, choice):
+            call_cache.remember(key, prepared, k.array)
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
 
 

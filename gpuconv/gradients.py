@@ -28,6 +28,7 @@ from .core.problem import (
     restate_for_tables,
     restate_with_pixels,
 )
+from .core.streams import use_stream_of
 from .engine import correlate
 from .methods import fft as methods_fft
 from .methods.weights import Weights
@@ -119,19 +120,19 @@ def corr2d_vjp(
             f"method={method!r} cannot be used: the kernel's gradient {why}; ask for wrt='X', or "
             "method 'auto', 'direct' or 'fft'"
         )
-    x, k, dy = arrays.read(X, "X"), arrays.read(K, "K"), arrays.read(dY, "dY")
-    problem = make_problem(
-        tuple(x.array.shape),
-        tuple(k.array.shape),
-        x.dtype,
-        k.dtype,
-        mode=mode,
-        boundary=boundary,
-        fillvalue=fillvalue,
-        stride=stride,
-        dilation=dilation,
-        conjugate=True,
+    keywords = dict(
+        mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride, dilation=dilation
     )
+    with use_stream_of(X, K, dY):
+        return _gradients_on_stream(X, K, dY, wrt, method, backend, keywords)
+
+
+def _gradients_on_stream(
+    X: Any, K: Any, dY: Any, wrt: str, method: str, backend: str, keywords: dict[str, Any]
+) -> tuple[Any, Any]:
+    x, k, dy = arrays.read(X, "X"), arrays.read(K, "K"), arrays.read(dY, "dY")
+    shapes = tuple(x.array.shape), tuple(k.array.shape)
+    problem = make_problem(*shapes, x.dtype, k.dtype, conjugate=True, **keywords)
     for operand, name in ((x, "X"), (k, "K")):
         if wrt in ("both", name) and dtypes.is_integer(operand.dtype):
             raise TypeError(
@@ -149,15 +150,14 @@ def corr2d_vjp(
         raise ValueError(f"dY is on {dy.device}, but X is on {x.device}; they must be together")
     require_backend(backend_for(x.device, backend))
     dx = dk = None
-    with arrays.use_stream_of(x):
-        if wrt != "K":
-            dx = arrays.wrap(_input_gradient(problem, x, k, dy, method, backend), x.dtype, x)
-        if wrt != "X":
-            home = k if k.device == x.device or k.device == arrays.HOST else x
-            result = _weight_gradient(problem, x, k, dy, method, backend)
-            if k.device == arrays.HOST and not isinstance(result, np.ndarray):
-                result = result.get()
-            dk = arrays.wrap(result, k.dtype, home)
+    if wrt != "K":
+        dx = arrays.wrap(_input_gradient(problem, x, k, dy, method, backend), x.dtype, x)
+    if wrt != "X":
+        home = k if k.device == x.device or k.device == arrays.HOST else x
+        result = _weight_gradient(problem, x, k, dy, method, backend)
+        if k.device == arrays.HOST and not isinstance(result, np.ndarray):
+            result = result.get()
+        dk = arrays.wrap(result, k.dtype, home)
     return dx, dk
 
 

@@ -9,6 +9,7 @@ import torch
 from .. import gradients
 from ..core import arrays, dtypes
 from ..core.layer import LayerGeometry
+from ..core.streams import use_stream_of
 from ..engine import correlate
 from ..nn import channel_sums
 from .torch_autograd import BilinearOps, Spec, dtype_name
@@ -79,22 +80,22 @@ def _geometry(spec: Spec) -> LayerGeometry:
 
 
 def _conv2d(x: Any, w: Any, spec: Spec) -> Any:
-    a, k = arrays.read(x, "x"), arrays.read(w, "weight")
-    dtype = spec.dtype or dtypes.promote(a.dtype, k.dtype)
-    with arrays.use_stream_of(a):
+    with use_stream_of(x, w):
+        a, k = arrays.read(x, "x"), arrays.read(w, "weight")
+        dtype = spec.dtype or dtypes.promote(a.dtype, k.dtype)
         return arrays.wrap(channel_sums.forward(a, k, _geometry(spec), dtype=dtype), dtype, a)
 
 
 def _conv2d_input_gradient(dy: Any, w: Any, x: Any, spec: Spec) -> Any:
-    d, k, dtype = arrays.read(dy, "dy"), arrays.read(w, "weight"), dtype_name(x)
-    with arrays.use_stream_of(d):
+    with use_stream_of(dy, w):
+        d, k, dtype = arrays.read(dy, "dy"), arrays.read(w, "weight"), dtype_name(x)
         dx = channel_sums.input_gradient(d, k, tuple(x.shape), dtype, _geometry(spec))
         return arrays.wrap(dx, dtype, d)
 
 
 def _conv2d_weight_gradient(x: Any, dy: Any, w: Any, spec: Spec) -> Any:
-    a, d, dtype = arrays.read(x, "x"), arrays.read(dy, "dy"), dtype_name(w)
-    with arrays.use_stream_of(a):
+    with use_stream_of(x, dy):
+        a, d, dtype = arrays.read(x, "x"), arrays.read(dy, "dy"), dtype_name(w)
         dw = channel_sums.weight_gradient(a, d, tuple(w.shape), dtype, _geometry(spec))
         return arrays.wrap(dw, dtype, a)
 

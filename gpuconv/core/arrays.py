@@ -1,12 +1,10 @@
 """Arrays of any library in, the same library out, without importing libraries not in use.
 
-Which library an array is of is decided by the module of its type. A library is imported here only
-after one of its arrays has been passed, when it is loaded already.
+A library is imported here only after one of its arrays has been passed, when it is loaded already.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ import numpy as np
 
 from . import dtypes
 from .errors import BackendUnavailable
-from .tensors import make_tensor, plain_tensor, view_storage
+from .tensors import import_tensor, make_tensor, plain_tensor, view_storage
 
 __all__ = [
     "Array",
@@ -34,7 +32,6 @@ __all__ = [
     "shares_memory",
     "to_native_order",
     "total_memory",
-    "use_stream_of",
     "wrap",
 ]
 
@@ -79,10 +76,6 @@ def is_traced(obj: Any) -> bool:
     return is_instance_of(obj, "torch.fx", "Proxy")
 
 
-def _library(obj: Any) -> str:
-    return type(obj).__module__.partition(".")[0]
-
-
 def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
 
@@ -97,12 +90,11 @@ def read(obj: Any, name: str, swapped: bool = False) -> Operand:
         return _from_numpy(obj, name, obj, swapped=swapped)
     if type(obj) is Operand:
         return replace(obj)  # a copy, since callers replace the array (to flip a kernel)
-    library = _library(obj)
-    if library == "torch":
+    if is_instance_of(obj, "torch", "Tensor"):
         return _from_torch(obj, name)
-    if library == "cupy":
+    if is_instance_of(obj, "cupy", "ndarray"):
         return _from_cupy(obj, name, obj, "cupy")
-    if library == "dask":
+    if type(obj).__module__.partition(".")[0] == "dask":
         raise TypeError(
             f"{name} is a Dask array; only corr2d and convolve2d take one, as X (and then K may be "
             f"another); pass {name}.compute(), or one block at a time"
@@ -182,7 +174,7 @@ def _from_torch(tensor: Any, name: str) -> Operand:
     plain = plain_tensor(tensor, name)
     dtype = dtypes.name_of(plain.dtype, name)
     if plain.device.type == "cuda":
-        array = _import_cupy(name).from_dlpack(view_storage(plain))
+        array = import_tensor(view_storage(plain), _import_cupy(name))
         device = f"cuda:{plain.device.index}"
     elif plain.device.type == "cpu":
         array, device = view_storage(plain).numpy(), HOST
@@ -337,18 +329,3 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         ) from None
     dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
     return dtype
-
-
-def use_stream_of(like: Operand) -> contextlib.AbstractContextManager[Any]:
-    """Context in which CuPy launches on the operand's device and its library's current stream."""
-    if like.device == HOST:
-        return contextlib.nullcontext()
-    import cupy
-
-    stack = contextlib.ExitStack()
-    index = int(like.device.partition(":")[2])
-    stack.enter_context(cupy.cuda.Device(index))
-    if like.library == "torch":
-        current = sys.modules["torch"].cuda.current_stream(index).cuda_stream
-        stack.enter_context(cupy.cuda.ExternalStream(current, index))
-    return stack

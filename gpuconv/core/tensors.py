@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from . import dtypes
 
-__all__ = ["make_tensor", "plain_tensor", "view_storage"]
+__all__ = ["allocate_as_torch", "import_tensor", "make_tensor", "plain_tensor", "view_storage"]
 
 
 def plain_tensor(tensor: Any, name: str) -> Any:
@@ -47,13 +50,68 @@ def view_storage(tensor: Any) -> Any:
     return tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
 
 
+def import_tensor(tensor: Any, cupy: ModuleType) -> Any:
+    """View a CUDA tensor as a CuPy array that CuPy's current stream may read."""
+    import torch
+
+    index = tensor.device.index
+    current = torch.cuda.current_stream(index).cuda_stream
+    if cupy.cuda.get_current_stream(index).ptr == current:
+        # A capsule brings no stream along, so nothing is recorded and nothing waits.
+        return cupy.from_dlpack(torch.utils.dlpack.to_dlpack(tensor))
+    return cupy.from_dlpack(tensor)  # which lets CuPy's stream wait for torch's
+
+
 def make_tensor(array: Any, dtype: str) -> Any:
     """Make a tensor of a NumPy or CuPy array in the storage dtype of `dtype`, without a copy."""
     import torch
 
+    if not isinstance(array, np.ndarray):
+        memory = array.data.mem
+        if isinstance(memory, _memory_class(sys.modules["cupy"])):
+            return _tensor_in(memory, array, dtype)
     if not dtypes.is_in_numpy(dtype):
         return make_tensor(array.view(np.int16), "int16").view(getattr(torch, dtype))
-    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
+    if isinstance(array, np.ndarray):
+        return torch.from_numpy(array)
+    with array.device:  # whose current stream CuPy hands over
+        return torch.from_dlpack(array)
+
+
+@cache
+def _memory_class(cupy: ModuleType) -> Any:
+    # Made here, because CuPy is not imported before one of its arrays is needed.
+    class TorchMemory(cupy.cuda.UnownedMemory):  # type: ignore[misc,name-defined]
+        """Device memory that torch allocated, and that is given back to torch."""
+
+        def __init__(self, tensor: Any, nbytes: int, device: int) -> None:
+            super().__init__(tensor.data_ptr(), nbytes, tensor, device)
+            self.tensor = tensor
+
+    return TorchMemory
+
+
+def allocate_as_torch(device: int, nbytes: int) -> Any:
+    """Allocate device memory from torch's allocator, as an allocator of CuPy's does.
+
+    torch then knows every use of a result's memory, also by what `Tensor.record_stream` says, and
+    a graph that torch captures has a pool of its own for results and working memory.
+    """
+    import cupy
+    import torch
+
+    tensor = torch.empty(nbytes, dtype=torch.uint8, device=torch.device("cuda", device))
+    return cupy.cuda.MemoryPointer(_memory_class(cupy)(tensor, nbytes, device), 0)
+
+
+def _tensor_in(memory: Any, array: Any, dtype: str) -> Any:
+    """Make a tensor of an array in memory that torch allocated, in torch's own storage."""
+    import torch
+
+    first = (array.data.ptr - memory.ptr) // array.itemsize
+    strides = tuple(step // array.itemsize for step in array.strides)
+    tensor = torch.empty(0, dtype=getattr(torch, dtype), device=memory.tensor.device)
+    return tensor.set_(memory.tensor.untyped_storage(), first, tuple(array.shape), strides)
 
 
 def _is_transformed(tensor: Any, torch: Any) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from ..api import corr2d
 from ..core import arrays, dtypes
 from ..core.arguments import pair
+from ..core.streams import use_stream_of
 from ..gradients import corr2d_vjp
 
 __all__ = ["Diverged", "LearnedKernel", "learn_kernel"]
@@ -149,36 +150,37 @@ def learn_kernel(
     _check_number("lr", lr, math.inf)
     _check_number("momentum", momentum, 1)
     _check_number("tolerance", tolerance, math.inf)
-    x, image, target, xp = _read_images(X, Y)
-    dtype = image.dtype.name
-    kernel = xp.asarray(_draw_start(start, size, rng), dtype)
-    shape = corr2d(image, kernel, **keywords).shape
-    if tuple(shape) != tuple(target.shape):
-        raise ValueError(
-            f"Y has shape {tuple(target.shape)}, but corr2d(X, K) with K of shape {size} has "
-            f"shape {tuple(shape)}"
-        )
-    velocity = xp.zeros_like(kernel)
-    losses: list[float] = []
-    taken = 0
-    with _ProgressBar(count, progress) as bar:
-        while True:
-            error = corr2d(image, kernel, **keywords) - target
-            loss = float((error.astype("float64") ** 2).sum())
-            losses.append(loss)
-            if not math.isfinite(loss) or loss > 1e6 * max(losses[0], 1e-300):
-                curvature = _largest_curvature(image, size, keywords, xp)
-                raise _diverged(loss, taken, lr, curvature)
-            if taken == count or loss <= tolerance:
-                break
-            if callback is not None:
-                callback(taken, loss, arrays.wrap(kernel.copy(), dtype, x))
-            gradient = corr2d_vjp(image, kernel, 2 * error, wrt="K", **keywords)[1]
-            velocity = momentum * velocity - lr * gradient
-            kernel = (kernel + velocity).astype(dtype)
-            taken += 1
-            bar.update(loss)
-    return LearnedKernel(arrays.wrap(kernel, dtype, x), losses, taken, taken < count)
+    with use_stream_of(X, Y):
+        x, image, target, xp = _read_images(X, Y)
+        dtype = image.dtype.name
+        kernel = xp.asarray(_draw_start(start, size, rng), dtype)
+        shape = corr2d(image, kernel, **keywords).shape
+        if tuple(shape) != tuple(target.shape):
+            raise ValueError(
+                f"Y has shape {tuple(target.shape)}, but corr2d(X, K) with K of shape {size} has "
+                f"shape {tuple(shape)}"
+            )
+        velocity = xp.zeros_like(kernel)
+        losses: list[float] = []
+        taken = 0
+        with _ProgressBar(count, progress) as bar:
+            while True:
+                error = corr2d(image, kernel, **keywords) - target
+                loss = float((error.astype("float64") ** 2).sum())
+                losses.append(loss)
+                if not math.isfinite(loss) or loss > 1e6 * max(losses[0], 1e-300):
+                    curvature = _largest_curvature(image, size, keywords, xp)
+                    raise _diverged(loss, taken, lr, curvature)
+                if taken == count or loss <= tolerance:
+                    break
+                if callback is not None:
+                    callback(taken, loss, arrays.wrap(kernel.copy(), dtype, x))
+                gradient = corr2d_vjp(image, kernel, 2 * error, wrt="K", **keywords)[1]
+                velocity = momentum * velocity - lr * gradient
+                kernel = (kernel + velocity).astype(dtype)
+                taken += 1
+                bar.update(loss)
+        return LearnedKernel(arrays.wrap(kernel, dtype, x), losses, taken, taken < count)
 
 
 def _diverged(loss: float, steps: int, lr: float, curvature: float) -> Diverged:

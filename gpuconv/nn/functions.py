@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays, dtypes
+from ..core.layer import LayerGeometry
+from ..core.streams import use_stream_of
 from . import channel_sums
 from .geometry import check_bias, check_shapes, layer_geometry
 
@@ -120,6 +122,11 @@ def conv2d(
         from ..adapters import torch_functions as adapter
 
         return adapter.conv2d(x, weight, bias, layer)
+    with use_stream_of(x, weight, bias):
+        return _conv2d(x, weight, bias, layer)
+
+
+def _conv2d(x: Any, weight: Any, bias: Any, layer: LayerGeometry) -> Any:
     a, w, b = _read(x, weight, (bias, "bias"))
     single = _made_a_batch(a)
     check_shapes(tuple(a.array.shape), tuple(w.array.shape), layer)
@@ -127,8 +134,7 @@ def conv2d(
     if b is not None:
         check_bias(tuple(b.array.shape), w.array.shape[0])
         values = dtypes.widen(b.array, b.dtype, "float64", _module(b.array))
-    with arrays.use_stream_of(a):
-        y = channel_sums.forward(a, w, layer, values)
+    y = channel_sums.forward(a, w, layer, values)
     return arrays.wrap(y[0] if single else y, dtypes.promote(a.dtype, w.dtype), a)
 
 
@@ -178,6 +184,13 @@ def conv2d_vjp(
     >>> dw[0, 0].tolist(), db.tolist()
     ([[4.0, 4.0], [4.0, 4.0]], [4.0, 4.0])
     """
+    with use_stream_of(x, weight, dy):
+        return _conv2d_vjp(x, weight, dy, stride, padding, dilation, groups)
+
+
+def _conv2d_vjp(
+    x: Any, weight: Any, dy: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> tuple[Any, Any, Any]:
     a, w, d = _read(x, weight, (dy, "dy"))
     taps = tuple(w.array.shape[-2:]) if w.array.ndim >= 2 else (1, 1)
     layer = layer_geometry(stride, padding, dilation, groups, taps)
@@ -190,15 +203,14 @@ def conv2d_vjp(
         )
     if single:
         d.array = d.array[None]
-    with arrays.use_stream_of(a):
-        dx = channel_sums.input_gradient(d, w, tuple(a.array.shape), a.dtype, layer)
-        dw = channel_sums.weight_gradient(a, d, tuple(w.array.shape), w.dtype, layer)
-        xp = _module(d.array)
-        wide = dtypes.widen(d.array, d.dtype, dtypes.accumulator(d.dtype), xp)
-        # By pairs within an image, which keeps the digits: sums in float64 take NumPy much longer.
-        sums = wide.sum(axis=(2, 3)).sum(axis=0, dtype="float64")
-        sums = sums if shape[1] else xp.zeros(w.array.shape[0])
-        db = dtypes.finish(sums, w.dtype, xp)
+    dx = channel_sums.input_gradient(d, w, tuple(a.array.shape), a.dtype, layer)
+    dw = channel_sums.weight_gradient(a, d, tuple(w.array.shape), w.dtype, layer)
+    xp = _module(d.array)
+    wide = dtypes.widen(d.array, d.dtype, dtypes.accumulator(d.dtype), xp)
+    # By pairs within an image, which keeps the digits: sums in float64 take NumPy much longer.
+    sums = wide.sum(axis=(2, 3)).sum(axis=0, dtype="float64")
+    sums = sums if shape[1] else xp.zeros(w.array.shape[0])
+    db = dtypes.finish(sums, w.dtype, xp)
     return (
         arrays.wrap(dx[0] if single else dx, a.dtype, a),
         arrays.wrap(dw, w.dtype, w),

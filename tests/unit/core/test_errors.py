@@ -7,6 +7,8 @@ import gpuconv
 from gpuconv import engine
 from gpuconv.core.arrays import Operand
 
+from ...emulator import device_arrays
+
 X, K = np.arange(35.0).reshape(5, 7), np.arange(9.0).reshape(3, 3) ** 2
 FULL_RANK = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 10]])
 
@@ -99,7 +101,7 @@ def test_devices_do_not_mix(k, backend, text):
     x_device = "cpu" if backend == "auto" else "cuda:0"
     x = Operand(X, "float64", x_device, "numpy", X)
     kernel = Operand(K, "float64", k, "numpy", K)
-    with pytest.raises(ValueError, match=text):
+    with device_arrays.installed(), pytest.raises(ValueError, match=text):
         engine.correlate(x, kernel, backend=backend)
 
 
