@@ -38,10 +38,15 @@ _EXACT_MOST = {"float32": 2.0**24, "float64": 2.0**53}
 def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     """Refuse integers whose sums are not sure to be exact."""
     if dtypes.is_integer(problem.acc_dtype) and not exact(problem, weights):
+        which = "these" if weights.known else f"any {problem.k_dtype}"
+        unknown = (
+            "the values of K are not known, as it is on a GPU or was not given to plan: pass it as "
+            "a NumPy array (to plan as kernel=), or "
+        )
         return (
-            "integer sums are exact, and those of "
-            f"{problem.x_dtype} pixels and these weights may be too large for float64 transforms "
-            "to be; use method='direct', a smaller dtype of X, or convert X or K to float"
+            f"integer sums are exact, and those of {problem.x_dtype} pixels and {which} weights "
+            f"may be too large for float64 transforms to be; {'' if weights.known else unknown}"
+            "use method='direct', a smaller dtype of X, or convert X or K to float"
         )
     return backend.refuse(problem, NAME)
 

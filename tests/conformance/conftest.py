@@ -55,7 +55,9 @@ class Way:
         if self.name == "cuda" and dtype != "bfloat16":  # which CuPy does not have
             import cupy
 
-            x, k = cupy.asarray(x), cupy.asarray(k)
+            x = cupy.asarray(x)
+            # Of weights on a device the largest that their dtype holds are assumed.
+            k = k if self.method == "fft" and dtypes.is_integer(dtype) else cupy.asarray(k)
         y = gpuconv.corr2d(x, k, **self.keywords(dtype), **keywords)
         if not isinstance(y, np.ndarray):
             y = y.get()

@@ -125,6 +125,10 @@ def test_plan():
     with pytest.raises(ValueError, match=r"the plan is for X of shape \(5, 7\)"):
         plan(X[:4], K)
     large = gpuconv.plan((999, 999), (99, 99), x_dtype="i8")
+    assert "those of int64 pixels and any int64 weights may be too large" in str(large)
+    assert "pass it as a NumPy array (to plan as kernel=)" in str(large)
+    weights = np.full((99, 99), 1 << 40)
+    large = gpuconv.plan((999, 999), (99, 99), x_dtype="i8", kernel=weights)
     assert "those of int64 pixels and these weights may be too large" in str(large)
     gauss = gpuconv.filters.gaussian(5)
     assert gpuconv.plan((999, 999), gauss.shape, x_dtype="f8", kernel=gauss).method == "separable"

@@ -11,7 +11,7 @@ import pytest
 
 import gpuconv
 from gpuconv import nn
-from gpuconv.backends.cuda import streaming, sums, worker_thread
+from gpuconv.backends.cuda import device_link, sums, worker_thread
 from gpuconv.backends.cuda.launcher import DeviceLauncher
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
@@ -253,8 +253,8 @@ def test_page_locked_arrays_stream_in_place(cupy):
     x = cupyx.empty_pinned((3000, 2000), np.float32)
     x[...] = sample(RNG, x.shape, "float32")
     out = cupyx.empty_pinned(x.shape, np.float32)
-    assert streaming.is_page_locked(x)
-    assert not streaming.is_page_locked(x.copy())
+    assert device_link.is_page_locked(x)
+    assert not device_link.is_page_locked(x.copy())
     k = sample(RNG, (3, 3), "float32")
     for boundary in BOUNDARIES:
         keywords = dict(mode="same", boundary=boundary, method="direct")
