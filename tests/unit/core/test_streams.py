@@ -200,3 +200,24 @@ def test_arrays_of_other_libraries_are_on_their_device(cupy):
     with streams.use_stream_of(Foreign()):
         assert cupy.calls == [("device", 3)]
         assert cupy.stack == [cupy.null]
+
+
+@pytest.mark.needs("cupy", "torch")
+def test_tensors_are_made_in_torchs_memory_by_cupy_itself():
+    """The real CuPy, of a CPU tensor's memory; neither looks at what an address points to."""
+    import cupy
+    import torch
+
+    from gpuconv.core import tensors
+
+    own = torch.arange(48, dtype=torch.uint8)
+    memory = tensors._memory_class(cupy)(own, own.nbytes, 0)
+    array = cupy.ndarray((3, 4), np.float32, cupy.cuda.MemoryPointer(memory, 0))
+    floats = own.view(torch.float32).reshape(3, 4)
+    made = tensors.make_tensor(array[1:, ::2], "float32")
+    assert torch.equal(made, floats[1:, ::2])
+    assert made.untyped_storage()._cdata == own.untyped_storage()._cdata
+    assert not made._is_view()
+    half = tensors.make_tensor(array.view(np.uint16), "bfloat16")
+    assert torch.equal(half, own.view(torch.bfloat16).reshape(3, 8))
+    assert tensors.make_tensor(array[:0], "float32").shape == (0, 4)
