@@ -74,12 +74,18 @@ def key_of(X: Any, K: Any, out: Array, flipped: bool, options: tuple[Any, ...]) 
             return None
         array = cupy.ndarray
         # A kernel may lie on the host or with the image; what lies elsewhere is refused each time.
-        here = X.data.device_id
-        device = here, type(K)
-        if type(K) is array and K.data.device_id != here:
+        # What is not aligned is copied each time: calls are kept for strides that are.
+        at = X.data
+        here = at.device_id
+        if at.ptr % X.itemsize or (type(out) is array and out.data.device_id != here):
             return None
-        if type(out) is array and out.data.device_id != here:
-            return None
+        if type(K) is array:
+            at = K.data
+            if at.device_id != here or at.ptr % K.itemsize:
+                return None
+            device = here, X.strides, K.strides
+        else:
+            device = here, X.strides
     if type(K) not in (np.ndarray, array) or not (out is None or type(out) is array):
         return None
     if not _PLAIN.issuperset(map(type, options)):
@@ -96,7 +102,7 @@ def fits(out: Array, problem: Problem, X: Any, K: Any) -> bool:
     return bool(
         out.shape == problem.out_shape
         and out.flags.c_contiguous
-        and (type(out) is not np.ndarray or out.flags.writeable)
+        and (out.flags.writeable if type(out) is np.ndarray else not out.data.ptr % out.itemsize)
         and not may_share_memory(out, X)
         and not may_share_memory(out, K)
     )

@@ -13,6 +13,7 @@ from typing import Any
 from . import call_cache
 from .backends import Backend, require_backend
 from .core import arrays, dtypes
+from .core.alignment import copy_unaligned, is_aligned
 from .core.arrays import Array
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
 from .core.streams import use_stream_of
@@ -151,20 +152,26 @@ def _correlate_on_stream(
     max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
     target = None if out is None else _read_target(out, problem, x, k)
     prepared = _prepared(problem, choice, weights)
-    if target is None:
+    aligned = target is None or target.device == arrays.HOST or is_aligned(target.array)
+    if target is None or not aligned:
         result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
     else:
         result = target.array
     if result.size:
         prepared.run(x.array, k.array, result, max_device_bytes)
-        if key is not None and _may_be_cached(x, k, choice):
+        if key is not None and aligned and _may_be_cached(x, k, choice):
             call_cache.remember(key, prepared, k.array)
+        if target is not None and not aligned:
+            copy_unaligned(result, target.array)
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
 
 
 def _dtype_of_out(out: Array, asked: Any) -> str:
     """Dtype that the result is converted to: that of `out`, which `dtype=` may not contradict."""
-    operand = arrays.read(out, "out") if hasattr(out, "shape") else arrays.read_out(out, (), "")
+    if hasattr(out, "shape"):
+        operand = arrays.read_as_it_lies(out, "out")
+    else:
+        operand = arrays.read_out(out, (), "")
     if asked is not None and dtypes.name_of(asked, "dtype=") != operand.dtype:
         raise TypeError(f"dtype={asked!s} contradicts out of dtype {operand.dtype}")
     return operand.dtype
@@ -193,7 +200,11 @@ def _read_max_device_bytes(value: Any, choice: Choice, device: str) -> int | Non
 
 
 def _may_be_cached(x: arrays.Operand, k: arrays.Operand, choice: Choice) -> bool:
-    """Not bfloat16's, nor bytes in another machine's order, nor host arrays for a device."""
+    """Not bfloat16's, nor bytes in another machine's order, nor host arrays for a device.
+
+    Nor arrays that had to be aligned: the call cache runs on arrays as they are.
+    """
     if x.library == "cupy":
-        return k.library in ("numpy", "cupy")
+        as_they_are = x.array is x.original and (k.device == arrays.HOST or is_aligned(k.original))
+        return as_they_are and k.library in ("numpy", "cupy")
     return x.library == k.library == "numpy" and choice.backend != "cuda"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
+from .alignment import align
 from .errors import BackendUnavailable
 from .tensors import import_tensor, make_tensor, plain_tensor, view_storage
 
@@ -28,6 +29,7 @@ __all__ = [
     "may_share_memory",
     "numpy_dtype",
     "read",
+    "read_as_it_lies",
     "read_out",
     "shares_memory",
     "to_native_order",
@@ -79,13 +81,22 @@ def is_traced(obj: Any) -> bool:
 def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
 
-    Only arrays in foreign byte order are copied, into native order, unless `swapped` is true.
+    Only arrays in foreign byte order are copied, into native order, unless `swapped` is true; and
+    arrays on a device that are not aligned.
 
     Raises
     ------
     TypeError
         No array can be made of it, or its dtype is not supported.
     """
+    operand = read_as_it_lies(obj, name, swapped)
+    if operand.device != HOST:
+        operand.array = align(operand.array)
+    return operand
+
+
+def read_as_it_lies(obj: Any, name: str, swapped: bool = False) -> Operand:
+    """`read` an argument whose elements need not be aligned."""
     if type(obj) is np.ndarray or isinstance(obj, np.memmap):
         return _from_numpy(obj, name, obj, swapped=swapped)
     if type(obj) is Operand:
@@ -198,7 +209,7 @@ def read_out(out: Any, shape: tuple[int, ...], device: str) -> Operand:
     """Read `out=` and check that a result of this shape can be written to it."""
     if isinstance(out, (list, tuple)) or not hasattr(out, "shape"):
         raise TypeError(f"out= must be an array, got {type(out).__name__}")
-    operand = read(out, "out")
+    operand = read_as_it_lies(out, "out")
     array = operand.array
     if tuple(array.shape) != shape:
         raise ValueError(f"out has shape {tuple(array.shape)}, but the result has shape {shape}")

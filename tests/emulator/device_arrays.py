@@ -51,10 +51,11 @@ class Event:
 class ndarray:
     """A device array: NumPy's behind a wall."""
 
-    def __init__(self, host, mem):
-        self._host, self._mem = host, mem
-        self.data = MemoryPointer(mem, host.__array_interface__["data"][0] - mem.ptr)
-        self.device = sys.modules["cupy"].cuda.Device(mem.device_id)
+    def __init__(self, shape, dtype, memptr, strides=None):
+        raw = (ctypes.c_char * max(memptr.mem.size, 1)).from_address(memptr.mem.ptr)
+        self._host = np.ndarray(shape, dtype, raw, memptr.ptr - memptr.mem.ptr, strides)
+        self._mem, self.data = memptr.mem, memptr
+        self.device = sys.modules["cupy"].cuda.Device(memptr.device_id)
 
     def _wrap(self, result):
         return _wrap(result, self._mem)
@@ -63,7 +64,7 @@ class ndarray:
         return self._wrap(self._host[index])
 
     def __setitem__(self, index, value):
-        self._host[index] = _unwrap(value)
+        _unwrap(self)[index] = _unwrap(value)
 
     def get(self):
         return self._host.copy()
@@ -104,13 +105,14 @@ for _name in ("add", "sub", "mul", "truediv", "lshift", "rshift", "and_", "or_",
               "le", "eq", "ne"):  # fmt: skip
     _operate, _plain = getattr(operator, _name), _name.rstrip("_")
     setattr(ndarray, f"__{_plain}__",
-            lambda a, b, f=_operate: a._wrap(f(a._host, _unwrap(b))))  # fmt: skip
+            lambda a, b, f=_operate: a._wrap(f(_unwrap(a), _unwrap(b))))  # fmt: skip
     setattr(ndarray, f"__r{_plain}__",
-            lambda a, b, f=_operate: a._wrap(f(_unwrap(b), a._host)))  # fmt: skip
+            lambda a, b, f=_operate: a._wrap(f(_unwrap(b), _unwrap(a))))  # fmt: skip
 
 
 def _iadd(a, b):
-    a._host += _unwrap(b)
+    host = _unwrap(a)
+    host += _unwrap(b)
     return a
 
 
@@ -118,9 +120,14 @@ ndarray.__iadd__ = _iadd
 
 
 def _unwrap(value):
+    """NumPy's array of a device array, whose elements a GPU can load."""
     if isinstance(value, (tuple, list)):
         return type(value)(map(_unwrap, value))
-    return value._host if isinstance(value, ndarray) else value
+    if not isinstance(value, ndarray):
+        return value
+    steps = (value.data.ptr, *value.strides)
+    assert not any(step % value.itemsize for step in steps), "a GPU cannot load these elements"
+    return value._host
 
 
 def _wrap(result, mem=None):
@@ -133,7 +140,8 @@ def _wrap(result, mem=None):
         new = sys.modules["cupy"].empty(result.shape, result.dtype)
         new._host[...] = result
         return new
-    return ndarray(result, mem)
+    offset = first - mem.ptr
+    return ndarray(result.shape, result.dtype, MemoryPointer(mem, offset), result.strides)
 
 
 def _forward(function, mem=None):
@@ -206,8 +214,7 @@ class Cupy(types.ModuleType):
     def empty(self, shape, dtype=float):
         dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, int) else tuple(shape)
         pointer = self.allocators[-1](int(np.prod(shape)) * dtype.itemsize)
-        raw = (ctypes.c_char * max(pointer.mem.size, 1)).from_address(pointer.ptr)
-        return ndarray(np.ndarray(shape, dtype, raw), pointer.mem)
+        return ndarray(shape, dtype, pointer)
 
     def asarray(self, value, dtype=None):
         if isinstance(value, ndarray):
@@ -221,7 +228,8 @@ class Cupy(types.ModuleType):
         handed = type(obj).__name__ != "PyCapsule"
         self.calls.append(("from_dlpack", "tensor" if handed else "capsule", self.stack[-1].ptr))
         host = (obj if handed else torch.utils.dlpack.from_dlpack(obj)).numpy()
-        return ndarray(host, Memory(host.ctypes.data, host.nbytes, host, 0))
+        memory = Memory(host.ctypes.data, host.nbytes, host, 0)
+        return ndarray(host.shape, host.dtype, MemoryPointer(memory, 0), host.strides)
 
 
 class DeviceArraysLauncher(EmulatedLauncher):
@@ -230,6 +238,7 @@ class DeviceArraysLauncher(EmulatedLauncher):
     def __init__(self, cupy):
         super().__init__()
         self.cupy = cupy
+        self.refused = []  # arrays that no kernel may be given
 
     def upload(self, host):
         return self.cupy.asarray(host)
@@ -240,9 +249,11 @@ class DeviceArraysLauncher(EmulatedLauncher):
     def transform(self, source, target, inverse):
         super().transform(_unwrap(source), _unwrap(target), inverse)
 
-    def launch(self, *arguments):
+    def launch(self, spec, grid, shared_bytes, arguments):
         self.cupy.calls.append(("launch", self.cupy.stack[-1].ptr))
-        super().launch(*arguments)
+        refused = {array.data.ptr for array in self.refused}
+        assert refused.isdisjoint(int(a) for a in arguments if isinstance(a, np.uint64))
+        super().launch(spec, grid, shared_bytes, arguments)
 
 
 @contextlib.contextmanager

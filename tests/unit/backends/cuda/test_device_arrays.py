@@ -16,6 +16,7 @@ def cupy():
     with device_arrays.installed() as module:
         launcher = device_arrays.DeviceArraysLauncher(module)
         with emulated(launcher, specialised=False):
+            module.launcher = launcher
             yield module
 
 
@@ -26,3 +27,79 @@ def test_integers_by_transforms_want_their_weights_on_the_host(cupy):
     np.testing.assert_array_equal(found.get(), gpuconv.corr2d(x, k, method="direct"))
     with pytest.raises(ValueError, match=r"any uint16 weights .* pass it as a NumPy array"):
         gpuconv.corr2d(cupy.asarray(x), cupy.asarray(k), method="fft")
+
+
+def at_odd_address(cupy, host):
+    """The same values on the device, from an address that is a multiple of nothing."""
+    raw = cupy.empty((host.nbytes + 1,), np.uint8)
+    view = cupy.ndarray(host.shape, host.dtype, raw[1:].data)
+    raw[1:] = np.frombuffer(host.tobytes(), np.uint8)
+    cupy.launcher.refused.append(view)
+    return view
+
+
+def with_odd_steps(cupy, host):
+    """The same values in rows that are a byte longer than their elements."""
+    step = host.shape[-1] * host.itemsize + 1
+    lead = np.prod(host.shape[:-1], dtype=int)
+    raw = np.zeros((lead, step), np.uint8)
+    raw[:, :-1] = np.frombuffer(host.tobytes(), np.uint8).reshape(lead, -1)
+    strides = (*(step * np.prod(host.shape[n + 1 : -1], dtype=int) for n in range(host.ndim - 1)),)
+    view = cupy.ndarray(host.shape, host.dtype, cupy.asarray(raw).data, (*strides, host.itemsize))
+    if host.ndim > 1:
+        cupy.launcher.refused.append(view)
+    return view
+
+
+UNALIGNED = pytest.mark.parametrize("place", [at_odd_address, with_odd_steps])
+
+
+@UNALIGNED
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [
+        ("direct", "float32"),
+        ("direct", "int16"),
+        ("direct", "complex128"),
+        ("separable", "float64"),
+        ("fft", "float32"),
+        ("tensor", "float16"),
+    ],
+)
+def test_elements_at_odd_addresses(cupy, place, method, dtype):
+    x, k = RNG.integers(-3, 4, (2, 13, 17)).astype(dtype), np.ones((3, 4), dtype)
+    keywords = dict(method=method, mode="same", boundary="reflect")
+    expected = gpuconv.corr2d(x, k, **keywords | {"method": "direct"})
+    on_device = place(cupy, x)
+    np.testing.assert_array_equal(on_device.get(), x)
+    kernels = [k] if method == "separable" else [k, cupy.asarray(k), place(cupy, k)]
+    for kernel in kernels:
+        for _ in range(2):  # the second might come from the call cache
+            found = gpuconv.corr2d(on_device, kernel, **keywords)
+            np.testing.assert_allclose(found.get(), expected, atol=1e-4)
+            aligned = gpuconv.corr2d(cupy.asarray(x), kernel, **keywords)
+            np.testing.assert_allclose(aligned.get(), expected, atol=1e-4)
+            out = place(cupy, np.zeros_like(expected))
+            given = gpuconv.corr2d(cupy.asarray(x), kernel, out=out, **keywords)
+            assert given is out
+            np.testing.assert_allclose(out.get(), expected, atol=1e-4)
+
+
+@UNALIGNED
+def test_gradients_and_layers_of_elements_at_odd_addresses(cupy, place):
+    x, w = RNG.random((2, 4, 6, 7)), RNG.random((4, 4, 3, 3))
+    bias, dy = RNG.random(4), RNG.random((2, 4, 4, 5))
+    found = gpuconv.nn.conv2d(*(place(cupy, a) for a in (x, w, bias)))
+    np.testing.assert_allclose(found.get(), gpuconv.nn.conv2d(x, w, bias))
+    for a, e in zip(
+        gpuconv.nn.conv2d_vjp(*(place(cupy, a) for a in (x, w, dy))),
+        gpuconv.nn.conv2d_vjp(x, w, dy), strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(a.get(), e)
+    for method in ("direct", "fft"):
+        operands = x[0, 0], w[0, 0], dy[0, 0]
+        for a, e in zip(
+            gpuconv.corr2d_vjp(*(place(cupy, a) for a in operands), method=method),
+            gpuconv.corr2d_vjp(*operands), strict=True,
+        ):  # fmt: skip
+            np.testing.assert_allclose(a.get(), e, atol=1e-9)

@@ -1,0 +1,40 @@
+"""Device arrays whose elements do not lie at multiples of their size, as those of viewed bytes may.
+
+A GPU cannot load such elements: its kernels would fault, CuPy's own among them. So the values go
+through an array of their own, byte by byte. Kernels and CuPy see aligned arrays only.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+__all__ = ["align", "copy_unaligned", "is_aligned"]
+
+
+def is_aligned(array: Any) -> bool:
+    """Whether every element of a CuPy array lies at a multiple of its size."""
+    size = array.itemsize
+    return array.data.ptr % size == 0 and not any(step % size for step in array.strides)
+
+
+def align(array: Any) -> Any:
+    """Return a CuPy array, or a copy of it if it is not aligned."""
+    if is_aligned(array):
+        return array
+    copy = sys.modules["cupy"].empty(array.shape, array.dtype)
+    copy_unaligned(array, copy)
+    return copy
+
+
+def copy_unaligned(source: Any, target: Any) -> None:
+    """Copy a CuPy array to one of the same shape and dtype; neither need be aligned."""
+    _bytes_of(target)[...] = _bytes_of(source)
+
+
+def _bytes_of(array: Any) -> Any:
+    """View a CuPy array of any strides as its bytes, along one more axis."""
+    shape, strides = (*array.shape, array.itemsize), (*array.strides, 1)
+    return sys.modules["cupy"].ndarray(shape, np.uint8, array.data, strides)
