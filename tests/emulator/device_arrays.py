@@ -102,7 +102,7 @@ class ndarray:
 
 ndarray.__module__ = "cupy"
 for _name in ("add", "sub", "mul", "truediv", "lshift", "rshift", "and_", "or_", "gt", "lt", "ge",
-              "le", "eq", "ne"):  # fmt: skip
+              "le", "eq", "ne", "pow"):  # fmt: skip
     _operate, _plain = getattr(operator, _name), _name.rstrip("_")
     setattr(ndarray, f"__{_plain}__",
             lambda a, b, f=_operate: a._wrap(f(_unwrap(a), _unwrap(b))))  # fmt: skip

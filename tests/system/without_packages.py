@@ -8,6 +8,7 @@ import contextlib
 import importlib.abc
 import io
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -137,6 +138,41 @@ def without_numba():
             assert "pip install numba" in str(error)  # noqa: PT017
         else:
             raise AssertionError("computed without Numba")
+    on_a_gpu(gpuconv, x, k)
+
+
+def on_a_gpu(gpuconv, x, k):
+    """What a GPU, in emulation, computes where there is no Numba."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.emulator.backend import emulated
+    from tests.emulator.device_arrays import DeviceArraysLauncher, installed
+
+    dy, expected = np.ones((4, 5)), gpuconv.corr2d(x, k, backend="reference")
+    gradients = gpuconv.corr2d_vjp(x, k, dy, backend="reference")
+    with emulated():  # of arrays of the host
+        assert gpuconv.backends()["cuda"] is None
+        for method in ("auto", "direct", "separable", "fft"):
+            planned = gpuconv.plan((5, 6), (2, 2), x_dtype="f8", method=method, backend="cuda")
+            assert planned.backend == "cuda" and "cuda" in str(planned)
+            np.testing.assert_allclose(planned(x, k), expected)
+            known = gpuconv.plan((5, 6), (2, 2), x_dtype="f8", kernel=k, backend="cuda")
+            np.testing.assert_allclose(known(x, k, out=np.empty((4, 5))), expected)
+            found = gpuconv.corr2d(x, k, method=method, backend="cuda")
+            np.testing.assert_allclose(found, expected)
+    with installed() as cupy, emulated(DeviceArraysLauncher(cupy)):
+        on_device = [cupy.asarray(a) for a in (x, k, dy)]
+        for kernel in (k, on_device[1]):
+            for _ in range(2):  # and from the call cache
+                y = gpuconv.corr2d(on_device[0], kernel)
+                np.testing.assert_allclose(y.get(), expected)
+        planned = gpuconv.plan((5, 6), (2, 2), x_dtype="f8", backend="cuda")
+        np.testing.assert_allclose(planned(*on_device[:2]).get(), expected)
+        for a, e in zip(gpuconv.corr2d_vjp(*on_device), gradients, strict=True):
+            np.testing.assert_allclose(a.get(), e)
+        images, weights = cupy.ones((2, 4, 5, 6)), cupy.ones((4, 4, 2, 2))
+        assert float(gpuconv.nn.conv2d(images, weights).get().min()) == 16
+        found = gpuconv.learn_kernel(on_device[0] * 0.01, on_device[0] * 0.01, 1, steps=2, rng=0)
+        assert found.steps == 2
 
 
 def tensors_in_bfloat16():
