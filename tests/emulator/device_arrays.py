@@ -246,14 +246,17 @@ class DeviceArraysLauncher(EmulatedLauncher):
     def empty(self, shape, dtype):
         return self.cupy.empty(shape, dtype)
 
-    def transform(self, source, target, inverse):
-        super().transform(_unwrap(source), _unwrap(target), inverse)
+    def transforms(self, source, target, inverse):
+        return super().transforms(_unwrap(source), _unwrap(target), inverse)
 
-    def launch(self, spec, grid, shared_bytes, arguments):
+    def keep(self, host):
+        return self.upload(host)
+
+    def run_kernel(self, spec, grid, shared_bytes, arguments):
         self.cupy.calls.append(("launch", self.cupy.stack[-1].ptr))
         refused = {array.data.ptr for array in self.refused}
         assert refused.isdisjoint(int(a) for a in arguments if isinstance(a, np.uint64))
-        super().launch(spec, grid, shared_bytes, arguments)
+        super().run_kernel(spec, grid, shared_bytes, arguments)
 
 
 @contextlib.contextmanager

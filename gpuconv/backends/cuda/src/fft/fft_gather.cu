@@ -28,7 +28,7 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
     if (inside && source >= 0) {
       const char* from = at.x + source * g.x_row + left * g.x_column;
       for (int column = threadIdx.x; column < g.nx; column += LOADS * BLOCK_X) {
-        X_T loaded[LOADS];  // all loads are issued before the first value is needed
+        X_T loaded[LOADS] = {};  // all loads are issued before the first value is needed
 #pragma unroll
         for (int k = 0; k < LOADS; ++k)
           if (column + k * BLOCK_X < g.nx)
