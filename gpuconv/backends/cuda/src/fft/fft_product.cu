@@ -22,7 +22,7 @@ fft_product(const __grid_constant__ Overlap g, i64 length, Real norm,
   i64 begin = blockIdx.x / across * RUN, end = begin + RUN < g.count ? begin + RUN : g.count;
   i64 kernel = kernel_of(g, begin), held = -1, source = begin / g.fan_out;
   i64 left = (kernel + 1) * g.images * g.tiles - g.first - begin;  // tiles of this kernel
-  Bins factor;
+  Bins factor = {};
   for (i64 n = begin; n < end; ++n) {
     if (kernel != held) {
       factor = spectra[kernel * length + at];
