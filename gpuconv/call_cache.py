@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .core import dtypes
+from .core.alignment import is_aligned
 from .core.arrays import Array, may_share_memory
 from .core.problem import Problem
 from .methods.weights import Weights
@@ -73,19 +74,14 @@ def key_of(X: Any, K: Any, out: Array, flipped: bool, options: tuple[Any, ...]) 
         if cupy is None or type(X) is not cupy.ndarray:
             return None
         array = cupy.ndarray
-        # A kernel may lie on the host or with the image; what lies elsewhere is refused each time.
-        # What is not aligned is copied each time: calls are kept for strides that are.
-        at = X.data
-        here = at.device_id
-        if at.ptr % X.itemsize or (type(out) is array and out.data.device_id != here):
+        # A kernel may lie on the host or with the image; what lies elsewhere is refused each time,
+        # and what is not aligned copied.
+        here = X.data.device_id
+        device = here, type(K)
+        if not is_aligned(X) or (type(out) is array and out.data.device_id != here):
             return None
-        if type(K) is array:
-            at = K.data
-            if at.device_id != here or at.ptr % K.itemsize:
-                return None
-            device = here, X.strides, K.strides
-        else:
-            device = here, X.strides
+        if type(K) is array and (K.data.device_id != here or not is_aligned(K)):
+            return None
     if type(K) not in (np.ndarray, array) or not (out is None or type(out) is array):
         return None
     if not _PLAIN.issuperset(map(type, options)):
@@ -102,7 +98,7 @@ def fits(out: Array, problem: Problem, X: Any, K: Any) -> bool:
     return bool(
         out.shape == problem.out_shape
         and out.flags.c_contiguous
-        and (out.flags.writeable if type(out) is np.ndarray else not out.data.ptr % out.itemsize)
+        and (out.flags.writeable if type(out) is np.ndarray else is_aligned(out))
         and not may_share_memory(out, X)
         and not may_share_memory(out, K)
     )

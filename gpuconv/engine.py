@@ -200,11 +200,7 @@ def _read_max_device_bytes(value: Any, choice: Choice, device: str) -> int | Non
 
 
 def _may_be_cached(x: arrays.Operand, k: arrays.Operand, choice: Choice) -> bool:
-    """Not bfloat16's, nor bytes in another machine's order, nor host arrays for a device.
-
-    Nor arrays that had to be aligned: the call cache runs on arrays as they are.
-    """
+    """Not bfloat16's, nor bytes in another machine's order, nor host arrays for a device."""
     if x.library == "cupy":
-        as_they_are = x.array is x.original and (k.device == arrays.HOST or is_aligned(k.original))
-        return as_they_are and k.library in ("numpy", "cupy")
+        return k.library in ("numpy", "cupy")
     return x.library == k.library == "numpy" and choice.backend != "cuda"

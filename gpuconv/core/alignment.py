@@ -6,7 +6,9 @@ through an array of their own, byte by byte. Kernels and CuPy see aligned arrays
 
 from __future__ import annotations
 
+import math
 import sys
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,12 @@ __all__ = ["align", "copy_unaligned", "is_aligned"]
 def is_aligned(array: Any) -> bool:
     """Whether every element of a CuPy array lies at a multiple of its size."""
     size = array.itemsize
-    return array.data.ptr % size == 0 and not any(step % size for step in array.strides)
+    return not array.data.ptr % size and _are_multiples(array.strides, size)
+
+
+@lru_cache(maxsize=1024)  # of few strides, and looked at in every call
+def _are_multiples(steps: tuple[int, ...], size: int) -> bool:
+    return math.gcd(*steps) % size == 0
 
 
 def align(array: Any) -> Any:

@@ -55,6 +55,8 @@ class ndarray:
         raw = (ctypes.c_char * max(memptr.mem.size, 1)).from_address(memptr.mem.ptr)
         self._host = np.ndarray(shape, dtype, raw, memptr.ptr - memptr.mem.ptr, strides)
         self._mem, self.data = memptr.mem, memptr
+        for name in ("shape", "strides", "dtype", "ndim", "size", "itemsize", "nbytes", "flags"):
+            setattr(self, name, getattr(self._host, name))
         self.device = sys.modules["cupy"].cuda.Device(memptr.device_id)
 
     def _wrap(self, result):
@@ -153,6 +155,14 @@ def _forward(function, mem=None):
     return call
 
 
+def device_array(host, device=0):
+    """A NumPy array's own memory as a device array."""
+    low = np.lib.array_utils.byte_bounds(host)[0]
+    memory = Memory(low, host.nbytes, host, device)
+    offset = host.__array_interface__["data"][0] - low
+    return ndarray(host.shape, host.dtype, MemoryPointer(memory, offset), host.strides)
+
+
 class Cupy(types.ModuleType):
     """What of CuPy the package calls; `calls` is what it was asked for, in order."""
 
@@ -228,8 +238,7 @@ class Cupy(types.ModuleType):
         handed = type(obj).__name__ != "PyCapsule"
         self.calls.append(("from_dlpack", "tensor" if handed else "capsule", self.stack[-1].ptr))
         host = (obj if handed else torch.utils.dlpack.from_dlpack(obj)).numpy()
-        memory = Memory(host.ctypes.data, host.nbytes, host, 0)
-        return ndarray(host.shape, host.dtype, MemoryPointer(memory, 0), host.strides)
+        return device_array(host)
 
 
 class DeviceArraysLauncher(EmulatedLauncher):

@@ -1,7 +1,6 @@
-"""Calls on device arrays through the public functions: CuPy's place is taken by a few names of it
-over NumPy's memory, the driver's by the emulator."""
+"""Calls on device arrays through the public functions, with a stand-in for CuPy over NumPy's memory
+and the emulator in the driver's place."""
 
-import contextlib
 import sys
 from types import SimpleNamespace
 
@@ -14,46 +13,20 @@ from gpuconv.backends.cuda import launcher as launching
 from gpuconv.backends.cuda import sums
 
 from ....emulator.backend import cuda
+from ....emulator.device_arrays import device_array, installed, ndarray
 from ....emulator.launcher import EmulatedLauncher
 
 RNG = np.random.default_rng(31)
 
 
-class ndarray:
-    """As much of `cupy.ndarray` as calls with kernels on the host touch."""
-
-    def __init__(self, memory, device=0):
-        self.memory = memory
-        self.shape, self.strides, self.dtype = memory.shape, memory.strides, memory.dtype
-        self.ndim, self.size, self.itemsize = memory.ndim, memory.size, memory.itemsize
-        self.nbytes = memory.nbytes
-        self.flags = SimpleNamespace(c_contiguous=memory.flags.c_contiguous)
-        address = memory.__array_interface__["data"][0]
-        self.data = SimpleNamespace(ptr=address, device_id=device)
-        self.device = SimpleNamespace(id=device)
-        self.__cuda_array_interface__ = None
-
-
-ndarray.__module__ = "cupy"
-
-
 @pytest.fixture
 def device(monkeypatch):
     """Return the stand-in for CuPy; kernels run on the emulator."""
-    cupy = SimpleNamespace(
-        ndarray=ndarray,
-        empty=lambda shape, dtype: ndarray(np.empty(shape, dtype)),
-        cuda=SimpleNamespace(
-            Device=lambda index: contextlib.nullcontext(),
-            runtime=SimpleNamespace(getDevice=lambda: 0),
-        ),
-    )
-    launcher = EmulatedLauncher()
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(cuda, "launcher", launcher)
+    monkeypatch.setattr(cuda, "launcher", EmulatedLauncher())
     monkeypatch.setattr(call_cache, "_calls", {})
     sums.prepare.cache_clear()
-    yield cupy
+    with installed() as cupy:
+        yield cupy
     sums.prepare.cache_clear()
 
 
@@ -77,46 +50,46 @@ def test_repeated_calls(device, monkeypatch, method):
     call = dict(mode="same", boundary="edge", method=method)
     expected = [gpuconv.corr2d(x, k, **call) for k in kernels]
     for k, wanted in zip(kernels, expected, strict=True):
-        y = gpuconv.corr2d(ndarray(x), k, **call)
+        y = gpuconv.corr2d(device_array(x), k, **call)
         assert isinstance(y, ndarray)
-        np.testing.assert_allclose(y.memory, wanted, atol=1e-4)
+        np.testing.assert_allclose(y.get(), wanted, atol=1e-4)
     only_once(monkeypatch)
     for k, wanted in zip(kernels, expected, strict=True):
-        y = gpuconv.corr2d(ndarray(x[::-1]), k[::-1], **call) if method == "direct" else None
+        y = gpuconv.corr2d(device_array(x[::-1]), k[::-1], **call) if method == "direct" else None
         if y is not None:
-            np.testing.assert_allclose(y.memory, wanted[::-1], atol=1e-4)
-        y = gpuconv.corr2d(ndarray(x), k, **call)
-        np.testing.assert_allclose(y.memory, wanted, atol=1e-4)
+            np.testing.assert_allclose(y.get(), wanted[::-1], atol=1e-4)
+        y = gpuconv.corr2d(device_array(x), k, **call)
+        np.testing.assert_allclose(y.get(), wanted, atol=1e-4)
 
 
 def test_results_into_given_arrays(device, monkeypatch):
     x, k = sample(3, 12, 13), sample(2, 2)
     expected = gpuconv.convolve2d(x, k)
-    out = ndarray(np.empty_like(expected))
-    assert gpuconv.convolve2d(ndarray(x), k, out=out) is out
-    np.testing.assert_allclose(out.memory, expected, atol=1e-5)
+    out = device_array(np.empty_like(expected))
+    assert gpuconv.convolve2d(device_array(x), k, out=out) is out
+    np.testing.assert_allclose(out.get(), expected, atol=1e-5)
     only_once(monkeypatch)
-    out.memory[...] = 0
-    assert gpuconv.convolve2d(ndarray(x), k, out=out) is out
-    np.testing.assert_allclose(out.memory, expected, atol=1e-5)
+    out[...] = 0
+    assert gpuconv.convolve2d(device_array(x), k, out=out) is out
+    np.testing.assert_allclose(out.get(), expected, atol=1e-5)
 
 
 def test_what_has_to_be_looked_at_again(device):
     x, k = sample(12, 13), sample(1, 1)
-    gpuconv.corr2d(ndarray(x), k, out=ndarray(np.empty_like(x)))
+    gpuconv.corr2d(device_array(x), k, out=device_array(np.empty_like(x)))
     with pytest.raises(ValueError, match="out overlaps X"):
-        gpuconv.corr2d(ndarray(x), k, out=ndarray(x))
+        gpuconv.corr2d(device_array(x), k, out=device_array(x))
     with pytest.raises(ValueError, match=r"out has shape"):
-        gpuconv.corr2d(ndarray(x), k, out=ndarray(x[:-1].copy()))
+        gpuconv.corr2d(device_array(x), k, out=device_array(x[:-1].copy()))
     with pytest.raises(ValueError, match=r"out is on cuda:1, but X is on cuda:0"):
-        gpuconv.corr2d(ndarray(x), k, out=ndarray(np.empty_like(x), 1))
+        gpuconv.corr2d(device_array(x), k, out=device_array(np.empty_like(x), 1))
     with pytest.raises(ValueError, match=r"works on host arrays, but X is on cuda:0"):
-        gpuconv.corr2d(ndarray(x), k, backend="cpu")
+        gpuconv.corr2d(device_array(x), k, backend="cpu")
 
 
 def test_weights_travel_as_launch_parameters(device):
     """No copy of the kernel's weights and no wait: one launch is all the driver is asked for."""
-    x, k = ndarray(sample(40, 41)), sample(7, 7)
+    x, k = device_array(sample(40, 41)), sample(7, 7)
     gpuconv.corr2d(x, k, method="direct")
     before = len(cuda.launcher.launched)
     gpuconv.corr2d(x, k, method="direct")
@@ -145,8 +118,8 @@ def test_more_shared_memory_is_asked_for(monkeypatch, asked, allowed):
 
 def test_a_repeated_call_is_little_python(device, monkeypatch):
     """Calls of functions, counted; what they take is in the benchmarks."""
-    x, k = ndarray(sample(64, 64)), sample(3, 3)
-    out = ndarray(np.empty((62, 62), "f4"))
+    x, k = device_array(sample(64, 64)), sample(3, 3)
+    out = device_array(np.empty((62, 62), "f4"))
     gpuconv.corr2d(x, k, method="direct", out=out)
     monkeypatch.setattr(cuda.launcher, "launch", lambda *_: None)
     called = []
