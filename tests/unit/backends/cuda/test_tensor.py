@@ -9,6 +9,7 @@ import pytest
 
 import gpuconv
 from benchmarks.cuda import compiled
+from gpuconv import engine
 from gpuconv.backends.cuda import planning, streaming, sums
 from gpuconv.backends.cuda import tensor as cuda_tensor
 from gpuconv.backends.cuda.backend import workspace_bytes
@@ -427,15 +428,15 @@ def test_torch_gradients_are_those_without_lower_precision(monkeypatch):
             gpuconv.corr2d(x, k, precision=precision)
     calls = []
 
-    def compute(x, k, **keywords):
+    def correlate(x, k, **keywords):
         calls.append(("y", keywords.pop("method"), keywords.pop("precision", None)))
-        return gpuconv.api.compute(x, k, **keywords)
+        return engine.correlate(x, k, **keywords)
 
     def vjp(x, k, dy, wrt, **keywords):
         calls.append((wrt, keywords["method"], keywords.get("precision")))
         return gpuconv.corr2d_vjp(x, k, dy, wrt=wrt, **keywords)
 
-    monkeypatch.setattr(torch_ops, "compute", compute)
+    monkeypatch.setattr(torch_ops, "correlate", correlate)
     monkeypatch.setattr(torch_ops.gradients, "corr2d_vjp", vjp)
     for method in ("auto", "tensor"):
         calls.clear()
