@@ -5,7 +5,6 @@ import pytest
 
 import gpuconv
 from gpuconv import engine
-from gpuconv.core.arrays import Operand
 
 from ...emulator import device_arrays
 
@@ -99,10 +98,13 @@ def test_read_only_out():
 )
 def test_devices_do_not_mix(k, backend, text):
     x_device = "cpu" if backend == "auto" else "cuda:0"
-    x = Operand(X, "float64", x_device, "numpy", X)
-    kernel = Operand(K, "float64", k, "numpy", K)
-    with device_arrays.installed(), pytest.raises(ValueError, match=text):
-        engine.correlate(x, kernel, backend=backend)
+    with device_arrays.installed():
+        x, kernel = (
+            array if at == "cpu" else device_arrays.device_array(array, int(at[-1]))
+            for array, at in ((X, x_device), (K, k))
+        )
+        with pytest.raises(ValueError, match=text):
+            engine.correlate(x, kernel, backend=backend)
 
 
 def test_cuda_says_what_is_missing(monkeypatch):

@@ -1,5 +1,6 @@
 """Which stream a call on device arrays reads, computes and wraps on, with a stand-in for CuPy."""
 
+import sys
 import types
 
 import numpy as np
@@ -170,6 +171,13 @@ def test_a_tensor_that_is_read_elsewhere_is_handed_over(cuda, torch):
     operand = arrays.read(torch.rand(2, 3), "x")
     assert operand.device == "cuda:0"
     assert [c for c in cuda.calls if c[0] == "from_dlpack"] == [("from_dlpack", "tensor", 0)]
+
+
+def test_tensors_on_a_gpu_without_cupy(torch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    x = torch.rand(5, 6)
+    with pytest.raises(gpuconv.BackendUnavailable, match="X is on a GPU, but CuPy is not"):
+        engine.correlate(x, np.ones((2, 2), "f4"))
 
 
 def test_cupys_arrays_stay_on_cupys_stream(cuda):
