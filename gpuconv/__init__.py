@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import nn
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
 from .backends.cpu.threads import threads
+from .checks import CheckReport, CheckRow, check
 from .core.errors import BackendUnavailable
 from .core.version import __version__
 from .gradients import corr2d_vjp
@@ -14,6 +15,8 @@ from .imaging.receptive_field import Layer, ReceptiveField, receptive_field
 
 __all__ = [
     "BackendUnavailable",
+    "CheckReport",
+    "CheckRow",
     "Diverged",
     "Layer",
     "LearnedKernel",
@@ -21,6 +24,7 @@ __all__ = [
     "ReceptiveField",
     "__version__",
     "backends",
+    "check",
     "convolve2d",
     "corr2d",
     "corr2d_vjp",

@@ -28,7 +28,7 @@ from .selection.costs import config_file, costs_of
 # Elements of a result; of larger ones the memory is looked at first.
 _PREPARED_MOST = 1 << 24
 
-__all__ = ["Plan", "backends", "convolve2d", "corr2d", "plan", "show_config"]
+__all__ = ["Plan", "backends", "config_text", "convolve2d", "corr2d", "plan", "show_config"]
 
 
 # For type checkers: of NumPy arrays and nested lists comes a NumPy array.
@@ -532,19 +532,28 @@ def show_config() -> None:
     gpuconv ...
       reference  usable: numpy ...
     """
+    print(config_text())
+
+
+def config_text() -> str:
+    """Return what `show_config` prints."""
     import platform
 
-    print(f"gpuconv {__version__}, Python {platform.python_version()}, NumPy {np.__version__}")
-    print(f"{platform.platform()}, {platform.machine()}")
     path = config_file()
     try:
         costs_of("cpu", "float32")
-        print(f"costs: {f'calibrated, from {path}' if path.is_file() else 'shipped'}")
+        costs = f"calibrated, from {path}" if path.is_file() else "shipped"
     except ValueError as error:
-        print(f"costs: not usable: {error}")
+        costs = f"not usable: {error}"
+    lines = [
+        f"gpuconv {__version__}, Python {platform.python_version()}, NumPy {np.__version__}",
+        f"{platform.platform()}, {platform.machine()}",
+        f"costs: {costs}",
+    ]
     for name, reason in backends().items():
         if reason is None:
             facts = ", ".join(f"{k} {v}" for k, v in get_backend(name).describe().items())
-            print(f"  {name:<10} usable: {facts}")
+            lines.append(f"  {name:<10} usable: {facts}")
         else:
-            print(f"  {name:<10} not usable: {reason}")
+            lines.append(f"  {name:<10} not usable: {reason}")
+    return "\n".join(lines)

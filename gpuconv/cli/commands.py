@@ -19,6 +19,7 @@ from .pictures import ReadError, WriteError
 __all__ = ["main"]
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+NOT_CHECKED = 2  # of `check`, whose 1 says that something is wrong
 
 
 def _print_info(options: argparse.Namespace) -> None:
@@ -91,8 +92,21 @@ def _run_demo(options: argparse.Namespace) -> None:
     run(options.output_dir, options.backend)
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+def _check(options: argparse.Namespace) -> int:
+    def show(line: str) -> None:
+        print(line, flush=True)
+
+    try:
+        report = gpuconv.check(options.backend, quick=options.quick, show=show)
+    except gpuconv.BackendUnavailable as error:
+        print(f"gpuconv: error: {error}", file=sys.stderr)
+        return NOT_CHECKED
+    return OK if report.passed else FAILED
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "filter": filter_file,
+    "check": _check,
     "info": _print_info,
     "plan": _print_plan,
     "calibrate": _calibrate,
@@ -112,7 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         0 success, 1 failure, 2 wrong usage, 3 input unreadable, 4 output unwritable, 5 backend not
-        available, 130 interrupted.
+        available, 130 interrupted; of `check` also 1 where a result is wrong and 2 where the
+        backend cannot be used.
 
     Examples
     --------
@@ -123,8 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(arguments)
     try:
-        _COMMANDS[options.command](options)
-        return OK
+        return _COMMANDS[options.command](options) or OK
     except KeyboardInterrupt:
         code, text = INTERRUPTED, "interrupted"
     except ReadError as error:

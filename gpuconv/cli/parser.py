@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gpuconv
 
+from ..checks import CHECKED
 from ..core.arguments import MODES
 from ..core.boundary import BOUNDARIES
 
@@ -51,6 +52,17 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--dtype", default="float32", help="of image and kernel")
     _add_call_options(plan, "valid", "constant")
 
+    _add_check(
+        commands.add_parser(
+            "check",
+            help="compare every method, dtype and border with the reference on this machine",
+            description="Compare every method, dtype and border with the reference on this "
+            "machine. Exit codes: 0 all is right, 1 something is wrong, 2 the backend is not "
+            "usable here.",
+            epilog="Example, to run first on a new GPU machine: gpuconv check --backend cuda",
+        )
+    )
+
     calibrate = commands.add_parser(
         "calibrate", help="measure this CPU's costs, while it does little else"
     )
@@ -62,6 +74,13 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--output-dir", type=Path, default=Path("gpuconv-demo"))
     demo.add_argument("--backend", choices=_BACKENDS, default="auto")
     return parser
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", choices=CHECKED, help="by default all that are usable here")
+    parser.add_argument(
+        "--quick", action="store_true", help="only a few dtypes, for which less is compiled"
+    )
 
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:

@@ -129,6 +129,7 @@ def without_numba():
     for call in (
         lambda: gpuconv.corr2d(x, k),
         lambda: gpuconv.plan((5, 6), (2, 2)),
+        lambda: gpuconv.check("cpu"),
         lambda: gpuconv.corr2d_vjp(x, k, np.ones((4, 5))),
         lambda: gpuconv.nn.conv2d(x[None, None], k[None, None]),
     ):

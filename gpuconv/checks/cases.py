@@ -1,0 +1,305 @@
+"""What is checked: families of calls, each for some dtypes and borders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..core import dtypes
+from ..core.boundary import BOUNDARIES
+
+__all__ = ["FAMILIES", "QUICK", "Case", "Where", "make_cases"]
+
+# Dtypes for which little code has to be compiled, and that most arrays have.
+QUICK = ("uint8", "float16", "float32")
+# Where a few dtypes stand for all.
+_FEW = ("uint8", "float32", "complex64")
+_UNEVEN = ((3, 7), (6, 2))  # padding
+# What a case is described by beside its shapes and dtype, where it is not as usual.
+_TOLD = (
+    "method", "call", "mode", "boundary", "stride", "dilation", "groups", "precision", "pixels",
+    "weights", "view", "x_on_host", "k_on_host",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call whose result is compared with the reference's."""
+
+    family: str
+    dtype: str  # of X and K
+    method: str = "direct"
+    call: str = "corr2d"  # or "convolve2d", "gradients", "layer", "layer gradients"
+    x_shape: tuple[int, ...] = (12, 21)
+    k_shape: tuple[int, ...] = (3, 3)
+    mode: Any = "same"
+    boundary: str = BOUNDARIES[0]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    precision: str | None = None
+    pixels: str = "random"  # or "not finite", "subnormal", "constant"
+    weights: str = "random"  # or "rank 1", "rank 2", "symmetric", "antisymmetric"
+    view: str = ""  # how X or the result lie in memory, see `samples.arrange`
+    x_on_host: bool = False  # although the backend computes on a device
+    k_on_host: bool = True  # as weights usually do; those of layers never do
+
+    def __str__(self) -> str:
+        """Say what the call is told, but for what is as usual."""
+        told = [f"X {self.x_shape} and K {self.k_shape} of {self.dtype}"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "boundary" or (field.name in _TOLD and value != field.default):
+                told.append(f"{field.name} {value}")
+        return ", ".join(told)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What the call and the reference are told."""
+        found = dict(mode=self.mode, stride=self.stride, dilation=self.dilation)
+        # A fill value other than 0, which padding with zeros would not show.
+        return found | dict(boundary=self.boundary, fillvalue=int(self.boundary == BOUNDARIES[0]))
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a backend has of what not every backend has."""
+
+    methods: frozenset[str]
+    device: bool  # arrays lie on a device of its own
+    layers: bool  # it is the one that layers run on
+
+    def takes(self, case: Case) -> bool:
+        """Whether a case makes sense on the backend."""
+        if "layer" in case.call:
+            return self.layers
+        if not self.device and (case.x_on_host or not case.k_on_host):
+            return False
+        return case.method in self.methods
+
+
+Make = Callable[[str], Iterator[Case]]
+FAMILIES: dict[str, Make] = {}
+
+
+def _family(name: str) -> Callable[[Callable[[str, str], Iterator[Case]]], None]:
+    """Enter a function of a family's name and a dtype, which makes its cases, in `FAMILIES`."""
+
+    def enter(make: Callable[[str, str], Iterator[Case]]) -> None:
+        FAMILIES[name] = lambda dtype: make(name, dtype)
+
+    return enter
+
+
+def make_cases(where: Where, names: tuple[str, ...] = dtypes.NAMES) -> Iterator[Case]:
+    """Make the cases of these dtypes, family by family."""
+    for make in FAMILIES.values():
+        for dtype in names:
+            yield from (case for case in make(dtype) if where.takes(case))
+
+
+def _fft_takes(dtype: str) -> bool:
+    """Whether transforms are sure to be exact, or need not be."""
+    return not dtypes.is_integer(dtype) or dtypes.storage(dtype).itemsize <= 2
+
+
+def _tensor_precision(dtype: str) -> list[str | None]:
+    """How tensor cores may multiply a dtype; nothing if they do not."""
+    if dtypes.is_half(dtype):
+        return [None]
+    return ["tf32"] if dtype == "float32" else []
+
+
+def _methods(dtype: str) -> Iterator[dict[str, Any]]:
+    """Keywords of the cases of every method that takes a dtype, with weights that all take."""
+    yield dict(method="direct", weights="rank 1")
+    yield dict(method="separable", weights="rank 1")
+    if _fft_takes(dtype):
+        yield dict(method="fft", weights="rank 1")
+    for precision in _tensor_precision(dtype):
+        yield dict(method="tensor", weights="rank 1", precision=precision)
+
+
+# --- each method, every dtype and border ---------------------------------------------------------
+
+
+@_family("direct, 3x3")
+def _direct(name: str, dtype: str) -> Iterator[Case]:
+    for border in BOUNDARIES:
+        yield Case(name, dtype, boundary=border)
+
+
+@_family("direct, 33x35")
+def _direct_large(name: str, dtype: str) -> Iterator[Case]:
+    for border in BOUNDARIES:  # padded by more than the image has
+        yield Case(name, dtype, k_shape=(33, 35), boundary=border)
+
+
+@_family("direct, a row or column")
+def _direct_lines(name: str, dtype: str) -> Iterator[Case]:
+    if dtypes.is_integer(dtype):
+        return
+    for border in BOUNDARIES:
+        yield Case(name, dtype, k_shape=(1, 7), boundary=border, weights="symmetric")
+        yield Case(name, dtype, k_shape=(7, 1), boundary=border, weights="symmetric")
+
+
+@_family("direct, stride and dilation")
+def _direct_strided(name: str, dtype: str) -> Iterator[Case]:
+    steps: dict[str, Any] = dict(k_shape=(5, 4), mode=_UNEVEN, stride=(2, 1), dilation=(1, 3))
+    for border in BOUNDARIES:
+        yield Case(name, dtype, boundary=border, **steps)
+
+
+@_family("separable, rank 1")
+def _separable(name: str, dtype: str) -> Iterator[Case]:
+    for border in BOUNDARIES:
+        yield Case(name, dtype, "separable", k_shape=(7, 6), boundary=border, weights="rank 1")
+
+
+@_family("separable, rank 2")
+def _separable_rank_two(name: str, dtype: str) -> Iterator[Case]:
+    # Factors of integers are exact. Of others it depends on them how far sums may be off.
+    if dtypes.is_integer(dtype) and dtype != "bool":
+        for border in BOUNDARIES:
+            yield Case(name, dtype, "separable", k_shape=(7, 6), boundary=border, weights="rank 2")
+
+
+@_family("separable, stride and dilation")
+def _separable_strided(name: str, dtype: str) -> Iterator[Case]:
+    steps: dict[str, Any] = dict(k_shape=(5, 4), mode=_UNEVEN, stride=(1, 3), dilation=(2, 1))
+    for border in BOUNDARIES:
+        yield Case(name, dtype, "separable", boundary=border, weights="rank 1", **steps)
+
+
+@_family("fft")
+def _fft(name: str, dtype: str) -> Iterator[Case]:
+    if _fft_takes(dtype):
+        for border in BOUNDARIES:
+            yield Case(name, dtype, "fft", k_shape=(5, 4), mode="full", boundary=border)
+
+
+@_family("fft, stride and dilation")
+def _fft_strided(name: str, dtype: str) -> Iterator[Case]:
+    if _fft_takes(dtype):
+        yield Case(name, dtype, "fft", k_shape=(5, 4), mode=_UNEVEN, stride=(2, 1), dilation=(1, 3))
+
+
+@_family("tensor")
+def _tensor(name: str, dtype: str) -> Iterator[Case]:
+    for precision in _tensor_precision(dtype):
+        for shape in ((3, 3), (7, 8)):
+            for border in BOUNDARIES:
+                yield Case(
+                    name, dtype, "tensor", k_shape=shape, boundary=border, precision=precision
+                )
+
+
+# --- pixels and weights that are special ---------------------------------------------------------
+
+
+@_family("NaN and infinite pixels")
+def _not_finite(name: str, dtype: str) -> Iterator[Case]:
+    if not dtypes.is_integer(dtype):
+        for method in _methods(dtype):
+            yield Case(name, dtype, pixels="not finite", boundary=BOUNDARIES[2], **method)
+
+
+@_family("subnormal pixels")
+def _subnormal(name: str, dtype: str) -> Iterator[Case]:
+    if not dtypes.is_integer(dtype):
+        for method in _methods(dtype):
+            if method["method"] != "fft":  # errs relative to the largest sum of a tile
+                yield Case(name, dtype, pixels="subnormal", **method)
+
+
+@_family("derivatives of a constant")
+def _cancelling(name: str, dtype: str) -> Iterator[Case]:
+    if dtypes.is_integer(dtype):
+        return
+    common: dict[str, Any] = dict(pixels="constant", weights="antisymmetric", mode="valid")
+    yield Case(name, dtype, k_shape=(1, 7), **common)
+    yield Case(name, dtype, k_shape=(7, 1), **common)
+    yield Case(name, dtype, "separable", k_shape=(7, 6), **common)
+
+
+# --- where arrays lie, and their shapes ----------------------------------------------------------
+
+
+@_family("several tiles")
+def _tiles(name: str, dtype: str) -> Iterator[Case]:
+    if dtype in _FEW:
+        for method in _methods(dtype):
+            yield Case(name, dtype, x_shape=(70, 150), k_shape=(7, 6), **method)
+
+
+@_family("batches and banks")
+def _batches(name: str, dtype: str) -> Iterator[Case]:
+    for method in _methods(dtype):
+        if not method.get("precision"):
+            yield Case(name, dtype, x_shape=(3, 1, 8, 9), k_shape=(2, 3, 3), **method)
+    yield Case(name, dtype, x_shape=(3, 8, 9), k_shape=(3, 3, 3), boundary=BOUNDARIES[4])
+    yield Case(name, dtype, x_shape=(8, 9), k_shape=(2, 3, 3), k_on_host=False)
+
+
+@_family("views and out=")
+def _views(name: str, dtype: str) -> Iterator[Case]:
+    if dtype in _FEW:
+        for view in ("transposed", "reversed", "cut out", "every other", "repeated", "out"):
+            for method in _methods(dtype):
+                yield Case(name, dtype, view=view, boundary=BOUNDARIES[1], **method)
+
+
+@_family("convolve2d")
+def _convolve(name: str, dtype: str) -> Iterator[Case]:
+    if dtype in _FEW:
+        yield Case(name, dtype, call="convolve2d", k_shape=(4, 5), boundary=BOUNDARIES[3])
+
+
+@_family("weights on the device")
+def _on_device(name: str, dtype: str) -> Iterator[Case]:
+    for method in _methods(dtype):
+        yield Case(name, dtype, k_on_host=False, **method)
+
+
+@_family("host arrays through the device")
+def _through(name: str, dtype: str) -> Iterator[Case]:
+    for method in _methods(dtype):
+        if method["method"] in ("direct", "separable"):
+            yield Case(
+                name, dtype, x_shape=(90, 21), x_on_host=True, boundary=BOUNDARIES[4], **method
+            )
+
+
+# --- gradients and layers ------------------------------------------------------------------------
+
+
+@_family("gradients")
+def _gradients(name: str, dtype: str) -> Iterator[Case]:
+    if dtypes.is_integer(dtype):
+        return
+    for border in BOUNDARIES:
+        yield Case(name, dtype, call="gradients", k_shape=(3, 4), boundary=border)
+    steps: dict[str, Any] = dict(mode=_UNEVEN, stride=(2, 1), dilation=(1, 3))
+    yield Case(name, dtype, call="gradients", x_shape=(2, 10, 11), k_shape=(3, 4), **steps)
+
+
+def _layers(name: str, dtype: str, call: str) -> Iterator[Case]:
+    if dtypes.is_integer(dtype) or dtypes.is_complex(dtype):
+        return
+    common: dict[str, Any] = dict(call=call, x_shape=(2, 4, 9, 8), mode=1)
+    yield Case(name, dtype, k_shape=(5, 4, 3, 3), **common)
+    yield Case(name, dtype, k_shape=(4, 1, 3, 2), groups=4, **common)
+    common |= dict(stride=(2, 1), dilation=(1, 2))
+    yield Case(name, dtype, k_shape=(6, 2, 3, 3), groups=2, **common)
+
+
+@_family("nn.conv2d")
+def _forward(name: str, dtype: str) -> Iterator[Case]:
+    return _layers(name, dtype, "layer")
+
+
+@_family("nn.conv2d, gradients")
+def _backward(name: str, dtype: str) -> Iterator[Case]:
+    return _layers(name, dtype, "layer gradients")
