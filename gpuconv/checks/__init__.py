@@ -56,7 +56,7 @@ def check(
     Notes
     -----
     Takes some seconds for each backend. The first check on a machine, or after an update, compiles
-    code for all dtypes before: about a minute, a third of that with `quick`.
+    code for all dtypes before: about a minute for each backend, less than half of it with `quick`.
 
     Examples
     --------

@@ -115,6 +115,12 @@ def arrange(x: Array, view: str, put: Callable[[Array], Array]) -> Array:
         return put(wide)[..., ::2, 1::2]
     if view == "repeated":  # all rows are one row in memory
         return np.broadcast_to(put(np.ascontiguousarray(x[..., :1, :])), x.shape)
+    if view == "bytes swapped":
+        return put(x.astype(x.dtype.newbyteorder()))
+    if view == "misaligned":
+        memory = np.zeros(x.nbytes + 1, np.uint8)
+        memory[1:] = np.frombuffer(x.tobytes(), np.uint8)
+        return put(memory)[1:].view(x.dtype).reshape(x.shape)
     return put(x)
 
 
