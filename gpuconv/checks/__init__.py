@@ -12,7 +12,7 @@ from ..core.dtypes import NAMES
 from ..core.errors import BackendUnavailable, unknown_name_error
 from .cases import QUICK, make_cases
 from .report import CheckReport, CheckRow, describe, summarise
-from .run import run_cases, where_is
+from .run import abilities_of, run_cases
 
 __all__ = ["CHECKED", "CheckReport", "CheckRow", "check"]
 
@@ -49,7 +49,8 @@ def check(
     Raises
     ------
     BackendUnavailable
-        The backend is not usable here, or none is; the message says why and what mends it.
+        The backend is not usable here, or none is; the message says why and what to do
+        about it.
     ValueError
         There is no such backend.
 
@@ -75,7 +76,7 @@ def check(
 
     def rows() -> Iterator[CheckRow]:
         for name in chosen:
-            for row in run_cases(name, make_cases(where_is(name), QUICK if quick else NAMES)):
+            for row in run_cases(name, make_cases(abilities_of(name), QUICK if quick else NAMES)):
                 found.append(row)
                 yield row
 

@@ -9,11 +9,11 @@ from typing import Any
 from ..core import dtypes
 from ..core.boundary import BOUNDARIES
 
-__all__ = ["FAMILIES", "QUICK", "Case", "Where", "make_cases"]
+__all__ = ["FAMILIES", "QUICK", "Abilities", "Case", "make_cases"]
 
 # Dtypes for which little code has to be compiled, and that most arrays have.
 QUICK = ("uint8", "float16", "float32")
-# Where a few dtypes stand for all.
+# Abilities a few dtypes stand for all.
 _FEW = ("uint8", "float32", "complex64")
 _VIEWS = ("transposed", "reversed", "cut out", "every other", "repeated", "out")
 _HOST_VIEWS = ("bytes swapped", "misaligned")  # that no library has on a device
@@ -65,8 +65,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Where:
-    """What a backend has of what not every backend has."""
+class Abilities:
+    """What a backend can do that not every backend can."""
 
     methods: frozenset[str]
     device: bool  # arrays lie on a device of its own
@@ -96,11 +96,11 @@ def _family(name: str) -> Callable[[Callable[[str, str], Iterator[Case]]], None]
     return enter
 
 
-def make_cases(where: Where, names: tuple[str, ...] = dtypes.NAMES) -> Iterator[Case]:
+def make_cases(abilities: Abilities, names: tuple[str, ...] = dtypes.NAMES) -> Iterator[Case]:
     """Make the cases of these dtypes, family by family."""
     for make in FAMILIES.values():
         for dtype in names:
-            yield from (case for case in make(dtype) if where.takes(case))
+            yield from (case for case in make(dtype) if abilities.takes(case))
 
 
 def _fft_takes(dtype: str) -> bool:
@@ -134,8 +134,8 @@ def _methods(dtype: str) -> Iterator[dict[str, Any]]:
 
 @_family("direct, 3x3")
 def _direct(name: str, dtype: str) -> Iterator[Case]:
-    for border in BOUNDARIES:
-        yield Case(name, dtype, boundary=border)
+    for border in BOUNDARIES:  # padded by more than a pixel, to tell all borders from each other
+        yield Case(name, dtype, mode="full", boundary=border)
 
 
 @_family("direct, 33x35")
@@ -193,7 +193,9 @@ def _fft(name: str, dtype: str) -> Iterator[Case]:
 @_family("fft, stride and dilation")
 def _fft_strided(name: str, dtype: str) -> Iterator[Case]:
     if _fft_takes(dtype):
-        yield Case(name, dtype, "fft", k_shape=(5, 4), mode=_UNEVEN, stride=(2, 1), dilation=(1, 3))
+        steps: dict[str, Any] = dict(k_shape=(5, 4), mode=_UNEVEN, stride=(2, 1), dilation=(1, 3))
+        for border in BOUNDARIES:
+            yield Case(name, dtype, "fft", boundary=border, **steps)
 
 
 @_family("tensor")

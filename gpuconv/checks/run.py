@@ -12,12 +12,12 @@ from ..engine import read_problem
 from ..gradients import corr2d_vjp
 from ..nn import conv2d, conv2d_vjp
 from . import samples
-from .cases import Case, Where
+from .cases import Abilities, Case
 from .expected import Operands, difference, expected, operands
 from .places import PLACES, Host, Place, argument
 from .report import FAILED, NOT_REACHED, PASSED, SKIPPED, CheckRow
 
-__all__ = ["Run", "run_cases", "where_is"]
+__all__ = ["Run", "abilities_of", "run_cases"]
 
 # Bytes of device memory for host arrays: they go through in several strips.
 _STRIPS_BYTES = 32 << 10
@@ -28,10 +28,10 @@ def place_of(backend: str) -> Place:
     return PLACES.get(backend, Host)()
 
 
-def where_is(backend: str) -> Where:
-    """Say what a backend has of what not every backend has."""
+def abilities_of(backend: str) -> Abilities:
+    """Say what a backend can do that not every backend can."""
     device = place_of(backend).device
-    return Where(
+    return Abilities(
         require_backend(backend).methods, device != HOST, backend_for(device, "auto") == backend
     )
 

@@ -10,20 +10,21 @@ import pytest
 import gpuconv
 from gpuconv.backends import get_backend
 from gpuconv.checks import expected, places, report, run, samples
-from gpuconv.checks.cases import FAMILIES, QUICK, Case, Where, make_cases
+from gpuconv.checks.cases import FAMILIES, QUICK, Abilities, Case, make_cases
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
+from gpuconv.methods import METHODS
 
 from ..emulator.backend import emulated
 from ..marks import always, exhaustive
 
 CPU, CUDA = get_backend("cpu"), get_backend("cuda")
-EVERYTHING = Where(frozenset({"direct", "separable", "fft", "tensor"}), True, True)
+EVERYTHING = Abilities(frozenset({"direct", "separable", "fft", "tensor"}), True, True)
 
 
-def cases(family, dtype, where=None):
-    where = run.where_is("cpu") if where is None else where
-    return [case for case in FAMILIES[family](dtype) if where.takes(case)]
+def cases(family, dtype, abilities=None):
+    abilities = run.abilities_of("cpu") if abilities is None else abilities
+    return [case for case in FAMILIES[family](dtype) if abilities.takes(case)]
 
 
 def outcomes(rows):
@@ -55,6 +56,7 @@ def test_every_family_has_cases_and_every_case_a_text_of_its_own():
     assert len(set(texts)) == len(texts)
     for name in FAMILIES:
         assert any(case.family == name and case.dtype in QUICK for case in found), name
+    assert {case.method for case in found} == set(METHODS)
     # Every dtype and border by every method that takes them.
     crossed = {(case.method, case.dtype, case.boundary) for case in found}
     for method, dtype in itertools.product(("direct", "separable"), dtypes.NAMES):
@@ -62,7 +64,7 @@ def test_every_family_has_cases_and_every_case_a_text_of_its_own():
 
 
 def test_a_backend_is_asked_only_for_what_it_has():
-    found = list(make_cases(Where(frozenset({"direct"}), False, False)))
+    found = list(make_cases(Abilities(frozenset({"direct"}), False, False)))
     assert {case.method for case in found} == {"direct"}
     assert not any("layer" in case.call or case.x_on_host for case in found)
     assert all(case.k_on_host for case in found)
@@ -112,6 +114,17 @@ def test_wrong_results_are_found(monkeypatch, hook, dtype, change):
     rows = list(run.run_cases("cpu", some))
     assert outcomes(rows) == ["failed"] * len(some)
     assert all("elements of Y are wrong, the first at" in row.why for row in rows)
+
+
+@pytest.mark.parametrize("instead", BOUNDARIES)
+def test_another_border_is_found(monkeypatch, instead):
+    right = CPU.direct
+    monkeypatch.setattr(
+        CPU, "direct", lambda problem, *arrays: right(replace(problem, boundary=instead), *arrays)
+    )
+    for dtype in ("uint8", "float16", "float32"):
+        for row in run.run_cases("cpu", cases("direct, 3x3", dtype)):
+            assert row.outcome == ("passed" if row.boundary == instead else "failed")
 
 
 def test_wrong_bits_of_bfloat16_are_found(monkeypatch):
@@ -194,8 +207,8 @@ def test_an_error_is_a_row_and_the_others_go_on(monkeypatch):
     assert not found.passed
     text = str(found)
     assert "direct, 3x3                      4 passed, 1 failed (uint8)" in text
-    assert "X (12, 21) and K (3, 3) of uint8, mode same, boundary wrap" not in text
-    assert "boundary wrap" in text
+    assert "X (12, 21) and K (3, 3) of uint8, mode full, boundary symmetric" not in text
+    assert "X (12, 21) and K (3, 3) of uint8, mode full, boundary wrap" in text
     assert "RuntimeError: no such kernel" in text
     assert "1 of 5 results are wrong" in text
     assert "issue tracker" in text
@@ -325,13 +338,13 @@ _SHORT = ("direct, 3x3", "tensor", "host arrays through the device")
 @pytest.mark.parametrize("family", always(list(FAMILIES), *_SHORT))
 def test_the_emulated_gpu_without_numba(monkeypatch, without_numba, family):
     monkeypatch.setitem(places.PLACES, "cuda", places.Host)
-    where = Where(CUDA.methods, True, False)
+    abilities = Abilities(CUDA.methods, True, False)
     with emulated(specialised=False) as launcher:
         some = [
             replace(case, k_on_host=True)
             for dtype in ("float16", "bfloat16", "float32", "complex64")
             for case in FAMILIES[family](dtype)
-            if where.takes(case)
+            if abilities.takes(case)
         ]
         if family in _SHORT:
             some = some[::4]

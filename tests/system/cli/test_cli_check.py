@@ -42,7 +42,7 @@ def test_1_where_something_is_wrong(one_family, capsys, monkeypatch):
     assert main(["check", "--backend", "cpu", "--quick"]) == 1
     text = capsys.readouterr().out
     assert "10 passed, 5 failed (uint8)" in text
-    assert "1 of 252 elements of Y are wrong, the first at (3, 5)" in text
+    assert "1 of 322 elements of Y are wrong, the first at (3, 5)" in text
     assert "5 of 15 results are wrong" in text
     assert "report this at the project's issue tracker" in text
 
