@@ -247,6 +247,26 @@ def test_nothing_is_tried_on_a_device_that_is_lost(monkeypatch):
     )  # however many calls it keeps from being tried
 
 
+@pytest.mark.needs("cupy")
+def test_a_gpu_that_answers_no_more_is_lost(monkeypatch):
+    import cupy
+
+    class Device:
+        id = 3
+        error = None
+
+        def synchronize(self):
+            if Device.error is not None:
+                raise Device.error
+
+    monkeypatch.setattr(cupy.cuda, "Device", Device)
+    gpu = places.Gpu()
+    assert gpu.device == "cuda:3"
+    assert gpu.lost() is None
+    Device.error = cupy.cuda.runtime.CUDARuntimeError(700)
+    assert "illegal" in gpu.lost().lower()
+
+
 def test_what_the_hardware_lacks_is_skipped_and_says_so(monkeypatch):
     monkeypatch.setattr(CPU, "refuse", lambda problem, method: f"no {method} cores here")
     tensor = [replace(case, precision=None) for case in cases("tensor", "float16", EVERYTHING)]
