@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ class Place(Protocol):
     """A memory that arrays of a backend lie in."""
 
     device: str  # as `arrays.Operand` names it
+    module: ModuleType  # of its arrays
 
     def put(self, array: Array) -> Any:
         """Return a NumPy array's copy in this memory."""
@@ -31,6 +33,7 @@ class Host(Place):
     """The host's memory."""
 
     device = arrays.HOST
+    module = np
 
     def put(self, array: Array) -> Any:
         """Return the array itself."""
@@ -51,7 +54,7 @@ class Gpu(Place):
     def __init__(self) -> None:
         import cupy
 
-        self.device = f"cuda:{cupy.cuda.Device().id}"
+        self.device, self.module = f"cuda:{cupy.cuda.Device().id}", cupy
 
     def put(self, array: Array) -> Any:
         """Copy an array to the device."""

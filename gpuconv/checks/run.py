@@ -90,13 +90,13 @@ def _correlate(case: Case, backend: str, place: Place, given: Operands) -> list[
     here: Place = Host() if case.x_on_host else place
     if case.x_on_host:
         keywords["max_device_bytes"] = _STRIPS_BYTES
-    x = samples.arrange(given.x, case.view, here.put)
+    x = samples.arrange(given.x, case.view, here)
     x = argument(x, case.dtype, here.device)
     k_here: Place = Host() if case.k_on_host else place
     k = argument(k_here.put(given.k), case.dtype, k_here.device)
     if case.view == "out":
         problem = read_problem(case.x_shape, case.k_shape, case.dtype, case.dtype, **case.keywords)
-        keywords["out"] = samples.new_result(problem.out_shape, problem.out_dtype, here.put)
+        keywords["out"] = samples.new_result(problem.out_shape, problem.out_dtype, here)
     function = convolve2d if case.call == "convolve2d" else corr2d
     return [function(x, k, **keywords)]
 

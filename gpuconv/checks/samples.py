@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 
 import numpy as np
 
 from ..core import dtypes
 from ..core.arrays import Array
 from .cases import Case
+from .places import Place
 
 __all__ = ["arrange", "draw", "new_result", "pixels", "random_of", "weights"]
 
@@ -98,9 +98,9 @@ def _subnormal(rng: np.random.Generator, shape: tuple[int, ...], name: str) -> A
     return drawn.view(dtypes.storage(name)).reshape(shape)
 
 
-def arrange(x: Array, view: str, put: Callable[[Array], Array]) -> Array:
+def arrange(x: Array, view: str, place: Place) -> Array:
     """Put an image where the backend computes, as a view that lies in memory in a certain way."""
-    *lead, h, w = x.shape
+    (*lead, h, w), put = x.shape, place.put
     if view == "transposed":
         return put(np.ascontiguousarray(x.swapaxes(-1, -2))).swapaxes(-1, -2)
     if view == "reversed":
@@ -114,7 +114,7 @@ def arrange(x: Array, view: str, put: Callable[[Array], Array]) -> Array:
         wide[..., ::2, 1::2] = x
         return put(wide)[..., ::2, 1::2]
     if view == "repeated":  # all rows are one row in memory
-        return np.broadcast_to(put(np.ascontiguousarray(x[..., :1, :])), x.shape)
+        return place.module.broadcast_to(put(np.ascontiguousarray(x[..., :1, :])), x.shape)
     if view == "bytes swapped":
         return put(x.astype(x.dtype.newbyteorder()))
     if view == "misaligned":
@@ -124,7 +124,7 @@ def arrange(x: Array, view: str, put: Callable[[Array], Array]) -> Array:
     return put(x)
 
 
-def new_result(shape: tuple[int, ...], name: str, put: Callable[[Array], Array]) -> Array:
+def new_result(shape: tuple[int, ...], name: str, place: Place) -> Array:
     """Make an array for `out=` that is a view of every other column of a larger one."""
     wide = np.zeros((*shape[:-1], 2 * shape[-1]), dtypes.storage(name))
-    return put(wide)[..., ::2]
+    return place.put(wide)[..., ::2]
