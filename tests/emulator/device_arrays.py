@@ -111,6 +111,8 @@ for _name in ("add", "sub", "mul", "truediv", "lshift", "rshift", "and_", "or_",
     setattr(ndarray, f"__r{_plain}__",
             lambda a, b, f=_operate: a._wrap(f(_unwrap(b), _unwrap(a))))  # fmt: skip
 
+ndarray.__invert__ = lambda a: a._wrap(~_unwrap(a))
+
 
 def _iadd(a, b):
     host = _unwrap(a)
