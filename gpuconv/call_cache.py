@@ -24,7 +24,8 @@ from .selection.choose import Choice
 __all__ = ["fits", "key_of", "remember", "repeat"]
 
 _CALLS_MAX, _KERNELS_MAX = 1024, 64
-_RESULT_MAX = 1 << 24  # elements; larger results are first compared with the memory there is
+# Elements of a result on the host; for larger ones its memory is looked at first.
+_RESULT_MAX = 1 << 24
 
 _PLAIN = frozenset({int, str, type(None)})
 
@@ -46,6 +47,17 @@ class _Call:
     problem: Problem
     for_all_weights: Prepared | None
     by_weights: dict[bytes, Prepared] = field(default_factory=dict)
+    last: tuple[bytes, Prepared] | None = None  # found among these last
+
+    def find(self, raw: bytes) -> Prepared | None:
+        """Return what is kept for weights; comparing them takes a fraction of hashing them."""
+        last = self.last
+        if last is not None and last[0] == raw:
+            return last[1]
+        found = self.by_weights.get(raw)
+        if found is not None:
+            self.last = raw, found
+        return found
 
 
 _calls: dict[Any, _Call] = {}
@@ -119,7 +131,7 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
         K = K[..., ::-1, ::-1]
     prepared = call.for_all_weights
     if prepared is None and type(K) is np.ndarray:
-        prepared = call.by_weights.get(K.tobytes())
+        prepared = call.find(K.tobytes())
     if prepared is None:
         return None
     result = xp.empty(problem.out_shape, problem.out_dtype) if out is None else out
@@ -130,7 +142,10 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
 def remember(key: Any, prepared: Any, k: Array) -> None:
     """Keep a prepared call; `k` are its weights, flipped if they are to be."""
     problem, choice = prepared.problem, prepared.choice
-    if not dtypes.is_in_numpy(problem.out_dtype) or math.prod(problem.out_shape) > _RESULT_MAX:
+    if not dtypes.is_in_numpy(problem.out_dtype):
+        return
+    *_, out_dtype, _, device, _ = key
+    if out_dtype is None and device is None and math.prod(problem.out_shape) > _RESULT_MAX:
         return
     if key not in _calls:
         if len(_calls) >= _CALLS_MAX:

@@ -1,0 +1,200 @@
+"""What a repeated call on the GPU does no more: structs, uploads and copies of weights."""
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv import call_cache
+from gpuconv.backends.cuda import device_weights, sums
+from gpuconv.backends.cuda.kernels import ADDRESS, Changing, Kernel, Parameters
+
+from ....emulator.backend import cuda
+from ....emulator.launcher import EmulatedLauncher
+from .test_calls import device, ndarray, sample  # noqa: F401  (a fixture)
+
+METHODS = ["direct", "separable", "fft"]
+
+
+def call_of(method, taps, shape=(40, 41)):
+    """A call and the arrays it is made with."""
+    x, k = sample(*shape), np.outer(sample(taps), sample(taps))
+    out = np.empty(shape, "f4")
+
+    def call(x=x, k=k, out=out):
+        gpuconv.corr2d(ndarray(x), k, mode="same", method=method, out=ndarray(out))
+        return out
+
+    return call, x, k
+
+
+def expected(x, k):
+    return gpuconv.corr2d(x, k, mode="same", method="direct")
+
+
+@pytest.mark.parametrize("taps", [3, 29])
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_prepared_or_uploaded_again(device, monkeypatch, method, taps):  # noqa: F811
+    call, x, k = call_of(method, taps)
+    call()
+    launcher = cuda.launcher
+    before = launcher.prepared, list(launcher.kept)
+    made = []
+    zeros = np.zeros
+    monkeypatch.setattr(np, "zeros", lambda *a, **b: made.append(a) or zeros(*a, **b))
+    for _ in range(3):
+        found = call()
+    assert (launcher.prepared, launcher.kept) == before
+    assert not made and launcher.uploaded == 0
+    np.testing.assert_allclose(found, expected(x, k), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("taps", [5, 29])
+def test_new_weights_in_the_same_array(device, method, taps):  # noqa: F811
+    call, x, k = call_of(method, taps)
+    call()
+    k *= -2
+    np.testing.assert_allclose(call(), expected(x, k), atol=1e-3)
+    k[:] = np.outer(sample(taps), sample(taps))
+    np.testing.assert_allclose(call(), expected(x, k), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["direct", "fft"])
+def test_a_graph_cannot_hold_an_upload(device, method):  # noqa: F811
+    call, x, k = call_of(method, 29)
+    launcher = cuda.launcher
+    launcher.captures = True
+    with pytest.raises(RuntimeError, match=r"K \(3364 bytes\) is not on the GPU .* once before"):
+        call()
+    launcher.captures = False
+    call()
+    assert launcher.kept == [k.nbytes]
+    launcher.captures = True
+    np.testing.assert_allclose(call(), expected(x, k), atol=1e-3)
+    assert launcher.kept == [k.nbytes]
+    with pytest.raises(RuntimeError, match="not on the GPU yet"):
+        call(k=k + 1)
+
+
+def test_weights_that_a_graph_has_captured_are_never_freed(device, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(device_weights, "KEPT_BYTES", 10_000)
+    call, x, k = call_of("direct", 29)  # 3364 bytes
+    launcher = cuda.launcher
+    call()
+    launcher.captures = True
+    call()
+    launcher.captures = False
+    others = [k * n for n in range(2, 8)]
+    for other in others:
+        np.testing.assert_allclose(call(k=other), expected(x, other), atol=1e-2)
+    assert launcher.waited  # for kernels that may still read what is freed
+    count = len(launcher.kept)
+    launcher.captures = True
+    np.testing.assert_allclose(call(), expected(x, k), atol=1e-3)
+    launcher.captures = False
+    call(k=others[-1])
+    assert len(launcher.kept) == count
+    call(k=others[0])
+    assert len(launcher.kept) == count + 1  # had to go
+
+
+def test_small_weights_are_captured_at_once(device):  # noqa: F811
+    call, x, k = call_of("direct", 5)
+    cuda.launcher.captures = True
+    np.testing.assert_allclose(call(), expected(x, k), atol=1e-4)
+
+
+def test_large_results_are_remembered(device, monkeypatch):  # noqa: F811
+    """Their memory is looked at on the host only, and not where the result is given."""
+    monkeypatch.setattr(call_cache, "_RESULT_MAX", 100)
+    x, k = sample(12, 13), sample(3, 3)
+    gpuconv.corr2d(x, k)
+    assert len(call_cache._calls) == 0
+    gpuconv.corr2d(x, k, out=np.empty((10, 11), "f4"))
+    gpuconv.corr2d(ndarray(x), k)
+    gpuconv.corr2d(ndarray(x), k, out=ndarray(np.empty((10, 11), "f4")))
+    assert len(call_cache._calls) == 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_make_the_same_call_at_once(device, method):  # noqa: F811
+    """All of them find the same prepared kernels, and each writes its own addresses."""
+    call, _, k = call_of(method, 5, (9, 10))
+    call()
+    images = [sample(9, 10) for _ in range(8)]
+    kernels = [k, -k]
+    wanted = [[expected(image, each) for each in kernels] for image in images]
+    outs = [np.empty((9, 10), "f4") for _ in images]
+    wrong, start = [], threading.Barrier(len(images))
+
+    def work(n):
+        start.wait()
+        for turn in range(10):
+            call(images[n], kernels[turn % 2], outs[n])
+            if not np.allclose(outs[n], wanted[n][turn % 2], atol=1e-3):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(images))]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+
+
+def test_a_launch_reads_its_own_parameters():
+    """A second thread comes while the first one's launch reads, and has to wait."""
+    parameters = Parameters((np.float32(3), ADDRESS, Changing("i4"), ADDRESS))
+    reading, go_on, read = threading.Event(), threading.Event(), []
+
+    def queue(blocks):
+        reading.set()
+        assert go_on.wait(60)
+        read.append((blocks, *(array[0].item() for array in parameters.arrays)))
+
+    kernel = Kernel(parameters, 5, queue)
+    number = [np.int32(n).tobytes() for n in (7, 8)]
+    first = threading.Thread(target=kernel.launch, args=((1, 2), number[0], 0))
+    second = threading.Thread(target=kernel.launch, args=((3, 4), number[1], 6))
+    first.start()
+    assert reading.wait(60)
+    second.start()
+    second.join(0.05)  # would have written by now
+    go_on.set()
+    first.join()
+    second.join()
+    assert read == [(5, 3.0, 1, 7, 2), (6, 3.0, 3, 8, 4)]
+
+
+def test_each_layout_and_device_has_launches_of_its_own(device, monkeypatch):  # noqa: F811
+    x, k = sample(20, 41), sample(3, 3)
+    launcher = cuda.launcher
+    prepared = []
+    for view in (x, x[::-1], x[:, ::-1], x):
+        y = gpuconv.corr2d(ndarray(view), k, method="direct")
+        np.testing.assert_allclose(y.memory, gpuconv.corr2d(view, k), atol=1e-4)
+        prepared.append(launcher.prepared)
+    assert prepared[0] < prepared[1] < prepared[2] == prepared[3]
+    monkeypatch.setattr(EmulatedLauncher, "device", lambda self: 1)
+    gpuconv.corr2d(ndarray(x), k, method="direct")
+    assert launcher.prepared == prepared[3] + 1
+
+
+def test_layouts_are_kept_within_a_bound(device, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(sums, "LAYOUTS_MOST", 2)
+    x, k = sample(20, 90), sample(3, 3)
+    for first in range(5):
+        view = x[:, first : first + 40]
+        for _ in range(2):
+            y = gpuconv.corr2d(ndarray(view), k, method="direct")
+            np.testing.assert_allclose(y.memory, gpuconv.corr2d(view, k), atol=1e-4)
+    first, *_ = call_cache._calls.values()
+    assert len(sums.prepare(cuda.launcher, "direct", first.problem)._launches) <= 2
