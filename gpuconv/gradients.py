@@ -29,7 +29,7 @@ from .core.problem import (
     restate_with_pixels,
 )
 from .core.streams import use_stream_of
-from .engine import correlate
+from .engine import correlate, read_problem
 from .methods import fft as methods_fft
 from .methods.weights import Weights
 from .selection.costs import costs_of
@@ -132,7 +132,7 @@ def _gradients_on_stream(
 ) -> tuple[Any, Any]:
     x, k, dy = arrays.read(X, "X"), arrays.read(K, "K"), arrays.read(dY, "dY")
     shapes = tuple(x.array.shape), tuple(k.array.shape)
-    problem = make_problem(*shapes, x.dtype, k.dtype, conjugate=True, **keywords)
+    problem = read_problem(*shapes, x.dtype, k.dtype, conjugate=True, **keywords)
     for operand, name in ((x, "X"), (k, "K")):
         if wrt in ("both", name) and dtypes.is_integer(operand.dtype):
             raise TypeError(

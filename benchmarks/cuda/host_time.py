@@ -151,7 +151,11 @@ def standing_in():
     launcher, backend = IdleLauncher(), get_backend("cuda")
     before, backend.launcher = backend.launcher, launcher
     runtime = SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (1 << 36, 1 << 37))
-    cuda = SimpleNamespace(Device=lambda index: contextlib.nullcontext(), runtime=runtime)
+    cuda = SimpleNamespace(
+        Device=lambda index: contextlib.nullcontext(),
+        get_current_stream=lambda device: SimpleNamespace(ptr=0),
+        runtime=runtime,
+    )
     cupy = SimpleNamespace(
         ndarray=StandInArray,
         empty=StandInArray,

@@ -8,7 +8,7 @@ bits (its *storage dtype*), whether it came from ml_dtypes or torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ NAMES = tuple(_TABLE)
 
 def name_of(dtype: object, what: str = "array") -> str:
     """Return the name of a dtype in any spelling; TypeError if it is not supported."""
-    text = str(dtype)
+    text = _numpy_name(dtype) if isinstance(dtype, np.dtype) else str(dtype)
     if text.startswith("torch."):
         text = text[6:]
     if text not in _TABLE:
@@ -57,6 +57,12 @@ def name_of(dtype: object, what: str = "array") -> str:
     if text not in _TABLE:
         raise TypeError(f"{what} has dtype {text}; supported dtypes: {', '.join(NAMES)}")
     return text
+
+
+@lru_cache(maxsize=256)
+def _numpy_name(dtype: np.dtype[Any]) -> str:
+    """`str` of a dtype, which takes NumPy as long as all else that reads an array."""
+    return str(dtype)
 
 
 def is_integer(name: str) -> bool:

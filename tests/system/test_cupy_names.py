@@ -25,7 +25,8 @@ OF_OBJECTS = {
     "cupy.ndarray": (
         "T", "__cuda_array_interface__", "__dlpack__", "__dlpack_device__", "all", "astype", "conj",
         "copy", "data", "device", "dtype", "fill", "flags", "get", "itemsize", "nbytes", "ndim",
-        "real", "reshape", "shape", "size", "strides", "sum", "swapaxes", "transpose", "view",
+        "real", "reshape", "set", "shape", "size", "strides", "sum", "swapaxes", "transpose",
+        "view",
     ),
     "cupy.cuda.Device": ("id", "__enter__", "__exit__"),
     "cupy.cuda.Event": ("done", "record", "synchronize"),

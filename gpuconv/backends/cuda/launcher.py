@@ -156,8 +156,9 @@ class DeviceLauncher(Launcher):
         """Copy an array to the device on a stream of its own, and wait for that stream alone."""
         import cupy
 
-        stream = _upload_stream(self.device())
-        with stream:  # its memory comes from the stream's part of the pool: no other may be at it
+        stream, pool = _upload_stream(self.device()), cupy.get_default_memory_pool()
+        # This stream's part of the pool, which the work of no other stream can be at.
+        with cupy.cuda.using_allocator(pool.malloc), stream:
             array = cupy.empty(host.shape, host.dtype)
             array.set(host)
         stream.synchronize()

@@ -53,6 +53,8 @@ def test_repeated_calls(device, monkeypatch, method):
         y = gpuconv.corr2d(device_array(x), k, **call)
         assert isinstance(y, ndarray)
         np.testing.assert_allclose(y.get(), wanted, atol=1e-4)
+        # Calls are told apart by strides, too.
+        gpuconv.corr2d(device_array(x[::-1]), k, **call)
     only_once(monkeypatch)
     for k, wanted in zip(kernels, expected, strict=True):
         y = gpuconv.corr2d(device_array(x[::-1]), k[::-1], **call) if method == "direct" else None
