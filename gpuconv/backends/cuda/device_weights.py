@@ -25,6 +25,8 @@ SEEN_MOST = 64
 # Bytes of weights that are kept on a device, those in graphs and half as many retired ones aside.
 KEPT_BYTES = 32 << 20
 
+WEIGHTS = "K"
+
 _thread = local()
 
 
@@ -34,7 +36,7 @@ class HostArray:
     `name` says in errors what it is.
     """
 
-    def __init__(self, array: Array, name: str = "K") -> None:
+    def __init__(self, array: Array, name: str = WEIGHTS) -> None:
         self.array = np.array(array, order="C")  # a copy, as the caller's array may change
         self.name = name
 
@@ -104,7 +106,7 @@ class Uploads:
             raise RuntimeError(
                 f"{host.name} ({array.nbytes} bytes) is not on the GPU yet, and the CUDA graph "
                 "that is being captured cannot hold its upload; make the same call once before "
-                "the capture, or pass K as a device array"
+                f"the capture{', or pass K as a device array' if host.name == WEIGHTS else ''}"
             )
         if getattr(_thread, "in_strips", False):
             return launcher.upload(array)

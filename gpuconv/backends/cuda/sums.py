@@ -36,7 +36,7 @@ from .structs import LEADS
 SPECIALISED_MOST = 128
 _specialised: set[Any] = set()
 # Layouts in memory that a problem's launches are kept for.
-LAYOUTS_MOST = 64
+LAYOUTS_MOST = 16
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Launches:
 
 
 @dataclass(frozen=True)
-class Weights:
+class LaunchWeights:
     """What launches depend on of the weights of a call, and the weights if they are on the host."""
 
     problem: Problem  # with the dtype that these are summed in
@@ -89,7 +89,7 @@ class PreparedSums:
         self.launcher, self.name, self.problem = launcher, name, problem
         self._seen = Seen()
         self._launches: dict[Any, Launches] = {}
-        self._on_device: Weights | None = None
+        self._on_device: LaunchWeights | None = None
 
     def run(self, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by sums over the taps of `k`."""
@@ -107,7 +107,7 @@ class PreparedSums:
         raw = u.tobytes() + v.tobytes()
         self._queue(x, self._seen.find(raw, lambda: self._read_factors(u, v)), 0, out)
 
-    def _read(self, k: Array) -> Weights:
+    def _read(self, k: Array) -> LaunchWeights:
         problem = self.problem
         # Of the tensor cores they are float32 whatever they were: all of their dtypes fit in, and
         # are taken out again unchanged.
@@ -118,19 +118,19 @@ class PreparedSums:
             problem, (weights,) = _in_exact_floats(problem, weights)
         return self._weights(problem, weights.reshape(-1, problem.p * problem.q), True, 1)
 
-    def _read_factors(self, u: Array, v: Array) -> Weights:
+    def _read_factors(self, u: Array, v: Array) -> LaunchWeights:
         problem = self.problem
         if dtypes.is_integer(problem.acc_dtype):
             problem, (v, u) = _in_exact_floats(problem, v, u)
         rows = np.concatenate([u, v], axis=2).reshape(len(u), -1)
         return self._weights(problem, rows, True, u.shape[1])
 
-    def _weights(self, problem: Problem, rows: Array, on_host: bool, rank: int) -> Weights:
+    def _weights(self, problem: Problem, rows: Array, on_host: bool, rank: int) -> LaunchWeights:
         pointer = not on_host or len(rows) > 1
         mirror = mirror_order(self.name, problem, rows, rank)
         host = HostArray(rows) if on_host else None
         key = problem.acc_dtype, rank, pointer, mirror
-        return Weights(problem, rank, pointer, mirror, host, key)
+        return LaunchWeights(problem, rank, pointer, mirror, host, key)
 
     def _widened_on_device(self, k: Array) -> Any:
         problem = self.problem
@@ -141,7 +141,7 @@ class PreparedSums:
         wide = dtypes.widen(k, problem.k_dtype, problem.acc_dtype, cupy)
         return cupy.ascontiguousarray(wide.conj() if problem.conjugate else wide)
 
-    def _queue(self, x: Array, weights: Weights, address: int, out: Array) -> None:
+    def _queue(self, x: Array, weights: LaunchWeights, address: int, out: Array) -> None:
         launcher = self.launcher
         x_address, out_address, device = address_of(x), address_of(out), launcher.device()
         key = (
@@ -204,7 +204,7 @@ def _fit_float32(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> b
 
 
 def _prepare(
-    launcher: Launcher, name: str, weights: Weights, x_shape: tuple[int, ...],
+    launcher: Launcher, name: str, weights: LaunchWeights, x_shape: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...], modulo: tuple[int, int],
 ) -> Launches:  # fmt: skip
     """Plan and compile the launches of a call, by its memory layout and addresses modulo 16."""
@@ -237,7 +237,7 @@ def _prepare(
 
 
 def _step(
-    launcher: Launcher, weights: Weights, launch: Launch, part: BatchPart,
+    launcher: Launcher, weights: LaunchWeights, launch: Launch, part: BatchPart,
     steps: tuple[tuple[int, ...], tuple[int, ...]],
 ) -> Step:  # fmt: skip
     problem, acc = weights.problem, weights.problem.acc_dtype
@@ -266,7 +266,7 @@ def _kernel_strides(problem: Problem) -> tuple[int, ...]:
     return np.broadcast_to(numbers, problem.batch).strides
 
 
-def _planned(name: str, weights: Weights, layout: launching.Layout, gpu: Chip) -> Launch:
+def _planned(name: str, weights: LaunchWeights, layout: launching.Layout, gpu: Chip) -> Launch:
     """Plan a launch, by the code for any size once enough has been compiled for single sizes."""
     problem, rank, pointer = weights.problem, weights.rank, weights.pointer
     mirror = weights.mirror

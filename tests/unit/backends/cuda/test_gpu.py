@@ -133,21 +133,70 @@ def test_the_callers_stream_without_waiting(cupy):
     )
 
 
-@pytest.mark.parametrize("method", ["direct", "separable"])
-def test_calls_are_captured_in_graphs(cupy, method):
-    stream = cupy.cuda.Stream(non_blocking=True)
-    k = np.outer(sample(RNG, 7, "float32"), sample(RNG, 5, "float32"))
-    x, out = cupy.asarray(sample(RNG, (300, 400), "float32")), cupy.empty((294, 396), "f4")
-    with stream:
-        gpuconv.corr2d(x, k, method=method, out=out)  # compiles
+@pytest.mark.parametrize("taps", [(7, 5), (31, 33)])
+@pytest.mark.parametrize("method", ["direct", "separable", "fft"])
+def test_calls_are_captured_in_graphs(cupy, method, taps):
+    """Weights are those of the capture, also where they are too large for the launch."""
+    stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
+    k = np.outer(sample(RNG, taps[0], "float32"), sample(RNG, taps[1], "float32"))
+    x, out = cupy.asarray(sample(RNG, (300, 400), "float32")), cupy.empty((300, 400), "f4")
+    call = dict(method=method, mode="same", out=out)
+    cupy.cuda.Device().synchronize()
+    with stream, cupy.cuda.using_allocator(pool.malloc):
+        gpuconv.corr2d(x, k, **call)  # compiles, and uploads the weights
         stream.begin_capture()
-        gpuconv.corr2d(x, k, method=method, out=out)
+        gpuconv.corr2d(x, k, **call)
         graph = stream.end_capture()
+        for n in range(2, 50):
+            gpuconv.corr2d(x, n * k, **call)
         x[...] = x[::-1].copy()
         out[...] = 0
         graph.launch(stream)
     stream.synchronize()
-    np.testing.assert_allclose(out.get(), gpuconv.corr2d(x.get(), k), atol=1e-3)
+    np.testing.assert_allclose(out.get(), gpuconv.corr2d(x.get(), k, mode="same"), atol=1e-2)
+
+
+def test_a_capture_cannot_hold_an_upload(cupy):
+    x, k = cupy.asarray(sample(RNG, (300, 400), "float32")), sample(RNG, (29, 29), "float32")
+    stream, out = cupy.cuda.Stream(non_blocking=True), cupy.empty((272, 372), "f4")
+    cupy.cuda.Device().synchronize()
+    with stream:
+        gpuconv.corr2d(x, k, method="direct", out=out)
+        stream.begin_capture()
+        try:
+            with pytest.raises(RuntimeError, match=r"K .* not on the GPU yet"):
+                gpuconv.corr2d(x, k + 1, method="direct", out=out)
+            gpuconv.corr2d(x, k, method="direct", out=out)
+        finally:
+            graph = stream.end_capture()
+        out[...] = 0
+        graph.launch(stream)
+    stream.synchronize()
+    np.testing.assert_allclose(out.get(), gpuconv.corr2d(x.get(), k), atol=1e-2)
+
+
+@pytest.mark.parametrize("method", ["direct", "fft"])
+def test_threads_make_the_same_call_on_streams_of_their_own(cupy, method):
+    k = sample(RNG, (31, 31), "float32")
+    images = [sample(RNG, (200, 300), "float32") for _ in range(4)]
+    expected = [gpuconv.corr2d(image, k) for image in images]
+    wrong = []
+
+    def work(n):
+        with cupy.cuda.Device(0), cupy.cuda.Stream(non_blocking=True) as stream:
+            x = cupy.asarray(images[n])
+            for _ in range(30):
+                y = gpuconv.corr2d(x, k, method=method)
+            stream.synchronize()
+            if not np.allclose(y.get(), expected[n], atol=1e-2):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 @pytest.mark.parametrize("size", [(3, 3), (9, 9), (15, 15), (31, 31), (33, 40)])

@@ -1,7 +1,9 @@
 """What a repeated call on the GPU does no more: structs, uploads and copies of weights."""
 
+import contextlib
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import gpuconv
 from gpuconv import call_cache
 from gpuconv.backends.cuda import device_weights, sums
+from gpuconv.backends.cuda import launcher as launching
 from gpuconv.backends.cuda.kernels import ADDRESS, Changing, Kernel, Parameters
 
 from ....emulator.backend import cuda
@@ -198,3 +201,109 @@ def test_layouts_are_kept_within_a_bound(device, monkeypatch):  # noqa: F811
             np.testing.assert_allclose(y.memory, gpuconv.corr2d(view, k), atol=1e-4)
     first, *_ = call_cache._calls.values()
     assert len(sums.prepare(cuda.launcher, "direct", first.problem)._launches) <= 2
+
+
+class Function:
+    """What CuPy's functions are called with; parameters are read when they are."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, grid, block, pointers, shared_bytes):
+        values = [pointer.val[0] for pointer in pointers]
+        self.calls.append((grid, block, [np.array(value) for value in values], shared_bytes))
+
+
+@pytest.fixture
+def on_cupy(monkeypatch):
+    """Launcher on a stand-in for CuPy, what it launches, what it does, and the current stream."""
+    steps, function, used = [], Function(), []
+
+    class Stream:
+        ptr, captures = 70, False
+
+        def __init__(self, non_blocking=False):
+            assert non_blocking
+
+        def __enter__(self):
+            used.append(self)
+
+        def __exit__(self, *_):
+            used.pop()
+
+        def synchronize(self):
+            steps.append("synchronize")
+
+        def is_capturing(self):
+            return self.captures
+
+    class Array(np.ndarray):
+        def set(self, host):
+            steps.append(("set", len(used)))
+            self[...] = host
+
+    @contextlib.contextmanager
+    def using_allocator(allocator):
+        steps.append(allocator)
+        yield
+
+    current = Stream(True)
+    cuda_module = SimpleNamespace(
+        Stream=Stream,
+        get_current_stream=lambda: current,
+        using_allocator=using_allocator,
+        runtime=SimpleNamespace(getDevice=lambda: 0),
+        function=SimpleNamespace(CNumpyArray=lambda array: SimpleNamespace(val=array)),
+    )
+    module = SimpleNamespace(
+        cuda=cuda_module,
+        empty=lambda shape, dtype: np.empty(shape, dtype).view(Array),
+        get_default_memory_pool=lambda: SimpleNamespace(malloc="the pool"),
+    )
+    for name, part in (
+        ("cupy", module), ("cupy.cuda", cuda_module), ("cupy.cuda.function", cuda_module.function)
+    ):  # fmt: skip
+        monkeypatch.setitem(sys.modules, name, part)
+    monkeypatch.setattr(launching, "_compiled", lambda *_: function)
+    launching._upload_stream.cache_clear()
+    yield launching.DeviceLauncher(), function, steps, current
+    launching._upload_stream.cache_clear()
+
+
+def test_what_cupy_is_asked_to_launch(on_cupy):
+    launcher, function, _, _ = on_cupy
+    spec = SimpleNamespace(block=(32, 8))
+    weights = Changing([("at", "f4", (3,))])
+    kernel = launcher.prepare(spec, 9, 512, (np.int64(4), weights, ADDRESS, ADDRESS))
+    launcher.launch(kernel, (1 << 40, 6), np.array([1, 2], "f4").tobytes())
+    launcher.launch(kernel, (5, 2**64 - 1), None, 3)
+    first, second = function.calls
+    assert (first[0], second[0]) == ((9, 1, 1), (3, 1, 1))
+    assert first[1] == second[1] == (32, 8, 1) and first[3] == second[3] == 512
+    for (_, _, (number, at, x, out), _), addresses in (
+        (first, (1 << 40, 6)), (second, (5, 2**64 - 1))
+    ):  # fmt: skip
+        assert number == 4 and (x, out) == addresses
+        np.testing.assert_array_equal(at["at"], [1, 2, 0])
+
+
+def test_kept_arrays_are_there_for_every_stream(on_cupy):
+    """They lie where no other stream's work can be, and only their own stream is waited for."""
+    launcher, _, steps, _ = on_cupy
+    array = launcher.keep(np.arange(5.0))
+    assert steps == ["the pool", ("set", 1), "synchronize"]
+    np.testing.assert_array_equal(array, np.arange(5.0))
+
+
+@pytest.mark.parametrize(("ptr", "captures"), [(70, True), (70, False), (2, True)])
+def test_streams_are_asked_whether_they_are_captured(on_cupy, ptr, captures):
+    launcher, _, _, stream = on_cupy
+    stream.ptr, stream.captures = ptr, captures
+    assert launcher.capturing() is captures
+
+
+def test_the_legacy_stream_is_not_asked(on_cupy):
+    """It cannot be captured, and asking it while another stream is would be an error."""
+    launcher, _, _, stream = on_cupy
+    stream.ptr, stream.is_capturing = 0, None
+    assert launcher.capturing() is False
