@@ -29,16 +29,6 @@ class Launch:
     panel: int = 0  # elements of a panel in shared memory
     stage_bytes: int = 0  # shared memory that results pass through
     shift: int = 0  # columns loaded before the first that is needed, see src/tensor/tensor.cu
-    turns: int = 0  # tiles of a block at most, as far as GRID_MAX permits; 0: as many as there are
-
-    def blocks(self, tiles: int) -> int:
-        """Blocks that make so many tiles.
-
-        Some multiprocessors are faster than others: where each had as many tiles as the next, the
-        slowest would decide. More blocks than fit at once are given to whichever is free.
-        """
-        wanted = min(GRID_MAX, -(-tiles // self.turns)) if self.turns else 0
-        return min(tiles, max(self.grid, wanted))
 
 
 @dataclass(frozen=True)

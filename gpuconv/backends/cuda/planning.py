@@ -25,10 +25,14 @@ ROWS = 4
 # With stride and dilation 1: threads of a block, and most rows of outputs of a thread.
 THREADS = 256
 WINDOW_ROWS = 8
-# Blocks that a multiprocessor should hold: one waits for memory while another computes.
+# Blocks that a multiprocessor should hold: one waits for memory while others compute. More of them
+# have fewer registers each. These numbers and others that are said to be measured are the fastest
+# on an H200 for 8192 x 8192 pixels.
 RESIDENT = 2
-# Tiles of a block at most.
-TURNS = 4
+RESIDENT_SMALL, RESIDENT_LARGE = 4, 3  # direct, of up to SMALL taps and of more
+SMALL = 49
+# Rows of outputs of a thread: doubles take registers.
+_DOUBLE_ROWS = 4
 # Kernels up to this size get code of their own; wider than CHUNK_Q taps they are cut into column
 # blocks. These decide about the order of the sums, so they depend on nothing.
 LARGEST = 32
@@ -36,10 +40,12 @@ CHUNK_Q = 256
 SEPARABLE_LARGEST = 64
 # Multiply-adds written out one after the other: what the instruction cache holds, for a whole
 # kernel (doubles run out of registers sooner) and for the rows of taps in a loop, whose weights
-# have to fit registers too.
+# have to fit registers too. Rows of more than WIDE taps are better off with two or three of them in
+# a loop than with one. Measured.
 _WRITTEN_OUT = {"float64": 790, "complex128": 790}
-_WRITTEN_OUT_OTHERS = 2600
-_IN_A_LOOP = 2048
+_WRITTEN_OUT_OTHERS = 1600
+_IN_A_LOOP, _IN_A_LOOP_WIDE = 1300, 2048
+WIDE = 15
 _WEIGHTS_BYTES = {"float64": 192, "complex128": 192}
 _WEIGHTS_BYTES_OTHERS = 256
 # Taps across up to which the two chains of a mirrored sum fit registers with all rows of a thread.
@@ -96,10 +102,9 @@ class _Request:
             return 0
         return (self.layout.shift - self.problem.pad[1][0]) % self.cell
 
-    @property
-    def shared_most(self) -> int:
-        """Shared memory of a block that leaves room for `RESIDENT` of them."""
-        return min(self.chip.shared_bytes // RESIDENT - 1024, self.chip.block_bytes)
+    def shared_most(self, resident: int) -> int:
+        """Shared memory of a block that leaves room for so many of them."""
+        return min(self.chip.shared_bytes // resident - 1024, self.chip.block_bytes)
 
     def stage_bytes(self, threads: int, results: int) -> int:
         """Bytes that results pass through on their way to rows that are not aligned."""
@@ -237,13 +242,12 @@ class _Tile:
 
 
 @dataclass(frozen=True)
-class _Panels:
+class _Panel:
     """Shared memory of a direct launch."""
 
-    chunk: tuple[int, int]  # taps that a panel serves
-    stages: int  # panels: with two, the next is loaded while one is summed
-    panel_bytes: int  # of one panel
-    shared_bytes: int  # of panels, results on their way out, and weights
+    chunk: tuple[int, int]  # taps that the panel serves
+    panel_bytes: int
+    shared_bytes: int  # of the panel, results on their way out, and weights
 
 
 def _plan_direct(request: _Request, threads: int, most_rows: int) -> Launch:
@@ -258,30 +262,49 @@ def _plan_direct(request: _Request, threads: int, most_rows: int) -> Launch:
     tile = _direct_tile(request, threads, most_rows, fixed)
     stage = request.stage_bytes(threads, tile.columns)
     while True:
-        panels = _fixed_panels(request, tile, stage) if fixed else (
-            _general_panels(request, tile, stage)
+        panel = _fixed_panel(request, tile, stage) if fixed else (
+            _general_panel(request, tile, stage)
         )  # fmt: skip
-        if panels.shared_bytes <= request.shared_most:
+        if panel.shared_bytes <= request.shared_most(RESIDENT):
             break
         if tile.rows > 1:
             tile = replace(tile, rows=tile.rows // 2)
-        elif panels.shared_bytes <= chip.block_bytes:
+        elif panel.shared_bytes <= chip.block_bytes:
             break
         elif fixed:
             return _plan_direct(replace(request, general=True), threads, most_rows)
         else:
             raise AssertionError(f"no tile of {problem} fits shared memory")
+    tap_rows = _tap_rows(request, tile) if fixed else 0
     spec = Spec(
         "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, request.capacity,
         (tile.across, tile.down), tile.rows, tile.columns, 0, (p, q) if fixed else (0, 0),
-        _tap_rows(request, tile) if fixed else 0, panels.stages, RESIDENT, request.shift,
+        tap_rows, _direct_blocks(request, panel, tap_rows), request.shift,
         request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
     )  # fmt: skip
     tiles = -(-problem.s // tile.width), -(-problem.r // tile.height)
     return Launch(
-        spec, panels.chunk, panels.shared_bytes, tiles, p * q, chip.multiprocessors * RESIDENT,
-        panels.panel_bytes // request.itemsize, stage, turns=TURNS,
+        spec, panel.chunk, panel.shared_bytes, tiles, p * q,
+        panel=panel.panel_bytes // request.itemsize, stage_bytes=stage,
     )  # fmt: skip
+
+
+def _direct_blocks(request: _Request, panel: _Panel, tap_rows: int) -> int:
+    """Blocks that a multiprocessor should hold: as many as were fastest, if their panels fit."""
+    problem, mirrored = request.problem, any(request.mirror)
+    single, short = problem.acc_dtype == "float32", problem.q <= WIDE
+    wanted = RESIDENT
+    # The two chains of a mirrored sum take registers; so do sums of the dtypes not named here.
+    if not tap_rows or LOOK in request.mirror:
+        pass
+    elif single and not mirrored and problem.p * problem.q <= SMALL:
+        wanted = RESIDENT_SMALL
+    elif single and (mirrored or short or tap_rows <= 2):
+        wanted = RESIDENT_LARGE
+    elif problem.acc_dtype == "float64" and short and not mirrored:
+        wanted = RESIDENT_SMALL
+    fit = request.chip.shared_bytes // (panel.shared_bytes + 1024)
+    return max(RESIDENT, min(wanted, fit))
 
 
 def _direct_tile(request: _Request, threads: int, most_rows: int, fixed: bool) -> _Tile:
@@ -294,6 +317,7 @@ def _direct_tile(request: _Request, threads: int, most_rows: int, fixed: bool) -
     # Multiplying 64-bit integers takes registers.
     integers = dtypes.is_integer(problem.acc_dtype)
     rows = min(most_rows, 4) if integers and not fixed else most_rows
+    rows = min(rows, _DOUBLE_ROWS) if problem.acc_dtype == "float64" else rows
     rows = _mirrored_rows(request, rows, fixed)
     while rows > 1 and down * (rows // 2) >= problem.r:
         rows //= 2
@@ -304,17 +328,16 @@ def _direct_tile(request: _Request, threads: int, most_rows: int, fixed: bool) -
     return _Tile(across, down, rows, columns)
 
 
-def _fixed_panels(request: _Request, tile: _Tile, stage: int) -> _Panels:
-    """Memory of the code for one size of kernel: one panel or two, and weights from a pointer."""
+def _fixed_panel(request: _Request, tile: _Tile, stage: int) -> _Panel:
+    """Memory of the code for one size of kernel: a panel, and weights from a pointer."""
     p, q = request.problem.p, request.problem.q
     cells = -(-(request.shift + tile.width + q - 1) // request.cell)
     panel = (tile.height + p - 1) * cells * 16
-    rest = stage + (0 if request.capacity else _whole_granules(p * q * request.itemsize))
-    stages = 2 if 2 * panel + rest <= request.shared_most else 1
-    return _Panels((p, q), stages, panel, stages * panel + rest)
+    weights = 0 if request.capacity else _whole_granules(p * q * request.itemsize)
+    return _Panel((p, q), panel, panel + stage + weights)
 
 
-def _general_panels(request: _Request, tile: _Tile, stage: int) -> _Panels:
+def _general_panel(request: _Request, tile: _Tile, stage: int) -> _Panel:
     """Memory of the code for any size: one panel of as many rows of taps as fit, and its taps."""
     chunk_q = min(request.problem.q, CHUNK_Q)
     # One granule more than pixels are needed: the sliding window reads ahead.
@@ -328,9 +351,9 @@ def _general_panels(request: _Request, tile: _Tile, stage: int) -> _Panels:
         return panel_bytes(chunk_p) + stage + taps
 
     chunk_p = request.problem.p
-    while chunk_p > 1 and shared_bytes(chunk_p) > request.shared_most:
+    while chunk_p > 1 and shared_bytes(chunk_p) > request.shared_most(RESIDENT):
         chunk_p = -(-chunk_p // 2)
-    return _Panels((chunk_p, chunk_q), 1, panel_bytes(chunk_p), shared_bytes(chunk_p))
+    return _Panel((chunk_p, chunk_q), panel_bytes(chunk_p), shared_bytes(chunk_p))
 
 
 def _tap_rows(request: _Request, tile: _Tile) -> int:
@@ -340,7 +363,8 @@ def _tap_rows(request: _Request, tile: _Tile) -> int:
     if request.capacity and row * problem.p <= _WRITTEN_OUT.get(acc, _WRITTEN_OUT_OTHERS):
         return problem.p
     held = _WEIGHTS_BYTES.get(acc, _WEIGHTS_BYTES_OTHERS) // (request.itemsize * problem.q)
-    return max(1, min(problem.p, _IN_A_LOOP // row, held))
+    most = _IN_A_LOOP_WIDE if problem.q > WIDE else _IN_A_LOOP
+    return max(1, min(problem.p, most // row, held))
 
 
 def _multiply_add_instructions(acc_dtype: str) -> int:
@@ -383,11 +407,12 @@ def _plan_separable(request: _Request, threads: int, most_rows: int) -> Launch |
         return pixels + height * across * 16 + rest
 
     across = min(32, threads // 2)
+    most = request.shared_most(RESIDENT)
     rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
     rows = _mirrored_rows(request, rows, terms=request.rank)
     # The halo's columns are summed too: where they are many, tiles are wide and low.
     narrow = tile_width(across) < 0.8 * across * columns
-    fits = shared_bytes(64, rows) <= request.shared_most
+    fits = shared_bytes(64, rows) <= most
     if narrow and across == 32 and fits and problem.s > tile_width(32):
         across = 64
     width, down = tile_width(across), threads // across
@@ -395,18 +420,16 @@ def _plan_separable(request: _Request, threads: int, most_rows: int) -> Launch |
         return None
     while rows > 2 and down * (rows // 2) >= problem.r:
         rows //= 2
-    while rows > 2 and shared_bytes(across, rows) > request.shared_most:
+    while rows > 2 and shared_bytes(across, rows) > most:
         rows //= 2
     shared = shared_bytes(across, rows)
     if shared > chip.block_bytes:
         return None
     spec = Spec(
         "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True,
-        request.capacity, (across, down), rows, columns, width, (p, q), 0, 1, RESIDENT, shift,
+        request.capacity, (across, down), rows, columns, width, (p, q), 0, RESIDENT, shift,
         request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
         request.rank == 1 and any(request.mirror),
     )  # fmt: skip
     tiles = -(-problem.s // width), -(-problem.r // (down * rows))
-    return Launch(
-        spec, (p, q), shared, tiles, weights, chip.multiprocessors * RESIDENT, 0, stage, turns=TURNS
-    )
+    return Launch(spec, (p, q), shared, tiles, weights, chip.multiprocessors * RESIDENT, 0, stage)

@@ -52,7 +52,8 @@ class KernelFile:
 
 
 _TILE = ("common/border.cuh", "common/tile.cuh")
-_PANEL = (*_TILE, "common/async_copy.cuh", "common/panel.cuh", "common/mirrored_sums.cuh")
+_COPIES = ("common/async_copy.cuh", "common/realign.cuh")
+_PANEL = (*_TILE, *_COPIES, "common/panel.cuh", "common/mirrored_sums.cuh")
 _GATHERED = (*_TILE, "common/mirrored_sums.cuh")
 _LAYER = KernelFile(
     "layers", ("layers/layer.cuh",), ("Layer",), (("SIDE", LAYER_SIDE), ("DEPTH", LAYER_DEPTH))
@@ -67,9 +68,7 @@ KERNEL_FILES = {
     "direct_strided": KernelFile("direct", _GATHERED, ("Geometry",)),
     "separable": KernelFile("separable", _PANEL, ("Geometry",)),
     "separable_strided": KernelFile("separable", _GATHERED, ("Geometry",)),
-    "tensor": KernelFile(
-        "tensor", (*_TILE, "common/async_copy.cuh", "tensor/mma.cuh"), ("Geometry",)
-    ),
+    "tensor": KernelFile("tensor", (*_TILE, *_COPIES, "tensor/mma.cuh"), ("Geometry",)),
     "weight_gradient": KernelFile(
         "weight_gradient", _TILE, ("Geometry", "Task", "ImageOffsets"), (("RUN", TAP_RUN),)
     ),
@@ -109,7 +108,6 @@ class Spec:
     width: int = 0  # columns of a tile, where they are not block[0] * columns
     taps: tuple[int, int] = (0, 0)  # the kernel's size; (0, 0) for any
     tap_rows: int = 0  # rows of taps that are written out
-    stages: int = 1  # panels in shared memory
     blocks: int = 2  # that a multiprocessor is to hold: bounds the registers
     shift: int = 0
     aligned: bool = False
@@ -153,7 +151,6 @@ class Spec:
             "TAPS_Y": self.taps[0],
             "TAPS_X": self.taps[1],
             "TAP_ROWS": self.tap_rows,
-            "STAGES": self.stages,
             "BLOCKS": self.blocks,
             "SHIFT": self.shift,
             "ALIGNED": int(self.aligned),

@@ -246,7 +246,7 @@ def _step(
         at = Changing([("at", acc, (launch.spec.capacity,))])
     kernel = launcher.prepare(
         launch.spec,
-        launch.blocks(math.prod(launch.tiles) * math.prod(part.lead)),
+        min(math.prod(launch.tiles) * math.prod(part.lead), launch.grid),
         launch.shared_bytes,
         (
             geometry(problem, launch, weights.rank, part.lead, part.strides, *steps),

@@ -47,25 +47,26 @@ def test_every_tile_fits_shared_memory(kernel, dtype, size, stride, gpu):
 @pytest.mark.parametrize(
     ("shape", "k", "dtype", "chip", "expected"),
     [
-        # (threads across, down), rows a thread, rows of taps written out, panels in shared memory
-        ((8192, 8192), 3, "float32", 90, ((32, 8), 8, 3, 2)),
-        ((8192, 8192), 9, "float32", 90, ((32, 8), 8, 9, 2)),
-        ((8192, 8192), 15, "float32", 90, ((32, 8), 8, 4, 2)),
-        ((8192, 8192), 31, "float32", 90, ((32, 8), 8, 2, 1)),
-        ((8192, 8192), 7, "float64", 90, ((32, 8), 8, 7, 2)),
-        ((8192, 8192), 15, "float64", 90, ((32, 8), 8, 1, 2)),
-        ((8192, 8192), 3, "float32", 75, ((32, 8), 4, 3, 1)),
-        ((8192, 8192), 3, "float32", 86, ((32, 8), 8, 3, 1)),
-        ((512, 512), 3, "float32", 90, ((32, 8), 2, 3, 2)),  # spread over the chip
-        ((1000, 128, 128), 5, "float32", 90, ((32, 8), 8, 5, 2)),
-        ((4096, 34, 34), 3, "float32", 90, ((8, 32), 1, 3, 2)),
-        ((4096, 60, 60), 3, "float32", 90, ((16, 16), 4, 3, 2)),
+        # (threads across, down), rows a thread, rows of taps written out, blocks a multiprocessor
+        ((8192, 8192), 3, "float32", 90, ((32, 8), 8, 3, 4)),
+        ((8192, 8192), 9, "float32", 90, ((32, 8), 8, 4, 3)),
+        ((8192, 8192), 15, "float32", 90, ((32, 8), 8, 2, 3)),
+        ((8192, 8192), 21, "float32", 90, ((32, 8), 8, 3, 2)),
+        ((8192, 8192), 31, "float32", 90, ((32, 8), 8, 2, 3)),
+        ((8192, 8192), 7, "float64", 90, ((32, 8), 4, 7, 4)),
+        ((8192, 8192), 15, "float64", 90, ((32, 8), 4, 1, 4)),
+        ((8192, 8192), 3, "float32", 75, ((32, 8), 4, 3, 3)),
+        ((8192, 8192), 3, "float32", 86, ((32, 8), 8, 3, 2)),
+        ((512, 512), 3, "float32", 90, ((32, 8), 2, 3, 4)),  # spread over the chip
+        ((1000, 128, 128), 5, "float32", 90, ((32, 8), 8, 5, 4)),
+        ((4096, 34, 34), 3, "float32", 90, ((8, 32), 1, 3, 4)),
+        ((4096, 60, 60), 3, "float32", 90, ((16, 16), 4, 3, 4)),
     ],
 )
 def test_tiles(shape, k, dtype, chip, expected):
     problem = make_problem(shape, (k, k), dtype, dtype)
     spec = planning.plan(problem, "direct", gpu=chip_of(chip, 132)).spec
-    assert (spec.block, spec.rows, spec.tap_rows, spec.stages) == expected
+    assert (spec.block, spec.rows, spec.tap_rows, spec.blocks) == expected
     assert spec.taps == (k, k)
 
 

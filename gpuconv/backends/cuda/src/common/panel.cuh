@@ -229,6 +229,33 @@ struct PanelWalk {
   }
 };
 
+#if RAW && !ALIGNED
+// Loads a panel inside the image whose rows begin anywhere.
+__device__ inline void load_unaligned(const Geometry& g, const char* corner, int rows, int cells,
+                                      int pitch, Pixel* shared) {
+  enum { READS = 4 };  // of two cells, before the first is waited for
+  PanelWalk walk(rows, cells);
+  while (walk.more()) {
+    Words low[READS] = {}, high[READS] = {};
+    unsigned byte[READS] = {};
+    Pixel* to[READS];
+#pragma unroll
+    for (int n = 0; n < READS; ++n, walk.next()) {
+      to[n] = 0;
+      if (!walk.more()) continue;
+      const char* from = corner + walk.row * g.x_row + walk.column * 16;
+      byte[n] = (unsigned)((size_t)from % 16);
+      to[n] = shared + walk.row * pitch + walk.column * CELL;
+      low[n] = *(const Words*)(from - byte[n]);
+      high[n] = *(const Words*)(from - byte[n] + 16);
+    }
+#pragma unroll
+    for (int n = 0; n < READS; ++n)
+      if (to[n]) *(Words*)to[n] = realign(low[n], high[n], byte[n]);
+  }
+}
+#endif
+
 // Loads a panel that reaches outside the image. Not inlined: few tiles need it, and the loop over tiles
 // should fit the instruction cache. Whole cells come first and single pixels later, so that the threads
 // of a warp do the same.
@@ -313,6 +340,13 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
       }
     }
 #else
+#if RAW && !ALIGNED
+    // Neighbouring pixels that are not aligned: the two aligned cells they lie in must be in the row.
+    if (g.x_column == sizeof(X_T) && x0 >= CELL && x0 + (cells + 1) * CELL <= g.w) {
+      load_unaligned(g, corner, rows, cells, pitch, shared);
+      return;
+    }
+#endif
     for (PanelWalk walk(rows, cells); walk.more(); walk.next())
       load_cell(g, corner + walk.row * g.x_row + walk.column * CELL * g.x_column,
                 shared + walk.row * pitch + walk.column * CELL);

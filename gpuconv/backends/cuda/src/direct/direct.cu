@@ -1,8 +1,8 @@
-// Direct correlation with stride and dilation 1. A block makes TILE_Y x TILE_X outputs at a time. It
-// loads their pixels and the halo into a panel in shared memory; with two panels (STAGES 2) the next
-// tile's are loaded while this tile is summed, with one (STAGES 1) after it. A thread keeps ROWS x
-// COLUMNS sums in registers. It reads a row of pixels from shared memory, 16 bytes at a time, once for
-// all the rows of sums that it belongs to.
+// Direct correlation with stride and dilation 1. A block makes TILE_Y x TILE_X outputs: it loads their
+// pixels and the halo into a panel in shared memory, and a thread keeps ROWS x COLUMNS sums in registers.
+// It reads a row of pixels from shared memory, 16 bytes of sums at a time, once for all the rows of sums
+// that it belongs to. While a block waits for its panel, others of the multiprocessor sum: on an H200
+// this is faster than to load the next tile's panel meanwhile, and blocks go to whichever is free.
 //
 // With TAPS_X the code is compiled for one size of kernel, TAPS_Y x TAPS_X: taps are unrolled, TAP_ROWS
 // rows of them at a time, and weights by value are operands from the constant bank. TAPS_X 0 is for any
@@ -205,28 +205,21 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
     PANEL_ROWS = TILE_Y + TAPS_Y - 1,
     CELLS = (SHIFT + TILE_X + TAPS_X - 1 + CELL - 1) / CELL,
     PITCH = CELLS * CELL,
-    PANEL = PANEL_ROWS * PITCH,
   };
-  Pixel* panels = (Pixel*)shared;
+  Pixel* panel = (Pixel*)shared;
   Pixel filling = fill_of(fill);
-  OUT_T* stage = (OUT_T*)(panels + STAGES * PANEL);
-  const Pixel* own = panels + (threadIdx.y * ROWS) * PITCH + threadIdx.x * COLUMNS + ASIDE;
+  OUT_T* stage = (OUT_T*)(panel + PANEL_ROWS * PITCH);
+  const Pixel* own = panel + (threadIdx.y * ROWS) * PITCH + threadIdx.x * COLUMNS + ASIDE;
 #if !BY_VALUE
   ACC* taps = (ACC*)((char*)stage + g.stage_bytes);
   i64 held = -1;
 #endif
   int half = 0;
-  i64 number = blockIdx.x, step = gridDim.x;
-  OutputTile at = output_tile(g, number, x, out), after = at;
-  load_panel(g, at, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panels);
-  commit_copies();
-  for (int turn = 0; number < g.tiles; number += step, at = after, ++turn) {
-    int panel = STAGES == 2 ? turn % 2 * PANEL : 0;
-    bool more = number + step < g.tiles;
-    if (more) after = output_tile(g, number + step, x, out);
-    if (STAGES == 2 && more)
-      load_panel(g, after, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panels + (PANEL - panel));
-    commit_copies();  // an empty group behind the last tile, so that the count below holds
+  for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
+    OutputTile at = output_tile(g, number, x, out);
+    if (number != blockIdx.x) __syncthreads();  // all threads have read the panel before
+    load_panel(g, at, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panel);
+    commit_copies();
 #if BY_VALUE
     const ACC* taps = weights.at;
 #else
@@ -234,21 +227,15 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
     if (other) copy_taps(weights + at.kernel * g.weights, TAPS_X, TAPS_Y, TAPS_X, taps);
     held = at.kernel;
 #endif
-    await_copies<STAGES - 1>();
+    await_copies<0>();
     __syncthreads();  // all threads have loaded their part of the panel
 #if !BY_VALUE
     if (other) half = chain_length<MIRROR>(taps, TAPS_Y * TAPS_X, 1, 0);
 #endif
     ACC sums[ROWS][COLUMNS];
-#pragma unroll
-    for (int o = 0; o < ROWS; ++o)
-#pragma unroll
-      for (int c = 0; c < COLUMNS; ++c) clear(sums[o][c]);
-    add_taps(sums, own + panel, PITCH, taps, half);
-    __syncthreads();  // all threads have read the panel: it may be loaded again
+    clear_all(sums);
+    add_taps(sums, own, PITCH, taps, half);
     store_rows<THREADS, BLOCK_X, ROWS, 1>(g, at, sums, stage);
-    if (STAGES == 1 && more)
-      load_panel(g, after, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panels);
   }
 #else
   OUT_T* stage = (OUT_T*)(shared + g.panel);

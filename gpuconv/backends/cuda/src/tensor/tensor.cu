@@ -34,7 +34,6 @@ static_assert(BLOCK_X == 32 && TILE_X == WARPS * N_TILES * 8 && TILE_Y == M_TILE
 
 struct Thread { int lane, warp; };
 
-struct alignas(16) Cell { unsigned word[4]; };
 struct alignas(sizeof(OUT_T) < 2 ? 8 : 16) Results { OUT_T at[8]; };
 
 __device__ inline unsigned word_of(Half, const float* taps) {
@@ -45,22 +44,6 @@ __device__ inline unsigned word_of(Bfloat, const float* taps) {
 }
 __device__ inline unsigned word_of(float, const float* taps) { return __float_as_uint(taps[0]); }
 
-// The 16 bytes from byte `byte` on of two neighbouring cells.
-__device__ inline Cell realign(const Cell& low, const Cell& high, unsigned byte) {
-  unsigned w[8];
-  Cell cell;
-#pragma unroll
-  for (int n = 0; n < 4; ++n) { w[n] = low.word[n]; w[n + 4] = high.word[n]; }
-#pragma unroll
-  for (int n = 0; n < 6; ++n) w[n] = byte & 8 ? w[n + 2] : w[n];
-#pragma unroll
-  for (int n = 0; n < 5; ++n) w[n] = byte & 4 ? w[n + 1] : w[n];
-#pragma unroll
-  for (int n = 0; n < 4; ++n)
-    cell.word[n] = (unsigned)(((unsigned long long)w[n + 1] << 32 | w[n]) >> (byte & 3) * 8);
-  return cell;
-}
-
 // A thread's way through the cells of a tile: every THREADS-th one, row after row.
 struct CellWalk {
   int row, across;
@@ -70,8 +53,8 @@ struct CellWalk {
     across += THREADS % ROW_CELLS;
     if (across >= ROW_CELLS) { across -= ROW_CELLS; ++row; }
   }
-  __device__ Cell* in(char* tile, int plane) const {
-    return (Cell*)(tile + row % M_TILES * plane + row / M_TILES * PITCH) + across;
+  __device__ Words* in(char* tile, int plane) const {
+    return (Words*)(tile + row % M_TILES * plane + row / M_TILES * PITCH) + across;
   }
 };
 
@@ -104,8 +87,8 @@ __device__ inline void load_pixels(const Geometry& g, const OutputTile& at, cons
       return;
     }
     while (walk.row < rows) {
-      Cell low[DEPTH] = {}, high[DEPTH] = {};
-      Cell* to[DEPTH];
+      Words low[DEPTH] = {}, high[DEPTH] = {};
+      Words* to[DEPTH];
       unsigned byte[DEPTH] = {};
       // All reads are on their way before the first is waited for.
 #pragma unroll
@@ -115,8 +98,8 @@ __device__ inline void load_pixels(const Geometry& g, const OutputTile& at, cons
           const char* pixels = from + walk.row * g.x_row + walk.across * 16;
           byte[n] = (size_t)pixels % 16;
           to[n] = walk.in(tile, plane);
-          low[n] = *(const Cell*)(pixels - byte[n]);
-          high[n] = *(const Cell*)(pixels - byte[n] + 16);
+          low[n] = *(const Words*)(pixels - byte[n]);
+          high[n] = *(const Words*)(pixels - byte[n] + 16);
         }
         walk.next();
       }
@@ -127,7 +110,7 @@ __device__ inline void load_pixels(const Geometry& g, const OutputTile& at, cons
     return;
   }
   for (; walk.row < rows; walk.next()) {
-    Cell* to = walk.in(tile, plane);
+    Words* to = walk.in(tile, plane);
     i64 y = border(y0 + walk.row, g.h, g.boundary), x = x0 + walk.across * CELL;
     const char* row_start = at.x + y * g.x_row;
     const char* pixels = row_start + x * g.x_column;
