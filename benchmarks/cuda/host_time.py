@@ -64,7 +64,7 @@ class IdleLauncher:
     """Prepares kernels and counts what is queued."""
 
     def __init__(self):
-        self.queued = 0
+        self.queued = self.prepared = self.uploaded = 0
 
     def unavailable(self):
         return None
@@ -76,6 +76,8 @@ class IdleLauncher:
         return 0
 
     def prepare(self, spec, grid, shared_bytes, parameters):
+        self.prepared += 1
+
         def queue(blocks):
             self.queued += 1
 
@@ -85,6 +87,7 @@ class IdleLauncher:
         kernel.launch(addresses, value, grid)
 
     def upload(self, host):
+        self.uploaded += 1
         return StandInArray(host.shape, host.dtype)
 
     keep = upload
