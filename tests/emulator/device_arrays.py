@@ -159,8 +159,8 @@ def _forward(function, mem=None):
 
 def device_array(host, device=0):
     """A NumPy array's own memory as a device array."""
-    low = np.lib.array_utils.byte_bounds(host)[0]
-    memory = Memory(low, host.nbytes, host, device)
+    low, end = np.lib.array_utils.byte_bounds(host)
+    memory = Memory(low, end - low, host, device)
     offset = host.__array_interface__["data"][0] - low
     return ndarray(host.shape, host.dtype, MemoryPointer(memory, offset), host.strides)
 

@@ -90,8 +90,12 @@ class Launcher(Protocol):
 class DeviceLauncher(Launcher):
     """Compiles and launches on the current device and stream of CuPy."""
 
+    _usable = False  # found once; what is missing is looked for at every call
+
     def unavailable(self) -> str | None:
         """Look for CuPy, a driver, a device and NVRTC, in this order."""
+        if self._usable:
+            return None
         try:
             import cupy
         except ImportError as error:
@@ -111,6 +115,7 @@ class DeviceLauncher(Launcher):
             compiler.version()
         except (ImportError, RuntimeError, OSError) as error:
             return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
+        self._usable = True
         return None
 
     def chip(self) -> Chip:

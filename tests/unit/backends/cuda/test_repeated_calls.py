@@ -15,8 +15,9 @@ from gpuconv.backends.cuda import launcher as launching
 from gpuconv.backends.cuda.kernels import ADDRESS, Changing, Kernel, Parameters
 
 from ....emulator.backend import cuda
+from ....emulator.device_arrays import device_array
 from ....emulator.launcher import EmulatedLauncher
-from .test_calls import device, ndarray, sample  # noqa: F401  (a fixture)
+from .test_calls import device, sample  # noqa: F401  (a fixture)
 
 METHODS = ["direct", "separable", "fft"]
 
@@ -27,7 +28,7 @@ def call_of(method, taps, shape=(40, 41)):
     out = np.empty(shape, "f4")
 
     def call(x=x, k=k, out=out):
-        gpuconv.corr2d(ndarray(x), k, mode="same", method=method, out=ndarray(out))
+        gpuconv.corr2d(device_array(x), k, mode="same", method=method, out=device_array(out))
         return out
 
     return call, x, k
@@ -117,8 +118,8 @@ def test_large_results_are_remembered(device, monkeypatch):  # noqa: F811
     gpuconv.corr2d(x, k)
     assert len(call_cache._calls) == 0
     gpuconv.corr2d(x, k, out=np.empty((10, 11), "f4"))
-    gpuconv.corr2d(ndarray(x), k)
-    gpuconv.corr2d(ndarray(x), k, out=ndarray(np.empty((10, 11), "f4")))
+    gpuconv.corr2d(device_array(x), k)
+    gpuconv.corr2d(device_array(x), k, out=device_array(np.empty((10, 11), "f4")))
     assert len(call_cache._calls) == 3
 
 
@@ -182,12 +183,12 @@ def test_each_layout_and_device_has_launches_of_its_own(device, monkeypatch):  #
     launcher = cuda.launcher
     prepared = []
     for view in (x, x[::-1], x[:, ::-1], x):
-        y = gpuconv.corr2d(ndarray(view), k, method="direct")
-        np.testing.assert_allclose(y.memory, gpuconv.corr2d(view, k), atol=1e-4)
+        y = gpuconv.corr2d(device_array(view), k, method="direct")
+        np.testing.assert_allclose(y.get(), gpuconv.corr2d(view, k), atol=1e-4)
         prepared.append(launcher.prepared)
     assert prepared[0] < prepared[1] < prepared[2] == prepared[3]
     monkeypatch.setattr(EmulatedLauncher, "device", lambda self: 1)
-    gpuconv.corr2d(ndarray(x), k, method="direct")
+    gpuconv.corr2d(device_array(x), k, method="direct")
     assert launcher.prepared == prepared[3] + 1
 
 
@@ -197,8 +198,8 @@ def test_layouts_are_kept_within_a_bound(device, monkeypatch):  # noqa: F811
     for first in range(5):
         view = x[:, first : first + 40]
         for _ in range(2):
-            y = gpuconv.corr2d(ndarray(view), k, method="direct")
-            np.testing.assert_allclose(y.memory, gpuconv.corr2d(view, k), atol=1e-4)
+            y = gpuconv.corr2d(device_array(view), k, method="direct")
+            np.testing.assert_allclose(y.get(), gpuconv.corr2d(view, k), atol=1e-4)
     first, *_ = call_cache._calls.values()
     assert len(sums.prepare(cuda.launcher, "direct", first.problem)._launches) <= 2
 
