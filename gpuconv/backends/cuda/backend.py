@@ -29,12 +29,10 @@ class CudaBackend(Backend):
 
     name = "cuda"
     methods = frozenset({"direct", "separable", "fft", "tensor"})
-    # A model of an H100, not measured yet: pixels at its copy's 3e12 bytes a second, direct sums at
-    # 65 % of its 66.9 TFLOP/s, separable ones at 50 %, and transforms that move 2.4e12 bytes a
-    # second, of which `fft_planning.work` counts them.
+    # Measured on an H200, 8192 x 8192 pixels. `fft` is seconds a byte of `fft_planning.work`.
     costs = Costs(
-        call=1e-5, pixel=2.7e-12, tap=2 / (0.65 * 66.9e12), tap_double=4 / (0.65 * 66.9e12),
-        row=0.0, separable=2 / (0.5 * 66.9e12), fft_call=1e-4, fft=1 / 2.4e12,
+        call=1e-5, pixel=2.2e-12, tap=4.0e-14, tap_double=1.4e-13, row=0.0, separable=3.6e-14,
+        fft_call=1e-4, fft=1 / 1.6e12,
     )  # fmt: skip
     dot_cost = 4.0
 
