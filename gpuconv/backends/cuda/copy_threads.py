@@ -16,8 +16,8 @@ import numpy as np
 
 from ...core.arrays import Array
 
-# One thread copies at a fraction of a link's speed. More than these get in each other's way: measured
-# with an H200 in a machine of 16 cores, where eight were the fastest.
+# One thread copies at a fraction of a link's speed. More than these get in each other's way: eight
+# were the fastest in a machine of 16 cores with an H200.
 _THREADS_MAX = 8
 # Bytes that are worth handing to another thread.
 SHARE_BYTES = 1 << 20

@@ -1,8 +1,8 @@
 """Plans of direct and separable launches: specialisations, tiles, shared memory.
 
 Nothing here needs a GPU or CuPy. The order in which an output's taps are summed depends on the
-kernel's shape, the dtypes and `mirror` alone, never on the image, the chip or the alignment: those
-decide only about tiles.
+kernel's shape, stride, dilation, the dtypes and `mirror` alone, never on the image, the chip or the
+alignment: those decide only about tiles.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ SHARED_BYTES = 47 * 1024
 # below the other.
 BLOCK = (32, 8)
 ROWS = 4
+# Strides and dilations from which neighbouring outputs share no pixels of a tile.
+_SHARED_STEP_MOST = 1 << 12
 # With stride and dilation 1: threads of a block, and most rows of outputs of a thread.
 THREADS = 256
 WINDOW_ROWS = 8
@@ -154,7 +156,7 @@ def _plan(
     return _plan_strided(request, block, rows)
 
 
-# --- any stride and dilation: tiles whose pixels are gathered tap by tap --------------------------
+# --- any stride and dilation: tiles in shared memory, loaded pixel by pixel -----------------------
 
 
 def _plan_strided(request: _Request, block: tuple[int, int], rows: int) -> Launch:
@@ -167,49 +169,52 @@ def _plan_strided(request: _Request, block: tuple[int, int], rows: int) -> Launc
     spec = Spec(
         name, *types, problem.unit, request.capacity, block, rows, mirror=mirror, blocks=blocks
     )
-    chunk = chunk_of_taps(spec, taps)
+    chunk = chunk_of_taps(spec, problem)
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
-    shared = tile_bytes(spec, chunk, chunk[0] == taps[0])
+    shared = tile_bytes(spec, problem, chunk)
     weights = taps[0] * taps[1] if request.kernel == "direct" else request.rank * sum(taps)
     return Launch(spec, chunk, shared, tiles, weights)
 
 
+def _tile_length(outputs: int, taps: int, stride: int, dilation: int) -> int:
+    """Pixels along one axis of a tile: see struct TileAxis in src/common/tile.cuh."""
+    span = (outputs - 1) * stride + (taps - 1) * dilation + 1
+    if max(stride, dilation) >= _SHARED_STEP_MOST:
+        return outputs * taps
+    return min(span, outputs * taps)
+
+
 def tile_elements(
-    taps: tuple[int, int], unit: bool, block: tuple[int, int], rows: int
+    problem: Problem, taps: tuple[int, int], block: tuple[int, int], rows: int
 ) -> tuple[int, int]:
     """Rows and columns of the shared tile that serves this many taps."""
-    tile_y, tile_x = block[1] * rows, block[0]
-    if unit:
-        return tile_y + taps[0] - 1, tile_x + taps[1] - 1
-    return tile_y * taps[0], tile_x * taps[1]
+    (sy, sx), (dy, dx) = problem.stride, problem.dilation
+    return _tile_length(block[1] * rows, taps[0], sy, dy), _tile_length(block[0], taps[1], sx, dx)
 
 
-def tile_bytes(spec: Spec, taps: tuple[int, int], all_rows: bool = True) -> int:
-    """Shared memory of a block whose tile serves this many taps.
-
-    `all_rows` says that the tile serves all rows of taps, so that no column sum goes on from one
-    tile to the next.
-    """
-    height, width = tile_elements(taps, spec.unit, spec.block, spec.rows)
+def tile_bytes(spec: Spec, problem: Problem, taps: tuple[int, int]) -> int:
+    """Shared memory of a block whose tile serves this many taps."""
+    height, width = tile_elements(problem, taps, spec.block, spec.rows)
     elements = height * width
     if spec.kernel == "weight_gradient":
         threads = spec.block[0] * spec.block[1]
         elements = max(elements + threads * spec.rows, threads * TAP_RUN)
     elif spec.kernel == "separable_strided":
-        # A band of partial column sums; in mirrored order both chains of each wait for more taps.
-        chains = 2 if spec.mirror[0] and not all_rows else 1
+        # A band of partial column sums; in mirrored order both chains of each wait for more taps,
+        # unless the tile serves all rows of taps.
+        chains = 2 if spec.mirror[0] and taps[0] < problem.p else 1
         elements += spec.block[1] * spec.rows * width * chains
     elif not spec.capacity:
         elements += taps[0] * taps[1]
     return elements * dtypes.storage(spec.acc_dtype).itemsize
 
 
-def chunk_of_taps(spec: Spec, taps: tuple[int, int]) -> tuple[int, int]:
+def chunk_of_taps(spec: Spec, problem: Problem) -> tuple[int, int]:
     """Taps that one shared tile can serve; all of them if they fit."""
-    rows = taps[0]
+    taps = problem.p, problem.q
     # The two chains of 16-byte sums leave no margin.
     most = SHARED_BYTES + 1024 if spec.mirror[0] else SHARED_BYTES
-    while tile_bytes(spec, taps, taps[0] == rows) > most:
+    while tile_bytes(spec, problem, taps) > most:
         if taps == (1, 1):
             raise AssertionError(f"no tile of {spec} fits shared memory")
         # Halve the longer side: fewest pixels are loaded twice.

@@ -49,10 +49,14 @@ def plan(problem: Problem, dy_dtype: str) -> WeightGradientPlan:
         "weight_gradient", problem.x_dtype, problem.acc_dtype, dy_dtype, problem.unit, 0, block,
         rows,
     )  # fmt: skip
-    chunk = planning.chunk_of_taps(spec, (problem.p, problem.q))
+    chunk = planning.chunk_of_taps(spec, problem)
     across, down = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
     launch = Launch(
-        spec, chunk, planning.tile_bytes(spec, chunk), (across, down), problem.p * problem.q
+        spec,
+        chunk,
+        planning.tile_bytes(spec, problem, chunk),
+        (across, down),
+        problem.p * problem.q,
     )
     tiles = across * down
     kernels = kernel_index(problem)

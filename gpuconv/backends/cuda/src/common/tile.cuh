@@ -41,23 +41,39 @@ __device__ inline OutputTile output_tile(const Geometry& g, i64 tile, const char
   return at;
 }
 
-// A tile of pixels in shared memory, converted to ACC, in rows of `pitch` elements. With UNIT,
-// neighbouring outputs share pixels: pixel (i + a, j + b) serves output (i, j) at tap (a, b). Otherwise
-// every output has a pixel of its own for each tap, which works for any stride and dilation.
-struct Tile {
-  int rows, columns, pitch;
-  __device__ Tile(int taps_y, int taps_x) {
+// One axis of a tile of pixels in shared memory. Neighbouring outputs share pixels where that takes less
+// memory: the tile is then a part of the padded image. Otherwise, as with large strides or dilations,
+// every output has a pixel of its own for each tap, in the order that the axis prefers.
+struct TileAxis {
+  bool shared;
+  int length, output_step, tap_step;
+  __device__ TileAxis(int outputs, int taps, i64 stride, i64 dilation, bool taps_together) {
 #if UNIT
-    rows = TILE_Y + taps_y - 1;
-    columns = TILE_X + taps_x - 1;
+    shared = true;
+    length = outputs + taps - 1;
+    output_step = tap_step = 1;
 #else
-    rows = TILE_Y * taps_y;
-    columns = TILE_X * taps_x;
+    enum { LARGE = 1 << 12 };  // below which nothing here exceeds 32 bits
+    int s = (int)min(stride, (i64)LARGE), d = (int)min(dilation, (i64)LARGE);
+    i64 span = (i64)(outputs - 1) * s + (i64)(taps - 1) * d + 1;
+    shared = s < LARGE && d < LARGE && span <= (i64)outputs * taps;
+    length = shared ? (int)span : outputs * taps;
+    output_step = shared ? s : taps_together ? taps : 1;
+    tap_step = shared ? d : taps_together ? 1 : outputs;
 #endif
-    pitch = columns;
   }
-  __device__ int row(int i, int a, int taps_y) const { return UNIT ? i + a : i * taps_y + a; }
-  __device__ int column(int j, int b) const { return UNIT ? j + b : b * TILE_X + j; }
+  __device__ int at(int output, int tap) const { return output * output_step + tap * tap_step; }
+};
+
+// A tile of pixels in shared memory, converted to ACC, in rows of `pitch` elements.
+struct Tile {
+  TileAxis y, x;
+  int rows, columns, pitch;
+  __device__ Tile(const Geometry& g, int taps_y, int taps_x)
+      : y(TILE_Y, taps_y, g.sy, g.dy, true), x(TILE_X, taps_x, g.sx, g.dx, false), rows(y.length),
+        columns(x.length), pitch(x.length) {}
+  __device__ int row(int i, int a) const { return y.at(i, a); }
+  __device__ int column(int j, int b) const { return x.at(j, b); }
 };
 
 // All threads of the block load the pixels that the outputs of a tile read at the taps from row a0 and
@@ -65,27 +81,19 @@ struct Tile {
 __device__ inline void load_tile(const Geometry& g, const OutputTile& at, const Tile& tile, int a0,
                                  int b0, int taps_y, ACC fill, ACC* shared) {
   i64 y0 = at.i0 * g.sy + a0 * g.dy - g.top, x0 = at.j0 * g.sx + b0 * g.dx - g.left;
-#if UNIT
-  bool inside = y0 >= 0 && x0 >= 0 && y0 + tile.rows <= g.h && x0 + tile.columns <= g.w;
-#else
-  bool inside = false;
-#endif
+  bool inside = tile.y.shared && tile.x.shared && y0 >= 0 && x0 >= 0 && y0 + tile.rows <= g.h &&
+                x0 + tile.columns <= g.w;
   for (int row = threadIdx.y; row < tile.rows; row += BLOCK_Y) {
     // Rows and columns past the last output are loaded too: the border rule keeps the reads inside
     // the image, and no result uses them. Unsigned, because these positions may exceed 64 bits.
-#if UNIT
     i64 y = y0 + row;
-#else
-    i64 y = (i64)((u64)y0 + (u64)(row / taps_y) * (u64)g.sy + (u64)(row % taps_y) * (u64)g.dy);
-#endif
+    if (!tile.y.shared)
+      y = (i64)((u64)y0 + (u64)(row / taps_y) * (u64)g.sy + (u64)(row % taps_y) * (u64)g.dy);
     i64 source = inside ? y : border(y, g.h, g.boundary);
     for (int column = threadIdx.x; column < tile.columns; column += BLOCK_X) {
-#if UNIT
       i64 x = x0 + column;
-#else
-      i64 x =
-          (i64)((u64)x0 + (u64)(column % TILE_X) * (u64)g.sx + (u64)(column / TILE_X) * (u64)g.dx);
-#endif
+      if (!tile.x.shared)
+        x = (i64)((u64)x0 + (u64)(column % TILE_X) * (u64)g.sx + (u64)(column / TILE_X) * (u64)g.dx);
       i64 from = inside ? x : border(x, g.w, g.boundary);
       ACC value = fill;
       if (source >= 0 && from >= 0)

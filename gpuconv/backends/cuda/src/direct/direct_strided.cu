@@ -1,8 +1,8 @@
 // Direct correlation with any stride and dilation (direct.cu is for those that are 1). A block makes
-// TILE_Y x TILE_X outputs: it gathers the pixels of every tap into a tile in shared memory, and each
-// thread sums ROWS outputs, one below the other. Kernels too large for one tile are served in chunks of
-// taps. The order of the taps depends on the kernel's shape alone, never on where an output is. A single
-// row or column of taps may be summed in mirrored order (see mirrored_sums.cuh).
+// TILE_Y x TILE_X outputs: it loads their pixels into a tile in shared memory, and each thread sums ROWS
+// outputs, one below the other. Kernels too large for one tile are served in chunks of taps. The order of
+// the taps depends on the kernel's shape, stride and dilation, never on where an output is. A single row
+// or column of taps may be summed in mirrored order (see mirrored_sums.cuh).
 
 #if MIRROR_Y || MIRROR_X
 // Sums a single row or column of taps, run by run (see struct Runs).
@@ -25,7 +25,7 @@ __device__ inline void sum_runs(const Geometry& g, const OutputTile& at, const A
     }
     int from = once ? 0 : run.first, count = once ? n : run.count;
     int taps_y = down ? count : 1;
-    Tile tile(taps_y, down ? 1 : count);
+    Tile tile(g, taps_y, down ? 1 : count);
     if (!once || run.starts()) {
       __syncthreads();  // the previous tile has been read
       load_tile(g, at, tile, down ? from : 0, down ? 0 : from, taps_y, fill, shared);
@@ -36,7 +36,7 @@ __device__ inline void sum_runs(const Geometry& g, const OutputTile& at, const A
       const ACC* column = shared + tile.column(threadIdx.x, b);
 #pragma unroll
       for (int o = 0; o < ROWS; ++o)
-        add(sums[o], taps[tap], column[tile.row(first + o, a, taps_y) * tile.pitch]);
+        add(sums[o], taps[tap], column[tile.row(first + o, a) * tile.pitch]);
     }
     if (run.part == LAST_CHAIN && run.ends()) {
 #pragma unroll
@@ -68,7 +68,7 @@ direct_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       int across = (g.q + g.chunk_q - 1) / g.chunk_q;
       int a0 = chunk / across * g.chunk_p, b0 = chunk % across * g.chunk_q;
       int taps_y = min(g.chunk_p, g.p - a0), taps_x = min(g.chunk_q, g.q - b0);
-      Tile tile(taps_y, taps_x);
+      Tile tile(g, taps_y, taps_x);
       __syncthreads();  // the previous chunk has been read
       load_tile(g, at, tile, a0, b0, taps_y, fill, shared);
 #if BY_VALUE
@@ -76,7 +76,7 @@ direct_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       int taps_pitch = g.q;
 #else
       // Behind the largest tile; every thread reads the same weight at once, which is one access.
-      ACC* copied = shared + Tile(g.chunk_p, g.chunk_q).rows * Tile(g.chunk_p, g.chunk_q).pitch;
+      ACC* copied = shared + Tile(g, g.chunk_p, g.chunk_q).rows * Tile(g, g.chunk_p, g.chunk_q).pitch;
       for (int t = threadIdx.y * BLOCK_X + threadIdx.x; t < taps_y * taps_x; t += BLOCK_X * BLOCK_Y)
         copied[t] = weights[at.kernel * g.weights + (i64)(a0 + t / taps_x) * g.q + b0 + t % taps_x];
       const ACC* taps = copied;
@@ -90,7 +90,7 @@ direct_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
           ACC w = taps[a * taps_pitch + b];
 #pragma unroll
           for (int o = 0; o < ROWS; ++o)
-            add(sums[o], w, column[tile.row(first + o, a, taps_y) * tile.pitch]);
+            add(sums[o], w, column[tile.row(first + o, a) * tile.pitch]);
         }
       }
     }

@@ -15,7 +15,7 @@ __device__ inline void add_run(const Runs& run, const ACC* taps, const ACC* colu
   }
   for (int t = 0; t < run.count; ++t) {
     int a = run.tap(t);
-    add(sum, taps[a], column[tile.row(i, a - from, taps_y) * tile.pitch]);
+    add(sum, taps[a], column[tile.row(i, a - from) * tile.pitch]);
   }
   if (run.part == LAST_CHAIN && run.ends()) sum = combine_chains(first_chain, sum);
 }
@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, BLOCKS)
 separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
                   const char* __restrict__ x, char* __restrict__ out) {
   SHARED_MEMORY(ACC, shared);
-  Tile largest(g.chunk_p, g.chunk_q);
+  Tile largest(g, g.chunk_p, g.chunk_q);
   ACC* partial = shared + largest.rows * largest.pitch;  // TILE_Y rows of the tile's columns
   ACC* chains = partial + TILE_Y * largest.pitch;  // first chains, if columns are in mirrored order
   bool whole_y = g.chunk_p >= g.p, whole_x = g.chunk_q >= g.q;
@@ -53,11 +53,11 @@ separable_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fil
       }
       for (Runs across(g.q, half_x, g.chunk_q); across.more(); across.next()) {
         int b0 = whole_x ? 0 : across.first, taps_x = whole_x ? g.q : across.count;
-        Tile band(1, taps_x);
+        Tile band(g, 1, taps_x);
         if (!whole_x || across.starts()) {
           for (Runs down(g.p, half_y, g.chunk_p); down.more(); down.next()) {
             int a0 = whole_y ? 0 : down.first, taps_y = whole_y ? g.p : down.count;
-            Tile tile(taps_y, taps_x);
+            Tile tile(g, taps_y, taps_x);
             __syncthreads();  // the previous tile and partial results have been read
             // One load serves all terms where it holds all taps.
             if (!whole_y || !whole_x || term == 0)

@@ -28,7 +28,7 @@ weight_gradient(const __grid_constant__ Geometry g, ACC fill, const char* __rest
   for (int a0 = 0; a0 < g.p; a0 += g.chunk_p) {
     for (int b0 = 0; b0 < g.q; b0 += g.chunk_q) {
       int taps_y = min(g.chunk_p, g.p - a0), taps_x = min(g.chunk_q, g.q - b0);
-      Tile tile(taps_y, taps_x);
+      Tile tile(g, taps_y, taps_x);
       int runs_y = (taps_y + RUN - 1) / RUN, runs = runs_y * taps_x;
       for (int first = 0; first < runs; first += BLOCK_Y) {
         int run = first + threadIdx.y, a = run % runs_y * RUN, b = run / runs_y;
@@ -76,7 +76,7 @@ weight_gradient(const __grid_constant__ Geometry g, ACC fill, const char* __rest
 #pragma unroll
               for (int o = 0; o < RUN; ++o)
                 add(acc[o], value,
-                    column[tile.row(i, min(a + o, taps_y - 1), taps_y) * tile.pitch]);
+                    column[tile.row(i, min(a + o, taps_y - 1)) * tile.pitch]);
             }
 #endif
           }
