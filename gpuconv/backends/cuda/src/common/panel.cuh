@@ -421,6 +421,26 @@ __device__ inline void store_rows(const Geometry& g, const OutputTile& at,
   }
 #else
   int lane = thread() % LANES, warp = thread() - lane;
+  if constexpr (ACROSS == LANES && ITEMS == THREADS) {
+    // A warp has a part of one row: all its addresses follow from one.
+    if (g.out_column == sizeof(OUT_T)) {
+      int i = thread() / ACROSS * ROW, rows = target.rows - i, columns = target.columns - lane;
+      char* to = target.corner + i * g.out_row + lane * (int)sizeof(OUT_T);
+#pragma unroll
+      for (int o = 0; o < ROW; ++o, to += g.out_row) {
+        Results results;
+        narrow_all(results.at, sums[o]);
+        ((Results*)stage)[thread()] = results;
+        __syncwarp();
+#pragma unroll
+        for (int c = 0; c < COUNT; ++c)
+          if (o < rows && c * LANES < columns)
+            ((OUT_T*)to)[c * LANES] = stage[warp * COUNT + c * LANES + lane];
+        __syncwarp();
+      }
+      return;
+    }
+  }
 #pragma unroll
   for (int o = 0; o < ROW; ++o) {
     Results results;
