@@ -73,10 +73,13 @@ def _reference(
         np.pad(np.arange(n), ((p - 1) // 2, p // 2), **mode)[part.start : part.stop + p - 1]
         for n, p, part in zip(image.shape, kernel.shape, (rows, columns), strict=True)
     ]
-    tile = pick(image, *maps).astype(np.float64)
+    # Twice the precision, real or complex.
+    tile = pick(image, *maps)
+    tile = tile.astype(np.result_type(tile, np.float64))
     tile[maps[0] < 0] = 0
     tile[:, maps[1] < 0] = 0
-    return gpuconv.corr2d(tile, kernel.astype(np.float64), backend="reference")
+    kernel = kernel.astype(np.result_type(kernel, np.float64))
+    return gpuconv.corr2d(tile, kernel, backend="reference")
 
 
 def check(case: Case, result: Any, expected: list[tuple[Any, Any]], allowed: float) -> Any:

@@ -117,12 +117,18 @@ def keep(
     folder: Path, suite: str, lines: list[str], cells: list[Cell], gflops: float,
     picture_type: str = ".png", limit: str = "sgemm's operations",
 ) -> list[Path]:  # fmt: skip
-    """Write the results of a suite; return the paths."""
+    """Write the results of a suite; return the paths. A picture comes last: it may fail."""
     path = stem(folder, suite)
     records = [r for cell in cells for r in cell.records]
+    written = write(path, lines, records)
     picture = plot(path.with_suffix(picture_type), records, gflops, limit)
     if picture:
-        lines = [*lines, "", f"![Mpixel/s against k]({picture.name})"]
+        write(path, [*lines, "", f"![Mpixel/s against k]({picture.name})"], [])
+    return written + ([picture] if picture else [])
+
+
+def write(path: Path, lines: list[str], records: list[dict[str, Any]]) -> list[Path]:
+    """Write a table's Markdown, and its records as CSV if there are any; return the paths."""
     written = [path.with_suffix(".md")]
     written[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
     if records:
@@ -131,7 +137,7 @@ def keep(
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             table.writeheader()
             table.writerows(records)
-    return written + ([picture] if picture else [])
+    return written
 
 
 def plot(

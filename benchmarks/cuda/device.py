@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -45,6 +46,14 @@ class Device:
         return self._kernels[name, kind]
 
     # Arrays
+
+    def array_module(self) -> Any:
+        """CuPy."""
+        return self._cupy
+
+    def plain_memory(self) -> None:
+        """An allocation for each array: what lies in a pool hides an access beyond its end."""
+        self._cupy.cuda.set_allocator(None)
 
     def upload(self, host: Any) -> Any:
         return self._cupy.asarray(host)
@@ -144,19 +153,32 @@ class Device:
         return {"copy, driver": driver, "copy, kernel": ours}
 
     def chains(self, kind: str = "float") -> tuple[Callable[[int], Any], float]:
-        """Independent chains of multiply-adds on every multiprocessor, and how many those are."""
-        kernel = self._kernel("chains", kind)
+        """Independent chains of multiply-adds on every multiprocessor, and how many those are.
+
+        The weight is in a register; with "float, uniform weights" weights are the kernel's own
+        parameters, as those of the filters are.
+        """
+        plain, _, uniform = kind.partition(", ")
+        kernel = self._kernel("uniform_chains" if uniform else "chains", plain)
         out = self._cupy.zeros(1, "float64")
         blocks = self.multiprocessors * 8
-        rounds = 400 if kind == "float" else 200
+        rounds = 400 if plain == "float" else 200
         adds = float(blocks * _BLOCK * rounds * kernels.CHAINS * kernels.UNROLLED)
-
-        arguments = out, np.float64(0.9999), np.float64(1e-4), np.int32(rounds)
+        weight: Any = np.float64(0.9999)
+        if uniform:
+            weight = np.zeros((), [("at", np.float32, (kernels.UNROLLED,))])
+            weight["at"] = 0.9999
+        arguments = out, weight, np.float64(1e-4), np.int32(rounds)
 
         def call(_: int) -> None:
             kernel((blocks,), (_BLOCK,), arguments)
 
         return call, adds
+
+    def occupy(self, seconds: float, stream: Any) -> None:
+        """Keep a stream busy for so long."""
+        with stream:
+            self._kernel("wait")((1,), (1,), (np.int64(seconds * 1e9),))
 
     def link(self, size: int) -> dict[str, Callable[[int], Any]]:
         """Copies of so many bytes between pinned host memory and the device: up, down, both."""
@@ -188,6 +210,13 @@ class Device:
         return {"link, up": up, "link, down": down, "link, both": both}
 
     # The machine
+
+    def profiled(self) -> AbstractContextManager[Any]:
+        """What a profiler that was started later is to look at."""
+        import cupyx.profiler
+
+        manager: AbstractContextManager[Any] = cupyx.profiler.profile()
+        return manager
 
     def free(self) -> None:
         """Give back what libraries keep for later: the next case may need all memory."""

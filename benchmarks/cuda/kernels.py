@@ -31,6 +31,27 @@ extern "C" __global__ void chains(double* out, double factor, double term, int r
   if (sum == (T)-1) *out = (double)sum;  // never, which the compiler does not know
 }
 
+// The same sums, with weights that are parameters of the kernel: read from the constant bank, or
+// from uniform registers where the compiler loads them there.
+struct UniformWeights { T at[UNROLLED]; };
+extern "C" __global__ void uniform_chains(double* out, UniformWeights weights, double term,
+                                          int rounds) {
+  T t = (T)term, sums[CHAINS];
+#pragma unroll
+  for (int n = 0; n < CHAINS; ++n) sums[n] = (T)(threadIdx.x + n);
+  for (int round = 0; round < rounds; ++round) {
+#pragma unroll
+    for (int step = 0; step < UNROLLED; ++step) {
+#pragma unroll
+      for (int n = 0; n < CHAINS; ++n) sums[n] = FMA(sums[n], weights.at[step], t);
+    }
+  }
+  T sum = 0;
+#pragma unroll
+  for (int n = 0; n < CHAINS; ++n) sum += sums[n];
+  if (sum == (T)-1) *out = (double)sum;
+}
+
 // 16 bytes a load, COPIES of them before the first store.
 extern "C" __global__ void copy(const uint4* __restrict__ source, uint4* __restrict__ target,
                                 long long count) {

@@ -1,20 +1,13 @@
 """Right answers on the GPU: dtypes by borders by modes by strides and dilations by methods, and
 kernel sizes, stacks, views, host arrays and pixels that are not finite, against the reference.
 
-As a program, checks a share of the combinations and prints a line of JSON for every wrong one and
-one at the end. Shares run in processes of their own: faults in one leave the others and the timing
-alone.
+Images of floats hold subnormal numbers, with windows that see nothing else.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import sys
-import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +17,7 @@ import numpy as np
 import gpuconv
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
+from gpuconv.core.problem import make_problem
 from gpuconv.methods import METHODS
 
 # bfloat16 has no NumPy dtype of its own; `pytest -m cuda` checks it through torch.
@@ -34,7 +28,6 @@ STEPS = (((1, 1), (1, 1)), ((2, 3), (1, 1)), ((1, 1), (3, 2)), ((2, 1), (1, 3)))
 SIZES = (1, 2, 3, 5, 7, 9, 11, 15, 21, 31, 63, 127)
 HOWS = ("device", "kernel", "views", "host", "not finite")
 _CLASSIC = ("direct", "separable", "fft")
-_FAILURES = 3  # in a row, after which the device is taken to be lost
 
 
 @dataclass(frozen=True)
@@ -74,16 +67,16 @@ class Combination:
     def arrays(self) -> tuple[Any, Any]:
         """X and K, the same in every run; K is a product of factors where those are asked for."""
         rng = np.random.default_rng(zlib.crc32(repr((self.dtype, self.shape, self.size)).encode()))
-        x = _sample(rng, self.shape, self.dtype)
+        x = with_subnormals(sample(rng, self.shape, self.dtype))
         if self.how == "not finite":
             x[..., 5, 7], x[..., -1, 0], x[..., 20, 40] = np.nan, np.inf, -np.inf
         if self.method != "separable":
-            return x, _sample(rng, self.bank + self.size, self.dtype)
+            return x, sample(rng, self.bank + self.size, self.dtype)
         u, v = (_small(rng, (*self.bank, n), self.dtype) for n in self.size)
         return x, (u[..., :, None] * v[..., None, :]).astype(x.dtype)
 
 
-def _sample(rng: Any, shape: tuple[int, ...], name: str) -> Any:
+def sample(rng: Any, shape: tuple[int, ...], name: str) -> Any:
     if name == "bool":
         return rng.random(shape) < 0.5
     if dtypes.is_integer(name):
@@ -93,6 +86,16 @@ def _sample(rng: Any, shape: tuple[int, ...], name: str) -> Any:
     if dtypes.is_complex(name):
         values = values + 1j * rng.standard_normal(shape)
     return values.astype(name)
+
+
+def with_subnormals(x: Any) -> Any:
+    """Make the middle ninth of every image of floats subnormal."""
+    if x.dtype.kind in "fc":
+        rows, columns = (slice(n // 3, 2 * n // 3) for n in x.shape[-2:])
+        # In double precision, which holds them as ordinary numbers.
+        wide = x[..., rows, columns].astype("c16" if x.dtype.kind == "c" else "f8")
+        x[..., rows, columns] = wide * (float(np.finfo(x.dtype).tiny) / 4)
+    return x
 
 
 def _small(rng: Any, shape: tuple[int, ...], name: str) -> Any:
@@ -154,11 +157,12 @@ def subset() -> list[Combination]:
 
 
 def share(combinations: list[Combination], part: int, parts: int) -> list[Combination]:
-    """Those of one process: what is compiled once stays together."""
+    """Those of one process, a method's together: what is compiled once stays together."""
     groups: dict[Any, list[Combination]] = {}
     for c in combinations:
         groups.setdefault((c.dtype, c.size), []).append(c)
-    return [c for group in list(groups.values())[part::parts] for c in group]
+    found = [c for group in list(groups.values())[part::parts] for c in group]
+    return sorted(found, key=lambda c: list(METHODS).index(c.method))
 
 
 class Refused(Exception):
@@ -196,7 +200,7 @@ def check(c: Combination, run: Run) -> str:
         if c.optional and "cannot be used" in str(error):
             raise Refused from error
         raise
-    problem = gpuconv.plan(x.shape, k.shape, x_dtype=c.dtype, k_dtype=c.dtype, **c.keywords).problem
+    problem = make_problem(x.shape, k.shape, c.dtype, c.dtype, **c.keywords)
     if (y.shape, str(y.dtype)) != (problem.out_shape, problem.out_dtype):
         return f"{y.dtype} {y.shape}, not {problem.out_dtype} {problem.out_shape}"
     if dtypes.is_integer(problem.acc_dtype):
@@ -232,67 +236,5 @@ def bounded(c: Combination, x: Any, k: Any, problem: Any) -> tuple[Any, Any]:
     if problem.acc_dtype in ("float64", "complex128"):
         rounded *= 2  # the reference's own
     last = float(out.eps) * np.abs(np.where(np.isfinite(expected), expected, 0))
-    return expected, rounded * float(acc.eps) * sums + last + float(out.smallest_subnormal)
-
-
-def work(
-    combinations: list[Combination], run: Run, end: float, say: Callable[[dict[str, Any]], None],
-    clock: Callable[[], float] = time.perf_counter,
-) -> bool:  # fmt: skip
-    """Check them until the time is up; whether all that were checked are right."""
-    checked, wrong, refused = Counter[str](), Counter[str](), Counter[str]()
-    failures, stopped = 0, ""
-    for c in combinations:
-        if clock() >= end or stopped:
-            break
-        try:
-            why = check(c, run)
-            failures = 0
-        except Refused:
-            refused[c.dtype] += 1
-            continue
-        except Exception as error:
-            # The run goes on to say what else fails; this one is reported as wrong.
-            why = f"failed: {type(error).__name__}: {error}"
-            failures += 1
-            if failures == _FAILURES:
-                stopped = f"{failures} failures in a row, the device may be lost"
-        checked[c.dtype] += 1
-        if why:
-            wrong[c.dtype] += 1
-            say({"wrong": c.name, "why": why})
-    of = Counter(c.dtype for c in combinations)
-    say({"of": of, "checked": checked, "bad": wrong, "refused": refused, "stopped": stopped})
-    return not wrong
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda.matrix", description=__doc__)
-    parser.add_argument("--share", default="0/1", help="which part of how many")
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--every", type=int, default=1, help="only every n-th combination")
-    parser.add_argument("--subset", action="store_true", help="the few for compute-sanitizer")
-    parser.add_argument(
-        "--plain-memory", action="store_true", help="an allocation for each array, not a pool"
-    )
-    options = parser.parse_args(arguments)
-    reason = gpuconv.backends()["cuda"]
-    if reason is not None:
-        print(f"no GPU can be used here: {reason}", file=sys.stderr)
-        return 2
-    import cupy
-
-    if options.plain_memory:
-        cupy.cuda.set_allocator(None)  # what lies in a pool hides an access beyond an array's end
-    part, parts = map(int, options.share.split("/"))
-    some = (subset() if options.subset else everything())[:: options.every]
-    end = time.perf_counter() + options.seconds
-    right = work(
-        share(some, part, parts), runner(cupy, "cuda"), end,
-        lambda line: print(json.dumps(line), flush=True),
-    )  # fmt: skip
-    return int(not right)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    least = rounded * float(acc.smallest_subnormal) + float(out.smallest_subnormal)
+    return expected, rounded * float(acc.eps) * sums + last + least

@@ -14,8 +14,8 @@ from ..peers.cuda import Contender
 from ..timing import Times
 
 COLD = 3.0  # times the L2 cache that the input sets of a rotation exceed
-LIMIT = 0.5  # seconds a call of a peer may take
-NEVER_WINS = 5.0  # seconds of a first call, compilation and all, after which there is no second
+LIMIT = 0.1  # seconds a call of a peer may take
+NEVER_WINS = 3.0  # seconds of a first call, compilation and all, after which there is no second
 _MOST_CALLS = 100  # queued at once, within what a stream takes even of calls of several kernels
 ROUNDS = (3, 15)  # at least and at most
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-MODULES = ("torch_conv", "cupyx_ndimage", "cupyx_signal", "jax_conv", "opencv")
+# In the order in which they are measured, each in a process of its own.
+MODULES = ("torch_conv", "cupyx_ndimage", "cupyx_signal", "opencv", "jax_conv")
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,19 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f".{name}", __name__)
 
 
-def absent() -> dict[str, str]:
-    """Peers that are not here, by name, and why."""
-    reasons = {module(name).NAME: module(name).absent() for name in MODULES}
-    return {name: reason for name, reason in reasons.items() if reason is not None}
-
-
-def present() -> list[ModuleType]:
-    """The peers that are here."""
-    return [module(name) for name in MODULES if module(name).absent() is None]
+def reason(name: str) -> str | None:
+    """Why the peer of a module cannot take part here, or None."""
+    try:
+        found: str | None = module(name).absent()
+    except Exception as error:  # libraries fail in ways of their own, a missing driver's for one
+        return f"{type(error).__name__}: {error}"
+    return found
 
 
 def failure(name: str) -> str | None:
     """Why a module cannot be imported, or None."""
     try:
         importlib.import_module(name)
-    except ImportError as error:
+    except Exception as error:  # not ImportError alone: a library that cannot be loaded is OSError
         return f"{name} cannot be imported ({error})"
     return None

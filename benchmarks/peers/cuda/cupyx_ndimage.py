@@ -17,8 +17,9 @@ def absent() -> str | None:
 def prepare(case: Any, sets: list[Set], k: Any, device: Any) -> list[Contender]:
     from cupyx.scipy import ndimage
 
-    # A stack is filtered by a kernel that is one image deep.
-    weights = device.upload(k.reshape((1,) * (len(case.x_shape) - 2) + k.shape))
+    # A stack, or channels, are filtered by a kernel that is one image deep.
+    deep = (1,) * (len(case.x_shape) - 2)
+    weights = device.upload(k.reshape(k.shape + deep if case.channels_last else deep + k.shape))
 
     def correlate(n: int) -> Any:
         ndimage.correlate(sets[n].x, weights, output=sets[n].out, mode="mirror")

@@ -19,18 +19,21 @@ def prepare(case: Any, sets: list[Set], k: Any, device: Any) -> list[Contender]:
     from cupyx.scipy import signal
 
     lead = (1,) * (len(case.x_shape) - 2)
-    half = case.dtype == "float16"
-    kind = "float32" if half else case.dtype
-    flipped = device.upload(k[::-1, ::-1].astype(kind).reshape(lead + k.shape))
-    at, (h, w) = case.k // 2, case.x_shape[-2:]
-    inside = (..., slice(at, at + h), slice(at, at + w))
+    # cuFFT's half precision has powers of two only.
+    kind = "float32" if case.dtype == "float16" else case.out_dtype
+    last = case.channels_last
+    weights = k[::-1, ::-1].conj().astype(kind)
+    flipped = device.upload(weights.reshape(k.shape + lead if last else lead + k.shape))
+    axes = (0, 1) if last else (-2, -1)
+    at, (h, w) = case.k // 2, case.planar.x_shape[-2:]
+    kept = slice(at, at + h), slice(at, at + w)
+    inside = kept if last else (..., *kept)
 
     def transforms(function: Any) -> Any:
         def call(n: int) -> Any:
-            # cuFFT's half precision has powers of two only.
-            image = sets[n].x.astype(kind) if half else sets[n].x
-            result = function(image, flipped, axes=(-2, -1))[inside]
-            return result.astype(case.out_dtype) if half else result
+            image = sets[n].x
+            result = function(image.astype(kind, copy=False), flipped, axes=axes)[inside]
+            return result.astype(case.out_dtype, copy=False)
 
         return call
 
@@ -38,7 +41,7 @@ def prepare(case: Any, sets: list[Set], k: Any, device: Any) -> list[Contender]:
         Contender(f"{NAME}.{function.__name__}", transforms(function), "constant")
         for function in (signal.fftconvolve, signal.oaconvolve)
     ]
-    if not lead and not half:
+    if not lead and case.dtype == kind:
         weights = device.upload(k)
         found.append(
             Contender(

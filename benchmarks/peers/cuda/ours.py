@@ -18,10 +18,11 @@ def prepare(case: Any, sets: list[Set], k: Any, method: str | None = None) -> Co
     named = method or case.method
 
     def call(n: int) -> Any:
-        one = sets[n]
-        return gpuconv.corr2d(
-            one.x, k, mode="same", boundary="reflect", method=named, backend=BACKEND, out=one.out
+        x, out = case.planes(sets[n].x), case.planes(sets[n].out)
+        gpuconv.corr2d(
+            x, k, mode="same", boundary="reflect", method=named, backend=BACKEND, out=out
         )
+        return sets[n].out
 
     # Half precision is summed in float32: its own error is made once, by the result.
     eps = float(np.finfo("float64" if case.dtype == "float64" else "float32").eps)
@@ -33,6 +34,6 @@ def chosen(case: Any, k: Any) -> str:
     if case.method != "auto":
         return str(case.method)
     return gpuconv.plan(
-        case.x_shape, case.k_shape, x_dtype=case.dtype, k_dtype=case.dtype, kernel=k, mode="same",
-        boundary="reflect", backend=BACKEND,
+        case.planar.x_shape, case.k_shape, x_dtype=case.dtype, k_dtype=str(k.dtype), kernel=k,
+        mode="same", boundary="reflect", backend=BACKEND,
     ).method  # fmt: skip

@@ -1,8 +1,8 @@
 """torch.nn.functional.conv2d (cuDNN), without gradients; borders are zeros.
 
-cuDNN searches for its fastest algorithm (`benchmark`), unless a call takes a fifth of a second
-without: it would try slower ones for minutes. float32 takes part twice: with TF32, which rounds the
-factors to 11 bits, and without.
+cuDNN searches for its fastest algorithm (`benchmark`) among a few, and not where a call without
+takes long: it would try slower ones for minutes. float32 takes part twice: with TF32, which rounds
+the factors to 11 bits, and without.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from . import Contender, Set, failure
 
 NAME = "torch"
 _TF32 = 2.0**-10
-_SEARCH = 0.2  # seconds
+_SEARCH = 0.02  # seconds of a call without
+_TRIED = 5  # algorithms that a search tries at most
 
 
 def absent() -> str | None:
@@ -30,9 +31,10 @@ def absent() -> str | None:
 def prepare(case: Any, sets: list[Set], k: Any, device: Any) -> list[Contender]:
     import torch
 
-    shape = (-1, 1, *case.x_shape[-2:])
-    images = [torch.from_dlpack(one.x).reshape(shape) for one in sets]
-    weights = torch.from_dlpack(device.upload(k)).reshape(1, 1, case.k, case.k)
+    torch.backends.cudnn.benchmark_limit = _TRIED
+    images = [_images(torch.from_dlpack(one.x), case) for one in sets]
+    weights = torch.from_dlpack(device.upload(k.conj())).reshape(1, 1, case.k, case.k)
+    kind = weights.dtype
 
     def entrant(tf32: bool) -> Contender:
         search = True
@@ -41,8 +43,13 @@ def prepare(case: Any, sets: list[Set], k: Any, device: Any) -> list[Contender]:
         def conv2d(n: int) -> Any:
             torch.backends.cudnn.benchmark = search
             torch.backends.cudnn.allow_tf32 = tf32
-            result = torch.nn.functional.conv2d(images[n], weights, padding=case.k // 2)
-            return result.reshape(case.out_shape)
+            image = images[n].to(kind)  # a copy where the weights are of another dtype
+            result = torch.nn.functional.conv2d(image, weights, padding=case.k // 2)
+            return (
+                result[:, 0].permute(1, 2, 0)
+                if case.channels_last
+                else result.reshape(case.out_shape)
+            )
 
         def probe(n: int) -> Any:
             nonlocal search
@@ -58,6 +65,13 @@ def prepare(case: Any, sets: list[Set], k: Any, device: Any) -> list[Contender]:
         return Contender(name, conv2d, "constant", probe=probe, eps=eps)
 
     # What the libraries load when they are first called is no part of any probe.
-    torch.nn.functional.conv2d(images[0][:1, :, :64, :64], weights, padding=case.k // 2)
+    torch.nn.functional.conv2d(images[0][:1, :, :64, :64].to(kind), weights, padding=case.k // 2)
     device.synchronize()
     return [entrant(tf32) for tf32 in ((False, True) if case.dtype == "float32" else (False,))]
+
+
+def _images(tensor: Any, case: Any) -> Any:
+    """Make a view (images, 1, rows, columns)."""
+    if case.channels_last:
+        return tensor.permute(2, 0, 1)[:, None]
+    return tensor.reshape(-1, 1, *case.x_shape[-2:])

@@ -1,20 +1,16 @@
 """The matrix of right answers on the GPU, checked on other backends, and what its processes say."""
 
-import itertools
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import gpuconv
-from benchmarks.cuda import children, matrix
+from benchmarks.cuda import matrix
 from benchmarks.cuda.matrix import Combination
+from gpuconv.methods import METHODS
 
 from ...marks import always
-from .processes import CLEAN, beginning, done, process
-
-HERE = gpuconv.backends()["cuda"] is None  # a GPU
 
 SOME = [c for c in matrix.everything() if c.method == "direct" and c.shape == (37, 75)]
 
@@ -39,15 +35,29 @@ def test_the_matrix_is_whole():
     parts = [matrix.share(found, n, 8) for n in range(8)]
     assert sorted(c.name for part in parts for c in part) == sorted(c.name for c in found)
     assert max(map(len, parts)) < 0.3 * len(found)
+    assert [c.method for c in parts[0]] == sorted(
+        (c.method for c in parts[0]), key=list(METHODS).index
+    )
     assert {c.method for c in matrix.subset()} == {c.method for c in found}
 
 
 def test_right_answers_pass():
-    said = []
-    assert matrix.work(SOME[::97], reference, math.inf, said.append)
-    (last,) = said
-    assert last["checked"] == last["of"]
-    assert (sum(last["bad"].values()), last["stopped"]) == (0, "")
+    assert [matrix.check(c, reference) for c in SOME[::97]] == [""] * len(SOME[::97])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("method", ["direct", "separable"])
+def test_flushed_subnormal_numbers_are_found(dtype, method):
+    c = Combination(dtype, (5, 4), method, shape=(37, 75))
+    x, k = c.arrays()
+    tiny = np.finfo(dtype).tiny
+    subnormal = (np.abs(x) < tiny) & (x != 0)
+    assert subnormal.sum() > 200
+    kept = gpuconv.corr2d(x, k, backend="reference", **c.keywords)
+    assert matrix.check(c, lambda *_: kept) == ""
+    x[subnormal] = 0
+    flushed = gpuconv.corr2d(x, k, backend="reference", **c.keywords)
+    assert "outputs" in matrix.check(c, lambda *_: flushed)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +124,7 @@ def test_pixels_that_are_not_finite_must_stay_where_they_are():
     assert matrix.check(c, lost)
 
 
-def test_refusals_and_failures():
+def test_refusals():
     special = Combination("float16", (3, 3), "special")
 
     def refuses(c, x, k):
@@ -122,76 +132,6 @@ def test_refusals_and_failures():
 
     with pytest.raises(matrix.Refused):
         matrix.check(special, refuses)
-    said = []
-    assert matrix.work([special], refuses, math.inf, said.append)
-    assert said[-1]["refused"] == {"float16": 1}
     # Direct is for everything: that it refuses is wrong.
-    assert not matrix.work([replace(special, method="direct")], refuses, math.inf, said.append)
-    assert "failed: ValueError" in said[-2]["why"]
-    # After a few in a row the device is taken to be lost.
-    assert not matrix.work(SOME[:9], lambda *_: 1 / 0, math.inf, said.append)
-    assert sum(said[-1]["checked"].values()) == 3
-    assert "3 failures in a row" in said[-1]["stopped"]
-
-
-def test_time_runs_out():
-    ticks = itertools.count()
-    said = []
-    assert matrix.work(SOME[:9], reference, 4, said.append, clock=lambda: next(ticks))
-    assert sum(said[-1]["checked"].values()) == 4
-    assert sum(said[-1]["of"].values()) == 9
-
-
-def test_rows_of_the_processes():
-    cells = children.tabulate([done(), done(checked=3, bad=1, wrong=["a case"], refused=1)])
-    assert cells[0].row == ("float32", "8", "1", "1", "1", "")
-    assert cells[1].row[0] == "WRONG: a case"
-    assert [cell.wrong for cell in cells] == [True, True]
-    assert not any(cell.wrong for cell in children.tabulate([done(), done()]))
-    lost = children.tabulate([done(), children.Done((), "Segmentation fault", -11)])
-    assert lost[-1].wrong
-    assert "ended with status -11: Segmentation fault" in lost[-1].row[-1]
-    assert "took too long" in children.tabulate([children.Done((), "", None)])[0].row[-1]
-    assert children.tabulate([done(stopped="3 failures")])[-1].wrong
-
-
-@pytest.mark.parametrize("tool", CLEAN)
-def test_sanitizers_verdicts(tool):
-    clean = children.verdict(tool, done(text=CLEAN[tool]))
-    assert (clean.wrong, clean.row[-1]) == (False, "none")
-    found = CLEAN[tool].replace("0 errors", "2 errors").replace("0 hazards", "2 hazards")
-    found = found.replace("SANITIZER\n", "SANITIZER\n========= Invalid __shared__ write\n")
-    cell = children.verdict(tool, done(text=found))
-    assert cell.wrong
-    assert cell.row[-1] == "2 findings; Invalid __shared__ write"
-    # A clean summary of a program that did not come to its end says nothing.
-    assert children.verdict(tool, children.Done((), CLEAN[tool], -11)).wrong
-    assert children.verdict(tool, done(text=CLEAN[tool], bad=1)).wrong
-    assert "no summary" in children.verdict(tool, done()).row[-1]
-
-
-def test_sanitizers_are_asked_for_only_where_they_are():
-    log = []
-    cells = children.sanitized(60, beginning(log=log), lambda name: None)
-    assert log == []
-    assert all("not on PATH" in cell.row[-1] and not cell.wrong for cell in cells)
-    cells = children.sanitized(60, beginning(log=log), lambda name: f"/bin/{name}")
-    assert [prefix[:3] for prefix, _ in log] == [
-        ("compute-sanitizer", "--tool", tool) for tool in CLEAN
-    ]
-    assert all("--subset" in arguments for _, arguments in log)
-    assert [cell.row[-1] for cell in cells] == ["none", "none"]
-
-
-def test_half_a_line_is_not_read():
-    found = children.finish(process([{"wrong": "x", "why": "y"}], text='{"of": {"flo\n'), 1)
-    assert found.lines == ({"wrong": "x", "why": "y"},)
-
-
-@pytest.mark.skipif(HERE, reason="there is a GPU: this would run the whole matrix")
-def test_a_process_without_a_gpu_is_a_failure(capfd):
-    found = children.finish(children.start(["--seconds", "1"]), 60)
-    assert found.code == 2
-    (cell,) = children.tabulate([found])
-    assert cell.wrong
-    assert "no GPU can be used here" in cell.row[-1]
+    with pytest.raises(ValueError, match="cannot be used"):
+        matrix.check(replace(special, method="direct"), refuses)

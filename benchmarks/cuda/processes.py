@@ -1,0 +1,113 @@
+"""Programs in process groups of their own, which end when they are told to: whoever takes too long
+is killed with all that it started, and nothing waits for a pipe that somebody still holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..memory import ROOT
+from .journal import utf8_environment
+
+_POLL = 0.02
+_AFTER = 2.0  # seconds for what is left in a pipe when its program has ended
+_KEPT = 400  # lines of a program's output
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a program may take in all, without a line, and until its first line."""
+
+    seconds: float
+    silence: float = float("inf")
+    start: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a program ended."""
+
+    killed: str  # why it was killed, if it was
+    code: int | None
+    output: tuple[str, ...]  # the last lines
+
+    def __str__(self) -> str:
+        how = self.killed or (
+            f"ended by signal {-self.code}" if (self.code or 0) < 0 else f"ended with {self.code}"
+        )
+        said = [line for line in self.output if line.strip()]
+        # The traceback that faulthandler leaves names the innermost call first.
+        inner = next((n for n, line in enumerate(said) if "most recent call first" in line), None)
+        tail = said[inner + 1 : inner + 2] if inner is not None else said[-1:]
+        return f"{how}: {tail[0].strip()[:200] if tail else 'it said nothing'}"
+
+
+_living: set[int] = set()
+
+
+def run(command: Sequence[str], limits: Limits, hear: Callable[[str], None]) -> Ending:
+    """Run a program to its end or to its limits; `hear` gets each line as it comes."""
+    process = subprocess.Popen(
+        list(command), cwd=ROOT, env=utf8_environment(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    _living.add(process.pid)
+    output: deque[str] = deque(maxlen=_KEPT)
+    heard: list[float] = []  # when the last line came
+
+    def read() -> None:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            text = raw.decode("utf-8", "replace").rstrip("\r\n")
+            heard[:] = [time.monotonic()]
+            output.append(text)
+            hear(text)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        killed = _wait(process, limits, heard)
+    finally:
+        kill(process.pid)
+        _living.discard(process.pid)
+    try:
+        code: int | None = process.wait(_AFTER)
+    except subprocess.TimeoutExpired:  # stuck in the driver: it is left behind
+        code = None
+    reader.join(_AFTER)
+    return Ending(killed, None if killed else code, tuple(output))
+
+
+def _wait(process: subprocess.Popen[bytes], limits: Limits, heard: list[float]) -> str:
+    """Wait until a program ends, or say why it must."""
+    start = time.monotonic()
+    while process.poll() is None:
+        now = time.monotonic()
+        if now - start > limits.seconds:
+            return f"killed after {limits.seconds:.3g} s"
+        if heard and now - heard[0] > limits.silence:
+            return f"killed after {limits.silence:.3g} s without a word"
+        if not heard and now - start > limits.start:
+            return f"killed after {limits.start:.3g} s without a first word"
+        time.sleep(_POLL)
+    return ""
+
+
+def kill(group: int) -> None:
+    """Kill a process group, if there is anything left of it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def kill_all() -> None:
+    """Kill every program that still runs: this process is about to end."""
+    for group in list(_living):
+        kill(group)
