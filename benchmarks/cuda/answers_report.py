@@ -82,8 +82,10 @@ def _why(line: Line) -> str:
 
 
 def _tests(journal: Journal) -> Iterator[Cell]:
-    """pytest's: counts, and what failed."""
-    for line in journal.of("tests"):
+    """pytest's: counts, and what failed. Why it failed comes with a later line of the test."""
+    lines = journal.of("tests")
+    failed = {line["test"]: line["why"] for line in lines if "test" in line}
+    for line in lines:
         if "absent" in line:
             yield Cell(("pytest -m cuda", "", "", "", "", line["absent"]))
         elif "passed" in line:
@@ -97,9 +99,8 @@ def _tests(journal: Journal) -> Iterator[Cell]:
                 for what in ("passed", "failures", "skipped")
             )
             yield Cell(row, records=kept, wrong=line["failures"] > 0)
-        elif "test" in line:
-            row = (f"FAILED: {line['test']}", "", "", "", "", line["why"][:200])
-            yield Cell(row, wrong=True)
+    for test, why in failed.items():
+        yield Cell((f"FAILED: {test}", "", "", "", "", why[:200]), wrong=True)
 
 
 def _sanitizer(journal: Journal, tool: str) -> Iterator[Cell]:

@@ -16,11 +16,11 @@ from .journal import Journal, Line, objects
 from .processes import Ending, Limits
 
 WORKER = "benchmarks.cuda.worker"
-_START = 40.0  # seconds until a child says that it has begun, and until its first task
+_START = 40.0  # seconds until a child's first task: libraries are imported before it
 _MUTE = 2  # children in a row that ended before any task, after which there is no other
 _LEAST = 0.5  # seconds for which another child is worth its start
 
-Run = Callable[[list[str], Limits, Callable[[str], None]], Ending]
+Run = Callable[[list[str], Limits, Callable[[str], bool]], Ending]
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,20 @@ def complete(
     about: Line = {"stage": share.name or share.stage, "of": share.label}
     while True:
         left = end - clock()
-        if left < _LEAST:
+        if left < _LEAST or processes.stopped():
             journal.add(about | {"left": "no time was left", "next": first})
             return printed
         heard = _Heard()
 
-        def hear(text: str, heard: _Heard = heard) -> None:
+        def hear(text: str, heard: _Heard = heard) -> bool:
             for line in objects([text]):
                 heard.take(line)
                 if "start" not in line:
                     journal.add(about | line)
-                return
+                return True
             heard.log.append(text)
             journal.log(f"{share.name or share.stage} {share.label}".strip(), text)
+            return False
 
         limits = Limits(left, share.limit + 1, _START)
         # The child stops by itself a little earlier, where it can.
@@ -105,7 +106,8 @@ def complete(
         printed += heard.log
         if heard.ended:
             return printed
-        if heard.began is not None and end - clock() < _LEAST:
+        late = end - clock() < _LEAST or processes.stopped()
+        if heard.began is not None and late:
             why = f"no time was left; {heard.task['name']}: {ending}"
             journal.add(about | {"left": why, "next": heard.began})
             return printed

@@ -24,7 +24,7 @@ _KEPT = 400  # lines of a program's output
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds that a program may take in all, without a line, and until its first line."""
+    """Seconds that a program may take in all, without a word, and until its first word."""
 
     seconds: float
     silence: float = float("inf")
@@ -51,10 +51,15 @@ class Ending:
 
 
 _living: set[int] = set()
+_stopped = threading.Event()
 
 
-def run(command: Sequence[str], limits: Limits, hear: Callable[[str], None]) -> Ending:
-    """Run a program to its end or to its limits; `hear` gets each line as it comes."""
+def run(command: Sequence[str], limits: Limits, hear: Callable[[str], bool]) -> Ending:
+    """Run a program to its end or to its limits.
+
+    `hear` gets each line as it comes, and says whether it counts as a word: what libraries print is
+    no sign of progress.
+    """
     process = subprocess.Popen(
         list(command), cwd=ROOT, env=utf8_environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -67,9 +72,9 @@ def run(command: Sequence[str], limits: Limits, hear: Callable[[str], None]) -> 
         assert process.stdout is not None
         for raw in process.stdout:
             text = raw.decode("utf-8", "replace").rstrip("\r\n")
-            heard[:] = [time.monotonic()]
             output.append(text)
-            hear(text)
+            if hear(text):
+                heard[:] = [time.monotonic()]
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
@@ -91,6 +96,8 @@ def _wait(process: subprocess.Popen[bytes], limits: Limits, heard: list[float]) 
     start = time.monotonic()
     while process.poll() is None:
         now = time.monotonic()
+        if _stopped.is_set():
+            return "killed with the whole run"
         if now - start > limits.seconds:
             return f"killed after {limits.seconds:.3g} s"
         if heard and now - heard[0] > limits.silence:
@@ -101,13 +108,19 @@ def _wait(process: subprocess.Popen[bytes], limits: Limits, heard: list[float]) 
     return ""
 
 
+def stopped() -> bool:
+    """Whether the whole run is ending."""
+    return _stopped.is_set()
+
+
 def kill(group: int) -> None:
     """Kill a process group, if there is anything left of it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
-def kill_all() -> None:
-    """Kill every program that still runs: this process is about to end."""
+def stop() -> None:
+    """Kill every program, and any that is started later: this process is about to end."""
+    _stopped.set()
     for group in list(_living):
         kill(group)

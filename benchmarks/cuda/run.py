@@ -25,12 +25,17 @@ SECONDS = 500.0  # of the eight and a half minutes that a run may take: reports 
 def run(options: Any, begin: Run = processes.run) -> int:
     """0 if every answer was right, 1 if not, 2 without a GPU."""
     journal, notes = _journal(options)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, _end) for number in signals]
     parent = Parent(journal, begin, options.quick)
     try:
         _stages(parent, options)
+    except SystemExit:
+        reports.write(journal, options)
+        raise
     finally:
-        processes.kill_all()
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
     reason = stages.unavailable(journal)
     if reason is not None:
         _forget(journal)
@@ -50,6 +55,12 @@ def run(options: Any, begin: Run = processes.run) -> int:
         print("\n".join([f"# {one.suite}", *lines, ""]))
     print("\n".join(notes), flush=True)
     return int(any(one.wrong for one in made))
+
+
+def _end(number: int, _: Any) -> None:
+    """End the run as soon as its children are gone, with the reports of what there is."""
+    processes.stop()
+    sys.exit(128 + number)
 
 
 def _journal(options: Any) -> tuple[Journal, list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import sys
 import time
@@ -18,6 +17,7 @@ from . import launches, profile
 from .children import Run, Share, complete
 from .journal import Journal
 from .processes import Limits
+from .pytest_output import PytestOutput
 
 TESTS = ROOT / "tests"
 SANITIZER = "compute-sanitizer"
@@ -33,8 +33,6 @@ PEER_SHARES = {
     "torch_conv": 4.0, "cupyx_ndimage": 3.0, "cupyx_signal": 2.5, "opencv": 1.0, "jax_conv": 3.0,
 }  # fmt: skip
 _TEST_WORKERS = 4
-_TEST = re.compile(r"(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) +(\S+::.*?)(?: - (.*))?$")
-_WITHOUT_XDIST = re.compile(r"(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b()")
 
 
 @dataclass(frozen=True)
@@ -74,16 +72,10 @@ def cores() -> int:
 
 
 def facts(parent: Parent, seconds: float) -> None:
-    """Chip and versions, then everything that later stages launch is compiled."""
-    begin = time.monotonic()
-    parent.share("facts", min(seconds, 15.0))()
-    if unavailable(parent.journal):
-        return
-    left = seconds - (time.monotonic() - begin)
+    """Chip and versions; meanwhile everything that later stages launch is compiled."""
     parts = cores()
-    parent.together(
-        [parent.share("compile", left, part=n, parts=parts) for n in range(parts)], "compile"
-    )
+    calls = [parent.share("compile", seconds, part=n, parts=parts) for n in range(parts)]
+    parent.together([parent.share("facts", seconds), *calls], "facts")
 
 
 def unavailable(journal: Journal) -> str | None:
@@ -123,7 +115,8 @@ def sanitized(parent: Parent, tool: str, seconds: float) -> None:
     printed = parent.share("matrix", seconds, name=tool, prefix=prefix, arguments=("--subset",))()
     marked = [line for line in printed if line.startswith("=========")]
     # The first findings, and the summaries at the ends of the children.
-    parent.journal.add(about | {"printed": "\n".join([*marked[:60], *marked[-5:]])})
+    kept = marked[:60] + [line for line in marked[60:] if "SUMMARY" in line]
+    parent.journal.add(about | {"printed": "\n".join(kept)})
 
 
 def tests(parent: Parent, seconds: float) -> None:
@@ -132,23 +125,13 @@ def tests(parent: Parent, seconds: float) -> None:
     if importlib.util.find_spec("pytest") is None or not TESTS.is_dir():
         journal.add(about | {"absent": "pytest or the folder tests/ is not here"})
         return
-    counts = dict.fromkeys(("passed", "failures", "skipped"), 0)
-    kinds = {"PASSED": "passed", "XFAIL": "passed", "SKIPPED": "skipped"}
-    failed: dict[str, str] = {}
+    told = PytestOutput()
 
-    def hear(text: str) -> None:
+    def hear(text: str) -> bool:
         journal.log("tests", text)
-        match = _TEST.search(text)
-        word, test, why = match.groups() if match else ("", "", "")
-        if not match and (other := _WITHOUT_XDIST.match(text)):
-            test, word, why = other.groups()
-        if not word:
-            return
-        if word in kinds:
-            counts[kinds[word]] += 1
-        elif test not in failed or (why and not failed[test]):
-            failed[test] = why or ""
-            journal.add(about | {"test": test, "why": why or ""})
+        for test, why in told.take(text.rstrip()):
+            journal.add(about | {"test": test, "why": why})
+        return True
 
     command = [sys.executable, "-m", "pytest", "-m", "cuda", "-v", "--tb=short", "-rfE",
                "-p", "no:cacheprovider", "--color=no"]  # fmt: skip
@@ -157,8 +140,7 @@ def tests(parent: Parent, seconds: float) -> None:
     if importlib.util.find_spec("pytest_timeout") is not None:
         command += ["--timeout=60"]
     ending = parent.run([*command, str(TESTS)], Limits(seconds), hear)
-    counts["failures"] = len(failed)
-    journal.add(about | counts | {"ending": str(ending)})
+    journal.add(about | told.counts | {"failures": len(told.failed), "ending": str(ending)})
 
 
 def limits(parent: Parent, seconds: float) -> None:

@@ -130,7 +130,6 @@ def main(arguments: list[str] | None = None) -> int:
     faulthandler.enable()
     install_stand_in()
     say = speaker()
-    say({"begin": options.stage, "of": options.of, "share": options.share})
     module: Any = importlib.import_module(f".{STAGES[options.stage]}", __package__)
     options.part, options.parts = map(int, options.share.split("/"))
     begin = time.monotonic()

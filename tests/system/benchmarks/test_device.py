@@ -1,5 +1,6 @@
 """The benchmarks' device asks CuPy for what it has, in the right order, and says what it found."""
 
+import contextlib
 import ctypes
 import sys
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.cuda import device
+from benchmarks.cuda import device, kernels, limits
 
 
 class Checked:
@@ -117,16 +118,30 @@ def test_copies_and_chains_and_the_link(stub):
     name, grid, block, arguments = stub.log[-1]
     assert (name, grid, block) == ("copy", (1,), (256,))
     assert arguments[2] == 320 / 16
-    for kind in ("float", "double"):
+    for kind in limits.CHAINS:
         call, adds = stub.device.chains(kind)
         call(0)
         name, grid, block, arguments = stub.log[-1]
-        assert name == "chains"
+        assert name == ("uniform_chains" if "uniform" in kind else "chains")
+        assert (arguments[1].nbytes == 4 * kernels.UNROLLED) == ("uniform" in kind)
         assert adds == grid[0] * block[0] * int(arguments[-1]) * 8 * 16
     link = stub.device.link(1000)
     stub.log.clear()
     link["link, both"]()
     assert [entry[1:3] for entry in stub.log] == [(1000, 1), (1000, 2)]
+
+
+def test_what_profilers_and_allocators_are_asked_for(stub, monkeypatch):
+    profiler = pytest.importorskip("cupyx.profiler")
+    assert callable(profiler.profile)
+    monkeypatch.setitem(sys.modules, "cupyx.profiler", profiler)
+    monkeypatch.setattr(sys.modules["cupyx"], "profiler", profiler, raising=False)
+    assert hasattr(stub.device.profiled(), "__enter__")
+    stub.module.cuda.set_allocator = lambda allocator: stub.log.append(("allocator", allocator))
+    stub.device.plain_memory()
+    assert stub.log[-1] == ("allocator", None)
+    stub.device.occupy(0.5, contextlib.nullcontext())
+    assert stub.log[-1][3][0] == 500_000_000
 
 
 def test_a_context_that_is_lost(stub):
