@@ -84,7 +84,10 @@ def tasks(options: Any) -> Tasks:
 
 
 def task(check: LaunchCheck, device: Any) -> Line:
-    why = check.run(device)
+    try:
+        why = check.run(device)
+    except matrix.Refused:
+        return {"refused": True}
     return {"wrong": why} if why else {}
 
 
