@@ -2,12 +2,16 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from benchmarks.cuda import answers_report, launches, profile, reports, stages
+import gpuconv
+from benchmarks.cuda import answers_report, behaviour, launches, profile, reports, stages
 from benchmarks.cuda.journal import Journal
 from benchmarks.cuda.processes import Ending
 from benchmarks.cuda.stages import Parent
+
+from .fake_device import FakeDevice
 
 CLEAN = {
     "memcheck": "========= ERROR SUMMARY: 0 errors",
@@ -165,3 +169,35 @@ def test_a_peer_leaves_its_time_to_the_others():
     # None of them took any: each gets what its weight is among those to come.
     assert seconds[-1] > 90
     assert seconds[0] < 40
+
+
+@pytest.mark.parametrize("family", launches.families())
+def test_what_is_launched_is_right_where_it_can_run(family, monkeypatch):
+    """The checks themselves, on the CPU as far as it has the methods."""
+    monkeypatch.setattr(launches.ours, "BACKEND", "cpu")
+    for check in launches.checks():
+        if check.family == family != "tensor":
+            assert launches.task(check, FakeDevice()) == {}, check.name
+
+
+@pytest.mark.parametrize("k", [3, 15])
+def test_tensor_launches_are_right_in_emulation(emulated, k):
+    for name in (f"tf32, {k}x{k}, tensor", f"bfloat16, {k}x{k}, tensor"):
+        (check,) = [check for check in launches.checks() if check.name == name]
+        assert launches.task(check, FakeDevice()) == {}
+
+
+@pytest.mark.parametrize("name", [name for name in behaviour.checks() if "subnormal" in name])
+def test_subnormal_numbers_that_are_flushed_are_found(name, monkeypatch):
+    check = behaviour.checks()[name]
+    tiny = np.finfo(name.split(", ")[1]).tiny
+    plain = gpuconv.corr2d
+    for flushes in (False, True):
+
+        def corr2d(x, k, backend, method="direct", flushes=flushes):
+            x = np.where(np.abs(x) < tiny, 0, x) if flushes and backend == "cuda" else x
+            return plain(x.astype("f8"), k.astype("f8"), backend="reference").astype(x.dtype)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(behaviour.gpuconv, "corr2d", corr2d)
+            assert bool(check(FakeDevice())) == flushes
