@@ -14,6 +14,7 @@ from ..report import Cell, measured
 from .journal import Journal, Line, first_line
 
 SUITE = "cuda-answers"
+_NAMED = 5  # of what could not be compiled
 HEAD = ("what", "checked", "wrong", "refused", "not reached", "findings")
 _SUMMARIES = {
     "memcheck": re.compile(r"ERROR SUMMARY: (\d+) errors?"),
@@ -157,7 +158,11 @@ def compiled(journal: Journal) -> list[str]:
     lines = [line for line in journal.of("compile") if "index" in line]
     number = sum(line.get("compiled", 0) for line in lines)
     failed = {line["name"]: _why(line) for line in lines if "failed" in line}
+    for line in lines:
+        failed |= line.get("skipped", {})
     told = f"compiled beforehand: {number} specialisations"
     if any("left" in line for line in journal.of("compile")):
         told += ", not all: the time was up"
-    return [told, *(f"not compiled: {name}: {why}" for name, why in failed.items())]
+    some = [f"not compiled: {name}: {why}" for name, why in list(failed.items())[:_NAMED]]
+    more = [f"not compiled: {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
+    return [told, *some, *more]

@@ -88,6 +88,10 @@ def first_line(text: str) -> str:
     return (text.strip() or "no message").split("\n")[0][:200]
 
 
-def utf8_environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """This process's environment for a child whose output is read as it comes."""
-    return os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    return os.environ | {
+        "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace",
+        # Many children run at once, and the reference multiplies matrices.
+        "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    }  # fmt: skip

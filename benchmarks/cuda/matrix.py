@@ -20,6 +20,8 @@ from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 from gpuconv.methods import METHODS
 
+from .. import definition
+
 # bfloat16 has no NumPy dtype of its own; `pytest -m cuda` checks it through torch.
 DTYPES = tuple(name for name in dtypes.NAMES if name != "bfloat16")
 FLOATS = ("float32", "float16", "float64")
@@ -200,11 +202,12 @@ def check(c: Combination, run: Run) -> str:
         if c.optional and "cannot be used" in str(error):
             raise Refused from error
         raise
-    problem = make_problem(x.shape, k.shape, c.dtype, c.dtype, **c.keywords)
+    problem = make_problem(x.shape, k.shape, c.dtype, c.dtype, conjugate=True, **c.keywords)
     if (y.shape, str(y.dtype)) != (problem.out_shape, problem.out_dtype):
         return f"{y.dtype} {y.shape}, not {problem.out_dtype} {problem.out_shape}"
     if dtypes.is_integer(problem.acc_dtype):
-        expected = gpuconv.corr2d(x, k, backend="reference", **c.keywords)
+        wide = problem.acc_dtype
+        expected = definition.correlate(x.astype(wide), k.astype(wide), problem)
         bad = y != expected
     else:
         expected, error = bounded(c, x, k, problem)
@@ -221,11 +224,10 @@ def check(c: Combination, run: Run) -> str:
 def bounded(c: Combination, x: Any, k: Any, problem: Any) -> tuple[Any, Any]:
     """The answer in double precision, and how far from it rounding may lead."""
     wide = "complex128" if dtypes.is_complex(c.dtype) else "float64"
-    reference = dict(backend="reference", **c.keywords)
     with np.errstate(all="ignore"):
-        expected = gpuconv.corr2d(x.astype(wide), k.astype(wide), **reference)
-    finite = np.where(np.isfinite(x), x, 0)
-    sums = gpuconv.corr2d(np.abs(finite).astype("f8"), np.abs(k).astype("f8"), **reference)
+        expected = definition.correlate(x.astype(wide), k.astype(wide), problem)
+    finite = np.abs(np.where(np.isfinite(x), x, 0)).astype("f8")
+    sums = definition.correlate(finite, np.abs(k).astype("f8"), problem)
     acc, out = np.finfo(problem.acc_dtype), np.finfo(problem.out_dtype)
     if c.method == "fft":
         sums, rounded = sums.max((-2, -1), keepdims=True), 64

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..memory import ROOT
-from .journal import utf8_environment
+from .journal import child_environment
 
 _POLL = 0.02
 _AFTER = 2.0  # seconds for what is left in a pipe when its program has ended
@@ -61,7 +61,7 @@ def run(command: Sequence[str], limits: Limits, hear: Callable[[str], bool]) -> 
     no sign of progress.
     """
     process = subprocess.Popen(
-        list(command), cwd=ROOT, env=utf8_environment(), stdin=subprocess.DEVNULL,
+        list(command), cwd=ROOT, env=child_environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     _living.add(process.pid)

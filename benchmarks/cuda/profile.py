@@ -32,16 +32,16 @@ def _case(k: int, method: str, **fields: Any) -> DeviceCase:
     return DeviceCase("cuda-speed", (SIDE, SIDE), (k, k), method=method, **fields)
 
 
-# Names, what is called, and a pattern of the kernel that is looked at.
+# By name: what is called, and the kernel that is looked at. The first are the most wanted.
 SUBJECTS: dict[str, tuple[DeviceCase, str]] = {
     "direct 3x3 float32": (_case(3, "direct"), "direct"),
     "direct 9x9 float32": (_case(9, "direct"), "direct"),
-    "direct 31x31 float32": (_case(31, "direct"), "direct"),
-    "direct 3x3 float16": (_case(3, "direct", dtype="float16"), "direct"),
-    "separable 31 float32": (_case(31, "separable", weights=GAUSSIAN), "separable"),
     "tensor 15x15 float16": (_case(15, "tensor", dtype="float16"), "tensor"),
+    "separable 31 float32": (_case(31, "separable", weights=GAUSSIAN), "separable"),
+    "direct 3x3 float16": (_case(3, "direct", dtype="float16"), "direct"),
     "fft 63x63 float32, store": (_case(63, "fft"), "fft_store"),
     "fft 63x63 float32, gather": (_case(63, "fft"), "fft_gather"),
+    "direct 31x31 float32": (_case(31, "direct"), "direct"),
 }
 
 

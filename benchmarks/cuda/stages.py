@@ -30,9 +30,10 @@ TASK_SECONDS = {
 }  # fmt: skip
 # Of the peers' time, to each; what one leaves goes to the others.
 PEER_SHARES = {
-    "torch_conv": 4.0, "cupyx_ndimage": 3.0, "cupyx_signal": 2.5, "opencv": 1.0, "jax_conv": 3.0,
+    "torch_conv": 6.0, "cupyx_ndimage": 3.0, "cupyx_signal": 2.5, "opencv": 0.5, "jax_conv": 2.0,
 }  # fmt: skip
 _TEST_WORKERS = 4
+_PROFILE = 25.0  # seconds of a run of Nsight Compute at most
 
 
 @dataclass(frozen=True)
@@ -169,10 +170,10 @@ def profiles(parent: Parent, seconds: float) -> None:
     if why:
         journal.add({"stage": "profile", "of": "", "absent": why})
         return
-    for n, name in enumerate(profile.SUBJECTS):
-        part = (end - time.monotonic()) / (len(profile.SUBJECTS) - n) * 1.5
+    for name in profile.SUBJECTS:
+        left = end - time.monotonic()
         prefix = profile.prefix(name)
-        printed = parent.share("profile", part, of=name, prefix=prefix)()
+        printed = parent.share("profile", min(left, _PROFILE), of=name, prefix=prefix)()
         metrics = profile.found(printed)
         vain = 0 if metrics else vain + 1
         errors = [line for line in printed if line.startswith("==ERROR==")]

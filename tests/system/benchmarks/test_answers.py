@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import gpuconv
+from benchmarks import definition
 from benchmarks.cuda import matrix
 from benchmarks.cuda.matrix import Combination
+from gpuconv.core.boundary import BOUNDARIES
+from gpuconv.core.problem import make_problem
 from gpuconv.methods import METHODS
 
 from ...marks import always
@@ -135,3 +138,23 @@ def test_refusals():
     # Direct is for everything: that it refuses is wrong.
     with pytest.raises(ValueError, match="cannot be used"):
         matrix.check(replace(special, method="direct"), refuses)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "int16", "uint64"])
+def test_the_definition_is_the_reference(dtype):
+    # All borders, modes, strides and dilations; images smaller than their borders; banks.
+    some = [c for c in matrix.product() if c.method == "direct" and c.dtype == dtype]
+    some = [replace(c, shape=(14, 11)) for c in some if c.size == (5, 4)]
+    some += [
+        Combination(dtype, (3, 2), mode=((9, 14), (20, 3)), boundary=border, shape=(4, 5))
+        for border in BOUNDARIES
+    ]
+    some.append(Combination(dtype, (5, 4), mode="full", shape=(3, 11, 13), bank=(2, 1)))
+    for c in some:
+        x, k = c.arrays()
+        problem = make_problem(x.shape, k.shape, dtype, dtype, conjugate=True, **c.keywords)
+        wide = problem.acc_dtype
+        found = definition.correlate(x.astype(wide), k.astype(wide), problem)
+        expected = reference(c, x, k)
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype), c.name
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-11, err_msg=c.name)

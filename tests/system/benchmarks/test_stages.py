@@ -168,7 +168,7 @@ def test_a_peer_leaves_its_time_to_the_others():
     assert len(seconds) == len(stages.peers.MODULES)
     # None of them took any: each gets what its weight is among those to come.
     assert seconds[-1] > 90
-    assert seconds[0] < 40
+    assert seconds[0] < 60
 
 
 @pytest.mark.parametrize("family", launches.families())
