@@ -14,7 +14,8 @@ from ..report import Cell, measured
 from .journal import Journal, Line, first_line
 
 SUITE = "cuda-answers"
-_NAMED = 5  # of what could not be compiled
+_NAMED, _ROWS = 5, 100  # of what could not be compiled, and of what is wrong in a stage
+_LINES = "they are in the file of lines"
 HEAD = ("what", "checked", "wrong", "refused", "not reached", "findings")
 _SUMMARIES = {
     "memcheck": re.compile(r"ERROR SUMMARY: (\d+) errors?"),
@@ -44,9 +45,11 @@ def _stage(journal: Journal, stage: str, title: str, by: str) -> Iterator[Cell]:
     for name, some in groups.items():
         yield _counts(f"{title}: {name}" if name else title, some)
     bad = [line for line in results if "wrong" in line or "failed" in line]
-    for line in bad:
+    for line in bad[:_ROWS]:
         row = (f"WRONG: {line['name']}", "", "", "", "", _why(line))
         yield Cell(row, wrong=True)
+    if len(bad) > _ROWS:
+        yield Cell((f"{title}: {len(bad) - _ROWS} more that are wrong", "", "", "", "", _LINES))
     for line in results:
         if "absent" in line:
             yield Cell((f"{title}: {line['name']}", "", "", "", "", f"absent: {line['absent']}"))

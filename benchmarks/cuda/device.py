@@ -18,7 +18,15 @@ import numpy as np
 
 from . import kernels
 
-_LIBRARIES = ("cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "numpy", "opencv-python")
+_LIBRARIES = (
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "torch",
+    "jax",
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+)
 _BLOCK = 256
 
 
@@ -238,24 +246,31 @@ class Device:
         """Chip, driver and versions, for the head of a results file."""
         cuda, properties = self._cupy.cuda, self._properties
         capability = f"{properties['major']}.{properties['minor']}"
-        found = []
-        for name in _LIBRARIES:
-            try:
-                found.append(f"{name} {version(name)}")
-            except PackageNotFoundError:
-                continue
-        if "torch" in sys.modules:
-            torch = sys.modules["torch"]
-            found.append(f"torch's CUDA {torch.version.cuda}")
-            if torch.cuda.is_available():
-                found.append(f"cuDNN {torch.backends.cudnn.version()}")
         return [
             f"{self.name}, compute capability {capability}, {self.multiprocessors} "
             f"multiprocessors, L2 {self.l2_bytes / 2**20:.0f} MiB, memory "
             f"{properties['totalGlobalMem'] / 2**30:.0f} GiB",
             f"driver {driver()}, CUDA runtime {cuda.runtime.runtimeGetVersion()}, "
-            f"NVRTC {'.'.join(map(str, cuda.nvrtc.getVersion()))}, " + ", ".join(found),
+            f"NVRTC {'.'.join(map(str, cuda.nvrtc.getVersion()))}, " + ", ".join(versions()),
         ]
+
+    def libraries(self) -> list[str]:
+        """Versions of what libraries bring along, of those that are imported."""
+        if "torch" not in sys.modules:
+            return []
+        torch = sys.modules["torch"]
+        return [f"torch's CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"]
+
+
+def versions() -> list[str]:
+    """Versions of the libraries that are installed."""
+    found = []
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def driver() -> str:

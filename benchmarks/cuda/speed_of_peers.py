@@ -29,7 +29,7 @@ def tasks(options: Any) -> Tasks:
     ]
     # The first peer's whole results are compared with ours; of others' only windows are looked at.
     witness = options.of == peers.MODULES[0]
-    found = []
+    found = [Task("versions", lambda: {"facts": device.libraries()})]
     for n, case in enumerate(some):
         last: list[Contender] = []
         left = len(some) - n
@@ -39,7 +39,9 @@ def tasks(options: Any) -> Tasks:
             found.append(Task(name, partial(agree, bench, case, last)))
     # A child hung at these: the peer is not tried with larger kernels.
     for index in map(int, filter(None, options.hung.split(","))):
-        bench.mark_slow(peer.NAME, next(c for c in some if found[index].name.startswith(c.name)))
+        for case in some:
+            if found[index].name in (case.name, f"{case.name}: the whole result"):
+                bench.mark_slow(peer.NAME, case)
     return Tasks(found, device.check)
 
 

@@ -96,3 +96,6 @@ class FakeDevice:
 
     def facts(self):
         return ["fake chip", "fake driver"]
+
+    def libraries(self):
+        return ["fake libraries"]

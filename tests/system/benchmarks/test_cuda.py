@@ -309,8 +309,9 @@ def test_a_peer_that_hung_is_not_tried_with_larger_kernels(bench, monkeypatch):
     monkeypatch.setattr(peers, "MODULES", ("p",))
     monkeypatch.setattr(peers, "reason", lambda name: None)
     monkeypatch.setattr(peers, "module", lambda name: peer(bench, "p", 1e-3))
-    options = Namespace(of="p", quick=False, seconds=9.0, hung="2")
-    found = [task.call() for task in speed_of_peers.tasks(options).all]
+    options = Namespace(of="p", quick=False, seconds=9.0, hung="3")
+    versions, *found = (task.call() for task in speed_of_peers.tasks(options).all)
+    assert versions == {"facts": ["fake libraries"]}
     assert [line["absent"] for line in found[::2]] == [{}, {"p": "-"}, {"p": "-"}]
     assert [line["compared"] for line in found[1::2]] == [True, False, False]
 

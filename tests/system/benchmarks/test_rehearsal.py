@@ -5,12 +5,15 @@ loaded, no Numba, no matplotlib, a full disk. Every other result is there.
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks.cuda import reports
 from benchmarks.cuda.worker import STAND_IN
 from benchmarks.report import stem
 
@@ -47,18 +50,20 @@ echo '"ID","Kernel Name","gpu__time_duration.sum"'; echo '"","","ns"'; echo '"0"
     return folder
 
 
-def rehearse(output, tools, environment=()):
-    environment = (
-        os.environ
-        | dict(environment)
-        | {
-            STAND_IN: "tests.system.benchmarks.stand_in",
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-        }
-    )
+def environment(tools, **more):
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {STAND_IN: "tests.system.benchmarks.stand_in", "PATH": path} | more
+
+
+def command(output):
+    arguments = ["--device", "cuda", "--all", "--output", str(output)]
+    return [sys.executable, "-m", "benchmarks", *arguments]
+
+
+def rehearse(output, tools, **more):
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--device", "cuda", "--all", "--output", str(output)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        command(output), cwd=ROOT, env=environment(tools, **more), capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
 
 
@@ -66,8 +71,8 @@ def rehearse(output, tools, environment=()):
 def run(tmp_path_factory, tools):
     folder = tmp_path_factory.mktemp("run")
     done = rehearse(folder, tools)
-    path = stem(folder, "cuda-lines").with_suffix(".jsonl")
-    done.lines = [json.loads(line) for line in path.read_text().splitlines()]
+    done.path = stem(folder, "cuda-lines").with_suffix(".jsonl")
+    done.lines = [json.loads(line) for line in done.path.read_text().splitlines()]
     done.answers, done.speed = (
         stem(folder, name).with_suffix(".md").read_text() for name in ("cuda-answers", "cuda-speed")
     )
@@ -144,6 +149,7 @@ def test_every_peer_is_there_but_what_crashed(run):
     for peer, absent in (("right", set()), ("crashing", {"3x3"})):
         found = results(run, "peer", peer)
         timed = {name.split()[-1] for name, line in found.items() if line.get("times")}
+        assert found["versions"]["facts"] == ["fake libraries"]
         assert timed == {f"{k}x{k}" for k in (1, THROWS, 3, ABORTS, 5)} - absent
     assert any(line.get("compared") for line in results(run, "peer", "right").values())
 
@@ -153,12 +159,37 @@ def test_profiles_are_there(run):
     assert "| another | 12 ns |" in run.speed
 
 
+def test_a_run_that_is_ended_leaves_what_it_has(tmp_path, tools):
+    lines = stem(tmp_path, "cuda-lines").with_suffix(".jsonl")
+    with subprocess.Popen(
+        command(tmp_path), cwd=ROOT, env=environment(tools), stdout=subprocess.PIPE, text=True
+    ) as process:
+        # Ended while a combination hangs, for whose child it would wait.
+        while not lines.exists() or f"{THROWS}x{THROWS}, direct" not in lines.read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    answers = stem(tmp_path, "cuda-answers").with_suffix(".md").read_text()
+    assert "| launches: right | 3 | 0 | 0 |" in answers
+    assert f"WRONG: float32, {THROWS}x{THROWS}" in answers
+    assert "40x50" in stem(tmp_path, "cuda-speed").with_suffix(".md").read_text()
+
+
+def test_reports_are_made_again_from_the_lines(run, tmp_path):
+    # Without the stand-in's cases the table of times has none of them.
+    assert reports.main([str(run.path), "--output", str(tmp_path)]) == 1
+    again = stem(tmp_path, "cuda-answers").with_suffix(".md").read_text()
+    table = [line for line in run.answers.splitlines() if line.startswith("|")]
+    assert [line for line in again.splitlines() if line.startswith("|")] == table
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
 def test_a_full_disk_costs_the_files_only(tmp_path, tools):
     for name in ("cuda-lines.jsonl", "cuda-lines.log", "cuda-answers.md", "cuda-speed.csv"):
         path = stem(tmp_path, name.split(".")[0]).with_suffix("." + name.split(".")[1])
         path.symlink_to(FULL)
-    done = rehearse(tmp_path, tools, environment={"GPUCONV_REHEARSAL": "without faults"})
+    done = rehearse(tmp_path, tools, GPUCONV_REHEARSAL="without faults")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the files of lines are not complete: No space left on device" in done.stdout
     assert "cuda-answers could not be written: No space left on device" in done.stdout

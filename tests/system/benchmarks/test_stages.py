@@ -11,6 +11,7 @@ from benchmarks.cuda.journal import Journal
 from benchmarks.cuda.processes import Ending
 from benchmarks.cuda.stages import Parent
 
+from ...marks import always
 from .fake_device import FakeDevice
 
 CLEAN = {
@@ -171,7 +172,7 @@ def test_a_peer_leaves_its_time_to_the_others():
     assert seconds[0] < 60
 
 
-@pytest.mark.parametrize("family", launches.families())
+@pytest.mark.parametrize("family", always(launches.families(), "layers"))
 def test_what_is_launched_is_right_where_it_can_run(family, monkeypatch):
     """The checks themselves, on the CPU as far as it has the methods."""
     monkeypatch.setattr(launches.ours, "BACKEND", "cpu")
