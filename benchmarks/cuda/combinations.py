@@ -25,7 +25,8 @@ def tasks(options: Any) -> Tasks:
     some = matrix.subset() if options.subset else matrix.everything()
     some = matrix.share(some[:: 100 if options.quick else 1], options.part, options.parts)
     found = [
-        Task(c.name, partial(_check, c, run), {"dtype": c.dtype, "method": c.method}) for c in some
+        Task(c.name, partial(_check, c, run), {"dtype": c.dtype, "method": c.method}, c.method)
+        for c in some
     ]
     if options.subset:
         found += [

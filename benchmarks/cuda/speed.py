@@ -67,7 +67,7 @@ def tasks(options: Any) -> Tasks:
     some = quick_cases() if options.quick else cases()
     return Tasks(
         [
-            Task(case.name, partial(measure, bench, case, len(some) - n))
+            Task(case.name, partial(measure, bench, case, len(some) - n), group=case.dtype)
             for n, case in enumerate(some)
         ],
         device.check,

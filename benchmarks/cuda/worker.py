@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,14 @@ class Task:
 
     name: str
     call: Callable[[], Line]
-    about: Line = field(default_factory=dict)  # said before the task too, such as its method
+    about: Line = field(default_factory=dict)  # said before the task too, such as its dtype
+    # What a task has in common with others, which are left out when too many children end at it.
+    group: str = ""
+
+    @property
+    def told(self) -> Line:
+        """What is said of it in every line."""
+        return {"name": self.name, **({"group": self.group} if self.group else {}), **self.about}
 
 
 Say = Callable[[Line], None]
@@ -64,18 +71,18 @@ def install_stand_in() -> None:
 
 def work(
     tasks: Tasks, first: int, seconds: float, limit: float, say: Say,
-    clock: Callable[[], float] = time.monotonic,
+    without: Collection[str] = (), clock: Callable[[], float] = time.monotonic,
 ) -> int:  # fmt: skip
     """Do the tasks from the first one on, as long as there is time; the exit code."""
     end = clock() + seconds
     for index, task in enumerate(tasks.all):
-        if index < first:
+        if index < first or task.group in without:
             continue
         left = end - clock()
         if left <= 0:
             say({"end": True, "left": "no time was left", "next": index})
             return 0
-        say({"start": index, "name": task.name, **task.about})
+        say({"start": index, **task.told})
         # Where a task hangs shows in the parent's log, just before it kills this process.
         faulthandler.dump_traceback_later(max(0.05, 0.8 * min(limit, left)))
         begin = clock()
@@ -87,8 +94,7 @@ def work(
         except Exception as error:
             result = failed(tasks, error)
         faulthandler.cancel_dump_traceback_later()
-        took = round(clock() - begin, 3)
-        say({"index": index, "name": task.name, "took": took, **task.about, **result})
+        say({"index": index, "took": round(clock() - begin, 3), **task.told, **result})
         if "lost" in result:
             return LOST
     say({"end": True})
@@ -125,6 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few small tasks")
     parser.add_argument("--of", default="", help="which peer, family or kernel")
     parser.add_argument("--hung", default="", help="tasks at which a child hung before, as 3,5")
+    parser.add_argument("--without", default="", help="groups of tasks to leave out, as a,b")
     parser.add_argument("--subset", action="store_true", help="the few for compute-sanitizer")
     options = parser.parse_args(arguments)
     faulthandler.enable()
@@ -135,7 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
     begin = time.monotonic()
     tasks = module.tasks(options)
     left = options.seconds - (time.monotonic() - begin)
-    return work(tasks, options.first, left, options.limit, say)
+    without = options.without.split(",") if options.without else ()
+    return work(tasks, options.first, left, options.limit, say, without)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,24 @@ def test_another_child_goes_on_behind_the_task_that_failed():
     assert [c[c.index("--hung") + 1] for c in run.commands] == ["", "", "", "3"]
 
 
+def test_a_group_at_which_too_many_children_end_is_left_out():
+    def task(n, group):
+        return start(n) | {"group": group}
+
+    crash = Ending("", -11, ())
+    lost = [task(0, "fft"), result(0, failed="illegal address", lost=True)], Ending("", 3, ())
+    run, lines, _ = completed([
+        lost, *([[task(n, "fft")], crash] for n in range(1, children._MOST_OF_A_GROUP)),
+        ([task(9, "tensor"), result(9), {"end": True}], ENDED),
+    ])  # fmt: skip
+    without = [command[command.index("--without") + 1] for command in run.commands]
+    assert without == [""] * children._MOST_OF_A_GROUP + ["fft"]
+    (left,) = [line["left"] for line in lines if "left" in line]
+    assert left.startswith("fft is left out")
+    tasks = [Task("a", dict, group="fft"), Task("b", dict, group="tensor")]
+    assert [line.get("start") for line in worked(tasks, without=["fft"])[1]] == [1, None, None]
+
+
 def test_a_share_whose_children_never_come_to_a_task_is_given_up():
     broken = [], Ending("", 1, ("ImportError: no driver",))
     run, lines, _ = completed([broken, broken, broken])
@@ -142,10 +160,10 @@ def test_what_is_not_reached_is_said():
 # What a child does
 
 
-def worked(tasks, first=0, seconds=9.0, check=lambda: None):
+def worked(tasks, first=0, seconds=9.0, check=lambda: None, without=()):
     said, ticks = [], count()
     code = worker.work(
-        Tasks(tasks, check), first, seconds, 60.0, said.append, lambda: float(next(ticks))
+        Tasks(tasks, check), first, seconds, 60.0, said.append, without, lambda: float(next(ticks))
     )
     return code, said
 
