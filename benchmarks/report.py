@@ -179,7 +179,8 @@ def plot(
                 ks, speeds, style, label=name, linewidth=2.5 if own else 1,
                 color="black" if own else colours[name],
             )  # fmt: skip
-        if gflops and "float64" not in group and "float16" not in group:
+        # The limit is that of k² operations a pixel, in single precision.
+        if gflops and not any(name in group for name in ("float64", "float16", "separable")):
             ks = sorted(curves["gpuconv"])
             most = [gflops * 1e3 / (2 * k * k) for k in ks]
             axis.loglog(ks, most, ":", color="grey", label=limit)

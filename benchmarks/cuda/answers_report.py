@@ -14,6 +14,8 @@ from ..report import Cell, measured
 from .journal import Journal, Line, first_line
 
 SUITE = "cuda-answers"
+# How findings begin, as opposed to summaries and remarks on the program's own errors.
+_FINDING = re.compile(r"Invalid|Misaligned|Out of|Stack overflow|Error:|Warning:|Fatal|Race|Leaked")
 _NAMED, _ROWS = 5, 100  # of what could not be compiled, and of what is wrong in a stage
 _LINES = "they are in the file of lines"
 HEAD = ("what", "checked", "wrong", "refused", "not reached", "findings")
@@ -120,16 +122,17 @@ def _sanitizer(journal: Journal, tool: str) -> Iterator[Cell]:
     counted = _counts(tool, results)
     ended = any("end" in line for line in lines)
     summaries = [int(n) for part in text for n in _SUMMARIES[tool].findall(part)]
+    first = _first_finding(text)
     if any(summaries):
-        findings = f"{sum(summaries)} findings; {_first_finding(text)}"
-    elif summaries:
-        findings = "none"
+        findings = f"{sum(summaries)} findings; {first or 'the tool printed none of them'}"
+    elif first:  # the tool was ended before its summary
+        findings = f"at least one finding; {first}"
     else:
-        findings = f"no summary of {tool}"
+        findings = "none" if summaries else f"no summary of {tool}"
     left = "" if ended and not any("left" in line for line in lines) else "some"
     kept = measured(SUITE, f"{tool}: findings", float(sum(summaries)), "findings")
     row = (*counted.row[:4], left, findings)
-    wrong = counted.wrong or any(summaries) or (not summaries and not left)
+    wrong = counted.wrong or any(summaries) or bool(first) or (not summaries and not left)
     yield Cell(row, records=(kept,), wrong=wrong)
     for line in results:
         if "wrong" in line or "failed" in line:
@@ -138,11 +141,10 @@ def _sanitizer(journal: Journal, tool: str) -> Iterator[Cell]:
 
 
 def _first_finding(text: list[str]) -> str:
-    """The first finding: what the tool prints after its marks."""
+    """The first finding: what the tool prints after its marks; empty if there is none."""
     lines = "\n".join(text).split("\n")
     marked = [line[9:].strip() for line in lines if line.startswith("=========")]
-    told = [line for line in marked if line and "COMPUTE-SANITIZER" not in line.upper()]
-    return told[0][:200] if told else "the tool printed none of them"
+    return next((line[:200] for line in marked if _FINDING.match(line)), "")
 
 
 def _stages_that_failed(journal: Journal) -> Iterator[Cell]:

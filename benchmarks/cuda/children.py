@@ -156,7 +156,7 @@ def _follow(heard: _Heard, ending: Ending, so_far: Progress, late: bool) -> tupl
         so_far.hung += [heard.began] if ending.killed else []
         failed = heard.task | {"index": heard.began, "failed": str(ending)}
         return [failed, *filter(None, [so_far.end_at(heard.began, group)])], False
-    if heard.last is not None:
+    if heard.last is not None and heard.last >= so_far.first:
         # It ended between two tasks: because the device was lost, or at its own end.
         line = so_far.end_at(heard.last, group)
         why: Line = {} if heard.lost else {"ended": str(ending)}

@@ -155,7 +155,9 @@ def subset() -> list[Combination]:
         for size in ((3, 3), (11, 11))
         for border, stride in (("reflect", (1, 1)), ("constant", (2, 1)))
     ]
-    return found + [Combination("float32", (5, 4), m, shape=(130, 140)) for m in methods("float32")]
+    found += [Combination("float32", (5, 4), m, shape=(130, 140)) for m in methods("float32")]
+    found += [Combination("float32", (7, 7), how=how) for how in ("kernel", "views", "host")]
+    return [*found, Combination("float32", (31, 31)), Combination("float32", (40, 33))]
 
 
 def share(combinations: list[Combination], part: int, parts: int) -> list[Combination]:

@@ -85,6 +85,10 @@ def test_sanitizers_verdicts(tool, monkeypatch):
     cell = verdict(*RIGHT, "========= COMPUTE-SANITIZER", "========= Invalid write", found)
     assert (cell.wrong, cell.row[-1]) == (True, "2 findings; Invalid write")
     assert verdict('{"index": 0, "name": "a", "wrong": "x"}', '{"end": true}', CLEAN[tool]).wrong
+    # Ended before its summary, but not before a finding.
+    cell = verdict(RIGHT[0], "========= Invalid __global__ read of size 4 bytes")
+    assert (cell.wrong, cell.row[-1]) == (True, "at least one finding; Invalid __global__ read of "
+                                          "size 4 bytes")  # fmt: skip
     cell = verdict(*RIGHT)
     assert (cell.wrong, cell.row[-1]) == (True, f"no summary of {tool}")
 
