@@ -168,14 +168,15 @@ class Function:
         yield Function(self.name, tuple(part), self.labels)
 
     def loading(self) -> Region | None:
-        """The loop without multiply-adds that loads a byte with fewest instructions, if any does.
+        """The loop that loads a byte with fewest instructions, if any only loads.
 
         A kernel has several where it treats what lies beside the image apart; most tiles are inside
-        and take the fastest.
+        and take the fastest. Loops with multiply-adds sum, unless they copy asynchronously: sums of
+        integers use the instruction that computes addresses.
         """
         loads = [
             r for r in self.regions
-            if r.loop and r.named("LDG", "LDGSTS") and not r.adds(self.kind)
+            if r.loop and (r.named("LDGSTS") or (r.named("LDG") and not r.adds(self.kind)))
         ]  # fmt: skip
         return min(loads, key=per_byte, default=None)
 

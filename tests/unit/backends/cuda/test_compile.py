@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.cuda import compiled
 from gpuconv.backends.cuda import planning
 from gpuconv.backends.cuda.chips import chip
 from gpuconv.backends.cuda.launch import Layout
@@ -40,6 +41,18 @@ def test_every_dtype_on_hopper(name):
     check(planned(name, (5, 7), where=ANYHOW, general=True), 90)
     check(planned(name, (3, 4), stride=2), 90)
     check(planned(name, (5, 5), "separable", BESIDE), 90)
+
+
+@pytest.mark.parametrize("kernel", ["direct", "separable"])
+@pytest.mark.parametrize(
+    ("name", "most"), [("float32", 0), ("float64", 0), ("complex64", 0), ("float16", 40)]
+)
+def test_stores_are_not_assembled_from_bytes(kernel, name, most):
+    """Moving bytes between registers took as many instructions as the sums of a 5x5 kernel."""
+    spec = planned(name, (5, 5), kernel)
+    _, code = compiled.build(spec.source(), kernel, 90)
+    assert sum(line.opcode.startswith("PRMT") for line in code.instructions) <= most
+    assert max(code.whole.widths("STG")) == (8 if kernel == "direct" and name == "float16" else 16)
 
 
 @pytest.mark.parametrize("size", always([3, 7, 9, 11, 15, 31], 3))
