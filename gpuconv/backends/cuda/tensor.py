@@ -8,8 +8,8 @@ from functools import lru_cache
 from ...core import dtypes
 from ...core.problem import Problem
 from .launch import GRID_MAX, Launch, capacity
-from .planning import SHARED_BYTES
 from .spec import Spec
+from .strided_planning import SHARED_BYTES
 
 # Compute capability of the first chip with the instructions of src/tensor/mma.cuh.
 CAPABILITY = 80

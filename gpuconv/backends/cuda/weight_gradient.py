@@ -18,7 +18,7 @@ from ...core import dtypes
 from ...core.arrays import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem
-from . import planning
+from . import strided_planning
 from .device_weights import HostArray, uploads
 from .geometry import geometry
 from .kernels import ADDRESS, Kernel
@@ -44,17 +44,17 @@ class WeightGradientPlan:
 
 def plan(problem: Problem, dy_dtype: str) -> WeightGradientPlan:
     """Plan the sums of the weight gradient."""
-    block, rows = planning.BLOCK, planning.ROWS
+    block, rows = strided_planning.BLOCK, strided_planning.ROWS
     spec = Spec(
         "weight_gradient", problem.x_dtype, problem.acc_dtype, dy_dtype, problem.unit, 0, block,
         rows,
     )  # fmt: skip
-    chunk = planning.chunk_of_taps(spec, problem)
+    chunk = strided_planning.chunk_of_taps(spec, problem)
     across, down = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
     launch = Launch(
         spec,
         chunk,
-        planning.tile_bytes(spec, problem, chunk),
+        strided_planning.tile_bytes(spec, problem, chunk),
         (across, down),
         problem.p * problem.q,
     )

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from gpuconv.backends.cuda import planning, structs
+from gpuconv.backends.cuda import planning, strided_planning, structs
 from gpuconv.backends.cuda.chips import chip as chip_of
 from gpuconv.backends.cuda.geometry import geometry, merge_leads
 from gpuconv.backends.cuda.launch import PARAMETER_BYTES, Layout, layout
@@ -31,7 +31,7 @@ def test_every_tile_fits_shared_memory(kernel, dtype, size, stride, gpu):
         launch = planning.plan(problem, kernel, 1, False, where, gpu, general)
         assert 0 < launch.shared_bytes <= gpu.block_bytes
         if launch.spec.kernel.endswith("strided"):
-            assert launch.shared_bytes <= planning.SHARED_BYTES <= 48 * 1024
+            assert launch.shared_bytes <= strided_planning.SHARED_BYTES <= 48 * 1024
         assert 1 <= launch.chunk[0] <= size[0]
         assert 1 <= launch.chunk[1] <= size[1]
         by_value = launch.weights * itemsize <= PARAMETER_BYTES

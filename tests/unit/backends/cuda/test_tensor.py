@@ -10,7 +10,7 @@ import pytest
 import gpuconv
 from benchmarks.cuda import compiled
 from gpuconv import engine
-from gpuconv.backends.cuda import planning, streaming, sums
+from gpuconv.backends.cuda import streaming, strided_planning, sums
 from gpuconv.backends.cuda import tensor as cuda_tensor
 from gpuconv.backends.cuda.backend import workspace_bytes
 from gpuconv.backends.cuda.launch import PARAMETER_BYTES
@@ -458,7 +458,7 @@ def test_launches_fit(name, p, q):
     size = 4 if name == "float32" else 2
     cell = 16 // size
     launch = cuda_tensor.plan(problem, False)
-    assert 0 < launch.shared_bytes <= planning.SHARED_BYTES
+    assert 0 < launch.shared_bytes <= strided_planning.SHARED_BYTES
     cells = -(-(q + 7) // cell)
     passes = -(-cells // launch.spec.k_tiles)
     assert launch.spec.k_tiles <= cuda_tensor.TILINGS[size].k_tiles

@@ -1,0 +1,179 @@
+"""Plans of direct sums with stride and dilation 1: panels of pixels in shared memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...core import dtypes
+from .launch import Launch, Layout
+from .spec import LOOK, Spec
+from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
+
+# Blocks that a multiprocessor should hold, of up to SMALL taps and of more. Measured.
+RESIDENT_SMALL, RESIDENT_LARGE = 4, 3
+SMALL = 49
+# Rows of outputs of a thread: doubles take registers.
+_DOUBLE_ROWS = 4
+# Kernels up to this size get code of their own; wider than CHUNK_Q taps they are cut into column
+# blocks. These decide about the order of the sums, so they depend on nothing.
+LARGEST = 32
+CHUNK_Q = 256
+# Multiply-adds written out one after the other: what the instruction cache holds, for a whole
+# kernel (doubles run out of registers sooner) and for the rows of taps in a loop, whose weights
+# have to fit registers too. Rows of more than WIDE taps are better off with two or three of them in
+# a loop than with one. Measured.
+_WRITTEN_OUT = {"float64": 790, "complex128": 790}
+_WRITTEN_OUT_OTHERS = 1600
+_IN_A_LOOP, _IN_A_LOOP_WIDE = 1300, 2048
+WIDE = 15
+_WEIGHTS_BYTES = {"float64": 192, "complex128": 192}
+_WEIGHTS_BYTES_OTHERS = 256
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """The outputs of a block of threads, each of which makes `rows` x `columns` of them."""
+
+    across: int  # threads side by side
+    down: int  # threads one below the other
+    rows: int
+    columns: int
+
+    @property
+    def height(self) -> int:
+        return self.down * self.rows
+
+    @property
+    def width(self) -> int:
+        return self.across * self.columns
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Shared memory of a direct launch."""
+
+    chunk: tuple[int, int]  # taps that the panel serves
+    panel_bytes: int
+    shared_bytes: int  # of the panel, results on their way out, and weights
+
+
+def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
+    """Plan a launch of src/direct/direct.cu: for one size of kernel, or for any."""
+    problem, chip = request.problem, request.chip
+    p, q = problem.p, problem.q
+    fixed = not request.general and p <= LARGEST and q <= min(LARGEST, 256 // request.itemsize)
+    if not fixed:
+        request = replace(request, general=True)
+        if request.shift:
+            # The code for any size reads panels from their first pixel on: they are not aligned.
+            request = replace(request, layout=Layout(0, False, request.layout.out_wide))
+    tile = _direct_tile(request, threads, most_rows, fixed)
+    stage = request.stage_bytes(threads, tile.columns)
+    while True:
+        panel = _fixed_panel(request, tile, stage) if fixed else (
+            _general_panel(request, tile, stage)
+        )  # fmt: skip
+        if panel.shared_bytes <= request.shared_most(RESIDENT):
+            break
+        if tile.rows > 1:
+            tile = replace(tile, rows=tile.rows // 2)
+        elif panel.shared_bytes <= chip.block_bytes:
+            break
+        elif fixed:
+            return plan_direct(replace(request, general=True), threads, most_rows)
+        else:
+            raise AssertionError(f"no tile of {problem} fits shared memory")
+    tap_rows = _tap_rows(request, tile) if fixed else 0
+    spec = Spec(
+        "direct", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True, request.capacity,
+        (tile.across, tile.down), tile.rows, tile.columns, 0, (p, q) if fixed else (0, 0),
+        tap_rows, _direct_blocks(request, panel, tap_rows), request.shift,
+        request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
+    )  # fmt: skip
+    tiles = -(-problem.s // tile.width), -(-problem.r // tile.height)
+    return Launch(
+        spec, panel.chunk, panel.shared_bytes, tiles, p * q,
+        panel=panel.panel_bytes // request.itemsize, stage_bytes=stage,
+    )  # fmt: skip
+
+
+def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
+    """Blocks that a multiprocessor should hold: as many as were fastest, if their panels fit."""
+    problem, mirrored = request.problem, any(request.mirror)
+    single, short = problem.acc_dtype == "float32", problem.q <= WIDE
+    wanted = RESIDENT
+    # The two chains of a mirrored sum take registers; so do sums of the dtypes not named here.
+    if not tap_rows or LOOK in request.mirror:
+        pass
+    elif single and not mirrored and problem.p * problem.q <= SMALL:
+        wanted = RESIDENT_SMALL
+    elif single and (mirrored or short or tap_rows <= 2):
+        wanted = RESIDENT_LARGE
+    elif problem.acc_dtype == "float64" and short and not mirrored:
+        wanted = RESIDENT_SMALL
+    fit = request.chip.shared_bytes // (panel.shared_bytes + 1024)
+    return max(RESIDENT, min(wanted, fit))
+
+
+def _direct_tile(request: Request, threads: int, most_rows: int, fixed: bool) -> _Tile:
+    """Choose the block and the rows of a thread, before shared memory is looked at."""
+    problem, columns = request.problem, request.columns
+    # Few threads side by side where the image is narrow.
+    across = next((n for n in (8, 16) if problem.s <= n * columns), 32)
+    across = min(across, threads)
+    down = threads // across
+    # Multiplying 64-bit integers takes registers.
+    integers = dtypes.is_integer(problem.acc_dtype)
+    rows = min(most_rows, 4) if integers and not fixed else most_rows
+    rows = min(rows, _DOUBLE_ROWS) if problem.acc_dtype == "float64" else rows
+    rows = mirrored_rows(request, rows, fixed)
+    while rows > 1 and down * (rows // 2) >= problem.r:
+        rows //= 2
+    # A small problem is spread over all multiprocessors.
+    across_tiles = -(-problem.s // (across * columns)) * problem.n
+    while rows > 2 and across_tiles * -(-problem.r // (down * rows)) < request.chip.multiprocessors:
+        rows //= 2
+    return _Tile(across, down, rows, columns)
+
+
+def _fixed_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
+    """Memory of the code for one size of kernel: a panel, and weights from a pointer."""
+    p, q = request.problem.p, request.problem.q
+    cells = -(-(request.shift + tile.width + q - 1) // request.cell)
+    panel = (tile.height + p - 1) * cells * 16
+    weights = 0 if request.capacity else whole_granules(p * q * request.itemsize)
+    return _Panel((p, q), panel, panel + stage + weights)
+
+
+def _general_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
+    """Memory of the code for any size: one panel of as many rows of taps as fit, and its taps."""
+    chunk_q = min(request.problem.q, CHUNK_Q)
+    # One granule more than pixels are needed: the sliding window reads ahead.
+    granules = -(-(tile.width + chunk_q - 1) // tile.columns) + 1
+
+    def panel_bytes(chunk_p: int) -> int:
+        return (tile.height + chunk_p - 1) * granules * 16
+
+    def shared_bytes(chunk_p: int) -> int:
+        taps = whole_granules(chunk_p * chunk_q * request.itemsize)
+        return panel_bytes(chunk_p) + stage + taps
+
+    chunk_p = request.problem.p
+    while chunk_p > 1 and shared_bytes(chunk_p) > request.shared_most(RESIDENT):
+        chunk_p = -(-chunk_p // 2)
+    return _Panel((chunk_p, chunk_q), panel_bytes(chunk_p), shared_bytes(chunk_p))
+
+
+def _tap_rows(request: Request, tile: _Tile) -> int:
+    """Rows of taps to write out: all of them, or those that a loop repeats."""
+    problem, acc = request.problem, request.problem.acc_dtype
+    row = tile.rows * tile.columns * problem.q * _multiply_add_instructions(acc)
+    if request.capacity and row * problem.p <= _WRITTEN_OUT.get(acc, _WRITTEN_OUT_OTHERS):
+        return problem.p
+    held = _WEIGHTS_BYTES.get(acc, _WEIGHTS_BYTES_OTHERS) // (request.itemsize * problem.q)
+    most = _IN_A_LOOP_WIDE if problem.q > WIDE else _IN_A_LOOP
+    return max(1, min(problem.p, most // row, held))
+
+
+def _multiply_add_instructions(acc_dtype: str) -> int:
+    return {"float32": 1, "float64": 1, "int64": 6, "uint64": 6}.get(acc_dtype, 4)

@@ -1,0 +1,57 @@
+"""Plans of separable sums with stride and dilation 1: both passes in one launch."""
+
+from __future__ import annotations
+
+from ...core import dtypes
+from .launch import Launch
+from .spec import Spec
+from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
+
+# Kernels up to this size get code of their own.
+SEPARABLE_LARGEST = 64
+
+
+def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | None:
+    """Plan the one launch that makes both passes, or None where its panels do not fit."""
+    problem, chip = request.problem, request.chip
+    p, q = problem.p, problem.q
+    columns, shift = request.columns, request.shift
+    stage = request.stage_bytes(threads, 2 * columns)
+    weights = request.rank * (p + q)
+    rest = stage + (0 if request.capacity else whole_granules(weights * request.itemsize))
+
+    def tile_width(across: int) -> int:
+        return (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
+
+    def shared_bytes(across: int, rows: int) -> int:
+        height = threads // across * rows
+        pixels = (height + p - 1) * across * columns * request.pixel_bytes
+        return pixels + height * across * 16 + rest
+
+    across = min(32, threads // 2)
+    most = request.shared_most(RESIDENT)
+    rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
+    rows = mirrored_rows(request, rows, terms=request.rank)
+    # The halo's columns are summed too: where they are many, tiles are wide and low.
+    narrow = tile_width(across) < 0.8 * across * columns
+    fits = shared_bytes(64, rows) <= most
+    if narrow and across == 32 and fits and problem.s > tile_width(32):
+        across = 64
+    width, down = tile_width(across), threads // across
+    if width < across * columns // 4:
+        return None
+    while rows > 2 and down * (rows // 2) >= problem.r:
+        rows //= 2
+    while rows > 2 and shared_bytes(across, rows) > most:
+        rows //= 2
+    shared = shared_bytes(across, rows)
+    if shared > chip.block_bytes:
+        return None
+    spec = Spec(
+        "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True,
+        request.capacity, (across, down), rows, columns, width, (p, q), 0, RESIDENT, shift,
+        request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
+        request.rank == 1 and any(request.mirror),
+    )  # fmt: skip
+    tiles = -(-problem.s // width), -(-problem.r // (down * rows))
+    return Launch(spec, (p, q), shared, tiles, weights, chip.multiprocessors * RESIDENT, 0, stage)

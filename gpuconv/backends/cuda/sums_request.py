@@ -1,0 +1,95 @@
+"""What the planners of direct and separable sums are asked for, and what they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...core import dtypes
+from ...core.problem import Problem
+from .chips import Chip
+from .launch import Layout
+from .spec import LOOK
+
+# Blocks that a multiprocessor should hold: one waits for memory while others compute. More of them
+# have fewer registers each. This number and others that are said to be measured are the fastest on
+# an H200 for 8192 x 8192 pixels.
+RESIDENT = 2
+# Taps across up to which the two chains of a mirrored sum fit registers with all rows of a thread.
+_MIRRORED_SHORT = {"float64": 16, "complex128": 8}
+_MIRRORED_SHORT_OTHERS = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `plan` is asked for."""
+
+    problem: Problem
+    kernel: str
+    rank: int
+    capacity: int
+    layout: Layout
+    chip: Chip
+    general: bool
+    mirror: tuple[int, int]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a sum."""
+        return dtypes.storage(self.problem.acc_dtype).itemsize
+
+    @property
+    def columns(self) -> int:
+        """Neighbouring outputs of a thread where stride and dilation are 1: 16 bytes of sums."""
+        return 16 // self.itemsize
+
+    @property
+    def raw(self) -> bool:
+        """Whether panels hold pixels as they are stored, converted when they are read."""
+        problem = self.problem
+        if problem.x_dtype == problem.acc_dtype:
+            return True
+        return not self.general and dtypes.holds(
+            problem.x_dtype, problem.fillvalue, problem.acc_dtype
+        )
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel in a panel."""
+        return dtypes.storage(self.problem.x_dtype).itemsize if self.raw else self.itemsize
+
+    @property
+    def cell(self) -> int:
+        """Pixels in 16 bytes of a panel."""
+        return 16 // self.pixel_bytes
+
+    @property
+    def shift(self) -> int:
+        """Elements that a panel begins before its first pixel, so that its cells are aligned."""
+        if not self.layout.aligned:
+            return 0
+        return (self.layout.shift - self.problem.pad[1][0]) % self.cell
+
+    def shared_most(self, resident: int) -> int:
+        """Shared memory of a block that leaves room for so many of them."""
+        return min(self.chip.shared_bytes // resident - 1024, self.chip.block_bytes)
+
+    def stage_bytes(self, threads: int, results: int) -> int:
+        """Bytes that results pass through on their way to rows that are not aligned."""
+        itemsize = dtypes.storage(self.problem.out_dtype).itemsize
+        return 0 if self.layout.out_wide else whole_granules(threads * results * itemsize)
+
+
+def mirrored_rows(request: Request, rows: int, fixed: bool = True, terms: int = 0) -> int:
+    """Rows of outputs of a thread: fewer where the two chains of each take too many registers."""
+    acc, mirror = request.problem.acc_dtype, request.mirror
+    both_orders = LOOK in mirror and acc == "complex64"  # in one kernel
+    short = 16 if both_orders else _MIRRORED_SHORT.get(acc, _MIRRORED_SHORT_OTHERS)
+    long = request.problem.q > short
+    if not any(mirror) or (fixed and not long):
+        return rows
+    return min(rows, 4 if not fixed or (terms == 1 and LOOK not in mirror) else 2)
+
+
+def whole_granules(nbytes: int) -> int:
+    """Round bytes up to whole granules of 16."""
+    return -(-nbytes // 16) * 16
