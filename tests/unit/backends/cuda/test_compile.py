@@ -7,8 +7,8 @@ from gpuconv.backends.cuda import planning
 from gpuconv.backends.cuda.chips import chip
 from gpuconv.backends.cuda.launch import Layout
 from gpuconv.backends.cuda.layers import LAYER_BLOCK
-from gpuconv.backends.cuda.strided_planning import BLOCK, ROWS
 from gpuconv.backends.cuda.spec import LOOK, NO, YES, Spec
+from gpuconv.backends.cuda.strided_planning import BLOCK, ROWS
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 
