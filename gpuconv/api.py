@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Unpack, overload
@@ -16,6 +16,15 @@ from numpy.typing import NDArray
 from . import call_cache, engine
 from .backends import BACKENDS, backend_for, get_backend, require_backend
 from .core import arrays, dtypes
+from .core.axes import (
+    LAST,
+    axes_of,
+    move_lengths_to_last,
+    move_to_last,
+    put_back,
+    read_axes,
+    warn_of_channels,
+)
 from .core.errors import incomplete_out_error
 from .core.options import Options
 from .core.problem import Problem, integer
@@ -45,6 +54,7 @@ def corr2d(
     fillvalue: Any = 0,
     stride: Any = 1,
     dilation: Any = 1,
+    axes: Any = LAST,
     method: str = "auto",
     backend: str = "auto",
     precision: str | None = None,
@@ -80,6 +90,10 @@ def corr2d(
     stride, dilation : int or (int, int)
         Distance between windows, and between the taps inside one. These, the padding and the sides
         of the padded image are at most ``2**62 - 1``.
+    axes : (int, int)
+        Which axes of X are rows and columns: ``(0, 1)`` for a photo of shape (h, w, channels). The
+        result has them at the same places, counted from the end. Without it, an X whose last
+        dimension looks like channels gets a warning.
     method : {"auto", "direct", "separable", "fft", "tensor"}
         How; `auto` takes the cheapest (see `plan`). Explicit means exactly that. "tensor" (matrix
         products on a GPU's tensor cores, from compute capability 8.0) takes X and K both float16 or
@@ -137,6 +151,8 @@ def corr2d(
            [37, 43]])
     """
     options = mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
+    if axes is not LAST:
+        return _along(axes, corr2d, X, K, out, max_device_bytes, options)
     return _call(X, K, out, max_device_bytes, False, options)
 
 
@@ -155,6 +171,7 @@ def convolve2d(
     fillvalue: Any = 0,
     stride: Any = 1,
     dilation: Any = 1,
+    axes: Any = LAST,
     method: str = "auto",
     backend: str = "auto",
     precision: str | None = None,
@@ -175,7 +192,9 @@ def convolve2d(
         Kernels. Complex ones are not conjugated.
     mode : {"valid", "same", "full"}, int, (int, int) or ((int, int), (int, int))
         As in `corr2d`; names place as `scipy.signal.convolve2d` does.
-    boundary, fillvalue, stride, dilation, method, backend, precision, dtype, out, max_device_bytes
+    boundary, fillvalue, stride, dilation, axes, method, backend, precision, dtype, out
+        As in `corr2d`.
+    max_device_bytes
         As in `corr2d`.
 
     Returns
@@ -201,14 +220,29 @@ def convolve2d(
            [23, 29]])
     """
     options = mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
+    if axes is not LAST:
+        return _along(axes, convolve2d, X, K, out, max_device_bytes, options)
     return _call(X, K, out, max_device_bytes, True, options)
 
 
+def _along(
+    axes: Any, function: Callable[..., Any], X: Any, K: Any, out: Any, max_device_bytes: Any,
+    options: tuple[Any, ...],
+) -> Any:  # fmt: skip
+    """Call `corr2d` or `convolve2d` of an X whose rows and columns are these axes."""
+    X, at = axes_of(axes, X)
+    target = None if out is None else move_to_last(*axes_of(at, out, "out"))
+    flipped = function is convolve2d
+    result = _call(move_to_last(X, at), K, target, max_device_bytes, flipped, options, warn=False)
+    return put_back(result, at) if out is None else out
+
+
 def _call(
-    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...]
-) -> Any:
+    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
+    warn: bool = True,
+) -> Any:  # fmt: skip
     try:
-        return _dispatch(X, K, out, max_device_bytes, flipped, options)
+        return _dispatch(X, K, out, max_device_bytes, flipped, options, warn)
     except MemoryError as error:
         if out is None:
             raise
@@ -216,8 +250,9 @@ def _call(
 
 
 def _dispatch(
-    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...]
-) -> Any:
+    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
+    warn: bool,
+) -> Any:  # fmt: skip
     key = call_cache.key_of(X, K, out, flipped, (*options, max_device_bytes))
     if key is not None:
         result = call_cache.repeat(key, X, K, out, flipped)
@@ -227,6 +262,8 @@ def _dispatch(
     if arrays.is_traced(X) or arrays.is_traced(K):
         keywords |= {"out": out, "max_device_bytes": max_device_bytes}
         return _record(convolve2d if flipped else corr2d, X, K, **keywords)
+    if warn:
+        warn_of_channels(getattr(X, "shape", ()), stacklevel=4)
     if _is_tensor(X):
         if _is_dask(K):
             arrays.read(K, "K")  # refuses it
@@ -290,6 +327,7 @@ class Plan:
     """
 
     prepared: engine.PreparedCall
+    axes: tuple[int, int] = LAST  # of rows and columns, counted from the end
 
     @property
     def problem(self) -> Problem:
@@ -336,6 +374,10 @@ class Plan:
         ValueError
             Another shape or dtype than planned.
         """
+        if self.axes != LAST:
+            target = None if out is None else move_to_last(*axes_of(self.axes, out, "out"))
+            result = replace(self, axes=LAST)(move_to_last(X, self.axes), K, out=target)
+            return put_back(result, self.axes) if out is None else out
         if self._runs_on(X, K, out):
             problem = self.problem
             result = np.empty(problem.out_shape, problem.out_dtype) if out is None else out
@@ -390,20 +432,12 @@ class Plan:
                     f"the plan is for {name} of shape {shape} and dtype {dtype}, got "
                     f"{tuple(operand.array.shape)} and {operand.dtype}"
                 )
-        return corr2d(
-            X,
-            K,
-            mode=problem.pad,
-            boundary=problem.boundary,
-            fillvalue=problem.fillvalue,
-            stride=problem.stride,
-            dilation=problem.dilation,
-            method=self.method,
-            backend=self.backend,
-            precision=problem.precision,
-            dtype=None if out is not None else problem.out_dtype,
-            out=out,
-        )
+        options = (
+            problem.pad, problem.boundary, problem.fillvalue, problem.stride, problem.dilation,
+            self.method, self.backend, problem.precision,
+            None if out is not None else problem.out_dtype,
+        )  # fmt: skip
+        return _call(X, K, out, None, False, options, warn=False)
 
     def __str__(self) -> str:
         p = self.problem
@@ -431,6 +465,7 @@ def plan(
     fillvalue: Any = 0,
     stride: Any = 1,
     dilation: Any = 1,
+    axes: Any = LAST,
     method: str = "auto",
     backend: str = "auto",
     precision: str | None = None,
@@ -448,7 +483,7 @@ def plan(
     kernel : array_like, optional
         The weights themselves. With them it is known whether they separate, as far as a call would
         look: for no longer than a tenth of the time of the best other method on one thread.
-    mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
+    mode, boundary, fillvalue, stride, dilation, axes, method, backend, precision, dtype
         As in `corr2d`.
 
     Returns
@@ -474,6 +509,8 @@ def plan(
     x_sides, shape = _shape(x_shape, "x_shape"), _shape(k_shape, "k_shape")
     if weights is not None and tuple(weights.array.shape) != shape:
         raise ValueError(f"kernel has shape {tuple(weights.array.shape)}, but k_shape is {shape}")
+    at = LAST if axes is LAST else read_axes(axes, len(x_sides))
+    x_sides = move_lengths_to_last(x_sides, at)
     x_name = dtypes.name_of(x_dtype, "x_dtype")
     k_name = x_name if k_dtype is None else dtypes.name_of(k_dtype, "k_dtype")
     problem = engine.read_problem(
@@ -494,7 +531,7 @@ def plan(
     require_backend(backend_for("cpu", backend))
     prepared = engine.prepare(problem, "cpu", method, backend, known, explain=True)
     # It is called with other weights, too.
-    return Plan(replace(prepared, weights=None))
+    return Plan(replace(prepared, weights=None), at)
 
 
 def _shape(value: Any, what: str) -> tuple[int, ...]:

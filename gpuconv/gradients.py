@@ -17,6 +17,7 @@ import numpy as np
 from .backends import backend_for, require_backend
 from .core import arrays, dtypes
 from .core.arrays import Array
+from .core.axes import LAST, axes_of, move_to_last, put_back
 from .core.boundary import fold, fold_by_table, reads_other_end, sources
 from .core.errors import hide_internal_out, unknown_name_error
 from .core.phases import phases
@@ -51,6 +52,7 @@ def corr2d_vjp(
     fillvalue: Any = 0,
     stride: Any = 1,
     dilation: Any = 1,
+    axes: Any = LAST,
     method: str = "auto",
     backend: str = "auto",
     wrt: str = "both",
@@ -65,7 +67,7 @@ def corr2d_vjp(
         Kernels.
     dY : array_like
         Gradient of a scalar with respect to the result; of exactly the result's shape.
-    mode, boundary, fillvalue, stride, dilation, backend
+    mode, boundary, fillvalue, stride, dilation, axes, backend
         As given to `corr2d`.
     method : {"auto", "direct", "separable", "fft", "tensor"}
         How; "separable" and "tensor" exist for X's gradient only.
@@ -123,8 +125,13 @@ def corr2d_vjp(
     keywords = dict(
         mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride, dilation=dilation
     )
+    at = LAST
+    if axes is not LAST:
+        X, at = axes_of(axes, X)
+        X, dY = move_to_last(X, at), move_to_last(*axes_of(at, dY, "dY"))
     with use_stream_of(X, K, dY):
-        return _gradients_on_stream(X, K, dY, wrt, method, backend, keywords)
+        dx, dk = _gradients_on_stream(X, K, dY, wrt, method, backend, keywords)
+    return dx if dx is None or at == LAST else put_back(dx, at), dk
 
 
 def _gradients_on_stream(

@@ -16,6 +16,7 @@ class Options(TypedDict, total=False):
     fillvalue: Any
     stride: int | Sequence[int]
     dilation: int | Sequence[int]
+    axes: Sequence[int]
     method: str
     backend: str
     precision: str | None

@@ -6,6 +6,7 @@ compiles the same sources with g++ and runs them on the CPU.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -90,11 +91,11 @@ class Launcher(Protocol):
 class DeviceLauncher(Launcher):
     """Compiles and launches on the current device and stream of CuPy."""
 
-    _usable = False  # found once; what is missing is looked for at every call
+    _found: Any = None  # the CuPy with which a device was found; it is not looked for again
 
     def unavailable(self) -> str | None:
         """Look for CuPy, a driver, a device and NVRTC, in this order."""
-        if self._usable:
+        if self._found is not None and self._found is sys.modules.get("cupy"):
             return None
         try:
             import cupy
@@ -115,7 +116,7 @@ class DeviceLauncher(Launcher):
             compiler.version()
         except (ImportError, RuntimeError, OSError) as error:
             return f"NVRTC, the CUDA compiler library, is missing ({error}); run: {_INSTALL}"
-        self._usable = True
+        self._found = cupy
         return None
 
     def chip(self) -> Chip:

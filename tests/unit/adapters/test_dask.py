@@ -90,6 +90,12 @@ def test_leading_dimensions_broadcast(x_lead, k_lead):
         equal(gpuconv.corr2d(lazy, other, mode="same"), whole)
 
 
+def test_axes():
+    photo, k = np.moveaxis(X, 0, -1).copy(), np.ones((3, 3), "f4")
+    whole = gpuconv.corr2d(photo, k, axes=(0, 1), mode="same")
+    equal(gpuconv.corr2d(da.from_array(photo, (10, 11, 2)), k, axes=(0, 1), mode="same"), whole)
+
+
 def test_empty_chunks_beside_a_single_one():
     x, k = RNG.random((1, 9, 8)), RNG.random((3, 1, 3, 2))
     lazy = da.from_array(x, chunks=((0, 1, 0), (0, 9), (8, 0)))

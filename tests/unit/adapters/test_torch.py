@@ -352,3 +352,12 @@ def test_errors():
         gpuconv.corr2d(x, k, mode="smae")
     with pytest.raises(ValueError, match="at least 2 dimensions"):
         gpuconv.corr2d(x[0], k)
+
+
+def test_axes():
+    photo = torch.rand(20, 30, 3, dtype=torch.float64, requires_grad=True)
+    k = torch.rand(3, 2, dtype=torch.float64, requires_grad=True)
+    y = gpuconv.corr2d(photo, k, axes=(0, 1), mode="same")
+    planes = gpuconv.corr2d(photo.detach().movedim((0, 1), (-2, -1)), k.detach(), mode="same")
+    assert torch.equal(y, planes.movedim((-2, -1), (0, 1)))
+    assert gradcheck(lambda a, b: gpuconv.corr2d(a, b, axes=(0, 1)), (photo[:5, :4], k))

@@ -624,7 +624,7 @@ def test_auto_takes_transforms_for_large_kernels(dtype):
         return choose(problem, "cuda:0", "auto", "auto", Weights(problem, None)).method
 
     assert [chosen(4096, k) for k in (3, 9, 15)] == ["direct"] * 3
-    assert [chosen(4096, k) for k in (35, 63, 255)] == ["fft"] * 3
+    assert [chosen(4096, k) for k in (45, 63, 255)] == ["fft"] * 3
     assert chosen(128, 31) == "direct"
 
 

@@ -1,0 +1,109 @@
+"""Which two axes of an array are rows and columns, where they are not the last two."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any
+
+import numpy as np
+
+from . import arrays
+
+__all__ = [
+    "LAST",
+    "axes_of",
+    "move_lengths_to_last",
+    "move_to_last",
+    "put_back",
+    "read_axes",
+    "warn_of_channels",
+]
+
+LAST = (-2, -1)
+# A last axis of at most so many elements, behind two of at least so many, is taken for channels.
+_CHANNELS_MOST, _SIDE_LEAST = 4, 16
+
+
+def read_axes(axes: Any, ndim: int | None, name: str = "X") -> tuple[int, int]:
+    """Check the axes of rows and columns, and count them from the end.
+
+    `ndim` is None where the number of dimensions is not known yet: then only axes that are counted
+    from the end are taken.
+
+    Examples
+    --------
+    >>> read_axes((0, 1), 3)
+    (-3, -2)
+    """
+    try:
+        row, column = (operator.index(axis) for axis in axes)
+    except (TypeError, ValueError):
+        raise ValueError(f"axes must be two integers, got {axes!r}") from None
+    if ndim is None:
+        if row >= 0 or column >= 0:
+            raise ValueError(f"axes {axes!r} must be negative while torch.fx records the call")
+        ndim = max(-row, -column)
+    for axis in (row, column):
+        if not -ndim <= axis < ndim:
+            raise ValueError(
+                f"axes {tuple(axes)!r} are not all axes of {name}, which has {ndim} dimensions"
+            )
+    row, column = (axis if axis < 0 else axis - ndim for axis in (row, column))
+    if row == column:
+        raise ValueError(f"axes {tuple(axes)!r} are the same axis of {name}")
+    return row, column
+
+
+def axes_of(axes: Any, array: Any, name: str = "X") -> tuple[Any, tuple[int, int]]:
+    """Return an array whose axes can be moved, and its axes of rows and columns."""
+    if arrays.is_traced(array):
+        return array, read_axes(axes, None, name)
+    if not hasattr(array, "shape"):
+        array = np.asarray(array)
+    return array, read_axes(axes, len(array.shape), name)
+
+
+def move_to_last(array: Any, axes: tuple[int, int]) -> Any:
+    """View an array with rows and columns last; `axes` are counted from the end."""
+    return _move(array, axes, LAST)
+
+
+def move_lengths_to_last(shape: tuple[int, ...], axes: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of what `move_to_last` returns."""
+    if axes == LAST:
+        return shape
+    rest = (n for axis, n in enumerate(shape) if axis - len(shape) not in axes)
+    return (*rest, shape[axes[0]], shape[axes[1]])
+
+
+def put_back(array: Any, axes: tuple[int, int]) -> Any:
+    """View an array whose rows and columns are last with these at their places again."""
+    return _move(array, LAST, axes)
+
+
+def _move(array: Any, source: tuple[int, int], target: tuple[int, int]) -> Any:
+    if arrays.is_traced(array) or arrays.is_instance_of(array, "torch", "Tensor"):
+        return array.movedim(source, target)
+    ndim = len(array.shape)
+    order = [axis for axis in range(ndim) if axis - ndim not in source]
+    for place, axis in sorted(zip((t % ndim for t in target), source, strict=True)):
+        order.insert(place, axis % ndim)
+    if hasattr(array, "transpose"):
+        return array.transpose(order)
+    return array.__array_namespace__().permute_dims(array, tuple(order))
+
+
+def warn_of_channels(shape: Any, stacklevel: int) -> None:
+    """Warn once if the last of an image's dimensions looks like the channels of a photo."""
+    if len(shape) < 3:
+        return
+    height, width, channels = shape[-3:]
+    if channels <= _CHANNELS_MOST and min(height, width) >= _SIDE_LEAST:
+        warnings.warn(
+            f"X of shape {tuple(shape)} is taken for images of {width} x {channels} pixels; if its "
+            "last dimension holds channels, pass axes=(0, 1) (or axes=(-3, -2)), and axes=(-2, -1) "
+            "if it does not",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
