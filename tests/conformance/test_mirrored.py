@@ -9,6 +9,7 @@ import pytest
 import gpuconv
 from gpuconv.backends.cpu import sums
 from gpuconv.backends.cuda import planning as cuda_plan
+from gpuconv.backends.cuda import strided_planning
 from gpuconv.backends.cuda import sums as cuda_sums
 from gpuconv.backends.cuda.mirroring import mirror_order
 from gpuconv.backends.cuda.spec import LOOK, NO, YES
@@ -291,7 +292,7 @@ def test_flips_on_the_gpu(emulated, dtype, shape, keywords, kernel):
 )
 def test_separable_on_the_gpu(emulated, monkeypatch, dtype, keywords, shared):
     """Also where a shared tile holds some of the taps only."""
-    monkeypatch.setattr(cuda_plan, "SHARED_BYTES", shared)
+    monkeypatch.setattr(strided_planning, "SHARED_BYTES", shared)
     cuda_plan._plan.cache_clear()
     image = sample(np.random.default_rng(6), (33, 41), dtype)
     for u, v in ((even(5, dtype), odd(6, dtype)), (odd(7, dtype), even(5, dtype))):

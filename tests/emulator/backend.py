@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from gpuconv.backends import get_backend
-from gpuconv.backends.cuda import layers, planning, sums, tensor
+from gpuconv.backends.cuda import layers, planning, strided_planning, sums, tensor
 
 from ..marks import exhaustive
 from .launcher import ADDRESS, THREAD, EmulatedLauncher
@@ -32,6 +32,8 @@ def emulated(launcher=None, specialised=True):
         patch.setattr(cuda, "launcher", launcher)
         for name, value in _SMALL.items():
             patch.setattr(planning, name, value)
+        for name in ("BLOCK", "ROWS"):
+            patch.setattr(strided_planning, name, _SMALL[name])
         patch.setattr(layers, "LAYER_BLOCK", (4, 2))
         patch.setattr(tensor, "TILINGS", _SMALL_TENSOR)
         patch.setattr(sums, "_specialised", set())
