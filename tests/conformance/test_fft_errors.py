@@ -7,7 +7,7 @@ import pytest
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cpu import backend, fft_plan, scipy_fft, sums
+from gpuconv.backends.cpu import backend, fft_plan, scipy_fft, scipy_plan, sums
 from gpuconv.backends.cpu import fft as cpu_fft
 from gpuconv.backends.cpu.jit import fft_functions
 from gpuconv.backends.cpu.jit.params import FftParams
@@ -50,10 +50,10 @@ def force(monkeypatch):
                 sides, laid.span, laid.stride, laid.out_shape[-2:], strict=True
             ):
                 kept = min(n, (side - span) // stride + 1)
-                found.append(scipy_fft._Axis(side, kept, -(-n // kept), span, stride, True))
+                found.append(scipy_plan.Axis(side, kept, -(-n // kept), span, stride, True))
             return tuple(found)
 
-        monkeypatch.setattr(scipy_fft, "_axes", axes)
+        monkeypatch.setattr(scipy_fft, "plan_axes", axes)
         fft_plan.tile_plan.cache_clear()
 
     yield force
@@ -328,7 +328,7 @@ def test_the_work_of_a_line_is_that_of_lines(shapes):
     n = 10**6
     assert get_backend("cpu").fft_work(problem) <= 2 * n * math.log2(n)
     assert gpuconv.plan(*shapes).method == "fft"
-    axes = scipy_fft._axes(problem)
+    axes = scipy_fft.plan_axes(problem)
     assert sorted(axis.side for axis in axes)[0] == 1
 
 

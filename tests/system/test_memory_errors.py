@@ -9,7 +9,7 @@ import pytest
 import gpuconv
 from gpuconv import nn
 from gpuconv.backends import reference
-from gpuconv.backends.cpu import backend, fft, fft_plan, planning, scipy_fft, sums
+from gpuconv.backends.cpu import backend, fft, fft_plan, planning, scipy_fft, scipy_plan, sums
 from gpuconv.backends.cpu.jit import fft_driver
 from gpuconv.backends.cpu.jit.params import DIRECT_PARAMS, DIRECT_TILES_PARAMS, FFT_PARAMS
 
@@ -206,9 +206,11 @@ def test_transforms_of_a_library(monkeypatch, name):
     x[1, 300, 70] = np.nan
     monkeypatch.setattr(backend, "own_transforms", lambda problem: False)
     # Many tiles, one at a time.
-    monkeypatch.setattr(scipy_fft, "_TILE_MOST", 1 << 14)
-    monkeypatch.setattr(scipy_fft, "_CHUNK_BYTES", 1 << 14)
-    scipy_fft._plan.cache_clear()
+    monkeypatch.setattr(scipy_plan, "_TILE_MOST", 1 << 14)
+    monkeypatch.setattr(scipy_plan, "_TILE_MOST_SPANS", 0)
+    monkeypatch.setattr(scipy_plan, "CHUNK_BYTES", 1 << 14)
+    monkeypatch.setattr(scipy_fft, "CHUNK_BYTES", 1 << 14)
+    scipy_plan._plan.cache_clear()
     options = dict(method="fft", dtype="float16" if name == "float16" else None)
     if name == "float16":  # of wider sums
         x = x.astype("f8")

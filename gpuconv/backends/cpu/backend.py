@@ -21,8 +21,6 @@ from ..strips import StripLayout, cut_strips, row_steps, rows_before
 from . import fft as own_fft
 from . import layers, scipy_fft, sums, threads, weight_gradient
 
-# Kernels that cover so many pixels leave much of the package's own tiles to the result.
-_OWN_SPAN = 256
 # What has to be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20
 
@@ -182,8 +180,4 @@ def own_transforms(problem: Problem) -> bool:
     """Whether the package's own transforms take this problem: SciPy's do not, or take longer."""
     if _needs_conversion(problem):
         return False
-    own, span = own_fft.work(problem), problem.span
-    # SciPy's are faster for single rows and columns of taps, and for what own tiles hardly hold.
-    if min(span) > 1 and max(span) <= _OWN_SPAN and own < math.inf:
-        return True
-    return own <= scipy_fft.work(problem)
+    return own_fft.work(problem) <= scipy_fft.work(problem)

@@ -19,7 +19,7 @@ from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes
 from .jit.params import KERNEL_MEASURES, record
 
 # A larger spectrum is not kept.
-_SPECTRUM_MOST = 32 << 20
+_SPECTRUM_MOST = 48 << 20
 # Weights cancel if their sum is less than this part of the sum of their absolute values.
 _CANCEL = 0.25
 
@@ -64,6 +64,11 @@ _cache = SpectrumCache(SPECTRA_BYTES)
 def cache() -> SpectrumCache:
     """The spectra kept, those of SciPy's transforms too."""
     return _cache
+
+
+def are_kept(kernels: int, nbytes: int) -> bool:
+    """Whether the spectra of so many kernels, of so many bytes each, are kept for the next call."""
+    return nbytes <= _SPECTRUM_MOST and (kernels == 1 or kernels * nbytes <= SPECTRA_BYTES)
 
 
 def _forget() -> None:

@@ -1,19 +1,17 @@
-"""Fourier transforms by SciPy, for single rows or columns of taps and very large kernels.
+"""Fourier transforms by SciPy, for large kernels and single rows or columns of taps.
 
-Overlap-save as in `jit.fft_groups`: tiles of the padded image are transformed, multiplied by the
-kernel's spectrum and transformed back, and the sums that no wrap-around reaches are the result. An
-axis along which the kernel has a single tap is not transformed: its tiles are rows (or columns)
-that do not overlap. What `jit.fft_errors` and `jit.fft_outliers` do for the errors of the other
-tiles is done here in NumPy.
+Overlap-save as in `jit.fft_groups`: tiles of the padded image, up to all of it (`scipy_plan`), are
+transformed, multiplied by the kernel's spectrum and transformed back (`scipy_transforms`), and the
+sums that no wrap-around reaches are the result. An axis along which the kernel has a single tap is
+not transformed: its tiles are rows (or columns) that do not overlap. What `jit.fft_errors` and
+`jit.fft_outliers` do for the errors of the other tiles is done here in NumPy.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from ...core.arrays import Array
 from ...core.boundary import sources
 from ...core.errors import complete_rows_before
 from ...core.problem import (
+    Pair,
     Problem,
     build_axis_tables,
     make_problem,
@@ -31,112 +30,16 @@ from ...core.problem import (
 )
 from ...core.worker_thread import on_worker_thread
 from . import fft_spectra
+from .addresses import address
+from .scipy_plan import CHUNK_BYTES, plan_axes, rows_of_pixels, work
+from .scipy_transforms import TileSums, Transforms
 
-# Work of a transform for an element and power of two of its size, of all else that is done to an
-# element, and of a chunk of tiles whatever its size, in the unit of `fft_plan.work`.
-_WORK, _ELEMENT_WORK, _CHUNK_WORK = 0.5, 4.0, 1.5e5
-# Bytes of tiles transformed at once: what the workspace is bounded by (a few times this).
-_CHUNK_BYTES = 8 << 20
-# Elements of a tile, unless the kernel needs more.
-_TILE_MOST = 1 << 22
+__all__ = ["run", "work"]
+
 # Elements of a tile whose transform takes so long that Ctrl-C should not wait for it.
 _LARGE = 1 << 22
 # Pixels taken out of a tile at most; beyond, the tile is summed directly.
 _TAKEN_MOST = 256
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Tiles along one axis."""
-
-    side: int
-    kept: int  # outputs of a tile
-    count: int  # tiles
-    span: int
-    stride: int
-    transformed: bool
-
-    @property
-    def sums(self) -> slice:
-        """Where in a tile its outputs are."""
-        return slice(0, self.kept * self.stride if self.transformed else self.kept, self.spacing)
-
-    @property
-    def spacing(self) -> int:
-        """Distance in a tile from one output to the next."""
-        return self.stride if self.transformed else 1
-
-
-def _sides(span: int, length: int) -> Iterator[int]:
-    """Sides that transforms are fast for, from the kernel's to the whole padded image's."""
-    import scipy.fft
-
-    whole = scipy.fft.next_fast_len(length, real=True)
-    side = 64
-    while side < whole and side <= max(_TILE_MOST, 4 * span):
-        for n in (side, side * 3 // 2):
-            if span <= n < whole:
-                yield n
-        side *= 2
-    if whole <= max(_TILE_MOST, 4 * span):
-        yield whole
-
-
-def _axes(problem: Problem) -> tuple[_Axis, _Axis]:
-    """Tiles down and across that cost least."""
-    return _plan(problem)[0]
-
-
-def work(problem: Problem) -> float:
-    """Work of all tiles and spectra, in the unit of `fft_plan.work`."""
-    return _plan(problem)[1]
-
-
-@lru_cache(maxsize=256)
-def _plan(problem: Problem) -> tuple[tuple[_Axis, _Axis], float]:
-    problem = restate_for_tables(problem)
-    transformed = [span > 1 for span in problem.span]
-    transformed[1] |= not any(transformed)
-    kernels = math.prod(problem.k_shape[:-2])
-    item = dtypes.storage(problem.acc_dtype).itemsize
-    choices: list[list[_Axis]] = []
-    for axis in range(2):
-        span, stride = problem.span[axis], problem.stride[axis]
-        outputs = max(1, problem.out_shape[axis - 2])  # of none, nothing is computed
-        length = (outputs - 1) * stride + span
-        options = []
-        for side in _sides(span, length) if transformed[axis] else [outputs]:
-            kept = min(outputs, (side - span) // stride + 1) if transformed[axis] else outputs
-            options.append(_Axis(side, kept, -(-outputs // kept), span, stride, transformed[axis]))
-        choices.append(options)
-    # As few elements more than allowed as can be.
-    smallest = math.prod(
-        min(axis.side for axis in options) for options in choices if options[0].transformed
-    )
-    most = max(_TILE_MOST, smallest)
-    best, least = None, math.inf
-    for pair in itertools.product(*choices):
-        size = math.prod(axis.side for axis in pair if axis.transformed)
-        if size > most:
-            continue
-        down, across = (_blocked(axis, other, item) for axis, other in (pair, pair[::-1]))
-        area = down.side * across.side
-        tiles = problem.n * down.count * across.count
-        chunks = down.count * max(1.0, problem.n * across.count * area * item / _CHUNK_BYTES)
-        cost = (tiles + 0.5 * kernels) * area * (_WORK * math.log2(size) + _ELEMENT_WORK)
-        cost += chunks * _CHUNK_WORK
-        if cost < least:
-            best, least = (down, across), cost
-    assert best is not None  # the smallest tile is always one
-    return best, least
-
-
-def _blocked(axis: _Axis, other: _Axis, item: int) -> _Axis:
-    """Cut an axis that is not transformed into tiles that do not take too much memory."""
-    if axis.transformed:
-        return axis
-    side = min(axis.side, max(1, _CHUNK_BYTES // (other.side * item)))
-    return _Axis(side, side, -(-axis.side // side), axis.span, axis.stride, False)
 
 
 def run(
@@ -186,7 +89,8 @@ class _Kernel:
 
     @property
     def nbytes(self) -> int:
-        return int(self.weights.nbytes + self.scaled.nbytes + self.spectrum.nbytes)
+        scaled = 0 if self.scaled is self.weights else self.scaled.nbytes
+        return int(self.weights.nbytes + scaled + self.spectrum.nbytes)
 
 
 @dataclass
@@ -196,6 +100,15 @@ class _Tile:
     pixels: Any  # divided by 2**exponent
     exponent: int
     norm: float
+
+
+@dataclass
+class _Loaded:
+    """All tiles of some images, kept for the next kernel of a bank."""
+
+    images: tuple[int, ...]  # where they are in memory
+    tiles: Any
+    frequencies: Any = None
 
 
 def _here(function: Any, *arguments: Any) -> Any:
@@ -216,22 +129,33 @@ class _Call:
             ]
         self.problem, self.direct = restate_for_tables(problem), direct
         self.whole, self.errors = whole, fft_errors
-        self.down, self.across = self.tiles = _axes(problem)
-        self.axes = tuple(n - 2 for n, axis in enumerate(self.tiles) if axis.transformed)
-        self.sides = tuple(axis.side for axis in self.tiles if axis.transformed)
-        self.size = math.prod(self.sides)  # elements of a transform
+        self.down, self.across = self.tiles = plan_axes(problem)
+        # Elements of a transform.
+        self.size = math.prod(axis.side for axis in self.tiles if axis.transformed)
         self.complex = dtypes.is_complex(problem.acc_dtype)
+        self.transforms = Transforms(
+            sides=(self.down.side, self.across.side),
+            down=self.down.transformed,
+            across=self.across.transformed,
+            is_complex=self.complex,
+            workers=threads,
+        )
+        self.pixels = rows_of_pixels(problem, self.down)
         self.info = np.finfo(problem.acc_dtype)
         # Sums of squares between these are exact enough, and nothing that follows is out of range.
         self.safe = 2.0 ** (2 * fft_errors.SAFE_EXPONENT[f"float{self.info.bits}"])
-        self.extra = {"workers": threads, "axes": self.axes}  # a batch is split over the threads
         area = self.down.side * self.across.side
         tiles = -(-problem.s // self.across.kept)
         # Tiles transformed at once: of a row of an image, or of several images.
-        self.some = max(1, _CHUNK_BYTES // (area * dtypes.storage(problem.acc_dtype).itemsize))
+        self.some = max(1, CHUNK_BYTES // (area * dtypes.storage(problem.acc_dtype).itemsize))
         self.together = max(1, self.some // tiles)
         large = area >= _LARGE
         self.call = on_worker_thread if large else _here
+        # Kernels of a bank follow each other: the image that they have in common is kept.
+        shared = problem.n > math.prod(problem.x_shape[:-2])
+        alone = self.down.count == 1 and tiles <= self.some
+        self.loaded: _Loaded | None = None
+        self.keeps_loaded = shared and alone
 
     # --- transforms ------------------------------------------------------------------------------
 
@@ -260,30 +184,23 @@ class _Call:
     @np.errstate(all="ignore")
     def spectrum(self, weights: Array) -> Any:
         """Conjugate spectrum of a kernel."""
-        import scipy.fft
+        return self.transforms.spectrum(weights, self.problem.dilation)
 
-        (dy, dx), (ph, pw) = self.problem.dilation, self.problem.span
-        shape = [axis.side if axis.transformed else 1 for axis in self.tiles]
-        spread = np.zeros(shape, weights.dtype)
-        spread[:ph:dy, :pw:dx] = weights
-        if self.complex:
-            return scipy.fft.fftn(spread.conj(), **self.extra).conj()
-        return scipy.fft.rfftn(spread, **self.extra).conj()
-
+    # What overflows or is not finite is found in the result and computed again.
     @np.errstate(all="ignore")
-    def _filter(self, tiles: Array, spectrum: Array) -> Any:
-        """All sums of some tiles, those that wrap around too."""
-        import scipy.fft
-
-        # What overflows or is not finite is found in the result and computed again.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.complex:
-                frequencies = scipy.fft.fftn(tiles, **self.extra)
-                frequencies *= spectrum
-                return scipy.fft.ifftn(frequencies, overwrite_x=True, **self.extra)
-            frequencies = scipy.fft.rfftn(tiles, **self.extra)
+    def _filter(self, tiles: Array, spectrum: Array) -> TileSums:
+        """Sums of some tiles, down to the last output's."""
+        loaded = self.loaded
+        if loaded is not None and loaded.tiles is tiles:
+            if loaded.frequencies is None:
+                loaded.frequencies = self.transforms.forward(tiles, self.pixels)
+            frequencies = loaded.frequencies * spectrum
+        else:
+            frequencies = self.transforms.forward(tiles, self.pixels)
             frequencies *= spectrum
-            return scipy.fft.irfftn(frequencies, s=self.sides, overwrite_x=True, **self.extra)
+        lines = self.transforms.backward(frequencies)
+        sums = self.transforms.sums(lines, slice(0, (self.down.kept - 1) * self.down.spacing + 1))
+        return TileSums(self.transforms, sums, lines)
 
     # --- tiles -----------------------------------------------------------------------------------
 
@@ -338,6 +255,26 @@ class _Call:
                 positions = at + np.arange(stop - start, dtype=np.int64) * step
                 yield slice(start, stop), sources(positions, n, problem.boundary)
 
+    def _load(self, images: list[Any], i: int, starts: range) -> Any:
+        """Tiles that begin at row `i` and some columns, of one image after the other."""
+        key = tuple(address(image) for image in images)
+        if self.loaded is not None and self.loaded.images == key:
+            return self.loaded.tiles
+        self.loaded = None  # before there is memory for the next ones
+        down, across = self.down, self.across
+        shift = across.kept * across.spacing  # from a tile to the next
+        width = (len(starts) - 1) * shift + across.side
+        stripes = self.call(self._stripes, images, i, starts[0], width)
+        image_stride, pitch, step = stripes.strides
+        tiles = np.lib.stride_tricks.as_strided(
+            stripes,
+            (len(images), len(starts), down.side, across.side),
+            (image_stride, shift * step, pitch, step),
+        ).reshape(-1, down.side, across.side)
+        if self.keeps_loaded:
+            self.loaded = _Loaded(key, tiles)
+        return tiles
+
     def images(self, images: list[Any], kernel: _Kernel, outs: list[Any]) -> None:
         """Fill the results of some images."""
         starts = range(0, self.problem.s, self.across.kept)
@@ -354,20 +291,12 @@ class _Call:
     ) -> None:
         """Fill some rows of results from the tiles that begin at row `i` and some columns."""
         problem, down, across = self.problem, self.down, self.across
-        shift = across.kept * across.spacing  # from a tile to the next
-        width = (len(starts) - 1) * shift + across.side
-        stripes = self.call(self._stripes, images, i, starts[0], width)
-        image_stride, pitch, step = stripes.strides
-        tiles = np.lib.stride_tricks.as_strided(
-            stripes,
-            (len(images), len(starts), down.side, across.side),
-            (image_stride, shift * step, pitch, step),
-        ).reshape(-1, down.side, across.side)
+        tiles = self._load(images, i, starts)
         parts = [out[:, j : j + across.kept] for out in rows for j in starts]
         high = len(rows[0])
         if kernel.finite:
             sums = self.call(self._filter, tiles, kernel.spectrum)
-            kept = sums[:, down.sums, across.sums][:, :high]
+            kept = sums.rows[:, down.sums, across.sums][:, :high]
             doubtful = self._doubtful(tiles, sums, kept, parts, kernel)
         else:
             kept = np.empty((len(parts), high, across.kept), problem.acc_dtype)
@@ -388,6 +317,8 @@ class _Call:
     def _directly(self, tile: Array, weights: Array) -> Any:
         """Sums of one tile, tap by tap."""
         problem, acc = self.problem, self.problem.acc_dtype
+        left_out = [(0, axis.left_out) for axis in self.tiles]
+        tile = np.pad(tile, left_out) if any(axis.left_out for axis in self.tiles) else tile
         # Where an axis is not transformed, a tile holds only the rows that outputs read.
         small = make_problem(
             tile.shape,
@@ -404,7 +335,7 @@ class _Call:
     # --- errors: see jit/fft_errors.py -----------------------------------------------------------
 
     def _doubtful(
-        self, tiles: Array, sums: Array, kept: Any, parts: list[Any], kernel: _Kernel
+        self, tiles: Array, sums: TileSums, kept: Any, parts: list[Any], kernel: _Kernel
     ) -> list[int]:
         """Tiles of which it is not clear that they are as exact as promised."""
         errors = self.errors
@@ -423,7 +354,7 @@ class _Call:
                 norm, largest = math.sqrt(squares[t]), _largest(here)
                 estimate = kernel.noise * norm + errors.LARGEST_SUM * norm * kernel.norm
                 if not self._shown(estimate, largest):
-                    estimate = kernel.noise * norm + errors.LARGEST_SUM * self._most(sums[t])
+                    estimate = kernel.noise * norm + errors.LARGEST_SUM * self._most(sums, t)
                     if not self._shown(estimate, largest):
                         found.append(t)
         return found
@@ -432,30 +363,76 @@ class _Call:
         reach = largest - estimate * float(self.info.eps)
         return estimate <= self.errors.PROMISED * reach
 
-    def _most(self, sums: Array) -> float:
-        """Bound on the magnitude of all sums of a tile."""
-        return _largest(sums) * (math.sqrt(2) if self.complex else 1)
+    def _most(self, sums: TileSums, tile: int) -> float:
+        """Bound on the magnitude of all sums of a tile, those too that are no output."""
+        most = max(_largest(sums.rows[tile]), _largest(self.call(sums.others, tile)))
+        return most * (math.sqrt(2) if self.complex else 1)
 
     def _squares(self, tiles: Array) -> Any:
-        """Sum of squares of each tile."""
-        parts = _parts(tiles)
-        rows = (np.einsum("tij,tij->ti", part, part) for part in parts)
-        return sum(row.sum(axis=1, dtype=np.float64) for row in rows)
+        """Sum of squares of what is transformed at once, the largest in each tile."""
+        lines = "tij,tij->ti" if self.across.transformed else "tij,tij->tj"
+        squares = sum(
+            np.einsum(lines, part, part).astype(np.float64, copy=False) for part in _parts(tiles)
+        )
+        both = self.down.transformed and self.across.transformed
+        return squares.sum(axis=1) if both else squares.max(axis=1)
 
     def _again(self, tile: Array, kernel: _Kernel, rows: int, columns: int) -> Any:
         """Sums of a tile that are as exact as promised, or None where transforms do not give them.
 
         Its largest pixels are taken out, and what they contribute is added tap by tap.
         """
-        errors = self.errors
-        largest = _largest(tile)
-        if not (kernel.finite and math.isfinite(largest)):
+        if not kernel.finite:
             return None
+        if not math.isfinite(_largest(tile)):
+            return self._without_infinite(tile, kernel, rows, columns)
+        return self._as_exact(tile, kernel, np.ones((rows, columns), bool))
+
+    def _without_infinite(self, tile: Array, kernel: _Kernel, rows: int, columns: int) -> Any:
+        """Sums of a tile in which some pixels are NaN or infinite, or None.
+
+        Those are taken out. Outputs that read one are what it makes of them; the errors of all
+        others are promised relative to the largest of those others.
+        """
+        nan, infinite = np.isnan(tile), np.isinf(tile)
+        if self.complex or np.count_nonzero(infinite) > _TAKEN_MOST:
+            return None
+        bad = nan | infinite
+        read = self._counts(bad, (rows, columns))
+        sums = self._as_exact(np.where(bad, 0, tile), kernel, read == 0)
+        if sums is not None:
+            for y, x in np.argwhere(infinite):
+                self._add(sums, int(y), int(x), tile[y, x], kernel.weights)
+            sums[self._counts(nan, (rows, columns)) > 0] = np.nan
+        return sums
+
+    def _counts(self, bad: Array, outputs: Pair) -> Any:
+        """How many of these pixels each output reads."""
+        counts = bad.astype(np.int32)
+        for axis, (tiles, n) in enumerate(zip(self.tiles, outputs, strict=True)):
+            counts = np.moveaxis(counts, axis, 0)
+            dilation = self.problem.dilation[axis] if tiles.span > 1 else 1
+            taps = (tiles.span - 1) // dilation + 1
+            last = (n - 1) * tiles.spacing + tiles.span
+            # Sums of every so manyth pixel up to each; behind the tile there are only zeros.
+            padded = np.zeros((dilation + max(last, len(counts)), counts.shape[1]), np.int32)
+            padded[dilation : dilation + len(counts)] = counts
+            for first in range(dilation):
+                np.cumsum(padded[first::dilation], axis=0, out=padded[first::dilation])
+            begin = np.arange(n) * tiles.spacing
+            counts = padded[begin + taps * dilation] - padded[begin]
+            counts = np.moveaxis(counts, 0, axis)
+        return counts
+
+    def _as_exact(self, tile: Array, kernel: _Kernel, counted: Array) -> Any:
+        """Sums of a finite tile, as exact as promised for those counted, or None."""
+        errors, (rows, columns) = self.errors, counted.shape
+        all_counted = bool(counted.all())
         left = self._scaled(tile.copy(), 0)
         bound = math.frexp(left.norm * kernel.norm)[1] + left.exponent + kernel.exponent
         if bound > self.info.maxexp - 2:
             return None
-        reach = self._sample(left.pixels, kernel.scaled, rows, columns)
+        reach = self._sample(left.pixels, kernel.scaled, rows, columns) if all_counted else 0.0
         exponent = left.exponent  # that `reach` is relative to
         for share in (math.inf, *errors.SHARES):
             taken: list[tuple[int, int, Any]] = []
@@ -479,10 +456,10 @@ class _Call:
             sums = np.zeros((rows, columns), self.problem.acc_dtype)
             estimate = 0.0
             if left.norm:
-                found = self.call(self._filter, left.pixels[None], kernel.spectrum)[0]
-                estimate = kernel.noise * left.norm + errors.LARGEST_SUM * self._most(found)
+                found = self.call(self._filter, left.pixels[None], kernel.spectrum)
+                estimate = kernel.noise * left.norm + errors.LARGEST_SUM * self._most(found, 0)
                 sums = _ldexp(
-                    found[self.down.sums, self.across.sums][:rows, :columns],
+                    found.rows[0, self.down.sums, self.across.sums][:rows, :columns],
                     left.exponent + kernel.exponent,
                 )
             if taken:
@@ -492,7 +469,8 @@ class _Call:
                 sums += beside
             if not np.isfinite(sums).all():
                 return None
-            largest = _times(_largest(sums), -left.exponent - kernel.exponent)
+            largest = _largest(sums if all_counted else sums[counted])
+            largest = _times(largest, -left.exponent - kernel.exponent)
             proven = largest - estimate * float(self.info.eps)
             reach = max(reach, _times(proven, left.exponent - exponent))
             if _times(estimate, left.exponent - exponent) <= errors.PROMISED * reach:
@@ -518,7 +496,9 @@ class _Call:
             for j in {(2 * n + 1) * columns // 6 for n in range(3)}:
                 y, x = i * self.down.spacing, j * self.across.spacing
                 window = pixels[y : y + ph : dy, x : x + pw : dx]
-                found = max(found, float((np.abs(window) * size).sum()))
+                # Behind the tile there are only zeros.
+                read = size[: window.shape[0], : window.shape[1]]
+                found = max(found, float((np.abs(window) * read).sum()))
         return found
 
     def _add(self, sums: Array, y: int, x: int, value: Any, weights: Array) -> None:

@@ -1,0 +1,260 @@
+"""SciPy's transforms of whole images: where they are chosen, and what they may leave out."""
+
+import itertools
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv.backends.cpu import backend, fft_spectra, scipy_fft, scipy_plan
+from gpuconv.backends.cpu.scipy_transforms import Transforms
+from gpuconv.core.problem import make_problem
+
+from ....oracle import sample
+
+RNG = np.random.default_rng(18)
+SIDES = [64, 97, 181, 256, 509, 512, 1024, 2048]
+
+
+def seconds(image, kernel, mode="same", **keywords):
+    """Predicted time of a call on one thread."""
+    plan = gpuconv.plan(image, kernel, mode=mode, **keywords)
+    return plan.seconds * get_threads()
+
+
+def get_threads():
+    return backend.CpuBackend().threads()
+
+
+@pytest.fixture
+def transformed(monkeypatch):
+    """Shapes of the tiles that SciPy transforms, those of kernels too."""
+    found, forward = [], Transforms.forward
+    monkeypatch.setattr(
+        Transforms,
+        "forward",
+        lambda self, tiles, pixels: (found.append(tiles.shape), forward(self, tiles, pixels))[1],
+    )
+    return found
+
+
+@pytest.fixture
+def scipy_only(monkeypatch):
+    monkeypatch.setattr(backend, "own_transforms", lambda problem: False)
+
+
+# --- prices ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["same", "valid"])
+@pytest.mark.parametrize("n", SIDES)
+def test_no_kernel_takes_longer_than_transforms_of_all_pixels_would(n, mode):
+    """Those of an image that is padded by the kernel's size take at most 16 ns an element."""
+    sizes = sorted({max(1, round(n / 2 ** (i / 4))) for i in range(4 * n.bit_length())} | {n - 1})
+    for k in sizes:
+        for kernel in ((k, k), (1, k), (k, 1), (k, min(n, 2 * k)), (max(1, k // 9), k)):
+            elements = math.prod(n + (side if mode == "same" else 0) for side in kernel)
+            assert seconds((n, n), kernel, mode) <= 16e-9 * elements + 5e-4, kernel
+
+
+@pytest.mark.parametrize("mode", ["same", "valid"])
+@pytest.mark.parametrize("n", [512, 2048])
+def test_prices_do_not_jump(n, mode):
+    prices = [seconds((n, n), (k, k), mode) for k in range(n // 8, n + 1, n // 64)]
+    assert all(later < 1.8 * one for one, later in itertools.pairwise(prices))
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "mode"),
+    [(2048, 1023, "same"), (2048, 1023, "valid"), (2048, 801, "valid"), (2048, 701, "valid"),
+     (2048, 801, "same"), (2048, 921, "same"), (2048, 1025, "same"), (2048, 1537, "same"),
+     (1024, 769, "same"), (1024, 921, "same")],
+)  # fmt: skip
+def test_large_kernels_are_transformed_with_the_whole_image(n, k, mode):
+    problem = make_problem((n, n), (k, k), "float32", "float32", mode=mode)
+    assert gpuconv.plan((n, n), (k, k), mode=mode).method == "fft"
+    assert not backend.own_transforms(problem)
+    read = n + k // 2 if mode == "same" else n  # half of the padding stands for the other half
+    for axis in scipy_plan.plan_axes(problem):
+        assert axis.count == 1
+        assert read <= axis.side <= 1.07 * read
+
+
+def test_one_transform_of_the_image(transformed):
+    x, k = sample(RNG, (700, 650), "float32"), sample(RNG, (601, 555), "float32")
+    gpuconv.corr2d(x, k, mode="same")
+    assert len(transformed) == 2  # and one of the kernel
+    assert max(math.prod(shape) for shape in transformed) <= 1.1 * (700 + 300) * (650 + 277)
+    gpuconv.corr2d(x, k, mode="same")
+    assert len(transformed) == 3  # the kernel's is kept
+
+
+def test_a_bank_transforms_image_and_kernels_once(transformed, scipy_only):
+    x, bank = sample(RNG, (3, 1, 90, 80), "float64"), sample(RNG, (4, 71, 60), "float64")
+    gpuconv.corr2d(x, bank, mode="same")
+    assert sum(shape[0] for shape in transformed) == 3 + 4
+
+
+# --- results --------------------------------------------------------------------------------------
+
+CASES = [
+    dict(mode="same"),
+    dict(mode="full"),
+    dict(mode="valid"),
+    dict(mode="same", fillvalue=-2),
+    dict(mode="same", boundary="wrap"),
+    dict(mode="same", boundary="edge"),
+    dict(mode="same", boundary="reflect"),
+    dict(mode="same", boundary="symmetric"),
+    dict(mode=((3, 30), (0, 50)), stride=(2, 3)),
+    dict(mode="full", stride=(3, 1), dilation=(1, 2)),
+    dict(mode="same", dilation=(2, 1)),
+    dict(mode=((90, 2), (5, 100))),  # windows without a pixel
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128", "int16"])
+def test_sums_are_as_exact_as_promised(scipy_only, dtype):
+    for keywords in CASES:
+        shape = (21, 17) if "dilation" in keywords else (41, 37)
+        x, k = sample(RNG, (2, 53, 48), dtype), sample(RNG, shape, dtype)
+        got = gpuconv.corr2d(x, k, method="fft", **keywords)
+        if dtype == "int16":
+            wanted = gpuconv.corr2d(x, k, method="direct", **keywords)
+            np.testing.assert_array_equal(got, wanted)
+            continue
+        wide = "c16" if np.dtype(dtype).kind == "c" else "f8"
+        wanted = gpuconv.corr2d(x.astype(wide), k.astype(wide), method="direct", **keywords)
+        fill = dict(fillvalue=2) if "fillvalue" in keywords else {}
+        sizes = gpuconv.corr2d(
+            np.abs(x).astype("f8"), np.abs(k).astype("f8"), method="direct", **keywords | fill
+        )
+        bound = 64 * np.finfo(dtype).eps * sizes.max(axis=(1, 2), keepdims=True)
+        assert (np.abs(got - wanted) <= bound).all(), keywords
+
+
+@pytest.mark.parametrize("n", [40, 41])
+@pytest.mark.parametrize("k", [1, 2, 19, 39, 40, 41, 60, 79, 100])
+@pytest.mark.parametrize("mode", ["same", "full"])
+def test_zeros_stand_for_each_other(scipy_only, n, k, mode):
+    """Zeros at the beginning of a tile for those behind it, as many as there are."""
+    for shape in ((k, 5), (5, k), (1, k), (k, 1)):
+        x, weights = sample(RNG, (n, n + 3), "float64"), sample(RNG, shape, "float64")
+        wanted = gpuconv.corr2d(x, weights, mode=mode, method="direct")
+        got = gpuconv.corr2d(x, weights, mode=mode, method="fft")
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
+
+
+def test_half_of_the_padding_is_left_out():
+    for mode, stride in (("same", 1), ("full", 1), ("full", 2), (((7, 30), (30, 7)), 1)):
+        problem = make_problem((90, 90), (61, 61), "float32", "float32", mode=mode, stride=stride)
+        assert all(axis.left_out > 0 for axis in scipy_plan.plan_axes(problem))
+    for keywords in (dict(fillvalue=1), dict(boundary="wrap"), dict(fillvalue=math.nan)):
+        problem = make_problem((90, 90), (61, 61), "float32", "float32", mode="same", **keywords)
+        assert not any(axis.left_out for axis in scipy_plan.plan_axes(problem))
+
+
+@pytest.mark.parametrize("pixels", [1, 3, 500])
+@pytest.mark.parametrize("bad", [[np.nan], [np.inf], [-np.inf, np.inf], [np.nan, np.inf]])
+def test_what_is_not_finite_stays_in_its_windows(scipy_only, monkeypatch, bad, pixels):
+    x, k = sample(RNG, (60, 70), "float32"), sample(RNG, (31, 23), "float32")
+    k[3, 5] = 0
+    summed, directly = [], scipy_fft._Call._directly
+    monkeypatch.setattr(
+        scipy_fft._Call, "_directly", lambda *a: (summed.append(1), directly(*a))[1]
+    )
+    x[RNG.integers(0, 12, pixels), RNG.integers(0, 20, pixels)] = RNG.choice(bad, pixels)
+    for keywords in (
+        {}, dict(mode="same"), dict(mode="same", boundary="wrap"), dict(mode="full", stride=(2, 3)),
+        dict(dilation=(1, 2), mode=9, stride=(3, 1), boundary="edge"),
+    ):  # fmt: skip
+        summed.clear()
+        got = gpuconv.corr2d(x, k, method="fft", **keywords)
+        wanted = gpuconv.corr2d(x, k, method="direct", **keywords)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4)
+        # Tap by tap, the image would take a thousand times as long.
+        few = np.isinf(x).sum() <= 256 // (4 if "boundary" in keywords else 1)
+        assert not (few and summed), keywords
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_lines_that_are_not_finite(scipy_only, axis):
+    x, k = sample(RNG, (60, 70), "float64"), sample(RNG, (1, 31), "float64")
+    x[4, 5], x[7, 60], x[50, 50] = np.nan, np.inf, np.nan
+    x, k = (x.T, k.T) if axis == 0 else (x, k)
+    for keywords in ({}, dict(mode="same", stride=(1, 2), dilation=(1, 2) if axis else (2, 1))):
+        got = gpuconv.corr2d(x, k, method="fft", **keywords)
+        wanted = gpuconv.corr2d(x, k, method="direct", **keywords)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
+
+
+def test_errors_beside_a_large_pixel_that_only_lost_outputs_read(scipy_only):
+    """Outputs that are NaN anyway say nothing about the errors of all others."""
+    x, k = RNG.random((60, 60), "f4"), RNG.random((31, 31), "f4")
+    x[0, 0], x[5, 5] = 1e9, np.nan
+    got = gpuconv.corr2d(x, k, method="fft")
+    wanted = gpuconv.corr2d(x.astype("f8"), k.astype("f8"), method="direct")
+    lost = np.isnan(wanted)
+    assert lost[0, 0]
+    np.testing.assert_array_equal(np.isnan(got), lost)
+    bound = 64 * np.finfo("f4").eps * wanted[~lost].max()
+    assert np.abs(got - wanted)[~lost].max() <= bound
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_bits_do_not_depend_on_threads(scipy_only, dtype):
+    for shape in ((131, 99), (1, 99), (131, 1)):
+        x, k = sample(RNG, (211, 173), dtype), sample(RNG, shape, dtype)
+        found = []
+        for n in (1, 2, 3):
+            with gpuconv.threads(min(n, get_threads())):
+                found.append(gpuconv.corr2d(x, k, mode="same", method="fft").tobytes())
+        assert len(set(found)) == 1
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peak(monkeypatch):
+    """Measures the bytes that a call takes besides its arrays and the spectrum that it keeps."""
+    monkeypatch.setattr(fft_spectra, "_cache", fft_spectra.SpectrumCache(0))
+
+    def peak(x, k, **keywords):
+        out = gpuconv.corr2d(x, k, method="fft", **keywords)  # what is compiled
+        tracemalloc.start()
+        try:
+            gpuconv.corr2d(x, k, out=out, method="fft", **keywords)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return peak
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_memory_is_a_few_times_that_of_a_tile(peak, bad):
+    x, k = sample(RNG, (700, 700), "float32"), sample(RNG, (401, 401), "float32")
+    x[300, 300] = np.nan if bad else 0
+    problem = make_problem(x.shape, k.shape, "float32", "float32", mode="same")
+    tile = 4 * math.prod(axis.side for axis in scipy_plan.plan_axes(problem))
+    assert peak(x, k, mode="same") <= (10 if bad else 5) * tile
+
+
+def test_tiles_are_bounded(peak, monkeypatch, scipy_only):
+    """However large the image is, by what the kernel covers and a constant."""
+    monkeypatch.setattr(scipy_plan, "_TILE_MOST", 1 << 15)
+    monkeypatch.setattr(scipy_plan, "CHUNK_BYTES", 1 << 17)
+    monkeypatch.setattr(scipy_fft, "CHUNK_BYTES", 1 << 17)
+    scipy_plan._plan.cache_clear()
+    try:
+        x, k = sample(RNG, (1500, 1400), "float32"), sample(RNG, (91, 81), "float32")
+        assert peak(x, k, mode="same") <= 5 * 4 * 8 * k.size
+        for n in (500, 5000, 50000):
+            problem = make_problem((n, 2 * n), (91, 81), "float32", "float32", mode="full")
+            sides = [axis.side for axis in scipy_plan.plan_axes(problem)]
+            assert math.prod(sides) <= max(1 << 15, 8 * 91 * 81)
+    finally:
+        scipy_plan._plan.cache_clear()
