@@ -10,6 +10,7 @@ says what they are. Hooks never write to the inputs. Nothing here is called with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -87,6 +88,12 @@ class Backend(Protocol):
     def refuse(self, problem: Problem, method: str) -> str | None:
         """Return why one of `methods` cannot compute a problem here, or None."""
         return None
+
+    def direct_work(self, problem: Problem) -> float:
+        """Multiply-adds of direct sums, and whatever else takes as long as so many."""
+        # With a stride, output rows share too few input rows to be summed together.
+        taps = problem.p * problem.q * (2 if problem.stride[0] > 1 else 1)
+        return float(math.prod(problem.out_shape) * taps)
 
     def fft_work(self, problem: Problem) -> float:
         """What method "fft" has to do, in units of `Costs.fft`; infinite where nothing fits."""

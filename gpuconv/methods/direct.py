@@ -19,18 +19,16 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Predict the seconds of one thread."""
-    return seconds(problem, costs)
+    return seconds(problem, costs, backend)
 
 
-def seconds(problem: Problem, costs: Costs) -> float:
-    """Seconds of one multiply-add per output and tap, and of one pass over memory."""
+def seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
+    """Seconds of multiply-adds, and of one pass over memory."""
     outputs = math.prod(problem.out_shape)
-    taps = problem.p * problem.q * costs.tap
-    if problem.stride[0] > 1:
-        taps *= 2  # output rows share too few input rows to be summed together
+    taps = backend.direct_work(problem) * costs.tap
     read = math.prod(problem.x_shape) / outputs if outputs else 1.0
     pixels = costs.pixel * (1 + min(read, problem.stride[0] * problem.stride[1])) / 2
-    return float(costs.call + outputs * (pixels + taps + problem.p * costs.row))
+    return float(costs.call + taps + outputs * (pixels + problem.p * costs.row))
 
 
 def run(

@@ -89,7 +89,7 @@ def depends_on_weights(problem: Problem, costs: Costs, backend: Backend) -> bool
     """Whether weights decide about the price, which is not the case where direct is cheaper."""
     if not _may_be_exact(problem):
         return False
-    return _seconds(problem, costs, backend, False) < direct.seconds(problem, costs)
+    return _seconds(problem, costs, backend, False) < direct.seconds(problem, costs, backend)
 
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:

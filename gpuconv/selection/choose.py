@@ -106,7 +106,7 @@ class _Prices:
         if looks and integers and not self.remarks["fft"]:
             # Sums of integers are taken in floats where these weights make that exact.
             self.costs = costs_of(backend.name, self._exact_float())
-            self.seconds["direct"] = direct.seconds(problem, self.costs)
+            self.seconds["direct"] = direct.seconds(problem, self.costs, self.backend)
 
     def _exact_float(self) -> str:
         """Floating-point dtype that holds all sums of integers."""

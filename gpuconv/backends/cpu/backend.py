@@ -19,7 +19,7 @@ from ...core.problem import Problem, slice_batch
 from ..base import Backend, Compute, Costs
 from ..strips import StripLayout, cut_strips, row_steps, rows_before
 from . import fft as own_fft
-from . import layers, scipy_fft, sums, threads, weight_gradient
+from . import layers, planning, scipy_fft, sums, threads, weight_gradient
 
 # What has to be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20
@@ -64,6 +64,10 @@ class CpuBackend(Backend):
     def threads(self) -> int:
         """Threads that a parallel call would use."""
         return threads.thread_count()
+
+    def direct_work(self, problem: Problem) -> float:
+        """Multiply-adds, those too that nobody needs but that fill up vectors."""
+        return planning.direct_work(problem)
 
     def fft_work(self, problem: Problem) -> float:
         """Work of the cheaper of the package's own transforms and SciPy's."""

@@ -36,6 +36,13 @@ _NARROW = 32
 # Nanoseconds of one thread for an output and for a tap of it, and the time below which starting
 # threads costs more than it saves.
 _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
+# Rows that are summed together, and of how many more rows a single one takes the time where it has
+# no more than so many vectors: the multiply-adds of a vector wait for each other.
+_BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
+# Kernels of no more taps than this fill vectors whatever the image's width (see `_whole_rows`).
+_FEW_TAPS = 32
+# In a single row of taps, those beyond so many take twice as long: no block of rows shares them.
+_ROW_TAPS = 16
 # Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
 # far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
 LONG, LONG_TASK = 1e8, 1e7
@@ -148,6 +155,24 @@ def per_output(problem: Problem, rank: int) -> float:
     """Nanoseconds of one thread for an output, in float32."""
     taps = problem.p * problem.q if rank == 0 else 2 * rank * (problem.p + problem.q)
     return _OUTPUT + taps * _TAP
+
+
+def direct_work(problem: Problem) -> float:
+    """Multiply-adds of direct sums, and whatever else takes as long as so many.
+
+    This is asked for before compiled code is loaded, and has the same answer on every processor.
+    """
+    lanes = _LINE_BYTES // dtypes.storage(dtypes.part(problem.acc_dtype)).itemsize
+    vectors = -(-problem.s // lanes)
+    rows, taps = problem.r, float(problem.p * problem.q)
+    columns = problem.s if taps <= _FEW_TAPS else vectors * lanes
+    if problem.stride[0] > 1:
+        taps *= 2  # output rows share too few input rows to be summed together
+    elif problem.p == 1:
+        taps += max(0, taps - _ROW_TAPS)
+    elif vectors <= _VECTORS and taps > _FEW_TAPS:
+        rows += _ROW_ALONE * (rows % _BLOCK_ROWS)
+    return problem.n * rows * columns * taps
 
 
 def plan_row_source(

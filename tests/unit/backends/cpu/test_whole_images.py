@@ -66,6 +66,22 @@ def test_prices_do_not_jump(n, mode):
     assert all(later < 1.8 * one for one, later in itertools.pairwise(prices))
 
 
+def test_a_few_columns_of_outputs_take_whole_vectors():
+    """Multiply-adds of direct sums over a narrow result, which fills a sixteenth of a vector."""
+    assert gpuconv.plan((1024, 1024), (824, 1024)).method == "fft"  # a column of outputs
+    assert gpuconv.plan((5000, 1), (500, 1)).method == "fft"
+    assert gpuconv.plan((1024, 1024), (1024, 1024)).method == "direct"  # one output
+    assert gpuconv.plan((1024, 1024), (1021, 1021)).method == "direct"  # sixteen
+
+
+@pytest.mark.parametrize("taps", [102, 163, 255])
+def test_no_block_of_rows_shares_a_row_of_taps(taps):
+    """So that transforms are taken for fewer of them than in a column."""
+    assert gpuconv.plan((512, 512), (1, taps), mode="same").method == "fft"
+    assert gpuconv.plan((512, 512), (51, 1), mode="same").method == "direct"
+    assert gpuconv.plan((512, 512), (1, 31), mode="same").method == "direct"
+
+
 @pytest.mark.parametrize(
     ("n", "k", "mode"),
     [(2048, 1023, "same"), (2048, 1023, "valid"), (2048, 801, "valid"), (2048, 701, "valid"),
