@@ -356,7 +356,11 @@ class _Call:
                 if not self._shown(estimate, largest):
                     estimate = kernel.noise * norm + errors.LARGEST_SUM * self._most(sums, t)
                     if not self._shown(estimate, largest):
-                        found.append(t)
+                        # Of few outputs, none may be large where sums of absolute values are.
+                        high, wide = here.shape
+                        middle = self._sample(tiles[t], kernel.scaled, high, wide, 1)
+                        if not self._shown(estimate, max(largest, middle)):
+                            found.append(t)
         return found
 
     def _shown(self, estimate: float, largest: float) -> bool:
@@ -432,7 +436,7 @@ class _Call:
         bound = math.frexp(left.norm * kernel.norm)[1] + left.exponent + kernel.exponent
         if bound > self.info.maxexp - 2:
             return None
-        reach = self._sample(left.pixels, kernel.scaled, rows, columns) if all_counted else 0.0
+        reach = self._sample(left.pixels, kernel.scaled, rows, columns, 3) if all_counted else 0.0
         exponent = left.exponent  # that `reach` is relative to
         for share in (math.inf, *errors.SHARES):
             taken: list[tuple[int, int, Any]] = []
@@ -488,12 +492,12 @@ class _Call:
             squares = float(self._squares(pixels[None])[0])
         return _Tile(pixels, exponent, math.sqrt(squares))
 
-    def _sample(self, pixels: Array, weights: Array, rows: int, columns: int) -> float:
-        """Largest sum of absolute values among nine outputs of a tile."""
+    def _sample(self, pixels: Array, weights: Array, rows: int, columns: int, lines: int) -> float:
+        """Largest sum of absolute values among outputs of a tile in so many rows and columns."""
         (dy, dx), (ph, pw), found = self.problem.dilation, self.problem.span, 0.0
         size = np.abs(weights).astype(np.float64)
-        for i in {(2 * n + 1) * rows // 6 for n in range(3)}:
-            for j in {(2 * n + 1) * columns // 6 for n in range(3)}:
+        for i in {(2 * n + 1) * rows // (2 * lines) for n in range(lines)}:
+            for j in {(2 * n + 1) * columns // (2 * lines) for n in range(lines)}:
                 y, x = i * self.down.spacing, j * self.across.spacing
                 window = pixels[y : y + ph : dy, x : x + pw : dx]
                 # Behind the tile there are only zeros.
