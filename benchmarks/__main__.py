@@ -25,6 +25,7 @@ SUITES = {
     "small": ("against_peers", "small images, float32"),
     "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
     "choice": ("choice", "the automatic choice against every method"),
+    "cliffs": ("cliffs", "kernels from one tap to the whole image, float32"),
     "memory": ("memory", "memory of a call besides its arrays"),
     "accuracy": ("accuracy", "errors against sums in higher precision"),
     "calls": ("calls", "the overhead of a call"),
@@ -123,7 +124,8 @@ def _run(name: str, options: argparse.Namespace, gflops: float) -> list[report.C
     rest.append(f"- took {time.perf_counter() - start:.0f} s")
     print("\n".join(rest) + "\n", flush=True)
     if not options.quick:
-        for path in report.keep(options.output, name, lines + rest, cells, gflops):
+        draw = report.plot_times if name == "cliffs" else report.plot
+        for path in report.keep(options.output, name, lines + rest, cells, gflops, draw=draw):
             print(f"wrote {path}")
         print()
     return cells

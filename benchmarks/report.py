@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -116,14 +116,16 @@ def stem(folder: Path, suite: str) -> Path:
 def keep(
     folder: Path, suite: str, lines: list[str], cells: list[Cell], gflops: float,
     picture_type: str = ".png", limit: str = "sgemm's operations",
+    draw: Callable[[Path, list[dict[str, Any]], float | None, str], Path | None] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Write the results of a suite; return the paths. A picture comes last: it may fail."""
     path = stem(folder, suite)
     records = [r for cell in cells for r in cell.records]
     written = write(path, lines, records)
-    picture = plot(path.with_suffix(picture_type), records, gflops, limit)
+    picture = (draw or plot)(path.with_suffix(picture_type), records, gflops, limit)
     if picture:
-        write(path, [*lines, "", f"![Mpixel/s against k]({picture.name})"], [])
+        what = "time" if draw is plot_times else "Mpixel/s"
+        write(path, [*lines, "", f"![{what} against k]({picture.name})"], [])
     return written + ([picture] if picture else [])
 
 
@@ -202,6 +204,51 @@ def plot(
             figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
         return path
+    save_png(figure, path)
+    return path
+
+
+def plot_times(
+    path: Path, records: list[dict[str, Any]], gflops: float | None = None, limit: str = "",
+) -> Path | None:  # fmt: skip
+    """Plot milliseconds against k, a panel for each kind of kernel and a curve for each image.
+
+    Solid lines are gpuconv's, dotted ones those of the best peer.
+    """
+    curves: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
+    for r in records:
+        image, kind = r["group"].split(", ", 1)
+        size, mode = image.split(" ", 1)
+        points = curves.setdefault(f"{kind}, {mode}", {}).setdefault(size, {})
+        own = r["contender"] == "gpuconv"
+        if own or not r["contender"].startswith("gpuconv"):
+            name, times = "gpuconv" if own else "best peer", points.setdefault(r["k"], {})
+            times[name] = min(r["value"], times.get(name, r["value"]))
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    if not curves:
+        return None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(curves), figsize=(4.2 * len(curves), 4.2), squeeze=False, sharey=True
+    )
+    for axis, (kind, sizes) in zip(axes[0], curves.items(), strict=True):
+        for number_of_curve, (size, points) in enumerate(sizes.items()):
+            for name, style in (("gpuconv", "-"), ("best peer", ":")):
+                line = sorted((k, times[name]) for k, times in points.items() if name in times)
+                if line:
+                    label = size if name == "gpuconv" else None
+                    axis.loglog(
+                        *zip(*line, strict=True), style, color=f"C{number_of_curve}", label=label
+                    )
+        axis.set(title=kind, xlabel="k")
+    axes[0][0].set_ylabel("ms (dotted: best peer)")
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
     save_png(figure, path)
     return path
 

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 import gpuconv
 from benchmarks import __main__ as command
-from benchmarks import against_peers, answers, cases, choice, peers, report, timing
+from benchmarks import against_peers, answers, cases, choice, cliffs, peers, report, timing
 from benchmarks.cases import BEST, COPY, Case
 from benchmarks.peers import Contender, ours, torch_conv
 from benchmarks.report import Cell, Check
@@ -35,7 +36,7 @@ def run(*arguments):
 @pytest.mark.parametrize(
     "suites",
     [
-        ["filters", "dtypes", "separable", "small", "batch", "choice"],
+        ["filters", "dtypes", "separable", "small", "batch", "choice", "cliffs"],
         ["memory", "accuracy", "calls"],
         ["layers"],
     ],
@@ -106,6 +107,47 @@ def test_every_peer_computes_what_we_do(case):
     calls, absent = against_peers.check_answers(case, x, k, entrants)
     assert absent == {}
     assert len(calls) == len(entrants) > 1
+
+
+def test_cliffs_are_looked_for_from_one_tap_to_the_whole_image():
+    found = cliffs.sizes()
+    assert len({size.name for size in found}) == len({(s.n, s.kernel, s.mode) for s in found})
+    for n in cliffs.SIDES:
+        ks = sorted({max(size.kernel) for size in found if size.n == n})
+        assert (ks[0], ks[-1]) == (1, n)
+        assert max(b / a for a, b in itertools.pairwise(ks)) <= 2
+        assert {k % 2 for k in ks} == {0, 1}
+
+
+@pytest.mark.parametrize("kernel", [(5, 5), (6, 6), (1, 8), (33, 1), (40, 40)])
+@pytest.mark.parametrize("mode", ["same", "valid"])
+def test_a_row_of_cliffs(kernel, mode, tmp_path):
+    size = cliffs.Size(40, kernel, mode, "k x k")
+    cell = cliffs.measure(size, 1, quick=True)
+    assert not cell.wrong
+    assert len(cell.row) == len(cliffs.HEAD)
+    assert {record["contender"] for record in cell.records} >= {"gpuconv", cliffs.CONVOLVE}
+    assert {"auto / best", "off by"} < {check.what for check in cell.checks}
+    assert set(cell.records[0]) <= set(report.COLUMNS)
+
+
+def test_a_wrong_row_of_cliffs(monkeypatch):
+    monkeypatch.setattr(gpuconv, "corr2d", lambda x, k, **keywords: np.zeros_like(x))
+    cell = cliffs.measure(cliffs.Size(40, (5, 5), "same", "k x k"), 1, quick=True)
+    assert cell.wrong
+    assert not cell.checks[0].met
+
+
+def test_times_are_plotted_against_k(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("PIL")
+    records = [
+        dict(group=f"{n}x{n} same, k x k", k=k, contender=name, value=float(k))
+        for n in (64, 128) for k in (1, 9, 40) for name in ("gpuconv", cliffs.CONVOLVE)
+    ]  # fmt: skip
+    path = report.plot_times(tmp_path / "cliffs.png", records)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert report.plot_times(tmp_path / "nothing.png", []) is None
 
 
 @pytest.mark.parametrize("place", [(0, 0), (-1, -1), (3, -1)])
