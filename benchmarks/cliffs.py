@@ -28,7 +28,7 @@ HEAD = (
     "case", "gpuconv ms", "method", "measured / predicted", "methods ms", "peers ms",
     "best peer / gpuconv", "auto / best", "targets",
 )  # fmt: skip
-SIDES = (64, 181, 256, 509, 512, 1024, 2048, 4096)
+SIDES = (64, 128, 256, 509, 1024, 2048, 4096)
 METHODS = ("direct", "separable", "fft")
 DEAR = 10.0  # a method of this many times the least price is not called
 NAME, CONVOLVE, MATCH = "gpuconv", "scipy.signal.fftconvolve", "cv2.matchTemplate"
@@ -113,7 +113,7 @@ def measure(size: Size, threads: int, quick: bool = False) -> Cell:
     calls |= peers(size, x, k, threads)
     wrong = _wrong(size, x, k, calls)
     calls = {name: call for name, call in calls.items() if name not in wrong}
-    hurry = {"rounds": 2, "seconds": 0.01} if quick else {"rounds": 5, "seconds": 0.03}
+    hurry = {"rounds": 2, "seconds": 0.01} if quick else {"rounds": 3, "seconds": 0.02}
     timed = compare(calls, limit=2.0, always=(NAME,), **hurry)
     times = {name: found for name, found in timed.items() if found is not None}
     checks = _checks(times, own, plan.seconds)

@@ -299,8 +299,11 @@ class _Call:
             kept = sums.rows[:, down.sums, across.sums][:, :high]
             doubtful = self._doubtful(tiles, sums, kept, parts, kernel)
         else:
-            kept = np.empty((len(parts), high, across.kept), problem.acc_dtype)
-            doubtful = list(range(len(parts)))
+            # Every output reads every tap: with one that is NaN there is nothing to be summed.
+            lost = bool(np.isnan(kernel.weights).any())
+            nothing = complex(math.nan, math.nan) if self.complex else math.nan
+            kept = np.full((len(parts), high, across.kept), nothing, problem.acc_dtype)
+            doubtful = [] if lost else list(range(len(parts)))
         if self.whole:
             np.rint(kept, out=kept)
         for t in doubtful:
@@ -430,6 +433,32 @@ class _Call:
 
     def _as_exact(self, tile: Array, kernel: _Kernel, counted: Array) -> Any:
         """Sums of a finite tile, as exact as promised for those counted, or None."""
+        found = self._without_largest(tile, kernel, counted)
+        if found is None and self.info.bits == 32:
+            found = self._in_double(tile, kernel, counted)
+        return found
+
+    def _in_double(self, tile: Array, kernel: _Kernel, counted: Array) -> Any:
+        """Sums by transforms in double precision, or None where even those are not as exact."""
+        errors, (rows, columns) = self.errors, counted.shape
+        pixels, weights = (
+            array.astype(np.result_type(array, np.float64)) for array in (tile, kernel.weights)
+        )
+        norm, size = (math.sqrt(np.vdot(a, a).real) for a in (pixels, weights))
+        spectrum = self.call(self.spectrum, weights)
+        found = self.call(self._filter, pixels[None], spectrum)
+        sums = found.rows[0, self.down.sums, self.across.sums][:rows, :columns]
+        noise = errors.noise(size, float(np.abs(spectrum).max()), self.size)
+        error = (noise * norm + errors.LARGEST_SUM * self._most(found, 0)) * np.finfo("f8").eps
+        reach = _largest(sums[counted]) - error
+        if not error <= errors.PROMISED * float(self.info.eps) * reach:
+            return None
+        if not _largest(sums) < self.info.max / 4:  # no sum is near the end of the range
+            return None
+        return sums.astype(self.problem.acc_dtype)
+
+    def _without_largest(self, tile: Array, kernel: _Kernel, counted: Array) -> Any:
+        """Sums of a finite tile whose largest pixels are added by themselves, or None."""
         errors, (rows, columns) = self.errors, counted.shape
         all_counted = bool(counted.all())
         left = self._scaled(tile.copy(), 0)

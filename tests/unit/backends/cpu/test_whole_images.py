@@ -45,6 +45,14 @@ def scipy_only(monkeypatch):
     monkeypatch.setattr(backend, "own_transforms", lambda problem: False)
 
 
+@pytest.fixture
+def summed(monkeypatch):
+    """One item for each tile that is summed tap by tap."""
+    found, directly = [], scipy_fft._Call._directly
+    monkeypatch.setattr(scipy_fft._Call, "_directly", lambda *a: (found.append(1), directly(*a))[1])
+    return found
+
+
 # --- prices ---------------------------------------------------------------------------------------
 
 
@@ -174,13 +182,9 @@ def test_half_of_the_padding_is_left_out():
 
 @pytest.mark.parametrize("pixels", [1, 3, 500])
 @pytest.mark.parametrize("bad", [[np.nan], [np.inf], [-np.inf, np.inf], [np.nan, np.inf]])
-def test_what_is_not_finite_stays_in_its_windows(scipy_only, monkeypatch, bad, pixels):
+def test_what_is_not_finite_stays_in_its_windows(scipy_only, summed, bad, pixels):
     x, k = sample(RNG, (60, 70), "float32"), sample(RNG, (31, 23), "float32")
     k[3, 5] = 0
-    summed, directly = [], scipy_fft._Call._directly
-    monkeypatch.setattr(
-        scipy_fft._Call, "_directly", lambda *a: (summed.append(1), directly(*a))[1]
-    )
     x[RNG.integers(0, 12, pixels), RNG.integers(0, 20, pixels)] = RNG.choice(bad, pixels)
     for keywords in (
         {}, dict(mode="same"), dict(mode="same", boundary="wrap"), dict(mode="full", stride=(2, 3)),
@@ -217,6 +221,41 @@ def test_errors_beside_a_large_pixel_that_only_lost_outputs_read(scipy_only):
     np.testing.assert_array_equal(np.isnan(got), lost)
     bound = 64 * np.finfo("f4").eps * wanted[~lost].max()
     assert np.abs(got - wanted)[~lost].max() <= bound
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64"])
+def test_a_tap_that_is_not_finite(scipy_only, summed, dtype):
+    for bad in (np.nan, np.inf):
+        x, k = sample(RNG, (50, 60), dtype), sample(RNG, (31, 23), dtype)
+        k[4, 5] = bad
+        x[20, 20] = 0
+        got = gpuconv.corr2d(x, k, method="fft", mode="same")
+        wanted = gpuconv.corr2d(x, k, method="direct", mode="same")
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
+        assert bool(summed) == (bad == np.inf)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_double_precision_before_sums_tap_by_tap(scipy_only, summed, dtype):
+    """More large pixels than are taken out, which only outputs under tiny weights read."""
+    x, k = sample(RNG, (90, 90), dtype), sample(RNG, (61, 61), dtype)
+    x[:20, :20] *= 1e7
+    k[:25, :25] *= 1e-7
+    got = gpuconv.corr2d(x, k, method="fft")
+    wide = x.astype("c16"), k.astype("c16")
+    wanted = gpuconv.corr2d(*wide, method="direct")
+    sizes = gpuconv.corr2d(*(np.abs(a).astype("f8") for a in wide), method="direct")
+    assert np.abs(got - wanted).max() <= 64 * np.finfo(dtype).eps * sizes.max()
+    assert not summed
+
+
+def test_sums_beyond_the_range_are_infinite_and_no_others(scipy_only):
+    x, k = sample(RNG, (90, 90), "float32"), sample(RNG, (61, 61), "float32")
+    x[50, 50], k[40, 40] = 1e30, 1e20
+    got = gpuconv.corr2d(x, k, method="fft")
+    wanted = gpuconv.corr2d(x, k, method="direct")
+    assert np.isinf(wanted).sum() == 1
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
