@@ -6,16 +6,22 @@ Dask blocks and the command line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import sys
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from . import call_cache
-from .backends import Backend, require_backend
+from .backends import Backend, backend_for, require_backend
 from .core import arrays, dtypes
 from .core.alignment import copy_unaligned, is_aligned
 from .core.arrays import Array
+from .core.errors import complete_rows_before
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
+from .core.reach import Part, parts_with_pixels
 from .core.streams import use_stream_of
 from .methods import METHODS, Method
 from .methods.weights import Weights
@@ -54,15 +60,33 @@ class PreparedCall:
     backend: Backend
     # Those that the choice was made for, or None if it is the same for all.
     weights: Weights | None = None
+    # What is computed instead of the whole, where most of it is padding.
+    parts: tuple[tuple[Part, PreparedCall], ...] = ()
 
     def run(self, x: Array, k: Array, out: Array, max_device_bytes: int | None = None) -> None:
         """Fill `out`; all are storage arrays on devices that the backend takes."""
         problem, backend = self.problem, self.backend
+        if self.parts:
+            self._run_parts(x, k, out, max_device_bytes)
+            return
         layout = backend.strips(problem, x, out, self.method.NAME, max_device_bytes)
         if layout is None:
             self.method.run(problem, backend, x, k, out, self.weights)
         else:
             self._run_in_strips(layout, x, k, out)
+
+    def _run_parts(self, x: Array, k: Array, out: Array, max_device_bytes: int | None) -> None:
+        """Compute the parts that meet pixels; all else is zero, or NaN where weights make it so."""
+        whole = out.shape == self.parts[0][0].problem.out_shape
+        nowhere = (slice(0), slice(0))
+        if not whole:
+            out[...] = 0
+            _multiply_by_zero(self.problem, k, nowhere, out)
+        for part, call in self.parts:
+            target = out[(..., *part.outputs)]
+            with complete_rows_before(0, copied_later=not whole):
+                call.run(x, k[(..., *part.taps)], target, max_device_bytes)
+            _multiply_by_zero(self.problem, k, part.taps, target)
 
     def _run_in_strips(self, layout: Any, x: Array, k: Array, out: Array) -> None:
         run = self.method.run
@@ -83,13 +107,55 @@ def prepare(
     The weights of what is returned are those given, if the choice depends on them: a copy, as the
     caller's array may change, is made by whoever keeps it.
     """
-    return _prepared(problem, choose(problem, device, method, backend, weights, explain), weights)
+    # The reference stays the definition: it sums over all taps.
+    parts = parts_with_pixels(problem) if backend_for(device, backend) != "reference" else ()
+    if parts:
+        calls = tuple(
+            (part, _prepare_one(part.problem, device, method, backend,
+                                weights.of_taps(part.problem, part.taps), explain))
+            for part in parts
+        )  # fmt: skip
+        _, main = max(calls, key=lambda each: math.prod(each[0].problem.out_shape))
+        independent = all(call.choice.weight_independent for _, call in calls)
+        choice = replace(main.choice, weight_independent=independent)
+        return replace(main, problem=problem, choice=choice, weights=None, parts=calls)
+    return _prepare_one(problem, device, method, backend, weights, explain)
 
 
-def _prepared(problem: Problem, choice: Choice, weights: Weights) -> PreparedCall:
-    method, backend = METHODS[choice.method], require_backend(choice.backend)
+def _prepare_one(
+    problem: Problem, device: str, method: str, backend: str, weights: Weights, explain: bool
+) -> PreparedCall:
+    """Prepare a call that is computed in one part."""
+    choice = choose(problem, device, method, backend, weights, explain)
+    found = METHODS[choice.method], require_backend(choice.backend)
     looked_at = None if choice.weight_independent else weights
-    return PreparedCall(problem, choice, method, backend, looked_at)
+    return PreparedCall(problem, choice, *found, looked_at)
+
+
+def _multiply_by_zero(problem: Problem, k: Array, kept: tuple[slice, slice], out: Array) -> None:
+    """Make outputs NaN whose kernel has weights beside those kept that are not finite.
+
+    Such a weight meets a zero of the padding in each of these outputs. Weights on a GPU are not
+    looked at, which would wait for the device.
+    """
+    if dtypes.is_integer(problem.k_dtype):
+        return
+    host = isinstance(k, np.ndarray)
+    xp = np if host else sys.modules["cupy"]
+    acc = problem.acc_dtype
+    infinite = ~xp.isfinite(dtypes.widen(k, problem.k_dtype, dtypes.accumulator(problem.k_dtype)))
+    infinite[(..., *kept)] = False
+    found = infinite.any(axis=(-2, -1), keepdims=True)
+    if host and not found.any():
+        return
+    if not isinstance(out, np.ndarray):
+        xp, found = sys.modules["cupy"], sys.modules["cupy"].asarray(found)
+    elif not host:
+        xp, found = np, found.get()
+    value = complex(np.nan, np.nan) if dtypes.is_complex(acc) else np.nan
+    with np.errstate(all="ignore"):
+        undefined = dtypes.finish(xp.full((), value, acc), problem.out_dtype, xp)
+    out[...] = xp.where(found, undefined, out)
 
 
 # What a call says beside its arrays, in the order in which the call cache names it.
@@ -148,10 +214,10 @@ def _correlate_on_stream(
         problem, key = restate_with_pixels(problem), None
         x.array = arrays.broadcast_zeros_like(x.array, problem.x_shape)
     weights = Weights(problem, k.array)
-    choice = choose(problem, x.device, method, backend, weights)
+    prepared = prepare(problem, x.device, method, backend, weights)
+    choice = prepared.choice
     max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
     target = None if out is None else _read_target(out, problem, x, k)
-    prepared = _prepared(problem, choice, weights)
     aligned = target is None or target.device == arrays.HOST or is_aligned(target.array)
     if target is None or not aligned:
         result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
@@ -159,6 +225,8 @@ def _correlate_on_stream(
         result = target.array
     if result.size:
         prepared.run(x.array, k.array, result, max_device_bytes)
+        if prepared.parts and not choice.weight_independent:
+            key = None  # their weights are parts of the caller's array
         if key is not None and aligned and _may_be_cached(x, k, choice):
             call_cache.remember(key, prepared, k.array)
         if target is not None and not aligned:

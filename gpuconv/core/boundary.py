@@ -111,8 +111,10 @@ def reads_other_end(boundary: str, n: int, before: int, read: int) -> bool:
     return boundary == "wrap" or (boundary in ("reflect", "symmetric") and read <= before)
 
 
-# An axis padded by at most this plus its own length always has a table of its whole padded length.
-_MAX_FULL_PADDING = 1024
+# An axis padded by at most this plus its own length has a table of its whole padded length, unless
+# its taps are so many positions apart, and so many times further than the outputs.
+_MAX_FULL_PADDING = 64
+_MAX_FULL_DILATION, _TIMES_OUTPUTS = 64, 8
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def plan_axis_steps(
 ) -> tuple[int, int, bool]:
     """Return `stride`, `dilation` and `gathered` of an `AxisTable` without building it."""
     padding = sum(pad)
-    if padding > n + _MAX_FULL_PADDING and outputs * taps < n + padding:
+    far = taps > 1 and dilation > _MAX_FULL_DILATION + _TIMES_OUTPUTS * outputs * stride
+    if (far or padding > n + _MAX_FULL_PADDING) and outputs * taps < n + padding:
         return taps, 1, True
     # A single tap has no dilation and a single window no stride. A stride within the window is
     # kept, because the order of taps may depend on it.

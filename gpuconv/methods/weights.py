@@ -51,6 +51,10 @@ class Weights:
         other._factors, other._found = self._factors, self._found
         return other
 
+    def of_taps(self, problem: Problem, taps: tuple[slice, slice]) -> Weights:
+        """Return the weights of some of the taps, for the problem that has these alone."""
+        return Weights(problem, None if self._k is None else self._k[(..., *taps)])
+
     def part(self, problem: Problem, index: Index) -> Weights:
         """Return the weights of a part of the batch, with the factors found for all of it."""
         other = Weights(problem, None if self._k is None else slice_batch(self._k, index))

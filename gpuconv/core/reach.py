@@ -1,0 +1,196 @@
+"""Which taps and outputs meet a pixel at all, where constant padding of zeros is wide.
+
+A tap that meets only padding adds zeros to every sum, and an output whose window holds only padding
+is zero. Leaving both out makes the cost of a call that of the pixels there are, however far the
+kernel reaches: a dilated kernel beside a small image, a kernel many times longer than the image, a
+result that is mostly padding.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from .arguments import Pair
+from .problem import Problem
+
+__all__ = ["Part", "parts_with_pixels", "reaching_taps"]
+
+# A smaller result is computed in one part: each has a fixed cost.
+_SPLIT_LEAST = 1 << 14
+# Parts along an axis at most, and outputs between two of them at least.
+_PARTS_MOST, _GAP_LEAST = 64, 16
+# Taps are left out if at least one in so many can be.
+_CROPPED_LEAST = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of outputs and the taps that meet pixels in it."""
+
+    problem: Problem
+    outputs: tuple[slice, slice]  # rows and columns
+    taps: tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a problem with constant padding."""
+
+    n: int  # pixels
+    taps: int
+    outputs: int
+    stride: int
+    dilation: int
+    pad: Pair
+
+    def restrict(self, first: int, last: int) -> _Axis:
+        """Return the axis with the outputs ``first`` to ``last - 1`` alone.
+
+        No window of it may begin within the image.
+        """
+        before = self.pad[0] - first * self.stride
+        span = (self.taps - 1) * self.dilation + 1
+        after = max(0, (last - first - 1) * self.stride + span - before - self.n)
+        return replace(self, outputs=last - first, pad=(before, after))
+
+    def reach(self) -> slice:
+        """Return the taps from the first to the last that meet a pixel; at least one.
+
+        Those left out are as many as their padding, so that the others need no part of the image
+        cut off. The first tap kept has the phase of the stride that the first tap has, because the
+        order of sums depends on it.
+        """
+        (before, after), d, s = self.pad, self.dilation, self.stride
+        start = max(0, -(-(before - (self.outputs - 1) * s) // d))
+        start = min(start, before // d, self.taps - 1)
+        start -= start % (s // math.gcd(s, d))
+        stop = min(self.taps, (self.n - 1 + before) // d + 1)
+        return slice(start, max(stop, self.taps - after // d, start + 1))
+
+    def crop(self, kept: slice) -> _Axis:
+        """Return the axis with some of its taps alone."""
+        before, after = kept.start, self.taps - kept.stop
+        pad = self.pad[0] - before * self.dilation, self.pad[1] - after * self.dilation
+        return replace(self, taps=kept.stop - kept.start, pad=pad)
+
+    def split(self) -> list[Pair]:
+        """Return ranges of outputs outside of which none meets a pixel."""
+        whole = [(0, self.outputs)]
+        if 2 * self.taps * (self.n // self.stride + 2) > self.outputs:
+            return whole
+        meets = self.pad[0] - np.arange(self.taps - 1, -1, -1, dtype=np.int64) * self.dilation
+        # Rounded outwards, so that no window of a range begins or ends within the image.
+        first = np.clip(meets // self.stride, 0, self.outputs)
+        last = np.clip(-(-(meets + self.n - 1) // self.stride) + 1, 0, self.outputs)
+        ranges: list[Pair] = []
+        for a, b in zip(first.tolist(), last.tolist(), strict=True):
+            if a >= b:
+                continue
+            if ranges and a <= ranges[-1][1] + _GAP_LEAST:
+                ranges[-1] = ranges[-1][0], max(ranges[-1][1], b)
+            else:
+                ranges.append((a, b))
+        return ranges if 0 < len(ranges) <= _PARTS_MOST else whole
+
+
+def _axes(problem: Problem) -> tuple[_Axis, _Axis]:
+    rows, columns = (
+        _Axis(
+            problem.x_shape[axis],
+            problem.k_shape[axis],
+            problem.out_shape[axis],
+            problem.stride[axis],
+            problem.dilation[axis],
+            problem.pad[axis],
+        )
+        for axis in (-2, -1)
+    )
+    return rows, columns
+
+
+def _restate(problem: Problem, axes: tuple[_Axis, _Axis]) -> Problem:
+    rows, columns = axes
+    return replace(
+        problem,
+        k_shape=(*problem.k_shape[:-2], rows.taps, columns.taps),
+        out_shape=(*problem.out_shape[:-2], rows.outputs, columns.outputs),
+        pad=(rows.pad, columns.pad),
+    )
+
+
+def _is_zero_padded(problem: Problem) -> bool:
+    """Whether there is constant padding of zeros around pixels, and something to compute."""
+    empty = 0 in problem.x_shape or 0 in problem.out_shape or 0 in problem.k_shape
+    return problem.boundary == "constant" and problem.fillvalue == 0 and not empty
+
+
+def _crop(axes: tuple[_Axis, _Axis]) -> tuple[slice, slice]:
+    """Return the taps to be kept: all, where few could be left out."""
+    rows, columns = (axis.reach() for axis in axes)
+    kept = (rows.stop - rows.start) * (columns.stop - columns.start)
+    taps = axes[0].taps * axes[1].taps
+    if (taps - kept) * _CROPPED_LEAST < taps:
+        return slice(0, axes[0].taps), slice(0, axes[1].taps)
+    return rows, columns
+
+
+@lru_cache(maxsize=512)
+def reaching_taps(problem: Problem) -> Part | None:
+    """Return the problem with the taps alone that meet a pixel in some output.
+
+    None if these are all, or most.
+    """
+    if not _is_zero_padded(problem):
+        return None
+    axes = _axes(problem)
+    taps = _crop(axes)
+    rows, columns = (axis.crop(kept) for axis, kept in zip(axes, taps, strict=True))
+    if (rows, columns) == axes:
+        return None
+    outputs = slice(0, problem.r), slice(0, problem.s)
+    return Part(_restate(problem, (rows, columns)), outputs, taps)
+
+
+@lru_cache(maxsize=512)
+def parts_with_pixels(problem: Problem) -> tuple[Part, ...]:
+    """Split a problem into those parts of the result that meet pixels.
+
+    All outputs beside them are zero times the sum of the weights; no parts: nothing would be saved.
+
+    Examples
+    --------
+    >>> from gpuconv.core.problem import make_problem
+    >>> far = make_problem((8, 8), (3, 3), "float32", "float32", mode="same", dilation=10**9)
+    >>> [(part.taps, part.problem.pad) for part in parts_with_pixels(far)]
+    [((slice(1, 2, None), slice(1, 2, None)), ((0, 0), (0, 0)))]
+    """
+    if not _is_zero_padded(problem):
+        return ()
+    if problem.r * problem.s < _SPLIT_LEAST:
+        part = reaching_taps(problem)
+        return () if part is None else (part,)
+    rows, columns = _axes(problem)
+    ranges = list(itertools.product(rows.split(), columns.split()))
+    area = sum((b - a) * (d - c) for (a, b), (c, d) in ranges)
+    if 2 * area > problem.r * problem.s:
+        part = reaching_taps(problem)
+        return () if part is None else (part,)
+    parts = []
+    for down, across in ranges:
+        restricted = rows.restrict(*down), columns.restrict(*across)
+        piece = _restate(problem, restricted)
+        part = reaching_taps(piece)
+        whole = slice(0, problem.p), slice(0, problem.q)
+        parts.append(
+            Part(
+                piece if part is None else part.problem,
+                (slice(*down), slice(*across)),
+                whole if part is None else part.taps,
+            )
+        )
+    return tuple(parts)

@@ -1,0 +1,190 @@
+"""Taps and outputs that meet no pixel cost nothing, and everything else is as it was."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv import engine
+from gpuconv.core import boundary, reach
+from gpuconv.core.boundary import BOUNDARIES
+from gpuconv.core.problem import make_problem
+from gpuconv.methods import METHODS
+
+from ..emulator.backend import cuda
+
+FARTHEST = 2**31 - 1
+
+
+def problem_of(x, k, **keywords):
+    return make_problem(x.shape, k.shape, x.dtype.name, k.dtype.name, **keywords)
+
+
+def draw(rng, shape, dtype):
+    return (rng.standard_normal(shape) * 20).astype(dtype)
+
+
+def cases(count):
+    """Small images and far kernels of every kind, with a part of the kernel out of reach."""
+    rng = np.random.default_rng(0)
+    while count:
+        dtype = str(rng.choice(["float64", "float32", "int32", "complex64"]))
+        p, q = rng.choice([1, 4]), rng.choice([1, 3, 40])
+        x, k = draw(rng, (2, *rng.integers(1, 9, 2)), dtype), draw(rng, (3, 1, p, q), dtype)
+        if count % 3 == 0 and dtype != "int32":
+            k[1, 0, rng.integers(p), rng.integers(q)] = rng.choice([np.inf, np.nan])
+        padding = tuple((int(a), int(b)) for a, b in rng.integers(0, 120, (2, 2)))
+        keywords = dict(
+            mode=("same", "full", padding)[count % 3 - 1],
+            stride=tuple(rng.choice([1, 1, 2, 7], 2).tolist()),
+            dilation=tuple(rng.choice([1, 2, 5, 17, 40], 2).tolist()),
+        )
+        try:
+            problem = problem_of(x, k, **keywords)
+        except ValueError:  # larger than the padded image
+            continue
+        if problem.r * problem.s < 5000 and reach.parts_with_pixels(problem):
+            count -= 1
+            yield x, k, keywords
+
+
+@pytest.fixture
+def split(monkeypatch):
+    """Results of any size are split into parts."""
+    monkeypatch.setattr(reach, "_SPLIT_LEAST", 1)
+    for cached in (reach.parts_with_pixels, reach.reaching_taps):
+        cached.cache_clear()
+    yield
+    reach.parts_with_pixels.cache_clear()
+
+
+def test_the_sums_of_the_definition(split):
+    seen = 0
+    for x, k, keywords in cases(40):
+        seen += len(reach.parts_with_pixels(problem_of(x, k, **keywords))) > 1
+        expected = gpuconv.corr2d(x, k, backend="reference", **keywords)
+        within = 1e-9 if x.dtype.name in ("float64", "int32") else 1e-2
+        for method in ("auto", "direct", "fft") if x.dtype.kind != "i" else ("auto", "direct"):
+            found = gpuconv.corr2d(x, k, method=method, **keywords)
+            nan = np.isnan(found)
+            np.testing.assert_array_equal(nan, np.isnan(expected))
+            np.testing.assert_allclose(
+                np.where(nan, 0, found), np.where(nan, 0, expected), rtol=within, atol=100 * within
+            )
+    assert seen > 10
+
+
+def test_the_bits_of_direct_sums_over_all_taps(split, monkeypatch):
+    inputs = list(cases(40))
+    found = [gpuconv.corr2d(x, k, method="direct", **keywords) for x, k, keywords in inputs]
+    monkeypatch.setattr(engine, "parts_with_pixels", lambda problem: ())
+    gpuconv.call_cache._calls.clear()
+    for one, (x, k, keywords) in zip(found, inputs, strict=True):
+        whole = gpuconv.corr2d(x, k, method="direct", **keywords)
+        np.testing.assert_array_equal(one, whole)
+    gpuconv.call_cache._calls.clear()
+
+
+def work_of(problem):
+    """Multiply-adds and padded pixels of what runs."""
+    parts = reach.parts_with_pixels(problem)
+    for each in [part.problem for part in parts] or [problem]:
+        laid = [
+            boundary.build_axis_table(n, taps, r, s, d, pad, each.boundary).pixels.size
+            for n, taps, r, s, d, pad in zip(
+                each.x_shape[-2:], each.k_shape[-2:], each.out_shape[-2:], each.stride,
+                each.dilation, each.pad, strict=True,
+            )
+        ]  # fmt: skip
+        yield math.prod(each.out_shape[-2:]) * each.p * each.q, math.prod(laid)
+
+
+@pytest.mark.parametrize("dilation", [300, 10_000, FARTHEST, (FARTHEST, 1)])
+@pytest.mark.parametrize("border", BOUNDARIES)
+def test_work_does_not_depend_on_dilation(border, dilation):
+    x, k = np.ones((8, 8), "f4"), np.ones((3, 3), "f4")
+    for keywords in (dict(mode="same"), dict(mode=10**7, stride=10**6)):
+        try:
+            problem = problem_of(x, k, boundary=border, dilation=dilation, **keywords)
+        except ValueError:
+            continue
+        sums, laid = zip(*work_of(problem), strict=True)
+        assert sum(sums) <= problem.r * problem.s * 9
+        assert sum(laid) <= problem.r * problem.s * 9 + 1000
+
+
+def test_a_kernel_that_is_many_times_longer_than_the_image_is_cut_to_its_reach():
+    x, k = np.ones((30, 300), "f4"), np.ones((1, 700_000), "f4")
+    (part,) = reach.parts_with_pixels(problem_of(x, k, mode="same"))
+    assert part.problem.q <= 600
+    for method in ("auto", "direct", "separable", "fft"):
+        found = gpuconv.corr2d(x, k, mode="same", method=method)
+        np.testing.assert_allclose(found, 300, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["direct", "fft", "auto"])
+def test_a_result_that_is_mostly_padding_takes_no_other_memory(method):
+    x, k = np.random.default_rng(1).random((8, 8)), np.arange(1.0, 10).reshape(3, 3)
+    gpuconv.corr2d(x, k, mode="full", dilation=100, method=method)  # what is compiled first
+    tracemalloc.start()
+    try:
+        found = gpuconv.corr2d(x, k, mode="full", dilation=500, method=method)
+        assert tracemalloc.get_traced_memory()[1] < found.nbytes + (1 << 20)
+    finally:
+        tracemalloc.stop()
+    expected = np.zeros((1008, 1008))
+    for a, b in np.ndindex(3, 3):
+        expected[a * 500 : a * 500 + 8, b * 500 : b * 500 + 8] = x * k[2 - a, 2 - b]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["direct", "fft", "auto"])
+def test_few_windows_of_a_large_image_lay_out_what_they_read(method):
+    x, k = np.random.default_rng(1).random((1008, 1008)), np.arange(1.0, 10).reshape(3, 3)
+    expected = sum(
+        x[a * 500 : a * 500 + 8, b * 500 : b * 500 + 8] * k[a, b] for a, b in np.ndindex(3, 3)
+    )
+    gpuconv.corr2d(x, k, dilation=500, method=method)
+    tracemalloc.start()
+    try:
+        found = gpuconv.corr2d(x, k, dilation=500, method=method)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_other_fill_values_and_the_reference_take_all_taps():
+    x, k = np.ones((8, 8)), np.ones((3, 3))
+    far = dict(mode="same", dilation=10_000)
+    assert not reach.parts_with_pixels(problem_of(x, k, fillvalue=1, **far))
+    np.testing.assert_array_equal(gpuconv.corr2d(x, k, fillvalue=1, **far), np.full((8, 8), 9.0))
+    assert not engine.prepare(
+        problem_of(x, k, **far), "cpu", "auto", "reference", engine.Weights(None, k)
+    ).parts
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_plans_and_repeated_calls_take_the_weights_they_are_given(dtype):
+    x = np.arange(64).reshape(8, 8).astype(dtype)
+    far = dict(mode="same", dilation=10_000)
+    plan = gpuconv.plan(x.shape, (3, 3), x_dtype=dtype, k_dtype=dtype, **far)
+    for weight in (2, 3, 5):
+        k = np.full((3, 3), weight, dtype)
+        for found in (gpuconv.corr2d(x, k, **far), plan(x, k)):
+            np.testing.assert_array_equal(found, x * weight)
+            assert np.shares_memory(found, x) is False
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name in ("direct", "fft")])
+def test_on_the_gpu(emulated, method):
+    rng = np.random.default_rng(2)
+    x, k = draw(rng, (2, 5, 6), "float32"), draw(rng, (3, 4), "float32")
+    problem = problem_of(x, k, mode="same", dilation=500)
+    expected = gpuconv.corr2d(x, k, mode="same", dilation=500, backend="reference")
+    (part,) = reach.parts_with_pixels(problem)
+    found = np.empty(part.problem.out_shape, "f4")
+    getattr(cuda, method)(part.problem, x, np.ascontiguousarray(k[part.taps]), found)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
