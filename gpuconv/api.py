@@ -397,7 +397,7 @@ class Plan:
         dtypes_of_call = problem.x_dtype, problem.k_dtype, problem.out_dtype
         if (
             self.backend == "cuda"
-            or self.prepared.parts
+            or self.prepared.restated
             or depends_on_weights(self.method, problem)
             or not all(map(dtypes.is_in_numpy, dtypes_of_call))
             or 0 in (*problem.x_shape, *problem.k_shape, *problem.out_shape)

@@ -19,6 +19,7 @@ from .backends import Backend, backend_for, require_backend
 from .core import arrays, dtypes
 from .core.alignment import copy_unaligned, is_aligned
 from .core.arrays import Array
+from .core.equal_taps import EqualTaps, find_equal_taps
 from .core.errors import complete_rows_before
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
 from .core.reach import Part, parts_with_pixels
@@ -62,12 +63,24 @@ class PreparedCall:
     weights: Weights | None = None
     # What is computed instead of the whole, where most of it is padding.
     parts: tuple[tuple[Part, PreparedCall], ...] = ()
+    # What is computed instead, of finite pixels, where many taps read the same ones.
+    merged: tuple[EqualTaps, PreparedCall] | None = None
+
+    @property
+    def restated(self) -> bool:
+        """Whether another problem than the one asked for is computed."""
+        return bool(self.parts) or self.merged is not None
 
     def run(self, x: Array, k: Array, out: Array, max_device_bytes: int | None = None) -> None:
         """Fill `out`; all are storage arrays on devices that the backend takes."""
         problem, backend = self.problem, self.backend
         if self.parts:
             self._run_parts(x, k, out, max_device_bytes)
+            return
+        # Several weights times one infinity may be NaN where their sum times it is not.
+        if self.merged is not None and dtypes.all_finite(x, problem.x_dtype):
+            equal, call = self.merged
+            call.run(x, equal.merge(k, problem.k_dtype), out, max_device_bytes)
             return
         layout = backend.strips(problem, x, out, self.method.NAME, max_device_bytes)
         if layout is None:
@@ -108,7 +121,14 @@ def prepare(
     caller's array may change, is made by whoever keeps it.
     """
     # The reference stays the definition: it sums over all taps.
-    parts = parts_with_pixels(problem) if backend_for(device, backend) != "reference" else ()
+    defined = backend_for(device, backend) == "reference"
+    equal = find_equal_taps(problem) if device == arrays.HOST and not defined else None
+    if equal is not None:
+        call = _prepare_one(
+            equal.problem, device, method, backend, weights.merged(equal), explain
+        )  # fmt: skip
+        return replace(call, problem=problem, weights=None, merged=(equal, call))
+    parts = () if defined else parts_with_pixels(problem)
     if parts:
         calls = tuple(
             (part, _prepare_one(part.problem, device, method, backend,
@@ -225,8 +245,8 @@ def _correlate_on_stream(
         result = target.array
     if result.size:
         prepared.run(x.array, k.array, result, max_device_bytes)
-        if prepared.parts and not choice.weight_independent:
-            key = None  # their weights are parts of the caller's array
+        if prepared.restated and not choice.weight_independent:
+            key = None  # weights of a part are within the caller's array
         if key is not None and aligned and _may_be_cached(x, k, choice):
             call_cache.remember(key, prepared, k.array)
         if target is not None and not aligned:

@@ -19,6 +19,7 @@ from .core import arrays, dtypes
 from .core.arrays import Array
 from .core.axes import LAST, axes_of, move_to_last, put_back
 from .core.boundary import fold, fold_by_table, reads_other_end, sources
+from .core.equal_taps import EqualTaps, find_equal_taps
 from .core.errors import hide_internal_out, unknown_name_error
 from .core.phases import phases
 from .core.problem import (
@@ -29,6 +30,7 @@ from .core.problem import (
     restate_for_tables,
     restate_with_pixels,
 )
+from .core.reach import Part, parts_with_pixels
 from .core.streams import use_stream_of
 from .engine import correlate, read_problem
 from .methods import fft as methods_fft
@@ -168,6 +170,13 @@ def _gradients_on_stream(
     return dx, dk
 
 
+def _find_equal_taps(problem: Problem, dy: arrays.Operand, backend: str) -> EqualTaps | None:
+    """Taps that have one gradient, outside the reference and for arrays on the host."""
+    if backend == "reference" or dy.device != arrays.HOST:
+        return None
+    return find_equal_taps(problem)
+
+
 def _xp(array: Array) -> Any:
     if isinstance(array, np.ndarray):
         return np
@@ -186,6 +195,11 @@ def _input_gradient(
     xp = _xp(x.array)
     if not x.array.size:
         return xp.zeros(problem.x_shape, dtypes.storage(x.dtype))
+    equal = _find_equal_taps(problem, dy, module.name)
+    # Several weights times one infinity may be NaN where their sum times it is not.
+    if equal is not None and dtypes.all_finite(dy.array, dy.dtype):
+        problem, merged = equal.problem, equal.merge(k.array, k.dtype)
+        k = replace(k, array=merged, dtype=problem.k_dtype, library="numpy")
     own = module.input_gradient(problem, k.array, dy.array, dy.dtype)
     if own is not None:
         return own
@@ -392,12 +406,42 @@ def _weight_gradient(
     problem: Problem, x: Array, k: Array, dy: Array, method: str, backend: str
 ) -> Any:
     name = backend_for(x.device, backend)
-    module = require_backend(name)
     if 0 in problem.x_shape[-2:]:
         if not dy.array.size:
             return _xp(x.array).zeros(problem.k_shape, dtypes.storage(k.dtype))
         problem = restate_with_pixels(problem)
         x = replace(x, array=arrays.broadcast_zeros_like(x.array, problem.x_shape))
+    equal = _find_equal_taps(problem, dy, name)
+    if equal is not None:
+        smaller = replace(equal.problem, k_dtype=problem.k_dtype)
+        return equal.spread(_weight_gradient_of_all(smaller, x, k, dy, method, backend))
+    if name != "reference" and isinstance(dy.array, np.ndarray):  # a GPU's are not looked at
+        parts = parts_with_pixels(problem)
+        # A zero of the padding times what is not finite would be NaN.
+        if parts and dtypes.all_finite(dy.array, dy.dtype):
+            return _weight_gradient_in_parts(problem, parts, x, k, dy, method, backend)
+    return _weight_gradient_of_all(problem, x, k, dy, method, backend)
+
+
+def _weight_gradient_in_parts(
+    problem: Problem, parts: tuple[Part, ...], x: Array, k: Array, dy: Array, method: str,
+    backend: str,
+) -> Any:  # fmt: skip
+    """Sum over those outputs and taps alone that meet pixels; each tap does in one part only."""
+    total = np.zeros(problem.k_shape, dtypes.accumulator(k.dtype))
+    for part in parts:
+        values = replace(dy, array=np.ascontiguousarray(dy.array[(..., *part.outputs)]))
+        found = _weight_gradient_of_all(part.problem, x, k, values, method, backend)
+        host = found if isinstance(found, np.ndarray) else found.get()
+        total[(..., *part.taps)] += dtypes.widen(host, k.dtype, total.dtype.name)
+    return dtypes.finish(total, k.dtype)
+
+
+def _weight_gradient_of_all(
+    problem: Problem, x: Array, k: Array, dy: Array, method: str, backend: str
+) -> Any:
+    name = backend_for(x.device, backend)
+    module = require_backend(name)
     sums = weight_problem(problem, dy.dtype)
     if method == "auto":
         prices = price_weights(sums, name)

@@ -139,6 +139,11 @@ def widen(array: Any, name: str, acc: str, xp: Any = np) -> Any:
     return array.astype(acc, copy=False)
 
 
+def all_finite(array: Any, name: str) -> bool:
+    """Whether a storage array on the host holds neither NaN nor infinity."""
+    return is_integer(name) or bool(np.isfinite(widen(array, name, accumulator(name))).all())
+
+
 def _to_bfloat16_bits(values: Any, xp: Any) -> Any:
     """Round any real dtype to bfloat16, to nearest even, with a single rounding."""
     if values.dtype != xp.float32:

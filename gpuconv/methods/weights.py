@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..core.arrays import Array
+from ..core.equal_taps import EqualTaps
 from ..core.problem import Index, Problem, slice_batch
 from .operations import MORE, TOO_LONG, UNDECIDED, least_compiled, least_operations
 from .rank import Factors, Found, look, separate, separate_within
@@ -54,6 +55,11 @@ class Weights:
     def of_taps(self, problem: Problem, taps: tuple[slice, slice]) -> Weights:
         """Return the weights of some of the taps, for the problem that has these alone."""
         return Weights(problem, None if self._k is None else self._k[(..., *taps)])
+
+    def merged(self, equal: EqualTaps) -> Weights:
+        """Return the weights of the problem in which equal taps are one."""
+        k = None if self._k is None else equal.merge(self._k, self._problem.k_dtype)
+        return Weights(equal.problem, k)
 
     def part(self, problem: Problem, index: Index) -> Weights:
         """Return the weights of a part of the batch, with the factors found for all of it."""

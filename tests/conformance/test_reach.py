@@ -140,6 +140,40 @@ def test_a_result_that_is_mostly_padding_takes_no_other_memory(method):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("keywords", [dict(mode="full", dilation=300), dict(mode=200, stride=3)])
+@pytest.mark.parametrize("method", ["direct", "fft", "auto"])
+def test_gradients_of_a_result_that_is_mostly_padding(method, keywords):
+    rng = np.random.default_rng(3)
+    x, k = rng.standard_normal((2, 5, 6)), rng.standard_normal((2, 3, 4))
+    problem = problem_of(x, k, **keywords)
+    assert len(reach.parts_with_pixels(problem)) >= 1
+    dy = rng.standard_normal(problem.out_shape)
+    gpuconv.corr2d_vjp(x, k, dy, method=method, **keywords)
+    tracemalloc.start()
+    try:
+        found = gpuconv.corr2d_vjp(x, k, dy, method=method, **keywords)
+        assert tracemalloc.get_traced_memory()[1] < 2 * dy.nbytes + (1 << 19)
+    finally:
+        tracemalloc.stop()
+    # The gradient of sum(dY * corr2d(X, K)), which is linear in X and in K.
+    for gradient, operand in zip(found, (x, k), strict=True):
+        step = rng.standard_normal(operand.shape)
+        moved = (step, k) if operand is x else (x, step)
+        np.testing.assert_allclose(
+            (gradient * step).sum(), (dy * gpuconv.corr2d(*moved, **keywords)).sum(), rtol=1e-9
+        )
+
+
+def test_infinite_gradients_meet_the_zeros_of_the_padding():
+    x, k, far = np.ones((4, 4)), np.ones((3, 3)), dict(mode="same", dilation=10_000)
+    dy = np.ones((4, 4))
+    dy[1, 1] = np.inf
+    found = gpuconv.corr2d_vjp(x, k, dy, wrt="K", **far)[1]
+    expected = np.full((3, 3), np.nan)
+    expected[1, 1] = np.inf
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("method", ["direct", "fft", "auto"])
 def test_few_windows_of_a_large_image_lay_out_what_they_read(method):
     x, k = np.random.default_rng(1).random((1008, 1008)), np.arange(1.0, 10).reshape(3, 3)
