@@ -121,25 +121,48 @@ def prepare(
     caller's array may change, is made by whoever keeps it.
     """
     # The reference stays the definition: it sums over all taps.
-    defined = backend_for(device, backend) == "reference"
-    equal = find_equal_taps(problem) if device == arrays.HOST and not defined else None
+    if backend_for(device, backend) == "reference":
+        return _prepare_one(problem, device, method, backend, weights, explain)
+    equal = _taps_to_merge(problem, device, method)
     if equal is not None:
-        call = _prepare_one(
-            equal.problem, device, method, backend, weights.merged(equal), explain
-        )  # fmt: skip
+        values = weights.merged(equal)
+        call = _prepare_one(equal.problem, device, method, backend, values, explain)
         return replace(call, problem=problem, weights=None, merged=(equal, call))
-    parts = () if defined else parts_with_pixels(problem)
-    if parts:
+    parts = parts_with_pixels(problem, method == "separable")
+    if not parts or (method == "separable" and not weights.known):
+        return _prepare_one(problem, device, method, backend, weights, explain)
+    if method == "separable":  # whether it is refused depends on the rank of the whole kernel
+        main = _prepare_one(problem, device, method, backend, weights, explain)
+        calls = tuple(
+            (part, replace(main, problem=part.problem,
+                           weights=weights.factored(part.problem, part.taps)))
+            for part in parts
+        )  # fmt: skip
+    else:
         calls = tuple(
             (part, _prepare_one(part.problem, device, method, backend,
                                 weights.of_taps(part.problem, part.taps), explain))
             for part in parts
         )  # fmt: skip
+        if any(call.choice.method == "separable" for _, call in calls):
+            where = require_backend(backend_for(device, backend))
+            if METHODS["separable"].refuse(problem, where, weights) is None:
+                return prepare(problem, device, "separable", backend, weights, explain)
         _, main = max(calls, key=lambda each: math.prod(each[0].problem.out_shape))
-        independent = all(call.choice.weight_independent for _, call in calls)
-        choice = replace(main.choice, weight_independent=independent)
-        return replace(main, problem=problem, choice=choice, weights=None, parts=calls)
-    return _prepare_one(problem, device, method, backend, weights, explain)
+    independent = all(call.choice.weight_independent for _, call in calls)
+    choice = replace(main.choice, weight_independent=independent)
+    return replace(main, problem=problem, choice=choice, weights=None, parts=calls)
+
+
+def _taps_to_merge(problem: Problem, device: str, method: str) -> EqualTaps | None:
+    """Find equal taps, where their sums do not decide whether a method asked for is refused."""
+    if device != arrays.HOST:
+        return None
+    if method == "separable" and min(problem.p, problem.q) > 1:
+        return None
+    if method == "fft" and dtypes.is_integer(problem.acc_dtype):
+        return None
+    return find_equal_taps(problem)
 
 
 def _prepare_one(

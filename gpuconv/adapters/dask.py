@@ -30,7 +30,6 @@ from ..backends.cpu.threads import threads
 from ..core import arrays, blocks
 from ..core.problem import Problem, make_problem
 from ..methods.weights import Weights
-from ..selection.choose import choose
 
 __all__ = ["corr2d"]
 
@@ -81,7 +80,8 @@ def corr2d(
         )
         return _compute_without_pixels(problem, X, K, call)
     weights = None if lazy else k.array[..., ::-1, ::-1] if flipped else k.array
-    choice = choose(problem, x.device, method, backend, Weights(problem, weights))
+    known = Weights(problem, weights)
+    choice = engine.prepare(problem, x.device, method, backend, known).choice
     if not lazy:
         K = da.from_array(arrays.wrap(k.array, k.dtype, replace(k, library="numpy")), chunks=-1)
     lead, X, K = _align_leading(problem, X, K)

@@ -21,6 +21,7 @@ __all__ = [
     "fold",
     "fold_by_table",
     "index_map",
+    "period_of",
     "plan_axis_steps",
     "read_boundary",
     "reads_other_end",
@@ -69,6 +70,17 @@ def index_map(n: int, before: int, after: int, boundary: str) -> Any:
     [-1, -1, 0, 1, 2, -1, -1]
     """
     return sources(np.arange(-before, n + after, dtype=np.int64), n, boundary)
+
+
+def period_of(n: int, boundary: str) -> int:
+    """Return after how many positions a border that repeats all of `n` pixels begins again.
+
+    Examples
+    --------
+    >>> period_of(3, "wrap"), period_of(3, "symmetric"), period_of(3, "reflect")
+    (3, 6, 4)
+    """
+    return {"wrap": n, "symmetric": 2 * n, "reflect": max(1, 2 * n - 2)}[boundary]
 
 
 def sources(i: Any, n: int, boundary: str) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import dtypes
 from .arguments import Pair
+from .boundary import period_of
 from .problem import Problem
 
 __all__ = ["EqualTaps", "find_equal_taps"]
@@ -67,7 +68,7 @@ def _classes(
         classes = np.clip(np.arange(taps), first, last) - first
         before -= first * dilation
     else:
-        period = {"wrap": n, "symmetric": 2 * n, "reflect": max(1, 2 * n - 2)}[boundary]
+        period = period_of(n, boundary)
         classes = np.arange(taps) % (period // math.gcd(period, dilation))
         before %= period
     if int(classes.max()) == taps - 1:

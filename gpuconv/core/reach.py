@@ -68,9 +68,25 @@ class _Axis:
         (before, after), d, s = self.pad, self.dilation, self.stride
         start = max(0, -(-(before - (self.outputs - 1) * s) // d))
         start = min(start, before // d, self.taps - 1)
-        start -= start % (s // math.gcd(s, d))
+        start -= start % self.phase_step()
         stop = min(self.taps, (self.n - 1 + before) // d + 1)
         return slice(start, max(stop, self.taps - after // d, start + 1))
+
+    def phase_step(self) -> int:
+        """Return after how many taps the phase of the stride is the same again."""
+        return self.stride // math.gcd(self.stride, self.dilation)
+
+    def centre(self, kept: slice) -> slice:
+        """Extend a range of taps until as many are left out at both ends."""
+        fewer = min(kept.start, self.taps - kept.stop)
+        fewer -= fewer % self.phase_step()
+        return slice(fewer, self.taps - fewer)
+
+    def extend(self, kept: slice) -> slice:
+        """Extend a single tap, one of several, by another."""
+        if kept.stop < self.taps:
+            return slice(kept.start, kept.stop + 1)
+        return slice(kept.start - self.phase_step(), kept.stop)
 
     def crop(self, kept: slice) -> _Axis:
         """Return the axis with some of its taps alone."""
@@ -129,9 +145,22 @@ def _is_zero_padded(problem: Problem) -> bool:
     return problem.boundary == "constant" and problem.fillvalue == 0 and not empty
 
 
-def _crop(axes: tuple[_Axis, _Axis]) -> tuple[slice, slice]:
-    """Return the taps to be kept: all, where few could be left out."""
+def _crop(axes: tuple[_Axis, _Axis], mirrored: bool) -> tuple[slice, slice]:
+    """Return the taps to be kept: all, where few could be left out.
+
+    Rows and columns of taps that are the same both ways are summed from both ends at once, so they
+    keep their middle. A single row or column is summed in another order than several are, so
+    several stay several.
+    """
     rows, columns = (axis.reach() for axis in axes)
+    if mirrored or 1 in (axes[0].taps, axes[1].taps):
+        rows, columns = axes[0].centre(rows), axes[1].centre(columns)
+    else:
+        counts = rows.stop - rows.start, columns.stop - columns.start
+        if counts[0] == 1 < counts[1]:
+            rows = axes[0].extend(rows)
+        elif counts[1] == 1 < counts[0]:
+            columns = axes[1].extend(columns)
     kept = (rows.stop - rows.start) * (columns.stop - columns.start)
     taps = axes[0].taps * axes[1].taps
     if (taps - kept) * _CROPPED_LEAST < taps:
@@ -140,7 +169,7 @@ def _crop(axes: tuple[_Axis, _Axis]) -> tuple[slice, slice]:
 
 
 @lru_cache(maxsize=512)
-def reaching_taps(problem: Problem) -> Part | None:
+def reaching_taps(problem: Problem, mirrored: bool = False) -> Part | None:
     """Return the problem with the taps alone that meet a pixel in some output.
 
     None if these are all, or most.
@@ -148,7 +177,7 @@ def reaching_taps(problem: Problem) -> Part | None:
     if not _is_zero_padded(problem):
         return None
     axes = _axes(problem)
-    taps = _crop(axes)
+    taps = _crop(axes, mirrored)
     rows, columns = (axis.crop(kept) for axis, kept in zip(axes, taps, strict=True))
     if (rows, columns) == axes:
         return None
@@ -157,10 +186,12 @@ def reaching_taps(problem: Problem) -> Part | None:
 
 
 @lru_cache(maxsize=512)
-def parts_with_pixels(problem: Problem) -> tuple[Part, ...]:
+def parts_with_pixels(problem: Problem, mirrored: bool = False) -> tuple[Part, ...]:
     """Split a problem into those parts of the result that meet pixels.
 
-    All outputs beside them are zero times the sum of the weights; no parts: nothing would be saved.
+    With `mirrored` the taps left out are as many at both ends of the kernel.
+    All outputs beside the parts are zero times the sum of the weights. No parts: nothing would be
+    saved.
 
     Examples
     --------
@@ -172,19 +203,19 @@ def parts_with_pixels(problem: Problem) -> tuple[Part, ...]:
     if not _is_zero_padded(problem):
         return ()
     if problem.r * problem.s < _SPLIT_LEAST:
-        part = reaching_taps(problem)
+        part = reaching_taps(problem, mirrored)
         return () if part is None else (part,)
     rows, columns = _axes(problem)
     ranges = list(itertools.product(rows.split(), columns.split()))
     area = sum((b - a) * (d - c) for (a, b), (c, d) in ranges)
     if 2 * area > problem.r * problem.s:
-        part = reaching_taps(problem)
+        part = reaching_taps(problem, mirrored)
         return () if part is None else (part,)
     parts = []
     for down, across in ranges:
         restricted = rows.restrict(*down), columns.restrict(*across)
         piece = _restate(problem, restricted)
-        part = reaching_taps(piece)
+        part = reaching_taps(piece, mirrored)
         whole = slice(0, problem.p), slice(0, problem.q)
         parts.append(
             Part(

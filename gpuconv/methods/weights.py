@@ -56,6 +56,15 @@ class Weights:
         """Return the weights of some of the taps, for the problem that has these alone."""
         return Weights(problem, None if self._k is None else self._k[(..., *taps)])
 
+    def factored(self, problem: Problem, taps: tuple[slice, slice]) -> Weights:
+        """Return the weights of some of the taps, whose factors are parts of those of all taps.
+
+        So that the bits of separable sums do not depend on which taps meet pixels.
+        """
+        other, found = self.of_taps(problem, taps), self.factors()
+        other._factors = found._replace(u=found.u[..., taps[0]], v=found.v[..., taps[1]])
+        return other
+
     def merged(self, equal: EqualTaps) -> Weights:
         """Return the weights of the problem in which equal taps are one."""
         k = None if self._k is None else equal.merge(self._k, self._problem.k_dtype)

@@ -79,7 +79,7 @@ def test_the_sums_of_the_definition(split):
 def test_the_bits_of_direct_sums_over_all_taps(split, monkeypatch):
     inputs = list(cases(40))
     found = [gpuconv.corr2d(x, k, method="direct", **keywords) for x, k, keywords in inputs]
-    monkeypatch.setattr(engine, "parts_with_pixels", lambda problem: ())
+    monkeypatch.setattr(engine, "parts_with_pixels", lambda *problem: ())
     gpuconv.call_cache._calls.clear()
     for one, (x, k, keywords) in zip(found, inputs, strict=True):
         whole = gpuconv.corr2d(x, k, method="direct", **keywords)
@@ -222,3 +222,32 @@ def test_on_the_gpu(emulated, method):
     found = np.empty(part.problem.out_shape, "f4")
     getattr(cuda, method)(part.problem, x, np.ascontiguousarray(k[part.taps]), found)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_bits_of_separable_sums_do_not_depend_on_which_taps_meet_pixels():
+    rng = np.random.default_rng(6)
+    x, k = rng.random((12, 12)), np.outer(rng.random(41), rng.random(41))
+    assert reach.parts_with_pixels(problem_of(x, k, mode="same"))
+    zeros = np.pad(x, 60)
+    whole = gpuconv.corr2d(zeros, k, mode="same", method="separable")[60:-60, 60:-60]
+    np.testing.assert_array_equal(gpuconv.corr2d(x, k, mode="same", method="separable"), whole)
+
+
+def test_separable_sums_are_refused_by_the_rank_of_the_whole_kernel():
+    with pytest.raises(ValueError, match="full rank 3"):
+        gpuconv.corr2d(np.ones((8, 8)), np.eye(3), mode="same", dilation=10_000, method="separable")
+
+
+@pytest.mark.parametrize("shape", [(1, 41), (41, 1), (3, 41)])
+def test_mirrored_weights_are_summed_in_the_same_order(shape):
+    rng = np.random.default_rng(7)
+    half = rng.random(shape)
+    x, k = rng.random((12, 12)), half + half[::-1, ::-1]
+    mode = ((20, 17), (20, 17))
+    assert reach.parts_with_pixels(problem_of(x, k, mode=mode, dilation=1))
+    zeros = np.pad(x, 100)
+    top, left = (100 - before for before, _ in mode)
+    found = gpuconv.corr2d(x, k, mode=mode, method="direct")
+    whole = gpuconv.corr2d(zeros, k, method="direct")
+    whole = whole[top : top + found.shape[0], left : left + found.shape[1]]
+    np.testing.assert_array_equal(found, whole)
