@@ -120,8 +120,8 @@ def prepare(
     The weights of what is returned are those given, if the choice depends on them: a copy, as the
     caller's array may change, is made by whoever keeps it.
     """
-    # The reference stays the definition: it sums over all taps.
-    if backend_for(device, backend) == "reference":
+    # The reference stays the definition: it sums over all taps. What is no name is refused there.
+    if not isinstance(method, str) or backend_for(device, backend) == "reference":
         return _prepare_one(problem, device, method, backend, weights, explain)
     equal = _taps_to_merge(problem, device, method)
     if equal is not None:
