@@ -4,7 +4,6 @@ import asyncio
 import functools
 import multiprocessing
 import os
-import re
 import resource
 import signal
 import sys
@@ -275,11 +274,12 @@ def no_memory():
     k, z = np.ones((2, 2), "f4"), x.astype("c8")
     with gpuconv.threads(1):
         # More than 64 MiB, which malloc may have set aside for another thread.
-        for a, down in ((x, 8), (z, 30)):
+        for a, down in ((x, 38), (z, 30)):
             # A small call first: what is compiled and kept is not what is to fail.
             gpuconv.corr2d(a[:, :500], k, method="direct", dilation=(down, 300))
-            keywords = dict(method="direct", dilation=(down, 390_000))
-            out = np.zeros((40 - down, 10_000), np.result_type(a, k))
+            # All columns between the taps are read by some output, so that rows lie there whole.
+            keywords = dict(method="direct", dilation=(down, 190_000))
+            out = np.zeros((40 - down, 210_000), np.result_type(a, k))
             _limit_memory(24 << 20)
             try:
                 gpuconv.corr2d(a, k, out=out, **keywords)
@@ -292,27 +292,6 @@ def no_memory():
                 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
             assert (gpuconv.corr2d(a, k, out=out, **keywords) == 4).all()
     check(results(), wanted)
-
-
-def no_memory_at_the_end():
-    """Only below the image is a row of its border needed: all tasks above are done."""
-    row = np.arange(18_000_000, dtype="f4") % 7
-    x, k = np.broadcast_to(row, (80, row.size)), np.ones((2, 2), "f4")
-    keywords = dict(mode=((0, 2), (0, 0)), dilation=(1, row.size - 20_000), method="direct")
-    wanted = gpuconv.corr2d(x, k, **keywords)  # what is compiled and kept is there then
-    out = np.full_like(wanted, np.nan)
-    _limit_memory(24 << 20)
-    try:
-        gpuconv.corr2d(x, k, out=out, **keywords)
-    except MemoryError as error:
-        rows = int(re.search(r"the first (\d+) of the 81 rows of out are complete", str(error))[1])
-    else:
-        raise AssertionError("memory was not short")
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
-    assert 16 <= rows < 80, rows
-    np.testing.assert_array_equal(out[:rows], wanted[:rows])
-    assert (out[rows] != wanted[rows]).any()
 
 
 def _peak():

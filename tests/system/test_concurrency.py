@@ -96,7 +96,6 @@ def test_parts_between_which_signals_are_seen_are_short(monkeypatch, item):
 @linux
 def test_memory_errors_are_raised():
     run("no_memory", NUMBA_NUM_THREADS="1")
-    run("no_memory_at_the_end", NUMBA_NUM_THREADS="2")
 
 
 @exhaustive
