@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Unpack, overload
@@ -18,10 +18,8 @@ from .backends import BACKENDS, backend_for, get_backend, require_backend
 from .core import arrays, dtypes
 from .core.axes import (
     LAST,
-    axes_of,
+    call_along,
     move_lengths_to_last,
-    move_to_last,
-    put_back,
     read_axes,
     warn_of_channels,
 )
@@ -152,7 +150,7 @@ def corr2d(
     """
     options = mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
     if axes is not LAST:
-        return _along(axes, corr2d, X, K, out, max_device_bytes, options)
+        return _along(axes, False, X, K, out, max_device_bytes, options)
     return _call(X, K, out, max_device_bytes, False, options)
 
 
@@ -221,20 +219,20 @@ def convolve2d(
     """
     options = mode, boundary, fillvalue, stride, dilation, method, backend, precision, dtype
     if axes is not LAST:
-        return _along(axes, convolve2d, X, K, out, max_device_bytes, options)
+        return _along(axes, True, X, K, out, max_device_bytes, options)
     return _call(X, K, out, max_device_bytes, True, options)
 
 
 def _along(
-    axes: Any, function: Callable[..., Any], X: Any, K: Any, out: Any, max_device_bytes: Any,
+    axes: Any, flipped: bool, X: Any, K: Any, out: Any, max_device_bytes: Any,
     options: tuple[Any, ...],
 ) -> Any:  # fmt: skip
-    """Call `corr2d` or `convolve2d` of an X whose rows and columns are these axes."""
-    X, at = axes_of(axes, X)
-    target = None if out is None else move_to_last(*axes_of(at, out, "out"))
-    flipped = function is convolve2d
-    result = _call(move_to_last(X, at), K, target, max_device_bytes, flipped, options, warn=False)
-    return put_back(result, at) if out is None else out
+    """`_call` of an X whose rows and columns are these axes."""
+
+    def call(X: Any, out: Any) -> Any:
+        return _call(X, K, out, max_device_bytes, flipped, options, warn=False)
+
+    return call_along(axes, X, out, call)
 
 
 def _call(
@@ -375,9 +373,8 @@ class Plan:
             Another shape or dtype than planned.
         """
         if self.axes != LAST:
-            target = None if out is None else move_to_last(*axes_of(self.axes, out, "out"))
-            result = replace(self, axes=LAST)(move_to_last(X, self.axes), K, out=target)
-            return put_back(result, self.axes) if out is None else out
+            moved = replace(self, axes=LAST)
+            return call_along(self.axes, X, out, lambda X, out: moved(X, K, out=out))
         if self._runs_on(X, K, out):
             problem = self.problem
             result = np.empty(problem.out_shape, problem.out_dtype) if out is None else out

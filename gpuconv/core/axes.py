@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from . import arrays
 __all__ = [
     "LAST",
     "axes_of",
+    "call_along",
     "move_lengths_to_last",
     "move_to_last",
     "put_back",
@@ -92,6 +94,14 @@ def _move(array: Any, source: tuple[int, int], target: tuple[int, int]) -> Any:
     if hasattr(array, "transpose"):
         return array.transpose(order)
     return array.__array_namespace__().permute_dims(array, tuple(order))
+
+
+def call_along(axes: Any, X: Any, out: Any, call: Callable[[Any, Any], Any]) -> Any:
+    """Return `call(X, out)`, made with rows and columns last, with them at their places again."""
+    X, at = axes_of(axes, X)
+    target = None if out is None else move_to_last(*axes_of(at, out, "out"))
+    result = call(move_to_last(X, at), target)
+    return put_back(result, at) if out is None else out
 
 
 def warn_of_channels(shape: Any, stacklevel: int) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from . import dtypes
 from .arguments import Pair
 from .boundary import period_of
-from .problem import Problem
+from .problem import Problem, rows_and_columns
 
 __all__ = ["EqualTaps", "find_equal_taps"]
 
@@ -98,16 +98,7 @@ def find_equal_taps(problem: Problem) -> EqualTaps | None:
     if border == "constant" and (not problem.fillvalue or not np.isfinite(problem.fillvalue)):
         return None
     (rows, down), (columns, across) = (
-        _classes(
-            problem.x_shape[axis],
-            problem.k_shape[axis],
-            problem.out_shape[axis],
-            problem.stride[axis],
-            problem.dilation[axis],
-            problem.pad[axis],
-            border,
-        )
-        for axis in (-2, -1)
+        _classes(*axis, border) for axis in rows_and_columns(problem)
     )
     p, q = int(rows.max()) + 1, int(columns.max()) + 1
     if p * q * _TIMES_FEWER > taps:

@@ -37,6 +37,7 @@ __all__ = [
     "pair",
     "restate_for_tables",
     "restate_with_pixels",
+    "rows_and_columns",
     "slice_batch",
     "slice_batch_shape",
     "tables_are_gathered",
@@ -132,7 +133,8 @@ class Problem:
         return self.stride == (1, 1) and self.dilation == (1, 1)
 
 
-def _axes(problem: Problem) -> Iterator[tuple[int, int, int, int, int, Pair]]:
+def rows_and_columns(problem: Problem) -> Iterator[tuple[int, int, int, int, int, Pair]]:
+    """Yield of either axis: pixels, taps, outputs, stride, dilation and padding."""
     for axis in (-2, -1):
         yield (
             problem.x_shape[axis],
@@ -147,14 +149,16 @@ def _axes(problem: Problem) -> Iterator[tuple[int, int, int, int, int, Pair]]:
 @lru_cache(maxsize=256)
 def build_axis_tables(problem: Problem) -> tuple[AxisTable, AxisTable]:
     """Build the tables of the pixels that the rows and columns of windows read."""
-    rows, columns = (build_axis_table(*axis, problem.boundary) for axis in _axes(problem))
+    rows, columns = (
+        build_axis_table(*axis, problem.boundary) for axis in rows_and_columns(problem)
+    )
     return rows, columns
 
 
 @lru_cache(maxsize=1024)
 def restate_for_tables(problem: Problem) -> Problem:
     """Restate the problem with the stride and dilation that its `tables` have."""
-    rows, columns = (plan_axis_steps(*axis) for axis in _axes(problem))
+    rows, columns = (plan_axis_steps(*axis) for axis in rows_and_columns(problem))
     steps = dict(stride=(rows[0], columns[0]), dilation=(rows[1], columns[1]))
     if steps == dict(stride=problem.stride, dilation=problem.dilation):
         return problem
@@ -163,7 +167,7 @@ def restate_for_tables(problem: Problem) -> Problem:
 
 def tables_are_gathered(problem: Problem) -> tuple[bool, bool]:
     """Whether the tables of rows and of columns are gathered (see `AxisTable`)."""
-    rows, columns = (plan_axis_steps(*axis)[2] for axis in _axes(problem))
+    rows, columns = (plan_axis_steps(*axis)[2] for axis in rows_and_columns(problem))
     return rows, columns
 
 

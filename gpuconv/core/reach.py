@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from .arguments import Pair
-from .problem import Problem
+from .problem import Problem, rows_and_columns
 
 __all__ = ["Part", "parts_with_pixels", "reaching_taps"]
 
@@ -115,17 +115,7 @@ class _Axis:
 
 
 def _axes(problem: Problem) -> tuple[_Axis, _Axis]:
-    rows, columns = (
-        _Axis(
-            problem.x_shape[axis],
-            problem.k_shape[axis],
-            problem.out_shape[axis],
-            problem.stride[axis],
-            problem.dilation[axis],
-            problem.pad[axis],
-        )
-        for axis in (-2, -1)
-    )
+    rows, columns = (_Axis(*axis) for axis in rows_and_columns(problem))
     return rows, columns
 
 

@@ -99,7 +99,7 @@ def _groups(g: Any, plan: Plan, kernels: int) -> Iterator[Group]:
         for first in range(0, tiles, plan.sources):
             sources = min(plan.sources, tiles - first)
             chunks.append(_chunk(g, plan, first * fan_out, sources, sources * fan_out))
-        yield Group(spread, count * _slabs(plan.sides[0]), tuple(chunks))
+        yield Group(spread, count * plan.slabs, tuple(chunks))
 
 
 def _chunk(g: Any, plan: Plan, first: int, sources: int, targets: int) -> Chunk:
@@ -110,17 +110,12 @@ def _chunk(g: Any, plan: Plan, first: int, sources: int, targets: int) -> Chunk:
     g["first"], g["count"], g["parts"] = first, targets, redo
     return Chunk(
         g.tobytes(),
-        sources * _slabs(plan.sides[0]),
+        sources * plan.slabs,
         # A thread multiplies 16 bytes of one frequency for PRODUCT_RUN tiles.
         -(-plan.product_length // threads) * -(-targets // PRODUCT_RUN),
-        targets * _slabs(plan.kept[0]),
+        targets * fft_planning.slabs_of(plan.kept[0]),
         targets * redo,
     )
-
-
-def _slabs(rows: int) -> int:
-    """Blocks that share a tile of so many rows."""
-    return -(-rows // (fft_planning.BLOCK[1] * fft_planning.ROWS))
 
 
 def overlap(

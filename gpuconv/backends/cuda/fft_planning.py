@@ -31,6 +31,11 @@ ROWS = 4
 NORM_NUMBERS = len(norm("float32").names or ())
 
 
+def slabs_of(rows: int) -> int:
+    """Count the blocks that share a tile of so many rows."""
+    return -(-rows // (BLOCK[1] * ROWS))
+
+
 @dataclass(frozen=True)
 class Plan:
     """Tiles of a problem and the working memory they go through."""
@@ -67,7 +72,7 @@ class Plan:
     @property
     def slabs(self) -> int:
         """Blocks that gather a tile."""
-        return -(-self.sides[0] // (BLOCK[1] * ROWS))
+        return slabs_of(self.sides[0])
 
     @property
     def planes(self) -> int:

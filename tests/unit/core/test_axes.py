@@ -68,6 +68,8 @@ def test_nested_lists():
     x = [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
     y = gpuconv.corr2d(x, [[1, 1], [1, 1]], axes=(0, 1))
     np.testing.assert_array_equal(y, [[[16, 20]]])
+    plan = gpuconv.plan((2, 2, 2), (2, 2), axes=(0, 1), x_dtype="int64")
+    np.testing.assert_array_equal(plan(x, [[1, 1], [1, 1]]), y)
 
 
 def test_lengths():

@@ -243,10 +243,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
     OutputTile at = output_tile(g, number, x, out);
     ACC sums[ROWS][COLUMNS];
-#pragma unroll
-    for (int o = 0; o < ROWS; ++o)
-#pragma unroll
-      for (int c = 0; c < COLUMNS; ++c) clear(sums[o][c]);
+    clear_all(sums);
 #if MIRROR_Y || MIRROR_X
 #if BY_VALUE
     sum_runs(g, at, weights.at, fill, sums, shared, taps);
