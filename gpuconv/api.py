@@ -92,10 +92,11 @@ def corr2d(
         Which axes of X are rows and columns: ``(0, 1)`` for a photo of shape (h, w, channels). The
         result has them at the same places, counted from the end. Without it, an X whose last
         dimension looks like channels gets a warning.
-    method : {"auto", "direct", "separable", "fft", "tensor"}
-        How; `auto` takes the cheapest (see `plan`). Explicit means exactly that. "tensor" (matrix
-        products on a GPU's tensor cores, from compute capability 8.0) takes X and K both float16 or
-        both bfloat16, with stride and dilation 1.
+    method : {"auto", "direct", "separable", "box", "fft", "tensor"}
+        How; `auto` takes the cheapest (see `plan`). Explicit means exactly that. "box" takes
+        kernels whose weights are all equal. "tensor" (matrix products on a GPU's tensor cores, from
+        compute capability 8.0) takes X and K both float16 or both bfloat16, with stride and
+        dilation 1.
     backend : {"auto", "reference", "cpu", "cuda"}
         Where; `auto` computes where X lies.
     precision : {None, "tf32"}
@@ -133,12 +134,12 @@ def corr2d(
 
     Notes
     -----
-    Cost, for a result of r x s: direct O(r s p q), separable O(r s rank (p + q)), fft O(r s log N)
-    for tiles of N pixels, tensor O(r s p (q + 7)). Errors are bounded as the page "Accuracy and
-    reproducibility" of the documentation says. Sums of float16 and
-    bfloat16 are accumulated in float32, of float32 in float32, of float64 in float64, of integers
-    exactly, modulo 2**64. A weight that is NaN or infinite counts wherever its tap lies, on padding
-    too, where 0 times it is NaN (as in SciPy). The formula is that of Zhang et al., *Dive into Deep
+    Cost, for a result of r x s: direct O(r s p q), separable O(r s rank (p + q)), box O(r s), fft
+    O(r s log N) for tiles of N pixels, tensor O(r s p (q + 7)). Errors are bounded as the page
+    "Accuracy and reproducibility" of the documentation says. Sums of float16 and bfloat16 are
+    accumulated in float32, of float32 in float32, of float64 in float64, of integers exactly,
+    modulo 2**64. A weight that is NaN or infinite counts wherever its tap lies, on padding too,
+    where 0 times it is NaN (as in SciPy). The formula is that of Zhang et al., *Dive into Deep
     Learning*, chapter "Convolutions for Images", with the padding of `numpy.pad`.
 
     Examples

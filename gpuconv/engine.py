@@ -158,7 +158,7 @@ def _taps_to_merge(problem: Problem, device: str, method: str) -> EqualTaps | No
     """Find equal taps, where their sums do not decide whether a method asked for is refused."""
     if device != arrays.HOST:
         return None
-    if method == "separable" and min(problem.p, problem.q) > 1:
+    if method == "box" or (method == "separable" and min(problem.p, problem.q) > 1):
         return None
     if method == "fft" and dtypes.is_integer(problem.acc_dtype):
         return None

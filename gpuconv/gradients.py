@@ -39,7 +39,13 @@ from .selection.costs import costs_of
 
 __all__ = ["corr2d_vjp"]
 
-_METHODS = ("auto", "direct", "separable", "fft", "tensor")
+_METHODS = ("auto", "direct", "separable", "box", "fft", "tensor")
+# Methods that the gradient of the kernel cannot be computed by, and why.
+_ONLY_FOR_X = {
+    "separable": "does not separate",
+    "box": "is not one of equal weights",
+    "tensor": "is not such a matrix product",
+}
 _WRT = ("both", "X", "K")
 
 
@@ -71,8 +77,8 @@ def corr2d_vjp(
         Gradient of a scalar with respect to the result; of exactly the result's shape.
     mode, boundary, fillvalue, stride, dilation, axes, backend
         As given to `corr2d`.
-    method : {"auto", "direct", "separable", "fft", "tensor"}
-        How; "separable" and "tensor" exist for X's gradient only.
+    method : {"auto", "direct", "separable", "box", "fft", "tensor"}
+        How; "separable", "box" and "tensor" exist for X's gradient only.
     wrt : {"both", "X", "K"}
         Which gradients are wanted. The other one is None and costs nothing.
 
@@ -118,8 +124,8 @@ def corr2d_vjp(
         raise unknown_name_error("wrt", wrt, _WRT)
     if not isinstance(method, str) or method not in _METHODS:
         raise unknown_name_error("method", method, _METHODS)
-    if method in ("separable", "tensor") and wrt != "X":
-        why = "does not separate" if method == "separable" else "is not such a matrix product"
+    if method in _ONLY_FOR_X and wrt != "X":
+        why = _ONLY_FOR_X[method]
         raise ValueError(
             f"method={method!r} cannot be used: the kernel's gradient {why}; ask for wrt='X', or "
             "method 'auto', 'direct' or 'fft'"

@@ -99,6 +99,10 @@ class Backend(Protocol):
         """What method "fft" has to do, in units of `Costs.fft`; infinite where nothing fits."""
         raise NotImplementedError
 
+    def box_work(self, problem: Problem) -> float:
+        """What method "box" has to do, in units of `Costs.pixel`."""
+        raise NotImplementedError
+
     def tensor_work(self, problem: Problem) -> tuple[int, tuple[int, int]]:
         """Multiply-adds of an output by method "tensor", and the sides of the tiles it sums."""
         raise NotImplementedError
@@ -137,6 +141,13 @@ class Backend(Protocol):
         """Fill `out` by Fourier transforms of tiles; `weights` are of the sums' dtype.
 
         With `whole` all sums are whole numbers, to which they are rounded.
+        """
+        raise NotImplementedError
+
+    def box(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
+        """Fill `out` by kernels, on the host, each of which has one weight in all places.
+
+        They are stored as they were given.
         """
         raise NotImplementedError
 

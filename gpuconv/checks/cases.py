@@ -45,7 +45,7 @@ class Case:
     groups: int = 1
     precision: str | None = None
     pixels: str = "random"  # or "not finite", "subnormal", "constant"
-    weights: str = "random"  # or "rank 1", "rank 2", "symmetric", "antisymmetric"
+    weights: str = "random"  # or "equal", "rank 1", "rank 2", "symmetric", "antisymmetric"
     view: str = ""  # how X or the result lie in memory, see `samples.arrange`
     x_on_host: bool = False  # although the backend computes on a device
     k_on_host: bool = True  # as weights usually do; those of layers never do
@@ -126,6 +126,7 @@ def _methods(dtype: str) -> Iterator[dict[str, Any]]:
     """Keywords of the cases of every method that takes a dtype."""
     yield dict(method="direct")
     yield dict(method="separable", k_shape=_SEPARABLE, weights="rank 1")
+    yield dict(method="box", weights="equal")
     if _fft_takes(dtype):
         yield dict(method="fft")
     for precision in _tensor_precision(dtype):
@@ -184,6 +185,22 @@ def _separable_strided(name: str, dtype: str) -> Iterator[Case]:
     steps: dict[str, Any] = dict(k_shape=(5, 4), mode=_UNEVEN, stride=(1, 3), dilation=(2, 1))
     for border in BOUNDARIES:
         yield Case(name, dtype, "separable", boundary=border, weights="rank 1", **steps)
+
+
+@_family("box")
+def _box(name: str, dtype: str) -> Iterator[Case]:
+    for border in BOUNDARIES:
+        for shape in ((3, 3), (6, 9), (1, 7)):
+            yield Case(
+                name, dtype, "box", k_shape=shape, mode="full", boundary=border, weights="equal"
+            )
+
+
+@_family("box, stride and dilation")
+def _box_strided(name: str, dtype: str) -> Iterator[Case]:
+    steps: dict[str, Any] = dict(k_shape=(5, 4), mode=_UNEVEN, stride=(2, 1), dilation=(1, 3))
+    for border in BOUNDARIES:
+        yield Case(name, dtype, "box", boundary=border, weights="equal", **steps)
 
 
 @_family("fft")

@@ -44,6 +44,9 @@ def weights(case: Case, rng: np.random.Generator) -> Array:
             u[..., :2, :] = np.eye(2)
             v[..., :2] = np.eye(2)
         return _stored(u @ v, case.dtype)
+    if case.weights == "equal":
+        one = rng.integers(1, 2 if case.dtype == "bool" else 4, (*lead, 1, 1))
+        return _stored(np.broadcast_to(one, case.k_shape).copy(), case.dtype)
     if case.weights == "random":
         if case.method == "fft" and dtypes.is_integer(case.dtype):
             return _stored(_small(rng, case.k_shape, case.dtype), case.dtype)

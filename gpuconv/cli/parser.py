@@ -15,7 +15,7 @@ from ..core.boundary import BOUNDARIES
 __all__ = ["build_parser"]
 
 _BACKENDS = ("auto", "reference", "cpu", "cuda")
-_METHODS = ("auto", "direct", "separable", "fft", "tensor")
+_METHODS = ("auto", "direct", "separable", "box", "fft", "tensor")
 
 
 def _read_shape(text: str) -> tuple[int, ...]:

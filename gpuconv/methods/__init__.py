@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from ..backends.base import Backend, Costs
 from ..core.problem import Problem
-from . import direct, fft, separable, tensor
+from . import box, direct, fft, separable, tensor
 from .weights import Weights
 
 __all__ = ["METHODS", "Method"]
@@ -29,4 +29,4 @@ class Method(Protocol):
         """Compute `out` on the backend; `weights` are those of `k` if they were looked at."""
 
 
-METHODS: dict[str, Method] = {m.NAME: m for m in (direct, separable, fft, tensor)}
+METHODS: dict[str, Method] = {m.NAME: m for m in (direct, separable, box, fft, tensor)}

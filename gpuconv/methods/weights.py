@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..core.arrays import Array
+from ..core.box import has_equal_weights
 from ..core.equal_taps import EqualTaps
 from ..core.problem import Index, Problem, slice_batch
 from .operations import MORE, TOO_LONG, UNDECIDED, least_compiled, least_operations
@@ -102,6 +103,13 @@ class Weights:
             total = magnitudes.sum(axis=(-2, -1)).max(initial=0.0)
             norm = math.sqrt(np.square(magnitudes).sum(axis=(-2, -1)).max(initial=0.0))
         return Sizes(float(total), norm, whole)
+
+    @cached_property
+    def are_equal(self) -> bool:
+        """Whether the weights of each kernel are all equal and finite."""
+        if self._k is None:
+            raise ValueError("the weights are not on the host")
+        return has_equal_weights(self._k, self._problem.k_dtype)
 
     def factors(self) -> Factors:
         """Find separable factors of the smallest rank, whatever that costs."""

@@ -12,7 +12,7 @@ from ..backends import Backend, backend_for, get_backend
 from ..core import dtypes
 from ..core.errors import unknown_name_error
 from ..core.problem import Problem
-from ..methods import METHODS, direct, fft, separable
+from ..methods import METHODS, box, direct, fft, separable
 from ..methods.weights import Weights
 from .costs import costs_of, look
 
@@ -20,6 +20,8 @@ __all__ = ["Choice", "choose", "depends_on_weights"]
 
 # Fourier transforms must be this much faster to be preferred to sums that are as exact as can be.
 _FFT_BIAS = 1.1
+# Methods whose price is asked for last, because looking at the weights costs something.
+_BY_WEIGHTS = ("box", "separable")
 # What may be spent on looking at the weights, as a part of the time of the best method without it.
 _LOOK_MOST = 0.1
 
@@ -65,6 +67,7 @@ def choose(
             independent = not depends_on_weights(method, problem)
             return Choice(method, where.name, math.nan, weight_independent=independent)
     prices = _Prices(problem, where, weights)
+    prices.add_box(asked=method == "box")
     prices.add_separable(asked=method == "separable")
     best = prices.cheapest() if method == "auto" else method
     rows = [(name, prices.seconds[name], prices.remarks[name]) for name in METHODS]
@@ -79,7 +82,9 @@ def choose(
 
 def depends_on_weights(method: str, problem: Problem) -> bool:
     """Whether a method must look at the weights before it can run."""
-    return method == "separable" or (method == "fft" and dtypes.is_integer(problem.x_dtype))
+    return method in ("separable", "box") or (
+        method == "fft" and dtypes.is_integer(problem.x_dtype)
+    )
 
 
 class _Prices:
@@ -97,11 +102,11 @@ class _Prices:
         self.weight_independent = not looks
         for name, method in METHODS.items():
             remark = "" if name in backend.methods else _missing(backend)
-            undecided = name == "separable" or (name == "fft" and integers and not looks)
+            undecided = name in _BY_WEIGHTS or (name == "fft" and integers and not looks)
             if not remark and not undecided:
                 remark = method.refuse(problem, backend, weights) or ""
             self.remarks[name], self.seconds[name] = remark, math.inf
-            if not remark and name != "separable":
+            if not remark and name not in _BY_WEIGHTS:
                 self.seconds[name] = method.price(problem, self.costs, backend, weights)
         if looks and integers and not self.remarks["fft"]:
             # Sums of integers are taken in floats where these weights make that exact.
@@ -114,6 +119,26 @@ class _Prices:
         largest = max(dtypes.largest(problem.x_dtype), abs(int(problem.fillvalue)))  # type: ignore[arg-type]
         total = largest * self.weights.sizes.total
         return "float32" if total <= 2.0**24 else "float64"
+
+    def add_box(self, asked: bool) -> None:
+        """Price box sums: where the weights may be compared, or always if they are asked for."""
+        if "box" not in self.backend.methods:
+            return
+        if asked:
+            self.seconds["box"] = box.price(self.problem, self.costs, self.backend, self.weights)
+            self.weight_independent = False
+            return
+        rival = self.cheapest()
+        offer = box.offer(
+            self.problem, self.costs, self.backend, self.weights, rival, self._biased(rival),
+            self._operations(),
+        )  # fmt: skip
+        self.seconds["box"], self.remarks["box"] = offer.seconds, offer.remark
+        self.weight_independent &= offer.weight_independent
+
+    def _operations(self) -> float:
+        """How many operations may be spent on looking at the weights."""
+        return _LOOK_MOST * min(self.seconds.values()) / look()
 
     def add_separable(self, asked: bool) -> None:
         """Price separable sums, last: the others say what looking for factors may cost.
@@ -129,10 +154,9 @@ class _Prices:
             self.weight_independent = False
             return
         rival = self.cheapest()
-        operations = _LOOK_MOST * min(self.seconds.values()) / look()
         offer = separable.offer(
             self.problem, self.costs, self.backend, self.weights, rival, self._biased(rival),
-            operations,
+            self._operations(),
         )  # fmt: skip
         self.seconds["separable"], self.remarks["separable"] = offer.seconds, offer.remark
         self.weight_independent &= offer.weight_independent

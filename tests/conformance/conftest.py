@@ -34,7 +34,10 @@ class Way:
         return True
 
     def weights(self, rng, shape, dtype):
-        """Random weights, of rank 1 where the method wants that."""
+        """Random weights, of rank 1 or all equal where the method wants that."""
+        if self.method == "box":
+            one = oracle.sample(rng, (*shape[:-2], 1, 1), dtype)
+            return np.ascontiguousarray(np.broadcast_to(one, shape))
         if self.method != "separable":
             return oracle.sample(rng, shape, dtype)
         lead = shape[:-2]
@@ -79,7 +82,7 @@ def _as_user(array, dtype):
 _ON = {
     "reference": ("reference", ["direct"], []),
     "windows": ("windows", ["direct"], []),
-    "cpu": ("cpu", ["direct", "separable", "fft"], []),
+    "cpu": ("cpu", ["direct", "separable", "box", "fft"], []),
     "emulated": ("cuda", ["direct", "separable", "fft", "tensor"], []),
     "cuda": ("cuda", ["direct", "separable", "fft", "tensor"], [pytest.mark.cuda]),
 }

@@ -21,7 +21,7 @@ from ..emulator.device_arrays import DeviceArraysLauncher, installed
 from ..marks import always, exhaustive
 
 CPU, CUDA = get_backend("cpu"), get_backend("cuda")
-EVERYTHING = Abilities(frozenset({"direct", "separable", "fft", "tensor"}), True, True)
+EVERYTHING = Abilities(frozenset({"direct", "separable", "box", "fft", "tensor"}), True, True)
 
 
 def cases(family, dtype, abilities=None):
@@ -99,7 +99,7 @@ def nan_beside(out):
     out[..., 0, 0] = np.nan
 
 
-@pytest.mark.parametrize("hook", ["direct", "separable", "fft"])
+@pytest.mark.parametrize("hook", ["direct", "separable", "box", "fft"])
 @pytest.mark.parametrize(
     ("dtype", "change"),
     [
@@ -109,7 +109,8 @@ def nan_beside(out):
     ],
 )  # fmt: skip
 def test_wrong_results_are_found(monkeypatch, hook, dtype, change):
-    family = {"direct": "direct, 3x3", "separable": "separable, rank 1", "fft": "fft"}[hook]
+    family = {"direct": "direct, 3x3", "separable": "separable, rank 1", "box": "box",
+              "fft": "fft"}[hook]  # fmt: skip
     some = cases(family, dtype)
     assert outcomes(run.run_cases("cpu", some)) == ["passed"] * len(some)
     spoil(monkeypatch, hook, change)
@@ -149,7 +150,7 @@ def flush(problem, array):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
 def test_flushed_subnormals_are_found(monkeypatch, dtype):
     some = cases("subnormal pixels", dtype)
-    for hook in ("direct", "separable"):
+    for hook in ("direct", "separable", "box"):
         right = getattr(CPU, hook)
         monkeypatch.setattr(
             CPU, hook, lambda problem, x, *a, right=right: right(problem, flush(problem, x), *a)
@@ -159,10 +160,10 @@ def test_flushed_subnormals_are_found(monkeypatch, dtype):
 
 def test_values_that_are_not_finite_must_stay_in_their_windows(monkeypatch):
     some = cases("NaN and infinite pixels", "float32")
-    assert [case.method for case in some] == ["direct", "separable", "fft"]
-    assert outcomes(run.run_cases("cpu", some)) == ["passed"] * 3
+    assert [case.method for case in some] == ["direct", "separable", "box", "fft"]
+    assert outcomes(run.run_cases("cpu", some)) == ["passed"] * 4
     spoil(monkeypatch, "fft", nan_beside)
-    assert outcomes(run.run_cases("cpu", some)) == ["passed", "passed", "failed"]
+    assert outcomes(run.run_cases("cpu", some)) == ["passed", "passed", "passed", "failed"]
     monkeypatch.undo()
     spoil(monkeypatch, "direct", lambda out: np.nan_to_num(out, copy=False))
     assert outcomes(run.run_cases("cpu", some))[:2] == ["failed", "passed"]

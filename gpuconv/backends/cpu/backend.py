@@ -18,8 +18,8 @@ from ...core.layout import kernel_index
 from ...core.problem import Problem, slice_batch
 from ..base import Backend, Compute, Costs
 from ..strips import StripLayout, cut_strips, row_steps, rows_before
+from . import box, layers, planning, scipy_fft, sums, threads, weight_gradient
 from . import fft as own_fft
-from . import layers, planning, scipy_fft, sums, threads, weight_gradient
 
 # What has to be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20
@@ -29,7 +29,7 @@ class CpuBackend(Backend):
     """Numba on all cores."""
 
     name = "cpu"
-    methods = frozenset({"direct", "separable", "fft"})
+    methods = frozenset({"direct", "separable", "box", "fft"})
     costs = Costs(
         call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
         fft_call=2e-5, fft=1.1e-9,
@@ -73,6 +73,10 @@ class CpuBackend(Backend):
         """Work of the cheaper of the package's own transforms and SciPy's."""
         own = own_fft.work(problem) if own_transforms(problem) else math.inf
         return min(own, scipy_fft.work(problem))
+
+    def box_work(self, problem: Problem) -> float:
+        """Pixels and outputs, by how long they take."""
+        return box.work(problem)
 
     def strips(
         self, problem: Problem, x: Array, out: Array, method: str, max_device_bytes: int | None
@@ -125,6 +129,10 @@ class CpuBackend(Backend):
     def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps and then rows."""
         sums.separable(problem, x, u, v, out)
+
+    def box(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
+        """Fill `out` by kernels of equal weights."""
+        box.box(problem, x, k, out)
 
     def fft(self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool) -> None:
         """Fill `out` by Fourier transforms of tiles."""

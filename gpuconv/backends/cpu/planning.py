@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,12 +14,12 @@ from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, build_axis_tables, restate_for_tables, tables_are_gathered
 from .addresses import address
 from .jit.params import (
-    DIRECT_FAILED,
     DIRECT_PARAMS,
     ROW_SOURCE,
     fill_bytes,
     record,
 )
+from .tasks import TaskPlan, Tasks
 from .threads import max_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
@@ -83,48 +83,25 @@ class ImageLayout:
 
 
 @dataclass(frozen=True, eq=False)
-class SumsPlan:
+class SumsPlan(TaskPlan):
     """What the driver of direct and separable sums is told, for all arrays of one layout.
 
     Attributes
     ----------
     params : numpy.ndarray
         The DIRECT_PARAMS.
-    params_address : int
-        Their address.
-    failures : memoryview
-        Its only item counts tasks that had no memory.
     order : numpy.ndarray or None
         In which order columns of weights are taken; None: as they come.
-    serial, long : bool
-        Whether the call runs on one thread, and whether it is cut into slices.
     layout : ImageLayout
         The images and results.
     tap_offsets, fill_row : numpy.ndarray
         What else the params lead to.
     """
 
-    params: Any
-    params_address: int
-    failures: Any
     order: Any
-    serial: bool
-    long: bool
     layout: ImageLayout
     tap_offsets: Any
     fill_row: Any
-
-
-@dataclass(frozen=True)
-class _Tasks:
-    """How an output is cut into tasks, and how long all of them take."""
-
-    strip: int
-    strips: int
-    band: int
-    bands: int
-    serial: bool
-    long: bool
 
 
 def tap_offsets(
@@ -249,7 +226,7 @@ def plan_sums(
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == acc else 2
     laid = restate_for_tables(problem)
     (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
-    x_in_place = _readable(problem, acc) and _side_by_side(problem, x_strides)
+    x_in_place = _readable(problem, acc) and is_contiguous(problem, x_strides)
     tasks = _cut(problem, acc, rank, x_in_place)
     slots = (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy
     layout = image_layout(problem, acc, x_strides, out_strides, step=sx, slots=slots)
@@ -307,8 +284,7 @@ def plan_sums(
     natural = bool((np.diff(order) == 1).all())
     return SumsPlan(
         params=params,
-        params_address=address(params),
-        failures=_failures(params),
+        **TaskPlan.views(params),
         order=None if natural else order,
         serial=tasks.serial,
         long=tasks.long,
@@ -318,18 +294,7 @@ def plan_sums(
     )
 
 
-def with_params(plan: SumsPlan, params: Any) -> SumsPlan:
-    """Copy of a plan that has these DIRECT_PARAMS."""
-    return replace(plan, params=params, params_address=address(params), failures=_failures(params))
-
-
-def _failures(params: Any) -> Any:
-    """View of the number of tasks of these DIRECT_PARAMS that had no memory."""
-    place = DIRECT_FAILED // 8
-    return params.view(np.int64).data[place : place + 1]
-
-
-def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> _Tasks:
+def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> Tasks:
     """Cut an output into tasks."""
     from .jit import micro_kernel
 
@@ -339,7 +304,7 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> _Tasks:
     window = (problem.p + block) * dy * size
     strip = min(problem.s, max(512, _WINDOW_BYTES // (window * sx)))
     strips = -(-problem.s // strip)
-    band = _band(problem, strips, 16 if x_in_place else max(16, span[0]))
+    band = band_rows(problem, strips, 16 if x_in_place else max(16, span[0]))
     each = per_output(problem, rank)
     time = math.prod(problem.out_shape) * each
     # Strides skip outputs but not columns of taps; windows beyond the caches wait for memory.
@@ -352,10 +317,10 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> _Tasks:
     serial = not long and (max_threads() == 1 or time < _SERIAL)
     if serial:
         band = problem.r
-    return _Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)
+    return Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)
 
 
-def _band(problem: Problem, strips: int, least: int) -> int:
+def band_rows(problem: Problem, strips: int, least: int) -> int:
     """Rows of a task: two tasks for each thread, or one where rows are few.
 
     With more tasks the rows where bands meet would be read twice for nothing.
@@ -426,7 +391,7 @@ def _whole_rows(
         and problem.unit
         and rank == 0
         and problem.x_dtype == acc
-        and _side_by_side(problem, x_strides)
+        and is_contiguous(problem, x_strides)
         and (problem.boundary == "constant" or not any(problem.pad[1]))
         and narrow_images.fits(acc, problem.s, problem.w, problem.p, problem.q, left)
     )
@@ -443,7 +408,7 @@ def _streamed(problem: Problem, out_strides: tuple[int, ...]) -> bool:
     return large and wide and whole_lines
 
 
-def _side_by_side(problem: Problem, x_strides: tuple[int, ...]) -> bool:
+def is_contiguous(problem: Problem, x_strides: tuple[int, ...]) -> bool:
     """Whether pixels of a row are next to each other in memory."""
     return x_strides[-1] == dtypes.storage(problem.x_dtype).itemsize
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,12 @@ import numpy as np
 from ...core import dtypes
 from ...core.accumulator import choose_exact_accumulator, find_mirrored
 from ...core.arrays import Array
-from ...core.errors import complete_rows_before
 from ...core.layout import kernel_index
 from ...core.problem import Problem
 from .addresses import address
 from .jit.params import copy_record
-from .planning import SumsPlan, plan_sums, with_params
-from .retry import LINES, rows_before_task, with_retries
-from .threads import run_in_slices, run_kernel
+from .planning import SumsPlan, plan_sums
+from .tasks import run_tasks
 
 # For weights of up to so many bytes the order of summation is cached.
 _CACHED_BYTES = 1 << 14
@@ -53,7 +51,7 @@ def _sum(problem: Problem, x: Array, weights: Array, columns: Array, out: Array)
     if columns is not None or 1 in problem.k_shape[-2:]:
         orders = _orders_of_images(problem, weights, columns)
     rank = 0 if columns is None else columns.shape[1]
-    serial_kernel, parallel_kernel = _kernels()
+    kernels = _kernels()
     for mirror, images in orders:
         # Keep the plan until all is summed: it owns the arrays that its addresses point to, and the
         # cache may drop it.
@@ -64,14 +62,7 @@ def _sum(problem: Problem, x: Array, weights: Array, columns: Array, out: Array)
         rows = np.ascontiguousarray(rows, acc)
         downwards = np.ascontiguousarray(columns, acc) if rank else None
         arrays = address(x), address(out), address(rows), address(downwards) if rank else 0
-        before = plan.failures[0]
-        if plan.serial:
-            serial_kernel(plan.params_address, *arrays)
-        elif not plan.long:
-            run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
-        if plan.long or plan.failures[0] != before:
-            with complete_rows_before(0, copied_later=images is not None):
-                _sum_by_tasks(problem, plan, arrays)
+        run_tasks(problem, plan, kernels, arrays, copied_later=images is not None)
 
 
 def _restrict_to_images(plan: SumsPlan, images: Array) -> SumsPlan:
@@ -87,7 +78,7 @@ def _restrict_to_images(plan: SumsPlan, images: Array) -> SumsPlan:
     for name in ("kernel_index", "x_offsets", "out_offsets"):
         params[name] = address(getattr(layout, name))
     params["last"] = len(images) * params["bands"] * params["strips"]
-    return with_params(replace(plan, layout=layout), params)
+    return replace(plan, layout=layout).with_params(params)
 
 
 def _orders_of_images(problem: Problem, weights: Array, columns: Array) -> _Orders:
@@ -130,31 +121,6 @@ def _orders_of_kernels(
     groups = [((a, b), np.flatnonzero((down == a) & (across == b))) for a, b in mirrors]
     present = tuple((mirror, numbers) for mirror, numbers in groups if len(numbers))
     return present if len(present) > 1 else ((present[0][0], None),)
-
-
-def _sum_by_tasks(problem: Problem, plan: SumsPlan, arrays: tuple[int, ...]) -> None:
-    """Run the tasks of a plan, in slices if that takes long, and retry those that got no memory."""
-    serial_kernel, parallel_kernel = _kernels()
-    # Other threads may run the same plan, so the range of tasks is written to a copy of its params.
-    plan = with_params(plan, copy_record(plan.params))
-    bands, strips, band, tasks = (
-        int(plan.params[n][0]) for n in ("bands", "strips", "band", "last")
-    )
-    rows = partial(rows_before_task, bands=bands, strips=strips, band=band, r=problem.r)
-
-    def run_tasks(first: int, last: int) -> None:
-        plan.params["first"], plan.params["last"] = first, last
-        run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
-
-    def run_tasks_serially(first: int, last: int) -> None:
-        plan.params["first"], plan.params["last"] = first, last
-        serial_kernel(plan.params_address, *arrays)
-
-    work = with_retries(run_tasks, run_tasks_serially, plan.failures, LINES, rows)
-    if plan.long:
-        run_in_slices(work, tasks)
-    else:
-        work(0, tasks)
 
 
 def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:

@@ -140,18 +140,10 @@ def _transpose(dtype: str) -> Any:
         def codegen(context, builder, signature, args):
             source, pitch, target, to_pitch = args
             b = Vectors(builder, dtype)
-            n = b.lanes
-            rows = [b.load(builder.add(source, builder.mul(pitch, b.long(i)))) for i in range(n)]
-            half = n // 2
-            while half:
-                low = [lane if not lane & half else n + lane - half for lane in range(n)]
-                high = [lane + half if not lane & half else n + lane for lane in range(n)]
-                for i in range(n):
-                    if not i & half:
-                        a, c = rows[i], rows[i + half]
-                        rows[i], rows[i + half] = b.shuffle(a, c, low), b.shuffle(a, c, high)
-                half //= 2
-            for i, row in enumerate(rows):
+            rows = [
+                b.load(builder.add(source, builder.mul(pitch, b.long(i)))) for i in range(b.lanes)
+            ]
+            for i, row in enumerate(b.transposed(rows)):
                 b.store(row, builder.add(target, builder.mul(to_pitch, b.long(i))))
             return context.get_dummy_value()
 

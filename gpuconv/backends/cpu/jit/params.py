@@ -112,6 +112,67 @@ DIRECT_COLUMNS = fields(
 )  # fmt: skip
 
 
+# Box sums (`box_driver`), of kernels whose weights are all equal.
+BOX_PARAMS = fields(
+    # As in DIRECT_PARAMS.
+    "x_offsets", "out_offsets", "out_row_stride", "out_column_stride", "kernel_index",
+    "out_rows", "out_columns", "p", "q", "stride_y", "stride_x", "dilation_y", "dilation_x",
+    "bands", "band", "strips", "strip", "first", "last", "failed",
+    "parts", "size", "lanes", "x_in_place", "load",
+    # Bytes of a pixel; rows of windows that are summed down the image before they are summed across
+    # it, a multiple of the lanes; whether they are.
+    "pixel_size", "window_rows", "across",
+    # The ROW_SOURCE of the image's columns without padding; address and length of the table of the
+    # padded ones. A row of the border's value in the image's dtype, and sums of p of them (real and
+    # imaginary part) in the dtype of sums.
+    "row_source", "columns", "column_count", "fill_row", "fill_sums",
+    # Jit functions: windows down the image where its pixels are read where they are, and of the
+    # row buffer, windows across it; transposition; writing results; writing those of a mask.
+    "sum_in_place", "sum_down", "sum_across", "transpose", "finish", "finish_masked",
+    # Of floating-point sums: finds sums that are not finite, and multiplies rows by two to a power.
+    "find_overflow", "shrink", "shrink_power",
+    # The jit function that sums a task.
+    "sum_task",
+)  # fmt: skip
+BOX_FAILED = BOX_PARAMS.fields["failed"][1]  # type: ignore[index]
+
+# A task of box sums: addresses of the image, of its result and of its kernel's BOX_SCALE, the rows
+# and columns of outputs, and the image's columns that they read. `mask` is the address of a byte
+# for every output, 1 where its sum is not finite (0: none is); `shrunk` says that pixels are
+# divided, and only those outputs written.
+BOX_TASK = fields(
+    "x", "out", "scale", "first_row", "end_row", "first_column", "end_column", "left", "width",
+    "x_in_place", "mask", "shrunk",
+)  # fmt: skip
+
+# Memory of a task of box sums: bytes of a row of sums down the image and of sums across it, and the
+# addresses of the row buffer, of sums down the image, of these transposed, of transposed sums
+# across the image, of sums across it, and of tables of the addresses of rows, of columns, of a
+# square's rows and of transposed sums; bytes from real to imaginary parts; the ROW_SOURCE with
+# these.
+BOX_MEMORY = fields(
+    "pitch", "out_pitch", "row_buffer", "down", "columns", "across", "sums",
+    "row_table", "column_table", "square_table", "out_table", "down_imaginary", "sums_imaginary",
+    "row_source",
+)  # fmt: skip
+
+# What sums are multiplied by, or divided by where `divisor` is not 0: a weight of 1/n divides by n,
+# so that the mean of equal pixels is their value. Sums of shrunk pixels are multiplied by `grow`.
+BOX_SCALE = np.dtype(
+    [
+        ("real", np.float64),
+        ("imaginary", np.float64),
+        ("whole", np.int64),
+        ("divisor", np.float64),
+        ("grow", np.float64),
+    ]
+)
+
+# How results of box sums are written: the BOX_SCALE, bytes from sums of real parts to those of
+# imaginary parts, and the mask and bytes from one of its rows to the next.
+BOX_FINISH = fields("scale", "imaginary", "mask", "mask_pitch")
+
+
 def fill_bytes(value: Any, acc: str) -> Any:
     """Bytes of a border's value in the sums' dtype, as records hold them."""
     raw = np.zeros(16, np.uint8)

@@ -125,6 +125,20 @@ class Vectors:
         mask = ir.Constant(ir.VectorType(_INT, len(order)), order)
         return self.builder.shuffle_vector(a, b, mask)
 
+    def transposed(self, rows: list[Any]) -> list[Any]:
+        """The columns of a square of as many vectors as one has lanes."""
+        rows, n = list(rows), self.lanes
+        half = n // 2
+        while half:
+            low = [lane if not lane & half else n + lane - half for lane in range(n)]
+            high = [lane + half if not lane & half else n + lane for lane in range(n)]
+            for i in range(n):
+                if not i & half:
+                    a, c = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = self.shuffle(a, c, low), self.shuffle(a, c, high)
+            half //= 2
+        return rows
+
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """``a * b + c``, fused where the machine has such an instruction."""
         if self.whole:
@@ -135,7 +149,7 @@ class Vectors:
         return self.builder.call(function, [a, b, c])
 
     def add(self, a: Any, b: Any) -> Any:
-        return self.builder.fadd(a, b)
+        return self.builder.add(a, b) if self.whole else self.builder.fadd(a, b)
 
     def subtract(self, a: Any, b: Any) -> Any:
         return self.builder.fsub(a, b)

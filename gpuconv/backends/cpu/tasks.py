@@ -1,0 +1,114 @@
+"""Plans of compiled drivers whose work is cut into tasks, and how these tasks are run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+
+from ...core.errors import complete_rows_before
+from ...core.problem import Problem
+from .addresses import address
+from .jit.params import copy_record
+from .retry import LINES, rows_before_task, with_retries
+from .threads import run_in_slices, run_kernel
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """How an output is cut into tasks (images by bands of rows by strips of columns).
+
+    `serial` says that the call runs on one thread, `long` that it is cut into slices.
+    """
+
+    strip: int
+    strips: int
+    band: int
+    bands: int
+    serial: bool
+    long: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPlan:
+    """What a driver is told, for all arrays of one layout.
+
+    Attributes
+    ----------
+    params : numpy.ndarray
+        One record, with the fields `bands`, `strips`, `band`, `first`, `last` and `failed`.
+    serial, long : bool
+        As in `Tasks`.
+    params_address : int
+        The record's address.
+    failures : memoryview
+        Its only item counts tasks that had no memory.
+    """
+
+    params: Any
+    serial: bool
+    long: bool
+    params_address: int
+    failures: Any
+
+    @staticmethod
+    def views(params: Any) -> dict[str, Any]:
+        """What follows from the params: their address, and a view of `failed`."""
+        place = params.dtype.fields["failed"][1] // 8
+        failures = params.view(np.int64).data[place : place + 1]
+        return dict(params_address=address(params), failures=failures)
+
+    def with_params(self, params: Any) -> Self:
+        """Copy of the plan that has these params."""
+        return replace(self, params=params, **self.views(params))
+
+
+def run_tasks(
+    problem: Problem,
+    plan: TaskPlan,
+    kernels: tuple[Any, Any],
+    arrays: tuple[int, ...],
+    copied_later: bool = False,
+) -> None:
+    """Run all tasks of a plan by the serial and parallel form of its driver.
+
+    `copied_later` is that of `complete_rows_before`.
+    """
+    serial_kernel, parallel_kernel = kernels
+    before = plan.failures[0]
+    if plan.serial:
+        serial_kernel(plan.params_address, *arrays)
+    elif not plan.long:
+        run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
+    if plan.long or plan.failures[0] != before:
+        with complete_rows_before(0, copied_later=copied_later):
+            _run_one_by_one(problem, plan, kernels, arrays)
+
+
+def _run_one_by_one(
+    problem: Problem, plan: TaskPlan, kernels: tuple[Any, Any], arrays: tuple[int, ...]
+) -> None:
+    """Run the tasks of a plan, in slices if that takes long, and retry those that got no memory."""
+    serial_kernel, parallel_kernel = kernels
+    # Other threads may run the same plan, so the range of tasks is written to a copy of its params.
+    plan = plan.with_params(copy_record(plan.params))
+    bands, strips, band, tasks = (
+        int(plan.params[n][0]) for n in ("bands", "strips", "band", "last")
+    )
+    rows = partial(rows_before_task, bands=bands, strips=strips, band=band, r=problem.r)
+
+    def run(first: int, last: int) -> None:
+        plan.params["first"], plan.params["last"] = first, last
+        run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
+
+    def run_serially(first: int, last: int) -> None:
+        plan.params["first"], plan.params["last"] = first, last
+        serial_kernel(plan.params_address, *arrays)
+
+    work = with_retries(run, run_serially, plan.failures, LINES, rows)
+    if plan.long:
+        run_in_slices(work, tasks)
+    else:
+        work(0, tasks)

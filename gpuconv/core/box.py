@@ -1,0 +1,94 @@
+"""Sums of kernels whose weights are all equal: their dtype, and what they are multiplied by."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .arrays import Array
+from .problem import Problem
+
+# A weight is taken for 1/n where n is no larger than this.
+_LARGEST_DIVISOR = 1 << 24
+
+
+def has_equal_weights(k: Array, k_dtype: str) -> bool:
+    """Whether all weights of each kernel have the same bits and are finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> has_equal_weights(np.ones((2, 3, 3)) * [[[1]], [[4]]], "float64")
+    True
+    >>> has_equal_weights(np.eye(2), "float64")
+    False
+    """
+    first = k[..., :1, :1]
+    if not (k == first).all():
+        return False
+    if not dtypes.is_integer(k_dtype):
+        values = dtypes.widen(first, k_dtype, dtypes.accumulator(k_dtype))
+        return bool(np.isfinite(values).all())
+    return True
+
+
+@lru_cache(maxsize=256)
+def choose_window_accumulator(problem: Problem) -> str:
+    """Return the dtype in which the pixels of windows are added up, before they are weighed.
+
+    Whole numbers have the narrowest in which all sums are exact.
+
+    Examples
+    --------
+    >>> from gpuconv.core.problem import make_problem
+    >>> [choose_window_accumulator(make_problem((99, 99), (k, k), "uint8", "float32"))
+    ...  for k in (3, 31)]
+    ['uint16', 'int32']
+    """
+    acc, fill = problem.acc_dtype, problem.fillvalue
+    if not dtypes.is_integer(problem.x_dtype) or dtypes.is_complex(acc):
+        return acc
+    if not float(fill).is_integer():  # type: ignore[arg-type]
+        return acc
+    largest = max(dtypes.largest(problem.x_dtype), abs(int(fill)))  # type: ignore[arg-type]
+    total = largest * problem.p * problem.q
+    signed = fill < 0 or problem.x_dtype.startswith("int")  # type: ignore[operator]
+    if not signed and total < 1 << 16:
+        return "uint16"
+    if total < 1 << 31:
+        return "int32"
+    return acc if dtypes.is_integer(acc) else "float64"
+
+
+def describe_scales(problem: Problem, k: Array) -> dict[str, Any]:
+    """Describe what the sums of every kernel are multiplied or divided by.
+
+    Returns
+    -------
+    dict
+        Of each kernel the weight: `real`, `imaginary` and, for integers, `whole`; the `divisor` n
+        where the weight is the number nearest to 1/n, otherwise 0. Division gives the mean of equal
+        pixels exactly, which a product with the rounded 1/n does not.
+    """
+    acc = problem.acc_dtype
+    weights = dtypes.widen(k[..., 0, 0], problem.k_dtype, acc).reshape(-1)
+    if problem.conjugate:
+        weights = weights.conj()
+    if dtypes.is_integer(acc):
+        return {"whole": weights.view(np.int64)}
+    return {
+        "real": weights.real, "imaginary": weights.imag, "divisor": _find_divisors(weights),
+    }  # fmt: skip
+
+
+def _find_divisors(weights: Any) -> Any:
+    """The whole number n of each weight that is the nearest to 1/n, 0 where there is none."""
+    real = weights.real
+    with np.errstate(all="ignore"):
+        n = np.rint(1 / real.astype(np.float64))
+        near = (np.abs(n) <= _LARGEST_DIVISOR) & (np.abs(n) > 1) & (weights.imag == 0)
+        near &= (1 / n).astype(real.dtype) == real
+    return np.where(near, n, 0.0)

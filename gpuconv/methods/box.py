@@ -1,0 +1,90 @@
+"""Box sums: kernels whose weights are all equal. O(r * s), whatever the kernel's size.
+
+Windows of rows are added up, then windows of columns of these sums, with three additions each (van
+Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels",
+1992; Gil and Werman, "Computing 2-D min, median, and max filters", 1993). The sum is weighed once,
+at its end: the mean of equal pixels is their value. How the pixels of a window are grouped depends
+on its place, so that a crop of floating-point numbers does not give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from ..backends.base import Backend, Costs
+from ..core.arrays import Array
+from ..core.problem import Problem
+from .weights import Weights
+
+NAME = "box"
+
+# Operations to compare all weights with the first, as `methods.operations` counts them: those of
+# some calls of NumPy, and for each weight.
+_CALLS, _EACH = 12_000, 3
+
+
+def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
+    """Refuse weights that are not all equal."""
+    if weights.known and not weights.are_equal:
+        return (
+            f"the weights of the kernel of shape {problem.k_shape} are not all equal and finite: "
+            "it is no box"
+        )
+    return backend.refuse(problem, NAME)
+
+
+def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
+    """Seconds, whatever the weights are."""
+    return float(costs.call + costs.pixel * backend.box_work(problem))
+
+
+class Offer(NamedTuple):
+    """What box sums cost where `auto` may take them; infinity elsewhere, and why."""
+
+    seconds: float
+    remark: str = ""
+    weight_independent: bool = False  # the same for all weights
+
+
+def offer(
+    problem: Problem,
+    costs: Costs,
+    backend: Backend,
+    weights: Weights,
+    rival: str,
+    below: float,
+    operations: float,
+) -> Offer:
+    """Compare the weights, if box sums may take less than `below` seconds.
+
+    `rival` is the best of the other methods, a tenth of whose time is so many `operations`.
+    """
+    remark = backend.refuse(problem, NAME)
+    if remark:
+        return Offer(math.inf, remark, True)
+    seconds = price(problem, costs, backend, weights)
+    if seconds >= below:
+        return Offer(math.inf, f"{rival} is cheaper for any weights", True)
+    if operations < _CALLS + _EACH * math.prod(problem.k_shape):
+        remark = f"to compare the weights would take more than a tenth of {rival}'s time"
+        return Offer(math.inf, remark, True)
+    if not weights.known:
+        return Offer(math.inf, "the weights are not known here")
+    if not weights.are_equal:
+        return Offer(math.inf, "the weights are not all equal")
+    return Offer(seconds)
+
+
+def run(
+    problem: Problem, backend: Backend, x: Array, k: Array, out: Array, weights: Weights | None
+) -> None:
+    """Compute `out` on the backend."""
+    weights = weights or Weights(problem, k)
+    if not weights.known:
+        # Asked for by name with weights on the GPU: fetch them, which waits for the device.
+        k = k.get()
+        reason = refuse(problem, backend, Weights(problem, k))
+        if reason:
+            raise ValueError(f"method='box' cannot be used: {reason}")
+    backend.box(problem, x, k, out)
