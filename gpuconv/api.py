@@ -378,7 +378,9 @@ class Plan:
             return call_along(self.axes, X, out, lambda X, out: moved(X, K, out=out))
         if self._runs_on(X, K, out):
             problem = self.problem
-            result = np.empty(problem.out_shape, problem.out_dtype) if out is None else out
+            result = out
+            if out is None:
+                result = arrays.empty_on_host(problem.out_shape, problem.out_dtype, X)
             try:
                 self.prepared.run(X, K, result)
             except MemoryError as error:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .core import dtypes
 from .core.alignment import is_aligned
-from .core.arrays import Array, may_share_memory
+from .core.arrays import Array, empty_on_host, may_share_memory
 from .core.problem import Problem
 from .methods.weights import Weights
 from .selection.choose import Choice
@@ -134,7 +134,11 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
         prepared = call.find(K.tobytes())
     if prepared is None:
         return None
-    result = xp.empty(problem.out_shape, problem.out_dtype) if out is None else out
+    result = out
+    if out is None and xp is np:
+        result = empty_on_host(problem.out_shape, problem.out_dtype, X)
+    elif out is None:
+        result = xp.empty(problem.out_shape, problem.out_dtype)
     prepared.run(X, K, result)
     return result
 

@@ -284,6 +284,28 @@ def total_memory(device: str) -> int | None:
         return None
 
 
+def empty_on_host(shape: tuple[int, ...], dtype: Any, like: Array) -> Any:
+    """Allocate a NumPy array in which channels take turns if they do in an array of images.
+
+    Examples
+    --------
+    >>> photo = np.zeros((9, 8, 3), np.float32)
+    >>> empty_on_host((3, 7, 6), np.float32, photo.transpose(2, 0, 1)).strides
+    (4, 72, 12)
+    """
+    if len(shape) < 3 or like.ndim < 3 or like.strides[-1] == like.itemsize:
+        return np.empty(shape, dtype)
+    channels, item = shape[-3], like.itemsize
+    if like.shape[-3] != channels or like.strides[-3] != item:
+        return np.empty(shape, dtype)
+    if like.strides[-1] != channels * item:
+        return np.empty(shape, dtype)
+    last = len(shape) - 1
+    return np.empty((*shape[:-3], *shape[-2:], channels), dtype).transpose(
+        *range(last - 2), last, last - 2, last - 1
+    )
+
+
 def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any:
     """Allocate a storage array; a MemoryError says how many bytes are needed."""
     stored = dtypes.storage(dtype)
@@ -299,7 +321,7 @@ def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any
         raise MemoryError(f"{text}, but {device} has {have / 2**30:.1f} GiB; work in parts")
     if device == HOST:
         try:
-            return np.empty(shape, stored)
+            return empty_on_host(shape, stored, like.array)
         except (MemoryError, ValueError):
             raise MemoryError(f"{text}, which could not be allocated; work in parts") from None
     import cupy

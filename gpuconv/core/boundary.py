@@ -163,9 +163,12 @@ def plan_axis_steps(
 
 
 def build_axis_table(
-    n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int], boundary: str
-) -> AxisTable:
+    n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int],
+    boundary: str, channels: int = 1,
+) -> AxisTable:  # fmt: skip
     """Build the table of an axis of `n` pixels for windows of `taps` taps.
+
+    With several `channels` these take turns along the axis, and all lengths count each of them.
 
     As a rule it holds the padded axis. Where most of that is padding between the few positions that
     are read, because stride or dilation is large, it holds only these, one window after the other.
@@ -176,8 +179,15 @@ def build_axis_table(
     >>> table = build_axis_table(5, 3, 3, 10**9, 1, (10**9, 10**9), "constant")
     >>> table.pixels.tolist(), table.stride, table.dilation
     ([-1, -1, -1, 0, 1, 2, -1, -1, -1], 3, 1)
+    >>> build_axis_table(6, 2, 6, 1, 2, (2, 0), "reflect", channels=2).pixels.tolist()
+    [2, 3, 0, 1, 2, 3, 4, 5]
     """
     steps = plan_axis_steps(n, taps, outputs, stride, dilation, pad)
+    if channels > 1:
+        before, after = pad
+        pixels = index_map(n // channels, before // channels, after // channels, boundary)
+        turns = pixels[:, None] * channels + np.arange(channels)
+        return AxisTable(np.where(pixels[:, None] < 0, -1, turns).reshape(-1), *steps)
     if not steps[2]:
         return AxisTable(index_map(n, *pad, boundary), *steps)
     i, a = (np.arange(count, dtype=np.int64) for count in (outputs, taps))

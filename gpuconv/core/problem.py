@@ -69,6 +69,9 @@ class Problem:
     dilation: Pair
     conjugate: bool
     precision: str | None  # "tf32": products of float32 may be rounded to TF32
+    # Pixels of so many images take turns in a row: the columns of all of them count as the
+    # columns of one image, and so do their padding and dilation.
+    channels: int = 1
     # Computed once, because a call looks its problem up in several caches.
     _hash: int = field(init=False, repr=False, compare=False)
 
@@ -149,10 +152,11 @@ def rows_and_columns(problem: Problem) -> Iterator[tuple[int, int, int, int, int
 @lru_cache(maxsize=256)
 def build_axis_tables(problem: Problem) -> tuple[AxisTable, AxisTable]:
     """Build the tables of the pixels that the rows and columns of windows read."""
-    rows, columns = (
-        build_axis_table(*axis, problem.boundary) for axis in rows_and_columns(problem)
+    rows, columns = rows_and_columns(problem)
+    return (
+        build_axis_table(*rows, problem.boundary),
+        build_axis_table(*columns, problem.boundary, problem.channels),
     )
-    return rows, columns
 
 
 @lru_cache(maxsize=1024)

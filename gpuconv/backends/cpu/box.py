@@ -15,6 +15,7 @@ from ...core.box import choose_window_accumulator, describe_scales
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, build_axis_tables, restate_for_tables
 from .addresses import address
+from .interleaved import join_channels
 from .jit.params import BOX_PARAMS, BOX_SCALE, ROW_SOURCE, fill_bytes, record
 from .planning import LONG, LONG_TASK, band_rows, is_contiguous
 from .tasks import TaskPlan, Tasks, run_tasks
@@ -58,9 +59,11 @@ def _kernels() -> tuple[Any, Any]:
 
 def box(problem: Problem, x: Array, k: Array, out: Array) -> None:
     """Fill `out` with sums by kernels, each of which has one weight in all places."""
-    plan = _plan(problem, x.strides, out.strides)
+    strided = join_channels(problem, x.strides, out.strides, x.itemsize)
+    problem = strided.problem
+    plan = _plan(problem, strided.x_strides, strided.out_strides)
     scales = np.zeros(math.prod(problem.k_shape[:-2]), BOX_SCALE)
-    for name, values in describe_scales(problem, k).items():
+    for name, values in describe_scales(problem, k.reshape(problem.k_shape)).items():
         scales[name] = values
     scales["grow"] = plan.grow
     run_tasks(problem, plan, _kernels(), (address(x), address(out), address(scales), 0))

@@ -41,6 +41,8 @@ _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
 # Kernels of no more taps than this fill vectors whatever the image's width (see `_whole_rows`).
 _FEW_TAPS = 32
+# Columns of taps that are no further apart than this are written out one by one.
+_STEP_MOST = 4
 # In a single row of taps, those beyond so many take twice as long: no block of rows shares them.
 _ROW_TAPS = 16
 # Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
@@ -339,14 +341,16 @@ def _functions(
     from .jit import direct_driver, micro_kernel, row_buffer, vectors
 
     laid = restate_for_tables(problem)
-    unit = laid.stride[1] == 1 and laid.dilation[1] == 1
+    # Steps that code is written out for: of pixels side by side, and of a photo's channels.
+    written_out = laid.stride[1] == 1 and laid.dilation[1] <= _STEP_MOST
+    step = laid.dilation[1] if written_out else 0
     columns_mirrored = mirror[0] if rank else any(mirror)
     sums = partial(
         micro_kernel.sums,
         acc,
         p=problem.p,
         q=1 if rank else problem.q,
-        unit=unit or rank > 0,
+        step=1 if rank else step,
         mirrored=columns_mirrored,
     )
     found = {
@@ -356,7 +360,7 @@ def _functions(
         "sum_task": direct_driver.sum_task(),
     }
     if rank:
-        across = partial(micro_kernel.sums, acc, 1, rank, problem.q, unit, mirrored=mirror[1])
+        across = partial(micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1])
         found |= {"sum_across": across(), "sum_across_in_place": across(stream=stream)}
     # Rows of separable sums are summed by themselves; strided ones are not next to each other.
     elif x_in_place and laid.stride[0] == 1 and any(problem.pad[1]):
@@ -364,7 +368,7 @@ def _functions(
             "edge_most": vectors.lanes(acc),
             "sum_edge_columns": direct_driver.sum_edge_columns(),
             "load_transposed": row_buffer.load_transposed(problem.x_dtype, acc),
-            "sum_edge": sums(1, q=1, unit=True),
+            "sum_edge": sums(1, q=1, step=1),
         }
     return found
 

@@ -15,6 +15,7 @@ from ...core.arrays import Array
 from ...core.layout import kernel_index
 from ...core.problem import Problem
 from .addresses import address
+from .interleaved import join_channels
 from .jit.params import copy_record
 from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
@@ -44,7 +45,8 @@ def _sum(problem: Problem, x: Array, weights: Array, columns: Array, out: Array)
 
     With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
     """
-    acc = problem.acc_dtype
+    strided = join_channels(problem, x.strides, out.strides, x.itemsize)
+    problem, acc = strided.problem, problem.acc_dtype
     if acc not in ("float32", "float64"):
         acc = choose_exact_accumulator(problem, weights, columns)
     orders = _UNMIRRORED
@@ -55,7 +57,9 @@ def _sum(problem: Problem, x: Array, weights: Array, columns: Array, out: Array)
     for mirror, images in orders:
         # Keep the plan until all is summed: it owns the arrays that its addresses point to, and the
         # cache may drop it.
-        plan = plan_sums(problem, acc, rank, x.strides, out.strides, mirror=mirror)
+        plan = plan_sums(
+            problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror
+        )  # fmt: skip
         if images is not None:
             plan = _restrict_to_images(plan, images)
         rows = weights if plan.order is None else weights[..., plan.order]

@@ -59,9 +59,9 @@ class _Block(Vectors):
     parts are written behind those of real parts.
     """
 
-    def __init__(self, builder: Any, acc: str, rows: int, columns: int) -> None:
+    def __init__(self, builder: Any, acc: str, rows: int, columns: int, step: int) -> None:
         super().__init__(builder, dtypes.part(acc))
-        self.rows, self.columns = rows, columns
+        self.rows, self.columns, self.step_bytes = rows, columns, step * self.size
         self.parts = 2 if np.dtype(acc).kind == "c" else 1
         self.weight_bytes = self.parts * self.size
         # By output row: vectors of real parts, then those of imaginary parts.
@@ -110,7 +110,7 @@ class _Block(Vectors):
         weights = {i: b.add(w, b.mul(b.sub(y, self.long(i)), width)) for i in outputs}
         if q is not None:
             for tap in range(q):
-                moved = [self.at(address, tap * self.size) for address in pixels]
+                moved = [self.at(address, tap * self.step_bytes) for address in pixels]
                 self.tap(moved, weights, tap * self.weight_bytes)
             return
         with cgutils.for_range(b, taps) as loop:
@@ -156,8 +156,8 @@ class _Mirrored(_Block):
     A number of taps, and what follows from it, is an int where it is known while compiling.
     """
 
-    def __init__(self, builder: Any, acc: str, rows: int, columns: int) -> None:
-        super().__init__(builder, acc, rows, columns)
+    def __init__(self, builder: Any, acc: str, rows: int, columns: int, step: int) -> None:
+        super().__init__(builder, acc, rows, columns, step)
         self.back = self.zeros(rows, self.parts * columns)
 
     def count(self, value: Any) -> Any:
@@ -241,7 +241,7 @@ class _Mirrored(_Block):
             if q is None:
                 at = self.load(b.add(offsets, b.mul(number, self.long(8))), LONG)
             else:
-                at = b.mul(number, self.long(self.size))
+                at = b.mul(number, self.long(self.step_bytes))
             pixels = self.addresses(table, y, b.add(column, at))
             first = b.add(w, b.mul(b.mul(a, self.count(taps)), self.long(self.weight_bytes)))
             self.tap(pixels, {output: first}, b.mul(number, self.long(self.weight_bytes)), sums)
@@ -277,18 +277,17 @@ def _emit_mirrored(
     block.finish(*args[-2:], stream)
 
 
-def _block(
-    acc: str, rows: int, columns: int, p: int | None, q: int | None, stream: bool = False,
-    mirrored: str = "",
-) -> Any:  # fmt: skip
+def _block(acc: str, made: _Code, columns: int, stream: bool = False) -> Any:
+    rows, p, q, mirrored = made.rows, made.p, made.q, made.direction
+
     @intrinsic
     def block(typingctx, table, column, w, taps_down, taps, offsets, out, stride):
         def codegen(context, builder, signature, args):
             if mirrored:
-                code = _Mirrored(builder, acc, rows, columns)
+                code = _Mirrored(builder, acc, rows, columns, made.step)
                 _emit_mirrored(code, args, mirrored == "down", p, q, stream)
             else:
-                _emit(_Block(builder, acc, rows, columns), args, p, q, stream)
+                _emit(_Block(builder, acc, rows, columns, made.step), args, p, q, stream)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen
@@ -334,26 +333,29 @@ class _Code:
     p: int | None  # rows and columns of taps that are written out one by one; None: in a loop
     q: int | None
     direction: str  # of mirrored weights: "down", "across" or none
+    step: int  # pixels from one column of taps to the next, where these are written out
 
     def name(self, acc: str) -> str:
         """Name of the compiled function."""
         name = f"sums_{acc}_{self.rows}x{self.columns}_p{self.p or 'any'}_q{self.q or 'any'}"
+        name += f"_step{self.step}" if self.step > 1 else ""
         return f"{name}_{self.direction}" if self.direction else name
 
 
-def _code(acc: str, rows: int, p: int, q: int, unit: bool, mirrored: bool) -> _Code:
+def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool) -> _Code:
     parts = 2 if np.dtype(acc).kind == "c" else 1
     columns = _columns(rows, parts)
-    fixed_q = q if unit and q <= _WIDEST // parts else None
+    fixed_q = q if step and q <= _WIDEST // parts else None
+    step = step if fixed_q and q > 1 else 1
     fixed_p = p if p < rows else None
     if mirrored:
         # Written out, pixels that both chains read stay in registers, if fewer are summed at once.
         if q == 1 and rows > 1 and p <= _WIDEST // parts:
             fixed_p, columns = p, 1 if parts == 2 or vector_bytes() == 32 else 2
-        return _Code(rows, columns, fixed_p, fixed_q, "down" if q == 1 else "across")
-    if unit and rows > 1 and (p, q) in _UNROLLED and parts == 1:
+        return _Code(rows, columns, fixed_p, fixed_q, "down" if q == 1 else "across", step)
+    if fixed_q and rows > 1 and (p, q) in _UNROLLED and parts == 1:
         fixed_p, columns = p, min(columns, _UNROLLED[p, q])
-    return _Code(rows, columns, fixed_p, fixed_q, "")
+    return _Code(rows, columns, fixed_p, fixed_q, "", step)
 
 
 @cache
@@ -362,8 +364,8 @@ def _compiled(acc: str, code: _Code, stream: bool) -> int:
     return compile_function(
         _sums,
         code.name(acc) + ("_stream" if stream else ""),
-        WIDE=_block(acc, code.rows, code.columns, code.p, code.q, stream, code.direction),
-        ONE=_block(acc, code.rows, 1, code.p, code.q, False, code.direction),
+        WIDE=_block(acc, code, code.columns, stream),
+        ONE=_block(acc, code, 1),
         LANES=lanes(part),
         COLUMNS=code.columns,
         SIZE=np.dtype(part).itemsize,
@@ -372,12 +374,12 @@ def _compiled(acc: str, code: _Code, stream: bool) -> int:
 
 
 def sums(
-    acc: str, rows: int, p: int, q: int, unit: bool, stream: bool = False, mirrored: bool = False
+    acc: str, rows: int, p: int, q: int, step: int, stream: bool = False, mirrored: bool = False
 ) -> int:
     """Address of the micro-kernel for p by q taps that sums `rows` output rows at once.
 
-    `unit` says that taps are side by side in memory; `stream` writes past the caches, which wants
-    output rows a multiple of a vector apart. `mirrored` takes each row of taps, or the column where
-    q is 1, in mirrored order.
+    Columns of taps are `step` pixels apart in memory, or, if that is 0, as the offsets say.
+    `stream` writes past the caches, which wants output rows a multiple of a vector apart.
+    `mirrored` takes each row of taps, or the column where q is 1, in mirrored order.
     """
-    return _compiled(acc, _code(acc, rows, p, q, unit, mirrored), stream)
+    return _compiled(acc, _code(acc, rows, p, q, step, mirrored), stream)
