@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import gpuconv
-from gpuconv.backends.cpu import fft, sums, weight_gradient
+from gpuconv.backends.cpu import fft, tasks, weight_gradient
 from gpuconv.backends.cpu import threads as cpu_threads
 
 rng = np.random.default_rng(0)
@@ -211,6 +211,7 @@ def _long_calls():
         ("direct", x, k, dict(method="direct")),
         ("integers", integers, k.astype("i4") << 30, dict(method="direct")),
         ("separable", tall, column, dict(method="separable", stride=4)),
+        ("box", wide, np.ones_like(k), dict(method="box", stride=16)),
         ("fft", wide, k, dict(method="fft", stride=16)),
         ("fft of NaN", bad, k, dict(method="fft")),
         ("complex", z, zk, dict(method="direct")),
@@ -242,7 +243,7 @@ def interrupt():
 
         of(part, total)
 
-    sums.run_in_slices = fft.run_in_slices = weight_gradient.run_in_slices = sliced
+    tasks.run_in_slices = fft.run_in_slices = weight_gradient.run_in_slices = sliced
     for name, x, call in _long_calls():
         before = x[:5, :5].copy()
         begun.clear()

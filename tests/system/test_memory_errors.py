@@ -9,9 +9,14 @@ import pytest
 import gpuconv
 from gpuconv import nn
 from gpuconv.backends import reference
-from gpuconv.backends.cpu import backend, fft, fft_plan, planning, scipy_fft, scipy_plan, sums
+from gpuconv.backends.cpu import backend, box, fft, fft_plan, planning, scipy_fft, scipy_plan, sums
 from gpuconv.backends.cpu.jit import fft_driver
-from gpuconv.backends.cpu.jit.params import DIRECT_PARAMS, DIRECT_TILES_PARAMS, FFT_PARAMS
+from gpuconv.backends.cpu.jit.params import (
+    BOX_PARAMS,
+    DIRECT_PARAMS,
+    DIRECT_TILES_PARAMS,
+    FFT_PARAMS,
+)
 
 from ..cases import misaligned
 
@@ -38,6 +43,10 @@ class Memory:
         self.left = self.spent = 0
         kernels = tuple(self.record(kernel, DIRECT_PARAMS) for kernel in sums._kernels())
         monkeypatch.setattr(sums, "_kernels", lambda: kernels)
+        box_kernels = tuple(self.record(kernel, BOX_PARAMS) for kernel in box._kernels())
+        monkeypatch.setattr(box, "_kernels", lambda: box_kernels)
+        at_once = self.record(sums._sum_arrays(), DIRECT_PARAMS)
+        monkeypatch.setattr(sums, "_sum_arrays", lambda: at_once)
         for form in ("serial", "parallel"):
             tiles = self.record(getattr(fft_driver, f"tiles_{form}"), FFT_PARAMS)
             monkeypatch.setattr(fft_driver, f"tiles_{form}", tiles)
@@ -80,11 +89,12 @@ def memory(monkeypatch):
 def length(request, monkeypatch):
     """Calls all at once, and in slices as if they took long."""
     if request.param == "long":
-        for module in (fft, planning):
+        for module in (fft, planning, box):
             monkeypatch.setattr(module, "LONG", 1e3)
         monkeypatch.setattr(planning, "LONG_TASK", 1e3)
         monkeypatch.setattr(fft, "LONG_TASK", 1e3)
-    caches = planning.plan_sums, fft_plan.tile_plan
+        monkeypatch.setattr(box, "LONG_TASK", 1e3)
+    caches = planning.plan_sums, fft_plan.tile_plan, box._plan
     for cache in caches:
         cache.cache_clear()
     yield request.param
@@ -105,6 +115,7 @@ CASES = {
     "direct, whole rows": (X[..., :40].copy(), BANK, dict(method="direct", mode="same"), True),
     "direct, strips of columns": (WIDE, BANK[0, 0], dict(method="direct", stride=(2, 1)), True),
     "separable": (X, RANK1, dict(method="separable", boundary="wrap", mode="full"), True),
+    "box": (X, np.ones((5, 6), "f4"), dict(method="box", boundary="wrap", mode="full"), True),
     "integers": (sample((2, 150, 90), "i2"), sample((5, 5), "i2"), dict(dilation=3), True),
     "float16 of float64": (X.astype("f8"), BANK, dict(dtype="f2", method="direct"), False),
     "complex": (sample((2, 90, 400), "c8"), BANK[0, 0], dict(method="direct"), True),

@@ -24,8 +24,11 @@ def _struct_address(array: Array) -> int:
 
 
 address = _interface_address
+# Bytes from an array object to the address of its elements, which compiled code can then read
+# itself; None where that is not known.
+HEAD: int | None = None
 # Where array objects turn out to be laid out otherwise, the attribute is read.
 if sys.implementation.name == "cpython":
     _samples = [np.zeros(9), np.zeros(9)[3:], np.zeros((4, 5), np.uint8)[::-1, ::-1]]
     if all(_struct_address(a) == _interface_address(a) for a in _samples):
-        address = _struct_address
+        address, HEAD = _struct_address, _HEAD

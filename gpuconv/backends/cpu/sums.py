@@ -14,7 +14,7 @@ from ...core.accumulator import choose_exact_accumulator, find_mirrored
 from ...core.arrays import Array
 from ...core.layout import kernel_index
 from ...core.problem import Problem
-from .addresses import address
+from .addresses import HEAD, address
 from .interleaved import join_channels
 from .jit.params import copy_record
 from .planning import SumsPlan, plan_sums
@@ -127,14 +127,54 @@ def _orders_of_kernels(
     return present if len(present) > 1 else ((present[0][0], None),)
 
 
+# Plans of small direct sums that need nothing but the arrays, and the dtype of their weights, by
+# problem and strides.
+_small_plans: dict[Any, tuple[SumsPlan, np.dtype[Any]]] = {}
+_SMALL_PLANS_MAX = 512
+
+
 def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
     """Fill `out` by summing over all taps."""
+    small = _small_plans.get((problem, x.strides, out.strides))
+    if small is not None and k.dtype == small[1] and k.flags.c_contiguous:
+        plan = small[0]
+        before = plan.failures[0]
+        _sum_arrays()(plan.params_address, id(x), id(out), id(k))
+        if plan.failures[0] == before:
+            return
     weights = k
     if problem.k_dtype != problem.acc_dtype:
         weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
     if problem.conjugate:
         weights = weights.conj()
     _sum(problem, x, weights, None, out)
+    if small is None:
+        _keep_small_plan(problem, x.strides, out.strides)
+
+
+@cache
+def _sum_arrays() -> Any:
+    """The driver on one thread, which reads the addresses of arrays itself."""
+    from .jit import direct_driver
+
+    direct_driver.sum_arrays.ready(*[0] * 4)
+    return direct_driver.sum_arrays.code
+
+
+def _keep_small_plan(
+    problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...]
+) -> None:
+    """Keep the plan of a problem whose weights are used as they are, on one thread."""
+    acc = problem.acc_dtype
+    as_they_are = problem.k_dtype == acc in ("float32", "float64") and 1 not in problem.k_shape[-2:]
+    joined = len(problem.x_shape) > 2  # channels may be
+    if HEAD is None or not as_they_are or joined:
+        return
+    plan = plan_sums(problem, acc, 0, x_strides, out_strides, mirror=(False, False))
+    if plan.serial and plan.order is None:
+        if len(_small_plans) >= _SMALL_PLANS_MAX:
+            _small_plans.clear()
+        _small_plans[problem, x_strides, out_strides] = plan, np.dtype(acc)
 
 
 def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:

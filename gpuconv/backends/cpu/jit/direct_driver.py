@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numba import carray, njit, prange
 
-from .drivers import variants
+from .drivers import serial_variant, variants
 from .functions import (
     allocate,
     call,
@@ -332,3 +332,18 @@ def _sum_tasks(address, x, out, weights, column_weights):
 
 
 sum_tasks_serial, sum_tasks_parallel = variants(_sum_tasks)
+
+# Bytes from an array object to the address of its elements (see `addresses`).
+_HEAD = object.__basicsize__
+
+
+def _sum_arrays(address, x, out, weights):
+    """All tasks on one thread; the last three are addresses of array objects, not of elements."""
+    params = direct_params(address)
+    sum_task = params.sum_task
+    places = load_int(x + _HEAD, 0), load_int(out + _HEAD, 0), load_int(weights + _HEAD, 0)
+    for number in range(params.last):
+        call(sum_task, address, number, places[0], places[1], places[2], 0, 0, 0)
+
+
+sum_arrays = serial_variant(_sum_arrays)

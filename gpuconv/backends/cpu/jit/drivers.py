@@ -49,10 +49,14 @@ def variants(function: Any, **options: Any) -> tuple[Any, Any]:
     mistake two compiled forms of one function for each other. So each form has a name of its own.
     """
 
-    def form(suffix: str) -> Any:
-        return named(function, f"{function.__name__}_{suffix}")
-
+    parallel = named(function, f"{function.__name__}_parallel")
     return (
-        Compiled(on_disk(njit, nogil=True, **options)(form("serial"))),
-        Compiled(on_disk(njit, nogil=True, parallel=True, **options)(form("parallel"))),
+        serial_variant(function, **options),
+        Compiled(on_disk(njit, nogil=True, parallel=True, **options)(parallel)),
     )
+
+
+def serial_variant(function: Any, **options: Any) -> Any:
+    """Return the serial one of the `variants` of a loop."""
+    serial = named(function, f"{function.__name__}_serial")
+    return Compiled(on_disk(njit, nogil=True, **options)(serial))
