@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,52 @@ def choose_exact_accumulator(problem: Problem, weights: Array, vertical: Any = N
         return "float32"
     # `total` is itself a rounded float64 sum, hence half of 2**53.
     return "float64" if total <= 2.0**52 else acc
+
+
+@dataclass(frozen=True)
+class NarrowSums:
+    """Integer dtype that holds all sums of weights times ``2**shift`` exactly."""
+
+    dtype: str  # "uint16" or "int16"
+    shift: int
+
+
+_BYTES = ("uint8", "int8")
+# Weights are taken for multiples of a power of two no smaller than this one.
+_SHIFT_MOST = 8
+
+
+def choose_narrow_sums(problem: Problem, weights: Array) -> NarrowSums | None:
+    """Find out whether sums of bytes that are rounded to bytes are exact in 16 bits.
+
+    They are for many small kernels: Sobel's, Laplace's, sharpening, binomial ones. The same sums
+    are exact in the accumulator that the problem has, so that the results are the same.
+
+    Examples
+    --------
+    >>> from gpuconv.core.problem import make_problem
+    >>> problem = make_problem((99, 99), (1, 3), "uint8", "float32", dtype="uint8")
+    >>> choose_narrow_sums(problem, np.array([[0.25, 0.5, 0.25]], np.float32))
+    NarrowSums(dtype='uint16', shift=2)
+    """
+    if problem.x_dtype not in ("bool", *_BYTES) or problem.out_dtype not in _BYTES:
+        return None
+    fill = float(problem.fillvalue)  # type: ignore[arg-type]
+    if not fill.is_integer() or not weights.size:
+        return None
+    largest = max(dtypes.largest(problem.x_dtype), abs(fill))
+    signed = problem.x_dtype == "int8" or fill < 0 or bool((weights < 0).any())
+    most = (1 << 15) - 1 if signed else (1 << 16) - 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = weights.astype(np.float64)
+        total = float(np.abs(scaled).sum(axis=(-2, -1)).max())
+        for shift in range(_SHIFT_MOST + 1):
+            if not largest * total * 2.0**shift <= most:
+                return None
+            if (np.rint(scaled) == scaled).all():
+                return NarrowSums("int16" if signed else "uint16", shift)
+            scaled *= 2
+    return None
 
 
 def find_mirrored(weights: Array) -> Any:

@@ -50,7 +50,8 @@ _ROW_TAPS = 16
 LONG, LONG_TASK = 1e8, 1e7
 # How many times longer than in float32 sums take.
 _SLOWER = {
-    "float32": 1.0, "float64": 2.0, "int64": 16.0, "uint64": 16.0, "complex64": 4.0,
+    "uint16": 1.0, "int16": 1.0, "float32": 1.0,
+    "float64": 2.0, "int64": 16.0, "uint64": 16.0, "complex64": 4.0,
     "complex128": 8.0,
 }  # fmt: skip
 
@@ -187,8 +188,9 @@ def image_layout(
     *,
     step: int = 1,
     slots: int = 1 << 62,
+    shift: int = 0,
 ) -> ImageLayout:
-    """Describe images and results of these strides, for sums of a dtype."""
+    """Describe images and results of these strides, for sums of a dtype times ``2**shift``."""
     from .jit import row_buffer
 
     source, tables = plan_row_source(problem, acc, x_strides, step, slots)
@@ -196,11 +198,15 @@ def image_layout(
     return ImageLayout(
         source=source,
         load=row_buffer.load(problem.x_dtype, acc),
-        store=row_buffer.store(acc, problem.out_dtype, _exact(problem, acc)),
+        store=_store(problem, acc, shift),
         kernel_index=kernel_index(problem),
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
-        in_place=problem.out_dtype == acc == dtypes.part(acc) and out_strides[-1] == out_size,
+        in_place=(
+            problem.out_dtype == acc == dtypes.part(acc)
+            and out_strides[-1] == out_size
+            and not shift
+        ),
         tables=tables,
     )
 
@@ -215,12 +221,14 @@ def plan_sums(
     *,
     mirror: tuple[bool, bool] = (False, False),
     columns: int = 0,
+    shift: int = 0,
 ) -> SumsPlan:
     """Plan the sums of a problem in a dtype, by kernels of a rank (0: direct sums).
 
     `mirror` says whether columns and rows of weights are summed in mirrored order (see
     `micro_kernel`); those of direct sums only where there is one of them. With `columns` the plan
-    is for who calls its `sum_columns` for up to so many columns, instead of its tasks.
+    is for who calls its `sum_columns` for up to so many columns, instead of its tasks. Sums are of
+    weights times ``2**shift``.
     """
     from .jit import micro_kernel, vectors
 
@@ -231,7 +239,7 @@ def plan_sums(
     x_in_place = _readable(problem, acc) and is_contiguous(problem, x_strides)
     tasks = _cut(problem, acc, rank, x_in_place)
     slots = (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy
-    layout = image_layout(problem, acc, x_strides, out_strides, step=sx, slots=slots)
+    layout = image_layout(problem, acc, x_strides, out_strides, step=sx, slots=slots, shift=shift)
     pitch, offsets, order = tap_offsets(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
@@ -424,6 +432,15 @@ def _readable(problem: Problem, acc: str) -> bool:
     one_run = not tables_are_gathered(problem)[1]
     real = acc == dtypes.part(acc)
     return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run
+
+
+def _store(problem: Problem, acc: str, shift: int) -> int:
+    """Address of the jit function that writes sums of weights times ``2**shift``."""
+    from .jit import narrow_results, row_buffer
+
+    if acc in ("uint16", "int16"):
+        return narrow_results.store(acc, problem.out_dtype, shift)
+    return row_buffer.store(acc, problem.out_dtype, _exact(problem, acc))
 
 
 def _exact(problem: Problem, acc: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.accumulator import choose_exact_accumulator, find_mirrored
+from ...core.accumulator import choose_exact_accumulator, choose_narrow_sums, find_mirrored
 from ...core.arrays import Array
 from ...core.layout import kernel_index
 from ...core.problem import Problem
@@ -22,6 +23,10 @@ from .tasks import run_tasks
 
 # For weights of up to so many bytes the order of summation is cached.
 _CACHED_BYTES = 1 << 14
+
+# Sums are looked at for whether 16 bits hold them where there are no more weights, and no fewer
+# outputs, than this.
+_NARROW_TAPS, _NARROW_LEAST = 256, 1 << 14
 
 # Orders of summation in a call: whether columns and rows of taps are summed in mirrored order, and
 # the images of the batch that this holds for (None: all).
@@ -46,19 +51,24 @@ def _sum(problem: Problem, x: Array, weights: Array, columns: Array, out: Array)
     With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
     """
     strided = join_channels(problem, x.strides, out.strides, x.itemsize)
-    problem, acc = strided.problem, problem.acc_dtype
+    problem, acc, shift = strided.problem, problem.acc_dtype, 0
     if acc not in ("float32", "float64"):
         acc = choose_exact_accumulator(problem, weights, columns)
     orders = _UNMIRRORED
     if columns is not None or 1 in problem.k_shape[-2:]:
         orders = _orders_of_images(problem, weights, columns)
     rank = 0 if columns is None else columns.shape[1]
+    if not rank and weights.size <= _NARROW_TAPS and math.prod(problem.out_shape) >= _NARROW_LEAST:
+        narrow = choose_narrow_sums(problem, weights)
+        if narrow is not None:
+            acc, shift, orders = narrow.dtype, narrow.shift, _UNMIRRORED
+            weights = weights * 2**shift
     kernels = _kernels()
     for mirror, images in orders:
         # Keep the plan until all is summed: it owns the arrays that its addresses point to, and the
         # cache may drop it.
         plan = plan_sums(
-            problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror
+            problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror, shift=shift
         )  # fmt: skip
         if images is not None:
             plan = _restrict_to_images(plan, images)
