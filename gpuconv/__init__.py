@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import nn
+from . import ndimage, nn, signal
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
 from .backends.cpu.threads import threads
 from .checks import CheckReport, CheckRow, check
@@ -30,9 +30,11 @@ __all__ = [
     "corr2d_vjp",
     "filters",
     "learn_kernel",
+    "ndimage",
     "nn",
     "plan",
     "receptive_field",
     "show_config",
+    "signal",
     "threads",
 ]

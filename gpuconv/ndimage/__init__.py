@@ -1,0 +1,48 @@
+"""Linear filters under the names and signatures of `scipy.ndimage` 1.17, on any library's arrays.
+
+Replace ``from scipy import ndimage`` by ``from gpuconv import ndimage``. Results have the dtypes,
+borders and origins that SciPy's have. What is not here raises NotImplementedError and names SciPy's
+function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .correlation import convolve, convolve1d, correlate, correlate1d
+from .derivatives import (
+    gaussian_gradient_magnitude,
+    gaussian_laplace,
+    generic_gradient_magnitude,
+    generic_laplace,
+    laplace,
+    prewitt,
+    sobel,
+)
+from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
+
+__all__ = [
+    "convolve",
+    "convolve1d",
+    "correlate",
+    "correlate1d",
+    "gaussian_filter",
+    "gaussian_filter1d",
+    "gaussian_gradient_magnitude",
+    "gaussian_laplace",
+    "generic_gradient_magnitude",
+    "generic_laplace",
+    "laplace",
+    "prewitt",
+    "sobel",
+    "uniform_filter",
+    "uniform_filter1d",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import scipy.ndimage
+
+    if name in scipy.ndimage.__all__:
+        raise NotImplementedError(f"gpuconv.ndimage has no {name}; use scipy.ndimage.{name}")
+    raise AttributeError(f"module 'gpuconv.ndimage' has no attribute {name!r}")

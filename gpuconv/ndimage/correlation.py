@@ -1,0 +1,238 @@
+"""Correlations with weights that the caller gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import arrays
+from .arguments import normalize_axis, one_for_each, padding, read_axes, read_cval, read_mode
+from .images import Image, read_image
+from .passes import Pass, line_pass
+from .running import run
+
+__all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
+
+
+def correlate1d(
+    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect",
+    cval: Any = 0.0, origin: int = 0,
+) -> Any:  # fmt: skip
+    """Correlate all lines along an axis with 1-D weights, as `scipy.ndimage.correlate1d`.
+
+    Parameters
+    ----------
+    input : array_like
+        Image of any number of dimensions: NumPy, CuPy, torch, Dask (the result is lazy).
+    weights : array_like
+        Numbers, in one dimension. Complex ones are conjugated.
+    axis : int
+        Which axis the lines go along.
+    output : dtype or array, optional
+        Dtype of the result, or an array to write to, which may be `input`; of `input`'s dtype
+        otherwise.
+    mode : str
+        What lies beyond the border: "reflect" (the edge pixel is repeated), "mirror" (it is not),
+        "constant", "nearest", "wrap", "grid-mirror", "grid-constant", "grid-wrap".
+    cval : number
+        The value beyond the border for "constant".
+    origin : int
+        How far windows are shifted.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Raises
+    ------
+    RuntimeError, ValueError, NotImplementedError
+        As `scipy.ndimage` raises them; the last for what only SciPy has.
+
+    Notes
+    -----
+    Sums are accumulated in float64, and cast to integers as C does (towards zero).
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.ndimage.correlate1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
+    array([ 8, 26,  8, 12,  7, 28, 36,  9])
+    """
+    return _filter_lines(input, weights, axis, output, mode, cval, origin, False)
+
+
+def convolve1d(
+    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect",
+    cval: Any = 0.0, origin: int = 0,
+) -> Any:  # fmt: skip
+    """Convolve all lines along an axis with 1-D weights, as `scipy.ndimage.convolve1d`.
+
+    Parameters
+    ----------
+    input, weights, axis, output, mode, cval, origin
+        As in `correlate1d`; complex weights are not conjugated.
+
+    Returns
+    -------
+    array
+        As from `correlate1d`.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
+    array([14, 24,  4, 13, 12, 36, 27,  0])
+    """
+    return _filter_lines(input, weights, axis, output, mode, cval, origin, True)
+
+
+def _filter_lines(
+    input: Any, weights: Any, axis: int, output: Any, mode: str, cval: Any, origin: int,
+    flipped: bool,
+) -> Any:  # fmt: skip
+    image = read_image(input)
+    fillvalue = read_cval(cval, image.is_complex)
+    weights = _read_weights(weights)
+    if weights.ndim != 1 or weights.shape[0] < 1:
+        raise RuntimeError(f"no filter weights given: their shape is {tuple(weights.shape)}")
+    at = normalize_axis(axis, image.ndim) - image.ndim
+    pad = padding(weights.shape[0], origin, flipped, "len(weights)")
+    one = line_pass(weights, at, pad, read_mode(mode), fillvalue=fillvalue, flipped=flipped)
+    return run(image, [one], output)
+
+
+def correlate(
+    input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: Any = 0.0,
+    origin: Any = 0, *, axes: Any = None,
+) -> Any:  # fmt: skip
+    """Correlate an image with weights of one or two dimensions, as `scipy.ndimage.correlate`.
+
+    Parameters
+    ----------
+    input : array_like
+        Image of any number of dimensions: NumPy, CuPy, torch, Dask (the result is lazy).
+    weights : array_like
+        As many dimensions as `input` or `axes` has; at most two of them longer than 1. Complex
+        ones are conjugated.
+    output : dtype or array, optional
+        As in `correlate1d`.
+    mode, cval
+        As in `correlate1d`.
+    origin : int or sequence of int
+        How far windows are shifted, along each axis.
+    axes : int or sequence of int, optional
+        Which axes of `input` the weights go along; all by default.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Raises
+    ------
+    NotImplementedError
+        Weights that go along more than two axes, which `scipy.ndimage.correlate` takes.
+    RuntimeError, ValueError
+        As `scipy.ndimage.correlate` raises them.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> gpuconv.ndimage.correlate(np.arange(9).reshape(3, 3), [[0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    array([[ 4,  7, 10],
+           [13, 16, 19],
+           [22, 25, 28]])
+    """
+    return _filter_planes("correlate", input, weights, output, mode, cval, origin, axes)
+
+
+def convolve(
+    input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: Any = 0.0,
+    origin: Any = 0, *, axes: Any = None,
+) -> Any:  # fmt: skip
+    """Convolve an image with weights of one or two dimensions, as `scipy.ndimage.convolve`.
+
+    Parameters
+    ----------
+    input, weights, output, mode, cval, origin, axes
+        As in `correlate`; complex weights are not conjugated.
+
+    Returns
+    -------
+    array
+        As from `correlate`.
+
+    Raises
+    ------
+    NotImplementedError
+        Weights that go along more than two axes, which `scipy.ndimage.convolve` takes.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> gpuconv.ndimage.convolve(np.eye(3), [[1, 2, 3]], mode="constant")
+    array([[2., 3., 0.],
+           [1., 2., 3.],
+           [0., 1., 2.]])
+    """
+    return _filter_planes("convolve", input, weights, output, mode, cval, origin, axes)
+
+
+def _filter_planes(
+    name: str, input: Any, weights: Any, output: Any, mode: str, cval: Any, origin: Any, axes: Any
+) -> Any:
+    image = read_image(input)
+    found = read_axes(axes, image.ndim)
+    weights = _read_weights(weights)
+    flipped = name == "convolve"
+    weights, pads = _along_all_axes(weights, found, image, origin, flipped)
+    at = [axis - image.ndim for axis in range(image.ndim) if weights.shape[axis] > 1]
+    if len(at) > 2:
+        raise NotImplementedError(
+            f"gpuconv.ndimage.{name} takes weights along at most two axes, got shape "
+            f"{tuple(weights.shape)}; use scipy.ndimage.{name}, or one-dimensional passes if the "
+            "weights are an outer product"
+        )
+    boundary, fillvalue = read_mode(mode), read_cval(cval, image.is_complex)
+    # Two axes in any case, of which an image of fewer dimensions gets the missing ones.
+    rows, columns = sorted((at + [axis for axis in (-1, -2) if axis not in at])[:2])
+    shape = [weights.shape[axis] if -axis <= image.ndim else 1 for axis in (rows, columns)]
+    pad = [pads[axis] if -axis <= image.ndim else (0, 0) for axis in (rows, columns)]
+    one = Pass(
+        weights.reshape(shape), (rows, columns), (pad[0], pad[1]), boundary, fillvalue, flipped
+    )
+    return run(image, [one], output)
+
+
+def _along_all_axes(
+    weights: Any, axes: tuple[int, ...], image: Image, origin: Any, flipped: bool
+) -> tuple[Any, list[tuple[int, int]]]:
+    """Return weights with a dimension for each axis of the image, and their padding."""
+    if weights.ndim != len(axes) or 0 in weights.shape:
+        raise RuntimeError(
+            f"weights.ndim ({weights.ndim}) must match len(axes) ({len(axes)}), "
+            f"and no dimension be empty; the shape is {tuple(weights.shape)}"
+        )
+    origins = one_for_each(origin, len(axes))
+    if len(axes) < image.ndim:  # SciPy looks at the order of the axes for the origins only
+        by_axis = dict(zip(axes, origins, strict=True))
+        origins = [by_axis.get(axis, 0) for axis in range(image.ndim)]
+        lengths = iter(weights.shape)
+        shape = [next(lengths) if axis in axes else 1 for axis in range(image.ndim)]
+        weights = weights.reshape(shape)
+    pads = [
+        padding(length, int(one), flipped, "weights.shape[k]")
+        for length, one in zip(weights.shape, origins, strict=True)
+    ]
+    return weights, pads
+
+
+def _read_weights(weights: Any) -> Any:
+    """Return weights as float64 or complex128, of their own library."""
+    if arrays.is_instance_of(weights, "torch", "Tensor"):
+        return weights.cdouble() if weights.is_complex() else weights.double()
+    if not hasattr(weights, "dtype") or not hasattr(weights, "astype"):
+        weights = np.asarray(weights)
+    return weights.astype("complex128" if np.dtype(weights.dtype).kind == "c" else "float64")

@@ -1,0 +1,234 @@
+"""Gaussians with their derivatives, and means, along any number of axes."""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.polynomial import Polynomial
+
+from .arguments import (
+    check_origin,
+    normalize_axis,
+    one_for_each,
+    padding,
+    read_axes,
+    read_cval,
+    read_mode,
+)
+from .images import read_image
+from .passes import Pass, line_pass
+from .running import run
+
+__all__ = ["gaussian_filter", "gaussian_filter1d", "uniform_filter", "uniform_filter1d"]
+
+# Along axes with a smaller sigma nothing is done, as in SciPy.
+_LEAST_SIGMA = 1e-15
+
+
+def gaussian_filter1d(
+    input: Any, sigma: float, axis: int = -1, order: int = 0, output: Any = None,
+    mode: str = "reflect", cval: Any = 0.0, truncate: float = 4.0, *, radius: int | None = None,
+) -> Any:  # fmt: skip
+    """Smooth all lines along an axis with a Gaussian, as `scipy.ndimage.gaussian_filter1d`.
+
+    Parameters
+    ----------
+    input, axis, output, mode, cval
+        As in `correlate1d`.
+    sigma : float
+        Standard deviation in pixels.
+    order : int
+        Order of the derivative of the Gaussian.
+    truncate : float
+        At how many standard deviations the Gaussian is cut off.
+    radius : int, optional
+        Where it is cut off, in pixels; instead of `truncate`.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.ndimage.gaussian_filter1d([1.0, 2.0, 3.0, 4.0, 5.0], 1).round(3)
+    array([1.427, 2.068, 3.   , 3.932, 4.573])
+    """
+    image = read_image(input)
+    at = normalize_axis(axis, image.ndim) - image.ndim
+    one = _gaussian_pass(at, sigma, order, read_mode(mode), truncate, radius)
+    return run(image, [_with_cval(one, cval, image.is_complex)], output)
+
+
+def gaussian_filter(
+    input: Any, sigma: Any, order: Any = 0, output: Any = None, mode: Any = "reflect",
+    cval: Any = 0.0, truncate: float = 4.0, *, radius: Any = None, axes: Any = None,
+) -> Any:  # fmt: skip
+    """Smooth an image with a Gaussian along each axis, as `scipy.ndimage.gaussian_filter`.
+
+    Parameters
+    ----------
+    input, output, cval
+        As in `correlate1d`.
+    sigma : float or sequence of float
+        Standard deviations in pixels, along each axis.
+    order, radius, truncate
+        As in `gaussian_filter1d`; `order` and `radius` may differ along the axes.
+    mode : str or sequence of str
+        As in `correlate1d`, along each axis.
+    axes : int or sequence of int, optional
+        Which axes to smooth along; all by default.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Notes
+    -----
+    One pass along each axis. What is between the passes has the output's dtype, as in SciPy.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> gpuconv.ndimage.gaussian_filter(np.arange(50, step=2).reshape((5, 5)), sigma=1)
+    array([[ 4,  6,  8,  9, 11],
+           [10, 12, 14, 15, 17],
+           [20, 22, 24, 25, 27],
+           [29, 31, 33, 34, 36],
+           [35, 37, 39, 40, 42]])
+    """
+    image = read_image(input)
+    found = read_axes(axes, image.ndim)
+    each = zip(
+        found,
+        *(one_for_each(value, len(found)) for value in (sigma, order, mode, radius)),
+        strict=True,
+    )
+    passes = [
+        _gaussian_pass(at - image.ndim, sigma, order, read_mode(mode), truncate, radius)
+        for at, sigma, order, mode, radius in each
+        if sigma > _LEAST_SIGMA
+    ]
+    return run(image, [_with_cval(one, cval, image.is_complex) for one in passes], output)
+
+
+def _gaussian_pass(
+    axis: int, sigma: Any, order: int, boundary: str, truncate: float, radius: Any
+) -> Pass:
+    if radius is None:
+        radius = int(truncate * float(sigma) + 0.5)
+    if not isinstance(radius, numbers.Integral) or radius < 0:
+        raise ValueError(f"Radius must be a nonnegative integer, got {radius!r}.")
+    radius = int(radius)
+    # A derivative is that of the convolution, and passes correlate.
+    weights = _gaussian_weights(float(sigma), order, radius)[::-1].copy()
+    return line_pass(weights, axis, (radius, radius), boundary)
+
+
+def _gaussian_weights(sigma: float, order: int, radius: int) -> Any:
+    """Return a Gaussian of sum 1, or its derivative: the Gaussian times a polynomial in x."""
+    if order < 0:
+        raise ValueError(f"order must be non-negative, got {order}")
+    x = np.arange(-radius, radius + 1)
+    gaussian = np.exp(-0.5 / (sigma * sigma) * x**2)
+    gaussian /= gaussian.sum()
+    slope = Polynomial([0.0, -1.0 / (sigma * sigma)])  # of the exponent
+    factor = Polynomial([1.0])
+    for _ in range(order):
+        factor = factor.deriv() + factor * slope
+    return gaussian * factor(x) if order else gaussian
+
+
+def uniform_filter1d(
+    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect",
+    cval: Any = 0.0, origin: int = 0,
+) -> Any:  # fmt: skip
+    """Take means along an axis, as `scipy.ndimage.uniform_filter1d`.
+
+    Parameters
+    ----------
+    input, axis, output, mode, cval, origin
+        As in `correlate1d`.
+    size : int
+        How many pixels each mean is of.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.ndimage.uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
+    array([4, 3, 4, 1, 4, 6, 6, 3])
+    """
+    image = read_image(input)
+    at = normalize_axis(axis, image.ndim) - image.ndim
+    one = _uniform_pass(at, size, origin, read_mode(mode))
+    return run(image, [_with_cval(one, cval, image.is_complex)], output)
+
+
+def uniform_filter(
+    input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: Any = 0.0,
+    origin: Any = 0, *, axes: Any = None,
+) -> Any:  # fmt: skip
+    """Take means over rectangles, as `scipy.ndimage.uniform_filter`.
+
+    Parameters
+    ----------
+    input, output, cval
+        As in `correlate1d`.
+    size : int or sequence of int
+        How many pixels each mean is of, along each axis.
+    mode, origin
+        As in `correlate1d`, along each axis.
+    axes : int or sequence of int, optional
+        Which axes to go along; all by default.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Notes
+    -----
+    One pass along each axis. What is between the passes has the output's dtype, as in SciPy.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> gpuconv.ndimage.uniform_filter(np.eye(3), 3).round(2)
+    array([[0.56, 0.33, 0.11],
+           [0.33, 0.33, 0.33],
+           [0.11, 0.33, 0.56]])
+    """
+    image = read_image(input)
+    found = read_axes(axes, image.ndim)
+    each = zip(
+        found, *(one_for_each(value, len(found)) for value in (size, origin, mode)), strict=True
+    )
+    passes = [
+        _uniform_pass(at - image.ndim, int(size), int(origin), read_mode(mode))
+        for at, size, origin, mode in each
+        if size > 1
+    ]
+    return run(image, [_with_cval(one, cval, image.is_complex) for one in passes], output)
+
+
+def _uniform_pass(axis: int, size: int, origin: int, boundary: str) -> Pass:
+    if size < 1:
+        raise RuntimeError(f"incorrect filter size: {size} is less than 1")
+    # Here the origin moves windows by one more where their size is even; the range is the same.
+    check_origin(origin, size, "size")
+    pad = padding(size, origin, False, "size")
+    return line_pass(np.ones(size), axis, pad, boundary, divisor=size)
+
+
+def _with_cval(one: Pass, cval: Any, complex_image: bool) -> Pass:
+    return replace(one, fillvalue=read_cval(cval, complex_image))
