@@ -94,7 +94,7 @@ def _filter_lines(
 ) -> Any:  # fmt: skip
     image = read_image(input)
     fillvalue = read_cval(cval, image.is_complex)
-    weights = _read_weights(weights)
+    weights = _read_weights(weights, image)
     if weights.ndim != 1 or weights.shape[0] < 1:
         raise RuntimeError(f"no filter weights given: their shape is {tuple(weights.shape)}")
     at = normalize_axis(axis, image.ndim) - image.ndim
@@ -185,7 +185,7 @@ def _filter_planes(
 ) -> Any:
     image = read_image(input)
     found = read_axes(axes, image.ndim)
-    weights = _read_weights(weights)
+    weights = _read_weights(weights, image)
     flipped = name == "convolve"
     weights, pads = _along_all_axes(weights, found, image, origin, flipped)
     at = [axis - image.ndim for axis in range(image.ndim) if weights.shape[axis] > 1]
@@ -229,10 +229,12 @@ def _along_all_axes(
     return weights, pads
 
 
-def _read_weights(weights: Any) -> Any:
-    """Return weights as float64 or complex128, of their own library."""
+def _read_weights(weights: Any, image: Image) -> Any:
+    """Return weights as float64 or complex128: as they lie, or for eager images by NumPy."""
     if arrays.is_instance_of(weights, "torch", "Tensor"):
-        return weights.cdouble() if weights.is_complex() else weights.double()
+        if image.deferred:
+            return weights.cdouble() if weights.is_complex() else weights.double()
+        weights = arrays.read(weights, "weights").array
     if not hasattr(weights, "dtype") or not hasattr(weights, "astype"):
         weights = np.asarray(weights)
     return weights.astype("complex128" if np.dtype(weights.dtype).kind == "c" else "float64")

@@ -15,8 +15,8 @@ from .arguments import normalize_axis, one_for_each, read_axes, read_cval, read_
 from .correlation import correlate1d
 from .images import Image, Target, read_image, read_target
 from .passes import line_pass
-from .running import SLAB, run
-from .slabs import cut
+from .running import run
+from .slabs import SLAB, cut
 from .smoothing import gaussian_filter
 
 __all__ = [
@@ -341,7 +341,7 @@ def _sum_in_place(
         xp.add(total, term, out=total)
     if squared:
         for part in cut(total.shape, [False] * total.ndim, SLAB):
-            total[part] = xp.sqrt(total[part])
+            total[part] = xp.sqrt(total[part], dtype=np.result_type(total.dtype, np.float32))
     return result
 
 

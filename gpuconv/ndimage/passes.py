@@ -6,6 +6,7 @@ weights are summed exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,18 +36,25 @@ class Pass:
     divisor: int = 1  # what sums are divided by
     method: str = "auto"
 
-    def correlate(self, image: Any, **keywords: Any) -> Any:
-        """Return the sums, not yet divided, or write them to `out=`."""
-        call = api.convolve2d if self.flipped else api.corr2d
-        return call(
-            image,
-            self.weights,
-            mode=self.pad,
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The function that makes the sums."""
+        return api.convolve2d if self.flipped else api.corr2d
+
+    def keywords(self) -> dict[str, Any]:
+        """Return what it is told besides axes and padding."""
+        return dict(
             boundary=self.boundary,
             fillvalue=self.fillvalue,
-            axes=self.axes,
+            stride=(1, 1),
+            dilation=(1, 1),
             method=self.method,
-            **keywords,
+        )
+
+    def correlate(self, image: Any, **keywords: Any) -> Any:
+        """Return the sums, not yet divided, or write them to `out=`."""
+        return self.call(
+            image, self.weights, mode=self.pad, axes=self.axes, **self.keywords(), **keywords
         )
 
     def reaches_along(self, axis: int) -> bool:
@@ -69,6 +77,8 @@ def prepare(one: Pass, x_dtype: str, dtype: str) -> tuple[Pass, Store]:
 
     An output of integers takes no sums of transforms, whose errors the cast might show.
     """
+    if dtype in ("float32", "complex64") and one.divisor != 1:  # sums have digits to spare
+        one = replace(one, weights=one.weights / one.divisor, divisor=1)
     if not dtypes.is_integer(dtype):
         return one, Store(x_dtype, dtype, False, one.divisor, is_plain=one.divisor == 1)
     if not dtypes.is_integer(x_dtype) or not _has_integers_only(one):

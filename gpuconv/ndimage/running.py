@@ -1,16 +1,9 @@
-"""Running the passes of a filter: in one array and in slabs, or as a chain of new arrays.
-
-A pass along one axis changes each line on its own. So where it overwrites what it reads, or its
-sums need another dtype before they are stored, it goes slab by slab, in working memory of a
-cache's size.
-"""
+"""Running the passes of a filter on arrays in memory, or as a chain of deferred calls."""
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,13 +14,10 @@ from ..core.casting import cast
 from ..core.streams import use_stream_of
 from .images import Image, Target, read_target
 from .passes import Pass, prepare
-from .slabs import cut
+from .slabs import run_passes
 from .stores import Store
 
-__all__ = ["SLAB", "run"]
-
-# Elements of a slab on the host, a share of its cache, and on a device, enough for all processors.
-SLAB, _DEVICE_SLAB = 1 << 18, 1 << 24
+__all__ = ["run"]
 
 
 def run(image: Image, passes: Sequence[Pass], output: Any) -> Any:
@@ -50,12 +40,10 @@ def _run_eagerly(image: Image, passes: Sequence[Pass], target: Target) -> Any:
         pixels, pixels_out = _with_rows(source.array), _with_rows(result)
         if arrays.may_share_memory(pixels, pixels_out) and not _is_same(pixels, pixels_out):
             pixels = pixels.copy()
-        x_dtype = source.dtype
-        if not passes:
+        if passes:
+            run_passes(passes, pixels, source.dtype, pixels_out, target.dtype)
+        else:
             pixels_out[...] = pixels
-        for one in passes:
-            _run_pass(one, pixels, x_dtype, pixels_out, target.dtype)
-            pixels, x_dtype = pixels_out, target.dtype
     return arrays.wrap(result, target.dtype, source) if target.array is None else target.array
 
 
@@ -72,59 +60,6 @@ def _is_same(a: Any, b: Any) -> bool:
 
 def _address(array: Any) -> int:
     return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
-
-
-def _run_pass(one: Pass, source: Any, x_dtype: str, target: Any, dtype: str) -> None:
-    """Run a pass that reads an array and writes it to another, or to the same."""
-    one, source, target = _join_axes(one, source, target)
-    one, store = prepare(one, x_dtype, dtype)
-    overwrites = _is_same(source, target)
-    if store.is_plain and not overwrites:
-        one.correlate(source, out=target)
-        return
-    host = isinstance(target, np.ndarray)
-    xp = np if host else sys.modules["cupy"]
-    whole = [one.reaches_along(axis) for axis in range(-source.ndim, 0)]
-    if overwrites and sum(whole) > 1:
-        source = source.copy()
-    sums_dtype = target.dtype if store.is_plain else store.sums_dtype()
-    memory = None
-    for slab in cut(target.shape, whole, SLAB if host else _DEVICE_SLAB):
-        part = target[slab]
-        if memory is None or memory.size < part.size:  # the first is the largest
-            memory = xp.empty(part.size, sums_dtype)
-        sums = memory[: part.size].reshape(part.shape)
-        one.correlate(source[slab], out=sums)
-        if store.is_plain:
-            part[...] = sums
-        else:
-            store.write(sums, part, xp)
-
-
-def _join_axes(one: Pass, source: Any, target: Any) -> tuple[Pass, Any, Any]:
-    """View arrays with the axes before, and after, the one that a pass goes along as one.
-
-    Long rows are summed faster than short ones. Arrays that cannot be viewed so stay as they are.
-    """
-    along = [axis for axis in range(source.ndim) if one.reaches_along(axis - source.ndim)]
-    if len(along) != 1:
-        return one, source, target
-    order = sorted(range(target.ndim), key=lambda axis: -abs(target.strides[axis]))
-    lines, lines_out = source.transpose(order), target.transpose(order)
-    if not (lines.flags.c_contiguous and lines_out.flags.c_contiguous):
-        return one, source, target
-    place = order.index(along[0])
-    before, taps, after = (
-        math.prod(lines.shape[part])
-        for part in (slice(place), slice(place, place + 1), slice(place + 1, None))
-    )
-    shape = (before, taps) if after == 1 else (before, taps, after)
-    weights, pad = one.weights.reshape(-1), one.pad[one.axes.index(along[0] - source.ndim)]
-    if after == 1:
-        one = replace(one, weights=weights[None, :], axes=(-2, -1), pad=((0, 0), pad))
-    else:
-        one = replace(one, weights=weights[:, None], axes=(-2, -1), pad=(pad, (0, 0)))
-    return one, lines.reshape(shape), lines_out.reshape(shape)
 
 
 def _run_deferred(image: Image, passes: Sequence[Pass], dtype: str) -> Any:

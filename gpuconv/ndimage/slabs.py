@@ -1,19 +1,39 @@
-"""Parts of an array that fit in a cache, so that passes need no working memory of its size."""
+"""Passes slab by slab, in working memory of a cache's size and not of the image's.
+
+A pass along one axis changes every line on its own. So one that overwrites what it reads, or whose
+sums need another dtype before they are stored, and several that leave an axis alone, go through one
+slab after the other; threads take slabs of their own.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
-__all__ = ["cut"]
+import numpy as np
+
+from ..backends.cpu.threads import run_on_pool, threads
+from ..core import arrays, blocks
+from ..core.axes import move_to_last
+from .passes import Pass, prepare
+from .stores import Store
+
+__all__ = ["SLAB", "cut", "run_passes"]
+
+# Elements of a slab on the host, a share of its cache, and on a device, enough for all processors.
+SLAB, _DEVICE_SLAB = 1 << 18, 1 << 24
 
 
 def cut(shape: Sequence[int], whole: Sequence[bool], most: int) -> Iterator[tuple[slice, ...]]:
     """Cut an array into parts of at most so many elements, along the axes that are not `whole`.
 
     The first axes are cut first. Where the axes that stay whole are longer than that, each part is
-    one line along them.
+    one line along them. No part is larger than the first.
 
     Examples
     --------
@@ -22,12 +42,162 @@ def cut(shape: Sequence[int], whole: Sequence[bool], most: int) -> Iterator[tupl
     """
     lengths = list(shape)
     for axis, length in enumerate(shape):
-        if whole[axis]:
-            continue
-        rest = math.prod(lengths) // length
-        lengths[axis] = max(1, min(length, most // rest))
+        if not whole[axis]:
+            lengths[axis] = max(1, min(length, most * length // math.prod(lengths)))
     ranges = (
         [slice(start, min(start + part, n)) for start in range(0, n, part)]
         for n, part in zip(shape, lengths, strict=True)
     )
     return itertools.product(*ranges)
+
+
+def run_passes(passes: Sequence[Pass], source: Any, x_dtype: str, target: Any, dtype: str) -> None:
+    """Run passes from one array to another, which may be the same elements in the same order."""
+    overwrites = arrays.may_share_memory(source, target)
+    for group in _groups(passes, target):
+        _run_group(group, source, x_dtype, target, dtype, overwrites)
+        source, x_dtype, overwrites = target, dtype, True
+
+
+def _run_group(
+    group: list[Pass], source: Any, x_dtype: str, target: Any, dtype: str, overwrites: bool
+) -> None:
+    alone = len(group) == 1
+    if alone:
+        one, source, target = _join_axes(group[0], source, target)
+        group = [one]
+    steps = [prepare(one, dtype if n else x_dtype, dtype) for n, one in enumerate(group)]
+    first, store = steps[0]
+    if alone and store.is_plain and not overwrites:
+        first.correlate(source, out=target)
+        return
+    axes = range(-target.ndim, 0)
+    whole = [any(one.reaches_along(axis) for one in group) for axis in axes]
+    if sum(whole) == 2 and alone:  # a kernel of two dimensions
+        source = source.copy() if overwrites else source
+        _run_in_strips(first, store, source, target)
+        return
+    _run_in_slabs(_Chain(tuple(steps), source, target, overwrites), whole)
+
+
+def _run_in_strips(one: Pass, store: Store, source: Any, target: Any) -> None:
+    """Run a pass of a 2-D kernel on strips of rows, each with the rows around it."""
+    xp = np if isinstance(target, np.ndarray) else sys.modules["cupy"]
+    source, target = move_to_last(source, one.axes), move_to_last(target, one.axes)
+    height, width = target.shape[-2:]
+    taps = one.weights.shape[0]
+    axis = blocks.Axis(height, height, taps, 1, one.pad[0], one.boundary)
+    columns = blocks.BlockInput(((0, width),), None, one.pad[1], width)
+    # Rows that two strips read are read twice: strips are much higher than that.
+    count = max(8 * taps, SLAB * height // target.size, 1)
+    for top in range(0, height, count):
+        rows = axis.block_input(top, min(top + count, height))
+        tiles = [[source[..., first:last, :]] for first, last in rows.ranges]
+        sums = blocks.run_block(one.call, tiles, one.weights, rows, columns, **one.keywords())
+        store.write(
+            sums.astype(store.sums_dtype(), copy=False), target[..., top : top + count, :], xp
+        )
+
+
+def _run_in_slabs(chain: _Chain, whole: list[bool]) -> None:
+    host = isinstance(chain.target, np.ndarray)
+    slabs = list(cut(chain.target.shape, whole, SLAB if host else _DEVICE_SLAB))
+
+    def work(first: int, last: int) -> None:
+        workspace = _Workspace(np if host else sys.modules["cupy"])
+        alone = last - first == len(slabs)  # no other thread has any
+        with nullcontext() if alone else threads(1):
+            for slab in slabs[first:last]:
+                chain.run(slab, workspace)
+
+    run_on_pool(work, len(slabs), host and len(slabs) > 1)
+
+
+def _groups(passes: Sequence[Pass], target: Any) -> Iterator[list[Pass]]:
+    """Group successive passes that leave the axis of the longest stride alone.
+
+    What lies between them then stays in the cache.
+    """
+    outermost = max(range(-target.ndim, 0), key=lambda axis: abs(target.strides[axis]))
+    is_small = math.prod(target.shape) // target.shape[outermost] <= 2 * SLAB
+
+    def may_join(one: Pass) -> bool:
+        return is_small and not one.reaches_along(outermost)
+
+    for joined, group in itertools.groupby(passes, may_join):
+        if joined:
+            yield list(group)
+        else:
+            yield from ([one] for one in group)
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Passes to run one after the other on each slab."""
+
+    steps: tuple[tuple[Pass, Store], ...]
+    source: Any
+    target: Any
+    overwrites: bool
+
+    def run(self, slab: tuple[slice, ...], workspace: _Workspace) -> None:
+        """Run them on a slab; what lies between two of them is in the workspace."""
+        pixels, target = self.source[slab], self.target[slab]
+        for number, (one, store) in enumerate(self.steps, 1):
+            if number == len(self.steps):
+                result = target
+            else:
+                result = workspace.array(f"result {number % 2}", target.shape, target.dtype)
+            joined, pixels, lines = _join_axes(one, pixels, result)
+            if not store.is_plain:
+                sums = workspace.array("sums", lines.shape, store.sums_dtype())
+                joined.correlate(pixels, out=sums)
+                store.write(sums, lines, workspace.xp)
+            elif self.overwrites and len(self.steps) == 1:
+                lines[...] = joined.correlate(
+                    pixels, out=workspace.array("result", lines.shape, lines.dtype)
+                )
+            else:
+                joined.correlate(pixels, out=lines)
+            pixels = result
+
+
+class _Workspace:
+    """Arrays of one thread that are used again for each slab."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self._memory: dict[Any, Any] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return an array of any content, in the same memory as the one of that name before."""
+        size, key = math.prod(shape), (name, str(dtype))
+        if key not in self._memory or self._memory[key].size < size:
+            self._memory[key] = self.xp.empty(size, dtype)
+        return self._memory[key][:size].reshape(shape)
+
+
+def _join_axes(one: Pass, source: Any, target: Any) -> tuple[Pass, Any, Any]:
+    """View arrays with the axes before, and after, the one that a pass goes along as one.
+
+    Long rows are summed faster than short ones. Arrays that cannot be viewed so stay as they are.
+    """
+    along = [axis for axis in range(source.ndim) if one.reaches_along(axis - source.ndim)]
+    if len(along) != 1:
+        return one, source, target
+    order = sorted(range(target.ndim), key=lambda axis: -abs(target.strides[axis]))
+    lines, lines_out = source.transpose(order), target.transpose(order)
+    if not (lines.flags.c_contiguous and lines_out.flags.c_contiguous):
+        return one, source, target
+    place = order.index(along[0])
+    before, taps, after = (
+        math.prod(lines.shape[part])
+        for part in (slice(place), slice(place, place + 1), slice(place + 1, None))
+    )
+    shape = (before, taps) if after == 1 else (before, taps, after)
+    weights, pad = one.weights.reshape(-1), one.pad[one.axes.index(along[0] - source.ndim)]
+    if after == 1:
+        one = replace(one, weights=weights[None, :], axes=(-2, -1), pad=((0, 0), pad))
+    else:
+        one = replace(one, weights=weights[:, None], axes=(-2, -1), pad=(pad, (0, 0)))
+    return one, lines.reshape(shape), lines_out.reshape(shape)

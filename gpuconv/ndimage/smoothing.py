@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.polynomial import Polynomial
 
 from .arguments import (
     check_origin,
@@ -137,11 +136,11 @@ def _gaussian_weights(sigma: float, order: int, radius: int) -> Any:
     x = np.arange(-radius, radius + 1)
     gaussian = np.exp(-0.5 / (sigma * sigma) * x**2)
     gaussian /= gaussian.sum()
-    slope = Polynomial([0.0, -1.0 / (sigma * sigma)])  # of the exponent
-    factor = Polynomial([1.0])
+    slope = np.array([-1.0 / (sigma * sigma), 0.0])  # of the exponent, as a polynomial in x
+    factor = np.ones(1)
     for _ in range(order):
-        factor = factor.deriv() + factor * slope
-    return gaussian * factor(x) if order else gaussian
+        factor = np.polyadd(np.polyder(factor), np.polymul(factor, slope))
+    return gaussian * np.polyval(factor, x) if order else gaussian
 
 
 def uniform_filter1d(

@@ -20,6 +20,9 @@ __all__ = ["Store"]
 # larger by a few roundings, and by no more than this.
 _ROUNDINGS = 8 * float(np.finfo(np.float64).eps)
 _LARGEST_STEP = 2.0**-9
+# Quotients of sums that fit 32 bits and a divisor up to this one are at least 1 / divisor from the
+# next integer, which is more than all roundings.
+_LARGEST_FACTOR = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Store:
 
     def sums_dtype(self) -> str:
         """Return the dtype of sums."""
-        if self.exact:
+        if self.exact and self.divisor == 1:
             return "int64"
         both = self.x_dtype, self.dtype
         return "complex128" if any(dtypes.is_complex(d) for d in both) else "float64"
@@ -42,21 +45,23 @@ class Store:
     def write(self, sums: Any, target: Any, xp: Any) -> None:
         """Write sums, which may be overwritten, to an array of the output's dtype."""
         with np.errstate(invalid="ignore", over="ignore"):
-            if self.divisor != 1:
-                sums = xp.true_divide(sums, self.divisor, out=None if self.exact else sums)
             if not dtypes.is_integer(self.dtype):
-                target[...] = sums
+                xp.true_divide(sums, self.divisor, out=target)
                 return
-            if dtypes.is_integer(self.x_dtype) and not self.exact:
-                _add_roundings(sums, self.dtype, xp)
+            if not (self.exact and self.divisor == 1):
+                self._divide(sums, xp)
             _cast(sums, target, self.dtype, xp)
 
-
-def _add_roundings(sums: Any, dtype: str, xp: Any) -> None:
-    if np.dtype(dtype).itemsize < 8:
-        sums *= 1 + _ROUNDINGS
-    else:  # of large numbers many roundings would be more than 1
-        sums += xp.clip(sums * _ROUNDINGS, -_LARGEST_STEP, _LARGEST_STEP)
+    def _divide(self, sums: Any, xp: Any) -> None:
+        """Divide in place, so that quotients which are integers stay so in a cast."""
+        rounded = dtypes.is_integer(self.x_dtype)
+        if rounded and np.dtype(self.dtype).itemsize < 8 and self.divisor <= _LARGEST_FACTOR:
+            sums *= (1 + _ROUNDINGS) / self.divisor
+            return
+        if self.divisor != 1:
+            xp.true_divide(sums, self.divisor, out=sums)
+        if rounded and not self.exact:  # of large numbers many roundings would be more than 1
+            sums += xp.clip(sums * _ROUNDINGS, -_LARGEST_STEP, _LARGEST_STEP)
 
 
 def _cast(sums: Any, target: Any, dtype: str, xp: Any) -> None:
