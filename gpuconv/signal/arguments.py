@@ -1,0 +1,104 @@
+"""What the two arrays and the modes mean, and what dtype comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import arrays, dtypes
+from ..core.casting import cast
+
+__all__ = [
+    "MODES",
+    "as_array",
+    "check_mode",
+    "conjugate",
+    "dtype_of",
+    "finish",
+    "flip",
+    "must_swap",
+    "promote",
+    "read",
+]
+
+MODES = ("full", "valid", "same")
+
+
+def read(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
+    """Return both arguments as arrays; ValueError if they have not as many dimensions."""
+    in1, in2 = (as_array(name, array) for array in (in1, in2))
+    if in1.ndim != in2.ndim:
+        raise ValueError(
+            "in1 and in2 should have the same dimensionality, "
+            f"got {in1.ndim} and {in2.ndim} dimensions"
+        )
+    return in1, in2
+
+
+def as_array(name: str, value: Any) -> Any:
+    """Return an argument as an array of its own library."""
+    known = ("torch", "Tensor"), ("dask.array", "Array"), ("cupy", "ndarray")
+    if not any(arrays.is_instance_of(value, *each) for each in known):
+        if isinstance(value, np.ma.MaskedArray):
+            arrays.read(value, "in1")  # refuses it
+        value = np.asarray(value)
+        if str(value.dtype.newbyteorder("=")) not in dtypes.NAMES:
+            raise NotImplementedError(
+                f"gpuconv.signal.{name} takes no arrays of dtype {value.dtype}; use "
+                f"scipy.signal.{name}"
+            )
+    return value
+
+
+def dtype_of(array: Any) -> str:
+    """Return the name of an array's dtype."""
+    return dtypes.name_of(array.dtype)
+
+
+def promote(in1: Any, in2: Any) -> tuple[Any, Any, str]:
+    """Return arrays to correlate, and the dtype of the result."""
+    names = dtype_of(in1), dtype_of(in2)
+    if "bfloat16" in names:
+        return in1, in2, dtypes.promote(*names)
+    dtype = np.result_type(*names).name
+    if all(dtypes.is_integer(name) for name in names) and not dtypes.is_integer(dtype):
+        in1, in2 = cast(in1, dtype), cast(in2, dtype)  # uint64 and a signed one
+    return in1, in2, dtype
+
+
+def finish(sums: Any, dtype: str) -> Any:
+    """Convert sums to the result's dtype: those of integers wrap around, of bools are "any"."""
+    return sums if dtype_of(sums) == dtype else cast(sums, dtype)
+
+
+def flip(array: Any) -> Any:
+    """Return an array flipped along all axes."""
+    if arrays.is_instance_of(array, "torch", "Tensor"):
+        return array.flip(tuple(range(array.ndim)))
+    return array[(slice(None, None, -1),) * array.ndim]
+
+
+def conjugate(array: Any) -> Any:
+    """Return the complex conjugate."""
+    return array.conj() if dtypes.is_complex(dtype_of(array)) else array
+
+
+def check_mode(mode: Any) -> None:
+    """Refuse what is no mode."""
+    if mode not in MODES:
+        raise ValueError(f"Acceptable mode flags are 'valid', 'same', or 'full'; got {mode!r}.")
+
+
+def must_swap(mode: Any, shape1: Any, shape2: Any, axes: Any) -> bool:
+    """Whether "valid" outputs are those of the second array's windows over the first."""
+    if mode != "valid":
+        return False
+    if all(shape1[axis] >= shape2[axis] for axis in axes):
+        return False
+    if all(shape2[axis] >= shape1[axis] for axis in axes):
+        return True
+    raise ValueError(
+        "For 'valid' mode, one must be at least as large as the other in every dimension, got "
+        f"shapes {tuple(shape1)} and {tuple(shape2)}"
+    )
