@@ -66,51 +66,63 @@ def _run_group(
     if alone:
         one, source, target = _join_axes(group[0], source, target)
         group = [one]
+    axes = range(-target.ndim, 0)
+    whole = [any(one.reaches_along(axis) for one in group) for axis in axes]
+    if alone and overwrites and sum(whole) == 2:  # slabs would need their neighbours
+        source, overwrites = source.copy(), False
     steps = [prepare(one, dtype if n else x_dtype, dtype) for n, one in enumerate(group)]
     first, store = steps[0]
     if alone and store.is_plain and not overwrites:
         first.correlate(source, out=target)
-        return
-    axes = range(-target.ndim, 0)
-    whole = [any(one.reaches_along(axis) for one in group) for axis in axes]
-    if sum(whole) == 2 and alone:  # a kernel of two dimensions
-        source = source.copy() if overwrites else source
+    elif alone and sum(whole) == 2:
         _run_in_strips(first, store, source, target)
-        return
-    _run_in_slabs(_Chain(tuple(steps), source, target, overwrites), whole)
+    else:
+        _run_in_slabs(_Chain(tuple(steps), source, target, overwrites), whole)
 
 
 def _run_in_strips(one: Pass, store: Store, source: Any, target: Any) -> None:
     """Run a pass of a 2-D kernel on strips of rows, each with the rows around it."""
-    xp = np if isinstance(target, np.ndarray) else sys.modules["cupy"]
+    host = isinstance(target, np.ndarray)
+    xp = np if host else sys.modules["cupy"]
     source, target = move_to_last(source, one.axes), move_to_last(target, one.axes)
+    one = replace(one, axes=(-2, -1))
     height, width = target.shape[-2:]
     taps = one.weights.shape[0]
     axis = blocks.Axis(height, height, taps, 1, one.pad[0], one.boundary)
     columns = blocks.BlockInput(((0, width),), None, one.pad[1], width)
     # Rows that two strips read are read twice: strips are much higher than that.
-    count = max(8 * taps, SLAB * height // target.size, 1)
+    count = max(8 * taps, (SLAB if host else _DEVICE_SLAB) * height // target.size, 1)
     for top in range(0, height, count):
-        rows = axis.block_input(top, min(top + count, height))
-        tiles = [[source[..., first:last, :]] for first, last in rows.ranges]
-        sums = blocks.run_block(one.call, tiles, one.weights, rows, columns, **one.keywords())
-        store.write(
-            sums.astype(store.sums_dtype(), copy=False), target[..., top : top + count, :], xp
-        )
+        if count >= height:
+            sums = one.correlate(source)
+        else:
+            rows = axis.block_input(top, min(top + count, height))
+            tiles = [[source[..., first:last, :]] for first, last in rows.ranges]
+            sums = blocks.run_block(one.call, tiles, one.weights, rows, columns, **one.keywords())
+        sums = sums.astype(store.sums_dtype(), copy=False)
+        store.write(sums, target[..., top : top + count, :], xp)
 
 
 def _run_in_slabs(chain: _Chain, whole: list[bool]) -> None:
     host = isinstance(chain.target, np.ndarray)
     slabs = list(cut(chain.target.shape, whole, SLAB if host else _DEVICE_SLAB))
 
+    failed: list[None] = []
+
     def work(first: int, last: int) -> None:
         workspace = _Workspace(np if host else sys.modules["cupy"])
         alone = last - first == len(slabs)  # no other thread has any
         with nullcontext() if alone else threads(1):
             for slab in slabs[first:last]:
+                if failed:
+                    return
                 chain.run(slab, workspace)
 
-    run_on_pool(work, len(slabs), host and len(slabs) > 1)
+    try:
+        run_on_pool(work, len(slabs), host and len(slabs) > 1)
+    except BaseException:
+        failed.append(None)  # no other thread goes on writing to the caller's array
+        raise
 
 
 def _groups(passes: Sequence[Pass], target: Any) -> Iterator[list[Pass]]:
@@ -148,17 +160,19 @@ class _Chain:
                 result = target
             else:
                 result = workspace.array(f"result {number % 2}", target.shape, target.dtype)
-            joined, pixels, lines = _join_axes(one, pixels, result)
+            lines = result
+            if len(self.steps) > 1:  # whoever runs one step has joined axes already
+                one, pixels, lines = _join_axes(one, pixels, result)
             if not store.is_plain:
                 sums = workspace.array("sums", lines.shape, store.sums_dtype())
-                joined.correlate(pixels, out=sums)
+                one.correlate(pixels, out=sums)
                 store.write(sums, lines, workspace.xp)
             elif self.overwrites and len(self.steps) == 1:
-                lines[...] = joined.correlate(
+                lines[...] = one.correlate(
                     pixels, out=workspace.array("result", lines.shape, lines.dtype)
                 )
             else:
-                joined.correlate(pixels, out=lines)
+                one.correlate(pixels, out=lines)
             pixels = result
 
 

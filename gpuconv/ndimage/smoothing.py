@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,7 @@ def _gaussian_pass(
     return line_pass(weights, axis, (radius, radius), boundary)
 
 
+@lru_cache(maxsize=64)
 def _gaussian_weights(sigma: float, order: int, radius: int) -> Any:
     """Return a Gaussian of sum 1, or its derivative: the Gaussian times a polynomial in x."""
     if order < 0:

@@ -56,12 +56,13 @@ class Store:
         """Divide in place, so that quotients which are integers stay so in a cast."""
         rounded = dtypes.is_integer(self.x_dtype)
         if rounded and np.dtype(self.dtype).itemsize < 8 and self.divisor <= _LARGEST_FACTOR:
-            sums *= (1 + _ROUNDINGS) / self.divisor
+            xp.multiply(sums, (1 + _ROUNDINGS) / self.divisor, out=sums)
             return
         if self.divisor != 1:
             xp.true_divide(sums, self.divisor, out=sums)
         if rounded and not self.exact:  # of large numbers many roundings would be more than 1
-            sums += xp.clip(sums * _ROUNDINGS, -_LARGEST_STEP, _LARGEST_STEP)
+            step = xp.clip(sums * _ROUNDINGS, -_LARGEST_STEP, _LARGEST_STEP)
+            xp.add(sums, step, out=sums)
 
 
 def _cast(sums: Any, target: Any, dtype: str, xp: Any) -> None:

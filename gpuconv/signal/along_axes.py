@@ -67,7 +67,7 @@ def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> A
         return in1 * (in2.conj() if dtypes.is_complex(dtype_of(in2)) else in2)
     if must_swap(mode, in1.shape, in2.shape, range(in1.ndim)):
         swapped = _along_axes("correlate", in2, in1, mode, list(range(in1.ndim)), False)
-        return conjugate(flip(swapped))
+        return conjugate(flip(swapped, range(swapped.ndim)))
     return _along_axes("correlate", in1, in2, mode, list(range(in1.ndim)), False)
 
 
@@ -214,11 +214,12 @@ def _along_axes(name: str, in1: Any, in2: Any, mode: str, axes: list[int], flipp
             f"{shape2}; use scipy.signal.{name}"
         )
     in1, in2, dtype = promote(in1, in2)
+    if not flipped:  # a correlation with one number takes the other array from its end
+        in2 = flip(in2, [axis for axis in range(in2.ndim) if axis not in axes])
     if axes:
         sums = _call_along(in1, in2, mode, axes, flipped)
     else:
-        in2 = in2 if flipped else conjugate(in2)
-        sums = in1 * in2
+        sums = in1 * (in2 if flipped else conjugate(in2))
     result = finish(sums, dtype)
     if mode == "same":  # the broadcast axes as well are cut to the middle
         cuts = ((n - m) // 2 for n, m in zip(result.shape, shape1, strict=True))

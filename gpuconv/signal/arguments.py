@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -72,11 +73,13 @@ def finish(sums: Any, dtype: str) -> Any:
     return sums if dtype_of(sums) == dtype else cast(sums, dtype)
 
 
-def flip(array: Any) -> Any:
-    """Return an array flipped along all axes."""
+def flip(array: Any, axes: Iterable[int]) -> Any:
+    """Return an array flipped along axes."""
     if arrays.is_instance_of(array, "torch", "Tensor"):
-        return array.flip(tuple(range(array.ndim)))
-    return array[(slice(None, None, -1),) * array.ndim]
+        return array.flip(tuple(axes))
+    flipped = set(axes)
+    backwards, forwards = slice(None, None, -1), slice(None)
+    return array[tuple(backwards if n in flipped else forwards for n in range(array.ndim))]
 
 
 def conjugate(array: Any) -> Any:

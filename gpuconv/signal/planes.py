@@ -108,7 +108,7 @@ def _planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillvalue: 
     fill = _read_fillvalue(fillvalue, dtype)
     sums = call(in1, in2, mode=mode, boundary=_BOUNDARIES[boundary], fillvalue=fill)
     result = finish(sums, dtype)
-    return flip(result) if swapped and not flipped else result
+    return flip(result, range(2)) if swapped and not flipped else result
 
 
 def _read_fillvalue(fillvalue: Any, dtype: str) -> Any:

@@ -1,0 +1,211 @@
+"""`gpuconv.ndimage` against `scipy.ndimage`, whose own tests run in tests/system."""
+
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from gpuconv import ndimage
+from gpuconv.ndimage import slabs
+
+from ...marks import cross
+
+RNG = np.random.default_rng(19)
+CALLS = {
+    "correlate1d": ([0.25, 0.5, -0.125, 1],),
+    "convolve1d": ([1, -2, 3, 4], 0),
+    "correlate": (np.arange(6).reshape(3, 2),),
+    "convolve": (np.array([[0.5, -1.25, 2], [0, 0.75, 1]]),),
+    "gaussian_filter1d": (1.5,),
+    "gaussian_filter": (1.2,),
+    "uniform_filter1d": (4,),
+    "uniform_filter": (3,),
+    "sobel": (0,),
+    "prewitt": (),
+    "laplace": (),
+    "gaussian_laplace": (0.9,),
+    "gaussian_gradient_magnitude": (0.9,),
+}
+MODES = (
+    "reflect",
+    "mirror",
+    "nearest",
+    "constant",
+    "wrap",
+    "grid-mirror",
+    "grid-constant",
+    "grid-wrap",
+)
+DTYPES = ("uint8", "int16", "uint32", "int64", "float32", "float64", "complex64")
+
+
+@pytest.fixture(params=[slabs.SLAB, 50], ids=["", "slabs"])
+def size_of_slabs(request, monkeypatch):
+    monkeypatch.setattr(slabs, "SLAB", request.param)
+
+
+def sample(shape, dtype):
+    x = 100 * RNG.random(shape)
+    return (x + 50j * RNG.random(shape) if dtype == "complex64" else x).astype(dtype)
+
+
+def check(found, expected):
+    assert type(found) is np.ndarray
+    assert found.dtype == expected.dtype
+    if found.dtype.kind in "iub":
+        np.testing.assert_array_equal(found, expected)
+    else:
+        single = found.dtype in (np.float32, np.complex64)
+        # What lies between passes is rounded to the output's dtype.
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=2e-4 if single else 1e-10)
+
+
+def compare(name, x, *arguments, **keywords):
+    expected = getattr(scipy.ndimage, name)(x, *arguments, **keywords)
+    check(getattr(ndimage, name)(x, *arguments, **keywords), expected)
+
+
+@pytest.mark.parametrize(("name", "dtype"), cross([*CALLS], DTYPES))
+def test_functions_and_dtypes(name, dtype, size_of_slabs):
+    compare(name, sample((13, 11), dtype), *CALLS[name])
+
+
+@pytest.mark.parametrize(("name", "mode"), cross(["correlate1d", "convolve", "sobel"], MODES))
+def test_modes(name, mode, size_of_slabs):
+    compare(name, sample((7, 9), "int16"), *CALLS[name], mode=mode, cval=3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    cross(
+        ["gaussian_filter", "uniform_filter", "laplace", "gaussian_laplace"],
+        [(5, 6, 7), (), (30,), (3, 4, 5, 6)],
+        ["uint8", "float32"],
+    ),
+)
+def test_any_number_of_dimensions(name, shape, dtype, size_of_slabs):
+    compare(name, sample(shape, dtype), *CALLS[name])
+
+
+@pytest.mark.parametrize("name", ["gaussian_filter", "uniform_filter", "laplace"])
+def test_what_differs_along_axes(name):
+    x = sample((6, 7, 8), "float64")
+    keywords = {
+        "gaussian_filter": dict(sigma=(1, 2), order=(1, 0), radius=(3, 2)),
+        "uniform_filter": dict(size=(4, 3), origin=(-1, 1)),
+        "laplace": {},
+    }[name]
+    compare(name, x, **keywords, mode=["wrap", "nearest"], axes=(-1, 0))
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (2, 0), (-1, -2), 1])
+@pytest.mark.parametrize("name", ["correlate", "convolve"])
+def test_kernels_along_some_axes(name, axes):
+    weights = RNG.random((3, 4) if np.iterable(axes) else 5)
+    origin = (-1, 1) if np.iterable(axes) else 1
+    for dtype in ("int32", "float32"):
+        compare(name, sample((5, 6, 7), dtype), weights, axes=axes, origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "order"), cross([*CALLS], ["uint8", "float64"], ["C", "F"])
+)
+def test_output_may_be_the_input_or_overlap_it(name, dtype, order, size_of_slabs):
+    x = np.asarray(sample((12, 9), dtype), order=order)
+    expected = getattr(scipy.ndimage, name)(x, *CALLS[name])
+    memory = np.zeros((13, 9), dtype, order=order)
+    for first, output in ((x.copy(order), None), (memory[1:], memory[:-1])):
+        first[...] = x
+        output = first if output is None else output
+        assert getattr(ndimage, name)(first, *CALLS[name], output=output) is output
+        check(np.ascontiguousarray(output), expected)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint64", "float32", "complex128"])
+@pytest.mark.parametrize("name", ["gaussian_filter1d", "uniform_filter1d", "correlate1d"])
+def test_output_dtypes(name, dtype):
+    if dtype == "complex128":
+        x = sample((9, 8), "complex64")
+    else:
+        x = sample((9, 8), "float64")
+    for output in (dtype, np.dtype(dtype), np.dtype(dtype).type)[dtype == "bool" :]:
+        compare(name, x, *CALLS[name], output=output)
+
+
+def test_integers_are_cast_as_in_c():
+    x = np.array([-300.7, -1.5, -0.5, 0.5, 255.9, 256, 65537.2, np.nan])
+    for dtype in ("bool", "uint8", "int8", "uint16", "int32", "uint32", "int64", "uint64"):
+        out = np.dtype(dtype)
+        compare("correlate1d", x[:-1], [1.0], output=out)
+    assert ndimage.correlate1d(x, [1.0], output=np.uint8)[-1] == 0
+
+
+def test_flat_images_stay_flat():
+    # SciPy's 8-bit Gaussians lose one from some levels.
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 40, axis=1)
+    for sigma in (0.5, 1, 2, 3, 5):
+        np.testing.assert_array_equal(ndimage.gaussian_filter1d(levels, sigma), levels)
+        flat = np.full((9, 40), 2**40 + 7)
+        np.testing.assert_array_equal(ndimage.gaussian_filter1d(flat, sigma), flat)
+    for size in (3, 7, 49):
+        np.testing.assert_array_equal(ndimage.uniform_filter1d(levels, size), levels)
+        flat = np.full((3, 60), 0.1)
+        np.testing.assert_allclose(ndimage.uniform_filter1d(flat, size), flat, rtol=1e-15)
+
+
+def test_large_integers_are_exact():
+    x = np.array([2**62 + 1, 2**62 + 3, 2**62 + 4])
+    np.testing.assert_array_equal(ndimage.correlate1d(x, [-1, 1, 0], mode="wrap"), [-3, 2, 1])
+
+
+def test_a_constant_border_may_be_no_integer():
+    compare("correlate1d", np.arange(5), [1, 1, 1], mode="constant", cval=0.5)
+
+
+def test_generic_functions_take_callables():
+    def derivative(module, taps):
+        return lambda input, axis, output, mode, cval, scale=1: module.correlate1d(
+            input, np.multiply(taps, scale), axis, output, mode, cval
+        )
+
+    x = sample((6, 7), "float64")
+    for name, taps in (("generic_laplace", [1, -2, 1]), ("generic_gradient_magnitude", [-1, 0, 1])):
+        found, expected = (
+            getattr(module, name)(x, derivative(module, taps), extra_keywords={"scale": 2})
+            for module in (ndimage, scipy.ndimage)
+        )
+        check(found, expected)
+
+
+def test_complex_outputs():
+    x = sample((5, 6), "float64")
+    with pytest.warns(UserWarning, match="promoting specified output dtype to complex"):
+        assert ndimage.correlate1d(x, [1j, 1], output=np.float32).dtype == np.complex64
+    with pytest.raises(RuntimeError, match="output must have complex dtype, got float64"):
+        ndimage.correlate1d(x, [1j, 1], output=np.zeros((5, 6)))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: ndimage.correlate(x[None], np.ones((3, 2, 2))), NotImplementedError,
+         r"at most two axes, got shape \(3, 2, 2\); use scipy.ndimage.correlate"),
+        (lambda x: ndimage.median_filter(x), NotImplementedError, "scipy.ndimage.median_filter"),
+        (lambda x: ndimage.gaussian, AttributeError, "no attribute 'gaussian'"),
+        (lambda x: ndimage.correlate1d(x, [1], mode="edge"), RuntimeError,
+         "boundary mode not supported: 'edge'; allowed: reflect, "),
+        (lambda x: ndimage.correlate1d(x, []), RuntimeError, r"no filter weights given: .* \(0,\)"),
+        (lambda x: ndimage.correlate1d(x, [1, 2], origin=1), ValueError, "it is 1 for 2 taps"),
+        (lambda x: ndimage.correlate1d(x, [1, 2], axis=2), ValueError, "axis 2 is out of bounds"),
+        (lambda x: ndimage.correlate1d(x, [1], mode="constant", cval=1j), ValueError,
+         "complex-valued cval when the input is real"),
+        (lambda x: ndimage.gaussian_filter(x, (1, 2, 3)), RuntimeError, "3 given for 2 axes"),
+        (lambda x: ndimage.uniform_filter1d(x, 0), RuntimeError, "incorrect filter size"),
+        (lambda x: ndimage.laplace(x, axes=(0, 2)), ValueError, "axis: 2 is out of range"),
+        (lambda x: ndimage.laplace(x, output=np.zeros(3)), RuntimeError,
+         r"output shape not correct: \(3,\), but input has \(4, 5\)"),
+        (lambda x: ndimage.sobel(x.astype("f2")), RuntimeError, "float16 not supported"),
+    ],
+)  # fmt: skip
+def test_errors(call, error, text):
+    with pytest.raises(error, match=text):
+        call(np.ones((4, 5)))

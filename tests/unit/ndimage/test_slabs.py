@@ -1,0 +1,56 @@
+"""Passes in slabs: what is in memory, and what threads do when one of them fails."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv import ndimage
+from gpuconv.ndimage import slabs
+
+
+@pytest.mark.parametrize("whole", [*itertools.product((False, True), repeat=3)])
+@pytest.mark.parametrize("most", [1, 7, 30, 1000])
+def test_parts_are_small_and_come_to_the_whole(whole, most):
+    shape = (4, 5, 6)
+    seen = np.zeros(shape, int)
+    least = np.prod([n for n, w in zip(shape, whole, strict=True) if w], dtype=int)
+    sizes = []
+    for part in slabs.cut(shape, whole, most):
+        seen[part] += 1
+        sizes.append(seen[part].size)
+        assert all(seen[part].shape[n] == shape[n] for n in range(3) if whole[n])
+    assert (seen == 1).all()
+    assert max(sizes) == sizes[0] <= max(most, least)
+
+
+@pytest.mark.parametrize("name", ["gaussian_filter", "uniform_filter", "sobel", "correlate"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_no_pass_takes_memory_of_the_images_size(name, dtype, monkeypatch):
+    monkeypatch.setattr(slabs, "SLAB", 1 << 12)
+    arguments = {"sobel": (0,), "correlate": (np.ones((3, 3)) / 7,)}.get(name, (3,))
+    x = np.ones((500, 400), dtype)
+    output = np.empty_like(x)
+    function = getattr(ndimage, name)
+    function(x, *arguments, output=output)  # compiles
+    tracemalloc.start()
+    function(x, *arguments, output=output)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < x.size  # a copy in float64 would take eight times as much
+
+
+def test_threads_stop_where_one_fails(monkeypatch):
+    started = []
+
+    def fail(chain, slab, workspace):
+        started.append(slab)
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(slabs, "SLAB", 100)
+    monkeypatch.setattr(slabs._Chain, "run", fail)
+    with gpuconv.threads(1), pytest.raises(MemoryError, match="no memory"):
+        ndimage.gaussian_filter(np.ones((40, 50), np.uint8), 1)
+    assert len(started) == 1

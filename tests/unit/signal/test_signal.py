@@ -1,0 +1,123 @@
+"""`gpuconv.signal` against `scipy.signal`, whose own tests run in tests/system."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.signal
+
+from gpuconv import signal
+
+from ...marks import cross
+
+RNG = np.random.default_rng(29)
+DTYPES = ("uint8", "int16", "int64", "uint64", "float32", "float64", "complex64")
+PAIRS = list(itertools.combinations_with_replacement(DTYPES, 2))
+
+
+def sample(shape, dtype):
+    x = 10 * RNG.random(shape)
+    return (x + 3j * RNG.random(shape) if dtype == "complex64" else np.asarray(x)).astype(dtype)
+
+
+def compare(name, *arguments, **keywords):
+    expected = getattr(scipy.signal, name)(*arguments, **keywords)
+    found = getattr(signal, name)(*arguments, **keywords)
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    if found.dtype.kind in "iub":
+        np.testing.assert_array_equal(found, expected)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pair", "name", "mode"), cross(PAIRS, signal.__all__, ["full", "same", "valid"])
+)
+def test_functions_and_dtypes(pair, name, mode):
+    first, second = pair
+    compare(name, sample((9, 8), first), sample((3, 4), second), mode)
+    compare(name, sample((3, 4), first), sample((9, 8), second), mode)
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("boundary", ["fill", "pad", "wrap", "circular", "symm", "symmetric"])
+@pytest.mark.parametrize("name", ["correlate2d", "convolve2d"])
+def test_boundaries(name, boundary, mode):
+    x, k = sample((5, 6), "float64"), sample((4, 3), "float64")
+    compare(name, x, k, mode, boundary, 2.5)
+    compare(name, x.astype("uint8"), k.astype("uint8"), mode, boundary, 300 % 256)
+
+
+@pytest.mark.parametrize("name", ["correlate", "convolve"])
+def test_lines_and_degenerate_planes(name):
+    for shapes in (((7,), (4,)), ((3,), (5,)), ((6, 1, 5), (4, 1, 3)), ((4, 1), (1, 5)), ((), ())):
+        for mode in ("full", "same"):
+            compare(name, *(sample(shape, "complex64") for shape in shapes), mode)
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize(
+    ("first", "second", "axes"),
+    [((3, 7, 6), (1, 4, 3), (1, 2)), ((7, 3, 6), (4, 3, 2), (0, -1)), ((2, 9), (2, 4), 1),
+     ((1, 5), (4, 5), [1]), ((2, 4, 3), (2, 9, 3), (1,))],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["fftconvolve", "oaconvolve"])
+def test_axes(name, first, second, axes, mode):
+    compare(name, sample(first, "float64"), sample(second, "float64"), mode, axes)
+
+
+def test_bools():
+    x, k = np.array([True, False, True, False, False]), np.array([True, True])
+    compare("convolve", x, k)
+    compare("correlate", x, k)
+
+
+def test_a_nan_stays_in_its_windows():
+    x = np.ones((20, 20))
+    x[3, 4] = np.nan
+    found = signal.fftconvolve(x, np.ones((3, 3)), "same")
+    assert np.isnan(found).sum() == 9
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: signal.convolve(x[None], np.ones((2, 2, 2))), None, ""),
+        (lambda x: signal.convolve(np.ones((2, 3, 4)), np.ones((2, 2, 2))), NotImplementedError,
+         "at most two axes, .*; use scipy.signal.convolve"),
+        (lambda x: signal.correlate(x, x.astype(object)), NotImplementedError,
+         "no arrays of dtype object; use scipy.signal.correlate"),
+        (lambda x: signal.convolve(x.astype("longdouble"), x), NotImplementedError, "use scipy"),
+        (lambda x: signal.lfilter, NotImplementedError, "use scipy.signal.lfilter"),
+        (lambda x: signal.edges, AttributeError, "no attribute 'edges'"),
+        (lambda x: signal.convolve2d(x, x, "some"), ValueError, "mode flags .* 'some'"),
+        (lambda x: signal.convolve2d(x, x, boundary="edge"), ValueError, "flags .* 'edge'"),
+        (lambda x: signal.convolve2d(x, x, fillvalue=1j), ValueError, "could not cast `fillvalue`"),
+        (lambda x: signal.correlate(x, x, method="fast"), ValueError, "method flags .* 'fast'"),
+        (lambda x: signal.correlate(x, x[0]), ValueError, "2 and 1 dimensions"),
+        (lambda x: signal.correlate2d(x, x.T, "valid"), ValueError, r"\(3, 4\) and \(4, 3\)"),
+        (lambda x: signal.fftconvolve(x, x, axes=2), ValueError, "exceeds dimensionality"),
+        (lambda x: signal.fftconvolve(x, x[:2], axes=1), ValueError, "incompatible shapes"),
+    ],
+)  # fmt: skip
+def test_errors(call, error, text):
+    x = np.ones((3, 4))
+    if error is None:
+        assert call(x).shape == (2, 4, 5)
+    else:
+        with pytest.raises(error, match=text):
+            call(x)
+
+
+def test_libraries():
+    x, k = sample((9, 8), "uint8"), sample((3, 4), "uint8")
+    lazy = pytest.importorskip("dask.array").from_array(x, chunks=4)
+    tensor = pytest.importorskip("torch").from_numpy(x)
+    for name in signal.__all__:
+        expected = getattr(scipy.signal, name)(x, k, "same")
+        for array in (lazy, tensor):
+            found = getattr(signal, name)(array, k, "same")
+            assert type(found) is type(array)
+            np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12, atol=1e-9)
+            assert np.asarray(found).dtype == expected.dtype
