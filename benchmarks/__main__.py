@@ -29,6 +29,7 @@ SUITES = {
     "memory": ("memory", "memory of a call besides its arrays"),
     "accuracy": ("accuracy", "errors against sums in higher precision"),
     "calls": ("calls", "the overhead of a call"),
+    "dropins": ("dropins", "functions under SciPy's names"),
     "layers": ("layers", "layers of neural networks, forward and backward"),
 }
 NEEDS_TORCH = ("layers",)

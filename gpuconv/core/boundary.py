@@ -16,6 +16,8 @@ from .errors import unknown_name_error
 __all__ = [
     "ALIASES",
     "BOUNDARIES",
+    "NDIMAGE_MODES",
+    "SIGNAL_BOUNDARIES",
     "AxisTable",
     "build_axis_table",
     "fold",
@@ -33,6 +35,25 @@ BOUNDARIES = ("constant", "edge", "reflect", "symmetric", "wrap")
 # The names scipy.signal ("fill", "symm") and scipy.ndimage ("nearest", "mirror") use. ndimage's
 # "reflect" is deliberately absent: it means our "symmetric", NumPy's "reflect" is ours.
 ALIASES = {"fill": "constant", "symm": "symmetric", "nearest": "edge", "mirror": "reflect"}
+# Borders by the names that functions of scipy.ndimage and of scipy.signal take.
+NDIMAGE_MODES = {
+    "reflect": "symmetric",
+    "grid-mirror": "symmetric",
+    "mirror": "reflect",
+    "nearest": "edge",
+    "constant": "constant",
+    "grid-constant": "constant",  # in filters no other than "constant"
+    "wrap": "wrap",
+    "grid-wrap": "wrap",
+}
+SIGNAL_BOUNDARIES = {
+    "fill": "constant",
+    "pad": "constant",
+    "wrap": "wrap",
+    "circular": "wrap",
+    "symm": "symmetric",
+    "symmetric": "symmetric",
+}
 
 
 def read_boundary(boundary: object) -> str:

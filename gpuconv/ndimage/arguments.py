@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.boundary import NDIMAGE_MODES
+
 __all__ = [
     "check_origin",
     "normalize_axis",
@@ -22,29 +24,16 @@ __all__ = [
     "read_mode",
 ]
 
-# SciPy's names of borders, and those of `gpuconv.corr2d`. In filters "grid-wrap" is no other than
-# "wrap", nor "grid-constant" than "constant".
-_BOUNDARIES = {
-    "reflect": "symmetric",
-    "grid-mirror": "symmetric",
-    "mirror": "reflect",
-    "nearest": "edge",
-    "constant": "constant",
-    "grid-constant": "constant",
-    "wrap": "wrap",
-    "grid-wrap": "wrap",
-}
-
 
 def read_mode(mode: Any) -> str:
     """Return the border that `gpuconv.corr2d` calls what SciPy calls `mode`."""
     if not isinstance(mode, str) and isinstance(mode, Iterable):
         raise RuntimeError("A sequence of modes is not supported")
-    if mode not in _BOUNDARIES:
+    if mode not in NDIMAGE_MODES:
         raise RuntimeError(
-            f"boundary mode not supported: {mode!r}; allowed: {', '.join(_BOUNDARIES)}"
+            f"boundary mode not supported: {mode!r}; allowed: {', '.join(NDIMAGE_MODES)}"
         )
-    return _BOUNDARIES[mode]
+    return NDIMAGE_MODES[mode]
 
 
 def read_axes(axes: Any, ndim: int) -> tuple[int, ...]:

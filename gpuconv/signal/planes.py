@@ -8,18 +8,10 @@ import numpy as np
 
 from .. import api
 from ..core import dtypes
+from ..core.boundary import SIGNAL_BOUNDARIES
 from .arguments import as_array, check_mode, finish, flip, must_swap, promote
 
 __all__ = ["convolve2d", "correlate2d"]
-
-_BOUNDARIES = {
-    "fill": "constant",
-    "pad": "constant",
-    "wrap": "wrap",
-    "circular": "wrap",
-    "symm": "symmetric",
-    "symmetric": "symmetric",
-}
 
 
 def correlate2d(
@@ -95,7 +87,7 @@ def _planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillvalue: 
         raise ValueError(f"{name} inputs must both be 2-D arrays")
     swapped = must_swap(mode, in1.shape, in2.shape, range(2))
     check_mode(mode)
-    if boundary not in _BOUNDARIES:
+    if boundary not in SIGNAL_BOUNDARIES:
         raise ValueError(
             "Acceptable boundary flags are 'fill', 'circular' (or 'wrap'), and 'symmetric' (or "
             f"'symm'); got {boundary!r}"
@@ -106,7 +98,7 @@ def _planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillvalue: 
     flipped = name == "convolve2d"
     call = api.convolve2d if flipped else api.corr2d
     fill = _read_fillvalue(fillvalue, dtype)
-    sums = call(in1, in2, mode=mode, boundary=_BOUNDARIES[boundary], fillvalue=fill)
+    sums = call(in1, in2, mode=mode, boundary=SIGNAL_BOUNDARIES[boundary], fillvalue=fill)
     result = finish(sums, dtype)
     return flip(result, range(2)) if swapped and not flipped else result
 

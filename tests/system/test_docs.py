@@ -30,7 +30,7 @@ tables = load_tables()
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code(page):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
-    if page.stem == "dask":
+    if page.stem in ("dask", "scipy"):
         pytest.importorskip("dask.array")
     if page.stem == "torch":
         pytest.importorskip("torch")
@@ -63,7 +63,7 @@ def test_every_public_name_is_in_the_reference():
 
 def public():
     """Every public function, class and method of a class, by name."""
-    for module in (gpuconv, gpuconv.filters, gpuconv.nn):
+    for module in (gpuconv, gpuconv.filters, gpuconv.ndimage, gpuconv.nn, gpuconv.signal):
         for name in module.__all__:
             value = getattr(module, name)
             if not name.startswith("__") and not inspect.ismodule(value):

@@ -37,7 +37,7 @@ def run(*arguments):
     "suites",
     [
         ["filters", "dtypes", "separable", "small", "batch", "choice", "cliffs"],
-        ["memory", "accuracy", "calls"],
+        ["memory", "accuracy", "calls", "dropins"],
         ["layers"],
     ],
     ids=lambda suites: suites[0],
