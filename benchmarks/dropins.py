@@ -13,7 +13,7 @@ from gpuconv import ndimage, signal
 from .report import Cell, Check, ratio
 from .timing import compare
 
-HEAD = ("call", "input", "ours ms", "SciPy ms", "SciPy / ours", "target")
+HEAD = ("call", "ours ms", "SciPy ms", "SciPy / ours", "target")
 SHAPES = ((2048, 2048), (512, 512, 512))
 FILTERS = {
     "gaussian_filter": (1.0,),
@@ -65,4 +65,5 @@ def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
         is_filter = call.startswith(tuple(FILTERS)) and not quick
         checks = (Check("SciPy / ours", times, TARGET),) if is_filter else ()
         verdict = "; ".join(map(str, checks))
-        yield Cell((call, shape, str(ours), str(theirs), f"{times:.2f}", verdict), checks)
+        row = f"{call}, {shape}", str(ours), str(theirs), f"{times:.2f}", verdict
+        yield Cell(row, checks)

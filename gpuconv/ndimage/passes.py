@@ -96,7 +96,9 @@ def _has_integers_only(one: Pass) -> bool:
 
 
 def _fits(one: Pass, x_dtype: str, dtype: str) -> bool:
-    """Whether an integer dtype holds all sums that there may be."""
+    """Whether an integer dtype holds all sums that there may be; bools are never sums."""
+    if dtype == "bool":
+        return False
     (low, high), (least, most) = _range(x_dtype), _range(dtype)
     low, high = min(low, one.fillvalue), max(high, one.fillvalue)
     weights = [int(w) for w in one.weights.flat]

@@ -157,6 +157,30 @@ def test_large_integers_are_exact():
     np.testing.assert_array_equal(ndimage.correlate1d(x, [-1, 1, 0], mode="wrap"), [-3, 2, 1])
 
 
+def test_bools():
+    x = RNG.random((5, 6)) > 0.5
+    for weights in ([1.0], [0, 1], [1, 1], [0.25, 0.5]):
+        expected = scipy.ndimage.correlate1d(x, weights, output=np.uint8) != 0
+        np.testing.assert_array_equal(ndimage.correlate1d(x, weights), expected)
+        assert ndimage.correlate1d(x, weights).dtype == bool
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[::-1],
+        lambda x: x[:, ::-2],
+        lambda x: np.broadcast_to(x[0], (7, 6)),
+        lambda x: x.astype(">f8"),
+        lambda x: x.tolist(),
+        lambda x: x[:0],
+    ],
+)
+@pytest.mark.parametrize("name", ["gaussian_filter", "laplace"])
+def test_arrays_of_any_kind(name, view):
+    compare(name, view(sample((7, 6), "float64")), *CALLS[name])
+
+
 def test_a_constant_border_may_be_no_integer():
     compare("correlate1d", np.arange(5), [1, 1, 1], mode="constant", cval=0.5)
 
