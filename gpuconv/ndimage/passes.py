@@ -21,6 +21,8 @@ __all__ = ["Pass", "line_pass", "prepare"]
 Pair = tuple[int, int]
 # Larger integer weights are not told from others: their sums might not fit 64 bits.
 _LARGEST_INTEGER = 2.0**31
+# Sums below are divided in float32: the quotient's error is less than 1 / divisor, see `Store`.
+_EXACT_IN_FLOAT32 = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,24 @@ def prepare(one: Pass, x_dtype: str, dtype: str) -> tuple[Pass, Store]:
     """
     if dtype in ("float32", "complex64") and one.divisor != 1:  # sums have digits to spare
         one = replace(one, weights=one.weights / one.divisor, divisor=1)
+    divisor = one.divisor
     if not dtypes.is_integer(dtype):
-        return one, Store(x_dtype, dtype, False, one.divisor, is_plain=one.divisor == 1)
+        sums = "complex128" if dtypes.is_complex(dtype) else "float64"
+        return one, Store(dtype, sums, "float", divisor, is_plain=divisor == 1)
     if not dtypes.is_integer(x_dtype) or not _has_integers_only(one):
-        return replace(one, method="direct"), Store(x_dtype, dtype, False, one.divisor, False)
+        kind = "rounded integer" if dtypes.is_integer(x_dtype) else "float"
+        return replace(one, method="direct"), Store(dtype, "float64", kind, divisor, False)
+    low, high = _range_of_sums(one, x_dtype)
+    if divisor != 1 and not _holds("int64", low, high):  # modulo 2**64 there is no quotient
+        store = Store(dtype, "float64", "rounded integer", divisor, False)
+        return replace(one, method="direct"), store
     one = replace(one, weights=one.weights.astype(np.int64), fillvalue=int(one.fillvalue))
-    is_plain = one.divisor == 1 and (dtype == "int64" or _fits(one, x_dtype, dtype))
-    return one, Store(x_dtype, dtype, True, one.divisor, is_plain)
+    if divisor != 1:
+        small = low > -_EXACT_IN_FLOAT32 and high < _EXACT_IN_FLOAT32
+        return one, Store(dtype, "float32" if small else "float64", "integer", divisor, False)
+    sums = "int32" if _holds("int32", low, high) else "int64"
+    is_plain = dtype == "int64" or _holds(dtype, low, high)
+    return one, Store(dtype, sums, "integer", 1, is_plain)
 
 
 def _has_integers_only(one: Pass) -> bool:
@@ -95,16 +108,19 @@ def _has_integers_only(one: Pass) -> bool:
     return bool(((numbers == np.rint(numbers)) & (np.abs(numbers) < _LARGEST_INTEGER)).all())
 
 
-def _fits(one: Pass, x_dtype: str, dtype: str) -> bool:
-    """Whether an integer dtype holds all sums that there may be; bools are never sums."""
-    if dtype == "bool":
-        return False
-    (low, high), (least, most) = _range(x_dtype), _range(dtype)
-    low, high = min(low, one.fillvalue), max(high, one.fillvalue)
+def _range_of_sums(one: Pass, x_dtype: str) -> Pair:
+    """Return the least and the largest sum that there may be."""
+    low, high = _range(x_dtype)
+    low, high = min(low, int(one.fillvalue)), max(high, int(one.fillvalue))
     weights = [int(w) for w in one.weights.flat]
-    smallest = sum(w * (low if w > 0 else high) for w in weights)
-    largest = sum(w * (high if w > 0 else low) for w in weights)
-    return bool(least <= smallest and largest <= most)
+    least = sum(w * (low if w > 0 else high) for w in weights)
+    return least, sum(w * (high if w > 0 else low) for w in weights)
+
+
+def _holds(dtype: str, low: int, high: int) -> bool:
+    """Whether an integer dtype holds all sums; bools are never sums."""
+    least, most = _range(dtype)
+    return dtype != "bool" and least <= low and high <= most
 
 
 def _range(dtype: str) -> Pair:

@@ -88,5 +88,5 @@ def _correlate_deferred(one: Pass, store: Store, image: Any) -> Any:
 def _store_block(store: Store, sums: Any) -> Any:
     xp = np if isinstance(sums, np.ndarray) else sys.modules["cupy"]
     target = xp.empty(sums.shape, store.dtype)
-    store.write(sums.astype(store.sums_dtype()), target, xp)  # a copy: Dask may keep the sums
+    store.write(sums.astype(store.sums_dtype), target, xp)  # a copy: Dask may keep the sums
     return target

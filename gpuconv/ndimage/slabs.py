@@ -99,14 +99,13 @@ def _run_in_strips(one: Pass, store: Store, source: Any, target: Any) -> None:
             rows = axis.block_input(top, min(top + count, height))
             tiles = [[source[..., first:last, :]] for first, last in rows.ranges]
             sums = blocks.run_block(one.call, tiles, one.weights, rows, columns, **one.keywords())
-        sums = sums.astype(store.sums_dtype(), copy=False)
+        sums = sums.astype(store.sums_dtype, copy=False)
         store.write(sums, target[..., top : top + count, :], xp)
 
 
 def _run_in_slabs(chain: _Chain, whole: list[bool]) -> None:
     host = isinstance(chain.target, np.ndarray)
     slabs = list(cut(chain.target.shape, whole, SLAB if host else _DEVICE_SLAB))
-
     failed: list[None] = []
 
     def work(first: int, last: int) -> None:
@@ -164,7 +163,7 @@ class _Chain:
             if len(self.steps) > 1:  # whoever runs one step has joined axes already
                 one, pixels, lines = _join_axes(one, pixels, result)
             if not store.is_plain:
-                sums = workspace.array("sums", lines.shape, store.sums_dtype())
+                sums = workspace.array("sums", lines.shape, store.sums_dtype)
                 one.correlate(pixels, out=sums)
                 store.write(sums, lines, workspace.xp)
             elif self.overwrites and len(self.steps) == 1:

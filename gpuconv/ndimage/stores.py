@@ -15,12 +15,12 @@ from ..core import dtypes
 
 __all__ = ["Store"]
 
-# Sums of integers with weights that are not integers, such as a Gaussian's, are off by roundings.
-# Where the exact sum is an integer, as in flat regions, the cast must not lose it: sums are made
-# larger by a few roundings, and by no more than this.
-_ROUNDINGS = 8 * float(np.finfo(np.float64).eps)
+# A quotient that is an integer must stay one in the cast. So must a sum of integers with weights
+# such as a Gaussian's if the exact sum is an integer, as in flat regions. Both are off by
+# roundings, so they are made larger by as many, but by no more than the step.
+_ROUNDINGS = 16
 _LARGEST_STEP = 2.0**-9
-# Quotients of sums that fit 32 bits and a divisor up to this one are at least 1 / divisor from the
+# Quotients of sums that fit 32 bits and a divisor up to this one are 1 / divisor or more below the
 # next integer, which is more than all roundings.
 _LARGEST_FACTOR = 1 << 16
 
@@ -29,18 +29,11 @@ _LARGEST_FACTOR = 1 << 16
 class Store:
     """How sums become pixels of an output."""
 
-    x_dtype: str
     dtype: str  # the output's
-    exact: bool  # whether the sums are integers without any rounding
+    sums_dtype: str
+    kind: str  # "integer": exact sums; "rounded integer": exact ones may be integers; "float"
     divisor: int
     is_plain: bool  # whether `gpuconv.corr2d` makes the output as it is
-
-    def sums_dtype(self) -> str:
-        """Return the dtype of sums."""
-        if self.exact and self.divisor == 1:
-            return "int64"
-        both = self.x_dtype, self.dtype
-        return "complex128" if any(dtypes.is_complex(d) for d in both) else "float64"
 
     def write(self, sums: Any, target: Any, xp: Any) -> None:
         """Write sums, which may be overwritten, to an array of the output's dtype."""
@@ -48,20 +41,21 @@ class Store:
             if not dtypes.is_integer(self.dtype):
                 xp.true_divide(sums, self.divisor, out=target)
                 return
-            if not (self.exact and self.divisor == 1):
+            if self.kind == "rounded integer" or self.divisor != 1:
                 self._divide(sums, xp)
             _cast(sums, target, self.dtype, xp)
 
     def _divide(self, sums: Any, xp: Any) -> None:
-        """Divide in place, so that quotients which are integers stay so in a cast."""
-        rounded = dtypes.is_integer(self.x_dtype)
-        if rounded and np.dtype(self.dtype).itemsize < 8 and self.divisor <= _LARGEST_FACTOR:
-            xp.multiply(sums, (1 + _ROUNDINGS) / self.divisor, out=sums)
+        """Divide in place, so that what is exactly an integer stays one in a cast."""
+        roundings = _ROUNDINGS * float(np.finfo(self.sums_dtype).eps) / 2
+        small = np.dtype(self.dtype).itemsize < 8 and self.divisor <= _LARGEST_FACTOR
+        if self.kind != "float" and small:
+            xp.multiply(sums, (1 + roundings) / self.divisor, out=sums)
             return
         if self.divisor != 1:
             xp.true_divide(sums, self.divisor, out=sums)
-        if rounded and not self.exact:  # of large numbers many roundings would be more than 1
-            step = xp.clip(sums * _ROUNDINGS, -_LARGEST_STEP, _LARGEST_STEP)
+        if self.kind == "rounded integer":  # of large ones many roundings would be more than 1
+            step = xp.clip(sums * roundings, -_LARGEST_STEP, _LARGEST_STEP)
             xp.add(sums, step, out=sums)
 
 

@@ -181,6 +181,26 @@ def test_arrays_of_any_kind(name, view):
     compare(name, view(sample((7, 6), "float64")), *CALLS[name])
 
 
+def test_means_of_large_integers():
+    for dtype, largest in (("int64", 2**63 - 2**20), ("uint64", 2**64 - 2**20)):
+        x = np.array([largest, largest, largest, 5, 5, 5], dtype)
+        found = ndimage.uniform_filter1d(x, 3, mode="nearest")
+        means = [sum(map(int, x[i : i + 3])) // 3 for i in range(4)]
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, [largest, *means, 5], rtol=1e-15)
+
+
+def test_means_are_exact():
+    for dtype, size in (("uint8", 3), ("int8", 49), ("uint8", 2000), ("uint16", 7), ("uint32", 9)):
+        info = np.iinfo(dtype)
+        x = RNG.integers(info.min, info.max, 3 * size + 5, dtype, endpoint=True)
+        x[: size + 2] = info.max
+        found = ndimage.uniform_filter1d(x, size, mode="constant")
+        padded = np.pad(x.astype(np.int64), (size // 2, size - 1 - size // 2))
+        sums = np.lib.stride_tricks.sliding_window_view(padded, size).sum(axis=-1)
+        np.testing.assert_array_equal(found, np.sign(sums) * (np.abs(sums) // size))
+
+
 def test_a_constant_border_may_be_no_integer():
     compare("correlate1d", np.arange(5), [1, 1, 1], mode="constant", cval=0.5)
 
