@@ -10,16 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from .correlation import convolve, convolve1d, correlate, correlate1d
-from .derivatives import (
+from .derivatives import prewitt, sobel
+from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
+from .sums_of_derivatives import (
     gaussian_gradient_magnitude,
     gaussian_laplace,
     generic_gradient_magnitude,
     generic_laplace,
     laplace,
-    prewitt,
-    sobel,
 )
-from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
 
 __all__ = [
     "convolve",

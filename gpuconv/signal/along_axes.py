@@ -64,7 +64,7 @@ def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> A
     _check_method(method)
     check_mode(mode)
     if in1.ndim == 0:
-        return in1 * (in2.conj() if dtypes.is_complex(dtype_of(in2)) else in2)
+        return in1 * conjugate(in2)
     if must_swap(mode, in1.shape, in2.shape, range(in1.ndim)):
         swapped = _along_axes("correlate", in2, in1, mode, list(range(in1.ndim)), False)
         return conjugate(flip(swapped, range(swapped.ndim)))

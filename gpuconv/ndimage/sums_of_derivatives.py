@@ -1,0 +1,277 @@
+"""Sums of derivatives, or of their squares, over all axes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core import arrays
+from ..core.casting import cast
+from ..core.streams import use_stream_of
+from .arguments import one_for_each, read_axes
+from .correlation import correlate1d
+from .images import Image, Target, read_image, read_target
+from .running import run
+from .slabs import SLAB, cut
+from .smoothing import gaussian_filter
+
+__all__ = [
+    "gaussian_gradient_magnitude",
+    "gaussian_laplace",
+    "generic_gradient_magnitude",
+    "generic_laplace",
+    "laplace",
+]
+
+Derivative = Callable[..., Any]
+
+
+def generic_laplace(
+    input: Any, derivative2: Derivative, output: Any = None, mode: Any = "reflect",
+    cval: Any = 0.0, extra_arguments: tuple[Any, ...] = (),
+    extra_keywords: dict[str, Any] | None = None, *, axes: Any = None,
+) -> Any:  # fmt: skip
+    """Sum second derivatives along all axes, as `scipy.ndimage.generic_laplace`.
+
+    Parameters
+    ----------
+    input, output, cval
+        As in `correlate1d`.
+    derivative2 : callable
+        ``derivative2(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``: fills
+        `output` if that is an array, and returns the derivative; `output` may be a dtype.
+    mode : str or sequence of str
+        As in `correlate1d`, along each axis.
+    extra_arguments, extra_keywords
+        What else `derivative2` gets.
+    axes : int or sequence of int, optional
+        Which axes to differentiate along; all by default.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> def second(input, axis, output, mode, cval):
+    ...     return gpuconv.ndimage.correlate1d(input, [1, -2, 1], axis, output, mode, cval)
+    >>> gpuconv.ndimage.generic_laplace(np.eye(3), second, mode="constant")
+    array([[-4.,  2.,  0.],
+           [ 2., -4.,  2.],
+           [ 0.,  2., -4.]])
+    """
+
+    return _sum_over_axes(
+        False, input, derivative2, output, mode, cval, extra_arguments, extra_keywords, axes
+    )
+
+
+def generic_gradient_magnitude(
+    input: Any, derivative: Derivative, output: Any = None, mode: Any = "reflect",
+    cval: Any = 0.0, extra_arguments: tuple[Any, ...] = (),
+    extra_keywords: dict[str, Any] | None = None, *, axes: Any = None,
+) -> Any:  # fmt: skip
+    """Take the length of the gradient, as `scipy.ndimage.generic_gradient_magnitude`.
+
+    Parameters
+    ----------
+    input, output, mode, cval, extra_arguments, extra_keywords, axes
+        As in `generic_laplace`.
+    derivative : callable
+        Called as `derivative2` of `generic_laplace`; what it returns is overwritten.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> x = np.add.outer(3.0 * np.arange(4), 4.0 * np.arange(4))
+    >>> def slope(input, axis, output, mode, cval):
+    ...     return gpuconv.ndimage.correlate1d(input, [-0.5, 0, 0.5], axis, output, mode, cval)
+    >>> gpuconv.ndimage.generic_gradient_magnitude(x, slope)[1:3, 1:3]
+    array([[5., 5.],
+           [5., 5.]])
+    """
+    return _sum_over_axes(
+        True, input, derivative, output, mode, cval, extra_arguments, extra_keywords, axes
+    )
+
+
+def laplace(
+    input: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *, axes: Any = None
+) -> Any:
+    """Sum second differences along all axes, as `scipy.ndimage.laplace`.
+
+    Parameters
+    ----------
+    input, output, mode, cval, axes
+        As in `generic_laplace`.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> gpuconv.ndimage.laplace(np.eye(3), mode="constant")
+    array([[-4.,  2.,  0.],
+           [ 2., -4.,  2.],
+           [ 0.,  2., -4.]])
+    """
+    return generic_laplace(input, _second_difference, output, mode, cval, axes=axes)
+
+
+def _second_difference(input: Any, axis: int, output: Any, mode: str, cval: Any) -> Any:
+    return correlate1d(input, [1.0, -2.0, 1.0], axis, output, mode, cval)
+
+
+def gaussian_laplace(
+    input: Any, sigma: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *,
+    axes: Any = None, **kwargs: Any,
+) -> Any:  # fmt: skip
+    """Sum second derivatives of a Gaussian along all axes, as `scipy.ndimage.gaussian_laplace`.
+
+    Parameters
+    ----------
+    input, output, mode, cval, axes
+        As in `generic_laplace`.
+    sigma : float or sequence of float
+        Standard deviations in pixels, along each of the axes.
+    **kwargs
+        What else `gaussian_filter` takes, such as `truncate`.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> gpuconv.ndimage.gaussian_laplace(np.eye(3), 1).round(2)
+    array([[-0.38,  0.04,  0.35],
+           [ 0.04, -0.07,  0.04],
+           [ 0.35,  0.04, -0.38]])
+    """
+    ndim = read_image(input).ndim
+    found = read_axes(axes, ndim)
+    sigmas = dict(zip(found, one_for_each(sigma, len(found)), strict=True))
+    # No other axis is smoothed along.
+    everywhere = [sigmas.get(axis, 0) for axis in range(ndim)]
+    return generic_laplace(
+        input, _gaussian_derivative(2), output, mode, cval, (everywhere,), kwargs, axes=axes
+    )
+
+
+def gaussian_gradient_magnitude(
+    input: Any, sigma: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *,
+    axes: Any = None, **kwargs: Any,
+) -> Any:  # fmt: skip
+    """Take the length of the gradient of a smoothed image, as SciPy's function of this name.
+
+    Parameters
+    ----------
+    input, output, mode, cval, axes
+        As in `generic_laplace`.
+    sigma : float or sequence of float
+        Standard deviations in pixels, along every axis of `input`.
+    **kwargs
+        What else `gaussian_filter` takes, such as `truncate`.
+
+    Returns
+    -------
+    array
+        Of `input`'s shape, library and device.
+
+    Notes
+    -----
+    As in `scipy.ndimage.gaussian_gradient_magnitude`, `axes` says along which axes derivatives are
+    taken; the image is smoothed along all.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> x = np.add.outer(3.0 * np.arange(20), 4.0 * np.arange(20))
+    >>> gpuconv.ndimage.gaussian_gradient_magnitude(x, 1)[10, 8:11].round(2)
+    array([5., 5., 5.])
+    """
+    return generic_gradient_magnitude(
+        input, _gaussian_derivative(1), output, mode, cval, (sigma,), kwargs, axes=axes
+    )
+
+
+def _gaussian_derivative(order: int) -> Derivative:
+    def derivative(
+        input: Any, axis: int, output: Any, mode: str, cval: Any, sigma: Any, **keywords: Any
+    ) -> Any:
+        orders = [order if at == axis else 0 for at in range(len(np.shape(input)))]
+        return gaussian_filter(input, sigma, orders, output, mode, cval, **keywords)
+
+    return derivative
+
+
+def _sum_over_axes(
+    squared: bool, input: Any, derivative: Derivative, output: Any, mode: Any, cval: Any,
+    arguments: tuple[Any, ...], keywords: dict[str, Any] | None, axes: Any,
+) -> Any:  # fmt: skip
+    """Sum derivatives, or take the root of the sum of their squares."""
+    image = read_image(input)
+    found = read_axes(axes, image.ndim)
+    if not found:
+        return run(image, [], output)
+    modes = dict(zip(found, one_for_each(mode, len(found)), strict=True))
+
+    def differentiate(image: Any, axis: int, output: Any) -> Any:
+        term = derivative(image, axis, output, modes[axis], cval, *arguments, **(keywords or {}))
+        return output if term is None else term
+
+    target = read_target(output, image, False)
+    if image.deferred and target.array is None:
+        return _sum_deferred(image.original, differentiate, found, target.dtype, squared)
+    with use_stream_of(image.original, target.array):
+        return _sum_in_place(image, differentiate, found, target, squared)
+
+
+def _sum_in_place(
+    image: Image, differentiate: Derivative, axes: tuple[int, ...], target: Target, squared: bool
+) -> Any:
+    source = arrays.read(image.original, "input", swapped=True)
+    original, result = image.original, target.array
+    if result is None:
+        memory = arrays.empty(image.shape, target.dtype, source.device, source)
+        result = arrays.wrap(memory, target.dtype, source)
+    total = arrays.read_out(result, image.shape, source.device).array
+    if arrays.may_share_memory(source.array, total):
+        original = arrays.wrap(source.array.copy(), source.dtype, source)
+    xp = np if isinstance(total, np.ndarray) else sys.modules["cupy"]
+    differentiate(original, axes[0], result)
+    if squared:
+        xp.multiply(total, total, out=total)
+    for axis in axes[1:]:
+        term = arrays.read(differentiate(original, axis, np.dtype(target.dtype)), "term").array
+        if squared:
+            xp.multiply(term, term, out=term)
+        xp.add(total, term, out=total)
+    if squared:
+        for part in cut(total.shape, [False] * total.ndim, SLAB):
+            total[part] = xp.sqrt(total[part], dtype=np.result_type(total.dtype, np.float32))
+    return result
+
+
+def _sum_deferred(
+    image: Any, differentiate: Derivative, axes: tuple[int, ...], dtype: str, squared: bool
+) -> Any:
+    terms = (differentiate(image, axis, np.dtype(dtype)) for axis in axes)
+    if not squared:
+        return sum(terms, next(terms))
+    return cast(sum(term * term for term in terms) ** 0.5, dtype)
