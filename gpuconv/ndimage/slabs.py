@@ -27,6 +27,8 @@ __all__ = ["SLAB", "cut", "run_passes"]
 
 # Elements of a slab on the host, a share of its cache, and on a device, enough for all processors.
 SLAB, _DEVICE_SLAB = 1 << 18, 1 << 24
+# Rows of so many pixels, as of the channels of a photo, are too short to be summed one by one.
+_FEW = 16
 
 
 def cut(shape: Sequence[int], whole: Sequence[bool], most: int) -> Iterator[tuple[slice, ...]]:
@@ -209,8 +211,9 @@ def _join_axes(one: Pass, source: Any, target: Any) -> tuple[Pass, Any, Any]:
     )
     shape = (before, taps) if after == 1 else (before, taps, after)
     weights, pad = one.weights.reshape(-1), one.pad[one.axes.index(along[0] - source.ndim)]
-    if after == 1:
-        one = replace(one, weights=weights[None, :], axes=(-2, -1), pad=((0, 0), pad))
+    if after <= _FEW:  # lines of pixels that take turns in memory, or of pixels alone
+        at = (-2, -1) if after == 1 else (-3, -2)
+        one = replace(one, weights=weights[None, :], axes=at, pad=((0, 0), pad))
     else:
         one = replace(one, weights=weights[:, None], axes=(-2, -1), pad=(pad, (0, 0)))
     return one, lines.reshape(shape), lines_out.reshape(shape)

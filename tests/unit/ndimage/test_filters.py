@@ -78,7 +78,7 @@ def test_modes(name, mode, size_of_slabs):
     ("name", "shape", "dtype"),
     cross(
         ["gaussian_filter", "uniform_filter", "laplace", "gaussian_laplace"],
-        [(5, 6, 7), (), (30,), (3, 4, 5, 6)],
+        [(5, 6, 7), (), (30,), (3, 4, 5, 6), (4, 5, 20)],
         ["uint8", "float32"],
     ),
 )

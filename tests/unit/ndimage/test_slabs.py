@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -34,23 +35,43 @@ def test_no_pass_takes_memory_of_the_images_size(name, dtype, monkeypatch):
     x = np.ones((500, 400), dtype)
     output = np.empty_like(x)
     function = getattr(ndimage, name)
-    function(x, *arguments, output=output)  # compiles
-    tracemalloc.start()
-    function(x, *arguments, output=output)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    with gpuconv.threads(1):  # each has working memory of its own
+        function(x, *arguments, output=output)  # compiles
+        tracemalloc.start()
+        function(x, *arguments, output=output)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
     assert peak < x.size  # a copy in float64 would take eight times as much
 
 
-def test_threads_stop_where_one_fails(monkeypatch):
-    started = []
+def test_no_thread_writes_on_where_one_has_failed(monkeypatch):
+    started, works = [], []
 
     def fail(chain, slab, workspace):
         started.append(slab)
         raise MemoryError("no memory")
 
+    def run_first(work, n, worthwhile):
+        works.append(work)
+        work(0, 1)
+
     monkeypatch.setattr(slabs, "SLAB", 100)
     monkeypatch.setattr(slabs._Chain, "run", fail)
-    with gpuconv.threads(1), pytest.raises(MemoryError, match="no memory"):
+    monkeypatch.setattr(slabs, "run_on_pool", run_first)
+    with pytest.raises(MemoryError, match="no memory"):
         ndimage.gaussian_filter(np.ones((40, 50), np.uint8), 1)
+    works[0](1, 4)  # as a thread that is late
     assert len(started) == 1
+
+
+def test_threads_take_slabs_of_their_own(monkeypatch):
+    x = np.random.default_rng(3).integers(0, 255, (70, 90), np.uint8)
+    expected = ndimage.gaussian_filter(x, 2)
+    monkeypatch.setattr(slabs, "SLAB", 200)
+
+    def run_in_two(work, n, worthwhile):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, (0, n // 2), (n // 2, n)))
+
+    monkeypatch.setattr(slabs, "run_on_pool", run_in_two)
+    np.testing.assert_array_equal(ndimage.gaussian_filter(x, 2), expected)
