@@ -12,7 +12,7 @@ from dataclasses import asdict
 import gpuconv
 
 from ..selection import calibrate, costs
-from .filter_command import call_keywords, filter_file
+from .filter_command import call_keywords, filter_files
 from .parser import build_parser
 from .pictures import ReadError, WriteError
 
@@ -105,7 +105,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "filter": filter_file,
+    "filter": filter_files,
     "check": _check,
     "info": _print_info,
     "plan": _print_plan,

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gpuconv.cli import array_files
-from gpuconv.cli.pictures import PICTURES, ReadError, read_picture
+from gpuconv.cli.files import ReadOptions, open_image
+from gpuconv.cli.files.safety import ReadError
 
 # Formats 2 and 3 of Zarr are a document and one chunk here, with a zero byte between.
 ZARR = {"zarr2": (".zarray", "0.0.0"), "zarr3": ("zarr.json", "c/0/0/0")}
@@ -169,11 +169,8 @@ def target(path, kind, data):
     """
     put(path, kind, data)
     try:
-        if path.suffix in PICTURES:
-            array = read_picture(path)
-        else:
-            with array_files.open_source(path) as source:
-                array = source[...]
+        with open_image(path, ReadOptions()) as image:
+            array = image.source.whole()
     except ReadError as error:
         text = str(error)
         assert str(path) in text

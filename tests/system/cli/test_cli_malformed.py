@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpuconv.cli import array_files, main, pictures
+from gpuconv.cli import main, pictures
+from gpuconv.cli.files import ReadOptions, open_image, open_sink
+from gpuconv.cli.files.formats import FORMATS
+from gpuconv.cli.files.output import Output
 
 from ...fuzz import readers, work
 
@@ -83,8 +86,8 @@ def test_blank_pages_of_a_bit_a_pixel_are_read(kind, tmp_path):
     else:
         tifffile = pytest.importorskip("tifffile")
         tifffile.imwrite(path, np.zeros((8000, 10000), bool), compression="zlib", tile=(512, 512))
-        with array_files.open_source(path) as source:
-            shape = source.shape
+        with open_image(path, ReadOptions()) as image:
+            shape = image.source.shape
     assert shape == (8000, 10000)
     assert np.prod(shape) > 4000 * path.stat().st_size
 
@@ -139,8 +142,8 @@ def test_a_tiff_whose_pages_are_a_circle(tmp_path):
     (tags,) = struct.unpack_from("<H", data, last)
     struct.pack_into("<I", data, last + 2 + 12 * tags, last)  # the page after the last is the last
     path.write_bytes(data)
-    with work.counting(10_000), array_files.open_source(path) as source:
-        assert source.shape == (9, 9)
+    with work.counting(10_000), open_image(path, ReadOptions(page=0)) as image:
+        assert image.source.shape == (9, 9)
 
 
 def test_a_tiff_that_lacks_strips(tmp_path, capfd):
@@ -227,9 +230,9 @@ def test_a_tiff_does_not_lead_to_other_files(tmp_path):
     for n, path in enumerate(names):
         tifffile.imwrite(path, np.full((4, 5), n + 1, "u1"), description=xml, metadata=None)
     assert tifffile.imread(names[0]).shape == (2, 4, 5)
-    with array_files.open_source(names[0]) as source:
-        assert source.shape == (4, 5)
-        assert (source[...] == 1).all()
+    with open_image(names[0], ReadOptions()) as image:
+        assert image.source.shape == (4, 5)
+        assert (image.source.whole() == 1).all()
 
 
 def test_long_and_strange_errors(tmp_path, capfd):
@@ -344,10 +347,9 @@ def test_the_input_is_not_deleted_with_its_folder(tmp_path, capfd):
 
 
 def test_a_zarr_array_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
-    pytest.importorskip("zarr")
+    zarr = pytest.importorskip("zarr")
     path = tmp_path / "out.zarr"
-    path.mkdir()
-    (path / "mine").write_text("mine")
+    zarr.create_array(str(path), data=np.ones((3, 3)), attributes={"gpuconv": "mine"})
     replace = os.replace
 
     def fails(source, destination):
@@ -359,8 +361,8 @@ def test_a_zarr_array_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
     image = [((), range(3), range(3), np.ones((3, 3)))]
     with (
         pytest.raises(pictures.WriteError, match="No space left"),
-        array_files.open_sink(path, (3, 3), "f8", False) as store,
+        open_sink(Output(path, FORMATS[".zarr"], (3, 3), np.dtype("f8"), "YX")) as store,
     ):
         store(image)
-    assert (path / "mine").read_text() == "mine"
+    assert zarr.open_array(str(path)).attrs["gpuconv"] == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]

@@ -1,0 +1,107 @@
+"""Arrays without colours of their own: .npy and .npz, whose axes the caller may name."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .image import Image, arrange
+from .safety import ReadError, check_regular, refuse_bomb
+
+__all__ = ["ArrayAxes", "find_axes", "make_image", "open_npy", "open_npy_image", "open_npz_image"]
+
+ArrayAxes = str | None  # letters such as "yxc"; None: guess
+
+
+def open_npy(path: Path) -> Any:
+    """Memory-map an .npy file: no pickles or archives, and nothing is allocated by its header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.lib.format.open_memmap(path, mode="r")
+
+
+def find_axes(path: Path, shape: tuple[int, ...], axes: ArrayAxes) -> tuple[str, str | None]:
+    """Return a letter for each axis, and the one of channels.
+
+    Without letters the last axis of three is taken for colours if it has 2 to 4 entries.
+    """
+    if len(shape) < 2:
+        raise ReadError(f"{path}: an image needs 2 dimensions or more, got the shape {shape}")
+    if axes is None:
+        if len(shape) == 3 and shape[-1] in (2, 3, 4):
+            return "YXC", "C"
+        spare = "ABDEFGHIJKLMNOPQRSTUVWZ"
+        if len(shape) - 2 > len(spare):
+            raise ReadError(f"{path}: has {len(shape)} dimensions")
+        return spare[len(spare) + 2 - len(shape) :] + "YX", None
+    letters = axes.upper()
+    if len(letters) != len(shape):
+        raise ReadError(
+            f"{path}: has the shape {shape}, which --axes {axes} does not fit: it needs one letter "
+            "for each dimension"
+        )
+    return letters, "C" if "C" in letters else None
+
+
+def make_image(
+    path: Path,
+    array: Any,
+    shape: tuple[int, ...],
+    dtype: Any,
+    axes: ArrayAxes,
+    alpha: bool,
+    overhead: int = 0,
+    **more: Any,
+) -> Image:
+    """Make an image of what `array()` returns; `more` are fields of `Image`."""
+    letters, channel = find_axes(path, shape, axes)
+    source, named = arrange(path, array, shape, dtype, letters, channel, overhead)
+    count = source.shape[-1] if source.channels else 1
+    if alpha and count not in (2, 4):
+        raise ReadError(f"{path}: --alpha needs 2 or 4 channels, got the shape {shape}")
+    colours = count - alpha
+    colour = {1: "gray", 3: "rgb"}.get(colours, "bands")
+    return Image(source, named, colour, alpha, layout=letters, **more)
+
+
+def open_npy_image(path: Path, axes: ArrayAxes, alpha: bool) -> Image:
+    """Open an .npy file, which is mapped anew for each part (see `tiff_reader`)."""
+    array = open_npy(path)
+
+    def mapped() -> Any:
+        return _Parts(path)
+
+    return make_image(path, mapped, array.shape, array.dtype, axes, alpha)
+
+
+class _Parts:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __getitem__(self, where: Any) -> Any:
+        return np.array(open_npy(self._path)[where])
+
+
+def open_npz_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) -> Image:
+    """Read one array of an .npz file: the only one, or that of this name."""
+    with zipfile.ZipFile(path) as archive:
+        members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
+        if name is None and len(members) == 1:
+            name = next(iter(members))
+        if name not in members:
+            raise ReadError(
+                f"{path}: holds {_list_names(members)}; pick one array with --array NAME"
+            )
+        refuse_bomb(path, members[name].file_size, check_regular(path))
+        with archive.open(members[name]) as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    return make_image(path, lambda: array, array.shape, array.dtype, axes, alpha)
+
+
+def _list_names(names: Any) -> str:
+    shown = ", ".join(sorted(names)[:8])
+    return f"{len(names)} arrays ({shown}{', ...' if len(names) > 8 else ''})"

@@ -1,0 +1,144 @@
+"""The dtype of an output, and how results become numbers of that dtype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...core import dtypes
+from .formats import Format
+from .image import Image
+from .safety import WriteError
+
+__all__ = ["Depth", "DepthOptions", "choose_depth"]
+
+
+@dataclass(frozen=True)
+class DepthOptions:
+    """What the command line says about numbers."""
+
+    dtype: str | None = None
+    # A factor, or "full": the whole range of the input becomes the whole range of the output.
+    scale: float | str | None = None
+    range: tuple[float, float] | None = None
+    signed: str | None = None
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How results become numbers of a dtype: ``(result - low) * factor + offset``, saturated."""
+
+    dtype: np.dtype[Any]
+    signed: str | None  # "abs" or "clip": what is done to negative results first
+    low: float = 0
+    factor: float = 1
+    offset: float = 0
+    note: str | None = None
+
+    def convert(self, values: Any) -> Any:
+        """Convert results."""
+        if self.signed == "abs":
+            values = np.abs(values)
+        elif self.signed == "clip":
+            values = np.maximum(values, 0)
+        if self.low:
+            values = values - self.low
+        if self.factor != 1:
+            values = values * self.factor
+        if self.offset:
+            values = values + self.offset
+        if self.dtype.kind == "b":
+            return np.clip(np.rint(values), 0, 1).astype(bool)
+        if self.dtype.kind in "iuf" and values.dtype.kind in "iuf":
+            return dtypes.finish(values, self.dtype.name)
+        return values.astype(self.dtype)
+
+
+def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the numbers that stand for black and white."""
+    if dtype.kind in "iu":
+        return 0, float(np.iinfo(dtype).max)
+    return 0, 1
+
+
+def choose_depth(image: Image, form: Format, options: DepthOptions, zero_sum: bool) -> Depth:
+    """Choose the dtype of the output, or raise WriteError before anything is computed.
+
+    Parameters
+    ----------
+    image : Image
+        The input.
+    form : Format
+        Of the output.
+    options : DepthOptions
+        What the caller asks for.
+    zero_sum : bool
+        Whether the weights sum to zero, so that results have both signs.
+    """
+    dtype, note = _choose_dtype(image, form, options)
+    source = image.dtype
+    unsigned = dtype.kind in "ub"
+    signed = options.signed
+    if signed is None and unsigned and source.kind != "c":
+        below = options.range is not None and options.range[0] < 0
+        signed = "abs" if zero_sum and not below else "clip" if not below else None
+    if source.kind == "c" and signed in ("clip", "offset"):
+        raise WriteError(f"--signed {signed} has no meaning for complex results")
+    if signed == "offset" and not unsigned:
+        raise WriteError(
+            f"--signed offset is for unsigned numbers, but the output is {dtype}; leave it out, or "
+            "choose the output's numbers with --dtype uint8"
+        )
+    low, factor = _choose_scale(image, form, options, dtype)
+    offset = 0.0
+    if signed == "offset":
+        offset = (full_range(dtype)[1] + 1) // 2 if dtype.kind == "u" else 0.5
+    return Depth(dtype, None if signed == "offset" else signed, low, factor, offset, note)
+
+
+def _choose_dtype(
+    image: Image, form: Format, options: DepthOptions
+) -> tuple[np.dtype[Any], str | None]:
+    source, path = image.dtype, image.source.path
+    if options.dtype is not None:
+        if options.dtype not in form.dtypes:
+            raise WriteError(
+                f"{form.name} does not hold {options.dtype}; it holds {', '.join(form.dtypes)}"
+            )
+        if source.kind == "c" and not options.dtype.startswith("complex"):
+            raise WriteError(f"{path}: complex results cannot become {options.dtype}")
+        return np.dtype(options.dtype), None
+    wanted = form.default_dtype(source)
+    if wanted in form.dtypes:
+        note = None
+        if wanted != source.name:
+            note = f"{source} is written as {wanted}"
+            if source.name in form.dtypes:
+                note += f", which other programs open; --dtype {source} keeps it"
+        return np.dtype(wanted), note
+    scaled = options.scale is not None or options.range is not None
+    if source.kind != "c" and (scaled or source.kind == "b"):
+        deep = source.itemsize > 1 and "uint16" in form.dtypes
+        return np.dtype("uint16" if deep else "uint8"), None
+    remedy = "pass --range LO HI (the values that become black and white) or --scale, or use .tif"
+    if source.kind == "c":
+        remedy = "use .npy"
+    raise WriteError(f"{path}: {source}; {form.name} holds {' and '.join(form.dtypes)}; {remedy}")
+
+
+def _choose_scale(
+    image: Image, form: Format, options: DepthOptions, dtype: np.dtype[Any]
+) -> tuple[float, float]:
+    """Return what is subtracted from results, and by what they are multiplied then."""
+    black, white = full_range(dtype)
+    if options.range is not None:
+        low, high = options.range
+        return low, (white - black) / (high - low)
+    if isinstance(options.scale, float):
+        return 0, options.scale
+    into_picture = image.dtype.kind == "b" and form.is_picture
+    if options.scale is not None or into_picture:
+        return 0, white / full_range(image.dtype)[1]
+    return 0, 1

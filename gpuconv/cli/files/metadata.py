@@ -1,0 +1,131 @@
+"""What goes with the pixels of a file, and what of it an output does not hold."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+__all__ = ["Animation", "Geometry", "JpegCoding", "Metadata", "Tag", "reset_orientation"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where outputs lie: the centre of output n is that of pixel ``n * stride + offset``."""
+
+    stride: int = 1
+    offset: tuple[int, int] = (0, 0)  # rows, columns
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every output lies on the pixel of the same index."""
+        return self == Geometry()
+
+
+@dataclass(frozen=True)
+class JpegCoding:
+    """How a JPEG file was compressed."""
+
+    tables: Mapping[int, Any]
+    subsampling: int  # as Pillow numbers it; -1 unknown
+    progressive: bool
+
+
+@dataclass(frozen=True)
+class Animation:
+    """How frames are shown."""
+
+    durations: tuple[float, ...]  # milliseconds
+    loop: int | None
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A tag of a TIFF file."""
+
+    code: int
+    dtype: int
+    count: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What goes with the pixels. The names of fields are what formats say they keep."""
+
+    icc: bytes | None = None
+    exif: bytes | None = None  # from its byte order on
+    xmp: bytes | None = None
+    resolution: tuple[float, float] | None = None  # dots an inch: across, down
+    comment: str | None = None
+    text: Mapping[str, str] = field(default_factory=dict)
+    jpeg: JpegCoding | None = None
+    png_colour: Mapping[bytes, bytes] = field(default_factory=dict)  # chunks
+    animation: Animation | None = None
+    tags: tuple[Tag, ...] = ()
+    geotiff: tuple[Tag, ...] = ()
+    nodata: float | None = None
+    kind: str | None = None  # "ome" or "imagej"
+    pixel_size: Mapping[str, Any] = field(default_factory=dict)  # in OME's or ImageJ's names
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    multiscales: Any = None  # of OME-Zarr
+    zarr_format: int | None = None
+    dimension_names: tuple[str, ...] | None = None
+    header: Any = None  # of FITS
+    # What the reader leaves out itself, in words.
+    lost: tuple[str, ...] = ()
+
+    def without(self, *names: str) -> Metadata:
+        """Return the metadata without some fields."""
+        empty = Metadata()
+        return replace(self, **{name: getattr(empty, name) for name in names})
+
+    def words_for_lost(self, kept: frozenset[str]) -> list[str]:
+        """Name what an output that keeps these fields drops."""
+        empty = Metadata()
+        named = [
+            _WORDS[one.name]
+            for one in fields(self)
+            if one.name in _WORDS
+            and one.name not in kept
+            and getattr(self, one.name) != getattr(empty, one.name)
+        ]
+        return [*self.lost, *named]
+
+
+# What a field is called in a note. A field without words is never lost.
+_WORDS = {
+    "icc": "ICC profile",
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "resolution": "resolution (DPI)",
+    "comment": "comment",
+    "text": "text",
+    "png_colour": "gamma and chromaticities",
+    "animation": "frame durations",
+    "tags": "TIFF tags",
+    "geotiff": "GeoTIFF tags",
+    "nodata": "nodata value",
+    "pixel_size": "pixel size and names of axes",
+    "attributes": "Zarr attributes",
+    "multiscales": "OME-Zarr metadata",
+    "header": "FITS header",
+}
+
+
+def reset_orientation(exif: bytes) -> bytes:
+    """Say in EXIF data that rows and columns are upright; everything else stays byte for byte."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None or len(exif) < 8:
+        return exif
+    data = bytearray(exif)
+    (first,) = struct.unpack_from(order + "I", data, 4)
+    if first + 2 > len(data):
+        return exif
+    (count,) = struct.unpack_from(order + "H", data, first)
+    for at in range(first + 2, min(first + 2 + 12 * count, len(data) - 11), 12):
+        code, dtype = struct.unpack_from(order + "HH", data, at)
+        if code == 274 and dtype == 3:
+            struct.pack_into(order + "H", data, at + 8, 1)
+    return bytes(data)

@@ -1,0 +1,209 @@
+"""What the samples of a TIFF mean: functions from stored samples to grey levels or RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Conversion", "cmyk_to_rgb", "find_conversion", "lab_to_rgb"]
+
+MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, SEPARATED, YCBCR = range(7)
+CIELAB, ICCLAB = 8, 9
+_BASE = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, PALETTE: 1, MASK: 1, SEPARATED: 4, YCBCR: 3}
+_BASE |= {CIELAB: 3, ICCLAB: 3}
+_NAMES = {RGB: "RGB", SEPARATED: "CMYK", YCBCR: "YCbCr", CIELAB: "CIELAB", ICCLAB: "ICCLAB"}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How stored samples become grey levels, RGB or bands."""
+
+    colour: str
+    alpha: bool
+    premultiplied: bool
+    dtype: np.dtype[Any]
+    channels: int  # 0: no axis of channels
+    function: Callable[[Any], Any] | None  # None: as they are
+
+
+def find_conversion(
+    photometric: int,
+    samples: int,
+    extra: tuple[int, ...],
+    bits: int,
+    dtype: np.dtype[Any],
+    colormap: Any = None,
+    ink_set: int = 1,
+    rgb_already: bool = False,
+) -> Conversion:
+    """Find what the samples of a page mean; ValueError for what has no meaning here.
+
+    Parameters
+    ----------
+    photometric, samples, extra, bits, ink_set
+        Tags of the page.
+    dtype : dtype
+        Of the decoded samples.
+    colormap : array (3, colours), optional
+        The palette.
+    rgb_already : bool
+        Whether the decoder has made RGB of YCbCr.
+    """
+    if photometric not in _BASE:
+        raise ValueError(f"photometric interpretation {photometric} is not supported")
+    if photometric == YCBCR and (rgb_already or samples == 1):
+        photometric = RGB if samples > 1 else MINISBLACK
+    if photometric == SEPARATED and ink_set != 1:
+        raise ValueError("inks other than CMYK are not supported")
+    base = _BASE[photometric]
+    if samples < base:
+        raise ValueError(f"{samples} samples a pixel, but {_NAMES[photometric]} has {base}")
+    if photometric in (MINISBLACK, MASK) and samples > 2 and not any(extra):
+        return Conversion("bands", False, False, dtype, samples, _widen(bits, dtype))
+    alpha, premultiplied = _find_alpha(photometric, samples - base, extra)
+    plain = _find_plain(photometric, bits, dtype, colormap)
+    function, depth = plain if plain is not None else (None, dtype)
+    more = samples - base
+    colour = "rgb" if photometric not in (MINISWHITE, MINISBLACK, MASK) else "gray"
+    width = 3 if colour == "rgb" else 1
+    if more and not alpha:
+        colour = "bands" if colour == "gray" else "rgb+"
+    if function is not None and more:
+        function = _with_extra(function, base, dtype, depth)
+    channels = width + more if width + more > 1 else 0
+    return Conversion(colour, alpha, premultiplied, np.dtype(depth), channels, function)
+
+
+def _find_alpha(photometric: int, more: int, extra: tuple[int, ...]) -> tuple[bool, bool]:
+    if more == 0:
+        return False, False
+    kinds = [kind if kind != 999 else 2 for kind in extra[-more:]]  # Corel's number for alpha
+    if photometric == RGB and more == 1 and not kinds:
+        return True, False  # RGBA that does not say so, as old programs write it
+    if more == 1 and kinds and kinds[0] in (1, 2):
+        return True, kinds[0] == 1
+    if any(kinds) or photometric not in (RGB, MINISBLACK, MINISWHITE):
+        raise ValueError(f"extra samples {tuple(kinds)} are not supported")
+    return False, False
+
+
+def _find_plain(
+    photometric: int, bits: int, dtype: np.dtype[Any], colormap: Any
+) -> tuple[Callable[[Any], Any], Any] | None:
+    """Find what makes grey levels or RGB of the samples without the extra ones."""
+    if photometric == PALETTE:
+        return _from_palette(colormap)
+    if photometric in (MINISBLACK, MINISWHITE, MASK):
+        wide = _widen(bits, dtype)
+        if photometric != MINISWHITE:
+            return None if wide is None else (wide, np.uint8)
+        if dtype.kind not in "bu":
+            raise ValueError(f"white as the smallest value is not supported for {dtype}")
+        top = 255 if wide is not None else (1 << bits) - 1
+        depth = np.dtype(np.uint8) if wide is not None else dtype
+        return lambda x: (top - (x if wide is None else wide(x))).astype(depth), depth
+    if photometric == RGB:
+        return None if bits >= 8 else (_widen(bits, dtype) or _same, np.uint8)
+    if dtype not in (np.uint8, np.uint16) and not (photometric == CIELAB and dtype.kind in "iu"):
+        raise ValueError(f"{_NAMES[photometric]} of {dtype} is not supported")
+    top = 255 if dtype.itemsize == 1 else 65535
+    depth = np.dtype(np.uint8 if dtype.itemsize == 1 else np.uint16)
+    function = {SEPARATED: cmyk_to_rgb, YCBCR: _ycbcr_to_rgb}.get(photometric)
+    if function is None:
+        return lambda x: _round(lab_to_rgb(_read_lab(x, photometric)) * top, depth), depth
+    return lambda x: _round(function(x / top) * top, depth), depth
+
+
+def _same(values: Any) -> Any:
+    return values
+
+
+def _round(values: Any, dtype: Any) -> Any:
+    return np.clip(np.rint(values), 0, np.iinfo(dtype).max).astype(dtype)
+
+
+def _widen(bits: int, dtype: np.dtype[Any]) -> Callable[[Any], Any] | None:
+    """Return what makes 8 bits of 1, 2 or 4; None for more."""
+    if dtype.kind not in "bu" or bits not in (1, 2, 4):
+        return None
+    factor = np.uint8(255 // ((1 << bits) - 1))
+    return lambda x: x.astype(np.uint8) * factor
+
+
+def _from_palette(colormap: Any) -> tuple[Callable[[Any], Any], Any]:
+    if colormap is None:
+        raise ValueError("a palette picture without a palette")
+    colours = np.asarray(colormap).T
+    if colours.ndim != 2 or colours.shape[1] != 3:
+        raise ValueError(f"a palette of the shape {colours.shape}")
+    low, high = colours & 255, colours >> 8
+    if ((low == high) | (low == 0)).all():  # colours of 8 bits
+        colours = high.astype(np.uint8)
+    return lambda x: colours[x[..., 0] if x.ndim == 3 else x], colours.dtype
+
+
+def _with_extra(
+    function: Callable[[Any], Any], base: int, dtype: np.dtype[Any], depth: Any
+) -> Callable[[Any], Any]:
+    scale = np.iinfo(depth).max / (1 if dtype.kind == "b" else np.iinfo(dtype).max)
+
+    def convert(samples: Any) -> Any:
+        main = samples[..., 0] if base == 1 else samples[..., :base]
+        colours = function(main)
+        if colours.ndim == samples.ndim - 1:
+            colours = colours[..., None]
+        rest = np.rint(samples[..., base:] * scale).astype(depth)
+        return np.concatenate([colours, rest], axis=-1)
+
+    return convert
+
+
+def cmyk_to_rgb(inks: Any) -> Any:
+    """Convert amounts of ink, 0 to 1, to RGB, 0 to 1."""
+    return (1 - inks[..., :3]) * (1 - inks[..., 3:4])
+
+
+def _ycbcr_to_rgb(samples: Any) -> Any:
+    y, blue, red = (samples[..., n] for n in range(3))
+    half = 128 / 255
+    blue, red = blue - half, red - half
+    rgb = [y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue]
+    return np.stack(rgb, axis=-1)
+
+
+def _read_lab(samples: Any, photometric: int) -> Any:
+    """Return L*, 0 to 100, a* and b* of stored samples."""
+    wide = samples.dtype.itemsize > 1
+    if photometric == ICCLAB:
+        values = samples.astype(np.float64) / (256 if wide else 1)
+        return np.stack([values[..., 0] * (100 / 255), *(values[..., n] - 128 for n in (1, 2))], -1)
+    signed = samples[..., 1:].astype(np.int16 if wide else np.int8) / (256.0 if wide else 1.0)
+    light = samples[..., :1].astype(np.uint16 if wide else np.uint8) * (
+        100 / (65535 if wide else 255)
+    )
+    return np.concatenate([light, signed], axis=-1)
+
+
+# From XYZ with the white of D50, adapted by Bradford's matrix, to linear sRGB.
+_XYZ_TO_RGB = np.array(
+    [
+        [3.1338561, -1.6168667, -0.4906146],
+        [-0.9787684, 1.9161415, 0.0334540],
+        [0.0719453, -0.2289914, 1.4052427],
+    ]
+)
+_D50 = np.array([0.9642, 1.0, 0.8249])
+
+
+def lab_to_rgb(lab: Any) -> Any:
+    """Convert CIE L*a*b* with the white of D50 to sRGB, 0 to 1, what is outside it clipped."""
+    y = (lab[..., 0] + 16) / 116
+    t = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
+    xyz = _D50 * np.where(t > 6 / 29, t**3, 3 * (6 / 29) ** 2 * (t - 4 / 29))
+    linear = np.clip(xyz @ _XYZ_TO_RGB.T, 0, 1)
+    return np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
+    )

@@ -1,0 +1,124 @@
+"""Writing pictures through Pillow, and PNG of 16 bits a colour through imagecodecs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .image import Block
+from .metadata import Metadata
+from .output import Output
+from .safety import require
+
+__all__ = ["needs_imagecodecs", "save_picture", "words_for_lost", "write_picture"]
+
+_LONGEST_EXIF = 65000  # a segment of a JPEG file holds no more
+_QUALITY = dict(quality=95, subsampling=0)  # of a JPEG that does not come from one
+_PNG_HEAD = 8 + 25  # signature and IHDR
+_PIXEL_CHUNKS = (b"IHDR", b"IDAT", b"IEND")
+
+
+def needs_imagecodecs(output: Output) -> bool:
+    """Whether Pillow cannot write it."""
+    deep = output.dtype == np.uint16 and output.channels
+    return deep and output.format.pillow in ("PNG", "JPEG2000")
+
+
+def write_picture(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
+    """Write a picture."""
+    pixels = output.collect(blocks)
+    if output.colour == "gray" and "gray" not in output.format.colours:
+        pixels = _to_rgb(pixels, output.alpha)
+    save_picture(temporary, pixels, output)
+
+
+def _to_rgb(pixels: Any, alpha: bool) -> Any:
+    grey = pixels[..., :1] if alpha else pixels[..., None]
+    return np.concatenate([grey, grey, grey, pixels[..., 1:] if alpha else grey[..., :0]], axis=-1)
+
+
+def save_picture(temporary: Path, pixels: Any, output: Output) -> None:
+    """Write pixels with what goes with them."""
+    name, metadata = output.format.pillow, output.metadata
+    options = dict(output.format.options) | _find_options(name, metadata, output.geometry.stride)
+    if not needs_imagecodecs(output):
+        picture = require("PIL.Image").fromarray(np.ascontiguousarray(pixels))
+        picture.save(temporary, format=name, **options)
+        return
+    codecs = require("imagecodecs")
+    if name != "PNG":
+        temporary.write_bytes(codecs.jpeg2k_encode(pixels, level=0, codecformat="jp2"))
+        return
+    data = codecs.png_encode(np.ascontiguousarray(pixels))
+    # Pillow makes the chunks that go with the pixels, for a picture of one.
+    buffer = io.BytesIO()
+    require("PIL.Image").new("RGB", (1, 1)).save(buffer, format="PNG", **options)
+    kept = b"".join(_other_chunks(buffer.getvalue()))
+    temporary.write_bytes(data[:_PNG_HEAD] + kept + data[_PNG_HEAD:])
+
+
+def _other_chunks(data: bytes) -> Iterable[bytes]:
+    at = 8
+    while at < len(data):
+        size = 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] not in _PIXEL_CHUNKS:
+            yield data[at : at + size]
+        at += size
+
+
+def _find_options(name: str | None, metadata: Metadata, stride: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    keeps_profile = name in ("PNG", "JPEG", "WEBP", "AVIF")
+    if keeps_profile and metadata.icc is not None:
+        found["icc_profile"] = metadata.icc
+    if keeps_profile and metadata.exif is not None and not _is_too_long(name, metadata.exif):
+        found["exif"] = b"Exif\0\0" + metadata.exif
+    if name in ("JPEG", "WEBP", "AVIF") and metadata.xmp is not None:
+        found["xmp"] = metadata.xmp
+    if name in ("PNG", "JPEG", "BMP") and metadata.resolution is not None:
+        found["dpi"] = tuple(n / stride for n in metadata.resolution)
+    if name in ("JPEG", "GIF") and metadata.comment is not None:
+        found["comment"] = metadata.comment.encode()
+    if name == "PNG":
+        found["pnginfo"] = _make_png_info(metadata)
+    if name == "JPEG":
+        found |= _find_jpeg_options(metadata)
+    return found
+
+
+def _find_jpeg_options(metadata: Metadata) -> dict[str, Any]:
+    coding = metadata.jpeg
+    if coding is None or not coding.tables:
+        return dict(_QUALITY)
+    found: dict[str, Any] = dict(qtables=dict(coding.tables), progressive=coding.progressive)
+    found["subsampling"] = max(coding.subsampling, 0)
+    return found
+
+
+def _make_png_info(metadata: Metadata) -> Any:
+    info = require("PIL.PngImagePlugin").PngInfo()
+    for chunk, data in metadata.png_colour.items():
+        if not (metadata.icc is not None and chunk == b"sRGB"):
+            info.add(chunk, data)
+    texts = {"Software": "gpuconv", **metadata.text}
+    if metadata.comment is not None:
+        texts["Comment"] = metadata.comment
+    for key, value in texts.items():
+        info.add_text(key, value)
+    if metadata.xmp is not None:
+        info.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    return info
+
+
+def _is_too_long(name: str | None, exif: bytes) -> bool:
+    return name == "JPEG" and len(exif) > _LONGEST_EXIF
+
+
+def words_for_lost(output: Output) -> list[str]:
+    """Name what the format keeps in general, but not here."""
+    exif = output.metadata.exif
+    return ["EXIF"] if exif is not None and _is_too_long(output.format.pillow, exif) else []

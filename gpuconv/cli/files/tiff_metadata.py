@@ -1,0 +1,143 @@
+"""What goes with the pixels of a TIFF: resolution, profiles, OME, ImageJ and GeoTIFF."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .metadata import Metadata, Tag
+
+__all__ = ["GDAL_METADATA", "GDAL_NODATA", "read_metadata"]
+
+GDAL_METADATA, GDAL_NODATA = 42112, 42113
+_GEO = (33550, 33922, 34264, 34735, 34736, 34737, GDAL_METADATA)
+_RPC = 50844
+_XMP, _ICC = 700, 34675
+_EXIF, _GPS = 34665, 34853
+_DESCRIPTION, _SOFTWARE = 270, 305
+# How the pixels are stored, which the writer decides anew, and pointers into the file.
+_STRUCTURE = {
+    *(254, 255, *range(256, 260), 262, *range(263, 267), 273, 274, *range(277, 285)),
+    *(*range(288, 294), 296, 297, 301, *range(317, 326), 330, *range(332, 343), 347),
+    *(*range(512, 533), 559, *range(32995, 32999), 34016, 34675, 50838, 50839, 65000, 65420),
+    *(65421, 65426),
+}
+_PIXEL_SIZE: tuple[str, ...] = (
+    "spacing",
+    "unit",
+    "finterval",
+    "fps",
+    "xorigin",
+    "yorigin",
+    "zorigin",
+    "tunit",
+)
+_PIXEL_SIZE += ("Labels", "Info", "mode", "min", "max", "loop")
+
+
+def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
+    """Read what goes with the pixels of a page."""
+    tags = {tag.code: tag for tag in page.tags}
+    kind = next((kind for kind in ("ome", "imagej") if series.kind == kind), None)
+    known = series.kind in ("shaped", "generic", "uniform", "imagej", "ome")
+    lost = []
+    if any(code in tags for code in (_EXIF, _GPS)):
+        lost.append("EXIF")
+    if not known:
+        lost.append(f"{series.kind} metadata")
+    pixel_size: dict[str, Any] = {}
+    if kind == "imagej":
+        given = file.imagej_metadata or {}
+        pixel_size = {name: given[name] for name in _PIXEL_SIZE if name in given}
+        pair = _read_pair(tags)
+        if pair is not None:
+            pixel_size["_resolution"] = pair
+    elif kind == "ome":
+        pixel_size, more = _read_ome(file.ome_metadata)
+        lost += more
+    return Metadata(
+        icc=page.iccprofile,
+        xmp=bytes(tags[_XMP].value) if _XMP in tags else None,
+        resolution=_read_resolution(tags),
+        tags=_read_plain_tags(tags, kind is None and not page.is_shaped, known),
+        geotiff=tuple(_copy_tag(tags[code]) for code in (*_GEO, _RPC) if code in tags),
+        nodata=_read_nodata(tags),
+        kind=kind,
+        pixel_size=pixel_size,
+        lost=tuple(lost),
+    )
+
+
+def _copy_tag(tag: Any) -> Tag:
+    return Tag(tag.code, int(tag.dtype), tag.count, tag.value)
+
+
+def _read_plain_tags(tags: Any, described: bool, known: bool) -> tuple[Tag, ...]:
+    """Copy tags that say nothing about how pixels are stored.
+
+    `described` is whether the description is a text for people, and `known` whether private tags
+    are not those of a format whose files this program does not write.
+    """
+    apart = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, _EXIF, _GPS, GDAL_NODATA, _SOFTWARE}
+    if not described:
+        apart.add(_DESCRIPTION)
+    return tuple(
+        _copy_tag(tag)
+        for code, tag in tags.items()
+        if code not in apart
+        and (known or code < 32768)
+        and not (50838 <= code <= 50839)
+        and int(tag.dtype) not in (13, 18)
+        and isinstance(tag.value, (str, bytes, int, float, tuple))
+    )
+
+
+def _read_pair(tags: Any) -> tuple[float, float] | None:
+    """Return pixels a unit, across and down."""
+    if not {282, 283} <= tags.keys():
+        return None
+    pair = [above / below if below else 0.0 for above, below in (tags[n].value for n in (282, 283))]
+    return (pair[0], pair[1]) if all(pair) else None
+
+
+def _read_resolution(tags: Any) -> tuple[float, float] | None:
+    """Return dots an inch; None without a unit."""
+    unit, pair = int(tags[296].value) if 296 in tags else 2, _read_pair(tags)
+    if unit not in (2, 3) or pair is None:
+        return None
+    factor = 2.54 if unit == 3 else 1
+    return pair[0] * factor, pair[1] * factor
+
+
+def _read_nodata(tags: Any) -> float | None:
+    if GDAL_NODATA not in tags:
+        return None
+    try:
+        return float(str(tags[GDAL_NODATA].value).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def _read_ome(xml: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Return pixel sizes and names of channels of the first image, and what else there is."""
+    from xml.etree import ElementTree
+
+    # No entities are defined in what is parsed, so that none can grow.
+    if not xml or "<!ENTITY" in xml or "<!DOCTYPE" in xml:
+        return {}, ["OME metadata"] if xml else []
+    root = ElementTree.fromstring(xml)
+    space = root.tag.partition("}")[0] + "}" if "}" in root.tag else ""
+    pixels = root.find(f"{space}Image/{space}Pixels")
+    if pixels is None:
+        return {}, ["OME metadata"]
+    wanted = ("PhysicalSize", "TimeIncrement")
+    found: dict[str, Any] = {
+        name: value if name.endswith("Unit") else float(value)
+        for name, value in pixels.attrib.items()
+        if name.startswith(wanted)
+    }
+    names = [channel.attrib.get("Name") for channel in pixels.findall(f"{space}Channel")]
+    if any(names):
+        found["Channel"] = {"Name": [name or "" for name in names]}
+    beside = {one.tag.removeprefix(space) for one in root} - {"Image"}
+    inside = {one.tag.removeprefix(space) for one in pixels} - {"Channel", "TiffData"}
+    return found, ["other OME metadata"] if beside or inside else []

@@ -1,0 +1,230 @@
+"""TIFF files, read as their tags say: axes, photometric interpretation, orientation, pages."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .image import Image, Source, arrange, count_bytes
+from .orientation import stand_upright
+from .photometry import CIELAB, ICCLAB, SEPARATED, Conversion, find_conversion
+from .safety import ReadError, check_regular, refuse_bomb, require
+from .tiff_metadata import read_metadata
+
+__all__ = ["open_tiff"]
+
+ORIENTATION, INK_SET = 274, 332
+_JPEGS = (6, 7, 34892, 33007)  # compressions after which tifffile returns RGB for YCbCr
+
+
+def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Image:
+    """Open the pages of a TIFF file, or one page counted from 0."""
+    # Its log messages would appear beside the one error.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    # References to other files are not followed, since they may lead anywhere.
+    alone = dict(_multifile=False, is_mmstack=False, is_ndtiff=False)
+    file = stack.enter_context(require("tifffile").TiffFile(path, **alone))
+    len(file.pages)  # raises where pages refer to each other in a cycle; `series` does not
+    series, page, lost = _choose_series(path, list(file.series), page)
+    one = series.keyframe
+    if page is not None and not series.axes.endswith("S") and len(series.pages) > page:
+        one = series.pages[page].aspage() if series.pages[page] is not None else one
+    conversion = _find_conversion(path, series, one)
+    if page is None:
+        _check_pages(path, file, series, one)
+    source, axes = _open_series(path, file, series, conversion, stack)
+    if page is not None:
+        source, axes = source.pick(page), axes[len(source.stack) :]
+    channels = conversion.channels if conversion.channels != len_of_channels(source) else None
+    if conversion.function is not None:
+        source = source.convert(conversion.function, conversion.dtype, channels)
+    axes = axes.rstrip("S") + ("S" if source.channels else "")
+    source = stand_upright(source, _orientation(one))
+    metadata = read_metadata(file, series, one)
+    if one.photometric in (SEPARATED, CIELAB, ICCLAB) and metadata.icc is not None:
+        metadata = replace(metadata, icc=None, lost=(*metadata.lost, "ICC profile of the inks"))
+    if len(series.levels) > 1:
+        lost = [*lost, f"{len(series.levels) - 1} smaller copies of the picture"]
+    return Image(
+        source,
+        axes,
+        conversion.colour,
+        conversion.alpha,
+        conversion.premultiplied,
+        metadata=replace(metadata, lost=(*metadata.lost, *lost)),
+    )
+
+
+def len_of_channels(source: Source) -> int:
+    """Return the length of the axis of channels; 0 without one."""
+    return int(source.shape[-1]) if source.channels else 0
+
+
+def _choose_series(
+    path: Path, series: list[Any], page: int | None
+) -> tuple[Any, int | None, list[str]]:
+    """Choose what is read; a page of several series is counted through all of them."""
+    if not series:
+        raise ReadError(f"{path}: holds no picture")
+    main = [one for one in series if not one.keyframe.is_reduced] or series[:1]
+    lost = [f"{len(series) - len(main)} smaller copies"] if len(main) < len(series) else []
+    counts = [_count_pages(one) for one in main]
+    if page is None:
+        if len(main) > 1:
+            shapes = ", ".join("x".join(map(str, one.shape)) for one in main[:4])
+            raise ReadError(
+                f"{path}: holds {len(main)} pictures of different kinds or shapes ({shapes}"
+                f"{', ...' if len(main) > 4 else ''}); pick one with --page 0 to "
+                f"{sum(counts) - 1}"
+            )
+        return main[0], None, lost
+    left = page
+    for one, count in zip(main, counts, strict=True):
+        if 0 <= left < count:
+            return one, left, lost
+        left -= count
+    raise ReadError(f"{path}: has no page {page}; pages are counted from 0 to {sum(counts) - 1}")
+
+
+def _count_pages(series: Any) -> int:
+    axes, channel = _read_axes(series)
+    sides = (n for n, letter in zip(series.shape, axes, strict=True) if letter not in "YX")
+    samples = series.shape[axes.index(channel)] if channel else 1
+    return int(math.prod(sides) // max(1, samples))
+
+
+def _read_axes(series: Any) -> tuple[str, str | None]:
+    """Return the axes, in which Y and X are, and which one is samples."""
+    axes, samples = str(series.axes), int(series.keyframe.samplesperpixel)
+    if "S" in axes and (samples > 1 or "Y" in axes.replace("S", "")):
+        channel: str | None = "S"
+    else:
+        channel = None
+        if samples > 1:  # named otherwise in the file's description
+            for at in (len(axes) - 1, *range(len(axes))):
+                if axes[at] not in "YX" and series.shape[at] == samples:
+                    channel = axes[at]
+                    break
+    if len(axes) < 2 + (channel is not None) or len(set(axes)) < len(axes):
+        axes = _letter_axes(axes, channel)
+    if "Y" not in axes or "X" not in axes:
+        others = [n for n, letter in enumerate(axes) if letter != channel]
+        if len(others) < 2:
+            raise ReadError(f"a picture needs rows and columns, got the axes {axes!r}")
+        letters = [("q" if letter in "YX" else letter) for letter in axes]
+        letters[others[-2]], letters[others[-1]] = "Y", "X"
+        axes = "".join(letters)
+    return axes, channel
+
+
+def _letter_axes(axes: str, channel: str | None) -> str:
+    """Give axes of the same letter letters of their own."""
+    spare = iter("ABDEFGHIJKLMNOPQRUVW")
+    seen: list[str] = []
+    for letter in axes:
+        seen.append(letter if letter not in seen else next(n for n in spare if n not in axes))
+    return "".join(seen)
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get(ORIENTATION)
+    return int(tag.value) if tag is not None else 1
+
+
+def _find_conversion(path: Path, series: Any, page: Any) -> Conversion:
+    ink_set = page.tags.get(INK_SET)
+    _, channel = _read_axes(series)
+    samples = int(page.samplesperpixel) if channel else 1
+    try:
+        return find_conversion(
+            int(page.photometric),
+            samples,
+            tuple(int(kind) for kind in page.extrasamples),
+            int(page.bitspersample),
+            np.dtype(series.dtype),
+            page.colormap,
+            int(ink_set.value) if ink_set is not None else 1,
+            rgb_already=int(page.compression) in _JPEGS,
+        )
+    except ValueError as error:
+        raise ReadError(f"{path}: cannot be read as tif: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """What must be the same for all pages that are read together."""
+
+    photometric: int
+    orientation: int
+    palette: bytes | None
+
+
+def _meaning(page: Any) -> _Meaning:
+    palette = None if page.colormap is None else np.asarray(page.colormap).tobytes()
+    return _Meaning(int(page.photometric), _orientation(page), palette)
+
+
+def _check_pages(path: Path, file: Any, series: Any, first: Any) -> None:
+    """Refuse pages that are read together but have palettes or orientations of their own."""
+    if series.kind in ("shaped", "imagej", "ome") and first.colormap is None:
+        return
+    expected = _meaning(first)
+    for number, page in enumerate(series.pages):
+        if page is not None and page is not first and _meaning(page.aspage()) != expected:
+            raise ReadError(
+                f"{path}: page {number} has a palette, orientation or photometric interpretation "
+                "of its own; pick one page with --page"
+            )
+
+
+def _open_series(
+    path: Path, file: Any, series: Any, conversion: Conversion, stack: contextlib.ExitStack
+) -> tuple[Source, str]:
+    stored = check_regular(path)
+    bits = 1 if series.dtype == bool else 8
+    refuse_bomb(path, count_bytes(series.shape, series.dtype), stored, bits)
+    axes, channel = _read_axes(series)
+    shape = tuple(int(n) for n in series.shape)
+    if series.dataoffset is not None:  # contiguous and not compressed
+        dtype = np.dtype(file.byteorder + series.dtype.char)
+        offset = series.dataoffset
+
+        # The pages of a mapped file count as the process's memory while it is mapped, so files are
+        # mapped anew for each part.
+        def mapped() -> Any:
+            return _CopiedParts(np.memmap(path, dtype, "r", offset, shape))
+
+        return arrange(path, mapped, shape, dtype, axes, channel)
+    for page in series.pages:  # missing strips or tiles would be read as zeros
+        if page is None or len(page.dataoffsets) != math.prod(page.chunked):
+            raise ReadError(f"{path}: lacks some of the strips or tiles of its {series.shape}")
+    array = require("zarr").open_array(stack.enter_context(series.aszarr(level=0)), mode="r")
+    overhead = chunk_overhead(path, array, stored, 1, bits)
+    return arrange(path, lambda: array, shape, array.dtype, axes, channel, overhead)
+
+
+class _CopiedParts:
+    """An array on a file whose parts are copies."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __getitem__(self, where: Any) -> Any:
+        return np.array(self._array[where])
+
+
+def chunk_overhead(path: Path, array: Any, stored: int, files: int, bits: int = 8) -> int:
+    """Refuse a Zarr array that is a bomb; return the bytes that reading it takes besides the part.
+
+    It consists of `files` files with `stored` bytes in all (see `refuse_bomb`).
+    """
+    chunk = count_bytes(getattr(array, "shards", None) or array.chunks, array.dtype)
+    refuse_bomb(path, max(count_bytes(array.shape, array.dtype), chunk), stored, bits)
+    # Zarr unpacks several chunks at once and keeps a record of every file.
+    return 3 * min(int(array.nchunks), 12) * chunk + files * 4096

@@ -1,0 +1,128 @@
+"""Writing TIFF in tiles: plain, OME, ImageJ and GeoTIFF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import output as outputs
+from .geotiff import move_geotiff
+from .image import Block, count_bytes
+from .metadata import Metadata, Tag
+from .output import Output
+from .safety import require
+from .tiff_metadata import GDAL_NODATA
+
+__all__ = ["write_tiff"]
+
+_MAX_CLASSIC_TIFF = (1 << 32) - (1 << 25)  # bytes of pixels in a TIFF of 32-bit offsets
+_XMP, _DESCRIPTION = 700, 270
+_ASCII, _BYTE, _UNDEFINED = 2, 1, 7
+_IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+_PADDING = "QI"  # letters of axes that say nothing
+_SIZES = {"Y": "PhysicalSizeY", "X": "PhysicalSizeX"}
+
+
+def write_tiff(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
+    """Write a TIFF file of one series of pages."""
+    height, width = output.size
+    side = outputs.TILE
+    tile = min(side, height + -height % 16), min(side, width + -width % 16)
+
+    def tiles() -> Iterator[Any]:
+        for _, _, _, values in blocks:
+            for i in range(0, values.shape[0], tile[0]):
+                for j in range(0, values.shape[1], tile[1]):
+                    part = values[i : i + tile[0], j : j + tile[1]]
+                    yield np.ascontiguousarray(part, output.dtype)
+
+    big = count_bytes(output.shape, output.dtype) > _MAX_CLASSIC_TIFF
+    kind = output.metadata.kind
+    if kind == "imagej" and (output.dtype.name not in _IMAGEJ_DTYPES or big):
+        kind = None
+    form: dict[str, Any] = {"ome": True} if kind == "ome" else {"ome": False}
+    if kind == "imagej":
+        form["imagej"] = True
+    with require("tifffile").TiffWriter(temporary, bigtiff=big, **form) as file:
+        file.write(
+            tiles(),
+            shape=output.shape,
+            dtype=output.dtype,
+            tile=tile,
+            software="gpuconv",
+            **_describe_samples(output),
+            **_describe_file(output, kind),
+        )
+
+
+def _describe_samples(output: Output) -> dict[str, Any]:
+    count = output.shape[-1] if output.channels else 1
+    base = 3 if output.colour in ("rgb", "rgb+") else 1
+    described: dict[str, Any] = dict(photometric="rgb" if base == 3 else "minisblack")
+    if output.channels:
+        described["planarconfig"] = "contig"
+        last = ["unassalpha"] if output.alpha else []
+        between = count - base - len(last)
+        if between + len(last):
+            described["extrasamples"] = ["unspecified"] * between + last
+    return described
+
+
+def _describe_file(output: Output, kind: str | None) -> dict[str, Any]:
+    metadata, geometry = output.metadata, output.geometry
+    described: dict[str, Any] = dict(iccprofile=metadata.icc)
+    resolution = metadata.resolution
+    if resolution is not None:
+        described["resolution"] = tuple(n / geometry.stride for n in resolution)
+        described["resolutionunit"] = "INCH"
+    tags = list(metadata.tags)
+    geotiff, _ = move_geotiff(metadata.geotiff, geometry)
+    tags += geotiff
+    if metadata.nodata is not None:
+        text = f"{metadata.nodata:.17g}"
+        tags.append(Tag(GDAL_NODATA, _ASCII, len(text) + 1, text))
+    if metadata.xmp is not None:
+        tags.append(Tag(_XMP, _BYTE, len(metadata.xmp), metadata.xmp))
+    axes = output.axes
+    if kind is not None:
+        described["metadata"] = {"axes": axes, **_scale_pixel_size(metadata, geometry.stride, kind)}
+        if kind == "imagej":
+            described.update(_imagej_resolution(metadata, geometry.stride))
+        tags = [tag for tag in tags if tag.code != _DESCRIPTION]
+    elif any(tag.code == _DESCRIPTION for tag in tags) or set(axes[:-2]) <= set(_PADDING + "YX"):
+        # A description for people stays; pages without names of axes need none.
+        described["metadata"] = None
+    else:
+        described["metadata"] = {"axes": axes}
+    described["extratags"] = [_as_extratag(tag) for tag in tags]
+    return described
+
+
+def _as_extratag(tag: Tag) -> tuple[int, int, int, Any, bool]:
+    value = tag.value
+    if isinstance(value, str) and tag.dtype == _ASCII:
+        return tag.code, tag.dtype, 0, value, True
+    if isinstance(value, bytes):
+        dtype = tag.dtype if tag.dtype in (_BYTE, _UNDEFINED) else _UNDEFINED
+        return tag.code, dtype, len(value), value, True
+    return tag.code, tag.dtype, tag.count, value, True
+
+
+def _scale_pixel_size(metadata: Metadata, stride: int, kind: str) -> dict[str, Any]:
+    named = {k: v for k, v in metadata.pixel_size.items() if not k.startswith("_")}
+    if kind == "ome":
+        for name in _SIZES.values():
+            if name in named:
+                named[name] = named[name] * stride
+    return named
+
+
+def _imagej_resolution(metadata: Metadata, stride: int) -> dict[str, Any]:
+    """Return pixels a unit, of which ImageJ has the name in its description."""
+    pair = metadata.pixel_size.get("_resolution")
+    if pair is None or metadata.resolution is not None:
+        return {}
+    return dict(resolution=tuple(n / stride for n in pair), resolutionunit="NONE")

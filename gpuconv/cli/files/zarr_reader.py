@@ -1,0 +1,135 @@
+"""Zarr arrays and groups of format 2 and 3, and OME-Zarr multiscales."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .array_reader import ArrayAxes, make_image
+from .image import Image
+from .metadata import Metadata
+from .safety import ReadError, check_regular, require
+from .tiff_reader import chunk_overhead
+
+__all__ = ["MARK", "Multiscales", "find_store", "open_zarr_image"]
+
+MARK = "gpuconv"  # attribute of what this program wrote
+
+
+@dataclass(frozen=True)
+class Multiscales:
+    """Metadata of an OME-Zarr group whose first level was read."""
+
+    attributes: dict[str, Any]  # of the group, with the first level only
+    path: str  # of the first level's array
+    levels: int
+
+
+def find_store(path: Path) -> Path | None:
+    """Return the .zarr folder that a path is or lies in; None if there is none."""
+    return next((p for p in (path, *path.parents) if p.suffix.lower() == ".zarr"), None)
+
+
+def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) -> Image:
+    """Open an array: `path` itself, `name` in it, or the only one or the first level in it."""
+    # A pipe or a device among the chunks would never end.
+    sizes = [check_regular(file) for file in (path, *path.rglob("*"))]
+    zarr = require("zarr")
+    opened = zarr.open(str(path), mode="r")
+    multiscales = None
+    if isinstance(opened, zarr.Group):
+        multiscales = _read_multiscales(opened) if name is None else None
+        if multiscales is not None:
+            name = multiscales.path
+        array = _choose_array(path, opened, name)
+    else:
+        array = opened
+    if array.dtype.hasobject or "pickle" in str(array.metadata.to_dict()).lower():
+        raise ReadError(f"{path}: holds Python objects or a pickle codec, which is never read")
+    overhead = chunk_overhead(path, array, sum(sizes), len(sizes))
+    letters = axes
+    if letters is None and multiscales is not None:
+        letters = _read_axes(multiscales, array.ndim)
+    elif letters is None:
+        letters = _read_dimension_names(array)
+    attributes = {k: v for k, v in array.attrs.asdict().items() if k != MARK}
+    lost: tuple[str, ...] = ()
+    if multiscales is not None and multiscales.levels > 1:
+        lost = (f"{multiscales.levels - 1} smaller levels of the pyramid",)
+    metadata = Metadata(
+        attributes=attributes,
+        multiscales=multiscales,
+        zarr_format=int(array.metadata.zarr_format),
+        dimension_names=_get_names(array),
+        lost=lost,
+    )
+    shape = tuple(int(n) for n in array.shape)
+    return make_image(
+        path, lambda: array, shape, array.dtype, letters, alpha, overhead, metadata=metadata
+    )
+
+
+def _choose_array(path: Path, group: Any, name: str | None) -> Any:
+    zarr = require("zarr")
+    if name is not None:
+        if name in group and isinstance(group[name], zarr.Array):
+            return group[name]
+        raise ReadError(f"{path}: has no array {name!r}; it holds {_list_arrays(group)}")
+    names = sorted(inner for inner, one in group.members() if isinstance(one, zarr.Array))
+    if len(names) == 1:
+        return group[names[0]]
+    raise ReadError(
+        f"{path}: is a group that holds {_list_arrays(group)}; pick one with --array NAME, or as "
+        f"{path}/NAME"
+    )
+
+
+def _list_arrays(group: Any) -> str:
+    names = sorted(group.keys())
+    return ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "") or "nothing"
+
+
+def _read_multiscales(group: Any) -> Multiscales | None:
+    attributes = copy.deepcopy(group.attrs.asdict())
+    attributes.pop(MARK, None)
+    holder = attributes.get("ome", attributes)
+    scales = holder.get("multiscales") if isinstance(holder, dict) else None
+    if not isinstance(scales, list) or not scales:
+        return None
+    levels = scales[0]["datasets"]
+    first = str(levels[0]["path"])
+    scales[0]["datasets"] = levels[:1]
+    holder["multiscales"] = scales[:1]
+    return Multiscales(attributes, first, len(levels))
+
+
+def _read_axes(multiscales: Multiscales, count: int) -> str | None:
+    holder = multiscales.attributes.get("ome", multiscales.attributes)
+    axes = holder["multiscales"][0].get("axes")
+    if axes is None:
+        return "TCZYX"[-count:] if count <= 5 else None  # before version 0.3
+    names = [axis if isinstance(axis, str) else axis["name"] for axis in axes]
+    # Other names than the usual ones get letters that say nothing.
+    spare = iter("ABDEFGHIJKLM")
+    return "".join(
+        name.upper() if len(name) == 1 and name.lower() in "tczyx" else next(spare)
+        for name in names
+    )
+
+
+def _get_names(array: Any) -> tuple[str, ...] | None:
+    """Return the names of an array's dimensions, which format 3 may have."""
+    if int(array.metadata.zarr_format) != 3:
+        return None
+    names = array.metadata.dimension_names
+    if not names or not all(isinstance(name, str) and name for name in names):
+        return None
+    return tuple(names)
+
+
+def _read_dimension_names(array: Any) -> str | None:
+    """Return letters for the names of an array's dimensions, if they say rows and columns."""
+    letters = "".join(name[0].upper() for name in _get_names(array) or ())
+    return letters if {"Y", "X"} <= set(letters) and len(set(letters)) == len(letters) else None
