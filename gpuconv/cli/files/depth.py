@@ -114,7 +114,7 @@ def _choose_dtype(
     if wanted in form.dtypes:
         note = None
         if wanted != source.name:
-            note = f"{source} is written as {wanted}"
+            note = f"{path}: {source} is written as {wanted}"
             if source.name in form.dtypes:
                 note += f", which other programs open; --dtype {source} keeps it"
         return np.dtype(wanted), note

@@ -50,7 +50,7 @@ def open_fits(path: Path, hdu: str | None, stack: contextlib.ExitStack) -> Image
             header.remove(name, ignore_missing=True, remove_all=True)
     nodata = float("nan") if blank is not None else None
     others = sum(1 for one in file if one is not chosen and (one.size or 0) > 0)
-    lost = (f"{others} other HDUs",) if others else ()
+    lost = ("other HDUs",) if others else ()
     return make_image(
         path,
         lambda: numbers,

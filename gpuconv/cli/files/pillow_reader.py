@@ -103,7 +103,7 @@ def _choose_frames(path: Path, picture: Any, page: int | None) -> tuple[list[int
     count = int(getattr(picture, "n_frames", 1))  # Pillow has it only where there may be many
     if picture.format == "MPO" and page is None:
         # A photo, and what the camera adds to it: a smaller copy, a map of gains.
-        return [0], [f"{count - 1} further pictures behind the first"] if count > 1 else []
+        return [0], ["further pictures behind the first"] if count > 1 else []
     if picture.format in _LAYERS and page is None:
         return [0], []
     if count > _MOST_FRAMES:

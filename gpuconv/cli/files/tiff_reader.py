@@ -50,7 +50,7 @@ def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Imag
     if one.photometric in (SEPARATED, CIELAB, ICCLAB) and metadata.icc is not None:
         metadata = replace(metadata, icc=None, lost=(*metadata.lost, "ICC profile of the inks"))
     if len(series.levels) > 1:
-        lost = [*lost, f"{len(series.levels) - 1} smaller copies of the picture"]
+        lost = [*lost, "smaller copies of the picture"]
     return Image(
         source,
         axes,
@@ -73,7 +73,7 @@ def _choose_series(
     if not series:
         raise ReadError(f"{path}: holds no picture")
     main = [one for one in series if not one.keyframe.is_reduced] or series[:1]
-    lost = [f"{len(series) - len(main)} smaller copies"] if len(main) < len(series) else []
+    lost = ["smaller copies of the picture"] if len(main) < len(series) else []
     counts = [_count_pages(one) for one in main]
     if page is None:
         if len(main) > 1:

@@ -57,7 +57,7 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     attributes = {k: v for k, v in array.attrs.asdict().items() if k != MARK}
     lost: tuple[str, ...] = ()
     if multiscales is not None and multiscales.levels > 1:
-        lost = (f"{multiscales.levels - 1} smaller levels of the pyramid",)
+        lost = ("smaller levels of the pyramid",)
     metadata = Metadata(
         attributes=attributes,
         multiscales=multiscales,
