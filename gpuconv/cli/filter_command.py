@@ -22,10 +22,13 @@ from .files.image import Image
 from .files.output import Output
 from .files.pillow_writer import words_for_lost
 from .files.safety import ReadError, WriteError, check_regular, convert_errors
+from .files.sniff import find_suffix, has_mark
+from .files.tiff_writer import is_big
 from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
 from .filter_blocks import Work, find_geometry, make_bar, no_bar, plan_work
 from .many_files import Job, find_jobs, run_jobs
+from .standard_streams import use_files
 
 __all__ = ["Filtered", "call_keywords", "filter_files"]
 
@@ -48,11 +51,12 @@ def call_keywords(options: argparse.Namespace) -> dict[str, Any]:
 def filter_files(options: argparse.Namespace) -> int:
     """Filter the inputs; return the exit code."""
     weights = _read_weights(options)
-    return run_jobs(
-        find_jobs(options),
-        lambda job, bar: _filter_file(job, weights, options, bar).notes,
-        progress=options.progress,
-    )
+
+    def run(job: Job, bar: Any) -> tuple[str, ...]:
+        with use_files(job, options.format) as on_files:
+            return _filter_file(on_files, weights, options, bar).notes
+
+    return run_jobs(find_jobs(options), run, progress=options.progress)
 
 
 def _read_weights(options: argparse.Namespace) -> Any:
@@ -90,12 +94,33 @@ def _check_paths(source: Path, output: Path, overwrite: bool) -> None:
     if output.resolve() in source.resolve().parents:
         raise WriteError(f"{output}: holds the input {source}; it is not replaced")
     if os.path.lexists(output):
-        if not output.is_symlink() and output.samefile(source):
-            raise WriteError(f"{output}: is the input; it is not replaced")
-        if output.suffix.lower() == ".zarr":
-            check_replaceable(output)
-        elif output.is_dir() and not output.is_symlink():
-            raise WriteError(f"{output}: is a folder; it is not replaced")
+        _check_replaced(source, output)
+
+
+def _check_replaced(source: Path, output: Path) -> None:
+    """Refuse to replace what is or may be an input, and folders that are not known."""
+    if output.is_symlink():
+        return  # the link itself is replaced
+    if output.samefile(source):
+        raise WriteError(f"{output}: is the input; it is not replaced")
+    if output.suffix.lower() == ".zarr":
+        check_replaceable(output)
+    elif output.is_dir():
+        raise WriteError(f"{output}: is a folder; it is not replaced")
+    elif _looks_like_input(source, output):
+        raise WriteError(
+            f"{output}: is a picture beside the input that gpuconv did not write, perhaps named by "
+            "a pattern such as *.png; for many inputs pass --output-dir, or delete it first"
+        )
+
+
+def _looks_like_input(source: Path, output: Path) -> bool:
+    """Whether the second of two files may be one more input, as ``*.png`` would name it."""
+    beside = output.parent.resolve() == source.parent.resolve()
+    alike = output.suffix.lower() == source.suffix.lower()
+    if not (beside and alike) or find_suffix(output) not in (".png", ".jpg", ".tif"):
+        return False
+    return not has_mark(output)
 
 
 def _filter_image(
@@ -106,7 +131,7 @@ def _filter_image(
     asked = DepthOptions(options.dtype, options.scale, options.range, options.signed)
     work = plan_work(image, weights, options.mode, keywords)
     depth = choose_depth(image, form, asked, work.zero_sum)
-    check_holds(job.output, form, image, work.shape)
+    check_holds(form, image, work.shape)
     output = _describe_output(job.output, image, work, depth.dtype, keywords)
     check_codecs(output)
     notes = [depth.note] if depth.note is not None else []
@@ -153,6 +178,7 @@ def _words_for_lost(output: Output) -> list[str]:
     lost = metadata.words_for_lost(output.format.keeps) + words_for_lost(output)
     if output.format.name == "TIFF":
         lost += move_geotiff(metadata.geotiff, output.geometry)[1]
+        lost += ["EXIF"] if metadata.exif is not None and is_big(output) else []
         if metadata.kind == "imagej" and output.dtype.name not in ("uint8", "uint16", "float32"):
             lost.append("ImageJ metadata")
     return lost

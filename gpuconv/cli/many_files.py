@@ -35,7 +35,14 @@ def find_jobs(options: argparse.Namespace) -> list[Job]:
                 f"filter needs an input and an output, got {len(files)} "
                 f"{'files' if len(files) > 1 else 'file'}; for many inputs pass --output-dir"
             )
+        if options.format is not None and files[1] != Path("-"):
+            raise ValueError(
+                "--format is for --output-dir and the standard output; the name of a file says its "
+                "format"
+            )
         return [Job(files[0], files[1])]
+    if Path("-") in files:
+        raise ValueError("- is not for --output-dir; name an input and an output")
     return _find_many(files, options.output_dir, options.format)
 
 

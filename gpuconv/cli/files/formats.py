@@ -64,7 +64,9 @@ _JPEG2000 = Format("JPEG 2000", _U16, "JPEG2000", alpha=_BOTH)
 _TIFF_INSTEAD = (("float16", "float32"), ("float64", "float32"), ("int64", "float32"))
 _TIFF = Format(
     "TIFF", _ALL, colours=_EVERY_COLOUR, alpha=_BOTH, pages=True,
-    keeps=frozenset({"icc", "xmp", "resolution", "tags", "geotiff", "nodata", "pixel_size"}),
+    keeps=frozenset(
+        {"icc", "exif", "xmp", "resolution", "tags", "geotiff", "nodata", "pixel_size"}
+    ),
     instead=(*_TIFF_INSTEAD, ("uint64", "float32")),
 )  # fmt: skip
 _ARRAY = Format("NumPy", _ALL, colours=_EVERY_COLOUR, alpha=_EVERY_COLOUR, pages=True)
@@ -134,7 +136,7 @@ def read_suffix(path: Path) -> str:
     return suffix
 
 
-def check_holds(path: Path, form: Format, image: Image, shape: tuple[int, ...]) -> None:
+def check_holds(form: Format, image: Image, shape: tuple[int, ...]) -> None:
     """Raise WriteError if a format cannot hold filtered pages of this image.
 
     `shape` is that of the output, with channels last where there are any.
@@ -167,8 +169,6 @@ def check_holds(path: Path, form: Format, image: Image, shape: tuple[int, ...]) 
         raise WriteError(
             f"{source}: {sides[0]}x{sides[1]} pixels; {name} holds {form.side} a side; use .tif"
         )
-    if 0 in shape:
-        raise WriteError(f"{path}: the result has no pixels (shape {shape})")
 
 
 def _becomes_rgb(form: Format, image: Image) -> bool:

@@ -14,6 +14,7 @@ from .image import Image, Source
 from .metadata import Animation, JpegCoding, Metadata, reset_orientation
 from .orientation import stand_upright
 from .safety import ReadError, check_regular, convert_errors, refuse_bomb, require
+from .sniff import MARK
 
 __all__ = ["PILLOW_FORMATS", "open_picture"]
 
@@ -30,7 +31,6 @@ PILLOW_FORMATS: dict[str, tuple[str, ...]] = {
     ".gif": ("GIF",),
     ".icns": ("ICNS",),
     ".ico": ("ICO",),
-    ".im": ("IM",),
     ".msp": ("MSP",),
     ".pcx": ("PCX",),
     ".pxr": ("PIXAR",),
@@ -285,7 +285,7 @@ def _read_texts(picture: Any) -> Iterator[tuple[str, str]]:
             continue
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value not in ("", MARK.decode()):
             yield name, str(value)
 
 

@@ -13,6 +13,7 @@ from .image import Block
 from .metadata import Metadata
 from .output import Output
 from .safety import require
+from .sniff import MARK
 
 __all__ = ["needs_imagecodecs", "save_picture", "words_for_lost", "write_picture"]
 
@@ -87,6 +88,7 @@ def _find_options(name: str | None, metadata: Metadata, stride: int) -> dict[str
         found["pnginfo"] = _make_png_info(metadata)
     if name == "JPEG":
         found |= _find_jpeg_options(metadata)
+        found["extra"] = b"\xff\xfe" + (2 + len(MARK)).to_bytes(2, "big") + MARK  # a comment
     return found
 
 
@@ -94,9 +96,11 @@ def _find_jpeg_options(metadata: Metadata) -> dict[str, Any]:
     coding = metadata.jpeg
     if coding is None or not coding.tables:
         return dict(_QUALITY)
-    found: dict[str, Any] = dict(qtables=dict(coding.tables), progressive=coding.progressive)
-    found["subsampling"] = max(coding.subsampling, 0)
-    return found
+    return dict(
+        qtables=dict(coding.tables),
+        subsampling=max(coding.subsampling, 0),
+        progressive=coding.progressive,
+    )
 
 
 def _make_png_info(metadata: Metadata) -> Any:
@@ -104,7 +108,7 @@ def _make_png_info(metadata: Metadata) -> Any:
     for chunk, data in metadata.png_colour.items():
         if not (metadata.icc is not None and chunk == b"sRGB"):
             info.add(chunk, data)
-    texts = {"Software": "gpuconv", **metadata.text}
+    texts = {"Software": MARK.decode(), **metadata.text}
     if metadata.comment is not None:
         texts["Comment"] = metadata.comment
     for key, value in texts.items():

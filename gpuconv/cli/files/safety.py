@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import stat
 import sys
@@ -21,6 +22,7 @@ __all__ = [
     "install_hint",
     "refuse_bomb",
     "require",
+    "require_tifffile",
 ]
 
 
@@ -46,6 +48,12 @@ def require(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ReadError(install_hint(module)) from None
+
+
+def require_tifffile() -> Any:
+    """Import tifffile, whose log messages would appear beside the one error."""
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    return require("tifffile")
 
 
 # Bytes that a library may take to read a file besides those of the pixels.

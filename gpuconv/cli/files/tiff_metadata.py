@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .exif import EXIF, GPS, extract_exif
 from .metadata import Metadata, Tag
 
 __all__ = ["GDAL_METADATA", "GDAL_NODATA", "read_metadata"]
@@ -12,7 +13,6 @@ GDAL_METADATA, GDAL_NODATA = 42112, 42113
 _GEO = (33550, 33922, 34264, 34735, 34736, 34737, GDAL_METADATA)
 _RPC = 50844
 _XMP, _ICC = 700, 34675
-_EXIF, _GPS = 34665, 34853
 _DESCRIPTION, _SOFTWARE = 270, 305
 # How the pixels are stored, which the writer decides anew, and pointers into the file.
 _STRUCTURE = {
@@ -40,8 +40,6 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
     kind = next((kind for kind in ("ome", "imagej") if series.kind == kind), None)
     known = series.kind in ("shaped", "generic", "uniform", "imagej", "ome")
     lost = []
-    if any(code in tags for code in (_EXIF, _GPS)):
-        lost.append("EXIF")
     if not known:
         lost.append(f"{series.kind} metadata")
     pixel_size: dict[str, Any] = {}
@@ -56,6 +54,7 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
         lost += more
     return Metadata(
         icc=page.iccprofile,
+        exif=extract_exif(file, page),
         xmp=bytes(tags[_XMP].value) if _XMP in tags else None,
         resolution=_read_resolution(tags),
         tags=_read_plain_tags(tags, kind is None and not page.is_shaped, known),
@@ -77,7 +76,7 @@ def _read_plain_tags(tags: Any, described: bool, known: bool) -> tuple[Tag, ...]
     `described` is whether the description is a text for people, and `known` whether private tags
     are not those of a format whose files this program does not write.
     """
-    apart = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, _EXIF, _GPS, GDAL_NODATA, _SOFTWARE}
+    apart = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}
     if not described:
         apart.add(_DESCRIPTION)
     return tuple(

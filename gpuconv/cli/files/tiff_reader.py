@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from .image import Image, Source, arrange, count_bytes
 from .orientation import stand_upright
 from .photometry import CIELAB, ICCLAB, SEPARATED, Conversion, find_conversion
-from .safety import ReadError, check_regular, refuse_bomb, require
+from .safety import ReadError, check_regular, refuse_bomb, require, require_tifffile
 from .tiff_metadata import read_metadata
 
 __all__ = ["open_tiff"]
@@ -25,11 +24,9 @@ _JPEGS = (6, 7, 34892, 33007)  # compressions after which tifffile returns RGB f
 
 def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Image:
     """Open the pages of a TIFF file, or one page counted from 0."""
-    # Its log messages would appear beside the one error.
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     # References to other files are not followed, since they may lead anywhere.
     alone = dict(_multifile=False, is_mmstack=False, is_ndtiff=False)
-    file = stack.enter_context(require("tifffile").TiffFile(path, **alone))
+    file = stack.enter_context(require_tifffile().TiffFile(path, **alone))
     len(file.pages)  # raises where pages refer to each other in a cycle; `series` does not
     series, page, lost = _choose_series(path, list(file.series), page)
     one = series.keyframe

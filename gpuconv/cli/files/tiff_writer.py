@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from . import output as outputs
+from .exif import insert_exif, pointer_tags, text_tags
 from .geotiff import move_geotiff
 from .image import Block, count_bytes
 from .metadata import Metadata, Tag
 from .output import Output
-from .safety import require
+from .safety import require_tifffile
+from .sniff import MARK
 from .tiff_metadata import GDAL_NODATA
 
-__all__ = ["write_tiff"]
+__all__ = ["is_big", "write_tiff"]
 
 _MAX_CLASSIC_TIFF = (1 << 32) - (1 << 25)  # bytes of pixels in a TIFF of 32-bit offsets
 _XMP, _DESCRIPTION = 700, 270
@@ -39,23 +41,34 @@ def write_tiff(temporary: Path, output: Output, blocks: Iterable[Block]) -> None
                     part = values[i : i + tile[0], j : j + tile[1]]
                     yield np.ascontiguousarray(part, output.dtype)
 
-    big = count_bytes(output.shape, output.dtype) > _MAX_CLASSIC_TIFF
+    big = is_big(output)
     kind = output.metadata.kind
     if kind == "imagej" and (output.dtype.name not in _IMAGEJ_DTYPES or big):
         kind = None
     form: dict[str, Any] = {"ome": True} if kind == "ome" else {"ome": False}
     if kind == "imagej":
         form["imagej"] = True
-    with require("tifffile").TiffWriter(temporary, bigtiff=big, **form) as file:
+    with require_tifffile().TiffWriter(temporary, bigtiff=big, **form) as file:
         file.write(
             tiles(),
             shape=output.shape,
             dtype=output.dtype,
             tile=tile,
-            software="gpuconv",
+            software=MARK.decode(),
             **_describe_samples(output),
             **_describe_file(output, kind),
         )
+    exif = output.metadata.exif
+    if exif is not None and not big:
+        with require_tifffile().TiffFile(temporary) as written:
+            tags = {tag.code: tag for tag in written.pages[0].tags}
+            order = written.byteorder
+        insert_exif(temporary, exif, tags, order)
+
+
+def is_big(output: Output) -> bool:
+    """Whether the file needs offsets of 64 bits, with which it holds no EXIF data."""
+    return count_bytes(output.shape, output.dtype) > _MAX_CLASSIC_TIFF
 
 
 def _describe_samples(output: Output) -> dict[str, Any]:
@@ -86,6 +99,10 @@ def _describe_file(output: Output, kind: str | None) -> dict[str, Any]:
         tags.append(Tag(GDAL_NODATA, _ASCII, len(text) + 1, text))
     if metadata.xmp is not None:
         tags.append(Tag(_XMP, _BYTE, len(metadata.xmp), metadata.xmp))
+    if metadata.exif is not None and not is_big(output):
+        there = {tag.code for tag in tags}
+        tags += [tag for tag in text_tags(metadata.exif) if tag.code not in there]
+        tags += pointer_tags(metadata.exif)
     axes = output.axes
     if kind is not None:
         described["metadata"] = {"axes": axes, **_scale_pixel_size(metadata, geometry.stride, kind)}

@@ -463,7 +463,6 @@ def pictures():
         ".sgi": ("L", "RGB", "RGBA"),
         ".qoi": ("RGB", "RGBA"),
         ".dib": ("1", "L", "P", "RGB"),
-        ".im": ("L", "P", "RGB", "F"),
         ".msp": ("1",),
         ".xbm": ("1",),
         ".pbm": ("1",),

@@ -1,0 +1,51 @@
+"""Which format a file has by its first bytes, and whether this program wrote it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["MARK", "find_suffix", "has_mark"]
+
+MARK = b"gpuconv"  # as PNG text, JPEG comment or TIFF tag
+_BEGINNINGS = (
+    (b"\x89PNG\r\n\x1a\n", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+    (b"II+\0", ".tif"),
+    (b"MM\0+", ".tif"),
+    (b"\x93NUMPY", ".npy"),
+    (b"PK\x03\x04", ".npz"),
+    (b"SIMPLE  =", ".fits"),
+    (b"\0\0\0\x0cjP  ", ".jp2"),
+    (b"\xff\x4f\xff\x51", ".j2k"),
+    (b"qoif", ".qoi"),
+    (b"\x01\xda", ".sgi"),
+    *((b"P%d" % n, ".ppm") for n in range(1, 7)),
+    (b"PF", ".pfm"),
+    (b"Pf", ".pfm"),
+)
+_SEARCHED = 1 << 20  # bytes at either end in which the mark is looked for
+
+
+def find_suffix(path: Path) -> str | None:
+    """Return the suffix of the format that a file's first bytes are of; None if unknown."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return ".webp"
+    if head[4:12] == b"ftypavif":
+        return ".avif"
+    return next((suffix for begin, suffix in _BEGINNINGS if head.startswith(begin)), None)
+
+
+def has_mark(path: Path) -> bool:
+    """Whether a PNG, JPEG or TIFF file says that this program wrote it."""
+    with open(path, "rb") as file:
+        if MARK in file.read(_SEARCHED):
+            return True
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _SEARCHED))
+        return MARK in file.read()

@@ -1,0 +1,60 @@
+"""``-`` as an input or output: the standard streams, through files of a temporary folder."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from .files.formats import FORMATS
+from .files.safety import ReadError, WriteError
+from .files.sniff import find_suffix
+from .many_files import Job
+
+__all__ = ["STREAM", "use_files"]
+
+STREAM = Path("-")
+
+
+@contextlib.contextmanager
+def use_files(job: Job, suffix: str | None) -> Iterator[Job]:
+    """Yield a job on files; when it is done, what it wrote goes to the standard output.
+
+    `suffix` is the format of the standard output; by default that of the input.
+    """
+    if STREAM not in (job.source, job.output):
+        yield job
+        return
+    with tempfile.TemporaryDirectory(prefix="gpuconv-") as name:
+        folder = Path(name)
+        if job.source == STREAM:
+            job = replace(job, source=_read_input(folder))
+        if job.output != STREAM:
+            yield job
+            return
+        suffix = suffix or job.source.suffix.lower()
+        if suffix not in FORMATS or suffix == ".zarr":
+            raise WriteError(
+                f"standard output: cannot be {suffix or 'of no format'}; choose one with --format"
+            )
+        if sys.stdout.isatty():
+            raise WriteError("standard output: is a terminal; pass the name of a file")
+        output = folder / f"standard-output{suffix}"
+        yield replace(job, output=output)
+        with open(output, "rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+def _read_input(folder: Path) -> Path:
+    path = folder / "standard-input"
+    with open(path, "wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    suffix = find_suffix(path)
+    if suffix is None:
+        raise ReadError("standard input: is of no format that is known by its first bytes")
+    return path.rename(path.with_suffix(suffix))
