@@ -44,6 +44,12 @@ def find_axes(path: Path, shape: tuple[int, ...], axes: ArrayAxes) -> tuple[str,
             f"{path}: has the shape {shape}, which --axes {axes} does not fit: it needs one letter "
             "for each dimension"
         )
+    letters = letters.replace("S", "C")  # samples, as TIFF calls them
+    if not {"Y", "X"} <= set(letters) or len(set(letters)) < len(letters) or not letters.isalpha():
+        raise ReadError(
+            f"{path}: --axes needs y and x and different letters, got {axes!r}; c is channels and "
+            "any other letter a stack"
+        )
     return letters, "C" if "C" in letters else None
 
 

@@ -1,0 +1,290 @@
+"""Many inputs, the standard streams, names, and that no input is ever overwritten."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from gpuconv.cli import filter_blocks, main
+
+RNG = np.random.default_rng(23)
+BLUR = ["--filter", "box-3"]
+
+
+def run(*arguments):
+    return main(["filter", *map(str, arguments), "--backend", "reference"])
+
+
+def save(path, *shape):
+    x = RNG.integers(0, 256, shape or (12, 15, 3)).astype(np.uint8)
+    Image.fromarray(x).save(path)
+    return path
+
+
+def refused(capsys, code, *arguments):
+    assert run(*arguments) == code
+    err = capsys.readouterr().err
+    assert err.startswith("gpuconv: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "in").mkdir()
+    return [save(tmp_path / "in" / name) for name in ("a.png", "b.jpg", "c.tif")]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_many_inputs(photos, tmp_path, capsys):
+    out = tmp_path / "new" / "out"
+    assert run(*photos, "--output-dir", out, *BLUR) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg", "c.tif"]
+    assert capsys.readouterr().err == "3 of 3 files filtered\n"
+    single = tmp_path / "single.png"
+    assert run(photos[0], single, *BLUR) == 0
+    assert (out / "a.png").read_bytes() == single.read_bytes()
+
+
+def test_another_format(photos, tmp_path):
+    assert run(*photos, "--output-dir", tmp_path / "out", "--format", "png", *BLUR) == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.png", "b.png", "c.png"]
+
+
+def test_goes_on_after_a_bad_file(photos, tmp_path, capsys):
+    photos[0].write_bytes(b"no picture")
+    missing = tmp_path / "in" / "z.png"
+    assert run(*photos, missing, "--output-dir", tmp_path / "out", *BLUR) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"gpuconv: error: {photos[0]}: cannot be read as png")
+    assert lines[1] == f"gpuconv: error: {missing}: no such file"
+    assert lines[2] == "2 of 4 files filtered, 2 failed"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.jpg", "c.tif"]
+
+
+def test_one_bar_for_all(photos, tmp_path, capsys, monkeypatch):
+    made, make_bar = [], filter_blocks.make_bar
+
+    def count(total, unit, forced):
+        made.append((total, unit))
+        return make_bar(total, unit, forced)
+
+    monkeypatch.setattr("gpuconv.cli.many_files.make_bar", count)
+    monkeypatch.setattr("gpuconv.cli.filter_command.make_bar", count)
+    assert run(*photos, "--output-dir", tmp_path / "out", "--progress", *BLUR) == 0
+    assert made == [(3, "file")]
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_options_may_stand_between_files(photos, tmp_path):
+    assert run(photos[0], *BLUR, photos[1], "--output-dir", tmp_path / "out", photos[2]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    with pytest.raises(SystemExit):
+        run(photos[0], tmp_path / "y.png", *BLUR, "--no-such-option")
+
+
+def test_how_many_files(photos, tmp_path, capsys):
+    assert "for many inputs pass --output-dir" in refused(capsys, 2, *photos, *BLUR)
+    assert "got 1 file" in refused(capsys, 2, photos[0], *BLUR)
+    text = refused(capsys, 2, photos[0], tmp_path / "y.png", *BLUR, "--format", "png")
+    assert "--format is for --output-dir" in text
+
+
+def test_no_input_is_overwritten(photos, tmp_path, capsys):
+    save(tmp_path / "in" / "d.png")
+    os.symlink(tmp_path / "in", tmp_path / "link")
+    before = contents(tmp_path / "in")
+    folder = tmp_path / "in"
+    for more in ([], ["--overwrite"]):
+        assert "is an input" in refused(capsys, 4, *photos, "--output-dir", folder, *BLUR, *more)
+        through = tmp_path / "link"
+        assert "is an input" in refused(capsys, 4, *photos, "--output-dir", through, *BLUR, *more)
+        refused(capsys, 4, photos[0], photos[0], *BLUR, *more)
+        refused(capsys, 4, photos[0], tmp_path / "link" / "a.png", *BLUR, *more)
+        refused(capsys, 4, photos[0], folder / "d.png", *BLUR, *more)  # as *.png names them
+    assert contents(tmp_path / "in") == before
+
+
+def test_what_was_written_here_is_replaced(tmp_path):
+    for suffix in (".png", ".jpg", ".tif"):
+        source, out = save(tmp_path / f"x{suffix}"), tmp_path / f"y{suffix}"
+        assert run(source, out, *BLUR) == 0
+        first = out.read_bytes()
+        assert run(source, out, "--filter", "box-5") == 4
+        assert run(source, out, "--filter", "box-5", "--overwrite") == 0
+        assert out.read_bytes() != first
+
+
+def test_outputs_of_one_name(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "x.png")
+    both = [tmp_path / name / "x.png" for name in ("a", "b")]
+    text = refused(capsys, 4, *both, "--output-dir", tmp_path / "out", *BLUR)
+    assert "would be written for both" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_are_not_deleted(tmp_path, capsys):
+    source = save(tmp_path / "x.png")
+    zarr.create_array(str(tmp_path / "precious.zarr"), data=np.ones((5, 5)))
+    (tmp_path / "notes.zarr").mkdir()
+    (tmp_path / "notes.zarr" / "mine.txt").write_text("mine")
+    zarr.open_group(str(tmp_path / "group.zarr"), mode="w").create_array("a", data=np.ones((5, 5)))
+    (tmp_path / "folder.png").mkdir()
+    before = contents(tmp_path)
+    for name in ("precious.zarr", "notes.zarr", "group.zarr", "folder.png"):
+        assert "not replaced" in refused(capsys, 4, source, tmp_path / name, *BLUR, "--overwrite")
+    assert contents(tmp_path) == before
+    out = tmp_path / "own.zarr"
+    assert run(source, out, *BLUR) == 0
+    assert "pass --overwrite" in refused(capsys, 4, source, out, *BLUR)
+    assert run(source, out, *BLUR, "--overwrite") == 0
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "npy", "zarr"])
+def test_long_names(tmp_path, suffix):
+    source = save(tmp_path / "x.png")
+    out = tmp_path / ("n" * (250 - len(suffix)) + f".{suffix}")
+    assert run(source, out, *BLUR) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, "x.png"])
+
+
+class Stream:
+    def __init__(self, data=b""):
+        self.buffer = io.BytesIO(data)
+
+    def isatty(self):
+        return False
+
+
+def test_standard_streams(tmp_path, monkeypatch):
+    source = save(tmp_path / "x.png")
+    assert run(source, tmp_path / "y.png", *BLUR) == 0
+    want = (tmp_path / "y.png").read_bytes()
+    for suffix in ([], ["--format", ".tif"]):
+        monkeypatch.setattr(sys, "stdin", Stream(source.read_bytes()))
+        monkeypatch.setattr(sys, "stdout", Stream())
+        assert run("-", "-", *BLUR, *suffix) == 0
+        written = sys.stdout.buffer.getvalue()
+        if suffix:
+            np.testing.assert_array_equal(
+                tifffile.imread(io.BytesIO(written)), np.asarray(Image.open(tmp_path / "y.png"))
+            )
+        else:
+            assert written == want
+    monkeypatch.setattr(sys, "stdin", Stream(source.read_bytes()))
+    assert run("-", *BLUR, tmp_path / "z.png") == 0
+    assert (tmp_path / "z.png").read_bytes() == want
+
+
+def test_streams_that_cannot_be(tmp_path, monkeypatch, capsys):
+    source = save(tmp_path / "x.png")
+    monkeypatch.setattr(sys, "stdin", Stream(b"some text"))
+    assert "is of no format" in refused(capsys, 3, "-", tmp_path / "y.png", *BLUR)
+    assert "cannot be .zarr" in refused(capsys, 4, source, "-", *BLUR, "--format", "zarr")
+    assert "--output-dir" in refused(capsys, 2, "-", "--output-dir", tmp_path, *BLUR)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert "is a terminal" in refused(capsys, 4, source, "-", *BLUR)
+
+
+def test_a_pipe(tmp_path):
+    source = save(tmp_path / "x.png")
+    command = [sys.executable, "-m", "gpuconv", "filter", "-", "-", *BLUR, "--backend", "reference"]
+    done = subprocess.run(command, input=source.read_bytes(), capture_output=True, check=True)
+    assert Image.open(io.BytesIO(done.stdout)).size == (15, 12)
+    assert done.stderr == b""
+
+
+def test_axes_of_an_array(tmp_path, capsys):
+    x = RNG.integers(0, 256, (3, 12, 15)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    assert "3 pages" in refused(capsys, 4, tmp_path / "x.npy", tmp_path / "y.png", *BLUR)
+    assert run(tmp_path / "x.npy", tmp_path / "y.png", "--filter", "box-1", "--axes", "cyx") == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "y.png")), np.moveaxis(x, 0, -1))
+    assert run(tmp_path / "x.npy", tmp_path / "z.npy", *BLUR) == 0
+    smooth = np.load(tmp_path / "z.npy")
+    for letters, axes in (("ycx", (1, 0, 2)), ("yxc", (1, 2, 0)), ("xyt", (2, 1, 0))):
+        for suffix in ("npy", "zarr", "npz"):
+            source, out = tmp_path / f"{letters}.npy", tmp_path / f"{letters}-out.{suffix}"
+            np.save(source, x.transpose(axes))
+            assert run(source, out, *BLUR, "--axes", letters) == 0
+            if suffix == "zarr":
+                y = zarr.open_array(str(out), mode="r")[...]
+            else:
+                y = np.load(out) if suffix == "npy" else np.load(out)["image"]
+            np.testing.assert_array_equal(y, smooth.transpose(axes), letters)
+    text = refused(capsys, 3, tmp_path / "x.npy", tmp_path / "q.npy", *BLUR, "--axes", "yx")
+    assert "--axes yx does not fit" in text
+    save(tmp_path / "x.png")
+    text = refused(capsys, 3, tmp_path / "x.png", tmp_path / "q.png", *BLUR, "--axes", "yxc")
+    assert "other files say it themselves" in text
+
+
+@pytest.mark.parametrize("letters", ["zz", "yc", "yyx", "yx1", "cx", "sycx", ""])
+def test_axes_that_are_none(tmp_path, capsys, letters):
+    np.save(tmp_path / "x.npy", np.ones((4,) * max(2, len(letters))))
+    refused(capsys, 3, tmp_path / "x.npy", tmp_path / "y.npy", *BLUR, "--axes", letters)
+
+
+def test_pages(tmp_path, capsys):
+    x = RNG.integers(0, 256, (4, 12, 15)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", x, photometric="minisblack")
+    np.save(tmp_path / "x.npy", x)
+    for source in (tmp_path / "x.tif", tmp_path / "x.npy"):
+        one = [source, tmp_path / "y.png", "--filter", "box-1", "--overwrite", "--page"]
+        assert run(*one, 2) == 0
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "y.png")), x[2])
+        for page in (4, -1):
+            assert "counted from 0 to 3" in refused(capsys, 3, *one, page)
+
+
+def test_arrays_by_name(tmp_path, capsys):
+    x = RNG.integers(0, 256, (2, 12, 15)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", one=x[0], two=x[1])
+    out = tmp_path / "y.npy"
+    assert "2 arrays (one, two)" in refused(capsys, 3, tmp_path / "x.npz", out, *BLUR)
+    assert run(tmp_path / "x.npz", out, "--filter", "box-1", "--array", "two") == 0
+    np.testing.assert_array_equal(np.load(out), x[1])
+    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    for n, name in enumerate(("one", "two")):
+        group.create_array(name, data=x[n])
+    text = refused(capsys, 3, tmp_path / "x.zarr", out, *BLUR, "--overwrite")
+    assert "'one', 'two'" in text
+    for source, more in (("x.zarr/two", []), ("x.zarr", ["--array", "two"])):
+        assert run(tmp_path / source, out, "--filter", "box-1", "--overwrite", *more) == 0
+        np.testing.assert_array_equal(np.load(out), x[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "out", "module", "extra"),
+    [("lzw", "y.tif", "imagecodecs", "cli"), ("deep", "y.png", "imagecodecs", "cli"),
+     ("fits", "y.npy", "astropy", "fits")],
+)  # fmt: skip
+def test_packages_that_are_missing(tmp_path, capsys, monkeypatch, make, out, module, extra):
+    source = tmp_path / ("x.fits" if make == "fits" else "x.tif")
+    if make == "lzw":
+        save(tmp_path / "x.png")
+        Image.open(tmp_path / "x.png").save(source, compression="tiff_lzw")
+    elif make == "deep":
+        tifffile.imwrite(source, np.ones((9, 9, 3), np.uint16), photometric="rgb")
+    else:
+        source.write_bytes(b"SIMPLE")
+    for loaded in list(sys.modules):
+        if loaded.partition(".")[0] in (module, "tifffile"):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    text = refused(capsys, 3, source, tmp_path / out, *BLUR)
+    assert f"the package {module} is needed" in text
+    assert f"pip install 'gpuconv[{extra}]'" in text
+    assert not (tmp_path / out).exists()
