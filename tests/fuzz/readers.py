@@ -21,13 +21,20 @@ from gpuconv.cli.files.safety import ReadError
 
 # Formats 2 and 3 of Zarr are a document and one chunk here, with a zero byte between.
 ZARR = {"zarr2": (".zarray", "0.0.0"), "zarr3": ("zarr.json", "c/0/0/0")}
-FORMATS = ("png", "jpg", "bmp", "tif", "npy", *ZARR)
+PILLOW = {
+    "gif": ("GIF", ("L", "P")), "webp": ("WEBP", ("RGB", "RGBA")), "jp2": ("JPEG2000", ("RGB",)),
+    "tga": ("TGA", ("L", "RGBA")), "avif": ("AVIF", ("RGB",)), "ppm": ("PPM", ("1", "L", "RGB")),
+    "qoi": ("QOI", ("RGBA",)), "pcx": ("PCX", ("L", "P", "RGB")), "sgi": ("SGI", ("L", "RGB")),
+}  # fmt: skip
+FORMATS = ("png", "jpg", "bmp", "tif", "npy", *ZARR, *PILLOW, "npz", "fits", "deep")
 IMAGE = np.random.default_rng(5).integers(0, 256, (9, 11, 3), np.uint8)
 
 
 def valid(kind):
     """Small valid files that exercise different parts of a reader."""
-    return {"npy": _npy, "tif": _tiff, "zarr2": _zarr2, "zarr3": _zarr3}.get(kind, _picture)(kind)
+    makers = dict(npy=_npy, npz=_npz, tif=_tiff, zarr2=_zarr2, zarr3=_zarr3)
+    makers |= dict(fits=_fits, deep=_deep) | dict.fromkeys(PILLOW, _other_picture)
+    return makers.get(kind, _picture)(kind)
 
 
 def _saved(save, *arguments, **keywords):
@@ -38,6 +45,39 @@ def _saved(save, *arguments, **keywords):
 
 def _npy(kind):
     return [_saved(np.save, x) for x in (IMAGE, np.asfortranarray(IMAGE[..., 0].astype(">f4")))]
+
+
+def _npz(kind):
+    return [_saved(save, image=IMAGE) for save in (np.savez, np.savez_compressed)]
+
+
+def _fits(kind):
+    from astropy.io import fits
+
+    numbers = IMAGE[..., 0].astype(np.int16)
+    blank = fits.PrimaryHDU(numbers)
+    blank.header["BLANK"], blank.header["BSCALE"] = 7, 0.5
+    packed = fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(numbers)])
+    return [_saved(one.writeto) for one in (fits.PrimaryHDU(numbers), blank, packed)]
+
+
+def _deep(kind):
+    """PNG files of 16 bits a colour."""
+    import imagecodecs
+
+    return [imagecodecs.png_encode(IMAGE[..., :n].astype(np.uint16) * 257) for n in (2, 3)]
+
+
+def _other_picture(kind):
+    from PIL import Image
+
+    name, modes = PILLOW[kind]
+    picture = Image.fromarray(IMAGE)
+    found = [_saved(picture.convert(mode).save, name) for mode in modes]
+    if kind in ("gif", "webp"):
+        turned = picture.transpose(Image.Transpose.ROTATE_180)
+        found.append(_saved(picture.save, name, save_all=True, append_images=[turned]))
+    return found
 
 
 def _picture(kind):
@@ -135,7 +175,8 @@ def put(path, kind, data):
 
 def place(folder, kind):
     """Where a file of that kind is put."""
-    return Path(folder) / f"x.{'zarr' if kind in ZARR else kind}"
+    suffix = {"deep": "png", **dict.fromkeys(ZARR, "zarr")}.get(kind, kind)
+    return Path(folder) / f"x.{suffix}"
 
 
 def mutated(data, rng):
@@ -187,7 +228,8 @@ def main():
     kind, *rest = sys.argv[1:]
     assert kind in FORMATS, f"one of {FORMATS}"
     # What leads the search is which lines of the readers ran.
-    module = {"tif": "tifffile", "npy": "numpy", "zarr2": "zarr", "zarr3": "zarr"}
+    module = {"tif": "tifffile", "npy": "numpy", "npz": "numpy", "zarr2": "zarr", "zarr3": "zarr"}
+    module |= {"fits": "astropy.io.fits", "deep": "imagecodecs"}
     with atheris.instrument_imports():
         importlib.import_module(module.get(kind, "PIL.Image"))
     if kind == "npy":

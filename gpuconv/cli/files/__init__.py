@@ -66,11 +66,13 @@ def open_image(path: Path, options: ReadOptions) -> Iterator[Image]:
         if suffix in PILLOW_FORMATS:
             yield open_picture(path, options.page)
             return
+        if suffix == ".npz":
+            image = open_npz_image(path, options.array, options.axes, options.alpha)
+            yield image if options.page is None else image.pick(options.page)
+            return
         with convert_errors(path):
             if suffix == ".npy":
                 image = open_npy_image(path, options.axes, options.alpha)
-            elif suffix == ".npz":
-                image = open_npz_image(path, options.array, options.axes, options.alpha)
             elif suffix == ".zarr":
                 image = open_zarr_image(path, options.array, options.axes, options.alpha)
             elif suffix in (".tif", ".tiff"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .image import Image, arrange
-from .safety import ReadError, check_regular, refuse_bomb
+from .safety import ReadError, check_regular, convert_errors, refuse_bomb
 
 __all__ = ["ArrayAxes", "find_axes", "make_image", "open_npy", "open_npy_image", "open_npz_image"]
 
@@ -94,7 +95,9 @@ class _Parts:
 
 def open_npz_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) -> Image:
     """Read one array of an .npz file: the only one, or that of this name."""
-    with zipfile.ZipFile(path) as archive:
+    with contextlib.ExitStack() as stack:
+        with convert_errors(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
         members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
         if name is None and len(members) == 1:
             name = next(iter(members))
@@ -102,8 +105,9 @@ def open_npz_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) -
             raise ReadError(
                 f"{path}: holds {_list_names(members)}; pick one array with --array NAME"
             )
-        refuse_bomb(path, members[name].file_size, check_regular(path))
-        with archive.open(members[name]) as file:
+        size = members[name].file_size
+        refuse_bomb(path, size, check_regular(path))
+        with convert_errors(path, 2 * size), archive.open(members[name]) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
     return make_image(path, lambda: array, array.shape, array.dtype, axes, alpha)
 

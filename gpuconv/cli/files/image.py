@@ -22,6 +22,8 @@ __all__ = ["Block", "Image", "Source", "Store", "arrange", "block_slices", "coun
 
 Block = tuple[tuple[int, ...], range, range, Any]
 Store = Callable[[Iterable[Block]], None]
+_TEMPORARIES = 20  # float64 numbers that a conversion may hold for each channel of a pixel
+
 Read = Callable[[tuple[int, ...], slice, slice], Any]
 
 
@@ -48,6 +50,7 @@ class Source:
     path: Path
     overhead: int = 0  # bytes that reading takes besides a few copies of the part
     channels: bool = False  # whether the last axis is channels
+    scratch: int = 0  # bytes that converting a pixel takes
 
     @property
     def stack(self) -> tuple[int, ...]:
@@ -68,7 +71,8 @@ class Source:
         )
         last = self.shape[-1:] if self.channels else ()
         part = count_bytes((height, width, *last), self.dtype)
-        with convert_errors(self.path, self.overhead + 4 * part):
+        taken = self.overhead + 4 * part + self.scratch * height * width
+        with convert_errors(self.path, taken):
             return self.read(index, rows, columns)
 
     def whole(self) -> Any:
@@ -93,14 +97,13 @@ class Source:
         def read(index: tuple[int, ...], rows: slice, columns: slice) -> Any:
             return function(self.read(index, rows, columns))
 
-        wide = 8 * count_bytes(shape[len(self.stack) :], np.float64) // max(1, self.size[0])
         return replace(
             self,
             shape=shape,
             dtype=np.dtype(dtype),
             read=read,
             channels=self.channels if channels is None else channels > 0,
-            overhead=self.overhead + max(1 << 26, wide),
+            scratch=self.scratch + _TEMPORARIES * 8 * (max(1, channels or 0) + 3),
         )
 
     def pick(self, page: int) -> Source:

@@ -180,6 +180,9 @@ def _decode_deep(path: Path, picture: Any) -> tuple[Any, bool, bool] | None:
     codecs = require("imagecodecs")
     decode = codecs.png_decode if picture.format == "PNG" else codecs.jpeg2k_decode
     pixels = decode(path.read_bytes())
+    if picture.format == "JPEG2000" and pixels.dtype == np.uint16:
+        white = (1 << _jpeg2000_bits(head)) - 1
+        pixels = np.rint(pixels * (65535 / white)).astype(np.uint16)
     if pixels.dtype != np.uint16 or pixels.shape[:2] != (picture.height, picture.width):
         raise ValueError(f"decoded to {pixels.shape} {pixels.dtype}")
     clear = picture.info.get("transparency")
@@ -195,12 +198,27 @@ def _is_deep_png(head: bytes) -> bool:
     return head[12:16] == b"IHDR" and head[24] == 16 and head[25] in (2, 4, 6)
 
 
+_JPEG2000_SIZES = b"\xff\x4f\xff\x51"  # the start of a codestream, and of its sizes
+
+
 def _is_deep_jpeg2000(head: bytes) -> bool:
-    at = head.find(b"\xff\x4f\xff\x51")  # the start of the codestream and its sizes
+    at = head.find(_JPEG2000_SIZES)
     if at < 0 or len(head) < at + 45:
         return False
     components = int.from_bytes(head[at + 40 : at + 42], "big")
-    return components > 1 and (head[at + 42] & 127) + 1 > 8
+    return components > 1 and _jpeg2000_bits(head) > 8
+
+
+def _jpeg2000_bits(head: bytes) -> int:
+    return (head[head.find(_JPEG2000_SIZES) + 42] & 127) + 1
+
+
+def _has_deep_avif(path: Path) -> bool:
+    """Whether an AVIF file says that colours have more bits than the 8 that Pillow reads."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 12)
+    at = head.find(b"pixi")  # version and flags, number of channels, bits of each
+    return at >= 0 and len(head) > at + 9 and head[at + 9] > 8
 
 
 def _is_deep_ppm(head: bytes) -> bool:
@@ -238,6 +256,8 @@ def _read_metadata(
     icc = info.get("icc_profile") or None
     if icc is not None and picture.mode in ("CMYK", "LAB"):
         icc, lost = None, [*lost, "ICC profile of the inks"]
+    if picture.format == "AVIF" and _has_deep_avif(Path(picture.filename)):
+        lost = [*lost, "bits of colours beyond 8"]
     texts = dict(_read_texts(picture))
     metadata = Metadata(
         icc=icc,
