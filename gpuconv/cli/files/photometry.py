@@ -142,7 +142,12 @@ def _from_palette(colormap: Any) -> tuple[Callable[[Any], Any], Any]:
     low, high = colours & 255, colours >> 8
     if ((low == high) | (low == 0)).all():  # colours of 8 bits
         colours = high.astype(np.uint8)
-    return lambda x: colours[x[..., 0] if x.ndim == 3 else x], colours.dtype
+
+    def look_up(indices: Any) -> Any:
+        indices = indices[..., 0] if indices.ndim == 3 else indices
+        return colours[indices.astype(np.intp)]  # a bool would be taken for a mask
+
+    return look_up, colours.dtype
 
 
 def _with_extra(

@@ -1,20 +1,19 @@
-"""Pictures that Pillow reads, and PNG and JPEG 2000 of 16 bits a colour, which it does not."""
+"""Pictures that Pillow reads."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .deep_pictures import decode_deep
 from .image import Image, Source
-from .metadata import Animation, JpegCoding, Metadata, reset_orientation
+from .metadata import Metadata
 from .orientation import stand_upright
+from .pillow_metadata import read_animation, read_metadata
 from .safety import ReadError, check_regular, convert_errors, refuse_bomb, require
-from .sniff import MARK
 
 __all__ = ["PILLOW_FORMATS", "open_picture"]
 
@@ -50,7 +49,6 @@ PILLOW_FORMATS |= dict.fromkeys((".sgi", ".bw", ".rgb", ".rgba"), ("SGI",))
 
 _LAYERS = ("PSD", "ICNS", "ICO", "CUR")  # what Pillow shows first is the whole picture
 _MOST_FRAMES = 100_000
-_ORIENTATION = 274
 
 
 def open_picture(path: Path, page: int | None) -> Image:
@@ -67,11 +65,11 @@ def open_picture(path: Path, page: int | None) -> Image:
             one_bit = picture.mode in ("1", "L", "P")
             refuse_bomb(path, claimed, check_regular(path), 1 if one_bit or len(frames) > 1 else 8)
         with convert_errors(path, 16 * claimed):
-            deep = _decode_deep(path, picture)
+            deep = decode_deep(path, picture)
             read = deep if deep is not None else _decode_frames(picture, frames)
             pixels, alpha, premultiplied = read
-            animation = _read_animation(picture, frames) if len(frames) > 1 else None
-            metadata, orientation = _read_metadata(picture, animation, lost)
+            animation = read_animation(picture, frames) if len(frames) > 1 else None
+            metadata, orientation = read_metadata(picture, animation, lost)
     image = _make_image(path, pixels, len(frames) > 1, alpha, premultiplied, metadata)
     upright = stand_upright(image.source, orientation)
     return Image(upright, image.axes, image.colour, alpha, premultiplied, metadata=image.metadata)
@@ -121,6 +119,8 @@ def _decode_frames(picture: Any, frames: list[int]) -> tuple[Any, bool, bool]:
             picture.seek(number)
         picture.load()
         decoded.append(_to_plain_mode(picture))
+    if len({one.size for one in decoded}) > 1:
+        raise ValueError("its frames differ in size; pick one with --page")
     modes = {one.mode for one in decoded}
     if len(modes) > 1:
         alpha = any(mode.endswith("A") for mode in modes)
@@ -162,170 +162,3 @@ def _to_array(frame: Any, picture: Any) -> Any:
         # 16 bits a pixel, in a mode of 32.
         return array.astype(np.uint16)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _decode_deep(path: Path, picture: Any) -> tuple[Any, bool, bool] | None:
-    """Decode what has 16 bits a colour and Pillow would read with 8; None for all else."""
-    deep = {"PNG": _is_deep_png, "JPEG2000": _is_deep_jpeg2000, "PPM": _is_deep_ppm}
-    if picture.format not in deep or getattr(picture, "n_frames", 1) > 1:
-        return None
-    with open(path, "rb") as file:
-        head = file.read(1 << 12)
-    if not deep[picture.format](head):
-        return None
-    if picture.format == "PPM":
-        raise ReadError(
-            f"{path}: 16 bits a colour in a .ppm file are not read; convert it to .png or .tif"
-        )
-    codecs = require("imagecodecs")
-    decode = codecs.png_decode if picture.format == "PNG" else codecs.jpeg2k_decode
-    pixels = decode(path.read_bytes())
-    if picture.format == "JPEG2000" and pixels.dtype == np.uint16:
-        white = (1 << _jpeg2000_bits(head)) - 1
-        pixels = np.rint(pixels * (65535 / white)).astype(np.uint16)
-    if pixels.dtype != np.uint16 or pixels.shape[:2] != (picture.height, picture.width):
-        raise ValueError(f"decoded to {pixels.shape} {pixels.dtype}")
-    clear = picture.info.get("transparency")
-    if pixels.ndim == 3 and pixels.shape[-1] == 3 and isinstance(clear, tuple):
-        hidden = (pixels == np.array(clear, np.uint16)).all(axis=-1)
-        alpha = np.where(hidden, 0, 65535).astype(np.uint16)
-        return np.dstack([pixels, alpha]), True, False
-    return pixels, pixels.ndim == 3 and pixels.shape[-1] in (2, 4), False
-
-
-def _is_deep_png(head: bytes) -> bool:
-    """Whether 16 bits a sample and more than one sample; depth and colour type follow the size."""
-    return head[12:16] == b"IHDR" and head[24] == 16 and head[25] in (2, 4, 6)
-
-
-_JPEG2000_SIZES = b"\xff\x4f\xff\x51"  # the start of a codestream, and of its sizes
-
-
-def _is_deep_jpeg2000(head: bytes) -> bool:
-    at = head.find(_JPEG2000_SIZES)
-    if at < 0 or len(head) < at + 45:
-        return False
-    components = int.from_bytes(head[at + 40 : at + 42], "big")
-    return components > 1 and _jpeg2000_bits(head) > 8
-
-
-def _jpeg2000_bits(head: bytes) -> int:
-    return (head[head.find(_JPEG2000_SIZES) + 42] & 127) + 1
-
-
-def _has_deep_avif(path: Path) -> bool:
-    """Whether an AVIF file says that colours have more bits than the 8 that Pillow reads."""
-    with open(path, "rb") as file:
-        head = file.read(1 << 12)
-    at = head.find(b"pixi")  # version and flags, number of channels, bits of each
-    return at >= 0 and len(head) > at + 9 and head[at + 9] > 8
-
-
-def _is_deep_ppm(head: bytes) -> bool:
-    words = [word for line in head.split(b"\n")[:20] for word in line.split(b"#")[0].split()]
-    return (
-        len(words) > 3
-        and words[0] in (b"P3", b"P6")
-        and words[3].isdigit()
-        and (int(words[3]) > 255)
-    )
-
-
-def _read_animation(picture: Any, frames: list[int]) -> Animation | None:
-    durations = []
-    for number in frames:
-        picture.seek(number)
-        picture.load()  # WebP says it only then
-        durations.append(float(picture.info.get("duration", 0) or 0))
-    if not any(durations):
-        return None
-    return Animation(tuple(durations), picture.info.get("loop"))
-
-
-def _read_metadata(
-    picture: Any, animation: Animation | None, lost: list[str]
-) -> tuple[Metadata, int]:
-    """Read what goes with the pixels, and the orientation in which they are stored."""
-    info = picture.info
-    exif = info.get("exif")
-    exif = exif.removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else None
-    orientation = 1
-    if exif:
-        stored = picture.getexif().get(_ORIENTATION, 1)
-        orientation = stored if isinstance(stored, int) else 1
-    icc = info.get("icc_profile") or None
-    if icc is not None and picture.mode in ("CMYK", "LAB"):
-        icc, lost = None, [*lost, "ICC profile of the inks"]
-    if picture.format == "AVIF" and _has_deep_avif(Path(picture.filename)):
-        lost = [*lost, "bits of colours beyond 8"]
-    texts = dict(_read_texts(picture))
-    metadata = Metadata(
-        icc=icc,
-        exif=reset_orientation(exif) if exif else None,
-        xmp=_read_xmp(info, orientation),
-        resolution=_read_resolution(info),
-        comment=texts.pop("Comment", None),
-        text=texts,
-        jpeg=_read_jpeg(picture),
-        png_colour=_read_png_colour(picture),
-        animation=animation,
-        lost=tuple(lost),
-    )
-    return metadata, orientation
-
-
-def _read_xmp(info: Any, orientation: int) -> bytes | None:
-    xmp = info.get("xmp")
-    if isinstance(xmp, str):
-        xmp = xmp.encode()
-    if not isinstance(xmp, bytes):
-        return None
-    for before, after in (
-        (b'tiff:Orientation="%d"', b'tiff:Orientation="1"'),
-        (b"<tiff:Orientation>%d</tiff:Orientation>", b"<tiff:Orientation>1</tiff:Orientation>"),
-    ):
-        xmp = xmp.replace(before % orientation, after)
-    return xmp
-
-
-def _read_resolution(info: Any) -> tuple[float, float] | None:
-    dpi = info.get("dpi")
-    if not isinstance(dpi, tuple) or len(dpi) != 2:
-        return None
-    across, down = (float(n) for n in dpi)
-    if not (math.isfinite(across) and math.isfinite(down)) or min(across, down) <= 0:
-        return None
-    return across, down
-
-
-def _read_texts(picture: Any) -> Iterator[tuple[str, str]]:
-    texts = picture.text if picture.format == "PNG" else {"Comment": picture.info.get("comment")}
-    for name, value in texts.items():
-        if name in ("XML:com.adobe.xmp", "Software"):
-            continue
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        if isinstance(value, str) and value not in ("", MARK.decode()):
-            yield name, str(value)
-
-
-def _read_jpeg(picture: Any) -> JpegCoding | None:
-    if picture.format not in ("JPEG", "MPO"):
-        return None
-    sampling = require("PIL.JpegImagePlugin").get_sampling(picture)
-    progressive = bool(picture.info.get("progressive"))
-    return JpegCoding(dict(picture.quantization), int(sampling), progressive)
-
-
-def _read_png_colour(picture: Any) -> dict[bytes, bytes]:
-    if picture.format != "PNG":
-        return {}
-    info, chunks = picture.info, {}
-    if "srgb" in info:
-        chunks[b"sRGB"] = bytes([int(info["srgb"])])
-    if "gamma" in info:
-        chunks[b"gAMA"] = round(info["gamma"] * 100000).to_bytes(4, "big")
-    if "chromaticity" in info:
-        numbers = info["chromaticity"]
-        chunks[b"cHRM"] = b"".join(round(n * 100000).to_bytes(4, "big") for n in numbers)
-    return chunks

@@ -121,7 +121,8 @@ def _describe_file(output: Output, kind: str | None) -> dict[str, Any]:
 def _as_extratag(tag: Tag) -> tuple[int, int, int, Any, bool]:
     value = tag.value
     if isinstance(value, str) and tag.dtype == _ASCII:
-        return tag.code, tag.dtype, 0, value, True
+        text = value.encode("utf-8", "replace") + b"\0"
+        return tag.code, tag.dtype, len(text), text, True
     if isinstance(value, bytes):
         dtype = tag.dtype if tag.dtype in (_BYTE, _UNDEFINED) else _UNDEFINED
         return tag.code, dtype, len(value), value, True

@@ -167,6 +167,24 @@ def tiff_palettes():
             bits, name = 16 if deep else 8, "little" if order == "<" else "big"
             yield Case(f"palette-{bits}-{name}", ".tif", write)
 
+    for bits in (1, 4):
+
+        def narrow(path, bits=bits):
+            import tifffile
+
+            rng = rng_of("palette")
+            x = rng.integers(0, 1 << bits, (HEIGHT, WIDTH)).astype("u1")
+            table = rng.integers(0, 256, (3, 1 << bits)).astype("u2") * 257
+            tag = (320, 3, table.size, tuple(table.ravel().tolist()), True)
+            more = {} if bits == 1 else dict(bitspersample=bits)
+            tifffile.imwrite(path, x > 0 if bits == 1 else x, photometric="minisblack",
+                             extratags=[tag], **more)  # fmt: skip
+            with tifffile.TiffFile(path, mode="r+") as file:
+                file.pages[0].tags[262].overwrite(3)
+            return colours((table.T[x] >> 8).astype("u1"))
+
+        yield Case(f"palette-{bits}", ".tif", narrow)
+
 
 def tiff_colours():
     for dtype in ("u1", "u2", "f4"):
@@ -474,6 +492,7 @@ def pictures():
     for suffix, kept in modes.items():
         for mode in kept:
             yield _pillow(f"mode-{mode.replace(';', '')}", mode, suffix)
+    yield _turned_by_xmp()
     yield _pillow("lossless", "RGB", ".webp", lossless=True)
     yield _pillow("lossless-alpha", "RGBA", ".webp", lossless=True, exact=True)
     yield _pillow("progressive", "RGB", ".jpg", progressive=True, quality=40)
@@ -502,6 +521,20 @@ def _turned(orientation, suffix):
         return colours(upright(stored, orientation))
 
     return Case(f"exif-{orientation}", suffix, write)
+
+
+def _turned_by_xmp():
+    def write(path):
+        from PIL import Image, PngImagePlugin
+
+        x = numbers(rng_of("xmp"), "u1", HEIGHT, WIDTH, 3)
+        text = PngImagePlugin.PngInfo()
+        about = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="8"/></x:xmpmeta>'
+        text.add_itxt("XML:com.adobe.xmp", about)
+        Image.fromarray(x).save(path, pnginfo=text)
+        return colours(upright(x, 8))
+
+    return Case("xmp-8", ".png", write)
 
 
 def _with_colour_key(suffix, mode, clear):

@@ -122,6 +122,7 @@ GEO = [
     (34735, 3, 8, (1, 1, 0, 1, 1024, 0, 1, 1), True),
     (315, 2, 0, "me", True),
     (270, 2, 0, "a description", True),
+    (33432, 2, 0, "© me".encode(), True),
 ]
 
 
@@ -137,6 +138,7 @@ def test_geotiff_follows_the_pixels(tmp_path, more, scale, corner):
     assert tags[33550][:2] == (10 * scale, 20 * scale)
     assert tags[33922] == (*corner, 0, 500, 900, 0)
     assert (tags[34735], tags[315], tags[270]) == (GEO[2][3], "me", "a description")
+    assert tags[33432] == "© me"
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -1,0 +1,120 @@
+"""What goes with the pixels of a picture that Pillow reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .deep_pictures import has_deep_avif
+from .metadata import Animation, JpegCoding, Metadata, reset_orientation
+from .safety import require
+from .sniff import MARK
+
+__all__ = ["read_animation", "read_metadata"]
+
+_ORIENTATION = 274
+_RAW_EXIF = "Raw profile type exif"  # the text in which ImageMagick keeps EXIF
+
+
+def read_animation(picture: Any, frames: list[int]) -> Animation | None:
+    """Read how long the frames are shown; None where nothing says it."""
+    durations = []
+    for number in frames:
+        picture.seek(number)
+        picture.load()  # WebP says it only then
+        durations.append(float(picture.info.get("duration", 0) or 0))
+    if not any(durations):
+        return None
+    return Animation(tuple(durations), picture.info.get("loop"))
+
+
+def read_metadata(
+    picture: Any, animation: Animation | None, lost: list[str]
+) -> tuple[Metadata, int]:
+    """Read what goes with the pixels, and the orientation in which they are stored."""
+    info = picture.info
+    exif = info.get("exif")
+    exif = exif.removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else None
+    whole = picture.getexif()  # from XMP and texts of ImageMagick too
+    stored = whole.get(_ORIENTATION, 1)
+    orientation = stored if isinstance(stored, int) else 1
+    if exif is None and _RAW_EXIF in info:
+        exif = whole.tobytes().removeprefix(b"Exif\0\0")
+    icc = info.get("icc_profile") or None
+    if icc is not None and picture.mode in ("CMYK", "LAB"):
+        icc, lost = None, [*lost, "ICC profile of the inks"]
+    if picture.format == "AVIF" and has_deep_avif(Path(picture.filename)):
+        lost = [*lost, "bits of colours beyond 8"]
+    texts = dict(_read_texts(picture))
+    metadata = Metadata(
+        icc=icc,
+        exif=reset_orientation(exif) if exif else None,
+        xmp=_read_xmp(info, orientation),
+        resolution=_read_resolution(info),
+        comment=texts.pop("Comment", None),
+        text=texts,
+        jpeg=_read_jpeg(picture),
+        png_colour=_read_png_colour(picture),
+        animation=animation,
+        lost=tuple(lost),
+    )
+    return metadata, orientation
+
+
+def _read_xmp(info: Any, orientation: int) -> bytes | None:
+    xmp = info.get("xmp")
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
+    if not isinstance(xmp, bytes):
+        return None
+    for before, after in (
+        (b'tiff:Orientation="%d"', b'tiff:Orientation="1"'),
+        (b"<tiff:Orientation>%d</tiff:Orientation>", b"<tiff:Orientation>1</tiff:Orientation>"),
+    ):
+        xmp = xmp.replace(before % orientation, after)
+    return xmp
+
+
+def _read_resolution(info: Any) -> tuple[float, float] | None:
+    dpi = info.get("dpi")
+    if not isinstance(dpi, tuple) or len(dpi) != 2:
+        return None
+    across, down = (float(n) for n in dpi)
+    if not (math.isfinite(across) and math.isfinite(down)) or min(across, down) <= 0:
+        return None
+    return across, down
+
+
+def _read_texts(picture: Any) -> Iterator[tuple[str, str]]:
+    texts = picture.text if picture.format == "PNG" else {"Comment": picture.info.get("comment")}
+    for name, value in texts.items():
+        if name in ("XML:com.adobe.xmp", "Software", _RAW_EXIF):
+            continue
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if isinstance(value, str) and value not in ("", MARK.decode()):
+            yield name, str(value)
+
+
+def _read_jpeg(picture: Any) -> JpegCoding | None:
+    if picture.format not in ("JPEG", "MPO"):
+        return None
+    sampling = require("PIL.JpegImagePlugin").get_sampling(picture)
+    progressive = bool(picture.info.get("progressive"))
+    return JpegCoding(dict(picture.quantization), int(sampling), progressive)
+
+
+def _read_png_colour(picture: Any) -> dict[bytes, bytes]:
+    if picture.format != "PNG":
+        return {}
+    info, chunks = picture.info, {}
+    if "srgb" in info:
+        chunks[b"sRGB"] = bytes([int(info["srgb"])])
+    if "gamma" in info:
+        chunks[b"gAMA"] = round(info["gamma"] * 100000).to_bytes(4, "big")
+    if "chromaticity" in info:
+        numbers = info["chromaticity"]
+        chunks[b"cHRM"] = b"".join(round(n * 100000).to_bytes(4, "big") for n in numbers)
+    return chunks
