@@ -109,18 +109,16 @@ def _check_replaced(source: Path, output: Path) -> None:
         raise WriteError(f"{output}: is a folder; it is not replaced")
     elif _looks_like_input(source, output):
         raise WriteError(
-            f"{output}: is a picture beside the input that gpuconv did not write, perhaps named by "
-            "a pattern such as *.png; for many inputs pass --output-dir, or delete it first"
+            f"{output}: does not say that gpuconv wrote it and may be an input, as a pattern such "
+            f"as *{output.suffix} names two; for many inputs pass --output-dir, or delete it first"
         )
 
 
 def _looks_like_input(source: Path, output: Path) -> bool:
-    """Whether the second of two files may be one more input, as ``*.png`` would name it."""
+    """Whether the second of two files may be one more input, as ``*.png`` names it."""
     beside = output.parent.resolve() == source.parent.resolve()
     alike = output.suffix.lower() == source.suffix.lower()
-    if not (beside and alike) or find_suffix(output) not in (".png", ".jpg", ".tif"):
-        return False
-    return not has_mark(output)
+    return beside and alike and find_suffix(output) is not None and not has_mark(output)
 
 
 def _filter_image(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 
 from .image import Block
 from .output import Output
+from .sniff import MARK, NPY_PADDING
 
 __all__ = ["write_npy", "write_npz"]
 
@@ -19,6 +22,8 @@ def write_npz(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
     whole = np.transpose(output.collect(blocks), output.order)
     with open(temporary, "wb") as file:
         np.savez(file, image=whole)
+    with zipfile.ZipFile(temporary, "a") as archive:
+        archive.comment = MARK
 
 
 def write_npy(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
@@ -26,9 +31,8 @@ def write_npy(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
     # Not a memory map: on a full disk a write raises, but a store to a map kills the process.
     dtype, order, dimensions = output.dtype, output.order, len(output.axes)
     shape = output.file_shape
-    header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
     with open(temporary, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        _write_header(file, shape, dtype)
         if order == tuple(range(dimensions)):
             pixel = shape[-1] if output.channels else 1
             _write_blocks(file, shape[: len(output.stack)], output.size, pixel, dtype, blocks)
@@ -38,6 +42,16 @@ def write_npy(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
         else:
             whole = np.transpose(output.collect(blocks), order)
             file.write(np.ascontiguousarray(whole).data)
+
+
+def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Write a header of format 1.0, with spaces by which this program knows its own files."""
+    header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, header)
+    text = buffer.getvalue()[10:-1].rstrip() + b" " * (NPY_PADDING + 1)
+    text += b" " * (-(10 + len(text) + 1) % 64) + b"\n"  # pixels begin at a multiple of 64 bytes
+    file.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
 
 
 def _split_channels(output: Output, blocks: Iterable[Block]) -> Iterator[Block]:

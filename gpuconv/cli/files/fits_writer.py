@@ -12,6 +12,7 @@ from .image import Block
 from .metadata import Geometry
 from .output import Output
 from .safety import require
+from .sniff import MARK
 
 __all__ = ["write_fits"]
 
@@ -28,7 +29,9 @@ def write_fits(temporary: Path, output: Output, blocks: Iterable[Block]) -> None
     if header is not None:
         header = header.copy()
         _move_reference(header, output.geometry)
-    fits.PrimaryHDU(np.ascontiguousarray(whole), header=header).writeto(temporary, overwrite=True)
+    hdu = fits.PrimaryHDU(np.ascontiguousarray(whole), header=header)
+    hdu.header["CREATOR"] = MARK.decode()
+    hdu.writeto(temporary, overwrite=True)
 
 
 def _move_reference(header: Any, geometry: Geometry) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["MARK", "find_suffix", "has_mark"]
+__all__ = ["MARK", "NPY_PADDING", "find_suffix", "has_mark"]
 
-MARK = b"gpuconv"  # as PNG text, JPEG comment or TIFF tag
+MARK = b"gpuconv"  # as PNG text, JPEG comment, TIFF tag, FITS card or comment of an archive
+# An .npy file has no place for words, but more spaces than others write before its pixels.
+NPY_PADDING = 64
 _BEGINNINGS = (
     (b"\x89PNG\r\n\x1a\n", ".png"),
     (b"\xff\xd8\xff", ".jpg"),
@@ -43,9 +45,18 @@ def find_suffix(path: Path) -> str | None:
 
 
 def has_mark(path: Path) -> bool:
-    """Whether a PNG, JPEG or TIFF file says that this program wrote it."""
+    """Whether a file says that this program wrote it, as PNG, JPEG, TIFF, FITS, NPY and NPZ do."""
     with open(path, "rb") as file:
-        if MARK in file.read(_SEARCHED):
+        head = file.read(_SEARCHED)
+        if MARK in head or _is_padded_npy(head):
             return True
         file.seek(max(0, os.fstat(file.fileno()).st_size - _SEARCHED))
         return MARK in file.read()
+
+
+def _is_padded_npy(head: bytes) -> bool:
+    if head[:8] != b"\x93NUMPY\x01\x00":
+        return False
+    end = 10 + int.from_bytes(head[8:10], "little")
+    text = head[10:end]
+    return text.endswith(b"\n") and len(text) - len(text.rstrip()) > NPY_PADDING

@@ -116,8 +116,20 @@ def test_no_input_is_overwritten(photos, tmp_path, capsys):
 
 
 def test_what_was_written_here_is_replaced(tmp_path):
-    for suffix in (".png", ".jpg", ".tif"):
-        source, out = save(tmp_path / f"x{suffix}"), tmp_path / f"y{suffix}"
+    for suffix in (".png", ".jpg", ".tif", ".npy", ".npz", ".fits"):
+        source, out = tmp_path / f"x{suffix}", tmp_path / f"y{suffix}"
+        if suffix in (".png", ".jpg", ".tif"):
+            save(source)
+        elif suffix == ".fits":
+            fits = pytest.importorskip("astropy.io.fits")
+            fits.PrimaryHDU(RNG.random((9, 8))).writeto(source)
+        else:
+            save_array = np.save if suffix == ".npy" else np.savez
+            save_array(source, RNG.random((9, 8)))
+        other = tmp_path / f"z{suffix}"  # one more input, as a pattern names it
+        other.write_bytes(source.read_bytes())
+        assert run(source, other, "--filter", "box-5", "--overwrite") == 4
+        assert other.read_bytes() == source.read_bytes()
         assert run(source, out, *BLUR) == 0
         first = out.read_bytes()
         assert run(source, out, "--filter", "box-5") == 4
