@@ -120,5 +120,7 @@ def flatten(image: Image, background: tuple[int, int, int]) -> Image:
         return flat[..., 0] if count == 1 else flat
 
     source = image.source.convert(lay, np.float64, 0 if count == 1 else count)
-    axes = image.axes if count > 1 else image.axes.rstrip("S")
-    return replace(image, source=source, axes=axes, alpha=False, depth=image.dtype, layout=None)
+    axes, layout = image.axes, image.layout
+    if count == 1:
+        axes, layout = axes.rstrip("S"), layout and layout.replace("C", "")
+    return replace(image, source=source, axes=axes, alpha=False, depth=image.dtype, layout=layout)

@@ -147,8 +147,20 @@ class Image:
                 f"{self.source.path}: has no page {page}; pages are counted from 0 to "
                 f"{self.pages - 1}"
             )
-        axes = self.axes[len(self.source.stack) :]
-        return replace(self, source=self.source.pick(page), axes=axes, layout=None)
+        layout = self.layout
+        if layout is not None:
+            layout = "".join(letter for letter in layout if letter in "YXC")
+        metadata = self.metadata
+        if metadata.multiscales is not None:  # which describes all axes
+            lost = (*metadata.lost, "OME-Zarr metadata")
+            metadata = replace(metadata, multiscales=None, lost=lost)
+        return replace(
+            self,
+            source=self.source.pick(page),
+            axes=self.axes[len(self.source.stack) :],
+            layout=layout,
+            metadata=metadata,
+        )
 
 
 def arrange(

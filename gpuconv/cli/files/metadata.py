@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 __all__ = ["Animation", "Geometry", "JpegCoding", "Metadata", "Tag", "reset_orientation"]
@@ -75,11 +75,6 @@ class Metadata:
     header: Any = None  # of FITS
     # What the reader leaves out itself, in words.
     lost: tuple[str, ...] = ()
-
-    def without(self, *names: str) -> Metadata:
-        """Return the metadata without some fields."""
-        empty = Metadata()
-        return replace(self, **{name: getattr(empty, name) for name in names})
 
     def words_for_lost(self, kept: frozenset[str]) -> list[str]:
         """Name what an output that keeps these fields drops."""

@@ -30,15 +30,15 @@ def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Imag
     len(file.pages)  # raises where pages refer to each other in a cycle; `series` does not
     series, page, lost = _choose_series(path, list(file.series), page)
     one = series.keyframe
-    if page is not None and not series.axes.endswith("S") and len(series.pages) > page:
-        one = series.pages[page].aspage() if series.pages[page] is not None else one
+    if page is not None and len(series) == _count_pages(series):
+        one = one if series[page] is None else series[page].aspage()
     conversion = _find_conversion(path, series, one)
     if page is None:
-        _check_pages(path, file, series, one)
+        _check_pages(path, series, one)
     source, axes = _open_series(path, file, series, conversion, stack)
     if page is not None:
         source, axes = source.pick(page), axes[len(source.stack) :]
-    channels = conversion.channels if conversion.channels != len_of_channels(source) else None
+    channels = conversion.channels if conversion.channels != _count_channels(source) else None
     if conversion.function is not None:
         source = source.convert(conversion.function, conversion.dtype, channels)
     axes = axes.rstrip("S") + ("S" if source.channels else "")
@@ -58,7 +58,7 @@ def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Imag
     )
 
 
-def len_of_channels(source: Source) -> int:
+def _count_channels(source: Source) -> int:
     """Return the length of the axis of channels; 0 without one."""
     return int(source.shape[-1]) if source.channels else 0
 
@@ -167,12 +167,12 @@ def _meaning(page: Any) -> _Meaning:
     return _Meaning(int(page.photometric), _orientation(page), palette)
 
 
-def _check_pages(path: Path, file: Any, series: Any, first: Any) -> None:
+def _check_pages(path: Path, series: Any, first: Any) -> None:
     """Refuse pages that are read together but have palettes or orientations of their own."""
     if series.kind in ("shaped", "imagej", "ome") and first.colormap is None:
         return
     expected = _meaning(first)
-    for number, page in enumerate(series.pages):
+    for number, page in enumerate(series):
         if page is not None and page is not first and _meaning(page.aspage()) != expected:
             raise ReadError(
                 f"{path}: page {number} has a palette, orientation or photometric interpretation "
@@ -198,7 +198,7 @@ def _open_series(
             return _CopiedParts(np.memmap(path, dtype, "r", offset, shape))
 
         return arrange(path, mapped, shape, dtype, axes, channel)
-    for page in series.pages:  # missing strips or tiles would be read as zeros
+    for page in series:  # missing strips or tiles would be read as zeros
         if page is None or len(page.dataoffsets) != math.prod(page.chunked):
             raise ReadError(f"{path}: lacks some of the strips or tiles of its {series.shape}")
     array = require("zarr").open_array(stack.enter_context(series.aszarr(level=0)), mode="r")

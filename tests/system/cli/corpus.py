@@ -1,6 +1,5 @@
 """Files of every kind that Pillow, tifffile and others write, with what each of them means."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -457,7 +456,7 @@ def meaning_of(path, page=0, **more):
         return colours(np.asarray(picture.convert("RGB")), **more)
 
 
-def _pillow(name, mode, suffix, more=None, **keywords):
+def _pillow(name, mode, suffix, **keywords):
     def write(path):
         picture = picture_of(rng_of(name), mode)
         options = {key: value for key, value in keywords.items() if value is not None}
@@ -500,13 +499,25 @@ def pictures():
     for sampling in ("4:4:4", "4:2:2", "4:2:0"):
         yield _pillow(f"sampling-{sampling.replace(':', '')}", "RGB", ".jpg", subsampling=sampling)
     for bits in (1, 2, 4):
-        yield _pillow(f"palette-{bits}", "P", ".png", bits=8 if bits > 4 else None)
+        yield _few_colours(bits)
     for orientation in range(1, 9):
         yield _turned(orientation, ".jpg")
         yield _turned(orientation, ".png")
     for suffix, mode, clear in ((".png", "L", 77), (".png", "RGB", (1, 2, 3)), (".gif", "P", 3)):
         yield _with_colour_key(suffix, mode, clear)
     yield from _deep_pictures()
+
+
+def _few_colours(bits):
+    def write(path):
+        from PIL import Image
+
+        picture = picture_of(rng_of("few"), "RGB").quantize(1 << bits)
+        picture.save(path, bits=bits)
+        with Image.open(path) as stored:
+            return colours(np.asarray(stored.convert("RGB")))
+
+    return Case(f"palette-{bits}", ".png", write)
 
 
 def _turned(orientation, suffix):
@@ -663,10 +674,3 @@ def all_cases():
     names = [str(case) for case in found]
     assert len(set(names)) == len(names)
     return found
-
-
-def buffer(picture, **keywords):
-    """A picture as bytes."""
-    stream = io.BytesIO()
-    picture.save(stream, **keywords)
-    return stream.getvalue()

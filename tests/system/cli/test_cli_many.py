@@ -13,6 +13,8 @@ from PIL import Image
 
 from gpuconv.cli import filter_blocks, main
 
+from ...marks import always
+
 RNG = np.random.default_rng(23)
 BLUR = ["--filter", "box-3"]
 
@@ -280,10 +282,13 @@ def test_arrays_by_name(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("make", "out", "module", "extra"),
-    [("lzw", "y.tif", "imagecodecs", "cli"), ("deep", "y.png", "imagecodecs", "cli"),
-     ("fits", "y.npy", "astropy", "fits")],
+    always(
+        [("lzw", "y.tif", "imagecodecs", "cli"), ("deep", "y.png", "imagecodecs", "cli"),
+         ("fits", "y.npy", "astropy", "fits")],
+        ("lzw", "y.tif", "imagecodecs", "cli"), rows=True,
+    ),
 )  # fmt: skip
-def test_packages_that_are_missing(tmp_path, capsys, monkeypatch, make, out, module, extra):
+def test_packages_that_are_missing(tmp_path, make, out, module, extra):
     source = tmp_path / ("x.fits" if make == "fits" else "x.tif")
     if make == "lzw":
         save(tmp_path / "x.png")
@@ -292,11 +297,51 @@ def test_packages_that_are_missing(tmp_path, capsys, monkeypatch, make, out, mod
         tifffile.imwrite(source, np.ones((9, 9, 3), np.uint16), photometric="rgb")
     else:
         source.write_bytes(b"SIMPLE")
-    for loaded in list(sys.modules):
-        if loaded.partition(".")[0] in (module, "tifffile"):
-            monkeypatch.delitem(sys.modules, loaded)
-    monkeypatch.setitem(sys.modules, module, None)
-    text = refused(capsys, 3, source, tmp_path / out, *BLUR)
-    assert f"the package {module} is needed" in text
-    assert f"pip install 'gpuconv[{extra}]'" in text
+    # In a process of its own, because tifffile looks for imagecodecs once.
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; import gpuconv.cli;"
+        "sys.exit(gpuconv.cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "filter", str(source), str(tmp_path / out), *BLUR]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert f"the package {module} is needed" in done.stderr
+    assert f"pip install 'gpuconv[{extra}]'" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / out).exists()
+
+
+def test_pages_of_their_own_kind(tmp_path, capsys):
+    x = RNG.integers(0, 256, (2, 12, 15, 3)).astype(np.uint8)
+    index = RNG.integers(0, 4, (2, 12, 15)).astype(np.uint8)
+    tables = RNG.integers(0, 256, (2, 3, 256)).astype(np.uint16) * 257
+    with tifffile.TiffWriter(tmp_path / "turned.tif") as file:
+        for page, orientation in zip(x, (1, 6), strict=True):
+            tag = (274, 3, 1, orientation, True)
+            file.write(page, photometric="rgb", metadata=None, extratags=[tag])
+    with tifffile.TiffWriter(tmp_path / "palettes.tif") as file:
+        for page, table in zip(index, tables, strict=True):
+            file.write(page, photometric="palette", colormap=table, metadata=None)
+    shown = {
+        "turned.tif": (x[0], np.rot90(x[1], -1)),
+        "palettes.tif": [
+            (t.T[i] >> 8).astype(np.uint8) for i, t in zip(index, tables, strict=True)
+        ],
+    }
+    for name, pages in shown.items():
+        one = [tmp_path / name, tmp_path / "y.png", "--filter", "box-1", "--overwrite"]
+        assert "--page" in refused(capsys, 3, *one)
+        for number, page in enumerate(pages):
+            assert run(*one, "--page", number) == 0
+            np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "y.png")), page)
+
+
+def test_a_page_of_an_array_keeps_its_axes(tmp_path):
+    x = RNG.integers(0, 256, (2, 4, 12, 15)).astype(np.uint8)
+    x[:, 3] = 255
+    np.save(tmp_path / "x.npy", x)
+    one = [tmp_path / "x.npy", "--filter", "box-1", "--axes", "tcyx", "--alpha", "--page", 1]
+    assert run(*one, tmp_path / "y.npy") == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), x[1])
+    assert run(*one, tmp_path / "z.npy", "--background", "white") == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), x[1, :3])

@@ -237,6 +237,18 @@ def test_ome_zarr(tmp_path, form, capsys):
         np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), x[..., ::2, ::2])
 
 
+def test_one_plane_of_an_ome_zarr(tmp_path, capsys):
+    scales = [{"axes": [{"name": name} for name in "zyx"], "datasets": [{"path": "0"}]}]
+    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    group.attrs.update({"ome": {"multiscales": scales}})
+    x = pixels(3, 12, 15)
+    group.create_array("0", data=x)
+    command = [tmp_path / "x.zarr", tmp_path / "y.zarr", "--filter", "box-1", "--page", 2]
+    assert run(*command) == 0
+    assert "dropped OME-Zarr metadata" in notes(capsys)[0]
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "y.zarr"), mode="r")[...], x[2])
+
+
 def test_fits(tmp_path, capsys):
     fits = pytest.importorskip("astropy.io.fits")
     hdu = fits.PrimaryHDU(RNG.integers(0, 60000, (12, 15)).astype(np.uint16))
