@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,15 +141,15 @@ def _filter_image(
     own = make_bar(rows, "row", options.progress) if bar is None else no_bar()
     with own as rows_bar, open_sink(output) as store:
         store(work.run(depth, rows_bar.update))
-    return Filtered(work.plan, int(np.prod(output.shape)), tuple(notes))
+    return Filtered(work.plan, math.prod(output.shape), tuple(notes))
 
 
 def _describe_output(
     path: Path, image: Image, work: Work, dtype: np.dtype[Any], keywords: dict[str, Any]
 ) -> Output:
-    still = keywords | dict(stride=1)
-    planes = image.source.size
-    same = gpuconv.plan(planes, work.weights.shape, x_dtype="float32", mode="same", **still)
+    # Only to know the padding with which every pixel keeps its place.
+    still = dict(mode="same", boundary=keywords["boundary"], dilation=keywords["dilation"])
+    same = gpuconv.plan(image.source.size, work.weights.shape, backend="reference", **still)
     return Output(
         path,
         find_format(path),

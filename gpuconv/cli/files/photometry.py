@@ -62,10 +62,11 @@ def find_conversion(
     if samples < base:
         raise ValueError(f"{samples} samples a pixel, but {_NAMES[photometric]} has {base}")
     if photometric in (MINISBLACK, MASK) and samples > 2 and not any(extra):
-        return Conversion("bands", False, False, dtype, samples, _widen(bits, dtype))
+        wide = _widen(bits, dtype)
+        depth = dtype if wide is None else np.dtype(np.uint8)
+        return Conversion("bands", False, False, depth, samples, wide)
     alpha, premultiplied = _find_alpha(photometric, samples - base, extra)
-    plain = _find_plain(photometric, bits, dtype, colormap)
-    function, depth = plain if plain is not None else (None, dtype)
+    function, depth = _find_plain(photometric, bits, dtype, colormap) or (None, dtype)
     more = samples - base
     colour = "rgb" if photometric not in (MINISWHITE, MINISBLACK, MASK) else "gray"
     width = 3 if colour == "rgb" else 1
@@ -96,8 +97,8 @@ def _find_plain(
     """Find what makes grey levels or RGB of the samples without the extra ones."""
     if photometric == PALETTE:
         return _from_palette(colormap)
+    wide = _widen(bits, dtype)
     if photometric in (MINISBLACK, MINISWHITE, MASK):
-        wide = _widen(bits, dtype)
         if photometric != MINISWHITE:
             return None if wide is None else (wide, np.uint8)
         if dtype.kind not in "bu":
@@ -106,7 +107,7 @@ def _find_plain(
         depth = np.dtype(np.uint8) if wide is not None else dtype
         return lambda x: (top - (x if wide is None else wide(x))).astype(depth), depth
     if photometric == RGB:
-        return None if bits >= 8 else (_widen(bits, dtype) or _same, np.uint8)
+        return None if wide is None else (wide, np.uint8)
     if dtype not in (np.uint8, np.uint16) and not (photometric == CIELAB and dtype.kind in "iu"):
         raise ValueError(f"{_NAMES[photometric]} of {dtype} is not supported")
     top = 255 if dtype.itemsize == 1 else 65535
@@ -117,20 +118,16 @@ def _find_plain(
     return lambda x: _round(function(x / top) * top, depth), depth
 
 
-def _same(values: Any) -> Any:
-    return values
-
-
 def _round(values: Any, dtype: Any) -> Any:
     return np.clip(np.rint(values), 0, np.iinfo(dtype).max).astype(dtype)
 
 
 def _widen(bits: int, dtype: np.dtype[Any]) -> Callable[[Any], Any] | None:
-    """Return what makes 8 bits of 1, 2 or 4; None for more."""
-    if dtype.kind not in "bu" or bits not in (1, 2, 4):
+    """Return what makes 8 bits of fewer; None for 8 or more."""
+    if dtype.kind not in "bu" or bits >= 8:
         return None
-    factor = np.uint8(255 // ((1 << bits) - 1))
-    return lambda x: x.astype(np.uint8) * factor
+    factor = 255 / ((1 << bits) - 1)
+    return lambda x: np.rint(x * factor).astype(np.uint8)
 
 
 def _from_palette(colormap: Any) -> tuple[Callable[[Any], Any], Any]:

@@ -99,17 +99,16 @@ def _count_pages(series: Any) -> int:
 def _read_axes(series: Any) -> tuple[str, str | None]:
     """Return the axes, in which Y and X are, and which one is samples."""
     axes, samples = str(series.axes), int(series.keyframe.samplesperpixel)
-    if "S" in axes and (samples > 1 or "Y" in axes.replace("S", "")):
-        channel: str | None = "S"
-    else:
-        channel = None
-        if samples > 1:  # named otherwise in the file's description
-            for at in (len(axes) - 1, *range(len(axes))):
-                if axes[at] not in "YX" and series.shape[at] == samples:
-                    channel = axes[at]
-                    break
-    if len(axes) < 2 + (channel is not None) or len(set(axes)) < len(axes):
-        axes = _letter_axes(axes, channel)
+    channel = "S" if "S" in axes else None
+    if channel is None and samples > 1:  # named otherwise in the file's description
+        fits = [
+            letter
+            for letter, length in zip(axes, series.shape, strict=True)
+            if letter not in "YX" and length == samples
+        ]
+        channel = fits[-1] if fits else None
+    if len(set(axes)) < len(axes):
+        axes = _letter_axes(axes)
     if "Y" not in axes or "X" not in axes:
         others = [n for n, letter in enumerate(axes) if letter != channel]
         if len(others) < 2:
@@ -120,7 +119,7 @@ def _read_axes(series: Any) -> tuple[str, str | None]:
     return axes, channel
 
 
-def _letter_axes(axes: str, channel: str | None) -> str:
+def _letter_axes(axes: str) -> str:
     """Give axes of the same letter letters of their own."""
     spare = iter("ABDEFGHIJKLMNOPQRUVW")
     seen: list[str] = []

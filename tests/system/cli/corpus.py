@@ -128,13 +128,13 @@ def tiff_compressed():
 
 
 def tiff_bits():
-    for bits in (1, 2, 4):
+    for bits in (1, 2, 3, 4, 6):
         for white in (False, True):
             top = (1 << bits) - 1
 
             def make(rng, bits=bits, white=white, top=top):
                 x = rng.integers(0, top + 1, (HEIGHT, WIDTH)).astype(bool if bits == 1 else "u1")
-                shown = (top - x.astype("u1") if white else x.astype("u1")) * (255 // top)
+                shown = np.rint((top - x.astype("u1") if white else x) * (255 / top))
                 return x, gray(shown, "uint8")
 
             more = {} if bits == 1 else dict(bitspersample=bits)
