@@ -57,7 +57,7 @@ _JPEG = Format(
     _U8,
     "JPEG",
     side=65500,
-    keeps=frozenset({"icc", "exif", "xmp", "resolution", "comment"}),
+    keeps=frozenset({"icc", "exif", "xmp", "iptc", "resolution", "comment"}),
 )
 _PPM = Format("PPM", _U16, "PPM")
 _JPEG2000 = Format("JPEG 2000", _U16, "JPEG2000", alpha=_BOTH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 __all__ = ["Animation", "Geometry", "JpegCoding", "Metadata", "Tag", "reset_orientation"]
@@ -57,6 +57,7 @@ class Metadata:
     icc: bytes | None = None
     exif: bytes | None = None  # from its byte order on
     xmp: bytes | None = None
+    iptc: bytes | None = None  # of a JPEG
     resolution: tuple[float, float] | None = None  # dots an inch: across, down
     comment: str | None = None
     text: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +77,12 @@ class Metadata:
     # What the reader leaves out itself, in words.
     lost: tuple[str, ...] = ()
 
+    def stand_upright(self, orientation: int) -> Metadata:
+        """Return the metadata of a picture that was stored in this orientation and is upright."""
+        if self.resolution is None or orientation < 5:
+            return self
+        return replace(self, resolution=self.resolution[::-1])
+
     def words_for_lost(self, kept: frozenset[str]) -> list[str]:
         """Name what an output that keeps these fields drops."""
         empty = Metadata()
@@ -94,6 +101,7 @@ _WORDS = {
     "icc": "ICC profile",
     "exif": "EXIF",
     "xmp": "XMP",
+    "iptc": "IPTC",
     "resolution": "resolution (DPI)",
     "comment": "comment",
     "text": "text",
@@ -102,7 +110,7 @@ _WORDS = {
     "tags": "TIFF tags",
     "geotiff": "GeoTIFF tags",
     "nodata": "nodata value",
-    "pixel_size": "pixel size and names of axes",
+    "pixel_size": "pixel size and other descriptions",
     "attributes": "Zarr attributes",
     "multiscales": "OME-Zarr metadata",
     "header": "FITS header",

@@ -15,6 +15,11 @@ from .sniff import MARK
 __all__ = ["read_animation", "read_metadata"]
 
 _ORIENTATION = 274
+_KNOWN_SEGMENTS = {"APP0", "APP1", "APP2", "APP13", "APP14", "COM"}
+# Those that are kept, or describe stored pixels that are not kept.
+_KNOWN_CHUNKS = {"IHDR", "PLTE", "IDAT", "IEND", "tRNS", "gAMA", "cHRM", "sRGB", "iCCP", "tEXt"}
+_KNOWN_CHUNKS |= {"zTXt", "iTXt", "pHYs", "eXIf", "acTL", "fcTL", "fdAT", "bKGD", "hIST", "sBIT"}
+_KNOWN_CHUNKS |= {"sPLT", "tIME"}
 _RAW_EXIF = "Raw profile type exif"  # the text in which ImageMagick keeps EXIF
 
 
@@ -47,11 +52,13 @@ def read_metadata(
         icc, lost = None, [*lost, "ICC profile of the inks"]
     if picture.format == "AVIF" and has_deep_avif(Path(picture.filename)):
         lost = [*lost, "bits of colours beyond 8"]
+    lost = [*lost, *_name_other_parts(picture)]
     texts = dict(_read_texts(picture))
     metadata = Metadata(
         icc=icc,
         exif=reset_orientation(exif) if exif else None,
         xmp=_read_xmp(info, orientation),
+        iptc=_read_iptc(picture),
         resolution=_read_resolution(info),
         comment=texts.pop("Comment", None),
         text=texts,
@@ -75,6 +82,34 @@ def _read_xmp(info: Any, orientation: int) -> bytes | None:
     ):
         xmp = xmp.replace(before % orientation, after)
     return xmp
+
+
+def _read_iptc(picture: Any) -> bytes | None:
+    if picture.format not in ("JPEG", "MPO"):
+        return None
+    segments = [data for name, data in picture.applist if name == "APP13"]
+    return segments[0] if segments else None
+
+
+def _name_other_parts(picture: Any) -> list[str]:
+    """Name segments of a JPEG and chunks of a PNG file that nothing here reads."""
+    if picture.format in ("JPEG", "MPO"):
+        names = {name for name, _ in picture.applist} - _KNOWN_SEGMENTS
+        return [f"JPEG segments {', '.join(sorted(names))}"] if names else []
+    if picture.format == "PNG":
+        names = _list_png_chunks(Path(picture.filename)) - _KNOWN_CHUNKS
+        return [f"PNG chunks {', '.join(sorted(names))}"] if names else []
+    return []
+
+
+def _list_png_chunks(path: Path) -> set[str]:
+    names = set()
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            names.add(head[4:].decode("latin-1"))
+            file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return {name for name in names if name.isalpha()}
 
 
 def _read_resolution(info: Any) -> tuple[float, float] | None:

@@ -72,7 +72,14 @@ def open_picture(path: Path, page: int | None) -> Image:
             metadata, orientation = read_metadata(picture, animation, lost)
     image = _make_image(path, pixels, len(frames) > 1, alpha, premultiplied, metadata)
     upright = stand_upright(image.source, orientation)
-    return Image(upright, image.axes, image.colour, alpha, premultiplied, metadata=image.metadata)
+    return Image(
+        upright,
+        image.axes,
+        image.colour,
+        alpha,
+        premultiplied,
+        metadata=image.metadata.stand_upright(orientation),
+    )
 
 
 def _make_image(

@@ -88,8 +88,14 @@ def _find_options(name: str | None, metadata: Metadata, stride: int) -> dict[str
         found["pnginfo"] = _make_png_info(metadata)
     if name == "JPEG":
         found |= _find_jpeg_options(metadata)
-        found["extra"] = b"\xff\xfe" + (2 + len(MARK)).to_bytes(2, "big") + MARK  # a comment
+        found["extra"] = _make_segment(0xFE, MARK)  # a comment
+        if metadata.iptc is not None:
+            found["extra"] += _make_segment(0xED, metadata.iptc)
     return found
+
+
+def _make_segment(kind: int, data: bytes) -> bytes:
+    return bytes([0xFF, kind]) + (2 + len(data)).to_bytes(2, "big") + data
 
 
 def _find_jpeg_options(metadata: Metadata) -> dict[str, Any]:

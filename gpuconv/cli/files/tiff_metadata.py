@@ -21,6 +21,8 @@ _STRUCTURE = {
     *(*range(512, 533), 559, *range(32995, 32999), 34016, 34675, 50838, 50839, 65000, 65420),
     *(65421, 65426),
 }
+_APART = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}
+_APART |= {50838, 50839}  # ImageJ's, which tifffile reads
 _PIXEL_SIZE: tuple[str, ...] = (
     "spacing",
     "unit",
@@ -31,7 +33,11 @@ _PIXEL_SIZE: tuple[str, ...] = (
     "zorigin",
     "tunit",
 )
-_PIXEL_SIZE += ("Labels", "Info", "mode", "min", "max", "loop")
+_PIXEL_SIZE += ("Labels", "Info", "mode", "min", "max", "loop", "Ranges", "LUTs", "ROI", "Overlays")
+_PIXEL_SIZE += ("Properties",)
+# What the writer of ImageJ's files says itself.
+_IMAGEJ_SHAPE = {"ImageJ", "images", "channels", "slices", "frames", "hyperstack"}
+_SHAPE = {"shape", "axes", "truncated"}
 
 
 def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
@@ -46,18 +52,27 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
     if kind == "imagej":
         given = file.imagej_metadata or {}
         pixel_size = {name: given[name] for name in _PIXEL_SIZE if name in given}
+        others = given.keys() - {*_PIXEL_SIZE, *_IMAGEJ_SHAPE}
+        lost += [f"ImageJ's {', '.join(sorted(others))}"] if others else []
         pair = _read_pair(tags)
         if pair is not None:
             pixel_size["_resolution"] = pair
     elif kind == "ome":
         pixel_size, more = _read_ome(file.ome_metadata)
         lost += more
+    elif series.kind == "shaped":
+        described: dict[str, Any] = (file.shaped_metadata or ({},))[0]
+        pixel_size = {name: described[name] for name in described if name not in _SHAPE}
+    plain = _read_plain_tags(tags, kind is None and not page.is_shaped, known)
+    left = {code for code in tags if code not in _APART} - {tag.code for tag in plain}
+    left -= {_DESCRIPTION}  # which is a text for people, or was read above
+    lost += [f"TIFF tags {', '.join(map(str, sorted(left)))}"] if left and known else []
     return Metadata(
         icc=page.iccprofile,
         exif=extract_exif(file, page),
         xmp=bytes(tags[_XMP].value) if _XMP in tags else None,
         resolution=_read_resolution(tags),
-        tags=_read_plain_tags(tags, kind is None and not page.is_shaped, known),
+        tags=plain,
         geotiff=tuple(_copy_tag(tags[code]) for code in (*_GEO, _RPC) if code in tags),
         nodata=_read_nodata(tags),
         kind=kind,
@@ -76,15 +91,12 @@ def _read_plain_tags(tags: Any, described: bool, known: bool) -> tuple[Tag, ...]
     `described` is whether the description is a text for people, and `known` whether private tags
     are not those of a format whose files this program does not write.
     """
-    apart = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}
-    if not described:
-        apart.add(_DESCRIPTION)
+    apart = _APART if described else _APART | {_DESCRIPTION}
     return tuple(
         _copy_tag(tag)
         for code, tag in tags.items()
         if code not in apart
         and (known or code < 32768)
-        and not (50838 <= code <= 50839)
         and int(tag.dtype) not in (13, 18)
         and isinstance(tag.value, (str, bytes, int, float, tuple))
     )

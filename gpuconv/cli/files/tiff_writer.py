@@ -109,6 +109,8 @@ def _describe_file(output: Output, kind: str | None) -> dict[str, Any]:
         if kind == "imagej":
             described.update(_imagej_resolution(metadata, geometry.stride))
         tags = [tag for tag in tags if tag.code != _DESCRIPTION]
+    elif metadata.kind is None and metadata.pixel_size:
+        described["metadata"] = {"axes": axes, **metadata.pixel_size}
     elif any(tag.code == _DESCRIPTION for tag in tags) or set(axes[:-2]) <= set(_PADDING + "YX"):
         # A description for people stays; pages without names of axes need none.
         described["metadata"] = None

@@ -67,7 +67,7 @@ def test_a_photo(photo, tmp_path, capsys, suffix, dropped):
             assert exif.get_ifd(34665)[42036] == "a lens with a long name"
             assert exif.get_ifd(34853)[1] == "N"
         if "resolution (DPI)" not in dropped:
-            np.testing.assert_allclose(np.float64(picture.info["dpi"]), (300, 200), atol=0.02)
+            np.testing.assert_allclose(np.float64(picture.info["dpi"]), (200, 300), atol=0.02)
 
 
 def test_jpeg_tables_are_used_again(photo, tmp_path):
@@ -103,6 +103,23 @@ def test_png_chunks(tmp_path, capsys):
         assert picture.text["Author"] == "me"
     assert run(tmp_path / "x.png", tmp_path / "y.bmp", *BLUR) == 0
     assert "dropped text, gamma and chromaticities of" in notes(capsys)[0]
+
+
+def test_parts_that_nothing_reads_are_named(tmp_path, capsys):
+    from PIL import PngImagePlugin
+
+    text = PngImagePlugin.PngInfo()
+    text.add(b"prVt", b"private")
+    Image.fromarray(pixels()).save(tmp_path / "x.png", pnginfo=text)
+    iptc, other = (bytes([0xFF, kind, 0, 11]) + b"Photoshop" for kind in (0xED, 0xEB))
+    Image.fromarray(pixels()).save(tmp_path / "x.jpg", extra=iptc + other)
+    for name, dropped in (("x.png", "PNG chunks prVt"), ("x.jpg", "JPEG segments APP11")):
+        assert run(tmp_path / name, tmp_path / f"y{name}", *BLUR) == 0
+        assert notes(capsys) == [f"note: dropped {dropped} of {tmp_path / name}"]
+    with Image.open(tmp_path / "yx.jpg") as picture:
+        assert ("APP13", b"Photoshop") in picture.applist
+    assert run(tmp_path / "x.jpg", tmp_path / "z.png", *BLUR) == 0
+    assert "JPEG segments APP11, IPTC" in notes(capsys)[0]
 
 
 def test_deep_png_keeps_its_chunks(tmp_path):
@@ -177,7 +194,8 @@ def test_ome(tmp_path):
 
 
 def test_imagej(tmp_path, capsys):
-    about = {"axes": "TZCYX", "spacing": 0.3, "unit": "um"}
+    tables = [np.arange(256, dtype=np.uint8)[None] * np.ones((3, 1), np.uint8)] * 2
+    about = {"axes": "TZCYX", "spacing": 0.3, "unit": "um", "LUTs": tables, "Ranges": (0, 99) * 2}
     tifffile.imwrite(tmp_path / "x.tif", pixels(2, 3, 2, 12, 15), imagej=True, metadata=about,
                      resolution=(2.5, 2.5))  # fmt: skip
     assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR) == 0
@@ -186,9 +204,22 @@ def test_imagej(tmp_path, capsys):
         assert file.series[0].axes == "TZCYX"
         assert file.imagej_metadata["spacing"] == 0.3
         assert file.imagej_metadata["unit"] == "um"
+        assert file.imagej_metadata["Ranges"] == (0, 99) * 2
+        np.testing.assert_array_equal(file.imagej_metadata["LUTs"], tables)
         assert file.pages[0].resolution == (2.5, 2.5)
     assert run(tmp_path / "x.tif", tmp_path / "y.zarr", *BLUR) == 0
     assert "dropped pixel size" in notes(capsys)[0]
+
+
+def test_tifffile_metadata(tmp_path, capsys):
+    about = {"axes": "ZYX", "microscope": "one", "step": 0.25}
+    tifffile.imwrite(tmp_path / "x.tif", pixels(2, 12, 15), metadata=about)
+    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR) == 0
+    assert notes(capsys) == []
+    (found,) = tifffile.TiffFile(tmp_path / "y.tif").shaped_metadata
+    assert (found["axes"], found["microscope"], found["step"]) == ("ZYX", "one", 0.25)
+    assert run(tmp_path / "x.tif", tmp_path / "y.npy", *BLUR) == 0
+    assert "pixel size" in notes(capsys)[0]
 
 
 @pytest.mark.parametrize("form", [2, 3])
