@@ -24,7 +24,7 @@ from .files.output import Output
 from .files.pillow_writer import words_for_lost
 from .files.safety import ReadError, WriteError, check_regular, convert_errors
 from .files.sniff import find_suffix, has_mark
-from .files.tiff_writer import is_big
+from .files.tiff_writer import find_kind, is_big
 from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
 from .filter_blocks import Work, find_geometry, make_bar, no_bar, plan_work
@@ -178,6 +178,6 @@ def _words_for_lost(output: Output) -> list[str]:
     if output.format.name == "TIFF":
         lost += move_geotiff(metadata.geotiff, output.geometry)[1]
         lost += ["EXIF"] if metadata.exif is not None and is_big(output) else []
-        if metadata.kind == "imagej" and output.dtype.name not in ("uint8", "uint16", "float32"):
-            lost.append("ImageJ metadata")
+        if find_kind(output) != metadata.kind:
+            lost.append("OME metadata" if metadata.kind == "ome" else "ImageJ metadata")
     return lost

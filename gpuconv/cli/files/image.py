@@ -150,16 +150,12 @@ class Image:
         layout = self.layout
         if layout is not None:
             layout = "".join(letter for letter in layout if letter in "YXC")
-        metadata = self.metadata
-        if metadata.multiscales is not None:  # which describes all axes
-            lost = (*metadata.lost, "OME-Zarr metadata")
-            metadata = replace(metadata, multiscales=None, lost=lost)
         return replace(
             self,
             source=self.source.pick(page),
             axes=self.axes[len(self.source.stack) :],
             layout=layout,
-            metadata=metadata,
+            metadata=self.metadata.of_one_page(),
         )
 
 

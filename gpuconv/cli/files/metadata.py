@@ -83,6 +83,16 @@ class Metadata:
             return self
         return replace(self, resolution=self.resolution[::-1])
 
+    def of_one_page(self) -> Metadata:
+        """Return what holds of one page of the pages that this goes with."""
+        lost = list(self.lost)
+        kept = {name: value for name, value in self.pixel_size.items() if name not in _OF_PAGES}
+        if len(kept) < len(self.pixel_size):
+            lost.append("names and colours of channels and pages")
+        if self.multiscales is not None:
+            lost.append(_WORDS["multiscales"])
+        return replace(self, pixel_size=kept, multiscales=None, lost=tuple(lost))
+
     def words_for_lost(self, kept: frozenset[str]) -> list[str]:
         """Name what an output that keeps these fields drops."""
         empty = Metadata()
@@ -96,6 +106,8 @@ class Metadata:
         return [*self.lost, *named]
 
 
+# What OME and ImageJ say of every channel or page.
+_OF_PAGES = ("Channel", "Labels", "LUTs", "Ranges")
 # What a field is called in a note. A field without words is never lost.
 _WORDS = {
     "icc": "ICC profile",

@@ -44,6 +44,8 @@ def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Imag
     axes = axes.rstrip("S") + ("S" if source.channels else "")
     source = stand_upright(source, _orientation(one))
     metadata = read_metadata(file, series, one).stand_upright(_orientation(one))
+    if page is not None:
+        metadata = metadata.of_one_page()
     if one.photometric in (SEPARATED, CIELAB, ICCLAB) and metadata.icc is not None:
         metadata = replace(metadata, icc=None, lost=(*metadata.lost, "ICC profile of the inks"))
     if len(series.levels) > 1:

@@ -18,12 +18,13 @@ from .safety import require_tifffile
 from .sniff import MARK
 from .tiff_metadata import GDAL_NODATA
 
-__all__ = ["is_big", "write_tiff"]
+__all__ = ["find_kind", "is_big", "write_tiff"]
 
 _MAX_CLASSIC_TIFF = (1 << 32) - (1 << 25)  # bytes of pixels in a TIFF of 32-bit offsets
 _XMP, _DESCRIPTION = 700, 270
 _ASCII, _BYTE, _UNDEFINED = 2, 1, 7
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+_NOT_IN_OME = ("int64", "uint64", "float16")
 _PADDING = "QI"  # letters of axes that say nothing
 _SIZES = {"Y": "PhysicalSizeY", "X": "PhysicalSizeX"}
 
@@ -42,9 +43,7 @@ def write_tiff(temporary: Path, output: Output, blocks: Iterable[Block]) -> None
                     yield np.ascontiguousarray(part, output.dtype)
 
     big = is_big(output)
-    kind = output.metadata.kind
-    if kind == "imagej" and (output.dtype.name not in _IMAGEJ_DTYPES or big):
-        kind = None
+    kind = find_kind(output)
     form: dict[str, Any] = {"ome": True} if kind == "ome" else {"ome": False}
     if kind == "imagej":
         form["imagej"] = True
@@ -64,6 +63,14 @@ def write_tiff(temporary: Path, output: Output, blocks: Iterable[Block]) -> None
             tags = {tag.code: tag for tag in written.pages[0].tags}
             order = written.byteorder
         insert_exif(temporary, exif, tags, order)
+
+
+def find_kind(output: Output) -> str | None:
+    """Return "ome" or "imagej" where the input was that and the output can be."""
+    kind, dtype = output.metadata.kind, output.dtype.name
+    if kind == "imagej" and (dtype not in _IMAGEJ_DTYPES or is_big(output)):
+        return None
+    return None if kind == "ome" and dtype in _NOT_IN_OME else kind
 
 
 def is_big(output: Output) -> bool:

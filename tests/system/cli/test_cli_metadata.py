@@ -193,6 +193,23 @@ def test_ome(tmp_path):
         assert text in xml
 
 
+def test_ome_of_other_shapes_and_numbers(tmp_path, capsys):
+    about = {"axes": "CYX", "PhysicalSizeX": 0.5, "Channel": {"Name": ["one", "two"]}}
+    tifffile.imwrite(tmp_path / "x.ome.tif", pixels(2, 12, 15), ome=True, metadata=about)
+    one = [tmp_path / "x.ome.tif", tmp_path / "y.tif", *BLUR, "--overwrite"]
+    assert run(*one, "--page", 1) == 0
+    assert "dropped names and colours of channels" in notes(capsys)[0]
+    xml = tifffile.TiffFile(tmp_path / "y.tif").ome_metadata
+    assert 'PhysicalSizeX="0.5"' in xml
+    assert 'Name="one"' not in xml
+    for dtype, dropped in (("float64", False), ("int64", True), ("float16", True)):
+        assert run(*one, "--dtype", dtype) == 0
+        assert bool(notes(capsys)) == dropped
+        with tifffile.TiffFile(tmp_path / "y.tif") as file:
+            assert file.is_ome == (not dropped)
+            assert file.series[0].dtype == dtype
+
+
 def test_imagej(tmp_path, capsys):
     tables = [np.arange(256, dtype=np.uint8)[None] * np.ones((3, 1), np.uint8)] * 2
     about = {"axes": "TZCYX", "spacing": 0.3, "unit": "um", "LUTs": tables, "Ranges": (0, 99) * 2}
