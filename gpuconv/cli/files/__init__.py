@@ -63,25 +63,29 @@ def open_image(path: Path, options: ReadOptions) -> Iterator[Image]:
     suffix = ".zarr" if in_zarr else read_suffix(path)
     _refuse_options(path, suffix, options)
     with contextlib.ExitStack() as stack:
-        if suffix in PILLOW_FORMATS:
-            yield open_picture(path, options.page)
-            return
-        if suffix == ".npz":
-            image = open_npz_image(path, options.array, options.axes, options.alpha)
-            yield image if options.page is None else image.pick(options.page)
-            return
-        with convert_errors(path):
-            if suffix == ".npy":
-                image = open_npy_image(path, options.axes, options.alpha)
-            elif suffix == ".zarr":
-                image = open_zarr_image(path, options.array, options.axes, options.alpha)
-            elif suffix in (".tif", ".tiff"):
-                image = open_tiff(path, options.page, stack)
-            else:
-                image = open_fits(path, options.hdu, stack)
-        if options.page is not None and suffix not in (".tif", ".tiff"):
-            image = image.pick(options.page)
+        image = _open(path, suffix, options, stack)
+        if 0 in image.source.shape:
+            raise ReadError(f"{path}: holds no pixels, its shape is {image.source.shape}")
         yield image
+
+
+def _open(path: Path, suffix: str, options: ReadOptions, stack: contextlib.ExitStack) -> Image:
+    page, array = options.page, (options.axes, options.alpha)
+    if suffix in PILLOW_FORMATS:
+        return open_picture(path, page)
+    if suffix == ".npz":
+        image = open_npz_image(path, options.array, *array)
+        return image if page is None else image.pick(page)
+    with convert_errors(path):
+        if suffix in (".tif", ".tiff"):
+            return open_tiff(path, page, stack)
+        if suffix == ".npy":
+            image = open_npy_image(path, *array)
+        elif suffix == ".zarr":
+            image = open_zarr_image(path, options.array, *array)
+        else:
+            image = open_fits(path, options.hdu, stack)
+    return image if page is None else image.pick(page)
 
 
 def _refuse_options(path: Path, suffix: str, options: ReadOptions) -> None:

@@ -24,6 +24,7 @@ _MAX_CLASSIC_TIFF = (1 << 32) - (1 << 25)  # bytes of pixels in a TIFF of 32-bit
 _XMP, _DESCRIPTION = 700, 270
 _ASCII, _BYTE, _UNDEFINED = 2, 1, 7
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+_UNICODE = ("Info", "Labels", "Properties")  # what ImageJ keeps outside its description
 _NOT_IN_OME = ("int64", "uint64", "float16")
 _PADDING = "QI"  # letters of axes that say nothing
 _SIZES = {"Y": "PhysicalSizeY", "X": "PhysicalSizeX"}
@@ -144,7 +145,15 @@ def _scale_pixel_size(metadata: Metadata, stride: int, kind: str) -> dict[str, A
         for name in _SIZES.values():
             if name in named:
                 named[name] = named[name] * stride
-    return named
+        return named
+    return {name: _escape(name, value) for name, value in named.items()}
+
+
+def _escape(name: str, value: Any) -> Any:
+    """Write other letters than ASCII as ImageJ does, such as the first of a micrometre."""
+    if not isinstance(value, str) or name in _UNICODE:
+        return value
+    return "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in value)
 
 
 def _imagej_resolution(metadata: Metadata, stride: int) -> dict[str, Any]:

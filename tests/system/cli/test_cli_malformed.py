@@ -152,6 +152,16 @@ def test_a_tiff_whose_pages_are_a_circle(tmp_path):
         assert image.source.shape == (9, 9)
 
 
+@pytest.mark.parametrize("side", [256, 257])
+def test_a_tiff_without_pixels(tmp_path, capfd, side):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, np.ones((9, 9), np.uint8), metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[side].overwrite(0)
+    assert "x.tif" in refused(capfd, path)
+
+
 def test_a_tiff_that_lacks_strips(tmp_path, capfd):
     tifffile = pytest.importorskip("tifffile")
     path = tmp_path / "x.tif"

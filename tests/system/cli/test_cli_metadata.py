@@ -228,6 +228,17 @@ def test_imagej(tmp_path, capsys):
     assert "dropped pixel size" in notes(capsys)[0]
 
 
+def test_a_micrometre_of_imagej(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", pixels(2, 12, 15), imagej=True,
+                     metadata={"axes": "ZYX", "unit": "?m", "Info": "10 µm"})  # fmt: skip
+    raw = (tmp_path / "x.tif").read_bytes()
+    (tmp_path / "x.tif").write_bytes(raw.replace(b"unit=?m", b"unit=\xb5m"))
+    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR) == 0
+    with tifffile.TiffFile(tmp_path / "y.tif") as file:
+        assert "unit=\\u00B5m" in file.pages[0].description
+        assert file.imagej_metadata["Info"] == "10 µm"
+
+
 def test_tifffile_metadata(tmp_path, capsys):
     about = {"axes": "ZYX", "microscope": "one", "step": 0.25}
     tifffile.imwrite(tmp_path / "x.tif", pixels(2, 12, 15), metadata=about)
