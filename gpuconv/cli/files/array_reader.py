@@ -68,8 +68,11 @@ def make_image(
     letters, channel = find_axes(path, shape, axes)
     source, named = arrange(path, array, shape, dtype, letters, channel, overhead)
     count = source.shape[-1] if source.channels else 1
-    if alpha and count not in (2, 4):
-        raise ReadError(f"{path}: --alpha needs 2 or 4 channels, got the shape {shape}")
+    if alpha and (count not in (2, 4) or source.dtype.kind == "c"):
+        raise ReadError(
+            f"{path}: --alpha needs 2 or 4 channels of real numbers, got {source.dtype} of the "
+            f"shape {shape}"
+        )
     colours = count - alpha
     colour = {1: "gray", 3: "rgb"}.get(colours, "bands")
     return Image(source, named, colour, alpha, layout=letters, **more)

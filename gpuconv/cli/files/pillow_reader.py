@@ -110,7 +110,7 @@ def _choose_frames(path: Path, picture: Any, page: int | None) -> tuple[list[int
         # A photo, and what the camera adds to it: a smaller copy, a map of gains.
         return [0], ["further pictures behind the first"] if count > 1 else []
     if picture.format in _LAYERS and page is None:
-        return [0], []
+        return [0], ["layers"] if picture.format == "PSD" and count > 1 else []
     if count > _MOST_FRAMES:
         raise ReadError(f"{path}: has {count} frames, more than {_MOST_FRAMES}")
     if page is not None and not 0 <= page < count:

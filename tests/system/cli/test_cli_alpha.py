@@ -170,6 +170,13 @@ def test_alpha_of_an_array_is_said(tmp_path, rgba, capsys):
     np.testing.assert_allclose(read(tmp_path / "y.npy"), want, atol=0.5 + 1e-9)
 
 
+@pytest.mark.parametrize(("shape", "dtype"), [((9, 8), "f4"), ((9, 8, 3), "f4"), ((9, 8, 4), "c8")])
+def test_arrays_without_alpha(tmp_path, capsys, shape, dtype):
+    np.save(tmp_path / "x.npy", np.ones(shape, dtype))
+    assert run(tmp_path / "x.npy", tmp_path / "y.npy", *BLUR, "--alpha") == 3
+    assert "--alpha needs 2 or 4 channels" in capsys.readouterr().err
+
+
 def test_blocks_give_the_same(tmp_path, rgba, monkeypatch):
     from gpuconv.cli import filter_blocks
     from gpuconv.cli.files import output
