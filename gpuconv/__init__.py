@@ -11,6 +11,7 @@ from .core.version import __version__
 from .gradients import corr2d_vjp
 from .imaging import filters
 from .imaging.learn import Diverged, LearnedKernel, learn_kernel
+from .imaging.normalized import normalized_convolve2d, normalized_corr2d
 from .imaging.receptive_field import Layer, ReceptiveField, receptive_field
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "learn_kernel",
     "ndimage",
     "nn",
+    "normalized_convolve2d",
+    "normalized_corr2d",
     "plan",
     "receptive_field",
     "show_config",

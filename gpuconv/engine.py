@@ -28,7 +28,10 @@ from .methods import METHODS, Method
 from .methods.weights import Weights
 from .selection.choose import Choice, choose
 
-__all__ = ["OPTIONS", "PreparedCall", "correlate", "correlate_new", "prepare", "read_problem"]
+__all__ = [
+    "OPTIONS", "PreparedCall", "correlate", "correlate_new", "dtype_of_out", "prepare",
+    "read_problem", "read_target",
+]  # fmt: skip
 
 # `typed`, because 1, 1.0 and True are equal keys and only the first is a valid stride.
 _problem = lru_cache(maxsize=1024, typed=True)(make_problem)
@@ -250,7 +253,7 @@ def _correlate_on_stream(
     x = arrays.read(X, "X", swapped=True)
     arrays.check_same_device(x, k)
     if out is not None:
-        keywords["dtype"] = _dtype_of_out(out, keywords["dtype"])
+        keywords["dtype"] = dtype_of_out(out, keywords["dtype"])
     shapes = tuple(x.array.shape), tuple(k.array.shape)
     problem = read_problem(*shapes, x.dtype, k.dtype, **keywords)
     if 0 in problem.x_shape[-2:] and 0 not in problem.out_shape:
@@ -260,7 +263,7 @@ def _correlate_on_stream(
     prepared = prepare(problem, x.device, method, backend, weights)
     choice = prepared.choice
     max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
-    target = None if out is None else _read_target(out, problem, x, k)
+    target = None if out is None else read_target(out, problem, x, k)
     aligned = target is None or target.device == arrays.HOST or is_aligned(target.array)
     if target is None or not aligned:
         result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
@@ -277,7 +280,7 @@ def _correlate_on_stream(
     return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
 
 
-def _dtype_of_out(out: Array, asked: Any) -> str:
+def dtype_of_out(out: Array, asked: Any) -> str:
     """Dtype that the result is converted to: that of `out`, which `dtype=` may not contradict."""
     if hasattr(out, "shape"):
         operand = arrays.read_as_it_lies(out, "out")
@@ -288,9 +291,10 @@ def _dtype_of_out(out: Array, asked: Any) -> str:
     return operand.dtype
 
 
-def _read_target(
+def read_target(
     out: Array, problem: Problem, x: arrays.Operand, k: arrays.Operand
 ) -> arrays.Operand:
+    """Read `out=` of a call, which may not overlap its image or kernel."""
     target = arrays.read_out(out, problem.out_shape, x.device)
     for operand, name in ((x, "X"), (k, "K")):
         if arrays.shares_memory(target, operand):

@@ -31,7 +31,7 @@ from ..core import arrays, blocks
 from ..core.problem import Problem, make_problem
 from ..methods.weights import Weights
 
-__all__ = ["corr2d"]
+__all__ = ["check_known", "corr2d", "correlate_blocks", "refuse_out"]
 
 Chunks = tuple[int, ...]
 
@@ -56,21 +56,13 @@ def corr2d(
     **keywords: Any,
 ) -> Any:
     """`gpuconv.corr2d` of a Dask array (`convolve2d`, if `flipped`), as a lazy Dask array."""
-    if out is not None:
-        raise TypeError(
-            "out= cannot be given with a Dask array, whose result is made when it is computed; "
-            "leave it out, and store the result with .to_zarr() or dask.array.store()"
-        )
+    refuse_out(out)
     lazy = isinstance(K, da.Array)
     x = arrays.read(X._meta, "X")
     k = arrays.read(K._meta if lazy else K, "K")
     arrays.check_same_device(x, k)
-    for array, name in ((X, "X"), (K, "K")):
-        if isinstance(array, da.Array) and any(math.isnan(n) for n in array.shape):
-            raise ValueError(
-                f"{name} has chunks of unknown size (shape {array.shape}); "
-                f"call {name}.compute_chunk_sizes() first"
-            )
+    check_known(X, "X")
+    check_known(K, "K")
     k_shape = tuple(K.shape) if lazy else tuple(k.array.shape)
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
     problem = make_problem(tuple(X.shape), k_shape, x.dtype, k.dtype, **keywords)
@@ -84,18 +76,61 @@ def corr2d(
     choice = engine.prepare(problem, x.device, method, backend, known).choice
     if not lazy:
         K = da.from_array(arrays.wrap(k.array, k.dtype, replace(k, library="numpy")), chunks=-1)
-    lead, X, K = _align_leading(problem, X, K)
-    name = f"{'convolve2d' if flipped else 'corr2d'}-{tokenize(X, K, problem, choice, backend)}"
+    call_keywords = blocks.block_keywords(problem) | dict(method=choice.method, backend=backend)
+    prefix = "convolve2d" if flipped else "corr2d"
+    return correlate_blocks(
+        problem, [X], K, partial(_compute_block, flipped, call_keywords), prefix
+    )
+
+
+def check_known(array: Any, name: str) -> None:
+    """Refuse a Dask array with chunks of unknown size."""
+    if isinstance(array, da.Array) and any(math.isnan(n) for n in array.shape):
+        raise ValueError(
+            f"{name} has chunks of unknown size (shape {array.shape}); "
+            f"call {name}.compute_chunk_sizes() first"
+        )
+
+
+def refuse_out(out: Any) -> None:
+    """Refuse `out=` of a call whose result is lazy."""
+    if out is not None:
+        raise TypeError(
+            "out= cannot be given with a Dask array, whose result is made when it is computed; "
+            "leave it out, and store the result with .to_zarr() or dask.array.store()"
+        )
+
+
+def correlate_blocks(
+    problem: Problem, images: list[Any], K: Any, compute: Callable[..., Any], prefix: str
+) -> Any:
+    """Return the lazy array whose blocks are ``compute(rows, columns, k, *tiles)``.
+
+    Parameters
+    ----------
+    problem : Problem
+        The whole call.
+    images : list of dask.array.Array
+        The problem's image, and others of the same shape and chunks.
+    K : dask.array.Array
+        Kernels.
+    compute : callable
+        Takes two `BlockInput`, kernels, and of each image the grid of tiles that these name. It
+        uses one thread where Dask runs a task on every core.
+    prefix : str
+        What the name of the array begins with.
+    """
+    name = f"{prefix}-{tokenize(images, K, problem, compute)}"
+    aligned = [_align_leading(problem, image, K) for image in images]
+    lead, X, K = aligned[0]
+    images = [image for _, image, _ in aligned]
     rows, columns = (
         list(_block_inputs(axis, chunks))
         for axis, chunks in zip(blocks.Axis.both(problem), X.chunks[-2:], strict=True)
     )
-    call_keywords = blocks.block_keywords(problem) | dict(method=choice.method, backend=backend)
-    graph = _build_graph(
-        name, X, K, lead, rows, columns, partial(_compute_block, flipped, call_keywords)
-    )
+    graph = _build_graph(name, images, K, lead, rows, columns, compute)
     return da.Array(
-        HighLevelGraph.from_collections(name, graph, dependencies=[X, K]),
+        HighLevelGraph.from_collections(name, graph, dependencies=[*images, K]),
         name,
         (*lead, *(tuple(block.count for block in axis) for axis in (rows, columns))),
         meta=_meta(problem, X),
@@ -104,7 +139,7 @@ def corr2d(
 
 def _build_graph(
     name: str,
-    X: Any,
+    images: list[Any],
     K: Any,
     lead: list[Chunks],
     rows: list[blocks.BlockInput],
@@ -114,18 +149,21 @@ def _build_graph(
     """Make a task for every block of the output and for every tile that is cut from a chunk."""
     row_slabs, column_slabs = (
         [_slabs(block, chunks) for block in axis]
-        for axis, chunks in zip((rows, columns), X.chunks[-2:], strict=True)
+        for axis, chunks in zip((rows, columns), images[0].chunks[-2:], strict=True)
     )
     graph: dict[Any, Any] = {}
     for index in itertools.product(*(range(len(chunks)) for chunks in lead)):
-        image = X.name, *_broadcast_index(index, X)
         kernel = K.name, *_broadcast_index(index, K), 0, 0
         for i, j in itertools.product(range(len(rows)), range(len(columns))):
-            tiles = [
-                [_add_tile(graph, name, image, down, across) for across in column_slabs[j]]
-                for down in row_slabs[i]
-            ]
-            graph[(name, *index, i, j)] = (compute, rows[i], columns[j], kernel, tiles)
+            grids = []
+            for image in images:
+                at = image.name, *_broadcast_index(index, image)
+                grids.append([
+                    [_add_tile(graph, name, at, down, across) for across in column_slabs[j]]
+                    for down in row_slabs[i]
+                ])  # fmt: skip
+            graph[(name, *index, i, j)] = (_run_limited, compute, rows[i], columns[j], kernel,
+                                           *grids)  # fmt: skip
     return graph
 
 
@@ -205,7 +243,7 @@ def _add_tile(graph: dict[Any, Any], name: str, image: Any, rows: Slab, columns:
     if rows.whole and columns.whole:
         return chunk
     # A task of its own runs where the chunk is, so that only the tile is sent to other workers.
-    key = (f"tile-{name}", *image[1:], *rows[:3], *columns[:3])
+    key = (f"tile-{name}-{image[0]}", *image[1:], *rows[:3], *columns[:3])
     graph[key] = (
         _copy_tile,
         chunk,
@@ -227,10 +265,14 @@ def _compute_block(
     k: Any,
     tiles: Any,
 ) -> Any:
+    return blocks.run_block(
+        partial(engine.correlate, flipped=flipped), tiles, k, rows, columns, **keywords
+    )
+
+
+def _run_limited(compute: Callable[..., Any], *arguments: Any) -> Any:
     with _limit_threads():
-        return blocks.run_block(
-            partial(engine.correlate, flipped=flipped), tiles, k, rows, columns, **keywords
-        )
+        return compute(*arguments)
 
 
 def _limit_threads() -> AbstractContextManager[None]:

@@ -112,7 +112,8 @@ def read_as_it_lies(obj: Any, name: str, swapped: bool = False) -> Operand:
         )
     if isinstance(obj, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a masked array, whose mask would be lost; pass {name}.filled(value)"
+            f"{name} is a masked array, whose mask would be lost; pass {name}.filled(value), "
+            "or call normalized_corr2d or normalized_convolve2d, which leave masked pixels out"
         )
     if hasattr(obj, "__cuda_array_interface__"):
         return _from_cupy(_import_cupy(name).asarray(obj), name, obj, "array-api")

@@ -8,7 +8,7 @@ anywhere in the image (`wrap` reads the far edge).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ import numpy as np
 from .boundary import plan_axis_steps, sources
 from .problem import Pair, Problem
 
-__all__ = ["Axis", "BlockInput", "block_keywords", "run_block"]
+__all__ = [
+    "Axis", "BlockInput", "Centres", "block_keywords", "join_tiles", "restate_steps", "run_block",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,14 @@ class BlockInput:
     count: int
     # Stride and dilation of the call, where they are not the problem's.
     steps: Pair | None = None
+
+
+@dataclass(frozen=True)
+class Centres:
+    """The outputs along one axis whose windows are centred on a pixel, and these pixels."""
+
+    outputs: slice
+    pixels: slice
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,27 @@ class Axis:
         )
         return BlockInput(ranges, np.searchsorted(pixels, found), (0, 0), count, steps)
 
+    def centres(self, flipped: bool, first: int, last: int) -> Centres:
+        """Find the pixels that the windows of the outputs ``first`` to ``last - 1`` are centred on.
+
+        With ``mode="same"`` these are the pixels of the outputs' own places; a window of even span
+        is placed differently if `flipped` (see `make_problem`). Outputs are counted from `first`.
+
+        Examples
+        --------
+        >>> axis = Axis(n=9, outputs=3, span=4, stride=3, pad=(1, 1), boundary="edge")
+        >>> axis.centres(False, 0, 3)
+        Centres(outputs=slice(0, 3, None), pixels=slice(0, 7, 3))
+        """
+        offset = (self.span if flipped else self.span - 1) // 2 - self.pad[0]
+        begin = max(first, -(offset // self.stride))
+        end = max(begin, min(last, (self.n - 1 - offset) // self.stride + 1))
+        start = begin * self.stride + offset
+        stop = max(start, (end - 1) * self.stride + offset + 1)
+        if begin == end:
+            return Centres(slice(0, 0), slice(0, 0))
+        return Centres(slice(begin - first, end - first), slice(start, stop, self.stride))
+
     def outputs_by_chunk(self, chunks: Sequence[int]) -> list[int]:
         """Count the outputs that belong to each chunk of pixels: their windows' centres are in it.
 
@@ -158,14 +189,20 @@ def run_block(
 ) -> Any:
     """Compute a block of the output: ``call(image, k, mode=..., **keywords)`` on joined tiles."""
     image = join_tiles(tiles, rows.positions, columns.positions)
-    for n, block in enumerate((rows, columns)):
-        if block.steps is not None:
-            for name, step in zip(("stride", "dilation"), block.steps, strict=True):
-                both = list(keywords[name])
-                both[n] = step
-                keywords[name] = tuple(both)
+    keywords |= restate_steps(rows, columns, keywords)
     y = call(image, k, mode=(rows.pad, columns.pad), **keywords)
     return y[..., : rows.count, : columns.count]
+
+
+def restate_steps(
+    rows: BlockInput, columns: BlockInput, keywords: Mapping[str, Any]
+) -> dict[str, Pair]:
+    """Return the stride and dilation of a block's call, given those of the whole."""
+    both = {name: list(keywords[name]) for name in ("stride", "dilation")}
+    for n, block in enumerate((rows, columns)):
+        if block.steps is not None:
+            both["stride"][n], both["dilation"][n] = block.steps
+    return {name: (steps[0], steps[1]) for name, steps in both.items()}
 
 
 def block_keywords(problem: Problem) -> dict[str, Any]:

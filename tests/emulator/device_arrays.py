@@ -63,7 +63,10 @@ class ndarray:
         return _wrap(result, self._mem)
 
     def __getitem__(self, index):
-        return self._wrap(self._host[index])
+        return self._wrap(self._host[_unwrap(index)])
+
+    def __array_function__(self, function, _, arguments, keywords):
+        return getattr(sys.modules["cupy"], function.__name__)(*arguments, **keywords)
 
     def __setitem__(self, index, value):
         _unwrap(self)[index] = _unwrap(value)

@@ -62,11 +62,16 @@ def test_borders_of_opencv(row):
     np.testing.assert_allclose(gpuconv.corr2d(bordered, K), y, atol=1e-13)
 
 
+OPTIONAL = ("cv2", "astropy")
+
+
 @pytest.mark.parametrize(
     ("there", "here"),
     [
         pytest.param(
-            *row, marks=[pytest.mark.needs("cv2")] if "cv2" in row[0] else [], id=row[0][:40]
+            *row,
+            marks=[pytest.mark.needs(name) for name in OPTIONAL if name in row[0]],
+            id=row[0][:40],
         )
         for row in table("Coming from elsewhere") + table("Coming from another library", MIGRATING)
     ],
@@ -77,6 +82,10 @@ def test_migration(there, here):
         import cv2
 
         names["cv2"] = cv2
+    if there.startswith("astropy"):
+        import astropy.convolution
+
+        names["astropy"] = astropy
     actual = eval(here, dict(names))
     if there.startswith("torch"):
         torch = pytest.importorskip("torch")

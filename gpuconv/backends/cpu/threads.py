@@ -46,7 +46,7 @@ def _import_compiled_modules() -> None:
         importlib.import_module("numba")
         for name in (
             "direct_driver", "narrow_images", "im2col", "rank_one", "fft_driver", "fft_functions",
-            "weight_gradient",
+            "weight_gradient", "missing_pixels",
         ):  # fmt: skip
             importlib.import_module(f".jit.{name}", __package__)
 

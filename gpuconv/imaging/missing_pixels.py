@@ -1,0 +1,156 @@
+"""What counts as a missing pixel, and what becomes of windows in which too much is missing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core import arrays, dtypes
+from ..core.errors import format_value, unknown_name_error
+
+__all__ = ["KernelSums", "MissingRules", "check_fits", "read_mask", "read_rules", "read_weights"]
+
+NAN_POLICIES = ("omit", "propagate", "raise")
+
+
+@dataclass(frozen=True)
+class MissingRules:
+    """The keywords of `normalized_corr2d` that other correlations do not have, read and checked."""
+
+    nan_policy: str
+    min_weight: float
+    undefined: complex | float
+    normalize_kernel: bool
+    preserve_nan: bool
+
+
+def read_rules(
+    nan_policy: Any, min_weight: Any, undefined: Any, normalize_kernel: Any, preserve_nan: Any
+) -> MissingRules:
+    """Check the keywords about missing pixels."""
+    if not isinstance(nan_policy, str) or nan_policy not in NAN_POLICIES:
+        raise unknown_name_error("nan_policy", nan_policy, NAN_POLICIES)
+    for value, name in ((normalize_kernel, "normalize_kernel"), (preserve_nan, "preserve_nan")):
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
+    try:
+        share = float(min_weight)
+    except (TypeError, ValueError):
+        raise TypeError(f"min_weight must be a number from 0 to 1, got {min_weight!r}") from None
+    if not 0 <= share <= 1:
+        raise ValueError(f"min_weight must be a number from 0 to 1, got {format_value(min_weight)}")
+    if isinstance(undefined, np.generic):
+        undefined = undefined.item()
+    if isinstance(undefined, bool) or not isinstance(undefined, (int, float, complex)):
+        raise TypeError(f"undefined must be a number, got {undefined!r}")
+    number = undefined if isinstance(undefined, complex) else float(undefined)
+    return MissingRules(nan_policy, share, number, bool(normalize_kernel), bool(preserve_nan))
+
+
+def check_fits(shape: tuple[int, ...], x_shape: tuple[int, ...], name: str) -> None:
+    """Refuse a mask or weights whose shape is not X's and does not broadcast to it."""
+    lead = x_shape[: len(x_shape) - 2]
+    own = shape[:-2]
+    fits = (
+        len(shape) >= 2
+        and shape[-2:] == x_shape[-2:]
+        and len(own) <= len(lead)
+        and all(n in (1, m) for n, m in zip(own[::-1], lead[::-1], strict=False))
+    )
+    if not fits:
+        raise ValueError(
+            f"{name} has shape {shape}, but X has shape {x_shape}; it must have as many rows and "
+            "columns, and leading dimensions that broadcast to those of X"
+        )
+
+
+def check_mask_dtype(dtype: str) -> None:
+    """Refuse a mask that is not boolean."""
+    if dtype != "bool":
+        raise TypeError(
+            f"mask must be boolean (True where a pixel is missing), got dtype {dtype}; numbers "
+            "that say how much each pixel counts are weights="
+        )
+
+
+def read_mask(mask: Any, x: arrays.Operand) -> Any:
+    """Read a mask as a bool array on the device of X, or None."""
+    if mask is None:
+        return None
+    operand = arrays.read(mask, "mask")
+    check_mask_dtype(operand.dtype)
+    return _bring(operand, x, "mask")
+
+
+def read_weights(weights: Any, x: arrays.Operand) -> arrays.Operand | None:
+    """Read weights of pixels, on the device of X."""
+    if weights is None:
+        return None
+    operand = arrays.read(weights, "weights")
+    if dtypes.is_complex(operand.dtype):
+        raise TypeError(f"weights must be real numbers, got dtype {operand.dtype}")
+    operand.array = _bring(operand, x, "weights")
+    return operand
+
+
+def _bring(operand: arrays.Operand, x: arrays.Operand, name: str) -> Any:
+    check_fits(tuple(operand.array.shape), tuple(x.array.shape), name)
+    if operand.device == x.device:
+        return operand.array
+    if operand.device != arrays.HOST:
+        raise ValueError(f"X is on {x.device} and {name} on {operand.device}; pass both on one")
+    import cupy
+
+    return cupy.asarray(operand.array)
+
+
+@dataclass(frozen=True)
+class KernelSums:
+    """Kernels in the dtype that is summed in, and what their weights add up to.
+
+    Attributes
+    ----------
+    k : array, shape (..., p, q)
+        Kernels, conjugated where the correlation conjugates them.
+    total, size : array, shape (..., 1, 1)
+        Sums of the weights and of their absolute values.
+    positive : bool
+        Whether all weights are numbers >= 0.
+    """
+
+    k: Any
+    total: Any
+    size: Any
+    positive: bool
+
+    @classmethod
+    def of(cls, k: Any, conjugate: bool, xp: Any = np) -> KernelSums:
+        """Add up weights; ValueError if they add up to nothing that can be divided by.
+
+        The kernels lie on the host; their sums are made arrays of `xp`, NumPy or CuPy.
+        """
+        total = k.sum(axis=(-2, -1), keepdims=True)
+        size = np.abs(k).sum(axis=(-2, -1), keepdims=True)
+        _check_totals(total, size, k)
+        positive = not np.iscomplexobj(k) and bool((k >= 0).all())
+        if conjugate:
+            total = total.conj()
+        return cls(k, xp.asarray(total), xp.asarray(size), positive)
+
+
+def _check_totals(total: Any, size: Any, k: Any) -> None:
+    """Refuse kernels whose weights add up to zero, up to rounding."""
+    if not np.isfinite(size).all():
+        raise ValueError("K holds weights that are NaN or infinite: there is no mean with them")
+    count = math.prod(k.shape[-2:])
+    eps = 0.0 if k.dtype.kind in "iu" else float(np.finfo(k.dtype).eps)
+    zero = np.abs(total) <= count * eps * size
+    if zero.any():
+        which = "K" if zero.size == 1 else f"{int(zero.sum())} of the {zero.size} kernels"
+        raise ValueError(
+            f"the weights of {which} add up to zero (as those of derivatives do): a normalised "
+            "correlation divides by their sum; use corr2d, or a kernel whose weights do not cancel"
+        )

@@ -1,0 +1,246 @@
+"""Normalised correlation and convolution: missing pixels take no part in the mean."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..core import arrays
+from ..core.axes import LAST, axes_of, move_to_last, put_back, warn_of_channels
+from .missing_pixels import MissingRules, read_rules
+
+__all__ = ["normalized_convolve2d", "normalized_corr2d"]
+
+
+def normalized_corr2d(
+    X: Any,
+    K: Any,
+    *,
+    mask: Any = None,
+    weights: Any = None,
+    nan_policy: str = "omit",
+    min_weight: float = 0.0,
+    undefined: Any = math.nan,
+    preserve_nan: bool = False,
+    normalize_kernel: bool = True,
+    mode: Any = "valid",
+    boundary: str = "constant",
+    fillvalue: Any = None,
+    stride: Any = 1,
+    dilation: Any = 1,
+    axes: Any = LAST,
+    method: str = "auto",
+    backend: str = "auto",
+    dtype: Any = None,
+    out: Any = None,
+) -> Any:
+    """Weighted mean of the pixels that are there: a correlation of images with missing pixels.
+
+    ``Y = sum(K * W * X) / sum(K * W)`` over every window, where W is 0 where a pixel is missing and
+    1 (or its weight) elsewhere. Windows, stride and dilation are those of `corr2d`.
+
+    Parameters
+    ----------
+    X : array_like, shape (..., h, w)
+        Images, as in `corr2d`; also `numpy.ma.MaskedArray`, whose mask is added to `mask`.
+    K : array_like, shape (..., p, q)
+        Kernels, whose weights must not add up to zero. They may be negative.
+    mask : array_like of bool, optional
+        True where a pixel is missing, as in `numpy.ma` and astropy. Of the shape of X, or of a
+        shape that broadcasts to it and has as many rows and columns.
+    weights : array_like, optional
+        How much each pixel counts: finite and >= 0, 0 where it is missing. Shapes as for `mask`.
+    nan_policy : {"omit", "propagate", "raise"}
+        What a NaN pixel is: missing, a pixel like others (which makes its windows NaN), or an
+        error.
+    min_weight : float
+        Share of the kernel's weight, from 0 to 1, that must be there: ``sum(|K| * W)`` must not be
+        less than `min_weight` times ``sum(|K|)``. Otherwise the result is `undefined`.
+    undefined : number
+        Result of windows of which less than `min_weight` is there, or whose weights ``K * W`` add
+        up to zero: above all where every pixel is missing.
+    preserve_nan : bool
+        Whether missing pixels stay missing: the outputs whose windows are centred on one are
+        `undefined`.
+    normalize_kernel : bool
+        With False results are multiplied by ``sum(K)``: they are those of `corr2d` where nothing is
+        missing, and weighed up to that where something is.
+    mode, boundary, stride, dilation, axes
+        As in `corr2d`. With `axes`, a `mask` or `weights` of two dimensions has rows and columns.
+    fillvalue : number or None
+        Value of a constant border. None: the border is missing, so that edges do not darken.
+    method : {"auto", "direct", "separable", "fft"}
+        As in `corr2d`. Outputs of which so little is there that transforms or factors of a higher
+        rank would not be accurate are summed directly.
+    backend : {"auto", "reference", "cpu", "cuda"}
+        As in `corr2d`.
+    dtype : dtype, optional
+        Dtype of the result: to nearest even, saturating for integers, NaN to 0.
+    out : array, optional
+        As in `corr2d`.
+
+    Returns
+    -------
+    array, shape (..., r, s)
+        Of X's library and device, or `out` itself. Its dtype is float64 if X, K and `weights` are
+        integers or bools, otherwise their ``numpy.result_type``.
+
+    Raises
+    ------
+    ValueError
+        Weights K that add up to zero, a mask of another shape, NaN with ``nan_policy="raise"``,
+        names or numbers that make no sense.
+    TypeError
+        A mask that is not boolean; dtypes that are not supported.
+
+    Notes
+    -----
+    H. Knutsson and C.-F. Westin, "Normalized and differential convolution", CVPR 1993. Results are
+    those of ``astropy.convolution.convolve(nan_treatment="interpolate")`` with the same
+    `normalize_kernel`, for kernels of odd sides (which astropy flips, as `normalized_convolve2d`
+    does).
+
+    Sums over integers are exact, with masks and integer `weights` too. For floats a number is
+    subtracted from the pixels before and added to the result after: the one nearest to zero, if
+    all have one sign. So an image that is constant where it is not missing has that constant as
+    its result, to the last bit. An all-missing image is `undefined` everywhere. Results have the
+    same bits for any number of threads; those of floats may change in the last bits with the crop.
+
+    It takes about twice the time of `corr2d`, in parts of the image that fit into the cache: no
+    copy of the whole is made. In parts without a missing pixel the weights are not summed again.
+    Tensors that require grad get it for X, K and `weights`. Dask arrays give a lazy Dask array,
+    whose blocks see only the pixels that they read.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> X = np.array([[1.0, 1.0, 4.0], [1.0, np.nan, 4.0], [1.0, 1.0, 4.0]])
+    >>> gpuconv.normalized_corr2d(X, np.ones((3, 3)), mode="same")
+    array([[1.   , 2.2  , 3.   ],
+           [1.   , 2.125, 2.8  ],
+           [1.   , 2.2  , 3.   ]])
+    """
+    rules = read_rules(nan_policy, min_weight, undefined, normalize_kernel, preserve_nan)
+    options = dict(
+        mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride, dilation=dilation,
+        method=method, backend=backend, dtype=dtype,
+    )  # fmt: skip
+    return _call(X, K, mask, weights, rules, axes, out, False, options)
+
+
+def normalized_convolve2d(
+    X: Any,
+    K: Any,
+    *,
+    mask: Any = None,
+    weights: Any = None,
+    nan_policy: str = "omit",
+    min_weight: float = 0.0,
+    undefined: Any = math.nan,
+    preserve_nan: bool = False,
+    normalize_kernel: bool = True,
+    mode: Any = "valid",
+    boundary: str = "constant",
+    fillvalue: Any = None,
+    stride: Any = 1,
+    dilation: Any = 1,
+    axes: Any = LAST,
+    method: str = "auto",
+    backend: str = "auto",
+    dtype: Any = None,
+    out: Any = None,
+) -> Any:
+    """Normalised convolution: `normalized_corr2d` with the kernel flipped in both axes.
+
+    Parameters
+    ----------
+    X : array_like, shape (..., h, w)
+        Images, as in `normalized_corr2d`.
+    K : array_like, shape (..., p, q)
+        Kernels. Complex ones are not conjugated.
+    mode : {"valid", "same", "full"}, int, (int, int) or ((int, int), (int, int))
+        As in `convolve2d`.
+    mask, weights, nan_policy, min_weight, undefined, preserve_nan, normalize_kernel
+        As in `normalized_corr2d`.
+    boundary, fillvalue, stride, dilation, axes, method, backend, dtype, out
+        As in `normalized_corr2d`.
+
+    Returns
+    -------
+    array, shape (..., r, s)
+        As from `normalized_corr2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailable, MemoryError
+        As `normalized_corr2d`.
+
+    Notes
+    -----
+    Cost and accuracy are those of `normalized_corr2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> X = np.array([[1.0, np.nan, 7.0]])
+    >>> gpuconv.normalized_convolve2d(X, [[1.0, 1.0, 2.0]])
+    array([[3.]])
+    """
+    rules = read_rules(nan_policy, min_weight, undefined, normalize_kernel, preserve_nan)
+    options = dict(
+        mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride, dilation=dilation,
+        method=method, backend=backend, dtype=dtype,
+    )  # fmt: skip
+    return _call(X, K, mask, weights, rules, axes, out, True, options)
+
+
+def _call(
+    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, axes: Any, out: Any,
+    flipped: bool, options: dict[str, Any],
+) -> Any:  # fmt: skip
+    if isinstance(X, np.ma.MaskedArray):
+        own = np.ma.getmaskarray(X)
+        mask, X = own if mask is None else np.logical_or(own, mask), X.data
+    if axes is LAST:
+        warn_of_channels(getattr(X, "shape", ()), stacklevel=3)
+        return _dispatch(X, K, mask, weights, rules, out, flipped, options)
+    X, at = axes_of(axes, X)
+    mask, weights = (_move_like(a, X, at) for a in (mask, weights))
+    target = None if out is None else move_to_last(*axes_of(at, out, "out"))
+    Y = _dispatch(move_to_last(X, at), K, mask, weights, rules, target, flipped, options)
+    return put_back(Y, at) if out is None else out
+
+
+def _move_like(array: Any, X: Any, at: tuple[int, int]) -> Any:
+    """Move the axes of a mask as those of X, unless it has rows and columns only."""
+    if array is None or not hasattr(array, "shape") or len(array.shape) != len(X.shape):
+        return array
+    return array if len(array.shape) == 2 and at == LAST else move_to_last(array, at)
+
+
+def _dispatch(
+    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
+    options: dict[str, Any],
+) -> Any:  # fmt: skip
+    if arrays.is_instance_of(X, "dask.array", "Array"):
+        from . import normalized_dask
+
+        return normalized_dask.normalize(X, K, mask, weights, rules, out, flipped, options)
+    if any(_in_graph(a) for a in (X, K, weights)):
+        from . import normalized_torch
+
+        return normalized_torch.normalize(X, K, mask, weights, rules, out, flipped, options)
+    from . import normalized_arrays
+
+    return normalized_arrays.normalize(X, K, mask, weights, rules, out, flipped, options)
+
+
+def _in_graph(array: Any) -> bool:
+    """Whether an array is a tensor that autograd follows."""
+    if not arrays.is_instance_of(array, "torch", "Tensor"):
+        return False
+    import torch
+
+    return bool(array.requires_grad) and torch.is_grad_enabled()

@@ -1,0 +1,287 @@
+"""Normalised correlation of arrays in memory, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .. import engine
+from ..backends import backend_for
+from ..backends.cpu.threads import run_on_pool, thread_count, threads
+from ..core import arrays, blocks, dtypes
+from ..core.alignment import copy_unaligned, is_aligned
+from ..core.problem import Index, Problem, slice_batch
+from ..core.streams import use_stream_of
+from ..methods.weights import Weights
+from .missing_pixels import (
+    KernelSums,
+    MissingRules,
+    read_mask,
+    read_weights,
+)
+from .normalized_blocks import (
+    NormalizedCall,
+    Scratch,
+    array_module,
+    find_missing,
+    normalize_block,
+    undefined_value,
+)
+
+__all__ = ["normalize", "prepare"]
+
+METHODS = ("auto", "direct", "separable", "fft")
+# Bytes of a block's pixels, mask, sums and results: they stay in the cache of a CPU. On a GPU a
+# block need only be small beside its memory.
+_HOST_BYTES, _DEVICE_BYTES = 4 << 20, 256 << 20
+# Blocks for transforms grow until all of them take at most so many times what one for all would.
+_SLOWER_MOST = 1.1
+
+_scratch = Scratch()
+
+
+def prepare(
+    x: arrays.Operand, k: arrays.Operand, shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    w_dtype: str | None, rules: MissingRules, flipped: bool, options: dict[str, Any],
+    known: bool = True,
+) -> tuple[NormalizedCall, Any]:  # fmt: skip
+    """Read and choose what does not depend on pixels; return it with the kernels as summed.
+
+    The kernels are None unless `known`: those of a Dask array.
+    """
+    options = dict(options)
+    method, backend, fill = (options.pop(name) for name in ("method", "backend", "fillvalue"))
+    missing_border = fill is None or (
+        rules.nan_policy == "omit" and not isinstance(fill, str) and bool(np.isnan(fill))
+    )
+    result = dtypes.promote(x.dtype, k.dtype)
+    if w_dtype is not None:
+        result = dtypes.promote(result, w_dtype)
+    acc = dtypes.accumulator(result)
+    whole = dtypes.is_integer(result)
+    if options["dtype"] is None:
+        options["dtype"] = "float64" if whole else result
+    pixels = x.dtype if whole and w_dtype is None else acc
+    problem = engine.read_problem(
+        *shapes, pixels, acc, fillvalue=0 if missing_border else fill,
+        **{"flipped" if flipped else "conjugate": True}, **options,
+    )  # fmt: skip
+    values = None
+    if known:
+        values = k.array if isinstance(k.array, np.ndarray) else k.array.get()
+        values = dtypes.widen(values, k.dtype, acc)
+    oriented = values[..., ::-1, ::-1] if flipped and values is not None else values
+    weights = Weights(problem, oriented)
+    chosen = engine.prepare(problem, x.device, method, backend, weights)
+    taken = chosen.choice.method
+    accurate = taken not in ("fft", "separable")
+    if taken == "separable" and weights.known:
+        accurate = weights.factors().rank <= 1
+    call = NormalizedCall(
+        problem, x.dtype, rules, missing_border, taken, backend, flipped, accurate
+    )
+    return call, values
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Pixels, which are missing, and how much they count, as storage arrays on one device."""
+
+    x: Any
+    mask: Any
+    weights: Any
+
+    def map(self, function: Any) -> Inputs:
+        """Apply a function to the arrays that there are."""
+        found = (None if a is None else function(a) for a in (self.x, self.mask, self.weights))
+        return Inputs(*found)
+
+
+def normalize(
+    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
+    options: dict[str, Any],
+) -> Any:  # fmt: skip
+    """`normalized_corr2d` (`normalized_convolve2d`, if `flipped`) outside any autograd graph."""
+    with use_stream_of(X, K, mask, weights, out):
+        x, k = arrays.read(X, "X"), arrays.read(K, "K")
+        arrays.check_same_device(x, k)
+        if out is not None:
+            options = options | {"dtype": engine.dtype_of_out(out, options["dtype"])}
+        w = read_weights(weights, x)
+        shapes = tuple(x.array.shape), tuple(k.array.shape)
+        call, values = prepare(
+            x, k, shapes, None if w is None else w.dtype, rules, flipped, options
+        )
+        inputs = Inputs(
+            x.array, read_mask(mask, x), None if w is None else _summed(w, call.problem)
+        )
+        problem = call.problem
+        target = None if out is None else engine.read_target(out, problem, x, k)
+        aligned = target is None or target.device == arrays.HOST or is_aligned(target.array)
+        if target is None or not aligned:
+            result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
+        else:
+            result = target.array
+        if result.size:
+            kernel = KernelSums.of(values, problem.conjugate, array_module(x.array))
+            _run(call, kernel, inputs, x.device, result)
+        if target is None:
+            return arrays.wrap(result, problem.out_dtype, x)
+        if not aligned:
+            copy_unaligned(result, target.array)
+        return out
+
+
+def _summed(weights: arrays.Operand, problem: Problem) -> Any:
+    """Weights of pixels in the dtype that they are summed in."""
+    xp = array_module(weights.array)
+    return dtypes.widen(weights.array, weights.dtype, problem.acc_dtype, xp)
+
+
+def _run(call: NormalizedCall, kernel: KernelSums, inputs: Inputs, device: str, out: Any) -> None:
+    """Fill `out` block by block."""
+    problem = call.problem
+    if 0 in problem.x_shape[-2:]:
+        _fill_without_pixels(call, kernel, out)
+        return
+    host = device == arrays.HOST and backend_for(device, call.backend) != "cuda"
+    height, images = _block_size(call, kernel, device, _HOST_BYTES if host else _DEVICE_BYTES)
+    parts = [
+        (index, first, min(problem.r, first + height))
+        for index in _batch_parts(problem.batch, images)
+        for first in range(0, problem.r, height)
+    ]
+    stopped: list[None] = []
+
+    def run(first: int, last: int) -> None:
+        for part in parts[first:last]:
+            if stopped:
+                return
+            _run_part(call, kernel, inputs, out, *part)
+        _scratch.release()
+
+    def run_on_one_thread(first: int, last: int) -> None:
+        with threads(1):
+            run(first, last)
+
+    # Whole blocks for each thread, because most of the work beside the sums is NumPy's.
+    if not host or len(parts) < 2 * thread_count():
+        run(0, len(parts))
+        return
+    try:
+        run_on_pool(run_on_one_thread, len(parts), True)
+    except BaseException:
+        stopped.append(None)  # what other threads still do would be written to the caller's array
+        raise
+
+
+def _run_part(
+    call: NormalizedCall, kernel: KernelSums, inputs: Inputs, out: Any,
+    index: Index, first: int, last: int,
+) -> None:  # fmt: skip
+    """Fill the rows ``first`` to ``last - 1`` of a part of the batch."""
+    problem = call.problem
+    rows, columns = blocks.Axis.both(problem)
+    needed = rows.block_input(first, last)
+    whole = blocks.BlockInput(((0, problem.w),), None, problem.pad[1], problem.s)
+    steps = blocks.restate_steps(
+        needed, whole, dict(stride=problem.stride, dilation=problem.dilation)
+    ) | dict(mode=(needed.pad, whole.pad), boundary=problem.boundary)
+    part = inputs.map(lambda a: slice_batch(a, index))
+    tile = part.map(
+        lambda a: blocks.join_tiles([[a[..., i:j, :]] for i, j in needed.ranges], needed.positions,
+                                    None)
+    )  # fmt: skip
+    own = replace(
+        kernel, k=slice_batch(kernel.k, index), total=slice_batch(kernel.total, index),
+        size=slice_batch(kernel.size, index),
+    )  # fmt: skip
+    y = normalize_block(call, own, tile.x, tile.mask, tile.weights, steps, _scratch)
+    target = out[(*index, slice(first, last))]
+    target[...] = y[..., : needed.count, : problem.s]
+    if call.rules.preserve_nan:
+        _preserve(call, part, target, rows.centres(call.flipped, first, last),
+                  columns.centres(call.flipped, 0, problem.s))  # fmt: skip
+
+
+def _preserve(
+    call: NormalizedCall, part: Inputs, out: Any, rows: blocks.Centres, columns: blocks.Centres
+) -> None:
+    """Make the outputs undefined whose windows are centred on a missing pixel."""
+    here = part.map(lambda a: a[..., rows.pixels, columns.pixels])
+    missing = find_missing(call, here.x, here.mask, here.weights)
+    if missing is None:
+        return
+    xp = array_module(out)
+    kept = out[..., rows.outputs, columns.outputs]
+    kept[...] = xp.where(missing, undefined_value(call, xp), kept)
+
+
+def _fill_without_pixels(call: NormalizedCall, kernel: KernelSums, out: Any) -> None:
+    """Fill the results of images without pixels: their windows hold only padding."""
+    xp, problem = array_module(out), call.problem
+    if call.missing_border:
+        out[...] = undefined_value(call, xp)
+        return
+    scale = 1 if call.rules.normalize_kernel else kernel.total
+    values = (problem.fillvalue * scale * xp.ones((1, 1))).astype(call.acc)
+    out[...] = dtypes.finish(values, problem.out_dtype, xp)
+
+
+def _block_size(
+    call: NormalizedCall, kernel: KernelSums, device: str, budget: int
+) -> tuple[int, int]:
+    """Return the rows of outputs in a block, and how many images that are smaller it has."""
+    problem = call.problem
+    item = dtypes.storage(problem.acc_dtype).itemsize
+    row = (problem.w * (item + 1) + problem.s * 2 * item) or 1
+    height = max(1, min(problem.r, budget // row))
+    if height == problem.r:
+        return height, max(1, budget // (row * problem.r))
+    # Rows that neighbouring blocks both read are converted twice.
+    height = min(problem.r, max(height, 2 * problem.span[0] // problem.stride[0]))
+    if call.method == "fft":
+        whole = _seconds(call, kernel, device, problem.r)
+        while height < problem.r:
+            count = -(-problem.r // height)
+            if count * _seconds(call, kernel, device, height) <= _SLOWER_MOST * whole:
+                break
+            height = min(problem.r, 2 * height)
+    # Nearly equal blocks.
+    return -(-problem.r // -(-problem.r // height)), 1
+
+
+def _seconds(call: NormalizedCall, kernel: KernelSums, device: str, height: int) -> float:
+    """Predict the time of the transforms of so many rows of outputs."""
+    problem = call.problem
+    rows = (height - 1) * problem.stride[0] + problem.span[0]
+    part = replace(
+        problem,
+        x_shape=(rows, problem.w),
+        k_shape=problem.k_shape[-2:],
+        out_shape=(height, problem.s),
+        pad=((0, 0), problem.pad[1]),
+        fillvalue=0,
+    )
+    weights = Weights(part, None)
+    prepared = engine.prepare(part, device, "fft", call.backend, weights, explain=True)
+    return prepared.choice.seconds
+
+
+def _batch_parts(batch: tuple[int, ...], images: int) -> Iterator[Index]:
+    """Iterate over parts of the batch of at most so many images."""
+    axis, inner = len(batch), 1
+    while axis and inner * batch[axis - 1] <= images:
+        axis -= 1
+        inner *= batch[axis]
+    some = max(1, images // inner) if axis else 1
+    rest = tuple(slice(0, n) for n in batch[axis:])
+    if not axis:
+        yield rest
+        return
+    for outer in np.ndindex(batch[: axis - 1]):
+        for start in range(0, batch[axis - 1], some):
+            yield (*outer, slice(start, min(batch[axis - 1], start + some)), *rest)
