@@ -69,10 +69,11 @@ def corr2d(
     Parameters
     ----------
     X : array_like, shape (..., h, w)
-        Images: NumPy, CuPy, torch (CPU or CUDA), Dask (the result is lazy, too), anything with
-        DLPack, ``__array__`` or ``__cuda_array_interface__``, or nested lists; any strides; never
-        written. They may have no rows or columns: ``mode="same"`` then gives as many, and padding
-        wide enough for the kernel gives sums over it, if `boundary` is "constant".
+        Images: NumPy, CuPy, torch (CPU or CUDA), Dask (the result is lazy, too), xarray (the result
+        has the coordinates of the windows' centres), anything with DLPack, ``__array__`` or
+        ``__cuda_array_interface__``, or nested lists; any strides; never written. They may have no
+        rows or columns: ``mode="same"`` then gives as many, and padding wide enough for the kernel
+        gives sums over it, if `boundary` is "constant".
     K : array_like, shape (..., p, q)
         Kernels. Complex kernels are conjugated, as in `scipy.signal.correlate2d`.
     mode : {"valid", "same", "full"}, int, (int, int) or ((int, int), (int, int))
@@ -80,8 +81,9 @@ def corr2d(
         ``(rows, columns)``, or ``((top, bottom), (left, right))``.
     boundary : {"constant", "edge", "reflect", "symmetric", "wrap"}
         What the padding holds, by the names of `numpy.pad`. Aliases: "fill" and "symm"
-        (scipy.signal), "nearest" and "mirror" (ndimage). ndimage's "reflect" is "symmetric" here.
-        Padding wider than the image repeats the pattern.
+        (scipy.signal), "nearest" and "mirror" (ndimage), "replicate" and "extend" ("edge"),
+        "circular" and "periodic" ("wrap"). ndimage's "reflect" is "symmetric" here. Padding wider
+        than the image repeats the pattern.
     fillvalue : number
         Value of a constant border, rounded to the dtype that sums are accumulated in: 1e300 is
         infinity in float32. Integer sums take integers only.
@@ -229,6 +231,8 @@ def _along(
     options: tuple[Any, ...],
 ) -> Any:  # fmt: skip
     """`_call` of an X whose rows and columns are these axes."""
+    if _is_data_array(X):
+        return _data_array(X, K, axes, out, max_device_bytes, flipped, options)
 
     def call(X: Any, out: Any) -> Any:
         return _call(X, K, out, max_device_bytes, flipped, options, warn=False)
@@ -257,6 +261,8 @@ def _dispatch(
         result = call_cache.repeat(key, X, K, out, flipped)
         if result is not None:
             return result
+    if _is_data_array(X):
+        return _data_array(X, K, LAST, out, max_device_bytes, flipped, options)
     keywords = dict(zip(engine.OPTIONS, options, strict=True))
     if arrays.is_traced(X) or arrays.is_traced(K):
         keywords |= {"out": out, "max_device_bytes": max_device_bytes}
@@ -276,6 +282,22 @@ def _dispatch(
 
         return adapter.corr2d(X, K, out=out, flipped=flipped, **keywords)
     return engine.correlate_new(X, K, out, max_device_bytes, flipped, options, key)
+
+
+def _is_data_array(obj: Any) -> bool:
+    return arrays.is_instance_of(obj, "xarray", "DataArray")
+
+
+def _data_array(
+    X: Any, K: Any, axes: Any, out: Any, max_device_bytes: Any, flipped: bool,
+    options: tuple[Any, ...],
+) -> Any:  # fmt: skip
+    from .adapters import xarray as adapter
+
+    return adapter.correlate(
+        convolve2d if flipped else corr2d, X, K, flipped=flipped, axes=axes, out=out,
+        max_device_bytes=max_device_bytes, **dict(zip(engine.OPTIONS, options, strict=True)),
+    )  # fmt: skip
 
 
 def _is_tensor(obj: Any) -> bool:

@@ -115,6 +115,7 @@ def read_as_it_lies(obj: Any, name: str, swapped: bool = False) -> Operand:
             f"{name} is a masked array, whose mask would be lost; pass {name}.filled(value), "
             "or call normalized_corr2d or normalized_convolve2d, which leave masked pixels out"
         )
+    _refuse_astropy(obj, name)
     if hasattr(obj, "__cuda_array_interface__"):
         return _from_cupy(_import_cupy(name).asarray(obj), name, obj, "array-api")
     if isinstance(obj, np.ndarray):
@@ -125,6 +126,21 @@ def read_as_it_lies(obj: Any, name: str, swapped: bool = False) -> Operand:
             return _from_cupy(_import_cupy(name).from_dlpack(obj), name, obj, "array-api")
         return _from_numpy(_host_dlpack(obj), name, obj, "array-api")
     return _from_numpy(_as_numpy(obj, name), name, obj)
+
+
+def _refuse_astropy(obj: Any, name: str) -> None:
+    """Refuse arrays of astropy that carry a unit, a mask or uncertainties, which would be lost."""
+    if is_instance_of(obj, "astropy.units", "Quantity"):
+        raise TypeError(
+            f"{name} is an astropy Quantity, whose unit would be lost; pass {name}.value, and give "
+            f"the result its unit: Y * {name}.unit"
+        )
+    if is_instance_of(obj, "astropy.nddata", "NDData"):
+        raise TypeError(
+            f"{name} is a {type(obj).__name__} of astropy, whose mask, unit and uncertainty would "
+            f"be lost; pass {name}.data, or leave masked pixels out: "
+            f"normalized_corr2d({name}.data, K, mask={name}.mask)"
+        )
 
 
 def _host_dlpack(obj: Any) -> Any:

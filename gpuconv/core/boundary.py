@@ -32,9 +32,19 @@ __all__ = [
 
 BOUNDARIES = ("constant", "edge", "reflect", "symmetric", "wrap")
 
-# The names scipy.signal ("fill", "symm") and scipy.ndimage ("nearest", "mirror") use. ndimage's
-# "reflect" is deliberately absent: it means our "symmetric", NumPy's "reflect" is ours.
-ALIASES = {"fill": "constant", "symm": "symmetric", "nearest": "edge", "mirror": "reflect"}
+# The names that scipy.signal ("fill", "symm"), scipy.ndimage ("nearest", "mirror"), OpenCV and
+# torch ("replicate", "circular"), astropy ("extend") and others use. ndimage's "reflect" is
+# deliberately absent: it means our "symmetric", NumPy's "reflect" is ours.
+ALIASES = {
+    "fill": "constant",
+    "symm": "symmetric",
+    "nearest": "edge",
+    "mirror": "reflect",
+    "replicate": "edge",
+    "extend": "edge",
+    "circular": "wrap",
+    "periodic": "wrap",
+}
 # Borders by the names that functions of scipy.ndimage and of scipy.signal take.
 NDIMAGE_MODES = {
     "reflect": "symmetric",

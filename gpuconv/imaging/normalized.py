@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,14 @@ def _call(
     X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, axes: Any, out: Any,
     flipped: bool, options: dict[str, Any],
 ) -> Any:  # fmt: skip
+    if arrays.is_instance_of(X, "xarray", "DataArray"):
+        from ..adapters import xarray as adapter
+
+        call = partial(_call_with_data, rules=rules, flipped=flipped)
+        others = dict(mask=_data_of(mask), weights=_data_of(weights))
+        return adapter.correlate(
+            call, X, K, flipped=flipped, axes=axes, out=out, **others, **options
+        )
     if isinstance(X, np.ma.MaskedArray):
         own = np.ma.getmaskarray(X)
         mask, X = own if mask is None else np.logical_or(own, mask), X.data
@@ -211,6 +220,17 @@ def _call(
     target = None if out is None else move_to_last(*axes_of(at, out, "out"))
     Y = _dispatch(move_to_last(X, at), K, mask, weights, rules, target, flipped, options)
     return put_back(Y, at) if out is None else out
+
+
+def _call_with_data(
+    X: Any, K: Any, *, mask: Any, weights: Any, axes: Any, out: Any, rules: MissingRules,
+    flipped: bool, **options: Any,
+) -> Any:  # fmt: skip
+    return _call(X, K, mask, weights, rules, axes, out, flipped, options)
+
+
+def _data_of(array: Any) -> Any:
+    return array.data if arrays.is_instance_of(array, "xarray", "DataArray") else array
 
 
 def _move_like(array: Any, X: Any, at: tuple[int, int]) -> Any:

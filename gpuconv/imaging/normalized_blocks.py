@@ -338,9 +338,12 @@ def _ones(kernel: KernelSums, shape: tuple[int, ...], steps: dict[str, Any], xp:
 
 
 def _divide(call: NormalizedCall, sums: Any, weight_sums: Any, kernel: KernelSums) -> Any:
-    """Divide sums by the weights that are there (of integers, by their share of all weights)."""
+    """Divide sums by the weights that are there (of integers, by their share of all weights).
+
+    Sums of floats are overwritten.
+    """
     if not call.whole:
-        return sums / weight_sums
+        return array_module(sums).divide(sums, weight_sums, out=sums)
     if not call.rules.normalize_kernel:
         return sums / (weight_sums / kernel.total)
     size = int(np.abs(kernel.k).sum(axis=(-2, -1)).max())
@@ -355,9 +358,13 @@ def _divide(call: NormalizedCall, sums: Any, weight_sums: Any, kernel: KernelSum
 def _finish(
     call: NormalizedCall, kernel: KernelSums, y: Any, pivot: Any, absent: Any, xp: Any
 ) -> Any:
-    """Add what was subtracted, put in what is undefined, and convert to the result's dtype."""
+    """Add what was subtracted, put in what is undefined, and convert to the result's dtype.
+
+    `y` is overwritten where something was subtracted.
+    """
     if pivot is not None:
-        y = y + (pivot if call.rules.normalize_kernel else pivot * kernel.total)
+        added = pivot if call.rules.normalize_kernel else pivot * kernel.total
+        y = xp.add(y, added, out=y)
     if absent is not None and (xp is not np or absent.any()):
         y = xp.where(absent, call.acc.type(call.rules.undefined), y)
     return dtypes.finish(y, call.problem.out_dtype, xp)

@@ -32,8 +32,8 @@ def test_code(page):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
     if page.stem in ("dask", "scipy"):
         pytest.importorskip("dask.array")
-    if page.stem == "torch":
-        pytest.importorskip("torch")
+    if page.stem in ("torch", "xarray"):
+        pytest.importorskip(page.stem)
     assert all(block.startswith(">>> ") and block.endswith("\n\n") for block in blocks)
     failed, run = doctest.testfile(str(page), module_relative=False)
     assert failed == 0

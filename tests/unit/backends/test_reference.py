@@ -36,6 +36,10 @@ def test_scipy_signal(mode, border, shape, dtype):
         ("mirror", "reflect"),
         ("reflect", "symmetric"),
         ("wrap", "wrap"),
+        ("nearest", "replicate"),
+        ("nearest", "extend"),
+        ("wrap", "circular"),
+        ("wrap", "periodic"),
         ("constant", "constant"),
     ],
 )
