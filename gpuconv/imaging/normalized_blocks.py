@@ -216,7 +216,9 @@ def _divide_sums(
     least = call.least_share * kernel.size
     simple = xp is np and call.compiled and rules.normalize_kernel and len(jobs) == 2
     if simple and least.size == 1 and not isinstance(rules.undefined, complex):
-        sums = _divide_compiled(call, sums, weight_sums, least.item(), pixels.pivot)
+        # Weights of both signs may add up to less than nothing.
+        lowest = least.item() if rules.min_weight > 0 else -math.inf
+        sums = _divide_compiled(call, sums, weight_sums, lowest, pixels.pivot)
         return dtypes.finish(sums, call.problem.out_dtype)
     absent = weight_sums == 0
     if rules.min_weight > 0:

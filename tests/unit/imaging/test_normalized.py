@@ -182,6 +182,9 @@ def test_kernels_of_both_signs():
     expected = weighted_means(x, k, ~gone).astype("f8")
     expected[gpuconv.corr2d(~gone, np.abs(k)) < 0.5 * np.abs(k).sum()] = np.nan
     np.testing.assert_allclose(y, expected, atol=1e-11)
+    y = gpuconv.normalized_corr2d(x, k, mask=gone)
+    assert (gpuconv.corr2d(~gone, k) < 0).any()
+    np.testing.assert_allclose(y, weighted_means(x, k, ~gone).astype("f8"), atol=1e-11)
 
 
 @pytest.mark.parametrize(
