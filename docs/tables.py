@@ -95,9 +95,43 @@ def other_names(page: str) -> str:
     return "\n".join(["## More", "", "```{eval-rst}", *lines, "```"])
 
 
+def filter_pictures(page: str = "") -> str:
+    """Draw the filters that have names on the command line, side by side, as inline SVG.
+
+    Weights below zero are blue and those above are red; the largest has the full colour.
+    """
+    figures = []
+    for name in gpuconv.filters.names():
+        weights = gpuconv.filters.by_name(name)
+        rows, columns = weights.shape
+        most = float(abs(weights).max())
+        cells = "".join(
+            f'<rect x="{j}" y="{i}" width="1.02" height="1.02" fill="{_colour(w / most)}"/>'
+            for i, row in enumerate(weights.tolist())
+            for j, w in enumerate(row)
+        )
+        scale = min(24.0, 104 / max(rows, columns))
+        figures.append(
+            '<figure style="display: inline-block; margin: 0.5em; text-align: center">'
+            f'<svg role="img" aria-label="{name}" viewBox="0 0 {columns} {rows}" '
+            f'width="{columns * scale:.0f}" height="{rows * scale:.0f}" '
+            f'shape-rendering="crispEdges">{cells}</svg>'
+            f"<figcaption><code>{name}</code></figcaption></figure>"
+        )
+    return "\n".join(["<div>", *figures, "</div>"])
+
+
+def _colour(share: float) -> str:
+    """Colour of a weight from -1 (blue) over 0 (white) to 1 (red)."""
+    faded = round(255 * (1 - abs(share)))
+    red, blue = (255, faded) if share >= 0 else (faded, 255)
+    return f"#{red:02x}{faded:02x}{blue:02x}"
+
+
 # By page: the marker that is replaced, and the function that makes the text.
 PAGES: dict[str, tuple[str, Callable[[str], str]]] = {
     "benchmarks": ("results", benchmarks),
     "accuracy": ("errors", errors),
+    "filters": ("pictures", filter_pictures),
     "reference": ("other names", other_names),
 }

@@ -70,6 +70,8 @@ _CALLS = {
 _FILTERS = {
     "directional_derivative": dict(v="(1, 2)"), "box": dict(size="3"), "gaussian": dict(sigma="1"),
     "log": dict(sigma="1"), "motion": dict(length="5"), "by_name": dict(name="'sobel-x'"),
+    "dog": dict(sigma="1"), "disk": dict(radius="2"), "ring": dict(inner="1", outer="2"),
+    "moffat": dict(gamma="1"), "gabor": dict(wavelength="4"),
 }  # fmt: skip
 
 

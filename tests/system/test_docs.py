@@ -125,6 +125,15 @@ def test_long_tables_are_left_to_their_files(tmp_path):
     assert page.endswith("- end")
 
 
+def test_every_filter_is_drawn():
+    page = tables.filter_pictures()
+    for name in gpuconv.filters.names():
+        drawing = page.split(f'aria-label="{name}"')[1].split("</svg>")[0]
+        assert drawing.count("<rect") == gpuconv.filters.by_name(name).size
+    assert '#ff0000"' in page
+    assert '#0000ff"' in page
+
+
 def test_errors():
     table = tables.errors()
     rows = [[c.strip() for c in r.split("|")[1:-1]] for r in table.splitlines() if r[:1] == "|"]

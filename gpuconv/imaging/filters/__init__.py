@@ -6,6 +6,7 @@ float64.
 
 from __future__ import annotations
 
+from .bandpass import dog, gabor
 from .derivatives import (
     derivative,
     directional_derivative,
@@ -16,6 +17,7 @@ from .derivatives import (
     second_derivative,
     sobel,
 )
+from .radial import disk, moffat, ring
 from .registry import by_name, names
 from .smoothing import box, gaussian, log, motion, sharpen
 
@@ -24,13 +26,18 @@ __all__ = [
     "by_name",
     "derivative",
     "directional_derivative",
+    "disk",
+    "dog",
     "edge",
+    "gabor",
     "gaussian",
     "laplacian",
     "log",
+    "moffat",
     "motion",
     "names",
     "prewitt",
+    "ring",
     "scharr",
     "second_derivative",
     "sharpen",

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from ...core.errors import unknown_name_error
 from .arguments import Weights
+from .bandpass import dog, gabor
 from .derivatives import derivative, edge, laplacian, prewitt, scharr, second_derivative, sobel
+from .radial import disk, moffat, ring
 from .smoothing import box, gaussian, log, motion, sharpen
 
 __all__ = ["by_name", "names"]
@@ -29,6 +31,11 @@ _PARAMETRIC: dict[str, tuple[Callable[..., Weights], type, tuple[float, ...]]] =
     "box": (lambda size: box(int(size)), int, (3,)),
     "gaussian": (gaussian, float, (1.0,)),
     "log": (log, float, (1.0,)),
+    "dog": (dog, float, (1.0, 1.6)),
+    "disk": (disk, float, (3.0,)),
+    "ring": (ring, float, (2.0, 4.0)),
+    "moffat": (moffat, float, (2.0, 2.5)),
+    "gabor": (gabor, float, (6.0, 0.0)),
     "sharpen": (sharpen, float, (1.0, 1.0)),
     "motion": (motion, float, (9.0, 0.0)),
     "derivative-x": (lambda order: derivative(int(order)), int, (1,)),

@@ -55,11 +55,88 @@ def test_directional_derivative_of_a_plane():
 
 
 def test_sums():
-    for weights in (filters.box((2, 5)), filters.gaussian(2), filters.motion(9, 30)):
+    for weights in (
+        filters.box((2, 5)), filters.gaussian(2), filters.motion(9, 30), filters.disk(3.5),
+        filters.ring(2, 4), filters.moffat(1.5),
+    ):  # fmt: skip
         assert weights.sum() == pytest.approx(1)
         assert (weights >= 0).all()
     assert filters.sharpen(0.7).sum() == pytest.approx(1)
     assert filters.second_derivative().sum() == 0
+
+
+@pytest.mark.parametrize("ratio", [1.6, 3.0])
+def test_dog_is_a_difference_of_blurs(ratio):
+    narrow, wide = (
+        ndimage.gaussian_filter(X, s, radius=(filters.dog(1.3, ratio).shape[0] - 1) // 2)
+        for s in (1.3, 1.3 * ratio)
+    )
+    np.testing.assert_allclose(same(filters.dog(1.3, ratio)), narrow - wide, atol=1e-14)
+    assert filters.dog((1, 2)).shape == (13, 27)
+
+
+@pytest.mark.needs("astropy")
+def test_radial_filters_are_astropys():
+    from astropy.convolution import Moffat2DKernel, Ring2DKernel, Tophat2DKernel
+
+    for ours, theirs in (
+        (filters.disk(4), Tophat2DKernel(4)),
+        (filters.ring(3, 5), Ring2DKernel(3, 2)),
+        (filters.moffat(2.3, 3.0), Moffat2DKernel(2.3, 3.0)),
+        (filters.moffat(1.5, 2.5, size=11), Moffat2DKernel(1.5, 2.5, x_size=11)),
+    ):
+        theirs.normalize()
+        np.testing.assert_allclose(ours, trimmed(theirs.array), atol=1e-15)
+
+
+def trimmed(array):
+    """Without rows and columns of zeros around."""
+    rows, columns = array.any(1).nonzero()[0], array.any(0).nonzero()[0]
+    return array[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+@pytest.mark.needs("astropy")
+def test_kernels_of_astropy():
+    from astropy.convolution import Gaussian2DKernel, convolve
+
+    kernel = Gaussian2DKernel(1.5)
+    expected = convolve(X, kernel, boundary="wrap", normalize_kernel=False)
+    for k in (kernel, kernel.array):
+        found = gpuconv.convolve2d(X, k, mode="same", boundary="wrap")
+        np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
+def test_disks_and_rings():
+    for radius, count in ((0.5, 1), (1, 5), (1.5, 9), (2, 13), (2.9, 25)):
+        assert (filters.disk(radius) > 0).sum() == count
+    np.testing.assert_array_equal(filters.ring(1, 2) > 0, (filters.disk(2) > 0) ^ center(5))
+    width = 2 * 30 * np.sqrt(2 ** (1 / 2.5) - 1)  # at half maximum
+    line = filters.moffat(30.0, 2.5, size=201)[100, 100:]
+    assert np.interp(width / 2, np.arange(101), line) == pytest.approx(line[0] / 2, 1e-3)
+
+
+def center(n):
+    middle = np.zeros((n, n), bool)
+    middle[n // 2, n // 2] = True
+    return middle
+
+
+@pytest.mark.parametrize("angle", [0, 30, 90, 135])
+def test_gabor_answers_to_its_own_waves(angle):
+    def response(wavelength, at):
+        """Largest sum of a wave that runs at this angle, over all phases."""
+        y, x = np.mgrid[0:61, 0:61]
+        u = x * np.cos(np.radians(at)) - y * np.sin(np.radians(at))
+        waves = np.exp(2j * np.pi * u / wavelength)
+        return np.abs(gpuconv.corr2d(waves, filters.gabor(6, angle)).max())
+
+    best = response(6, angle)
+    assert best > 0.45
+    assert best > 1.5 * max(response(3, angle), response(12, angle), response(6, angle + 60))
+    even, odd = filters.gabor(6, angle), filters.gabor(6, angle, phase=90)
+    np.testing.assert_allclose(even, even[::-1, ::-1], atol=1e-16)
+    np.testing.assert_allclose(odd, -odd[::-1, ::-1], atol=1e-16)
+    assert filters.gabor(6, angle, sigma=2, aspect=0.5).shape == (25, 25)
 
 
 def test_names():
@@ -67,6 +144,9 @@ def test_names():
         assert filters.by_name(name).ndim == 2
     np.testing.assert_array_equal(filters.by_name("box-5"), filters.box(5))
     np.testing.assert_array_equal(filters.by_name("motion-7-45"), filters.motion(7, 45))
+    np.testing.assert_array_equal(filters.by_name("disk-2.5"), filters.disk(2.5))
+    np.testing.assert_array_equal(filters.by_name("ring-1-3"), filters.ring(1, 3))
+    np.testing.assert_array_equal(filters.by_name("gabor-5-45"), filters.gabor(5, 45))
     with pytest.raises(ValueError, match=r"unknown filter 'sobell-x'.*did you mean 'sobel-x'"):
         filters.by_name("sobell-x")
     with pytest.raises(ValueError, match="at most 1 numbers"):
@@ -83,6 +163,14 @@ def test_names():
         (lambda: filters.derivative(1, scheme="centre"), "did you mean 'central'"),
         (lambda: filters.edge(2), "axis must be 0"),
         (lambda: filters.directional_derivative((0, 0)), "not both zero"),
+        (lambda: filters.dog(1, 1), "ratio must be a number > 1, got 1"),
+        (lambda: filters.disk(0), "radius must be a finite number > 0"),
+        (lambda: filters.disk(1e9), r"at most 2\*\*28 weights"),
+        (lambda: filters.ring(3, 2), "inner must be at most outer"),
+        (lambda: filters.ring(1.1, 1.2), "centre of a pixel between them"),
+        (lambda: filters.moffat(2, size=4), "size must be odd"),
+        (lambda: filters.moffat(2, alpha=1e-9), r"at most 2\*\*28 weights"),
+        (lambda: filters.gabor(6, angle=np.inf), "angle must be finite"),
         (lambda: filters.laplacian(6), "connectivity must be 4 or 8"),
     ],
 )
