@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import sys
 import time
 from pathlib import Path
 
 from . import report
 from .limits import Sgemm
-from .peers import torch_conv
 from .timing import THREADS, environment, set_threads
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,8 +31,10 @@ SUITES = {
     "calls": ("calls", "the overhead of a call"),
     "dropins": ("dropins", "functions under SciPy's names"),
     "layers": ("layers", "layers of neural networks, forward and backward"),
+    "missing": ("missing", "images with missing pixels"),
 }
-NEEDS_TORCH = ("layers",)
+# Packages without which a suite is left out.
+NEEDS = {"layers": "torch", "missing": "astropy"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,8 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         gflops = sgemm.gflops(1 if options.quick else 5)
     everything: list[report.Cell] = []
     for name in options.suites or SUITES:
-        if name in NEEDS_TORCH and not torch_conv.available():
-            print(f"# {name}: left out, torch is not installed\n")
+        if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+            print(f"# {name}: left out, {NEEDS[name]} is not installed\n")
             continue
         everything += _run(name, options, gflops)
     if len(options.suites) != 1:

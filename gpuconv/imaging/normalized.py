@@ -72,7 +72,7 @@ def normalized_corr2d(
         As in `corr2d`. With `axes`, a `mask` or `weights` of two dimensions has rows and columns.
     fillvalue : number or None
         Value of a constant border. None: the border is missing, so that edges do not darken.
-    method : {"auto", "direct", "separable", "fft"}
+    method : {"auto", "direct", "separable", "box", "fft"}
         As in `corr2d`. Outputs of which so little is there that transforms or factors of a higher
         rank would not be accurate are summed directly.
     backend : {"auto", "reference", "cpu", "cuda"}
@@ -109,8 +109,9 @@ def normalized_corr2d(
     its result, to the last bit. An all-missing image is `undefined` everywhere. Results have the
     same bits for any number of threads; those of floats may change in the last bits with the crop.
 
-    It takes about twice the time of `corr2d`, in parts of the image that fit into the cache: no
-    copy of the whole is made. In parts without a missing pixel the weights are not summed again.
+    It takes two to four times as long as `corr2d`, more with the smallest kernels. The image is
+    read in parts that fit into the cache (larger ones for transforms), each with its mask: in parts
+    without a missing pixel the weights are not summed again.
     Tensors that require grad get it for X, K and `weights`. Dask arrays give a lazy Dask array,
     whose blocks see only the pixels that they read.
 

@@ -33,7 +33,6 @@ from .normalized_blocks import (
 
 __all__ = ["normalize", "prepare"]
 
-METHODS = ("auto", "direct", "separable", "fft")
 # Bytes of a block's pixels, mask, sums and results: they stay in the cache of a CPU. On a GPU a
 # block need only be small beside its memory.
 _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 256 << 20

@@ -39,12 +39,14 @@ def run(*arguments):
         ["filters", "dtypes", "separable", "small", "batch", "choice", "cliffs"],
         ["memory", "accuracy", "calls", "dropins"],
         ["layers"],
+        ["missing"],
     ],
     ids=lambda suites: suites[0],
 )
 def test_quick(suites):
-    if suites == ["layers"]:
-        pytest.importorskip("torch")
+    for suite in suites:
+        if suite in command.NEEDS:
+            pytest.importorskip(command.NEEDS[suite])
     done = run("benchmarks", "--quick", *suites)
     assert done.returncode == 0, done.stdout + done.stderr
     for suite in suites:
