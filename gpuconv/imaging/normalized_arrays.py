@@ -37,7 +37,7 @@ __all__ = ["normalize", "prepare"]
 # block need only be small beside its memory.
 _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 256 << 20
 # Blocks for transforms grow until all of them take at most so many times what one for all would.
-_SLOWER_MOST = 1.1
+_SLOWER_MOST = 1.2
 
 _scratch = Scratch()
 
@@ -119,6 +119,10 @@ def normalize(
         )
         problem = call.problem
         target = None if out is None else engine.read_target(out, problem, x, k)
+        if target is not None:
+            for array, name in ((inputs.mask, "mask"), (inputs.weights, "weights")):
+                if array is not None and arrays.may_share_memory(target.array, array):
+                    raise ValueError(f"out overlaps {name} in memory; pass a separate array")
         aligned = target is None or target.device == arrays.HOST or is_aligned(target.array)
         if target is None or not aligned:
             result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)

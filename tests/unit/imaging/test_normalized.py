@@ -271,6 +271,13 @@ def test_errors(keywords, error, text):
         gpuconv.normalized_corr2d(X, K, **keywords)
 
 
+def test_out_may_not_overlap_an_input():
+    for name, array in (("X", X.copy()), ("weights", X.copy())):
+        inputs = dict(X=X, K=K) | {name: array}
+        with pytest.raises(ValueError, match=f"out overlaps {name}"):
+            gpuconv.normalized_corr2d(**inputs, mode="same", out=array)
+
+
 def test_weights_that_add_up_to_zero():
     with pytest.raises(ValueError, match=r"weights of K add up to zero .* use corr2d"):
         gpuconv.normalized_corr2d(X, gpuconv.filters.log(0.5))
