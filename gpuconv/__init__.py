@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .core import startup  # first: it decides what Ctrl-C does during the other imports
+
+# isort: split
 from . import ndimage, nn, signal
 from .api import Plan, backends, convolve2d, corr2d, plan, show_config
 from .backends.cpu.threads import threads
@@ -41,3 +44,5 @@ __all__ = [
     "signal",
     "threads",
 ]
+
+startup.end_of_imports()

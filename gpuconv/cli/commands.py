@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -15,8 +17,9 @@ from ..selection import calibrate, costs
 from .filter_command import call_keywords, filter_files
 from .parser import build_parser
 from .pictures import ReadError, WriteError
+from .signals import Stopped
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 NOT_CHECKED = 2  # of `check`, whose 1 says that something is wrong
@@ -114,46 +117,47 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The arguments; by default those of the process.
-
-    Returns
-    -------
-    int
-        0 success, 1 failure, 2 wrong usage, 3 input unreadable, 4 output unwritable, 5 backend not
-        available, 130 interrupted; of `check` also 1 where a result is wrong and 2 where the
-        backend cannot be used.
-
-    Examples
-    --------
-    >>> main(["plan", "64x64", "3x3", "--method", "direct", "--backend", "reference"])
-    ... # doctest: +ELLIPSIS
-    X (64, 64) float32, K (3, 3) float32 -> (62, 62) float32
-    ...
-    """
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code, as `gpuconv.cli.main` documents it."""
     options = build_parser().parse_args(arguments)
-    try:
-        return _COMMANDS[options.command](options) or OK
-    except KeyboardInterrupt:
-        code, text = INTERRUPTED, "interrupted"
-    except ReadError as error:
-        code, text = UNREADABLE, str(error)
-    except WriteError as error:
-        code, text = UNWRITABLE, str(error)
-    except gpuconv.BackendUnavailable as error:
-        code, text = NO_BACKEND, str(error)
-    except (ValueError, TypeError) as error:
-        code, text = USAGE, str(error)
-    except (MemoryError, OSError) as error:
-        code, text = FAILED, str(error) or type(error).__name__
-    if options.debug:
-        import traceback
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _COMMANDS[options.command](options) or OK
+        except (Exception, KeyboardInterrupt, Stopped) as error:
+            if options.debug:
+                traceback.print_exc()
+            code, text = _explain(error)
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                print(f"gpuconv: error: {text}", file=sys.stderr)
+            return code
 
-        traceback.print_exc()
-    print(f"gpuconv: error: {text}", file=sys.stderr)
-    return code
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the message for an error."""
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED, "interrupted"
+        case Stopped():
+            return error.code, str(error)
+        case BrokenPipeError():
+            raise error
+        case ReadError():
+            return UNREADABLE, str(error)
+        case WriteError():
+            return UNWRITABLE, str(error)
+        case gpuconv.BackendUnavailable():
+            return NO_BACKEND, str(error)
+        case ValueError() | TypeError():
+            return USAGE, str(error)
+        case MemoryError() | OSError():
+            return FAILED, str(error) or type(error).__name__
+    return FAILED, (
+        f"a fault in gpuconv: {type(error).__name__}: {error}; "
+        "please report it with what --debug shows"
+    )
+
+
+def _show_warning(message: Warning | str, *about: object, **more: object) -> None:
+    """Print a warning as one line, without the place in the source that Python would show."""
+    print(f"gpuconv: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the parsed `command` is the name of the command to run."""
     parser = argparse.ArgumentParser(prog="gpuconv", description=gpuconv.__doc__)
     parser.add_argument("--version", action="version", version=f"gpuconv {gpuconv.__version__}")
-    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    _add_debug(parser, False)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _add_filter(commands.add_parser("filter", help="filter a picture or array file"))
 
@@ -85,7 +85,15 @@ def build_parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="filter a photo that comes with the package")
     demo.add_argument("--output-dir", type=Path, default=Path("gpuconv-demo"))
     demo.add_argument("--backend", choices=_BACKENDS, default="auto")
+    for command in commands.choices.values():
+        _add_debug(command, argparse.SUPPRESS)  # keeps what was said before the command
     return parser
+
+
+def _add_debug(parser: argparse.ArgumentParser, default: object) -> None:
+    parser.add_argument(
+        "--debug", action="store_true", default=default, help="show where an error came from"
+    )
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..temporary import make_file_beside, remove
 from .safety import WriteError
 
-__all__ = ["replace_on_success", "temporary_prefix"]
-
-
-def temporary_prefix(path: Path) -> str:
-    """Return the beginning of a hidden name beside `path`; names end at 255 bytes."""
-    return f".{path.stem[:40]}-"
+__all__ = ["replace_on_success"]
 
 
 @contextlib.contextmanager
 def replace_on_success(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` if the block succeeds."""
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=temporary_prefix(path), suffix=path.suffix, dir=path.parent
-        )
+        temporary = make_file_beside(path)
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -40,4 +31,4 @@ def replace_on_success(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)

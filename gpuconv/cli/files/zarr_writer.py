@@ -6,8 +6,6 @@ import contextlib
 import copy
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,11 @@ import numpy as np
 
 import gpuconv
 
+from ..temporary import make_folder_beside, remove
+from ..zarr_output import open_store
 from . import output as outputs
 from .image import Block, Store
 from .output import Output
-from .replace import temporary_prefix
 from .safety import WriteError, require
 from .zarr_reader import MARK, Multiscales
 
@@ -57,31 +56,32 @@ def open_zarr_sink(output: Output) -> Iterator[Store]:
     require("zarr")
     path = output.path
     try:
-        folder = tempfile.mkdtemp(prefix=temporary_prefix(path), dir=path.parent)
+        folder = make_folder_beside(path)
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
+    new, old = folder / "new", folder / "old"
     try:
-        array = _create(os.path.join(folder, "new"), output)
+        with open_store(new) as place:
+            array = _create(place, output)
 
-        def store(blocks: Iterable[Block]) -> None:
-            for index, rows, columns, values in blocks:
-                _store_block(array, output, index, rows, columns, values)
+            def store(blocks: Iterable[Block]) -> None:
+                for index, rows, columns, values in blocks:
+                    _store_block(array, output, index, rows, columns, values)
 
-        yield store
-        old = os.path.join(folder, "old")
-        if os.path.lexists(path):
-            check_replaceable(path)
-            os.replace(path, old)
+            yield store
         try:
-            os.replace(os.path.join(folder, "new"), path)
+            if os.path.lexists(path):
+                check_replaceable(path)
+                os.replace(path, old)
+            os.replace(new, path)
         except BaseException:
-            if os.path.lexists(old):
+            if os.path.lexists(old) and not os.path.lexists(path):
                 os.replace(old, path)
             raise
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error}") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 def _store_block(
@@ -95,7 +95,7 @@ def _store_block(
     array[tuple(where[n] for n in output.order)] = moved
 
 
-def _create(folder: str, output: Output) -> Any:
+def _create(store: Any, output: Output) -> Any:
     zarr = require("zarr")
     metadata, shape = output.metadata, output.file_shape
     height, width = output.size
@@ -111,13 +111,14 @@ def _create(folder: str, output: Output) -> Any:
     if form == 3 and names is not None and len(names) == len(shape):
         more["dimension_names"] = names
     if multiscales is None:
-        store, attributes = folder, {**metadata.attributes, **mark}
+        path, attributes = None, {**metadata.attributes, **mark}
     else:
         scaled = _scale_transformations(multiscales.attributes, output)
-        zarr.open_group(folder, mode="w", zarr_format=form, attributes={**scaled, **mark})
-        store, attributes = os.path.join(folder, multiscales.path), dict(metadata.attributes)
+        zarr.open_group(store, mode="w", zarr_format=form, attributes={**scaled, **mark})
+        path, attributes = multiscales.path, dict(metadata.attributes)
     return zarr.create_array(
         store,
+        name=path,
         shape=shape,
         chunks=tuple(max(1, inner[n]) for n in output.order),
         dtype=output.dtype,

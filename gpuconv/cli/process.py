@@ -1,0 +1,40 @@
+"""The process `gpuconv`, from its first import to its end, however it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+__all__ = ["start"]
+
+
+def start() -> int:
+    """Run the command line as a process of its own and return its exit code."""
+    # There is nothing to clean up before the work and after it, so Ctrl-C ends the process at once.
+    # An exception would print a traceback there, because Python raises it inside an import.
+    python_handles_it = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if python_handles_it:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from . import temporary
+    from .commands import run
+    from .signals import Stopped, handle_stops, ignore_stops
+
+    try:
+        handle_stops()
+        if python_handles_it:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = 130
+    except Stopped as stopped:
+        code = stopped.code
+    except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    ignore_stops()
+    temporary.remove_all()
+    if python_handles_it:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code

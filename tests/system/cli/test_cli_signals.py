@@ -1,0 +1,192 @@
+"""Signals, full disks and warnings: no file is left behind and no traceback is printed."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gpuconv.cli import main
+
+from ... import marks
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+RNG = np.random.default_rng(20)
+GUARD = 120  # seconds after which something hangs; no verdict depends on it
+
+# The command line, whose first sum says "at work" and waits for a signal.
+WAITING = """
+import sys, threading
+import gpuconv
+from gpuconv.cli import process
+
+def wait(*arguments, **keywords):
+    print("at work", flush=True)
+    while True:
+        threading.Event().wait()
+
+gpuconv.corr2d = wait
+sys.exit(process.start())
+"""
+
+# The first removal of a file is interrupted before anything is removed.
+INTERRUPTED_REMOVAL = """
+import os, pathlib, signal
+unlink = pathlib.Path.unlink
+
+def interrupt(path, **keywords):
+    pathlib.Path.unlink = unlink
+    os.kill(os.getpid(), signal.SIGINT)
+
+pathlib.Path.unlink = interrupt
+"""
+
+
+def default_actions():
+    """A parent in the background ignores these, and its children would, too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def run(*command, **keywords):
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=default_actions, **keywords,
+    )  # fmt: skip
+
+
+SAYS = {
+    signal.SIGTERM: "stopped by SIGTERM",
+    signal.SIGHUP: "stopped by SIGHUP",
+    signal.SIGINT: "interrupted",
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "suffix"),
+    marks.cross(SAYS, ["zarr", "npy", "tif", "png"]),
+)
+def test_signals_leave_nothing(tmp_path, number, suffix):
+    np.save(tmp_path / "x.npy", RNG.random((20, 20)).astype("f4"))
+    child = run("-c", WAITING, "filter", tmp_path / "x.npy", tmp_path / f"y.{suffix}", "--filter",
+                "sobel-x")  # fmt: skip
+    assert child.stdout.readline() == "at work\n"
+    child.send_signal(number)
+    _, error = child.communicate(timeout=GUARD)
+    assert error == f"gpuconv: error: {SAYS[number]}\n"
+    assert child.returncode == 128 + number
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_a_second_signal_while_the_first_is_obeyed(tmp_path):
+    """The first one cuts the removal of the temporary file short."""
+    np.save(tmp_path / "x.npy", np.ones((20, 20)))
+    code = INTERRUPTED_REMOVAL + WAITING
+    child = run("-c", code, "filter", tmp_path / "x.npy", tmp_path / "y.npy", "--filter", "box-3")
+    assert child.stdout.readline() == "at work\n"
+    child.send_signal(signal.SIGTERM)
+    _, error = child.communicate(timeout=GUARD)
+    assert error == "gpuconv: error: interrupted\n"
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+# The last is loaded by the command line, the others by the package.
+@pytest.mark.parametrize("module", ["numpy.version", "gpuconv.core.problem", "argparse"])
+def test_interrupt_during_imports(module):
+    child = run("-X", "importtime", "-m", "gpuconv", "info")
+    for line in child.stderr:  # a line for every module that was loaded
+        if line.rpartition("|")[2].strip() == module:
+            break
+    child.send_signal(signal.SIGINT)
+    _, error = child.communicate(timeout=GUARD)
+    assert "Traceback" not in error
+    assert child.returncode == -signal.SIGINT
+
+
+def test_a_program_that_uses_the_package_keeps_its_interrupts():
+    code = "import signal, gpuconv; print(signal.getsignal(2) is signal.default_int_handler)"
+    child = run("-c", code)
+    assert child.communicate(timeout=GUARD)[0] == "True\n"
+
+
+def test_ignored_signals_stay_ignored(tmp_path):
+    """As `nohup` asks for."""
+    np.save(tmp_path / "x.npy", np.ones((20, 20)))
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + WAITING.replace(
+        'print("at work", flush=True)',
+        'os.kill(os.getpid(), signal.SIGHUP); print("at work", flush=True)',
+    ).replace("import sys", "import os, signal, sys")
+    child = run("-c", code, "filter", tmp_path / "x.npy", tmp_path / "y.npy", "--filter", "box-3")
+    assert child.stdout.readline() == "at work\n"
+    child.kill()
+    child.communicate(timeout=GUARD)
+    assert child.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("suffix", marks.always(["zarr", "npy", "tif"], "zarr"))
+def test_a_full_disk_leaves_nothing(tmp_path, suffix):
+    """Files end at 1 MiB here; of a Zarr array several chunks fail at the same time."""
+    import resource
+
+    np.save(tmp_path / "x.npy", RNG.random((1200, 1200)))
+
+    def small_files():
+        default_actions()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuconv", "filter", tmp_path / "x.npy", tmp_path / f"y.{suffix}",
+         "--filter", "box-3"],
+        capture_output=True, text=True, preexec_fn=small_files, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"gpuconv: error: {tmp_path / 'y'}.{suffix}: cannot be written")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_a_reader_that_has_seen_enough():
+    child = run("-m", "gpuconv", "--help")
+    child.stdout.close()
+    assert child.wait(GUARD) in (0, 1)
+    assert child.stderr.read() == ""
+
+
+def test_warnings_are_one_line(tmp_path, capsys, monkeypatch):
+    import warnings
+
+    from gpuconv.cli import commands
+
+    def warn(options):
+        warnings.warn("first line\nsecond", UserWarning, stacklevel=1)
+
+    monkeypatch.setitem(commands._COMMANDS, "info", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["info"]) == 0
+    assert capsys.readouterr().err == "gpuconv: warning: first line second\n"
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_debug_shows_the_traceback(tmp_path, capsys, place):
+    command = ["filter", str(tmp_path / "no.png"), str(tmp_path / "y.png"), "--filter", "box-3"]
+    assert main(command) == 3
+    assert "Traceback" not in capsys.readouterr().err
+    command.insert(place, "--debug")
+    assert main(command) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback (most recent call last):\n")
+    assert "in check_regular" in error
+    assert error.splitlines()[-1].startswith("gpuconv: error: ")
+
+
+def test_faults_are_told_apart_from_wrong_use(capsys, monkeypatch):
+    from gpuconv.cli import commands
+
+    monkeypatch.setitem(commands._COMMANDS, "info", lambda options: {}["lost"])
+    assert main(["info"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("gpuconv: error: a fault in gpuconv: KeyError: 'lost'; please report")
