@@ -14,7 +14,9 @@ from dataclasses import asdict
 import gpuconv
 
 from ..selection import calibrate, costs
+from .comparison import check_comparison, write_comparison
 from .filter_command import call_keywords, filter_files
+from .filters_command import print_filters
 from .parser import build_parser
 from .pictures import ReadError, WriteError
 from .signals import Stopped
@@ -23,6 +25,21 @@ __all__ = ["run"]
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 NOT_CHECKED = 2  # of `check`, whose 1 says that something is wrong
+
+
+def _filter(options: argparse.Namespace) -> int:
+    if options.compare is not None:
+        check_comparison(options)
+    code = filter_files(options)
+    if options.compare is not None:
+        write_comparison(options.compare, *options.files)
+    return code
+
+
+def _print_completion(options: argparse.Namespace) -> None:
+    from .completion import print_completion
+
+    print_completion(build_parser(), options.shell)
 
 
 def _print_info(options: argparse.Namespace) -> None:
@@ -108,12 +125,14 @@ def _check(options: argparse.Namespace) -> int:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "filter": filter_files,
+    "filter": _filter,
+    "filters": print_filters,
     "check": _check,
     "info": _print_info,
     "plan": _print_plan,
     "calibrate": _calibrate,
     "demo": _run_demo,
+    "completion": _print_completion,
 }
 
 

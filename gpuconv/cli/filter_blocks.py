@@ -154,12 +154,12 @@ def no_bar() -> Any:
 def make_bar(total: int, unit: str, forced: bool) -> Any:
     """Make a progress bar on the standard error; without `forced` it needs a terminal and tqdm."""
     try:
-        import tqdm
+        from tqdm.auto import tqdm
     except ImportError:
         if not forced:  # .npy files can be filtered without any extra package
             return _NoBar()
         raise ValueError("--progress needs tqdm; run: pip install 'gpuconv[cli]'") from None
-    return tqdm.tqdm(
+    return tqdm(
         total=total,
         unit=unit,
         file=sys.stderr,

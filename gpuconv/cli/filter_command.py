@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +27,11 @@ from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
 from .filter_blocks import Work, find_geometry, make_bar, no_bar, plan_work
 from .many_files import Job, find_jobs, run_jobs
+from .report import Report
 from .standard_streams import use_files
+from .values import check_values
 
-__all__ = ["Filtered", "call_keywords", "filter_files"]
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """What was done with one file."""
-
-    plan: gpuconv.Plan
-    pixels: int  # of the output, channels and pages counted
-    notes: tuple[str, ...]
+__all__ = ["call_keywords", "filter_files"]
 
 
 def call_keywords(options: argparse.Namespace) -> dict[str, Any]:
@@ -52,10 +43,14 @@ def call_keywords(options: argparse.Namespace) -> dict[str, Any]:
 def filter_files(options: argparse.Namespace) -> int:
     """Filter the inputs; return the exit code."""
     weights = _read_weights(options)
+    report = Report(options.quiet)
 
     def run(job: Job, bar: Any) -> tuple[str, ...]:
         with use_files(job, options.format) as on_files:
-            return _filter_file(on_files, weights, options, bar).notes
+            notes = _filter_file(on_files, weights, options, report, bar)
+        if bar is None:  # many files end with a summary
+            report.finish(job.output)
+        return notes
 
     return run_jobs(find_jobs(options), run, progress=options.progress)
 
@@ -71,8 +66,10 @@ def _read_weights(options: argparse.Namespace) -> Any:
     return weights
 
 
-def _filter_file(job: Job, weights: Any, options: argparse.Namespace, bar: Any) -> Filtered:
-    """Filter one file; whatever forbids it is found before anything is computed."""
+def _filter_file(
+    job: Job, weights: Any, options: argparse.Namespace, report: Report, bar: Any
+) -> tuple[str, ...]:
+    """Filter one file and return notes; what forbids it is found before anything is computed."""
     find_format(job.output)
     _check_paths(job.source, job.output, options.overwrite)
     check_packages(job.output)  # before the work, not after it
@@ -80,7 +77,9 @@ def _filter_file(job: Job, weights: Any, options: argparse.Namespace, bar: Any) 
     with open_image(job.source, reading) as image:
         if options.background is not None:
             image = flatten(image, read_background(options.background))
-        return _filter_image(image, weights, job, options, bar)
+        check_values(job.source, image.source.dtype)
+        with report.announce_compiling(image.source.dtype, options.backend):
+            return _filter_image(image, weights, job, options, report, bar)
 
 
 def _check_paths(source: Path, output: Path, overwrite: bool) -> None:
@@ -123,8 +122,8 @@ def _looks_like_input(source: Path, output: Path) -> bool:
 
 
 def _filter_image(
-    image: Image, weights: Any, job: Job, options: argparse.Namespace, bar: Any
-) -> Filtered:
+    image: Image, weights: Any, job: Job, options: argparse.Namespace, report: Report, bar: Any
+) -> tuple[str, ...]:
     form, keywords = find_format(job.output), call_keywords(options)
     _refuse_nodata(image)
     asked = DepthOptions(options.dtype, options.scale, options.range, options.signed)
@@ -140,8 +139,8 @@ def _filter_image(
     rows = max(1, image.pages) * output.size[0]
     own = make_bar(rows, "row", options.progress) if bar is None else no_bar()
     with own as rows_bar, open_sink(output) as store:
-        store(work.run(depth, rows_bar.update))
-    return Filtered(work.plan, math.prod(output.shape), tuple(notes))
+        store(report.clock(work.run(depth, rows_bar.update), image.source, work.plan))
+    return tuple(notes)
 
 
 def _describe_output(

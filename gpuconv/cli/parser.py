@@ -27,13 +27,50 @@ def _read_shape(text: str) -> tuple[int, ...]:
 
 def _add_call_options(parser: argparse.ArgumentParser, mode: str, boundary: str) -> None:
     """Add the options of `corr2d`, with these defaults of `--mode` and `--boundary`."""
-    parser.add_argument("--mode", choices=MODES, default=mode)
-    parser.add_argument("--boundary", choices=BOUNDARIES, default=boundary)
-    parser.add_argument("--fillvalue", type=float, default=0, help="of a constant border")
-    parser.add_argument("--stride", type=int, default=1)
-    parser.add_argument("--dilation", type=int, default=1)
-    parser.add_argument("--method", choices=_METHODS, default="auto")
-    parser.add_argument("--backend", choices=_BACKENDS, default="auto")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default=mode,
+        help="which results: where the kernel fits (valid), as many as pixels (same), or wherever "
+        "it touches the image (full); default: %(default)s",
+    )
+    parser.add_argument(
+        "--boundary",
+        choices=BOUNDARIES,
+        default=boundary,
+        help="what lies beyond the image's edge: a number (constant), the last pixel (edge), the "
+        "image mirrored (reflect, symmetric) or repeated (wrap); default: %(default)s",
+    )
+    parser.add_argument(
+        "--fillvalue",
+        type=float,
+        default=0,
+        metavar="NUMBER",
+        help="the number beyond a constant border; default: 0",
+    )
+    parser.add_argument(
+        "--stride", type=int, default=1, metavar="N", help="keep every Nth row and column"
+    )
+    parser.add_argument(
+        "--dilation", type=int, default=1, metavar="N", help="distance between the kernel's taps"
+    )
+    parser.add_argument(
+        "--method",
+        choices=_METHODS,
+        default="auto",
+        help="how to compute; auto takes the fastest, `gpuconv plan` says which and why",
+    )
+    _add_backend(parser)
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        choices=_BACKENDS,
+        default="auto",
+        help="what computes: the processor (cpu), an NVIDIA GPU (cuda) or the slow definition "
+        "(reference); auto is cpu",
+    )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,45 +86,99 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the parsed `command` is the name of the command to run."""
-    parser = argparse.ArgumentParser(prog="gpuconv", description=gpuconv.__doc__)
-    parser.add_argument("--version", action="version", version=f"gpuconv {gpuconv.__version__}")
+    parser = argparse.ArgumentParser(
+        prog="gpuconv",
+        description=gpuconv.__doc__,
+        epilog="gpuconv COMMAND --help says more about a command. Examples: gpuconv demo; "
+        "gpuconv filters; gpuconv filter photo.jpg edges.png --filter sobel-x",
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"gpuconv {gpuconv.__version__}",
+        help="show the version and exit",
+    )
     _add_debug(parser, False)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    _add_filter(commands.add_parser("filter", help="filter a picture or array file"))
-
-    info = commands.add_parser("info", help="versions and backends of this machine")
-    info.add_argument("--json", action="store_true")
-
-    plan = commands.add_parser("plan", help="what would run, and why")
-    plan.add_argument("image", type=_read_shape, help="HxW")
-    plan.add_argument("kernel", type=_read_shape, help="PxQ")
-    plan.add_argument("--dtype", default="float32", help="of image and kernel")
-    _add_call_options(plan, "valid", "constant")
-
-    _add_check(
-        commands.add_parser(
-            "check",
-            help="compare every method, dtype and border with the reference on this machine",
-            description="Compare every method, dtype and border with the reference on this "
-            "machine. Exit codes: 0 all is right, 1 something is wrong, 2 the backend is not "
-            "usable here.",
-            epilog="Example, to run first on a new GPU machine: gpuconv check --backend cuda",
-        )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=_Parser
     )
+    for name, help, add in (
+        ("filter", "filter a picture or array file", _add_filter),
+        ("filters", "what filters there are, and their weights", _add_filters),
+        ("plan", "what would run, and why", _add_plan),
+        ("info", "versions and backends of this machine", _add_info),
+        ("check", "compare every method with the reference on this machine", _add_check),
+        ("calibrate", "measure this CPU's costs, while it does little else", _add_calibrate),
+        ("demo", "make a picture and filter it in six ways", _add_demo),
+        ("completion", "print what a shell needs to complete commands", _add_completion),
+    ):
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        add(command)
+        _add_debug(command, argparse.SUPPRESS)  # keeps what was said before the command
+    return parser
 
-    calibrate = commands.add_parser(
-        "calibrate", help="measure this CPU's costs, while it does little else"
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="show this one, such as gaussian-2; else all"
     )
-    instead = calibrate.add_mutually_exclusive_group()
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="keep the weights: .npy as numbers (for `filter --kernel`), .png as a picture",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=_read_shape, help="size of the image, HxW or NxHxW")
+    parser.add_argument("kernel", type=_read_shape, help="size of the kernel, PxQ")
+    parser.add_argument(
+        "--dtype", default="float32", help="of image and kernel; default: %(default)s"
+    )
+    _add_call_options(parser, "valid", "constant")
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--dry-run", action="store_true", help="measure, but keep nothing")
     instead.add_argument("--reset", action="store_true", help="go back to the shipped costs")
 
-    demo = commands.add_parser("demo", help="filter a photo that comes with the package")
-    demo.add_argument("--output-dir", type=Path, default=Path("gpuconv-demo"))
-    demo.add_argument("--backend", choices=_BACKENDS, default="auto")
-    for command in commands.choices.values():
-        _add_debug(command, argparse.SUPPRESS)  # keeps what was said before the command
-    return parser
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("gpuconv-demo"),
+        metavar="DIR",
+        help="where the pictures go; default: %(default)s",
+    )
+    _add_backend(parser)
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "For bash: gpuconv completion bash > ~/.local/share/bash-completion/completions/gpuconv"
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
+
+
+def _add_person_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a person at a terminal wants to see."""
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="write the input and the output side by side, too, as a picture",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="say nothing about the work; errors are still shown"
+    )
 
 
 def _add_debug(parser: argparse.ArgumentParser, default: object) -> None:
@@ -97,6 +188,11 @@ def _add_debug(parser: argparse.ArgumentParser, default: object) -> None:
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compare every method, dtype and border with the reference on this machine. Exit codes: 0 "
+        "all is right, 1 something is wrong, 2 the backend is not usable here."
+    )
+    parser.epilog = "Example, to run first on a new GPU machine: gpuconv check --backend cuda"
     parser.add_argument("--backend", choices=CHECKED, help="by default all that are usable here")
     parser.add_argument(
         "--quick", action="store_true", help="only a few dtypes, for which less is compiled"
@@ -106,8 +202,12 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _add_filter(parser: argparse.ArgumentParser) -> None:
     _add_file_options(parser)
     kernel = parser.add_mutually_exclusive_group(required=True)
-    kernel.add_argument("--filter", help=f"one of: {', '.join(gpuconv.filters.names())}")
-    kernel.add_argument("--kernel", type=Path, help="weights in an .npy file")
+    kernel.add_argument(
+        "--filter",
+        metavar="NAME",
+        help="a filter by its name, such as gaussian-2; `gpuconv filters` lists them",
+    )
+    kernel.add_argument("--kernel", type=Path, metavar="FILE", help="weights in an .npy file")
     _add_call_options(parser, "same", "symmetric")
     parser.add_argument("--progress", action="store_true", help="show progress on a pipe too")
 
@@ -188,3 +288,4 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     numbers.add_argument(
         "--background", metavar="COLOUR", help="lay what is transparent onto this colour first"
     )
+    _add_person_options(parser)

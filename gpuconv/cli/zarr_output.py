@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ __all__ = ["open_store"]
 
 async def _finish_others() -> None:
     """Wait for all other tasks of this event loop. Their errors are known by now."""
+    import asyncio  # takes long to import
+
     others = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.gather(*others, return_exceptions=True)
 
@@ -26,6 +27,8 @@ def open_store(folder: Path) -> Iterator[Any]:
     Zarr writes several chunks at once. When one of them fails the others go on, and would make the
     folder anew after it was removed.
     """
+    import asyncio
+
     loops: set[asyncio.AbstractEventLoop] = set()
     ended = False
 

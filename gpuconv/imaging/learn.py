@@ -261,12 +261,12 @@ class _ProgressBar:
             wanted = steps >= _MANY_STEPS and sys.stderr.isatty()
             if wanted and "tqdm" not in sys.modules:
                 try:
-                    import tqdm  # noqa: F401
+                    import tqdm.auto  # noqa: F401
                 except ImportError:
                     wanted = False  # it was not asked for explicitly
         if wanted:
             try:
-                from tqdm import tqdm as bar
+                from tqdm.auto import tqdm as bar
             except ImportError:
                 raise ImportError(
                     "progress=True needs the package tqdm; run: pip install 'gpuconv[cli]'"

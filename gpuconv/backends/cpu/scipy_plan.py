@@ -113,12 +113,26 @@ def _extent(problem: Problem, axis: int) -> _Extent:
     return _Extent(outputs, span, stride, length, zeros)
 
 
+def fast_length(least: int) -> int:
+    """Return ``scipy.fft.next_fast_len(least, real=True)``: the next product of 2s, 3s and 5s.
+
+    Choosing a method takes this, and importing SciPy's transforms takes longer than a small call.
+    """
+    best = 1 << (least - 1).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-least // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
+
+
 def _tilings(extent: _Extent, most: int) -> Iterator[Axis]:
     """Tiles of sides that transforms are fast for, from the kernel's to the whole image's."""
-    import scipy.fft
-
     span, stride, outputs = extent.span, extent.stride, extent.outputs
-    whole = scipy.fft.next_fast_len(max(span, extent.length - extent.zeros), real=True)
+    whole = fast_length(max(span, extent.length - extent.zeros))
     side = 64
     while side < whole and side <= most:
         for n in (side, side * 3 // 2):

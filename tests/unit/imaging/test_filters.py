@@ -149,8 +149,50 @@ def test_names():
     np.testing.assert_array_equal(filters.by_name("gabor-5-45"), filters.gabor(5, 45))
     with pytest.raises(ValueError, match=r"unknown filter 'sobell-x'.*did you mean 'sobel-x'"):
         filters.by_name("sobell-x")
-    with pytest.raises(ValueError, match="at most 1 numbers"):
-        filters.by_name("box-3-4")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("gaussian", filters.gaussian(1)),
+        ("gaussian-2", filters.gaussian(2)),
+        ("gaussian:2", filters.gaussian(2)),
+        ("gaussian:sigma=2", filters.gaussian(2)),
+        ("gaussian(2)", filters.gaussian(2)),
+        ("Gaussian-5e-1", filters.gaussian(0.5)),
+        ("blur-2", filters.gaussian(2)),
+        ("mean:size=5", filters.box(5)),
+        ("motion:angle=-45", filters.motion(9, -45)),
+        ("motion-15--45", filters.motion(15, -45)),
+        ("motion: length=15, angle=30", filters.motion(15, 30)),
+        ("sharpen(0.5, sigma=3)", filters.sharpen(0.5, 3)),
+        ("SOBEL_X", filters.sobel()),
+        ("laplacian-8", filters.laplacian(8)),
+        ("derivative-y-2", filters.derivative(2, axis=0)),
+    ],
+)
+def test_ways_to_write_a_name(name, weights):
+    np.testing.assert_array_equal(filters.by_name(name), weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("box-3-4", r"box takes one number \(size\), got 2 in 'box-3-4'"),
+        ("sobel-x-3", r"sobel-x takes no numbers, got 1"),
+        ("box-2.5", r"box: size must be a whole number, got '2.5'; write for example box:size=3"),
+        ("gaussian-wide", r"gaussian: sigma must be a number, got 'wide'"),
+        ("gaussian-", r"gaussian: sigma must be a number, got ''"),
+        ("gaussian:width=2", r"gaussian takes one number \(sigma\), not 'width'"),
+        ("motion:9,length=8", r"motion: length is given twice"),
+        ("sobel", r"needs a direction; did you mean 'sobel-x' .* or 'sobel-y'"),
+        ("gausian-2", r"did you mean 'gaussian'"),
+        ("", r"unknown filter ''"),
+    ],
+)
+def test_names_that_are_wrong(name, text):
+    with pytest.raises(ValueError, match=text):
+        filters.by_name(name)
 
 
 @pytest.mark.parametrize(

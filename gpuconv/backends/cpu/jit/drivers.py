@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from ....core.worker_thread import on_worker_thread
-from .functions import named, on_disk
+from .functions import load_or_compile, named, on_disk
 
 
 def _kind(value: Any) -> Any:
@@ -34,7 +34,8 @@ class Compiled:
         """Compile the function for the types of these arguments, if it has not been."""
         kinds = tuple(map(_kind, arguments))
         if kinds not in self._known:
-            on_worker_thread(self.code.compile, tuple(map(self.code.typeof_pyval, arguments)))
+            types = tuple(map(self.code.typeof_pyval, arguments))
+            on_worker_thread(load_or_compile, self.code.compile, types)
             self._known.add(kinds)
 
     def __call__(self, *arguments: Any) -> Any:

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, from_dtype, types
+from numba import cfunc, from_dtype, njit, types
 from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from ....core.worker_thread import on_worker_thread
@@ -68,35 +71,62 @@ def named(function: Any, name: str, **bindings: Any) -> Any:
     return copy
 
 
-def on_disk(compiler: Any, *arguments: Any, **options: Any) -> Any:
-    """Decorator that compiles and caches the code on disk if a cache directory can be written."""
-
-    def decorate(function: Any) -> Any:
-        try:
-            return compiler(*arguments, cache=True, **options)(function)
-        except RuntimeError as error:
-            if "no locator" not in str(error):
-                raise
-        _warn_no_cache()
-        return compiler(*arguments, cache=False, **options)(function)
-
-    return decorate
-
-
 @cache
-def _warn_no_cache() -> None:
+def keeps_code() -> bool:
+    """Whether compiled code can be kept on disk; if not, a warning says what to do."""
+    try:
+        njit(cache=True)(_imports)  # any function of this folder; nothing is compiled
+    except RuntimeError as error:
+        if "no locator" not in str(error):
+            raise
+    else:
+        return True
     warnings.warn(
         "compiled code cannot be kept: neither the package's directory nor the user's cache can be "
         "written, so every process compiles anew; set NUMBA_CACHE_DIR to a directory that can",
         RuntimeWarning,
         stacklevel=2,
     )
+    return False
+
+
+def on_disk(compiler: Any, *arguments: Any, **options: Any) -> Any:
+    """Decorator that compiles and caches the code on disk if a cache directory can be written."""
+    return compiler(*arguments, cache=keeps_code(), **options)
+
+
+def load_or_compile(function: Any, *arguments: Any) -> Any:
+    """Call a function of Numba's that looks on the disk for code before it compiles any.
+
+    Before it looks, it refreshes its context: it imports all that it could compile, SciPy's linear
+    algebra too, which takes longer than loading the code. So this is left out here, until it begins
+    to compile, which it does by refreshing the context of types.
+    """
+    if not keeps_code():
+        return function(*arguments)
+    context = cpu_target.target_context
+    overridden = vars(context), vars(context.typing_context)
+
+    def refresh_both() -> None:
+        for attributes in overridden:
+            attributes.pop("refresh", None)
+        context.refresh()
+
+    with global_compiler_lock:
+        rtsys.initialize(context)  # the part of it that loaded code needs: memory management
+        context.refresh = lambda: None
+        context.typing_context.refresh = refresh_both
+        try:
+            return function(*arguments)
+        finally:
+            for attributes in overridden:
+                attributes.pop("refresh", None)
 
 
 def compile_function(function: Any, name: str, **bindings: Any) -> int:
     """Address of a jit function: `function` compiled with `bindings` in place of its globals."""
     compiler = on_disk(cfunc, _SIGNATURE, nopython=True)
-    compiled = on_worker_thread(compiler, named(function, name, **bindings))
+    compiled = on_worker_thread(load_or_compile, compiler, named(function, name, **bindings))
     _compiled.append(compiled)
     return int(compiled.address)
 

@@ -9,7 +9,7 @@ import pytest
 
 from gpuconv.backends.cpu.jit import direct_driver, functions, weight_gradient
 
-from .....marks import exhaustive
+from .....marks import always, exhaustive
 
 CODE = """
 import numpy as np, gpuconv
@@ -74,3 +74,41 @@ def test_only_one_form_starts_threads(serial, parallel):
     assert parallel.code.targetoptions.get("parallel")
     assert not serial.code.targetoptions.get("parallel")
     assert serial.code.py_func.__qualname__ != parallel.code.py_func.__qualname__
+
+
+FUNCTIONS = """
+import sys
+from numba import njit, types
+from gpuconv.backends.cpu.jit.functions import load_or_compile
+
+@njit(cache=True)
+def double(x):
+    return 2 * x
+
+@njit(cache=True)
+def norm(x):
+    return abs(complex(x, double(x))) ** 2
+
+for name in sys.argv[1:]:
+    load_or_compile(globals()[name].compile, (types.float64,))
+before = "numba.np.linalg" in sys.modules
+print(before, double(1.5), round(norm(1.0), 9), njit(lambda x: sum(x))((1, 2)))
+"""
+
+
+@pytest.mark.parametrize("compiled", always([[], ["double"], ["double", "norm"]], ["double"]))
+def test_code_is_loaded_without_what_compiling_needs(tmp_path, compiled):
+    """And compiling, of ours or of others', works before and after that."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run(*names):
+        command = [sys.executable, str(tmp_path / "functions.py"), *names]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.split(maxsplit=1)
+
+    loaded, values = run(*compiled)
+    assert loaded == str(bool(compiled))
+    assert values == "3.0 5.0 3\n"
+    assert run(*compiled) == ["False", values]
+    assert run("double", "norm") == ["False", values]  # the first run has compiled both by now

@@ -1,0 +1,97 @@
+"""What `gpuconv filter` says about its work: that it compiles, and how long everything took."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import gpuconv
+
+from ..backends.cpu import threads
+
+__all__ = ["Report"]
+
+_Item = TypeVar("_Item")
+
+
+class Report:
+    """Clocks the work on one file and describes it.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether to say nothing.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._started = time.perf_counter()
+        self._computing = 0.0
+        self._compiled = False
+        self._plan: gpuconv.Plan | None = None
+        self._size = ""
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def announce_compiling(self, dtype: Any, backend: str) -> Iterator[None]:
+        """Say so when code is compiled for pixels of this dtype inside; what is on disk is not."""
+        with contextlib.ExitStack() as stack:
+            if backend in ("auto", "cpu") and gpuconv.backends()["cpu"] is None:
+                threads.import_numba()
+                stack.enter_context(_calling_before_compiling(lambda: self._compiles(dtype)))
+            yield
+
+    def _compiles(self, dtype: Any) -> None:
+        if not self._compiled:
+            self._compiled = True
+            self._say(f"compiling for {dtype} once, about 5 s")
+
+    def clock(self, results: Iterable[_Item], image: Any, plan: gpuconv.Plan) -> Iterator[_Item]:
+        """Yield the results, and note how long each took and what they are of."""
+        self._plan = plan
+        self._size = f"{' x '.join(map(str, image.shape))} {image.dtype}"
+        blocks = iter(results)
+        while True:
+            start = time.perf_counter()
+            try:
+                block = next(blocks)
+            except StopIteration:
+                return
+            finally:
+                self._computing += time.perf_counter() - start
+            yield block
+
+    def finish(self, output: object) -> None:
+        """Say what has been written and how long it took."""
+        if self._plan is None:
+            return
+        speed = math.prod(self._plan.problem.out_shape) / max(self._computing, 1e-9) / 1e6
+        compiled = ", compiling included" if self._compiled else ""
+        self._say(
+            f"{output}: {self._size} in {time.perf_counter() - self._started:.2f} s, of which "
+            f"filtering {self._computing:.2f} s ({speed:.3g} Mpixel/s{compiled}), "
+            f"method {self._plan.method} on {self._plan.backend}"
+        )
+
+
+@contextlib.contextmanager
+def _calling_before_compiling(function: Callable[[], None]) -> Iterator[None]:
+    """Call a function whenever Numba begins a part of compiling inside."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            function()
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    with event.install_listener("numba:run_pass", Listener()):
+        yield

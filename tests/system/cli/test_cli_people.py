@@ -1,0 +1,231 @@
+"""What a person sees: help, filters, what was done, comparisons, completion, a quick start."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gpuconv
+from gpuconv.cli import main
+from gpuconv.cli.parser import build_parser
+from gpuconv.cli.report import Report
+from gpuconv.cli.weights_drawing import draw_in_terminal, format_weights, paint
+
+RNG = np.random.default_rng(21)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "in.png"
+    Image.fromarray(RNG.integers(0, 256, (40, 50, 3), np.uint8)).save(path)
+    return str(path)
+
+
+def parsers(parser):
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                yield from parsers(one)
+
+
+@pytest.mark.parametrize("parser", list(parsers(build_parser())), ids=lambda parser: parser.prog)
+def test_help_for_everything(parser):
+    assert parser.description
+    for action in parser._actions:
+        if not isinstance(action, argparse._SubParsersAction):
+            assert action.help, action.option_strings or action.dest
+    parser.format_help()
+
+
+def test_filters_are_listed(capsys):
+    assert main(["filters"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0] for line in lines[: len(gpuconv.filters.names())]]
+    assert sorted(listed) == gpuconv.filters.names()
+    assert all(len(line) <= 100 for line in lines)
+
+
+@pytest.mark.parametrize("name", gpuconv.filters.names())
+def test_weights_are_shown(name, capsys):
+    assert main(["filters", name]) == 0
+    text = capsys.readouterr().out
+    weights = gpuconv.filters.by_name(name)
+    assert f"{weights.shape[0]} x {weights.shape[1]} weights, sum" in text
+    assert format_weights(weights) in text
+    assert draw_in_terminal(weights, colours=False) in text
+    for one in gpuconv.imaging.filters.registry.find(name)[0].parameters:
+        assert f"  {one.name}: {one.meaning}" in text
+
+
+def test_drawing():
+    weights = np.array([[-4, 0, 1], [4, -1, 2]])
+    assert draw_in_terminal(weights, colours=False).splitlines() == ["==  ..", "##,,++"]
+    coloured = draw_in_terminal(weights, colours=True)
+    assert coloured.count("\x1b[48;2;") == 6
+    picture = paint(weights, side=30)
+    assert picture.shape == (20, 30, 3)
+    (r, _, b), zero, (red, _, blue) = picture[0, 0], picture[0, 15], picture[15, 0]
+    assert b > r
+    assert red > blue
+    assert zero.min() > 240
+    assert draw_in_terminal(np.zeros((2, 2)), colours=False).strip() == ""
+    assert len(draw_in_terminal(np.ones((100, 300)), colours=False).splitlines()[0]) <= 80
+
+
+def test_weights_are_saved(tmp_path, capsys):
+    assert main(["filters", "gaussian:sigma=2", "--save", str(tmp_path / "k.npy")]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "k.npy"), gpuconv.filters.gaussian(2))
+    assert main(["filters", "sobel-x", "--save", str(tmp_path / "k.png")]) == 0
+    assert Image.open(tmp_path / "k.png").size == (255, 255)
+    for name, code in (("k.npy", 4), ("k.txt", 4)):
+        assert main(["filters", "sobel-x", "--save", str(tmp_path / name)]) == code
+    assert main(["filters", "--save", str(tmp_path / "all.npy")]) == 2
+    assert sorted(os.listdir(tmp_path)) == ["k.npy", "k.png"]
+
+
+def test_saved_weights_are_a_kernel(photo, tmp_path):
+    kernel, out = str(tmp_path / "k.npy"), [str(tmp_path / f"{n}.png") for n in range(2)]
+    assert main(["filters", "sharpen-2", "--save", kernel]) == 0
+    assert main(["filter", photo, out[0], "--kernel", kernel]) == 0
+    assert main(["filter", photo, out[1], "--filter", "sharpen:amount=2"]) == 0
+    np.testing.assert_array_equal(Image.open(out[0]), Image.open(out[1]))
+
+
+def test_what_was_done_is_said(photo, tmp_path, capsys):
+    out = str(tmp_path / "out.png")
+    assert main(["filter", photo, out, "--filter", "sobel-x", "--backend", "reference"]) == 0
+    error = capsys.readouterr().err
+    assert re.fullmatch(
+        re.escape(f"{out}: 40 x 50 x 3 uint8 in ")
+        + r"\d+\.\d\d s, of which filtering \d+\.\d\d s \(\S+ Mpixel/s\), "
+        r"method direct on reference\n",
+        error,
+    )
+    command = ["filter", photo, out, "--filter", "sobel-x", "--overwrite", "--quiet"]
+    assert main(command) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_compiling_is_announced(capsys):
+    from numba import njit
+
+    @njit
+    def increased(x):
+        return x + 1
+
+    for expected in ("compiling for uint16 once, about 5 s\n", ""):
+        with Report(quiet=False).announce_compiling("uint16", "auto"):
+            increased(1)
+        assert capsys.readouterr().err == expected
+    with Report(quiet=True).announce_compiling("uint16", "auto"):
+        increased(1.0)
+    assert capsys.readouterr().err == ""
+
+
+def test_comparison(photo, tmp_path, capsys):
+    out, both = tmp_path / "out.png", tmp_path / "both.png"
+    command = ["filter", photo, str(out), "--filter", "gaussian-2", "--mode", "valid"]
+    assert main([*command, "--compare", str(both)]) == 0
+    picture = np.asarray(Image.open(both))
+    before, after = np.asarray(Image.open(photo)), np.asarray(Image.open(out))
+    assert picture.shape == (40, 50 + 8 + after.shape[1], 3)
+    np.testing.assert_array_equal(picture[:, :50], before)
+    np.testing.assert_array_equal(picture[: len(after), 58:], after)
+    assert (picture[len(after) :, 50:] == 255).all()
+
+
+def test_comparison_of_other_numbers(tmp_path):
+    """Transparent pixels are laid onto white, 16 bits are made 8."""
+    rgba = np.full((6, 5, 4), (200, 100, 0, 255), np.uint8)
+    rgba[0, 0, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "in.png")
+    command = ["filter", str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--filter", "box-1"]
+    assert main([*command, "--compare", str(tmp_path / "both.png")]) == 0
+    picture = np.asarray(Image.open(tmp_path / "both.png"))
+    assert picture[0, 0].tolist() == [255] * 3
+    assert picture[1, 1].tolist() == [200, 100, 0]
+    Image.fromarray(np.full((6, 5), 65535, np.uint16)).save(tmp_path / "deep.png")
+    command[1:3] = [str(tmp_path / "deep.png"), str(tmp_path / "wide.png")]
+    assert main([*command, "--compare", str(tmp_path / "both2.png")]) == 0
+    assert (np.asarray(Image.open(tmp_path / "both2.png")) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("both", "text"),
+    [
+        ("in.png", "another file than the input"),
+        ("out.png", "another file than the input"),
+        ("both.npy", "writes a picture"),
+        ("there.png", "--overwrite"),
+    ],
+)
+def test_comparisons_that_are_refused(photo, tmp_path, capsys, both, text):
+    (tmp_path / "there.png").touch()
+    command = ["filter", photo, str(tmp_path / "out.png"), "--filter", "box-3"]
+    assert main([*command, "--compare", str(tmp_path / both)]) == 4
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell, capsys):
+    pytest.importorskip("shtab")
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in ("calibrate", "--compare", "gaussian-1", "symmetric"):
+        assert word in script
+
+
+def test_completion_needs_shtab(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "bash"]) == 2
+    assert "pip install 'gpuconv[completion]'" in capsys.readouterr().err
+
+
+def test_a_small_filter_loads_little(photo, tmp_path):
+    """SciPy takes longer to import than such a call, and compiled code is on disk by then."""
+    code = (
+        "import sys; from gpuconv.cli import main; assert main(sys.argv[1:]) == 0;"
+        "slow = {'scipy.fft', 'scipy.linalg', 'scipy.special', 'zarr', 'numba.np.linalg'};"
+        "print(slow & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "filter", photo, str(tmp_path / "out.png")]
+    command += ["--filter", "gaussian-2", "--overwrite"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("step", [1, 97])
+def test_lengths_of_transforms(step):
+    """Ours, which are found without importing SciPy, are SciPy's."""
+    import scipy.fft
+
+    from gpuconv.backends.cpu.scipy_plan import fast_length
+
+    for n in range(1, 2000 * step, step):
+        assert fast_length(n) == scipy.fft.next_fast_len(n, real=True), n
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.zeros((5, 5), [("red", "u1"), ("green", "u1")]), "records with the fields red, green"),
+        (np.array([["a", "b"]]), "holds text, not numbers"),
+        (np.zeros((5, 5), "M8[s]"), "holds dates, not numbers"),
+    ],
+)
+def test_values_that_are_no_numbers(tmp_path, capsys, values, text):
+    np.save(tmp_path / "x.npy", values)
+    command = ["filter", str(tmp_path / "x.npy"), str(tmp_path / "y.npy"), "--filter", "box-3"]
+    assert main(command) == 3
+    error = capsys.readouterr().err
+    assert text in error
+    assert "void" not in error
+    assert os.listdir(tmp_path) == ["x.npy"]
