@@ -1,0 +1,61 @@
+"""The pictures of the demonstration show what they say."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.make_photo import STONES
+from gpuconv.cli import demo
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_SECONDS", 0)
+        demo.run(path, "cpu")
+    return path
+
+
+def load(folder, name):
+    return np.asarray(Image.open(folder / f"{name}.png")).astype(int)
+
+
+def test_the_sheet_holds_all(folder):
+    names = sorted(path.stem for path in folder.iterdir())
+    assert names == [
+        "blur", "chapter", "contact-sheet", "directions", "edges", "found", "likeness", "picture",
+        "sharpen",
+    ]  # fmt: skip
+    sheet = load(folder, "contact-sheet")
+    photo = load(folder, "picture")
+    assert sheet.shape[2] == 3
+    assert sheet.shape[1] > 4 * 480
+    assert photo.shape == (512, 768, 3)
+
+
+def test_every_white_stone_is_found(folder, monkeypatch):
+    found = []
+    find = demo._find_peaks
+    monkeypatch.setattr(demo, "_find_peaks", lambda *a: found.extend(find(*a)) or found)
+    monkeypatch.setattr(demo, "_SECONDS", 0)
+    demo.run(folder, "cpu")
+    assert len(found) == np.count_nonzero(STONES[:, 2])
+    photo = load(folder, "picture")
+    for y, x in found:
+        assert photo[y - 8 : y + 9, x - 8 : x + 9].min() > 120  # on white
+
+
+def test_blur_and_sharpen(folder):
+    rough = {name: np.abs(np.diff(load(folder, name), axis=1)).mean() for name in
+             ("blur", "picture", "sharpen")}  # fmt: skip
+    assert rough["blur"] < rough["picture"] < rough["sharpen"]
+
+
+def test_directions_have_colours():
+    """A slope to the right and one down differ in hue, opposite ones too; flat is black."""
+    right, down = np.array([[9, 0, -9, 0, 0]]), np.array([[0, 9, 0, -9, 0]])
+    colours = demo._direction(right, down)[0].astype(int)
+    assert (colours[4] == 0).all()
+    assert len({tuple(colour) for colour in colours}) == 5
+    assert colours[:4].max(axis=1).min() > 150
