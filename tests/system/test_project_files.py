@@ -1,0 +1,48 @@
+"""Files about the project agree with each other: versions, dependencies, what CI calls."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import gpuconv
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def read(name):
+    return (ROOT / name).read_text("utf-8")
+
+
+def test_versions():
+    assert PROJECT["version"] == gpuconv.__version__
+    assert re.search(rf"^version: {re.escape(gpuconv.__version__)}$", read("CITATION.cff"), re.M)
+    assert f'version: "{gpuconv.__version__}"' in read("recipe/recipe.yaml")
+
+
+def test_the_recipe_needs_what_the_package_needs():
+    needed = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["cli"]
+    run = read("recipe/recipe.yaml").split("  run:\n")[1].split("  run_constraints:\n")[0]
+    listed = {name: bound for name, bound in re.findall(r"- (\S+) >=([\d.]+)$", run, re.M)}
+    assert listed == dict(one.split(">=") for one in needed)
+
+
+def test_the_recipe_has_the_program():
+    (name, place), *others = PROJECT["scripts"].items()
+    assert not others
+    assert f"- {name} = {place}\n" in read("recipe/recipe.yaml")
+
+
+def test_workflows_call_what_is_there():
+    workflows = [path.read_text("utf-8") for path in (ROOT / ".github/workflows").glob("*.yml")]
+    commands = re.findall(r"run: (?:bash )?(\.ci/run.*)$", "\n".join(workflows), re.M)
+    assert sorted(commands) == [".ci/run", ".ci/run core"]
+    assert '"${1:-}" = core' in read(".ci/run")
+    assert any("gpuconv check" in text and "pytest -m cuda" in text for text in workflows)
+
+
+def test_one_place_names_an_address():
+    """Until the project has one."""
+    assert set(PROJECT["urls"]) == {"Homepage"}
+    for name in ("README.md", "CITATION.cff", "SECURITY.md", "recipe/recipe.yaml"):
+        assert "github.com" not in read(name)
