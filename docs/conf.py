@@ -1,5 +1,6 @@
 """Settings of the site: ``sphinx-build -W -b html docs build/docs`` with the extra ``docs``."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,23 @@ import gpuconv
 project = "gpuconv"
 author = copyright = "the gpuconv developers"
 version = release = gpuconv.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+]
+# Links into the documentation of others, where the site is published. A build elsewhere may have no
+# network, and an inventory that cannot be reached would be an error.
+intersphinx_mapping = (
+    {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy", None),
+    }
+    if "READTHEDOCS" in os.environ
+    else {}
+)
 exclude_patterns = ["drawings"]
 html_theme = "furo"
 html_title = f"gpuconv {version}"

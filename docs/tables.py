@@ -25,14 +25,71 @@ def newest(suffix: str, folder: Path = RESULTS) -> dict[str, Path]:
     return found
 
 
+# What is no peer: limits of the machine, and ourselves by other names.
+_LIMITS = ("copy", "sgemm", "FMA", "link", "gpuconv")
+# The suites whose cases are (size, dtype) by k, with what they ran on and a plot of each.
+_RATIOS = {
+    "filters": "CPU",
+    "filters-avx2": "CPU without AVX-512",
+    "dtypes": "CPU",
+    "cuda-speed": "H200",
+}
+
+
 def benchmarks(page: str = "", folder: Path = RESULTS) -> str:
-    """Make a section of the newest results of every suite, except of the errors."""
+    """Make plots, a table of ratios, and a section of the newest results of every suite."""
     parts = [
         _section(path)
         for suite, path in sorted(newest(".md", folder).items())
         if suite != "accuracy"
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join([_plots(folder), ratios(folder), *parts])
+
+
+def _plots(folder: Path) -> str:
+    found = newest(".png", folder) | newest(".svg", folder)
+    return "\n\n".join(
+        f"![{machine}, {suite}: Mpixel/s against k](../benchmarks/results/{found[suite].name})"
+        for suite, machine in _RATIOS.items()
+        if suite in found
+    )
+
+
+def ratios(folder: Path = RESULTS) -> str:
+    """Make a table of the best peer's time over ours, by machine, size and dtype, and k."""
+    lines: dict[tuple[str, str], dict[int, float]] = {}
+    files = newest(".csv", folder)
+    for suite, machine in _RATIOS.items():
+        if suite in files:
+            for (group, k), ratio in _read_ratios(files[suite]).items():
+                lines.setdefault((machine, group), {})[k] = ratio
+    ks = sorted({k for line in lines.values() for k in line})
+    if not ks:
+        return ""
+    head = f"| machine | size, dtype | {' | '.join(f'k={k}' for k in ks)} |"
+    rows = [
+        f"| {machine} | {group} | {' | '.join(f'{line[k]:.2g}' if k in line else '' for k in ks)} |"
+        for (machine, group), line in lines.items()
+    ]
+    about = "Time of the best peer over ours, for full-rank kernels of k x k:"
+    return "\n".join([about, "", head, "|---" * (len(ks) + 2) + "|", *rows])
+
+
+def _read_ratios(path: Path) -> dict[tuple[str, int], float]:
+    ours: dict[tuple[str, int], float] = {}
+    peers: dict[tuple[str, int], float] = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        for record in csv.DictReader(file):
+            # Cases with further words, such as a method by name, are in the details.
+            group, _, rest = record["group"].partition(", full rank")
+            if record["unit"] != "ms" or rest or not record["k"] or group == record["group"]:
+                continue
+            case, value = (group, int(record["k"])), float(record["value"])
+            if record["contender"] == "gpuconv":
+                ours[case] = value
+            elif not record["contender"].startswith(_LIMITS):
+                peers[case] = min(value, peers.get(case, value))
+    return {case: peers[case] / ours[case] for case in ours if case in peers}
 
 
 def _section(path: Path) -> str:
@@ -44,7 +101,9 @@ def _section(path: Path) -> str:
     if len(rows) > LONGEST:
         left = f"The table's {len(rows) - 2} rows are in `benchmarks/results/{path.name}`."
         lines[rows[0] : rows[-1] + 1] = [left]
-    return "\n".join(lines)
+    heading, *rest = lines
+    body = "\n".join(rest)
+    return f"{heading}\n\n<details>\n<summary>Details</summary>\n\n{body}\n\n</details>"
 
 
 def errors(page: str = "", folder: Path = RESULTS) -> str:

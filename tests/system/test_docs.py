@@ -122,7 +122,29 @@ def test_long_tables_are_left_to_their_files(tmp_path):
     page = tables.benchmarks(folder=tmp_path)
     assert "| 1 |" not in page
     assert f"{tables.LONGEST + 1} rows are in `benchmarks/results/2026-01-02-long.md`" in page
-    assert page.endswith("- end")
+    assert page.endswith("- end\n\n</details>")
+
+
+def test_ratios(tmp_path):
+    """The best peer counts, neither limits nor cases with further words."""
+    rows = [
+        ("9x9 float32, full rank", 3, "gpuconv", 2),
+        ("9x9 float32, full rank", 3, "cv2.filter2D", 5),
+        ("9x9 float32, full rank", 3, "torch conv2d", 3), ("9x9 float32, full rank", 3, "sgemm", 1),
+        ("9x9 float32, full rank", 3, "copy, driver", 1),
+        ("9x9 float32, full rank", 5, "gpuconv", 1),
+        ("9x9 float32, full rank, method=direct", 3, "gpuconv", 9),
+    ]  # fmt: skip
+    with open(tmp_path / "2026-01-02-filters.csv", "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, report.COLUMNS)
+        table.writeheader()
+        for group, k, contender, value in rows:
+            record = dict(group=group, k=k, contender=contender, value=value, unit="ms")
+            table.writerow(dict(suite="filters") | record)
+    assert tables.ratios(tmp_path).splitlines()[2:] == [
+        "| machine | size, dtype | k=3 |", "|---|---|---|", "| CPU | 9x9 float32 | 1.5 |",
+    ]  # fmt: skip
+    assert "| H200 | 8192x8192 float16 |" in tables.ratios()
 
 
 def test_every_filter_is_drawn():
