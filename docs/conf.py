@@ -7,6 +7,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gallery_pictures
 import tables
 
 import gpuconv
@@ -50,13 +51,17 @@ autodoc_typehints = "none"
 
 
 def fill_in(app: Any, docname: str, source: list[str]) -> None:
-    """Replace a page's marker by the generated text."""
+    """Put the generated text, or pictures, in the place of a page's markers."""
     if docname in tables.PAGES:
         name, make = tables.PAGES[docname]
         marker = f"<!-- {name} -->"
         if source[0].count(marker) != 1:
             raise ValueError(f"{docname}.md must hold {marker} once")
         source[0] = source[0].replace(marker, make(source[0]))
+    folder, _, name = docname.rpartition("/")
+    if folder == "gallery":
+        made = Path(__file__).parent / folder / "made"
+        source[0] = gallery_pictures.run_page(source[0], made, name)
 
 
 def setup(app: Any) -> None:
