@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .pictures import require
+from .files.safety import require
 
 __all__ = ["Panel", "circle", "make_sheet", "outline"]
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..imaging.filters.registry import NamedFilter, by_name, find
-from .pictures import WriteError, replace_on_success, write_picture
+from .files.replace import replace_on_success
+from .pictures import WriteError, write_picture
 from .weights_drawing import draw_in_terminal, format_weights, paint
 
 __all__ = ["print_filters"]

@@ -17,7 +17,7 @@ BLUR = ["--filter", "box-3"]
 
 
 def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference"])
+    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def read(path):

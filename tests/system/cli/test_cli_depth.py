@@ -15,7 +15,7 @@ BLUR, EDGE = ["--filter", "box-3"], ["--filter", "sobel-x"]
 
 
 def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference"])
+    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def refused(capsys, code, *arguments):

@@ -20,7 +20,7 @@ BLUR = ["--filter", "box-3"]
 
 
 def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference"])
+    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def save(path, *shape):
@@ -214,7 +214,18 @@ def test_streams_that_cannot_be(tmp_path, monkeypatch, capsys):
 
 def test_a_pipe(tmp_path):
     source = save(tmp_path / "x.png")
-    command = [sys.executable, "-m", "gpuconv", "filter", "-", "-", *BLUR, "--backend", "reference"]
+    command = [
+        sys.executable,
+        "-m",
+        "gpuconv",
+        "filter",
+        "-",
+        "-",
+        "--quiet",
+        *BLUR,
+        "--backend",
+        "reference",
+    ]
     done = subprocess.run(command, input=source.read_bytes(), capture_output=True, check=True)
     assert Image.open(io.BytesIO(done.stdout)).size == (15, 12)
     assert done.stderr == b""

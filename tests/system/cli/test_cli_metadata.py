@@ -16,7 +16,7 @@ ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference"])
+    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def notes(capsys):

@@ -70,7 +70,7 @@ SAYS = {
     marks.cross(SAYS, ["zarr", "npy", "tif", "png"]),
 )
 def test_signals_leave_nothing(tmp_path, number, suffix):
-    np.save(tmp_path / "x.npy", RNG.random((20, 20)).astype("f4"))
+    np.save(tmp_path / "x.npy", RNG.integers(0, 256, (20, 20), np.uint8))
     child = run("-c", WAITING, "filter", tmp_path / "x.npy", tmp_path / f"y.{suffix}", "--filter",
                 "sobel-x")  # fmt: skip
     assert child.stdout.readline() == "at work\n"
