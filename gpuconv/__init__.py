@@ -15,7 +15,9 @@ from .gradients import corr2d_vjp
 from .imaging import filters
 from .imaging.learn import Diverged, LearnedKernel, learn_kernel
 from .imaging.normalized import normalized_convolve2d, normalized_corr2d
+from .imaging.phase import Registration, phase_cross_correlation
 from .imaging.receptive_field import Layer, ReceptiveField, receptive_field
+from .imaging.template import match_template
 
 __all__ = [
     "BackendUnavailable",
@@ -26,6 +28,7 @@ __all__ = [
     "LearnedKernel",
     "Plan",
     "ReceptiveField",
+    "Registration",
     "__version__",
     "backends",
     "check",
@@ -34,10 +37,12 @@ __all__ = [
     "corr2d_vjp",
     "filters",
     "learn_kernel",
+    "match_template",
     "ndimage",
     "nn",
     "normalized_convolve2d",
     "normalized_corr2d",
+    "phase_cross_correlation",
     "plan",
     "receptive_field",
     "show_config",

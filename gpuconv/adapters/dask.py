@@ -31,7 +31,7 @@ from ..core import arrays, blocks
 from ..core.problem import Problem, make_problem
 from ..methods.weights import Weights
 
-__all__ = ["check_known", "corr2d", "correlate_blocks", "refuse_out"]
+__all__ = ["check_known", "corr2d", "correlate_blocks", "refuse_out", "run_limited"]
 
 Chunks = tuple[int, ...]
 
@@ -162,7 +162,7 @@ def _build_graph(
                     [_add_tile(graph, name, at, down, across) for across in column_slabs[j]]
                     for down in row_slabs[i]
                 ])  # fmt: skip
-            graph[(name, *index, i, j)] = (_run_limited, compute, rows[i], columns[j], kernel,
+            graph[(name, *index, i, j)] = (run_limited, compute, rows[i], columns[j], kernel,
                                            *grids)  # fmt: skip
     return graph
 
@@ -270,7 +270,8 @@ def _compute_block(
     )
 
 
-def _run_limited(compute: Callable[..., Any], *arguments: Any) -> Any:
+def run_limited(compute: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a task, on one thread where Dask runs a task on every core."""
     with _limit_threads():
         return compute(*arguments)
 

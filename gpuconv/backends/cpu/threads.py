@@ -45,6 +45,7 @@ def _import_compiled_modules() -> None:
     with _fork_lock:
         importlib.import_module("numba")
         for name in (
+            "window_similarity",
             "direct_driver", "narrow_images", "im2col", "rank_one", "fft_driver", "fft_functions",
             "weight_gradient", "missing_pixels",
         ):  # fmt: skip

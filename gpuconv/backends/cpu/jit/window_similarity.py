@@ -1,0 +1,254 @@
+"""Sums of an image's windows, and at once what they and a correlation make: compiled loops.
+
+Windows are summed as method "box" sums them (see `methods.box`): down the columns, then along the
+rows, each from sums towards the end of a group of pixels and sums from the beginning of the next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.extending import register_jitable
+
+from .drivers import Compiled
+from .functions import named, on_disk
+
+__all__ = ["METHODS", "finish_windows"]
+
+METHODS = {"zncc": 0, "ncc": 1, "sqdiff": 2, "sqdiff_normed": 3}
+# The deviations of a window nearly cancel where they are so small a share of its squares: see
+# `imaging.faint_windows`.
+_LEAST_SHARE = 1e-9
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _sum_rows(columns: Any, q: int, count: int, tails: Any, sums: Any) -> None:
+    """Sums of `count` runs of q neighbours."""
+    for first in range(0, count, q):
+        group, next_group = columns[first : first + q], columns[first + q :]
+        tail, sum_ = tails[first : first + q], sums[first : min(first + q, count)]
+        total = 0.0
+        for back in range(q):
+            j = np.uint64(q - 1 - back)  # of no sign, so that no index is counted from the end
+            total += group[j]
+            tail[j] = total
+        sum_[0] = total
+        head = 0.0
+        for j in range(1, len(sum_)):
+            head += next_group[j - 1]
+            sum_[j] = tail[j] + head
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _sum_two_rows(
+    columns1: Any, columns2: Any, q: int, count: int, tails1: Any, tails2: Any, sums1: Any,
+    sums2: Any,
+) -> None:  # fmt: skip
+    """`_sum_rows` of two rows in turns, as an addition waits for the one before."""
+    for first in range(0, count, q):
+        last = min(first + q, count)
+        group1, next1 = columns1[first : first + q], columns1[first + q :]
+        group2, next2 = columns2[first : first + q], columns2[first + q :]
+        tail1, tail2 = tails1[first : first + q], tails2[first : first + q]
+        sum1, sum2 = sums1[first:last], sums2[first:last]
+        total1 = total2 = 0.0
+        for back in range(q):
+            j = np.uint64(q - 1 - back)  # of no sign, so that no index is counted from the end
+            total1 += group1[j]
+            total2 += group2[j]
+            tail1[j] = total1
+            tail2[j] = total2
+        sum1[0] = total1
+        sum2[0] = total2
+        head1 = head2 = 0.0
+        for j in range(1, len(sum1)):
+            head1 += next1[j - 1]
+            head2 += next2[j - 1]
+            sum1[j] = tail1[j] + head1
+            sum2[j] = tail2[j] + head2
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _add_pixels(pixels: Any, centre: float, raw: bool, before: Any, after: Any) -> None:
+    """Add a row of pixels less the centre; of the pixels' own squares, if `raw`."""
+    if raw:
+        for j in range(len(after)):
+            value = np.float64(pixels[j])
+            after[j] = before[j] + value * value
+    else:
+        for j in range(len(after)):
+            after[j] = before[j] + (np.float64(pixels[j]) - centre)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _add_squares(pixels: Any, centre: float, before: Any, after: Any) -> None:
+    """Add the squares of a row of pixels less the centre."""
+    for j in range(len(after)):
+        value = np.float64(pixels[j]) - centre
+        after[j] = before[j] + value * value
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _add(a: Any, b: Any, sums: Any) -> None:
+    for j in range(len(sums)):
+        sums[j] = a[j] + b[j]
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _subtract_means(n: int, first: Any, second: Any, square: Any) -> None:
+    """Make means of n pixels' sums, and squared deviations of their squares' sums."""
+    for j in range(len(square)):
+        mean = first[j] / n
+        square[j] = second[j] - first[j] * mean
+        first[j] = mean
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _mark(second: Any, square: Any, marks: Any) -> None:
+    """Mark the windows whose deviations nearly cancel."""
+    for j in range(len(marks)):
+        value, own = second[j], square[j]
+        marks[j] = (own <= _LEAST_SHARE * (value - own)) & (value > 0)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _note(divisors: Any, second: Any, marks: Any, least: Any, largest: Any) -> None:
+    """Note a row of windows, column by column: loops without a common result are vectors."""
+    for j in range(len(least)):
+        value, old = divisors[j], least[j]
+        value = value if (value > 0) & (marks[j] == 0) else np.inf
+        least[j] = value if value < old else old
+    for j in range(len(largest)):
+        value, old = second[j], largest[j]
+        value = value if value < np.inf else 0.0
+        largest[j] = value if value > old else old
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _coefficients(found: Any, first: Any, square: Any, shift: float, sums: Any, marks: Any) -> None:
+    """Coefficients of a row; of windows that are marked not yet divided by their deviations."""
+    total, factor = sums[0], sums[2]
+    for j in range(len(found)):
+        value = (found[j] - (first[j] + shift) * total) * factor
+        ratio = value / np.sqrt(square[j]) if square[j] != 0 else 0.0
+        ratio = 1.0 if ratio > 1 else ratio
+        ratio = -1.0 if ratio < -1 else ratio
+        found[j] = value if marks[j] else ratio
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _difference(found: Any, first: Any, second: Any, sums: Any, normed: bool) -> None:
+    """Squared differences of a row."""
+    template, norm = sums[1], sums[3]
+    for j in range(len(found)):
+        value = second[j] - 2 * found[j] + template
+        value = 0.0 if value < 0 else value
+        found[j] = np.inf if second[j] == np.inf else value
+    if normed:
+        for j in range(len(found)):
+            scale = np.sqrt(first[j] * norm)
+            if scale != 0:
+                found[j] /= scale
+            elif found[j] != 0:
+                found[j] = np.inf
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _sum_tails(x: Any, centre: float, raw: bool, top: int, left: int, tails: Any) -> None:
+    """Add up each row of a group and all below it, from the last one upwards."""
+    p, width = len(tails) // 2, tails.shape[1]
+    tails[p - 1] = 0.0
+    tails[2 * p - 1] = 0.0
+    for i in range(p - 1, -1, -1):
+        pixels = x[top + i, left : left + width]
+        below = min(i + 1, p - 1)  # the last row is added to itself, which is zero
+        _add_pixels(pixels, centre, raw, tails[below], tails[i])
+        _add_squares(pixels, centre, tails[p + below], tails[p + i])
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _finish_row(
+    method: int, cross: Any, integers: Any, at: int, left: int, first: Any, second: Any,
+    square: Any, shift: float, sums: Any, marks: Any, found: Any,
+) -> None:  # fmt: skip
+    """Turn every template's row of correlations from column `left` on into similarities."""
+    for template in range(len(cross)):
+        row, each = cross[template, at, left : left + len(found)], sums[template]
+        if len(integers):
+            whole = integers[template, at, left : left + len(found)]
+            for j in range(len(found)):
+                found[j] = whole[j]
+        else:
+            for j in range(len(found)):
+                found[j] = row[j]
+        if method <= 1:
+            _coefficients(found, first, square, shift, each, marks)
+        else:
+            _difference(found, first, second, each, method == 3)
+        for j in range(len(found)):
+            row[j] = found[j]
+
+
+def _finish_windows(
+    x: Any, centre: float, shape: Any, method: int, cross: Any, integers: Any, shift: float,
+    sums: Any, rows: Any, columns: Any, all_tails: Any, lines: Any, marks: Any, counts: Any,
+) -> None:  # fmt: skip
+    """Turn these rows and columns of correlations into similarities.
+
+    Where the correlations are integers, `integers` is a view of the memory of `cross` that holds
+    them; otherwise it is empty.
+
+    Each template has in `sums` its total, sum of squares, factor and norm. `marks` of windows whose
+    deviations nearly cancel are set. `counts` are the least positive sum of squares of a window
+    that results are divided by (of deviations, for "zncc"), marked ones left out, and the largest.
+    `all_tails` has room for 2 p rows, `lines` for 12, as wide as the pixels that are read.
+    """
+    (p, q), (left, right), raw = shape, columns, method == 3
+    width, count = right - left + q - 1, right - left
+    tails = all_tails[: 2 * p * width].reshape(2 * p, width)
+    sums1, sums2, head1, head2 = (
+        lines[0, :width],
+        lines[1, :width],
+        lines[2, :width],
+        lines[3, :width],
+    )
+    along1, along2, square = lines[4, :count], lines[5, :count], lines[6, :count]
+    found, least, largest = lines[7, :count], lines[8, :count], lines[9, :count]
+    line, other_line = lines[10, :width], lines[11, :width]
+    least[:] = np.inf
+    largest[:] = 0.0
+    along1[:] = 0.0  # where no method sums it
+    for group in range(rows[0], rows[1], p):
+        _sum_tails(x, centre, raw, group, left, tails)
+        head1[:] = 0.0
+        head2[:] = 0.0
+        for i in range(min(p, rows[1] - group)):
+            if i:
+                pixels = x[group + p - 1 + i, left : left + width]
+                _add_pixels(pixels, centre, raw, head1, head1)
+                _add_squares(pixels, centre, head2, head2)
+            _add(tails[i], head1, sums1)
+            _add(tails[p + i], head2, sums2)
+            marked = marks[group + i, left:right]
+            if method == 0 or raw:
+                _sum_two_rows(sums1, sums2, q, count, line, other_line, along1, along2)
+            else:
+                _sum_rows(sums2, q, count, line, along2)
+            if method == 0:
+                _subtract_means(p * q, along1, along2, square)
+                _mark(along2, square, marked)
+            else:
+                square[:] = along2
+            _note(along1 if raw else square, along2, marked, least, largest)
+            _finish_row(
+                method, cross, integers, group + i, left, along1, along2, square, shift, sums,
+                marked, found,
+            )  # fmt: skip
+    counts[0], counts[1] = least.min(), largest.max()
+
+
+finish_windows = Compiled(
+    on_disk(njit, nogil=True, error_model="numpy")(named(_finish_windows, "finish_windows"))
+)

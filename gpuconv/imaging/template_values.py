@@ -1,0 +1,142 @@
+"""What template matching needs to know of templates and masks: weights and sums of theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core import dtypes
+from ..core.arrays import Array
+
+__all__ = [
+    "METHODS",
+    "TemplateSums",
+    "are_constant",
+    "check_mask",
+    "invert_norms",
+    "mask_weights",
+    "sum_template",
+]
+
+METHODS = ("zncc", "ncc", "sqdiff", "sqdiff_normed")
+
+
+@dataclass(frozen=True)
+class TemplateSums:
+    """The weights that are correlated with the image, and sums that do not depend on it.
+
+    The similarity is made of ``sum(kernel * image)`` over each window, of sums of the window alone,
+    and of these. Arrays that are not weights have one value for each template.
+    """
+
+    kernel: Array  # (..., p, q)
+    total: Array  # of the kernel's weights
+    square: Array  # sum of squares of the template, or of its deviations from its mean
+
+
+def check_mask(mask_shape: tuple[int, ...], template_shape: tuple[int, ...]) -> None:
+    """Refuse a mask that goes with no template."""
+    if mask_shape not in (template_shape, template_shape[-2:]):
+        raise ValueError(
+            f"mask has shape {mask_shape}, but must have that of the template, {template_shape}"
+            + ("" if len(template_shape) == 2 else f", or {template_shape[-2:]} for all of them")
+        )
+
+
+def mask_weights(mask: Array, dtype: str) -> Array:
+    """Return the weights that a mask stands for: 0 and 1 for bools and integers.
+
+    Raises
+    ------
+    ValueError
+        Negative, infinite or NaN weights; a mask without a pixel.
+    """
+    if dtypes.is_integer(dtype):
+        weights = (mask != 0).astype(np.uint8)
+    else:
+        weights = dtypes.widen(mask, dtype, "float64")
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError("the weights of a mask must be finite and not negative")
+        if np.isin(weights, (0, 1)).all():
+            weights = weights.astype(np.uint8)
+    if not weights.any(axis=(-2, -1)).all():
+        raise ValueError("mask leaves no pixel of the template: all its elements are 0")
+    return weights
+
+
+def sum_template(
+    method: str, template: Array, mask: Array | None, centre: float, whole: bool, kernel_dtype: str
+) -> TemplateSums:
+    """Find what a template is correlated by, and its sums.
+
+    Parameters
+    ----------
+    method : str
+        Name of the similarity.
+    template : ndarray, shape (..., p, q)
+        float64, or int64 if `whole`.
+    mask : ndarray, optional
+        Weights of the template's pixels.
+    centre : float
+        Number that is subtracted from image and template for a sum of squared differences.
+    whole : bool
+        Whether all sums are integers.
+    kernel_dtype : str
+        Dtype of the kernel, unless `whole`.
+    """
+    weights = np.ones(template.shape[-2:], np.uint8) if mask is None else mask
+    squares = weights if weights.dtype == np.uint8 else weights * weights
+    if method == "zncc":
+        shifted = template - _mean(template, weights, whole)
+        # Whole numbers are not centred exactly; the deviations of the square are.
+        exact = shifted - _mean(shifted, weights, False) if whole else shifted
+        square = (squares * exact * exact).sum(axis=(-2, -1))
+        square = np.where(are_constant(template, mask), 0, square)
+    else:
+        shifted = template - (int(centre) if whole else centre)
+        square = (squares * shifted * shifted).sum(axis=(-2, -1))
+    kernel = squares * shifted
+    kernel = _narrow(kernel) if whole else kernel.astype(kernel_dtype)
+    total = kernel.sum(axis=(-2, -1), dtype=np.int64 if whole else np.float64)
+    return TemplateSums(kernel, total, square)
+
+
+def invert_norms(square: Array) -> Array:
+    """One divided by the root of each sum of squares; 0 for those that are 0."""
+    return 1 / np.sqrt(np.where(square == 0, np.inf, square))
+
+
+def are_constant(template: Array, mask: Array | None) -> Array:
+    """Whether all pixels of a template that its mask does not leave out are equal."""
+    if mask is None:
+        return (template == template[..., :1, :1]).all(axis=(-2, -1))
+    same = (template == _first(template, mask)) | (mask == 0)
+    return same.all(axis=(-2, -1))
+
+
+def _mean(values: Array, weights: Array, whole: bool) -> Array:
+    """Mean of the templates' pixels by their weights; the nearest integer if `whole`."""
+    count = weights.sum(axis=(-2, -1), keepdims=True, dtype=np.float64)
+    first = _first(values, weights)  # subtracted, so that the mean of equal pixels is exact
+    mean = (weights * (values - first)).sum(axis=(-2, -1), keepdims=True) / count
+    return first + (np.rint(mean).astype(np.int64) if whole else mean)
+
+
+def _first(values: Array, weights: Array) -> Array:
+    """The first pixel of each template that its mask does not leave out."""
+    if weights.all():
+        return values[..., :1, :1]
+    used = np.broadcast_to(weights, values.shape)
+    at = (used != 0).reshape(*values.shape[:-2], -1).argmax(axis=-1)[..., None]
+    flat = values.reshape(*values.shape[:-2], -1)
+    return np.take_along_axis(flat, at, axis=-1)[..., None]
+
+
+def _narrow(kernel: Array) -> Array:
+    """Integers in the narrowest dtype that holds all of them, for which sums are cheapest."""
+    low, high = int(kernel.min(initial=0)), int(kernel.max(initial=0))
+    for name in ("int8", "int16", "int32"):
+        if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
+            return kernel.astype(name)
+    return kernel
