@@ -26,6 +26,7 @@ SUITES = {
     "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
     "choice": ("choice", "the automatic choice against every method"),
     "cliffs": ("cliffs", "kernels from one tap to the whole image, float32"),
+    "templates": ("templates", "template matching, zncc"),
     "memory": ("memory", "memory of a call besides its arrays"),
     "accuracy": ("accuracy", "errors against sums in higher precision"),
     "calls": ("calls", "the overhead of a call"),

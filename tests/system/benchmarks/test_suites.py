@@ -38,6 +38,7 @@ def run(*arguments):
     [
         ["filters", "dtypes", "separable", "small", "batch", "choice", "cliffs"],
         ["memory", "accuracy", "calls", "dropins"],
+        ["templates"],
         ["layers"],
         ["missing"],
     ],
