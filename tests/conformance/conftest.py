@@ -83,8 +83,8 @@ _ON = {
     "reference": ("reference", ["direct"], []),
     "windows": ("windows", ["direct"], []),
     "cpu": ("cpu", ["direct", "separable", "box", "fft"], []),
-    "emulated": ("cuda", ["direct", "separable", "fft", "tensor"], []),
-    "cuda": ("cuda", ["direct", "separable", "fft", "tensor"], [pytest.mark.cuda]),
+    "emulated": ("cuda", ["direct", "separable", "box", "fft", "tensor"], []),
+    "cuda": ("cuda", ["direct", "separable", "box", "fft", "tensor"], [pytest.mark.cuda]),
 }
 WAYS = [
     pytest.param(Way(name, backend, method), id=f"{name}-{method}", marks=marks)

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from gpuconv.backends import get_backend
-from gpuconv.backends.cuda import layers, planning, strided_planning, sums, tensor
+from gpuconv.backends.cuda import box_planning, layers, planning, strided_planning, sums, tensor
 
 from ..marks import exhaustive
 from .launcher import ADDRESS, THREAD, EmulatedLauncher
@@ -21,6 +21,7 @@ reference = get_backend("reference")  # what the kernels are compared with
 
 # As many code paths as in large blocks, and fewer threads to switch between.
 _SMALL = {"BLOCK": (8, 2), "ROWS": 2, "THREADS": 16, "WINDOW_ROWS": 2}
+_SMALL_BOX = {"SIDE": 8, "WIDE_SIDE": 8, "THREADS": 16}
 _SMALL_TENSOR = {2: tensor.Tiling(2, 2, 2, 3), 4: tensor.Tiling(1, 2, 2, 3)}
 
 
@@ -34,6 +35,8 @@ def emulated(launcher=None, specialised=True):
             patch.setattr(planning, name, value)
         for name in ("BLOCK", "ROWS"):
             patch.setattr(strided_planning, name, _SMALL[name])
+        for name, value in _SMALL_BOX.items():
+            patch.setattr(box_planning, name, value)
         patch.setattr(layers, "LAYER_BLOCK", (4, 2))
         patch.setattr(tensor, "TILINGS", _SMALL_TENSOR)
         patch.setattr(sums, "_specialised", set())

@@ -38,6 +38,7 @@ extern "C" void run(unsigned grid, unsigned bx, unsigned by, size_t bytes, void*
 # The C++ types of the kernels' parameters.
 _FILTER = ("Geometry", "%(weights)s", "ACC", "const char*", "char*")
 _KEPT = ("Overlap", "ACC", "ACC*", "char*", "ACC*")
+_BOX = ("Box", "BoxAxis", "Held")
 _PARAMETERS = {
     "direct": _FILTER,
     "separable": _FILTER,
@@ -47,6 +48,11 @@ _PARAMETERS = {
     "weight_gradient": ("Geometry", "ACC", "char*", "char*", "Task*", "ImageOffsets*", "WIDE*"),
     "layer_forward": ("Layer", "char*", "OUT_T*", "ACC*"),
     "layer_weight_gradient": ("Layer", "char*", "OUT_T*", "WIDE*"),
+    "box_down_segments": (*_BOX, "char*", "Held*"),
+    "box_down": (*_BOX, "char*", "Held*", "Held*"),
+    "box_across_segments": (*_BOX, "Held*", "Held*"),
+    "box_across": (*_BOX, "Held*", "Held*", "BoxScale*", "char*"),
+    "box_short": (*_BOX, "Held*", "BoxScale*", "char*"),
     "fft_spread": ("Overlap", "ACC*", "ACC*", "Norm*", "Size*"),
     "fft_gather": ("Overlap", "ACC", "char*", "int*", "ACC*", "Norm*", "Size*", "Largest*"),
     "fft_product": ("Overlap", "long long", "Real", "Bins*", "Bins*", "Bins*", "Size*"),

@@ -17,7 +17,17 @@ from ...core.layer import LayerGeometry
 from ...core.problem import Problem
 from ..base import Backend, Compute, Costs
 from ..strips import StripLayout
-from . import fft, fft_planning, layers, streaming, sums, tensor, weight_gradient
+from . import (
+    box,
+    box_planning,
+    fft,
+    fft_planning,
+    layers,
+    streaming,
+    sums,
+    tensor,
+    weight_gradient,
+)  # fmt: skip
 from .launcher import DeviceLauncher, Launcher
 
 
@@ -28,7 +38,7 @@ class CudaBackend(Backend):
     """
 
     name = "cuda"
-    methods = frozenset({"direct", "separable", "fft", "tensor"})
+    methods = frozenset({"direct", "separable", "box", "fft", "tensor"})
     # Measured on an H200, 8192 x 8192 pixels. `fft` is seconds a byte of `fft_planning.work`.
     costs = Costs(
         call=1e-5, pixel=2.2e-12, tap=4.0e-14, tap_double=1.4e-13, row=0.0, separable=3.6e-14,
@@ -91,6 +101,10 @@ class CudaBackend(Backend):
         """Bytes that the transforms move, counted in float32."""
         return fft_planning.work(problem)
 
+    def box_work(self, problem: Problem) -> float:
+        """Bytes that box sums move, in units of `Costs.pixel`."""
+        return box_planning.work(problem)
+
     def tensor_work(self, problem: Problem) -> tuple[int, tuple[int, int]]:
         """Multiply-adds of an output, the band's zeros included, and the sides of a tile."""
         size = dtypes.storage(problem.x_dtype).itemsize
@@ -132,6 +146,10 @@ class CudaBackend(Backend):
         """Fill `out` by Fourier transforms of tiles; `whole` sums are rounded to integers."""
         fft.run(self.launcher, problem, x, weights, out, whole)
 
+    def box(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
+        """Fill `out` by kernels, each of which has one weight in all places."""
+        box.box(self.launcher, problem, x, k, out)
+
     def tensor(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by matrix products on the tensor cores."""
         sums.tensor(self.launcher, problem, x, k, out)
@@ -162,6 +180,8 @@ class CudaBackend(Backend):
 def workspace_bytes(problem: Problem, method: str) -> int:
     """Device memory that a method takes beside images and results where K lies on the host."""
     p, q = problem.p, problem.q
+    if method == "box":
+        return box_planning.workspace_bytes(problem) + math.prod(problem.k_shape[:-2]) * 32
     taps = min(p, q) * (p + q) if method == "separable" else p * q
     weights = math.prod(problem.k_shape[:-2]) * taps * dtypes.storage(problem.acc_dtype).itemsize
     return weights + (fft_planning.workspace_bytes(problem) if method == "fft" else 0)

@@ -37,7 +37,7 @@ _C_NAMES = {
     "complex64": "Complex<float>",
     "complex128": "Complex<double>",
 }
-# Integer sums have types of their own, see src/common/dtype_conversion.cuh.
+# 64-bit integer sums have types of their own, see src/common/dtype_conversion.cuh.
 _SUM_NAMES = {"int64": "Signed", "uint64": "Unsigned"}
 
 
@@ -62,6 +62,10 @@ _FFT_STRUCTS = ("Overlap", "Norm", "Size", "Largest")
 _FFT = KernelFile("fft", ("fft/fft_tiles.cuh",), _FFT_STRUCTS)
 _FFT_PIXELS = KernelFile("fft", ("common/border.cuh", "fft/fft_tiles.cuh"), _FFT_STRUCTS)
 
+_BOX_STRUCTS = ("Box", "BoxAxis", "BoxScale")
+_BOX = ("box/box.cuh",)
+_BOX_DOWN = KernelFile("box", (*_BOX, "box/box_pixels.cuh"), _BOX_STRUCTS)
+
 # A kernel has the name of its file.
 KERNEL_FILES = {
     "direct": KernelFile("direct", _PANEL, ("Geometry",)),
@@ -75,6 +79,13 @@ KERNEL_FILES = {
     "weight_gradient_sum": KernelFile("weight_gradient"),
     "layer_forward": _LAYER,
     "layer_weight_gradient": _LAYER,
+    "box_down_segments": _BOX_DOWN,
+    "box_down": _BOX_DOWN,
+    "box_across_segments": KernelFile("box", (*_BOX, "box/box_squares.cuh"), _BOX_STRUCTS),
+    "box_across": KernelFile(
+        "box", (*_BOX, "box/box_squares.cuh", "box/box_result.cuh"), _BOX_STRUCTS
+    ),
+    "box_short": KernelFile("box", (*_BOX, "box/box_result.cuh"), _BOX_STRUCTS),
     "fft_gather": _FFT_PIXELS,
     "fft_product": KernelFile("fft", _FFT.headers, _FFT.structs, (("RUN", PRODUCT_RUN),)),
     "fft_redo": _FFT_PIXELS,
@@ -115,6 +126,10 @@ class Spec:
     out_wide: bool = False
     mirror: tuple[int, int] = (NO, NO)  # of columns and rows of taps
     single: bool = False  # the rank is 1; compiled in where registers are scarce
+    # Of box sums, see src/box/box.cuh: dtype of a window's sum, and positions of a segment.
+    window_sums: str = ""
+    side: int = 0
+    shrunk: bool = False
 
     def source(self) -> str:
         """CUDA C++ of this specialisation: macros and structs before the files as they are."""
@@ -135,11 +150,10 @@ class Spec:
         return name, dtype
 
     def _defines(self) -> dict[str, str | int]:
-        acc = _SUM_NAMES.get(self.acc_dtype, _C_NAMES[self.acc_dtype])
         return {
             "X_T": _C_NAMES[self.x_dtype],
             "OUT_T": _C_NAMES[self.out_dtype],
-            "ACC": acc,
+            "ACC": _sum_name(self.acc_dtype),
             "UNIT": int(self.unit),
             "BLOCK_X": self.block[0],
             "BLOCK_Y": self.block[1],
@@ -164,7 +178,17 @@ class Spec:
             "NO": NO,
             "YES": YES,
             "LOOK": LOOK,
+            **(self._box_defines() if self.window_sums else {}),
         }
+
+    def _box_defines(self) -> dict[str, str | int]:
+        return {
+            "SUM": _sum_name(self.window_sums), "SIDE": self.side, "SHRUNK": int(self.shrunk)
+        }  # fmt: skip
+
+
+def _sum_name(dtype: str) -> str:
+    return _SUM_NAMES.get(dtype, _C_NAMES[dtype])
 
 
 @cache

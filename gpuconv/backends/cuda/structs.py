@@ -119,8 +119,35 @@ LARGEST = _members(
     ("u8", "kept all"),
     ("i4", "done unused"),  # slabs of rows that have added theirs
 )
+
+# A chunk of images, or of the rows of outputs of one image, whose windows are summed together.
+BOX = _members(
+    ("f8", "shrink"),  # what pixels are multiplied by, so that no sum leaves the dtype's range
+    ("i8", "w s"),  # columns of an image, and of a result
+    ("i8", "x_row x_column out_row out_column"),  # strides
+    ("i8", "pitch"),  # sums from one row of sums of windows of rows to the next
+    ("i8", "first_image images first_row rows"),  # of the chunk
+    ("i8", "groups"),  # of outputs of a phase down the chunk, at most
+    ("i8", "lead x_lead out_lead k_lead", LEADS),  # leading dimensions: lengths and strides
+    ("i4", "boundary leads"),  # border rule; leading dimensions in use
+)
+# One axis of box sums, see src/box/box.cuh.
+BOX_AXIS = _members(
+    ("i8", "pixels taps stride dilation before"),  # before: padding
+    ("i8", "phases step"),  # outputs of one phase are so many apart
+    ("i8", "advance"),  # positions from the window of one of them to that of the next
+    ("i8", "group"),  # outputs that are summed together
+    ("i8", "segments"),  # of a phase; 0 where windows are not made of any
+    # After so many positions the border begins again (0: never); steps modulo this.
+    ("i8", "period forward backward"),
+)
+# What the sums of a kernel are multiplied by, or divided by where the divisor is not 0.
+BOX_SCALE = _members(("f8", "real imaginary divisor"), ("u8", "whole"))
 BY_NAME = {
     "Geometry": GEOMETRY,
+    "Box": BOX,
+    "BoxAxis": BOX_AXIS,
+    "BoxScale": BOX_SCALE,
     "Task": TASK,
     "ImageOffsets": IMAGE_OFFSETS,
     "Layer": LAYER,
