@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ DEVICE_US, HOST_US = "us on the device", "us of the host"
 AT_MOST = (DEVICE_US, HOST_US)  # targets that are upper bounds
 SIZES = (3, 5, 7, 9, 11, 15, 21, 31, 63, 127)
 SIDE = 8192
+BOX = "all equal"  # weights
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class DeviceCase(Case):
         if self.weights == GAUSSIAN:
             line = self.line()
             return np.outer(line, line)
+        if self.weights == BOX:
+            return np.full(self.k_shape, 1 / math.prod(self.k_shape), self.k_dtype or self.dtype)
         rng = np.random.default_rng(self.k)
         values = rng.standard_normal(self.k_shape) / self.k
         if self.dtype == "complex64":
@@ -113,6 +117,7 @@ def cases() -> list[DeviceCase]:
         _case("cuda-speed", (SIDE, SIDE), 5, (LINK, 0.85), where="pinned"),
         *(_case("cuda-speed", (SIDE, SIDE), k, best, **gaussian) for k in (9, 15)),
         _case("cuda-speed", (SIDE, SIDE), 31, (COPY, 0.85), **gaussian),
+        _case("cuda-speed", (SIDE, SIDE), 31, best, weights=BOX, method="box"),
         *_filters("float32"),
         _case("cuda-speed", (4096, 4096, 3), 5, best, channels_last=True),
         *_filters("float16"),
@@ -140,6 +145,6 @@ def quick_cases(some: Callable[[], list[DeviceCase]] = cases) -> list[DeviceCase
 
 
 __all__ = [
-    "AT_MOST", "BEST", "COPY", "DEVICE_US", "DIRECT", "GAUSSIAN", "HOST_US", "LINK", "PEAK",
-    "SINGLE", "DeviceCase", "cases", "quick_cases",
+    "AT_MOST", "BEST", "BOX", "COPY", "DEVICE_US", "DIRECT", "GAUSSIAN", "HOST_US", "LINK",
+    "PEAK", "SINGLE", "DeviceCase", "cases", "quick_cases",
 ]  # fmt: skip

@@ -14,7 +14,12 @@ from .journal import Line
 from .matrix import Combination
 from .worker import Task, Tasks
 
-_SANITIZED = ("tensor", "weight_gradient", "layers")  # families that the matrix lacks in part
+_SANITIZED = (
+    "box",
+    "tensor",
+    "weight_gradient",
+    "layers",
+)  # families that the matrix lacks in part
 
 
 def tasks(options: Any) -> Tasks:

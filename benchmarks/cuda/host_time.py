@@ -133,6 +133,7 @@ def calls():
     half = on_device(512, 512, dtype="f2")
     yield "tensor, 9x9, 512x512", corr2d(half, sample(9, 9).astype("f2"), method="tensor")
     yield "direct, 3x3, 8192x8192", corr2d(large, sample(3, 3), method="direct")
+    yield "box, 101x101, 512x512", corr2d(photo, np.ones((101, 101), "f4"), method="box")
     yield "fft, 31x31, 512x512", corr2d(photo, sample(31, 31), method="fft")
     yield "fft, 31x31, 8192x8192", corr2d(large, sample(31, 31), method="fft")
     yield "fft, 127x127, 8192x8192", corr2d(large, sample(127, 127), method="fft")

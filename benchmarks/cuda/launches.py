@@ -48,6 +48,7 @@ def checks() -> list[LaunchCheck]:
         *_filters(
             "separable_strided", (replaced("separable", d, **_STRIDED) for d in matrix.DTYPES)
         ),
+        *_filters("box", _box()),
         *_filters("fft", _fft()),
         *_filters("tensor", (replaced("tensor", "float16", size=(k, k)) for k in (3, 7, 15, 31))),
         *(
@@ -118,6 +119,14 @@ def _separable() -> Iterator[Combination]:
         yield replaced("separable", dtype)
     for k in (15, 31, 63):
         yield replaced("separable", "float32", (k, k))
+
+
+def _box() -> Iterator[Combination]:
+    for dtype in matrix.DTYPES:
+        yield replaced("box", dtype)  # summed tap by tap across
+        yield replaced("box", dtype, (140, 150), shape=(150, 210))  # of segments both ways
+        yield replaced("box", dtype, **_STRIDED)
+    yield replaced("box", "float32", how="not finite")
 
 
 def _fft() -> Iterator[Combination]:

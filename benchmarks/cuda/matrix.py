@@ -29,7 +29,7 @@ MODES: tuple[Any, ...] = ("valid", "same", "full", ((3, 7), (6, 2)))
 STEPS = (((1, 1), (1, 1)), ((2, 3), (1, 1)), ((1, 1), (3, 2)), ((2, 1), (1, 3)))
 SIZES = (1, 2, 3, 5, 7, 9, 11, 15, 21, 31, 63, 127)
 HOWS = ("device", "kernel", "views", "host", "not finite")
-_CLASSIC = ("direct", "separable", "fft")
+_CLASSIC = ("direct", "separable", "box", "fft")
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,14 @@ class Combination:
         return found | ({"fillvalue": 1} if self.boundary == "constant" else {})
 
     def arrays(self) -> tuple[Any, Any]:
-        """X and K, the same in every run; K is a product of factors where those are asked for."""
+        """X and K, the same in every run; K as the method wants it: equal weights, or a product."""
         rng = np.random.default_rng(zlib.crc32(repr((self.dtype, self.shape, self.size)).encode()))
         x = with_subnormals(sample(rng, self.shape, self.dtype))
         if self.how == "not finite":
             x[..., 5, 7], x[..., -1, 0], x[..., 20, 40] = np.nan, np.inf, -np.inf
+        if self.method == "box":
+            one = sample(rng, (*self.bank, 1, 1), self.dtype)
+            return x, np.ascontiguousarray(np.broadcast_to(one, self.bank + self.size))
         if self.method != "separable":
             return x, sample(rng, self.bank + self.size, self.dtype)
         u, v = (_small(rng, (*self.bank, n), self.dtype) for n in self.size)

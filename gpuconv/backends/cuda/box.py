@@ -77,7 +77,8 @@ class PreparedBox:
             launches = self._launches[key] = self._prepare(
                 x.shape, x.strides, out.strides, x_at % 16
             )
-        memory = [launcher.empty((n,), np.uint8) for n in working_memory(self.problem)]
+        # Some may be of no bytes, but every kernel is given an address.
+        memory = [launcher.empty((max(n, 1),), np.uint8) for n in working_memory(self.problem)]
         for step in launches.steps:
             self._queue(
                 launches, step, x_at + step.x, scales_at + step.kernel * BOX_SCALE.itemsize,

@@ -16,4 +16,4 @@ def test_repeated_calls_prepare_nothing(monkeypatch, capsys):
     monkeypatch.setattr(host_time, "REPEATS", 1)
     monkeypatch.setattr(host_time, "ROUNDS", 1)
     host_time.main()
-    assert len(capsys.readouterr().out.splitlines()) == 13
+    assert len(capsys.readouterr().out.splitlines()) == 14

@@ -158,6 +158,16 @@ def test_batches_banks_and_views(emulated):
     compare(sample((2, 1, 20, 30), "float64"), k)
 
 
+def test_new_weights_in_the_same_array(emulated):
+    x, k = sample((20, 30)), np.ones((5, 9), np.float32)
+    first = call(x, k)
+    k[...] = 2
+    np.testing.assert_array_equal(call(x, k), 2 * first)
+    k[3, 4] = 1
+    with pytest.raises(ValueError, match="not all equal"):
+        call(x, k)
+
+
 def test_strips_of_host_arrays(emulated, exact_memory):
     x, k = sample((2, 90, 64)), weights((40, 9))
     whole = call(x, k, mode="same")

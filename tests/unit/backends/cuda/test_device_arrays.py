@@ -62,6 +62,7 @@ UNALIGNED = pytest.mark.parametrize("place", [at_odd_address, with_odd_steps])
         ("direct", "int16"),
         ("direct", "complex128"),
         ("separable", "float64"),
+        ("box", "float32"),
         ("fft", "float32"),
         ("tensor", "float16"),
     ],
