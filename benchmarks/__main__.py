@@ -22,6 +22,7 @@ SUITES = {
     "filters": ("against_peers", "one image, kernels of full rank, float32"),
     "dtypes": ("against_peers", "float64, and integer images with float32 kernels"),
     "separable": ("against_peers", "Gaussians, float32"),
+    "boxes": ("against_peers", "means over squares of equal weights"),
     "small": ("against_peers", "small images, float32"),
     "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
     "choice": ("choice", "the automatic choice against every method"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-RANDOM, GAUSSIAN = "full rank", "Gaussian"
+RANDOM, GAUSSIAN, BOX = "full rank", "Gaussian", "box"
 # What targets compare with, besides names of contenders.
 BEST, COPY, SGEMM, DIRECT = "best peer", "copy", "sgemm", "gpuconv direct"
 
@@ -76,6 +76,8 @@ class Case:
         """Return X and K, the same in every run."""
         if self.weights == GAUSSIAN:
             k = np.outer(self.line(), self.line())
+        elif self.weights == BOX:
+            k = np.full(self.k_shape, 1 / math.prod(self.k_shape), self.out_dtype)
         else:
             k = np.random.default_rng(self.k).standard_normal(self.k_shape).astype(self.out_dtype)
         return _image(self.x_shape, self.dtype), k
@@ -123,6 +125,15 @@ def _separable() -> list[Case]:
     ]
 
 
+def _boxes() -> list[Case]:
+    return [
+        Case("boxes", shape, (k, k), dtype, weights=BOX, targets=(("cv2.boxFilter", 1.5),))
+        for shape in ((2048, 2048), (1080, 1920))
+        for dtype in ("float32", "float64", "uint8")
+        for k in (3, 7, 15, 31, 101, 301)
+    ]
+
+
 def _small() -> list[Case]:
     return [
         Case("small", (side, side), (k, k), targets=((BEST, 2.0 if side >= 256 else 1.0),))
@@ -152,6 +163,7 @@ _SUITES = {
     "filters": _filters,
     "dtypes": _dtypes,
     "separable": _separable,
+    "boxes": _boxes,
     "small": _small,
     "batch": _batch,
     "choice": _choice,

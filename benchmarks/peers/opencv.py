@@ -1,4 +1,7 @@
-"""cv2.filter2D; for a Gaussian also cv2.sepFilter2D and cv2.GaussianBlur. Batches in a loop."""
+"""cv2.filter2D; for a Gaussian also cv2.sepFilter2D and cv2.GaussianBlur, for a box cv2.boxFilter.
+
+Batches in a loop.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import GAUSSIAN, Case
+from ..cases import BOX, GAUSSIAN, Case
 from . import Contender, importable
 
 NAME = "cv2"
@@ -33,6 +36,9 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
 
         return [Contender("cv2.filter2D", loop)]
     found = [Contender("cv2.filter2D", lambda: cv2.filter2D(x, depth, k, dst=out))]
+    if case.weights == BOX:
+        size = (case.k, case.k)
+        found.append(Contender("cv2.boxFilter", lambda: cv2.boxFilter(x, depth, size, dst=out)))
     if case.weights == GAUSSIAN:
         line, size, sigma = case.line(), (case.k, case.k), case.sigma
         found.append(

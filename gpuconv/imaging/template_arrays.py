@@ -64,7 +64,7 @@ def read_problem(
 def _result_dtype(problem: Problem) -> str:
     """Dtype of the similarities: float32 if those of image and template make no more."""
     sums = dtypes.promote(problem.x_dtype, problem.k_dtype)
-    return "float32" if sums in ("float16", "bfloat16", "float32") else "float64"
+    return "float32" if dtypes.accumulator(sums) == "float32" else "float64"
 
 
 def read_dtype(dtype: Any, problem: Problem) -> str:
