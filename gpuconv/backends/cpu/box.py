@@ -87,7 +87,6 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         byte_offsets(problem.batch, lead_strides(problem.x_shape, x_strides, problem.batch)),
         byte_offsets(problem.batch, out_strides[:-2]),
     )
-    may_overflow = not dtypes.is_integer(problem.x_dtype)
     params = record(
         BOX_PARAMS,
         x_offsets=address(offsets[0]),
@@ -127,7 +126,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         finish=box_results.finish(part, acc, problem.out_dtype, masked=False),
         sum_task=box_driver.sum_task(),
     )
-    if may_overflow:
+    if np.dtype(part).kind == "f":
         params["find_overflow"] = box_results.find_overflow(part)
         params["finish_masked"] = box_results.finish(part, acc, problem.out_dtype, masked=True)
         params["shrink"] = box_results.shrink(part)

@@ -262,9 +262,9 @@ def _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
     _sum_windows_down(params, task, memory, phase, begin, end)
     down_step = step * memory.pitch
     if not params.across:
-        return _finish(
-            params, task, memory.down, down_step, memory.down_imaginary, row, count, row_step
-        )
+        pixel = load_int(params.columns, task.first_column)
+        down = memory.down + (pixel - task.left) * params.size
+        return _finish(params, task, down, down_step, memory.down_imaginary, row, count, row_step)
     lanes = params.lanes
     for done in range(0, count, lanes):
         number = min(lanes, count - done)

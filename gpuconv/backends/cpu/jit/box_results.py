@@ -18,8 +18,9 @@ box_finish = reader(BOX_FINISH)
 box_scale = reader(BOX_SCALE)
 
 # Bound to other values in every compiled function: tags (see `conversion`) of sums, of results
-# before they are converted and of what is stored; bits of an infinity, as an integer of that size.
-SUM = ACC = TAG = INFINITY = None
+# before they are converted, of the wider of the two where these are floats, and of what is stored;
+# bits of an infinity, as an integer of a sum's size.
+SUM = ACC = WIDE = TAG = INFINITY = None
 
 
 @register_jitable
@@ -44,7 +45,7 @@ def _weigh_shrunk(value, scale, kind):
 def _finish_real(sums, n, out, step, count, pitch, out_pitch, finish_address):
     """Weigh `count` rows of `n` sums, `pitch` bytes apart, and write them `out_pitch` apart."""
     scale = box_scale(box_finish(finish_address).scale)
-    kind = ACC.dtype.type
+    kind = WIDE.dtype.type
     divisor, weight = kind(scale.divisor), kind(scale.real)
     for row in range(count):
         line = carray(pointer(sums + row * pitch), (n,), SUM.dtype)
@@ -52,15 +53,15 @@ def _finish_real(sums, n, out, step, count, pitch, out_pitch, finish_address):
         if step != TAG.itemsize:
             for j in range(n):
                 value = _weigh(kind(line[j]), scale, kind)
-                pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, value)
+                pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, ACC.dtype.type(value))
             continue
         target = pixels(TAG, start, n)
         if divisor != 0:
             for j in range(n):
-                target[j] = narrowed(TAG, np.divide(kind(line[j]), divisor))
+                target[j] = narrowed(TAG, ACC.dtype.type(np.divide(kind(line[j]), divisor)))
         else:
             for j in range(n):
-                target[j] = narrowed(TAG, kind(line[j]) * weight)
+                target[j] = narrowed(TAG, ACC.dtype.type(kind(line[j]) * weight))
 
 
 def _finish_masked(sums, n, out, step, count, pitch, out_pitch, finish_address):
@@ -72,8 +73,10 @@ def _finish_masked(sums, n, out, step, count, pitch, out_pitch, finish_address):
         mask = carray(pointer(finish.mask + row * finish.mask_pitch), (n,), np.uint8)
         for j in range(n):
             if mask[j]:
-                value = _weigh_shrunk(line[j], scale, ACC.dtype.type)
-                pixels(TAG, out + row * out_pitch + j * step, 1)[0] = narrowed(TAG, value)
+                value = _weigh_shrunk(line[j], scale, WIDE.dtype.type)
+                pixels(TAG, out + row * out_pitch + j * step, 1)[0] = narrowed(
+                    TAG, ACC.dtype.type(value)
+                )
 
 
 def _finish_whole(sums, n, out, step, count, pitch, out_pitch, finish_address):
@@ -178,6 +181,7 @@ def finish(total: str, acc: str, out: str, masked: bool) -> int:
         f"box_finish_{total}_{acc}_{out}{'_masked' if masked else ''}",
         SUM=make_tag(total),
         ACC=make_tag(dtypes.part(acc)),
+        WIDE=make_tag("float64" if total == "float64" else dtypes.part(acc)),
         TAG=make_tag(dtypes.part(out) if wide else out),
     )
 

@@ -63,6 +63,8 @@ def test_a_fill_value_that_is_no_whole_number():
     k = np.full((3, 3), 0.25, np.float32)
     y = gpuconv.corr2d(x, k, method="box", mode="same", fillvalue=0.5)
     assert y[0, 0] == (x[:2, :2].sum() + 2.5) / 4
+    y = gpuconv.corr2d(x, k, method="box", mode="same", fillvalue=1e38)  # five times that is 5e38
+    np.testing.assert_allclose(y[0, 0], 1.25e38, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
@@ -97,13 +99,20 @@ def test_nothing_outside_a_window_affects_it():
     assert (y[~hit] == clean[~hit]).all()
 
 
+STEPS = dict(stride=(1, 2), dilation=(2, 3))
+
+
 @pytest.mark.parametrize(
-    ("dtype", "k"), [("float32", (3, 5)), ("uint8", (33, 34)), ("complex64", (9, 9))]
-)
-def test_bits_do_not_depend_on_how_the_work_is_cut(monkeypatch, dtype, k):
-    x = sample(RNG, (150, 700), dtype)
+    ("dtype", "k", "steps"),
+    [
+        ("float32", (3, 5), STEPS), ("uint8", (33, 34), STEPS), ("complex64", (9, 9), STEPS),
+        ("float32", (9, 1), {}),
+    ],
+)  # fmt: skip
+def test_bits_do_not_depend_on_how_the_work_is_cut(monkeypatch, dtype, k, steps):
+    x = sample(RNG, (150, 723), dtype)
     weights = np.full(k, 0.3, np.float32)
-    keywords = dict(method="box", mode="same", boundary="wrap", stride=(1, 2), dilation=(2, 3))
+    keywords = dict(method="box", mode="same", boundary="wrap", **steps)
     whole = gpuconv.corr2d(x, weights, **keywords)
     for threads in (1, 2):
         with gpuconv.threads(threads):
