@@ -20,6 +20,7 @@ from .files.alpha import AlphaSums, split_alpha
 from .files.depth import Depth
 from .files.image import Block, Image
 from .files.metadata import Geometry
+from .missing import MissingPixels
 
 __all__ = ["Work", "find_geometry", "make_bar", "no_bar", "plan_work"]
 
@@ -48,8 +49,11 @@ class Work:
             return tuple(shape)
         return (*shape[:-3], *shape[-2:], shape[-3])
 
-    def run(self, depth: Depth, advance: Callable[[int], None]) -> Iterator[Block]:
+    def run(
+        self, depth: Depth, advance: Callable[[int], None], missing: MissingPixels | None = None
+    ) -> Iterator[Block]:
         """Compute the blocks of the result; `advance` is told of every row that is done."""
+        correlate = gpuconv.corr2d if missing is None else missing.correlate
         problem, source = self.plan.problem, self.image.source
         keywords = blocks.block_keywords(problem) | dict(
             method=self.plan.method, backend=self.backend
@@ -78,9 +82,9 @@ class Work:
                 columns: Any = column_input,
             ) -> Any:
                 more = keywords | dict(fillvalue=fillvalue)
-                return blocks.run_block(gpuconv.corr2d, part, weights, rows, columns, **more)
+                return blocks.run_block(correlate, part, weights, rows, columns, **more)
 
-            y = self._sum(tiles, call, depth)
+            y = self._sum(tiles, call, depth, missing)
             yield index, rows, columns, np.moveaxis(y, 0, -1) if source.channels else y
             if columns[-1] + 1 == across.outputs:
                 advance(len(rows))
@@ -92,12 +96,14 @@ class Work:
             pixels = np.concatenate(split_alpha(self.image, pixels), axis=-1)
         return np.moveaxis(pixels, -1, 0) if self.image.source.channels else pixels
 
-    def _sum(self, tiles: Any, call: _TileCall, depth: Depth) -> Any:
+    def _sum(self, tiles: Any, call: _TileCall, depth: Depth, missing: MissingPixels | None) -> Any:
         fillvalue: Any = self.plan.problem.fillvalue
         if self.image.alpha:
             sums = AlphaSums(self.image, self.weights, self.zero_sum, fillvalue, depth)
             return sums.run(call, tiles)
-        return depth.convert(call(tiles, self.weights, fillvalue))
+        sums = call(tiles, self.weights, fillvalue)
+        values = depth.convert(sums)
+        return values if missing is None else missing.restore(values, sums)
 
 
 def plan_work(image: Image, weights: Any, mode: str, keywords: dict[str, Any]) -> Work:

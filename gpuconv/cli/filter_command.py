@@ -27,6 +27,7 @@ from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
 from .filter_blocks import Work, find_geometry, make_bar, no_bar, plan_work
 from .many_files import Job, find_jobs, run_jobs
+from .missing import find_missing
 from .report import Report
 from .standard_streams import use_files
 from .values import check_values
@@ -125,11 +126,11 @@ def _filter_image(
     image: Image, weights: Any, job: Job, options: argparse.Namespace, report: Report, bar: Any
 ) -> tuple[str, ...]:
     form, keywords = find_format(job.output), call_keywords(options)
-    _refuse_nodata(image)
     asked = DepthOptions(options.dtype, options.scale, options.range, options.signed)
     work = plan_work(image, weights, options.mode, keywords)
     depth = choose_depth(image, form, asked, work.zero_sum)
     check_holds(form, image, work.shape)
+    missing = find_missing(image, depth.dtype, work.zero_sum)
     output = _describe_output(job.output, image, work, depth.dtype, keywords)
     check_codecs(output)
     notes = [depth.note] if depth.note is not None else []
@@ -139,7 +140,7 @@ def _filter_image(
     rows = max(1, image.pages) * output.size[0]
     own = make_bar(rows, "row", options.progress) if bar is None else no_bar()
     with own as rows_bar, open_sink(output) as store:
-        store(report.clock(work.run(depth, rows_bar.update), image.source, work.plan))
+        store(report.clock(work.run(depth, rows_bar.update, missing), image.source, work.plan))
     return tuple(notes)
 
 
@@ -161,14 +162,6 @@ def _describe_output(
         image.metadata,
         find_geometry(work, same),
     )
-
-
-def _refuse_nodata(image: Image) -> None:
-    if image.metadata.nodata is not None:
-        raise ReadError(
-            f"{image.source.path}: marks missing pixels (nodata {image.metadata.nodata:g}), which "
-            "a filter would mix with the others; fill them or remove the mark first"
-        )
 
 
 def _words_for_lost(output: Output) -> list[str]:

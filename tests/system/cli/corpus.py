@@ -388,7 +388,9 @@ def tiff_files():
         import tifffile
 
         x = numbers(rng_of("nodata"), "u1", HEIGHT, WIDTH)
-        tifffile.imwrite(path, x, extratags=[(42113, 2, 0, "7", True)])
+        with_alpha = np.stack([x, x], axis=-1)
+        more = dict(photometric="minisblack", extrasamples=["unassalpha"])
+        tifffile.imwrite(path, with_alpha, extratags=[(42113, 2, 0, "7", True)], **more)
         return None
 
     yield Case("cfa", ".tif", _photometric(32803), "photometric interpretation 32803")

@@ -8,7 +8,8 @@ import tifffile
 import zarr
 from PIL import Image, ImageCms
 
-from gpuconv.cli import main
+import gpuconv
+from gpuconv.cli import filter_blocks, main
 
 RNG = np.random.default_rng(22)
 BLUR = ["--filter", "box-3"]
@@ -172,10 +173,55 @@ def test_a_geotiff_matrix(tmp_path, stride):
         np.testing.assert_allclose(there @ [*here, 0, 1], matrix @ [*source, 0, 1])
 
 
-def test_nodata_is_not_mixed_with_pixels(tmp_path, capsys):
-    tifffile.imwrite(tmp_path / "x.tif", pixels(20, 30), extratags=[(42113, 2, 0, "7", True)])
-    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR) == 3
-    assert "nodata 7" in capsys.readouterr().err
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("options", [(), ("--stride", "2"), ("--mode", "valid")])
+def test_missing_pixels_take_no_part_and_stay_missing(tmp_path, monkeypatch, dtype, options):
+    x = RNG.integers(20, 200, (60, 70)).astype(dtype)
+    missing = RNG.random(x.shape) < 0.2
+    x[missing] = 7
+    if dtype == "float32":
+        x[3, 4], missing[3, 4] = np.nan, True
+    tifffile.imwrite(tmp_path / "x.tif", x, extratags=[(42113, 2, 0, "7", True)])
+    monkeypatch.setattr(filter_blocks, "BLOCK_PIXELS", 700)  # several blocks
+    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR, *options) == 0
+    y = tifffile.imread(tmp_path / "y.tif")
+    assert y.dtype == dtype
+    keywords = dict(mode="valid" if "valid" in options else "same", boundary="symmetric")
+    keywords["stride"] = 2 if "2" in options else 1
+    k = gpuconv.filters.by_name(BLUR[1])
+    wanted = gpuconv.normalized_corr2d(
+        x.astype("f8"), k, mask=missing, preserve_nan=True, **keywords
+    )
+    gone = np.isnan(wanted)
+    assert gone.any()
+    assert (y[gone] == 7).all()
+    tolerance = 1e-4 if dtype == "float32" else 0.5001
+    np.testing.assert_allclose(y[~gone], wanted[~gone], atol=tolerance)
+    tag = tifffile.TiffFile(tmp_path / "y.tif").pages[0].tags[42113]
+    assert tag.value == "7"
+
+
+def test_nan_takes_no_part(tmp_path):
+    x = np.ones((20, 30), "f4")
+    x[5:9, 6] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    assert run(tmp_path / "x.npy", tmp_path / "y.npy", *BLUR) == 0
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), x, rtol=1e-6)
+
+
+def test_missing_pixels_that_cannot_be_left_out(tmp_path, capsys):
+    for number, mark, more, code, said in (
+        (1, "7", ("--filter", "sobel-x"), 3, "sum to zero"),
+        (2, "-9999", BLUR, 4, "--dtype float32"),
+        (3, "nan", BLUR, 4, "--dtype float32"),
+    ):
+        path = tmp_path / f"{number}.tif"
+        tifffile.imwrite(path, pixels(20, 30), extratags=[(42113, 2, 0, mark, True)])
+        assert run(path, tmp_path / "y.tif", *more) == code
+        error = capsys.readouterr().err
+        assert said in error
+        assert f"{float(mark):g}" in error
+        assert not (tmp_path / "y.tif").exists()
 
 
 def test_ome(tmp_path):
@@ -326,7 +372,7 @@ def test_fits(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("blank", [0, -5])
-def test_fits_blanks_are_not_numbers(tmp_path, blank, capsys):
+def test_fits_blanks_are_not_numbers(tmp_path, blank):
     fits = pytest.importorskip("astropy.io.fits")
     from gpuconv.cli.files import ReadOptions, open_image
 
@@ -337,5 +383,10 @@ def test_fits_blanks_are_not_numbers(tmp_path, blank, capsys):
     hdu.writeto(tmp_path / "x.fits")
     with open_image(tmp_path / "x.fits", ReadOptions()) as image:
         np.testing.assert_array_equal(image.source.whole(), np.where(x == blank, np.nan, 2.0 * x))
-    assert run(tmp_path / "x.fits", tmp_path / "y.fits", *BLUR) == 3
-    assert "missing pixels" in capsys.readouterr().err
+    assert run(tmp_path / "x.fits", tmp_path / "y.fits", *BLUR) == 0
+    y = fits.getdata(tmp_path / "y.fits")
+    np.testing.assert_array_equal(np.isnan(y), x == blank)
+    alone = np.where(x == blank, np.nan, 2.0 * x)
+    keywords = dict(mode="same", boundary="symmetric", preserve_nan=True)
+    wanted = gpuconv.normalized_corr2d(alone, np.ones((3, 3)), **keywords)
+    np.testing.assert_allclose(y, wanted, rtol=1e-6)
