@@ -346,8 +346,7 @@ PLACES = [
         ),
         *(
             pytest.param(name, place, marks=exhaustive)
-            for name in ("float32", "complex128")
-            for place in range(1, 5)
+            for place, name in enumerate(("complex128", "float32") * 2, start=1)
         ),
     ],
 )
