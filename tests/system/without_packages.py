@@ -63,10 +63,10 @@ def battery(gpuconv):
         y = layer(np.ones((2, 4, 8, 8), "f4"))
         assert layer.backward(y).shape == (2, 4, 8, 8)
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        from gpuconv.cli import commands
+        from gpuconv.cli import main
 
-        assert commands.main(["info"]) == 0
-        assert commands.main(["plan", "64x64", "3x3"]) == 0
+        assert main(["info"]) == 0
+        assert main(["plan", "64x64", "3x3"]) == 0
         gpuconv.show_config()
     assert "runs: method 'direct'" in said.getvalue()
 
@@ -87,13 +87,11 @@ def ask_for(name, gpuconv):
             elif name == "tqdm":
                 gpuconv.learn_kernel(x, x, 1, steps=1, progress=True)
             else:
-                from gpuconv.cli import commands as commands
+                from gpuconv.cli import main
 
                 suffix = {"PIL": "png", "tifffile": "tif", "zarr": "zarr"}[name]
                 np.save("image.npy", x)
-                code = commands.main(
-                    ["filter", "image.npy", f"new.{suffix}", "--filter", "sobel-x"]
-                )
+                code = main(["filter", "image.npy", f"new.{suffix}", "--filter", "sobel-x"])
                 assert code != 0, f"written without {name}"
         except (ImportError, TypeError, RuntimeError) as error:
             return str(error)
