@@ -442,7 +442,7 @@ def weights():
 @exhaustive
 @pytest.mark.parametrize(
     ("dtype", "size"),
-    [("float32", (16, 32)), ("float32", (48, 64)), ("float64", (48, 64))],
+    [("float32", (16, 32)), ("float64", (48, 64))],
 )
 def test_no_ordinary_tile_is_summed_directly(small, monkeypatch, dtype, size):
     monkeypatch.setattr(fft_planning, "SIDES", size)
