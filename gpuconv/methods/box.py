@@ -10,11 +10,11 @@ on its place, so that a crop of floating-point numbers does not give the same bi
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
+from .operations import Offer
 from .weights import Weights
 
 NAME = "box"
@@ -37,14 +37,6 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Seconds, whatever the weights are."""
     return float(costs.call + costs.pixel * backend.box_work(problem))
-
-
-class Offer(NamedTuple):
-    """What box sums cost where `auto` may take them; infinity elsewhere, and why."""
-
-    seconds: float
-    remark: str = ""
-    weight_independent: bool = False  # the same for all weights
 
 
 def offer(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,14 @@ COMPILED, COMPILED_CROSSES, COMPILED_CROSS = 6500, 5000, 28
 # Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
 # three times.
 _NEAR = 1 << 13
+
+
+class Offer(NamedTuple):
+    """What a method costs where `auto` may take it for its weights; infinity elsewhere, and why."""
+
+    seconds: float
+    remark: str = ""
+    weight_independent: bool = False  # the same for all weights
 
 
 class Operations:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
-from .operations import ABOVE_LIMIT, TOO_LONG
+from .operations import ABOVE_LIMIT, TOO_LONG, Offer
 from .weights import Weights
 
 NAME = "separable"
@@ -49,14 +48,6 @@ def largest_rank(problem: Problem, costs: Costs, seconds: float) -> int:
         return 0
     rank = int(min((seconds - alone) / each, min(problem.p, problem.q) - 1))
     return rank - 1 if rank and _seconds(problem, costs, rank) >= seconds else rank
-
-
-class Offer(NamedTuple):
-    """What separable sums cost where `auto` may take them; infinity elsewhere, and why."""
-
-    seconds: float
-    remark: str = ""
-    weight_independent: bool = False  # the same for all weights
 
 
 def offer(

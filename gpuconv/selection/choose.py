@@ -6,6 +6,7 @@ The choice depends on shapes, dtypes, the device and the kernel's rank, never on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..backends import Backend, backend_for, get_backend
@@ -13,6 +14,7 @@ from ..core import dtypes
 from ..core.errors import unknown_name_error
 from ..core.problem import Problem
 from ..methods import METHODS, box, direct, fft, separable
+from ..methods.operations import Offer
 from ..methods.weights import Weights
 from .costs import costs_of, look
 
@@ -128,17 +130,18 @@ class _Prices:
             self.seconds["box"] = box.price(self.problem, self.costs, self.backend, self.weights)
             self.weight_independent = False
             return
-        rival = self.cheapest()
-        offer = box.offer(
-            self.problem, self.costs, self.backend, self.weights, rival, self._biased(rival),
-            self._operations(),
-        )  # fmt: skip
-        self.seconds["box"], self.remarks["box"] = offer.seconds, offer.remark
-        self.weight_independent &= offer.weight_independent
+        self._ask_for_offer("box", box.offer)
 
-    def _operations(self) -> float:
-        """How many operations may be spent on looking at the weights."""
-        return _LOOK_MOST * min(self.seconds.values()) / look()
+    def _ask_for_offer(self, name: str, offer: Callable[..., Offer]) -> None:
+        """Price a method that looks at the weights, where that may pay."""
+        rival = self.cheapest()
+        operations = _LOOK_MOST * min(self.seconds.values()) / look()
+        found = offer(
+            self.problem, self.costs, self.backend, self.weights, rival, self._biased(rival),
+            operations,
+        )  # fmt: skip
+        self.seconds[name], self.remarks[name] = found.seconds, found.remark
+        self.weight_independent &= found.weight_independent
 
     def add_separable(self, asked: bool) -> None:
         """Price separable sums, last: the others say what looking for factors may cost.
@@ -153,13 +156,7 @@ class _Prices:
             )
             self.weight_independent = False
             return
-        rival = self.cheapest()
-        offer = separable.offer(
-            self.problem, self.costs, self.backend, self.weights, rival, self._biased(rival),
-            self._operations(),
-        )  # fmt: skip
-        self.seconds["separable"], self.remarks["separable"] = offer.seconds, offer.remark
-        self.weight_independent &= offer.weight_independent
+        self._ask_for_offer("separable", separable.offer)
 
     def cheapest(self) -> str:
         """Name of the method that is chosen."""

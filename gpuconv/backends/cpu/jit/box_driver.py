@@ -191,7 +191,7 @@ def _sum_across(params, task, memory, down, sums, first, columns):
         base = low // q * q
         table = memory.column_table + 8 * (place + base - skipped)
         target = memory.across + (place + low - skipped) * vector
-        call(params.sum_across, table, lanes, q, low - base, high + 1 - base, target, vector, 0)
+        call(params.sum_windows, table, lanes, q, low - base, high + 1 - base, target, vector, 0)
     call(
         params.transpose, memory.out_table, 8 * lanes, _round_up(n, lanes) // lanes, 0, sums,
         vector, memory.out_pitch, 0,
@@ -242,7 +242,7 @@ def _sum_windows_down(params, task, memory, phase, first, end):
     """Sum windows down the image, those that begin at rows `first` to before `end` of a phase."""
     base = first // params.p * params.p
     _write_row_table(params, task, memory, phase, base, first, end + params.p - 1)
-    kernel = params.sum_in_place if task.x_in_place else params.sum_down
+    kernel = params.sum_in_place if task.x_in_place else params.sum_windows
     width = max(task.width, params.lanes)
     for part in range(params.parts):
         table = memory.row_table + 8 * part * (params.window_rows + 2 * params.p)

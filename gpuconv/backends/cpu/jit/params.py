@@ -126,9 +126,9 @@ BOX_PARAMS = fields(
     # padded ones. A row of the border's value in the image's dtype, and sums of p of them (real and
     # imaginary part) in the dtype of sums.
     "row_source", "columns", "column_count", "fill_row", "fill_sums",
-    # Jit functions: windows down the image where its pixels are read where they are, and of the
-    # row buffer, windows across it; transposition; writing results; writing those of a mask.
-    "sum_in_place", "sum_down", "sum_across", "transpose", "finish", "finish_masked",
+    # Jit functions: windows down the image where its pixels are read where they are, and all other
+    # windows; transposition; writing results; writing those of a mask.
+    "sum_in_place", "sum_windows", "transpose", "finish", "finish_masked",
     # Of floating-point sums: finds sums that are not finite, and multiplies rows by two to a power.
     "find_overflow", "shrink", "shrink_power",
     # The jit function that sums a task.

@@ -52,8 +52,6 @@ class _Window(Vectors):
         kind = ir.VectorType(ir.IntType(8 * self.pixel_size), self.lanes)
         value = self.load(address, kind)
         value.align = self.pixel_size
-        if self.pixel_size == self.size:
-            return value
         extend = self.builder.sext if self.pixel.kind == "i" else self.builder.zext
         return extend(value, self.kind)
 
