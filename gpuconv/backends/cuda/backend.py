@@ -23,6 +23,8 @@ from . import (
     fft,
     fft_planning,
     layers,
+    separable_passes,
+    separable_planning,
     streaming,
     sums,
     tensor,
@@ -138,7 +140,11 @@ class CudaBackend(Backend):
 
     def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps `u` and then rows `v`."""
-        sums.separable(self.launcher, problem, x, u, v, out)
+        if separable_planning.takes_two_passes(problem, u.shape[1]):
+            problem, (v, u) = sums.in_exact_floats(problem, v, u)
+            separable_passes.run(self.launcher, problem, x, u, v, out)
+        else:
+            sums.separable(self.launcher, problem, x, u, v, out)
 
     def fft(
         self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool = False
@@ -184,4 +190,6 @@ def workspace_bytes(problem: Problem, method: str) -> int:
         return box_planning.workspace_bytes(problem) + math.prod(problem.k_shape[:-2]) * 32
     taps = min(p, q) * (p + q) if method == "separable" else p * q
     weights = math.prod(problem.k_shape[:-2]) * taps * dtypes.storage(problem.acc_dtype).itemsize
+    if method == "separable" and separable_planning.takes_two_passes(problem, 1):
+        weights += separable_planning.workspace_bytes(problem)
     return weights + (fft_planning.workspace_bytes(problem) if method == "fft" else 0)

@@ -17,6 +17,7 @@ _DOUBLE_ROWS = 4
 # Kernels up to this size get code of their own; wider than CHUNK_Q taps they are cut into column
 # blocks. These decide about the order of the sums, so they depend on nothing.
 LARGEST = 32
+LARGEST_LINE = 128  # of a single row or column of taps
 CHUNK_Q = 256
 # Multiply-adds written out one after the other: what the instruction cache holds, for a whole
 # kernel (doubles run out of registers sooner) and for the rows of taps in a loop, whose weights
@@ -61,7 +62,7 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
     """Plan a launch of src/direct/direct.cu: for one size of kernel, or for any."""
     problem, chip = request.problem, request.chip
     p, q = problem.p, problem.q
-    fixed = not request.general and p <= LARGEST and q <= min(LARGEST, 256 // request.itemsize)
+    fixed = not request.general and _has_own_code(p, q, request.itemsize)
     if not fixed:
         request = replace(request, general=True)
         if request.shift:
@@ -97,13 +98,20 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
     )  # fmt: skip
 
 
+def _has_own_code(p: int, q: int, itemsize: int) -> bool:
+    """Whether code is compiled for this size of kernel alone."""
+    if min(p, q) == 1:
+        return max(p, q) <= LARGEST_LINE
+    return p <= LARGEST and q <= min(LARGEST, 256 // itemsize)
+
+
 def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
     """Blocks that a multiprocessor should hold: as many as were fastest, if their panels fit."""
     problem, mirrored = request.problem, any(request.mirror)
     single, short = problem.acc_dtype == "float32", problem.q <= WIDE
     wanted = RESIDENT
     # The two chains of a mirrored sum take registers; so do sums of the dtypes not named here.
-    if not tap_rows or LOOK in request.mirror:
+    if not tap_rows or LOOK in request.mirror or (mirrored and problem.q > LARGEST):
         pass
     elif single and not mirrored and problem.p * problem.q <= SMALL:
         wanted = RESIDENT_SMALL

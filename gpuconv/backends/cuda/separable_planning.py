@@ -1,14 +1,25 @@
-"""Plans of separable sums with stride and dilation 1: both passes in one launch."""
+"""Plans of separable sums with stride and dilation 1: both passes in one launch.
+
+Kernels of rank 1 that are too large for that are summed in two passes of direct launches, by chunks
+of rows of outputs (see separable_passes.py).
+"""
 
 from __future__ import annotations
 
+import math
+
 from ...core import dtypes
+from ...core.problem import Problem
 from .launch import Launch
 from .spec import Spec
 from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
 
 # Kernels up to this size get code of their own.
 SEPARABLE_LARGEST = 64
+# Sums of columns between two passes: about what a large chip's cache holds, of so many rows at
+# least.
+_COLUMNS_BYTES = 32 << 20
+_LEAST_ROWS = 64
 
 
 def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | None:
@@ -20,8 +31,11 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
     weights = request.rank * (p + q)
     rest = stage + (0 if request.capacity else whole_granules(weights * request.itemsize))
 
+    # Tiles begin where cells of 16 bytes do.
+    unit = math.lcm(2 * columns, request.cell)
+
     def tile_width(across: int) -> int:
-        return (across * columns - shift - q + 1) // (2 * columns) * 2 * columns
+        return (across * columns - shift - q + 1) // unit * unit
 
     def shared_bytes(across: int, rows: int) -> int:
         height = threads // across * rows
@@ -55,3 +69,23 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
     )  # fmt: skip
     tiles = -(-problem.s // width), -(-problem.r // (down * rows))
     return Launch(spec, (p, q), shared, tiles, weights, chip.multiprocessors * RESIDENT, 0, stage)
+
+
+def takes_two_passes(problem: Problem, rank: int) -> bool:
+    """Whether columns are summed by one launch and rows by another.
+
+    It depends on nothing but the kernel, its stride and dilation, as the order of sums does.
+    """
+    return problem.unit and rank == 1 and max(problem.p, problem.q) > SEPARABLE_LARGEST
+
+
+def rows_of_pass(problem: Problem) -> int:
+    """Rows of outputs whose sums of columns are kept at once."""
+    row = problem.n * (problem.s + problem.q - 1) * dtypes.storage(problem.acc_dtype).itemsize
+    return min(problem.r, max(_LEAST_ROWS, _COLUMNS_BYTES // max(1, row)))
+
+
+def workspace_bytes(problem: Problem) -> int:
+    """Device memory that two passes take beside images, results and weights."""
+    row = problem.n * (problem.s + problem.q - 1) * dtypes.storage(problem.acc_dtype).itemsize
+    return rows_of_pass(problem) * row

@@ -114,14 +114,11 @@ class PreparedSums:
         weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
         if problem.conjugate:
             weights = weights.conj()
-        if dtypes.is_integer(problem.acc_dtype):
-            problem, (weights,) = _in_exact_floats(problem, weights)
+        problem, (weights,) = in_exact_floats(problem, weights)
         return self._weights(problem, weights.reshape(-1, problem.p * problem.q), True, 1)
 
     def _read_factors(self, u: Array, v: Array) -> LaunchWeights:
-        problem = self.problem
-        if dtypes.is_integer(problem.acc_dtype):
-            problem, (v, u) = _in_exact_floats(problem, v, u)
+        problem, (v, u) = in_exact_floats(self.problem, v, u)
         rows = np.concatenate([u, v], axis=2).reshape(len(u), -1)
         return self._weights(problem, rows, True, u.shape[1])
 
@@ -185,16 +182,18 @@ def separable(
     prepare(launcher, "separable", problem).run_factors(x, u, v, out)
 
 
-def tensor(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) -> None:
-    """Fill `out` by matrix products on the tensor cores."""
-    prepare(launcher, "tensor", problem).run(x, k, out)
-
-
-def _in_exact_floats(problem: Problem, *weights: Any) -> tuple[Problem, list[Any]]:
+def in_exact_floats(problem: Problem, *weights: Any) -> tuple[Problem, list[Any]]:
     """Sum integers in float32 where it holds every partial sum exactly: several times as fast."""
+    if not dtypes.is_integer(problem.acc_dtype):
+        return problem, list(weights)
     if not _fit_float32(problem, *((w.shape, w.tobytes()) for w in weights)):
         return problem, list(weights)
     return replace(problem, acc_dtype="float32"), [w.astype(np.float32) for w in weights]
+
+
+def tensor(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) -> None:
+    """Fill `out` by matrix products on the tensor cores."""
+    prepare(launcher, "tensor", problem).run(x, k, out)
 
 
 @lru_cache(maxsize=64)

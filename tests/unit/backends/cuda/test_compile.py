@@ -62,6 +62,14 @@ def test_every_size_on_hopper(name, size):
     check(planned(name, (size, size), "separable"), 90)
 
 
+@pytest.mark.parametrize("size", always([(1, 33), (1, 50), (1, 101), (128, 1), (71, 1)], (1, 50)))
+@pytest.mark.parametrize("name", FLOATS[2:])
+def test_long_lines_of_taps_on_hopper(name, size):
+    for order in (NO, YES, LOOK):
+        mirror = order if size[0] > 1 else NO, order if size[1] > 1 else NO
+        check(planned(name, size, where=BESIDE, mirror=mirror), 90)
+
+
 @pytest.mark.parametrize(
     ("x", "k", "out"),
     [

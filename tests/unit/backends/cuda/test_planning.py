@@ -133,3 +133,20 @@ def test_mirrored_sums_of_any_stride_fit_shared_memory(name, size):
         launch = planning.plan(problem, "separable", 2, mirror=(YES, YES))
         assert launch.spec.kernel == "separable_strided"
         assert launch.shared_bytes <= 48 << 10
+
+
+@pytest.mark.parametrize("kernel", ["direct", "separable"])
+@pytest.mark.parametrize("x_dtype", dtypes.NAMES)
+@pytest.mark.parametrize("size", [(3, 3), (5, 4), (9, 9), (1, 31), (31, 1), (40, 64)])
+def test_panels_begin_at_whole_cells(kernel, x_dtype, size):
+    """Wherever a tile is, its panel's cells are 16 aligned bytes of the image."""
+    for k_dtype, columns, chip in itertools.product(("float32", x_dtype), (1, 40, 999), CHIPS):
+        problem = make_problem((900, columns), size, x_dtype, k_dtype, mode="same")
+        for where in (Layout(0, True, True), Layout(1, True, False)):
+            launch = planning.plan(problem, kernel, where=where, gpu=chip)
+            spec = launch.spec
+            if not spec.aligned or spec.kernel.endswith("strided"):
+                continue
+            cell = 16 // dtypes.storage(spec.x_dtype if spec.raw else spec.acc_dtype).itemsize
+            width = spec.width or spec.block[0] * spec.columns
+            assert launch.tiles[0] == 1 or width % cell == 0

@@ -129,8 +129,31 @@ __device__ inline void add_row(ACC (&sums)[COUNT], const Read& read, const ACC* 
   }
 }
 
+// The same in a loop over runs of RUN taps if LONG: pixels of all taps at once would not fit registers.
+template <bool LONG, int COUNT, int OFFSET, int FIRST, int LAST, int STEP, class Read>
+__device__ inline void add_runs(ACC (&sums)[COUNT], const Read& read, const ACC* taps) {
+  enum { TAPS = LAST - FIRST, RUN = (VECTOR < 4 ? 4 : 8) * VECTOR, RUNS = TAPS / RUN, REST = TAPS % RUN };
+  if constexpr (LONG && TAPS > RUN) {
+#pragma unroll 1
+    for (int n = 0; n < RUNS; ++n) {
+      int tap = STEP > 0 ? n * RUN : -n * RUN;
+      auto read_run = [&](int granule, ACC* to) { read(granule + tap / VECTOR, to); };
+      if constexpr (STEP > 0)
+        add_row<COUNT, OFFSET, FIRST, FIRST + RUN, STEP>(sums, read_run, taps + tap);
+      else
+        add_row<COUNT, OFFSET, LAST - RUN, LAST, STEP>(sums, read_run, taps + tap);
+    }
+    if constexpr (REST > 0 && STEP > 0)
+      add_row<COUNT, OFFSET, LAST - REST, LAST, STEP>(sums, read, taps);
+    else if constexpr (REST > 0)
+      add_row<COUNT, OFFSET, FIRST, FIRST + REST, STEP>(sums, read, taps);
+  } else {
+    add_row<COUNT, OFFSET, FIRST, LAST, STEP>(sums, read, taps);
+  }
+}
+
 // Sums of a row of taps; in mirrored order with two chains of HALF taps.
-template <int COUNT, int OFFSET, int TAPS, int HALF, class Read>
+template <int COUNT, int OFFSET, int TAPS, int HALF, bool LONG = false, class Read>
 __device__ inline void sum_row(ACC (&sums)[COUNT], const Read& read, const ACC* taps) {
   ACC last_chain[COUNT];
 #pragma unroll
@@ -139,13 +162,13 @@ __device__ inline void sum_row(ACC (&sums)[COUNT], const Read& read, const ACC* 
     clear(last_chain[c]);
   }
   if constexpr (HALF > 0) {
-    add_row<COUNT, OFFSET, 0, HALF, 1>(sums, read, taps);
-    add_row<COUNT, OFFSET, TAPS - HALF, TAPS, -1>(last_chain, read, taps);
+    add_runs<LONG, COUNT, OFFSET, 0, HALF, 1>(sums, read, taps);
+    add_runs<LONG, COUNT, OFFSET, TAPS - HALF, TAPS, -1>(last_chain, read, taps);
 #pragma unroll
     for (int c = 0; c < COUNT; ++c) sums[c] = combine_chains(sums[c], last_chain[c]);
   }
   if constexpr (TAPS > 2 * HALF)
-    add_row<COUNT, OFFSET, HALF, TAPS - HALF, 1>(sums, read, taps);
+    add_runs<LONG, COUNT, OFFSET, HALF, TAPS - HALF, 1>(sums, read, taps);
 }
 
 // The fill value as a pixel of a panel. With RAW the host has seen that it is one, so that it has no

@@ -11,8 +11,11 @@
 // of taps may be summed in mirrored order (see mirrored_sums.cuh).
 
 #define MIRROR (MIRROR_Y > MIRROR_X ? MIRROR_Y : MIRROR_X)
+// A single row or column of many taps: pixels are read just before they are needed, since those of all
+// taps would not fit registers.
+#define LONG_LINE ((TAPS_X == 1 || TAPS_Y == 1) && TAPS_X * TAPS_Y > 32)
 
-#if TAPS_X && (MIRROR_Y || MIRROR_X)
+#if TAPS_X && (MIRROR_Y || MIRROR_X || LONG_LINE)
 template <int HALF>
 __device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps) {
@@ -24,7 +27,7 @@ __device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels,
     for (int o = 0; o < ROWS; ++o) {
       auto read = [&](int n, ACC* to) { read_granule(pixels + o * pitch + n * VECTOR, to); };
       __syncwarp();  // the compiler does not read the next rows before: registers are scarce
-      sum_row<COLUMNS, OFFSET, TAPS_X, HALF>(sums[o], read, taps);
+      sum_row<COLUMNS, OFFSET, TAPS_X, HALF, LONG_LINE>(sums[o], read, taps);
     }
   }
 }
@@ -33,7 +36,7 @@ __device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels,
 __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps, int half) {
   if (MIRROR == LOOK && half == 0) sum_line<0>(sums, pixels, pitch, taps);
-  else sum_line<TAPS_Y * TAPS_X / 2>(sums, pixels, pitch, taps);
+  else sum_line<MIRROR == NO ? 0 : TAPS_Y * TAPS_X / 2>(sums, pixels, pitch, taps);
 }
 #elif TAPS_X
 // Adds A rows of taps; `pixels` is the row of pixels that the first of them reads for the first sums.

@@ -22,6 +22,7 @@ enum {
   NEEDED = (OFFSET + COUNT + TAPS_X - 1 + VECTOR - 1) / VECTOR,
 };
 static_assert(PITCH % CELL == 0, "a panel consists of cells");
+static_assert(!(RAW && ALIGNED) || TILE_X % CELL == 0, "every tile's cells are aligned");
 static_assert(TILE_X % COUNT == 0 && TILE_X + SHIFT + TAPS_X - 1 <= PITCH, "a tile fits its panel");
 static_assert(ITEMS <= THREADS, "every thread has one item at most");
 

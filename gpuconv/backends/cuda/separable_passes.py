@@ -1,0 +1,66 @@
+"""Separable sums of large kernels in two passes: sums of columns, and from these of rows.
+
+Both passes are direct launches. They add in the order in which src/separable/separable.cu does, so
+that results have the same bits. The first pass sums the columns of the padded image, so that the
+second has no border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from ...core.arrays import Array
+from ...core.problem import Problem
+from . import sums
+from .launcher import Launcher
+from .separable_planning import rows_of_pass
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The two passes over some rows of outputs."""
+
+    rows: slice
+    down: Problem
+    across: Problem
+
+
+@lru_cache(maxsize=64)
+def passes_of(problem: Problem) -> tuple[Passes, ...]:
+    """Cut a problem into passes over few rows of outputs each."""
+    return tuple(_passes(problem))
+
+
+def _passes(problem: Problem) -> Iterator[Passes]:
+    acc, taps, most = problem.acc_dtype, problem.k_shape[:-2], rows_of_pass(problem)
+    width = problem.s + problem.q - 1
+    (top, _), columns = problem.pad
+    for first in range(0, problem.r, most):
+        count = min(most, problem.r - first)
+        above = top - first  # negative where the first row read is inside the image
+        below = count + problem.p - 1 - problem.h - above
+        down = replace(
+            problem, k_shape=(*taps, problem.p, 1), k_dtype=acc, out_dtype=acc,
+            out_shape=(*problem.batch, count, width), pad=((above, below), columns),
+            conjugate=False,
+        )  # fmt: skip
+        across = replace(
+            down, x_shape=down.out_shape, x_dtype=acc, k_shape=(*taps, 1, problem.q),
+            out_shape=(*problem.batch, count, problem.s), out_dtype=problem.out_dtype,
+            pad=((0, 0), (0, 0)),
+        )  # fmt: skip
+        yield Passes(slice(first, first + count), down, across)
+
+
+def run(launcher: Launcher, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
+    """Fill `out` by columns of taps `u` (kernels, 1, p) and then rows `v` (kernels, 1, q)."""
+    down = u.reshape(*problem.k_shape[:-2], problem.p, 1)
+    across = v.reshape(*problem.k_shape[:-2], 1, problem.q)
+    passes = passes_of(problem)
+    memory = launcher.empty(passes[0].down.out_shape, problem.acc_dtype)
+    for each in passes:
+        columns = memory[..., : each.down.r, :]
+        sums.direct(launcher, each.down, x, down, columns)
+        sums.direct(launcher, each.across, columns, across, out[..., each.rows, :])
