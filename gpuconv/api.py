@@ -410,20 +410,24 @@ class Plan:
                     raise
                 raise incomplete_out_error(error, problem.out_shape) from error
             return result
+        if self._runs_on_device(X, K, out):
+            result = call_cache.empty_on_device(self.problem) if out is None else out
+            self.prepared.run(X, K, result)
+            return result
         return self._call_anew(X, K, out)
 
     @cached_property
     def _layout(self) -> tuple[Any, ...] | None:
-        """Shapes and dtypes of NumPy arrays that the prepared call runs on as they are, if any."""
+        """Shapes and dtypes of arrays that the prepared call runs on as they are, if any."""
         problem = self.problem
         dtypes_of_call = problem.x_dtype, problem.k_dtype, problem.out_dtype
+        large = self.backend != "cuda" and math.prod(problem.out_shape) > _PREPARED_MOST
         if (
-            self.backend == "cuda"
+            large
             or self.prepared.restated
             or depends_on_weights(self.method, problem)
             or not all(map(dtypes.is_in_numpy, dtypes_of_call))
             or 0 in (*problem.x_shape, *problem.k_shape, *problem.out_shape)
-            or math.prod(problem.out_shape) > _PREPARED_MOST
         ):
             return None
         x, k, out = (np.dtype(name) for name in dtypes_of_call)
@@ -431,15 +435,27 @@ class Plan:
 
     def _runs_on(self, X: Any, K: Any, out: Any) -> bool:
         """Whether the arrays need no reading: plain NumPy arrays as planned."""
-        if self._layout is None or type(X) is not np.ndarray or type(K) is not np.ndarray:
+        if type(X) is not np.ndarray or type(K) is not np.ndarray or self.backend == "cuda":
+            return False
+        plain = out is None or type(out) is np.ndarray
+        return plain and self._is_planned(X, K, out)
+
+    def _runs_on_device(self, X: Any, K: Any, out: Any) -> bool:
+        """Whether the arrays need no reading: aligned CuPy arrays as planned."""
+        if self.backend != "cuda" or not call_cache.are_on_current_device(X, K, out):
+            return False
+        return self._is_planned(X, K, out)
+
+    def _is_planned(self, X: Any, K: Any, out: Any) -> bool:
+        """Whether arrays have the planned shapes and dtypes, and `out` can be written to."""
+        if self._layout is None:
             return False
         x_shape, x_dtype, k_shape, k_dtype, out_dtype = self._layout
         if X.shape != x_shape or K.shape != k_shape or X.dtype != x_dtype or K.dtype != k_dtype:
             return False
         if out is None:
             return True
-        plain = type(out) is np.ndarray and out.dtype == out_dtype
-        return plain and call_cache.fits(out, self.problem, X, K)
+        return out.dtype == out_dtype and call_cache.fits(out, self.problem, X, K)
 
     def _call_anew(self, X: Any, K: Any, out: Any) -> Any:
         """Call with the planned method whatever the arrays are, if shapes and dtypes are right."""

@@ -21,7 +21,14 @@ from .core.problem import Problem
 from .methods.weights import Weights
 from .selection.choose import Choice
 
-__all__ = ["fits", "key_of", "remember", "repeat"]
+__all__ = [
+    "are_on_current_device",
+    "empty_on_device",
+    "fits",
+    "key_of",
+    "remember",
+    "repeat",
+]
 
 _CALLS_MAX, _KERNELS_MAX = 1024, 64
 # Elements of a result on the host; for larger ones its memory is looked at first.
@@ -103,6 +110,27 @@ def key_of(X: Any, K: Any, out: Array, flipped: bool, options: tuple[Any, ...]) 
             return None
     own = None if out is None else out.dtype
     return X.shape, X.dtype, K.shape, K.dtype, own, flipped, device, options
+
+
+def are_on_current_device(X: Any, K: Any, out: Any) -> bool:
+    """Whether these are CuPy arrays of its current device, aligned; K may lie on the host."""
+    cupy = sys.modules.get("cupy")
+    if cupy is None or type(X) is not cupy.ndarray:
+        return False
+    here = cupy.cuda.runtime.getDevice()
+    for array, may_be_elsewhere in ((X, False), (K, type(K) is np.ndarray), (out, out is None)):
+        if may_be_elsewhere:
+            continue
+        if type(array) is not cupy.ndarray or array.data.device_id != here:
+            return False
+        if not is_aligned(array):
+            return False
+    return True
+
+
+def empty_on_device(problem: Problem) -> Any:
+    """Allocate a result on CuPy's current device."""
+    return sys.modules["cupy"].empty(problem.out_shape, problem.out_dtype)
 
 
 def fits(out: Array, problem: Problem, X: Any, K: Any) -> bool:

@@ -104,3 +104,34 @@ def test_gradients_and_layers_of_elements_at_odd_addresses(cupy, place):
             gpuconv.corr2d_vjp(*operands), strict=True,
         ):  # fmt: skip
             np.testing.assert_allclose(a.get(), e, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_plan_runs_on_device_arrays_without_reading_them(cupy, monkeypatch, method, on_device):
+    x, k = RNG.normal(size=(30, 41)).astype("f4"), RNG.normal(size=(3, 4)).astype("f4")
+    plan = gpuconv.plan(x.shape, k.shape, x_dtype="float32", method=method, backend="cuda")
+    wanted = gpuconv.corr2d(cupy.asarray(x), k, method=method).get()
+    monkeypatch.setattr(plan.__class__, "_call_anew", None)
+    taps = cupy.asarray(k) if on_device else k
+    found = plan(cupy.asarray(x), taps)
+    assert type(found) is cupy.ndarray
+    np.testing.assert_array_equal(found.get(), wanted)
+    out = cupy.empty(wanted.shape, "f4")
+    assert plan(cupy.asarray(x), taps, out=out) is out
+    np.testing.assert_array_equal(out.get(), wanted)
+
+
+def test_a_plan_reads_device_arrays_that_it_was_not_made_for(cupy):
+    x, k = RNG.normal(size=(30, 41)).astype("f4"), RNG.normal(size=(3, 4)).astype("f4")
+    plan = gpuconv.plan(x.shape, k.shape, x_dtype="float32", backend="cuda")
+    with pytest.raises(ValueError, match=r"the plan is for X of shape \(30, 41\)"):
+        plan(cupy.asarray(x[1:]), k)
+    with pytest.raises(ValueError, match=r"the plan is for K .* float32, got .* float64"):
+        plan(cupy.asarray(x), k.astype("f8"))
+    with pytest.raises(ValueError, match=r"out"):
+        plan(cupy.asarray(x), k, out=cupy.empty((3, 3), "f4"))
+    wanted = gpuconv.corr2d(x, k)
+    np.testing.assert_allclose(plan(x, k), wanted, rtol=1e-5, atol=1e-5)
+    found = plan(at_odd_address(cupy, x), k)
+    np.testing.assert_allclose(found.get(), wanted, rtol=1e-5, atol=1e-5)
