@@ -141,7 +141,8 @@ class PreparedBox:
         axis = plan.rows if down else plan.columns
         border = _border(problem, plan, 1 if down else problem.p)
         spec = spec_of(name, problem, plan, aligned)
-        squares = {"box_across": 2, "box_across_segments": 1}.get(name, 0)
+        grouped = plan.is_grouped(plan.columns)
+        squares = {"box_across": 1 if grouped else 2, "box_across_segments": 1}.get(name, 0)
         shared = squares * plan.side * (plan.side + 1) * plan.held_bytes
         count = {"box_down": 3, "box_short": 3, "box_across": 4}.get(name, 2)
         parameters = (
@@ -179,6 +180,8 @@ def spec_of(name: str, problem: Problem, plan: Plan, aligned: bool) -> Spec:
         window_sums=plan.dtype,
         side=plan.side,
         shrunk=plan.shrunk,
+        grouped=name in ("box_down", "box_across")
+        and plan.is_grouped(plan.rows if down else plan.columns),
     )
 
 
@@ -196,7 +199,8 @@ def _step(g: Any, plan: Plan, chunk: Chunk, offset: tuple[int, int, int]) -> Ste
     bands, threads = -(-lines // plan.side), {}
     if y.segments and first == 0:
         threads["box_down_segments"] = vectors * y.segments * y.phases * chunk.images
-    threads["box_down"] = vectors * groups * y.phases * chunk.images
+    columns = int(g["w"]) if plan.is_grouped(y) else vectors
+    threads["box_down"] = columns * groups * y.phases * chunk.images
     grids = {name: -(-number // box_planning.THREADS) for name, number in threads.items()}
     if plan.short:
         grids["box_short"] = -(-lines * x.outputs // box_planning.THREADS)

@@ -22,6 +22,8 @@ TALL_BYTES = 4 * WORKSPACE_BYTES
 # Positions of a segment, outputs of a group, and threads of the blocks that sum across: fewer
 # where two squares of sums would not fit shared memory.
 SIDE, WIDE_SIDE = 32, 16
+# Of a sum, of which a thread can keep a group in registers.
+_GROUPED_BYTES = 8
 # Windows of so many segments are made of their sums.
 _SEGMENTS_LEAST = 4
 # Threads of the other blocks.
@@ -63,6 +65,10 @@ class Plan:
     rows: Axis
     columns: Axis
     pitch: int  # sums in a row of the working memory
+
+    def is_grouped(self, axis: Axis) -> bool:
+        """Whether a thread keeps the sums of a group in registers: see GROUPED in box.cuh."""
+        return axis.advance == 1 and axis.group == self.side and self.held_bytes <= _GROUPED_BYTES
 
     @property
     def held_bytes(self) -> int:

@@ -130,6 +130,7 @@ class Spec:
     window_sums: str = ""
     side: int = 0
     shrunk: bool = False
+    grouped: bool = False  # groups of `side` outputs a position apart
 
     def source(self) -> str:
         """CUDA C++ of this specialisation: macros and structs before the files as they are."""
@@ -183,8 +184,11 @@ class Spec:
 
     def _box_defines(self) -> dict[str, str | int]:
         return {
-            "SUM": _sum_name(self.window_sums), "SIDE": self.side, "SHRUNK": int(self.shrunk)
-        }  # fmt: skip
+            "SUM": _sum_name(self.window_sums),
+            "SIDE": self.side,
+            "SHRUNK": int(self.shrunk),
+            "GROUPED": int(self.grouped),
+        }
 
 
 def _sum_name(dtype: str) -> str:

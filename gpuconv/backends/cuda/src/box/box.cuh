@@ -14,7 +14,8 @@
 //
 // The host puts structs Box, BoxAxis and BoxScale before this text (see structs.py) and defines SUM,
 // the type of sums, SIDE, and SHRUNK: whether sums may leave the range of float64. Then each sum is kept
-// twice, once of pixels multiplied by a small power of two.
+// twice, once of pixels multiplied by a small power of two. With GROUPED, windows are a position apart and
+// groups have SIDE outputs, whose sums a thread keeps in registers.
 #pragma once
 
 enum { PITCH = SIDE + 1 };  // of a square in shared memory, so that columns are in different banks
@@ -59,11 +60,17 @@ __device__ inline void plus(Helds& a, const Helds& b) {
   for (int n = 0; n < LANES; ++n) plus(a.at[n], b.at[n]);
 }
 
+// a / b of numbers that are not negative. Divisions of 32 bits are several times as fast.
+__device__ inline i64 quotient(i64 a, i64 b) {
+  if (((u64)a | (u64)b) >> 32) return a / b;
+  return (unsigned)a / (unsigned)b;
+}
+
 // The outputs of a group within [low, high), by their numbers in the phase, and its split and joint.
 struct Group { i64 low, high, split, joint; };
 
 __device__ inline i64 outputs_before(const BoxAxis& axis, i64 end, i64 phase) {
-  return end <= phase ? 0 : (end - phase + axis.step - 1) / axis.step;
+  return end <= phase ? 0 : quotient(end - phase + axis.step - 1, axis.step);
 }
 
 // The `number`-th group that has outputs from `first` to before `end`; it may have none.
@@ -71,7 +78,7 @@ __device__ inline Group find_group(const BoxAxis& axis, i64 phase, i64 number, i
   Group found;
   found.low = outputs_before(axis, first, phase);
   found.high = outputs_before(axis, end, phase);
-  i64 begin = (found.low / axis.group + number) * axis.group;
+  i64 begin = (quotient(found.low, axis.group) + number) * axis.group;
   found.low = found.low > begin ? found.low : begin;
   found.high = found.high < begin + axis.group ? found.high : begin + axis.group;
   i64 start = begin * axis.advance, last = start + (axis.group - 1) * axis.advance;

@@ -1,27 +1,91 @@
 // Sums windows of columns of the sums of windows of rows, and writes the results. A block does that for
 // SIDE rows and a group of outputs: each thread sums a row, and then writes a column.
 
-extern "C" __global__ void __launch_bounds__(SIDE)
+// Writes what each thread's row of a square holds of a group's outputs: threads are columns here.
+__device__ inline void write_results(const Box& g, const BoxAxis& x, const Group& group, i64 phase,
+                                     i64 row, const Held* held, const BoxScale* scales, char* out) {
+  if (threadIdx.x >= group.high - group.low) return;
+  i64 rows = g.rows * g.images, column = (group.low + threadIdx.x) * x.step + phase;
+  i64 image = quotient(row, g.rows), of_image = row - image * g.rows;
+  Target target = target_of(g, scales, out, image);
+  int count = rows - row < SIDE ? (int)(rows - row) : SIDE;
+  if (of_image + count <= g.rows) {
+#pragma unroll 4
+    for (int n = 0; n < count; ++n) finish(g, held[n * PITCH + threadIdx.x], target, of_image + n, column);
+    return;
+  }
+#pragma unroll 1
+  for (int n = 0; n < count; ++n) {
+    if (of_image == g.rows) {
+      target = target_of(g, scales, out, ++image);
+      of_image = 0;
+    }
+    finish(g, held[n * PITCH + threadIdx.x], target, of_image++, column);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(SIDE, 512 / SIDE)
 box_across(const __grid_constant__ Box g, const __grid_constant__ BoxAxis x, Held border_sum,
            const Held* __restrict__ sums, const Held* __restrict__ segments,
            const BoxScale* __restrict__ scales, char* __restrict__ out) {
   SHARED_MEMORY(Held, square);
-  Held* held = square + SIDE * PITCH;  // the group's sums
   i64 rows = g.rows * g.images, bands = (rows + SIDE - 1) / SIDE;
-  i64 groups = (outputs_before(x, g.s, 0) + x.group - 1) / x.group;
-  i64 line = blockIdx.x / bands, row = (blockIdx.x - line * bands) * SIDE, phase = line / groups;
+  i64 groups = quotient(outputs_before(x, g.s, 0) + x.group - 1, x.group);
+  i64 line = quotient(blockIdx.x, bands), row = (blockIdx.x - line * bands) * SIDE;
+  i64 phase = quotient(line, groups);
   i64 own = row + threadIdx.x;  // the row that this thread sums
   Group group = find_group(x, phase, line - phase * groups, 0, g.s);
   if (group.low >= group.high) return;
-  int last = (int)(group.high - group.low) - 1;
-  const Held* mine = square + threadIdx.x * PITCH;
-  Held* mine_held = held + threadIdx.x * PITCH;
+  Held* mine = square + threadIdx.x * PITCH;
   Held sum;
   clear(sum);
   if (own < rows && group.split < group.joint)
+#pragma unroll 4
     for (i64 n = group.split / SIDE; n < group.joint / SIDE; ++n)
       plus(sum, segments[(phase * x.segments + n) * rows + own]);
-  int output = last;
+#if GROUPED
+  i64 begin = group.low;  // a chunk has all columns, so that its groups are whole but for the last
+  for (i64 end = group.split; end > begin + SIDE; end -= SIDE) {
+    i64 first = end - SIDE > begin + SIDE ? end - SIDE : begin + SIDE;
+    load_square(g, x, sums, border_sum, row, phase, first, end, square);
+    __syncthreads();
+    for (int n = (int)(end - first) - 1; n >= 0; --n) plus(sum, mine[n]);
+    __syncthreads();
+  }
+  Held held[SIDE];
+  load_square(g, x, sums, border_sum, row, phase, begin, begin + SIDE, square);
+  __syncthreads();
+#pragma unroll
+  for (int n = SIDE - 1; n >= 0; --n) {
+    plus(sum, mine[n]);
+    held[n] = sum;
+  }
+  __syncthreads();
+  clear(sum);
+  i64 stop = begin + x.taps;  // where the first window ends
+  if (group.joint < stop) {
+    load_square(g, x, sums, border_sum, row, phase, group.joint, stop, square);
+    __syncthreads();
+    for (int n = 0; n < (int)(stop - group.joint); ++n) plus(sum, mine[n]);
+    plus(held[0], sum);
+    __syncthreads();
+  }
+  load_square(g, x, sums, border_sum, row, phase, stop, stop + SIDE - 1, square);
+  __syncthreads();
+#pragma unroll
+  for (int n = 1; n < SIDE; ++n) {
+    plus(sum, mine[n - 1]);
+    plus(held[n], sum);
+  }
+  __syncthreads();
+#pragma unroll
+  for (int n = 0; n < SIDE; ++n) mine[n] = held[n];
+  __syncthreads();
+  write_results(g, x, group, phase, row, square, scales, out);
+#else
+  Held* held = square + SIDE * PITCH;  // the group's sums
+  Held* mine_held = held + threadIdx.x * PITCH;
+  int last = (int)(group.high - group.low) - 1, output = last;
   i64 begin = group.low * x.advance;
   for (i64 end = group.split; end > begin; end -= SIDE) {
     i64 first = end - SIDE > begin ? end - SIDE : begin;
@@ -48,18 +112,6 @@ box_across(const __grid_constant__ Box g, const __grid_constant__ BoxAxis x, Hel
       }
     __syncthreads();
   }
-  if ((int)threadIdx.x <= last) {
-    i64 column = (group.low + threadIdx.x) * x.step + phase, image = row / g.rows;
-    i64 of_image = row - image * g.rows;
-    Target target = target_of(g, scales, out, image);
-    int count = rows - row < SIDE ? (int)(rows - row) : SIDE;
-#pragma unroll 1
-    for (int n = 0; n < count; ++n) {
-      if (of_image == g.rows) {
-        target = target_of(g, scales, out, ++image);
-        of_image = 0;
-      }
-      finish(g, held[n * PITCH + threadIdx.x], target, of_image++, column);
-    }
-  }
+  write_results(g, x, group, phase, row, held, scales, out);
+#endif
 }

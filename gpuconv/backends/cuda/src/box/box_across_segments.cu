@@ -5,8 +5,8 @@ box_across_segments(const __grid_constant__ Box g, const __grid_constant__ BoxAx
                     const Held* __restrict__ sums, Held* __restrict__ segments) {
   SHARED_MEMORY(Held, square);
   i64 rows = g.rows * g.images, bands = (rows + SIDE - 1) / SIDE;
-  i64 line = blockIdx.x / bands, row = (blockIdx.x - line * bands) * SIDE;
-  i64 phase = line / x.segments, first = (line - phase * x.segments) * SIDE;
+  i64 line = quotient(blockIdx.x, bands), row = (blockIdx.x - line * bands) * SIDE;
+  i64 phase = quotient(line, x.segments), first = (line - phase * x.segments) * SIDE;
   load_square(g, x, sums, border_sum, row, phase, first, first + SIDE, square);
   __syncthreads();
   if (row + threadIdx.x < rows) {

@@ -7,9 +7,9 @@ box_down_segments(const __grid_constant__ Box g, const __grid_constant__ BoxAxis
   i64 across = g.pitch / LANES, count = across * y.segments * y.phases * g.images;
   i64 number = (i64)blockIdx.x * BLOCK_X + threadIdx.x;
   if (number >= count) return;
-  i64 line = number / across, column = (number - line * across) * LANES;
-  i64 image = line / (y.segments * y.phases), of_image = line - image * y.segments * y.phases;
-  i64 phase = of_image / y.segments, segment = of_image - phase * y.segments;
+  i64 line = quotient(number, across), column = (number - line * across) * LANES;
+  i64 image = quotient(line, y.segments * y.phases), of_image = line - image * y.segments * y.phases;
+  i64 phase = quotient(of_image, y.segments), segment = of_image - phase * y.segments;
   Columns from = columns_of(g, x, column, image);
   Walk walk(y, phase, segment * SIDE, true);
   Helds sum;

@@ -13,7 +13,7 @@ __device__ inline void load_square(const Box& g, const BoxAxis& x, const Held* s
     const Held* from = sums + row * g.pitch + column;
     i64 rest = g.rows * g.images - row;
     int rows = rest < SIDE ? (int)rest : SIDE;
-#pragma unroll 4
+#pragma unroll(SIDE < 16 ? SIDE : 16)
     for (int n = 0; n < SIDE; ++n)
       if (n < rows) square[n * PITCH + threadIdx.x] = column < 0 ? border_sum : from[n * g.pitch];
   }
