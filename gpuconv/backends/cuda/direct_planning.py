@@ -65,8 +65,9 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
     fixed = not request.general and _has_own_code(p, q, request.itemsize)
     if not fixed:
         request = replace(request, general=True)
-        if request.shift:
-            # The code for any size reads panels from their first pixel on: they are not aligned.
+        # The code for any size reads panels from their first pixel on, and a mirrored row of taps
+        # in runs that begin anywhere: they are not aligned.
+        if request.shift or request.mirror[1]:
             request = replace(request, layout=Layout(0, False, request.layout.out_wide))
     tile = _direct_tile(request, threads, most_rows, fixed)
     stage = request.stage_bytes(threads, tile.columns)

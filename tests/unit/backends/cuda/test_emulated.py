@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cuda import sums, weight_gradient
+from gpuconv.backends.cuda import direct_planning, planning, sums, weight_gradient
 from gpuconv.backends.cuda.launch import PARAMETER_BYTES
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.gradients import weight_problem
 
-from .... import oracle
+from .... import oracle, promises
 from ....emulator.backend import SANITIZERS, cuda, reference
 from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
 from ....marks import always, exhaustive
@@ -468,3 +468,18 @@ def test_gradients_by_the_dot_test(emulated, boundary, stride, dilation):
         (gpuconv.corr2d(x, u, **keywords), dk, u),
     ):
         assert (moved * dy).sum() == pytest.approx((gradient * direction).sum(), abs=1e-9)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_row_of_more_taps_than_a_panel_serves(emulated, monkeypatch, symmetric):
+    """Runs of a mirrored row begin anywhere, so that no 16 bytes of theirs need be aligned."""
+    monkeypatch.setattr(direct_planning, "CHUNK_Q", 8)
+    monkeypatch.setattr(direct_planning, "LARGEST_LINE", 4)
+    planning._plan.cache_clear()
+    x, k = sample((9, 64), "float32"), sample((1, 21), "float32")
+    if symmetric:
+        k = k + k[:, ::-1]
+    y = gpuconv.corr2d(x, k, method="direct", backend="cuda")
+    planning._plan.cache_clear()
+    assert emulated.launched[-1][0].taps == (0, 0)
+    promises.check(problem_of(x, k, "float32", "float32"), x, k, y, "direct")
