@@ -41,10 +41,10 @@ class CudaBackend(Backend):
 
     name = "cuda"
     methods = frozenset({"direct", "separable", "box", "fft", "tensor"})
-    # Measured on an H200, 8192 x 8192 pixels. `fft` is seconds a byte of `fft_planning.work`.
+    # Measured on an H100, 8192 x 8192 pixels. `fft` is seconds a byte of `fft_planning.work`.
     costs = Costs(
-        call=1e-5, pixel=2.2e-12, tap=4.0e-14, tap_double=1.4e-13, row=0.0, separable=3.6e-14,
-        fft_call=1e-4, fft=1 / 1.6e12,
+        call=1e-5, pixel=2.7e-12, tap=4.0e-14, tap_double=1.4e-13, row=0.0, separable=3.6e-14,
+        fft_call=1.7e-4, fft=1 / 2.25e12,
     )  # fmt: skip
     dot_cost = 4.0
 

@@ -74,6 +74,11 @@ def shrink(patch, budget):
     return launcher
 
 
+@pytest.fixture(autouse=True)
+def same_bound_for_all_images(monkeypatch):
+    monkeypatch.setattr(fft_planning, "WORKSPACE_MOST", 0)
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Small blocks and tiles, and memory for few of them at once."""
