@@ -95,6 +95,10 @@ class Backend(Protocol):
         taps = problem.p * problem.q * (2 if problem.stride[0] > 1 else 1)
         return float(math.prod(problem.out_shape) * taps)
 
+    def separable_work(self, problem: Problem, rank: int) -> float:
+        """Multiply-adds of separable sums, and whatever else takes as long as so many."""
+        return float(math.prod(problem.out_shape) * rank * (problem.p + problem.q))
+
     def fft_work(self, problem: Problem) -> float:
         """What method "fft" has to do, in units of `Costs.fft`; infinite where nothing fits."""
         raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
@@ -29,25 +30,20 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     return None
 
 
-def _seconds(problem: Problem, costs: Costs, rank: int) -> float:
-    outputs = math.prod(problem.out_shape)
-    taps = rank * (problem.p + problem.q)
-    return float(costs.call + outputs * (1.2 * costs.pixel + taps * costs.separable))
+def _seconds(problem: Problem, costs: Costs, backend: Backend, rank: int) -> float:
+    outputs, taps = math.prod(problem.out_shape), backend.separable_work(problem, rank)
+    return float(costs.call + outputs * 1.2 * costs.pixel + taps * costs.separable)
 
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Seconds; how long it takes to find the factors is not asked."""
-    return _seconds(problem, costs, weights.factors().rank)
+    return _seconds(problem, costs, backend, weights.factors().rank)
 
 
-def largest_rank(problem: Problem, costs: Costs, seconds: float) -> int:
+def largest_rank(problem: Problem, costs: Costs, backend: Backend, seconds: float) -> int:
     """The largest rank below full for which separable sums take less than so many seconds."""
-    alone = _seconds(problem, costs, 0)
-    each = _seconds(problem, costs, 1) - alone
-    if each <= 0 or seconds <= alone:
-        return 0
-    rank = int(min((seconds - alone) / each, min(problem.p, problem.q) - 1))
-    return rank - 1 if rank and _seconds(problem, costs, rank) >= seconds else rank
+    ranks = range(1, min(problem.p, problem.q))
+    return bisect_left(ranks, seconds, key=lambda rank: _seconds(problem, costs, backend, rank))
 
 
 def offer(
@@ -63,14 +59,14 @@ def offer(
 
     `rival` is the best of the other methods, a tenth of whose time is so many `operations`.
     """
-    limit = largest_rank(problem, costs, below)
+    limit = largest_rank(problem, costs, backend, below)
     compiled = backend.compiled_look
     independent = limit < 1 or operations < weights.least_operations(compiled)
     if independent or not weights.known:
         return Offer(math.inf, _no_look(problem, weights, limit, rival), independent)
     found = weights.search(limit, operations, compiled)
     if found.rank:
-        return Offer(_seconds(problem, costs, found.rank))
+        return Offer(_seconds(problem, costs, backend, found.rank))
     remark = found.remark
     if remark == TOO_LONG:
         remark = _DEAR.format(rival)

@@ -29,7 +29,9 @@ from . import (
     sums,
     tensor,
     weight_gradient,
+    work,
 )  # fmt: skip
+from .chips import HOPPER, Chip
 from .launcher import DeviceLauncher, Launcher
 
 
@@ -98,6 +100,18 @@ class CudaBackend(Backend):
             f"it needs a GPU of compute capability {least // 10}.{least % 10} or newer, this one "
             f"has {found // 10}.{found % 10}"
         )
+
+    def direct_work(self, problem: Problem) -> float:
+        """Multiply-adds of direct sums, and whatever else takes as long as so many."""
+        return work.direct_work(problem, self._chip())
+
+    def separable_work(self, problem: Problem, rank: int) -> float:
+        """Multiply-adds of separable sums, and whatever else takes as long as so many."""
+        return work.separable_work(problem, rank, self._chip())
+
+    def _chip(self) -> Chip:
+        """Return the device's limits, or those of a usual one where there is none."""
+        return HOPPER if self.launcher.unavailable() else self.launcher.chip()
 
     def fft_work(self, problem: Problem) -> float:
         """Bytes that the transforms move, counted in float32."""

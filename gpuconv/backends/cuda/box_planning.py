@@ -31,10 +31,13 @@ THREADS = 256
 # Elements of these may add up to more than float64 holds.
 _LARGE = ("float64", "complex128")
 
-# Seconds of a launch by bytes moved in this time. Neither this nor anything below was measured: the
-# price is that of the bytes that the launches read and write.
-_LAUNCH_BYTES = 12_000_000
-_PIXEL_BYTES = 8  # that `Costs.pixel` stands for
+# What an output takes, in units of `Costs.pixel`: down, and across if windows are summed tap by tap
+# or from groups. Measured on an H100 with float32. Sums of which threads cannot keep a group in
+# registers take so many times as much, short windows across and others. A call takes some more to
+# start, and with segments.
+_DOWN, _SHORT, _SHORT_TAP, _ACROSS = 3.2, 4.3, 0.5, 8.8
+_LARGER_SHORT, _LARGER = 1.4, 3.3
+_START, _START_SEGMENTS = 1.3e7, 0.9e7
 _SIZES = {"float32": 1, "complex64": 2, "complex128": 4}  # as in `Costs.of`; others 2
 
 
@@ -175,15 +178,16 @@ def workspace_bytes(problem: Problem) -> int:
 
 
 def work(problem: Problem) -> float:
-    """Bytes that the launches move and the time they take to start, in units of `Costs.pixel`."""
+    """Return the time of the launches in units of `Costs.pixel`."""
     plan = plan_of(problem)
-    images, rows = _chunk_size(problem, plan)
-    number = -(-problem.n // images) * -(-problem.r // rows)
-    launches = 2 + (plan.rows.segments > 0) + (plan.columns.segments > 0)
-    size, held = dtypes.storage(problem.x_dtype).itemsize, plan.held_bytes
-    down = float(problem.n) * problem.r * plan.pitch
-    read = down * problem.stride[0] * 3.5 * size * (1 + problem.span[0] / problem.stride[0] / rows)
-    across = down * held * (1 if plan.short else 3.5)
-    written = math.prod(problem.out_shape) * dtypes.storage(problem.out_dtype).itemsize
-    moved = read + 3 * down * held + across + written + number * launches * _LAUNCH_BYTES
-    return moved / (_PIXEL_BYTES * _SIZES.get(problem.acc_dtype, 2))
+    down = float(problem.n) * problem.r * plan.pitch * problem.stride[0] * _DOWN
+    across = math.prod(problem.out_shape) * (
+        _SHORT + _SHORT_TAP * problem.q if plan.short else _ACROSS * problem.stride[1]
+    )
+    times = 1.0
+    if plan.held_bytes > _GROUPED_BYTES:
+        times = _LARGER_SHORT if plan.short else _LARGER
+        times *= plan.held_bytes / (2 * _GROUPED_BYTES)
+    segments = (plan.rows.segments > 0) + (plan.columns.segments > 0)
+    start = _START + segments * _START_SEGMENTS
+    return start + times * (down + across) / _SIZES.get(problem.acc_dtype, 2)

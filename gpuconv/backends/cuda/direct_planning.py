@@ -62,7 +62,7 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
     """Plan a launch of src/direct/direct.cu: for one size of kernel, or for any."""
     problem, chip = request.problem, request.chip
     p, q = problem.p, problem.q
-    fixed = not request.general and _has_own_code(p, q, request.itemsize)
+    fixed = not request.general and has_own_code(p, q, request.itemsize)
     if not fixed:
         request = replace(request, general=True)
         # The code for any size reads panels from their first pixel on, and a mirrored row of taps
@@ -99,7 +99,7 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
     )  # fmt: skip
 
 
-def _has_own_code(p: int, q: int, itemsize: int) -> bool:
+def has_own_code(p: int, q: int, itemsize: int) -> bool:
     """Whether code is compiled for this size of kernel alone."""
     if min(p, q) == 1:
         return max(p, q) <= LARGEST_LINE

@@ -11,10 +11,11 @@ from ...core import dtypes
 from ...core.problem import Problem
 from .structs import LARGEST, SIZE, norm
 
-# Everything a call takes beside its operands: tiles, spectra and what cuFFT works in. Tiles go through
-# it in chunks, and large chunks are fast: on an H100, 8192 x 8192 pixels and 255 x 255 taps took 9.9 ms
-# within 64 MiB, 3.9 within 256 and 3.0 within a GiB. So it may be twice what the operands take, between
-# these bounds. Only for large kernels may a tile take more, and then as little as it must.
+# Everything a call takes beside its operands: tiles, spectra and what cuFFT works in. Tiles go
+# through it in chunks, and large chunks are fast: on an H100, 8192 x 8192 pixels and 255 x 255 taps
+# took 9.9 ms within 64 MiB, 3.9 within 256 and 3.0 within a GiB. So it may be twice what the
+# operands take, between these bounds. Only for large kernels may a tile take more, and then as
+# little as it must.
 WORKSPACE_BYTES, WORKSPACE_MOST = 256 << 20, 1 << 30
 # Sides of tiles; those above 1024 are for kernels that need them.
 SIDES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -230,9 +231,9 @@ def _budget(problem: Problem) -> int:
 def workspace_bytes(problem: Problem) -> int:
     """Device memory that a call takes beside its operands.
 
-    Within the bounds of `WORKSPACE_BYTES` and `WORKSPACE_MOST`, unless the kernel is so large (many hundred pixels a side) that a
-    tile which needs more moves less than half the bytes. cuFFT's work areas, which its plans keep,
-    are in it; their size is an estimate.
+    Within the bounds of `WORKSPACE_BYTES` and `WORKSPACE_MOST`, unless the kernel is so large (many
+    hundred pixels a side) that a tile which needs more moves less than half the bytes. cuFFT's work
+    areas, which its plans keep, are in it; their size is an estimate.
     """
     return plan_of(problem).workspace_bytes
 
