@@ -34,12 +34,13 @@ def direct_work(problem: Problem, gpu: Chip) -> float:
         return outputs * (_loaded(problem, launch) * _LOADED + taps * _TAP)
     if not has_own_code(problem.p, problem.q, 4):
         taps *= _ANY_COLUMN if problem.q == 1 else _ANY_ROW if problem.p == 1 else _ANY_SIZE
-    # Every multiprocessor sums whole tiles.
+    # A multiprocessor sums whole tiles, and one alone takes as long as two at once.
     height, width = launch.spec.block[1] * launch.spec.rows, launch.spec.block[0]
-    tiles = math.prod(launch.tiles) * problem.n
-    rounds = -(-tiles // gpu.multiprocessors)
-    tile = height * width * launch.spec.columns
-    return float(max(outputs, rounds * gpu.multiprocessors * tile if rounds < 4 else 0) * taps)
+    rounds = -(-math.prod(launch.tiles) * problem.n // gpu.multiprocessors)
+    if rounds < 4:
+        tile = height * width * launch.spec.columns
+        outputs = max(outputs, max(2, rounds) * gpu.multiprocessors * tile)
+    return float(outputs * taps)
 
 
 def separable_work(problem: Problem, rank: int, gpu: Chip) -> float:
