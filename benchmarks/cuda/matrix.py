@@ -125,10 +125,11 @@ def product() -> Iterator[Combination]:
 
 
 def sizes() -> Iterator[Combination]:
-    """Kernel sizes on images of several tiles, and rows and columns of taps."""
-    large = (150, 210)
-    for dtype in FLOATS:
-        for size in (*((k, k) for k in SIZES), (1, 9), (9, 1), (31, 4)):
+    """Kernel sizes on images of several tiles in aligned rows, and rows and columns of taps."""
+    large = (150, 400)
+    lines = (1, 9), (9, 1), (1, 101), (101, 1), (1, 301), (70, 66)
+    for dtype in (*FLOATS, "uint8", "int16"):
+        for size in (*((k, k) for k in SIZES), *lines, (31, 4)):
             for method in methods(dtype):
                 yield Combination(dtype, size, method, shape=large)
 

@@ -13,6 +13,9 @@ __all__ = ["FAMILIES", "QUICK", "Abilities", "Case", "make_cases"]
 
 # Dtypes for which little code has to be compiled, and that most arrays have.
 QUICK = ("uint8", "float16", "float32")
+# A dtype of every size, and an image of several tiles whose rows are aligned.
+_OF_EVERY_SIZE = ("uint8", "float16", "float32", "float64")
+_WIDE = (40, 400)
 # Abilities a few dtypes stand for all.
 _FEW = ("uint8", "float32", "complex64")
 _VIEWS = (
@@ -140,6 +143,15 @@ def _methods(dtype: str) -> Iterator[dict[str, Any]]:
 def _direct(name: str, dtype: str) -> Iterator[Case]:
     for border in BOUNDARIES:  # padded by more than a pixel, to tell all borders from each other
         yield Case(name, dtype, mode="full", boundary=border)
+
+
+@_family("direct and separable, several tiles")
+def _several_tiles(name: str, dtype: str) -> Iterator[Case]:
+    if dtype in _OF_EVERY_SIZE:  # where tiles begin depends on how large elements are
+        for border in BOUNDARIES[:2]:
+            large: dict[str, Any] = dict(x_shape=_WIDE, boundary=border)
+            yield Case(name, dtype, **large)
+            yield Case(name, dtype, "separable", k_shape=_SEPARABLE, weights="rank 1", **large)
 
 
 @_family("direct, 33x35")

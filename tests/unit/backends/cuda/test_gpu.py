@@ -424,3 +424,22 @@ def test_dask_of_cupy(cupy, boundary):
     found = lazy.compute()
     assert isinstance(found, cupy.ndarray)
     np.testing.assert_array_equal(found.get(), gpuconv.corr2d(x, k, **keywords).get())
+
+
+@pytest.mark.parametrize("dtype", PLAIN)
+@pytest.mark.parametrize("size", [(3, 3), (4, 9), (1, 101), (101, 1), (1, 301), (40, 3), (70, 66)])
+def test_images_of_several_tiles(cupy, dtype, size):
+    """Of rows that are aligned, and that are not: tiles are loaded and stored in other ways."""
+    u, v = (RNG.integers(0, 3, n) for n in size)
+    k = np.outer(u, v).astype(dtype)
+    for columns in (512, 517):
+        x = sample(RNG, (90, columns), dtype)
+        for mode in ("same", ((0, size[0] - 1), (0, size[1] - 1))):
+            compare(cupy, x, k, mode=mode, boundary="edge", method="direct")
+            compare(cupy, x, k, mode=mode, boundary="edge", method="separable")
+
+
+@pytest.mark.parametrize("size", [(1, 300), (301, 1), (1, 77), (90, 1)])
+def test_long_mirrored_lines(cupy, size):
+    k = np.hanning(max(size) + 2)[1:-1].reshape(size).astype("f4")
+    compare(cupy, sample(RNG, (400, 640), "float32"), k, method="direct")
