@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from ..core.boundary import NDIMAGE_MODES
 
 __all__ = [
     "check_origin",
+    "count_from_end",
     "normalize_axis",
     "one_for_each",
     "padding",
     "read_axes",
     "read_cval",
     "read_mode",
+    "with_each_axis",
 ]
 
 
@@ -59,8 +61,26 @@ def normalize_axis(axis: Any, ndim: int) -> int:
     return int(np.lib.array_utils.normalize_axis_index(operator.index(axis), ndim))
 
 
+def count_from_end(axis: Any, ndim: int) -> int:
+    """Return an axis counted from the end, as a negative number; errors as `normalize_axis`."""
+    return normalize_axis(axis, ndim) - ndim
+
+
+def with_each_axis(axes: Any, ndim: int, *values: Any) -> Iterator[tuple[Any, ...]]:
+    """Iterate over the axes to filter along, counted from the end, each with its value of `values`.
+
+    Examples
+    --------
+    >>> list(with_each_axis(None, 2, 1.5, ["wrap", "nearest"]))
+    [(-2, 1.5, 'wrap'), (-1, 1.5, 'nearest')]
+    """
+    found = read_axes(axes, ndim)
+    each = (one_for_each(value, len(found)) for value in values)
+    return zip((axis - ndim for axis in found), *each, strict=True)
+
+
 def one_for_each(value: Any, count: int) -> list[Any]:
-    """Return a value for each of so many axes: those of a sequence, or the same for all."""
+    """Return `count` values, one for each axis: those of a sequence, or the same one for all."""
     if isinstance(value, str) or not np.iterable(value):
         return [value] * count
     values = list(value)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays
-from .arguments import normalize_axis, one_for_each, padding, read_axes, read_cval, read_mode
+from .arguments import count_from_end, one_for_each, padding, read_axes, read_cval, read_mode
 from .images import Image, read_image
 from .passes import Pass, line_pass
 from .running import run
@@ -97,10 +97,11 @@ def _filter_lines(
     weights = _read_weights(weights, image)
     if weights.ndim != 1 or weights.shape[0] < 1:
         raise RuntimeError(f"no filter weights given: their shape is {tuple(weights.shape)}")
-    at = normalize_axis(axis, image.ndim) - image.ndim
+    along = count_from_end(axis, image.ndim)
     pad = padding(weights.shape[0], origin, flipped, "len(weights)")
-    one = line_pass(weights, at, pad, read_mode(mode), fillvalue=fillvalue, flipped=flipped)
-    return run(image, [one], output)
+    boundary = read_mode(mode)
+    lines = line_pass(weights, along, pad, boundary, fillvalue=fillvalue, flipped=flipped)
+    return run(image, [lines], output)
 
 
 def correlate(
@@ -200,10 +201,10 @@ def _filter_planes(
     rows, columns = sorted((at + [axis for axis in (-1, -2) if axis not in at])[:2])
     shape = [weights.shape[axis] if -axis <= image.ndim else 1 for axis in (rows, columns)]
     pad = [pads[axis] if -axis <= image.ndim else (0, 0) for axis in (rows, columns)]
-    one = Pass(
+    planes = Pass(
         weights.reshape(shape), (rows, columns), (pad[0], pad[1]), boundary, fillvalue, flipped
     )
-    return run(image, [one], output)
+    return run(image, [planes], output)
 
 
 def _along_all_axes(
@@ -223,8 +224,8 @@ def _along_all_axes(
         shape = [next(lengths) if axis in axes else 1 for axis in range(image.ndim)]
         weights = weights.reshape(shape)
     pads = [
-        padding(length, int(one), flipped, "weights.shape[k]")
-        for length, one in zip(weights.shape, origins, strict=True)
+        padding(length, int(shift), flipped, "weights.shape[k]")
+        for length, shift in zip(weights.shape, origins, strict=True)
     ]
     return weights, pads
 

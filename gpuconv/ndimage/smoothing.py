@@ -11,14 +11,13 @@ import numpy as np
 
 from .arguments import (
     check_origin,
-    normalize_axis,
-    one_for_each,
+    count_from_end,
     padding,
-    read_axes,
     read_cval,
     read_mode,
+    with_each_axis,
 )
-from .images import read_image
+from .images import Image, read_image
 from .passes import Pass, line_pass
 from .running import run
 
@@ -59,9 +58,9 @@ def gaussian_filter1d(
     array([1.427, 2.068, 3.   , 3.932, 4.573])
     """
     image = read_image(input)
-    at = normalize_axis(axis, image.ndim) - image.ndim
-    one = _gaussian_pass(at, sigma, order, read_mode(mode), truncate, radius)
-    return run(image, [_with_cval(one, cval, image.is_complex)], output)
+    along = count_from_end(axis, image.ndim)
+    gaussian = _gaussian_pass(along, sigma, order, read_mode(mode), truncate, radius)
+    return _run_with_cval(image, [gaussian], cval, output)
 
 
 def gaussian_filter(
@@ -103,18 +102,14 @@ def gaussian_filter(
            [35, 37, 39, 40, 42]])
     """
     image = read_image(input)
-    found = read_axes(axes, image.ndim)
-    each = zip(
-        found,
-        *(one_for_each(value, len(found)) for value in (sigma, order, mode, radius)),
-        strict=True,
-    )
     passes = [
-        _gaussian_pass(at - image.ndim, sigma, order, read_mode(mode), truncate, radius)
-        for at, sigma, order, mode, radius in each
+        _gaussian_pass(at, sigma, order, read_mode(mode), truncate, radius)
+        for at, sigma, order, mode, radius in with_each_axis(
+            axes, image.ndim, sigma, order, mode, radius
+        )
         if sigma > _LEAST_SIGMA
     ]
-    return run(image, [_with_cval(one, cval, image.is_complex) for one in passes], output)
+    return _run_with_cval(image, passes, cval, output)
 
 
 def _gaussian_pass(
@@ -170,9 +165,9 @@ def uniform_filter1d(
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
     image = read_image(input)
-    at = normalize_axis(axis, image.ndim) - image.ndim
-    one = _uniform_pass(at, size, origin, read_mode(mode))
-    return run(image, [_with_cval(one, cval, image.is_complex)], output)
+    along = count_from_end(axis, image.ndim)
+    mean = _uniform_pass(along, size, origin, read_mode(mode))
+    return _run_with_cval(image, [mean], cval, output)
 
 
 def uniform_filter(
@@ -210,16 +205,12 @@ def uniform_filter(
            [0.11, 0.33, 0.56]])
     """
     image = read_image(input)
-    found = read_axes(axes, image.ndim)
-    each = zip(
-        found, *(one_for_each(value, len(found)) for value in (size, origin, mode)), strict=True
-    )
     passes = [
-        _uniform_pass(at - image.ndim, int(size), int(origin), read_mode(mode))
-        for at, size, origin, mode in each
+        _uniform_pass(at, int(size), int(origin), read_mode(mode))
+        for at, size, origin, mode in with_each_axis(axes, image.ndim, size, origin, mode)
         if size > 1
     ]
-    return run(image, [_with_cval(one, cval, image.is_complex) for one in passes], output)
+    return _run_with_cval(image, passes, cval, output)
 
 
 def _uniform_pass(axis: int, size: int, origin: int, boundary: str) -> Pass:
@@ -231,5 +222,9 @@ def _uniform_pass(axis: int, size: int, origin: int, boundary: str) -> Pass:
     return line_pass(np.ones(size), axis, pad, boundary, divisor=size)
 
 
-def _with_cval(one: Pass, cval: Any, complex_image: bool) -> Pass:
-    return replace(one, fillvalue=read_cval(cval, complex_image))
+def _run_with_cval(image: Image, passes: list[Pass], cval: Any, output: Any) -> Any:
+    """Run passes beyond whose border lies `cval`, which is not looked at where there are none."""
+    if passes:
+        fillvalue = read_cval(cval, image.is_complex)
+        passes = [replace(each, fillvalue=fillvalue) for each in passes]
+    return run(image, passes, output)

@@ -11,7 +11,7 @@ import numpy as np
 from ..core import arrays
 from ..core.casting import cast
 from ..core.streams import use_stream_of
-from .arguments import one_for_each, read_axes
+from .arguments import one_for_each, read_axes, with_each_axis
 from .correlation import correlate1d
 from .images import Image, Target, read_image, read_target
 from .running import run
@@ -65,7 +65,6 @@ def generic_laplace(
            [ 2., -4.,  2.],
            [ 0.,  2., -4.]])
     """
-
     return _sum_over_axes(
         False, input, derivative2, output, mode, cval, extra_arguments, extra_keywords, axes
     )
@@ -164,12 +163,11 @@ def gaussian_laplace(
            [ 0.35,  0.04, -0.38]])
     """
     ndim = read_image(input).ndim
-    found = read_axes(axes, ndim)
-    sigmas = dict(zip(found, one_for_each(sigma, len(found)), strict=True))
-    # No other axis is smoothed along.
-    everywhere = [sigmas.get(axis, 0) for axis in range(ndim)]
+    sigmas = dict(with_each_axis(axes, ndim, sigma))
+    # With 0 nothing is done along the other axes.
+    all_sigmas = [sigmas.get(axis, 0) for axis in range(-ndim, 0)]
     return generic_laplace(
-        input, _gaussian_derivative(2), output, mode, cval, (everywhere,), kwargs, axes=axes
+        input, _gaussian_derivative(2), output, mode, cval, (all_sigmas,), kwargs, axes=axes
     )
 
 
