@@ -31,9 +31,20 @@ from ..core import arrays, blocks
 from ..core.problem import Problem, make_problem
 from ..methods.weights import Weights
 
-__all__ = ["check_known", "corr2d", "correlate_blocks", "refuse_out", "run_limited"]
+__all__ = [
+    "as_one_chunk", "check_known", "corr2d", "correlate_blocks", "read_operands", "refuse_out",
+    "run_limited",
+]  # fmt: skip
 
 Chunks = tuple[int, ...]
+
+
+class Operands(NamedTuple):
+    """What is known of images and kernels before any block of them is computed."""
+
+    x: arrays.Operand
+    k: arrays.Operand
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class Slab(NamedTuple):
@@ -57,15 +68,10 @@ def corr2d(
 ) -> Any:
     """`gpuconv.corr2d` of a Dask array (`convolve2d`, if `flipped`), as a lazy Dask array."""
     refuse_out(out)
+    x, k, shapes = read_operands(X, K)
     lazy = isinstance(K, da.Array)
-    x = arrays.read(X._meta, "X")
-    k = arrays.read(K._meta if lazy else K, "K")
-    arrays.check_same_device(x, k)
-    check_known(X, "X")
-    check_known(K, "K")
-    k_shape = tuple(K.shape) if lazy else tuple(k.array.shape)
     keywords |= {"flipped": True} if flipped else {"conjugate": True}
-    problem = make_problem(tuple(X.shape), k_shape, x.dtype, k.dtype, **keywords)
+    problem = make_problem(*shapes, x.dtype, k.dtype, **keywords)
     if 0 in problem.x_shape[-2:]:
         call = partial(
             engine.correlate, flipped=flipped, method=method, backend=backend, **_public(keywords)
@@ -75,12 +81,32 @@ def corr2d(
     known = Weights(problem, weights)
     choice = engine.prepare(problem, x.device, method, backend, known).choice
     if not lazy:
-        K = da.from_array(arrays.wrap(k.array, k.dtype, replace(k, library="numpy")), chunks=-1)
+        K = as_one_chunk(k)
     call_keywords = blocks.block_keywords(problem) | dict(method=choice.method, backend=backend)
     prefix = "convolve2d" if flipped else "corr2d"
     return correlate_blocks(
         problem, [X], K, partial(_compute_block, flipped, call_keywords), prefix
     )
+
+
+def read_operands(X: Any, K: Any, names: tuple[str, str] = ("X", "K")) -> Operands:
+    """Read a Dask array of images and kernels, which may be one, too.
+
+    An operand of a Dask array is the empty array that stands for its library and dtype.
+    """
+    operands = []
+    for array, name in zip((X, K), names, strict=True):
+        check_known(array, name)
+        operands.append(arrays.read(array._meta if isinstance(array, da.Array) else array, name))
+    x, k = operands
+    arrays.check_same_device(x, k)
+    k_shape = K.shape if isinstance(K, da.Array) else k.array.shape
+    return Operands(x, k, (tuple(X.shape), tuple(k_shape)))
+
+
+def as_one_chunk(k: arrays.Operand) -> Any:
+    """Make a Dask array of kernels that are in memory, with NumPy's dtype of theirs."""
+    return da.from_array(arrays.wrap(k.array, k.dtype, replace(k, library="numpy")), chunks=-1)
 
 
 def check_known(array: Any, name: str) -> None:

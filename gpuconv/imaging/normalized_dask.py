@@ -9,7 +9,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from ..adapters.dask import check_known, correlate_blocks, refuse_out
+from ..adapters.dask import check_known, correlate_blocks, read_operands, refuse_out
 from ..core import arrays, blocks, dtypes
 from .missing_pixels import KernelSums, MissingRules, check_fits, check_mask_dtype
 from .normalized_arrays import prepare
@@ -24,17 +24,13 @@ def normalize(
 ) -> Any:  # fmt: skip
     """`normalized_corr2d` (`normalized_convolve2d`, if `flipped`) of a Dask array, lazily."""
     refuse_out(out)
-    check_known(X, "X")
-    check_known(K, "K")
+    x, k, shapes = read_operands(X, K)
     lazy = isinstance(K, da.Array)
-    x, k = arrays.read(X._meta, "X"), arrays.read(K._meta if lazy else K, "K")
-    arrays.check_same_device(x, k)
     others = {}
     for array, name in ((mask, "mask"), (weights, "weights")):
         if array is not None:
             others[name] = _like_image(array, X, name)
     w_dtype = dtypes.name_of(others["weights"].dtype, "weights") if "weights" in others else None
-    shapes = tuple(X.shape), tuple(K.shape if lazy else k.array.shape)
     call, values = prepare(x, k, shapes, w_dtype, rules, flipped, options, known=not lazy)
     if not lazy:
         KernelSums.of(values, call.problem.conjugate)  # refuses weights that add up to zero, now

@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 from dask.array.utils import meta_from_array
 
-from ..adapters.dask import check_known, refuse_out, run_limited
+from ..adapters.dask import as_one_chunk, read_operands, refuse_out, run_limited
 from ..core import arrays, blocks
 from .template_arrays import match as match_arrays
 from .template_arrays import read_dtype, read_mask, read_problem
@@ -24,13 +24,10 @@ def match(
 ) -> Any:  # fmt: skip
     """`gpuconv.match_template` of a Dask array, as a lazy Dask array."""
     refuse_out(out)
-    check_known(image, "image")
-    check_known(template, "template")
-    x = arrays.read(image._meta, "image")
+    x, t, shapes = read_operands(image, template, ("image", "template"))
     if not isinstance(template, da.Array):
-        template = da.from_array(arrays.read(template, "template").array, chunks=-1)
-    t = arrays.read(template._meta, "template")
-    problem = read_problem((image.shape, template.shape), x.dtype, t.dtype, **padding)
+        template = as_one_chunk(t)
+    problem = read_problem(shapes, x.dtype, t.dtype, **padding)
     kernels = [template.rechunk({template.ndim - 2: -1, template.ndim - 1: -1})]
     if mask is not None:
         kernels.append(da.from_array(read_mask(mask, template.shape), chunks=-1))

@@ -66,3 +66,13 @@ def test_refused():
         gpuconv.match_template(image[image[:, 0] > 0], np.eye(3))
     with pytest.raises(ValueError, match="mask has shape"):
         gpuconv.match_template(image, np.eye(3), mask=np.ones(2))
+
+
+@pytest.mark.needs("ml_dtypes")
+def test_templates_of_half_precision_keep_their_values():
+    import ml_dtypes
+
+    x = RNG.random((20, 18)).astype("f4")
+    t = x[3:8, 5:9].astype(ml_dtypes.bfloat16)
+    lazy = gpuconv.match_template(da.from_array(x, chunks=7), t)
+    np.testing.assert_allclose(lazy.compute(), gpuconv.match_template(x, t), atol=1e-5)
