@@ -66,9 +66,9 @@ def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> A
     if in1.ndim == 0:
         return in1 * conjugate(in2)
     if must_swap(mode, in1.shape, in2.shape, range(in1.ndim)):
-        swapped = _along_axes("correlate", in2, in1, mode, list(range(in1.ndim)), False)
+        swapped = _sum_along("correlate", in2, in1, mode, list(range(in1.ndim)), False)
         return conjugate(flip(swapped, range(swapped.ndim)))
-    return _along_axes("correlate", in1, in2, mode, list(range(in1.ndim)), False)
+    return _sum_along("correlate", in1, in2, mode, list(range(in1.ndim)), False)
 
 
 def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
@@ -102,7 +102,7 @@ def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> An
         return in1 * in2
     if must_swap(mode, in1.shape, in2.shape, range(in1.ndim)):
         in1, in2 = in2, in1
-    return _along_axes("convolve", in1, in2, mode, list(range(in1.ndim)), True)
+    return _sum_along("convolve", in1, in2, mode, list(range(in1.ndim)), True)
 
 
 def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
@@ -139,7 +139,7 @@ def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any
     >>> gpuconv.signal.fftconvolve([1, 2, 3], [0, 1, 0.5])
     array([0. , 1. , 2.5, 4. , 1.5])
     """
-    return _floats("fftconvolve", in1, in2, mode, axes)
+    return _convolve_as_floats("fftconvolve", in1, in2, mode, axes)
 
 
 def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
@@ -166,10 +166,10 @@ def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
     >>> gpuconv.signal.oaconvolve([1, 2, 3], [0, 1, 0.5], mode="same")
     array([1. , 2.5, 4. ])
     """
-    return _floats("oaconvolve", in1, in2, mode, axes)
+    return _convolve_as_floats("oaconvolve", in1, in2, mode, axes)
 
 
-def _floats(name: str, in1: Any, in2: Any, mode: str, axes: Any) -> Any:
+def _convolve_as_floats(name: str, in1: Any, in2: Any, mode: str, axes: Any) -> Any:
     in1, in2 = read(name, in1, in2)
     if in1.ndim == 0:
         return in1 * in2
@@ -189,7 +189,7 @@ def _floats(name: str, in1: Any, in2: Any, mode: str, axes: Any) -> Any:
         raise ValueError(f"acceptable mode flags are 'valid', 'same', or 'full'; got {mode!r}")
     if both_long:
         in1, in2 = (cast(array, _float_dtype(dtype_of(array))) for array in (in1, in2))
-    return _along_axes(name, in1, in2, mode, both_long, True)
+    return _sum_along(name, in1, in2, mode, both_long, True)
 
 
 def _float_dtype(dtype: str) -> str:
@@ -199,10 +199,11 @@ def _float_dtype(dtype: str) -> str:
     return "float32" if dtypes.is_half(dtype) else dtype
 
 
-def _along_axes(name: str, in1: Any, in2: Any, mode: str, axes: list[int], flipped: bool) -> Any:
-    """Convolve or correlate along axes and broadcast along the others; `in1` is not smaller.
+def _sum_along(name: str, in1: Any, in2: Any, mode: str, axes: list[int], flipped: bool) -> Any:
+    """Convolve or correlate along `axes` and broadcast along the others.
 
-    Where one of the arrays has length 1 along an axis, that is broadcasting as well.
+    An axis along which one of the arrays has length 1 is broadcast, too. With "valid", `in1` is the
+    longer one along all of them.
     """
     shape1, shape2 = tuple(in1.shape), tuple(in2.shape)
     if 0 in shape1 or 0 in shape2:
@@ -214,20 +215,20 @@ def _along_axes(name: str, in1: Any, in2: Any, mode: str, axes: list[int], flipp
             f"{shape2}; use scipy.signal.{name}"
         )
     in1, in2, dtype = promote(in1, in2)
-    if not flipped:  # a correlation with one number takes the other array from its end
+    if not flipped:  # correlating one number with an array gives the array in reverse order
         in2 = flip(in2, [axis for axis in range(in2.ndim) if axis not in axes])
     if axes:
-        sums = _call_along(in1, in2, mode, axes, flipped)
+        sums = _call_corr2d(in1, in2, mode, axes, flipped)
     else:
         sums = in1 * (in2 if flipped else conjugate(in2))
     result = finish(sums, dtype)
-    if mode == "same":  # the broadcast axes as well are cut to the middle
+    if mode == "same":  # broadcasting may have made the result larger than `in1`
         cuts = ((n - m) // 2 for n, m in zip(result.shape, shape1, strict=True))
         result = result[tuple(slice(a, a + m) for a, m in zip(cuts, shape1, strict=True))]
     return result
 
 
-def _call_along(in1: Any, in2: Any, mode: str, axes: list[int], flipped: bool) -> Any:
+def _call_corr2d(in1: Any, in2: Any, mode: str, axes: list[int], flipped: bool) -> Any:
     at = [axis - in1.ndim for axis in axes]
     is_line = len(at) == 1
     if is_line:

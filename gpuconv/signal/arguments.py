@@ -42,7 +42,7 @@ def as_array(name: str, value: Any) -> Any:
     known = ("torch", "Tensor"), ("dask.array", "Array"), ("cupy", "ndarray")
     if not any(arrays.is_instance_of(value, *each) for each in known):
         if isinstance(value, np.ma.MaskedArray):
-            arrays.read(value, "in1")  # refuses it
+            arrays.read(value, "in1")  # raises the error that says what to do instead
         value = np.asarray(value)
         if str(value.dtype.newbyteorder("=")) not in dtypes.NAMES:
             raise NotImplementedError(
@@ -64,12 +64,13 @@ def promote(in1: Any, in2: Any) -> tuple[Any, Any, str]:
         return in1, in2, dtypes.promote(*names)
     dtype = np.result_type(*names).name
     if all(dtypes.is_integer(name) for name in names) and not dtypes.is_integer(dtype):
-        in1, in2 = cast(in1, dtype), cast(in2, dtype)  # uint64 and a signed one
+        # NumPy's common dtype of uint64 and a signed integer is float64.
+        in1, in2 = cast(in1, dtype), cast(in2, dtype)
     return in1, in2, dtype
 
 
 def finish(sums: Any, dtype: str) -> Any:
-    """Convert sums to the result's dtype: those of integers wrap around, of bools are "any"."""
+    """Convert sums to the result's dtype: integers wrap around, bools say whether any is true."""
     return sums if dtype_of(sums) == dtype else cast(sums, dtype)
 
 
@@ -88,13 +89,13 @@ def conjugate(array: Any) -> Any:
 
 
 def check_mode(mode: Any) -> None:
-    """Refuse what is no mode."""
+    """Raise ValueError unless `mode` is one of `MODES`."""
     if mode not in MODES:
         raise ValueError(f"Acceptable mode flags are 'valid', 'same', or 'full'; got {mode!r}.")
 
 
 def must_swap(mode: Any, shape1: Any, shape2: Any, axes: Any) -> bool:
-    """Whether "valid" outputs are those of the second array's windows over the first."""
+    """Whether the second array is the larger one, over which "valid" moves the first."""
     if mode != "valid":
         return False
     if all(shape1[axis] >= shape2[axis] for axis in axes):

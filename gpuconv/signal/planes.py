@@ -52,7 +52,7 @@ def correlate2d(
            [3, 5, 2],
            [0, 3, 4]])
     """
-    return _planes("correlate2d", in1, in2, mode, boundary, fillvalue)
+    return _sum_planes("correlate2d", in1, in2, mode, boundary, fillvalue)
 
 
 def convolve2d(
@@ -78,10 +78,10 @@ def convolve2d(
            [3, 5, 2],
            [0, 3, 4]])
     """
-    return _planes("convolve2d", in1, in2, mode, boundary, fillvalue)
+    return _sum_planes("convolve2d", in1, in2, mode, boundary, fillvalue)
 
 
-def _planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillvalue: Any) -> Any:
+def _sum_planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillvalue: Any) -> Any:
     in1, in2 = (as_array(name, array) for array in (in1, in2))
     if in1.ndim != 2 or in2.ndim != 2:
         raise ValueError(f"{name} inputs must both be 2-D arrays")
