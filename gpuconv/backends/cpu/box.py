@@ -15,9 +15,10 @@ from ...core.box import choose_window_accumulator, describe_scales
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, build_axis_tables, restate_for_tables
 from .addresses import address
+from .image_layout import geometry_fields, is_contiguous, make_row_source
 from .interleaved import join_channels
-from .jit.params import BOX_PARAMS, BOX_SCALE, ROW_SOURCE, fill_bytes, record
-from .planning import LONG, LONG_TASK, band_rows, is_contiguous
+from .jit.params import BOX_PARAMS, BOX_SCALE, fill_bytes, record
+from .planning import LONG, LONG_TASK, band_rows
 from .tasks import TaskPlan, Tasks, run_tasks
 from .threads import max_threads
 
@@ -71,15 +72,15 @@ def box(problem: Problem, x: Array, k: Array, out: Array) -> None:
 
 @lru_cache(maxsize=256)
 def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...]) -> BoxPlan:
-    from .jit import box_driver, box_results, row_buffer, vectors, window_sums
+    from .jit import row_buffer, vectors
 
-    acc, total = problem.acc_dtype, choose_window_accumulator(problem)
+    total = choose_window_accumulator(problem)
     part, pixel = dtypes.part(total), _pixel_dtype(problem)
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == total else 2
     laid = restate_for_tables(problem)
     in_place = pixel is not None and is_contiguous(problem, x_strides) and problem.w >= lanes
     tasks = _cut(problem, part, lanes)
-    source, *tables = _row_source(problem, total, x_strides)
+    source, *tables = _source_of_image_columns(problem, total, x_strides)
     fill_row = np.full(problem.w + lanes, _fill_in(pixel, problem), pixel or "uint8")
     fill_sums = _fill_sums(problem, total)
     kernels = kernel_index(problem)
@@ -91,22 +92,10 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         BOX_PARAMS,
         x_offsets=address(offsets[0]),
         out_offsets=address(offsets[1]),
-        out_row_stride=out_strides[-2],
-        out_column_stride=out_strides[-1],
+        **geometry_fields(problem, out_strides),
+        **tasks.fields(problem.n),
+        **_functions(problem, part, pixel if in_place else None),
         kernel_index=address(kernels),
-        out_rows=problem.r,
-        out_columns=problem.s,
-        p=problem.p,
-        q=problem.q,
-        stride_y=laid.stride[0],
-        stride_x=laid.stride[1],
-        dilation_y=laid.dilation[0],
-        dilation_x=laid.dilation[1],
-        bands=tasks.bands,
-        band=tasks.band,
-        strips=tasks.strips,
-        strip=tasks.strip,
-        last=problem.n * tasks.bands * tasks.strips,
         parts=parts,
         size=size,
         lanes=lanes,
@@ -119,17 +108,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         columns=address(tables[1]),
         fill_row=address(fill_row),
         fill_sums=address(fill_sums),
-        sum_in_place=window_sums.sum_windows(part, pixel) if in_place else 0,
-        sum_windows=window_sums.sum_windows(part, part),
-        transpose=window_sums.transpose_squares(part),
-        finish=box_results.finish(part, acc, problem.out_dtype, masked=False),
-        sum_task=box_driver.sum_task(),
     )
-    if np.dtype(part).kind == "f":
-        params["find_overflow"] = box_results.find_overflow(part)
-        params["finish_masked"] = box_results.finish(part, acc, problem.out_dtype, masked=True)
-        params["shrink"] = box_results.shrink(part)
-        params["shrink_power"] = int(math.log2(_shrinking(problem)))
     return BoxPlan(
         params=params,
         serial=tasks.serial,
@@ -138,6 +117,31 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         arrays=(source, tables, fill_row, fill_sums, kernels, offsets),
         **TaskPlan.views(params),
     )
+
+
+def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, int]:
+    """Jit functions of a plan's BOX_PARAMS, by name, and what shrinks sums beyond their range.
+
+    `in_place` is the dtype of pixels that are summed where they are, None if none are.
+    """
+    from .jit import box_driver, box_results, window_sums
+
+    acc, out_dtype = problem.acc_dtype, problem.out_dtype
+    found = dict(
+        sum_in_place=0 if in_place is None else window_sums.sum_windows(part, in_place),
+        sum_windows=window_sums.sum_windows(part, part),
+        transpose=window_sums.transpose_squares(part),
+        finish=box_results.finish(part, acc, out_dtype, masked=False),
+        sum_task=box_driver.sum_task(),
+    )
+    if np.dtype(part).kind == "f":
+        found |= dict(
+            find_overflow=box_results.find_overflow(part),
+            finish_masked=box_results.finish(part, acc, out_dtype, masked=True),
+            shrink=box_results.shrink(part),
+            shrink_power=int(math.log2(_shrinking(problem))),
+        )
+    return found
 
 
 def _pixel_dtype(problem: Problem) -> str | None:
@@ -175,7 +179,7 @@ def _shrinking(problem: Problem) -> float:
     return 0.5 ** (problem.p * problem.q).bit_length()
 
 
-def _row_source(
+def _source_of_image_columns(
     problem: Problem, total: str, x_strides: tuple[int, ...]
 ) -> tuple[Any, Any, Any, Any]:
     """Make the ROW_SOURCE of the image's columns; also the tables that it and the driver read.
@@ -184,18 +188,8 @@ def _row_source(
     """
     rows, columns = (table.pixels for table in build_axis_tables(problem))
     inside = np.arange(problem.w, dtype=np.int64)
-    source = record(
-        ROW_SOURCE,
-        rows=address(rows),
-        columns=address(inside),
-        column_count=problem.w,
-        width=problem.w,
-        row_stride=x_strides[-2],
-        column_stride=x_strides[-1],
-        step=1,
-        slots=1 << 62,
-        fill=fill_bytes(problem.fillvalue, total),
-    )
+    fill = fill_bytes(problem.fillvalue, total)
+    source = make_row_source(rows, inside, (0, problem.w), x_strides, fill=fill)
     return source, rows, columns, inside
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.layout import byte_offsets, lead_strides
-from ...core.problem import Problem, build_axis_tables, restate_for_tables
+from ...core.problem import Problem, restate_for_tables
 from .addresses import address
-from .jit.params import FFT_PARAMS, ROW_SOURCE, fill_bytes, record
-from .planning import run_of_columns
+from .image_layout import geometry_fields, make_image_row_source
+from .jit.params import FFT_PARAMS, record
 
 # Work in nanoseconds of one thread for float32: for an element of a complex tile to be read, and
 # to be transformed down and across by the tile's sides, and for an output to be written.
@@ -191,32 +191,21 @@ def tile_plan(
     found = sides(problem)
     assert found is not None  # `own_transforms` was asked first
     ny, nx = found
-    laid, tiles, workspace = (
-        restate_for_tables(problem),
-        grid(problem, found),
-        _workspace(problem, ny, nx),
+    tiles, workspace = grid(problem, found), _workspace(problem, ny, nx)
+    source, source_tables = make_image_row_source(
+        problem, acc, x_strides, imaginary=workspace.plane_bytes
     )
-    source, source_tables = _row_source(problem, x_strides, workspace.plane_bytes)
     factors = radices(ny), radices(nx), twiddles(ny, acc), twiddles(nx, acc)
     workers = min(threads, problem.n * tiles.groups, _WORKSPACES_BYTES // workspace.workspace_bytes)
     workers = max(1, workers)
     params = record(
         FFT_PARAMS,
         **vars(workspace),
-        out_row_stride=out_strides[-2],
-        out_column_stride=out_strides[-1],
+        **geometry_fields(problem, out_strides),
         store_in_place=out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize,
         row_source=address(source),
         load=row_buffer.load(problem.x_dtype, acc),
         store=row_buffer.store(acc, out_dtype, False),
-        out_rows=problem.r,
-        out_columns=problem.s,
-        p=problem.p,
-        q=problem.q,
-        stride_y=laid.stride[0],
-        stride_x=laid.stride[1],
-        dilation_y=laid.dilation[0],
-        dilation_x=laid.dilation[1],
         side_y=ny,
         side_x=nx,
         step_y=tiles.steps[0],
@@ -243,29 +232,3 @@ def tile_plan(
     return TilePlan(
         params, found, tiles, workspace, workers, x_offsets, out_offsets, kept, work(problem)
     )
-
-
-def _row_source(
-    problem: Problem, x_strides: tuple[int, ...], plane_bytes: int
-) -> tuple[Any, tuple[Any, Any]]:
-    """Where the rows of tiles come from: not a ring of rows, and no phases of columns.
-
-    The second item is what addresses in the first lead to.
-    """
-    rows, columns = build_axis_tables(problem)
-    left, width = run_of_columns(problem)
-    source = record(
-        ROW_SOURCE,
-        rows=address(rows.pixels),
-        columns=address(columns.pixels),
-        column_count=len(columns.pixels),
-        left=left,
-        width=width,
-        row_stride=x_strides[-2],
-        column_stride=x_strides[-1],
-        step=1,
-        slots=1 << 62,
-        imaginary=plane_bytes,
-        fill=fill_bytes(problem.fillvalue, problem.acc_dtype),
-    )
-    return source, (rows.pixels, columns.pixels)

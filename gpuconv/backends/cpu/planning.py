@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from ...core import dtypes
-from ...core.layout import byte_offsets, kernel_index, lead_strides
-from ...core.problem import Problem, build_axis_tables, restate_for_tables, tables_are_gathered
+from ...core.problem import Problem, restate_for_tables, tables_are_gathered
 from .addresses import address
-from .jit.params import (
-    DIRECT_PARAMS,
-    ROW_SOURCE,
-    fill_bytes,
-    record,
+from .image_layout import (
+    ImageLayout,
+    describe_images,
+    geometry_fields,
+    is_contiguous,
+    run_of_columns,
 )
+from .jit.params import DIRECT_PARAMS, record
 from .tasks import TaskPlan, Tasks
 from .threads import max_threads
 
@@ -54,35 +55,6 @@ _SLOWER = {
     "float64": 2.0, "int64": 16.0, "uint64": 16.0, "complex64": 4.0,
     "complex128": 8.0,
 }  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class ImageLayout:
-    """Where the images and results of a call are, and how their rows are read and written.
-
-    Attributes
-    ----------
-    source : numpy.ndarray
-        The ROW_SOURCE of the images.
-    load, store : int
-        Addresses of the jit functions that read and write rows of sums' dtype.
-    kernel_index, x_offsets, out_offsets : numpy.ndarray
-        Of each image in the batch: the number of its kernel, and the byte offsets of image and
-        result.
-    in_place : bool
-        Whether sums may be written to the result as they are.
-    tables : tuple
-        The index maps that the source leads to.
-    """
-
-    source: Any
-    load: int
-    store: int
-    kernel_index: Any
-    x_offsets: Any
-    out_offsets: Any
-    in_place: bool
-    tables: tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +98,6 @@ def tap_offsets(
     return phase * sx, offsets[order] * size, order
 
 
-def run_of_columns(problem: Problem) -> tuple[int, int]:
-    """Position and length of the run of the image's columns, 0 and 0 where they do not form one."""
-    return (0, 0) if tables_are_gathered(problem)[1] else (problem.pad[1][0], problem.w)
-
-
 def per_output(problem: Problem, rank: int) -> float:
     """Nanoseconds of one thread for an output, in float32."""
     taps = problem.p * problem.q if rank == 0 else 2 * rank * (problem.p + problem.q)
@@ -153,62 +120,6 @@ def direct_work(problem: Problem) -> float:
     elif vectors <= _VECTORS and taps > _FEW_TAPS:
         rows += _ROW_ALONE * (rows % _BLOCK_ROWS)
     return problem.n * rows * columns * taps
-
-
-def plan_row_source(
-    problem: Problem, acc: str, x_strides: tuple[int, ...], step: int, slots: int
-) -> tuple[Any, tuple[Any, Any]]:
-    """Make the ROW_SOURCE of images of these strides; also the two tables that it points to.
-
-    Row y is read to place ``y % slots`` of a row buffer, and columns in `step` phases.
-    """
-    rows, columns = (table.pixels for table in build_axis_tables(problem))
-    left, width = run_of_columns(problem)
-    source = record(
-        ROW_SOURCE,
-        rows=address(rows),
-        columns=address(columns),
-        column_count=len(columns),
-        left=left,
-        width=width,
-        row_stride=x_strides[-2],
-        column_stride=x_strides[-1],
-        step=step,
-        slots=slots,
-        fill=fill_bytes(problem.fillvalue, acc),
-    )
-    return source, (rows, columns)
-
-
-def image_layout(
-    problem: Problem,
-    acc: str,
-    x_strides: tuple[int, ...],
-    out_strides: tuple[int, ...],
-    *,
-    step: int = 1,
-    slots: int = 1 << 62,
-    shift: int = 0,
-) -> ImageLayout:
-    """Describe images and results of these strides, for sums of a dtype times ``2**shift``."""
-    from .jit import row_buffer
-
-    source, tables = plan_row_source(problem, acc, x_strides, step, slots)
-    batch, out_size = problem.batch, dtypes.storage(problem.out_dtype).itemsize
-    return ImageLayout(
-        source=source,
-        load=row_buffer.load(problem.x_dtype, acc),
-        store=_store(problem, acc, shift),
-        kernel_index=kernel_index(problem),
-        x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
-        out_offsets=byte_offsets(batch, out_strides[:-2]),
-        in_place=(
-            problem.out_dtype == acc == dtypes.part(acc)
-            and out_strides[-1] == out_size
-            and not shift
-        ),
-        tables=tables,
-    )
 
 
 @lru_cache(maxsize=512)
@@ -235,62 +146,44 @@ def plan_sums(
     part, block = dtypes.part(acc), micro_kernel.ROWS
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == acc else 2
     laid = restate_for_tables(problem)
-    (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
+    (sy, sx), dy, span = laid.stride, laid.dilation[0], laid.span
     x_in_place = _readable(problem, acc) and is_contiguous(problem, x_strides)
     tasks = _cut(problem, acc, rank, x_in_place)
     slots = (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy
-    layout = image_layout(problem, acc, x_strides, out_strides, step=sx, slots=slots, shift=shift)
     pitch, offsets, order = tap_offsets(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
-    narrow = not columns and _whole_rows(problem, acc, rank, x_strides, layout)
-    params = record(
-        DIRECT_PARAMS,
-        x_offsets=address(layout.x_offsets),
-        out_offsets=address(layout.out_offsets),
-        out_row_stride=out_strides[-2],
-        out_column_stride=out_strides[-1],
-        kernel_index=address(layout.kernel_index),
-        rank=rank,
-        weights_bytes=(rank or problem.p) * problem.q * parts * size,
-        column_weights_bytes=rank * problem.p * parts * size,
-        out_rows=problem.r,
-        out_columns=problem.s,
-        p=problem.p,
-        q=problem.q,
-        stride_y=sy,
-        stride_x=sx,
-        dilation_y=dy,
-        dilation_x=dx,
-        span_x=span[1],
-        tap_offsets=address(offsets),
-        bands=tasks.bands,
-        band=tasks.band,
-        strips=1 if narrow else tasks.strips,
-        strip=problem.s if narrow else tasks.strip,
-        parts=parts,
-        size=size,
-        lanes=lanes,
-        pitch=pitch,
-        block_rows=block,
-        x_in_place=x_in_place,
-        out_in_place=layout.in_place,
-        row_source=address(layout.source),
-        load=layout.load,
-        store=layout.store,
-    )
-    layout.source["imaginary"] = slots * pitch * size
-    params["last"] = problem.n * params["bands"] * params["strips"]
+    layout = describe_images(
+        problem, acc, x_strides, out_strides, step=sx, slots=slots, shift=shift,
+        imaginary=slots * pitch * size,
+    )  # fmt: skip
     fill_row = None
-    if narrow:
+    if not columns and _whole_rows(problem, acc, rank, x_strides, layout):
+        tasks = replace(tasks, strip=problem.s, strips=1)
         # What rows above and below the image hold.
         fill_row = np.full(problem.w, problem.fillvalue, acc)
         functions = _narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
         stream = layout.in_place and _streamed(problem, out_strides)
         functions = _functions(problem, acc, rank, mirror, x_in_place, stream)
-    for name, value in functions.items():
-        params[name] = value
+    params = record(
+        DIRECT_PARAMS,
+        **geometry_fields(problem, out_strides),
+        **layout.fields(),
+        **tasks.fields(problem.n),
+        **functions,
+        rank=rank,
+        weights_bytes=(rank or problem.p) * problem.q * parts * size,
+        column_weights_bytes=rank * problem.p * parts * size,
+        span_x=span[1],
+        tap_offsets=address(offsets),
+        parts=parts,
+        size=size,
+        lanes=lanes,
+        pitch=pitch,
+        block_rows=block,
+        x_in_place=x_in_place,
+    )
     natural = bool((np.diff(order) == 1).all())
     return SumsPlan(
         params=params,
@@ -420,11 +313,6 @@ def _streamed(problem: Problem, out_strides: tuple[int, ...]) -> bool:
     return large and wide and whole_lines
 
 
-def is_contiguous(problem: Problem, x_strides: tuple[int, ...]) -> bool:
-    """Whether pixels of a row are next to each other in memory."""
-    return x_strides[-1] == dtypes.storage(problem.x_dtype).itemsize
-
-
 def _readable(problem: Problem, acc: str) -> bool:
     """Whether pixels are summed where they are, if they are side by side."""
     # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
@@ -432,18 +320,3 @@ def _readable(problem: Problem, acc: str) -> bool:
     one_run = not tables_are_gathered(problem)[1]
     real = acc == dtypes.part(acc)
     return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run
-
-
-def _store(problem: Problem, acc: str, shift: int) -> int:
-    """Address of the jit function that writes sums of weights times ``2**shift``."""
-    from .jit import narrow_results, row_buffer
-
-    if acc in ("uint16", "int16"):
-        return narrow_results.store(acc, problem.out_dtype, shift)
-    return row_buffer.store(acc, problem.out_dtype, _exact(problem, acc))
-
-
-def _exact(problem: Problem, acc: str) -> bool:
-    """Whether sums are whole numbers that the output's dtype is sure to hold."""
-    whole = dtypes.is_integer(problem.acc_dtype)
-    return whole and acc != problem.acc_dtype and problem.out_dtype == problem.acc_dtype

@@ -30,6 +30,16 @@ class Tasks:
     serial: bool
     long: bool
 
+    def fields(self, images: int) -> dict[str, int]:
+        """Return the params of a call that runs the tasks of so many images."""
+        return dict(
+            strip=self.strip,
+            strips=self.strips,
+            band=self.band,
+            bands=self.bands,
+            last=images * self.bands * self.strips,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class TaskPlan:

@@ -15,8 +15,9 @@ from ...core.arrays import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
-from .jit.params import ROW_SOURCE, UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, fill_bytes, record
-from .planning import LONG, per_output, plan_row_source, run_of_columns, tap_offsets
+from .image_layout import make_image_row_source, make_row_source, run_of_columns
+from .jit.params import UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, fill_bytes, record
+from .planning import LONG, per_output, tap_offsets
 from .retry import LINES, no_memory_error
 from .threads import max_threads, run_in_slices, run_kernel
 
@@ -123,28 +124,53 @@ def _task_memory(p: int, step: int, row_bytes: int, slots: int, rows: int, dy_by
     )  # fmt: skip
 
 
-def _dy_source(problem: Problem, strides: tuple[int, ...], slots: int) -> tuple[Any, ...]:
-    """Record of where rows of dY are read from, and the arrays that its addresses lead to."""
-    rows, columns = np.arange(problem.r), np.arange(problem.s)
-    source = record(
-        ROW_SOURCE,
-        rows=address(rows),
-        columns=address(columns),
-        column_count=problem.s,
-        width=problem.s,
-        row_stride=strides[-2],
-        column_stride=strides[-1],
-        step=1,
-        slots=slots,
+def _describe_images(
+    problem: Problem, x_strides: tuple[int, ...], slots: int
+) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """Return the images' fields of WEIGHT_GRADIENT_PARAMS, and the arrays that these point to."""
+    from .jit import row_buffer
+
+    acc, sx = problem.acc_dtype, restate_for_tables(problem).stride[1]
+    left, width = run_of_columns(problem)
+    offsets = byte_offsets(problem.batch, lead_strides(problem.x_shape, x_strides, problem.batch))
+    source, tables = make_image_row_source(problem, acc, x_strides, step=sx, slots=slots)
+    side_by_side = x_strides[-1] == np.dtype(acc).itemsize and sx == 1
+    fields = dict(
+        left=left,
+        width=width,
+        x_offsets=address(offsets),
+        x_row_stride=x_strides[-2],
+        rows=address(tables[0]),
+        fill_bits=fill_bytes(problem.fillvalue, acc).view(np.int64)[0],
+        x_in_place=problem.x_dtype == acc and side_by_side,
+        read_x=row_buffer.load(problem.x_dtype, acc),
+        x_source=address(source),
     )
-    return source, rows, columns
+    return fields, (*tables, offsets, source)
+
+
+def _describe_output_gradients(
+    problem: Problem, dy_strides: tuple[int, ...], dy_dtype: str, slots: int
+) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """Return the fields of dY in WEIGHT_GRADIENT_PARAMS, and the arrays that these point to."""
+    from .jit import row_buffer
+
+    acc = problem.acc_dtype
+    offsets = byte_offsets(problem.batch, dy_strides[:-2])
+    fields = dict(dy_offsets=address(offsets), dy_row_stride=dy_strides[-2])
+    if dy_dtype == acc and dy_strides[-1] == np.dtype(acc).itemsize:  # summed where they are
+        return fields, (offsets,)
+    rows, columns = np.arange(problem.r), np.arange(problem.s)
+    source = make_row_source(rows, columns, (0, problem.s), dy_strides, slots=slots)
+    fields |= dict(read_dy=row_buffer.load(dy_dtype, acc), dy_source=address(source))
+    return fields, (offsets, source, rows, columns)
 
 
 @lru_cache(maxsize=128)
 def _plan(
     problem: Problem, x_strides: tuple[int, ...], dy_strides: tuple[int, ...], dy_dtype: str
 ) -> _Plan:
-    from .jit import row_buffer, vectors
+    from .jit import vectors
     from .jit import weight_gradient as jit
 
     acc = problem.acc_dtype
@@ -155,18 +181,10 @@ def _plan(
     pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
     at_once = min(problem.r, max(4, min(_ROWS, _OUTPUTS // strip)) * (dy if sy == 1 else 1))
     slots = (at_once - 1) * sy + span[0]
-    left, width = run_of_columns(problem)
     groups = jit.tap_groups(acc, problem.p, problem.q, sx == 1 and dx == 1)
-    x_offsets = byte_offsets(problem.batch, lead_strides(problem.x_shape, x_strides, problem.batch))
-    dy_offsets = byte_offsets(problem.batch, dy_strides[:-2])
-    x_source, tables = plan_row_source(problem, acc, x_strides, sx, slots)
-    keep: tuple[Any, ...] = (*tables, offsets, groups, x_offsets, dy_offsets, x_source)
-    dy_fields: dict[str, int] = {}
-    dy_in_place = dy_dtype == acc and dy_strides[-1] == size
-    if not dy_in_place:
-        dy_source, *dy_tables = _dy_source(problem, dy_strides, at_once)
-        dy_fields = dict(read_dy=row_buffer.load(dy_dtype, acc), dy_source=address(dy_source))
-        keep += (dy_source, *dy_tables)
+    x_fields, keep_x = _describe_images(problem, x_strides, slots)
+    dy_fields, keep_dy = _describe_output_gradients(problem, dy_strides, dy_dtype, at_once)
+    dy_in_place = "dy_source" not in dy_fields
     params = record(
         WEIGHT_GRADIENT_PARAMS,
         p=problem.p,
@@ -176,18 +194,8 @@ def _plan(
         stride_y=sy,
         stride_x=sx,
         dilation_y=dy,
-        left=left,
-        width=width,
         span_x=span[1],
-        x_offsets=address(x_offsets),
-        x_row_stride=x_strides[-2],
-        rows=address(tables[0]),
-        fill_bits=fill_bytes(problem.fillvalue, acc).view(np.int64)[0],
-        x_in_place=problem.x_dtype == acc and x_strides[-1] == size and sx == 1,
-        read_x=row_buffer.load(problem.x_dtype, acc),
-        x_source=address(x_source),
-        dy_offsets=address(dy_offsets),
-        dy_row_stride=dy_strides[-2],
+        **x_fields,
         **dy_fields,
         strip=strip,
         rows_at_once=at_once,
@@ -206,7 +214,7 @@ def _plan(
         group_count=len(groups),
         task=jit.task_function(),
     )
-    return _Plan(params, order, keep)
+    return _Plan(params, order, (*keep_x, *keep_dy, offsets, groups))
 
 
 def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:

@@ -122,10 +122,10 @@ BOX_PARAMS = fields(
     # Bytes of a pixel; rows of windows that are summed down the image before they are summed across
     # it, a multiple of the lanes; whether they are.
     "pixel_size", "window_rows", "across",
-    # The ROW_SOURCE of the image's columns without padding; address and length of the table of the
-    # padded ones. A row of the border's value in the image's dtype, and sums of p of them (real and
+    # The ROW_SOURCE of the image's columns without padding; address of the table of the padded
+    # ones. A row of the border's value in the image's dtype, and sums of p of them (real and
     # imaginary part) in the dtype of sums.
-    "row_source", "columns", "column_count", "fill_row", "fill_sums",
+    "row_source", "columns", "fill_row", "fill_sums",
     # Jit functions: windows down the image where its pixels are read where they are, and all other
     # windows; transposition; writing results; writing those of a mask.
     "sum_in_place", "sum_windows", "transpose", "finish", "finish_masked",

@@ -1,0 +1,189 @@
+"""Where images and results are in memory, and how their rows are read and written.
+
+This is what the plans of all compiled drivers have in common.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...core import dtypes
+from ...core.layout import byte_offsets, kernel_index, lead_strides
+from ...core.problem import Problem, build_axis_tables, restate_for_tables, tables_are_gathered
+from .addresses import address
+from .jit.params import ROW_SOURCE, fill_bytes, record
+
+__all__ = [
+    "ImageLayout",
+    "describe_images",
+    "geometry_fields",
+    "is_contiguous",
+    "make_image_row_source",
+    "make_row_source",
+    "run_of_columns",
+]
+
+# More slots than a row buffer has rows: row y is read to place y.
+_EVERY_ROW = 1 << 62
+
+
+@dataclass(frozen=True, eq=False)
+class ImageLayout:
+    """Where the images and results of a call are, and how their rows are read and written.
+
+    Attributes
+    ----------
+    source : numpy.ndarray
+        The ROW_SOURCE of the images.
+    load, store : int
+        Addresses of the jit functions that read and write rows of sums' dtype.
+    kernel_index, x_offsets, out_offsets : numpy.ndarray
+        Of each image in the batch: the number of its kernel, and the byte offsets of image and
+        result.
+    in_place : bool
+        Whether sums may be written to the result as they are.
+    tables : tuple
+        The index maps that the source leads to.
+    """
+
+    source: Any
+    load: int
+    store: int
+    kernel_index: Any
+    x_offsets: Any
+    out_offsets: Any
+    in_place: bool
+    tables: tuple[Any, ...]
+
+    def fields(self) -> dict[str, int]:
+        """Return what of this DIRECT_PARAMS hold."""
+        return dict(
+            row_source=address(self.source),
+            load=self.load,
+            store=self.store,
+            kernel_index=address(self.kernel_index),
+            x_offsets=address(self.x_offsets),
+            out_offsets=address(self.out_offsets),
+            out_in_place=self.in_place,
+        )
+
+
+def geometry_fields(problem: Problem, out_strides: tuple[int, ...]) -> dict[str, int]:
+    """Return the sizes, stride and dilation of a problem as the params of all drivers hold them."""
+    laid = restate_for_tables(problem)
+    return dict(
+        out_row_stride=out_strides[-2],
+        out_column_stride=out_strides[-1],
+        out_rows=problem.r,
+        out_columns=problem.s,
+        p=problem.p,
+        q=problem.q,
+        stride_y=laid.stride[0],
+        stride_x=laid.stride[1],
+        dilation_y=laid.dilation[0],
+        dilation_x=laid.dilation[1],
+    )
+
+
+def make_row_source(
+    rows: Any, columns: Any, run: tuple[int, int], strides: tuple[int, ...], *, step: int = 1,
+    slots: int = _EVERY_ROW, **fields: Any,
+) -> Any:  # fmt: skip
+    """Make a ROW_SOURCE, which keeps neither of its two tables alive.
+
+    Row y is read to place ``y % slots`` of a row buffer, and columns in `step` phases. `run` is
+    the position and length of the run of the image's columns among `columns`; `fields` are others
+    of the record.
+    """
+    return record(
+        ROW_SOURCE,
+        rows=address(rows),
+        columns=address(columns),
+        column_count=len(columns),
+        left=run[0],
+        width=run[1],
+        row_stride=strides[-2],
+        column_stride=strides[-1],
+        step=step,
+        slots=slots,
+        **fields,
+    )
+
+
+def make_image_row_source(
+    problem: Problem, acc: str, x_strides: tuple[int, ...], *, step: int = 1,
+    slots: int = _EVERY_ROW, imaginary: int = 0,
+) -> tuple[Any, tuple[Any, Any]]:  # fmt: skip
+    """Make the ROW_SOURCE of padded images; return it with the two tables that it points to.
+
+    `imaginary` is the distance of a row's imaginary parts from its real ones, in bytes.
+    """
+    rows, columns = (table.pixels for table in build_axis_tables(problem))
+    source = make_row_source(
+        rows, columns, run_of_columns(problem), x_strides, step=step, slots=slots,
+        imaginary=imaginary, fill=fill_bytes(problem.fillvalue, acc),
+    )  # fmt: skip
+    return source, (rows, columns)
+
+
+def run_of_columns(problem: Problem) -> tuple[int, int]:
+    """Position and length of the run of the image's columns, 0 and 0 where they do not form one."""
+    return (0, 0) if tables_are_gathered(problem)[1] else (problem.pad[1][0], problem.w)
+
+
+def is_contiguous(problem: Problem, x_strides: tuple[int, ...]) -> bool:
+    """Whether pixels of a row are next to each other in memory."""
+    return x_strides[-1] == dtypes.storage(problem.x_dtype).itemsize
+
+
+def describe_images(
+    problem: Problem,
+    acc: str,
+    x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    *,
+    step: int,
+    slots: int,
+    shift: int,
+    imaginary: int,
+) -> ImageLayout:
+    """Describe images and results of these strides, for sums of a dtype times ``2**shift``.
+
+    `step`, `slots` and `imaginary` are those of `make_image_row_source`.
+    """
+    from .jit import row_buffer
+
+    source, tables = make_image_row_source(
+        problem, acc, x_strides, step=step, slots=slots, imaginary=imaginary
+    )
+    batch, out_size = problem.batch, dtypes.storage(problem.out_dtype).itemsize
+    return ImageLayout(
+        source=source,
+        load=row_buffer.load(problem.x_dtype, acc),
+        store=_store(problem, acc, shift),
+        kernel_index=kernel_index(problem),
+        x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
+        out_offsets=byte_offsets(batch, out_strides[:-2]),
+        in_place=(
+            problem.out_dtype == acc == dtypes.part(acc)
+            and out_strides[-1] == out_size
+            and not shift
+        ),
+        tables=tables,
+    )
+
+
+def _store(problem: Problem, acc: str, shift: int) -> int:
+    """Address of the jit function that writes sums of weights times ``2**shift``."""
+    from .jit import narrow_results, row_buffer
+
+    if acc in ("uint16", "int16"):
+        return narrow_results.store(acc, problem.out_dtype, shift)
+    return row_buffer.store(acc, problem.out_dtype, _exact(problem, acc))
+
+
+def _exact(problem: Problem, acc: str) -> bool:
+    """Whether sums are whole numbers that the output's dtype is sure to hold."""
+    whole = dtypes.is_integer(problem.acc_dtype)
+    return whole and acc != problem.acc_dtype and problem.out_dtype == problem.acc_dtype
