@@ -16,7 +16,8 @@ import numpy as np
 
 from .core import dtypes
 from .core.alignment import is_aligned
-from .core.arrays import Array, empty_on_host, may_share_memory
+from .core.arrays import Array, empty_on_host
+from .core.overlap import may_share_memory
 from .core.problem import Problem
 from .methods.weights import Weights
 from .selection.choose import Choice

@@ -21,6 +21,7 @@ from .core.alignment import copy_unaligned, is_aligned
 from .core.arrays import Array
 from .core.equal_taps import EqualTaps, find_equal_taps
 from .core.errors import complete_rows_before
+from .core.overlap import shares_memory
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
 from .core.reach import Part, parts_with_pixels
 from .core.streams import use_stream_of
@@ -297,7 +298,7 @@ def read_target(
     """Read `out=` of a call, which may not overlap its image or kernel."""
     target = arrays.read_out(out, problem.out_shape, x.device)
     for operand, name in ((x, "X"), (k, "K")):
-        if arrays.shares_memory(target, operand):
+        if shares_memory(target, operand):
             raise ValueError(f"out overlaps {name} in memory; pass a separate array")
     return target
 

@@ -20,18 +20,17 @@ from .tensors import import_tensor, make_tensor, plain_tensor, view_storage
 __all__ = [
     "Array",
     "Operand",
+    "array_module",
     "as_argument",
     "broadcast_zeros_like",
     "check_same_device",
     "empty",
     "is_instance_of",
     "is_traced",
-    "may_share_memory",
     "numpy_dtype",
     "read",
     "read_as_it_lies",
     "read_out",
-    "shares_memory",
     "to_native_order",
     "total_memory",
     "wrap",
@@ -54,6 +53,11 @@ class Operand:
     device: str  # "cpu" or "cuda:0"
     library: str  # "numpy", "cupy", "torch", "ml_dtypes", "array-api", "storage"
     original: Any
+
+
+def array_module(array: Array) -> Any:
+    """NumPy, or CuPy for an array of its own."""
+    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
 
 def as_argument(array: Any, like: Operand) -> Any:
@@ -241,49 +245,6 @@ def read_out(out: Any, shape: tuple[int, ...], device: str) -> Operand:
     if array.size and any(s == 0 and n > 1 for s, n in zip(array.strides, shape, strict=True)):
         raise ValueError("out is a broadcast array: several of its elements share one address")
     return operand
-
-
-def _address_range(array: Any) -> tuple[int, int]:
-    """Lowest address of an array's elements, and one past the highest."""
-    if hasattr(array, "__cuda_array_interface__"):
-        low = high = int(array.data.ptr)
-    else:
-        low = high = int(array.__array_interface__["data"][0])
-    for n, s in zip(array.shape, array.strides, strict=True):
-        if n == 0:
-            return low, low
-        low += min(0, (n - 1) * s)
-        high += max(0, (n - 1) * s)
-    return low, high + array.itemsize
-
-
-def may_share_memory(a: Any, b: Any) -> bool:
-    """Whether the address ranges of two arrays overlap (NumPy and CuPy arrays never do)."""
-    if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
-        return False
-    if isinstance(a, np.ndarray):
-        return np.may_share_memory(a, b)
-    if a.flags.c_contiguous and b.flags.c_contiguous:  # usual, and fast to decide
-        first, second = a.data.ptr, b.data.ptr
-        return bool(first < second + b.nbytes and second < first + a.nbytes)
-    (a0, a1), (b0, b1) = _address_range(a), _address_range(b)
-    return bool(a0 < b1 and b0 < a1)
-
-
-def shares_memory(a: Operand, b: Operand) -> bool:
-    """Whether two operands share any element (exact on the host; on a GPU by address range)."""
-    if a.device != b.device:
-        return False
-    (a0, a1), (b0, b1) = _address_range(a.array), _address_range(b.array)
-    if a1 <= b0 or b1 <= a0:
-        return False
-    if a.device != HOST:
-        return True
-    try:
-        # Bounded: exact sharing of strided views is NP-hard in general.
-        return bool(np.shares_memory(a.array, b.array, max_work=10_000))  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:
-        return True
 
 
 def total_memory(device: str) -> int | None:

@@ -203,7 +203,7 @@ def _read_images(X: Any, Y: Any) -> tuple[arrays.Operand, Any, Any, Any]:
         raise TypeError(f"X and Y must be real, got {x.dtype} and {y.dtype}")
     if x.device != y.device:
         raise ValueError(f"X is on {x.device} and Y on {y.device}; they must be together")
-    xp = np if x.device == arrays.HOST else sys.modules["cupy"]
+    xp = arrays.array_module(x.array)
     dtype = "float32" if dtypes.accumulator(x.dtype) == "float32" else "float64"
     image = dtypes.widen(x.array, x.dtype, dtype, xp)
     target = dtypes.widen(y.array, y.dtype, dtype, xp)

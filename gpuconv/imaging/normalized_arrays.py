@@ -13,6 +13,8 @@ from ..backends import backend_for
 from ..backends.cpu.threads import run_on_pool, thread_count, threads
 from ..core import arrays, blocks, dtypes
 from ..core.alignment import copy_unaligned, is_aligned
+from ..core.arrays import array_module
+from ..core.overlap import may_share_memory
 from ..core.problem import Index, Problem, slice_batch
 from ..core.streams import use_stream_of
 from ..methods.weights import Weights
@@ -25,7 +27,6 @@ from .missing_pixels import (
 from .normalized_blocks import (
     NormalizedCall,
     Scratch,
-    array_module,
     find_missing,
     normalize_block,
     undefined_value,
@@ -121,7 +122,7 @@ def normalize(
         target = None if out is None else engine.read_target(out, problem, x, k)
         if target is not None:
             for array, name in ((inputs.mask, "mask"), (inputs.weights, "weights")):
-                if array is not None and arrays.may_share_memory(target.array, array):
+                if array is not None and may_share_memory(target.array, array):
                     raise ValueError(f"out overlaps {name} in memory; pass a separate array")
         aligned = target is None or target.device == arrays.HOST or is_aligned(target.array)
         if target is None or not aligned:

@@ -8,7 +8,6 @@ other while they are still in the cache.
 from __future__ import annotations
 
 import math
-import sys
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -19,13 +18,13 @@ import numpy as np
 from .. import engine
 from ..backends.cpu.threads import import_numba
 from ..core import dtypes
+from ..core.arrays import array_module
 from ..core.problem import Problem
 from .missing_pixels import KernelSums, MissingRules
 from .scarce_windows import Sums, correct_scarce
 
 __all__ = [
-    "NormalizedCall", "Scratch", "array_module", "find_missing", "normalize_block",
-    "undefined_value",
+    "NormalizedCall", "Scratch", "find_missing", "normalize_block", "undefined_value",
 ]  # fmt: skip
 
 # Floats hold all whole numbers up to this one.
@@ -124,11 +123,6 @@ class Scratch(threading.local):
     def release(self) -> None:
         """Give back what is larger than blocks of usual size need."""
         self.buffers = {n: b for n, b in self.buffers.items() if b.size <= _KEPT_MOST}
-
-
-def array_module(array: Any) -> Any:
-    """NumPy, or CuPy for an array of its own."""
-    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
 
 def undefined_value(call: NormalizedCall, xp: Any) -> Any:

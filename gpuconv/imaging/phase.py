@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -140,7 +139,7 @@ def phase_cross_correlation(
 
 def _transform(image: arrays.Operand, space: str) -> Array:
     """Fourier transform of an image, or the one that was passed."""
-    xp = np if image.device == arrays.HOST else sys.modules["cupy"]
+    xp = arrays.array_module(image.array)
     single = dtypes.accumulator(image.dtype) in ("float32", "complex64")
     dtype = dtypes.accumulator(image.dtype) if single else "float64"
     if dtypes.is_complex(image.dtype):
@@ -177,7 +176,7 @@ class _Peak:
 
 def _register(first: Array, second: Array, factor: int, phase: bool) -> Registration:
     """Find the shift from the transforms of both images."""
-    xp = np if isinstance(first, np.ndarray) else sys.modules["cupy"]
+    xp = arrays.array_module(first)
     shape, real = first.shape, np.dtype(first.real.dtype)
     norms = [float((xp.abs(spectrum).astype("float64") ** 2).sum()) for spectrum in (first, second)]
     if not np.isfinite(norms).all():

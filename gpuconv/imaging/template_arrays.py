@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from ..core import arrays, blocks, dtypes
 from ..core.alignment import copy_unaligned, is_aligned
 from ..core.arguments import check_dimensions, read_padding
 from ..core.arrays import Array, Operand
+from ..core.overlap import shares_memory
 from ..core.problem import Index, Problem, make_problem, slice_batch
 from ..core.streams import use_stream_of
 from .compiled_blocks import CompiledBlocks, serves
@@ -128,7 +128,7 @@ def _read_out(
     if dtype is not None and name != target.dtype:
         raise TypeError(f"dtype={dtype!s} contradicts out of dtype {target.dtype}")
     for operand, what in zip(inputs, ("image", "template"), strict=True):
-        if arrays.shares_memory(target, operand):
+        if shares_memory(target, operand):
             raise ValueError(f"out overlaps {what} in memory; pass a separate array")
     return target, target.dtype
 
@@ -147,7 +147,7 @@ class _Matching:
     @property
     def xp(self) -> Any:
         """The module of the image's library, and of the result's."""
-        return np if self.x.device == arrays.HOST else sys.modules["cupy"]
+        return arrays.array_module(self.x.array)
 
     def run(self, result: Array, name: str) -> None:
         """Fill the result, whose dtype has this name."""

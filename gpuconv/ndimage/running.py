@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from ..core import arrays
 from ..core.casting import cast
+from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
 from .images import Image, Target, read_target
 from .passes import Pass, prepare
@@ -38,7 +38,7 @@ def _run_eagerly(image: Image, passes: Sequence[Pass], target: Target) -> Any:
         result = arrays.read_out(target.array, image.shape, source.device).array
     if result.size:
         pixels, pixels_out = _with_rows(source.array), _with_rows(result)
-        if arrays.may_share_memory(pixels, pixels_out) and not _is_same(pixels, pixels_out):
+        if may_share_memory(pixels, pixels_out) and not _is_same(pixels, pixels_out):
             pixels = pixels.copy()
         if passes:
             run_passes(passes, pixels, source.dtype, pixels_out, target.dtype)
@@ -86,7 +86,7 @@ def _correlate_deferred(one: Pass, store: Store, image: Any) -> Any:
 
 
 def _store_block(store: Store, sums: Any) -> Any:
-    xp = np if isinstance(sums, np.ndarray) else sys.modules["cupy"]
+    xp = arrays.array_module(sums)
     target = xp.empty(sums.shape, store.dtype)
     store.write(sums.astype(store.sums_dtype), target, xp)  # a copy: Dask may keep the sums
     return target

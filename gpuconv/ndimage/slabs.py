@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import numpy as np
 from ..backends.cpu.threads import run_on_pool, threads
 from ..core import arrays, blocks
 from ..core.axes import move_to_last
+from ..core.overlap import may_share_memory
 from .passes import Pass, prepare
 from .stores import Store
 
@@ -55,7 +55,7 @@ def cut(shape: Sequence[int], whole: Sequence[bool], most: int) -> Iterator[tupl
 
 def run_passes(passes: Sequence[Pass], source: Any, x_dtype: str, target: Any, dtype: str) -> None:
     """Run passes from one array to another, which may be the same elements in the same order."""
-    overwrites = arrays.may_share_memory(source, target)
+    overwrites = may_share_memory(source, target)
     for group in _groups(passes, target):
         _run_group(group, source, x_dtype, target, dtype, overwrites)
         source, x_dtype, overwrites = target, dtype, True
@@ -84,8 +84,7 @@ def _run_group(
 
 def _run_in_strips(one: Pass, store: Store, source: Any, target: Any) -> None:
     """Run a pass of a 2-D kernel on strips of rows, each with the rows around it."""
-    host = isinstance(target, np.ndarray)
-    xp = np if host else sys.modules["cupy"]
+    xp = arrays.array_module(target)
     source, target = move_to_last(source, one.axes), move_to_last(target, one.axes)
     one = replace(one, axes=(-2, -1))
     height, width = target.shape[-2:]
@@ -93,7 +92,7 @@ def _run_in_strips(one: Pass, store: Store, source: Any, target: Any) -> None:
     axis = blocks.Axis(height, height, taps, 1, one.pad[0], one.boundary)
     columns = blocks.BlockInput(((0, width),), None, one.pad[1], width)
     # Rows that two strips read are read twice: strips are much higher than that.
-    count = max(8 * taps, (SLAB if host else _DEVICE_SLAB) * height // target.size, 1)
+    count = max(8 * taps, (SLAB if xp is np else _DEVICE_SLAB) * height // target.size, 1)
     for top in range(0, height, count):
         if count >= height:
             sums = one.correlate(source)
@@ -106,12 +105,13 @@ def _run_in_strips(one: Pass, store: Store, source: Any, target: Any) -> None:
 
 
 def _run_in_slabs(chain: _Chain, whole: list[bool]) -> None:
-    host = isinstance(chain.target, np.ndarray)
+    xp = arrays.array_module(chain.target)
+    host = xp is np
     slabs = list(cut(chain.target.shape, whole, SLAB if host else _DEVICE_SLAB))
     failed: list[None] = []
 
     def work(first: int, last: int) -> None:
-        workspace = _Workspace(np if host else sys.modules["cupy"])
+        workspace = _Workspace(xp)
         alone = last - first == len(slabs)  # no other thread has any
         with nullcontext() if alone else threads(1):
             for slab in slabs[first:last]:

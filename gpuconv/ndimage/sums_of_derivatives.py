@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..core import arrays
 from ..core.casting import cast
+from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
 from .arguments import one_for_each, read_axes, with_each_axis
 from .correlation import correlate1d
@@ -249,9 +249,9 @@ def _sum_in_place(
         memory = arrays.empty(image.shape, target.dtype, source.device, source)
         result = arrays.wrap(memory, target.dtype, source)
     total = arrays.read_out(result, image.shape, source.device).array
-    if arrays.may_share_memory(source.array, total):
+    if may_share_memory(source.array, total):
         original = arrays.wrap(source.array.copy(), source.dtype, source)
-    xp = np if isinstance(total, np.ndarray) else sys.modules["cupy"]
+    xp = arrays.array_module(total)
     differentiate(original, axes[0], result)
     if squared:
         xp.multiply(total, total, out=total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -133,13 +132,9 @@ def _conv2d(x: Any, weight: Any, bias: Any, layer: LayerGeometry) -> Any:
     values = None
     if b is not None:
         check_bias(tuple(b.array.shape), w.array.shape[0])
-        values = dtypes.widen(b.array, b.dtype, "float64", _module(b.array))
+        values = dtypes.widen(b.array, b.dtype, "float64", arrays.array_module(b.array))
     y = channel_sums.forward(a, w, layer, values)
     return arrays.wrap(y[0] if single else y, dtypes.promote(a.dtype, w.dtype), a)
-
-
-def _module(array: Any) -> Any:
-    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
 
 @np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
@@ -205,7 +200,7 @@ def _conv2d_vjp(
         d.array = d.array[None]
     dx = channel_sums.input_gradient(d, w, tuple(a.array.shape), a.dtype, layer)
     dw = channel_sums.weight_gradient(a, d, tuple(w.array.shape), w.dtype, layer)
-    xp = _module(d.array)
+    xp = arrays.array_module(d.array)
     wide = dtypes.widen(d.array, d.dtype, dtypes.accumulator(d.dtype), xp)
     # By pairs within an image, which keeps the digits: sums in float64 take NumPy much longer.
     sums = wide.sum(axis=(2, 3)).sum(axis=0, dtype="float64")

@@ -10,7 +10,7 @@ from gpuconv.backends.cuda import direct_planning, planning, sums, weight_gradie
 from gpuconv.backends.cuda.launch import PARAMETER_BYTES
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
-from gpuconv.gradients import weight_problem
+from gpuconv.gradients.weight_gradient import weight_problem
 
 from .... import oracle, promises
 from ....emulator.backend import SANITIZERS, cuda, reference
