@@ -7,7 +7,7 @@ import pytest
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cpu import backend, fft_plan, scipy_fft, scipy_plan, sums
+from gpuconv.backends.cpu import backend, fft_plan, scipy_fft, scipy_outliers, scipy_plan, sums
 from gpuconv.backends.cpu import fft as cpu_fft
 from gpuconv.backends.cpu.jit import fft_functions
 from gpuconv.backends.cpu.jit.params import FftParams
@@ -70,7 +70,7 @@ def doubts(monkeypatch):
         monkeypatch.setattr(owner, name, lambda *a: (found.append(what), function(*a))[1])
 
     note(fft_functions, "retry_tile", "again")
-    note(scipy_fft._Call, "_again", "again")
+    note(scipy_outliers.TileRetry, "sum_again", "again")
     note(cpu_fft, "_sum_directly", "direct")
     return lambda: found
 

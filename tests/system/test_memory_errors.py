@@ -9,7 +9,18 @@ import pytest
 import gpuconv
 from gpuconv import nn
 from gpuconv.backends import reference
-from gpuconv.backends.cpu import backend, box, fft, fft_plan, planning, scipy_fft, scipy_plan, sums
+from gpuconv.backends.cpu import (
+    backend,
+    box,
+    fft,
+    fft_plan,
+    planning,
+    scipy_fft,
+    scipy_filter,
+    scipy_plan,
+    scipy_tiles,
+    sums,
+)
 from gpuconv.backends.cpu.jit import fft_driver
 from gpuconv.backends.cpu.jit.params import (
     BOX_PARAMS,
@@ -230,9 +241,13 @@ def test_transforms_of_a_library(monkeypatch, name):
     for calls in range(200):
         fails = Fails(calls)
         with monkeypatch.context() as patch:
-            for each in ("_stripes", "_filter", "_directly", "spectrum"):
-                function = getattr(scipy_fft._Call, each)
-                patch.setattr(scipy_fft._Call, each, fails.before(function))
+            for owner, each in (
+                (scipy_tiles.TileReader, "_read_stripes"),
+                (scipy_filter.TileFilter, "apply"),
+                (scipy_filter.TileFilter, "spectrum"),
+                (scipy_fft._Call, "_sum_directly"),
+            ):
+                patch.setattr(owner, each, fails.before(getattr(owner, each)))
             out[...] = UNTOUCHED
             try:
                 gpuconv.corr2d(x, RANK1, out=out, **options)

@@ -7,7 +7,6 @@ needed (see src/layers/layer.cuh).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,13 +15,12 @@ import numpy as np
 from ...core import dtypes
 from ...core.arrays import Array
 from ...core.layer import LayerGeometry
-from .device_weights import HostArray, uploads
 from .kernels import ADDRESS, Kernel
 from .launch import GRID_MAX
 from .launcher import Launcher, addresses_of, on_device
 from .spec import LAYER_DEPTH, LAYER_SIDE, Spec
 from .structs import LAYER
-from .weight_gradient import total_of_tasks
+from .weight_gradient import PreparedGradient, table_of_gradient, total_of_tasks
 
 # Threads of a block (across, down), each of which makes a square of LAYER_SIDE outputs.
 LAYER_BLOCK = (16, 16)
@@ -59,16 +57,6 @@ def _prepare_forward(
     return launcher.prepare(spec, blocks, _shared_bytes(acc), (g, *[ADDRESS] * 3))
 
 
-@dataclass(frozen=True)
-class PreparedGradient:
-    """The launches of a call and the table that they read."""
-
-    sums: Kernel
-    total: Kernel | None
-    partial_shape: tuple[int, int]
-    first_tasks: HostArray
-
-
 def layer_weight_gradient(
     launcher: Launcher, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
     w_shape: tuple[int, ...], w_dtype: str, acc: str,
@@ -81,11 +69,7 @@ def layer_weight_gradient(
         launcher, device, x.shape, x.strides, x_dtype, dy.shape, dy_dtype, layer, w_shape, w_dtype,
         acc,
     )  # fmt: skip
-    partial = launcher.empty(prepared.partial_shape, np.float64)
-    launcher.launch(prepared.sums, addresses_of(x, dy, partial))
-    if prepared.total is not None:
-        first_tasks = uploads(launcher, device).get(prepared.first_tasks)
-        launcher.launch(prepared.total, addresses_of(partial, first_tasks, out))
+    prepared.launch(launcher, device, x, dy, out)
     return out
 
 
@@ -110,7 +94,9 @@ def _prepare_gradient(
         sums,
         total_of_tasks(launcher, spec, layer.groups, weights),
         (layer.groups * tasks, weights),
-        HostArray(first_tasks, "a table of the gradient"),
+        "float64",
+        (),
+        table_of_gradient(first_tasks),
     )
 
 

@@ -83,12 +83,26 @@ def plan(problem: Problem, dy_dtype: str) -> WeightGradientPlan:
 
 @dataclass(frozen=True)
 class PreparedGradient:
-    """The launches of a call and the tables that they read."""
+    """The two launches of a weight gradient, a layer's too, and the tables that they read."""
 
-    sums: Kernel | None  # None where there is nothing to add
-    total: Kernel | None
+    sums: Kernel | None  # of each task; None where there is nothing to add
+    total: Kernel | None  # of all tasks of a kernel
+    # The sums between the two launches.
     partial_shape: tuple[int, int]
-    tables: tuple[HostArray, HostArray, HostArray]  # tasks, offsets of images, first tasks
+    partial_dtype: str
+    tables: tuple[HostArray, ...]  # of the first launch
+    first_tasks: HostArray  # of the second launch
+
+    def launch(self, launcher: Launcher, device: int, x: Array, dy: Array, out: Array) -> None:
+        """Fill `out`."""
+        kept = uploads(launcher, device)
+        # All before the first launch: an upload may wait for the device.
+        *tables, first_tasks = (kept.get(table) for table in (*self.tables, self.first_tasks))
+        partial = launcher.empty(self.partial_shape, self.partial_dtype)
+        if self.sums is not None:
+            launcher.launch(self.sums, addresses_of(x, dy, *tables, partial))
+        if self.total is not None:
+            launcher.launch(self.total, addresses_of(partial, first_tasks, out))
 
 
 def weight_gradient(
@@ -105,14 +119,7 @@ def weight_gradient(
         launcher, device, problem, dy_dtype, x.shape, x.strides, dy.strides, TASK_TILES,
         PARTIAL_BYTES,
     )  # fmt: skip
-    kept = uploads(launcher, device)
-    tasks, offsets, first_tasks = map(kept.get, prepared.tables)
-    wide = np.complex128 if dtypes.is_complex(problem.acc_dtype) else np.float64
-    partial = launcher.empty(prepared.partial_shape, wide)
-    if prepared.sums is not None:
-        launcher.launch(prepared.sums, addresses_of(x, dy, tasks, offsets, partial))
-    if prepared.total is not None:
-        launcher.launch(prepared.total, addresses_of(partial, first_tasks, out))
+    prepared.launch(launcher, device, x, dy, out)
     return out
 
 
@@ -142,15 +149,21 @@ def _prepare(
         launch.spec.block,
     )  # fmt: skip
     kernels = len(planned.first_tasks) - 1
-    # Structs travel as the 64-bit integers that they consist of.
     offsets = _offsets(problem, x_shape, x_strides, dy_strides, planned.images)
-    tables = tasks.view(np.int64), offsets.view(np.int64), planned.first_tasks
     return PreparedGradient(
         sums,
         total_of_tasks(launcher, spec, kernels, launch.weights),
         (max(1, len(tasks)), launch.weights),
-        tuple(HostArray(table, "a table of the gradient") for table in tables),  # type: ignore[arg-type]
+        "complex128" if dtypes.is_complex(problem.acc_dtype) else "float64",
+        # Structs travel as the 64-bit integers that they consist of.
+        (table_of_gradient(tasks.view(np.int64)), table_of_gradient(offsets.view(np.int64))),
+        table_of_gradient(planned.first_tasks),
     )
+
+
+def table_of_gradient(table: Any) -> HostArray:
+    """Have a table of a gradient's tasks uploaded when a launch first reads it."""
+    return HostArray(table, "a table of the gradient")
 
 
 def _offsets(
