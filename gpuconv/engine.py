@@ -17,13 +17,12 @@ import numpy as np
 from . import call_cache
 from .backends import Backend, backend_for, require_backend
 from .core import arrays, dtypes
-from .core.alignment import copy_unaligned, is_aligned
 from .core.arrays import Array
 from .core.equal_taps import EqualTaps, find_equal_taps
 from .core.errors import complete_rows_before
-from .core.overlap import shares_memory
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
 from .core.reach import Part, parts_with_pixels
+from .core.results import Result, read_target
 from .core.streams import use_stream_of
 from .methods import METHODS, Method
 from .methods.weights import Weights
@@ -31,7 +30,7 @@ from .selection.choose import Choice, choose
 
 __all__ = [
     "OPTIONS", "PreparedCall", "correlate", "correlate_new", "dtype_of_out", "prepare",
-    "read_problem", "read_target",
+    "read_problem",
 ]  # fmt: skip
 
 # `typed`, because 1, 1.0 and True are equal keys and only the first is a valid stride.
@@ -264,21 +263,16 @@ def _correlate_on_stream(
     prepared = prepare(problem, x.device, method, backend, weights)
     choice = prepared.choice
     max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
-    target = None if out is None else read_target(out, problem, x, k)
-    aligned = target is None or target.device == arrays.HOST or is_aligned(target.array)
-    if target is None or not aligned:
-        result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
-    else:
-        result = target.array
-    if result.size:
-        prepared.run(x.array, k.array, result, max_device_bytes)
+    target = None if out is None else read_target(out, problem.out_shape, X=x, K=k)
+    result = Result.of(problem.out_shape, problem.out_dtype, x, target)
+    if result.array.size:
+        prepared.run(x.array, k.array, result.array, max_device_bytes)
         if prepared.restated and not choice.weight_independent:
             key = None  # weights of a part are within the caller's array
-        if key is not None and aligned and _may_be_cached(x, k, choice):
+        unaligned = target is not None and result.is_new
+        if key is not None and not unaligned and _may_be_cached(x, k, choice):
             call_cache.remember(key, prepared, k.array)
-        if target is not None and not aligned:
-            copy_unaligned(result, target.array)
-    return out if target is not None else arrays.wrap(result, problem.out_dtype, x)
+    return result.deliver(out)
 
 
 def dtype_of_out(out: Array, asked: Any) -> str:
@@ -290,17 +284,6 @@ def dtype_of_out(out: Array, asked: Any) -> str:
     if asked is not None and dtypes.name_of(asked, "dtype=") != operand.dtype:
         raise TypeError(f"dtype={asked!s} contradicts out of dtype {operand.dtype}")
     return operand.dtype
-
-
-def read_target(
-    out: Array, problem: Problem, x: arrays.Operand, k: arrays.Operand
-) -> arrays.Operand:
-    """Read `out=` of a call, which may not overlap its image or kernel."""
-    target = arrays.read_out(out, problem.out_shape, x.device)
-    for operand, name in ((x, "X"), (k, "K")):
-        if shares_memory(target, operand):
-            raise ValueError(f"out overlaps {name} in memory; pass a separate array")
-    return target
 
 
 def _read_max_device_bytes(value: Any, choice: Choice, device: str) -> int | None:

@@ -12,10 +12,10 @@ from .. import engine
 from ..backends import backend_for
 from ..backends.cpu.threads import run_on_pool, thread_count, threads
 from ..core import arrays, blocks, dtypes
-from ..core.alignment import copy_unaligned, is_aligned
 from ..core.arrays import array_module
 from ..core.overlap import may_share_memory
 from ..core.problem import Index, Problem, slice_batch
+from ..core.results import Result, read_target
 from ..core.streams import use_stream_of
 from ..methods.weights import Weights
 from .missing_pixels import (
@@ -118,25 +118,17 @@ def normalize(
         inputs = Inputs(
             x.array, read_mask(mask, x), None if w is None else _summed(w, call.problem)
         )
-        problem = call.problem
-        target = None if out is None else engine.read_target(out, problem, x, k)
-        if target is not None:
+        problem, target = call.problem, None
+        if out is not None:
+            target = read_target(out, problem.out_shape, X=x, K=k)
             for array, name in ((inputs.mask, "mask"), (inputs.weights, "weights")):
                 if array is not None and may_share_memory(target.array, array):
                     raise ValueError(f"out overlaps {name} in memory; pass a separate array")
-        aligned = target is None or target.device == arrays.HOST or is_aligned(target.array)
-        if target is None or not aligned:
-            result = arrays.empty(problem.out_shape, problem.out_dtype, x.device, x)
-        else:
-            result = target.array
-        if result.size:
+        result = Result.of(problem.out_shape, problem.out_dtype, x, target)
+        if result.array.size:
             kernel = KernelSums.of(values, problem.conjugate, array_module(x.array))
-            _run(call, kernel, inputs, x.device, result)
-        if target is None:
-            return arrays.wrap(result, problem.out_dtype, x)
-        if not aligned:
-            copy_unaligned(result, target.array)
-        return out
+            _run(call, kernel, inputs, x.device, result.array)
+        return result.deliver(out)
 
 
 def _summed(weights: arrays.Operand, problem: Problem) -> Any:

@@ -13,11 +13,10 @@ import numpy as np
 
 from ..backends import backend_for
 from ..core import arrays, blocks, dtypes
-from ..core.alignment import copy_unaligned, is_aligned
 from ..core.arguments import check_dimensions, read_padding
 from ..core.arrays import Array, Operand
-from ..core.overlap import shares_memory
 from ..core.problem import Index, Problem, make_problem, slice_batch
+from ..core.results import Result, read_target
 from ..core.streams import use_stream_of
 from .compiled_blocks import CompiledBlocks, serves
 from .faint_windows import to_host
@@ -94,20 +93,12 @@ def match(
                 UserWarning,
                 stacklevel=4,
             )
-        target, name = _read_out(out, dtype, problem, (x, t))
-        direct = target is not None and (target.device == arrays.HOST or is_aligned(target.array))
-        if target is not None and direct:
-            result = target.array
-        else:
-            result = arrays.empty(problem.out_shape, name, x.device, x)
-        if result.size:
+        target, name = _read_out(out, dtype, problem, x, t)
+        result = Result.of(problem.out_shape, name, x, target)
+        if result.array.size:
             matching = _Matching(problem, method, backend, x, host, weights)
-            matching.run(result, name)
-        if target is None:
-            return arrays.wrap(result, name, x)
-        if not direct:
-            copy_unaligned(result, target.array)
-        return out
+            matching.run(result.array, name)
+        return result.deliver(out)
 
 
 def read_mask(mask: Any, template_shape: tuple[int, ...]) -> Array:
@@ -118,18 +109,15 @@ def read_mask(mask: Any, template_shape: tuple[int, ...]) -> Array:
 
 
 def _read_out(
-    out: Any, dtype: Any, problem: Problem, inputs: tuple[Operand, Operand]
+    out: Any, dtype: Any, problem: Problem, image: Operand, template: Operand
 ) -> tuple[Operand | None, str]:
     """Read `out=` and the dtype of the result."""
     name = read_dtype(dtype, problem)
     if out is None:
         return None, name
-    target = arrays.read_out(out, problem.out_shape, inputs[0].device)
+    target = read_target(out, problem.out_shape, image=image, template=template)
     if dtype is not None and name != target.dtype:
         raise TypeError(f"dtype={dtype!s} contradicts out of dtype {target.dtype}")
-    for operand, what in zip(inputs, ("image", "template"), strict=True):
-        if shares_memory(target, operand):
-            raise ValueError(f"out overlaps {what} in memory; pass a separate array")
     return target, target.dtype
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import arrays, dtypes
 
-__all__ = ["Image", "Target", "read_image", "read_target"]
+__all__ = ["Image", "Target", "read_image", "read_output"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def read_image(value: Any) -> Image:
     return image
 
 
-def read_target(output: Any, image: Image, complex_sums: bool) -> Target:
+def read_output(output: Any, image: Image, complex_sums: bool) -> Target:
     """Read `output=`: None for the input's dtype, a dtype, or an array to write to.
 
     Complex sums need a complex output: a real dtype is promoted with a warning.

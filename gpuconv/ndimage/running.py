@@ -12,7 +12,7 @@ from ..core import arrays
 from ..core.casting import cast
 from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
-from .images import Image, Target, read_target
+from .images import Image, Target, read_output
 from .passes import Pass, prepare
 from .slabs import run_passes
 from .stores import Store
@@ -23,7 +23,7 @@ __all__ = ["run"]
 def run(image: Image, passes: Sequence[Pass], output: Any) -> Any:
     """Filter an image with one pass after the other; without any it is copied."""
     complex_sums = image.is_complex or any("complex" in str(p.weights.dtype) for p in passes)
-    target = read_target(output, image, complex_sums)
+    target = read_output(output, image, complex_sums)
     if image.deferred and target.array is None:
         return _run_deferred(image, passes, target.dtype)
     with use_stream_of(image.original, target.array):

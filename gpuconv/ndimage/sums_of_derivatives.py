@@ -13,7 +13,7 @@ from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
 from .arguments import one_for_each, read_axes, with_each_axis
 from .correlation import correlate1d
-from .images import Image, Target, read_image, read_target
+from .images import Image, Target, read_image, read_output
 from .running import run
 from .slabs import SLAB, cut
 from .smoothing import gaussian_filter
@@ -233,7 +233,7 @@ def _sum_over_axes(
         term = derivative(image, axis, output, modes[axis], cval, *arguments, **(keywords or {}))
         return output if term is None else term
 
-    target = read_target(output, image, False)
+    target = read_output(output, image, False)
     if image.deferred and target.array is None:
         return _sum_deferred(image.original, differentiate, found, target.dtype, squared)
     with use_stream_of(image.original, target.array):
