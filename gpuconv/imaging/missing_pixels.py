@@ -11,7 +11,17 @@ import numpy as np
 from ..core import arrays, dtypes
 from ..core.errors import format_value, unknown_name_error
 
-__all__ = ["KernelSums", "MissingRules", "check_fits", "read_mask", "read_rules", "read_weights"]
+__all__ = [
+    "KernelSums",
+    "MissingRules",
+    "check_fits",
+    "check_mask_dtype",
+    "nan_error",
+    "read_mask",
+    "read_rules",
+    "read_weights",
+    "weights_error",
+]
 
 NAN_POLICIES = ("omit", "propagate", "raise")
 
@@ -74,6 +84,19 @@ def check_mask_dtype(dtype: str) -> None:
             f"mask must be boolean (True where a pixel is missing), got dtype {dtype}; numbers "
             "that say how much each pixel counts are weights="
         )
+
+
+def nan_error() -> ValueError:
+    """Make the error for NaN pixels with ``nan_policy="raise"``."""
+    return ValueError(
+        "X holds NaN pixels that are not masked, and nan_policy='raise' refuses them; "
+        "'omit' takes them for missing"
+    )
+
+
+def weights_error() -> ValueError:
+    """Make the error for weights of pixels that are no weights."""
+    return ValueError("weights must be finite numbers >= 0 (0 where a pixel is missing)")
 
 
 def read_mask(mask: Any, x: arrays.Operand) -> Any:

@@ -16,6 +16,7 @@ from ..core.arrays import array_module
 from ..core.overlap import may_share_memory
 from ..core.problem import Index, Problem, slice_batch
 from ..core.results import Result, read_target
+from ..core.scratch import Scratch
 from ..core.streams import use_stream_of
 from ..methods.weights import Weights
 from .missing_pixels import (
@@ -24,13 +25,9 @@ from .missing_pixels import (
     read_mask,
     read_weights,
 )
-from .normalized_blocks import (
-    NormalizedCall,
-    Scratch,
-    find_missing,
-    normalize_block,
-    undefined_value,
-)
+from .normalized_blocks import normalize_block
+from .normalized_call import NormalizedCall, undefined_value
+from .normalized_pixels import find_missing
 
 __all__ = ["normalize", "prepare"]
 

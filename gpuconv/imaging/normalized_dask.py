@@ -12,9 +12,12 @@ import numpy as np
 from ..adapters.dask import check_known, correlate_blocks, read_operands, refuse_out
 from ..core import arrays, blocks, dtypes
 from ..core.arrays import array_module
+from ..core.scratch import Scratch
 from .missing_pixels import KernelSums, MissingRules, check_fits, check_mask_dtype
 from .normalized_arrays import prepare
-from .normalized_blocks import NormalizedCall, Scratch, find_missing, normalize_block
+from .normalized_blocks import normalize_block
+from .normalized_call import NormalizedCall
+from .normalized_pixels import find_missing
 
 __all__ = ["normalize"]
 

@@ -9,9 +9,16 @@ import torch
 
 from ..adapters.torch_functions import as_tensor, corr2d
 from ..core import arrays, blocks, dtypes
-from .missing_pixels import KernelSums, MissingRules, check_fits, check_mask_dtype
+from .missing_pixels import (
+    KernelSums,
+    MissingRules,
+    check_fits,
+    check_mask_dtype,
+    nan_error,
+    weights_error,
+)
 from .normalized_arrays import prepare
-from .normalized_blocks import NormalizedCall
+from .normalized_call import NormalizedCall
 
 __all__ = ["normalize"]
 
@@ -81,13 +88,13 @@ def _find_missing(rules: MissingRules, x: Any, mask: Any, weights: Any) -> Any:
     missing = mask
     if weights is not None:
         if not bool((weights.detach() >= 0).all() & torch.isfinite(weights.detach()).all()):
-            raise ValueError("weights must be finite numbers >= 0 (0 where a pixel is missing)")
+            raise weights_error()
         without = weights.detach() == 0
         missing = without if missing is None else missing | without
     if rules.nan_policy != "propagate" and (x.is_floating_point() or x.is_complex()):
         nan = torch.isnan(x.detach())
         if rules.nan_policy == "raise" and bool((nan if missing is None else nan & ~missing).any()):
-            raise ValueError("X holds NaN pixels that are not masked; nan_policy='raise'")
+            raise nan_error()
         missing = nan if missing is None else missing | nan
     return None if missing is None else missing.expand(x.shape)
 

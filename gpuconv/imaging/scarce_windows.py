@@ -1,4 +1,4 @@
-"""Windows of which little is there, where transforms do not know the sum of their weights.
+"""Scarce windows: those of which so few pixels are there that their weights' sum is inaccurate.
 
 Transforms, and factors of a rank above 1, err relative to the largest sums of a tile. A sum of few
 small weights would be lost in that, and the mean with it.
@@ -15,9 +15,9 @@ import numpy as np
 from .. import engine
 from ..core.problem import Pair
 
-__all__ = ["Sums", "correct_scarce"]
+__all__ = ["Correlation", "correct_scarce"]
 
-# Windows with less than this share of the weight there are summed again.
+# Windows of which less than this share of the weight is there are summed again.
 _SHARE = 1 / 64
 # They are summed one by one if that is at most so many multiply-adds for each output of the block.
 _TAPS_MOST = 64
@@ -26,8 +26,8 @@ _LAID_OUT_MOST = 1 << 18
 
 
 @dataclass(frozen=True)
-class Sums:
-    """What is to be summed over windows: an image, kernels, and the value of a constant border."""
+class Correlation:
+    """What is correlated: an image and kernels, with the value of a constant border."""
 
     image: Any
     k: Any
@@ -35,23 +35,23 @@ class Sums:
 
 
 def correct_scarce(
-    jobs: list[Sums], found: list[Any], whole: Any, flipped: bool, backend: str,
+    correlations: list[Correlation], found: list[Any], whole: Any, flipped: bool, backend: str,
     steps: dict[str, Any],
 ) -> list[Any]:  # fmt: skip
-    """Return the sums `found` of the jobs, direct ones where only a small share is there.
+    """Return the results `found` of the correlations, those of scarce windows summed directly.
 
-    The second job is that of the weights, the last one of their absolute values, which are `whole`
-    where everything is there.
+    The second correlation is that of the weights of pixels, the last one that of the kernel's
+    absolute values with them, which comes to `whole` where every pixel is there.
     """
     if bool((found[-1].min(axis=(-2, -1), keepdims=True) >= _SHARE * whole).all()):
         return found
     scarce = found[-1] < _SHARE * whole
-    present, k = jobs[1].image != 0, jobs[1].k != 0
+    present, k = correlations[1].image != 0, correlations[1].k != 0
     counts = engine.correlate(
-        present, k, fillvalue=jobs[1].fillvalue, flipped=flipped, backend=backend, **steps
+        present, k, fillvalue=correlations[1].fillvalue, flipped=flipped, backend=backend, **steps
     )
     reached = counts != 0
-    # Nothing is there, not even by rounding.
+    # Where no pixel is there the sums are 0, without the roundings of a transform.
     found = [sums * reached for sums in found]
     scarce = scarce & reached
     count, taps = int(scarce.sum().item()), math.prod(k.shape[-2:])
@@ -60,24 +60,24 @@ def correct_scarce(
     if not isinstance(found[0], np.ndarray) or count * taps > _TAPS_MOST * found[0].size:
         return [
             engine.correlate(
-                job.image, job.k, fillvalue=job.fillvalue, flipped=flipped, backend=backend,
+                one.image, one.k, fillvalue=one.fillvalue, flipped=flipped, backend=backend,
                 method="direct", **steps,
             )
-            for job in jobs
+            for one in correlations
         ]  # fmt: skip
     where = np.nonzero(np.broadcast_to(scarce, found[0].shape))
     return [
-        _sum_windows(job, np.broadcast_to(sums, found[0].shape).copy(), where, flipped, steps)
-        for job, sums in zip(jobs, found, strict=True)
+        _sum_windows(one, np.broadcast_to(sums, found[0].shape).copy(), where, flipped, steps)
+        for one, sums in zip(correlations, found, strict=True)
     ]
 
 
 def _sum_windows(
-    job: Sums, sums: Any, where: tuple[Any, ...], flipped: bool, steps: dict[str, Any]
+    one: Correlation, sums: Any, where: tuple[Any, ...], flipped: bool, steps: dict[str, Any]
 ) -> Any:
     """Put direct sums of the windows at the indices `where` into `sums`."""
-    k = job.k[..., ::-1, ::-1] if flipped else job.k.conj()
-    windows = _view_windows(job, k.shape[-2:], steps)
+    k = one.k[..., ::-1, ::-1] if flipped else one.k.conj()
+    windows = _view_windows(one, k.shape[-2:], steps)
     *lead, i, j = where
     at_once = max(1, _LAID_OUT_MOST // math.prod(k.shape[-2:]))
     for first in range(0, len(i), at_once):
@@ -94,12 +94,12 @@ def _indices(own: tuple[int, ...], lead: list[Any], some: slice) -> tuple[Any, .
     return tuple(0 * at[some] if n == 1 else at[some] for n, at in zip(own, last, strict=True))
 
 
-def _view_windows(job: Sums, taps: Pair, steps: dict[str, Any]) -> Any:
+def _view_windows(one: Correlation, taps: Pair, steps: dict[str, Any]) -> Any:
     """View the windows of the padded image, shape (..., r, s, p, q)."""
-    image, mode, boundary = job.image, steps["mode"], steps["boundary"]
+    image, mode, boundary = one.image, steps["mode"], steps["boundary"]
     pad = [(0, 0)] * (image.ndim - 2) + list(mode)
     if boundary == "constant":
-        padded = np.pad(image, pad, constant_values=image.dtype.type(job.fillvalue))
+        padded = np.pad(image, pad, constant_values=image.dtype.type(one.fillvalue))
     else:
         padded = np.pad(image, pad, mode=boundary)
     (sy, sx), (dy, dx) = steps["stride"], steps["dilation"]

@@ -20,6 +20,7 @@ from ..backends.cpu.threads import run_on_pool, threads
 from ..core import arrays, blocks
 from ..core.axes import move_to_last
 from ..core.overlap import may_share_memory
+from ..core.scratch import Scratch
 from .passes import Pass, prepare
 from .stores import Store
 
@@ -111,13 +112,13 @@ def _run_in_slabs(chain: _Chain, whole: list[bool]) -> None:
     failed: list[None] = []
 
     def work(first: int, last: int) -> None:
-        workspace = _Workspace(xp)
+        scratch = Scratch(xp)
         alone = last - first == len(slabs)  # no other thread has any
         with nullcontext() if alone else threads(1):
             for slab in slabs[first:last]:
                 if failed:
                     return
-                chain.run(slab, workspace)
+                chain.run(slab, scratch)
 
     try:
         run_on_pool(work, len(slabs), host and len(slabs) > 1)
@@ -153,43 +154,28 @@ class _Chain:
     target: Any
     overwrites: bool
 
-    def run(self, slab: tuple[slice, ...], workspace: _Workspace) -> None:
-        """Run them on a slab; what lies between two of them is in the workspace."""
+    def run(self, slab: tuple[slice, ...], scratch: Scratch) -> None:
+        """Run them on a slab; what lies between two of them is in `scratch`."""
         pixels, target = self.source[slab], self.target[slab]
         for number, (one, store) in enumerate(self.steps, 1):
             if number == len(self.steps):
                 result = target
             else:
-                result = workspace.array(f"result {number % 2}", target.shape, target.dtype)
+                result = scratch.take(f"result {number % 2}", target.shape, target.dtype)
             lines = result
             if len(self.steps) > 1:  # whoever runs one step has joined axes already
                 one, pixels, lines = _join_axes(one, pixels, result)
             if not store.is_plain:
-                sums = workspace.array("sums", lines.shape, store.sums_dtype)
+                sums = scratch.take("sums", lines.shape, store.sums_dtype)
                 one.correlate(pixels, out=sums)
-                store.write(sums, lines, workspace.xp)
+                store.write(sums, lines, scratch.xp)
             elif self.overwrites and len(self.steps) == 1:
                 lines[...] = one.correlate(
-                    pixels, out=workspace.array("result", lines.shape, lines.dtype)
+                    pixels, out=scratch.take("result", lines.shape, lines.dtype)
                 )
             else:
                 one.correlate(pixels, out=lines)
             pixels = result
-
-
-class _Workspace:
-    """Arrays of one thread that are used again for each slab."""
-
-    def __init__(self, xp: Any) -> None:
-        self.xp = xp
-        self._memory: dict[Any, Any] = {}
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return an array of any content, in the same memory as the one of that name before."""
-        size, key = math.prod(shape), (name, str(dtype))
-        if key not in self._memory or self._memory[key].size < size:
-            self._memory[key] = self.xp.empty(size, dtype)
-        return self._memory[key][:size].reshape(shape)
 
 
 def _join_axes(one: Pass, source: Any, target: Any) -> tuple[Pass, Any, Any]:

@@ -1,0 +1,106 @@
+"""What a normalised correlation is told, and what follows from it for each of its blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import engine
+from ..core import dtypes
+from ..core.problem import Problem
+from ..core.scratch import Scratch
+from .missing_pixels import MissingRules
+from .scarce_windows import Correlation
+
+__all__ = ["NormalizedCall", "undefined_value"]
+
+
+@dataclass(frozen=True)
+class NormalizedCall:
+    """A normalised correlation with everything that does not depend on elements.
+
+    Attributes
+    ----------
+    problem : Problem
+        Of pixels and kernels as they are summed: floats in the accumulator dtype. Its `out_dtype`
+        is that of the result.
+    x_dtype : str
+        Dtype of the pixels as they are one.
+    missing_border : bool
+        Whether the border counts as missing; otherwise a constant one has the problem's fill value.
+    method, backend : str
+        How pixels and weights are summed.
+    accurate : bool
+        Whether the sum of few weights is as accurate as that of many: not with transforms, nor
+        with factors of a rank above 1.
+    """
+
+    problem: Problem
+    x_dtype: str
+    rules: MissingRules
+    missing_border: bool
+    method: str
+    backend: str
+    flipped: bool
+    accurate: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether sums are integers."""
+        return dtypes.is_integer(self.problem.acc_dtype)
+
+    @property
+    def acc(self) -> np.dtype[Any]:
+        """Dtype of the results before they are converted."""
+        return dtypes.storage("float64" if self.whole else self.problem.acc_dtype)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether compiled loops exist for the pixels, where they are on the host."""
+        return self.backend != "reference" and self.problem.acc_dtype in ("float32", "float64")
+
+    @property
+    def border_weight(self) -> int:
+        """How much a pixel of a constant border counts."""
+        return 0 if self.missing_border else 1
+
+    @property
+    def least_share(self) -> float:
+        """Share of the weights that must be there; all of them are there when rounded, too."""
+        problem = self.problem
+        taps = problem.p * problem.q
+        eps = 0.0 if self.whole else taps * float(np.finfo(problem.acc_dtype).eps)
+        return self.rules.min_weight * (1 - eps)
+
+    def correlate(
+        self, one: Correlation, steps: dict[str, Any], scratch: Scratch, name: str
+    ) -> Any:
+        """Sum over windows; `steps` are mode, boundary, stride and dilation of the block."""
+        out = None
+        if isinstance(one.image, np.ndarray):
+            dtype = np.result_type(one.image, one.k)
+            out = scratch.take(name, _shape_of_sums(one, steps), dtype)
+        return engine.correlate(
+            one.image, one.k, fillvalue=one.fillvalue, flipped=self.flipped, method=self.method,
+            backend=self.backend, out=out, **steps,
+        )  # fmt: skip
+
+
+def undefined_value(call: NormalizedCall, xp: Any) -> Any:
+    """Return what stands for undefined results, as an array of the result's storage dtype."""
+    value = xp.full((1, 1), call.rules.undefined, call.acc)
+    return dtypes.finish(value, call.problem.out_dtype, xp)
+
+
+def _shape_of_sums(one: Correlation, steps: dict[str, Any]) -> tuple[int, ...]:
+    lead = np.broadcast_shapes(one.image.shape[:-2], one.k.shape[:-2])
+    sides = (
+        (n + sum(pad) - (taps - 1) * dilation - 1) // stride + 1
+        for n, taps, pad, stride, dilation in zip(
+            one.image.shape[-2:], one.k.shape[-2:], steps["mode"], steps["stride"],
+            steps["dilation"], strict=True,
+        )
+    )  # fmt: skip
+    return (*lead, *sides)

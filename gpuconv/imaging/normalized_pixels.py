@@ -1,0 +1,141 @@
+"""Pixels of a block as they are summed: 0 where one is missing, and less a common number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..backends.cpu.threads import import_numba
+from ..core import dtypes
+from ..core.arrays import array_module
+from ..core.scratch import Scratch
+from .missing_pixels import nan_error, weights_error
+from .normalized_call import NormalizedCall
+
+__all__ = ["Pixels", "compiled_loops", "find_missing", "prepare_pixels"]
+
+
+def find_missing(call: NormalizedCall, x: Any, mask: Any, weights: Any) -> Any:
+    """Return which pixels are missing; None if none is (on a GPU: if none can be)."""
+    xp = array_module(x)
+    missing = mask
+    if weights is not None:
+        without = weights == 0
+        missing = without if missing is None else missing | without
+    policy, dtype = call.rules.nan_policy, call.x_dtype
+    if policy != "propagate" and not dtypes.is_integer(dtype):
+        nan = xp.isnan(dtypes.widen(x, dtype, dtypes.accumulator(dtype), xp))
+        if policy == "raise":
+            if bool((nan if missing is None else nan & ~missing).any()):
+                raise nan_error()
+        elif xp is not np or nan.any():
+            missing = nan if missing is None else missing | nan
+    return missing if xp is not np or missing is None or missing.any() else None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels of a block as they are summed."""
+
+    values: Any  # less the pivot, times their weights, 0 where missing
+    present: Any  # which are there, or their weights; None: all of them
+    pivot: Any  # what was subtracted from each image, shape (..., 1, 1); None: nothing
+
+
+def prepare_pixels(
+    call: NormalizedCall, x: Any, mask: Any, weights: Any, pivoted: bool, scratch: Scratch
+) -> Pixels:
+    """Copy pixels with 0 where they are missing, less a pivot if `pivoted`; see `_subtract_pivot`.
+
+    `mask` and `weights` are as in `normalize_block`. What is copied may be in memory of `scratch`.
+    """
+    compiled = isinstance(x, np.ndarray) and call.compiled and weights is None and pivoted
+    if compiled and call.rules.nan_policy != "raise":
+        return _fill_missing(call, x, mask, scratch)
+    return _copy_pixels(call, x, mask, weights, pivoted)
+
+
+@cache
+def compiled_loops() -> Any:
+    """Import the compiled loops, which takes a second."""
+    import_numba()
+    from ..backends.cpu.jit import missing_pixels
+
+    return missing_pixels
+
+
+def _fill_missing(call: NormalizedCall, x: Any, mask: Any, scratch: Scratch) -> Pixels:
+    """`prepare_pixels` of unweighted floats by compiled loops, into memory of `scratch`."""
+    dtype = dtypes.storage(call.problem.x_dtype)
+    if dtypes.is_half(call.x_dtype) or not x.dtype.isnative:
+        x = dtypes.widen(x, call.x_dtype, call.problem.x_dtype)
+    values = scratch.take("pixels", x.shape, dtype)
+    present = scratch.take("present", x.shape, bool)
+    lead = x.shape[:-2]
+    flat = math.prod(lead), *x.shape[-2:]
+    pivots = np.empty(flat[0], dtype)
+    hidden = present if mask is None else np.broadcast_to(mask, x.shape)
+    missing = compiled_loops().fill_missing(
+        x.reshape(flat), hidden.reshape(flat), mask is not None,
+        call.rules.nan_policy == "omit" and x.dtype.kind == "f",
+        values.reshape(flat), present.reshape(flat), pivots, np.empty((2, flat[2]), dtype),
+    )  # fmt: skip
+    pivot = pivots.reshape(*lead, 1, 1) if pivots.any() else None
+    return Pixels(values, present if missing else None, pivot)
+
+
+def _copy_pixels(call: NormalizedCall, x: Any, mask: Any, weights: Any, pivoted: bool) -> Pixels:
+    """`prepare_pixels` of any dtype and library, weighted or not."""
+    xp = array_module(x)
+    if weights is not None and not bool((weights >= 0).all() & xp.isfinite(weights).all()):
+        raise weights_error()
+    missing = find_missing(call, x, mask, weights)
+    dtype = dtypes.storage(call.problem.x_dtype)
+    wide = dtypes.widen(x, call.x_dtype, call.problem.x_dtype, xp)
+    if call.whole and missing is None and weights is None:
+        return Pixels(wide, None, None)
+    values = xp.empty(x.shape, dtype)
+    xp.copyto(values, wide)
+    pivot = _subtract_pivot(values, missing, xp) if pivoted else None
+    present = None if missing is None else ~missing
+    if weights is not None:
+        values = values * weights
+        present = weights if missing is None else xp.where(missing, weights.dtype.type(0), weights)
+    if missing is not None:
+        xp.copyto(values, dtype.type(0), where=missing)
+    return Pixels(values, present, pivot)
+
+
+def _subtract_pivot(values: Any, missing: Any, xp: Any) -> Any:
+    """Subtract from each image what is nearest to zero of its pixels, if they have one sign.
+
+    What is left of a pixel is no larger than it was, so sums lose nothing; of a constant image
+    nothing is left, and the result is that constant. Missing pixels are overwritten. Returns what
+    was subtracted, None if it is known to be 0.
+    """
+    parts = (values.real, values.imag) if values.dtype.kind == "c" else (values,)
+    found = [_nearest_to_zero(part, missing, xp) for part in parts]
+    for part, pivot in zip(parts, found, strict=True):
+        xp.subtract(part, pivot, out=part)
+    if xp is np and not any(pivot.any() for pivot in found):
+        return None
+    return found[0] + 1j * found[1] if len(found) > 1 else found[0]
+
+
+def _nearest_to_zero(part: Any, missing: Any, xp: Any) -> Any:
+    """Return of each image the pixel nearest to zero, 0 if they have both signs."""
+    infinity = part.dtype.type(np.inf)
+    found = 0
+    for limit, name in ((infinity, "fmin"), (-infinity, "fmax")):
+        if missing is not None:
+            xp.copyto(part, limit, where=missing)
+        reduce = xp.nanmin if name == "fmin" else xp.nanmax
+        extreme = reduce(part, axis=(-2, -1), keepdims=True)
+        # Of an image without a pixel that is there, the limit is left.
+        usable = xp.isfinite(extreme) & (extreme * limit > 0)
+        found = found + xp.where(usable, extreme, part.dtype.type(0))
+    return found
