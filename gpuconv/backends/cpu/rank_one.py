@@ -77,19 +77,19 @@ def _limits(acc: str) -> tuple[float, float]:
 
 @cache
 def _cross_approximation_code() -> Any:
-    """Compiled `jit.rank_one.cross_approximation`, or None where it cannot be used."""
+    """Compiled `jit.cross_approximation`, or None where it cannot be used."""
     if np.finfo(np.longdouble).nmant != 63:
         return None  # only this long double has been shown to be replaced by two float64
     try:
         threads.import_numba()
     except ImportError:
         return None
-    from .jit import rank_one as jit
+    from .jit.cross_approximation import cross_approximation
 
     floats = np.zeros((2, 2))
-    search = jit.cross_approximation
-    search.ready(floats, 2, 2, 1, *_limits("float32"), _LONG_DOUBLE_EPS, floats[0], floats[0])
-    return search.code
+    arguments = floats, 2, 2, 1, *_limits("float32"), _LONG_DOUBLE_EPS, floats[0], floats[0]
+    cross_approximation.ready(*arguments)
+    return cross_approximation.code
 
 
 @cache

@@ -46,8 +46,8 @@ def _import_compiled_modules() -> None:
         importlib.import_module("numba")
         for name in (
             "window_similarity",
-            "direct_driver", "narrow_images", "im2col", "rank_one", "fft_driver", "fft_functions",
-            "weight_gradient", "missing_pixels",
+            "direct_driver", "narrow_images", "im2col", "rank_one", "cross_approximation",
+            "fft_driver", "fft_functions", "weight_gradient", "missing_pixels",
         ):  # fmt: skip
             importlib.import_module(f".jit.{name}", __package__)
 

@@ -14,9 +14,17 @@ from functools import cache
 from math import gcd
 
 import numpy as np
-from numba import carray, njit, prange
+from numba import carray, prange
 
-from .drivers import variants
+from .box_memory import (
+    allocate_memory,
+    find_columns,
+    first_of_phase,
+    write_border_sums,
+    write_column_tables,
+    write_row_table,
+)
+from .drivers import inner, round_up, variants
 from .functions import (
     allocate,
     call,
@@ -32,149 +40,21 @@ from .functions import (
 from .params import BOX_FAILED, BOX_FINISH, BOX_MEMORY, BOX_PARAMS, BOX_SCALE, BOX_TASK, ROW_SOURCE
 from .row_buffer import row_source
 
-_jit = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
 box_params = reader(BOX_PARAMS)
 box_task = reader(BOX_TASK)
 box_memory = reader(BOX_MEMORY)
 box_finish = reader(BOX_FINISH)
 
-_LINE = 64  # bytes that parts of a task's memory are aligned to
 _SCALE_BYTES = BOX_SCALE.itemsize
 _SOURCE_WORDS = ROW_SOURCE.itemsize // 8
 
 
-@_jit
-def _round_up(n, step):
-    return (n + step - 1) // step * step
-
-
-@_jit
-def _choose_pitch(n, params):
-    """Bytes of a row of at least `n` sums, a whole number of vectors.
-
-    Rows are an odd number of lines of cache apart: where columns are read down the rows, these
-    would otherwise take each other's places in the cache.
-    """
-    return _round_up(n * params.size, 2 * _LINE) + _LINE
-
-
-@_jit
-def _find_columns(params, task):
-    """Find the image's columns that the outputs of a task read."""
-    first = task.first_column * params.stride_x
-    reach = (params.q - 1) * params.dilation_x
-    end = (task.end_column - 1) * params.stride_x + reach + 1
-    low, high = row_source(params.row_source).width, -1
-    for column in range(first, end):
-        pixel = load_int(params.columns, column)
-        if pixel >= 0:
-            low, high = min(low, pixel), max(high, pixel)
-    if high < 0:
-        low, high = 0, 0
-    if task.x_in_place:  # at least a vector
-        low = max(0, min(low, high + 1 - params.lanes))
-        high = max(high, low + params.lanes - 1)
-    task.left, task.width = low, high - low + 1
-    return first, end - first
-
-
-@_jit
-def _allocate(params, task, memory, columns):
-    """Allocate the memory of a task that reads so many padded columns, 0 if there is none."""
-    size, lanes, parts = params.size, params.lanes, params.parts
-    height, n = params.window_rows, task.end_column - task.first_column
-    memory.pitch = _choose_pitch(task.width, params)
-    memory.out_pitch = _choose_pitch(n, params)
-    memory.down_imaginary = height * memory.pitch
-    memory.sums_imaginary = lanes * memory.out_pitch
-    buffer_rows = 0 if task.x_in_place else height + params.p
-    buffer_bytes = _round_up(buffer_rows * parts * memory.pitch, _LINE)
-    down_bytes = _round_up(parts * memory.down_imaginary, _LINE)
-    columns_bytes = _round_up((memory.pitch // size + 1) * lanes * size, _LINE)
-    across_bytes = _round_up(columns * lanes * size, _LINE)
-    sums_bytes = _round_up(parts * memory.sums_imaginary, _LINE)
-    row_table_bytes = 8 * (height + 2 * params.p) * parts
-    if not params.across:
-        columns_bytes = across_bytes = sums_bytes = 0
-    total = buffer_bytes + down_bytes + columns_bytes + across_bytes + sums_bytes
-    tables = row_table_bytes + 8 * (columns + 2 * lanes + _round_up(n, lanes))
-    address = allocate(total + tables + _LINE)
-    if address == 0:
-        return address
-    memory.row_buffer = _round_up(address, _LINE)
-    memory.down = memory.row_buffer + buffer_bytes
-    memory.columns = memory.down + down_bytes
-    memory.across = memory.columns + columns_bytes
-    memory.sums = memory.across + across_bytes
-    memory.row_table = memory.sums + sums_bytes
-    memory.column_table = memory.row_table + row_table_bytes
-    memory.square_table = memory.column_table + 8 * columns
-    memory.out_table = memory.square_table + 8 * lanes
-    return address
-
-
-@_jit
-def _first_of_phase(phase, dilation, count):
-    """How many of `count` positions belong to phases before this one."""
-    return phase * (count // dilation) + min(phase, count % dilation)
-
-
-@_jit
-def _write_column_tables(params, task, memory, first, columns):
-    """Write the addresses of the transposed columns, phase after phase, and those of results."""
-    vector, dilation = params.lanes * params.size, params.dilation_x
-    border = memory.columns + memory.pitch // params.size * vector
-    for column in range(columns):
-        phase = column % dilation
-        place = _first_of_phase(phase, dilation, columns) + column // dilation
-        pixel = load_int(params.columns, first + column)
-        address = border if pixel < 0 else memory.columns + (pixel - task.left) * vector
-        store_int(memory.column_table, place, address)
-    n = task.end_column - task.first_column
-    for j in range(_round_up(n, params.lanes)):
-        column = min(j, n - 1) * params.stride_x
-        place = _first_of_phase(column % dilation, dilation, columns) + column // dilation
-        store_int(memory.out_table, j, memory.across + place * vector)
-
-
-@_jit
-def _write_row_table(params, task, memory, phase, base, first, end):
-    """Write the addresses of rows `first` to before `end` of a phase; the table begins at `base`.
-
-    Where rows are not read in place they are loaded.
-    """
-    source = row_source(memory.row_source)
-    for t in range(first, end):
-        row = phase + t * params.dilation_y
-        if task.x_in_place:
-            at = load_int(source.rows, row)
-            address = task.x + at * source.row_stride + task.left * params.pixel_size
-            store_int(memory.row_table, t - base, params.fill_row if at < 0 else address)
-            continue
-        for part in range(params.parts):
-            place = part * (params.window_rows + params.p) + t - first
-            address = memory.row_buffer + place * memory.pitch
-            table = memory.row_table + 8 * part * (params.window_rows + 2 * params.p)
-            store_int(table, t - base, address)
-        address = memory.row_buffer + (t - first) * memory.pitch
-        # The row buffer has a place for every row; this is that of row 0.
-        call(
-            params.load, memory.row_source, task.x, row, row + 1, task.left, task.width,
-            address - row * memory.pitch, memory.pitch // params.size,
-        )  # fmt: skip
-        if task.shrunk:
-            for part in range(params.parts):
-                plane = part * (params.window_rows + params.p) * memory.pitch
-                call(params.shrink, address + plane, task.width, params.shrink_power, 0, 0, 0, 0, 0)
-
-
-@_jit
+@inner
 def _sum_across(params, task, memory, down, sums, first, columns):
     """Sum windows of columns of as many rows as a vector has lanes; `down` is their table."""
     lanes, size, dilation = params.lanes, params.size, params.dilation_x
     vector, stride, q = lanes * size, params.stride_x, params.q
-    squares = _round_up(task.width, lanes) // lanes
+    squares = round_up(task.width, lanes) // lanes
     call(
         params.transpose, down, 0, squares, vector, memory.columns, lanes * vector, vector, 0
     )  # fmt: skip
@@ -183,7 +63,7 @@ def _sum_across(params, task, memory, down, sums, first, columns):
     for start in range(min(step, n)):
         last = start + (n - 1 - start) // step * step
         phase = start * stride % dilation
-        place = _first_of_phase(phase, dilation, columns)
+        place = first_of_phase(phase, dilation, columns)
         # Blocks are counted from the first padded column of the image.
         begin = (first + start * stride) // dilation
         skipped = begin - start * stride // dilation
@@ -193,12 +73,12 @@ def _sum_across(params, task, memory, down, sums, first, columns):
         target = memory.across + (place + low - skipped) * vector
         call(params.sum_windows, table, lanes, q, low - base, high + 1 - base, target, vector, 0)
     call(
-        params.transpose, memory.out_table, 8 * lanes, _round_up(n, lanes) // lanes, 0, sums,
+        params.transpose, memory.out_table, 8 * lanes, round_up(n, lanes) // lanes, 0, sums,
         vector, memory.out_pitch, 0,
     )  # fmt: skip
 
 
-@_jit
+@inner
 def _finish(params, task, sums, pitch, imaginary, row, count, row_step):
     """Write results of `count` rows of sums, the first of them `row`, or look for what overflowed.
 
@@ -237,11 +117,11 @@ def _finish(params, task, sums, pitch, imaginary, row, count, row_step):
     return False
 
 
-@_jit
+@inner
 def _sum_windows_down(params, task, memory, phase, first, end):
     """Sum windows down the image, those that begin at rows `first` to before `end` of a phase."""
     base = first // params.p * params.p
-    _write_row_table(params, task, memory, phase, base, first, end + params.p - 1)
+    write_row_table(params, task, memory, phase, base, first, end + params.p - 1)
     kernel = params.sum_in_place if task.x_in_place else params.sum_windows
     width = max(task.width, params.lanes)
     for part in range(params.parts):
@@ -250,7 +130,7 @@ def _sum_windows_down(params, task, memory, phase, first, end):
         call(kernel, table, width, params.p, first - base, end - base, down, memory.pitch, 0)
 
 
-@_jit
+@inner
 def _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
     """Sum and write `count` rows of outputs `row_step` apart, whose windows are `step` rows apart.
 
@@ -273,7 +153,7 @@ def _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
             for lane in range(lanes):
                 at = down + (done + min(lane, number - 1)) * down_step
                 store_int(memory.square_table, lane, at)
-            _write_border_sums(params, task, memory, part)
+            write_border_sums(params, task, memory, part)
             sums = memory.sums + part * memory.sums_imaginary
             _sum_across(params, task, memory, memory.square_table, sums, first, columns)
         if _finish(
@@ -284,25 +164,12 @@ def _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
     return False
 
 
-@_jit
-def _write_border_sums(params, task, memory, part):
-    """Write the sums of a column of the border's value, a vector of them."""
-    size, lanes = params.size, params.lanes
-    target = memory.columns + memory.pitch * lanes
-    source = params.fill_sums + (task.shrunk * params.parts + part) * size
-    for lane in range(lanes):
-        for byte in range(size):
-            carray(pointer(target + lane * size + byte), (1,), np.uint8)[0] = carray(
-                pointer(source + byte), (1,), np.uint8
-            )[0]
-
-
-@_jit
+@inner
 def _sum_band(params, task):
     """Sum and write all outputs of a task, and return whether memory was lacking."""
     memory = box_memory(stack())
-    first, columns = _find_columns(params, task)
-    address = _allocate(params, task, memory, columns)
+    first, columns = find_columns(params, task)
+    address = allocate_memory(params, task, memory, columns)
     if address == 0:
         return True
     memory.row_source = stack()
@@ -310,7 +177,7 @@ def _sum_band(params, task):
         store_int(memory.row_source, i, load_int(params.row_source, i))
     row_source(memory.row_source).imaginary = (params.window_rows + params.p) * memory.pitch
     if params.across:
-        _write_column_tables(params, task, memory, first, columns)
+        write_column_tables(params, task, memory, first, columns)
     # Outputs whose windows are in one phase of the dilation, and how far apart these windows are.
     row_step = params.dilation_y // gcd(params.dilation_y, params.stride_y)
     step = row_step * params.stride_y // params.dilation_y

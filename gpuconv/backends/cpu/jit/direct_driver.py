@@ -11,9 +11,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import carray, njit, prange
+from numba import carray, prange
 
-from .drivers import serial_variant, variants
+from .drivers import inner, round_up, serial_variant, variants
 from .functions import (
     allocate,
     call,
@@ -29,22 +29,12 @@ from .functions import (
 from .params import DIRECT_COLUMNS, DIRECT_FAILED, DIRECT_PARAMS, DIRECT_TASK, FILL
 from .row_buffer import row_source
 
-# Called from compiled code only, and not cached by itself (see `functions.source_stamp`).
-# Without wrappers and checks of divisors it compiles in two thirds of the time.
-_jit = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
 direct_params = reader(DIRECT_PARAMS)
 direct_task = reader(DIRECT_TASK)
 direct_columns = reader(DIRECT_COLUMNS)
 
 
-@_jit
-def _align(address, size):
-    """Round an address up to a multiple of `size`."""
-    return (address + size - 1) // size * size
-
-
-@_jit
+@inner
 def _reads_fill_row(params, task):
     """Whether rows above or below the image are among those that a task reads."""
     rows = row_source(params.row_source).rows
@@ -52,7 +42,7 @@ def _reads_fill_row(params, task):
     return load_int(rows, task.first_row * params.stride_y) < 0 or load_int(rows, last) < 0
 
 
-@_jit
+@inner
 def _write_fill_row(address, n, size, source):
     """Write the border's value `n` times."""
     value = load_int(source + FILL, 0)
@@ -63,7 +53,7 @@ def _write_fill_row(address, n, size, source):
             store_int(address, j, value)
 
 
-@_jit
+@inner
 def _allocate_columns(params, task, columns):
     """Allocate what summing some columns of a task takes, in one piece; 0 if there is no memory.
 
@@ -82,18 +72,18 @@ def _allocate_columns(params, task, columns):
     memory = allocate(buffer_bytes + fill_bytes + sums_bytes + lines_bytes + table_bytes + 5 * 64)
     if memory == 0:
         return memory
-    columns.row_buffer = _align(memory, 64)
-    columns.fill_row = _align(columns.row_buffer + buffer_bytes, 64)
-    columns.sums = _align(columns.fill_row + fill_bytes, 64)
-    columns.lines = _align(columns.sums + sums_bytes, 64)
-    columns.row_table = _align(columns.lines + lines_bytes, 8)
+    columns.row_buffer = round_up(memory, 64)
+    columns.fill_row = round_up(columns.row_buffer + buffer_bytes, 64)
+    columns.sums = round_up(columns.fill_row + fill_bytes, 64)
+    columns.lines = round_up(columns.sums + sums_bytes, 64)
+    columns.row_table = round_up(columns.lines + lines_bytes, 8)
     columns.line_table = columns.row_table + 8 * params.parts * (params.p + block)
     if filled:
         _write_fill_row(columns.fill_row, columns.pitch, size, params.row_source)
     return memory
 
 
-@_jit
+@inner
 def _write_row_table(params, task, columns, row, count):
     """Write the addresses of `count` input rows, the first of which output row `row` begins at."""
     source = row_source(params.row_source)
@@ -116,7 +106,7 @@ def _write_row_table(params, task, columns, row, count):
         slot = slot - slots if slot >= slots else slot
 
 
-@_jit
+@inner
 def _sum_rows(params, task, columns, number, sums, pitch):
     """Sum `number` output rows to memory `pitch` bytes from row to row.
 
@@ -146,7 +136,7 @@ def _sum_rows(params, task, columns, number, sums, pitch):
         )  # fmt: skip
 
 
-@_jit
+@inner
 def _sum_block(params, task, columns, row, number, row_step):
     """Sum and write `number` output rows, the first of them `row`, `row_step` rows apart."""
     _write_row_table(params, task, columns, row, params.p + number - 1)
@@ -163,7 +153,7 @@ def _sum_block(params, task, columns, row, number, row_step):
     )  # fmt: skip
 
 
-@_jit
+@inner
 def _load_rows(params, task, columns, loaded, end_row):
     """Load the input rows before the last that output row `end_row - 1` reads, after `loaded`.
 
@@ -180,7 +170,7 @@ def _load_rows(params, task, columns, loaded, end_row):
     return max(loaded, needed)
 
 
-@_jit
+@inner
 def _sum_bands(params, task, columns):
     """Sum the rows of a task, block after block."""
     first_row, end_row, block = task.first_row, task.end_row, params.block_rows
@@ -247,9 +237,9 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
     if memory == 0:
         count_up(address + DIRECT_FAILED, 0)
         return
-    pixels = _align(memory, 64)
-    sums = _align(pixels + width * pitch, 64)
-    table = _align(sums + height * size, 8)
+    pixels = round_up(memory, 64)
+    sums = round_up(pixels + width * pitch, 64)
+    table = round_up(sums + height * size, 8)
     for i in range(task.first_row, task.end_row, height):
         n = min(height, task.end_row - i)
         call(
@@ -267,7 +257,7 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
     release(memory)
 
 
-@_jit
+@inner
 def _columns_in_place(params, first, end):
     """Which of some columns of outputs read their pixels where they are, as (first, end)."""
     source = row_source(params.row_source)

@@ -10,6 +10,18 @@ from numba import njit
 from ....core.worker_thread import on_worker_thread
 from .functions import load_or_compile, named, on_disk
 
+# Options of functions that compiled code alone calls, and that are not cached by themselves (see
+# `functions.source_stamp`). Without wrappers and checks of divisors they compile in two thirds of
+# the time.
+INNER = dict(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner = njit(**INNER)
+
+
+@inner
+def round_up(n, step):
+    """The next multiple of `step`."""
+    return (n + step - 1) // step * step
+
 
 def _kind(value: Any) -> Any:
     """Key of an argument's Numba type: values with equal keys have equal types."""
@@ -41,6 +53,12 @@ class Compiled:
     def __call__(self, *arguments: Any) -> Any:
         self.ready(*arguments)
         return self.code(*arguments)
+
+
+def compiled(function: Any) -> Compiled:
+    """Return a function without loops over `prange`; its name on disk has no leading underscore."""
+    name = function.__name__.lstrip("_")
+    return Compiled(on_disk(njit, nogil=True, error_model="numpy")(named(function, name)))
 
 
 def variants(function: Any, **options: Any) -> tuple[Any, Any]:

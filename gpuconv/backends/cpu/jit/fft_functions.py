@@ -22,13 +22,9 @@ import numpy as np
 from numba import njit
 
 from . import fft_errors, fft_groups, fft_outliers, fft_tiles, fft_transforms
+from .drivers import INNER
 from .functions import compile_function, named
 from .vectors import lanes, vector_bytes
-
-# Without what only Python would need of a function: it takes time to compile.
-_CALLED_BY_COMPILED_CODE = dict(
-    nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
 
 
 @cache
@@ -70,7 +66,7 @@ def _bindings(acc: str) -> dict[str, Any]:
         # Only sums of absolute values, which are compared with bounds, may be taken in any order.
         fast = {"reassoc"} if function.__name__ == "_abs_sum_of" else False
         copy = named(function, f"{function.__name__}_{acc}", **names)
-        names[function.__name__[1:].upper()] = njit(fastmath=fast, **_CALLED_BY_COMPILED_CODE)(copy)
+        names[function.__name__[1:].upper()] = njit(fastmath=fast, **INNER)(copy)
     return names
 
 

@@ -1,0 +1,143 @@
+"""Code of a block of sums that takes taps from either end towards the middle (llvmlite).
+
+`micro_kernel` says what that is for.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from .register_block import RegisterBlock
+from .vectors import LONG
+
+
+class MirroredBlock(RegisterBlock):
+    """Code of one block of sums in mirrored order: `sums` from the first tap, `back` from the last.
+
+    A number of taps, and what follows from it, is an int where it is known while compiling.
+    """
+
+    def __init__(self, builder: Any, acc: str, rows: int, columns: int, step: int) -> None:
+        super().__init__(builder, acc, rows, columns, step)
+        self.back = self.zeros(rows, self.parts * columns)
+
+    def count(self, value: Any) -> Any:
+        """A number of taps as a value."""
+        return self.long(value) if isinstance(value, int) else value
+
+    def each(self, first: int, last: Any, emit: Any) -> None:
+        """Emit code for the numbers from `first` to before `last`: a loop where it is not known."""
+        if isinstance(last, int):
+            for number in range(first, last):
+                emit(self.long(number))
+            return
+        with cgutils.for_range(self.builder, last, start=self.long(first)) as loop:
+            emit(loop.index)
+
+    def meet(self, outputs: range, taps: Any, middle: Any) -> None:
+        """Add the two chains of some rows; then the middle tap, if their number is odd."""
+        b = self.builder
+        for output in outputs:
+            for place, other in zip(self.sums[output], self.back[output], strict=True):
+                b.store(self.add(b.load(place), b.load(other)), place)
+        if isinstance(taps, int):
+            if taps % 2:
+                middle()
+            return
+        odd = b.trunc(taps, ir.IntType(1))
+        with b.if_then(odd):
+            middle()
+
+    def down(self, args: Any, p: int | None) -> None:
+        """Add one column of taps, input row after input row from both ends."""
+        b = self.builder
+        table, column, w, taps_down, *_ = args
+        taps = taps_down if p is None else p
+        half = b.lshr(taps, self.long(1)) if p is None else p // 2
+        last = b.add(self.count(taps), self.long(self.rows - 2))
+
+        def input_row(y: Any, outputs: range, back: bool) -> None:
+            """Add row `y` to outputs counted from the same end as the rows."""
+            if back:
+                y = b.sub(last, y)
+                outputs = range(self.rows - outputs.stop, self.rows - outputs.start)
+            weights = {
+                i: b.add(w, b.mul(b.sub(y, self.long(i)), self.long(self.weight_bytes)))
+                for i in outputs
+            }
+            pixels = self.addresses(table, y, column)
+            self.tap(pixels, weights, 0, self.back if back else self.sums)
+
+        for back in (False, True):
+            if p is not None:
+                for y in range(p // 2 + self.rows - 1):
+                    outputs = range(max(0, y - p // 2 + 1), min(self.rows - 1, y) + 1)
+                    input_row(self.long(y), outputs, back)
+                continue
+            for y in range(self.rows - 1):
+                input_row(self.long(y), range(y + 1), back)
+            self.each(
+                self.rows - 1, half, lambda y, back=back: input_row(y, range(self.rows), back)
+            )
+            for i in range(1, self.rows):
+                y = b.add(self.count(half), self.long(i - 1))
+                input_row(y, range(i, self.rows), back)
+
+        def middle() -> None:
+            for i in range(self.rows):
+                input_row(b.add(self.count(half), self.long(i)), range(i, i + 1), False)
+
+        self.meet(range(self.rows), taps, middle)
+
+    def across(self, args: Any, p: int | None, q: int | None) -> None:
+        """Add rows of taps: `p` for one output row, or one for each."""
+        b = self.builder
+        table, column, w, taps_down, taps_across, offsets, *_ = args
+        taps = taps_across if q is None else q
+        half = b.lshr(taps, self.long(1)) if q is None else q // 2
+        middle = self.count(half)
+
+        def tap(output: int, a: Any, number: Any, sums: Any) -> None:
+            y = b.add(a, self.long(output))
+            if q is None:
+                at = self.load(b.add(offsets, b.mul(number, self.long(8))), LONG)
+            else:
+                at = b.mul(number, self.long(self.step_bytes))
+            pixels = self.addresses(table, y, b.add(column, at))
+            first = b.add(w, b.mul(b.mul(a, self.count(taps)), self.long(self.weight_bytes)))
+            self.tap(pixels, {output: first}, b.mul(number, self.long(self.weight_bytes)), sums)
+
+        last, down = b.sub(self.count(taps), self.long(1)), taps_down if p is None else p
+
+        def half_row(output: int, a: Any, back: bool) -> None:
+            def one(number: Any) -> None:
+                if back:
+                    tap(output, a, b.sub(last, number), self.back)
+                else:
+                    tap(output, a, number, self.sums)
+
+            self.each(0, half, one)
+
+        for output in range(self.rows):
+            for back in (False, True):
+                self.each(0, down, partial(half_row, output, back=back))
+            self.meet(
+                range(output, output + 1),
+                taps,
+                partial(self.each, 0, down, lambda a, o=output: tap(o, a, middle, self.sums)),
+            )
+
+
+def emit_mirrored(
+    block: MirroredBlock, args: Any, down: bool, p: int | None, q: int | None, stream: bool
+) -> None:
+    """Emit the code of a block in mirrored order, down a column of taps or across each row."""
+    if down:
+        block.down(args, p)
+    else:
+        block.across(args, p, q)
+    block.finish(*args[-2:], stream)

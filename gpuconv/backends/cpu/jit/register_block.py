@@ -1,0 +1,111 @@
+"""Code of a block of sums that stays in registers while all taps are added to it (llvmlite)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.core import cgutils
+
+from ....core import dtypes
+from .vectors import LONG, Vectors
+
+
+class RegisterBlock(Vectors):
+    """Emits the code of one block of sums.
+
+    Sums of complex numbers are two blocks, of real and of imaginary parts. The table of rows then
+    has two addresses for each, weights are complex numbers as they are, and the rows of imaginary
+    parts are written behind those of real parts.
+    """
+
+    def __init__(self, builder: Any, acc: str, rows: int, columns: int, step: int) -> None:
+        super().__init__(builder, dtypes.part(acc))
+        self.rows, self.columns, self.step_bytes = rows, columns, step * self.size
+        self.parts = 2 if np.dtype(acc).kind == "c" else 1
+        self.weight_bytes = self.parts * self.size
+        # By output row: vectors of real parts, then those of imaginary parts.
+        self.sums = self.zeros(rows, self.parts * columns)
+
+    def addresses(self, table: Any, y: Any, distance: Any) -> list[Any]:
+        """Addresses in input row `y`, for each part, at a distance in bytes."""
+        b = self.builder
+        entry = b.add(table, b.mul(y, self.long(8 * self.parts)))
+        return [
+            b.add(self.load(self.at(entry, 8 * part), LONG), distance) for part in range(self.parts)
+        ]
+
+    def tap(
+        self, pixels: list[Any], weights: dict[int, Any], offset: Any, sums: Any = None
+    ) -> None:
+        """Add one column of taps: pixels and the output rows' weights are given by address.
+
+        Products with the real pixel come first, in every sum of complex numbers: its order is the
+        same wherever it stands in a block.
+        """
+        b, sums = self.builder, sums or self.sums
+        vectors = [
+            [self.load(self.at(address, c * self.bytes)) for c in range(self.columns)]
+            for address in pixels
+        ]
+        for row, address in weights.items():
+            weight = [
+                self.splat(self.at(self.at(address, offset), part * self.size))
+                for part in range(self.parts)
+            ]
+            for n, factors in enumerate(vectors):
+                for part in range(self.parts):
+                    w = weight[(n + part) % 2]
+                    for c, x in enumerate(factors):
+                        place = sums[row][part * self.columns + c]
+                        x = b.fneg(x) if n > part else x
+                        b.store(self.multiply_add(x, w, b.load(place)), place)
+
+    def input_row(self, y: Any, outputs: range, args: Any, q: Any) -> None:
+        """Add what input row `y` of the block gives to the output rows in `outputs`."""
+        b = self.builder
+        table, column, w, taps, offsets = args
+        pixels = self.addresses(table, y, column)
+        width = b.mul(taps, self.long(self.weight_bytes))
+        weights = {i: b.add(w, b.mul(b.sub(y, self.long(i)), width)) for i in outputs}
+        if q is not None:
+            for tap in range(q):
+                moved = [self.at(address, tap * self.step_bytes) for address in pixels]
+                self.tap(moved, weights, tap * self.weight_bytes)
+            return
+        with cgutils.for_range(b, taps) as loop:
+            at = self.load(b.add(offsets, b.mul(loop.index, self.long(8))), LONG)
+            moved = [b.add(address, at) for address in pixels]
+            self.tap(moved, weights, b.mul(loop.index, self.long(self.weight_bytes)))
+
+    def finish(self, out: Any, stride: Any, stream: bool) -> None:
+        """Write the sums."""
+        b = self.builder
+        for i, row in enumerate(self.sums):
+            for n, place in enumerate(row):
+                part, c = divmod(n, self.columns)
+                start = b.add(out, b.mul(stride, self.long(part * self.rows + i)))
+                self.store(b.load(place), self.at(start, c * self.bytes), stream)
+
+
+def emit(block: RegisterBlock, args: Any, p: int | None, q: int | None, stream: bool) -> None:
+    """Emit the code of a block for p by q taps that are written out; None: in a loop."""
+    b = block.builder
+    table, column, w, taps_down, taps, offsets, out, stride = args
+    if q is not None:
+        taps = block.long(q)
+    common = (table, column, w, taps, offsets)
+    rows = block.rows
+    if p is not None:
+        for y in range(p + rows - 1):
+            outputs = range(max(0, y - p + 1), min(rows - 1, y) + 1)
+            block.input_row(block.long(y), outputs, common, q)
+    else:  # at least as many rows of taps as of outputs
+        for y in range(rows - 1):
+            block.input_row(block.long(y), range(y + 1), common, q)
+        with cgutils.for_range(b, taps_down, start=block.long(rows - 1)) as loop:
+            block.input_row(loop.index, range(rows), common, q)
+        for i in range(1, rows):
+            y = b.add(taps_down, block.long(i - 1))
+            block.input_row(y, range(i, rows), common, q)
+    block.finish(out, stride, stream)
