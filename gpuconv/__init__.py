@@ -6,9 +6,10 @@ from .core import startup  # first: it decides what Ctrl-C does during the other
 
 # isort: split
 from . import ndimage, nn, signal
-from .api import Plan, backends, convolve2d, corr2d, plan, show_config
+from .api import convolve2d, corr2d
 from .backends.cpu.threads import threads
 from .checks import CheckReport, CheckRow, check
+from .config import backends, show_config
 from .core.errors import BackendUnavailable
 from .core.version import __version__
 from .gradients import corr2d_vjp
@@ -18,6 +19,7 @@ from .imaging.normalized import normalized_convolve2d, normalized_corr2d
 from .imaging.phase import Registration, phase_cross_correlation
 from .imaging.receptive_field import Layer, ReceptiveField, receptive_field
 from .imaging.template import match_template
+from .plans import Plan, plan
 
 __all__ = [
     "BackendUnavailable",

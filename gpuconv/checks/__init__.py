@@ -6,8 +6,8 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
-from ..api import config_text
 from ..backends import BACKENDS, get_backend, require_backend
+from ..config import config_text
 from ..core.dtypes import NAMES
 from ..core.errors import BackendUnavailable, unknown_name_error
 from .cases import QUICK, make_cases

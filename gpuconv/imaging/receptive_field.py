@@ -2,91 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.arguments import Pair, pair
+from ..core.arguments import Pair
 from .receptive_field_drawing import Level, Window, draw_svg, draw_text, format_table
+from .receptive_field_layers import Layer, LayerAxis, read_layer
 
 __all__ = ["Layer", "ReceptiveField", "receptive_field"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One correlation or pooling layer.
-
-    Parameters
-    ----------
-    kernel, stride, dilation : int or (int, int)
-        Rows and columns.
-    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
-        Pixels added on each side.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Raised by `receptive_field`: values that are not integers or are out of range.
-
-    Examples
-    --------
-    >>> Layer(3, stride=2).stride
-    2
-    """
-
-    kernel: Any
-    stride: Any = 1
-    dilation: Any = 1
-    padding: Any = 0
-
-
-@dataclass(frozen=True)
-class _LayerAxis:
-    """A layer along one axis."""
-
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
-
-    @property
-    def span(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
-
-
-def _read_layer(layer: Any, number: int) -> tuple[_LayerAxis, _LayerAxis]:
-    if isinstance(layer, Mapping):
-        try:
-            layer = Layer(**layer)
-        except TypeError:
-            raise TypeError(
-                f"layer {number}: keys must be kernel, stride, dilation, padding; "
-                f"got {sorted(map(str, layer))}"
-            ) from None
-    elif not isinstance(layer, Layer):
-        layer = Layer(layer)
-    where = f"layer {number}:"
-    kernel = pair(layer.kernel, f"{where} kernel", 1)
-    stride = pair(layer.stride, f"{where} stride", 1)
-    dilation = pair(layer.dilation, f"{where} dilation", 1)
-    padding = layer.padding
-    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    if padding == "valid":
-        padding = 0
-    if padding == "same":
-        pad = [((n - 1) // 2, n // 2) for n in span]
-    elif isinstance(padding, str):
-        raise ValueError(f"{where} padding must be numbers, 'same' or 'valid', got {padding!r}")
-    elif isinstance(padding, (tuple, list)):
-        if len(padding) != 2:
-            raise ValueError(f"{where} padding must have two parts, got {padding!r}")
-        pad = [pair(sides, f"{where} padding", 0) for sides in padding]
-    else:
-        pad = [pair(padding, f"{where} padding", 0)] * 2
-    return tuple(  # type: ignore[return-value]
-        _LayerAxis(kernel[n], stride[n], dilation[n], *pad[n]) for n in (0, 1)
-    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +36,7 @@ class ReceptiveField:
     size: Pair
     jump: Pair
     start: Pair
-    _layers: tuple[tuple[_LayerAxis, _LayerAxis], ...]
+    _layers: tuple[tuple[LayerAxis, LayerAxis], ...]
 
     @property
     def center(self) -> tuple[float, float]:
@@ -316,7 +240,7 @@ class ReceptiveField:
         return format_table(rows)
 
 
-def _combine(layers: tuple[tuple[_LayerAxis, _LayerAxis], ...]) -> ReceptiveField:
+def _combine(layers: tuple[tuple[LayerAxis, LayerAxis], ...]) -> ReceptiveField:
     """Receptive field of one output of consecutive layers in the input of the first."""
     sizes, jumps, starts = [], [], []
     for axis in (0, 1):
@@ -367,4 +291,4 @@ def receptive_field(layers: Iterable[Any]) -> ReceptiveField:
     >>> field.window(1, 0)
     ((1, 12), (-3, 8))
     """
-    return _combine(tuple(_read_layer(layer, number) for number, layer in enumerate(layers, 1)))
+    return _combine(tuple(read_layer(layer, number) for number, layer in enumerate(layers, 1)))

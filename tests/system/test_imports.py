@@ -36,7 +36,7 @@ LEVELS = {
             ("gradients",),
             ("nn.channel_sums", "nn.geometry"),
             ("adapters",),
-            ("api", "nn.functions", "nn.layer", "nn"),
+            ("api", "config", "plans", "nn.functions", "nn.layer", "nn"),
             ("adapters.torch", "adapters.torch_layers"),
             ("imaging",),
             ("ndimage", "signal"),

@@ -1,0 +1,284 @@
+"""Plans: what a call would run and why; a prepared call, which runs on arrays as they come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from . import call_cache, engine
+from .api import call
+from .backends import backend_for, require_backend
+from .core import arrays, dtypes
+from .core.axes import LAST, call_along, move_lengths_to_last, read_axes
+from .core.errors import incomplete_out_error
+from .core.problem import Problem, integer
+from .core.streams import use_stream_of
+from .methods.weights import Weights
+from .selection.choose import Choice, depends_on_weights
+
+__all__ = ["Plan", "plan"]
+
+# Elements of a result; of larger ones the memory is looked at first.
+_PREPARED_MOST = 1 << 24
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run for a problem, and why. Prints as text; callable on matching arrays.
+
+    `plan` makes them.
+
+    Attributes
+    ----------
+    problem : Problem
+        The call, read and checked: shapes, dtypes, padding, border, stride, dilation.
+    choice : Choice
+        The method taken, and what every other would cost or why it is refused.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuconv
+    >>> plan = gpuconv.plan((3, 3), (2, 2), x_dtype="float64", backend="cpu")
+    >>> plan.method, plan.backend, plan.problem.out_shape
+    ('direct', 'cpu', (2, 2))
+    >>> plan(np.ones((3, 3)), np.ones((2, 2)))
+    array([[4., 4.],
+           [4., 4.]])
+    """
+
+    prepared: engine.PreparedCall
+    axes: tuple[int, int] = LAST  # of rows and columns, counted from the end
+
+    @property
+    def problem(self) -> Problem:
+        """The call, read and checked."""
+        return self.prepared.problem
+
+    @property
+    def choice(self) -> Choice:
+        """The method and backend taken, and what every method would cost."""
+        return self.prepared.choice
+
+    @property
+    def method(self) -> str:
+        """Method that would run."""
+        return self.choice.method
+
+    @property
+    def backend(self) -> str:
+        """Backend that would run it."""
+        return self.choice.backend
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time of one call, in seconds, without compilation."""
+        return self.choice.seconds
+
+    def __call__(self, X: Any, K: Any, *, out: Any = None) -> Any:
+        """Run on arrays of the planned shapes and dtypes.
+
+        Parameters
+        ----------
+        X, K : array_like
+            Of the planned shapes and dtypes.
+        out : array, optional
+            As in `corr2d`.
+
+        Returns
+        -------
+        array
+            As from `corr2d`.
+
+        Raises
+        ------
+        ValueError
+            Another shape or dtype than planned.
+        """
+        if self.axes != LAST:
+            moved = replace(self, axes=LAST)
+            return call_along(self.axes, X, out, lambda X, out: moved(X, K, out=out))
+        if self._runs_on(X, K, out):
+            problem = self.problem
+            result = out
+            if out is None:
+                result = arrays.empty_on_host(problem.out_shape, problem.out_dtype, X)
+            try:
+                self.prepared.run(X, K, result)
+            except MemoryError as error:
+                if out is None:
+                    raise
+                raise incomplete_out_error(error, problem.out_shape) from error
+            return result
+        if self._runs_on_device(X, K, out):
+            result = call_cache.empty_on_device(self.problem) if out is None else out
+            self.prepared.run(X, K, result)
+            return result
+        return self._call_anew(X, K, out)
+
+    @cached_property
+    def _layout(self) -> tuple[Any, ...] | None:
+        """Shapes and dtypes of arrays that the prepared call runs on as they are, if any."""
+        problem = self.problem
+        dtypes_of_call = problem.x_dtype, problem.k_dtype, problem.out_dtype
+        large = self.backend != "cuda" and math.prod(problem.out_shape) > _PREPARED_MOST
+        if (
+            large
+            or self.prepared.restated
+            or depends_on_weights(self.method, problem)
+            or not all(map(dtypes.is_in_numpy, dtypes_of_call))
+            or 0 in (*problem.x_shape, *problem.k_shape, *problem.out_shape)
+        ):
+            return None
+        x, k, out = (np.dtype(name) for name in dtypes_of_call)
+        return problem.x_shape, x, problem.k_shape, k, out
+
+    def _runs_on(self, X: Any, K: Any, out: Any) -> bool:
+        """Whether the arrays need no reading: plain NumPy arrays as planned."""
+        if type(X) is not np.ndarray or type(K) is not np.ndarray or self.backend == "cuda":
+            return False
+        plain = out is None or type(out) is np.ndarray
+        return plain and self._is_planned(X, K, out)
+
+    def _runs_on_device(self, X: Any, K: Any, out: Any) -> bool:
+        """Whether the arrays need no reading: aligned CuPy arrays as planned."""
+        if self.backend != "cuda" or not call_cache.are_on_current_device(X, K, out):
+            return False
+        return self._is_planned(X, K, out)
+
+    def _is_planned(self, X: Any, K: Any, out: Any) -> bool:
+        """Whether arrays have the planned shapes and dtypes, and `out` can be written to."""
+        if self._layout is None:
+            return False
+        x_shape, x_dtype, k_shape, k_dtype, out_dtype = self._layout
+        if X.shape != x_shape or K.shape != k_shape or X.dtype != x_dtype or K.dtype != k_dtype:
+            return False
+        if out is None:
+            return True
+        return out.dtype == out_dtype and call_cache.fits(out, self.problem, X, K)
+
+    def _call_anew(self, X: Any, K: Any, out: Any) -> Any:
+        """Call with the planned method whatever the arrays are, if shapes and dtypes are right."""
+        problem = self.problem
+        for array, name, shape, dtype in (
+            (X, "X", problem.x_shape, problem.x_dtype),
+            (K, "K", problem.k_shape, problem.k_dtype),
+        ):
+            with use_stream_of(array):
+                operand = arrays.read(array, name)
+            if (tuple(operand.array.shape), operand.dtype) != (shape, dtype):
+                raise ValueError(
+                    f"the plan is for {name} of shape {shape} and dtype {dtype}, got "
+                    f"{tuple(operand.array.shape)} and {operand.dtype}"
+                )
+        options = (
+            problem.pad, problem.boundary, problem.fillvalue, problem.stride, problem.dilation,
+            self.method, self.backend, problem.precision,
+            None if out is not None else problem.out_dtype,
+        )  # fmt: skip
+        return call(X, K, out, None, False, options, warn=False)
+
+    def __str__(self) -> str:
+        p = self.problem
+        lines = [
+            f"X {p.x_shape} {p.x_dtype}, K {p.k_shape} {p.k_dtype} -> {p.out_shape} {p.out_dtype}",
+            f"sums in {p.acc_dtype}; padding {p.pad}, boundary {p.boundary}, "
+            f"stride {p.stride}, dilation {p.dilation}",
+            f"runs: method {self.method!r} on backend {self.backend!r}, "
+            f"predicted {self.seconds * 1e3:.3g} ms",
+        ]
+        for method, seconds, remark in self.choice.rows:
+            cost = remark or f"{seconds * 1e3:.3g} ms"
+            lines.append(f"  {'*' if method == self.method else ' '} {method:<10}{cost}")
+        return "\n".join(lines)
+
+
+def plan(
+    x_shape: Any,
+    k_shape: Any,
+    *,
+    x_dtype: Any = "float32",
+    k_dtype: Any = None,
+    mode: Any = "valid",
+    boundary: str = "constant",
+    fillvalue: Any = 0,
+    stride: Any = 1,
+    dilation: Any = 1,
+    axes: Any = LAST,
+    method: str = "auto",
+    backend: str = "auto",
+    precision: str | None = None,
+    dtype: Any = None,
+    kernel: Any = None,
+) -> Plan:
+    """Say what `corr2d` would run for these shapes, on which backend, and at what predicted cost.
+
+    Parameters
+    ----------
+    x_shape, k_shape : tuple of int
+        Shapes of X and K.
+    x_dtype, k_dtype : dtype
+        Their dtypes; K's is X's unless given.
+    kernel : array_like, optional
+        The weights themselves. With them it is known whether they separate, as far as a call would
+        look: for no longer than a tenth of the time of the best other method on one thread.
+    mode, boundary, fillvalue, stride, dilation, axes, method, backend, precision, dtype
+        As in `corr2d`.
+
+    Returns
+    -------
+    Plan
+        Has `method`, `backend`, `seconds` and `problem`; prints as text; call it on arrays.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailable
+        As `corr2d` would.
+
+    Examples
+    --------
+    >>> import gpuconv
+    >>> gpuconv.plan((2048, 2048), (127, 127)).method
+    'fft'
+    >>> gpuconv.plan((2048, 2048), (3, 3)).method
+    'direct'
+    """
+    with use_stream_of(kernel):
+        weights = None if kernel is None else arrays.read(kernel, "kernel")
+    x_sides, shape = _shape(x_shape, "x_shape"), _shape(k_shape, "k_shape")
+    if weights is not None and tuple(weights.array.shape) != shape:
+        raise ValueError(f"kernel has shape {tuple(weights.array.shape)}, but k_shape is {shape}")
+    at = LAST if axes is LAST else read_axes(axes, len(x_sides))
+    x_sides = move_lengths_to_last(x_sides, at)
+    x_name = dtypes.name_of(x_dtype, "x_dtype")
+    k_name = x_name if k_dtype is None else dtypes.name_of(k_dtype, "k_dtype")
+    problem = engine.read_problem(
+        x_sides,
+        shape,
+        x_name,
+        weights.dtype if weights is not None else k_name,
+        mode=mode,
+        boundary=boundary,
+        fillvalue=fillvalue,
+        stride=stride,
+        dilation=dilation,
+        dtype=dtype,
+        precision=precision,
+        conjugate=True,
+    )
+    known = Weights(problem, None if weights is None else weights.array)
+    require_backend(backend_for("cpu", backend))
+    prepared = engine.prepare(problem, "cpu", method, backend, known, explain=True)
+    # It is called with other weights, too.
+    return Plan(replace(prepared, weights=None), at)
+
+
+def _shape(value: Any, what: str) -> tuple[int, ...]:
+    try:
+        sides = tuple(value)
+    except TypeError:
+        raise TypeError(f"{what} must be a sequence of integers, got {value!r}") from None
+    return tuple(integer(n, f"each number in {what}", 0) for n in sides)
