@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .files.image import Pixels
 from .pictures import WriteError, read_picture, write_picture
 
 __all__ = ["check_comparison", "write_comparison"]
@@ -42,7 +42,7 @@ def write_comparison(path: Path, source: Path, output: Path) -> None:
     write_picture(path, np.concatenate(columns, axis=1)[:, :-_GAP])
 
 
-def _to_colours(picture: Any) -> Any:
+def _to_colours(picture: Pixels) -> Pixels:
     """Convert a picture to 8-bit RGB; what is transparent is laid onto white."""
     if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[-1] > 4):
         raise WriteError(f"--compare needs pictures, not an array of shape {picture.shape}")
@@ -56,7 +56,7 @@ def _to_colours(picture: Any) -> Any:
     return np.broadcast_to(np.rint(colours), (*picture.shape[:2], 3)).astype(np.uint8)
 
 
-def _to_bytes(picture: Any) -> Any:
+def _to_bytes(picture: Pixels) -> Pixels:
     """Convert other numbers to bytes: integers by their range, floats from least to greatest."""
     if picture.dtype == bool:
         return picture.astype(np.uint8) * 255

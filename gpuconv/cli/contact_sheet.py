@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .files.image import Pixels
 from .files.safety import require
 
 __all__ = ["Panel", "circle", "make_sheet", "outline"]
@@ -32,10 +33,10 @@ class Panel:
 
     title: str
     detail: str
-    picture: Any
+    picture: Pixels
 
 
-def make_sheet(panels: Sequence[Panel], columns: int, size: tuple[int, int]) -> Any:
+def make_sheet(panels: Sequence[Panel], columns: int, size: tuple[int, int]) -> Pixels:
     """Lay panels out in rows; pictures are made to fit into `size` (height, width)."""
     image_module, draw_module = require("PIL.Image"), require("PIL.ImageDraw")
     font = require("PIL.ImageFont").load_default(_TEXT)
@@ -56,20 +57,22 @@ def make_sheet(panels: Sequence[Panel], columns: int, size: tuple[int, int]) -> 
     return np.asarray(sheet)
 
 
-def _paint(picture: Any, where: Any, colour: tuple[int, int, int]) -> Any:
+def _paint(picture: Pixels, where: NDArray[np.bool_], colour: tuple[int, int, int]) -> Pixels:
     painted = picture.copy()
     painted[where] = colour
     return painted
 
 
-def circle(picture: Any, centre: tuple[int, int], radius: int, colour: tuple[int, int, int]) -> Any:
+def circle(
+    picture: Pixels, centre: tuple[int, int], radius: int, colour: tuple[int, int, int]
+) -> Pixels:
     """Draw a circle of three pixels' width."""
     y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
     distance = np.hypot(y - centre[0], x - centre[1])
     return _paint(picture, abs(distance - radius) <= 1.5, colour)
 
 
-def outline(picture: Any, rows: slice, columns: slice, colour: tuple[int, int, int]) -> Any:
+def outline(picture: Pixels, rows: slice, columns: slice, colour: tuple[int, int, int]) -> Pixels:
     """Draw a frame of two pixels' width around a part."""
     inside = np.zeros(picture.shape[:2], bool)
     inside[max(0, rows.start - 2) : rows.stop + 2, max(0, columns.start - 2) : columns.stop + 2] = 1

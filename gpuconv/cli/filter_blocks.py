@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import gpuconv
 
 from ..core import blocks
 from ..core.problem import Problem
 from .files import output as outputs
-from .files.alpha import AlphaSums, split_alpha
+from .files.alpha import AlphaSums, CallOnTiles, Tiles, split_alpha
 from .files.depth import Depth
-from .files.image import Block, Image
+from .files.image import Block, Image, Pixels
 from .files.metadata import Geometry
 from .missing import MissingPixels
 
-__all__ = ["Work", "find_geometry", "make_bar", "no_bar", "plan_work"]
+__all__ = ["Work", "find_geometry", "plan_work"]
 
 # Pixels of a block. It bounds the memory, and a progress bar moves once a block. Fourier transforms
 # take larger blocks, because their results depend on the tiles.
 BLOCK_PIXELS, FFT_BLOCK_PIXELS = 1 << 22, 1 << 24
-
-_TileCall = Callable[[Any, Any, float], Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Work:
     """An image, its weights, and the plan of their correlation."""
 
     image: Image
-    weights: Any
+    weights: NDArray[Any]
     zero_sum: bool
     plan: gpuconv.Plan
     backend: str
@@ -50,7 +47,7 @@ class Work:
         return (*shape[:-3], *shape[-2:], shape[-3])
 
     def run(
-        self, depth: Depth, advance: Callable[[int], None], missing: MissingPixels | None = None
+        self, depth: Depth, advance: Callable[[int], object], missing: MissingPixels | None = None
     ) -> Iterator[Block]:
         """Compute the blocks of the result; `advance` is told of every row that is done."""
         correlate = gpuconv.corr2d if missing is None else missing.correlate
@@ -75,11 +72,11 @@ class Work:
             ]
 
             def call(
-                part: Any,
-                weights: Any,
+                part: Tiles,
+                weights: NDArray[Any],
                 fillvalue: float,
-                rows: Any = row_input,
-                columns: Any = column_input,
+                rows: blocks.BlockInput = row_input,
+                columns: blocks.BlockInput = column_input,
             ) -> Any:
                 more = keywords | dict(fillvalue=fillvalue)
                 return blocks.run_block(correlate, part, weights, rows, columns, **more)
@@ -89,24 +86,26 @@ class Work:
             if columns[-1] + 1 == across.outputs:
                 advance(len(rows))
 
-    def _read(self, index: tuple[int, ...], rows: slice, columns: slice) -> Any:
+    def _read(self, index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
         """Read (rows, columns), or (channels, rows, columns), with alpha premultiplied and last."""
         pixels = self.image.source.block(index, rows, columns)
         if self.image.alpha:
             pixels = np.concatenate(split_alpha(self.image, pixels), axis=-1)
         return np.moveaxis(pixels, -1, 0) if self.image.source.channels else pixels
 
-    def _sum(self, tiles: Any, call: _TileCall, depth: Depth, missing: MissingPixels | None) -> Any:
+    def _sum(
+        self, tiles: Tiles, call: CallOnTiles, depth: Depth, missing: MissingPixels | None
+    ) -> Pixels:
         fillvalue: Any = self.plan.problem.fillvalue
         if self.image.alpha:
-            sums = AlphaSums(self.image, self.weights, self.zero_sum, fillvalue, depth)
-            return sums.run(call, tiles)
+            with_alpha = AlphaSums(self.image, self.weights, self.zero_sum, fillvalue, depth)
+            return with_alpha.run(call, tiles)
         sums = call(tiles, self.weights, fillvalue)
         values = depth.convert(sums)
         return values if missing is None else missing.restore(values, sums)
 
 
-def plan_work(image: Image, weights: Any, mode: str, keywords: dict[str, Any]) -> Work:
+def plan_work(image: Image, weights: NDArray[Any], mode: str, keywords: dict[str, Any]) -> Work:
     """Plan the correlation of an image; `keywords` are those of `corr2d` without the mode."""
     source = image.source
     planes = (source.shape[-1],) if source.channels else ()
@@ -142,33 +141,3 @@ def _block_sides(problem: Problem, channels: int, method: str) -> tuple[int, int
     if tile * width <= pixels:
         return pixels // width // tile * tile, width
     return tile, max(1, pixels // tile // tile) * tile
-
-
-class _NoBar(contextlib.nullcontext[Any]):
-    def __enter__(self) -> Any:
-        return self
-
-    def update(self, rows: int) -> None:
-        """Show nothing."""
-
-
-def no_bar() -> Any:
-    """Return a bar that shows nothing."""
-    return _NoBar()
-
-
-def make_bar(total: int, unit: str, forced: bool) -> Any:
-    """Make a progress bar on the standard error; without `forced` it needs a terminal and tqdm."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        if not forced:  # .npy files can be filtered without any extra package
-            return _NoBar()
-        raise ValueError("--progress needs tqdm; run: pip install 'gpuconv[cli]'") from None
-    return tqdm(
-        total=total,
-        unit=unit,
-        file=sys.stderr,
-        delay=0 if forced else 1.0,  # seconds; shorter work shows no bar
-        disable=None if not forced else False,
-    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import gpuconv
 
@@ -25,9 +26,10 @@ from .files.sniff import find_suffix, has_mark
 from .files.tiff_writer import find_kind, is_big
 from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
-from .filter_blocks import Work, find_geometry, make_bar, no_bar, plan_work
+from .filter_blocks import Work, find_geometry, plan_work
 from .many_files import Job, find_jobs, run_jobs
 from .missing import find_missing
+from .progress import NoBar, ProgressBar, make_bar
 from .report import Report
 from .standard_streams import use_files
 from .values import check_values
@@ -46,7 +48,7 @@ def filter_files(options: argparse.Namespace) -> int:
     weights = _read_weights(options)
     report = Report(options.quiet)
 
-    def run(job: Job, bar: Any) -> tuple[str, ...]:
+    def run(job: Job, bar: ProgressBar | None) -> tuple[str, ...]:
         with use_files(job, options.format) as on_files:
             notes = _filter_file(on_files, weights, options, report, bar)
         if bar is None:  # many files end with a summary
@@ -56,7 +58,7 @@ def filter_files(options: argparse.Namespace) -> int:
     return run_jobs(find_jobs(options), run, progress=options.progress)
 
 
-def _read_weights(options: argparse.Namespace) -> Any:
+def _read_weights(options: argparse.Namespace) -> NDArray[Any]:
     if options.filter is not None:
         return gpuconv.filters.by_name(options.filter)
     size = check_regular(options.kernel)
@@ -68,7 +70,11 @@ def _read_weights(options: argparse.Namespace) -> Any:
 
 
 def _filter_file(
-    job: Job, weights: Any, options: argparse.Namespace, report: Report, bar: Any
+    job: Job,
+    weights: NDArray[Any],
+    options: argparse.Namespace,
+    report: Report,
+    bar: ProgressBar | None,
 ) -> tuple[str, ...]:
     """Filter one file and return notes; what forbids it is found before anything is computed."""
     find_format(job.output)
@@ -123,7 +129,12 @@ def _looks_like_input(source: Path, output: Path) -> bool:
 
 
 def _filter_image(
-    image: Image, weights: Any, job: Job, options: argparse.Namespace, report: Report, bar: Any
+    image: Image,
+    weights: NDArray[Any],
+    job: Job,
+    options: argparse.Namespace,
+    report: Report,
+    bar: ProgressBar | None,
 ) -> tuple[str, ...]:
     form, keywords = find_format(job.output), call_keywords(options)
     asked = DepthOptions(options.dtype, options.scale, options.range, options.signed)
@@ -138,7 +149,7 @@ def _filter_image(
     if lost:
         notes.append(f"dropped {', '.join(lost)} of {image.source.path}")
     rows = max(1, image.pages) * output.size[0]
-    own = make_bar(rows, "row", options.progress) if bar is None else no_bar()
+    own = make_bar(rows, "row", options.progress) if bar is None else NoBar()
     with own as rows_bar, open_sink(output) as store:
         store(report.clock(work.run(depth, rows_bar.update, missing), image.source, work.plan))
     return tuple(notes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..imaging.filters.registry import NamedFilter, by_name, find
 from .files.replace import replace_on_success
@@ -44,7 +45,7 @@ def _print_list() -> None:
     )
 
 
-def _print_one(found: NamedFilter, weights: Any) -> None:
+def _print_one(found: NamedFilter, weights: NDArray[Any]) -> None:
     print(f"{found.name}: {found.about}")
     for one in found.parameters:
         print(f"  {one.name}: {one.meaning} (by default {one.default:g})")
@@ -57,7 +58,7 @@ def _print_one(found: NamedFilter, weights: Any) -> None:
     print(f"\n{draw_in_terminal(weights, colours)}\n({legend})")
 
 
-def _save(path: Path, weights: Any, overwrite: bool) -> None:
+def _save(path: Path, weights: NDArray[Any], overwrite: bool) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".png"):
         raise WriteError(f"{path}: weights are saved as .npy (numbers) or .png (a picture)")

@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gpuconv
 
 from .files.safety import ReadError, WriteError
-from .filter_blocks import make_bar
+from .progress import ProgressBar, make_bar
 
 __all__ = ["Job", "find_jobs", "run_jobs"]
 
@@ -70,7 +69,7 @@ def _find_many(files: Sequence[Path], folder: Path, suffix: str | None) -> list[
 
 def run_jobs(
     jobs: Sequence[Job],
-    run: Callable[[Job, Any], Sequence[str]],
+    run: Callable[[Job, ProgressBar | None], Sequence[str]],
     progress: bool = False,
 ) -> int:
     """Run every job, of many also after one has failed; return the exit code.

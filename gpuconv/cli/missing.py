@@ -10,7 +10,7 @@ import numpy as np
 
 import gpuconv
 
-from .files.image import Image
+from .files.image import Image, Pixels
 from .files.safety import ReadError, WriteError
 
 __all__ = ["MissingPixels", "find_missing"]
@@ -22,7 +22,7 @@ class MissingPixels:
 
     nodata: float  # what missing pixels are, NaN in floats at any rate
 
-    def correlate(self, image: Any, weights: Any, **keywords: Any) -> Any:
+    def correlate(self, image: Pixels, weights: Any, **keywords: Any) -> Any:
         """`gpuconv.corr2d` of the pixels that are there, weighed up; NaN where one is missing."""
         missing = np.isnan(image) if image.dtype.kind == "f" else np.zeros(image.shape, bool)
         if not math.isnan(self.nodata):
@@ -35,7 +35,7 @@ class MissingPixels:
             image, weights, mask=missing, preserve_nan=True, normalize_kernel=False, **keywords
         )
 
-    def restore(self, values: Any, results: Any) -> Any:
+    def restore(self, values: Pixels, results: Pixels) -> Pixels:
         """Write the nodata value to the places of `values` whose results are missing."""
         if results.dtype.kind == "f":
             missing = np.isnan(results)

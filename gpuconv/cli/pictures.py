@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from .files import ReadOptions, open_image
 from .files.formats import find_format
+from .files.image import Pixels
 from .files.output import Output
 from .files.pillow_writer import save_picture
 from .files.replace import replace_on_success
@@ -15,13 +15,13 @@ from .files.safety import ReadError, WriteError
 __all__ = ["ReadError", "WriteError", "read_picture", "write_picture"]
 
 
-def read_picture(path: Path) -> Any:
+def read_picture(path: Path) -> Pixels:
     """Read a picture as an array: (rows, columns), or (rows, columns, channels)."""
     with open_image(path, ReadOptions()) as image:
         return image.source.whole()
 
 
-def write_picture(path: Path, image: Any) -> None:
+def write_picture(path: Path, image: Pixels) -> None:
     """Write a picture in the format of the path's suffix."""
     colour = "rgb" if image.ndim == 3 else "gray"
     axes = "YXS" if image.ndim == 3 else "YX"

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
+
 import gpuconv
 
 from ..backends.cpu import threads
+from .files.image import Source
 
 __all__ = ["Report"]
 
@@ -40,7 +43,7 @@ class Report:
             print(text, file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
-    def announce_compiling(self, dtype: Any, backend: str) -> Iterator[None]:
+    def announce_compiling(self, dtype: np.dtype[Any], backend: str) -> Iterator[None]:
         """Say so when code is compiled for pixels of this dtype inside; what is on disk is not."""
         with contextlib.ExitStack() as stack:
             if backend in ("auto", "cpu") and gpuconv.backends()["cpu"] is None:
@@ -48,12 +51,12 @@ class Report:
                 stack.enter_context(_calling_before_compiling(lambda: self._compiles(dtype)))
             yield
 
-    def _compiles(self, dtype: Any) -> None:
+    def _compiles(self, dtype: np.dtype[Any]) -> None:
         if not self._compiled:
             self._compiled = True
             self._say(f"compiling for {dtype} once, about 5 s")
 
-    def clock(self, results: Iterable[_Item], image: Any, plan: gpuconv.Plan) -> Iterator[_Item]:
+    def clock(self, results: Iterable[_Item], image: Source, plan: gpuconv.Plan) -> Iterator[_Item]:
         """Yield the results, and note how long each took and what they are of."""
         self._plan = plan
         self._size = f"{' x '.join(map(str, image.shape))} {image.dtype}"

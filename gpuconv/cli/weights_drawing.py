@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from .files.image import Pixels
 
 __all__ = ["draw_in_terminal", "format_weights", "paint"]
 
@@ -16,7 +19,7 @@ _MOST_COLUMNS = 39  # of weights that fit into a terminal
 _MOST_NUMBERS = 9
 
 
-def format_weights(weights: Any) -> str:
+def format_weights(weights: NDArray[Any]) -> str:
     """Format the weights as numbers; of many, the middle row and column of the same length."""
     if max(weights.shape) <= _MOST_NUMBERS:
         return str(np.array2string(weights, precision=4, suppress_small=True, max_line_width=120))
@@ -26,11 +29,11 @@ def format_weights(weights: Any) -> str:
     return f"{middle}\n(the middle; --save KERNEL.npy keeps all)"
 
 
-def _scaled(weights: Any) -> Any:
+def _scaled(weights: NDArray[Any]) -> Pixels:
     return weights / (float(np.abs(weights).max()) or 1.0)
 
 
-def draw_in_terminal(weights: Any, colours: bool) -> str:
+def draw_in_terminal(weights: NDArray[Any], colours: bool) -> str:
     """Draw the weights with two characters each; far more columns than fit are thinned out."""
     step = -(-weights.shape[1] // _MOST_COLUMNS)
     scaled = _scaled(weights)[::step, ::step]
@@ -56,7 +59,7 @@ def _colour_cell(value: float) -> str:
     return f"\x1b[48;2;{red};{green};{blue}m  \x1b[0m"
 
 
-def paint(weights: Any, side: int = 256) -> Any:
+def paint(weights: NDArray[Any], side: int = 256) -> Pixels:
     """Paint the weights as an RGB picture of about this side: blue below zero, red above."""
     scaled = _scaled(weights)
     picture = np.array([[_mix(float(value)) for value in row] for row in scaled], np.uint8)

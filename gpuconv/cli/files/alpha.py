@@ -12,17 +12,30 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .depth import Depth, full_range
-from .image import Image
+from .image import Image, Pixels
 from .safety import ReadError, require
 
-__all__ = ["AlphaSums", "alpha_weights", "flatten", "read_background", "split_alpha"]
+__all__ = [
+    "AlphaSums",
+    "CallOnTiles",
+    "Tiles",
+    "alpha_weights",
+    "flatten",
+    "read_background",
+    "split_alpha",
+]
+
+Tiles = list[list[Pixels]]  # rows of the tiles of a block, each with planes first
+# Correlates a block with weights; the last number is the value of a constant border.
+CallOnTiles = Callable[[Tiles, NDArray[Any], float], Pixels]
 
 _TRANSPARENT = 1e-12  # what is left of sums that cancel
 
 
-def alpha_weights(weights: Any, zero_sum: bool) -> Any:
+def alpha_weights(weights: NDArray[Any], zero_sum: bool) -> NDArray[Any]:
     """Return the weights for alpha."""
     weights = np.asarray(weights, np.float64)
     if zero_sum:
@@ -31,7 +44,7 @@ def alpha_weights(weights: Any, zero_sum: bool) -> Any:
     return weights / total if total else weights
 
 
-def split_alpha(image: Image, pixels: Any) -> tuple[Any, Any]:
+def split_alpha(image: Image, pixels: Pixels) -> tuple[Pixels, Pixels]:
     """Return premultiplied colours (rows, columns, channels) and alpha, which is 1 where opaque."""
     white = full_range(image.dtype)[1]
     pixels = pixels.astype(np.float64)
@@ -58,7 +71,7 @@ class AlphaSums:
     """
 
     def __init__(
-        self, image: Image, weights: Any, zero_sum: bool, fillvalue: float, depth: Depth
+        self, image: Image, weights: NDArray[Any], zero_sum: bool, fillvalue: float, depth: Depth
     ) -> None:
         self.image, self.depth = image, depth
         self.weights = np.asarray(weights, np.float64)
@@ -66,18 +79,15 @@ class AlphaSums:
         self.alpha_fill = fillvalue / full_range(image.dtype)[1]
         self.fill = fillvalue if image.premultiplied else fillvalue * self.alpha_fill
 
-    def run(self, call: Callable[[Any, Any, float], Any], planes: Any) -> Any:
-        """Filter planes of premultiplied colours, the last one alpha; return numbers and alpha.
-
-        `call` is given tiles of planes, weights and the value of a constant border.
-        """
+    def run(self, call: CallOnTiles, planes: Tiles) -> Pixels:
+        """Filter planes of premultiplied colours, the last one alpha; return what is written."""
         colours = call([[tile[:-1] for tile in row] for row in planes], self.weights, self.fill)
         alpha = call(
             [[tile[-1:] for tile in row] for row in planes], self.of_alpha, self.alpha_fill
         )
         return self._finish(colours, alpha)
 
-    def _finish(self, colours: Any, alpha: Any) -> Any:
+    def _finish(self, colours: Pixels, alpha: Pixels) -> Pixels:
         dtype = self.depth.dtype
         white = full_range(dtype)[1]
         least = 0.5 / white if dtype.kind in "iub" else _TRANSPARENT
@@ -114,7 +124,7 @@ def flatten(image: Image, background: tuple[int, int, int]) -> Image:
             )
         colour = colour[:1]
 
-    def lay(pixels: Any) -> Any:
+    def lay(pixels: Pixels) -> Any:
         colours, alpha = split_alpha(image, pixels)
         flat = colours + colour * (1 - alpha)
         return flat[..., 0] if count == 1 else flat

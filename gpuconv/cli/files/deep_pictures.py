@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .image import Pixels
 from .safety import ReadError, require
 
 __all__ = ["decode_deep", "has_deep_avif"]
@@ -14,7 +15,7 @@ __all__ = ["decode_deep", "has_deep_avif"]
 _JPEG2000_SIZES = b"\xff\x4f\xff\x51"  # the start of a codestream, and of its sizes
 
 
-def decode_deep(path: Path, picture: Any) -> tuple[Any, bool, bool] | None:
+def decode_deep(path: Path, picture: Any) -> tuple[Pixels, bool, bool] | None:
     """Decode what has 16 bits a colour and Pillow would read with 8; None for all else."""
     deep = {"PNG": _is_deep_png, "JPEG2000": _is_deep_jpeg2000, "PPM": _is_deep_ppm}
     if picture.format not in deep or getattr(picture, "n_frames", 1) > 1:

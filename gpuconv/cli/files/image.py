@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .metadata import Metadata
 from .safety import ReadError, convert_errors
 
-__all__ = ["Block", "Image", "Source", "Store", "arrange", "block_slices", "count_bytes"]
+__all__ = ["Block", "Image", "Pixels", "Source", "Store", "arrange", "block_slices", "count_bytes"]
 
-Block = tuple[tuple[int, ...], range, range, Any]
+Pixels = NDArray[Any]
+Block = tuple[tuple[int, ...], range, range, Pixels]
 Store = Callable[[Iterable[Block]], None]
 _TEMPORARIES = 20  # float64 numbers that a conversion may hold for each channel of a pixel
 
-Read = Callable[[tuple[int, ...], slice, slice], Any]
+Read = Callable[[tuple[int, ...], slice, slice], Pixels]
 
 
 def count_bytes(shape: Iterable[int], dtype: Any) -> int:
@@ -63,7 +65,7 @@ class Source:
         height, width = self.shape[len(self.stack) :][:2]
         return height, width
 
-    def block(self, index: tuple[int, ...], rows: slice, columns: slice) -> Any:
+    def block(self, index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
         """Read a block of one picture."""
         height, width = (
             len(range(*part.indices(side)))
@@ -75,7 +77,7 @@ class Source:
         with convert_errors(self.path, taken):
             return self.read(index, rows, columns)
 
-    def whole(self) -> Any:
+    def whole(self) -> Pixels:
         """Read everything."""
         pictures = [
             self.block(index, slice(0, self.size[0]), slice(0, self.size[1]))
@@ -84,7 +86,10 @@ class Source:
         return np.array(pictures, self.dtype).reshape(self.shape)
 
     def convert(
-        self, function: Callable[[Any], Any], dtype: Any, channels: int | None = None
+        self,
+        function: Callable[[Pixels], Pixels],
+        dtype: Any,
+        channels: int | None = None,
     ) -> Source:
         """Apply a function of each pixel to what is read.
 
@@ -94,7 +99,7 @@ class Source:
         if channels is not None:
             shape = (*self.stack, *self.size, *([channels] if channels else []))
 
-        def read(index: tuple[int, ...], rows: slice, columns: slice) -> Any:
+        def read(index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
             return function(self.read(index, rows, columns))
 
         return replace(
@@ -110,7 +115,7 @@ class Source:
         """Return one picture of the stack, counted from 0 in the order of the file."""
         chosen = tuple(int(n) for n in np.unravel_index(page, self.stack)) if self.stack else ()
 
-        def read(index: tuple[int, ...], rows: slice, columns: slice) -> Any:
+        def read(index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
             return self.read(chosen, rows, columns)
 
         return replace(self, shape=self.shape[len(self.stack) :], read=read)
@@ -195,7 +200,7 @@ def arrange(
     kept = sorted(last)  # in a part that is read
     order = [kept.index(n) for n in last]
 
-    def read(index: tuple[int, ...], rows: slice, columns: slice) -> Any:
+    def read(index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
         where: list[Any] = [slice(None)] * len(axes)
         for n, position in zip(first, index, strict=True):
             where[n] = position

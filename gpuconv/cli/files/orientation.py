@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from .image import Source
+from .image import Pixels, Source
 
 __all__ = ["stand_upright"]
 
@@ -32,7 +31,7 @@ def stand_upright(source: Source, orientation: int) -> Source:
     stored = source.size
     height, width = reversed(stored) if swap else stored
 
-    def read(index: tuple[int, ...], rows: slice, columns: slice) -> Any:
+    def read(index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
         down = _mirror(rows, height) if mirror_rows else rows
         across = _mirror(columns, width) if mirror_columns else columns
         part = source.read(index, across, down) if swap else source.read(index, down, across)

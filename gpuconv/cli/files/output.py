@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .formats import Format
-from .image import Block, block_slices
+from .image import Block, Pixels, block_slices
 from .metadata import Geometry, Metadata
 
 __all__ = ["TILE", "Output"]
@@ -62,7 +62,7 @@ class Output:
         """The shape of an array file."""
         return tuple(self.shape[n] for n in self.order)
 
-    def collect(self, blocks: Iterable[Block]) -> Any:
+    def collect(self, blocks: Iterable[Block]) -> Pixels:
         """Join all blocks in memory, with axes as `axes` says."""
         whole = np.empty(self.shape, self.dtype)
         for index, rows, columns, values in blocks:

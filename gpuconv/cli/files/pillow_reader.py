@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .deep_pictures import decode_deep
-from .image import Image, Source
+from .image import Image, Pixels, Source
 from .metadata import Metadata
 from .orientation import stand_upright
 from .pillow_metadata import read_animation, read_metadata
@@ -83,12 +83,18 @@ def open_picture(path: Path, page: int | None) -> Image:
 
 
 def _make_image(
-    path: Path, pixels: Any, stacked: bool, alpha: bool, premultiplied: bool, metadata: Metadata
+    path: Path,
+    pixels: Pixels,
+    stacked: bool,
+    alpha: bool,
+    premultiplied: bool,
+    metadata: Metadata,
 ) -> Image:
     channels = pixels.ndim - stacked == 3
 
-    def read(index: tuple[int, ...], rows: slice, columns: slice) -> Any:
-        return pixels[(*index, rows, columns)]
+    def read(index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
+        part: Pixels = pixels[index][rows, columns]
+        return part
 
     source = Source(pixels.shape, pixels.dtype, read, path, 0, channels)
     count = pixels.shape[-1] - alpha if channels else 1
@@ -118,7 +124,7 @@ def _choose_frames(path: Path, picture: Any, page: int | None) -> tuple[list[int
     return (list(range(count)) if page is None else [page]), []
 
 
-def _decode_frames(picture: Any, frames: list[int]) -> tuple[Any, bool, bool]:
+def _decode_frames(picture: Any, frames: list[int]) -> tuple[Pixels, bool, bool]:
     """Decode frames to one array; say whether its last channel is alpha, and premultiplied."""
     decoded = []
     for number in frames:
@@ -163,7 +169,7 @@ def _is_gray(picture: Any) -> bool:
     return bool((pixels == pixels[..., :1]).all())
 
 
-def _to_array(frame: Any, picture: Any) -> Any:
+def _to_array(frame: Any, picture: Any) -> Pixels:
     array = np.asarray(frame)
     if picture.mode == "I" and picture.format in ("PNG", "PPM", "JPEG2000"):
         # 16 bits a pixel, in a mode of 32.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .image import Block
+from .image import Block, Pixels
 from .metadata import Metadata
 from .output import Output
 from .safety import require
@@ -37,12 +37,12 @@ def write_picture(temporary: Path, output: Output, blocks: Iterable[Block]) -> N
     save_picture(temporary, pixels, output)
 
 
-def _to_rgb(pixels: Any, alpha: bool) -> Any:
+def _to_rgb(pixels: Pixels, alpha: bool) -> Pixels:
     grey = pixels[..., :1] if alpha else pixels[..., None]
     return np.concatenate([grey, grey, grey, pixels[..., 1:] if alpha else grey[..., :0]], axis=-1)
 
 
-def save_picture(temporary: Path, pixels: Any, output: Output) -> None:
+def save_picture(temporary: Path, pixels: Pixels, output: Output) -> None:
     """Write pixels with what goes with them."""
     name, metadata = output.format.pillow, output.metadata
     options = dict(output.format.options) | _find_options(name, metadata, output.geometry.stride)

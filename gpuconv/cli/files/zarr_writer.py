@@ -15,12 +15,12 @@ import numpy as np
 import gpuconv
 
 from ..temporary import make_folder_beside, remove
-from ..zarr_output import open_store
 from . import output as outputs
 from .image import Block, Store
 from .output import Output
 from .safety import WriteError, require
 from .zarr_reader import MARK, Multiscales
+from .zarr_store import open_store
 
 __all__ = ["check_replaceable", "open_zarr_sink"]
 

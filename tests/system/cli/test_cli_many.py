@@ -11,7 +11,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from gpuconv.cli import filter_blocks, main
+from gpuconv.cli import main, progress
 
 from ...marks import always
 
@@ -75,7 +75,7 @@ def test_goes_on_after_a_bad_file(photos, tmp_path, capsys):
 
 
 def test_one_bar_for_all(photos, tmp_path, capsys, monkeypatch):
-    made, make_bar = [], filter_blocks.make_bar
+    made, make_bar = [], progress.make_bar
 
     def count(total, unit, forced):
         made.append((total, unit))

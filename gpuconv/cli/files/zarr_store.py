@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .files.safety import require
+from .safety import require
 
 __all__ = ["open_store"]
 
