@@ -39,9 +39,9 @@ def input_gradient(
         return own
     result = dtypes.accumulator(dtypes.promote(dy.dtype, k.dtype))
     acc = result if not dtypes.is_integer(result) else "float64"
-    place = _Place.of(problem)
-    total = _Sums(problem, place, k, dy, acc, method, backend).run()
-    if place.is_folded:
+    positions = _Positions.of(problem)
+    total = _Sums(problem, positions, k, dy, acc, method, backend).run()
+    if positions.is_folded:
         total = _fold(problem, total)
     total = total.reshape(problem.x_shape)
     if dtypes.is_complex(acc) and not dtypes.is_complex(x.dtype):
@@ -50,7 +50,7 @@ def input_gradient(
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Positions:
     """The positions at which the gradient is summed.
 
     These are the image's own, or all of the padded image that outputs read, to be folded onto the
@@ -64,7 +64,7 @@ class _Place:
     is_folded: bool
 
     @classmethod
-    def of(cls, problem: Problem) -> _Place:
+    def of(cls, problem: Problem) -> _Positions:
         if problem.boundary == "constant" or not any(map(any, problem.pad)):
             (top, _), (left, _) = problem.pad
             size = problem.h, problem.w
@@ -80,7 +80,7 @@ class _Sums:
     """What all sums of a call have in common."""
 
     problem: Problem
-    place: _Place
+    positions: _Positions
     k: Operand
     dy: Operand
     acc: str  # dtype of the sums
@@ -109,23 +109,29 @@ class _Sums:
                 total += found
         if total is None:  # nothing was broadcast over: an empty batch
             xp = arrays.array_module(self.dy.array)
-            total = xp.zeros((*kept, *self.place.size), dtypes.storage(self.acc))
+            total = xp.zeros((*kept, *self.positions.size), dtypes.storage(self.acc))
         return total
 
     def _correlate(self, gradients: Array, weights: Array, kept: tuple[int, ...]) -> Any:
         """Correlate the output's gradients with flipped kernels, phase by phase of the stride."""
-        problem, place = self.problem, self.place
+        problem, positions = self.problem, self.positions
         taps, outputs = (problem.p, problem.q), (problem.r, problem.s)
         rows, columns = (
             list(phases(*axis))
             for axis in zip(
-                place.size, place.first, taps, outputs, place.stride, place.dilation, strict=True
+                positions.size,
+                positions.first,
+                taps,
+                outputs,
+                positions.stride,
+                positions.dilation,
+                strict=True,
             )
         )
         xp = arrays.array_module(gradients)
-        whole = len(rows) * len(columns) == place.stride[0] * place.stride[1]
+        whole = len(rows) * len(columns) == positions.stride[0] * positions.stride[1]
         make = xp.empty if whole else xp.zeros
-        found = make((*kept, *place.size), dtypes.storage(self.acc))
+        found = make((*kept, *positions.size), dtypes.storage(self.acc))
         for row, column in itertools.product(rows, columns) if found.size else ():
             with hide_internal_out():
                 correlate(
@@ -142,18 +148,18 @@ class _Sums:
 
     def _add_infinite(self, gradients: Array, kernels: Array, found: Any) -> None:
         """Add what weights that are not finite contribute; see `_without_infinite`."""
-        place = self.place
+        positions = self.positions
         kernels = dtypes.widen(kernels, self.k.dtype, self.acc)
         dy = dtypes.widen(gradients, self.dy.dtype, self.acc)
         finite = np.isfinite(kernels)
         for tap in np.argwhere(~finite.all(axis=tuple(range(kernels.ndim - 2)))).tolist():
-            positions, outputs = zip(
+            touched, outputs = zip(
                 *(
                     _meeting(
-                        place.size[n],
+                        positions.size[n],
                         dy.shape[n - 2],
-                        place.first[n] - tap[n] * place.dilation[n],
-                        place.stride[n],
+                        positions.first[n] - tap[n] * positions.dilation[n],
+                        positions.stride[n],
                     )
                     for n in range(2)
                 ),
@@ -161,11 +167,11 @@ class _Sums:
             )
             at = (..., *tap, None, None)
             given = dy[(..., *outputs)] * kernels[at]
-            found[(..., *positions)] += np.where(finite[at], 0, given)
+            found[(..., *touched)] += np.where(finite[at], 0, given)
 
 
 def _pick(array: Array, axes: tuple[int, ...], index: tuple[int, ...]) -> Any:
-    """Pick one place along each of some leading axes, which stay; one of length 1 is broadcast."""
+    """Pick one index along each of some leading axes, which stay; one of length 1 is broadcast."""
     for axis, i in zip(axes, index, strict=True):
         if array.shape[axis] > 1:
             array = array[(*[slice(None)] * axis, slice(i, i + 1))]

@@ -26,7 +26,7 @@ _PARALLEL_LEAST = 1 << 16
 
 
 def serves(similarity: Similarity, most: int) -> bool:
-    """Whether the compiled loops take a call: on the host, without a mask.
+    """Whether there are compiled loops for a call: on the host, without a mask.
 
     `most` is the largest sum of squares of a window of integers.
     """
@@ -67,26 +67,28 @@ class CompiledBlocks:
         if method == "sqdiff_normed":
             template = self._template_sums(0.0)
         found = self._correlate(pixels, centre, sums, out)
-        noted = self._finish(pixels, centre, found, sums, template.square)
-        least = self._divide_faint(pixels, centre, noted, found)
+        findings = self._finish(pixels, centre, found, sums, template.square)
+        least = self._divide_faint(pixels, centre, findings, found)
         if found.dtype == "float32" and not float32_serves(
-            method, least, noted.largest, sums, template.square
+            method, least, findings.largest, sums, template.square
         ):
             self.dtype = "float64"
             self.match(pixels, out, name)
         elif found is not out:
             out[...] = dtypes.finish(found, name)
 
-    def _divide_faint(self, pixels: Array, centre: float, noted: _Noted, found: Array) -> float:
+    def _divide_faint(
+        self, pixels: Array, centre: float, findings: _Findings, found: Array
+    ) -> float:
         """Divide by the deviations that nearly cancelled; return the least of any window."""
-        marks = noted.marks
+        marks = findings.marks
         if not marks.any():
-            return noted.least
+            return findings.least
         exact = pixels.reshape(pixels.shape[-2:]).astype("float64") - centre
         shape = self.similarity.windows.shape
         square = refine_deviations(shape, None, exact, marks, np.zeros(marks.shape))[marks]
         found[..., marks] = np.clip(found[..., marks] * invert_norms(square), -1, 1)
-        return min(noted.least, float(square[square > 0].min(initial=np.inf)))
+        return min(findings.least, float(square[square > 0].min(initial=np.inf)))
 
     def _template_sums(self, centre: float) -> TemplateSums:
         key = 0.0 if self.similarity.method == "zncc" else centre, self.dtype
@@ -108,7 +110,7 @@ class CompiledBlocks:
 
     def _finish(
         self, pixels: Array, centre: float, cross: Array, sums: TemplateSums, template: Array
-    ) -> _Noted:
+    ) -> _Findings:
         """Turn correlations into similarities."""
         method = self.similarity.method
         values = _template_values(method, sums, template)
@@ -127,12 +129,12 @@ class CompiledBlocks:
 
 
 @dataclass(frozen=True)
-class _Noted:
-    """What the loops note of all windows, see `window_similarity`."""
+class _Findings:
+    """What the loops find out about all windows; see `window_similarity`."""
 
-    least: float
-    largest: float
-    marks: Array  # of windows whose deviations nearly cancel, and whose results are not divided
+    least: float  # the least positive sum of squares of a window
+    largest: float  # the largest one
+    marks: Array  # windows whose deviations nearly cancel, and whose results are not divided
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class _Loop:
     method: str
     shift: float
 
-    def run(self, cross: Array, whole: bool, values: Array) -> _Noted:
+    def run(self, cross: Array, whole: bool, values: Array) -> _Findings:
         """Turn ``cross`` of shape (templates, rows, columns) into similarities.
 
         If `whole`, its memory holds integers of 64 bits.
@@ -177,7 +179,7 @@ class _Loop:
 
         jit.finish_windows.ready(*arguments(0, np.empty(1), np.empty((1, 1))))
         run_on_pool(compute, tasks, cross.size + self.pixels.size > _PARALLEL_LEAST)
-        return _Noted(counts[:, 0].min(), counts[:, 1].max(), marks)
+        return _Findings(counts[:, 0].min(), counts[:, 1].max(), marks)
 
 
 def _even_length(length: int, most: int) -> int:

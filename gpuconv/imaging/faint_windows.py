@@ -1,7 +1,8 @@
-"""Sums of squares of windows that nearly cancel: computed anew, on the host, for these alone.
+"""Faint windows, of much less contrast than brightness: their sums are computed anew, on the host.
 
 The squared deviations of a window are a difference of two sums. Where it is much smaller than both,
-a pixel of the window itself is subtracted from the pixels first: then the sums are small.
+it has lost its digits. So a pixel of the window itself is subtracted from the pixels first: then
+the sums are small.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from ..core.arrays import Array
 
 __all__ = ["LEAST_SHARE", "refine_deviations", "refine_squares", "to_host"]
 
-# Where the difference is so small a share of the sums, it is computed anew. The relative error of
-# the others is at most some hundred times 2**-53 divided by this.
+# Where the difference is a smaller share of the sums than this, it is computed anew. The relative
+# error of the others is at most some hundred times 2**-53 divided by this.
 LEAST_SHARE = 1e-9
 # How often a part of the image is summed anew before the remaining windows are, one by one.
 _ROUNDS = 6

@@ -142,10 +142,8 @@ class _Matching:
         problem, most = self.problem, self._largest_square()
         whole = most < _WHOLE_MOST
         template = dtypes.widen(self.template, problem.k_dtype, "int64" if whole else "float64")
-        place = backend_for(self.x.device, self.backend)
-        windows = Windows(
-            (problem.p, problem.q), None, self.xp, _WINDOW_METHODS.get(place, "auto"), self.backend
-        )
+        by = _WINDOW_METHODS.get(backend_for(self.x.device, self.backend), "auto")
+        windows = Windows((problem.p, problem.q), None, self.xp, by, self.backend)
         similarity = Similarity(
             self.method, template, windows, whole, _result_dtype(problem), self.backend
         )
@@ -168,7 +166,9 @@ class _Matching:
         rows, columns = blocks.Axis.both(problem)
         across = columns.block_input(0, problem.s)
         loops = CompiledBlocks(similarity) if compiled else None
-        dtype = "whole" if whole else _result_dtype(problem) if compiled else "float64"
+        dtype = None
+        if not whole:
+            dtype = _result_dtype(problem) if compiled else "float64"
         memory = _COMPILED_BYTES if compiled else self._memory
         for first, last in self._heights(memory):
             pixels = self._read_pixels(image, rows.block_input(first, last), across, dtype)
@@ -194,11 +194,11 @@ class _Matching:
         return 4 * problem.p * problem.q * most * most
 
     def _read_pixels(
-        self, part: Array, down: blocks.BlockInput, across: blocks.BlockInput, dtype: str
+        self, part: Array, down: blocks.BlockInput, across: blocks.BlockInput, dtype: str | None
     ) -> Array:
         """Return the pixels that a block of results reads, those of the border included.
 
-        `dtype` is one of floats, or "whole": integers stay as they are.
+        They are converted to `dtype`; integers stay as they are if that is None.
         """
         tiles = [
             [part[..., top:bottom, left:right] for left, right in across.ranges]
@@ -206,13 +206,13 @@ class _Matching:
         ]
         pixels = blocks.join_tiles(tiles, down.positions, across.positions)
         fill = self.problem.fillvalue
-        if dtype != "whole":
+        if dtype is not None:
             pixels = dtypes.widen(pixels, self.problem.x_dtype, dtype, self.xp)
         elif pixels.dtype == bool:
             pixels = pixels.view(np.uint8)
         if down.pad == across.pad == (0, 0):
             return pixels
-        if dtype == "whole" and not dtypes.holds(pixels.dtype.name, fill, "int64"):
+        if dtype is None and not dtypes.holds(pixels.dtype.name, fill, "int64"):
             pixels = pixels.astype("int64")
         (above, below), (before, after) = down.pad, across.pad
         h, w = pixels.shape[-2:]

@@ -21,8 +21,8 @@ _STRUCTURE = {
     *(*range(512, 533), 559, *range(32995, 32999), 34016, 34675, 50838, 50839, 65000, 65420),
     *(65421, 65426),
 }
-_APART = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}
-_APART |= {50838, 50839}  # ImageJ's, which tifffile reads
+_NOT_COPIED = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}
+_NOT_COPIED |= {50838, 50839}  # ImageJ's, which tifffile reads
 _PIXEL_SIZE: tuple[str, ...] = (
     "spacing",
     "unit",
@@ -64,7 +64,7 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
         described: dict[str, Any] = (file.shaped_metadata or ({},))[0]
         pixel_size = {name: described[name] for name in described if name not in _SHAPE}
     plain = _read_plain_tags(tags, kind is None and not page.is_shaped, known)
-    left = {code for code in tags if code not in _APART} - {tag.code for tag in plain}
+    left = {code for code in tags if code not in _NOT_COPIED} - {tag.code for tag in plain}
     left -= {_DESCRIPTION}  # which is a text for people, or was read above
     lost += [f"TIFF tags {', '.join(map(str, sorted(left)))}"] if left and known else []
     return Metadata(
@@ -91,11 +91,11 @@ def _read_plain_tags(tags: Any, described: bool, known: bool) -> tuple[Tag, ...]
     `described` is whether the description is a text for people, and `known` whether private tags
     are not those of a format whose files this program does not write.
     """
-    apart = _APART if described else _APART | {_DESCRIPTION}
+    not_copied = _NOT_COPIED if described else _NOT_COPIED | {_DESCRIPTION}
     return tuple(
         _copy_tag(tag)
         for code, tag in tags.items()
-        if code not in apart
+        if code not in not_copied
         and (known or code < 32768)
         and int(tag.dtype) not in (13, 18)
         and isinstance(tag.value, (str, bytes, int, float, tuple))

@@ -14,7 +14,7 @@ from ... import marks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 RNG = np.random.default_rng(20)
-GUARD = 120  # seconds after which something hangs; no verdict depends on it
+GUARD = 1800  # seconds after which something hangs; no verdict depends on it
 
 # The command line, whose first sum says "at work" and waits for a signal.
 WAITING = """

@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 
-from .drivers import Compiled
-from .functions import named, on_disk
+from .drivers import compiled
 
 __all__ = ["METHODS", "finish_windows"]
 
@@ -249,6 +247,4 @@ def _finish_windows(
     counts[0], counts[1] = least.min(), largest.max()
 
 
-finish_windows = Compiled(
-    on_disk(njit, nogil=True, error_model="numpy")(named(_finish_windows, "finish_windows"))
-)
+finish_windows = compiled(_finish_windows)
