@@ -28,7 +28,7 @@ from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
 from .filter_blocks import Work, find_geometry, plan_work
 from .many_files import Job, find_jobs, run_jobs
-from .missing import find_missing
+from .missing import plan_missing_pixels
 from .progress import NoBar, ProgressBar, make_bar
 from .report import Report
 from .standard_streams import use_files
@@ -141,7 +141,7 @@ def _filter_image(
     work = plan_work(image, weights, options.mode, keywords)
     depth = choose_depth(image, form, asked, work.zero_sum)
     check_holds(form, image, work.shape)
-    missing = find_missing(image, depth.dtype, work.zero_sum)
+    missing = plan_missing_pixels(image, depth.dtype, work.zero_sum)
     output = _describe_output(job.output, image, work, depth.dtype, keywords)
     check_codecs(output)
     notes = [depth.note] if depth.note is not None else []

@@ -13,7 +13,7 @@ import gpuconv
 from .files.image import Image, Pixels
 from .files.safety import ReadError, WriteError
 
-__all__ = ["MissingPixels", "find_missing"]
+__all__ = ["MissingPixels", "plan_missing_pixels"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class MissingPixels:
         return values
 
 
-def find_missing(image: Image, dtype: np.dtype[Any], zero_sum: bool) -> MissingPixels | None:
+def plan_missing_pixels(image: Image, dtype: np.dtype[Any], zero_sum: bool) -> MissingPixels | None:
     """Return how missing pixels are left out, None where there cannot be any.
 
     Raises ReadError for a file that marks some where they cannot be left out, and WriteError where

@@ -168,7 +168,7 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
 
 
-def _add_person_options(parser: argparse.ArgumentParser) -> None:
+def _add_display_options(parser: argparse.ArgumentParser) -> None:
     """Add what a person at a terminal wants to see."""
     parser.add_argument(
         "--compare",
@@ -288,4 +288,4 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     numbers.add_argument(
         "--background", metavar="COLOUR", help="lay what is transparent onto this colour first"
     )
-    _add_person_options(parser)
+    _add_display_options(parser)

@@ -34,7 +34,8 @@ __all__ = ["normalize", "prepare"]
 # Bytes of a block's pixels, mask, sums and results: they stay in the cache of a CPU. On a GPU a
 # block need only be small beside its memory.
 _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 256 << 20
-# Blocks for transforms grow until all of them take at most so many times what one for all would.
+# Where blocks are summed by transforms they grow until all together take at most so many times as
+# long as one block of everything would.
 _SLOWER_MOST = 1.2
 
 _scratch = Scratch()

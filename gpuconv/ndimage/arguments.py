@@ -28,7 +28,7 @@ __all__ = [
 
 
 def read_mode(mode: Any) -> str:
-    """Return the border that `gpuconv.corr2d` calls what SciPy calls `mode`."""
+    """Return the name that `gpuconv.corr2d` has for the border that SciPy calls `mode`."""
     if not isinstance(mode, str) and isinstance(mode, Iterable):
         raise RuntimeError("A sequence of modes is not supported")
     if mode not in NDIMAGE_MODES:

@@ -19,9 +19,9 @@ from .stores import Store
 __all__ = ["Pass", "line_pass", "prepare"]
 
 Pair = tuple[int, int]
-# Larger integer weights are not told from others: their sums might not fit 64 bits.
+# Larger integer weights are summed as floats are: their sums might not fit 64 bits.
 _LARGEST_INTEGER = 2.0**31
-# Sums below are divided in float32: the quotient's error is less than 1 / divisor, see `Store`.
+# Smaller sums are divided in float32: the quotient's error is less than 1 / divisor, see `Store`.
 _EXACT_IN_FLOAT32 = 1 << 19
 
 

@@ -26,17 +26,19 @@ from .stores import Store
 
 __all__ = ["SLAB", "cut", "run_passes"]
 
-# Elements of a slab on the host, a share of its cache, and on a device, enough for all processors.
+# Elements of a slab: on the host it fits into a share of the cache, on a device it keeps all
+# multiprocessors busy.
 SLAB, _DEVICE_SLAB = 1 << 18, 1 << 24
-# Rows of so many pixels, as of the channels of a photo, are too short to be summed one by one.
+# Rows of up to so many pixels, such as the channels of a photo, are too short to be summed one by
+# one.
 _FEW = 16
 
 
 def cut(shape: Sequence[int], whole: Sequence[bool], most: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an array into parts of at most so many elements, along the axes that are not `whole`.
+    """Cut an array into parts of at most `most` elements, along the axes that are not `whole`.
 
-    The first axes are cut first. Where the axes that stay whole are longer than that, each part is
-    one line along them. No part is larger than the first.
+    The first axes are cut first. Where the axes that stay whole have more elements than that, each
+    part is one line along them. No part is larger than the first.
 
     Examples
     --------
@@ -179,7 +181,7 @@ class _Chain:
 
 
 def _join_axes(one: Pass, source: Any, target: Any) -> tuple[Pass, Any, Any]:
-    """View arrays with the axes before, and after, the one that a pass goes along as one.
+    """Join the axes before the one that a pass goes along, and those after it, as views.
 
     Long rows are summed faster than short ones. Arrays that cannot be viewed so stay as they are.
     """
