@@ -28,7 +28,7 @@ def refused(capfd, path, code=3, kernel=None):
     before = sorted(p.name for p in folder.iterdir())
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     what = ["--kernel", str(kernel)] if kernel else BLUR
-    assert main(["filter", str(path), str(folder / "out.npy"), *what]) == code
+    assert main(["filter", str(path), str(folder / "out.npy"), *what, "--quiet"]) == code
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("gpuconv: error: ")
