@@ -334,3 +334,20 @@ def test_against_torch(padding, stride, dilation):
 
 def test_names_are_covered():
     assert set(FLOATS) | {"bfloat16"} == {n for n in dtypes.NAMES if not dtypes.is_integer(n)}
+
+
+@pytest.mark.parametrize("boundary", ["constant", "reflect"])
+@pytest.mark.parametrize("stride", [1, (2, 3)])
+def test_several_weights_that_are_not_finite(boundary, stride):
+    """Each makes the gradient of those pixels not finite that it met in an output, of no others."""
+    x, k = sample(RNG, (9, 11), "float64"), sample(RNG, (4, 3), "float64")
+    k[0, 1], k[2, 0], k[3, 2] = np.inf, np.nan, -np.inf
+    options = dict(mode="same", boundary=boundary, stride=stride)
+    dy = np.ones(gpuconv.corr2d(x, k, **options).shape)
+    dy[1, 1] = 0
+    expected, found = (
+        gpuconv.corr2d_vjp(x, k, dy, wrt="X", backend=backend, **options)[0]
+        for backend in ("reference", "cpu")
+    )
+    assert not np.isfinite(expected).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
