@@ -33,7 +33,6 @@ from ..methods.weights import Weights
 
 __all__ = [
     "as_one_chunk", "check_known", "corr2d", "correlate_blocks", "read_operands", "refuse_out",
-    "run_limited",
 ]  # fmt: skip
 
 Chunks = tuple[int, ...]
@@ -85,7 +84,7 @@ def corr2d(
     call_keywords = blocks.block_keywords(problem) | dict(method=choice.method, backend=backend)
     prefix = "convolve2d" if flipped else "corr2d"
     return correlate_blocks(
-        problem, [X], K, partial(_compute_block, flipped, call_keywords), prefix
+        problem, [X], [K], partial(_compute_block, flipped, call_keywords), prefix
     )
 
 
@@ -128,9 +127,10 @@ def refuse_out(out: Any) -> None:
 
 
 def correlate_blocks(
-    problem: Problem, images: list[Any], K: Any, compute: Callable[..., Any], prefix: str
-) -> Any:
-    """Return the lazy array whose blocks are ``compute(rows, columns, k, *tiles)``.
+    problem: Problem, images: list[Any], kernels: list[Any], compute: Callable[..., Any],
+    prefix: str,
+) -> Any:  # fmt: skip
+    """Return the lazy array whose blocks are ``compute(rows, columns, kernels, *grids)``.
 
     Parameters
     ----------
@@ -138,25 +138,26 @@ def correlate_blocks(
         The whole call.
     images : list of dask.array.Array
         The problem's image, and others of the same shape and chunks.
-    K : dask.array.Array
-        Kernels.
+    kernels : list of dask.array.Array
+        The problem's kernels, and others of the same shape, or of two dimensions.
     compute : callable
-        Takes two `BlockInput`, kernels, and of each image the grid of tiles that these name. It
-        uses one thread where Dask runs a task on every core.
+        Takes two `BlockInput`, the list of kernels, and of each image the grid of tiles that these
+        name. It uses one thread where Dask runs a task on every core.
     prefix : str
         What the name of the array begins with.
     """
-    name = f"{prefix}-{tokenize(images, K, problem, compute)}"
-    aligned = [_align_leading(problem, image, K) for image in images]
+    name = f"{prefix}-{tokenize(images, kernels, problem, compute)}"
+    aligned = [_align_leading(problem, image, kernels[0]) for image in images]
     lead, X, K = aligned[0]
     images = [image for _, image, _ in aligned]
+    kernels = [K, *(other.rechunk(K.chunks[K.ndim - other.ndim :]) for other in kernels[1:])]
     rows, columns = (
         list(_block_inputs(axis, chunks))
         for axis, chunks in zip(blocks.Axis.both(problem), X.chunks[-2:], strict=True)
     )
-    graph = _build_graph(name, images, K, lead, rows, columns, compute)
+    graph = _build_graph(name, images, kernels, lead, rows, columns, compute)
     return da.Array(
-        HighLevelGraph.from_collections(name, graph, dependencies=[*images, K]),
+        HighLevelGraph.from_collections(name, graph, dependencies=[*images, *kernels]),
         name,
         (*lead, *(tuple(block.count for block in axis) for axis in (rows, columns))),
         meta=_meta(problem, X),
@@ -166,7 +167,7 @@ def correlate_blocks(
 def _build_graph(
     name: str,
     images: list[Any],
-    K: Any,
+    kernels: list[Any],
     lead: list[Chunks],
     rows: list[blocks.BlockInput],
     columns: list[blocks.BlockInput],
@@ -179,7 +180,7 @@ def _build_graph(
     )
     graph: dict[Any, Any] = {}
     for index in itertools.product(*(range(len(chunks)) for chunks in lead)):
-        kernel = K.name, *_broadcast_index(index, K), 0, 0
+        weights = [(one.name, *_broadcast_index(index, one), 0, 0) for one in kernels]
         for i, j in itertools.product(range(len(rows)), range(len(columns))):
             grids = []
             for image in images:
@@ -188,7 +189,7 @@ def _build_graph(
                     [_add_tile(graph, name, at, down, across) for across in column_slabs[j]]
                     for down in row_slabs[i]
                 ])  # fmt: skip
-            graph[(name, *index, i, j)] = (run_limited, compute, rows[i], columns[j], kernel,
+            graph[(name, *index, i, j)] = (_run_limited, compute, rows[i], columns[j], weights,
                                            *grids)  # fmt: skip
     return graph
 
@@ -288,15 +289,14 @@ def _compute_block(
     keywords: Any,
     rows: blocks.BlockInput,
     columns: blocks.BlockInput,
-    k: Any,
+    kernels: list[Any],
     tiles: Any,
 ) -> Any:
-    return blocks.run_block(
-        partial(engine.correlate, flipped=flipped), tiles, k, rows, columns, **keywords
-    )
+    call = partial(engine.correlate, flipped=flipped)
+    return blocks.run_block(call, tiles, kernels[0], rows, columns, **keywords)
 
 
-def run_limited(compute: Callable[..., Any], *arguments: Any) -> Any:
+def _run_limited(compute: Callable[..., Any], *arguments: Any) -> Any:
     """Run a task, on one thread where Dask runs a task on every core."""
     with _limit_threads():
         return compute(*arguments)

@@ -44,7 +44,7 @@ def normalize(
     if "weights" in others:
         others["weights"] = others["weights"].astype(dtypes.storage(call.problem.acc_dtype))
     compute = partial(_compute_block, call, k.dtype, tuple(others))
-    Y = correlate_blocks(call.problem, [X, *others.values()], K, compute, "normalized")
+    Y = correlate_blocks(call.problem, [X, *others.values()], [K], compute, "normalized")
     return _preserve(call, X, others, Y) if rules.preserve_nan else Y
 
 
@@ -60,10 +60,10 @@ def _like_image(array: Any, X: Any, name: str) -> Any:
 
 def _compute_block(
     call: NormalizedCall, k_dtype: str, names: tuple[str, ...], rows: blocks.BlockInput,
-    columns: blocks.BlockInput, k: Any, *grids: Any,
+    columns: blocks.BlockInput, kernels: list[Any], *grids: Any,
 ) -> Any:  # fmt: skip
     """Compute a block of the result from grids of tiles: of the image, and of what `names` says."""
-    values = k if isinstance(k, np.ndarray) else k.get()
+    values = kernels[0] if isinstance(kernels[0], np.ndarray) else kernels[0].get()
     values = dtypes.widen(values, k_dtype, call.problem.acc_dtype)
     kernel = KernelSums.of(values, call.problem.conjugate, array_module(grids[0][0][0]))
     x, *others = (blocks.join_tiles(g, rows.positions, columns.positions) for g in grids)
