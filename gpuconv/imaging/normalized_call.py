@@ -27,7 +27,7 @@ class NormalizedCall:
         Of pixels and kernels as they are summed: floats in the accumulator dtype. Its `out_dtype`
         is that of the result.
     x_dtype : str
-        Dtype of the pixels as they are one.
+        Dtype of the pixels as they are given.
     missing_border : bool
         Whether the border counts as missing; otherwise a constant one has the problem's fill value.
     method, backend : str

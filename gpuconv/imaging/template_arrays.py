@@ -142,8 +142,8 @@ class _Matching:
         problem, most = self.problem, self._largest_square()
         whole = most < _WHOLE_MOST
         template = dtypes.widen(self.template, problem.k_dtype, "int64" if whole else "float64")
-        by = _WINDOW_METHODS.get(backend_for(self.x.device, self.backend), "auto")
-        windows = Windows((problem.p, problem.q), None, self.xp, by, self.backend)
+        sums = _WINDOW_METHODS.get(backend_for(self.x.device, self.backend), "auto")
+        windows = Windows((problem.p, problem.q), None, self.xp, sums, self.backend)
         similarity = Similarity(
             self.method, template, windows, whole, _result_dtype(problem), self.backend
         )

@@ -67,7 +67,7 @@ def count_from_end(axis: Any, ndim: int) -> int:
 
 
 def with_each_axis(axes: Any, ndim: int, *values: Any) -> Iterator[tuple[Any, ...]]:
-    """Iterate over the axes to filter along, counted from the end, each with its value of `values`.
+    """Iterate over axes, counted from the end, with what each of `values` is for the axis.
 
     Examples
     --------
