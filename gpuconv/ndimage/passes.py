@@ -16,9 +16,10 @@ from .. import api
 from ..core import dtypes
 from .stores import Store
 
-__all__ = ["Pass", "line_pass", "prepare"]
+__all__ = ["Pass", "has_integers_only", "line_pass", "prepare"]
 
 Pair = tuple[int, int]
+_LAST = (-2, -1)
 # Larger integer weights are summed as floats are: their sums might not fit 64 bits.
 _LARGEST_INTEGER = 2.0**31
 # Smaller sums are divided in float32: the quotient's error is less than 1 / divisor, see `Store`.
@@ -55,9 +56,16 @@ class Pass:
 
     def correlate(self, image: Any, **keywords: Any) -> Any:
         """Return the sums, not yet divided, or write them to `out=`."""
-        return self.call(
-            image, self.weights, mode=self.pad, axes=self.axes, **self.keywords(), **keywords
-        )
+        if self.axes != _LAST:
+            keywords["axes"] = self.axes
+        return self.call(image, self.weights, mode=self.pad, **self.keywords(), **keywords)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether weights have an imaginary part."""
+        if isinstance(self.weights, np.ndarray):
+            return bool(self.weights.dtype.kind == "c")
+        return "complex" in str(self.weights.dtype)
 
     def reaches_along(self, axis: int) -> bool:
         """Whether outputs read pixels at other places along an axis, counted from the end."""
@@ -85,7 +93,7 @@ def prepare(one: Pass, x_dtype: str, dtype: str) -> tuple[Pass, Store]:
     if not dtypes.is_integer(dtype):
         sums = "complex128" if dtypes.is_complex(dtype) else "float64"
         return one, Store(dtype, sums, "float", divisor, is_plain=divisor == 1)
-    if not dtypes.is_integer(x_dtype) or not _has_integers_only(one):
+    if not dtypes.is_integer(x_dtype) or not has_integers_only(one):
         kind = "rounded integer" if dtypes.is_integer(x_dtype) else "float"
         return replace(one, method="direct"), Store(dtype, "float64", kind, divisor, False)
     low, high = _range_of_sums(one, x_dtype)
@@ -101,7 +109,8 @@ def prepare(one: Pass, x_dtype: str, dtype: str) -> tuple[Pass, Store]:
     return one, Store(dtype, sums, "integer", 1, is_plain)
 
 
-def _has_integers_only(one: Pass) -> bool:
+def has_integers_only(one: Pass) -> bool:
+    """Whether weights and the border's value are integers that may be summed as such."""
     if not isinstance(one.weights, np.ndarray) or one.weights.dtype.kind != "f":
         return False
     numbers = np.append(one.weights, one.fillvalue)

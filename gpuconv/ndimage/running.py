@@ -13,17 +13,21 @@ from ..core.casting import cast
 from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
 from .images import Image, Target, read_output
+from .joining import in_single_precision, join
 from .passes import Pass, prepare
 from .slabs import run_passes
 from .stores import Store
 
 __all__ = ["run"]
 
+_SINGLE = ("float32", "complex64")
+
 
 def run(image: Image, passes: Sequence[Pass], output: Any) -> Any:
     """Filter an image with one pass after the other; without any it is copied."""
-    complex_sums = image.is_complex or any("complex" in str(p.weights.dtype) for p in passes)
+    complex_sums = image.is_complex or any(one.is_complex for one in passes)
     target = read_output(output, image, complex_sums)
+    passes = join(passes, image.dtype, target.dtype)
     if image.deferred and target.array is None:
         return _run_deferred(image, passes, target.dtype)
     with use_stream_of(image.original, target.array):
@@ -41,6 +45,9 @@ def _run_eagerly(image: Image, passes: Sequence[Pass], target: Target) -> Any:
         if may_share_memory(pixels, pixels_out) and not _is_same(pixels, pixels_out):
             pixels = pixels.copy()
         if passes:
+            # Of what most GPUs have few units for, only as much as was asked for.
+            if source.device != arrays.HOST and target.dtype in _SINGLE and source.dtype in _SINGLE:
+                passes = in_single_precision(passes)
             run_passes(passes, pixels, source.dtype, pixels_out, target.dtype)
         else:
             pixels_out[...] = pixels

@@ -59,7 +59,7 @@ def cut(shape: Sequence[int], whole: Sequence[bool], most: int) -> Iterator[tupl
 def run_passes(passes: Sequence[Pass], source: Any, x_dtype: str, target: Any, dtype: str) -> None:
     """Run passes from one array to another, which may be the same elements in the same order."""
     overwrites = may_share_memory(source, target)
-    for group in _groups(passes, target):
+    for group in _groups(passes, target) if len(passes) > 1 else [list(passes)]:
         _run_group(group, source, x_dtype, target, dtype, overwrites)
         source, x_dtype, overwrites = target, dtype, True
 
@@ -68,7 +68,7 @@ def _run_group(
     group: list[Pass], source: Any, x_dtype: str, target: Any, dtype: str, overwrites: bool
 ) -> None:
     alone = len(group) == 1
-    if alone:
+    if alone and 1 in group[0].weights.shape:
         one, source, target = _join_axes(group[0], source, target)
         group = [one]
     axes = range(-target.ndim, 0)

@@ -89,7 +89,8 @@ def gaussian_filter(
 
     Notes
     -----
-    One pass along each axis. What is between the passes has the output's dtype, as in SciPy.
+    One pass along each axis. What is between the passes has the output's dtype, as in SciPy; passes
+    along the last two axes are one where the output's dtype is a float.
 
     Examples
     --------
@@ -194,7 +195,8 @@ def uniform_filter(
 
     Notes
     -----
-    One pass along each axis. What is between the passes has the output's dtype, as in SciPy.
+    One pass along each axis. What is between the passes has the output's dtype, as in SciPy; passes
+    along the last two axes are one where the output's dtype is a float.
 
     Examples
     --------
