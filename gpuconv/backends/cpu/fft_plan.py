@@ -21,8 +21,10 @@ from .jit.params import FFT_PARAMS, record
 # to be transformed down and across by the tile's sides, and for an output to be written.
 _READ, _WRITE = 0.45, 0.5
 _DOWN = {32: 0.9, 64: 0.9, 128: 0.9, 256: 1.1, 512: 1.6, 1024: 3.2}
+_TRANSPOSE = 0.4
 _ACROSS = {32: 0.8, 64: 0.8, 128: 0.75, 256: 0.85, 512: 1.3, 1024: 2.9}
 SIDES = tuple(_DOWN)
+_UNTRANSFORMED_WIDTH = 256
 _WORKSPACES_BYTES = 40 << 20  # of all threads
 SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
 # Outliers cost as many multiply-adds as the kernel has taps. In the time that a tile's transforms
@@ -51,9 +53,15 @@ def sides(problem: Problem) -> tuple[int, int] | None:
     """Sides of the tiles that cost least, or None where none is large enough."""
     laid, best, least = restate_for_tables(problem), None, math.inf
     # Axis by axis: this is on the way to a choice of method, where every microsecond counts.
-    down = [(side, _cover(laid, 0, side)[1]) for side in SIDES]
-    across = [(side, _cover(laid, 1, side)[1]) for side in SIDES]
-    for (ny, rows), (nx, columns) in itertools.product(down, across):
+    down, across = SIDES, SIDES
+    # Along an axis that is not transformed, rows are long enough for the work that each takes.
+    if problem.q == 1:
+        across = (next(side for side in SIDES if side >= min(problem.s, _UNTRANSFORMED_WIDTH)),)
+    elif problem.p == 1:
+        down = SIDES[:1]
+    tiles_down = [(side, _cover(laid, 0, side)[1]) for side in down]
+    tiles_across = [(side, _cover(laid, 1, side)[1]) for side in across]
+    for (ny, rows), (nx, columns) in itertools.product(tiles_down, tiles_across):
         if rows and columns:
             cost = _work_of_tiles(problem, (ny, nx), rows * columns)
             if cost < least:
@@ -86,10 +94,13 @@ def _group_size(problem: Problem) -> int:
 def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int) -> float:
     ny, nx = sides
     written = math.prod(problem.out_shape) * _WRITE
-    per_element, group_size = _READ + _DOWN[ny] + _ACROSS[nx], _group_size(problem)
+    # Where there is a single row of taps, columns are transposed and no more, or not even that.
+    down = _DOWN[ny] if problem.p > 1 else _TRANSPOSE
+    transforms = _DOWN[ny] if problem.q == 1 else down + _ACROSS[nx]
+    per_element, group_size = _READ + transforms, _group_size(problem)
     if group_size == 1:
         # The unit is twice as long (`costs.Costs.of`), but it is the same transform.
-        per_element = _READ + (_DOWN[ny] + _ACROSS[nx]) / 2
+        per_element = _READ + transforms / 2
     return problem.n * -(-tiles // group_size) * ny * nx * per_element + written
 
 

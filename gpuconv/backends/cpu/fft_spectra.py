@@ -154,7 +154,9 @@ def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | Non
         fft_functions.kernel_spectrum(acc), address(plan.params), line_start(workspace),
         address(values), line_start(memory), address(measures),
     )  # fmt: skip
-    measures["noise"] = fft_errors.noise(scaled.norm, float(measures["strongest"][0]), ny * nx)
+    # Only along axes with several taps is there a transform.
+    length = ny if problem.q == 1 else nx if problem.p == 1 else ny * nx
+    measures["noise"] = fft_errors.noise(scaled.norm, float(measures["strongest"][0]), length)
     cancels = bool(abs(scaled.values.sum()) < _CANCEL * scaled.magnitudes.sum())
     made = Spectrum(memory, measures, np.ascontiguousarray(scaled.magnitudes), cancels)
     _cache.put(key, made)

@@ -49,7 +49,10 @@ SAFE_EXPONENT = {"float32": 40, "float64": 300}
 
 
 def noise(norm: float, strongest: float, size: int) -> float:
-    """What the norm of a tile of this size is multiplied by in the estimate (not compiled)."""
+    """What a tile's norm is multiplied by in the estimate, for transforms of this many elements.
+
+    It is not compiled.
+    """
     return (NORMS * norm + STRONGEST * strongest) / math.sqrt(size)
 
 

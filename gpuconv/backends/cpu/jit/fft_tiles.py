@@ -4,6 +4,9 @@ Columns are transformed a vector's width of them at a time, then the tile is tra
 is done to its rows, times the kernel's spectrum and back at once, while they are in the first-level
 cache. The transform ends in digit-reversed order and the inverse begins there.
 
+A kernel of a single column of taps moves nothing across: only columns are transformed, and nothing
+is transposed. With a single row of taps only rows are.
+
 How names in capitals get their values is explained in `fft_functions`.
 """
 
@@ -23,7 +26,7 @@ kernel_measures = reader(KERNEL_MEASURES)
 FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
 INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
 TRANSPOSE = PRODUCT = LANES = SIZE = BYTES = PARTS = REAL = None
-TRANSFORM_COLUMNS = FILTER_ROWS = RESTORE_COLUMNS = CLEAR = None
+TRANSFORM_COLUMNS = FILTER_ROWS = RESTORE_COLUMNS = FILTER_COLUMNS = CLEAR = None
 
 
 def _clear(plane, pitch, rows, columns):
@@ -118,18 +121,21 @@ def transpose(source, pitch, target, to_pitch, count, step, to_step, unused):
 
 
 def _transform_columns(address, work):
-    """Transform the columns of a tile and transpose it."""
+    """Transform the columns of a tile, if there are several rows of taps, and transpose it."""
     params = fft_params(address)
     ny, nx, to_pitch = params.side_y, params.side_x, params.transposed_pitch
-    to_imaginary = params.transposed_plane_bytes
+    to_imaginary, pitch, plane = params.transposed_plane_bytes, params.pitch, params.plane_bytes
     re = work + params.columns
     im, square = re + ny * BYTES, LANES * BYTES
     for c in range(nx // LANES):
         at, to = work + c * BYTES, work + params.transposed + c * LANES * to_pitch
-        call(
-            params.forward, at, at + params.plane_bytes, params.pitch, re, im, ny,
-            params.radices_y, params.twiddles_y,
-        )  # fmt: skip
+        if params.p == 1:
+            step = LANES * pitch
+            call(params.transpose, at, pitch, to, to_pitch, ny // LANES, step, BYTES, 0)
+            at, to = at + plane, to + to_imaginary
+            call(params.transpose, at, pitch, to, to_pitch, ny // LANES, step, BYTES, 0)
+            continue
+        call(params.forward, at, at + plane, pitch, re, im, ny, params.radices_y, params.twiddles_y)
         call(params.transpose, re, BYTES, to, to_pitch, ny // LANES, square, BYTES, 0)
         call(
             params.transpose, im, BYTES, to + to_imaginary, to_pitch, ny // LANES, square, BYTES, 0
@@ -154,7 +160,7 @@ def _filter_rows(address, work):
 
 
 def _restore_columns(address, work):
-    """Transpose the tile again and transform its columns back."""
+    """Transpose the tile again and transform its columns back, if they were transformed."""
     params = fft_params(address)
     ny, nx, pitch = params.side_y, params.side_x, params.transposed_pitch
     re = work + params.columns
@@ -162,6 +168,12 @@ def _restore_columns(address, work):
     for c in range(nx // LANES):
         at, to = work + params.transposed + c * LANES * pitch, work + c * BYTES
         imaginary = at + params.transposed_plane_bytes
+        if params.p == 1:
+            step, plane = LANES * params.pitch, params.plane_bytes
+            call(params.transpose, at, pitch, to, params.pitch, ny // LANES, BYTES, step, 0)
+            to += plane
+            call(params.transpose, imaginary, pitch, to, params.pitch, ny // LANES, BYTES, step, 0)
+            continue
         call(params.transpose, at, pitch, re, BYTES, ny // LANES, BYTES, square, 0)
         call(params.transpose, imaginary, pitch, im, BYTES, ny // LANES, BYTES, square, 0)
         call(
@@ -170,34 +182,76 @@ def _restore_columns(address, work):
         )  # fmt: skip
 
 
+def _filter_columns(address, work):
+    """Transform the columns of a tile, multiply by a column's spectrum, transform back."""
+    params = fft_params(address)
+    ny, pitch, radices, twiddles = (
+        params.side_y, params.pitch, params.radices_y, params.twiddles_y
+    )  # fmt: skip
+    re = work + params.columns
+    im = re + ny * BYTES
+    for c in range(params.side_x // LANES):
+        at = work + c * BYTES
+        imaginary = at + params.plane_bytes
+        call(params.forward, at, imaginary, pitch, re, im, ny, radices, twiddles)
+        for i in range(ny):
+            factor = params.spectrum + i * 2 * BYTES
+            PRODUCT(re + i * BYTES, im + i * BYTES, factor, factor + BYTES)
+        call(params.inverse, re, im, at, imaginary, pitch, ny, radices, twiddles)
+
+
 def transform_group(address, work, unused, unused2, unused3, unused4, unused5, unused6):
     """Multiply the spectrum of the complex tile in a workspace by the kernel's."""
+    if fft_params(address).q == 1:
+        FILTER_COLUMNS(address, work)
+        return
     TRANSFORM_COLUMNS(address, work)
     FILTER_ROWS(address, work)
     RESTORE_COLUMNS(address, work)
 
 
 def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2, unused3):
-    """Conjugate spectrum of a kernel's conjugate weights, divided by the tile's elements.
+    """Conjugate spectrum of a kernel's conjugate weights, divided by the elements transformed.
 
-    The largest magnitude in it, not divided, is noted in the kernel's measures.
+    That of a single column of taps has each number in all lanes of a vector. The largest magnitude
+    in it, not divided, is noted in the kernel's measures.
     """
     params = fft_params(address)
     ny, nx, pitch, p, q = params.side_y, params.side_x, params.pitch, params.p, params.q
     CLEAR(work, pitch, 2 * ny, pitch // SIZE)
     taps = carray(pointer(weights), (p, q, PARTS), REAL.dtype)
-    for a in range(p):
-        row = work + a * params.dilation_y * pitch
+    # A single row of taps is that of every row of the spectrum.
+    for a in range(ny if p == 1 and q > 1 else p):
+        row = work + a * (1 if p == 1 else params.dilation_y) * pitch
         real = carray(pointer(row), (nx,), REAL.dtype)
         for b in range(q):
-            real[b * params.dilation_x] = taps[a, b, 0]
+            real[b * params.dilation_x] = taps[min(a, p - 1), b, 0]
         if PARTS == 2:
             imaginary = carray(pointer(row + params.plane_bytes), (nx,), REAL.dtype)
             for b in range(q):
-                imaginary[b * params.dilation_x] = -taps[a, b, 1]
+                imaginary[b * params.dilation_x] = -taps[min(a, p - 1), b, 1]
+    largest = 0.0
+    if q == 1:
+        re = work + params.columns
+        im = re + ny * BYTES
+        call(
+            params.forward, work, work + params.plane_bytes, pitch, re, im, ny, params.radices_y,
+            params.twiddles_y,
+        )  # fmt: skip
+        reals = carray(pointer(re), (ny, LANES), REAL.dtype)
+        imaginaries = carray(pointer(im), (ny, LANES), REAL.dtype)
+        target = carray(pointer(spectrum), (ny, 2, LANES), REAL.dtype)
+        scale = REAL.dtype.type(1.0 / ny)
+        for i in range(ny):
+            target[i, 0, :] = reals[i, 0] * scale
+            target[i, 1, :] = -imaginaries[i, 0] * scale
+            square = np.float64(reals[i, 0]) ** 2 + np.float64(imaginaries[i, 0]) ** 2
+            largest = max(largest, square)
+        kernel_measures(measures).strongest = math.sqrt(largest)
+        return
     TRANSFORM_COLUMNS(address, work)
     re = work + params.columns
-    im, largest = re + nx * BYTES, 0.0
+    im = re + nx * BYTES
     for r in range(ny // LANES):
         at = work + params.transposed + r * BYTES
         call(
@@ -207,7 +261,7 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
         reals = carray(pointer(re), (nx, LANES), REAL.dtype)
         imaginaries = carray(pointer(im), (nx, LANES), REAL.dtype)
         target = carray(pointer(spectrum + r * nx * 2 * BYTES), (nx, 2, LANES), REAL.dtype)
-        scale = REAL.dtype.type(1.0 / (ny * nx))
+        scale = REAL.dtype.type(1.0 / (nx if p == 1 else ny * nx))
         for c in range(nx):
             for lane in range(LANES):
                 target[c, 0, lane] = reals[c, lane] * scale
@@ -217,4 +271,6 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
     kernel_measures(measures).strongest = math.sqrt(largest)
 
 
-FUNCTIONS = (_clear, _kept_part, _transform_columns, _filter_rows, _restore_columns)
+FUNCTIONS = (
+    _clear, _kept_part, _transform_columns, _filter_rows, _restore_columns, _filter_columns,
+)  # fmt: skip

@@ -367,3 +367,33 @@ def test_bad_pixels_of_a_narrow_image():
     np.testing.assert_array_equal(
         np.isnan(gpuconv.corr2d(x, k, method="fft")), np.isnan(gpuconv.corr2d(x, k))
     )
+
+
+@pytest.mark.parametrize("dtype", always(FLOATS + COMPLEX, "float32", "complex64"))
+@pytest.mark.parametrize("shape", [(1, 2), (1, 61), (37, 1), (2, 1), (1, 1)])
+def test_lines_of_taps(spectra, dtype, shape):
+    """Only the axis that taps lie along is transformed."""
+    rng = np.random.default_rng(8)
+    x, k = sample(rng, (3, 80, 140), dtype), sample(rng, shape, dtype)
+    check(x, k, mode="full", boundary="wrap")
+    check(x, k, stride=(2, 3), dilation=(1, 2) if shape[0] == 1 else (2, 1))
+    x[1, 30, 40] = np.nan
+    y = gpuconv.corr2d(x, k, method="fft", backend="cpu", mode="same")
+    np.testing.assert_array_equal(
+        np.isnan(y), np.isnan(gpuconv.corr2d(x, k, method="direct", mode="same"))
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 90), (90, 1)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_lines_whose_taps_cancel(dtype, shape):
+    rng = np.random.default_rng(9)
+    x = 1000 + sample(rng, (120, 130), dtype)
+    x[50] *= 1e4  # a bright row beside others
+    k = sample(rng, shape, dtype)
+    k -= k.mean()
+    got = gpuconv.corr2d(x, k, method="fft", backend="cpu")
+    wanted = gpuconv.corr2d(x.astype("f8"), k.astype("f8"), method="direct")
+    sizes = gpuconv.corr2d(np.abs(x.astype("f8")), np.abs(k.astype("f8")), method="direct")
+    error = np.abs(got - wanted)
+    assert (error <= 64 * np.finfo(dtype).eps * sizes.max()).all()
