@@ -119,12 +119,12 @@ def are_on_current_device(X: Any, K: Any, out: Any) -> bool:
     if cupy is None or type(X) is not cupy.ndarray:
         return False
     here = cupy.cuda.runtime.getDevice()
-    for array, may_be_elsewhere in ((X, False), (K, type(K) is np.ndarray), (out, out is None)):
+    for given, may_be_elsewhere in ((X, False), (K, type(K) is np.ndarray), (out, out is None)):
         if may_be_elsewhere:
             continue
-        if type(array) is not cupy.ndarray or array.data.device_id != here:
+        if type(given) is not cupy.ndarray or given.data.device_id != here:
             return False
-        if not is_aligned(array):
+        if not is_aligned(given):
             return False
     return True
 
