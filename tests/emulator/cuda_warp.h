@@ -1,4 +1,4 @@
-// The functions of backends/cuda/src/tensor/mma.cuh for an ordinary compiler. A lane shows the others of its warp what
+// The functions of backends/cuda/src/tensor/mma.cuh, and of others below, for an ordinary compiler. A lane shows the others of its warp what
 // it holds, and each makes its own part of the result of that.
 #pragma once
 inline const unsigned long long (*shown_by_all(std::initializer_list<unsigned long long> mine))[4] {
@@ -81,3 +81,13 @@ template <class T> void multiply(T, float (&c)[4], const unsigned (&a)[2], unsig
 }
 
 inline int opaque(int value) { return value; }
+
+// The function of backends/cuda/src/fft/fft_block.cuh.
+template <class T> T lane_across(T mine, int bits) {
+  unsigned long long word = 0;
+  std::memcpy(&word, &mine, sizeof mine);
+  auto all = shown_by_all({word});
+  std::memcpy(&mine, all[thread_number() % 32 ^ bits], sizeof mine);
+  return mine;
+}
+#define __constant__

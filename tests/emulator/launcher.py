@@ -57,6 +57,8 @@ _PARAMETERS = {
     "fft_gather": ("Overlap", "ACC", "char*", "int*", "ACC*", "Norm*", "Size*", "Largest*"),
     "fft_product": ("Overlap", "long long", "Real", "Bins*", "Bins*", "Bins*", "Size*"),
     "fft_store": (*_KEPT, "Size*", "Largest*", "int*", "char*"),
+    "fft_block_spectrum": ("Overlap", "ACC*", "Bins*", "Size*"),
+    "fft_block": ("Overlap", "ACC", "ACC*", "char*", "Bins*", "Size*", "int*", "char*"),
     "fft_redo": ("Overlap", "ACC", "ACC*", "char*", "int*", "char*"),
     "weight_gradient_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
 }

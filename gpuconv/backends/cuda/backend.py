@@ -114,8 +114,8 @@ class CudaBackend(Backend):
         return HOPPER if self.launcher.unavailable() else self.launcher.chip()
 
     def fft_work(self, problem: Problem) -> float:
-        """Bytes that the transforms move, counted in float32."""
-        return fft_planning.work(problem)
+        """Bytes that the transforms move, or could move in their time, counted in float32."""
+        return fft_planning.work(problem, self._chip())
 
     def box_work(self, problem: Problem) -> float:
         """Bytes that box sums move, in units of `Costs.pixel`."""
@@ -134,8 +134,12 @@ class CudaBackend(Backend):
         """Return None where X lies on the device, otherwise how host arrays are cut."""
         if not isinstance(x, np.ndarray):
             return None
+        chip = self.launcher.chip()
         return streaming.layout_of(
-            self.launcher, problem, lambda part: workspace_bytes(part, method), max_device_bytes
+            self.launcher,
+            problem,
+            lambda part: workspace_bytes(part, method, chip),
+            max_device_bytes,
         )
 
     def run_in_strips(
@@ -197,7 +201,7 @@ class CudaBackend(Backend):
         )
 
 
-def workspace_bytes(problem: Problem, method: str) -> int:
+def workspace_bytes(problem: Problem, method: str, chip: Chip = HOPPER) -> int:
     """Device memory that a method takes beside images and results where K lies on the host."""
     p, q = problem.p, problem.q
     if method == "box":
@@ -206,4 +210,4 @@ def workspace_bytes(problem: Problem, method: str) -> int:
     weights = math.prod(problem.k_shape[:-2]) * taps * dtypes.storage(problem.acc_dtype).itemsize
     if method == "separable" and separable_planning.takes_two_passes(problem, 1):
         weights += separable_planning.workspace_bytes(problem)
-    return weights + (fft_planning.workspace_bytes(problem) if method == "fft" else 0)
+    return weights + (fft_planning.workspace_bytes(problem, chip) if method == "fft" else 0)

@@ -1,8 +1,8 @@
-"""Overlap-save on the GPU: the launches of a call.
+"""Overlap-save on the GPU by cuFFT, or in shared memory (`fft_block`) where that costs less.
 
 A chunk of tiles is gathered with the border's rule, transformed, multiplied by the spectrum of its
 kernel, transformed back and stored, all within the working memory of its plan. Tiles in which a sum
-is not finite, or not shown to be as exact as the method promises (see src/fft/fft_store.cu), are
+is not finite, or not shown to be as exact as the method promises (src/fft/fft_exactness.cuh), are
 summed directly by a last launch. The host waits for nothing, so a call can be captured in a CUDA
 graph, once an earlier call on the same stream has made cuFFT's plans and brought K to the device.
 As with all captured CuPy code the memory allocated meanwhile must outlive the graph: capture under
@@ -19,55 +19,42 @@ import numpy as np
 
 from ...core.arrays import Array
 from ...core.problem import Problem
-from . import fft_chunks, fft_planning
-from .device_weights import HostArray, Seen, uploads
+from . import fft_block, fft_chunks, fft_planning
+from .fft_block_planning import BlockPlan
 from .fft_chunks import Part
-from .fft_planning import NORM_NUMBERS, Plan, plan_of
+from .fft_planning import NORM_NUMBERS, Plan
+from .fft_prepared import Prepared, spec_of_step
 from .kernels import ADDRESS, Changing, Kernel
-from .launcher import Launcher, addresses_of, on_device
-from .spec import Spec
+from .launcher import Launcher, addresses_of
 from .structs import LARGEST, OVERLAP, SIZE
 
-# Layouts in memory that a problem's chunks are kept for.
-LAYOUTS_MOST = 16
 _SPECTRUM_DTYPES = {"float32": "complex64", "float64": "complex128"}
 
 
-class PreparedTransforms:
+class PreparedTransforms(Prepared[Part]):
     """A problem's kernels and chunks, with what earlier calls have found out."""
 
     def __init__(self, launcher: Launcher, problem: Problem, plan: Plan, whole: bool) -> None:
-        self.launcher, self.problem, self.plan, self.whole = launcher, problem, plan, whole
-        self._seen = Seen()
-        self._kernels: dict[int, dict[str, Kernel]] = {}  # by device
-        self._parts: dict[Any, tuple[Part, ...]] = {}  # by the layout of image and result
+        super().__init__(launcher, problem, whole)
+        self.plan = plan
 
-    def run(self, x: Array, weights: Array, out: Array) -> None:
-        """Queue all that fills `out`."""
-        launcher, device = self.launcher, self.launcher.device()
-        if isinstance(weights, np.ndarray):
-            host = self._seen.find(weights.tobytes(), lambda: HostArray(weights))
-            weights = uploads(launcher, device).get(host)
-        else:
-            weights = on_device(launcher, weights)
-        key = x.shape, x.strides, out.strides
-        parts = self._parts.get(key)
-        if parts is None:
-            if len(self._parts) >= LAYOUTS_MOST:
-                self._parts.clear()
-            parts = self._parts[key] = tuple(
-                fft_chunks.parts(self.problem, self.plan, self.whole, *key)
-            )
-        kernels = self._kernels.get(device)
-        if kernels is None:
-            kernels = self._kernels[device] = self._prepare()
-        memory = _WorkingMemory(launcher, self.problem, self.plan)
-        call = _Call(launcher, kernels, memory, self.whole)
-        x_at, weights_at, out_at = addresses_of(x, weights, out)
+    def cut(
+        self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
+    ) -> tuple[Part, ...]:
+        """Cut a call into parts of its batch, groups of kernels and chunks of tiles."""
+        layout = x_shape, x_strides, out_strides
+        return tuple(fft_chunks.parts(self.problem, self.plan, self.whole, *layout))
+
+    def queue(
+        self, kernels: dict[str, Kernel], parts: tuple[Part, ...], x: int, weights: int, out: int
+    ) -> None:
+        """Queue the launches of a call, by the addresses of its arrays."""
+        memory = _WorkingMemory(self.launcher, self.problem, self.plan)
+        call = _Call(self.launcher, kernels, memory, self.whole)
         for part in parts:
-            call.queue(part, x_at + part.x, weights_at + part.weights, out_at + part.out)
+            call.queue(part, x + part.x, weights + part.weights, out + part.out)
 
-    def _prepare(self) -> dict[str, Kernel]:
+    def compile(self) -> dict[str, Kernel]:
         """Compile the kernels and write their parameters, but for what changes."""
         problem, plan, prepare = self.problem, self.plan, self.launcher.prepare
         overlap, fill = Changing(OVERLAP), np.array(problem.fillvalue, problem.acc_dtype)
@@ -86,7 +73,7 @@ class PreparedTransforms:
         if self.whole:
             del declared["fft_redo"]
         return {
-            name: prepare(_spec(name, problem), 1, nbytes, parameters)
+            name: prepare(spec_of_step(name, problem), 1, nbytes, parameters)
             for name, (nbytes, parameters) in declared.items()
         }
 
@@ -105,7 +92,11 @@ def run(
     With `whole` the sums are known to be integers that the transforms miss by less than a half:
     they are rounded, and no tile is summed directly.
     """
-    prepare(launcher, problem, plan_of(problem), whole).run(x, weights, out)
+    plan = fft_planning.chosen(problem, launcher.chip())
+    if isinstance(plan, BlockPlan):
+        fft_block.prepare(launcher, problem, plan, whole).run(x, weights, out)
+    else:
+        prepare(launcher, problem, plan, whole).run(x, weights, out)
 
 
 class _WorkingMemory:
@@ -188,11 +179,3 @@ class _Call:
 def _real(acc_dtype: str) -> str:
     """Dtype of the real part of sums."""
     return "float32" if acc_dtype in ("float32", "complex64") else "float64"
-
-
-def _spec(name: str, problem: Problem) -> Spec:
-    """Specialise one of the kernels by the dtypes that matter to it."""
-    acc = problem.acc_dtype
-    reads = problem.x_dtype if name in ("fft_gather", "fft_store", "fft_redo") else acc
-    writes = problem.out_dtype if name in ("fft_store", "fft_redo") else acc
-    return Spec(name, reads, acc, writes, True, 0, fft_planning.BLOCK, fft_planning.ROWS)

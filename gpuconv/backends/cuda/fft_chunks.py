@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,26 @@ from .structs import LEADS, OVERLAP
 
 # Blocks that look for flagged tiles: enough to fill a chip, few enough to cost nothing.
 _REDO_BLOCKS = 2048
+
+
+class Tiles(Protocol):
+    """What struct Overlap has of a plan."""
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns of a tile."""
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Outputs of a tile, down and across."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tiles of an image, down and across."""
+
+    @property
+    def kernels(self) -> int:
+        """Kernels whose spectra are held at once."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +72,31 @@ class Part:
     groups: tuple[Group, ...]
 
 
+@dataclass(frozen=True)
+class BatchPart:
+    """A part of the batch that struct Overlap has room for."""
+
+    x: int  # bytes from where image, result and weights begin
+    out: int
+    weights: int
+    overlap: Any  # the struct, but for what changes from chunk to chunk
+    kernels: int
+
+
 def parts(
     problem: Problem, plan: Plan, whole: bool, x_shape: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...],
 ) -> Iterator[Part]:  # fmt: skip
+    """Cut a call into parts of its batch, groups of kernels and chunks of tiles."""
+    for part in batch_parts(problem, plan, whole, x_shape, x_strides, out_strides):
+        groups = tuple(_groups(part.overlap, plan, part.kernels))
+        yield Part(part.x, part.out, part.weights, groups)
+
+
+def batch_parts(
+    problem: Problem, plan: Tiles, whole: bool, x_shape: tuple[int, ...],
+    x_strides: tuple[int, ...], out_strides: tuple[int, ...],
+) -> Iterator[BatchPart]:  # fmt: skip
     """Cut a call into parts of its batch that struct Overlap has room for."""
     lead = len(problem.batch)
     x_lead = lead_strides(x_shape, x_strides, problem.batch)
@@ -70,7 +111,7 @@ def parts(
 
     def cut(
         lead: tuple[int, ...], strides: list[tuple[int, ...]], offset: tuple[int, int, int]
-    ) -> Iterator[Part]:
+    ) -> Iterator[BatchPart]:
         if len(lead) > LEADS:
             # More dimensions than the struct has room for and none of them mergeable.
             for n in range(lead[0]):
@@ -83,7 +124,7 @@ def parts(
         g["kernels"] = plan.kernels
         kernel_bytes = problem.p * problem.q * np.dtype(problem.acc_dtype).itemsize
         x, out, kernel = offset
-        yield Part(x, out, kernel * kernel_bytes, tuple(_groups(g, plan, kernels)))
+        yield BatchPart(x, out, kernel * kernel_bytes, g, kernels)
 
     return cut(shape, strides, (0, 0, 0))
 
@@ -104,9 +145,7 @@ def _groups(g: Any, plan: Plan, kernels: int) -> Iterator[Group]:
 
 def _chunk(g: Any, plan: Plan, first: int, sources: int, targets: int) -> Chunk:
     """Make a chunk of so many gathered tiles and result tiles."""
-    threads = math.prod(fft_planning.BLOCK)
-    redo = -(-math.prod(plan.kept) // threads)
-    redo = max(1, min(redo, _REDO_BLOCKS // targets))
+    threads, redo = math.prod(fft_planning.BLOCK), redo_blocks(plan.kept, targets)
     g["first"], g["count"], g["parts"] = first, targets, redo
     return Chunk(
         g.tobytes(),
@@ -118,9 +157,15 @@ def _chunk(g: Any, plan: Plan, first: int, sources: int, targets: int) -> Chunk:
     )
 
 
+def redo_blocks(kept: tuple[int, int], tiles: int) -> int:
+    """Count the blocks that sum a flagged one of so many tiles."""
+    needed = -(-math.prod(kept) // math.prod(fft_planning.BLOCK))
+    return max(1, min(needed, _REDO_BLOCKS // tiles))
+
+
 def overlap(
     problem: Problem,
-    plan: Plan,
+    plan: Tiles,
     lead: tuple[int, ...],
     lead_strides: list[tuple[int, ...]],
     x_strides: tuple[int, ...],

@@ -9,6 +9,9 @@ from functools import lru_cache
 
 from ...core import dtypes
 from ...core.problem import Problem
+from . import fft_block_planning
+from .chips import HOPPER, Chip
+from .fft_block_planning import BlockPlan
 from .structs import LARGEST, SIZE, norm
 
 # Everything a call takes beside its operands: tiles, spectra and what cuFFT works in. Tiles go
@@ -228,19 +231,34 @@ def _budget(problem: Problem) -> int:
     return max(WORKSPACE_BYTES, min(WORKSPACE_MOST, 2 * operands))
 
 
-def workspace_bytes(problem: Problem) -> int:
+def chosen(problem: Problem, chip: Chip = HOPPER) -> Plan | BlockPlan:
+    """Return what runs: the tiles that take less time, by cuFFT or in shared memory."""
+    plan, block = plan_of(problem), fft_block_planning.plan_of(problem, chip)
+    if block is None:
+        return plan
+    cheaper = fft_block_planning.cost(problem, block, chip) < _traffic(problem, plan.sides)
+    return block if cheaper else plan
+
+
+def workspace_bytes(problem: Problem, chip: Chip = HOPPER) -> int:
     """Device memory that a call takes beside its operands.
 
-    Within the bounds of `WORKSPACE_BYTES` and `WORKSPACE_MOST`, unless the kernel is so large (many
-    hundred pixels a side) that a tile which needs more moves less than half the bytes. cuFFT's work
-    areas, which its plans keep, are in it; their size is an estimate.
+    With cuFFT within the bounds of `WORKSPACE_BYTES` and `WORKSPACE_MOST`, unless the kernel is so
+    large (many hundred pixels a side) that a tile which needs more moves less than half the bytes.
+    cuFFT's work areas, which its plans keep, are in it; their size is an estimate.
     """
-    return plan_of(problem).workspace_bytes
+    return chosen(problem, chip).workspace_bytes
 
 
-def work(problem: Problem) -> float:
-    """Bytes that the method moves, counted in float32: the unit of `Costs.fft` here."""
-    return _traffic(problem, plan_of(problem).sides)
+def work(problem: Problem, chip: Chip = HOPPER) -> float:
+    """Bytes that the method moves, or could move in its time: the unit of `Costs.fft` here.
+
+    They are counted as if sums were float32.
+    """
+    plan = chosen(problem, chip)
+    if isinstance(plan, BlockPlan):
+        return fft_block_planning.cost(problem, plan, chip)
+    return _traffic(problem, plan.sides)
 
 
 def refusal(problem: Problem) -> str | None:

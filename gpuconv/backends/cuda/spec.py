@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...core import dtypes
 from ...core.boundary import BOUNDARIES
-from . import structs
+from . import structs, twiddles
 
 # Whether taps are summed in mirrored order (see src/common/mirrored_sums.cuh): not, always, or
 # where the kernel itself finds that the weights permit it.
@@ -61,6 +61,8 @@ _LAYER = KernelFile(
 _FFT_STRUCTS = ("Overlap", "Norm", "Size", "Largest")
 _FFT = KernelFile("fft", ("fft/fft_tiles.cuh",), _FFT_STRUCTS)
 _FFT_PIXELS = KernelFile("fft", ("common/border.cuh", "fft/fft_tiles.cuh"), _FFT_STRUCTS)
+_FFT_EXACTNESS = (*_FFT_PIXELS.headers, "fft/fft_exactness.cuh")
+_FFT_BLOCK = ("fft/fft_butterflies.cuh", "fft/fft_block.cuh")
 
 _BOX_STRUCTS = ("Box", "BoxAxis", "BoxScale")
 _BOX = ("box/box.cuh",)
@@ -90,7 +92,9 @@ KERNEL_FILES = {
     "fft_product": KernelFile("fft", _FFT.headers, _FFT.structs, (("RUN", PRODUCT_RUN),)),
     "fft_redo": _FFT_PIXELS,
     "fft_spread": _FFT,
-    "fft_store": _FFT_PIXELS,
+    "fft_store": KernelFile("fft", _FFT_EXACTNESS, _FFT_STRUCTS),
+    "fft_block": KernelFile("fft", (*_FFT_EXACTNESS, *_FFT_BLOCK), _FFT_STRUCTS),
+    "fft_block_spectrum": KernelFile("fft", (*_FFT.headers, *_FFT_BLOCK), _FFT_STRUCTS),
 }
 
 # Shared memory whose size is given at the launch. The emulator has its own.
@@ -131,6 +135,10 @@ class Spec:
     side: int = 0
     shrunk: bool = False
     grouped: bool = False  # groups of `side` outputs a position apart
+    # Of transforms in shared memory, see src/fft/fft_block.cuh: rows and columns of a tile, and the
+    # bytes that a block keeps beside it.
+    sides: tuple[int, int] = (0, 0)
+    state_bytes: int = 0
 
     def source(self) -> str:
         """CUDA C++ of this specialisation: macros and structs before the files as they are."""
@@ -180,6 +188,7 @@ class Spec:
             "YES": YES,
             "LOOK": LOOK,
             **(self._box_defines() if self.window_sums else {}),
+            **(self._transform_defines() if self.state_bytes else {}),
         }
 
     def _box_defines(self) -> dict[str, str | int]:
@@ -188,6 +197,16 @@ class Spec:
             "SIDE": self.side,
             "SHRUNK": int(self.shrunk),
             "GROUPED": int(self.grouped),
+        }
+
+    def _transform_defines(self) -> dict[str, str | int]:
+        (ny, nx), real = self.sides, dtypes.part(self.acc_dtype)
+        return {
+            "NY": ny,
+            "NX": nx,
+            "STATE_BYTES": self.state_bytes,
+            "LIST_OF_TWIDDLES_Y": twiddles.factors_text(ny, real),
+            "LIST_OF_TWIDDLES_X": twiddles.factors_text(nx, real),
         }
 
 

@@ -46,6 +46,14 @@ __device__ inline void combine(Norm& a, const Norm& b) {
   a = {inverse, a.squares * of_a * of_a + b.squares * of_b * of_b, a.most < b.most ? b.most : a.most};
 }
 
+#ifdef __CUDA_ARCH__
+// Returns its argument, but hides from the compiler that it does. The tests' emulator defines it itself.
+__device__ inline unsigned opaque(unsigned value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+#endif
+
 __device__ inline int thread_of_block() { return threadIdx.y * BLOCK_X + threadIdx.x; }
 
 // Combines a value of every thread of the block, always in the same order; all threads get the result.
@@ -62,6 +70,20 @@ template <class T> __device__ inline T reduce_block(const T& mine) {
   }
   __syncthreads();
   return shared[0];
+}
+
+// The size of what has this norm, with the exponent that brings it to about 1 if it is out of the safe
+// range.
+__device__ inline Size size_of_norm(const Norm& all, int safe) {
+  int exponent = 0, unit = -ilogb((double)all.inverse);
+  double root = sqrt((double)all.squares);
+  if (root > 0 && root < 0x1p1000) {  // neither NaN nor infinite
+    exponent = ilogb(root) + unit;
+    if (exponent >= -SAFE && exponent <= safe) exponent = 0;
+    exponent = exponent < -RANGE ? -RANGE : exponent > RANGE ? RANGE : exponent;
+  }
+  double norm = ldexp(root, unit - exponent) * ldexp(1 / (double)all.inverse, -unit);
+  return {norm, ldexp((double)all.most, -exponent), 0, exponent, 0};
 }
 
 // Whether this block is the last of `blocks` blocks to come here. It then sees what the others wrote
@@ -91,17 +113,9 @@ __device__ inline void finish_measuring(const Overlap& g, const Norm& mine, i64 
   all = {1 / LEAST, 0, 0};
   for (int k = thread_of_block(); k < slabs; k += THREADS) combine(all, norms[n * slabs + k]);
   all = reduce_block(all);
-  int exponent = 0, unit = -ilogb((double)all.inverse);
-  double root = sqrt((double)all.squares);
-  if (root > 0 && root < 0x1p1000) {  // neither NaN nor infinite
-    exponent = ilogb(root) + unit;
-    if (exponent >= -SAFE && exponent <= safe) exponent = 0;
-    exponent = exponent < -RANGE ? -RANGE : exponent > RANGE ? RANGE : exponent;
-  }
-  if (thread_of_block() == 0) {
-    double norm = ldexp(root, unit - exponent) * ldexp(1 / (double)all.inverse, -unit);
-    sizes[n] = {norm, ldexp((double)all.most, -exponent), 0, exponent, 0};
-  }
+  Size size = size_of_norm(all, safe);
+  int exponent = size.exponent;
+  if (thread_of_block() == 0) sizes[n] = size;
   if (!exponent) return;
   Real factor = ldexp((Real)1, -exponent);
   Reals* parts = (Reals*)tile;
@@ -122,19 +136,23 @@ struct FftTile {  // where a tile comes from and goes to
   int rows, columns;                  // of its outputs
 };
 
+// Divides numbers that are not negative; mostly they are those of the only image and its only kernel.
+__device__ inline i64 divide(i64 a, i64 b) { return a < b ? 0 : a / b; }
+
 __device__ inline i64 kernel_of(const Overlap& g, i64 n) {
-  return g.fan_out > 1 ? (g.first + n) % g.fan_out : (g.first + n) / (g.images * g.tiles);
+  return g.fan_out > 1 ? (g.first + n) % g.fan_out : divide(g.first + n, g.images * g.tiles);
 }
 
 __device__ inline FftTile fft_tile(const Overlap& g, i64 n, const char* x, char* out) {
   i64 kernel = kernel_of(g, n);
   i64 within = g.fan_out > 1 ? (g.first + n) / g.fan_out : g.first + n - kernel * g.images * g.tiles;
-  i64 image = (g.kernel0 + kernel) * g.images + within / g.tiles, tile = within % g.tiles;
-  FftTile at = {x, out, kernel, tile / g.tiles_x * g.kept_y, tile % g.tiles_x * g.kept_x};
+  i64 of_kernel = divide(within, g.tiles), tile = within - of_kernel * g.tiles;
+  i64 row = divide(tile, g.tiles_x), image = (g.kernel0 + kernel) * g.images + of_kernel;
+  FftTile at = {x, out, kernel, row * g.kept_y, (tile - row * g.tiles_x) * g.kept_x};
   at.rows = g.r - at.i0 < g.kept_y ? (int)(g.r - at.i0) : g.kept_y;
   at.columns = g.s - at.j0 < g.kept_x ? (int)(g.s - at.j0) : g.kept_x;
   for (int d = g.leads - 1; d >= 0; --d) {
-    i64 rest = image / g.lead[d], index = image - rest * g.lead[d];
+    i64 rest = divide(image, g.lead[d]), index = image - rest * g.lead[d];
     image = rest;
     at.x += index * g.x_lead[d];
     at.out += index * g.out_lead[d];
