@@ -5,7 +5,16 @@ import contextlib
 import pytest
 
 from gpuconv.backends import get_backend
-from gpuconv.backends.cuda import box_planning, layers, planning, strided_planning, sums, tensor
+from gpuconv.backends.cuda import (
+    box_planning,
+    fft_block_planning,
+    layers,
+    planning,
+    strided_planning,
+    sums,
+    tensor,
+)
+from gpuconv.backends.cuda.fft_block_planning import Tiling
 
 from ..marks import exhaustive
 from .launcher import ADDRESS, THREAD, EmulatedLauncher
@@ -22,6 +31,8 @@ reference = get_backend("reference")  # what the kernels are compared with
 # As many code paths as in large blocks, and fewer threads to switch between.
 _SMALL = {"BLOCK": (8, 2), "ROWS": 2, "THREADS": 16, "WINDOW_ROWS": 2}
 _SMALL_BOX = {"SIDE": 8, "WIDE_SIDE": 8, "THREADS": 16}
+# So cheap that they are taken whenever a kernel fits them.
+_SMALL_TILINGS = (Tiling((16, 16), 16, 1e-6), Tiling((32, 32), 16, 1e-6))
 _SMALL_TENSOR = {2: tensor.Tiling(2, 2, 2, 3), 4: tensor.Tiling(1, 2, 2, 3)}
 
 
@@ -37,6 +48,9 @@ def emulated(launcher=None, specialised=True):
             patch.setattr(strided_planning, name, _SMALL[name])
         for name, value in _SMALL_BOX.items():
             patch.setattr(box_planning, name, value)
+        patch.setattr(
+            fft_block_planning, "TILINGS", {"float32": _SMALL_TILINGS, "float64": _SMALL_TILINGS}
+        )
         patch.setattr(layers, "LAYER_BLOCK", (4, 2))
         patch.setattr(tensor, "TILINGS", _SMALL_TENSOR)
         patch.setattr(sums, "_specialised", set())

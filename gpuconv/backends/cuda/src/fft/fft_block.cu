@@ -20,6 +20,7 @@ struct BlockTile {
 // How a tile is scaled: pixels are multiplied by 2^-exponent, and sums by what undoes that.
 struct Scale {
   Real of_pixels, of_sums;
+  Real squares;                       // of pixels times 2^-exponent: their sum, at first from 1 to 4
   int exponent;
   int zero, usable;                   // whether all pixels are zero; finite, and sums in the dtype's range
 };
@@ -62,7 +63,7 @@ __device__ inline void find_tile(const Overlap& g, const char* x, char* out, int
   tile.image = tile.at.x - x;
   tile.corner = tile.image + top * g.x_row + left * g.x_column;
   tile.result = tile.at.out - out + tile.at.i0 * g.out_row + tile.at.j0 * g.out_column;
-  state.scales[n] = {1, 1, 0, false, true};
+  state.scales[n] = {1, 1, 0, 0, false, true};
 }
 
 __device__ inline void find_rows(const Overlap& g, State& state) {
@@ -130,12 +131,15 @@ __device__ inline void load_tiles(const Overlap& g, const char* x, const State& 
   });
 }
 
-__device__ inline void set_scale(Scale& scale, int exponent, bool zero, bool usable) {
-  exponent = exponent < -RANGE ? -RANGE : exponent > RANGE ? RANGE : exponent;
-  if (thread_of_block() == 0) scale = {ldexp((Real)1, -exponent), 1, exponent, zero, usable};
+// What is known of the scale of a tile, from the sum of the squares of pixels times 2^-unit.
+__device__ inline void set_scale(Scale& scale, double squares, int unit) {
+  if (thread_of_block() != 0) return;
+  bool usable = squares < (FLOAT32 ? 0x1p1000 : 0x1p1020);  // neither NaN nor infinite
+  int exponent = usable && squares > 0 ? ilogb(squares) >> 1 : 0;
+  scale = {1, 1, (Real)ldexp(squares, -2 * exponent), exponent + unit, squares == 0, usable};
 }
 
-// Measures a tile whose squares leave the dtype's range; called by all threads of a block.
+// Measures a tile whose squares may have left the dtype's range; called by all threads of a block.
 __device__ inline void measure_tile(const Overlap& g, const char* x, const BlockTile& tile, const i64* rows,
                                     ACC fill, Scale& scale) {
   Norm norm = {1 / LEAST, 0, 0};
@@ -143,10 +147,9 @@ __device__ inline void measure_tile(const Overlap& g, const char* x, const Block
   for (int n = thread_of_block(); n < ELEMENTS; n += THREADS)
     measure(norm, load_pixel(g, x, tile, fill, rows[n / NX], find_column(g, tile, n % NX)));
   norm = reduce_block(norm);
-  double root = sqrt((double)norm.squares);
-  bool finite = root < 0x1p1000;
-  int exponent = finite && root > 0 ? ilogb(root) - ilogb((double)norm.inverse) : 0;
-  set_scale(scale, exponent, root == 0, finite);
+  int unit = -ilogb((double)norm.inverse);
+  double rest = ldexp(1 / (double)norm.inverse, -unit);  // from 1 to 2
+  set_scale(scale, norm.squares * rest * rest, unit);
 }
 
 // Keeps a tile out of what is transformed.
@@ -156,16 +159,28 @@ __device__ inline void leave_out(State& state, int n) {
   for (int row = thread_of_block(); row < NY; row += THREADS) state.rows[n][row] = NOT_NEEDED;
 }
 
-// Whether the square of a norm is in the safe range.
+// Whether a sum of squares is in the safe range.
 __device__ inline bool is_safe(Real squares) {
   constexpr Real MOST = FLOAT32 ? 0x1p80 : 0x1p600;  // 4^SAFE
   return squares >= 1 / MOST && squares <= MOST;
 }
 
-// Whether tiles with these sums of squares are transformed as they are. The sums of a tile are less exact
-// by the ratio of the norms, so it must be small.
-__device__ inline bool are_alike(Real a, Real b) {
-  return is_safe(a) && is_safe(b) && a <= 16 * b && b <= 16 * a;
+// Whether tiles with these sums of squares may share a scale. Their sums are less exact by the ratio of
+// the norms, which must be small.
+__device__ inline bool are_alike(Real a, Real b) { return a <= 4 * b && b <= 4 * a; }
+
+// Chooses the exponents of tiles of which everything is known.
+__device__ inline void choose_exponents(Scale (&scales)[TILES]) {
+  Scale &first = scales[0], &last = scales[TILES - 1];
+  int apart = first.exponent - last.exponent;
+  if (TILES == 2 && !first.zero && !last.zero && first.usable && last.usable && apart >= -2 && apart <= 2 &&
+      are_alike(ldexp(first.squares, 2 * apart), last.squares))
+    first.exponent = last.exponent = apart > 0 ? first.exponent : last.exponent;
+  constexpr int LEAST_EXPONENT = FLOAT32 ? -127 : -1023;  // of what has a reciprocal
+  for (Scale& scale : scales) {
+    if (scale.exponent < LEAST_EXPONENT) scale.exponent = LEAST_EXPONENT;
+    scale.of_pixels = ldexp((Real)1, -scale.exponent);
+  }
 }
 
 // Finds the scales of tiles that have to be loaded again; called by all threads of a block.
@@ -173,12 +188,12 @@ __device__ inline void find_scales(const Overlap& g, const char* x, State& state
 #pragma unroll 1
   for (int n = 0; n < TILES; ++n) {
     Real squares = read_of_warps(state.of_warps[n], Add());
-    if (!state.tiles[n].present) set_scale(state.scales[n], 0, true, true);
-    else if (is_safe(squares)) set_scale(state.scales[n], ilogb((double)squares) >> 1, false, true);
+    if (!state.tiles[n].present || is_safe(squares)) set_scale(state.scales[n], squares, 0);
     else measure_tile(g, x, state.tiles[n], state.rows[n], fill, state.scales[n]);
     __syncthreads();
     if (!state.scales[n].usable) leave_out(state, n);
   }
+  if (thread_of_block() == 0) choose_exponents(state.scales);
   __syncthreads();
 }
 
@@ -196,7 +211,7 @@ __device__ inline void load_scaled_tiles(const Overlap& g, const char* x, State&
     for (int n = 0; n < TILES; ++n) squares[n] = read_of_warps(state.of_warps[n], Add());
     Real first = squares[0], last = squares[TILES - 1];
     if (thread_of_block() == 0) state.squares = TILES == 1 ? first : first + last;
-    if (again || are_alike(first, last)) return;
+    if (again || (is_safe(first) && is_safe(last) && are_alike(first, last))) return;
     find_scales(g, x, state, fill);
     again = true;
   }

@@ -1,0 +1,670 @@
+"""Transforms in shared memory: planning, and fft_block*.cu compiled by g++ and run on the CPU."""
+
+import ctypes
+import itertools
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import scipy.fft
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpuconv
+from gpuconv.backends import get_backend
+from gpuconv.backends.cuda import chips, fft_block, fft_block_planning, fft_planning, twiddles
+from gpuconv.backends.cuda.fft_block_planning import BlockPlan, Tiling
+from gpuconv.core import dtypes
+from gpuconv.core.boundary import BOUNDARIES
+from gpuconv.core.problem import make_problem
+from gpuconv.methods import METHODS
+from gpuconv.methods.weights import Weights
+
+from .... import oracle, promises
+from ....cases import LARGEST_EXPONENTS, disc
+from ....emulator.backend import SANITIZERS, cuda
+from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
+from ....marks import always, exhaustive
+from ....nvrtc import ARCHS, check_code
+from ....strategies import problems
+
+RNG = np.random.default_rng(26)
+
+
+class Launcher(EmulatedLauncher):
+    """Hands out memory full of NaN, and counts it and the tiles that are done a second time."""
+
+    def __init__(self):
+        super().__init__()
+        self.nbytes = self.redone = 0
+
+    def run_kernel(self, spec, grid, shared_bytes, arguments):
+        super().run_kernel(spec, grid, shared_bytes, arguments)
+        if spec.kernel == "fft_redo":
+            count, address = int(arguments[0]["count"]), int(arguments[4])
+            self.redone += sum((ctypes.c_int * count).from_address(address))
+
+    def empty(self, shape, dtype):
+        array = super().empty(shape, dtype)
+        array.view(np.uint8)[...] = 255
+        self.nbytes += array.nbytes
+        return array
+
+
+def only(patch, sides, threads=16):
+    """Offer one tiling, at no cost."""
+    offered = (Tiling(sides, threads, 0.0),)
+    patch.setattr(fft_block_planning, "TILINGS", {"float32": offered, "float64": offered})
+
+
+def shrink(patch):
+    launcher = Launcher()
+    patch.setattr(cuda, "launcher", launcher)
+    patch.setattr(fft_planning, "BLOCK", (8, 2))
+    only(patch, (16, 32))
+    return launcher
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small blocks and tiles."""
+    return shrink(monkeypatch)
+
+
+def sample(shape, name):
+    return oracle.sample(RNG, shape, name)
+
+
+problem_of = partial(oracle.problem_of, conjugate=True)
+
+
+def run(problem, x, k, out=None):
+    assert isinstance(fft_planning.chosen(problem), BlockPlan)
+    if out is None:
+        out = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
+    METHODS["fft"].run(problem, get_backend("cuda"), x, k, out, Weights(problem, k))
+    return out
+
+
+def compare(problem, x, k, out=None):
+    """Hold every tile to the promise about transforms."""
+    actual = run(problem, x, k, out)
+    promises.check(problem, x, k, actual, "fft", fft_planning.chosen(problem).kept)
+    return actual
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation", "boundary"),
+    always(
+        [
+            (*steps, boundary)
+            for steps in ((1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3)), ((40, 1), 1))
+            for boundary in BOUNDARIES
+        ],
+        *((1, 1, boundary) for boundary in BOUNDARIES),
+        ((3, 2), (2, 3), "reflect"),
+        rows=True,
+    ),
+)
+def test_borders_wider_than_the_image(small, boundary, stride, dilation):
+    x, k = sample((7, 5), "float32"), sample((4, 3), "float32")
+    problem = problem_of(
+        x, k, mode=((9, 46), (12, 30)), boundary=boundary, fillvalue=2.5, stride=stride,
+        dilation=dilation,
+    )  # fmt: skip
+    compare(problem, x, k)
+
+
+@pytest.mark.parametrize(
+    ("size", "mode"),
+    always(
+        [
+            *itertools.product([(1, 1), (1, 9), (10, 1), (6, 7)], ["valid", "same", "full"]),
+            ((16, 30), "valid"),
+        ],
+        ((1, 1), "valid"),
+        ((1, 9), "full"),
+        ((6, 7), "same"),
+        ((16, 30), "valid"),
+        rows=True,
+    ),
+)
+def test_modes_and_kernel_sizes(small, mode, size):
+    x, k = sample((41, 53), "float32"), sample(size, "float32")
+    compare(problem_of(x, k, mode=mode, boundary="reflect"), x, k)
+    assert small.redone == 0
+
+
+def test_images_smaller_than_a_tile(small):
+    for h, w in ((1, 1), (1, 70), (3, 2)):
+        x, k = sample((h, w), "float32"), sample((1, 1), "float32")
+        compare(problem_of(x, k, mode=((0, 1), (2, 0)), boundary="edge"), x, k)
+
+
+@exhaustive
+@pytest.mark.parametrize(
+    ("sides", "threads"),
+    [((16, 16), 4), ((32, 16), 16), ((32, 64), 8), ((64, 32), 64), ((64, 64), 128)],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_sides_and_threads(small, monkeypatch, sides, threads, dtype):
+    only(monkeypatch, sides, threads)
+    x, k = sample((90, 101), dtype), sample((9, 14), dtype)
+    compare(problem_of(x, k, mode="same", boundary="wrap"), x, k)
+    assert small.redone == 0
+
+
+def test_the_largest_tiles_of_a_gpu(small, monkeypatch):
+    """Stages of 16 and 8, and two rounds of a thread."""
+    only(monkeypatch, (128, 64), 64)
+    x, k = sample((150, 101), "float32"), sample((31, 33), "float32")
+    compare(problem_of(x, k, mode="same"), x, k)
+    assert small.redone == 0
+
+
+def test_twiddle_factors_are_exact_to_the_last_bit():
+    for side, real in itertools.product((16, 32, 64, 128), ("float32", "float64")):
+        first, second = twiddles.stages(side)
+        assert first * second == side
+        eps = np.finfo(real).eps
+        numbers = [float.fromhex(n) for n in twiddles.factors_text(side, real).split(", ")]
+        n, k = (a.ravel() for a in np.mgrid[:second, :first])
+        angle = -2 * np.arccos(np.longdouble(-1)) * (n * k) / side
+        exact = np.stack([np.cos(angle), np.sin(angle)], -1).ravel()
+        assert abs(numbers - exact).max() <= {"float32": 0.51, "float64": 1}[real] * eps / 2
+
+
+@pytest.mark.parametrize(
+    ("x_dtype", "k_dtype", "out"),
+    always(
+        [
+            ("float16", "float16", None),
+            ("bfloat16", "bfloat16", None),
+            ("float64", "float64", None),
+            ("complex64", "complex64", None),
+            ("float64", "complex128", None),
+            ("uint8", "float32", "uint8"),
+            ("int16", "float32", "float64"),
+        ],
+        ("float16", "float16", None),
+        ("float64", "complex128", None),
+        ("uint8", "float32", "uint8"),
+        rows=True,
+    ),
+)
+def test_dtypes(small, x_dtype, k_dtype, out):
+    x, k = sample((3, 23, 29), x_dtype), sample((3, 4, 5), k_dtype)
+    problem = problem_of(x, k, x_dtype, k_dtype, mode="same", boundary="wrap", dtype=out)
+    compare(problem, x, k)
+
+
+@exhaustive
+def test_convolution_of_complex_images_does_not_conjugate(small):
+    x, k = sample((20, 21), "complex64"), sample((4, 5), "complex64")
+    for call in (gpuconv.corr2d, gpuconv.convolve2d):
+        expected = call(x, k, method="direct", backend="reference", mode="same")
+        actual = call(x, k, method="fft", backend="cuda", mode="same")
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+BATCHES = [
+    ((5, 1, 20, 24), (1, 4, 5)),  # one kernel, an odd number of tiles
+    ((20, 24), (7, 4, 5)),  # a bank over one image
+    ((3, 1, 20, 24), (4, 4, 5)),  # a bank over images
+    ((2, 4, 20, 24), (4, 4, 5)),  # a kernel for each channel
+    ((2, 1, 3, 20, 24), (2, 4, 1, 4, 5)),  # both
+    ((5, 9, 24), (5, 4, 5)),  # a tile for each kernel
+]
+
+
+@pytest.mark.parametrize("tiles", [1 << 22, 7, 2])
+@pytest.mark.parametrize(("x_shape", "k_shape"), BATCHES)
+@pytest.mark.parametrize("spectra", [1 << 26, 9000])
+def test_batches(small, monkeypatch, x_shape, k_shape, tiles, spectra):
+    monkeypatch.setattr(fft_block_planning, "TILES_MOST", tiles)
+    monkeypatch.setattr(fft_block_planning, "SPECTRA_BYTES", spectra)
+    x, k = sample(x_shape, "float32"), sample(k_shape, "float32")
+    problem = problem_of(x, k, mode="same")
+    compare(problem, x, k)
+    assert small.nbytes == fft_planning.workspace_bytes(problem)
+    assert small.redone == 0
+
+
+def test_batches_of_complex_images(small, monkeypatch):
+    monkeypatch.setattr(fft_block_planning, "TILES_MOST", 3)
+    x, k = sample((2, 4, 20, 24), "complex128"), sample((4, 4, 5), "complex128")
+    compare(problem_of(x, k, mode="same"), x, k)
+
+
+def test_any_strides(small):
+    x, k = sample((3, 44, 60), "float32")[::-1, ::-1, ::-2], sample((5, 4), "float32")[::-1, ::-1]
+    compare(problem_of(x, k), x, k)
+    x = np.broadcast_to(sample((20, 41), "float32"), (2, 3, 20, 41)).swapaxes(-1, -2)
+    k = np.asfortranarray(sample((3, 5, 4), "float32"))
+    for stride in (1, (2, 1)):
+        problem = problem_of(x, k, mode="same", stride=stride)
+        wide = np.full((*problem.out_shape[:2], problem.s, 3 * problem.r), 7, "f4")
+        out = wide[:, ::-1, :, ::3].swapaxes(-1, -2)
+        compare(problem, x, k, out)
+        assert (wide[..., 1::3] == 7).all() and (wide[..., 2::3] == 7).all()
+
+
+@exhaustive
+def test_more_leading_dimensions_than_the_struct_holds(small):
+    x = sample((2,) * 9 + (5, 6), "float32")[::-1].transpose(*range(8, -1, -1), 9, 10)
+    for k_lead in ((2, 1) * 4 + (2,), (2,) * 9):
+        k = sample((*k_lead, 2, 2), "float32")
+        compare(problem_of(x, k), x, k)
+
+
+@pytest.mark.parametrize(
+    ("stride", "bad", "boundary"),
+    always(
+        [(*one, boundary) for one in ((1, np.nan), ((3, 2), np.inf)) for boundary in BOUNDARIES],
+        (1, np.nan, "constant"),
+        ((3, 2), np.inf, "reflect"),
+        rows=True,
+    ),
+)
+def test_a_bad_pixel_stays_in_its_windows(small, boundary, stride, bad):
+    x, k = sample((3, 40, 50), "float32"), sample((2, 1, 3, 5), "float32")
+    x[1, 0, 0] = x[1, 21, 33] = x[2, 39, 7] = bad
+    problem = problem_of(x, k, mode=((5, 4), (6, 9)), boundary=boundary, stride=stride)
+    expected = ~np.isfinite(oracle.windows(problem, x)).all(axis=(-1, -2))
+    actual = run(problem, x, k)
+    np.testing.assert_array_equal(~np.isfinite(actual), np.broadcast_to(expected, actual.shape))
+    clean = np.isfinite(actual)
+    assert 0 < clean.sum() < clean.size
+    x[~np.isfinite(x)] = 0
+    sums, sizes = oracle.exact(problem, x, k)
+    assert (abs(actual - sums)[clean] <= 64 * 2.0**-23 * sizes.max()).all()
+
+
+def test_what_shares_a_tile_with_a_bad_pixel_is_not_summed_directly(small):
+    x, k = sample((2, 16, 32), "float32"), sample((5, 6), "float32")
+    for bad in (np.nan, -np.inf):
+        x[1, 7, 9], small.redone = bad, 0
+        actual = run(problem_of(x, k), x, k)
+        assert small.redone == 1
+        assert np.isfinite(actual[0]).all() and not np.isfinite(actual[1]).all()
+        compare(problem_of(x[:1], k), x[:1], k)
+    x[0, 0, 0] = np.nan  # both
+    run(problem_of(x, k), x, k)
+    assert small.redone == 1 + 2
+
+
+def test_bad_values_of_every_kind(small):
+    with np.errstate(over="ignore", invalid="ignore"):
+        x, k = sample((33, 40), "complex128"), sample((3, 5), "complex128")
+        x[20, 20] = np.nan
+        problem = problem_of(x, k, mode="same", boundary="symmetric", dilation=2)
+        expected = ~np.isfinite(oracle.windows(problem, x)).all(axis=(-1, -2))
+        np.testing.assert_array_equal(~np.isfinite(run(problem, x, k)), expected)
+        # The border, the kernel, and sums beyond the range of float32.
+        x, k = sample((33, 40), "float32"), sample((3, 5), "float32")
+        for x_, k_, fill in (
+            (x, k, np.nan),
+            (x, np.where(k == k.max(), np.inf, k), 0),
+            (x, np.where(k == k.max(), np.nan, k), 0),
+            (np.where(x == x.max(), np.float32(3e38), x), abs(k) + 2, 0),
+            (np.where(x > 0, 0, x * 0), np.where(k == k.max(), np.inf, k), 0),
+        ):
+            problem = problem_of(x_, k_, mode="same", fillvalue=fill)
+            expected = np.empty(problem.out_shape, "f4")
+            get_backend("reference").direct(problem, x_, k_, expected)
+            actual = run(problem, x_, k_)
+            assert not np.isfinite(actual).all()
+            np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+            np.testing.assert_array_equal(np.isinf(actual), np.isinf(expected))
+
+
+def test_tiles_of_any_brightness_share_a_transform(small):
+    """The darker one is no less exact, and zeros give zeros."""
+    for name, end in (("float32", 30), ("float64", 300)):
+        k = sample((5, 6), name)
+        for factor in (3.0, 1e-2, 1e-5, 10.0**-end, 0.0):
+            for dark in (0, 1):
+                x, small.redone = sample((2, 16, 32), name), 0
+                x[dark] *= factor
+                x *= min(1.0, 1 / factor if factor else 1.0)
+                actual = compare(problem_of(x, k), x, k)
+                assert small.redone == 0, (name, factor, dark)
+                if factor == 0:
+                    assert (actual[dark] == 0).all() and not np.signbit(actual[dark]).any()
+
+
+def test_a_pixel_without_weight_leaves_the_sums_alone(small):
+    x, k = sample((60, 61), "float32"), disc(15)
+    for x[0, 0] in (1e6, 1e30):
+        compare(problem_of(x, k), x, k)
+    assert small.redone == 2
+
+
+@pytest.mark.parametrize(
+    "name", always(list(LARGEST_EXPONENTS), "float32", "complex128")
+)  # fmt: skip
+def test_hot_pixels_anywhere(small, name):
+    for turn in range(5):
+        x, k = sample((41, 67), name), sample((7, 6), name)
+        if turn == 1:
+            k *= disc(9)[1:8, 2:8].astype(k.dtype)
+        elif turn == 3:  # one tap
+            k[..., [0, 1, 2, 4, 5, 6], :] = k[..., 1:] = 0
+        for _ in range(1 + turn // 2):
+            at = RNG.integers(41), RNG.integers(67)
+            value = 10.0 ** np.array([LARGEST_EXPONENTS[name] * RNG.random()])
+            x[at] = dtypes.finish(value, name)[0]
+        compare(problem_of(x, k, name, name, mode="same", boundary="reflect"), x, k)
+
+
+ENDS = [("float32", (-98, 123)), ("float64", (-900, 1019))]
+
+
+@pytest.mark.parametrize(("name", "ends"), always(ENDS, ENDS[0], rows=True))
+def test_powers_of_two_only_move_the_result(small, name, ends):
+    """As large as they may be, and without a tile that is summed directly."""
+    x, k = sample((50, 60), name), sample((5, 6), name)
+    problem = problem_of(x, k, mode="same")
+    expected = run(problem, x, k)
+    low, high = ends
+    for of_x, of_k in (
+        (low, 0), (high, -60), (0, low), (-60, high), (high, low), (low, high),
+        (low // 2, low // 2), (-43, 41), (high // 2, high // 2 - 10), (7, -9),
+    ):  # fmt: skip
+        actual = run(problem, np.ldexp(x, of_x), np.ldexp(k, of_k))
+        np.testing.assert_array_equal(actual, np.ldexp(expected, of_x + of_k))
+    assert small.redone == 0
+
+
+def images():
+    """Such as are filtered every day."""
+    y, x = np.mgrid[:66, :90] / 22
+    noise = RNG.standard_normal((66, 90))
+    return {
+        "normal": noise,
+        "photo": 90 + 60 * np.sin(y) * np.cos(2 * x) + 50 * (x > y) + 3 * noise,
+        "sky": 1000 + noise,
+        "constant": np.full((66, 90), 7.0),
+        "stars": 100 + noise + 500 * (RNG.random((66, 90)) < 0.01),
+        "small": 1e-30 * (5 + noise),
+        "large": 1e25 * (5 + noise),
+        "gradient": x,
+    }
+
+
+def weights():
+    y, x = np.mgrid[-6:7, -6:7]
+    gaussian = np.exp(-(x * x + y * y) / 8)
+    laplacian = np.zeros((3, 3))
+    laplacian[1], laplacian[:, 1], laplacian[1, 1] = 1, 1, -4
+    log = (x * x + y * y - 8) * gaussian
+    return {
+        "normal": sample((9, 8), "float64"),
+        "disc": disc(11),
+        "gaussian": gaussian / gaussian.sum(),
+        "derivative": x * gaussian,
+        "log": log - log.mean(),
+        "laplacian": laplacian,
+        "tap": np.eye(7)[3:4],
+    }
+
+
+@pytest.mark.parametrize("dtype", always(["float32", "float64"], "float32"))
+@pytest.mark.parametrize("kernel", always(list(weights()), "laplacian", "log", "disc"))
+def test_no_ordinary_tile_is_summed_directly(small, monkeypatch, dtype, kernel):
+    only(monkeypatch, (32, 32))
+    k = weights()[kernel].astype(dtype)
+    for name, x in images().items():
+        small.redone, x = 0, x.astype(dtype)
+        compare(problem_of(x, k, mode="same", boundary="reflect"), x, k)
+        assert small.redone == 0, name
+
+
+@exhaustive
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(problems(), st.integers(0, 10**6), st.integers(0, 4))
+def test_error_bounds_of_any_range(problem, seed, kind):
+    if any(span > side for span, side in zip(problem.span, (32, 32), strict=True)):
+        return
+    rng = np.random.default_rng(seed)
+    x = oracle.sample(rng, problem.x_shape, problem.x_dtype)
+    k = oracle.sample(rng, problem.k_shape, problem.k_dtype)
+    end = np.log10(float(np.finfo(x.dtype).max)) - 4
+    if kind == 0:  # one size for all, down to subnormal numbers
+        x *= x.dtype.type(10.0 ** rng.uniform(-end - 6, end))
+    elif kind == 1:  # kernels too
+        x *= x.dtype.type(10.0 ** rng.uniform(-end - 3, end))
+        k *= k.dtype.type(10.0 ** rng.uniform(-end - 3, 0))
+    elif kind == 2:  # a half of the image
+        x[rng.integers(problem.h) :] *= x.dtype.type(10.0 ** rng.uniform(0, end))
+    elif kind == 3:  # a few pixels and nothing else
+        sizes = 10.0 ** rng.uniform(-end, end, x.shape)
+        x *= ((rng.random(x.shape) < 0.02) * sizes).astype(x.dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        only(patch, (32, 32))
+        compare(problem, x, k)
+
+
+def bound(x, k, sides):
+    """What fft_exactness.cuh says the error of sums is at most, and the sums, in long double."""
+    x, k = x.astype("longdouble"), k.astype("longdouble")
+    spectrum = scipy.fft.fft2(k, s=sides)
+    sums = scipy.fft.ifft2(scipy.fft.fft2(x) * spectrum.conj()).real
+    norm = np.sqrt((x * x).sum()) * (np.sqrt((k * k).sum()) + abs(spectrum).max())
+    return 8 * (norm / np.sqrt(x[0].size) + np.sqrt((sums**2).sum(0)).max()), sums
+
+
+@exhaustive
+@pytest.mark.parametrize("sides", [(32, 32), (64, 128), (128, 128)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_errors_are_within_their_bound(small, monkeypatch, sides, dtype):
+    """Of two images that share a tile, all sums that no wrap-around reaches."""
+    only(monkeypatch, sides, 64)
+    shape, (y, x) = (2, *sides), np.mgrid[: sides[0], : sides[1]]
+    pictures = [
+        RNG.standard_normal(shape),
+        np.ones(shape),
+        (RNG.random(shape) < 0.002) + 1e-20,
+        1000 + RNG.random(shape),
+        np.broadcast_to(np.cos(2 * np.pi * (3 * y / 64 + 5 * x / 64)), shape),
+    ]
+    for picture, kernel in itertools.product(pictures, pictures):
+        a = picture.astype(dtype)
+        k = kernel[0, : RNG.integers(1, sides[0] // 2), : RNG.integers(1, sides[1] // 2)]
+        k = k.astype(dtype)
+        problem = problem_of(a, k)
+        most, sums = bound(a, k, sides)
+        error = abs(run(problem, a, k) - sums[:, : problem.r, : problem.s]).max()
+        assert error <= most * np.finfo(dtype).eps
+
+
+INTEGERS = ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    always(
+        [*zip(INTEGERS, ["int64", *INTEGERS[1:]], strict=True), ("int16", "float16")],
+        ("uint8", "uint8"),
+        rows=True,
+    ),
+)
+@pytest.mark.parametrize("stride", always([1, (1, 2)], 1))
+def test_whole_sums_are_exact(small, name, out, stride):
+    x, k = oracle.sample(RNG, (2, 33, 47), name), RNG.integers(-300, 300, (5, 1, 5, 6))
+    problem = make_problem(
+        x.shape, k.shape, name, "int64", mode="same", boundary="symmetric", dtype=out,
+        stride=stride, dilation=(2, 1), fillvalue=3,
+    )  # fmt: skip
+    actual = np.empty(problem.out_shape, problem.out_dtype)
+    cuda.fft(replace(problem, acc_dtype="float64"), x, k.astype("f8"), actual, whole=True)
+    sums, _ = oracle.exact(problem, x, k)
+    np.testing.assert_array_equal(actual, dtypes.finish(sums, out))
+    assert [spec.kernel for spec, *_ in small.launched] == ["fft_block_spectrum", "fft_block"]
+
+
+@exhaustive
+def test_whole_sums_of_large_numbers(small):
+    """Sums near 2**50, which the transform does not give to the last bit of float64 by itself."""
+    x = RNG.integers(0, 2**32, (40, 50), dtype="uint32")
+    k = RNG.integers(-(2**12), 2**12, (6, 7)).astype("f4")
+    problem = replace(problem_of(x, k), acc_dtype="float64", out_dtype="int64")
+    actual = np.empty(problem.out_shape, "i8")
+    cuda.fft(problem, x, k.astype("f8"), actual, whole=True)
+    exact = make_problem(x.shape, k.shape, "uint32", "int64")
+    sums, _ = oracle.exact(exact, x, k.astype("i8"))
+    np.testing.assert_array_equal(actual, sums)
+
+
+def test_pixels_that_no_window_holds_are_not_read(small):
+    x, k = sample((51, 51), "float32"), sample((2, 2), "float32")
+    problem = problem_of(x, k, stride=5)
+    x[47:], x[:, 47:] = np.nan, np.inf
+    assert np.isfinite(run(problem, x, k)).all()
+    assert small.redone == 0
+    x[0, 0] = np.nan
+    run(problem, x, k)
+    assert small.redone == 1
+
+
+def test_what_is_launched_does_not_depend_on_the_data(small):
+    """No step waits to see whether something was not finite."""
+    x, k = sample((60, 70), "float32"), sample((3, 7, 6), "float32")
+    problem = problem_of(x, k)
+    run(problem, x, k)
+    assert small.redone == 0
+    clean, small.launched = small.launched, []
+    x[::20, ::20] = np.nan
+    run(problem, x, k)
+    assert small.launched == clean
+    assert [spec.kernel for spec, *_ in clean] == ["fft_block_spectrum", "fft_block", "fft_redo"]
+    assert small.redone > 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("capability", [75, 80, 86, 90, 100, 120])
+def test_tiles_fit_the_chip(capability, dtype):
+    chip = chips.chip(capability, 100)
+    for k, stride in ((3, 1), (15, 2), (31, 1), (47, 3)):
+        problem = make_problem((4096, 4096), (k, k), dtype, dtype, mode="same", stride=stride)
+        plan = fft_block_planning.plan_of(problem, chip)
+        if plan is None:
+            assert capability == 75 and dtype in ("float64", "complex128") and k > 31
+            continue
+        assert plan.shared_bytes <= chip.block_bytes
+        assert plan.blocks * (plan.shared_bytes + 1024) <= chip.shared_bytes
+        for side, kept, tiles, length in zip(
+            plan.sides, plan.kept, plan.grid, problem.out_shape, strict=True
+        ):
+            assert (kept - 1) * stride + k <= side
+            assert (tiles - 1) * kept < length <= tiles * kept
+
+
+def test_what_is_chosen():
+    def chosen(k, dtype="float32", side=8192):
+        return fft_planning.chosen(make_problem((side, side), (k, k), dtype, dtype))
+
+    assert all(isinstance(chosen(k), BlockPlan) for k in (9, 31, 63))
+    assert not any(isinstance(chosen(k), BlockPlan) for k in (127, 255))
+    sides = [chosen(k).sides for k in (3, 15, 31, 63)]
+    assert sides == sorted(sides)
+    problem = make_problem((8192, 8192), (31, 31), "float32", "float32")
+    assert fft_planning.work(problem) < 0.5 * fft_planning._traffic(
+        problem, fft_planning.plan_of(problem).sides
+    )
+    # A chip with less shared memory takes smaller tiles, and is the worse for it.
+    turing = chips.chip(75, 40)
+    assert fft_planning.chosen(problem, turing).sides == (64, 64)
+    assert fft_planning.work(problem, turing) > fft_planning.work(problem)
+
+
+def test_nothing_offered_leaves_it_to_cufft(monkeypatch):
+    monkeypatch.setattr(fft_block_planning, "TILINGS", {})
+    problem = make_problem((512, 512), (9, 9), "float32", "float32")
+    assert fft_planning.chosen(problem) == fft_planning.plan_of(problem)
+
+
+def sanitized(flags, change=None):
+    x, k = sample((19, 70), "float32"), sample((3, 4, 5), "float32")
+    x *= np.float32(1e-20)  # tiles are brought into range, and some of them are summed directly
+    x[3, 4] = 1e9
+    x[18, 29] = np.nan
+    problem = problem_of(x, k, mode="same", boundary="reflect")
+    out = np.full(problem.out_shape, 7, "f4")
+    launcher = SanitizedLauncher(flags, [x, out], change)
+    cuda.launcher, before = launcher, cuda.launcher
+    try:
+        run(problem, x, k, out)
+    finally:
+        cuda.launcher = before
+    if launcher.code == 0:
+        np.testing.assert_array_equal(out, run(problem, x, k))
+    return launcher
+
+
+@exhaustive
+@pytest.mark.parametrize("flags", SANITIZERS)
+def test_sanitizers_are_silent(small, flags):
+    launcher = sanitized(flags)
+    assert launcher.code == 0, launcher.report
+
+
+@pytest.mark.parametrize(
+    "step",
+    always(["transform_rows_first<true>(tile);", "find_rows(g, state);"], "find_rows(g, state);"),
+)
+def test_a_race_is_caught(small, step):
+    launcher = sanitized(THREAD, lambda text: text.replace(f"{step}\n  __syncthreads();", step))
+    assert launcher.code != 0 and "data race" in launcher.report
+
+
+@exhaustive
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("i < rows &&", "i <= rows &&"), ("PITCH = NX + 1", "PITCH = NX + 5")],
+)
+def test_a_bad_index_is_caught(small, old, new):
+    launcher = sanitized(ADDRESS, lambda text: text.replace(old, new))
+    assert launcher.code != 0 and "AddressSanitizer" in launcher.report
+
+
+def compile_all(x_dtype, acc, out, arch, stride=1):
+    """Every tiling that the chip is offered."""
+    problem = make_problem((999, 999), (3, 3), x_dtype, acc, stride=stride, dtype=out)
+    chip = chips.chip(arch, 100)
+    for tiling in fft_block_planning.TILINGS[dtypes.part(acc)]:
+        plan = fft_block_planning._plan_tiling(problem, tiling, chip)
+        if plan is not None:
+            for name in ("fft_block_spectrum", "fft_block"):
+                check_code(fft_block.spec_of(name, problem, plan), arch)
+
+
+COMPILED = [
+    (x, acc, out, stride)
+    for x, acc, out in (
+        ("float32", "float32", "float32"), ("float16", "float32", "float16"),
+        ("uint8", "float32", "float32"), ("uint8", "float32", "uint8"),
+        ("float64", "float64", "float64"), ("uint8", "float64", "int64"),
+        ("complex64", "complex64", "complex64"), ("complex128", "complex128", "complex128"),
+    )
+    for stride in (1, 2)
+]  # fmt: skip
+
+
+@pytest.mark.needs("cupy")
+@pytest.mark.parametrize(
+    ("x_dtype", "acc", "out", "stride"),
+    always(COMPILED, ("float32", "float32", "float32", 1), rows=True),
+)
+def test_every_dtype_compiles_without_spills(x_dtype, acc, out, stride):
+    compile_all(x_dtype, acc, out, 90, stride)
+
+
+@exhaustive
+@pytest.mark.needs("cupy")
+@pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
+def test_every_chip_has_registers_enough(arch):
+    for name in ("float32", "float64", "complex64", "complex128"):
+        compile_all(name, name, name, arch)
