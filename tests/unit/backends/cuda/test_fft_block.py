@@ -448,17 +448,19 @@ def test_error_bounds_of_any_range(problem, seed, kind):
 
 
 def bound(x, k, sides):
-    """What fft_exactness.cuh says the error of sums is at most, and the sums, in long double."""
+    """What fft_exactness.cuh says the errors of sums are at most, and the sums, in long double."""
     x, k = x.astype("longdouble"), k.astype("longdouble")
     spectrum = scipy.fft.fft2(k, s=sides)
     sums = scipy.fft.ifft2(scipy.fft.fft2(x) * spectrum.conj()).real
     norm = np.sqrt((x * x).sum()) * (np.sqrt((k * k).sum()) + abs(spectrum).max())
-    return 8 * (norm / np.sqrt(x[0].size) + np.sqrt((sums**2).sum(0)).max()), sums
+    return 5 * (norm / np.sqrt(x[0].size) + np.sqrt((sums**2).sum(0)).max()), sums
 
 
 @exhaustive
-@pytest.mark.parametrize("sides", [(32, 32), (64, 128), (128, 128)])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("sides", "dtype"),
+    [((32, 32), "float64"), ((64, 128), "float64"), ((64, 64), "float32"), ((128, 128), "float32")],
+)
 def test_errors_are_within_their_bound(small, monkeypatch, sides, dtype):
     """Of two images that share a tile, all sums that no wrap-around reaches."""
     only(monkeypatch, sides, 64)
@@ -477,7 +479,7 @@ def test_errors_are_within_their_bound(small, monkeypatch, sides, dtype):
         problem = problem_of(a, k)
         most, sums = bound(a, k, sides)
         error = abs(run(problem, a, k) - sums[:, : problem.r, : problem.s]).max()
-        assert error <= most * np.finfo(dtype).eps
+        assert error <= 0.5 * most * np.finfo(dtype).eps  # 0.35 is the most that was seen
 
 
 INTEGERS = ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
@@ -621,12 +623,8 @@ def test_a_race_is_caught(small, step):
 
 
 @exhaustive
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [("i < rows &&", "i <= rows &&"), ("PITCH = NX + 1", "PITCH = NX + 5")],
-)
-def test_a_bad_index_is_caught(small, old, new):
-    launcher = sanitized(ADDRESS, lambda text: text.replace(old, new))
+def test_a_bad_index_is_caught(small):
+    launcher = sanitized(ADDRESS, lambda text: text.replace("i < rows &&", "i <= rows &&"))
     assert launcher.code != 0 and "AddressSanitizer" in launcher.report
 
 
@@ -666,5 +664,5 @@ def test_every_dtype_compiles_without_spills(x_dtype, acc, out, stride):
 @pytest.mark.needs("cupy")
 @pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
 def test_every_chip_has_registers_enough(arch):
-    for name in ("float32", "float64", "complex64", "complex128"):
+    for name in ("float32", "complex128"):
         compile_all(name, name, name, arch)

@@ -217,10 +217,11 @@ __device__ inline void load_scaled_tiles(const Overlap& g, const char* x, State&
   }
 }
 
-// Finds what sums are multiplied by. A factor that is no ordinary number is left to the direct sums.
+// Finds what sums are multiplied by. Where no number of the dtype is that factor, they are summed directly.
 __device__ inline void set_factor_of_sums(Scale& scale, int exponent_of_kernel) {
-  int exponent = scale.exponent + exponent_of_kernel, most = FLOAT32 ? 126 : 1022;
-  scale.usable = scale.usable && exponent >= -most && exponent <= most;
+  int exponent = scale.exponent + exponent_of_kernel;
+  constexpr int LEAST_EXPONENT = FLOAT32 ? -149 : -1074, MOST_EXPONENT = FLOAT32 ? 127 : 1023;
+  scale.usable = scale.usable && exponent >= LEAST_EXPONENT && exponent <= MOST_EXPONENT;
   scale.of_sums = scale.usable && !scale.zero ? ldexp((Real)1, exponent) : 0;
 }
 
@@ -265,7 +266,7 @@ __device__ inline void flag_tiles(const Overlap& g, State& state, ACC fill, cons
   for (int n = 0; n < TILES && state.tiles[n].present; ++n) {  // the first one is always there
     const Scale& scale = state.scales[n];
     Size of_tile = {sqrt((double)state.squares), 0, 0, scale.exponent, 0};
-    double error = error_of(g, of_tile, of_kernel, most);
+    double error = error_of(g, of_tile, of_kernel, most, OF_BLOCKS);
     double kept = read_of_warps(state.of_warps[n], Larger());
     bool exact = scale.usable && (scale.zero ? error == error : allowed(error, kept));
     if (scale.usable && !exact)

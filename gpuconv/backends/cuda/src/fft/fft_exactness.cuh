@@ -3,13 +3,16 @@
 //
 // The error of a transform depends on all pixels of the tile and on all sums of its plane: a large one
 // pollutes the sums that are kept even if it is discarded itself. In units of eps the error is at most
-//   8 (|x| (|K| + max |K^|) / sqrt(N) + max |Y|)
-// with Euclidean norms |x| and |K|, the kernel's spectrum K^, the number N of elements of the tile and
-// all sums Y of the plane. The first term bounds rounding errors, the second copies of a sum that inexact
-// twiddle factors leave elsewhere. (Of thousands of tiles measured, the worst had 0.4 of this.)
+//   c (|x| (|K| + max |K^|) / sqrt(N) + max |Y|)
+// with c = 8 for cuFFT's transforms and c = 5 for those of fft_block.cuh, Euclidean norms |x| and |K|, the
+// kernel's spectrum K^, the number N of elements of the tile and all sums Y of the plane. The first term
+// bounds rounding errors, the second copies of a sum that inexact twiddle factors leave elsewhere. (Of
+// thousands of tiles measured, the worst had 0.4 of this.) |x| and Y are those of complex tiles: where two
+// tiles share one, of both.
 #pragma once
 
 constexpr double EPS = FLOAT32 ? 0x1p-23 : 0x1p-52, ALLOWED = 64;
+constexpr double OF_CUFFT = 8, OF_BLOCKS = 5;
 
 __device__ inline unsigned size_bits(float v) { return __float_as_uint(v) & ~0u >> 1; }
 __device__ inline unsigned long long size_bits(double v) {
@@ -34,9 +37,10 @@ __device__ inline void combine(Sum& a, const Sum& b) { a.value += b.value; }
 // Bound of the error of any sum, in units of eps, if no sum of the plane is larger than `most`; NaN if
 // sums may overflow on their way. Sizes are those of the multiples that were transformed (see SIZE in
 // structs.py).
-__device__ inline double error_of(const Overlap& g, const Size& x, const Size& k, double most) {
+__device__ inline double error_of(const Overlap& g, const Size& x, const Size& k, double most,
+                                  double factor) {
   double rounding = x.norm * (k.norm + sqrt(__longlong_as_double(k.peak)));
-  double error = 8 * (rounding / sqrt((double)g.ny * g.nx) + most);
+  double error = factor * (rounding / sqrt((double)g.ny * g.nx) + most);
   double largest = ldexp(x.norm * k.norm, x.exponent + k.exponent);
   return largest < (FLOAT32 ? 0x1p126 : 0x1p1022) ? error : __longlong_as_double(~0ull >> 1);
 }

@@ -6,7 +6,7 @@ __device__ inline bool is_polluted(const Overlap& g, ACC fill, const ACC* weight
                                    const Size* sizes, const Largest* largest, i64 n) {
   FftTile at = fft_tile(g, n, x, 0);
   const Size &of_x = sizes[g.kernels + n / g.fan_out], &of_k = sizes[at.kernel];
-  double error = error_of(g, of_x, of_k, ROOT * __longlong_as_double(largest[n].all));
+  double error = error_of(g, of_x, of_k, ROOT * __longlong_as_double(largest[n].all), OF_CUFFT);
   if (allowed(error, __longlong_as_double(largest[n].kept))) return false;
   const ACC* taps = weights + (g.kernel0 + at.kernel) * g.p * g.q;
   return !is_shown_by_terms(g, at, fill, taps, of_x.exponent, of_k.exponent, error);
@@ -49,7 +49,7 @@ fft_store(const __grid_constant__ Overlap g, ACC fill, const ACC* weights, const
     // Two inequalities bound the largest sum of the plane without reading any.
     double taps = ROOT * of_x.most * sqrt((double)g.p * g.q);
     double most = (taps < of_x.norm ? taps : of_x.norm) * of_k.norm;
-    shown = allowed(error_of(g, of_x, of_k, most), kept);
+    shown = allowed(error_of(g, of_x, of_k, most, OF_CUFFT), kept);
   }
   // Most tiles end here. A block that returns is not counted as done, so that no block of the tile goes
   // on to the check below.
