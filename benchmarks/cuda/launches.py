@@ -135,7 +135,13 @@ def _fft() -> Iterator[Combination]:
             yield replaced("fft", dtype)
             yield replaced("fft", dtype, shape=(3, 41, 53), bank=(2, 1))
             yield replaced("fft", dtype, **_STRIDED)
+            yield replaced("fft", dtype, (63, 100), shape=(150, 210))  # in larger tiles
+            # Too large for transforms in shared memory: cuFFT's.
+            yield replaced("fft", dtype, (130, 3), shape=(141, 53))
+            yield replaced("fft", dtype, (130, 3), shape=(3, 141, 53), bank=(2, 1))
+            yield replaced("fft", dtype, (130, 3), shape=(141, 53), **_STRIDED)
     yield replaced("fft", "float32", how="not finite")
+    yield replaced("fft", "float32", (130, 3), shape=(141, 53), how="not finite")
 
 
 def _bfloat16_cases() -> Iterator[tuple[str, int, str, bool]]:

@@ -39,8 +39,9 @@ SUBJECTS: dict[str, tuple[DeviceCase, str]] = {
     "tensor 15x15 float16": (_case(15, "tensor", dtype="float16"), "tensor"),
     "separable 31 float32": (_case(31, "separable", weights=GAUSSIAN), "separable"),
     "direct 3x3 float16": (_case(3, "direct", dtype="float16"), "direct"),
-    "fft 63x63 float32, store": (_case(63, "fft"), "fft_store"),
-    "fft 63x63 float32, gather": (_case(63, "fft"), "fft_gather"),
+    "fft 31x31 float32": (_case(31, "fft"), "fft_block$"),
+    "fft 127x127 float32, store": (_case(127, "fft"), "fft_store"),
+    "fft 127x127 float32, gather": (_case(127, "fft"), "fft_gather"),
     "direct 31x31 float32": (_case(31, "direct"), "direct"),
 }
 

@@ -220,6 +220,8 @@ def _fft(name: str, dtype: str) -> Iterator[Case]:
     if _fft_takes(dtype):
         for border in BOUNDARIES:
             yield Case(name, dtype, "fft", k_shape=(5, 4), mode="full", boundary=border)
+        # On a GPU by another library's transforms.
+        yield Case(name, dtype, "fft", k_shape=(130, 3), mode="full")
 
 
 @_family("fft, stride and dilation")

@@ -41,6 +41,8 @@ TILINGS = {
         Tiling((64, 128), 512, 20.0),
     ),
 }
+# What the launches of a call cost that goes through cuFFT, beyond those of a call that does not.
+CUFFT_LAUNCH_BYTES = 32e6
 # A complex sum counts twice in the unit, and needs a complex element of its own.
 _COMPLEX = 0.5
 # Registers that a thread needs at least, of the many that a multiprocessor has.
@@ -130,9 +132,8 @@ def cost(problem: Problem, plan: BlockPlan, chip: Chip) -> float:
     kernels = max(1, math.prod(problem.k_shape[:-2]))
     tiles = problem.n // kernels * math.prod(plan.grid)
     # All multiprocessors work until the last one is done.
-    at_once = chip.multiprocessors * plan.blocks
-    rounds = -(-kernels * -(-tiles // plan.together) // at_once)
-    transformed = rounds * at_once + kernels / 2
+    rounds = -(-kernels * -(-tiles // plan.together) // chip.multiprocessors)
+    transformed = rounds * chip.multiprocessors + kernels / 2
     factor = _COMPLEX if dtypes.is_complex(problem.acc_dtype) else 1.0
     return factor * transformed * math.prod(plan.sides) * plan.tiling.element_bytes
 

@@ -236,8 +236,8 @@ def chosen(problem: Problem, chip: Chip = HOPPER) -> Plan | BlockPlan:
     plan, block = plan_of(problem), fft_block_planning.plan_of(problem, chip)
     if block is None:
         return plan
-    cheaper = fft_block_planning.cost(problem, block, chip) < _traffic(problem, plan.sides)
-    return block if cheaper else plan
+    other = _traffic(problem, plan.sides) + fft_block_planning.CUFFT_LAUNCH_BYTES
+    return block if fft_block_planning.cost(problem, block, chip) < other else plan
 
 
 def workspace_bytes(problem: Problem, chip: Chip = HOPPER) -> int:
