@@ -20,7 +20,7 @@ from typing import Any
 
 from gpuconv.backends import get_backend
 from gpuconv.backends.cuda import chips as gpus
-from gpuconv.backends.cuda import planning
+from gpuconv.backends.cuda import fft_block, fft_block_planning, planning
 from gpuconv.core import dtypes
 from gpuconv.core.problem import Problem, make_problem
 
@@ -71,14 +71,16 @@ def subject(
     """The one place that knows the planner: a launch of it for a real problem on a chip."""
     x_dtype, k_dtype = DTYPES[dtype]
     problem = make_problem((SIDE, SIDE), (k, k), x_dtype, k_dtype, mode="same", boundary="reflect")
-    adds = None
+    adds, chip = None, gpus.chip(arch, H100.multiprocessors)
+    if kernel == "fft":
+        return _transforms(problem, dtype, k, chip)
     if kernel == "tensor":
         planner = importlib.import_module("gpuconv.backends.cuda.tensor")
         size = dtypes.storage(x_dtype).itemsize
         launch = planner.plan(problem, False)
         adds = planner.work(k, k, size)  # of an output, the band's zeros included
     else:
-        launch = planning.plan(problem, kernel, gpu=gpus.chip(arch, H100.multiprocessors))
+        launch = planning.plan(problem, kernel, gpu=chip)
     return Subject(
         name=f"{kernel}, {dtype}, {k}x{k}",
         kernel=launch.spec.kernel,
@@ -90,6 +92,17 @@ def subject(
         work=work(problem, kernel, launch.tiles, getattr(launch, "chunk", (k, k)), adds),
         targets=targets,
     )
+
+
+def _transforms(problem: Problem, dtype: str, k: int, chip: gpus.Chip) -> Subject:
+    """Transforms in shared memory."""
+    plan = fft_block_planning.plan_of(problem, chip)
+    if plan is None:
+        raise ValueError(f"no tile in shared memory is large enough for {k}x{k} taps")
+    spec = fft_block.spec_of("fft_block", problem, plan)
+    name = f"fft, {dtype}, {k}x{k}"
+    threads, shared = plan.tiling.threads, plan.shared_bytes
+    return Subject(name, spec.kernel, dtype, k, spec.source(), threads, shared, None)
 
 
 def work(
@@ -144,6 +157,9 @@ def subjects(quick: bool = False, arch: int = 90) -> list[Subject]:
         for k in (7, 15, 31):
             held = dtype == "float32" and k == 31
             found.append(subject("separable", dtype, k, ((COPY, 0.85),) if held else (), arch))
+    # Not specialised by the kernel's size; of this one every chip has tiles.
+    floats = ("float32", "float16", "float64", "uint8->float32")
+    found += [subject("fft", dtype, 31, (), arch) for dtype in floats]
     if "tensor" in get_backend("cuda").methods:
         found += [subject("tensor", "float16", k) for k in SIZES]
     return found

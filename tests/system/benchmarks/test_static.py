@@ -203,6 +203,16 @@ def test_separable_has_two_stages():
 
 
 @pytest.mark.needs("cupy")
+def test_transforms_are_read():
+    item = static.subject("fft", "float32", 31)
+    cell, record = static.examine(item, 90)
+    assert not cell.wrong
+    assert (record["kernel"], record["kind"], record["bound_by"]) == ("fft_block", "FFMA", "")
+    with pytest.raises(ValueError, match="large enough for 131x131 taps"):
+        static.subject("fft", "float32", 131)
+
+
+@pytest.mark.needs("cupy")
 def test_chips_without_figures_have_no_prediction():
     cell, record = static.examine(
         static.subject("direct", "float32", 3, ((static.COPY, 0.9),), 75), 75
