@@ -31,18 +31,18 @@ class Tiling:
 # run. Costs are estimates.
 TILINGS = {
     "float32": (
-        Tiling((64, 64), 128, 20.0),
-        Tiling((64, 128), 256, 20.0),
-        Tiling((128, 128), 512, 20.0),
+        Tiling((64, 64), 128, 28.0),
+        Tiling((64, 128), 256, 28.0),
+        Tiling((128, 128), 512, 28.0),
     ),
     "float64": (
-        Tiling((32, 64), 128, 20.0),
-        Tiling((64, 64), 256, 20.0),
-        Tiling((64, 128), 512, 20.0),
+        Tiling((32, 64), 128, 28.0),
+        Tiling((64, 64), 256, 28.0),
+        Tiling((64, 128), 512, 28.0),
     ),
 }
 # What the launches of a call cost that goes through cuFFT, beyond those of a call that does not.
-CUFFT_LAUNCH_BYTES = 32e6
+CUFFT_LAUNCH_BYTES = 45e6
 # A complex sum counts twice in the unit, and needs a complex element of its own.
 _COMPLEX = 0.5
 # Registers that a thread needs at least, of the many that a multiprocessor has.
