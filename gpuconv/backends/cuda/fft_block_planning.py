@@ -121,7 +121,7 @@ def _plan_tiling(problem: Problem, tiling: Tiling, chip: Chip) -> BlockPlan | No
         chip.shared_bytes // (shared + _RESERVED_BYTES),
         _ALL_REGISTERS // (tiling.threads * _REGISTERS[real]),
     )
-    tiles = min(of_kernel * group, max(TILES_MOST, 2))
+    tiles = min(of_kernel * group, TILES_MOST)
     return BlockPlan(
         tiling, (down, across), grid, group, tiles, together, max(1, blocks), shared, itemsize
     )

@@ -256,6 +256,7 @@ def _compiled(spec: Spec, device: int, shared_bytes: int) -> Any:
         attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         allowed = driver.funcGetAttribute(attribute, function.ptr)
         driver.funcSetAttribute(function.ptr, attribute, max(allowed, shared_bytes))
+    if shared_bytes > _SHARED_BYTES_UNASKED or spec.state_bytes:
         # Left to itself, the driver may give most of a multiprocessor's memory to the cache and
         # so leave room for a single block.
         driver.funcSetAttribute(

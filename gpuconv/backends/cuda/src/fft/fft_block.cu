@@ -12,9 +12,10 @@ enum { NOT_NEEDED = -2 };             // as a row or column; -1 is the fill valu
 struct BlockTile {
   FftTile at;
   i64 number;                         // in the chunk
-  i64 image, corner, result;          // bytes to its image, to its first pixel if it is inside, to its outputs
+  i64 image, corner, result;          // bytes to its image, to its first pixel (if inside), to its outputs
   i64 y0, x0;                         // that pixel in the padded image
-  int inside, present;                // whether no pixel is in the border; whether there is such a tile
+  int inside;                         // whether all of its pixels are in the image and in some window
+  int present;                        // whether there is such a tile
 };
 
 // How a tile is scaled: pixels are multiplied by 2^-exponent, and sums by what undoes that.

@@ -40,7 +40,7 @@ template <int COUNT, class Work> __device__ inline void share(Work work) {
   for (int k = 0; k < COUNT / THREADS; ++k) work(thread + k * THREADS);
 }
 
-// The numbers of a transform in shared memory: `count` of them, `step` apart.
+// The numbers of a transform in shared memory: COUNT of them, `step` apart.
 template <int COUNT> __device__ inline void read(Bin (&v)[COUNT], const Cell* from, int step) {
 #pragma unroll
   for (int k = 0; k < COUNT; ++k) v[k] = from[k * step].bin;
