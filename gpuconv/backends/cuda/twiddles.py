@@ -24,7 +24,7 @@ def factors_text(side: int, real: str) -> str:
     Examples
     --------
     >>> factors_text(16, "float32")[:30]
-    '0x1.0000000000000p+0, -0x0.0p+'
+    '0x1.0000000000000p+0, 0x0.0p+0'
     """
     first, second = stages(side)
     numbers: list[float] = []

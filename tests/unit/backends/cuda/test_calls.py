@@ -100,8 +100,11 @@ def test_weights_travel_as_launch_parameters(device):
     assert cuda.launcher.uploaded == 0
 
 
-@pytest.mark.parametrize(("asked", "allowed"), [(40_000, 49152), (70_000, 70_000)])
-def test_more_shared_memory_is_asked_for(monkeypatch, asked, allowed):
+@pytest.mark.parametrize(
+    ("asked", "allowed", "state_bytes"),
+    [(40_000, 49152, 0), (70_000, 70_000, 0), (40_000, 49152, 2048)],
+)
+def test_more_shared_memory_is_asked_for(monkeypatch, asked, allowed, state_bytes):
     """What a function may take without asking is 48 KiB on every chip."""
     driver = SimpleNamespace(
         CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="most",
@@ -113,9 +116,10 @@ def test_more_shared_memory_is_asked_for(monkeypatch, asked, allowed):
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "cupy.cuda", SimpleNamespace(driver=driver))
     monkeypatch.setattr(launching, "_loaded", lambda spec, device: function)
-    assert launching._compiled.__wrapped__("spec", 0, asked) is function
+    spec = SimpleNamespace(state_bytes=state_bytes)
+    assert launching._compiled.__wrapped__(spec, 0, asked) is function
     assert attributes["most"] == allowed
-    assert attributes.get("carve-out") == (100 if asked > 49152 else None)
+    assert attributes.get("carve-out") == (100 if asked > 49152 or state_bytes else None)
 
 
 def test_a_repeated_call_is_little_python(device, monkeypatch):
