@@ -14,7 +14,7 @@ from ..cases import BEST, COPY, DIRECT, GAUSSIAN, Case
 PEAK, SINGLE, LINK = "FMA peak", "gpuconv float32", "link"
 DEVICE_US, HOST_US = "us on the device", "us of the host"
 AT_MOST = (DEVICE_US, HOST_US)  # targets that are upper bounds
-SIZES = (3, 5, 7, 9, 11, 15, 21, 31, 63, 127)
+SIZES = (3, 5, 7, 9, 11, 15, 21, 31, 63, 127, 255)
 SIDE = 8192
 BOX = "all equal"  # weights
 
@@ -117,7 +117,8 @@ def cases() -> list[DeviceCase]:
         _case("cuda-speed", (SIDE, SIDE), 5, (LINK, 0.85), where="pinned"),
         *(_case("cuda-speed", (SIDE, SIDE), k, best, **gaussian) for k in (9, 15)),
         _case("cuda-speed", (SIDE, SIDE), 31, (COPY, 0.85), **gaussian),
-        _case("cuda-speed", (SIDE, SIDE), 31, best, weights=BOX, method="box"),
+        _case("cuda-speed", (SIDE, SIDE), 101, best, **gaussian),
+        _case("cuda-speed", (SIDE, SIDE), 301, best, weights=BOX, method="box"),
         *_filters("float32"),
         _case("cuda-speed", (4096, 4096, 3), 5, best, channels_last=True),
         *_filters("float16"),

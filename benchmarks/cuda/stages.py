@@ -30,7 +30,7 @@ TASK_SECONDS = {
 }  # fmt: skip
 # Of the peers' time, to each; what one leaves goes to the others.
 PEER_SHARES = {
-    "torch_conv": 6.0, "cupyx_ndimage": 3.0, "cupyx_signal": 2.5, "opencv": 0.5, "jax_conv": 2.0,
+    "torch_conv": 4.0, "cupyx_ndimage": 2.5, "cupyx_signal": 4.0, "opencv": 0.5, "jax_conv": 1.5,
 }  # fmt: skip
 _TEST_WORKERS = 4
 _PROFILE = 25.0  # seconds of a run of Nsight Compute at most

@@ -14,10 +14,10 @@ import numpy as np
 from ..core import dtypes
 from .passes import Pass, has_integers_only
 
-__all__ = ["in_single_precision", "join"]
+__all__ = ["for_device", "join"]
 
-# Larger kernels may be faster by transforms or, if all weights are equal, as boxes.
-_SEPARABLE_MOST = 64
+# Larger kernels may be faster by transforms or, on the host if all weights are equal, as boxes.
+_SEPARABLE_MOST, _SEPARABLE_MOST_ON_DEVICES = 64, 128
 _LAST = (-2, -1)
 
 
@@ -66,13 +66,20 @@ def _joined(first: Pass, second: Pass) -> Pass:
         weights=down.weights * across.weights,
         pad=(down.pad[0], across.pad[1]),
         divisor=down.divisor * across.divisor,
+        rank=1,
         method="auto" if equal or max(p, q) > _SEPARABLE_MOST else "separable",
     )
 
 
-def in_single_precision(passes: Iterable[Pass]) -> list[Pass]:
-    """Give passes weights of single precision, and so sums too."""
+def for_device(passes: Iterable[Pass], single: bool) -> list[Pass]:
+    """Make passes what they should be on a GPU: `single` asks for sums in single precision."""
     names = {"f": "float32", "c": "complex64"}
-    return [
-        replace(one, weights=one.weights.astype(names[one.weights.dtype.kind])) for one in passes
-    ]
+    found = []
+    for one in passes:
+        weights, method = one.weights, one.method
+        if single:
+            weights = weights.astype(names[weights.dtype.kind])
+        if min(weights.shape) > 1 and max(weights.shape) <= _SEPARABLE_MOST_ON_DEVICES:
+            method = "separable" if one.rank == 1 else method
+        found.append(replace(one, weights=weights, method=method))
+    return found

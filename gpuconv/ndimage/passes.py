@@ -38,6 +38,7 @@ class Pass:
     flipped: bool = False  # whether it is a convolution
     divisor: int = 1  # what sums are divided by
     method: str = "auto"
+    rank: int | None = None  # of the weights, where it is known
 
     @property
     def call(self) -> Callable[..., Any]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arrays
+from ..core import arrays, dtypes
 from ..core.casting import cast
 from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
 from .images import Image, Target, read_output
-from .joining import in_single_precision, join
+from .joining import for_device, join
 from .passes import Pass, prepare
 from .slabs import run_passes
 from .stores import Store
@@ -45,9 +45,10 @@ def _run_eagerly(image: Image, passes: Sequence[Pass], target: Target) -> Any:
         if may_share_memory(pixels, pixels_out) and not _is_same(pixels, pixels_out):
             pixels = pixels.copy()
         if passes:
-            # Of what most GPUs have few units for, only as much as was asked for.
-            if source.device != arrays.HOST and target.dtype in _SINGLE and source.dtype in _SINGLE:
-                passes = in_single_precision(passes)
+            if source.device != arrays.HOST and not dtypes.is_integer(target.dtype):
+                # Most GPUs have few units for float64: it is taken where it was asked for.
+                single = target.dtype in _SINGLE and source.dtype in _SINGLE
+                passes = for_device(passes, single)
             run_passes(passes, pixels, source.dtype, pixels_out, target.dtype)
         else:
             pixels_out[...] = pixels

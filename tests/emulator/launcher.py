@@ -288,8 +288,16 @@ class SanitizedLauncher(EmulatedLauncher):
     def empty(self, shape, dtype):
         return self.upload(np.zeros(shape, dtype))
 
-    def _array_at(self, address):
-        return next(a for a in self.arrays if a.ctypes.data == int(address))
+    def _arrays_at(self, addresses):
+        """What lies at each address: an array, or its bytes up to the next address in it."""
+        found = []
+        for at in map(int, addresses):
+            array = next(a for a in self.arrays if 0 <= at - a.ctypes.data < max(1, a.nbytes))
+            start, stop = array.ctypes.data, array.ctypes.data + array.nbytes
+            end = min((int(other) for other in addresses if at < int(other) < stop), default=stop)
+            whole = (at, end) == (start, stop)
+            found.append(array if whole else array.view(np.uint8)[at - start : end - start])
+        return found
 
     def run_kernel(self, spec, grid, shared_bytes, arguments):
         self.launched.append((spec, grid, shared_bytes))
@@ -297,7 +305,8 @@ class SanitizedLauncher(EmulatedLauncher):
             return
         program = build(source_of(spec, self.change), self.flags, program=True)
         pointers = [isinstance(a, np.uint64) for a in arguments]
-        blobs = [self._array_at(a) if p else a for a, p in zip(arguments, pointers, strict=True)]
+        arrays = iter(self._arrays_at([a for a in arguments if isinstance(a, np.uint64)]))
+        blobs = [next(arrays) if p else a for a, p in zip(arguments, pointers, strict=True)]
         head = np.array([grid, *spec.block, shared_bytes, len(blobs), *pointers], np.int64)
         with tempfile.TemporaryDirectory() as folder:
             inputs, result = Path(folder) / "in", Path(folder) / "out"

@@ -46,7 +46,7 @@ class CudaBackend(Backend):
     # Measured on an H100, 8192 x 8192 pixels. `fft` is seconds a byte of `fft_planning.work`.
     costs = Costs(
         call=1e-5, pixel=2.7e-12, tap=4.0e-14, tap_double=1.4e-13, row=0.0, separable=3.6e-14,
-        fft_call=1.7e-4, fft=1 / 2.25e12,
+        fft_call=5e-5, fft=1 / 2.25e12,
     )  # fmt: skip
     dot_cost = 4.0
 

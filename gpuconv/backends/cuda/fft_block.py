@@ -93,12 +93,12 @@ class PreparedBlocks(Prepared[Part]):
         self, kernels: dict[str, Kernel], parts: tuple[Part, ...], x: int, weights: int, out: int
     ) -> None:
         """Queue the launches of a call, by the addresses of its arrays."""
-        plan, launch, empty = self.plan, self.launcher.launch, self.launcher.empty
-        numbers = plan.sides[0] * plan.sides[1] * 2
-        spectra = empty((plan.kernels, numbers), f"f{plan.itemsize}")
-        sizes = empty((plan.kernels, SIZE.itemsize // 8), np.int64)
-        flags = empty((plan.tiles,), np.int32)
-        spectra_at, sizes_at, flags_at = addresses_of(spectra, sizes, flags)
+        plan, launch = self.plan, self.launcher.launch
+        # Spectra, then sizes of kernels, then flags of tiles, in one piece of memory.
+        memory = self.launcher.empty((plan.workspace_bytes // 8,), np.int64)
+        (spectra_at,) = addresses_of(memory)
+        sizes_at = spectra_at + plan.kernels * plan.spectrum_bytes
+        flags_at = sizes_at + plan.kernels * SIZE.itemsize
         for part in parts:
             x_at, weights_at, out_at = x + part.x, weights + part.weights, out + part.out
             tiles = weights_at, x_at, spectra_at, sizes_at, flags_at, out_at

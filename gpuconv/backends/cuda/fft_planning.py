@@ -11,7 +11,7 @@ from ...core import dtypes
 from ...core.problem import Problem
 from . import fft_block_planning
 from .chips import HOPPER, Chip
-from .fft_block_planning import BlockPlan
+from .fft_block_planning import BlockPlan, Tiling
 from .structs import LARGEST, SIZE, norm
 
 # Everything a call takes beside its operands: tiles, spectra and what cuFFT works in. Tiles go
@@ -233,7 +233,17 @@ def _budget(problem: Problem) -> int:
 
 def chosen(problem: Problem, chip: Chip = HOPPER) -> Plan | BlockPlan:
     """Return what runs: the tiles that take less time, by cuFFT or in shared memory."""
-    plan, block = plan_of(problem), fft_block_planning.plan_of(problem, chip)
+    offered = fft_block_planning.TILINGS.get(dtypes.part(problem.acc_dtype), ())
+    return _chosen(problem, chip, SIDES, _budget(problem), offered)
+
+
+@lru_cache(maxsize=256)
+def _chosen(
+    problem: Problem, chip: Chip, sides_offered: tuple[int, ...], budget: int,
+    tilings: tuple[Tiling, ...],
+) -> Plan | BlockPlan:  # fmt: skip
+    plan = _plan(problem, sides_offered, budget)
+    block = fft_block_planning.plan_of(problem, chip)
     if block is None:
         return plan
     other = _traffic(problem, plan.sides) + fft_block_planning.CUFFT_LAUNCH_BYTES
@@ -258,7 +268,7 @@ def work(problem: Problem, chip: Chip = HOPPER) -> float:
     plan = chosen(problem, chip)
     if isinstance(plan, BlockPlan):
         return fft_block_planning.cost(problem, plan, chip)
-    return _traffic(problem, plan.sides)
+    return _traffic(problem, plan.sides) + fft_block_planning.CUFFT_LAUNCH_BYTES
 
 
 def refusal(problem: Problem) -> str | None:

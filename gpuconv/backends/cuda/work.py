@@ -16,6 +16,8 @@ from .planning import plan
 from .separable_planning import SEPARABLE_LARGEST, takes_two_passes
 from .strided_planning import tile_elements
 
+# Up to so many taps of doubles, all written out, cost this much of what those of larger kernels do.
+_FEW_DOUBLES, _FEW_DOUBLES_TAP = 81, 0.35
 # Code for any size against code for one: of kernels, and of single columns and rows of taps.
 _ANY_SIZE, _ANY_COLUMN, _ANY_ROW = 1.7, 6.0, 2.0
 # With strides or dilations pixels are loaded one by one, and each tap is looked up.
@@ -32,7 +34,9 @@ def direct_work(problem: Problem, gpu: Chip) -> float:
     launch = plan(problem, "direct", gpu=gpu)
     if not problem.unit:
         return outputs * (_loaded(problem, launch) * _LOADED + taps * _TAP)
-    if not has_own_code(problem.p, problem.q, 4):
+    if problem.acc_dtype == "float64" and taps <= _FEW_DOUBLES:
+        taps *= _FEW_DOUBLES_TAP
+    elif not has_own_code(problem.p, problem.q, 4):
         taps *= _ANY_COLUMN if problem.q == 1 else _ANY_ROW if problem.p == 1 else _ANY_SIZE
     # A multiprocessor sums whole tiles, and one alone takes as long as two at once.
     height, width = launch.spec.block[1] * launch.spec.rows, launch.spec.block[0]

@@ -481,7 +481,7 @@ def test_cases_have_the_targets_that_were_set():
     assert len({case.name for case in found}) == len(found)
     by = {(c.dtype, c.k, c.weights, c.where): dict(c.targets) for c in found if len(c.x_shape) == 2
           and c.x_shape[0] == 8192 and not c.k_dtype}  # fmt: skip
-    for k in (3, 5, 7, 9, 11, 15, 21, 31, 63, 127):
+    for k in (3, 5, 7, 9, 11, 15, 21, 31, 63, 127, 255):
         targets = by["float32", k, cases.Case.weights, "device"]
         assert targets[BEST] == 2
         assert targets.get(COPY) == (0.9 if k <= 7 else None)
@@ -490,7 +490,7 @@ def test_cases_have_the_targets_that_were_set():
         assert half == {BEST: 2.0} | ({SINGLE: 3.0} if 11 <= k <= 31 else {})
         assert by["float64", k, cases.Case.weights, "device"] == {BEST: 2.0}
     assert by["float32", 31, GAUSSIAN, "device"] == {COPY: 0.85}
-    assert {k for kind, k, weights, _ in by if weights == GAUSSIAN} == {9, 15, 31}
+    assert {k for kind, k, weights, _ in by if weights == GAUSSIAN} == {9, 15, 31, 101}
     assert by["float32", 5, cases.Case.weights, "host"] == {LINK: 0.85}
     named = {c.name: dict(c.targets) for c in found}
     assert named["1000x128x128 float32, full rank, 5x5"] == {BEST: 2.0}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cuda import box, box_planning
+from gpuconv.backends.cuda import box, box_planning, fft_block_planning
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES, sources
 from gpuconv.core.problem import make_problem
@@ -16,6 +16,8 @@ from ....marks import always, exhaustive
 from ....nvrtc import ARCHS, FLOATS, check_code
 from ....oracle import problem_of
 
+# As they are outside of the emulator.
+TILINGS_OF_TRANSFORMS = dict(fft_block_planning.TILINGS)
 RNG = np.random.default_rng(5)
 KERNELS = ("box_down_segments", "box_down", "box_across_segments", "box_across", "box_short")
 
@@ -191,12 +193,14 @@ def test_the_cost_hardly_depends_on_the_size():
     assert small < large < 3 * small
 
 
-def test_auto_takes_it_where_it_is_cheaper(emulated):
+def test_auto_takes_it_where_it_is_cheaper(emulated, monkeypatch):
+    monkeypatch.setattr(fft_block_planning, "TILINGS", TILINGS_OF_TRANSFORMS)
+
     def chosen(k):
         kernel = np.full((k, k), 0.5, np.float32)
         return gpuconv.plan((8192, 8192), (k, k), kernel=kernel, backend="cuda").method
 
-    assert [chosen(3), chosen(601)] == ["direct", "box"]
+    assert [chosen(3), chosen(301)] == ["direct", "box"]
 
 
 def sanitized(flags, change=None, size=(41, 39)):
