@@ -18,10 +18,10 @@ NAME = "tensor"
 # In the time of a multiply-add outside them, tensor cores make this many, by the factors' dtype.
 # Moving an output's pixels to them and its sum away takes the time of some more, compared with
 # direct sums of halves. Measured on an H200.
-_HALF_RATE, _TF32_RATE = 7, 4
-_OVERHEAD = 27
-# Seconds by which its launch takes longer than one of direct sums, on an H100.
-_START = 8e-6
+_HALF_RATE, _TF32_RATE = 8.5, 4
+_OVERHEAD = 14
+# Seconds by which few tiles take longer than direct sums do, on an H100.
+_START = 2e-5
 
 
 def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:

@@ -379,7 +379,7 @@ def test_auto_takes_it_from_where_it_pays(emulated, monkeypatch):
         ).method
 
     assert {size: method(size) for size in (3, 5, 7, 11, 15, 31)} == {
-        3: "direct", 5: "direct", 7: "direct", 11: "tensor", 15: "tensor", 31: "tensor"
+        3: "direct", 5: "direct", 7: "direct", 11: "direct", 15: "tensor", 31: "tensor"
     }  # fmt: skip
     assert method(15, "bfloat16") == "tensor"
     assert method(15, "float32") == "direct"
