@@ -1,16 +1,23 @@
-// Enough of CUDA for an ordinary C++20 compiler to run this project's kernels: one std::thread for
-// every thread of a block, std::barrier for __syncthreads, blocks one after the other. What the
-// sanitizers say of the threads is then true of the kernel.
+// Enough of CUDA for an ordinary C++20 compiler to run this project's kernels, blocks one after the
+// other. For a sanitizer every thread of a block is a std::thread and __syncthreads a std::barrier, so
+// that what it says of the threads is true of the kernel. Otherwise the threads of a block take turns
+// on one: a switch between threads of the system, at every barrier, would cost more than the kernel.
 #pragma once
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define A_THREAD_EACH
+#include <barrier>
+#include <thread>
+#else
+#include <functional>
+#include <ucontext.h>
+#endif
 #include <algorithm>
 #include <atomic>
-#include <barrier>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #define __global__
@@ -21,15 +28,105 @@
 #define __launch_bounds__(...)
 
 struct Index { unsigned x, y, z; };
+// How the threads of a block run. The kernels have variables with some of these names.
+namespace emulator {
+struct Copy { void* to; const void* from; int bytes; };
+// What each thread of a block has for itself.
+struct Own {
+  Index thread, block;
+  int turn = 0;
+  std::vector<Copy> open_copies;
+  std::vector<std::vector<Copy>> groups;
+};
+
+#ifdef A_THREAD_EACH
+using Barrier = std::barrier<>;
+inline thread_local Own own_of_thread;
+inline Own& own() { return own_of_thread; }
+
+// Call `work(n)` for n < count, each in a thread.
+template <class Work> void run_together(unsigned count, Work work) {
+  std::vector<std::thread> threads;
+  for (unsigned n = 0; n < count; ++n) threads.emplace_back([=] { work(n); });
+  for (auto& thread : threads) thread.join();
+}
+#else
+struct Fiber {
+  static constexpr size_t STACK = 1 << 20;
+  Own own;
+  ucontext_t context;
+  std::unique_ptr<char[]> stack{new char[STACK]};  // not initialized: pages are there once used
+  std::function<void()> work;
+  const unsigned* round = nullptr;  // of the barrier where it waits until `round` is no longer `seen`
+  unsigned seen;
+  bool done = false;
+};
+inline Fiber* running;
+inline ucontext_t between_turns;
+inline Own& own() { return running->own; }
+
+struct Barrier {
+  unsigned members, arrived = 0, round = 0;
+  explicit Barrier(int members) : members(members) {}
+  void arrive_and_wait() {
+    if (++arrived == members) {
+      arrived = 0;
+      ++round;
+    } else {
+      running->round = &round;
+      running->seen = round;
+      swapcontext(&running->context, &between_turns);
+    }
+  }
+};
+
+inline void begin() {
+  running->work();
+  running->done = true;
+}
+
+// Call `work(n)` for n < count, each on a stack of its own. Who waits for a barrier is passed over until
+// it opens; the turns go up and down, so that no thread is always ahead of another.
+template <class Work> void run_together(unsigned count, Work work) {
+  std::vector<Fiber> fibers(count);
+  for (unsigned n = 0; n < count; ++n) {
+    Fiber& fiber = fibers[n];
+    fiber.work = [=] { work(n); };
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = Fiber::STACK;
+    fiber.context.uc_link = &between_turns;
+    makecontext(&fiber.context, begin, 0);
+  }
+  unsigned left = count;
+  for (bool up = true; left; up = !up) {
+    bool stuck = true;
+    for (unsigned n = 0; n < count; ++n) {
+      running = &fibers[up ? n : count - 1 - n];
+      if (running->done || (running->round && *running->round == running->seen)) continue;
+      running->round = nullptr;
+      stuck = false;
+      swapcontext(&between_turns, &running->context);
+      left -= running->done;
+    }
+    if (stuck) {
+      fprintf(stderr, "threads wait at a barrier for others that have ended or wait at another\n");
+      abort();
+    }
+  }
+}
+#endif
+}  // namespace emulator
+
 // What the lanes of a warp show each other (see cuda_warp.h), in turn in one half and the other: a
 // lane that is ahead writes where the others have finished reading.
 struct Warp {
-  std::barrier<> barrier;
+  emulator::Barrier barrier;
   unsigned long long shown[2][32][4];
   explicit Warp(int lanes) : barrier(lanes) {}
 };
 struct Block {
-  std::barrier<> barrier;
+  emulator::Barrier barrier;
   std::vector<std::unique_ptr<Warp>> warps;
   std::vector<int> votes;
   std::vector<unsigned char> shared;  // exactly as large as the launch asks, so ASan sees the end
@@ -38,8 +135,8 @@ struct Block {
       warps.push_back(std::make_unique<Warp>(std::min(32, threads - first)));
   }
 };
-inline thread_local Index threadIdx, blockIdx;
-inline thread_local int turn;
+#define threadIdx (emulator::own().thread)
+#define blockIdx (emulator::own().block)
 inline Index blockDim, gridDim;
 inline Block* current_block;
 
@@ -58,22 +155,20 @@ inline int __syncthreads_or(int vote) {
 
 // Copies of a thread that it has to wait for (see async_copy.cuh): made only then, so that reading too
 // early finds what was there before.
-struct Copy { void* to; const void* from; int bytes; };
-inline thread_local std::vector<Copy> open_copies;
-inline thread_local std::vector<std::vector<Copy>> groups;
 template <int BYTES> void copy_async(void* to, const void* from) {
   static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16);
   if ((size_t)to % BYTES || (size_t)from % BYTES) {
     fprintf(stderr, "a copy of %d bytes from or to a misaligned address\n", BYTES);
     abort();
   }
-  open_copies.push_back({to, from, BYTES});
+  emulator::own().open_copies.push_back({to, from, BYTES});
 }
 inline void commit_copies() {
-  groups.push_back(std::move(open_copies));
-  open_copies.clear();
+  emulator::own().groups.push_back(std::move(emulator::own().open_copies));
+  emulator::own().open_copies.clear();
 }
 template <int LEFT> void await_copies() {
+  auto& groups = emulator::own().groups;
   while (groups.size() > LEFT) {
     for (auto& copy : groups.front()) std::memcpy(copy.to, copy.from, copy.bytes);
     groups.erase(groups.begin());
@@ -110,17 +205,13 @@ void launch(unsigned grid, unsigned bx, unsigned by, size_t bytes, Kernel kernel
   blockDim = {bx, by, 1};
   Block block(bx * by, bytes);
   current_block = &block;
-  std::vector<std::thread> threads;
-  for (unsigned y = 0; y < by; ++y)
-    for (unsigned x = 0; x < bx; ++x)
-      threads.emplace_back([=, &block] {
-        threadIdx = {x, y, 0};
-        for (unsigned b = 0; b < grid; ++b) {
-          blockIdx = {b, 0, 0};
-          kernel();
-          await_copies<0>();
-          block.barrier.arrive_and_wait();  // shared memory passes to the next block
-        }
-      });
-  for (auto& thread : threads) thread.join();
+  emulator::run_together(bx * by, [=, &block](unsigned n) {
+    threadIdx = {n % bx, n / bx, 0};
+    for (unsigned b = 0; b < grid; ++b) {
+      blockIdx = {b, 0, 0};
+      kernel();
+      await_copies<0>();
+      block.barrier.arrive_and_wait();  // shared memory passes to the next block
+    }
+  });
 }

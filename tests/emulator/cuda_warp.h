@@ -3,7 +3,7 @@
 #pragma once
 inline const unsigned long long (*shown_by_all(std::initializer_list<unsigned long long> mine))[4] {
   Warp& warp = current_warp();
-  auto& half = warp.shown[turn ^= 1];
+  auto& half = warp.shown[emulator::own().turn ^= 1];
   std::copy(mine.begin(), mine.end(), half[thread_number() % 32]);
   warp.barrier.arrive_and_wait();
   return half;
