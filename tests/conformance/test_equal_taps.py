@@ -39,7 +39,8 @@ def tap_by_tap(call, *operands, **keywords):
     return result
 
 
-def cases(dtypes, count=25):
+def cases(dtypes, count=15):
+    """Calls of every border and mode."""
     rng = np.random.default_rng(4)
     for n in range(count):
         border = BOUNDARIES[n % 5]
@@ -69,12 +70,12 @@ def test_the_sums_tap_by_tap(merging, dtypes):
             np.testing.assert_allclose(
                 found, expected, rtol=1e-3 if single else 1e-9, atol=0.5 if single else 1e-6
             )
-    assert merged > 10
+    assert merged > 7
 
 
 def test_equal_taps_read_the_same_pixels_and_others_do_not(merging):
     seen = 0
-    for x, k, keywords in cases(["float64"]):
+    for x, k, keywords in cases(["float64"], 25):
         problem = problem_of(x, k, **keywords)
         found = equal_taps.find_equal_taps(problem)
         if found is None:
@@ -92,7 +93,7 @@ def test_equal_taps_read_the_same_pixels_and_others_do_not(merging):
 
 def test_gradients(merging):
     rng = np.random.default_rng(5)
-    for x, k, keywords in cases(["float64"], 15):
+    for x, k, keywords in cases(["float64"]):
         problem = problem_of(x, k, **keywords)
         dy = rng.standard_normal(problem.out_shape)
         found = gpuconv.corr2d_vjp(x, k, dy, **keywords)

@@ -14,6 +14,7 @@ import gpuconv
 from gpuconv import call_cache
 from gpuconv.backends.cpu.backend import CpuBackend
 
+from ..marks import always
 from . import cases, elements, expect, gradients, hostile
 from .__main__ import main, parser
 from .check import Failure
@@ -21,12 +22,13 @@ from .run import parse, run, watched
 from .shrink import fails
 
 
-def test_a_short_run(capsys):
+@pytest.mark.parametrize("count", always([80, 300], 80))
+def test_a_short_run(capsys, count):
     # Few dtypes: every pair of them is compiled first. All of them are in a run by hand.
-    code = main(["--cases", "300", "--seed", "20", "--dtypes", "float32,uint8"])
+    code = main(["--cases", str(count), "--seed", "20", "--dtypes", "float32,uint8"])
     printed = capsys.readouterr().out
     assert code == 0, printed
-    assert "300 cases of seed 20, 0 failures" in printed
+    assert f"{count} cases of seed 20, 0 failures" in printed
 
 
 def test_a_short_run_of_the_cuda_sources(capsys):

@@ -17,6 +17,7 @@ from benchmarks.cuda import reports
 from benchmarks.cuda.worker import STAND_IN
 from benchmarks.report import stem
 
+from ...marks import exhaustive
 from .stand_in import ABORTS, HANGS, LOSES, RIGHT, THROWS, WRONG
 
 ROOT = Path(__file__).parents[3]
@@ -184,6 +185,7 @@ def test_reports_are_made_again_from_the_lines(run, tmp_path):
     assert [line for line in again.splitlines() if line.startswith("|")] == table
 
 
+@exhaustive
 @pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
 def test_a_full_disk_costs_the_files_only(tmp_path, tools):
     for name in ("cuda-lines.jsonl", "cuda-lines.log", "cuda-answers.md", "cuda-speed.csv"):

@@ -1,5 +1,6 @@
 """The stages of a run: what they have done by children, and what is said of it."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from benchmarks.cuda import answers_report, behaviour, launches, profile, report
 from benchmarks.cuda.journal import Journal
 from benchmarks.cuda.processes import Ending
 from benchmarks.cuda.stages import Parent
+from benchmarks.report import stem
 
 from ...marks import always
 from .fake_device import FakeDevice
@@ -19,6 +21,7 @@ CLEAN = {
     "racecheck": "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)",
 }
 ENDED = Ending("", 0, ())
+FULL = Path("/dev/full")
 OPTIONS = SimpleNamespace(quick=True, seconds=None, output=None)
 
 
@@ -127,6 +130,25 @@ def test_rows_of_the_answers():
     assert not found["matrix, 0/9"].wrong
     assert found["matrix, 0/9"].row[4:] == ("from task 4 on", "no time was left")
     assert found["matrix, 1/9"].wrong
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+def test_a_full_disk_costs_the_files_only(tmp_path, capsys):
+    lines, answers = (stem(tmp_path, name) for name in ("cuda-lines", "cuda-answers"))
+    for path in (lines.with_suffix(".jsonl"), lines.with_suffix(".log"), answers.with_suffix(".md")):
+        path.symlink_to(FULL)
+    journal = Journal(lines.with_suffix(".jsonl"))
+    for n, name in enumerate("ab"):
+        journal.add({"stage": "matrix", "of": "", "dtype": "float32", "method": "direct",
+                     "index": n, "name": name})  # fmt: skip
+        journal.log(name, "a traceback")
+    said = "the files of lines are not complete: No space left on device"
+    assert capsys.readouterr().out.splitlines() == [said] == [journal.unwritten]
+    options = SimpleNamespace(quick=False, seconds=None, output=tmp_path)
+    made, notes = reports.write(journal, options)
+    assert notes == ["cuda-answers could not be written: No space left on device"]
+    assert "| matrix: direct | 2 | 0 | 0 |  |  |" in made[0].lines
+    assert stem(tmp_path, "cuda-speed").with_suffix(".md").exists()
 
 
 def test_every_file_of_cuda_code_is_launched():

@@ -128,10 +128,10 @@ def test_bits_do_not_depend_on_how_the_work_is_cut(monkeypatch, dtype, k, steps)
         box._plan.cache_clear()
 
 
-@pytest.mark.parametrize("k", [(90, 1), (1, 90), (90, 90), (89, 2), (2, 89), (1, 1)])
+@pytest.mark.parametrize("k", [(60, 1), (1, 60), (60, 60), (59, 2), (2, 59), (1, 1)])
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_kernels_as_large_as_the_image(k, dtype):
-    x = sample(RNG, (90, 90), dtype)
+    x = sample(RNG, (60, 60), dtype)
     weights = np.full(k, 0.5, np.float32)
     for mode in ("valid", "same", "full"):
         for boundary in ("constant", "symmetric"):

@@ -12,7 +12,7 @@ from gpuconv.core.problem import make_problem
 from .... import oracle, promises
 from ....emulator.backend import SANITIZERS, cuda
 from ....emulator.launcher import ADDRESS, THREAD, SanitizedLauncher
-from ....marks import always, exhaustive
+from ....marks import always, cross, exhaustive
 from ....nvrtc import ARCHS, FLOATS, check_code
 from ....oracle import problem_of
 
@@ -98,9 +98,14 @@ def test_integers_wrap_around_as_in_direct_sums(emulated):
     np.testing.assert_array_equal(call(x, k), gpuconv.corr2d(x, k, method="direct", backend="cpu"))
 
 
-@pytest.mark.parametrize("name", ["float32", "float64", "complex64", "complex128"])
-@pytest.mark.parametrize("weight", [1 / 49, 0.011, 3 * 2.0**-20])
-@pytest.mark.parametrize("size", [(7, 7), (41, 39)])
+@pytest.mark.parametrize(
+    ("name", "weight", "size"),
+    cross(
+        ["float32", "float64", "complex64", "complex128"],
+        [1 / 49, 0.011, 3 * 2.0**-20],
+        [(7, 7), (41, 39)],
+    ),
+)
 def test_sums_may_leave_the_range_where_results_do_not(emulated, name, weight, size):
     x = sample((60, 70), name)
     x[20:29, 30:39] = np.finfo(name).max / 4
@@ -119,8 +124,9 @@ def test_sums_may_leave_the_range_where_results_do_not(emulated, name, weight, s
     assert call(x, np.ones((1, 2), name))[1, 1] == x[1, 1]
 
 
-@pytest.mark.parametrize("size", [(9, 11), (3, 3), (40, 41)])
-@pytest.mark.parametrize("name", ["float32", "float64", "complex64"])
+@pytest.mark.parametrize(
+    ("size", "name"), cross([(9, 11), (3, 3), (40, 41)], ["float32", "float64", "complex64"])
+)
 def test_nothing_outside_a_window_affects_it(emulated, size, name):
     x, k = sample((60, 80), name), weights(size, name)
     clean = call(x, k)
@@ -216,6 +222,7 @@ def sanitized(flags, change=None, size=(41, 39)):
     return launcher
 
 
+@exhaustive
 @pytest.mark.parametrize("flags", SANITIZERS)
 def test_sanitizers_are_silent(emulated, flags):
     launcher = sanitized(flags)

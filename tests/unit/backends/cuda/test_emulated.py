@@ -15,7 +15,7 @@ from gpuconv.gradients.weight_gradient import weight_problem
 from .... import oracle, promises
 from ....emulator.backend import SANITIZERS, cuda, reference
 from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
-from ....marks import always, exhaustive
+from ....marks import always, cross, exhaustive
 from ....oracle import problem_of
 
 RNG = np.random.default_rng(11)
@@ -239,9 +239,10 @@ def go_on_to_further_tiles(patch, blocks):
     patch.setattr(sums, "_planned", lambda *a: replace(planned(*a), grid=blocks))
 
 
-@pytest.mark.parametrize("kernel", ["direct", "separable"])
-@pytest.mark.parametrize("name", ["float32", "uint8"])
-@pytest.mark.parametrize("size", [(3, 4), (1, 5), (40, 3)])
+@pytest.mark.parametrize(
+    ("size", "name", "kernel"),
+    cross([(3, 4), (1, 5), (40, 3)], ["float32", "uint8"], ["direct", "separable"]),
+)
 def test_blocks_go_on_to_further_tiles(emulated, monkeypatch, kernel, name, size):
     go_on_to_further_tiles(monkeypatch, 2)
     sums.prepare.cache_clear()

@@ -749,7 +749,9 @@ def sanitized(flags, change=None):
     ("old", "new"),
     [
         ("atomicMax(&sizes[kernel].peak, most)", "sizes[kernel].peak = most"),
-        ("    __syncthreads();\n    if (thread < half)", "    if (thread < half)"),
+        pytest.param(
+            "    __syncthreads();\n    if (thread < half)", "    if (thread < half)", marks=exhaustive
+        ),
     ],
 )
 def test_a_race_is_caught(small, old, new):
@@ -757,12 +759,10 @@ def test_a_race_is_caught(small, old, new):
     assert launcher.code != 0 and "data race" in launcher.report
 
 
+@exhaustive
 @pytest.mark.parametrize(
     ("old", "new"),
-    [
-        ("j * g.sx];", "j * g.sx + g.ny * g.nx];"),
-        pytest.param("at >= length", "at > length", marks=exhaustive),
-    ],
+    [("j * g.sx];", "j * g.sx + g.ny * g.nx];"), ("at >= length", "at > length")],
 )
 def test_a_bad_index_is_caught(small, old, new):
     launcher = sanitized(ADDRESS, lambda text: text.replace(old, new))
