@@ -268,19 +268,11 @@ def test_interrupt(photo, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "o.png").exists()
 
 
-def test_info_plan_demo(tmp_path, capsys):
+def test_info_and_plan(capsys):
     assert main(["info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["backends"]["cpu"] is None
     assert main(["plan", "2048x2048", "127x127"]) == 0
     assert "method 'fft' on backend 'cpu'" in capsys.readouterr().out
-    assert main(["demo", "--output-dir", str(tmp_path / "demo")]) == 0
-    text = capsys.readouterr().out
-    assert "[[19 25]" in text
-    assert "separable" in text
-    names = sorted(p.name for p in (tmp_path / "demo").iterdir())
-    assert {"blur.png", "contact-sheet.png", "edges.png", "picture.png", "sharpen.png"} <= set(
-        names
-    )
 
 
 def test_as_a_process():

@@ -1,20 +1,34 @@
 """The pictures of the demonstration show what they say."""
 
+import contextlib
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.make_photo import STONES
-from gpuconv.cli import demo
+from gpuconv.cli import demo, main
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch:
+def run(tmp_path_factory):
+    """The folder of the pictures, and what was printed."""
+    path, printed = tmp_path_factory.mktemp("demo"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(demo, "_SECONDS", 0)
-        demo.run(path, "cpu")
-    return path
+        assert main(["demo", "--output-dir", str(path)]) == 0
+    return path, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(run):
+    return run[0]
+
+
+def test_what_is_printed(run):
+    assert "[[19 25]" in run[1]
+    assert "separable" in run[1]
 
 
 def load(folder, name):
