@@ -134,10 +134,9 @@ def test_rows_of_the_answers():
 
 @pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
 def test_a_full_disk_costs_the_files_only(tmp_path, capsys):
-    lines, answers = (stem(tmp_path, name) for name in ("cuda-lines", "cuda-answers"))
-    for path in (lines.with_suffix(".jsonl"), lines.with_suffix(".log"), answers.with_suffix(".md")):
-        path.symlink_to(FULL)
-    journal = Journal(lines.with_suffix(".jsonl"))
+    for name in ("cuda-lines.jsonl", "cuda-lines.log", "cuda-answers.md"):
+        stem(tmp_path, name).symlink_to(FULL)
+    journal = Journal(stem(tmp_path, "cuda-lines.jsonl"))
     for n, name in enumerate("ab"):
         journal.add({"stage": "matrix", "of": "", "dtype": "float32", "method": "direct",
                      "index": n, "name": name})  # fmt: skip

@@ -750,7 +750,9 @@ def sanitized(flags, change=None):
     [
         ("atomicMax(&sizes[kernel].peak, most)", "sizes[kernel].peak = most"),
         pytest.param(
-            "    __syncthreads();\n    if (thread < half)", "    if (thread < half)", marks=exhaustive
+            "    __syncthreads();\n    if (thread < half)",
+            "    if (thread < half)",
+            marks=exhaustive,
         ),
     ],
 )
