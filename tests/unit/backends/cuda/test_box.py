@@ -1,5 +1,7 @@
 """Box sums of the CUDA backend: the .cu files on the emulator, their chunks, and their code."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from .... import oracle, promises
 from ....emulator.backend import SANITIZERS, cuda
 from ....emulator.launcher import ADDRESS, THREAD, SanitizedLauncher
 from ....marks import always, cross, exhaustive
-from ....nvrtc import ARCHS, FLOATS, check_code
+from ....nvrtc import ARCHS, check_code
 from ....oracle import problem_of
 
 # As they are outside of the emulator.
@@ -262,8 +264,13 @@ def test_every_dtype_compiles_without_spills(name):
     compiled(name, 90)
 
 
+CHIPS = [
+    *itertools.product([a for a in ARCHS if a != 90], ("uint8", "float32", "complex128")),
+    *((75, "float16"), (80, "bfloat16"), (100, "float64"), (100, "int64"), (120, "complex64")),
+]
+
+
 @pytest.mark.needs("cupy")
-@pytest.mark.parametrize("arch", always([a for a in ARCHS if a != 90], 75))
-@pytest.mark.parametrize("name", always([*FLOATS, "uint8", "int64"], "uint8"))
+@pytest.mark.parametrize(("arch", "name"), always(CHIPS, (75, "uint8"), rows=True))
 def test_every_chip_has_registers_enough(arch, name):
     compiled(name, arch)
