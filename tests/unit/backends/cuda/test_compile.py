@@ -96,20 +96,13 @@ def test_every_chip(arch, name):
     check(planned(name, (40, 40), where=ANYHOW, arch=arch), arch)
 
 
-@pytest.mark.parametrize(
-    ("name", "n"),
-    always(
-        [
-            *itertools.product(
-                ("float32", "complex128"), (5, 15, 31)
-            ),  # the fewest and most registers
-            ("float64", 15),
-            ("complex64", 31),
-        ],
-        ("float32", 5),
-        rows=True,
-    ),
-)
+# All sizes of what takes the fewest registers and the most.
+MIRRORED = [
+    *itertools.product(("float32", "complex128"), (5, 15, 31)), ("float64", 15), ("complex64", 31)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "n"), always(MIRRORED, ("float32", 5), rows=True))
 def test_mirrored_order(name, n):
     look = dict(pointer=True, where=ANYHOW)
     for where in (ALIGNED, BESIDE):

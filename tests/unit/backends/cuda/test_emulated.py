@@ -14,7 +14,7 @@ from gpuconv.gradients.weight_gradient import weight_problem
 
 from .... import oracle, promises
 from ....emulator.backend import SANITIZERS, cuda, reference
-from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
+from ....emulator.launcher import ADDRESS, PLAIN, THREAD, EmulatedLauncher, SanitizedLauncher
 from ....marks import always, cross, exhaustive
 from ....oracle import problem_of
 
@@ -331,6 +331,15 @@ def test_a_missing_barrier_is_caught(emulated):
         launcher = sanitized(THREAD, kernel, without_barriers)
         assert launcher.code != 0
         assert "data race" in launcher.report
+
+
+def test_a_barrier_that_some_threads_pass_by_is_caught(emulated):
+    def one_column_goes_on(text):
+        return text.replace("__syncthreads();", "if (threadIdx.x) __syncthreads();")
+
+    launcher = sanitized(PLAIN, "direct", one_column_goes_on)
+    assert launcher.code != 0
+    assert "threads wait at a barrier for others" in launcher.report
 
 
 @pytest.mark.parametrize("kernel", always(["direct", "separable"], "direct"))
