@@ -9,6 +9,9 @@ from gpuconv.core.boundary import BOUNDARIES, sources
 from gpuconv.core.problem import make_problem
 
 from ..emulator.backend import cuda
+from ..marks import always
+
+DTYPES = [("float64",), ("int32", "uint8"), ("complex64", "float32")]
 
 
 def problem_of(x, k, **keywords):
@@ -57,7 +60,7 @@ def cases(dtypes, count=15):
         yield x, k, keywords
 
 
-@pytest.mark.parametrize("dtypes", [("float64",), ("int32", "uint8"), ("complex64", "float32")])
+@pytest.mark.parametrize("dtypes", always(DTYPES, *DTYPES[:2]))
 def test_the_sums_tap_by_tap(merging, dtypes):
     merged = 0
     for x, k, keywords in cases(dtypes):
