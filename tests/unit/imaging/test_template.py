@@ -88,7 +88,8 @@ KINDS = ("unit", "offset", "offset, float64", "half", "uint8", "faint uint16", "
 FORMULAS = list(itertools.product((True, False), KINDS, METHODS))
 
 
-# Of the short run: each kind once in compiled code and once without, by two of the methods.
+# Of the short run: each kind once in compiled code and once without, by two of the methods; and a
+# compiled one whose windows nearly cancel.
 @pytest.mark.parametrize(
     ("compiled", "kind", "method"),
     always(
@@ -98,6 +99,7 @@ FORMULAS = list(itertools.product((True, False), KINDS, METHODS))
             for compiled in (True, False)
             for n, kind in enumerate(KINDS)
         ),
+        (True, "step", "zncc"),
         rows=True,
     ),
 )
