@@ -1,7 +1,8 @@
 """What a multiply-add, a pixel and a call cost on each backend: what `choose` prices methods by.
 
-The shipped figures are those of a server core with AVX-512. `gpuconv calibrate` measures this
-machine's and keeps them in the user's configuration directory, where they are found from then on.
+The shipped figures are those of a server core, by the width of its vectors. `gpuconv calibrate`
+measures this machine's and keeps them in the user's configuration directory, where they are found
+from then on.
 """
 
 from __future__ import annotations

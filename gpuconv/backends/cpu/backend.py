@@ -16,10 +16,11 @@ from ...core.errors import complete_rows_before
 from ...core.layer import LayerGeometry
 from ...core.layout import kernel_index
 from ...core.problem import Problem, slice_batch
-from ..base import Backend, Compute, Costs
+from ..base import Backend, Compute
 from ..strips import StripLayout, cut_strips, row_steps, rows_before
 from . import box, layers, planning, scipy_fft, sums, threads, weight_gradient
 from . import fft as own_fft
+from .costs import shipped
 
 # What has to be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20
@@ -30,10 +31,7 @@ class CpuBackend(Backend):
 
     name = "cpu"
     methods = frozenset({"direct", "separable", "box", "fft"})
-    costs = Costs(
-        call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
-        fft_call=2e-5, fft=1.1e-9,
-    )  # fmt: skip
+    costs = shipped()
     dot_cost = 2.0
     compiled_look = True
 

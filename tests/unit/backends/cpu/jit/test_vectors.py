@@ -20,7 +20,8 @@ CHECK = """
 import sys
 import pytest
 from gpuconv.backends.cpu.jit import vectors
-assert vectors.vector_bytes() == int(sys.argv[1]), vectors.vector_bytes()
+from gpuconv.backends.cpu import costs
+assert vectors.vector_bytes() == costs.vector_bytes() == int(sys.argv[1]), vectors.vector_bytes()
 sys.exit(pytest.main(["-q", "-m", "", "-p", "no:cacheprovider", "-m", "", *sys.argv[2:]]))
 """
 TESTS = (
@@ -31,6 +32,12 @@ TESTS = (
     "unit/backends/cpu/test_kernels.py::test_narrow_rows_keep_what_is_not_finite",
     "unit/backends/cpu/test_kernels.py::test_streamed_stores[(3, 3)-float32]",
     "unit/backends/cpu/test_kernels.py::test_streamed_stores_with_borders_and_batches",
+    "unit/backends/cpu/test_box.py::test_nothing_outside_a_window_affects_it",
+    "unit/backends/cpu/test_box.py::test_a_bank_of_boxes",
+    "unit/backends/cpu/test_box.py::test_the_largest_whole_numbers_are_exact",
+    "unit/backends/cpu/test_narrow_sums.py::test_halves_are_rounded_to_even",
+    "unit/backends/cpu/test_narrow_sums.py::test_what_fits_is_found",
+    "unit/backends/cpu/test_fft.py::test_lines_of_taps[shape1-float32]",
     "unit/test_gradients.py::test_methods_agree",
     "conformance/test_mirrored.py::test_flips[float32-5]",
     "conformance/test_mirrored.py::test_flips[float64-17]",

@@ -1,0 +1,55 @@
+"""What the CPU's methods cost as shipped, by the width of the processor's vector registers."""
+
+from __future__ import annotations
+
+import os
+
+from ..base import Costs
+
+__all__ = ["SHIPPED", "shipped", "vector_bytes"]
+
+# Of a server processor with AVX-512. Those of shorter vectors are in proportion to what
+# `selection.calibrate.measure` found on one processor (Zen 4) with code for AVX2 and for SSE4.
+SHIPPED = {
+    64: Costs(
+        call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
+        fft_call=2e-5, fft=1.1e-9,
+    ),
+    32: Costs(
+        call=5e-6, pixel=3.5e-10, tap=2.09e-11, tap_double=3.8e-11, row=5e-12, separable=2.8e-11,
+        fft_call=2e-5, fft=1.4e-9,
+    ),
+    16: Costs(
+        call=5e-6, pixel=3.5e-10, tap=6.4e-11, tap_double=1.14e-10, row=5e-12, separable=9.3e-11,
+        fft_call=2e-5, fft=2.3e-9,
+    ),
+}  # fmt: skip
+
+
+def shipped() -> Costs:
+    """Return the costs of a processor like this one."""
+    return SHIPPED[vector_bytes()]
+
+
+def vector_bytes() -> int:
+    """Width of a vector register, found without the compiler, whose import takes a second.
+
+    It is what `jit.vectors.vector_bytes` says: NUMBA_CPU_FEATURES may ask for shorter ones.
+    """
+    asked = os.environ.get("NUMBA_CPU_FEATURES")
+    if asked is not None:
+        return 64 if "+avx512f" in asked else 32 if "+avx" in asked else 16
+    features = _features()
+    return 64 if features.get("AVX512F") else 32 if features.get("AVX") else 16
+
+
+def _features() -> dict[str, bool]:
+    """Return what NumPy has found out about the processor; it has no public name for it."""
+    try:
+        from numpy._core._multiarray_umath import (  # type: ignore[import-not-found,unused-ignore]
+            __cpu_features__,
+        )
+    except ImportError:
+        return {"AVX": True}
+    found: dict[str, bool] = __cpu_features__
+    return found
