@@ -54,7 +54,7 @@ __device__ inline void sum_group(const Box& g, const BoxAxis& y, const Held& fil
   for (i64 left = group.split - begin - SIDE; left > 0; left -= RUN)
     back.template add<RUN>(sum, left, fill, ignore);
 #pragma unroll
-  for (int first = SIDE - 1; first > 0; first -= RUN)
+  for (int first = SIDE - 1; first >= 0; first -= RUN)
     back.template add<RUN>(sum, RUN, fill, [&](int n) { held[first - n] = sum; });
   clear(sum);
   Rows<INSIDE> ahead(g, y, column, phase, group.joint, true);
