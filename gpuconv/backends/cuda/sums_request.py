@@ -84,8 +84,9 @@ def mirrored_rows(request: Request, rows: int, fixed: bool = True, terms: int = 
     acc, mirror = request.problem.acc_dtype, request.mirror
     both_orders = LOOK in mirror and acc == "complex64"  # in one kernel
     short = 16 if both_orders else _MIRRORED_SHORT.get(acc, _MIRRORED_SHORT_OTHERS)
-    # A single row of taps is summed a few of them at a time.
-    long = request.problem.q > short and not (fixed and request.problem.p == 1)
+    # A single long row of taps is summed a few of them at a time (LONG_LINE in direct.cu).
+    in_runs = fixed and request.problem.p == 1 and request.problem.q > 32
+    long = request.problem.q > short and not in_runs
     if not any(mirror) or (fixed and not long):
         return rows
     return min(rows, 4 if not fixed or (terms == 1 and LOOK not in mirror) else 2)

@@ -244,7 +244,7 @@ def test_a_missing_barrier_is_caught(emulated):
 @exhaustive
 def test_a_bad_index_is_caught(emulated):
     def one_segment_too_far(text):
-        return text.replace("* of_phase = segments +", "* of_phase = segments + g.pitch * SIDE +")
+        return text.replace("* own = segments +", "* own = segments + g.pitch * SIDE +")
 
     launcher = sanitized(ADDRESS, lambda text: one_segment_too_far(text) + "\n")
     assert launcher.code != 0 and "AddressSanitizer" in launcher.report

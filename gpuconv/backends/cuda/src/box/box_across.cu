@@ -24,7 +24,7 @@ __device__ inline void write_results(const Box& g, const BoxAxis& x, const Group
   }
 }
 
-extern "C" __global__ void __launch_bounds__(SIDE, 512 / SIDE)
+extern "C" __global__ void __launch_bounds__(SIDE, GROUPED ? 512 / SIDE : 1)
 box_across(const __grid_constant__ Box g, const __grid_constant__ BoxAxis x, Held border_sum,
            const Held* __restrict__ sums, const Held* __restrict__ segments,
            const BoxScale* __restrict__ scales, char* __restrict__ out) {
