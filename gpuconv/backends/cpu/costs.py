@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..base import Costs
+from .vector_width import read_features, width_of
 
 __all__ = ["SHIPPED", "shipped", "vector_bytes"]
 
@@ -38,9 +39,8 @@ def vector_bytes() -> int:
     """
     asked = os.environ.get("NUMBA_CPU_FEATURES")
     if asked is not None:
-        return 64 if "+avx512f" in asked else 32 if "+avx" in asked else 16
-    features = _features()
-    return 64 if features.get("AVX512F") else 32 if features.get("AVX") else 16
+        return width_of(read_features(asked))
+    return width_of(name.lower() for name, there in _features().items() if there)
 
 
 def _features() -> dict[str, bool]:

@@ -12,6 +12,8 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, register_jitable
 
+from ..vector_width import read_features, width_of
+
 LONG = ir.IntType(64)
 _INT = ir.IntType(32)
 
@@ -19,13 +21,9 @@ _INT = ir.IntType(32)
 @cache
 def vector_bytes() -> int:
     """Width of a vector register on this machine."""
-    features = config.CPU_FEATURES
-    if features is None:
-        found = llvm.get_host_cpu_features()
-        if found.get("avx512f"):
-            return 64
-        return 32 if found.get("avx") else 16
-    return 64 if "+avx512f" in features else 32 if "+avx" in features else 16
+    if config.CPU_FEATURES is not None:
+        return width_of(read_features(config.CPU_FEATURES))
+    return width_of(name for name, there in llvm.get_host_cpu_features().items() if there)
 
 
 def lanes(dtype: str) -> int:
