@@ -141,8 +141,7 @@ class PreparedBox:
         axis = plan.rows if down else plan.columns
         border = _border(problem, plan, 1 if down else problem.p)
         spec = spec_of(name, problem, plan, aligned)
-        grouped = plan.is_grouped(plan.columns)
-        squares = {"box_across": 1 if grouped else 2, "box_across_segments": 1}.get(name, 0)
+        squares = {"box_across": 1 if spec.grouped else 2, "box_across_segments": 1}.get(name, 0)
         shared = squares * plan.side * (plan.side + 1) * plan.held_bytes
         count = {"box_down": 3, "box_short": 3, "box_across": 4}.get(name, 2)
         parameters = (

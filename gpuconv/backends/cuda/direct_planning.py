@@ -112,7 +112,7 @@ def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
     single, short = problem.acc_dtype == "float32", problem.q <= WIDE
     wanted = RESIDENT
     # The two chains of a mirrored sum take registers; so do sums of the dtypes not named here.
-    if not tap_rows or LOOK in request.mirror or (mirrored and problem.q > LARGEST):
+    if not tap_rows or LOOK in request.mirror or (mirrored and request.in_runs):
         pass
     elif single and not mirrored and problem.p * problem.q <= SMALL:
         wanted = RESIDENT_SMALL

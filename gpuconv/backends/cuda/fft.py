@@ -21,7 +21,7 @@ from ...core.arrays import Array
 from ...core.problem import Problem
 from . import fft_block, fft_chunks, fft_planning
 from .fft_block_planning import BlockPlan
-from .fft_chunks import Part
+from .fft_chunks import Group, Part
 from .fft_planning import NORM_NUMBERS, Plan
 from .fft_prepared import Prepared, spec_of_step
 from .kernels import ADDRESS, Changing, Kernel
@@ -31,23 +31,20 @@ from .structs import LARGEST, OVERLAP, SIZE
 _SPECTRUM_DTYPES = {"float32": "complex64", "float64": "complex128"}
 
 
-class PreparedTransforms(Prepared[Part]):
+class PreparedTransforms(Prepared[Plan, Group]):
     """A problem's kernels and chunks, with what earlier calls have found out."""
-
-    def __init__(self, launcher: Launcher, problem: Problem, plan: Plan, whole: bool) -> None:
-        super().__init__(launcher, problem, whole)
-        self.plan = plan
 
     def cut(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
-    ) -> tuple[Part, ...]:
+    ) -> tuple[Part[Group], ...]:
         """Cut a call into parts of its batch, groups of kernels and chunks of tiles."""
         layout = x_shape, x_strides, out_strides
         return tuple(fft_chunks.parts(self.problem, self.plan, self.whole, *layout))
 
     def queue(
-        self, kernels: dict[str, Kernel], parts: tuple[Part, ...], x: int, weights: int, out: int
-    ) -> None:
+        self, kernels: dict[str, Kernel], parts: tuple[Part[Group], ...], x: int, weights: int,
+        out: int,
+    ) -> None:  # fmt: skip
         """Queue the launches of a call, by the addresses of its arrays."""
         memory = _WorkingMemory(self.launcher, self.problem, self.plan)
         call = _Call(self.launcher, kernels, memory, self.whole)
@@ -155,7 +152,7 @@ class _Call:
             *addresses_of(memory.kernel_spectra, gathered, memory.products), sizes,
         )  # fmt: skip
 
-    def queue(self, part: Part, x: int, weights: int, out: int) -> None:
+    def queue(self, part: Part[Group], x: int, weights: int, out: int) -> None:
         """Queue a part of the batch, group by group and chunk by chunk."""
         launch, kernels = self.launch, self.kernels
         spread = weights, *self.spread_places

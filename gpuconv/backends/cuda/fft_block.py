@@ -17,7 +17,7 @@ import numpy as np
 from ...core.problem import Problem
 from . import fft_chunks
 from .fft_block_planning import BlockPlan
-from .fft_chunks import BatchPart
+from .fft_chunks import BatchPart, Part
 from .fft_prepared import Prepared, spec_of_step
 from .kernels import ADDRESS, Changing, Kernel
 from .launcher import Launcher, addresses_of
@@ -43,26 +43,12 @@ class Group:
     chunks: tuple[Chunk, ...]
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the batch, by where it begins: bytes of image, result and weights."""
-
-    x: int
-    out: int
-    weights: int
-    groups: tuple[Group, ...]
-
-
-class PreparedBlocks(Prepared[Part]):
+class PreparedBlocks(Prepared[BlockPlan, Group]):
     """A problem's kernels and launches, with what earlier calls have found out."""
-
-    def __init__(self, launcher: Launcher, problem: Problem, plan: BlockPlan, whole: bool) -> None:
-        super().__init__(launcher, problem, whole)
-        self.plan = plan
 
     def cut(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
-    ) -> tuple[Part, ...]:
+    ) -> tuple[Part[Group], ...]:
         """Cut a call into parts of its batch, groups of kernels and chunks of tiles."""
         layout = x_shape, x_strides, out_strides
         return tuple(
@@ -90,8 +76,9 @@ class PreparedBlocks(Prepared[Part]):
         }
 
     def queue(
-        self, kernels: dict[str, Kernel], parts: tuple[Part, ...], x: int, weights: int, out: int
-    ) -> None:
+        self, kernels: dict[str, Kernel], parts: tuple[Part[Group], ...], x: int, weights: int,
+        out: int,
+    ) -> None:  # fmt: skip
         """Queue the launches of a call, by the addresses of its arrays."""
         plan, launch = self.plan, self.launcher.launch
         # Spectra, then sizes of kernels, then flags of tiles, in one piece of memory.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from .structs import LEADS, OVERLAP
 
 # Blocks that look for flagged tiles: enough to fill a chip, few enough to cost nothing.
 _REDO_BLOCKS = 2048
+GroupT = TypeVar("GroupT")
 
 
 class Tiles(Protocol):
@@ -63,13 +64,13 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Generic[GroupT]):
     """A part of the batch, by where it begins: bytes of image, result and weights."""
 
     x: int
     out: int
     weights: int
-    groups: tuple[Group, ...]
+    groups: tuple[GroupT, ...]  # of kernels whose spectra are held together
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class BatchPart:
 def parts(
     problem: Problem, plan: Plan, whole: bool, x_shape: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...],
-) -> Iterator[Part]:  # fmt: skip
+) -> Iterator[Part[Group]]:  # fmt: skip
     """Cut a call into parts of its batch, groups of kernels and chunks of tiles."""
     for part in batch_parts(problem, plan, whole, x_shape, x_strides, out_strides):
         groups = tuple(_groups(part.overlap, plan, part.kernels))

@@ -10,27 +10,28 @@ from ...core.arrays import Array
 from ...core.problem import Problem
 from . import fft_planning
 from .device_weights import HostArray, Seen, uploads
+from .fft_chunks import GroupT, Part
 from .kernels import Kernel
 from .launcher import Launcher, addresses_of, on_device
 from .spec import Spec
 
 # Layouts in memory that a problem's parts are kept for.
 LAYOUTS_MOST = 16
-PartT = TypeVar("PartT")
+PlanT = TypeVar("PlanT")
 
 
-class Prepared(Generic[PartT]):
+class Prepared(Generic[PlanT, GroupT]):
     """A problem's kernels and the parts of its batch, with what earlier calls have found out."""
 
-    def __init__(self, launcher: Launcher, problem: Problem, whole: bool) -> None:
-        self.launcher, self.problem, self.whole = launcher, problem, whole
+    def __init__(self, launcher: Launcher, problem: Problem, plan: PlanT, whole: bool) -> None:
+        self.launcher, self.problem, self.plan, self.whole = launcher, problem, plan, whole
         self._seen = Seen()
         self._kernels: dict[int, dict[str, Kernel]] = {}  # by device
-        self._parts: dict[Any, tuple[PartT, ...]] = {}  # by the layout of image and result
+        self._parts: dict[Any, tuple[Part[GroupT], ...]] = {}  # by the layout of image and result
 
     def cut(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
-    ) -> tuple[PartT, ...]:
+    ) -> tuple[Part[GroupT], ...]:
         """Cut a call into parts of its batch."""
         raise NotImplementedError
 
@@ -39,8 +40,9 @@ class Prepared(Generic[PartT]):
         raise NotImplementedError
 
     def queue(
-        self, kernels: dict[str, Kernel], parts: tuple[PartT, ...], x: int, weights: int, out: int
-    ) -> None:
+        self, kernels: dict[str, Kernel], parts: tuple[Part[GroupT], ...], x: int, weights: int,
+        out: int,
+    ) -> None:  # fmt: skip
         """Queue the launches of a call, by the addresses of its arrays."""
         raise NotImplementedError
 

@@ -81,11 +81,14 @@ def takes_two_passes(problem: Problem, rank: int) -> bool:
 
 def rows_of_pass(problem: Problem) -> int:
     """Rows of outputs whose sums of columns are kept at once."""
-    row = problem.n * (problem.s + problem.q - 1) * dtypes.storage(problem.acc_dtype).itemsize
-    return min(problem.r, max(_LEAST_ROWS, _COLUMNS_BYTES // max(1, row)))
+    return min(problem.r, max(_LEAST_ROWS, _COLUMNS_BYTES // max(1, _row_bytes(problem))))
 
 
 def workspace_bytes(problem: Problem) -> int:
     """Device memory that two passes take beside images, results and weights."""
-    row = problem.n * (problem.s + problem.q - 1) * dtypes.storage(problem.acc_dtype).itemsize
-    return rows_of_pass(problem) * row
+    return rows_of_pass(problem) * _row_bytes(problem)
+
+
+def _row_bytes(problem: Problem) -> int:
+    """Bytes of the sums of columns that a row of outputs of all images reads."""
+    return problem.n * (problem.s + problem.q - 1) * dtypes.storage(problem.acc_dtype).itemsize

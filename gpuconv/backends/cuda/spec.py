@@ -14,6 +14,8 @@ from . import structs, twiddles
 # where the kernel itself finds that the weights permit it.
 NO, YES, LOOK = 0, 1, 2
 
+# Pixels of single rows and columns of more taps are read just before they are needed (direct.cu).
+LINE_AT_ONCE = 32
 # Taps of a thread in weight_gradient.cu; tiles of a thread in fft_product.cu.
 TAP_RUN = 8
 PRODUCT_RUN = 8
@@ -70,7 +72,7 @@ _BOX_DOWN = KernelFile("box", (*_BOX, "box/box_pixels.cuh"), _BOX_STRUCTS)
 
 # A kernel has the name of its file.
 KERNEL_FILES = {
-    "direct": KernelFile("direct", _PANEL, ("Geometry",)),
+    "direct": KernelFile("direct", _PANEL, ("Geometry",), (("LINE_AT_ONCE", LINE_AT_ONCE),)),
     "direct_strided": KernelFile("direct", _GATHERED, ("Geometry",)),
     "separable": KernelFile("separable", _PANEL, ("Geometry",)),
     "separable_strided": KernelFile("separable", _GATHERED, ("Geometry",)),

@@ -8,7 +8,7 @@ from ...core import dtypes
 from ...core.problem import Problem
 from .chips import Chip
 from .launch import Layout
-from .spec import LOOK
+from .spec import LINE_AT_ONCE, LOOK
 
 # Blocks that a multiprocessor should hold: one waits for memory while others compute. More of them
 # have fewer registers each. This number and others that are said to be measured are the fastest on
@@ -69,6 +69,12 @@ class Request:
             return 0
         return (self.layout.shift - self.problem.pad[1][0]) % self.cell
 
+    @property
+    def in_runs(self) -> bool:
+        """Whether a row of taps is summed a few of them at a time: LONG_LINE in direct.cu."""
+        fixed = self.kernel == "direct" and not self.general
+        return fixed and self.problem.p == 1 and self.problem.q > LINE_AT_ONCE
+
     def shared_most(self, resident: int) -> int:
         """Shared memory of a block that leaves room for so many of them."""
         return min(self.chip.shared_bytes // resident - 1024, self.chip.block_bytes)
@@ -84,9 +90,7 @@ def mirrored_rows(request: Request, rows: int, fixed: bool = True, terms: int = 
     acc, mirror = request.problem.acc_dtype, request.mirror
     both_orders = LOOK in mirror and acc == "complex64"  # in one kernel
     short = 16 if both_orders else _MIRRORED_SHORT.get(acc, _MIRRORED_SHORT_OTHERS)
-    # A single long row of taps is summed a few of them at a time (LONG_LINE in direct.cu).
-    in_runs = fixed and request.problem.p == 1 and request.problem.q > 32
-    long = request.problem.q > short and not in_runs
+    long = request.problem.q > short and not request.in_runs
     if not any(mirror) or (fixed and not long):
         return rows
     return min(rows, 4 if not fixed or (terms == 1 and LOOK not in mirror) else 2)

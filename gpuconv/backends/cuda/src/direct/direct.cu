@@ -13,7 +13,7 @@
 #define MIRROR (MIRROR_Y > MIRROR_X ? MIRROR_Y : MIRROR_X)
 // A single row or column of many taps: pixels are read just before they are needed, since those of all
 // taps would not fit registers.
-#define LONG_LINE ((TAPS_X == 1 || TAPS_Y == 1) && TAPS_X * TAPS_Y > 32)
+#define LONG_LINE ((TAPS_X == 1 || TAPS_Y == 1) && TAPS_X * TAPS_Y > LINE_AT_ONCE)
 
 #if TAPS_X && (MIRROR_Y || MIRROR_X || LONG_LINE)
 template <int HALF>
