@@ -28,6 +28,9 @@ SANITIZERS = [
 cuda = get_backend("cuda")  # whose launcher tests replace
 reference = get_backend("reference")  # what the kernels are compared with
 
+# Those that a GPU is offered, for tests of what is chosen.
+TILINGS_OF_TRANSFORMS = dict(fft_block_planning.TILINGS)
+
 # As many code paths as in large blocks, and fewer threads to switch between.
 _SMALL = {"BLOCK": (8, 2), "ROWS": 2, "THREADS": 16, "WINDOW_ROWS": 2}
 _SMALL_BOX = {"SIDE": 8, "WIDE_SIDE": 8, "THREADS": 16}

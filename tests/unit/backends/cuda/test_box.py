@@ -12,14 +12,12 @@ from gpuconv.core.boundary import BOUNDARIES, sources
 from gpuconv.core.problem import make_problem
 
 from .... import oracle, promises
-from ....emulator.backend import SANITIZERS, cuda
+from ....emulator.backend import SANITIZERS, TILINGS_OF_TRANSFORMS, cuda
 from ....emulator.launcher import ADDRESS, THREAD, SanitizedLauncher
 from ....marks import always, cross, exhaustive
 from ....nvrtc import ARCHS, check_code
 from ....oracle import problem_of
 
-# As they are outside of the emulator.
-TILINGS_OF_TRANSFORMS = dict(fft_block_planning.TILINGS)
 RNG = np.random.default_rng(5)
 KERNELS = ("box_down_segments", "box_down", "box_across_segments", "box_across", "box_short")
 

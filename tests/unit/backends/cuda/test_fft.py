@@ -1,10 +1,8 @@
 """Transforms on the GPU: planning, and the fft_*.cu files compiled by g++ and run on the CPU."""
 
-import ctypes
 import itertools
 import sys
 from dataclasses import replace
-from functools import partial
 from threading import Thread
 from types import SimpleNamespace
 
@@ -23,10 +21,21 @@ from gpuconv.methods import METHODS
 from gpuconv.methods.weights import Weights
 from gpuconv.selection.choose import choose
 
-from .... import oracle, promises
+from .... import oracle
 from ....cases import LARGEST_EXPONENTS, disc
-from ....emulator.backend import SANITIZERS, cuda
-from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher, cufft_many
+from ....emulator.backend import cuda
+from ....emulator.launcher import ADDRESS, THREAD, cufft_many
+from ....emulator.transforms import (
+    RANGES,
+    by_cufft,
+    compare,
+    everyday_images,
+    everyday_kernels,
+    problem_of,
+    run,
+    samples_of_range,
+    sanitized,
+)
 from ....marks import always, exhaustive
 from ....nvrtc import ARCHS, FLOATS, check_code
 from ....strategies import problems
@@ -34,78 +43,14 @@ from ....strategies import problems
 RNG = np.random.default_rng(17)
 
 
-class Launcher(EmulatedLauncher):
-    """Hands out memory full of NaN, and counts it, transforms, and tiles done a second time."""
-
-    def __init__(self):
-        super().__init__()
-        self.nbytes = self.transformed = self.redone = 0
-
-    def run_kernel(self, spec, grid, shared_bytes, arguments):
-        super().run_kernel(spec, grid, shared_bytes, arguments)
-        if spec.kernel == "fft_redo":
-            count, address = int(arguments[0]["count"]), int(arguments[4])
-            self.redone += sum((ctypes.c_int * count).from_address(address))
-
-    def empty(self, shape, dtype):
-        array = super().empty(shape, dtype)
-        array.view(np.uint8)[...] = 255
-        self.nbytes += array.nbytes
-        return array
-
-    def transforms(self, source, target, inverse):
-        queue = super().transforms(source, target, inverse)
-
-        def queue_and_count():
-            self.transformed += 1
-            queue()
-
-        return queue_and_count
-
-
-def shrink(patch, budget):
-    launcher = Launcher()
-    patch.setattr(cuda, "launcher", launcher)
-    patch.setattr(fft_planning, "BLOCK", (8, 2))
-    patch.setattr(fft_planning, "ROWS", 2)
-    patch.setattr(fft_planning, "SIDES", (16, 32))
-    patch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
-    patch.setattr(fft_block_planning, "TILINGS", {})
-    return launcher
-
-
-@pytest.fixture(autouse=True)
-def same_bound_for_all_images(monkeypatch):
-    monkeypatch.setattr(fft_planning, "WORKSPACE_MOST", 0)
-
-
 @pytest.fixture
 def small(monkeypatch):
     """Small blocks and tiles, and memory for few of them at once."""
-    return shrink(monkeypatch, 40_000)
+    return by_cufft(monkeypatch)
 
 
 def sample(shape, name):
     return oracle.sample(RNG, shape, name)
-
-
-problem_of = partial(oracle.problem_of, conjugate=True)
-
-
-def run(problem, x, k, out=None):
-    if out is None:
-        out = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
-    METHODS["fft"].run(problem, get_backend("cuda"), x, k, out, Weights(problem, k))
-    return out
-
-
-def compare(problem, x, k, out=None):
-    """Hold every tile to the promise about transforms."""
-    actual = run(problem, x, k, out)
-    promises.check(problem, x, k, actual, "fft", fft_planning.plan_of(problem).kept)
-    if problem.out_dtype == "bfloat16":
-        actual = dtypes.widen(actual, "bfloat16", "float32")
-    return actual
 
 
 @pytest.mark.parametrize(
@@ -150,12 +95,6 @@ def test_modes_and_kernel_sizes(small, mode, size):
     compare(problem_of(x, k, mode=mode, boundary="reflect"), x, k)
 
 
-def test_images_smaller_than_a_tile(small):
-    for h, w in ((1, 1), (1, 70), (3, 2)):
-        x, k = sample((h, w), "float32"), sample((1, 1), "float32")
-        compare(problem_of(x, k, mode=((0, 1), (2, 0)), boundary="edge"), x, k)
-
-
 @exhaustive
 @settings(max_examples=30, derandomize=True)
 @given(problems(), st.integers(0, 10**6), st.sampled_from([3_000, 40_000, 1 << 20]))
@@ -164,7 +103,7 @@ def test_error_bounds(problem, seed, budget):
     x = oracle.sample(rng, problem.x_shape, problem.x_dtype)
     x *= (10.0 ** rng.integers(-8, 8, x.shape)).astype(x.dtype)
     with pytest.MonkeyPatch.context() as patch:
-        shrink(patch, budget)
+        by_cufft(patch, budget)
         compare(problem, x, oracle.sample(rng, problem.k_shape, problem.k_dtype))
 
 
@@ -187,14 +126,6 @@ def test_dtypes(small, x_dtype, k_dtype, out):
     x, k = sample((2, 23, 29), x_dtype), sample((2, 4, 5), k_dtype)
     problem = problem_of(x, k, x_dtype, k_dtype, mode="same", boundary="wrap", dtype=out)
     compare(problem, x, k)
-
-
-def test_convolution_of_complex_images_does_not_conjugate(small):
-    x, k = sample((20, 21), "complex64"), sample((4, 5), "complex64")
-    for call in (gpuconv.corr2d, gpuconv.convolve2d):
-        expected = call(x, k, method="direct", backend="reference", mode="same")
-        actual = call(x, k, method="fft", backend="cuda", mode="same")
-        np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 BATCHES = [
@@ -244,37 +175,6 @@ def test_any_strides(small):
     out = wide[:, ::-1, :, ::3].swapaxes(-1, -2)
     compare(problem, x, k, out)
     assert (wide[..., 1::3] == 7).all() and (wide[..., 2::3] == 7).all()
-
-
-@exhaustive
-def test_more_leading_dimensions_than_the_struct_holds(small):
-    x = sample((2,) * 9 + (5, 6), "float32")[::-1].transpose(*range(8, -1, -1), 9, 10)
-    for k_lead in ((2, 1) * 4 + (2,), (2,) * 9):
-        k = sample((*k_lead, 2, 2), "float32")
-        compare(problem_of(x, k), x, k)
-
-
-@pytest.mark.parametrize(
-    ("stride", "bad", "boundary"),
-    always(
-        [(*one, boundary) for one in ((1, np.nan), ((3, 2), np.inf)) for boundary in BOUNDARIES],
-        (1, np.nan, "constant"),
-        ((3, 2), np.inf, "reflect"),
-        rows=True,
-    ),
-)
-def test_a_bad_pixel_stays_in_its_windows(small, boundary, stride, bad):
-    x, k = sample((3, 40, 50), "float32"), sample((2, 1, 3, 5), "float32")
-    x[1, 0, 0] = x[1, 21, 33] = x[2, 39, 7] = bad
-    problem = problem_of(x, k, mode=((5, 4), (6, 9)), boundary=boundary, stride=stride)
-    expected = ~np.isfinite(oracle.windows(problem, x)).all(axis=(-1, -2))
-    actual = run(problem, x, k)
-    np.testing.assert_array_equal(~np.isfinite(actual), np.broadcast_to(expected, actual.shape))
-    clean = np.isfinite(actual)
-    assert 0 < clean.sum() < clean.size
-    x[~np.isfinite(x)] = 0
-    sums, sizes = oracle.exact(problem, x, k)
-    assert (abs(actual - sums)[clean] <= 64 * 2.0**-23 * sizes.max()).all()
 
 
 def test_bad_values_of_every_kind(small):
@@ -373,76 +273,12 @@ def test_hot_pixels_anywhere(small, name, place):
 
 @exhaustive
 @settings(max_examples=40, derandomize=True)
-@given(problems(), st.integers(0, 10**6), st.sampled_from([3_000, 40_000]), st.integers(0, 3))
-def test_error_bounds_of_any_range(problem, seed, budget, kind):
-    rng = np.random.default_rng(seed)
-    x = oracle.sample(rng, problem.x_shape, problem.x_dtype)
-    k = oracle.sample(rng, problem.k_shape, problem.k_dtype)
-    end = np.log10(float(np.finfo(x.dtype).max)) - 4
-    if kind == 0:  # one size for all, down to subnormal numbers
-        x *= x.dtype.type(10.0 ** rng.uniform(-end - 6, end))
-    elif kind == 1:  # kernels too
-        x *= x.dtype.type(10.0 ** rng.uniform(-end - 3, end))
-        k *= k.dtype.type(10.0 ** rng.uniform(-end - 3, 0))
-    elif kind == 2:  # a half of the image
-        x[rng.integers(problem.h) :] *= x.dtype.type(10.0 ** rng.uniform(0, end))
-    else:  # a few pixels and nothing else
-        sizes = 10.0 ** rng.uniform(-end, end, x.shape)
-        x *= ((rng.random(x.shape) < 0.02) * sizes).astype(x.dtype)
+@given(problems(), st.integers(0, 10**6), st.sampled_from([3_000, 40_000]), st.sampled_from(RANGES))
+def test_error_bounds_of_any_range(problem, seed, budget, of):
+    x, k = samples_of_range(problem, np.random.default_rng(seed), of)
     with pytest.MonkeyPatch.context() as patch:
-        shrink(patch, budget)
+        by_cufft(patch, budget)
         compare(problem, x, k)
-
-
-@exhaustive
-@pytest.mark.parametrize(("name", "ends"), [("float32", (-98, 123)), ("float64", (-900, 1019))])
-def test_powers_of_two_only_move_the_result(small, name, ends):
-    """As large as they may be, and without a tile that is summed directly."""
-    x, k = sample((50, 60), name), sample((5, 6), name)
-    problem = problem_of(x, k, mode="same")
-    expected = run(problem, x, k)
-    low, high = ends
-    for of_x, of_k in (
-        (low, 0), (high, -60), (0, low), (-60, high), (high, low), (low, high),
-        (low // 2, low // 2), (-43, 41), (high // 2, high // 2 - 10), (7, -9),
-    ):  # fmt: skip
-        actual = run(problem, np.ldexp(x, of_x), np.ldexp(k, of_k))
-        np.testing.assert_array_equal(actual, np.ldexp(expected, of_x + of_k))
-    assert small.redone == 0
-
-
-def images():
-    """Such as are filtered every day."""
-    y, x = np.mgrid[:66, :90] / 22
-    noise = RNG.standard_normal((66, 90))
-    return {
-        "normal": noise,
-        "uniform": RNG.random((66, 90)),
-        "photo": 90 + 60 * np.sin(y) * np.cos(2 * x) + 50 * (x > y) + 3 * noise,
-        "sky": 1000 + noise,
-        "constant": np.full((66, 90), 7.0),
-        "stars": 100 + noise + 500 * (RNG.random((66, 90)) < 0.01),
-        "small": 1e-30 * (5 + noise),
-        "large": 1e25 * (5 + noise),
-        "gradient": x,
-    }
-
-
-def weights():
-    y, x = np.mgrid[-6:7, -6:7]
-    gaussian = np.exp(-(x * x + y * y) / 8)
-    laplacian = np.zeros((3, 3))
-    laplacian[1], laplacian[:, 1], laplacian[1, 1] = 1, 1, -4
-    log = (x * x + y * y - 8) * gaussian
-    return {
-        "normal": sample((9, 8), "float64"),
-        "disc": disc(11),
-        "gaussian": gaussian / gaussian.sum(),
-        "derivative": x * gaussian,
-        "log": log - log.mean(),
-        "laplacian": laplacian,
-        "tap": np.eye(7)[3:4],
-    }
 
 
 @exhaustive
@@ -452,7 +288,9 @@ def weights():
 )
 def test_no_ordinary_tile_is_summed_directly(small, monkeypatch, dtype, size):
     monkeypatch.setattr(fft_planning, "SIDES", size)
-    for (image, x), (kernel, k) in itertools.product(images().items(), weights().items()):
+    for (image, x), (kernel, k) in itertools.product(
+        everyday_images(RNG).items(), everyday_kernels(RNG).items()
+    ):
         small.redone = 0
         x, k = x.astype(dtype), k.astype(dtype)
         problem = problem_of(x, k, mode="same", boundary="reflect")
@@ -571,6 +409,7 @@ def test_what_is_launched_does_not_depend_on_the_data(small, monkeypatch, budget
 @pytest.mark.parametrize("budget", [64 << 20, 12 << 20])
 def test_working_memory_is_bounded(monkeypatch, dtype, x_shape, k_shape, budget):
     monkeypatch.setattr(fft_planning, "WORKSPACE_BYTES", budget)
+    monkeypatch.setattr(fft_planning, "WORKSPACE_MOST", 0)  # the same for all sizes of images
     monkeypatch.setattr(fft_block_planning, "TILINGS", {})
     problem = make_problem(x_shape, k_shape, dtype, dtype, mode="same")
     plan = fft_planning.plan_of(problem)
@@ -717,31 +556,6 @@ def test_every_stream_has_its_plans(monkeypatch):
     thread.start()  # of the third stream's name every thread has its own
     thread.join()
     assert len(made) == before + 1
-
-
-@exhaustive
-@pytest.mark.parametrize("flags", SANITIZERS)
-def test_sanitizers_are_silent(small, flags):
-    launcher = sanitized(flags)
-    assert launcher.code == 0, launcher.report
-
-
-def sanitized(flags, change=None):
-    x, k = sample((19, 30), "float32"), sample((3, 4, 5), "float32")
-    x *= np.float32(1e-20)  # tiles are brought into range, and one of them is summed directly
-    x[3, 4] = 1e9
-    x[18, 29] = np.nan
-    problem = problem_of(x, k, mode="same", boundary="reflect")
-    out = np.full(problem.out_shape, 7, "f4")
-    launcher = SanitizedLauncher(flags, [x, out], change)
-    cuda.launcher, before = launcher, cuda.launcher
-    try:
-        run(problem, x, k, out)
-    finally:
-        cuda.launcher = before
-    if launcher.code == 0:
-        np.testing.assert_array_equal(out, run(problem, x, k))
-    return launcher
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """Transforms in shared memory: planning, and fft_block*.cu compiled by g++ and run on the CPU."""
 
-import ctypes
 import itertools
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,20 +9,29 @@ import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gpuconv
 from gpuconv.backends import get_backend
 from gpuconv.backends.cuda import chips, fft_block, fft_block_planning, fft_planning, twiddles
-from gpuconv.backends.cuda.fft_block_planning import BlockPlan, Tiling
+from gpuconv.backends.cuda.fft_block_planning import BlockPlan
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
-from gpuconv.methods import METHODS
-from gpuconv.methods.weights import Weights
 
-from .... import oracle, promises
+from .... import oracle
 from ....cases import LARGEST_EXPONENTS, disc
-from ....emulator.backend import SANITIZERS, cuda
-from ....emulator.launcher import ADDRESS, THREAD, EmulatedLauncher, SanitizedLauncher
+from ....emulator.backend import cuda
+from ....emulator.launcher import ADDRESS, THREAD
+from ....emulator.transforms import (
+    RANGES,
+    compare,
+    everyday_images,
+    everyday_kernels,
+    in_shared_memory,
+    offer_only,
+    problem_of,
+    run,
+    samples_of_range,
+    sanitized,
+)
 from ....marks import always, exhaustive
 from ....nvrtc import ARCHS, check_code
 from ....strategies import problems
@@ -32,66 +39,14 @@ from ....strategies import problems
 RNG = np.random.default_rng(26)
 
 
-class Launcher(EmulatedLauncher):
-    """Hands out memory full of NaN, and counts it and the tiles that are done a second time."""
-
-    def __init__(self):
-        super().__init__()
-        self.nbytes = self.redone = 0
-
-    def run_kernel(self, spec, grid, shared_bytes, arguments):
-        super().run_kernel(spec, grid, shared_bytes, arguments)
-        if spec.kernel == "fft_redo":
-            count, address = int(arguments[0]["count"]), int(arguments[4])
-            self.redone += sum((ctypes.c_int * count).from_address(address))
-
-    def empty(self, shape, dtype):
-        array = super().empty(shape, dtype)
-        array.view(np.uint8)[...] = 255
-        self.nbytes += array.nbytes
-        return array
-
-
-def only(patch, sides, threads=16):
-    """Offer one tiling, at no cost."""
-    offered = (Tiling(sides, threads, 0.0),)
-    patch.setattr(fft_block_planning, "TILINGS", {"float32": offered, "float64": offered})
-
-
-def shrink(patch):
-    launcher = Launcher()
-    patch.setattr(cuda, "launcher", launcher)
-    patch.setattr(fft_planning, "BLOCK", (8, 2))
-    only(patch, (16, 32))
-    return launcher
-
-
 @pytest.fixture
 def small(monkeypatch):
     """Small blocks and tiles."""
-    return shrink(monkeypatch)
+    return in_shared_memory(monkeypatch)
 
 
 def sample(shape, name):
     return oracle.sample(RNG, shape, name)
-
-
-problem_of = partial(oracle.problem_of, conjugate=True)
-
-
-def run(problem, x, k, out=None):
-    assert isinstance(fft_planning.chosen(problem), BlockPlan)
-    if out is None:
-        out = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
-    METHODS["fft"].run(problem, get_backend("cuda"), x, k, out, Weights(problem, k))
-    return out
-
-
-def compare(problem, x, k, out=None):
-    """Hold every tile to the promise about transforms."""
-    actual = run(problem, x, k, out)
-    promises.check(problem, x, k, actual, "fft", fft_planning.chosen(problem).kept)
-    return actual
 
 
 @pytest.mark.parametrize(
@@ -136,12 +91,6 @@ def test_modes_and_kernel_sizes(small, mode, size):
     assert small.redone == 0
 
 
-def test_images_smaller_than_a_tile(small):
-    for h, w in ((1, 1), (1, 70), (3, 2)):
-        x, k = sample((h, w), "float32"), sample((1, 1), "float32")
-        compare(problem_of(x, k, mode=((0, 1), (2, 0)), boundary="edge"), x, k)
-
-
 @exhaustive
 @pytest.mark.parametrize(
     ("sides", "threads"),
@@ -149,7 +98,7 @@ def test_images_smaller_than_a_tile(small):
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 def test_sides_and_threads(small, monkeypatch, sides, threads, dtype):
-    only(monkeypatch, sides, threads)
+    offer_only(monkeypatch, sides, threads)
     x, k = sample((90, 101), dtype), sample((9, 14), dtype)
     compare(problem_of(x, k, mode="same", boundary="wrap"), x, k)
     assert small.redone == 0
@@ -157,7 +106,7 @@ def test_sides_and_threads(small, monkeypatch, sides, threads, dtype):
 
 def test_the_largest_tiles_of_a_gpu(small, monkeypatch):
     """Stages of 16 and 8, and two rounds of a thread."""
-    only(monkeypatch, (128, 64), 64)
+    offer_only(monkeypatch, (128, 64), 64)
     x, k = sample((150, 101), "float32"), sample((31, 33), "float32")
     compare(problem_of(x, k, mode="same"), x, k)
     assert small.redone == 0
@@ -197,15 +146,6 @@ def test_dtypes(small, x_dtype, k_dtype, out):
     x, k = sample((3, 23, 29), x_dtype), sample((3, 4, 5), k_dtype)
     problem = problem_of(x, k, x_dtype, k_dtype, mode="same", boundary="wrap", dtype=out)
     compare(problem, x, k)
-
-
-@exhaustive
-def test_convolution_of_complex_images_does_not_conjugate(small):
-    x, k = sample((20, 21), "complex64"), sample((4, 5), "complex64")
-    for call in (gpuconv.corr2d, gpuconv.convolve2d):
-        expected = call(x, k, method="direct", backend="reference", mode="same")
-        actual = call(x, k, method="fft", backend="cuda", mode="same")
-        np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 BATCHES = [
@@ -248,37 +188,6 @@ def test_any_strides(small):
         out = wide[:, ::-1, :, ::3].swapaxes(-1, -2)
         compare(problem, x, k, out)
         assert (wide[..., 1::3] == 7).all() and (wide[..., 2::3] == 7).all()
-
-
-@exhaustive
-def test_more_leading_dimensions_than_the_struct_holds(small):
-    x = sample((2,) * 9 + (5, 6), "float32")[::-1].transpose(*range(8, -1, -1), 9, 10)
-    for k_lead in ((2, 1) * 4 + (2,), (2,) * 9):
-        k = sample((*k_lead, 2, 2), "float32")
-        compare(problem_of(x, k), x, k)
-
-
-@pytest.mark.parametrize(
-    ("stride", "bad", "boundary"),
-    always(
-        [(*one, boundary) for one in ((1, np.nan), ((3, 2), np.inf)) for boundary in BOUNDARIES],
-        (1, np.nan, "constant"),
-        ((3, 2), np.inf, "reflect"),
-        rows=True,
-    ),
-)
-def test_a_bad_pixel_stays_in_its_windows(small, boundary, stride, bad):
-    x, k = sample((3, 40, 50), "float32"), sample((2, 1, 3, 5), "float32")
-    x[1, 0, 0] = x[1, 21, 33] = x[2, 39, 7] = bad
-    problem = problem_of(x, k, mode=((5, 4), (6, 9)), boundary=boundary, stride=stride)
-    expected = ~np.isfinite(oracle.windows(problem, x)).all(axis=(-1, -2))
-    actual = run(problem, x, k)
-    np.testing.assert_array_equal(~np.isfinite(actual), np.broadcast_to(expected, actual.shape))
-    clean = np.isfinite(actual)
-    assert 0 < clean.sum() < clean.size
-    x[~np.isfinite(x)] = 0
-    sums, sizes = oracle.exact(problem, x, k)
-    assert (abs(actual - sums)[clean] <= 64 * 2.0**-23 * sizes.max()).all()
 
 
 def test_what_shares_a_tile_with_a_bad_pixel_is_not_summed_directly(small):
@@ -358,64 +267,12 @@ def test_hot_pixels_anywhere(small, name):
         compare(problem_of(x, k, name, name, mode="same", boundary="reflect"), x, k)
 
 
-ENDS = [("float32", (-98, 123)), ("float64", (-900, 1019))]
-
-
-@pytest.mark.parametrize(("name", "ends"), always(ENDS, ENDS[0], rows=True))
-def test_powers_of_two_only_move_the_result(small, name, ends):
-    """As large as they may be, and without a tile that is summed directly."""
-    x, k = sample((50, 60), name), sample((5, 6), name)
-    problem = problem_of(x, k, mode="same")
-    expected = run(problem, x, k)
-    low, high = ends
-    for of_x, of_k in (
-        (low, 0), (high, -60), (0, low), (-60, high), (high, low), (low, high),
-        (low // 2, low // 2), (-43, 41), (high // 2, high // 2 - 10), (7, -9),
-    ):  # fmt: skip
-        actual = run(problem, np.ldexp(x, of_x), np.ldexp(k, of_k))
-        np.testing.assert_array_equal(actual, np.ldexp(expected, of_x + of_k))
-    assert small.redone == 0
-
-
-def images():
-    """Such as are filtered every day."""
-    y, x = np.mgrid[:66, :90] / 22
-    noise = RNG.standard_normal((66, 90))
-    return {
-        "normal": noise,
-        "photo": 90 + 60 * np.sin(y) * np.cos(2 * x) + 50 * (x > y) + 3 * noise,
-        "sky": 1000 + noise,
-        "constant": np.full((66, 90), 7.0),
-        "stars": 100 + noise + 500 * (RNG.random((66, 90)) < 0.01),
-        "small": 1e-30 * (5 + noise),
-        "large": 1e25 * (5 + noise),
-        "gradient": x,
-    }
-
-
-def weights():
-    y, x = np.mgrid[-6:7, -6:7]
-    gaussian = np.exp(-(x * x + y * y) / 8)
-    laplacian = np.zeros((3, 3))
-    laplacian[1], laplacian[:, 1], laplacian[1, 1] = 1, 1, -4
-    log = (x * x + y * y - 8) * gaussian
-    return {
-        "normal": sample((9, 8), "float64"),
-        "disc": disc(11),
-        "gaussian": gaussian / gaussian.sum(),
-        "derivative": x * gaussian,
-        "log": log - log.mean(),
-        "laplacian": laplacian,
-        "tap": np.eye(7)[3:4],
-    }
-
-
 @pytest.mark.parametrize("dtype", always(["float32", "float64"], "float32"))
-@pytest.mark.parametrize("kernel", always(list(weights()), "laplacian", "log", "disc"))
+@pytest.mark.parametrize("kernel", always(list(everyday_kernels(RNG)), "laplacian", "log", "disc"))
 def test_no_ordinary_tile_is_summed_directly(small, monkeypatch, dtype, kernel):
-    only(monkeypatch, (32, 32))
-    k = weights()[kernel].astype(dtype)
-    for name, x in images().items():
+    offer_only(monkeypatch, (32, 32))
+    k = everyday_kernels(RNG)[kernel].astype(dtype)
+    for name, x in everyday_images(RNG).items():
         small.redone, x = 0, x.astype(dtype)
         compare(problem_of(x, k, mode="same", boundary="reflect"), x, k)
         assert small.redone == 0, name
@@ -423,27 +280,13 @@ def test_no_ordinary_tile_is_summed_directly(small, monkeypatch, dtype, kernel):
 
 @exhaustive
 @settings(max_examples=40, derandomize=True, deadline=None)
-@given(problems(), st.integers(0, 10**6), st.integers(0, 4))
-def test_error_bounds_of_any_range(problem, seed, kind):
+@given(problems(), st.integers(0, 10**6), st.sampled_from(["ordinary", *RANGES]))
+def test_error_bounds_of_any_range(problem, seed, of):
     if any(span > side for span, side in zip(problem.span, (32, 32), strict=True)):
         return
-    rng = np.random.default_rng(seed)
-    x = oracle.sample(rng, problem.x_shape, problem.x_dtype)
-    k = oracle.sample(rng, problem.k_shape, problem.k_dtype)
-    end = np.log10(float(np.finfo(x.dtype).max)) - 4
-    if kind == 0:  # one size for all, down to subnormal numbers
-        x *= x.dtype.type(10.0 ** rng.uniform(-end - 6, end))
-    elif kind == 1:  # kernels too
-        x *= x.dtype.type(10.0 ** rng.uniform(-end - 3, end))
-        k *= k.dtype.type(10.0 ** rng.uniform(-end - 3, 0))
-    elif kind == 2:  # a half of the image
-        x[rng.integers(problem.h) :] *= x.dtype.type(10.0 ** rng.uniform(0, end))
-    elif kind == 3:  # a few pixels and nothing else
-        sizes = 10.0 ** rng.uniform(-end, end, x.shape)
-        x *= ((rng.random(x.shape) < 0.02) * sizes).astype(x.dtype)
+    x, k = samples_of_range(problem, np.random.default_rng(seed), of)
     with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        only(patch, (32, 32))
+        in_shared_memory(patch, (32, 32))
         compare(problem, x, k)
 
 
@@ -463,7 +306,7 @@ def bound(x, k, sides):
 )
 def test_errors_are_within_their_bound(small, monkeypatch, sides, dtype):
     """Of two images that share a tile, all sums that no wrap-around reaches."""
-    only(monkeypatch, sides, 64)
+    offer_only(monkeypatch, sides, 64)
     shape, (y, x) = (2, *sides), np.mgrid[: sides[0], : sides[1]]
     pictures = [
         RNG.standard_normal(shape),
@@ -586,31 +429,6 @@ def test_nothing_offered_leaves_it_to_cufft(monkeypatch):
     monkeypatch.setattr(fft_block_planning, "TILINGS", {})
     problem = make_problem((512, 512), (9, 9), "float32", "float32")
     assert fft_planning.chosen(problem) == fft_planning.plan_of(problem)
-
-
-def sanitized(flags, change=None):
-    x, k = sample((19, 70), "float32"), sample((3, 4, 5), "float32")
-    x *= np.float32(1e-20)  # tiles are brought into range, and some of them are summed directly
-    x[3, 4] = 1e9
-    x[18, 29] = np.nan
-    problem = problem_of(x, k, mode="same", boundary="reflect")
-    out = np.full(problem.out_shape, 7, "f4")
-    launcher = SanitizedLauncher(flags, [x, out], change)
-    cuda.launcher, before = launcher, cuda.launcher
-    try:
-        run(problem, x, k, out)
-    finally:
-        cuda.launcher = before
-    if launcher.code == 0:
-        np.testing.assert_array_equal(out, run(problem, x, k))
-    return launcher
-
-
-@exhaustive
-@pytest.mark.parametrize("flags", SANITIZERS)
-def test_sanitizers_are_silent(small, flags):
-    launcher = sanitized(flags)
-    assert launcher.code == 0, launcher.report
 
 
 @pytest.mark.parametrize(

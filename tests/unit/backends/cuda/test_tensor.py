@@ -20,13 +20,11 @@ from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
 from .... import oracle, promises
-from ....emulator.backend import SANITIZERS, cuda, reference
+from ....emulator.backend import SANITIZERS, TILINGS_OF_TRANSFORMS, cuda, reference
 from ....emulator.launcher import PLAIN, THREAD, SanitizedLauncher
 from ....marks import always, exhaustive
 from ....nvrtc import check_code
 
-# As they are outside of the emulator.
-TILINGS_OF_TRANSFORMS = dict(fft_block_planning.TILINGS)
 RNG = np.random.default_rng(31)
 EPS = float(np.finfo("f4").eps)
 
