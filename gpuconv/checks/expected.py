@@ -15,7 +15,7 @@ from ..core.arrays import Array
 from ..engine import read_problem
 from ..gradients import corr2d_vjp
 from . import samples
-from .cases import Case
+from .case import Case
 
 __all__ = ["Expected", "Operands", "difference", "expected", "operands"]
 

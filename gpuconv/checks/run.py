@@ -12,7 +12,7 @@ from ..engine import read_problem
 from ..gradients import corr2d_vjp
 from ..nn import conv2d, conv2d_vjp
 from . import samples
-from .cases import Abilities, Case
+from .case import Abilities, Case
 from .expected import Operands, difference, expected, operands
 from .places import PLACES, Host, Place, argument
 from .report import FAILED, NOT_REACHED, PASSED, SKIPPED, CheckRow

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..core.arrays import Array
-from .cases import Case
+from .case import Case
 from .places import Place
 
 __all__ = ["arrange", "draw", "new_result", "pixels", "random_of", "weights"]

@@ -216,6 +216,18 @@ def _broadcast(x_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> tuple[int,
     return tuple(m if n == 1 else n for n, m in zip(x, k, strict=True))
 
 
+def _read_dtypes(x_dtype: str, k_dtype: str, dtype: object) -> tuple[str, str]:
+    """Return the dtypes of sums and of the result; `dtype` is what was asked for, or None."""
+    result = dtypes.promote(x_dtype, k_dtype)
+    acc = dtypes.accumulator(result)
+    out_dtype = result if dtype is None else dtypes.name_of(dtype, "dtype=")
+    if out_dtype == "bool":
+        raise TypeError("dtype=bool is not supported; compare the result instead: corr2d(...) != 0")
+    if dtypes.is_complex(acc) and not dtypes.is_complex(out_dtype):
+        raise TypeError(f"the result is {result}; dtype={out_dtype} would drop its imaginary part")
+    return acc, out_dtype
+
+
 def make_problem(
     x_shape: tuple[int, ...],
     k_shape: tuple[int, ...],
@@ -253,13 +265,7 @@ def make_problem(
     check_dimensions(k_shape, "K")
     if 0 in k_shape[-2:]:
         raise ValueError(f"K must not have empty rows or columns, got shape {k_shape}")
-    result = dtypes.promote(x_dtype, k_dtype)
-    acc = dtypes.accumulator(result)
-    out_dtype = result if dtype is None else dtypes.name_of(dtype, "dtype=")
-    if out_dtype == "bool":
-        raise TypeError("dtype=bool is not supported; compare the result instead: corr2d(...) != 0")
-    if dtypes.is_complex(acc) and not dtypes.is_complex(out_dtype):
-        raise TypeError(f"the result is {result}; dtype={out_dtype} would drop its imaginary part")
+    acc, out_dtype = _read_dtypes(x_dtype, k_dtype, dtype)
     check_precision(precision, x_dtype, k_dtype)
 
     border = read_boundary(boundary)

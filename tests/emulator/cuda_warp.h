@@ -1,5 +1,6 @@
-// The functions of backends/cuda/src/tensor/mma.cuh, and of others below, for an ordinary compiler. A lane shows the others of its warp what
-// it holds, and each makes its own part of the result of that.
+// The functions of backends/cuda/src/tensor/mma.cuh, and of others below, for an ordinary compiler.
+// A lane shows the others of its warp what it holds, and each makes its own part of the result of
+// that.
 #pragma once
 inline const unsigned long long (*shown_by_all(std::initializer_list<unsigned long long> mine))[4] {
   Warp& warp = current_warp();

@@ -11,7 +11,8 @@ import pytest
 import gpuconv
 from gpuconv.backends import get_backend
 from gpuconv.checks import expected, places, report, run, samples
-from gpuconv.checks.cases import FAMILIES, QUICK, Abilities, Case, make_cases
+from gpuconv.checks.case import Abilities, Case
+from gpuconv.checks.cases import FAMILIES, QUICK, make_cases
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.methods import METHODS

@@ -143,18 +143,17 @@ def plan_sums(
     """
     from .jit import micro_kernel, vectors
 
-    part, block = dtypes.part(acc), micro_kernel.ROWS
+    part = dtypes.part(acc)
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == acc else 2
-    laid = restate_for_tables(problem)
-    (sy, sx), dy, span = laid.stride, laid.dilation[0], laid.span
     x_in_place = _readable(problem, acc) and is_contiguous(problem, x_strides)
     tasks = _cut(problem, acc, rank, x_in_place)
-    slots = (2 * block + problem.p) * dy if sy == 1 else (problem.p - 1) * dy + 1 + sy
+    slots = _buffered_rows(problem)
     pitch, offsets, order = tap_offsets(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
+    laid = restate_for_tables(problem)
     layout = describe_images(
-        problem, acc, x_strides, out_strides, step=sx, slots=slots, shift=shift,
+        problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
         imaginary=slots * pitch * size,
     )  # fmt: skip
     fill_row = None
@@ -175,13 +174,13 @@ def plan_sums(
         rank=rank,
         weights_bytes=(rank or problem.p) * problem.q * parts * size,
         column_weights_bytes=rank * problem.p * parts * size,
-        span_x=span[1],
+        span_x=laid.span[1],
         tap_offsets=address(offsets),
         parts=parts,
         size=size,
         lanes=lanes,
         pitch=pitch,
-        block_rows=block,
+        block_rows=micro_kernel.ROWS,
         x_in_place=x_in_place,
     )
     natural = bool((np.diff(order) == 1).all())
@@ -195,6 +194,17 @@ def plan_sums(
         tap_offsets=offsets,
         fill_row=fill_row,
     )
+
+
+def _buffered_rows(problem: Problem) -> int:
+    """Rows of the row buffer: those that a block of output rows reads, and the next ones."""
+    from .jit import micro_kernel
+
+    laid = restate_for_tables(problem)
+    step, dilation = laid.stride[0], laid.dilation[0]
+    if step == 1:
+        return (2 * micro_kernel.ROWS + problem.p) * dilation
+    return (problem.p - 1) * dilation + 1 + step
 
 
 def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> Tasks:
