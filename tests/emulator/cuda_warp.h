@@ -2,14 +2,6 @@
 // A lane shows the others of its warp what it holds, and each makes its own part of the result of
 // that.
 #pragma once
-inline const unsigned long long (*shown_by_all(std::initializer_list<unsigned long long> mine))[4] {
-  Warp& warp = current_warp();
-  auto& half = warp.shown[emulator::own().turn ^= 1];
-  std::copy(mine.begin(), mine.end(), half[thread_number() % 32]);
-  warp.barrier.arrive_and_wait();
-  return half;
-}
-
 template <int N> void load_matrices(unsigned (&to)[N], const void* row) {
   if ((size_t)row % 16) abort();
   auto rows = shown_by_all({(unsigned long long)row});
@@ -17,7 +9,6 @@ template <int N> void load_matrices(unsigned (&to)[N], const void* row) {
   for (int n = 0; n < N; ++n)
     to[n] = reinterpret_cast<const unsigned*>(rows[8 * n + lane / 4][0])[lane % 4];
 }
-
 
 inline unsigned to_tf32(unsigned bits) {
   if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
@@ -38,11 +29,11 @@ inline float cut_sum(const double* addends, int count) {
       for (int m = 0; m < count; ++m) sum += addends[m];
       return (float)sum;
     }
-    largest = std::max(largest, fabs(addends[n]));
+    largest = fmax(largest, fabs(addends[n]));
   }
   int exponent;
   std::frexp(largest, &exponent);
-  double last = std::ldexp(1.0, std::max(exponent - 24, -149));
+  double last = std::ldexp(1.0, exponent < -125 ? -149 : exponent - 24);
   for (int n = 0; n < count; ++n) sum += std::trunc(addends[n] / last) * last;
   float near = (float)sum;
   if (std::isinf(near)) return near;

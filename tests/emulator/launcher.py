@@ -23,6 +23,7 @@ from .. import built
 from .streams import StreamingLauncher, current
 
 HERE = Path(__file__).parent
+HEADER = "cuda_emulator.h"
 # Few multiprocessors, so that blocks go from tile to tile in small problems too.
 CHIP = replace(HOPPER, multiprocessors=2)
 _one_at_a_time = threading.Lock()
@@ -30,9 +31,13 @@ PLAIN = ("-O1",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
 ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
-_MAIN = """
-extern "C" void run(unsigned grid, unsigned bx, unsigned by, size_t bytes, void** a) {
-  launch(grid, bx, by, bytes, [=] { %(kernel)s(%(arguments)s); });
+# What Python can see of a library.
+EXPORT = 'extern "C" __attribute__((visibility("default")))'
+_RUN = """
+static void call(void** a) { %(kernel)s(%(arguments)s); }
+%(export)s
+void run(unsigned grid, unsigned bx, unsigned by, size_t bytes, void** a) {
+  launch(grid, bx, by, bytes, call, a);
 }
 """
 # The C++ types of the kernels' parameters.
@@ -62,35 +67,6 @@ _PARAMETERS = {
     "fft_redo": ("Overlap", "ACC", "ACC*", "char*", "int*", "char*"),
     "weight_gradient_sum": ("WIDE*", "long long*", "long long", "long long", "OUT_T*"),
 }
-# A program for the sanitizers, which cannot be loaded into a running Python: the arguments come
-# from one file, what pointers point at in their place, and what they point at afterwards is the
-# output. Every array is an allocation of its own, so that ASan sees its ends.
-_PROGRAM = """
-static std::vector<char> part(FILE* f) {
-  long long n; if (fread(&n, 8, 1, f) != 1) exit(3);
-  std::vector<char> v(n); if (n && fread(v.data(), 1, n, f) != (size_t)n) exit(3);
-  return v;
-}
-int main(int, char** name) {
-  FILE* f = fopen(name[1], "rb");
-  auto head = part(f);
-  long long* h = (long long*)head.data();
-  size_t count = h[4];
-  std::vector<std::vector<char>> blobs(count);
-  std::vector<char*> pointers(count);
-  std::vector<void*> a(count);
-  for (size_t n = 0; n < count; ++n) {
-    blobs[n] = part(f);
-    pointers[n] = blobs[n].data();
-    a[n] = h[5 + n] ? (void*)&pointers[n] : (void*)pointers[n];
-  }
-  run(h[0], h[1], h[2], h[3], a.data());
-  FILE* o = fopen(name[2], "wb");
-  for (size_t n = 0; n < count; ++n)
-    if (h[5 + n]) fwrite(blobs[n].data(), 1, blobs[n].size(), o);
-  fclose(o);
-}
-"""
 
 
 def source_of(spec, change=None):
@@ -106,11 +82,11 @@ def source_of(spec, change=None):
         for n, kind in enumerate(_PARAMETERS[spec.kernel])
     )
     text = text.replace('#include "cuda_warp.h"', (HERE / "cuda_warp.h").read_text())
-    main = _MAIN % {"kernel": spec.kernel, "arguments": arguments}
-    return f'#include "cuda_emulator.h"\n{text}\n{main}'
+    run = _RUN % {"export": EXPORT, "kernel": spec.kernel, "arguments": arguments}
+    return f'#include "{HEADER}"\n{text}\n{run}'
 
 
-_LANGUAGE = ("-std=c++20", "-ffp-contract=off", "-pthread", "-w", "-fPIC")
+_LANGUAGE = ("-std=c++20", "-ffp-contract=off", "-pthread", "-w", "-fPIC", "-fvisibility=hidden")
 
 
 @cache
@@ -126,32 +102,44 @@ def _compile(*arguments):
     subprocess.run([compiler()[0], *_LANGUAGE, *arguments], check=True)
 
 
+@cache
+def _text(name):
+    return (HERE / name).read_text()
+
+
 def parsed_header(flags):
-    """Folder of the emulator's header, parsed once for these flags: half of every compilation."""
-    header = (HERE / "cuda_emulator.h").read_text()
+    """Folder of the emulator's header, parsed once for these flags."""
 
     def make(folder):
         folder.mkdir()
-        copy = folder / "cuda_emulator.h"
-        copy.write_text(header)
+        copy = folder / HEADER
+        copy.write_text(_text(HEADER))
         _compile(*flags, "-x", "c++-header", copy, "-o", f"{copy}.gch")
 
-    return built.kept([header, *compiler(), *_LANGUAGE, *flags], make)
+    return built.kept([_text(HEADER), *compiler(), *_LANGUAGE, *flags], make)
+
+
+def _compiled(name, flags):
+    """Object file of what all kernels share."""
+
+    def make(path):
+        _compile(*flags, "-c", f"-I{HERE}", "-o", path, HERE / name)
+
+    return built.kept([_text(HEADER), _text(name), *compiler(), *_LANGUAGE, *flags], make, ".o")
 
 
 def build(text, flags, program=False):
     """Library, or program for a sanitizer, that these flags make of a source."""
-    if program:
-        text += _PROGRAM
+    names = ("cuda_emulator.cpp", *(("sanitized_main.cpp",) if program else ()))
 
     def make(path):
         code = path.with_name("kernel.cpp")
         code.write_text(text)
         kind = [] if program else ["-shared"]
-        _compile(*flags, *kind, f"-I{parsed_header(flags)}", "-o", path, code)
+        shared = [_compiled(name, flags) for name in names]
+        _compile(*flags, *kind, f"-I{parsed_header(flags)}", "-o", path, code, *shared)
 
-    header = (HERE / "cuda_emulator.h").read_text()
-    key = [text, header, *compiler(), *_LANGUAGE, *flags, str(program)]
+    key = [text, _text(HEADER), *map(_text, names), *compiler(), *_LANGUAGE, *flags]
     return built.kept(key, make, "" if program else ".so")
 
 

@@ -8,20 +8,26 @@ import pytest
 
 from gpuconv.backends.cuda import device_link, launcher, structs
 
-from ....emulator.launcher import PLAIN, EmulatedLauncher, build
+from ....emulator.launcher import EXPORT, PLAIN, EmulatedLauncher, build
 from ....emulator.streams import EmulatedLink
 
 STRUCTS = structs.BY_NAME | {f"Norm_{t}": structs.norm(t) for t in ("float32", "float64")}
 
 
-def layout_in_c(source, name, members):
-    """Size of a struct and offset and size of each member, as g++ has them."""
-    values = [f"sizeof({name})"]
-    for member in members:
-        values += [f"__builtin_offsetof({name}, {member})", f"sizeof(((({name}*)0)->{member}))"]
-    text = f'{source}\nextern "C" unsigned long layout[] = {{{", ".join(values)}}};\n'
+def layouts_in_c(structs):
+    """Size of each struct and offset and size of its members, as g++ has them; by its name."""
+    text, counts = "", {}
+    for name, (source, members) in structs.items():
+        values = [f"sizeof({name})"]
+        for member in members:
+            values += [f"__builtin_offsetof({name}, {member})", f"sizeof(((({name}*)0)->{member}))"]
+        text += f"{source}\n{EXPORT} unsigned long layout_{name}[] = {{{', '.join(values)}}};\n"
+        counts[name] = len(values)
     library = ctypes.CDLL(str(build(text, PLAIN)))
-    return list((ctypes.c_ulong * len(values)).in_dll(library, "layout"))
+    return {
+        name: list((ctypes.c_ulong * count).in_dll(library, f"layout_{name}"))
+        for name, count in counts.items()
+    }
 
 
 def layout_in_python(dtype):
@@ -31,19 +37,18 @@ def layout_in_python(dtype):
     return values
 
 
-@pytest.mark.parametrize("name", STRUCTS)
-def test_members_have_the_same_offsets(name):
-    dtype = STRUCTS[name]
-    source = structs.struct_source(name, dtype)
-    assert layout_in_c(source, name, dtype.names) == layout_in_python(dtype)
+def test_members_have_the_same_offsets():
+    sources = {n: (structs.struct_source(n, dtype), dtype.names) for n, dtype in STRUCTS.items()}
+    found = layouts_in_c(sources)
+    assert found == {name: layout_in_python(dtype) for name, dtype in STRUCTS.items()}
 
 
 def test_another_order_of_members_would_be_noticed():
     dtype = np.dtype([("a", "i4"), ("b", "i8"), ("c", "i4", (3,))], align=True)
     other = np.dtype([("b", "i8"), ("a", "i4"), ("c", "i4", (3,))], align=True)
-    source = structs.struct_source("Mixed", dtype)
-    assert layout_in_c(source, "Mixed", dtype.names) == layout_in_python(dtype)
-    assert layout_in_c(source, "Mixed", dtype.names) != layout_in_python(other)
+    found = layouts_in_c({"Mixed": (structs.struct_source("Mixed", dtype), dtype.names)})["Mixed"]
+    assert found == layout_in_python(dtype)
+    assert found != layout_in_python(other)
 
 
 def test_packed_structs_are_refused():
