@@ -30,8 +30,15 @@ def _no_gpu():
     return DeviceLauncher().unavailable()
 
 
+# Examples that compile for so many dtypes that only the exhaustive run has them.
+_LONG_EXAMPLES = ("gpuconv.checks.check",)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
     for item in items:
+        if item.name in _LONG_EXAMPLES:
+            item.add_marker(pytest.mark.exhaustive)
         if item.get_closest_marker("cuda") and _no_gpu() is not None:
             item.add_marker(pytest.mark.skip(reason=f"no usable GPU: {_no_gpu()}"))
         for mark in item.iter_markers("needs"):

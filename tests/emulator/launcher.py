@@ -27,7 +27,7 @@ HEADER = "cuda_emulator.h"
 # Few multiprocessors, so that blocks go from tile to tile in small problems too.
 CHIP = replace(HOPPER, multiprocessors=2)
 _one_at_a_time = threading.Lock()
-PLAIN = ("-O1",)
+PLAIN = ("-Og",)
 THREAD = ("-O1", "-g", "-fsanitize=thread")
 ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 

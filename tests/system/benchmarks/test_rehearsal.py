@@ -20,6 +20,9 @@ from benchmarks.report import stem
 from ...marks import exhaustive
 from .stand_in import ABORTS, HANGS, LOSES, RIGHT, THROWS, WRONG
 
+# Whole runs; of what they are made of, the files beside this one have shorter tests.
+pytestmark = exhaustive
+
 ROOT = Path(__file__).parents[3]
 FULL = Path("/dev/full")
 
@@ -185,7 +188,6 @@ def test_reports_are_made_again_from_the_lines(run, tmp_path):
     assert [line for line in again.splitlines() if line.startswith("|")] == table
 
 
-@exhaustive
 @pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
 def test_a_full_disk_costs_the_files_only(tmp_path, tools):
     for name in ("cuda-lines.jsonl", "cuda-lines.log", "cuda-answers.md", "cuda-speed.csv"):

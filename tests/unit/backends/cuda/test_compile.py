@@ -64,8 +64,16 @@ def test_every_size_on_hopper(name, size):
     check(planned(name, (size, size), "separable"), 90)
 
 
-@pytest.mark.parametrize("size", always([(1, 33), (1, 50), (1, 101), (128, 1), (71, 1)], (1, 50)))
-@pytest.mark.parametrize("name", FLOATS[2:])
+# Every size with the dtype that takes the most registers, every dtype with the longest lines.
+LONG_LINES = [
+    *itertools.product(((1, 33), (1, 50), (71, 1)), ("float32", "complex128")),
+    *itertools.product(((1, 101), (128, 1)), FLOATS[2:]),
+]
+
+
+@pytest.mark.parametrize(
+    ("size", "name"), always(LONG_LINES, ((1, 50), "float32"), ((1, 101), "float64"), rows=True)
+)
 def test_long_lines_of_taps_on_hopper(name, size):
     for order in (NO, YES, LOOK):
         mirror = order if size[0] > 1 else NO, order if size[1] > 1 else NO

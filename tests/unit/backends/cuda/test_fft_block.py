@@ -457,15 +457,14 @@ def compile_all(x_dtype, acc, out, arch, stride=1):
                 check_code(fft_block.spec_of(name, problem, plan), arch)
 
 
+# With a stride one dtype of every accumulator: what it changes are indices.
 COMPILED = [
-    (x, acc, out, stride)
-    for x, acc, out in (
-        ("float32", "float32", "float32"), ("float16", "float32", "float16"),
-        ("uint8", "float32", "float32"), ("uint8", "float32", "uint8"),
-        ("float64", "float64", "float64"), ("uint8", "float64", "int64"),
-        ("complex64", "complex64", "complex64"), ("complex128", "complex128", "complex128"),
-    )
-    for stride in (1, 2)
+    ("float32", "float32", "float32", 1), ("float32", "float32", "float32", 2),
+    ("float16", "float32", "float16", 1),
+    ("uint8", "float32", "float32", 1), ("uint8", "float32", "uint8", 1),
+    ("float64", "float64", "float64", 1), ("uint8", "float64", "int64", 2),
+    ("complex64", "complex64", "complex64", 1), ("complex128", "complex128", "complex128", 1),
+    ("complex128", "complex128", "complex128", 2),
 ]  # fmt: skip
 
 
