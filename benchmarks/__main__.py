@@ -25,6 +25,8 @@ SUITES = {
     "boxes": ("against_peers", "means over squares of equal weights"),
     "small": ("against_peers", "small images, float32"),
     "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
+    "complex": ("against_peers", "complex images and kernels"),
+    "photos": ("photos", "photographs: channels last, bytes to bytes"),
     "choice": ("choice", "the automatic choice against every method"),
     "cliffs": ("cliffs", "kernels from one tap to the whole image, float32"),
     "templates": ("templates", "template matching, zncc"),

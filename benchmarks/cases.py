@@ -39,7 +39,7 @@ class Case:
     @property
     def out_dtype(self) -> str:
         """Dtype of K and of the result: sums of small integers with floats are float32."""
-        return "float64" if self.dtype == "float64" else "float32"
+        return "float32" if self.dtype in ("float16", "uint8", "int16") else self.dtype
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -79,8 +79,15 @@ class Case:
         elif self.weights == BOX:
             k = np.full(self.k_shape, 1 / math.prod(self.k_shape), self.out_dtype)
         else:
-            k = np.random.default_rng(self.k).standard_normal(self.k_shape).astype(self.out_dtype)
+            k = _normal(np.random.default_rng(self.k), self.k_shape, self.out_dtype)
         return _image(self.x_shape, self.dtype), k
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Any:
+    values = rng.standard_normal(shape)
+    if np.dtype(dtype).kind == "c":
+        return (values + 1j * rng.standard_normal(shape)).astype(dtype)
+    return values.astype(dtype)
 
 
 @lru_cache(maxsize=1)
@@ -89,6 +96,8 @@ def _image(shape: tuple[int, ...], dtype: str) -> Any:
     if dtype in ("uint8", "int16"):
         info = np.iinfo(dtype)
         return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+    if np.dtype(dtype).kind == "c":
+        return _normal(rng, shape, dtype)
     return rng.random(shape, dtype)
 
 
@@ -148,6 +157,15 @@ def _batch() -> list[Case]:
     return [*found, Case("batch", (1, 2048, 2048), (16, 5, 5), targets=targets)]
 
 
+def _complex() -> list[Case]:
+    return [
+        Case("complex", (side, side), (k, k), dtype, targets=((BEST, 2.0),), rounds=5)
+        for dtype in ("complex64", "complex128")
+        for side in (512, 2048)
+        for k in (3, 5, 9, 15, 31, 63, 127)
+    ]
+
+
 def _choice() -> list[Case]:
     return [
         Case("choice", (side, side), (k, k), dtype, weights, rounds=5)
@@ -166,6 +184,7 @@ _SUITES = {
     "boxes": _boxes,
     "small": _small,
     "batch": _batch,
+    "complex": _complex,
     "choice": _choice,
 }
 

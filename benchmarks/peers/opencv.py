@@ -22,6 +22,8 @@ def available() -> bool:
 def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     import cv2
 
+    if np.iscomplexobj(x):
+        return []
     depth = cv2.CV_64F if case.out_dtype == "float64" else cv2.CV_32F
     out = np.empty(case.out_shape, case.out_dtype)
     if out.ndim > 2:

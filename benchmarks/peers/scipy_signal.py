@@ -21,7 +21,7 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     # Leading axes broadcast if both have the same number of them, but not in mode "same".
     rank = len(case.out_shape)
     images = x.reshape((1,) * (rank - x.ndim) + x.shape)
-    flipped = k.reshape((1,) * (rank - k.ndim) + k.shape)[..., ::-1, ::-1].copy()
+    flipped = k.reshape((1,) * (rank - k.ndim) + k.shape)[..., ::-1, ::-1].conj()
 
     h, w = x.shape[-2:]
     at = (case.k - 1) // 2

@@ -22,6 +22,8 @@ def available() -> bool:
 def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     import torch
 
+    if np.iscomplexobj(k):
+        k = k.conj()  # torch does not conjugate the kernel
     images = torch.from_numpy(x).reshape(-1, 1, *x.shape[-2:])
     weights = torch.from_numpy(k).reshape(-1, 1, *k.shape[-2:])
     if len(images) > 1 and len(weights) > 1:
@@ -33,6 +35,6 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
         return np.asarray(torch.nn.functional.conv2d(images.to(kind), weights, padding=case.k // 2))
 
     seconds = 1e-8 * case.pixels + 8e-11 * case.taps
-    if case.out_dtype == "float64" and 8 * case.taps > _MOST_BYTES:
+    if case.out_dtype != "float32" and 8 * case.taps > _MOST_BYTES:
         seconds = math.inf
     return [Contender("torch conv2d", conv2d, "constant", seconds)]

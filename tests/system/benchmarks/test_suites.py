@@ -36,8 +36,8 @@ def run(*arguments):
 @pytest.mark.parametrize(
     "suites",
     [
-        ["filters", "dtypes", "separable", "small", "batch", "choice", "cliffs"],
-        ["memory", "accuracy", "calls", "dropins"],
+        ["filters", "dtypes", "separable", "boxes", "small", "batch", "complex", "photos"],
+        ["memory", "accuracy", "calls", "dropins", "choice", "cliffs"],
         ["templates"],
         ["layers"],
         ["missing"],
