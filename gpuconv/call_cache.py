@@ -17,7 +17,7 @@ import numpy as np
 from .core import dtypes
 from .core.alignment import is_aligned
 from .core.arrays import Array, empty_on_host
-from .core.overlap import may_share_memory
+from .core.overlap import is_permuted, may_share_memory
 from .core.problem import Problem
 from .methods.weights import Weights
 from .selection.choose import Choice
@@ -138,11 +138,16 @@ def fits(out: Array, problem: Problem, X: Any, K: Any) -> bool:
     """Whether an array of the same library as X can be written to without further checks."""
     return bool(
         out.shape == problem.out_shape
-        and out.flags.c_contiguous
-        and (out.flags.writeable if type(out) is np.ndarray else is_aligned(out))
+        and _can_be_filled(out)
         and not may_share_memory(out, X)
         and not may_share_memory(out, K)
     )
+
+
+def _can_be_filled(out: Array) -> bool:
+    if type(out) is np.ndarray:
+        return bool(out.flags.writeable and (out.flags.c_contiguous or is_permuted(out)))
+    return bool(out.flags.c_contiguous and is_aligned(out))
 
 
 def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:

@@ -99,7 +99,7 @@ class Plan:
             Another shape or dtype than planned.
         """
         if self.axes != LAST:
-            moved = replace(self, axes=LAST)
+            moved = self._of_moved_axes
             return call_along(self.axes, X, out, lambda X, out: moved(X, K, out=out))
         if self._runs_on(X, K, out):
             problem = self.problem
@@ -118,6 +118,11 @@ class Plan:
             self.prepared.run(X, K, result)
             return result
         return self._call_anew(X, K, out)
+
+    @cached_property
+    def _of_moved_axes(self) -> Plan:
+        """The plan for arrays whose rows and columns were moved to the end."""
+        return replace(self, axes=LAST)
 
     @cached_property
     def _layout(self) -> tuple[Any, ...] | None:

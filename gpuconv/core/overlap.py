@@ -8,7 +8,25 @@ import numpy as np
 
 from .arrays import HOST, Operand
 
-__all__ = ["may_share_memory", "shares_memory"]
+__all__ = ["is_permuted", "may_share_memory", "shares_memory"]
+
+
+def is_permuted(array: Any) -> bool:
+    """Whether an array is contiguous but for the order of its axes, so that no elements overlap.
+
+    Examples
+    --------
+    >>> photo = np.zeros((9, 8, 3))
+    >>> is_permuted(photo.transpose(2, 0, 1)), is_permuted(photo[:, ::2])
+    (True, False)
+    """
+    step = array.itemsize
+    for stride, n in sorted(zip(array.strides, array.shape, strict=True)):
+        if n != 1:
+            if stride != step:
+                return False
+            step *= n
+    return True
 
 
 def _address_range(array: Any) -> tuple[int, int]:

@@ -224,6 +224,22 @@ def test_out_is_checked_every_time(method):
     np.testing.assert_array_equal(k, kept)
 
 
+def test_photos_are_not_prepared_anew(monkeypatch):
+    """Not by a repeated call, nor by a plan, into an array of theirs or not."""
+    rng = np.random.default_rng(5)
+    photo, k = sample(rng, (30, 40, 3), "uint8"), sample(rng, (3, 3), "float32")
+    keywords = dict(mode="same", axes=(0, 1), dtype="uint8")
+    wanted = gpuconv.corr2d(photo, k, **keywords)
+    plan = gpuconv.plan(photo.shape, k.shape, x_dtype="uint8", k_dtype="float32", **keywords)
+    gpuconv.corr2d(photo, k, out=np.empty_like(photo), **keywords)
+    plan(photo, k)
+    monkeypatch.setattr(gpuconv.engine, "correlate_new", None)
+    for out in (None, np.empty_like(photo), np.zeros((3, 30, 40), "u1").transpose(1, 2, 0)):
+        for found in (gpuconv.corr2d(photo, k, out=out, **keywords), plan(photo, k, out=out)):
+            assert out is None or found is out
+            np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_byte_order_and_layout(method):
     k = np.outer([1.0, 2, 3], [1.0, 1, 2])
