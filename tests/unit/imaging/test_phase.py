@@ -38,6 +38,16 @@ def test_known_shifts(shape, dtype, normalization):
         assert 0 <= error < 0.2
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_images_and_their_spectra(dtype):
+    image = (RNG.random((31, 40)) + 1j * RNG.random((31, 40))).astype(dtype)
+    moved = np.roll(image, (3, -5), (0, 1))
+    for images, space in (((image, moved), "real"), (map(np.fft.fftn, (image, moved)), "fourier")):
+        found = gpuconv.phase_cross_correlation(*images, space=space)
+        np.testing.assert_array_equal(found.shift, (-3, 5))
+        assert abs(found.phasediff) < 1e-5
+
+
 @pytest.mark.needs("skimage")
 @pytest.mark.parametrize("shape", [(40, 31), (1, 40), (9, 8, 7)])
 @pytest.mark.parametrize("dtype", ["f8", "f4", "u1"])

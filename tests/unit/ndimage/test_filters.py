@@ -97,6 +97,11 @@ def test_what_differs_along_axes(name):
     compare(name, x, **keywords, mode=["wrap", "nearest"], axes=(-1, 0))
 
 
+@pytest.mark.parametrize("name", ["laplace", "gaussian_gradient_magnitude", "gaussian_filter"])
+def test_along_no_axes(name):
+    compare(name, sample((5, 6), "float64"), *CALLS[name], axes=())
+
+
 @pytest.mark.parametrize("axes", [(0, 1), (2, 0), (-1, -2), 1])
 @pytest.mark.parametrize("name", ["correlate", "convolve"])
 def test_kernels_along_some_axes(name, axes):

@@ -29,6 +29,23 @@ def test_integers_by_transforms_want_their_weights_on_the_host(cupy):
         gpuconv.corr2d(cupy.asarray(x), cupy.asarray(k), method="fft")
 
 
+def test_weights_on_the_device_are_fetched_to_be_separated(cupy):
+    x, k = RNG.random((13, 17)), np.outer([1.0, 2, 1], [1.0, 0, -1])
+    found = gpuconv.corr2d(cupy.asarray(x), cupy.asarray(k), method="separable")
+    np.testing.assert_allclose(found.get(), gpuconv.corr2d(x, k, backend="reference"), atol=1e-14)
+    with pytest.raises(ValueError, match="method='separable' cannot be used"):
+        gpuconv.corr2d(cupy.asarray(x), cupy.asarray(RNG.random((3, 3))), method="separable")
+
+
+def test_gradients_of_weights_are_where_these_are(cupy):
+    x, k, dy = RNG.random((9, 8)), RNG.random((3, 2)), RNG.random((7, 7))
+    dx, dk = gpuconv.corr2d_vjp(cupy.asarray(x), k, cupy.asarray(dy))
+    expected = gpuconv.corr2d_vjp(x, k, dy, backend="reference")
+    assert type(dk) is np.ndarray
+    np.testing.assert_allclose(dx.get(), expected[0], rtol=1e-13)
+    np.testing.assert_allclose(dk, expected[1], rtol=1e-13)
+
+
 def at_odd_address(cupy, host):
     """The same values on the device, from an address that is a multiple of nothing."""
     raw = cupy.empty((host.nbytes + 1,), np.uint8)

@@ -271,6 +271,12 @@ def test_hot_pixels_anywhere(small, name, place):
         compare(problem_of(x, k, name, name, **keywords), x, k)
 
 
+def test_more_leading_dimensions_than_the_struct_holds(small):
+    x = sample((2,) * 6 + (5, 6), "float32")[::-1].transpose(5, 4, 3, 2, 1, 0, 6, 7)
+    k = sample((2, 1) * 3 + (2, 2), "float32")
+    compare(problem_of(x, k), x, k)
+
+
 @exhaustive
 @settings(max_examples=40, derandomize=True)
 @given(problems(), st.integers(0, 10**6), st.sampled_from([3_000, 40_000]), st.sampled_from(RANGES))
