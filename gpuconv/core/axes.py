@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -87,13 +88,19 @@ def put_back(array: Any, axes: tuple[int, int]) -> Any:
 def _move(array: Any, source: tuple[int, int], target: tuple[int, int]) -> Any:
     if arrays.is_traced(array) or arrays.is_instance_of(array, "torch", "Tensor"):
         return array.movedim(source, target)
-    ndim = len(array.shape)
+    order = _order(len(array.shape), source, target)
+    if hasattr(array, "transpose"):
+        return array.transpose(order)
+    return array.__array_namespace__().permute_dims(array, order)
+
+
+@lru_cache(maxsize=256)
+def _order(ndim: int, source: tuple[int, int], target: tuple[int, int]) -> tuple[int, ...]:
+    """Return the order of axes that has `source` at the places of `target`."""
     order = [axis for axis in range(ndim) if axis - ndim not in source]
     for place, axis in sorted(zip((t % ndim for t in target), source, strict=True)):
         order.insert(place, axis % ndim)
-    if hasattr(array, "transpose"):
-        return array.transpose(order)
-    return array.__array_namespace__().permute_dims(array, tuple(order))
+    return tuple(order)
 
 
 def call_along(axes: Any, X: Any, out: Any, call: Callable[[Any, Any], Any]) -> Any:

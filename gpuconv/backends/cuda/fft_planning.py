@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def product_length(self) -> int:
-        """Pieces of 16 bytes of a spectrum."""
+        """Granules (16 bytes) of a spectrum."""
         return self.sides[0] * self.columns * self.itemsize * (2 if self.real else 1) // 16
 
     @property

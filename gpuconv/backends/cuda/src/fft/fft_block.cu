@@ -294,7 +294,7 @@ fft_block(const __grid_constant__ Overlap g, ACC fill, const ACC* __restrict__ w
   transform_rows_first<false>(tile);
   __syncthreads();
   i64 kernel = state.tiles[0].at.kernel;
-  multiply_rows(tile, spectra + kernel * (ELEMENTS / PER_PIECE));
+  multiply_rows(tile, spectra + kernel * (ELEMENTS / PER_GRANULE));
   if (thread < TILES) set_factor_of_sums(state.scales[thread], sizes[kernel].exponent);
   __syncthreads();
   transform_rows_first<true>(tile);

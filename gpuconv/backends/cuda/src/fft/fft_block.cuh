@@ -107,27 +107,27 @@ template <class Store> __device__ inline void transform_columns_last(const Cell*
   });
 }
 
-// A spectrum in device memory is pieces of 16 bytes, of neighbouring frequencies of a row. Those of one
-// place in all rows follow one another: the lanes of a warp read neighbouring pieces.
+// A spectrum in device memory is granules of 16 bytes, of neighbouring frequencies of a row. Those of one
+// place in all rows follow one another: the lanes of a warp read neighbouring granules.
 struct alignas(16) Bins { Bin at[16 / sizeof(Bin)]; };
-enum { PER_PIECE = 16 / sizeof(Bin), PIECES = Across::SECOND / PER_PIECE };
+enum { PER_GRANULE = 16 / sizeof(Bin), GRANULES = Across::SECOND / PER_GRANULE };
 
-// Where the pieces of transform n of the second stage across are; they are NY apart.
-__device__ inline int pieces_of(int n) { return n / NY * PIECES * NY + n % NY; }
+// Where the granules of transform n of the second stage across are; they are NY apart.
+__device__ inline int granules_of(int n) { return n / NY * GRANULES * NY + n % NY; }
 
 // Second stage across, the product with a kernel's conjugate spectrum, and the way back of that stage.
 __device__ inline void multiply_rows(Cell* tile, const Bins* __restrict__ spectrum) {
   share<ELEMENTS / Across::SECOND>([&](int n) {
     Cell* at = tile + n % NY * PITCH + n / NY * Across::SECOND;
-    Bins factors[PIECES];
+    Bins factors[GRANULES];
 #pragma unroll
-    for (int k = 0; k < PIECES; ++k) factors[k] = spectrum[pieces_of(n) + k * NY];
+    for (int k = 0; k < GRANULES; ++k) factors[k] = spectrum[granules_of(n) + k * NY];
     Bin v[Across::SECOND];
     read(v, at, 1);
     transform<false>(v);
 #pragma unroll
     for (int k = 0; k < Across::SECOND; ++k)
-      v[k] = times_conjugate(v[k], factors[k / PER_PIECE].at[k % PER_PIECE]);
+      v[k] = times_conjugate(v[k], factors[k / PER_GRANULE].at[k % PER_GRANULE]);
     transform<true>(v);
     write(v, at, 1);
   });
@@ -142,15 +142,15 @@ __device__ inline Real write_spectrum(const Cell* tile, Real norm, Bins* spectru
     read(v, tile + n % NY * PITCH + n / NY * Across::SECOND, 1);
     transform<false>(v);
 #pragma unroll
-    for (int k = 0; k < PIECES; ++k) {
-      Bins piece;
+    for (int k = 0; k < GRANULES; ++k) {
+      Bins granule;
 #pragma unroll
-      for (int j = 0; j < PER_PIECE; ++j) {
-        Bin bin = v[k * PER_PIECE + j];
+      for (int j = 0; j < PER_GRANULE; ++j) {
+        Bin bin = v[k * PER_GRANULE + j];
         most = fmax(most, bin.re * bin.re + bin.im * bin.im);
-        piece.at[j] = {bin.re * norm, bin.im * norm};
+        granule.at[j] = {bin.re * norm, bin.im * norm};
       }
-      spectrum[pieces_of(n) + k * NY] = piece;
+      spectrum[granules_of(n) + k * NY] = granule;
     }
   });
   return most;

@@ -34,7 +34,7 @@ fft_block_spectrum(const __grid_constant__ Overlap g, const ACC* __restrict__ we
   __syncthreads();
   transform_rows_first<false>(tile);
   __syncthreads();
-  Bins* spectrum = spectra + blockIdx.x * (i64)(ELEMENTS / PER_PIECE);
+  Bins* spectrum = spectra + blockIdx.x * (i64)(ELEMENTS / PER_GRANULE);
   write_of_warp(of_warps, write_spectrum(tile, (Real)1 / ELEMENTS, spectrum), Larger());
   __syncthreads();
   double peak = read_of_warps(of_warps, Larger());
