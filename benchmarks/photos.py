@@ -101,7 +101,7 @@ def peers(photo: Photo, x: Any, k: Any) -> dict[str, Callable[[], Any]]:
     if photo.kernel == "box":
         found["cv2.blur"] = partial(cv2.blur, x, size, dst=out)
     if photo.kernel == "Sobel":
-        found["cv2.Sobel"] = partial(cv2.Sobel, x, -1, 0, 1, dst=out)
+        found["cv2.Sobel"] = partial(cv2.Sobel, x, -1, 1, 0, dst=out)
     return found
 
 
