@@ -27,13 +27,16 @@ def newest(suffix: str, folder: Path = RESULTS) -> dict[str, Path]:
 
 # What is no peer: limits of the machine, and ourselves by other names.
 _LIMITS = ("copy", "sgemm", "FMA", "link", "gpuconv")
-# The suites whose cases are (size, dtype) by k, with what they ran on and a plot of each.
+# The suites whose cases are (size, dtype) by k, with what they ran on.
 _RATIOS = {
     "filters": "CPU",
     "filters-avx2": "CPU without AVX-512",
     "dtypes": "CPU",
+    "small": "CPU",
+    "complex": "CPU",
     "cuda-speed": "H200",
 }
+_PLOTTED = ("filters", "filters-avx2", "dtypes", "cuda-speed")
 
 
 def benchmarks(page: str = "", folder: Path = RESULTS) -> str:
@@ -51,7 +54,7 @@ def _plots(folder: Path) -> str:
     return "\n\n".join(
         f"![{machine}, {suite}: Mpixel/s against k](../benchmarks/results/{found[suite].name})"
         for suite, machine in _RATIOS.items()
-        if suite in found
+        if suite in _PLOTTED and suite in found
     )
 
 
