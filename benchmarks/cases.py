@@ -69,8 +69,7 @@ class Case:
 
     def line(self) -> Any:
         """Return the Gaussian's factor, which sums to 1."""
-        g = np.exp(-0.5 * (np.arange(self.k) - self.k // 2) ** 2 / self.sigma**2)
-        return (g / g.sum()).astype(self.out_dtype)
+        return gaussian_line(self.k, self.sigma, self.out_dtype)
 
     def arrays(self) -> tuple[Any, Any]:
         """Return X and K, the same in every run."""
@@ -81,6 +80,12 @@ class Case:
         else:
             k = _normal(np.random.default_rng(self.k), self.k_shape, self.out_dtype)
         return _image(self.x_shape, self.dtype), k
+
+
+def gaussian_line(k: int, sigma: float, dtype: str) -> Any:
+    """Return the factor of a Gaussian of k x k weights, which sums to 1."""
+    g = np.exp(-0.5 * (np.arange(k) - k // 2) ** 2 / sigma**2)
+    return (g / g.sum()).astype(dtype)
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Any:

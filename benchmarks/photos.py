@@ -15,6 +15,7 @@ import numpy as np
 
 import gpuconv
 
+from .cases import gaussian_line
 from .peers import importable
 from .report import Cell, Check, ratio, verdicts
 from .timing import compare
@@ -60,8 +61,7 @@ class Photo:
 
     def line(self) -> Any:
         """Return the Gaussian's factor, which sums to 1."""
-        g = np.exp(-0.5 * (np.arange(self.k) - self.k // 2) ** 2 / self.sigma**2)
-        return (g / g.sum()).astype(np.float32)
+        return gaussian_line(self.k, self.sigma, "float32")
 
 
 def photos(quick: bool) -> list[Photo]:
