@@ -48,6 +48,22 @@ def exact(problem, x, k):
     )
 
 
+def weighted_means(x, k, there, flipped=False, fillvalue=None, normalize=True, **keywords):
+    """The definition in long double; NaN where nothing is there. `there` says how much counts."""
+    place = {"flipped": True} if flipped else {}
+    problem = make_problem(x.shape, k.shape, "float64", "float64", **place, **keywords)
+    k = k.astype("longdouble")[..., ::-1, ::-1] if flipped else k.astype("longdouble")
+    pixels = np.where(there == 0, 0, x).astype("longdouble")
+    fill, weight = (0, 0) if fillvalue is None else (fillvalue, 1)
+    image = windows(problem, pixels * there, fill)
+    counted = windows(problem, np.asarray(there, "longdouble"), weight)
+    sums = np.einsum("...rspq,...pq->...rs", image, k)
+    weights = np.einsum("...rspq,...pq->...rs", counted, k)
+    with np.errstate(all="ignore"):
+        y = np.where(weights == 0, np.nan, sums / weights)
+    return y if normalize else y * k.sum((-2, -1), keepdims=True)
+
+
 def sample(rng, shape, name):
     """Random storage array of a dtype: small integers, normal floats."""
     if name == "bool":

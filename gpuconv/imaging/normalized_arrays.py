@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ from .missing_pixels import (
 )
 from .normalized_blocks import normalize_block
 from .normalized_call import NormalizedCall, undefined_value
+from .normalized_one_pass import OnePass
 from .normalized_pixels import find_missing
 
 __all__ = ["normalize", "prepare"]
@@ -50,6 +52,14 @@ def prepare(
 
     The kernels are None unless `known`: those of a Dask array.
     """
+    return _prepare(x, k, shapes, w_dtype, rules, flipped, options, known)[:2]
+
+
+def _prepare(
+    x: arrays.Operand, k: arrays.Operand, shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    w_dtype: str | None, rules: MissingRules, flipped: bool, options: dict[str, Any], known: bool,
+) -> tuple[NormalizedCall, Any, engine.PreparedCall]:  # fmt: skip
+    """`prepare`, and the correlation of all pixels as it would be computed by itself."""
     options = dict(options)
     method, backend, fill = (options.pop(name) for name in ("method", "backend", "fillvalue"))
     missing_border = fill is None or (
@@ -62,6 +72,10 @@ def prepare(
     whole = dtypes.is_integer(result)
     if options["dtype"] is None:
         options["dtype"] = "float64" if whole else result
+    if isinstance(rules.undefined, complex) and not dtypes.is_complex(acc):
+        raise TypeError(
+            f"undefined={rules.undefined!r} is complex, but X and K are real; pass a real number"
+        )
     pixels = x.dtype if whole and w_dtype is None else acc
     problem = engine.read_problem(
         *shapes, pixels, acc, fillvalue=0 if missing_border else fill,
@@ -81,7 +95,7 @@ def prepare(
     call = NormalizedCall(
         problem, x.dtype, rules, missing_border, taken, backend, flipped, accurate
     )
-    return call, values
+    return call, values, chosen
 
 
 @dataclass(frozen=True)
@@ -110,8 +124,8 @@ def normalize(
             options = options | {"dtype": engine.dtype_of_out(out, options["dtype"])}
         w = read_weights(weights, x)
         shapes = tuple(x.array.shape), tuple(k.array.shape)
-        call, values = prepare(
-            x, k, shapes, None if w is None else w.dtype, rules, flipped, options
+        call, values, chosen = _prepare(
+            x, k, shapes, None if w is None else w.dtype, rules, flipped, options, True
         )
         inputs = Inputs(
             x.array, read_mask(mask, x), None if w is None else _summed(w, call.problem)
@@ -125,7 +139,15 @@ def normalize(
         result = Result.of(problem.out_shape, problem.out_dtype, x, target)
         if result.array.size:
             kernel = KernelSums.of(values, problem.conjugate, array_module(x.array))
-            _run(call, kernel, inputs, x.device, result.array)
+            one_pass = None
+            if inputs.mask is inputs.weights is None:
+                one_pass = OnePass.of(call, chosen, kernel, x.array, result.array)
+            if one_pass is None:
+                _run(call, kernel, inputs, x.device, result.array)
+            else:
+                one_pass.run(x.array, result.array)
+                if rules.preserve_nan:
+                    _preserve_rows(call, inputs, result.array)
         return result.deliver(out)
 
 
@@ -199,6 +221,16 @@ def _run_part(
     if call.rules.preserve_nan:
         _preserve(call, part, target, rows.centres(call.flipped, first, last),
                   columns.centres(call.flipped, 0, problem.s))  # fmt: skip
+
+
+def _preserve_rows(call: NormalizedCall, inputs: Inputs, out: Any) -> None:
+    """Make the outputs undefined whose windows are centred on a missing pixel, some at a time."""
+    rows, columns = blocks.Axis.both(call.problem)
+    height = max(1, _HOST_BYTES // (8 * math.prod(out.shape) // call.problem.r or 1))
+    for first in range(0, call.problem.r, height):
+        last = min(call.problem.r, first + height)
+        _preserve(call, inputs, out[..., first:last, :], rows.centres(call.flipped, first, last),
+                  columns.centres(call.flipped, 0, call.problem.s))  # fmt: skip
 
 
 def _preserve(

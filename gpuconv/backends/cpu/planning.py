@@ -133,20 +133,25 @@ def plan_sums(
     mirror: tuple[bool, bool] = (False, False),
     columns: int = 0,
     shift: int = 0,
+    means: int = 0,
 ) -> SumsPlan:
     """Plan the sums of a problem in a dtype, by kernels of a rank (0: direct sums).
 
     `mirror` says whether columns and rows of weights are summed in mirrored order (see
     `micro_kernel`); those of direct sums only where there is one of them. With `columns` the plan
     is for who calls its `sum_columns` for up to so many columns, instead of its tasks. Sums are of
-    weights times ``2**shift``.
+    weights times ``2**shift``. With `means` the plan is for means of the pixels that are not NaN,
+    and that is the number of planes that are summed; the address of their MEANS is yet to be put
+    into the params.
     """
+    from .jit import means as jit_means
     from .jit import micro_kernel, vectors
 
     part = dtypes.part(acc)
-    size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == acc else 2
-    x_in_place = _readable(problem, acc) and is_contiguous(problem, x_strides)
-    tasks = _cut(problem, acc, rank, x_in_place)
+    weight_parts = 1 if part == acc else 2
+    size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), max(weight_parts, means)
+    x_in_place = not means and _readable(problem, acc) and is_contiguous(problem, x_strides)
+    tasks = _cut(problem, acc, rank, x_in_place, max(1, means))
     slots = _buffered_rows(problem)
     pitch, offsets, order = tap_offsets(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
@@ -156,6 +161,9 @@ def plan_sums(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
         imaginary=slots * pitch * size,
     )  # fmt: skip
+    if means:
+        store = jit_means.store(acc, problem.out_dtype, means)
+        layout = replace(layout, in_place=False, store=store)
     fill_row = None
     if not columns and _whole_rows(problem, acc, rank, x_strides, layout):
         tasks = replace(tasks, strip=problem.s, strips=1)
@@ -164,7 +172,7 @@ def plan_sums(
         functions = _narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
         stream = layout.in_place and _streamed(problem, out_strides)
-        functions = _functions(problem, acc, rank, mirror, x_in_place, stream)
+        functions = _functions(problem, acc, rank, mirror, x_in_place, stream, means)
     params = record(
         DIRECT_PARAMS,
         **geometry_fields(problem, out_strides),
@@ -172,8 +180,9 @@ def plan_sums(
         **tasks.fields(problem.n),
         **functions,
         rank=rank,
-        weights_bytes=(rank or problem.p) * problem.q * parts * size,
-        column_weights_bytes=rank * problem.p * parts * size,
+        weight_bytes=weight_parts * size,
+        weights_bytes=(rank or problem.p) * problem.q * weight_parts * size,
+        column_weights_bytes=rank * problem.p * weight_parts * size,
         span_x=laid.span[1],
         tap_offsets=address(offsets),
         parts=parts,
@@ -207,11 +216,11 @@ def _buffered_rows(problem: Problem) -> int:
     return (problem.p - 1) * dilation + 1 + step
 
 
-def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> Tasks:
+def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -> Tasks:
     """Cut an output into tasks."""
     from .jit import micro_kernel
 
-    size, block = np.dtype(acc).itemsize, micro_kernel.ROWS
+    size, block = planes * np.dtype(acc).itemsize, micro_kernel.ROWS
     laid = restate_for_tables(problem)
     (sy, sx), dy, span = laid.stride, laid.dilation[0], laid.span
     window = (problem.p + block) * dy * size
@@ -221,7 +230,7 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool) -> Tasks:
     each = per_output(problem, rank)
     time = math.prod(problem.out_shape) * each
     # Strides skip outputs but not columns of taps; windows beyond the caches wait for memory.
-    factor = _SLOWER[acc] * (sx if rank else min(sy, 2))
+    factor = planes * _SLOWER[acc] * (sx if rank else min(sy, 2))
     factor *= 8 if span[0] * strip * sx * size > 8 * _WINDOW_BYTES else 1
     long = time * factor >= LONG * max_threads()
     if long:  # bits do not depend on where a task ends
@@ -246,16 +255,18 @@ def band_rows(problem: Problem, strips: int, least: int) -> int:
 
 
 def _functions(
-    problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], x_in_place: bool, stream: bool
-) -> dict[str, int]:
+    problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], x_in_place: bool,
+    stream: bool, means: int,
+) -> dict[str, int]:  # fmt: skip
     """Jit functions of a plan's DIRECT_PARAMS, by name."""
     from .jit import direct_driver, micro_kernel, row_buffer, vectors
+    from .jit import means as jit_means
 
     laid = restate_for_tables(problem)
     # Steps that code is written out for: of pixels side by side, and of a photo's channels.
     written_out = laid.stride[1] == 1 and laid.dilation[1] <= _STEP_MOST
     step = laid.dilation[1] if written_out else 0
-    columns_mirrored = mirror[0] if rank else any(mirror)
+    columns_mirrored, planes = mirror[0] if rank else any(mirror), max(1, means)
     sums = partial(
         micro_kernel.sums,
         acc,
@@ -263,6 +274,7 @@ def _functions(
         q=1 if rank else problem.q,
         step=1 if rank else step,
         mirrored=columns_mirrored,
+        planes=planes,
     )
     found = {
         "sum_block": sums(micro_kernel.ROWS, stream=stream and not rank),
@@ -270,8 +282,12 @@ def _functions(
         "sum_columns": direct_driver.sum_columns(),
         "sum_task": direct_driver.sum_task(),
     }
+    if means:
+        found["mark_missing"] = jit_means.mark_missing(acc, means)
     if rank:
-        across = partial(micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1])
+        across = partial(
+            micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
+        )
         found |= {"sum_across": across(), "sum_across_in_place": across(stream=stream)}
     # Rows of separable sums are summed by themselves; strided ones are not next to each other.
     elif x_in_place and laid.stride[0] == 1 and any(problem.pad[1]):

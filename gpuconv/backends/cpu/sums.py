@@ -45,10 +45,14 @@ def _kernels() -> tuple[Any, Any]:
     return direct_driver.sum_tasks_serial.code, direct_driver.sum_tasks_parallel
 
 
-def _sum(problem: Problem, x: Array, weights: Array, columns: Array, out: Array) -> None:
+def run_sums(
+    problem: Problem, x: Array, weights: Array, columns: Array, out: Array, means: Any = None
+) -> None:
     """Fill `out` with sums by weights of shape (kernels, p, q).
 
     With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
+    With `means`, which are MEANS, sums are divided by those of the weights of pixels that are not
+    NaN.
     """
     strided = join_channels(problem, x.strides, out.strides, x.itemsize)
     problem, acc, shift = strided.problem, problem.acc_dtype, 0
@@ -68,8 +72,13 @@ def _sum(problem: Problem, x: Array, weights: Array, columns: Array, out: Array)
         # Keep the plan until all is summed: it owns the arrays that its addresses point to, and the
         # cache may drop it.
         plan = plan_sums(
-            problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror, shift=shift
+            problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror, shift=shift,
+            means=0 if means is None else 1 if means["weight_rows"] else 2,
         )  # fmt: skip
+        if means is not None:
+            params = copy_record(plan.params)
+            params["means"] = address(means)
+            plan = plan.with_params(params)
         if images is not None:
             plan = _restrict_to_images(plan, images)
         rows = weights if plan.order is None else weights[..., plan.order]
@@ -157,7 +166,7 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
         weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
     if problem.conjugate:
         weights = weights.conj()
-    _sum(problem, x, weights, None, out)
+    run_sums(problem, x, weights, None, out)
     if small is None:
         _keep_small_plan(problem, x.strides, out.strides)
 
@@ -189,4 +198,4 @@ def _keep_small_plan(
 
 def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
-    _sum(problem, x, v, u, out)
+    run_sums(problem, x, v, u, out)

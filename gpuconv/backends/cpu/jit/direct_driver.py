@@ -26,12 +26,13 @@ from .functions import (
     stack,
     store_int,
 )
-from .params import DIRECT_COLUMNS, DIRECT_FAILED, DIRECT_PARAMS, DIRECT_TASK, FILL
+from .params import DIRECT_COLUMNS, DIRECT_FAILED, DIRECT_PARAMS, DIRECT_TASK, FILL, MEANS_BLOCK
 from .row_buffer import row_source
 
 direct_params = reader(DIRECT_PARAMS)
 direct_task = reader(DIRECT_TASK)
 direct_columns = reader(DIRECT_COLUMNS)
+means_block = reader(MEANS_BLOCK)
 
 
 @inner
@@ -121,7 +122,7 @@ def _sum_rows(params, task, columns, number, sums, pitch):
     line, lines = columns.pitch, columns.lines
     for k in range(rank):
         call(
-            kernel, table, line, task.column_weights + k * p * parts * size, p, 1, offsets,
+            kernel, table, line, task.column_weights + k * p * params.weight_bytes, p, 1, offsets,
             lines + k * line * size, rank * line * size,
         )  # fmt: skip
     across = params.sum_across_in_place if columns.out_in_place else params.sum_across
@@ -147,9 +148,15 @@ def _sum_block(params, task, columns, row, number, row_step):
         return
     pitch = columns.read * params.size
     _sum_rows(params, task, columns, number, columns.sums, pitch)
+    others = number * pitch
+    if params.means:
+        others = stack()
+        block = means_block(others)
+        block.means, block.row, block.column = params.means, row, columns.first
+        block.row_step = row_step
     call(
         params.store, columns.sums, columns.count, target, params.out_column_stride, number, pitch,
-        out_pitch, number * pitch,
+        out_pitch, others,
     )  # fmt: skip
 
 
@@ -167,6 +174,12 @@ def _load_rows(params, task, columns, loaded, end_row):
             columns.first * params.stride_x, (columns.count - 1) * params.stride_x + params.span_x,
             columns.row_buffer, columns.pitch,
         )  # fmt: skip
+        if params.mark_missing:
+            source = row_source(params.row_source)
+            call(
+                params.mark_missing, columns.row_buffer, loaded, needed, source.slots,
+                columns.pitch, source.imaginary, params.means, 0,
+            )  # fmt: skip
     return max(loaded, needed)
 
 

@@ -57,11 +57,12 @@ def _block(acc: str, made: _Code, columns: int, stream: bool = False) -> Any:
     @intrinsic
     def block(typingctx, table, column, w, taps_down, taps, offsets, out, stride):
         def codegen(context, builder, signature, args):
+            size = rows, columns, made.step, made.planes
             if mirrored:
-                code = MirroredBlock(builder, acc, rows, columns, made.step)
+                code = MirroredBlock(builder, acc, *size)
                 emit_mirrored(code, args, mirrored == "down", p, q, stream)
             else:
-                emit(RegisterBlock(builder, acc, rows, columns, made.step), args, p, q, stream)
+                emit(RegisterBlock(builder, acc, *size), args, p, q, stream)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen
@@ -108,16 +109,18 @@ class _Code:
     q: int | None
     direction: str  # of mirrored weights: "down", "across" or none
     step: int  # pixels from one column of taps to the next, where these are written out
+    planes: int  # of real pixels, summed by the same weights
 
     def name(self, acc: str) -> str:
         """Name of the compiled function."""
         name = f"sums_{acc}_{self.rows}x{self.columns}_p{self.p or 'any'}_q{self.q or 'any'}"
         name += f"_step{self.step}" if self.step > 1 else ""
+        name += f"_planes{self.planes}" if self.planes > 1 else ""
         return f"{name}_{self.direction}" if self.direction else name
 
 
-def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool) -> _Code:
-    parts = 2 if np.dtype(acc).kind == "c" else 1
+def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes: int) -> _Code:
+    parts = 2 if np.dtype(acc).kind == "c" else planes
     columns = _columns(rows, parts)
     fixed_q = q if step and q <= _WIDEST // parts else None
     step = step if fixed_q and q > 1 else 1
@@ -126,10 +129,11 @@ def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool) -> _Co
         # Written out, pixels that both chains read stay in registers, if fewer are summed at once.
         if q == 1 and rows > 1 and p <= _WIDEST // parts:
             fixed_p, columns = p, 1 if parts == 2 or vector_bytes() == 32 else 2
-        return _Code(rows, columns, fixed_p, fixed_q, "down" if q == 1 else "across", step)
+        direction = "down" if q == 1 else "across"
+        return _Code(rows, columns, fixed_p, fixed_q, direction, step, planes)
     if fixed_q and rows > 1 and (p, q) in _UNROLLED and parts == 1:
         fixed_p, columns = p, min(columns, _UNROLLED[p, q])
-    return _Code(rows, columns, fixed_p, fixed_q, "", step)
+    return _Code(rows, columns, fixed_p, fixed_q, "", step, planes)
 
 
 @cache
@@ -148,12 +152,14 @@ def _compiled(acc: str, code: _Code, stream: bool) -> int:
 
 
 def sums(
-    acc: str, rows: int, p: int, q: int, step: int, stream: bool = False, mirrored: bool = False
-) -> int:
+    acc: str, rows: int, p: int, q: int, step: int, stream: bool = False, mirrored: bool = False,
+    planes: int = 1,
+) -> int:  # fmt: skip
     """Address of the micro-kernel for p by q taps that sums `rows` output rows at once.
 
     Columns of taps are `step` pixels apart in memory, or, if that is 0, as the offsets say.
     `stream` writes past the caches, which wants output rows a multiple of a vector apart.
-    `mirrored` takes each row of taps, or the column where q is 1, in mirrored order.
+    `mirrored` takes each row of taps, or the column where q is 1, in mirrored order. With two
+    `planes`, which lie as parts of complex numbers do, both are summed by the same real weights.
     """
-    return _compiled(acc, _code(acc, rows, p, q, step, mirrored), stream)
+    return _compiled(acc, _code(acc, rows, p, q, step, mirrored, planes), stream)

@@ -21,8 +21,10 @@ class MirroredBlock(RegisterBlock):
     A number of taps, and what follows from it, is an int where it is known while compiling.
     """
 
-    def __init__(self, builder: Any, acc: str, rows: int, columns: int, step: int) -> None:
-        super().__init__(builder, acc, rows, columns, step)
+    def __init__(
+        self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1
+    ) -> None:
+        super().__init__(builder, acc, rows, columns, step, planes)
         self.back = self.zeros(rows, self.parts * columns)
 
     def count(self, value: Any) -> Any:

@@ -68,8 +68,9 @@ ZERO = ROW_SOURCE.fields["zero"][1]  # type: ignore[index]
 DIRECT_PARAMS = fields(
     # Byte offset of each image, and of each result; bytes between a result's rows and columns.
     "x_offsets", "out_offsets", "out_row_stride", "out_column_stride",
-    # The number of each image's kernel, and the bytes of a kernel's weights and column weights.
-    "kernel_index", "rank", "weights_bytes", "column_weights_bytes",
+    # The number of each image's kernel, and the bytes of a weight, of a kernel's weights and of its
+    # column weights.
+    "kernel_index", "rank", "weight_bytes", "weights_bytes", "column_weights_bytes",
     "out_rows", "out_columns", "p", "q", "stride_y", "stride_x", "dilation_y", "dilation_x",
     # Columns from the first to the last that an output reads, and the byte offset of each column of
     # taps in a row of the row buffer.
@@ -77,8 +78,8 @@ DIRECT_PARAMS = fields(
     # Tasks are images by bands of rows by strips of columns; this call runs those from `first` to
     # before `last`. `failed` counts tasks that had no memory, and only ever grows.
     "bands", "band", "strips", "strip", "first", "last", "failed",
-    # Parts of a number (2 if it is complex) and bytes of one, numbers in a vector, columns of a row
-    # in the row buffer, output rows that are summed at once.
+    # Parts of a number (2 if it is complex, or a pixel and whether it is there) and bytes of one,
+    # numbers in a vector, columns of a row in the row buffer, output rows that are summed at once.
     "parts", "size", "lanes", "pitch", "block_rows",
     # Whether pixels are read, and sums written, where they are.
     "x_in_place", "out_in_place",
@@ -94,8 +95,25 @@ DIRECT_PARAMS = fields(
     "edge_most", "sum_edge_columns", "load_transposed", "sum_edge",
     # Narrow images: address of a row of the border's value.
     "fill_row",
+    # Means of the pixels that are there (otherwise 0): address of the MEANS, and the jit function
+    # that marks the missing pixels of loaded rows.
+    "means", "mark_missing",
 )  # fmt: skip
 DIRECT_FAILED = DIRECT_PARAMS.fields["failed"][1]  # type: ignore[index]
+
+# What means of the pixels that are there are made with: a number that is subtracted from pixels and
+# added to means, the least sum of weights, and what stands where less is there, or nothing. If no
+# pixel is missing, `weight_rows` is the address of a table: for each row of results the address of
+# its sums of weights. Otherwise it is 0, and these are the second plane of sums.
+MEANS = np.dtype(
+    [
+        *((name, np.float64) for name in ("pivot", "least", "undefined")),
+        ("weight_rows", np.int64),
+    ]
+)
+# Which means are written: address of the MEANS, the first row and column of results, and rows from
+# one to the next.
+MEANS_BLOCK = fields("means", "row", "column", "row_step")
 
 # What a task of direct or separable sums is told: addresses of the image, of its result, of its
 # kernel's weights and column weights, the first row of outputs and the one after the last.

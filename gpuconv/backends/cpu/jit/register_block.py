@@ -16,14 +16,18 @@ class RegisterBlock(Vectors):
 
     Sums of complex numbers are two blocks, of real and of imaginary parts. The table of rows then
     has two addresses for each, weights are complex numbers as they are, and the rows of imaginary
-    parts are written behind those of real parts.
+    parts are written behind those of real parts. So are the sums of two real `planes` of pixels,
+    both by the same weights.
     """
 
-    def __init__(self, builder: Any, acc: str, rows: int, columns: int, step: int) -> None:
+    def __init__(
+        self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1
+    ) -> None:
         super().__init__(builder, dtypes.part(acc))
         self.rows, self.columns, self.step_bytes = rows, columns, step * self.size
-        self.parts = 2 if np.dtype(acc).kind == "c" else 1
-        self.weight_bytes = self.parts * self.size
+        self.weight_parts = 2 if np.dtype(acc).kind == "c" else 1
+        self.parts = max(self.weight_parts, planes)
+        self.weight_bytes = self.weight_parts * self.size
         # By output row: vectors of real parts, then those of imaginary parts.
         self.sums = self.zeros(rows, self.parts * columns)
 
@@ -51,9 +55,14 @@ class RegisterBlock(Vectors):
         for row, address in weights.items():
             weight = [
                 self.splat(self.at(self.at(address, offset), part * self.size))
-                for part in range(self.parts)
+                for part in range(self.weight_parts)
             ]
             for n, factors in enumerate(vectors):
+                if self.weight_parts == 1:
+                    for c, x in enumerate(factors):
+                        place = sums[row][n * self.columns + c]
+                        b.store(self.multiply_add(x, weight[0], b.load(place)), place)
+                    continue
                 for part in range(self.parts):
                     w = weight[(n + part) % 2]
                     for c, x in enumerate(factors):

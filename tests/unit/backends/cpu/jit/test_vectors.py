@@ -38,6 +38,8 @@ TESTS = (
     "unit/backends/cpu/test_narrow_sums.py::test_halves_are_rounded_to_even",
     "unit/backends/cpu/test_narrow_sums.py::test_what_fits_is_found",
     "unit/backends/cpu/test_fft.py::test_lines_of_taps[shape1-float32]",
+    "unit/imaging/test_normalized_one_pass.py::test_every_step_of_rows_and_columns[direct]",
+    "unit/imaging/test_normalized_one_pass.py::test_every_step_of_rows_and_columns[separable]",
     "unit/test_gradients.py::test_methods_agree[direct]",
     "conformance/test_mirrored.py::test_flips[float32-5]",
     "conformance/test_mirrored.py::test_flips[float64-17]",

@@ -1,0 +1,144 @@
+"""Means of the pixels that are there: jit functions between the steps of direct sums (Numba).
+
+If any pixel of an image is missing, rows lie in the row buffer in two planes: the pixels, with 0
+where one is missing, and 1 where one is there. Both are summed by the same weights, and the first
+sums are divided by the second ones when they are written: image and result are passed once. If none
+is missing, the sums of weights follow from the border alone, and there is one plane.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numba import carray
+
+from .conversion import load_run, make_tag, narrowed, pixels
+from .drivers import compiled
+from .functions import call, compile_function, load_int, pointer, reader
+from .params import MEANS, MEANS_BLOCK
+
+means_of = reader(MEANS)
+means_block = reader(MEANS_BLOCK)
+
+# Rows and columns of the memory that `find_range` needs.
+RANGE_LINES = (3, 512)
+
+# Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
+# sums, whether both are the same, rows and columns of memory, and planes that are summed.
+TAG = ACC = SAME = LINES = PLANES = None
+
+
+def _mark_missing(row_buffer, first, end, slots, pitch, presence, means_address, unused):
+    """Split rows `first` to before `end` of the row buffer, in which NaN is a missing pixel.
+
+    Row y is at place ``y % slots``, places being `pitch` numbers apart. What is left of a pixel is
+    its difference from the pivot, and 0 of a missing one. If there are two PLANES, which pixels are
+    there is written `presence` bytes behind them.
+    """
+    zero, one = ACC.dtype.type(0), ACC.dtype.type(1)
+    pivot = ACC.dtype.type(means_of(means_address).pivot)
+    for y in range(first, end):
+        start = row_buffer + y % slots * pitch * ACC.itemsize
+        row = carray(pointer(start), (pitch,), ACC.dtype)
+        if PLANES == 2:
+            there = carray(pointer(start + presence), (pitch,), ACC.dtype)
+            for j in range(pitch):
+                there[j] = one if row[j] == row[j] else zero
+        for j in range(pitch):
+            row[j] = row[j] - pivot if row[j] == row[j] else zero
+
+
+def _store(sums, n, out, step, count, pitch, out_pitch, block_address):
+    """Write `count` rows of `n` sums, divided by those of weights, to rows `out_pitch` bytes apart.
+
+    Rows of sums are `pitch` bytes apart; those of weights follow them, if there are two PLANES.
+    """
+    block = means_block(block_address)
+    means = means_of(block.means)
+    pivot, least = ACC.dtype.type(means.pivot), ACC.dtype.type(means.least)
+    undefined = ACC.dtype.type(means.undefined)
+    for i in range(count):
+        row = carray(pointer(sums + i * pitch), (n,), ACC.dtype)
+        at = sums + (count + i) * pitch
+        if PLANES == 1:
+            at = load_int(means.weight_rows, block.row + i * block.row_step)
+            at += block.column * ACC.itemsize
+        weights = carray(pointer(at), (n,), ACC.dtype)
+        start = out + i * out_pitch
+        if step == TAG.itemsize:
+            target = pixels(TAG, start, n)
+            for j in range(n):
+                mean = np.divide(row[j], weights[j]) + pivot  # not `/`, which looks for zeros
+                absent = (weights[j] == 0) | (weights[j] < least)
+                target[j] = narrowed(TAG, undefined if absent else mean)
+            continue
+        for j in range(n):
+            mean = np.divide(row[j], weights[j]) + pivot
+            absent = (weights[j] == 0) | (weights[j] < least)
+            pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, undefined if absent else mean)
+
+
+def _find_range(image, rows, columns, row_stride, column_stride, lines, found, unused):
+    """Find the least and the greatest pixel that is not NaN, and count those that are.
+
+    The three numbers are written to `found`; `lines` is room for as many rows of some columns as
+    `LINES` says.
+    """
+    infinity = ACC.dtype.type(np.inf)
+    line = carray(pointer(lines), LINES, ACC.dtype)
+    low, high, width = line[0], line[1], LINES[1]
+    low[:] = infinity
+    high[:] = -infinity
+    missing = np.int64(0)
+    for i in range(rows):
+        # Some columns at a time, so that their extremes stay in the first-level cache.
+        for first in range(0, columns, width):
+            n = min(width, columns - first)
+            start = image + i * row_stride + first * column_stride
+            row = line[2][:n]
+            if SAME and column_stride == ACC.itemsize:
+                row = carray(pointer(start), (n,), ACC.dtype)
+            else:
+                load_run(TAG, start, column_stride, row)
+            # Comparisons with NaN are false, which leaves NaN out.
+            for j in range(n):
+                low[j] = row[j] if row[j] < low[j] else low[j]
+            for j in range(n):
+                high[j] = row[j] if row[j] > high[j] else high[j]
+            absent = np.int64(0)
+            for j in range(n):
+                absent += row[j] != row[j]
+            missing += absent
+    result = carray(pointer(found), (3,), np.float64)
+    result[0], result[1], result[2] = low.min(), high.max(), missing
+
+
+@cache
+def mark_missing(acc: str, planes: int) -> int:
+    """Address of the jit function that marks the missing pixels of the row buffer's rows."""
+    name = f"mark_missing_{acc}_planes{planes}"
+    return compile_function(_mark_missing, name, ACC=make_tag(acc), PLANES=planes)
+
+
+@cache
+def store(acc: str, out: str, planes: int) -> int:
+    """Address of the jit function that makes means of sums and writes them."""
+    name = f"store_means_{acc}_{out}_planes{planes}"
+    return compile_function(_store, name, TAG=make_tag(out), ACC=make_tag(acc), PLANES=planes)
+
+
+@cache
+def find_range(dtype: str, acc: str) -> int:
+    """Address of the jit function that finds the range of pixels of a dtype."""
+    name = f"find_range_{dtype}_{acc}"
+    tags = dict(TAG=make_tag(dtype), ACC=make_tag(acc))
+    return compile_function(_find_range, name, **tags, SAME=dtype == acc, LINES=RANGE_LINES)
+
+
+def _run_function(address, a, b, c, d, e, f, g):
+    call(address, a, b, c, d, e, f, g, 0)
+
+
+# Calls a jit function with seven integers.
+run_function = compiled(_run_function)

@@ -1,0 +1,146 @@
+"""Normalised correlation in one pass over memory: of images on the host, NaN being missing.
+
+The CPU backend marks missing pixels as it reads rows, and divides sums as it writes them. What it
+has no compiled code for is normalised block by block (`normalized_blocks`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from .. import engine
+from ..backends.cpu.means import PixelRange, RowSums, find_means, find_range
+from ..core import dtypes
+from ..core.arrays import Array
+from ..core.errors import complete_rows_before
+from ..core.problem import Problem
+from ..methods.weights import Weights
+from .missing_pixels import KernelSums, nan_error
+from .normalized_call import NormalizedCall
+
+__all__ = ["OnePass"]
+
+# Images are normalised one after the other where they are few, or have as many pixels as this.
+_FEW_IMAGES, _LEAST_PIXELS = 4, 1 << 14
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """A normalised correlation of images by one kernel.
+
+    Attributes
+    ----------
+    call : NormalizedCall
+    problem : Problem
+        Of one image; a border that counts as missing is NaN.
+    kernel : array, shape (p, q)
+        The kernel as it is summed.
+    least : float
+        Where the weights that are there add up to less, the result is `undefined`.
+    """
+
+    call: NormalizedCall
+    problem: Problem
+    kernel: Array
+    least: float
+    undefined: float
+
+    @classmethod
+    def of(
+        cls, call: NormalizedCall, chosen: engine.PreparedCall, kernel: KernelSums, x: Array,
+        out: Array,
+    ) -> OnePass | None:  # fmt: skip
+        """Describe a call whose pixels have neither mask nor weights, if there is code for it."""
+        problem, rules = call.problem, call.rules
+        served = (
+            isinstance(x, np.ndarray)
+            and chosen.backend.name == "cpu"
+            and not chosen.restated
+            and call.method in ("direct", "separable")
+            and call.accurate
+            and call.compiled
+            and (rules.nan_policy != "propagate" or dtypes.is_integer(call.x_dtype))
+            and rules.normalize_kernel
+            and (kernel.positive or rules.min_weight == 0)
+            and kernel.size.size == 1
+            and (problem.n <= _FEW_IMAGES or problem.h * problem.w >= _LEAST_PIXELS)
+        )
+        if not served or isinstance(rules.undefined, complex):
+            return None
+        padded = problem.boundary == "constant" and any(map(any, problem.pad))
+        one = replace(
+            problem,
+            x_shape=problem.x_shape[-2:],
+            k_shape=problem.k_shape[-2:],
+            out_shape=problem.out_shape[-2:],
+            x_dtype=call.x_dtype,
+            fillvalue=np.nan if call.missing_border and padded else problem.fillvalue,
+        )
+        if chosen.backend.strips(one, x, out, call.method, None) is not None:
+            return None
+        k = kernel.k[..., ::-1, ::-1] if call.flipped else kernel.k
+        least = call.least_share * kernel.size.item() if rules.min_weight > 0 else -math.inf
+        return cls(call, one, k.reshape(k.shape[-2:]), least, rules.undefined)
+
+    def run(self, x: Array, out: Array) -> None:
+        """Fill `out` with the results of images (..., h, w)."""
+        images = np.broadcast_to(x, (*out.shape[:-2], *self.problem.x_shape))
+        for number, index in enumerate(np.ndindex(out.shape[:-2])):
+            with complete_rows_before(number * self.problem.r):
+                self._run_image(images[index], out[index])
+
+    def _run_image(self, x: Array, out: Array) -> None:
+        found = find_range(x, self.problem.x_dtype, self.call.acc)
+        if found.missing and self.call.rules.nan_policy == "raise":
+            raise nan_error()
+        # Weights may add up to less than nothing if they are of both signs.
+        find_means(
+            self.problem, x, *self._factors, out,
+            pivot=self._choose_pivot(found), least=self.least, undefined=self.undefined,
+            weight_sums=None if found.missing else self._whole_sums,
+        )  # fmt: skip
+
+    def _choose_pivot(self, found: PixelRange) -> float:
+        """What is subtracted from all pixels: nothing if a border has a number of its own."""
+        fill = self.problem.fillvalue
+        own_border = self._padded and fill == fill
+        return 0.0 if own_border else found.nearest_to_zero
+
+    @property
+    def _padded(self) -> bool:
+        return self.problem.boundary == "constant" and any(map(any, self.problem.pad))
+
+    @cached_property
+    def _factors(self) -> tuple[Array, Array]:
+        """Weights and columns as `find_means` takes them."""
+        if self.call.method == "separable":
+            factors = Weights(self.problem, self.kernel).factors()
+            return factors.v, factors.u
+        return self.kernel[None], None
+
+    @cached_property
+    def _whole_sums(self) -> RowSums:
+        """Sums of the weights over images of which nothing is missing but the border."""
+        problem = self.problem
+        first, last = np.zeros(problem.r, np.int64), np.full(problem.r, problem.p)
+        if self._padded and self.call.missing_border:
+            top = problem.pad[0][0] - problem.stride[0] * np.arange(problem.r)
+            first, last = (
+                np.clip(-(-edge // problem.dilation[0]), 0, problem.p)
+                for edge in (top, top + problem.h)
+            )
+        taps, index = np.unique(np.stack([first, last]), axis=1, return_inverse=True)
+        rows = np.stack([self.kernel[i:j].sum(axis=0) for i, j in taps.T])
+        if self._padded and self.call.missing_border:
+            sums = engine.correlate(
+                np.ones((1, problem.w), rows.dtype), rows[:, None], backend=self.call.backend,
+                mode=((0, 0), problem.pad[1]), stride=(1, problem.stride[1]),
+                dilation=(1, problem.dilation[1]),
+            )[:, 0]  # fmt: skip
+        else:
+            sums = np.broadcast_to(rows.sum(axis=1, keepdims=True), (len(rows), problem.s))
+        return RowSums(np.ascontiguousarray(sums), index.reshape(-1).astype(np.int64))

@@ -1,0 +1,165 @@
+"""Normalised correlation in one pass: what it serves, and its results against the definition."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv.backends.cpu import means
+from gpuconv.backends.cpu.threads import max_threads
+from gpuconv.core import dtypes
+
+from ... import oracle
+
+RNG = np.random.default_rng(26)
+COLUMN, ROW = RNG.random(5) + 0.1, RNG.random(4) + 0.1
+KERNEL = np.outer(COLUMN, ROW)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The images that are normalised in one pass."""
+    images, find_range = [], means.find_range
+
+    def noting(x, *arguments):
+        images.append(x)
+        return find_range(x, *arguments)
+
+    monkeypatch.setattr("gpuconv.imaging.normalized_one_pass.find_range", noting)
+    return images
+
+
+def with_holes(shape, dtype="float64"):
+    """Pixels with an offset, a twentieth of them and a rectangle NaN; and which are there."""
+    x = (RNG.standard_normal(shape) + 30).astype(dtype)
+    there = RNG.random(shape) > 0.05
+    there[..., 4:15, 7:19] = False
+    x[~there] = np.nan
+    return x, there
+
+
+@pytest.mark.parametrize("method", ["direct", "separable"])
+def test_every_step_of_rows_and_columns(passes, method):
+    cases = list(
+        itertools.product(
+            ["valid", "same", ((3, 1), (0, 9))],
+            ["constant", "reflect", "wrap"],
+            [(1, 1), ((2, 3), (1, 2)), ((1, 2), (3, 1))],
+            [False, True],
+        )
+    )
+    x, there = with_holes((41, 83))
+    whole = np.where(there, x, 31)
+    for mode, boundary, (stride, dilation), flipped in cases:
+        keywords = dict(mode=mode, boundary=boundary, stride=stride, dilation=dilation)
+        call = gpuconv.normalized_convolve2d if flipped else gpuconv.normalized_corr2d
+        for image, counted in ((x, there), (whole, np.ones(x.shape, bool))):
+            y = call(image, KERNEL, method=method, **keywords)
+            expected = oracle.weighted_means(image, KERNEL, counted, flipped, **keywords)
+            np.testing.assert_allclose(y, expected.astype("f8"), rtol=1e-14)
+    assert len(passes) == 2 * len(cases)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float16", "bfloat16", "float32"])
+def test_every_dtype_of_pixels(passes, dtype):
+    x = oracle.sample(RNG, (2, 30, 45), dtype)
+    there = np.ones(x.shape, bool)
+    if dtype[0] in "bf" and dtype != "bool":
+        there[0] = RNG.random(x.shape[1:]) > 0.1
+        x[~there] = 0x7FC0 if dtype == "bfloat16" else np.nan
+    values = dtypes.widen(x, dtype, "float64")
+    if dtype == "bfloat16":
+        x = x.view(pytest.importorskip("ml_dtypes").bfloat16)
+    for shape in ((5, 4), (1, 7)):
+        k = (RNG.random(shape) + 0.1).astype("f4")
+        y = gpuconv.normalized_corr2d(x, k, mode="same", method="direct")
+        expected = oracle.weighted_means(values, k, there, mode="same").astype("f8")
+        eps = {"bfloat16": 1e-2}.get(dtype, 1e-6)
+        np.testing.assert_allclose(y.astype("f8"), expected, rtol=eps, atol=eps)
+    assert len(passes) == 4
+
+
+def test_any_layout_of_image_and_result(passes):
+    x, there = with_holes((60, 90))
+    expected = oracle.weighted_means(x, KERNEL, there, mode="same").astype("f8")
+    wide = np.zeros((60, 180))[:, ::2]
+    wide[...] = x
+    locked = x.copy()
+    locked.flags.writeable = False
+    for image in (np.asfortranarray(x), wide, x[::-1, ::-1].copy()[::-1, ::-1], locked):
+        for out in (None, np.zeros((60, 180))[:, ::-2], np.zeros((90, 60), "f4").T):
+            y = gpuconv.normalized_corr2d(image, KERNEL, mode="same", out=out)
+            rtol = 1e-14 if y.dtype == "f8" else 1e-6
+            np.testing.assert_allclose(y, expected, rtol=rtol)
+    assert len(passes) == 12
+
+
+@pytest.mark.parametrize("shape", [(700, 60), (9, 5000)])
+def test_bands_strips_and_threads(passes, shape):
+    x, there = with_holes(shape)
+    for image, counted in ((x, there), (np.where(there, x, 30.5), np.ones(shape, bool))):
+        results = []
+        for n in (1, 2):
+            with gpuconv.threads(min(n, max_threads())):
+                results.append(gpuconv.normalized_corr2d(image, KERNEL, mode="same"))
+        np.testing.assert_array_equal(*results)
+        expected = oracle.weighted_means(image, KERNEL, counted, mode="same").astype("f8")
+        np.testing.assert_allclose(results[0], expected, rtol=1e-14)
+    assert len(passes) == 4
+
+
+@pytest.mark.parametrize("level", [0.1, -3e5, 7e-310, 1e300])
+def test_equal_pixels_stay_as_they_are(passes, level):
+    x = np.full((2, 50, 64), level)
+    x[1, RNG.random((50, 64)) < 0.5] = np.nan
+    y = gpuconv.normalized_corr2d(x, KERNEL, mode="same")
+    np.testing.assert_array_equal(y[~np.isnan(y)], level)
+    assert len(passes) == 2
+
+
+def test_little_weight_is_undefined(passes):
+    x, there = with_holes((50, 64))
+    for image, counted in ((x, there), (np.where(there, x, 30), np.ones(x.shape, bool))):
+        y = gpuconv.normalized_corr2d(
+            image, KERNEL, mode="same", min_weight=0.6, undefined=-1, preserve_nan=True
+        )
+        share = gpuconv.corr2d(counted, KERNEL, mode="same") / KERNEL.sum()
+        expected = oracle.weighted_means(image, KERNEL, counted, mode="same").astype("f8")
+        expected[(share < 0.6) | ~counted] = -1
+        np.testing.assert_allclose(y, expected, rtol=1e-14)
+    assert len(passes) == 2
+
+
+def test_a_border_with_a_number_of_its_own_counts(passes):
+    x, there = with_holes((30, 40))
+    keywords = dict(mode="same", fillvalue=-4.0)
+    y = gpuconv.normalized_corr2d(x, KERNEL, **keywords)
+    expected = oracle.weighted_means(x, KERNEL, there, **keywords).astype("f8")
+    np.testing.assert_allclose(y, expected, rtol=1e-14)
+    assert len(passes) == 1
+
+
+def test_nan_is_refused_before_anything_is_written(passes):
+    x, _ = with_holes((30, 40))
+    out = np.full((26, 37), 7.0)
+    with pytest.raises(ValueError, match="nan_policy='raise' refuses them"):
+        gpuconv.normalized_corr2d(x, KERNEL, nan_policy="raise", out=out)
+    np.testing.assert_array_equal(out, 7)
+    assert len(passes) == 1
+
+
+def test_what_is_computed_in_blocks(passes):
+    x, there = with_holes((30, 40))
+    for keywords in (
+        dict(mask=~there), dict(weights=there), dict(method="fft"), dict(backend="reference"),
+        dict(normalize_kernel=False), dict(nan_policy="propagate"),
+    ):  # fmt: skip
+        gpuconv.normalized_corr2d(x, KERNEL, **keywords)
+    gpuconv.normalized_corr2d(x, np.stack([KERNEL, KERNEL + 1]))
+    gpuconv.normalized_corr2d(x, KERNEL * 1j)
+    gpuconv.normalized_corr2d(np.full((9, 20, 20), np.nan), KERNEL)
+    both = KERNEL.copy()
+    both[0] *= -0.1
+    gpuconv.normalized_corr2d(x, both, min_weight=0.5)
+    assert not passes
