@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,17 +67,27 @@ def choose_narrow_sums(problem: Problem, weights: Array) -> NarrowSums | None:
     if not fill.is_integer() or not weights.size:
         return None
     largest = max(dtypes.largest(problem.x_dtype), abs(fill))
-    signed = problem.x_dtype == "int8" or fill < 0 or bool((weights < 0).any())
+    signed = problem.x_dtype == "int8" or fill < 0
+    weights = np.ascontiguousarray(weights, np.float64)
+    return _find_narrow_sums(largest, signed, weights.tobytes(), weights.shape)
+
+
+@lru_cache(maxsize=256)
+def _find_narrow_sums(
+    largest: float, signed: bool, weights: bytes, shape: tuple[int, ...]
+) -> NarrowSums | None:
+    """Find the dtype that holds sums of pixels up to the `largest` by float64 weights."""
+    scaled = np.frombuffer(weights).reshape(shape)
+    signed = signed or bool((scaled < 0).any())
     most = (1 << 15) - 1 if signed else (1 << 16) - 1
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = weights.astype(np.float64)
         total = float(np.abs(scaled).sum(axis=(-2, -1)).max())
         for shift in range(_SHIFT_MOST + 1):
             if not largest * total * 2.0**shift <= most:
                 return None
             if (np.rint(scaled) == scaled).all():
                 return NarrowSums("int16" if signed else "uint16", shift)
-            scaled *= 2
+            scaled = scaled * 2
     return None
 
 

@@ -11,27 +11,38 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.arrays import Array
-from ...core.box import choose_window_accumulator, describe_scales
+from ...core.box import choose_window_accumulator, describe_scales, find_reciprocal
 from ...core.layout import byte_offsets, kernel_index, lead_strides
-from ...core.problem import Problem, build_axis_tables, restate_for_tables
+from ...core.problem import (
+    Problem,
+    build_axis_tables,
+    restate_for_tables,
+    tables_are_gathered,
+)
 from .addresses import address
-from .image_layout import geometry_fields, is_contiguous, make_row_source
+from .image_layout import geometry_fields, is_contiguous, make_row_source, run_of_columns
 from .interleaved import join_channels
 from .jit.params import BOX_PARAMS, BOX_SCALE, fill_bytes, record
 from .planning import LONG, LONG_TASK, band_rows
 from .tasks import TaskPlan, Tasks, run_tasks
 from .threads import max_threads
 
+# The scales of kernels whose first weights have up to so many bytes are kept.
+_CACHED_BYTES = 1 << 10
 # Bytes of the sums down the image that a task keeps. Half of the second-level cache leaves no room
 # for long windows, whose strips would overlap for the most part.
 _DOWN_BYTES = 2 << 20
 # Windows down the image that are summed at once: as many vectors of rows as make the rows of their
 # last block, which is summed again, few; more where windows are higher, up to a limit.
 _VECTORS_OF_ROWS, _WINDOW_ROWS = 8, 512
+# As many where windows are summed along rows, and the longest such windows, by dtype.
+_VECTORS_ALONG, _ALONG_MOST = 2, {"uint16": 11, "int32": 8}
 _LEAST_STRIP = 256
-# What a pixel and an output take, and which part of that where sums are narrow integers, in units
-# of `_UNIT` nanoseconds of one thread; below how many starting threads costs more than it saves.
-_PIXEL, _OUTPUT, _NARROW, _UNIT, _SERIAL = 1.7, 2.0, 0.55, 0.35, 8000
+# What a pixel and an output take, in units of `_UNIT` nanoseconds of one thread; below how many
+# starting threads costs more than it saves. Which part of that narrow integers take, and those
+# summed along rows: by themselves and for each column of the window.
+_PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 8000
+_NARROW, _ALONG, _ALONG_COLUMN = 0.55, 0.2, 0.015
 # How many times longer than in float32 sums take.
 _SLOWER = {
     "uint16": 1.0, "int32": 1.0, "float32": 1.0, "float64": 2.0, "int64": 2.5, "uint64": 2.5,
@@ -46,6 +57,7 @@ class BoxPlan(TaskPlan):
     """
 
     grow: float  # what pixels are divided by where their sums would leave the dtype's range
+    bytes: bool  # whether sums of 16 bits become bytes
     arrays: tuple[Any, ...]
 
 
@@ -63,23 +75,40 @@ def box(problem: Problem, x: Array, k: Array, out: Array) -> None:
     strided = join_channels(problem, x.strides, out.strides, x.itemsize)
     problem = strided.problem
     plan = _plan(problem, strided.x_strides, strided.out_strides)
-    scales = np.zeros(math.prod(problem.k_shape[:-2]), BOX_SCALE)
-    for name, values in describe_scales(problem, k.reshape(problem.k_shape)).items():
-        scales[name] = values
-    scales["grow"] = plan.grow
+    weights = np.ascontiguousarray(k[..., :1, :1])
+    make = _make_scales if weights.nbytes <= _CACHED_BYTES else _make_scales.__wrapped__
+    scales = make(problem, weights.tobytes(), weights.dtype, plan.grow, plan.bytes)
     run_tasks(problem, plan, _kernels(), (address(x), address(out), address(scales), 0))
 
 
 @lru_cache(maxsize=256)
+def _make_scales(
+    problem: Problem, weights: bytes, dtype: np.dtype[Any], grow: float, to_bytes: bool
+) -> Any:
+    """Make the BOX_SCALE of each kernel, given its first weight."""
+    k = np.frombuffer(weights, dtype).reshape(*problem.k_shape[:-2], 1, 1)
+    scales = np.zeros(k.size, BOX_SCALE)
+    for name, values in describe_scales(problem, k).items():
+        scales[name] = values
+    scales["grow"] = grow
+    if to_bytes:
+        for scale in scales:
+            scale["reciprocal"], scale["shift"] = find_reciprocal(problem, float(scale["divisor"]))
+    return scales
+
+
+@lru_cache(maxsize=256)
 def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...]) -> BoxPlan:
-    from .jit import row_buffer, vectors
+    from .jit import box_along, row_buffer, vectors
 
     total = choose_window_accumulator(problem)
     part, pixel = dtypes.part(total), _pixel_dtype(problem)
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), 1 if part == total else 2
     laid = restate_for_tables(problem)
     in_place = pixel is not None and is_contiguous(problem, x_strides) and problem.w >= lanes
-    tasks = _cut(problem, part, lanes)
+    along = _along_rows(problem, part)
+    window_rows = _window_rows(problem.p, lanes, along)
+    tasks = _cut(problem, part, window_rows, lanes)
     source, *tables = _source_of_image_columns(problem, total, x_strides)
     fill_row = np.full(problem.w + lanes, _fill_in(pixel, problem), pixel or "uint8")
     fill_sums = _fill_sums(problem, total)
@@ -102,10 +131,12 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         x_in_place=in_place,
         load=row_buffer.load(problem.x_dtype, total),
         pixel_size=np.dtype(pixel or "uint8").itemsize,
-        window_rows=_window_rows(problem.p, lanes),
+        window_rows=window_rows,
         across=problem.q > 1 or laid.stride[1] > 1 or any(problem.pad[1]),
         row_source=address(source),
         columns=address(tables[1]),
+        left=run_of_columns(problem)[0],
+        sum_along=box_along.sum_along(part) if along else 0,
         fill_row=address(fill_row),
         fill_sums=address(fill_sums),
     )
@@ -114,6 +145,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         serial=tasks.serial,
         long=tasks.long,
         grow=1 / _shrinking(problem),
+        bytes=_makes_bytes(problem, part),
         arrays=(source, tables, fill_row, fill_sums, kernels, offsets),
         **TaskPlan.views(params),
     )
@@ -124,14 +156,18 @@ def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, i
 
     `in_place` is the dtype of pixels that are summed where they are, None if none are.
     """
-    from .jit import box_driver, box_results, window_sums
+    from .jit import box_bytes, box_driver, box_results, window_sums
 
     acc, out_dtype = problem.acc_dtype, problem.out_dtype
     found = dict(
         sum_in_place=0 if in_place is None else window_sums.sum_windows(part, in_place),
         sum_windows=window_sums.sum_windows(part, part),
         transpose=window_sums.transpose_squares(part),
-        finish=box_results.finish(part, acc, out_dtype, masked=False),
+        finish=(
+            box_bytes.finish_bytes()
+            if _makes_bytes(problem, part)
+            else box_results.finish(part, acc, out_dtype, masked=False)
+        ),
         sum_task=box_driver.sum_task(),
     )
     if np.dtype(part).kind == "f":
@@ -193,15 +229,29 @@ def _source_of_image_columns(
     return source, rows, columns, inside
 
 
-def _window_rows(p: int, lanes: int) -> int:
-    rows = max(_VECTORS_OF_ROWS * lanes, min(p, _WINDOW_ROWS))
+def _window_rows(p: int, lanes: int, along: bool) -> int:
+    vectors = _VECTORS_ALONG if along else _VECTORS_OF_ROWS
+    rows = max(vectors * lanes, min(p, _WINDOW_ROWS))
     return -(-rows // lanes) * lanes
 
 
-def _cut(problem: Problem, part: str, lanes: int) -> Tasks:
+def _along_rows(problem: Problem, part: str) -> bool:
+    """Whether windows are summed along rows: short ones of whole numbers, exact in any order."""
+    most = _ALONG_MOST.get(part, 0)
+    laid = restate_for_tables(problem)
+    gathered = tables_are_gathered(problem)[1]
+    return 1 < problem.q <= most and laid.stride[1] == 1 and not gathered
+
+
+def _makes_bytes(problem: Problem, part: str) -> bool:
+    """Whether sums of 16 bits are written as bytes."""
+    return part == "uint16" and problem.acc_dtype == "float32" and problem.out_dtype == "uint8"
+
+
+def _cut(problem: Problem, part: str, window_rows: int, lanes: int) -> Tasks:
     """Cut an output into tasks."""
     laid = restate_for_tables(problem)
-    column_bytes = _window_rows(problem.p, lanes) * np.dtype(part).itemsize
+    column_bytes = window_rows * np.dtype(part).itemsize
     most = (_DOWN_BYTES // column_bytes - laid.span[1]) // laid.stride[1]
     strips = -(-problem.s // max(most, _LEAST_STRIP, laid.span[1] // laid.stride[1]))
     strip = -(-problem.s // strips)
@@ -221,8 +271,12 @@ def _cut(problem: Problem, part: str, lanes: int) -> Tasks:
 def work(problem: Problem) -> float:
     """Pixels and outputs, in units of the time that reading and writing one takes otherwise."""
     pixels, outputs = _pixels_read(problem), math.prod(problem.out_shape)
-    narrow = choose_window_accumulator(problem) in ("uint16", "int32")
-    return (_PIXEL * pixels + _OUTPUT * outputs) * (_NARROW if narrow else 1.0)
+    part, factor = choose_window_accumulator(problem), 1.0
+    if _along_rows(problem, part):
+        factor = _ALONG + _ALONG_COLUMN * problem.q
+    elif part in _ALONG_MOST:
+        factor = _NARROW
+    return (_PIXEL * pixels + _OUTPUT * outputs) * factor
 
 
 def _pixels_read(problem: Problem) -> float:

@@ -3,6 +3,7 @@
 Both are taken by `window_sums`, which sums rows: sums of windows down the image are transposed, a
 few rows at a time, so that their columns are rows of as many elements as a vector has lanes. Rows
 and columns are read through tables of addresses, where borders, strides and dilations are made.
+Short windows of whole numbers are summed along the rows instead (`box_along`).
 
 Sums of floating-point numbers may leave the dtype's range although the mean does not. Outputs whose
 sums are not finite are computed once more, from pixels divided by a power of two.
@@ -22,6 +23,7 @@ from .box_memory import (
     first_of_phase,
     write_border_sums,
     write_column_tables,
+    write_padded_row,
     write_row_table,
 )
 from .drivers import inner, round_up, variants
@@ -131,6 +133,18 @@ def _sum_windows_down(params, task, memory, phase, first, end):
 
 
 @inner
+def _sum_along_rows(params, task, memory, down, down_step, first, columns, number):
+    """Sum windows along `number` rows of sums down the image, `down_step` bytes apart."""
+    n = task.end_column - task.first_column
+    for i in range(number):
+        write_padded_row(params, task, memory, down + i * down_step, first, columns)
+        call(
+            params.sum_along, memory.across, n, params.q, params.dilation_x * params.size,
+            memory.sums + i * memory.out_pitch, 0, 0, 0,
+        )  # fmt: skip
+
+
+@inner
 def _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
     """Sum and write `count` rows of outputs `row_step` apart, whose windows are `step` rows apart.
 
@@ -148,7 +162,10 @@ def _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
     lanes = params.lanes
     for done in range(0, count, lanes):
         number = min(lanes, count - done)
-        for part in range(params.parts):
+        if params.sum_along:
+            down = memory.down + done * down_step
+            _sum_along_rows(params, task, memory, down, down_step, first, columns, number)
+        for part in range(0 if params.sum_along else params.parts):
             down = memory.down + part * memory.down_imaginary
             for lane in range(lanes):
                 at = down + (done + min(lane, number - 1)) * down_step
@@ -176,7 +193,7 @@ def _sum_band(params, task):
     for i in range(_SOURCE_WORDS):
         store_int(memory.row_source, i, load_int(params.row_source, i))
     row_source(memory.row_source).imaginary = (params.window_rows + params.p) * memory.pitch
-    if params.across:
+    if params.across and not params.sum_along:
         write_column_tables(params, task, memory, first, columns)
     # Outputs whose windows are in one phase of the dilation, and how far apart these windows are.
     row_step = params.dilation_y // gcd(params.dilation_y, params.stride_y)

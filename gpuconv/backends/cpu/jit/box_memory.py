@@ -8,7 +8,10 @@ from numba import carray
 from .drivers import inner, round_up
 from .functions import allocate, call, load_int, pointer, store_int
 from .row_buffer import row_source
+from .vectors import copy_bytes
 
+# Vectors that `box_along` may read and write beyond the end of a row.
+SPARE = 4
 _LINE = 64  # bytes that parts of a task's memory are aligned to
 
 
@@ -60,6 +63,11 @@ def allocate_memory(params, task, memory, columns):
     row_table_bytes = 8 * (height + 2 * params.p) * parts
     if not params.across:
         columns_bytes = across_bytes = sums_bytes = 0
+    if params.sum_along:
+        # A padded row, and whole vectors behind the windows of the last places.
+        columns_bytes = 0
+        across_bytes = round_up((columns + SPARE * lanes) * size, _LINE)
+        sums_bytes += round_up(SPARE * lanes * size, _LINE)
     total = buffer_bytes + down_bytes + columns_bytes + across_bytes + sums_bytes
     tables = row_table_bytes + 8 * (columns + 2 * lanes + round_up(n, lanes))
     address = allocate(total + tables + _LINE)
@@ -99,6 +107,35 @@ def write_column_tables(params, task, memory, first, columns):
         column = min(j, n - 1) * params.stride_x
         place = first_of_phase(column % dilation, dilation, columns) + column // dilation
         store_int(memory.out_table, j, memory.across + place * vector)
+
+
+@inner
+def _copy_number(source, target, size):
+    """Copy a whole number of 16 or 32 bits."""
+    if size == 2:
+        carray(pointer(target), (1,), np.int16)[0] = carray(pointer(source), (1,), np.int16)[0]
+    else:
+        carray(pointer(target), (1,), np.int32)[0] = carray(pointer(source), (1,), np.int32)[0]
+
+
+@inner
+def write_padded_row(params, task, memory, down, first, columns):
+    """Write a row of sums down the image with its border to `memory.across`."""
+    size, start = params.size, params.left - first
+    # The image's columns among the padded ones of the task stand in one run.
+    low = min(max(start, 0), columns)
+    high = max(min(start + row_source(params.row_source).width, columns), low)
+    run, source = (high - low) * size, down + (low - start - task.left) * size
+    if run >= _LINE:
+        copy_bytes(source, memory.across + low * size, run)
+    else:
+        for j in range(high - low):
+            _copy_number(source + j * size, memory.across + (low + j) * size, size)
+    for j in range(columns - (high - low)):  # left of the run, and right of it
+        at = j if j < low else j - low + high
+        pixel = load_int(params.columns, first + at)
+        source = params.fill_sums if pixel < 0 else down + (pixel - task.left) * size
+        _copy_number(source, memory.across + at * size, size)
 
 
 @inner

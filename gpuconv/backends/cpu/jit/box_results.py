@@ -24,7 +24,7 @@ SUM = ACC = WIDE = TAG = INFINITY = None
 
 
 @register_jitable
-def _weigh(value, scale, kind):
+def weigh(value, scale, kind):
     """Weigh a sum."""
     if scale.divisor != 0:
         return np.divide(value, kind(scale.divisor))
@@ -52,7 +52,7 @@ def _finish_real(sums, n, out, step, count, pitch, out_pitch, finish_address):
         start = out + row * out_pitch
         if step != TAG.itemsize:
             for j in range(n):
-                value = _weigh(kind(line[j]), scale, kind)
+                value = weigh(kind(line[j]), scale, kind)
                 pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, ACC.dtype.type(value))
             continue
         target = pixels(TAG, start, n)
@@ -107,7 +107,7 @@ def _finish_complex(sums, n, out, step, count, pitch, out_pitch, finish_address)
         for j in range(n):
             target = pixels(TAG, out + row * out_pitch + j * step, 2)
             if scale.divisor != 0:
-                x, y = _weigh(real[j], scale, kind), _weigh(other[j], scale, kind)
+                x, y = weigh(real[j], scale, kind), weigh(other[j], scale, kind)
             else:
                 x, y = real[j] * a - other[j] * b, real[j] * b + other[j] * a
             target[0] = narrowed(TAG, x)

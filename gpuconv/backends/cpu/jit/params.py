@@ -138,12 +138,13 @@ BOX_PARAMS = fields(
     "bands", "band", "strips", "strip", "first", "last", "failed",
     "parts", "size", "lanes", "x_in_place", "load",
     # Bytes of a pixel; rows of windows that are summed down the image before they are summed across
-    # it, a multiple of the lanes; whether they are.
-    "pixel_size", "window_rows", "across",
+    # it, a multiple of the lanes; whether they are, and the jit function that sums them along rows
+    # (0: they are transposed).
+    "pixel_size", "window_rows", "across", "sum_along",
     # The ROW_SOURCE of the image's columns without padding; address of the table of the padded
-    # ones. A row of the border's value in the image's dtype, and sums of p of them (real and
-    # imaginary part) in the dtype of sums.
-    "row_source", "columns", "fill_row", "fill_sums",
+    # ones, and the position of the image's first column among them. A row of the border's value in
+    # the image's dtype, and sums of p of them (real and imaginary part) in the dtype of sums.
+    "row_source", "columns", "left", "fill_row", "fill_sums",
     # Jit functions: windows down the image where its pixels are read where they are, and all other
     # windows; transposition; writing results; writing those of a mask.
     "sum_in_place", "sum_windows", "transpose", "finish", "finish_masked",
@@ -176,6 +177,7 @@ BOX_MEMORY = fields(
 
 # What sums are multiplied by, or divided by where `divisor` is not 0: a weight of 1/n divides by n,
 # so that the mean of equal pixels is their value. Sums of shrunk pixels are multiplied by `grow`.
+# With `reciprocal` and `shift` bytes are divided (0: they are not; see `core.box.find_reciprocal`).
 BOX_SCALE = np.dtype(
     [
         ("real", np.float64),
@@ -183,6 +185,8 @@ BOX_SCALE = np.dtype(
         ("whole", np.int64),
         ("divisor", np.float64),
         ("grow", np.float64),
+        ("reciprocal", np.int64),
+        ("shift", np.int64),
     ]
 )
 

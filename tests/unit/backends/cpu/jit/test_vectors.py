@@ -35,6 +35,8 @@ TESTS = (
     "unit/backends/cpu/test_box.py::test_nothing_outside_a_window_affects_it",
     "unit/backends/cpu/test_box.py::test_a_bank_of_boxes",
     "unit/backends/cpu/test_box.py::test_the_largest_whole_numbers_are_exact",
+    "unit/backends/cpu/test_box_bytes.py::test_means_of_bytes_are_rounded_to_even[(3, 3)]",
+    "unit/backends/cpu/test_box_bytes.py::test_rows_of_any_length[129]",
     "unit/backends/cpu/test_narrow_sums.py::test_halves_are_rounded_to_even",
     "unit/backends/cpu/test_narrow_sums.py::test_what_fits_is_found",
     "unit/backends/cpu/test_fft.py::test_lines_of_taps[shape1-float32]",
