@@ -40,6 +40,9 @@ _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
 # Rows that are summed together, and of how many more rows a single one takes the time where it has
 # no more than so many vectors: the multiply-adds of a vector wait for each other.
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
+# Bytes after which the first-level cache begins anew, and how many rows of an image that have one
+# place in it are read where they are.
+_CACHE_WAY, _ROWS_OF_A_PLACE = 4096, 10
 # Kernels of no more taps than this fill vectors whatever the image's width (see `_whole_rows`).
 _FEW_TAPS = 32
 # Columns of taps that are no further apart than this are written out one by one.
@@ -88,12 +91,16 @@ def tap_offsets(
     which columns of taps are summed. That is their order in memory, for the stride and dilation
     asked for, however columns are laid out; unless `ordered` they are taken as they come.
     """
+    from .jit.drivers import odd_lines
+
     taps = np.arange(problem.q, dtype=np.int64)
     sx, reach = problem.stride[1], taps * problem.dilation[1]
     order = np.lexsort((reach // sx, reach % sx)) if ordered else taps
     laid = restate_for_tables(problem)
     sx, reach = laid.stride[1], taps * laid.dilation[1]
     phase = max(strip, lanes) + (laid.span[1] - 1) // sx + 1
+    if sx == 1:
+        phase = odd_lines(phase * size) // size
     offsets = reach % sx * phase + reach // sx
     return phase * sx, offsets[order] * size, order
 
@@ -151,6 +158,8 @@ def plan_sums(
     weight_parts = 1 if part == acc else 2
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), max(weight_parts, means)
     x_in_place = not means and _readable(problem, acc) and is_contiguous(problem, x_strides)
+    if rank and _rows_collide(problem, x_strides[-2]):
+        x_in_place = False
     tasks = _cut(problem, acc, rank, x_in_place, max(1, means))
     slots = _buffered_rows(problem)
     pitch, offsets, order = tap_offsets(
@@ -337,6 +346,14 @@ def _streamed(problem: Problem, out_strides: tuple[int, ...]) -> bool:
     wide = problem.s * size >= _STREAMED_ROW
     whole_lines = vectors.vector_bytes() == _LINE_BYTES and out_strides[-2] % _LINE_BYTES == 0
     return large and wide and whole_lines
+
+
+def _rows_collide(problem: Problem, row_stride: int) -> bool:
+    """Whether the rows of a column of taps take each other's places in the first-level cache."""
+    from .jit import micro_kernel
+
+    places = _CACHE_WAY // math.gcd(row_stride, _CACHE_WAY)
+    return problem.p + micro_kernel.ROWS - 1 > _ROWS_OF_A_PLACE * places
 
 
 def _readable(problem: Problem, acc: str) -> bool:

@@ -5,24 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from .drivers import inner, round_up
+from .drivers import LINE, inner, odd_lines, round_up
 from .functions import allocate, call, load_int, pointer, store_int
 from .row_buffer import row_source
 from .vectors import copy_bytes
 
 # Vectors that `box_along` may read and write beyond the end of a row.
 SPARE = 4
-_LINE = 64  # bytes that parts of a task's memory are aligned to
-
-
-@inner
-def _choose_pitch(n, params):
-    """Bytes of a row of at least `n` sums, a whole number of vectors.
-
-    Rows are an odd number of lines of cache apart: where columns are read down the rows, these
-    would otherwise take each other's places in the cache.
-    """
-    return round_up(n * params.size, 2 * _LINE) + _LINE
 
 
 @inner
@@ -50,30 +39,30 @@ def allocate_memory(params, task, memory, columns):
     """Allocate the memory of a task that reads so many padded columns, 0 if there is none."""
     size, lanes, parts = params.size, params.lanes, params.parts
     height, n = params.window_rows, task.end_column - task.first_column
-    memory.pitch = _choose_pitch(task.width, params)
-    memory.out_pitch = _choose_pitch(n, params)
+    memory.pitch = odd_lines(task.width * size)
+    memory.out_pitch = odd_lines(n * size)
     memory.down_imaginary = height * memory.pitch
     memory.sums_imaginary = lanes * memory.out_pitch
     buffer_rows = 0 if task.x_in_place else height + params.p
-    buffer_bytes = round_up(buffer_rows * parts * memory.pitch, _LINE)
-    down_bytes = round_up(parts * memory.down_imaginary, _LINE)
-    columns_bytes = round_up((memory.pitch // size + 1) * lanes * size, _LINE)
-    across_bytes = round_up(columns * lanes * size, _LINE)
-    sums_bytes = round_up(parts * memory.sums_imaginary, _LINE)
+    buffer_bytes = round_up(buffer_rows * parts * memory.pitch, LINE)
+    down_bytes = round_up(parts * memory.down_imaginary, LINE)
+    columns_bytes = round_up((memory.pitch // size + 1) * lanes * size, LINE)
+    across_bytes = round_up(columns * lanes * size, LINE)
+    sums_bytes = round_up(parts * memory.sums_imaginary, LINE)
     row_table_bytes = 8 * (height + 2 * params.p) * parts
     if not params.across:
         columns_bytes = across_bytes = sums_bytes = 0
     if params.sum_along:
         # A padded row, and whole vectors behind the windows of the last places.
         columns_bytes = 0
-        across_bytes = round_up((columns + SPARE * lanes) * size, _LINE)
-        sums_bytes += round_up(SPARE * lanes * size, _LINE)
+        across_bytes = round_up((columns + SPARE * lanes) * size, LINE)
+        sums_bytes += round_up(SPARE * lanes * size, LINE)
     total = buffer_bytes + down_bytes + columns_bytes + across_bytes + sums_bytes
     tables = row_table_bytes + 8 * (columns + 2 * lanes + round_up(n, lanes))
-    address = allocate(total + tables + _LINE)
+    address = allocate(total + tables + LINE)
     if address == 0:
         return address
-    memory.row_buffer = round_up(address, _LINE)
+    memory.row_buffer = round_up(address, LINE)
     memory.down = memory.row_buffer + buffer_bytes
     memory.columns = memory.down + down_bytes
     memory.across = memory.columns + columns_bytes
@@ -126,7 +115,7 @@ def write_padded_row(params, task, memory, down, first, columns):
     low = min(max(start, 0), columns)
     high = max(min(start + row_source(params.row_source).width, columns), low)
     run, source = (high - low) * size, down + (low - start - task.left) * size
-    if run >= _LINE:
+    if run >= LINE:
         copy_bytes(source, memory.across + low * size, run)
     else:
         for j in range(high - low):

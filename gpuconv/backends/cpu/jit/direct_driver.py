@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numba import carray, prange
 
-from .drivers import inner, round_up, serial_variant, variants
+from .drivers import inner, odd_lines, round_up, serial_variant, variants
 from .functions import (
     allocate,
     call,
@@ -67,7 +67,7 @@ def _allocate_columns(params, task, columns):
     if not columns.x_in_place:
         buffer_bytes = row_source(params.row_source).slots * line_bytes
     fill_bytes = line_bytes if filled else 0
-    sums_bytes = 0 if columns.out_in_place else block * columns.read * size
+    sums_bytes = 0 if columns.out_in_place else params.parts * block * columns.sums_pitch
     lines_bytes = block * rank * line_bytes
     table_bytes = 8 * params.parts * (params.p + block + rank)
     memory = allocate(buffer_bytes + fill_bytes + sums_bytes + lines_bytes + table_bytes + 5 * 64)
@@ -80,7 +80,7 @@ def _allocate_columns(params, task, columns):
     columns.row_table = round_up(columns.lines + lines_bytes, 8)
     columns.line_table = columns.row_table + 8 * params.parts * (params.p + block)
     if filled:
-        _write_fill_row(columns.fill_row, columns.pitch, size, params.row_source)
+        _write_fill_row(columns.fill_row, columns.length, size, params.row_source)
     return memory
 
 
@@ -122,8 +122,8 @@ def _sum_rows(params, task, columns, number, sums, pitch):
     line, lines = columns.pitch, columns.lines
     for k in range(rank):
         call(
-            kernel, table, line, task.column_weights + k * p * params.weight_bytes, p, 1, offsets,
-            lines + k * line * size, rank * line * size,
+            kernel, table, columns.length, task.column_weights + k * p * params.weight_bytes, p, 1,
+            offsets, lines + k * line * size, rank * line * size,
         )  # fmt: skip
     across = params.sum_across_in_place if columns.out_in_place else params.sum_across
     for row in range(number):
@@ -146,7 +146,7 @@ def _sum_block(params, task, columns, row, number, row_step):
     if columns.out_in_place:
         _sum_rows(params, task, columns, number, target, out_pitch)
         return
-    pitch = columns.read * params.size
+    pitch = columns.sums_pitch
     _sum_rows(params, task, columns, number, columns.sums, pitch)
     others = number * pitch
     if params.means:
@@ -221,7 +221,11 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
     columns.read = count if in_place else max(count, params.lanes)
     # Imaginary parts are a plane behind real ones, whose size is that of the widest strip.
     compact = params.stride_x == 1 and params.parts == 1
-    columns.pitch = columns.read + params.span_x - 1 if compact else params.pitch
+    columns.length = columns.pitch = params.pitch
+    if compact:
+        columns.length = columns.read + params.span_x - 1
+        columns.pitch = odd_lines(columns.length * params.size) // params.size
+    columns.sums_pitch = odd_lines(columns.read * params.size)
     columns.out_in_place = params.out_in_place != 0 and count >= params.lanes
     memory = _allocate_columns(params, task, columns)
     if memory == 0:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from ....core.worker_thread import on_worker_thread
 from .functions import load_or_compile, named, on_disk
@@ -21,6 +22,19 @@ inner = njit(**INNER)
 def round_up(n, step):
     """The next multiple of `step`."""
     return (n + step - 1) // step * step
+
+
+LINE = 64  # bytes of a line of cache
+
+
+@register_jitable
+def odd_lines(size: Any) -> Any:
+    """Bytes of a row of at least `size`, an odd number of lines of cache.
+
+    Rows of a power of two would take each other's places in the first-level cache, where a block
+    of sums reads or writes several of them at the same columns.
+    """
+    return (size + 2 * LINE - 1) // (2 * LINE) * (2 * LINE) + LINE
 
 
 def _kind(value: Any) -> Any:

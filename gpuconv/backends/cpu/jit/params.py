@@ -120,12 +120,13 @@ MEANS_BLOCK = fields("means", "row", "column", "row_step")
 DIRECT_TASK = fields("x", "out", "weights", "column_weights", "first_row", "end_row")
 
 # How some columns of a task are summed: the first and how many, how many are read (at least a
-# vector), columns of a row in the row buffer and in `lines`, and whether pixels are read and sums
-# written where they are. Then addresses in the task's memory: the row buffer, a row of the border's
-# value, sums that are to be converted, lines between the passes of separable sums, and tables of
-# the addresses of input rows and of lines.
+# vector), columns of a row in the row buffer and in `lines` and from one row to the next, bytes of
+# a row in `sums`, and whether pixels are read and sums written where they are. Then addresses in
+# the task's memory: the row buffer, a row of the border's value, sums that are to be converted,
+# lines between the passes of separable sums, and tables of the addresses of input rows and of
+# lines.
 DIRECT_COLUMNS = fields(
-    "first", "count", "read", "pitch", "x_in_place", "out_in_place",
+    "first", "count", "read", "length", "pitch", "sums_pitch", "x_in_place", "out_in_place",
     "row_buffer", "fill_row", "sums", "lines", "row_table", "line_table",
 )  # fmt: skip
 

@@ -5,6 +5,8 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import planning, sums
+from gpuconv.backends.cpu.jit.drivers import odd_lines
+from gpuconv.core.problem import make_problem
 
 from ....oracle import sample
 
@@ -37,3 +39,32 @@ def test_small_calls_seen_before_sum_at_once(monkeypatch, dtype):
     assert (wide[:, ::2] == first).all()
     swapped = k.astype(k.dtype.newbyteorder())
     assert (gpuconv.corr2d(x, swapped, method="direct") == first).all()
+
+
+def test_rows_of_the_row_buffer_do_not_collide():
+    for size in (*range(1, 300), 4096, 8192, 8200, 3 << 20):
+        found = odd_lines(size)
+        assert found >= size
+        assert found % 128 == 64
+        assert found < size + 256
+
+
+@pytest.mark.parametrize(
+    ("width", "taps", "in_place"),
+    [(1024, 7, True), (1024, 9, False), (1000, 63, True), (512, 17, True), (512, 19, False)],
+)
+def test_rows_that_collide_in_the_cache_are_copied(width, taps, in_place):
+    """A column of taps reads rows a power of two apart; the bits are those of any other image."""
+    problem = make_problem((200, width), (taps, 3), "float32", "float32", mode="same")
+    strides = 4 * width, 4
+    for rank, expected in ((1, in_place), (0, True)):
+        params = planning.plan_sums(problem, "float32", rank, strides, strides).params[0]
+        assert params["x_in_place"] == expected
+    rng = np.random.default_rng(5)
+    wide = rng.standard_normal((200, width + 17), "f4")
+    x = np.ascontiguousarray(wide[:, :width])
+    k = np.outer(rng.random(taps), rng.random(3)).astype("f4")
+    found = [
+        gpuconv.corr2d(image, k, mode="same", method="separable") for image in (x, wide[:, :width])
+    ]
+    np.testing.assert_array_equal(*found)
