@@ -139,9 +139,9 @@ def normalize(
         result = Result.of(problem.out_shape, problem.out_dtype, x, target)
         if result.array.size:
             kernel = KernelSums.of(values, problem.conjugate, array_module(x.array))
-            one_pass = None
-            if inputs.mask is inputs.weights is None:
-                one_pass = OnePass.of(call, chosen, kernel, x.array, result.array)
+            one_pass = OnePass.of(
+                call, chosen, kernel, x.array, inputs.mask, inputs.weights, result.array
+            )
             if one_pass is None:
                 _run(call, kernel, inputs, x.device, result.array)
             else:

@@ -13,13 +13,14 @@ from functools import cached_property
 import numpy as np
 
 from .. import engine
-from ..backends.cpu.means import PixelRange, RowSums, find_means, find_range
+from ..backends.cpu.means import Means, PixelRange, RowSums, find_range, name_of_counts
+from ..backends.cpu.sums import find_means
 from ..core import dtypes
 from ..core.arrays import Array
 from ..core.errors import complete_rows_before
 from ..core.problem import Problem
 from ..methods.weights import Weights
-from .missing_pixels import KernelSums, nan_error
+from .missing_pixels import KernelSums, nan_error, weights_error
 from .normalized_call import NormalizedCall
 
 __all__ = ["OnePass"]
@@ -39,6 +40,8 @@ class OnePass:
         Of one image; a border that counts as missing is NaN.
     kernel : array, shape (p, q)
         The kernel as it is summed.
+    counts : array or None
+        A mask of missing pixels, or their weights in the sums' dtype; it broadcasts to the images.
     least : float
         Where the weights that are there add up to less, the result is `undefined`.
     """
@@ -46,18 +49,22 @@ class OnePass:
     call: NormalizedCall
     problem: Problem
     kernel: Array
+    counts: Array
     least: float
     undefined: float
 
     @classmethod
     def of(
         cls, call: NormalizedCall, chosen: engine.PreparedCall, kernel: KernelSums, x: Array,
-        out: Array,
+        mask: Array, weights: Array, out: Array,
     ) -> OnePass | None:  # fmt: skip
-        """Describe a call whose pixels have neither mask nor weights, if there is code for it."""
+        """Describe a call, if there is code for it."""
         problem, rules = call.problem, call.rules
+        counts = weights if mask is None else mask
         served = (
             isinstance(x, np.ndarray)
+            and (mask is None or weights is None)
+            and (counts is None or (counts.flags.aligned and counts.dtype.isnative))
             and chosen.backend.name == "cpu"
             and not chosen.restated
             and call.method in ("direct", "separable")
@@ -84,25 +91,46 @@ class OnePass:
             return None
         k = kernel.k[..., ::-1, ::-1] if call.flipped else kernel.k
         least = call.least_share * kernel.size.item() if rules.min_weight > 0 else -math.inf
-        return cls(call, one, k.reshape(k.shape[-2:]), least, rules.undefined)
+        return cls(call, one, k.reshape(k.shape[-2:]), counts, least, rules.undefined)
 
     def run(self, x: Array, out: Array) -> None:
-        """Fill `out` with the results of images (..., h, w)."""
-        images = np.broadcast_to(x, (*out.shape[:-2], *self.problem.x_shape))
-        for number, index in enumerate(np.ndindex(out.shape[:-2])):
-            with complete_rows_before(number * self.problem.r):
-                self._run_image(images[index], out[index])
+        """Fill `out` with the results of images (..., h, w).
 
-    def _run_image(self, x: Array, out: Array) -> None:
-        found = find_range(x, self.problem.x_dtype, self.call.acc)
-        if found.missing and self.call.rules.nan_policy == "raise":
-            raise nan_error()
+        ValueError for NaN and weights that are refused, before anything is written.
+        """
+        shape, counts = (*out.shape[:-2], *self.problem.x_shape), self.counts
+        if self._weighted and not (counts.min() >= 0 and counts.max() < np.inf):
+            raise weights_error()
+        images = np.broadcast_to(x, shape)
+        counted = None if counts is None else np.broadcast_to(counts, shape)
+        parts = {
+            index: (images[index], None if counted is None else counted[index])
+            for index in np.ndindex(shape[:-2])
+        }
+        ranges = [
+            find_range(image, self.problem.x_dtype, self.call.acc, count)
+            for image, count in parts.values()
+        ]
+        if self.call.rules.nan_policy == "raise":
+            for (_, count), found in zip(parts.values(), ranges, strict=True):
+                _refuse_nan(count, found)
+        for number, (index, (image, count)) in enumerate(parts.items()):
+            with complete_rows_before(number * self.problem.r):
+                self._run_image(image, count, ranges[number], out[index])
+
+    @property
+    def _weighted(self) -> bool:
+        """Whether pixels have weights."""
+        return name_of_counts(self.counts) == "weights"
+
+    def _run_image(self, x: Array, counts: Array, found: PixelRange, out: Array) -> None:
+        whole = not found.missing and not self._weighted
         # Weights may add up to less than nothing if they are of both signs.
-        find_means(
-            self.problem, x, *self._factors, out,
-            pivot=self._choose_pivot(found), least=self.least, undefined=self.undefined,
-            weight_sums=None if found.missing else self._whole_sums,
+        means = Means(
+            self._choose_pivot(found), self.least, self.undefined, self.call.acc,
+            weight_sums=self._whole_sums if whole else None, counts=counts,
         )  # fmt: skip
+        find_means(self.problem, x, *self._factors, out, means)
 
     def _choose_pivot(self, found: PixelRange) -> float:
         """What is subtracted from all pixels: nothing if a border has a number of its own."""
@@ -144,3 +172,12 @@ class OnePass:
         else:
             sums = np.broadcast_to(rows.sum(axis=1, keepdims=True), (len(rows), problem.s))
         return RowSums(np.ascontiguousarray(sums), index.reshape(-1).astype(np.int64))
+
+
+def _refuse_nan(counts: Array, found: PixelRange) -> None:
+    """Raise an error if a pixel is NaN that counts."""
+    uncounted = 0
+    if counts is not None:
+        uncounted = int(np.count_nonzero(counts if counts.dtype == bool else counts == 0))
+    if found.missing > uncounted:
+        raise nan_error()

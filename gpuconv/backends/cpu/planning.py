@@ -141,6 +141,7 @@ def plan_sums(
     columns: int = 0,
     shift: int = 0,
     means: int = 0,
+    counted: str = "",
 ) -> SumsPlan:
     """Plan the sums of a problem in a dtype, by kernels of a rank (0: direct sums).
 
@@ -148,8 +149,9 @@ def plan_sums(
     `micro_kernel`); those of direct sums only where there is one of them. With `columns` the plan
     is for who calls its `sum_columns` for up to so many columns, instead of its tasks. Sums are of
     weights times ``2**shift``. With `means` the plan is for means of the pixels that are not NaN,
-    and that is the number of planes that are summed; the address of their MEANS is yet to be put
-    into the params.
+    and that is the number of planes that are summed; `counted` says which counts of pixels there
+    are beside ("mask", "weights" or none). The address of their MEANS is yet to be put into the
+    params.
     """
     from .jit import means as jit_means
     from .jit import micro_kernel, vectors
@@ -182,6 +184,7 @@ def plan_sums(
     else:
         stream = layout.in_place and _streamed(problem, out_strides)
         functions = _functions(problem, acc, rank, mirror, x_in_place, stream, means)
+        functions |= _means_functions(acc, means, counted)
     params = record(
         DIRECT_PARAMS,
         **geometry_fields(problem, out_strides),
@@ -269,7 +272,6 @@ def _functions(
 ) -> dict[str, int]:  # fmt: skip
     """Jit functions of a plan's DIRECT_PARAMS, by name."""
     from .jit import direct_driver, micro_kernel, row_buffer, vectors
-    from .jit import means as jit_means
 
     laid = restate_for_tables(problem)
     # Steps that code is written out for: of pixels side by side, and of a photo's channels.
@@ -291,8 +293,6 @@ def _functions(
         "sum_columns": direct_driver.sum_columns(),
         "sum_task": direct_driver.sum_task(),
     }
-    if means:
-        found["mark_missing"] = jit_means.mark_missing(acc, means)
     if rank:
         across = partial(
             micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
@@ -306,6 +306,18 @@ def _functions(
             "load_transposed": row_buffer.load_transposed(problem.x_dtype, acc),
             "sum_edge": sums(1, q=1, step=1),
         }
+    return found
+
+
+def _means_functions(acc: str, planes: int, counted: str) -> dict[str, int]:
+    """Jit functions of means in a plan's DIRECT_PARAMS, by name."""
+    from .jit import means, row_buffer
+
+    found = {}
+    if planes:
+        found["mark_missing"] = means.mark_missing(acc, planes, counted)
+    if counted:
+        found["load_counts"] = row_buffer.load("bool" if counted == "mask" else acc, acc)
     return found
 
 

@@ -18,6 +18,7 @@ from ...core.problem import Problem
 from .addresses import HEAD, address
 from .interleaved import join_channels
 from .jit.params import copy_record
+from .means import Means
 from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
 
@@ -45,14 +46,14 @@ def _kernels() -> tuple[Any, Any]:
     return direct_driver.sum_tasks_serial.code, direct_driver.sum_tasks_parallel
 
 
-def run_sums(
-    problem: Problem, x: Array, weights: Array, columns: Array, out: Array, means: Any = None
-) -> None:
+def _sum(
+    problem: Problem, x: Array, weights: Array, columns: Array, out: Array,
+    means: Means | None = None,
+) -> None:  # fmt: skip
     """Fill `out` with sums by weights of shape (kernels, p, q).
 
     With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
-    With `means`, which are MEANS, sums are divided by those of the weights of pixels that are not
-    NaN.
+    With `means` sums of one image are divided by those of the weights that are there.
     """
     strided = join_channels(problem, x.strides, out.strides, x.itemsize)
     problem, acc, shift = strided.problem, problem.acc_dtype, 0
@@ -62,7 +63,8 @@ def run_sums(
     if columns is not None or 1 in problem.k_shape[-2:]:
         orders = _orders_of_images(problem, weights, columns)
     rank = 0 if columns is None else columns.shape[1]
-    if not rank and weights.size <= _NARROW_TAPS and math.prod(problem.out_shape) >= _NARROW_LEAST:
+    few = not rank and means is None and weights.size <= _NARROW_TAPS
+    if few and math.prod(problem.out_shape) >= _NARROW_LEAST:
         narrow = choose_narrow_sums(problem, weights)
         if narrow is not None:
             acc, shift, orders = narrow.dtype, narrow.shift, _UNMIRRORED
@@ -73,12 +75,11 @@ def run_sums(
         # cache may drop it.
         plan = plan_sums(
             problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror, shift=shift,
-            means=0 if means is None else 1 if means["weight_rows"] else 2,
+            means=0 if means is None else means.planes,
+            counted="" if means is None else means.counted,
         )  # fmt: skip
         if means is not None:
-            params = copy_record(plan.params)
-            params["means"] = address(means)
-            plan = plan.with_params(params)
+            plan = means.bind(plan)
         if images is not None:
             plan = _restrict_to_images(plan, images)
         rows = weights if plan.order is None else weights[..., plan.order]
@@ -166,7 +167,7 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
         weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
     if problem.conjugate:
         weights = weights.conj()
-    run_sums(problem, x, weights, None, out)
+    _sum(problem, x, weights, None, out)
     if small is None:
         _keep_small_plan(problem, x.strides, out.strides)
 
@@ -198,4 +199,14 @@ def _keep_small_plan(
 
 def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
-    run_sums(problem, x, v, u, out)
+    _sum(problem, x, v, u, out)
+
+
+def find_means(
+    problem: Problem, x: Array, weights: Array, columns: Array, out: Array, means: Means
+) -> None:
+    """Fill `out` with means of the pixels of an image that are there, by real weights.
+
+    Weights are of shape (1, p, q) or, with `columns` of shape (1, 1, p), of shape (1, 1, q).
+    """
+    _sum(problem, x, weights, columns, out, means)

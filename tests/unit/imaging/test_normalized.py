@@ -56,7 +56,7 @@ def test_every_border_mode_and_step(boundary, mode, steps):
 @pytest.mark.parametrize("boundary", ["constant", "wrap"])
 def test_blocks_of_rows(monkeypatch, boundary, blocks):
     monkeypatch.setattr(normalized_arrays, "_HOST_BYTES", blocks)
-    x, k = RNG.standard_normal((3, 60, 20)), RNG.random((5, 3))
+    x, k = RNG.standard_normal((5, 60, 20)), RNG.random((5, 3))
     gone = holes(x.shape)
     gone[:, 30:] = False  # in whose blocks weights are not summed
     keywords = dict(mode="same", boundary=boundary, dilation=(2, 1))

@@ -51,14 +51,22 @@ def test_every_step_of_rows_and_columns(passes, method):
     )
     x, there = with_holes((41, 83))
     whole = np.where(there, x, 31)
+    masked = RNG.random(x.shape) < 0.2
+    masked[20:33, 40:60] = True
+    weights = np.where(masked, 0, RNG.random(x.shape))
     for mode, boundary, (stride, dilation), flipped in cases:
         keywords = dict(mode=mode, boundary=boundary, stride=stride, dilation=dilation)
         call = gpuconv.normalized_convolve2d if flipped else gpuconv.normalized_corr2d
-        for image, counted in ((x, there), (whole, np.ones(x.shape, bool))):
-            y = call(image, KERNEL, method=method, **keywords)
+        for image, counted, counts in (
+            (x, there, {}),
+            (whole, np.ones(x.shape, bool), {}),
+            (np.where(masked, -9999, x), there & ~masked, {"mask": masked}),
+            (x, weights * there, {"weights": weights}),
+        ):
+            y = call(image, KERNEL, method=method, **counts, **keywords)
             expected = oracle.weighted_means(image, KERNEL, counted, flipped, **keywords)
             np.testing.assert_allclose(y, expected.astype("f8"), rtol=1e-14)
-    assert len(passes) == 2 * len(cases)
+    assert len(passes) == 4 * len(cases)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float16", "bfloat16", "float32"])
@@ -149,10 +157,56 @@ def test_nan_is_refused_before_anything_is_written(passes):
     assert len(passes) == 1
 
 
+def test_masked_nan_is_not_refused_but_any_other(passes):
+    x, there = with_holes((30, 40))
+    y = gpuconv.normalized_corr2d(x, KERNEL, mask=~there, nan_policy="raise")
+    np.testing.assert_array_equal(y, gpuconv.normalized_corr2d(x, KERNEL))
+    y = gpuconv.normalized_corr2d(x, KERNEL, weights=there, nan_policy="raise")
+    np.testing.assert_array_equal(y, gpuconv.normalized_corr2d(x, KERNEL))
+    out = np.full((2, 26, 37), 7.0)
+    hidden = ~there
+    hidden[np.nonzero(hidden)[0][0]] = False
+    images = np.stack([np.where(there, x, 1), x])
+    for counts in (dict(mask=hidden), dict(weights=~hidden)):
+        with pytest.raises(ValueError, match="nan_policy='raise' refuses them"):
+            gpuconv.normalized_corr2d(images, KERNEL, nan_policy="raise", out=out, **counts)
+    for value in (-1, np.inf, np.nan):
+        weights = np.where(there, 1.0, value)
+        with pytest.raises(ValueError, match="weights must be finite numbers >= 0"):
+            gpuconv.normalized_corr2d(images, KERNEL, weights=weights, out=out)
+    np.testing.assert_array_equal(out, 7)
+
+
+def test_one_mask_for_many_photos_in_any_layout(passes):
+    photos, masked = RNG.random((3, 50, 60, 3)), RNG.random((50, 120)) < 0.3
+    mask = np.asfortranarray(masked)[::-1, ::-2]
+    y = gpuconv.normalized_corr2d(photos, KERNEL, mask=mask, axes=(1, 2), mode="same")
+    expected = oracle.weighted_means(
+        np.moveaxis(photos, 3, 1), KERNEL, np.broadcast_to(~mask, (3, 3, 50, 60)), mode="same"
+    )
+    np.testing.assert_allclose(y, np.moveaxis(expected.astype("f8"), 1, 3), rtol=1e-14)
+    few = np.ascontiguousarray(photos[0, ..., 0])
+    y = gpuconv.normalized_corr2d(few, KERNEL, mask=mask, mode="same")
+    np.testing.assert_allclose(y, expected[0, 0].astype("f8"), rtol=1e-14)
+    assert len(passes) == 1  # nine small images are computed in blocks
+
+
+def test_bytes_are_never_summed_in_16_bits(passes):
+    """Where corr2d would: the means' sums are divided."""
+    x = RNG.integers(0, 256, (200, 210), dtype="u1")
+    k = np.outer([1, 2, 1], [1, 2, 1]).astype("f4") / 16
+    there = np.ones(x.shape, bool)
+    for counts in ({}, {"mask": ~there}):
+        y = gpuconv.normalized_corr2d(x, k, dtype="u1", mode="same", method="direct", **counts)
+        expected = oracle.weighted_means(x, k, there, mode="same").astype("f4")
+        assert np.abs(y - expected).max() <= 0.5 + 1e-4
+    assert len(passes) == 2
+
+
 def test_what_is_computed_in_blocks(passes):
     x, there = with_holes((30, 40))
     for keywords in (
-        dict(mask=~there), dict(weights=there), dict(method="fft"), dict(backend="reference"),
+        dict(mask=~there, weights=there), dict(method="fft"), dict(backend="reference"),
         dict(normalize_kernel=False), dict(nan_policy="propagate"),
     ):  # fmt: skip
         gpuconv.normalized_corr2d(x, KERNEL, **keywords)

@@ -26,12 +26,21 @@ from .functions import (
     stack,
     store_int,
 )
-from .params import DIRECT_COLUMNS, DIRECT_FAILED, DIRECT_PARAMS, DIRECT_TASK, FILL, MEANS_BLOCK
+from .params import (
+    DIRECT_COLUMNS,
+    DIRECT_FAILED,
+    DIRECT_PARAMS,
+    DIRECT_TASK,
+    FILL,
+    MEANS,
+    MEANS_BLOCK,
+)
 from .row_buffer import row_source
 
 direct_params = reader(DIRECT_PARAMS)
 direct_task = reader(DIRECT_TASK)
 direct_columns = reader(DIRECT_COLUMNS)
+means_of = reader(MEANS)
 means_block = reader(MEANS_BLOCK)
 
 
@@ -176,6 +185,14 @@ def _load_rows(params, task, columns, loaded, end_row):
         )  # fmt: skip
         if params.mark_missing:
             source = row_source(params.row_source)
+            if params.load_counts:
+                means = means_of(params.means)
+                call(
+                    params.load_counts, means.counts_source, means.counts, loaded, needed,
+                    columns.first * params.stride_x,
+                    (columns.count - 1) * params.stride_x + params.span_x,
+                    columns.row_buffer + source.imaginary, columns.pitch,
+                )  # fmt: skip
             call(
                 params.mark_missing, columns.row_buffer, loaded, needed, source.slots,
                 columns.pitch, source.imaginary, params.means, 0,

@@ -1,9 +1,10 @@
 """Means of the pixels that are there: jit functions between the steps of direct sums (Numba).
 
 If any pixel of an image is missing, rows lie in the row buffer in two planes: the pixels, with 0
-where one is missing, and 1 where one is there. Both are summed by the same weights, and the first
-sums are divided by the second ones when they are written: image and result are passed once. If none
-is missing, the sums of weights follow from the border alone, and there is one plane.
+where one is missing, and what each counts: its weight, or 1 where it is there. Both are summed by
+the same kernel, and the first sums are divided by the second ones when they are written: image and
+result are passed once. If none is missing, the sums of weights follow from the border alone, and
+there is one plane.
 """
 
 from __future__ import annotations
@@ -16,37 +17,54 @@ from numba import carray
 from .conversion import load_run, make_tag, narrowed, pixels
 from .drivers import compiled
 from .functions import call, compile_function, load_int, pointer, reader
-from .params import MEANS, MEANS_BLOCK
+from .params import COUNTED_PIXELS, MEANS, MEANS_BLOCK
 
+counted_pixels = reader(COUNTED_PIXELS)
 means_of = reader(MEANS)
 means_block = reader(MEANS_BLOCK)
 
 # Rows and columns of the memory that `find_range` needs.
-RANGE_LINES = (3, 512)
+RANGE_LINES = (4, 512)
 
-# Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
-# sums, whether both are the same, rows and columns of memory, and planes that are summed.
-TAG = ACC = SAME = LINES = PLANES = None
+# Bound to other values in every compiled function: tags (see `conversion`) of what is stored, of
+# sums and of counts, whether the first two are the same, rows and columns of memory, planes that
+# are summed, and which counts there are ("mask", "weights" or none).
+TAG = ACC = COUNTS = SAME = LINES = PLANES = COUNTED = None
 
 
-def _mark_missing(row_buffer, first, end, slots, pitch, presence, means_address, unused):
+def _mark_missing(row_buffer, first, end, slots, pitch, counts, means_address, unused):
     """Split rows `first` to before `end` of the row buffer, in which NaN is a missing pixel.
 
     Row y is at place ``y % slots``, places being `pitch` numbers apart. What is left of a pixel is
-    its difference from the pivot, and 0 of a missing one. If there are two PLANES, which pixels are
-    there is written `presence` bytes behind them.
+    its difference from the pivot times what it counts, and 0 of a missing one. If there are two
+    PLANES, what pixels count is written `counts` bytes behind them; what is COUNTED, a mask of
+    missing pixels or weights, is there already.
     """
     zero, one = ACC.dtype.type(0), ACC.dtype.type(1)
     pivot = ACC.dtype.type(means_of(means_address).pivot)
     for y in range(first, end):
         start = row_buffer + y % slots * pitch * ACC.itemsize
         row = carray(pointer(start), (pitch,), ACC.dtype)
-        if PLANES == 2:
-            there = carray(pointer(start + presence), (pitch,), ACC.dtype)
+        if PLANES == 1:
             for j in range(pitch):
-                there[j] = one if row[j] == row[j] else zero
-        for j in range(pitch):
-            row[j] = row[j] - pivot if row[j] == row[j] else zero
+                row[j] = row[j] - pivot if row[j] == row[j] else zero
+            continue
+        weight = carray(pointer(start + counts), (pitch,), ACC.dtype)
+        if COUNTED == "mask":
+            for j in range(pitch):
+                weight[j] = one if (row[j] == row[j]) & (weight[j] == zero) else zero
+        elif COUNTED == "weights":
+            for j in range(pitch):
+                weight[j] = weight[j] if row[j] == row[j] else zero
+        else:
+            for j in range(pitch):
+                weight[j] = one if row[j] == row[j] else zero
+        if COUNTED == "weights":
+            for j in range(pitch):
+                row[j] = (row[j] - pivot) * weight[j] if weight[j] != zero else zero
+        else:
+            for j in range(pitch):
+                row[j] = row[j] - pivot if weight[j] != zero else zero
 
 
 def _store(sums, n, out, step, count, pitch, out_pitch, block_address):
@@ -79,13 +97,14 @@ def _store(sums, n, out, step, count, pitch, out_pitch, block_address):
             pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, undefined if absent else mean)
 
 
-def _find_range(image, rows, columns, row_stride, column_stride, lines, found, unused):
-    """Find the least and the greatest pixel that is not NaN, and count those that are.
+def _find_range(image, rows, columns, row_stride, column_stride, lines, found, counted_address):
+    """Find the least and the greatest pixel that is there, and count those that are missing.
 
     The three numbers are written to `found`; `lines` is room for as many rows of some columns as
-    `LINES` says.
+    `LINES` says. The last argument is the address of COUNTED_PIXELS.
     """
-    infinity = ACC.dtype.type(np.inf)
+    infinity, nan = ACC.dtype.type(np.inf), ACC.dtype.type(np.nan)
+    counted = counted_pixels(counted_address)
     line = carray(pointer(lines), LINES, ACC.dtype)
     low, high, width = line[0], line[1], LINES[1]
     low[:] = infinity
@@ -97,10 +116,20 @@ def _find_range(image, rows, columns, row_stride, column_stride, lines, found, u
             n = min(width, columns - first)
             start = image + i * row_stride + first * column_stride
             row = line[2][:n]
-            if SAME and column_stride == ACC.itemsize:
+            if SAME and COUNTED == "" and column_stride == ACC.itemsize:
                 row = carray(pointer(start), (n,), ACC.dtype)
             else:
                 load_run(TAG, start, column_stride, row)
+            if COUNTED != "":
+                weight = line[3][:n]
+                at = counted.counts + i * counted.row_stride + first * counted.column_stride
+                load_run(COUNTS, at, counted.column_stride, weight)
+                if COUNTED == "mask":
+                    for j in range(n):
+                        row[j] = row[j] if weight[j] == 0 else nan
+                else:
+                    for j in range(n):
+                        row[j] = row[j] if weight[j] != 0 else nan
             # Comparisons with NaN are false, which leaves NaN out.
             for j in range(n):
                 low[j] = row[j] if row[j] < low[j] else low[j]
@@ -115,10 +144,11 @@ def _find_range(image, rows, columns, row_stride, column_stride, lines, found, u
 
 
 @cache
-def mark_missing(acc: str, planes: int) -> int:
+def mark_missing(acc: str, planes: int, counted: str) -> int:
     """Address of the jit function that marks the missing pixels of the row buffer's rows."""
-    name = f"mark_missing_{acc}_planes{planes}"
-    return compile_function(_mark_missing, name, ACC=make_tag(acc), PLANES=planes)
+    name = f"mark_missing_{acc}_planes{planes}_{counted}"
+    bindings = dict(ACC=make_tag(acc), PLANES=planes, COUNTED=counted)
+    return compile_function(_mark_missing, name, **bindings)
 
 
 @cache
@@ -129,16 +159,23 @@ def store(acc: str, out: str, planes: int) -> int:
 
 
 @cache
-def find_range(dtype: str, acc: str) -> int:
+def find_range(dtype: str, acc: str, counted: str) -> int:
     """Address of the jit function that finds the range of pixels of a dtype."""
-    name = f"find_range_{dtype}_{acc}"
-    tags = dict(TAG=make_tag(dtype), ACC=make_tag(acc))
-    return compile_function(_find_range, name, **tags, SAME=dtype == acc, LINES=RANGE_LINES)
+    return compile_function(
+        _find_range,
+        f"find_range_{dtype}_{acc}_{counted}",
+        TAG=make_tag(dtype),
+        ACC=make_tag(acc),
+        COUNTS=make_tag("bool" if counted == "mask" else acc),
+        COUNTED=counted,
+        SAME=dtype == acc,
+        LINES=RANGE_LINES,
+    )
 
 
-def _run_function(address, a, b, c, d, e, f, g):
-    call(address, a, b, c, d, e, f, g, 0)
+def _run_function(address, a, b, c, d, e, f, g, h):
+    call(address, a, b, c, d, e, f, g, h)
 
 
-# Calls a jit function with seven integers.
+# Calls a jit function.
 run_function = compiled(_run_function)

@@ -95,22 +95,25 @@ DIRECT_PARAMS = fields(
     "edge_most", "sum_edge_columns", "load_transposed", "sum_edge",
     # Narrow images: address of a row of the border's value.
     "fill_row",
-    # Means of the pixels that are there (otherwise 0): address of the MEANS, and the jit function
-    # that marks the missing pixels of loaded rows.
-    "means", "mark_missing",
+    # Means of the pixels that are there (otherwise 0): address of the MEANS, and the jit functions
+    # that load rows of their counts and mark the missing pixels of loaded rows.
+    "means", "load_counts", "mark_missing",
 )  # fmt: skip
 DIRECT_FAILED = DIRECT_PARAMS.fields["failed"][1]  # type: ignore[index]
 
 # What means of the pixels that are there are made with: a number that is subtracted from pixels and
 # added to means, the least sum of weights, and what stands where less is there, or nothing. If no
 # pixel is missing, `weight_rows` is the address of a table: for each row of results the address of
-# its sums of weights. Otherwise it is 0, and these are the second plane of sums.
+# its sums of weights. Otherwise it is 0, and these are the second plane of sums. `counts` are 0 or
+# the address of a mask of missing pixels or of their weights, and the ROW_SOURCE of these.
 MEANS = np.dtype(
     [
         *((name, np.float64) for name in ("pivot", "least", "undefined")),
-        ("weight_rows", np.int64),
+        *fields("weight_rows", "counts", "counts_source").descr,
     ]
 )
+# Where `counts` begin for who looks at some rows of an image, and bytes between rows and columns.
+COUNTED_PIXELS = fields("counts", "row_stride", "column_stride")
 # Which means are written: address of the MEANS, the first row and column of results, and rows from
 # one to the next.
 MEANS_BLOCK = fields("means", "row", "column", "row_step")
