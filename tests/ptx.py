@@ -4,6 +4,7 @@ A loop that carries such a register from round to round is what ptxas has compil
 the value of the round before for that of this one.
 """
 
+import heapq
 import re
 
 _REGISTER = re.compile(r"%[a-z]+\d+")
@@ -74,20 +75,19 @@ def _blocks(body):
 
 def _written_before(blocks):
     """Of each block, the registers that are written on every way to it; None if there is no way."""
+    writes = [set().union(*(written for _, _, written in b.instructions)) for b in blocks]
     before = [None] * len(blocks)
     before[0] = set()
-    waiting = [0]
+    waiting = [0]  # a heap: in the order of the text few blocks are looked at twice
     while waiting:
-        number = waiting.pop()
-        block = blocks[number]
-        after = before[number].union(*(written for _, _, written in block.instructions))
-        for n in block.next:
-            if n >= len(blocks):
+        number = heapq.heappop(waiting)
+        after = before[number] | writes[number]
+        for n in blocks[number].next:
+            if n >= len(blocks) or (before[n] is not None and before[n] <= after):
                 continue
-            kept = set(after) if before[n] is None else before[n] & after
-            if kept != before[n]:
-                before[n] = kept
-                waiting.append(n)
+            before[n] = after if before[n] is None else before[n] & after
+            if n not in waiting:
+                heapq.heappush(waiting, n)
     return before
 
 
