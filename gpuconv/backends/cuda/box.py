@@ -167,6 +167,9 @@ def spec_of(name: str, problem: Problem, plan: Plan, aligned: bool) -> Spec:
     """Specialise a kernel by what matters to it alone."""
     down, stores = name.startswith("box_down"), name in ("box_across", "box_short")
     block = plan.side if name.startswith("box_across") else box_planning.THREADS
+    grouped = name in ("box_down", "box_across") and plan.is_grouped(
+        plan.rows if down else plan.columns
+    )
     return Spec(
         name,
         problem.x_dtype if down else plan.dtype,
@@ -175,12 +178,11 @@ def spec_of(name: str, problem: Problem, plan: Plan, aligned: bool) -> Spec:
         True,
         0,
         (block, 1),
-        aligned=down and aligned,
+        aligned=down and aligned and not grouped,  # groups read single pixels
         window_sums=plan.dtype,
         side=plan.side,
         shrunk=plan.shrunk,
-        grouped=name in ("box_down", "box_across")
-        and plan.is_grouped(plan.rows if down else plan.columns),
+        grouped=grouped,
     )
 
 
