@@ -29,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 )
 def test_scipys_tests_pass(module, names, least, tmp_path):
     options = ["-p", "tests.scipy_replaced", "-p", "no:cacheprovider", "-c", os.devnull]
-    command = [sys.executable, "-m", "pytest", "-q", *options, "--rootdir", str(tmp_path)]
-    command += ["-k", names, "--pyargs", module]
+    # Other styles of tracebacks parse all of a module again for each test that is to fail.
+    options += ["--tb=native", "--rootdir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "-q", *options, "-k", names, "--pyargs", module]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
     passed = re.search(r"(\d+) passed", done.stdout)
