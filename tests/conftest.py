@@ -68,11 +68,20 @@ def emulated():
 _FIRST_STATES: dict[int, object] = {}
 
 
+@functools.lru_cache(maxsize=1)
+def _shared_modules(imported):
+    """Modules of ours that are no tests, of as many as are imported by now."""
+    names = [n for n in list(sys.modules) if n.startswith("tests.") and ".test_" not in n]
+    return [module for n in names if hasattr(module := sys.modules[n], "RNG")]
+
+
 @pytest.fixture(autouse=True)
-def the_same_random_numbers():
+def the_same_random_numbers(request):
     """Each test draws the same numbers, whichever tests ran before it in this process."""
-    for name, module in list(sys.modules.items()):
-        rng = getattr(module, "RNG", None) if name.startswith("tests.") else None
+    # No test draws by another file's generator, and to set those of all takes milliseconds.
+    own = getattr(request.node, "module", None)
+    for module in (own, *_shared_modules(len(sys.modules))):
+        rng = getattr(module, "RNG", None)
         if isinstance(rng, np.random.Generator):
             first = _FIRST_STATES.setdefault(id(rng), rng.bit_generator.state)
             rng.bit_generator.state = first
