@@ -63,6 +63,7 @@ class OnePass:
         counts = weights if mask is None else mask
         served = (
             isinstance(x, np.ndarray)
+            and x.size > 0
             and (mask is None or weights is None)
             and (counts is None or (counts.flags.aligned and counts.dtype.isnative))
             and chosen.backend.name == "cpu"
@@ -161,8 +162,12 @@ class OnePass:
                 np.clip(-(-edge // problem.dilation[0]), 0, problem.p)
                 for edge in (top, top + problem.h)
             )
-        taps, index = np.unique(np.stack([first, last]), axis=1, return_inverse=True)
-        rows = np.stack([self.kernel[i:j].sum(axis=0) for i, j in taps.T])
+        # Rows of results with the same rows of taps inside have the same sums.
+        _, one_of_each, index = np.unique(
+            first * (problem.p + 1) + last, return_index=True, return_inverse=True
+        )
+        taps = zip(first[one_of_each], last[one_of_each], strict=True)
+        rows = np.stack([self.kernel[i:j].sum(axis=0) for i, j in taps])
         if self._padded and self.call.missing_border:
             sums = engine.correlate(
                 np.ones((1, problem.w), rows.dtype), rows[:, None], backend=self.call.backend,
@@ -171,7 +176,7 @@ class OnePass:
             )[:, 0]  # fmt: skip
         else:
             sums = np.broadcast_to(rows.sum(axis=1, keepdims=True), (len(rows), problem.s))
-        return RowSums(np.ascontiguousarray(sums), index.reshape(-1).astype(np.int64))
+        return RowSums(np.ascontiguousarray(sums), index.astype(np.int64))
 
 
 def _refuse_nan(counts: Array, found: PixelRange) -> None:

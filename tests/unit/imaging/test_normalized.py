@@ -229,6 +229,7 @@ def test_without_anything_there():
     none = np.zeros((0, 5))
     assert np.isnan(gpuconv.normalized_corr2d(none, np.ones((3, 3)), mode=2)).all()
     assert (gpuconv.normalized_corr2d(none, np.ones((3, 3)), mode=2, fillvalue=4) == 4).all()
+    assert np.isnan(gpuconv.normalized_corr2d(none, np.ones((3, 3)), mode=2, weights=none)).all()
 
 
 X, K = np.ones((5, 6)), np.ones((3, 3))
