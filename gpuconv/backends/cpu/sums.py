@@ -21,6 +21,7 @@ from .jit.params import copy_record
 from .means import Means
 from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
+from .threads import run_kernel
 
 # For weights of up to so many bytes the order of summation is cached.
 _CACHED_BYTES = 1 << 14
@@ -147,19 +148,23 @@ def _orders_of_kernels(
     return present if len(present) > 1 else ((present[0][0], None),)
 
 
-# Plans of small direct sums that need nothing but the arrays, and the dtype of their weights, by
-# problem and strides.
-_small_plans: dict[Any, tuple[SumsPlan, np.dtype[Any]]] = {}
-_SMALL_PLANS_MAX = 512
+# Plans of direct sums that need nothing but the arrays, and the dtype of their weights, by problem
+# and strides; None of sums that need more.
+_plain_plans: dict[Any, tuple[SumsPlan, np.dtype[Any]] | None] = {}
+_PLAIN_PLANS_MAX = 512
 
 
 def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
     """Fill `out` by summing over all taps."""
-    small = _small_plans.get((problem, x.strides, out.strides))
-    if small is not None and k.dtype == small[1] and k.flags.c_contiguous:
-        plan = small[0]
+    key = problem, x.strides, out.strides
+    plain = _plain_plans.get(key)
+    if plain is not None and k.dtype == plain[1] and k.flags.c_contiguous:
+        plan = plain[0]
         before = plan.failures[0]
-        _sum_arrays()(plan.params_address, id(x), id(out), id(k))
+        if plan.serial:
+            _sum_arrays()(plan.params_address, id(x), id(out), id(k))
+        else:
+            run_kernel(*_kernels(), plan.params_address, address(x), address(out), address(k), 0)
         if plan.failures[0] == before:
             return
     weights = k
@@ -168,8 +173,10 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
     if problem.conjugate:
         weights = weights.conj()
     _sum(problem, x, weights, None, out)
-    if small is None:
-        _keep_small_plan(problem, x.strides, out.strides)
+    if key not in _plain_plans:
+        if len(_plain_plans) >= _PLAIN_PLANS_MAX:
+            _plain_plans.clear()
+        _plain_plans[key] = _find_plain_plan(*key)
 
 
 @cache
@@ -181,20 +188,19 @@ def _sum_arrays() -> Any:
     return direct_driver.sum_arrays.code
 
 
-def _keep_small_plan(
+def _find_plain_plan(
     problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...]
-) -> None:
-    """Keep the plan of a problem whose weights are used as they are, on one thread."""
+) -> tuple[SumsPlan, np.dtype[Any]] | None:
+    """Find the plan of a problem whose weights are used as they are, in a call that is not long."""
     acc = problem.acc_dtype
     as_they_are = problem.k_dtype == acc in ("float32", "float64") and 1 not in problem.k_shape[-2:]
     joined = len(problem.x_shape) > 2  # channels may be
-    if HEAD is None or not as_they_are or joined:
-        return
+    bytes_alone = problem.out_dtype in ("uint8", "int8")  # weights decide which sums they have
+    large = math.prod(problem.out_shape) >= _NARROW_LEAST
+    if HEAD is None or not as_they_are or joined or (bytes_alone and large):
+        return None
     plan = plan_sums(problem, acc, 0, x_strides, out_strides, mirror=(False, False))
-    if plan.serial and plan.order is None:
-        if len(_small_plans) >= _SMALL_PLANS_MAX:
-            _small_plans.clear()
-        _small_plans[problem, x_strides, out_strides] = plan, np.dtype(acc)
+    return (plan, np.dtype(acc)) if plan.order is None and not plan.long else None
 
 
 def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:

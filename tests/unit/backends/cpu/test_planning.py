@@ -19,10 +19,11 @@ def test_plans_are_cached():
     assert planning.plan_sums.cache_info().misses == misses
 
 
+@pytest.mark.parametrize("shape", [(20, 30), (300, 400)], ids=["one thread", "all threads"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_small_calls_seen_before_sum_at_once(monkeypatch, dtype):
+def test_calls_seen_before_sum_at_once(monkeypatch, dtype, shape):
     rng = np.random.default_rng(4)
-    x, k = sample(rng, (20, 30), dtype), sample(rng, (3, 3), dtype)
+    x, k = sample(rng, shape, dtype), sample(rng, (3, 3), dtype)
     call = gpuconv.plan(x.shape, k.shape, x_dtype=dtype, method="direct")
     first = call(x, k)
     monkeypatch.setattr(sums, "_sum", None)  # what they do without
@@ -34,7 +35,7 @@ def test_small_calls_seen_before_sum_at_once(monkeypatch, dtype):
     assert (call(np.asfortranarray(x), k) == first).all()
     assert (call(x, np.asfortranarray(k)) == first).all()
     assert (call(x[::-1], k[::-1])[::-1] == call(x[::-1], k[::-1].copy())[::-1]).all()
-    wide = np.zeros((18, 56), dtype)
+    wide = np.zeros((shape[0] - 2, 2 * shape[1] - 4), dtype)
     call(x, k, out=wide[:, ::2])
     assert (wide[:, ::2] == first).all()
     swapped = k.astype(k.dtype.newbyteorder())
