@@ -114,9 +114,11 @@ def _positions(problem: Problem) -> Any:
 
 
 def _window(problem: Problem, image: Array, rows: Array, columns: Array) -> Any:
-    inside = (rows >= 0)[:, None] & (columns >= 0)
-    window = np.full(inside.shape, problem.fillvalue, image.dtype)
-    window[inside] = image[np.ix_(rows[rows >= 0], columns[columns >= 0])].reshape(-1)
+    if not image.size:
+        return np.full((len(rows), len(columns)), problem.fillvalue, image.dtype)
+    window = image[rows[:, None], columns]  # position -1 is a pixel too, as NumPy counts
+    window[rows < 0] = problem.fillvalue
+    window[:, columns < 0] = problem.fillvalue
     return window
 
 
