@@ -105,12 +105,15 @@ def length(request, monkeypatch):
         monkeypatch.setattr(planning, "LONG_TASK", 1e3)
         monkeypatch.setattr(fft, "LONG_TASK", 1e3)
         monkeypatch.setattr(box, "LONG_TASK", 1e3)
-    caches = planning.plan_sums, fft_plan.tile_plan, box._plan
-    for cache in caches:
-        cache.cache_clear()
+    _forget_plans()
     yield request.param
-    for cache in caches:
+    _forget_plans()
+
+
+def _forget_plans():
+    for cache in (fft_plan.tile_plan, box._plan):
         cache.cache_clear()
+    sums.forget_plans()
 
 
 BANK = sample((3, 1, 5, 5))

@@ -179,6 +179,12 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
         _plain_plans[key] = _find_plain_plan(*key)
 
 
+def forget_plans() -> None:
+    """Forget the plans of all sums, as who changes how they are made must."""
+    plan_sums.cache_clear()
+    _plain_plans.clear()
+
+
 @cache
 def _sum_arrays() -> Any:
     """The driver on one thread, which reads the addresses of arrays itself."""

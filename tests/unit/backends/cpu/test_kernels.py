@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import planning
+from gpuconv.backends.cpu import planning, sums
 from gpuconv.backends.cpu.jit import micro_kernel, narrow_images, vectors
 from gpuconv.core import accumulator
 from gpuconv.core.boundary import BOUNDARIES
@@ -56,9 +56,9 @@ def shifted(array, columns):
 
 @pytest.fixture
 def fresh_plans():
-    planning.plan_sums.cache_clear()
+    sums.forget_plans()
     yield
-    planning.plan_sums.cache_clear()
+    sums.forget_plans()
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_streamed_stores(monkeypatch, fresh_plans, dtype, kernel):
     monkeypatch.setattr(planning, "_STREAMED_ROW", 0)
     monkeypatch.setattr(planning, "_LINE_BYTES", vectors.vector_bytes())
     monkeypatch.setattr(narrow_images, "fits", lambda *_: False)
-    planning.plan_sums.cache_clear()
+    sums.forget_plans()
     pitch = 64 // size * (160 * size // 64 + 1)
     for (x, wanted), offset in itertools.product(
         zip(images, expected, strict=True), (0, 1, 3, lanes - 1, lanes + 2)
@@ -244,7 +244,7 @@ def test_streamed_stores_with_borders_and_batches(monkeypatch, fresh_plans):
     monkeypatch.setattr(planning, "_STREAMED_BYTES", 0)
     monkeypatch.setattr(planning, "_STREAMED_ROW", 0)
     monkeypatch.setattr(planning, "_LINE_BYTES", vectors.vector_bytes())
-    planning.plan_sums.cache_clear()
+    sums.forget_plans()
     for x, k, keywords, wanted in calls:
         assert wanted.strides[-2] % 64 == 0
         got = gpuconv.corr2d(x, k, method="direct", **keywords)
@@ -372,7 +372,7 @@ def test_serial_and_parallel_forms_have_the_same_bits(monkeypatch, fresh_plans, 
         for threads, limit in ((1, 1e9), (2, 0), (7, 0)):
             monkeypatch.setattr(planning, "max_threads", lambda threads=threads: threads)
             monkeypatch.setattr(planning, "_SERIAL", limit)
-            planning.plan_sums.cache_clear()
+            sums.forget_plans()
             results.append(gpuconv.corr2d(x, k, method=method, **keywords))
         assert np.array_equal(results[0], results[1])
         assert np.array_equal(results[0], results[2])
