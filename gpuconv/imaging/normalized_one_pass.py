@@ -72,6 +72,7 @@ class OnePass:
             and call.accurate
             and call.compiled
             and (rules.nan_policy != "propagate" or dtypes.is_integer(call.x_dtype))
+            and (call.missing_border or not np.isnan(problem.fillvalue))  # one that counts
             and rules.normalize_kernel
             and (kernel.positive or rules.min_weight == 0)
             and kernel.size.size == 1

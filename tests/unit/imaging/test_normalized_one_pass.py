@@ -148,6 +148,21 @@ def test_a_border_with_a_number_of_its_own_counts(passes):
     assert len(passes) == 1
 
 
+@pytest.mark.parametrize("method", ["direct", "separable"])
+@pytest.mark.parametrize(
+    ("dtype", "policy"),
+    [("u1", "propagate"), ("u1", "raise"), ("f4", "propagate"), ("f8", "raise")],
+)
+def test_a_border_of_nan_that_counts_is_nan(dtype, policy, method):
+    x = RNG.integers(1, 99, (30, 40)).astype(dtype)
+    keywords = dict(mode="same", nan_policy=policy, fillvalue=np.nan)
+    y = gpuconv.normalized_corr2d(x, KERNEL, method=method, **keywords)
+    inner = gpuconv.normalized_corr2d(x, KERNEL, nan_policy=policy)
+    expected = np.full(x.shape, np.nan)
+    expected[2:-2, 1:-2] = inner
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
 def test_nan_is_refused_before_anything_is_written(passes):
     x, _ = with_holes((30, 40))
     out = np.full((26, 37), 7.0)
