@@ -47,19 +47,12 @@ def prepare(
     x: arrays.Operand, k: arrays.Operand, shapes: tuple[tuple[int, ...], tuple[int, ...]],
     w_dtype: str | None, rules: MissingRules, flipped: bool, options: dict[str, Any],
     known: bool = True,
-) -> tuple[NormalizedCall, Any]:  # fmt: skip
+) -> tuple[NormalizedCall, Any, engine.PreparedCall]:  # fmt: skip
     """Read and choose what does not depend on pixels; return it with the kernels as summed.
 
-    The kernels are None unless `known`: those of a Dask array.
+    Last is the correlation of all pixels as it would be computed by itself. The kernels are None
+    unless `known`: those of a Dask array.
     """
-    return _prepare(x, k, shapes, w_dtype, rules, flipped, options, known)[:2]
-
-
-def _prepare(
-    x: arrays.Operand, k: arrays.Operand, shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    w_dtype: str | None, rules: MissingRules, flipped: bool, options: dict[str, Any], known: bool,
-) -> tuple[NormalizedCall, Any, engine.PreparedCall]:  # fmt: skip
-    """`prepare`, and the correlation of all pixels as it would be computed by itself."""
     options = dict(options)
     method, backend, fill = (options.pop(name) for name in ("method", "backend", "fillvalue"))
     missing_border = fill is None or (
@@ -124,8 +117,8 @@ def normalize(
             options = options | {"dtype": engine.dtype_of_out(out, options["dtype"])}
         w = read_weights(weights, x)
         shapes = tuple(x.array.shape), tuple(k.array.shape)
-        call, values, chosen = _prepare(
-            x, k, shapes, None if w is None else w.dtype, rules, flipped, options, True
+        call, values, chosen = prepare(
+            x, k, shapes, None if w is None else w.dtype, rules, flipped, options
         )
         inputs = Inputs(
             x.array, read_mask(mask, x), None if w is None else _summed(w, call.problem)

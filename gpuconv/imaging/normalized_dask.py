@@ -35,7 +35,7 @@ def normalize(
         if array is not None:
             others[name] = _like_image(array, X, name)
     w_dtype = dtypes.name_of(others["weights"].dtype, "weights") if "weights" in others else None
-    call, values = prepare(x, k, shapes, w_dtype, rules, flipped, options, known=not lazy)
+    call, values, _ = prepare(x, k, shapes, w_dtype, rules, flipped, options, known=not lazy)
     if not lazy:
         KernelSums.of(values, call.problem.conjugate)  # refuses weights that add up to zero, now
         K = da.from_array(values, chunks=-1)

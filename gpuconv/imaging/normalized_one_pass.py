@@ -40,6 +40,8 @@ class OnePass:
         Of one image; a border that counts as missing is NaN.
     kernel : array, shape (p, q)
         The kernel as it is summed.
+    padded : bool
+        Whether results read a constant border.
     counts : array or None
         A mask of missing pixels, or their weights in the sums' dtype; it broadcasts to the images.
     least : float
@@ -49,6 +51,7 @@ class OnePass:
     call: NormalizedCall
     problem: Problem
     kernel: Array
+    padded: bool
     counts: Array
     least: float
     undefined: float
@@ -93,7 +96,7 @@ class OnePass:
             return None
         k = kernel.k[..., ::-1, ::-1] if call.flipped else kernel.k
         least = call.least_share * kernel.size.item() if rules.min_weight > 0 else -math.inf
-        return cls(call, one, k.reshape(k.shape[-2:]), counts, least, rules.undefined)
+        return cls(call, one, k.reshape(k.shape[-2:]), padded, counts, least, rules.undefined)
 
     def run(self, x: Array, out: Array) -> None:
         """Fill `out` with the results of images (..., h, w).
@@ -136,13 +139,8 @@ class OnePass:
 
     def _choose_pivot(self, found: PixelRange) -> float:
         """What is subtracted from all pixels: nothing if a border has a number of its own."""
-        fill = self.problem.fillvalue
-        own_border = self._padded and fill == fill
+        own_border = self.padded and not self.call.missing_border
         return 0.0 if own_border else found.nearest_to_zero
-
-    @property
-    def _padded(self) -> bool:
-        return self.problem.boundary == "constant" and any(map(any, self.problem.pad))
 
     @cached_property
     def _factors(self) -> tuple[Array, Array]:
@@ -155,9 +153,9 @@ class OnePass:
     @cached_property
     def _whole_sums(self) -> RowSums:
         """Sums of the weights over images of which nothing is missing but the border."""
-        problem = self.problem
+        problem, missing_border = self.problem, self.padded and self.call.missing_border
         first, last = np.zeros(problem.r, np.int64), np.full(problem.r, problem.p)
-        if self._padded and self.call.missing_border:
+        if missing_border:
             top = problem.pad[0][0] - problem.stride[0] * np.arange(problem.r)
             first, last = (
                 np.clip(-(-edge // problem.dilation[0]), 0, problem.p)
@@ -169,7 +167,7 @@ class OnePass:
         )
         taps = zip(first[one_of_each], last[one_of_each], strict=True)
         rows = np.stack([self.kernel[i:j].sum(axis=0) for i, j in taps])
-        if self._padded and self.call.missing_border:
+        if missing_border:
             sums = engine.correlate(
                 np.ones((1, problem.w), rows.dtype), rows[:, None], backend=self.call.backend,
                 mode=((0, 0), problem.pad[1]), stride=(1, problem.stride[1]),

@@ -41,7 +41,7 @@ def normalize(
             check_fits(tuple(tensor.shape), tuple(x.shape), name)
     if m is not None:
         check_mask_dtype(dtypes.name_of(m.dtype))
-    call, values = prepare(
+    call, values, _ = prepare(
         arrays.read(x.detach(), "X"), arrays.read(k.detach(), "K"),
         (tuple(x.shape), tuple(k.shape)), None if w is None else dtypes.name_of(w.dtype),
         rules, flipped, options,

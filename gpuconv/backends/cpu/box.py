@@ -57,7 +57,7 @@ class BoxPlan(TaskPlan):
     """
 
     grow: float  # what pixels are divided by where their sums would leave the dtype's range
-    bytes: bool  # whether sums of 16 bits become bytes
+    to_bytes: bool  # whether sums of 16 bits become bytes
     arrays: tuple[Any, ...]
 
 
@@ -77,7 +77,7 @@ def box(problem: Problem, x: Array, k: Array, out: Array) -> None:
     plan = _plan(problem, strided.x_strides, strided.out_strides)
     weights = np.ascontiguousarray(k[..., :1, :1])
     make = _make_scales if weights.nbytes <= _CACHED_BYTES else _make_scales.__wrapped__
-    scales = make(problem, weights.tobytes(), weights.dtype, plan.grow, plan.bytes)
+    scales = make(problem, weights.tobytes(), weights.dtype, plan.grow, plan.to_bytes)
     run_tasks(problem, plan, _kernels(), (address(x), address(out), address(scales), 0))
 
 
@@ -145,7 +145,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         serial=tasks.serial,
         long=tasks.long,
         grow=1 / _shrinking(problem),
-        bytes=_makes_bytes(problem, part),
+        to_bytes=_makes_bytes(problem, part),
         arrays=(source, tables, fill_row, fill_sums, kernels, offsets),
         **TaskPlan.views(params),
     )

@@ -177,20 +177,19 @@ def _load_rows(params, task, columns, loaded, end_row):
     """
     span = (params.p - 1) * params.dilation_y + 1
     needed = (end_row - 1) * params.stride_y + span
+    first = columns.first * params.stride_x
+    n = (columns.count - 1) * params.stride_x + params.span_x
     if loaded < needed:
         call(
-            params.load, params.row_source, task.x, loaded, needed,
-            columns.first * params.stride_x, (columns.count - 1) * params.stride_x + params.span_x,
-            columns.row_buffer, columns.pitch,
+            params.load, params.row_source, task.x, loaded, needed, first, n, columns.row_buffer,
+            columns.pitch,
         )  # fmt: skip
         if params.mark_missing:
             source = row_source(params.row_source)
             if params.load_counts:
                 means = means_of(params.means)
                 call(
-                    params.load_counts, means.counts_source, means.counts, loaded, needed,
-                    columns.first * params.stride_x,
-                    (columns.count - 1) * params.stride_x + params.span_x,
+                    params.load_counts, means.counts_source, means.counts, loaded, needed, first, n,
                     columns.row_buffer + source.imaginary, columns.pitch,
                 )  # fmt: skip
             call(

@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 from numba import carray
+from numba.extending import register_jitable
 
 from .conversion import load_run, make_tag, narrowed, pixels
 from .drivers import compiled
@@ -67,6 +68,13 @@ def _mark_missing(row_buffer, first, end, slots, pitch, counts, means_address, u
                 row[j] = row[j] - pivot if weight[j] != zero else zero
 
 
+@register_jitable
+def divided(total, weight, pivot, least, undefined):
+    """Divide a sum by that of its weights; `undefined` where these are 0 or below `least`."""
+    mean = np.divide(total, weight) + pivot  # not `/`, which looks for zeros
+    return undefined if (weight == 0) | (weight < least) else mean
+
+
 def _store(sums, n, out, step, count, pitch, out_pitch, block_address):
     """Write `count` rows of `n` sums, divided by those of weights, to rows `out_pitch` bytes apart.
 
@@ -87,14 +95,11 @@ def _store(sums, n, out, step, count, pitch, out_pitch, block_address):
         if step == TAG.itemsize:
             target = pixels(TAG, start, n)
             for j in range(n):
-                mean = np.divide(row[j], weights[j]) + pivot  # not `/`, which looks for zeros
-                absent = (weights[j] == 0) | (weights[j] < least)
-                target[j] = narrowed(TAG, undefined if absent else mean)
+                target[j] = narrowed(TAG, divided(row[j], weights[j], pivot, least, undefined))
             continue
         for j in range(n):
-            mean = np.divide(row[j], weights[j]) + pivot
-            absent = (weights[j] == 0) | (weights[j] < least)
-            pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, undefined if absent else mean)
+            mean = divided(row[j], weights[j], pivot, least, undefined)
+            pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, mean)
 
 
 def _find_range(image, rows, columns, row_stride, column_stride, lines, found, counted_address):

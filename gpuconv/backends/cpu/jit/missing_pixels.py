@@ -6,14 +6,12 @@ Arrays are (images, rows, columns). Each loop is one pass over memory, in vector
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .drivers import Compiled
-from .functions import on_disk
+from .drivers import compiled
+from .means import divided
 
 
-@Compiled
-@on_disk(njit, nogil=True, error_model="numpy")
+@compiled
 def fill_missing(x, mask, masked, nan_missing, pixels, present, pivots, lines):
     """Put pixels less their image's pivot, or 0 where missing, into `pixels`; count these.
 
@@ -69,8 +67,7 @@ def fill_missing(x, mask, masked, nan_missing, pixels, present, pivots, lines):
     return x.size - left
 
 
-@Compiled
-@on_disk(njit, nogil=True, error_model="numpy")
+@compiled
 def divide(sums, weights, least, added, undefined):
     """Divide sums by weights, in place, and add to each image a number of its own.
 
@@ -81,5 +78,4 @@ def divide(sums, weights, least, added, undefined):
         for i in range(sums.shape[1]):
             line, row = weights[n, i if weights.shape[1] > 1 else 0], sums[n, i]
             for j in range(row.shape[0]):
-                value = row[j] / line[j] + plus
-                row[j] = undefined if (line[j] == 0) | (line[j] < least) else value
+                row[j] = divided(row[j], line[j], plus, least, undefined)
