@@ -40,11 +40,16 @@ def report(source, arch):
     return json.loads(built.kept(key, make).read_text("utf-8"))
 
 
-def check_code(spec, arch):
-    """No spills, no register that is read before it is written, nothing that flushes subnormals."""
+def check_code(spec, arch, most_spilled=0):
+    """No spills, no register that is read before it is written, nothing that flushes subnormals.
+
+    Of each function no more than `most_spilled` bytes are spilled where that is known to be faster
+    than anything that avoids it.
+    """
     log, undefined, flushing = report(spec.source(), arch)
     spills = _SPILLS.findall(log)
     assert spills, f"no resource report for {spec}:\n{log}"
-    assert set(spills) == {("0", "0")}, f"{spec} on sm_{arch} spills:\n{log}"
+    most = max(int(stores) for stores, _ in spills)
+    assert most <= most_spilled, f"{spec} on sm_{arch} spills:\n{log}"
     assert not undefined, f"{spec} reads what was not written:\n" + "\n".join(undefined)
     assert not flushing, f"{spec} flushes:\n" + "\n".join(flushing)

@@ -28,6 +28,7 @@ from .worker import Task, Tasks
 
 _GRADIENTS = ("float32", "float16", "float64", "complex64")
 _STRIDED: dict[str, Any] = {"stride": (2, 1), "dilation": (1, 3)}
+_FAR: dict[str, Any] = {"stride": (2, 1), "dilation": (20, 3)}  # what no code is compiled for
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,20 @@ def checks() -> list[LaunchCheck]:
     """All of them, a family's next to each other."""
     return [
         *_filters("direct", _direct()),
-        *_filters("direct_strided", (replaced("direct", d, **_STRIDED) for d in matrix.DTYPES)),
+        *_filters("direct_strided", (replaced("direct", d, **_FAR) for d in matrix.DTYPES)),
         *_filters("separable", _separable()),
         *_filters(
             "separable_strided", (replaced("separable", d, **_STRIDED) for d in matrix.DTYPES)
         ),
         *_filters("box", _box()),
         *_filters("fft", _fft()),
+        *(
+            LaunchCheck("means", f"means, {dtype}, {k}x{k}, {method}", partial(_means, *case))
+            for case in itertools.product(
+                ("float32", "float64"), (3, 9, 15), ("direct", "separable")
+            )
+            for dtype, k, method in [case]
+        ),
         *_filters("tensor", (replaced("tensor", "float16", size=(k, k)) for k in (3, 7, 15, 31))),
         *(
             LaunchCheck("tensor", f"tf32, {k}x{k}, tensor", partial(_tf32, k))
@@ -110,6 +118,7 @@ def _direct() -> Iterator[Combination]:
     for dtype in matrix.DTYPES:
         yield replaced("direct", dtype)
         yield replaced("direct", dtype, how="kernel")  # weights behind a pointer
+        yield replaced("direct", dtype, **_STRIDED)
     for k, dtype in itertools.product((1, 3, 9, 15, 31, 33), ("float32", "float16")):
         yield replaced("direct", dtype, (k, k))
 
@@ -148,7 +157,8 @@ def _bfloat16_cases() -> Iterator[tuple[str, int, str, bool]]:
     for k in (3, 7, 15, 31):
         yield "tensor", k, "tensor", False
     yield "direct", 5, "direct", False
-    yield "direct_strided", 5, "direct", True
+    yield "direct", 5, "direct", True
+    yield "direct_strided", 70, "direct", True
     yield "fft", 9, "fft", False
 
 
@@ -196,6 +206,30 @@ def _said(bad: Any, y: Any, expected: Any) -> str:
         return ""
     at = tuple(int(n) for n in np.argwhere(bad)[0])
     return f"{int(bad.sum())} of {bad.size} numbers, first at {at}: {y[at]}, not {expected[at]}"
+
+
+def _means(dtype: str, k: int, method: str, device: Any) -> str:
+    """Means of images with missing pixels, of several tiles, against the definition."""
+    rng = np.random.default_rng(k)
+    w = np.outer(*(rng.random((2, k)) + 0.1)).astype(dtype)
+    for width in (256, 301):
+        x = (rng.standard_normal((2, 131, width)) + 10).astype(dtype)
+        x[rng.random(x.shape) < 0.2] = np.nan
+        keywords: dict[str, Any] = {"mode": "same", "boundary": "reflect"}
+        y = gpuconv.normalized_corr2d(
+            device.upload(x), w, method=method, backend=ours.BACKEND, **keywords
+        )
+        problem = make_problem(x.shape, w.shape, dtype, dtype, **keywords)
+        there, wide = ~np.isnan(x), w.astype("f8")
+        sums, weights = (
+            definition.correlate(a, wide, problem) for a in (np.where(there, x, 0.0), there * 1.0)
+        )
+        expected = sums / weights
+        # Pixels are as large as their mean: errors are at most those of a few sums of it.
+        bad = ~(np.abs(device.host(y) - expected) <= 8 * float(np.finfo(dtype).eps) * 15)
+        if bad.any():
+            return _said(bad, device.host(y), expected)
+    return ""
 
 
 def _vjp(dtype: str, strided: int, device: Any) -> str:

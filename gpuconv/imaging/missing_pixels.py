@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -150,18 +150,21 @@ class KernelSums:
     positive: bool
 
     @classmethod
-    def of(cls, k: Any, conjugate: bool, xp: Any = np) -> KernelSums:
-        """Add up weights; ValueError if they add up to nothing that can be divided by.
-
-        The kernels lie on the host; their sums are made arrays of `xp`, NumPy or CuPy.
-        """
+    def of(cls, k: Any, conjugate: bool) -> KernelSums:
+        """Add up weights on the host; ValueError if they add up to nothing to divide by."""
         total = k.sum(axis=(-2, -1), keepdims=True)
         size = np.abs(k).sum(axis=(-2, -1), keepdims=True)
         _check_totals(total, size, k)
         positive = not np.iscomplexobj(k) and bool((k >= 0).all())
         if conjugate:
             total = total.conj()
-        return cls(k, xp.asarray(total), xp.asarray(size), positive)
+        return cls(k, total, size, positive)
+
+    def for_library(self, xp: Any) -> KernelSums:
+        """Return the same with sums that are arrays of `xp`, NumPy or CuPy."""
+        if xp is np:
+            return self
+        return replace(self, total=xp.asarray(self.total), size=xp.asarray(self.size))
 
 
 def _check_totals(total: Any, size: Any, k: Any) -> None:

@@ -109,9 +109,10 @@ def normalized_corr2d(
     its result, to the last bit. An all-missing image is `undefined` everywhere. Results have the
     same bits for any number of threads; those of floats may change in the last bits with the crop.
 
-    It takes two to four times as long as `corr2d`, more with the smallest kernels. The image is
-    read in parts that fit into the cache (larger ones for transforms), each with its mask: in parts
-    without a missing pixel the weights are not summed again.
+    It takes two to four times as long as `corr2d`, more with the smallest kernels. On a CPU the
+    image is read in parts that fit into the cache (larger ones for transforms), each with its mask:
+    in parts without a missing pixel the weights are not summed again. On a GPU NaN and masked
+    pixels take one launch by the methods direct and separable, which "auto" prefers there.
     Tensors that require grad get it for X, K and `weights`. Dask arrays give a lazy Dask array,
     whose blocks see only the pixels that they read.
 

@@ -28,6 +28,7 @@ from .missing_pixels import (
 )
 from .normalized_blocks import normalize_block
 from .normalized_call import NormalizedCall, undefined_value
+from .normalized_one_launch import OneLaunch
 from .normalized_one_pass import OnePass
 from .normalized_pixels import find_missing
 
@@ -131,14 +132,19 @@ def normalize(
                     raise ValueError(f"out overlaps {name} in memory; pass a separate array")
         result = Result.of(problem.out_shape, problem.out_dtype, x, target)
         if result.array.size:
-            kernel = KernelSums.of(values, problem.conjugate, array_module(x.array))
+            kernel = KernelSums.of(values, problem.conjugate)
             one_pass = OnePass.of(
                 call, chosen, kernel, x.array, inputs.mask, inputs.weights, result.array
             )
-            if one_pass is None:
+            at_once = one_pass or OneLaunch.of(
+                call, chosen, kernel, x.array, inputs.mask, inputs.weights,
+                options["method"] == "auto",
+            )  # fmt: skip
+            if at_once is None:
+                kernel = kernel.for_library(array_module(x.array))
                 _run(call, kernel, inputs, x.device, result.array)
             else:
-                one_pass.run(x.array, result.array)
+                at_once.run(x.array, result.array)
                 if rules.preserve_nan:
                     _preserve_rows(call, inputs, result.array)
         return result.deliver(out)

@@ -65,7 +65,8 @@ def _compute_block(
     """Compute a block of the result from grids of tiles: of the image, and of what `names` says."""
     values = kernels[0] if isinstance(kernels[0], np.ndarray) else kernels[0].get()
     values = dtypes.widen(values, k_dtype, call.problem.acc_dtype)
-    kernel = KernelSums.of(values, call.problem.conjugate, array_module(grids[0][0][0]))
+    xp = array_module(grids[0][0][0])
+    kernel = KernelSums.of(values, call.problem.conjugate).for_library(xp)
     x, *others = (blocks.join_tiles(g, rows.positions, columns.positions) for g in grids)
     given = dict(zip(names, others, strict=True))
     x_storage = arrays.read(x, "X").array

@@ -1,17 +1,21 @@
-"""Plans of direct sums with stride and dilation 1: panels of pixels in shared memory."""
+"""Plans of direct sums with small strides and dilations: panels of pixels in shared memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from ...core import dtypes
+from ...core.problem import Problem
 from .launch import Launch, Layout
 from .spec import LOOK, Spec
+from .strided_planning import takes_whole_rows
 from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
 
 # Blocks that a multiprocessor should hold, of up to SMALL taps and of more. Measured.
 RESIDENT_SMALL, RESIDENT_LARGE = 4, 3
 SMALL = 49
+# Taps up to which means fit the registers of more blocks than usual.
+_FEW_OF_MEANS = {"float32": 25, "float64": 9}
 # Rows of outputs of a thread: doubles take registers.
 _DOUBLE_ROWS = 4
 # Kernels up to this size get code of their own; wider than CHUNK_Q taps they are cut into column
@@ -19,13 +23,20 @@ _DOUBLE_ROWS = 4
 LARGEST = 32
 LARGEST_LINE = 128  # of a single row or column of taps
 CHUNK_Q = 256
+# With strides or dilations: rows that the taps of an output extend over, and bytes of sums that the
+# pixels of a row would take which a thread reads for its neighbouring outputs.
+_REACH_MOST, _REACH_BYTES_MOST = 64, 320
 # Multiply-adds written out one after the other: what the instruction cache holds, for a whole
 # kernel (doubles run out of registers sooner) and for the rows of taps in a loop, whose weights
 # have to fit registers too. Rows of more than WIDE taps are better off with two or three of them in
 # a loop than with one. Measured.
 _WRITTEN_OUT = {"float64": 790, "complex128": 790}
 _WRITTEN_OUT_OTHERS = 1600
+# Less where more is in registers at once: pixels between taps, or what means take beside sums.
+_WRITTEN_OUT_WITH_STEPS = {"complex128": 395}
+_WRITTEN_OUT_OF_MEANS = {"float64": 300}
 _IN_A_LOOP, _IN_A_LOOP_WIDE = 1300, 2048
+_INSTRUCTIONS = {"float32": 1, "float64": 1, "int64": 6, "uint64": 6}  # of a multiply-add
 WIDE = 15
 _WEIGHTS_BYTES = {"float64": 192, "complex128": 192}
 _WEIGHTS_BYTES_OTHERS = 256
@@ -58,11 +69,16 @@ class _Panel:
     shared_bytes: int  # of the panel, results on their way out, and weights
 
 
-def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
-    """Plan a launch of src/direct/direct.cu: for one size of kernel, or for any."""
+def plan_direct(request: Request, threads: int, most_rows: int) -> Launch | None:
+    """Plan a launch of src/direct/direct.cu: for one size of kernel, or for any.
+
+    None where strides or dilations are too large.
+    """
     problem, chip = request.problem, request.chip
     p, q = problem.p, problem.q
-    fixed = not request.general and has_own_code(p, q, request.itemsize)
+    fixed = not request.general and has_own_steps(problem, request.itemsize)
+    if not fixed and not problem.unit:
+        return None
     if not fixed:
         request = replace(request, general=True)
         # The code for any size reads panels from their first pixel on, and a mirrored row of taps
@@ -79,6 +95,8 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
             break
         if tile.rows > 1:
             tile = replace(tile, rows=tile.rows // 2)
+        elif not problem.unit:
+            return None
         elif panel.shared_bytes <= chip.block_bytes:
             break
         elif fixed:
@@ -91,6 +109,7 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch:
         (tile.across, tile.down), tile.rows, tile.columns, 0, (p, q) if fixed else (0, 0),
         tap_rows, _direct_blocks(request, panel, tap_rows), request.shift,
         request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
+        stride=problem.stride, dilation=problem.dilation, means=request.means and fixed,
     )  # fmt: skip
     tiles = -(-problem.s // tile.width), -(-problem.r // tile.height)
     return Launch(
@@ -104,6 +123,25 @@ def has_own_code(p: int, q: int, itemsize: int) -> bool:
     if min(p, q) == 1:
         return max(p, q) <= LARGEST_LINE
     return p <= LARGEST and q <= min(LARGEST, 256 // itemsize)
+
+
+def has_own_steps(problem: Problem, itemsize: int) -> bool:
+    """Whether code is compiled for this size of kernel with its stride and dilation.
+
+    What else there is takes the taps in the same order (see src/direct/direct_strided.cu).
+    """
+    if not has_own_code(problem.p, problem.q, itemsize):
+        return False
+    if problem.unit:
+        return True
+    (sy, sx), (reach_y, reach_x) = problem.stride, problem.span
+    # Rows and columns between windows are loaded in vain.
+    if min(problem.p, problem.q) == 1 or sy > 2 * reach_y or sx > 2 * reach_x:
+        return False
+    of_thread = ((16 // itemsize - 1) * sx + reach_x) * itemsize
+    if reach_y > _REACH_MOST or of_thread > _REACH_BYTES_MOST:
+        return False
+    return takes_whole_rows(problem)
 
 
 def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
@@ -120,6 +158,11 @@ def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
         wanted = RESIDENT_LARGE
     elif problem.acc_dtype == "float64" and short and not mirrored:
         wanted = RESIDENT_SMALL
+    if request.means:
+        few = problem.p * problem.q <= _FEW_OF_MEANS[problem.acc_dtype]
+        wanted = RESIDENT_LARGE if few else RESIDENT
+    if not problem.unit:  # pixels between taps and outputs take registers, too
+        wanted = RESIDENT if max(problem.dilation) > 2 else min(wanted, RESIDENT_LARGE)
     fit = request.chip.shared_bytes // (panel.shared_bytes + 1024)
     return max(RESIDENT, min(wanted, fit))
 
@@ -148,8 +191,10 @@ def _direct_tile(request: Request, threads: int, most_rows: int, fixed: bool) ->
 def _fixed_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
     """Memory of the code for one size of kernel: a panel, and weights from a pointer."""
     p, q = request.problem.p, request.problem.q
-    cells = -(-(request.shift + tile.width + q - 1) // request.cell)
-    panel = (tile.height + p - 1) * cells * 16
+    (sy, sx), (reach_y, reach_x) = request.problem.stride, request.problem.span
+    cells = -(-(request.shift + (tile.width - 1) * sx + reach_x) // request.cell)
+    panel = ((tile.height - 1) * sy + reach_y) * cells * 16
+    stage += request.means_bytes(tile.across * tile.down, tile.rows, panel // 16)
     weights = 0 if request.capacity else whole_granules(p * q * request.itemsize)
     return _Panel((p, q), panel, panel + stage + weights)
 
@@ -176,13 +221,14 @@ def _general_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
 def _tap_rows(request: Request, tile: _Tile) -> int:
     """Rows of taps to write out: all of them, or those that a loop repeats."""
     problem, acc = request.problem, request.problem.acc_dtype
-    row = tile.rows * tile.columns * problem.q * _multiply_add_instructions(acc)
-    if request.capacity and row * problem.p <= _WRITTEN_OUT.get(acc, _WRITTEN_OUT_OTHERS):
+    row = tile.rows * tile.columns * problem.q * _INSTRUCTIONS.get(acc, 4)
+    most_at_once = _WRITTEN_OUT.get(acc, _WRITTEN_OUT_OTHERS)
+    if not problem.unit:
+        most_at_once = _WRITTEN_OUT_WITH_STEPS.get(acc, most_at_once)
+    if request.means:
+        most_at_once = _WRITTEN_OUT_OF_MEANS.get(acc, most_at_once)
+    if request.capacity and row * problem.p <= most_at_once:
         return problem.p
     held = _WEIGHTS_BYTES.get(acc, _WEIGHTS_BYTES_OTHERS) // (request.itemsize * problem.q)
-    most = _IN_A_LOOP_WIDE if problem.q > WIDE else _IN_A_LOOP
+    most = _IN_A_LOOP_WIDE if problem.q > WIDE and not request.means else _IN_A_LOOP
     return max(1, min(problem.p, most // row, held))
-
-
-def _multiply_add_instructions(acc_dtype: str) -> int:
-    return {"float32": 1, "float64": 1, "int64": 6, "uint64": 6}.get(acc_dtype, 4)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core.boundary import BOUNDARIES
 from ...core.problem import Problem
-from .launch import Launch
+from .launch import Launch, MeanRule
 from .structs import GEOMETRY
 
 
@@ -44,11 +44,13 @@ def geometry(
     lead_strides: list[tuple[int, ...]],
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
+    mean_rule: MeanRule | None = None,
 ) -> Any:
     """Fill in the struct of a launch.
 
     `lead_strides` are those of the leading dimensions in image, result (bytes) and kernels (whole
-    ones); `x_strides` and `out_strides` those of rows and columns.
+    ones); `x_strides` and `out_strides` those of rows and columns. `mean_rule` is for launches that
+    make means.
     """
     g = np.zeros((), GEOMETRY)
     g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s
@@ -68,4 +70,6 @@ def geometry(
     g["chunk_p"], g["chunk_q"] = launch.chunk
     g["rank"], g["weights"] = rank, launch.weights
     g["stage_bytes"], g["panel"], g["shift"] = launch.stage_bytes, launch.panel, launch.shift
+    if mean_rule is not None:
+        g["least"], g["undefined"] = mean_rule.least, mean_rule.undefined
     return g

@@ -32,6 +32,14 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class MeanRule:
+    """Where means are `undefined`: where no weights are there, or less than `least` in all."""
+
+    least: float
+    undefined: float
+
+
+@dataclass(frozen=True)
 class Layout:
     """How arrays lie in memory, as far as kernels are compiled for it."""
 

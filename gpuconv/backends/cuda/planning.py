@@ -19,7 +19,7 @@ from .spec import NO
 from .strided_planning import BLOCK, ROWS, plan_strided
 from .sums_request import Request
 
-# With stride and dilation 1: threads of a block, and most rows of outputs of a thread.
+# Of panels: threads of a block, and most rows of outputs of a thread.
 THREADS = 256
 WINDOW_ROWS = 8
 
@@ -33,34 +33,38 @@ def plan(
     gpu: Chip = HOPPER,
     general: bool = False,
     mirror: tuple[int, int] = (NO, NO),
+    means: bool = False,
 ) -> Launch:
     """Plan a launch of `kernel`, "direct" or "separable".
 
     `mirror` says whether columns and rows of taps are summed in mirrored order; `pointer` that the
     weights already lie on the device, or differ between images; `general` that nothing is to be
-    compiled for this size of kernel alone. Without a layout, arrays are taken to be aligned.
+    compiled for this size of kernel alone; `means` that pixels are NaN where they are missing and
+    means are wanted of the others, which only some kernels have code for (`Spec.means` tells).
+    Without a layout, arrays are taken to be aligned.
     """
     if where is None:
         where = Layout(0, True, True)
-    window = (THREADS, WINDOW_ROWS) if problem.unit else (0, 0)
-    return _plan(problem, kernel, rank, pointer, where, gpu, general, mirror, BLOCK, ROWS, *window)
+    return _plan(
+        problem, kernel, rank, pointer, where, gpu, general, mirror, means, BLOCK, ROWS, THREADS,
+        WINDOW_ROWS,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
 def _plan(
     problem: Problem, kernel: str, rank: int, pointer: bool, where: Layout, gpu: Chip,
-    general: bool, mirror: tuple[int, int], block: tuple[int, int], rows: int, threads: int,
-    window_rows: int,
+    general: bool, mirror: tuple[int, int], means: bool, block: tuple[int, int], rows: int,
+    threads: int, window_rows: int,
 ) -> Launch:  # fmt: skip
     p, q = problem.p, problem.q
     weights = p * q if kernel == "direct" else rank * (p + q)
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     by_value = 0 if pointer else capacity(weights, itemsize)
-    request = Request(problem, kernel, rank, by_value, where, gpu, general, mirror)
-    if threads and kernel == "direct":
-        return plan_direct(request, threads, window_rows)
-    if threads and not general and max(p, q) <= SEPARABLE_LARGEST:
+    request = Request(problem, kernel, rank, by_value, where, gpu, general, mirror, means)
+    found = None
+    if kernel == "direct":
+        found = plan_direct(request, threads, window_rows)
+    elif problem.unit and not general and max(p, q) <= SEPARABLE_LARGEST:
         found = plan_separable(request, threads, window_rows)
-        if found is not None:
-            return found
-    return plan_strided(request, block, rows)
+    return found or plan_strided(request, block, rows)

@@ -7,19 +7,61 @@ of rows of outputs (see separable_passes.py).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from ...core import dtypes
 from ...core.problem import Problem
-from .launch import Launch
-from .spec import Spec
+from .launch import GRID_MAX, Launch
+from .spec import LOOK, YES, Spec
 from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
 
 # Kernels up to this size get code of their own.
 SEPARABLE_LARGEST = 64
+# Taps above which blocks are large, for halos are; and up to which they are many, of pixels as they
+# are summed and of others.
+_LONG = 40
+_SHORT, _SHORT_CONVERTED, _RESIDENT_SHORT = 11, 15, 3
+# Taps up to which sums of pixels and of what they count fit registers with all rows of a thread.
+_MEANS_SHORT = 32
 # Sums of columns between two passes: about what a large chip's cache holds, of so many rows at
 # least.
 _COLUMNS_BYTES = 32 << 20
 _LEAST_ROWS = 64
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """How blocks share a multiprocessor.
+
+    Attributes
+    ----------
+    threads : int
+        Of a block.
+    resident : int
+        Blocks that a multiprocessor should hold.
+    go_on : bool
+        Whether a block goes on from tile to tile, and loads the next one's pixels meanwhile.
+    """
+
+    threads: int
+    resident: int
+    go_on: bool
+
+
+def _choose_blocks(request: Request, threads: int) -> _Blocks:
+    """Choose what was fastest for float32 sums of one term, as far as it fits registers."""
+    problem, taps = request.problem, max(request.problem.p, request.problem.q)
+    usual = _Blocks(threads, RESIDENT, True)
+    if problem.acc_dtype != "float32" or request.rank > 1 or request.means:
+        return usual
+    if taps > _LONG:
+        return usual if LOOK in request.mirror else _Blocks(2 * threads, 1, True)
+    many = taps <= _SHORT
+    if request.pixel_bytes < request.itemsize:  # converting pixels takes registers
+        many = taps <= _SHORT_CONVERTED and request.layout.aligned and request.layout.out_wide
+    if many and request.mirror == (YES, YES):
+        return _Blocks(threads, _RESIDENT_SHORT, False)
+    return usual
 
 
 def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | None:
@@ -27,12 +69,14 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
     problem, chip = request.problem, request.chip
     p, q = problem.p, problem.q
     columns, shift = request.columns, request.shift
-    stage = request.stage_bytes(threads, 2 * columns)
+    blocks = _choose_blocks(request, threads)
+    threads, resident = blocks.threads, blocks.resident
+    stage = request.stage_bytes(threads, columns)
     weights = request.rank * (p + q)
     rest = stage + (0 if request.capacity else whole_granules(weights * request.itemsize))
 
     # Tiles begin where cells of 16 bytes do.
-    unit = math.lcm(2 * columns, request.cell)
+    unit = math.lcm(columns, request.cell)
 
     def tile_width(across: int) -> int:
         return (across * columns - shift - q + 1) // unit * unit
@@ -40,12 +84,17 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
     def shared_bytes(across: int, rows: int) -> int:
         height = threads // across * rows
         pixels = (height + p - 1) * across * columns * request.pixel_bytes
-        return pixels + height * across * 16 + rest
+        # COLUMNS_PITCH in separable.cu
+        pitch = across + (tile_width(across) // columns - across) % 8
+        means = request.means_bytes(threads, rows, pixels // 16)
+        return pixels + height * pitch * 16 + means + rest
 
     across = min(32, threads // 2)
-    most = request.shared_most(RESIDENT)
+    most = request.shared_most(resident)
     rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
     rows = mirrored_rows(request, rows, terms=request.rank)
+    if request.means and (max(p, q) > _MEANS_SHORT or problem.acc_dtype == "float64"):
+        rows = min(rows, 4)
     # The halo's columns are summed too: where they are many, tiles are wide and low.
     narrow = tile_width(across) < 0.8 * across * columns
     fits = shared_bytes(64, rows) <= most
@@ -63,12 +112,13 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
         return None
     spec = Spec(
         "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True,
-        request.capacity, (across, down), rows, columns, width, (p, q), 0, RESIDENT, shift,
+        request.capacity, (across, down), rows, columns, width, (p, q), 0, resident, shift,
         request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
-        request.rank == 1 and any(request.mirror),
+        request.rank == 1 and any(request.mirror), means=request.means,
     )  # fmt: skip
     tiles = -(-problem.s // width), -(-problem.r // (down * rows))
-    return Launch(spec, (p, q), shared, tiles, weights, chip.multiprocessors * RESIDENT, 0, stage)
+    grid = chip.multiprocessors * resident if blocks.go_on else GRID_MAX
+    return Launch(spec, (p, q), shared, tiles, weights, grid, 0, stage)
 
 
 def takes_two_passes(problem: Problem, rank: int) -> bool:

@@ -57,6 +57,7 @@ _TILE = ("common/border.cuh", "common/tile.cuh")
 _COPIES = ("common/async_copy.cuh", "common/realign.cuh")
 _PANEL = (*_TILE, *_COPIES, "common/panel.cuh", "common/mirrored_sums.cuh")
 _GATHERED = (*_TILE, "common/mirrored_sums.cuh")
+_MEANS = "means/means.cuh"  # behind the headers of panels
 _LAYER = KernelFile(
     "layers", ("layers/layer.cuh",), ("Layer",), (("SIDE", LAYER_SIDE), ("DEPTH", LAYER_DEPTH))
 )
@@ -120,7 +121,7 @@ class Spec:
     capacity: int  # weights that the parameter has room for, or 0 for weights behind a pointer
     block: tuple[int, int]  # threads across and down
     rows: int = 1  # outputs of a thread, one below the other
-    # Where stride and dilation are 1, see src/common/panel.cuh and src/direct/direct.cu.
+    # Of panels, see src/common/panel.cuh and src/direct/direct.cu.
     columns: int = 1  # neighbouring outputs of a thread
     width: int = 0  # columns of a tile, where they are not block[0] * columns
     taps: tuple[int, int] = (0, 0)  # the kernel's size; (0, 0) for any
@@ -132,6 +133,9 @@ class Spec:
     out_wide: bool = False
     mirror: tuple[int, int] = (NO, NO)  # of columns and rows of taps
     single: bool = False  # the rank is 1; compiled in where registers are scarce
+    stride: tuple[int, int] = (1, 1)  # of outputs, and of taps, that panels are loaded for
+    dilation: tuple[int, int] = (1, 1)
+    means: bool = False  # of the pixels that are there, see src/means/means.cuh
     # Of box sums, see src/box/box.cuh: dtype of a window's sum, and positions of a segment.
     window_sums: str = ""
     side: int = 0
@@ -145,7 +149,8 @@ class Spec:
     def source(self) -> str:
         """CUDA C++ of this specialisation: macros and structs before the files as they are."""
         file = KERNEL_FILES[self.kernel]
-        names = ("common/dtype_conversion.cuh", *file.headers, f"{file.folder}/{self.kernel}.cu")
+        headers = (*file.headers, _MEANS) if self.means else file.headers
+        names = ("common/dtype_conversion.cuh", *headers, f"{file.folder}/{self.kernel}.cu")
         # No #line with paths: the text is CuPy's cache key, and must not depend on the folder.
         parts = [
             *(f"#define {name} {value}" for name, value in self._defines().items()),
@@ -173,6 +178,10 @@ class Spec:
             "WEIGHTS": self.capacity,
             "WIDTH": self.width or self.block[0] * self.columns,
             "COLUMNS": self.columns,
+            "STRIDE_Y": self.stride[0],
+            "STRIDE_X": self.stride[1],
+            "DILATION_Y": self.dilation[0],
+            "DILATION_X": self.dilation[1],
             "TAPS_Y": self.taps[0],
             "TAPS_X": self.taps[1],
             "TAP_ROWS": self.tap_rows,
@@ -184,6 +193,7 @@ class Spec:
             "MIRROR_X": self.mirror[1],
             "SINGLE": int(self.single),
             "RAW": int(self.raw),
+            "MEANS": int(self.means),
             "WIDE": "Complex<double>" if dtypes.is_complex(self.acc_dtype) else "double",
             **{name.upper(): number for number, name in enumerate(BOUNDARIES)},
             "NO": NO,

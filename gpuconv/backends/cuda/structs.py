@@ -65,6 +65,7 @@ GEOMETRY = _members(
     # Lengths of the leading dimensions; their strides, where k_lead counts kernels.
     ("i8", "lead x_lead out_lead k_lead", LEADS),
     ("i8", "top left sy sx dy dx"),  # padding, stride and dilation, of any size
+    ("f8", "least undefined"),  # means where the weights that are there add up to less
     ("i4", "boundary leads"),  # border rule; leading dimensions in use
     ("i4", "p q chunk_p chunk_q"),  # taps, and how many of them a shared tile serves at once
     ("i4", "rank weights"),  # terms of a separable kernel; weights of a kernel in all

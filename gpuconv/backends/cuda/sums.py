@@ -26,7 +26,7 @@ from .chips import Chip
 from .device_weights import HostArray, Seen, uploads
 from .geometry import geometry, merge_leads
 from .kernels import ADDRESS, Changing, Kernel
-from .launch import TILES_MOST, Launch
+from .launch import TILES_MOST, Launch, MeanRule
 from .launcher import Launcher, address_of
 from .mirroring import mirror_order
 from .structs import LEADS
@@ -85,8 +85,11 @@ class PreparedSums:
     be written, for each of the last weights on the host how they are summed.
     """
 
-    def __init__(self, launcher: Launcher, name: str, problem: Problem) -> None:
+    def __init__(
+        self, launcher: Launcher, name: str, problem: Problem, mean_rule: MeanRule | None
+    ) -> None:
         self.launcher, self.name, self.problem = launcher, name, problem
+        self.mean_rule = mean_rule
         self._seen = Seen()
         self._launches: dict[Any, Launches] = {}
         self._on_device: LaunchWeights | None = None
@@ -149,8 +152,9 @@ class PreparedSums:
             if len(self._launches) >= LAYOUTS_MOST:
                 self._launches.clear()
             launches = self._launches[key] = _prepare(
-                launcher, self.name, weights, x.shape, x.strides, out.strides, key[4:6]
-            )
+                launcher, self.name, weights, x.shape, x.strides, out.strides, key[4:6],
+                self.mean_rule,
+            )  # fmt: skip
         host, launch = weights.host, launcher.launch
         if host is not None and launches.by_value:
             for step in launches.steps:
@@ -165,9 +169,14 @@ class PreparedSums:
 
 
 @lru_cache(maxsize=512)
-def prepare(launcher: Launcher, name: str, problem: Problem) -> PreparedSums:
-    """Return the sums of a problem by the kernel of a name, as earlier calls have left them."""
-    return PreparedSums(launcher, name, problem)
+def prepare(
+    launcher: Launcher, name: str, problem: Problem, mean_rule: MeanRule | None = None
+) -> PreparedSums:
+    """Return the sums of a problem by the kernel of a name, as earlier calls have left them.
+
+    With a rule they are means of the pixels that are not NaN (see `means`).
+    """
+    return PreparedSums(launcher, name, problem, mean_rule)
 
 
 def direct(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) -> None:
@@ -205,6 +214,7 @@ def _fit_float32(problem: Problem, *weights: tuple[tuple[int, ...], bytes]) -> b
 def _prepare(
     launcher: Launcher, name: str, weights: LaunchWeights, x_shape: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...], modulo: tuple[int, int],
+    mean_rule: MeanRule | None,
 ) -> Launches:  # fmt: skip
     """Plan and compile the launches of a call, by its memory layout and addresses modulo 16."""
     problem = weights.problem
@@ -224,20 +234,23 @@ def _prepare(
         (*strides[1], out_strides[-2] * rows[1], out_strides[-1]),
         dtypes.storage(problem.out_dtype).itemsize,
     )
-    launch = _planned(name, weights, layout, launcher.chip())
+    means = mean_rule is not None
+    launch = _planned(name, weights, layout, launcher.chip(), means)
+    assert launch.spec.means == means, "whether there is code for means was asked before"
     whole = BatchPart(lead, strides, (0, 0, 0))
     steps = x_strides[-2:], out_strides[-2:]
     return Launches(
         launch.spec.capacity > 0,
         tuple(
-            _step(launcher, weights, launch, part, steps) for part in _batch_parts(launch, whole)
+            _step(launcher, weights, launch, part, steps, mean_rule)
+            for part in _batch_parts(launch, whole)
         ),
     )
 
 
 def _step(
     launcher: Launcher, weights: LaunchWeights, launch: Launch, part: BatchPart,
-    steps: tuple[tuple[int, ...], tuple[int, ...]],
+    steps: tuple[tuple[int, ...], tuple[int, ...]], mean_rule: MeanRule | None,
 ) -> Step:  # fmt: skip
     problem, acc = weights.problem, weights.problem.acc_dtype
     at: Any = ADDRESS
@@ -248,7 +261,7 @@ def _step(
         min(math.prod(launch.tiles) * math.prod(part.lead), launch.grid),
         launch.shared_bytes,
         (
-            geometry(problem, launch, weights.rank, part.lead, part.strides, *steps),
+            geometry(problem, launch, weights.rank, part.lead, part.strides, *steps, mean_rule),
             at,
             np.array(problem.fillvalue, acc),
             ADDRESS,
@@ -265,14 +278,16 @@ def _kernel_strides(problem: Problem) -> tuple[int, ...]:
     return np.broadcast_to(numbers, problem.batch).strides
 
 
-def _planned(name: str, weights: LaunchWeights, layout: launching.Layout, gpu: Chip) -> Launch:
+def _planned(
+    name: str, weights: LaunchWeights, layout: launching.Layout, gpu: Chip, means: bool
+) -> Launch:
     """Plan a launch, by the code for any size once enough has been compiled for single sizes."""
     problem, rank, pointer = weights.problem, weights.rank, weights.pointer
     mirror = weights.mirror
     if name == "tensor":
         return tensor_planning.plan(problem, pointer)
-    launch = planning.plan(problem, name, rank, pointer, layout, gpu, mirror=mirror)
-    if name != "direct" or launch.spec.taps == (0, 0) or launch.spec in _specialised:
+    launch = planning.plan(problem, name, rank, pointer, layout, gpu, mirror=mirror, means=means)
+    if name != "direct" or means or launch.spec.taps == (0, 0) or launch.spec in _specialised:
         return launch
     if len(_specialised) >= SPECIALISED_MOST:
         return planning.plan(problem, name, rank, pointer, layout, gpu, True, mirror)

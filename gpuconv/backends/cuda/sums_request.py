@@ -31,6 +31,7 @@ class Request:
     chip: Chip
     general: bool
     mirror: tuple[int, int]
+    means: bool = False  # of the pixels that are there
 
     @property
     def itemsize(self) -> int:
@@ -74,6 +75,13 @@ class Request:
         """Whether a row of taps is summed a few of them at a time: LONG_LINE in direct.cu."""
         fixed = self.kernel == "direct" and not self.general
         return fixed and self.problem.p == 1 and self.problem.q > LINE_AT_ONCE
+
+    def means_bytes(self, threads: int, rows: int, cells: int) -> int:
+        """Bytes that means take beside a panel of so many cells (src/means/means.cuh)."""
+        if not self.means:
+            return 0
+        kept = threads * rows * 16 if self.kernel == "direct" else 0
+        return 2 * threads * self.pixel_bytes + whole_granules(cells) + kept
 
     def shared_most(self, resident: int) -> int:
         """Shared memory of a block that leaves room for so many of them."""

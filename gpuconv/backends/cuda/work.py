@@ -20,7 +20,7 @@ from .strided_planning import tile_elements
 _FEW_DOUBLES, _FEW_DOUBLES_TAP = 81, 0.35
 # Code for any size against code for one: of kernels, and of single columns and rows of taps.
 _ANY_SIZE, _ANY_COLUMN, _ANY_ROW = 1.7, 6.0, 2.0
-# With strides or dilations pixels are loaded one by one, and each tap is looked up.
+# With large strides or dilations pixels are loaded one by one, and each tap is looked up.
 _LOADED, _TAP = 340.0, 2.1
 # The same of separable sums, with what their barriers take of every output and term.
 _SEPARABLE_LOADED, _SEPARABLE_TAP, _SEPARABLE_TERM = 220.0, 7.0, 830.0
@@ -32,7 +32,7 @@ def direct_work(problem: Problem, gpu: Chip) -> float:
     """Count the multiply-adds of direct sums."""
     outputs, taps = math.prod(problem.out_shape), float(problem.p * problem.q)
     launch = plan(problem, "direct", gpu=gpu)
-    if not problem.unit:
+    if launch.spec.kernel == "direct_strided":
         return outputs * (_loaded(problem, launch) * _LOADED + taps * _TAP)
     if problem.acc_dtype == "float64" and taps <= _FEW_DOUBLES:
         taps *= _FEW_DOUBLES_TAP

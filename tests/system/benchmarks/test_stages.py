@@ -156,7 +156,7 @@ def test_every_file_of_cuda_code_is_launched():
     told = {name.removesuffix("_sum") for name in KERNEL_FILES}
     told = {n.split("_")[0] + "s" if n.startswith("layer") else n for n in told}
     told = {n.split("_")[0] if n.startswith(("fft", "box")) else n for n in told}
-    assert told == set(launches.families())
+    assert told | {"means"} == set(launches.families())  # by the code of direct and separable
     names = [check.name for check in launches.checks()]
     assert len(set(names)) == len(names)
     assert any("bfloat16" in name for name in names)

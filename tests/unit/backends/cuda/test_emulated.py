@@ -80,15 +80,18 @@ def test_output_conversions(emulated, x_dtype, k_dtype, out):
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize(
-    ("stride", "dilation"), [(1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3))]
+    ("stride", "dilation"),
+    [(1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3)), ((9, 1), (1, 30))],
 )
 def test_borders_wider_than_the_image(emulated, boundary, stride, dilation):
-    x, k = sample((7, 5), "float32"), sample((4, 3), "float32")
+    x, k = sample((7, 75), "float32"), sample((4, 3), "float32")
     problem = problem_of(
         x, k, mode=((9, 16), (12, 7)), boundary=boundary, fillvalue=2.5, stride=stride,
         dilation=dilation,
     )  # fmt: skip
     compare(problem, x, k)
+    own = stride != (9, 1)
+    assert emulated.launched[-1][0].kernel == ("direct" if own else "direct_strided")
 
 
 @pytest.mark.parametrize(
@@ -207,10 +210,18 @@ def test_alignments_of_rows(emulated, name, out, offset, pitch):
 
 
 @pytest.mark.parametrize("name", always(["float32", "int16", "float64", "complex128"], "float32"))
-@pytest.mark.parametrize("shape", [(3, 5), (12, 9)])
-def test_one_size_and_any_size_have_the_same_bits(emulated, monkeypatch, name, shape):
+@pytest.mark.parametrize(
+    ("shape", "steps"),
+    [
+        ((3, 5), {}),
+        ((12, 9), {}),
+        ((3, 5), dict(stride=(2, 3), dilation=(3, 1))),
+        ((7, 6), dict(stride=(1, 2), dilation=(4, 2))),
+    ],
+)
+def test_one_size_and_any_size_have_the_same_bits(emulated, monkeypatch, name, shape, steps):
     x, k = sample((2, 31, 45), name), sample(shape, name)
-    problem = problem_of(x, k, mode="same", boundary="wrap")
+    problem = problem_of(x, k, mode="same", boundary="wrap", **steps)
     outs = []
     for most in (sums.SPECIALISED_MOST, 0):
         monkeypatch.setattr(sums, "SPECIALISED_MOST", most)

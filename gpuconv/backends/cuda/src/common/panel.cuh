@@ -8,7 +8,9 @@
 //
 // A thread reads, sums and writes granules: as many neighbouring pixels as 16 bytes of sums.
 //
-// The host defines, beside what tile.cuh needs: COLUMNS (neighbouring outputs of a thread: a granule of
+// Outputs may be STRIDE_Y rows and STRIDE_X columns of pixels apart, and taps DILATION_Y and DILATION_X.
+//
+// The host defines, beside these and what tile.cuh needs: COLUMNS (neighbouring outputs of a thread: a granule of
 // them), SHIFT, ALIGNED, OUT_WIDE (the rows of results are aligned to 16 bytes), RAW.
 #pragma once
 
@@ -314,15 +316,27 @@ __device__ __noinline__ void load_at_border(const Geometry& g, const char* image
   }
 }
 
-// All threads of the block load the panel that serves the taps from row a0 and column b0 on: `rows` rows
-// of `cells` cells. Cells that no output of the image needs are not written.
-__device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a0, int b0, int rows,
-                                  int cells, int taps_x, Pixel fill, Pixel* shared) {
-  i64 y0 = at.i0 + a0 - g.top, x0 = at.j0 + b0 - g.left - SHIFT;
+struct PanelSize { int rows, cells; };
+
+// The part of a panel of `rows` rows of `cells` cells that outputs of the image need: it alone is loaded.
+// `reach` is how many columns the taps of an output extend over.
+__device__ inline PanelSize loaded_part(const Geometry& g, const OutputTile& at, int rows, int cells,
+                                        int reach) {
   i64 high = g.r - at.i0, wide = g.s - at.j0;
+  if (high < TILE_Y) rows -= (TILE_Y - (int)high) * STRIDE_Y;
+  if (wide < TILE_X) cells = (SHIFT + ((int)wide - 1) * STRIDE_X + reach + CELL - 1) / CELL;
+  return {rows, cells};
+}
+
+// All threads of the block load the panel that serves the taps from row a0 and column b0 on: `rows` rows
+// of `cells` cells.
+__device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a0, int b0, int rows,
+                                  int cells, int reach, Pixel fill, Pixel* shared) {
+  i64 y0 = at.i0 * STRIDE_Y + a0 - g.top, x0 = at.j0 * STRIDE_X + b0 - g.left - SHIFT;
   int pitch = cells * CELL;
-  if (high < TILE_Y) rows -= TILE_Y - (int)high;
-  if (wide < TILE_X) cells = (SHIFT + (int)wide + taps_x - 1 + CELL - 1) / CELL;
+  PanelSize part = loaded_part(g, at, rows, cells, reach);
+  rows = part.rows;
+  cells = part.cells;
   bool inside = y0 >= 0 && x0 >= 0 && y0 + rows <= g.h && x0 + cells * CELL <= g.w;
   if (inside) {
     const char* corner = at.x + y0 * g.x_row + x0 * g.x_column;
@@ -379,6 +393,35 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
   load_at_border(g, at.x, y0, x0, rows, cells, pitch, fill, shared);
 }
 
+// Loads a panel of HEIGHT rows of ACROSS cells if all of it lies in the image and its cells are aligned,
+// and says whether. Which cells a thread loads is known at compile time: a tenth of the instructions.
+template <int HEIGHT, int ACROSS>
+__device__ inline bool load_whole(const Geometry& g, const OutputTile& at, Pixel* shared) {
+#if RAW && ALIGNED
+  i64 y0 = at.i0 * STRIDE_Y - g.top, x0 = at.j0 * STRIDE_X - g.left - SHIFT;
+  if (y0 < 0 || x0 < 0 || y0 + HEIGHT > g.h || x0 + ACROSS * CELL > g.w) return false;
+  enum { ALL = HEIGHT * ACROSS, DOWN = THREADS / ACROSS, ASIDE_CELLS = THREADS % ACROSS };
+  int column = thread() % ACROSS;
+  const char* from = at.x + (y0 + thread() / ACROSS) * g.x_row + x0 * (int)sizeof(X_T) + column * 16;
+  Pixel* to = shared + thread() * CELL;
+  i64 step = DOWN * g.x_row + ASIDE_CELLS * 16, to_next_row = g.x_row - ACROSS * 16;
+#pragma unroll
+  for (int n = 0; n < (ALL + THREADS - 1) / THREADS; ++n) {
+    if ((n + 1) * THREADS <= ALL || thread() < ALL - n * THREADS)
+      copy_async<16>(to + n * THREADS * CELL, from);
+    from += step;
+    column += ASIDE_CELLS;
+    if (column >= ACROSS) {
+      column -= ACROSS;
+      from += to_next_row;
+    }
+  }
+  return true;
+#else
+  return false;
+#endif
+}
+
 template <int SIZE> struct Word { typedef unsigned type; };
 template <> struct Word<2> { typedef unsigned short type; };
 template <> struct Word<1> { typedef unsigned char type; };
@@ -415,25 +458,28 @@ template <int BYTES, int EACH, class T> __device__ inline void store_words(const
   for (int n = 0; n < BYTES / EACH; ++n) ((Unit*)to)[n] = units[n];
 }
 
-// Writes results: ROW rows of EACH granules a thread. Of the first ITEMS threads, ACROSS are side by side
-// in a row of the tile, and the next ACROSS are ROW rows below. Where rows of results are aligned
-// (OUT_WIDE) a thread writes up to 16 bytes at once. Otherwise a warp exchanges its results in `stage`,
-// which holds a row of every thread's, so that neighbouring lanes write neighbouring elements.
-template <int ITEMS, int ACROSS, int ROW, int EACH>
+// Writes results: a granule in each of ROW rows a thread, which are STEP apart. Of the first ITEMS threads,
+// ACROSS are side by side in a row of the tile, and the next ACROSS below all their rows or, if these are
+// apart, in the next row. Where rows of results are aligned (OUT_WIDE) a thread writes up to 16 bytes at
+// once. Otherwise a warp exchanges its results in `stage`, which holds a row of every thread's, so that
+// neighbouring lanes write neighbouring elements.
+template <int ITEMS, int ACROSS, int ROW, int STEP>
 __device__ inline void store_rows(const Geometry& g, const OutputTile& at,
-                                  const ACC (&sums)[ROW][EACH * VECTOR], OUT_T* stage) {
-  enum { COUNT = EACH * VECTOR, BYTES = COUNT * sizeof(OUT_T), STORE_BYTES = BYTES < 16 ? BYTES : 16 };
+                                  const ACC (&sums)[ROW][VECTOR], OUT_T* stage) {
+  enum { COUNT = VECTOR, BYTES = COUNT * sizeof(OUT_T), STORE_BYTES = BYTES < 16 ? BYTES : 16 };
+  enum { FIRST = STEP > 1 ? 1 : ROW };  // rows from one thread to the one below
+  i64 step = STEP * g.out_row;
   struct alignas(STORE_BYTES) Results { OUT_T at[COUNT]; };
   Target target(g, at);
 #if OUT_WIDE
-  int i = thread() / ACROSS * ROW, j = thread() % ACROSS * COUNT;
+  int i = thread() / ACROSS * FIRST, j = thread() % ACROSS * COUNT;
   int columns = thread() < ITEMS ? target.columns - j : 0, rows = target.rows - i;
   char* to = target.corner + i * g.out_row + j * (int)sizeof(OUT_T);
 #pragma unroll
-  for (int o = 0; o < ROW; ++o, to += g.out_row) {
+  for (int o = 0; o < ROW; ++o, to += step) {
     Results results;
     narrow_all(results.at, sums[o]);
-    if (o >= rows) return;
+    if (o * STEP >= rows) return;
     if (columns >= COUNT) {
       store_words<BYTES, STORE_BYTES>(results, to);
     } else {
@@ -447,17 +493,17 @@ __device__ inline void store_rows(const Geometry& g, const OutputTile& at,
   if constexpr (ACROSS == LANES && ITEMS == THREADS) {
     // A warp has a part of one row: all its addresses follow from one.
     if (g.out_column == sizeof(OUT_T)) {
-      int i = thread() / ACROSS * ROW, rows = target.rows - i, columns = target.columns - lane;
+      int i = thread() / ACROSS * FIRST, rows = target.rows - i, columns = target.columns - lane;
       char* to = target.corner + i * g.out_row + lane * (int)sizeof(OUT_T);
 #pragma unroll
-      for (int o = 0; o < ROW; ++o, to += g.out_row) {
+      for (int o = 0; o < ROW; ++o, to += step) {
         Results results;
         narrow_all(results.at, sums[o]);
         ((Results*)stage)[thread()] = results;
         __syncwarp();
 #pragma unroll
         for (int c = 0; c < COUNT; ++c)
-          if (o < rows && c * LANES < columns)
+          if (o * STEP < rows && c * LANES < columns)
             ((OUT_T*)to)[c * LANES] = stage[warp * COUNT + c * LANES + lane];
         __syncwarp();
       }
@@ -474,7 +520,7 @@ __device__ inline void store_rows(const Geometry& g, const OutputTile& at,
 #pragma unroll 1
     for (int c = 0; c < COUNT; ++c) {
       int element = c * LANES + lane, of = warp + element / COUNT;
-      int i = of / ACROSS * ROW + o, j = of % ACROSS * COUNT + element % COUNT;
+      int i = of / ACROSS * FIRST + o * STEP, j = of % ACROSS * COUNT + element % COUNT;
       if (of < ITEMS && i < target.rows && j < target.columns)
         *(OUT_T*)(target.corner + i * g.out_row + j * g.out_column) = stage[warp * COUNT + element];
     }

@@ -1,4 +1,5 @@
-// Direct correlation with stride and dilation 1. A block makes TILE_Y x TILE_X outputs: it loads their
+// Direct correlation with small strides and dilations, which the code is compiled for (direct_strided.cu
+// is for any). A block makes TILE_Y x TILE_X outputs: it loads their
 // pixels and the halo into a panel in shared memory, and a thread keeps ROWS x COLUMNS sums in registers.
 // It reads a row of pixels from shared memory, 16 bytes of sums at a time, once for all the rows of sums
 // that it belongs to. While a block waits for its panel, others of the multiprocessor sum: on an H200
@@ -15,11 +16,15 @@
 // taps would not fit registers.
 #define LONG_LINE ((TAPS_X == 1 || TAPS_Y == 1) && TAPS_X * TAPS_Y > LINE_AT_ONCE)
 
+// Columns and rows of pixels that the taps of an output extend over.
+enum { REACH_X = (TAPS_X - 1) * DILATION_X + 1, REACH_Y = (TAPS_Y - 1) * DILATION_Y + 1 };
+
 #if TAPS_X && (MIRROR_Y || MIRROR_X || LONG_LINE)
 template <int HALF>
 __device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps) {
   static_assert(TAPS_X == 1 || TAPS_Y == 1, "one row or column of taps");
+  static_assert(STRIDE_Y * STRIDE_X * DILATION_Y * DILATION_X == 1, "next to each other");
   if constexpr (TAPS_X == 1) {
     sum_column<ROWS, OFFSET, TAPS_Y, HALF>(sums, pixels, pitch, taps);
   } else {
@@ -43,20 +48,24 @@ __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels,
 template <int A>
 __device__ inline void add_rows(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps) {
-  enum { NEEDED = (OFFSET + COLUMNS + TAPS_X - 1 + VECTOR - 1) / VECTOR };
+  enum {
+    NEEDED = (OFFSET + (COLUMNS - 1) * STRIDE_X + REACH_X + VECTOR - 1) / VECTOR,
+    PIXEL_ROWS = (A - 1) * DILATION_Y + (ROWS - 1) * STRIDE_Y + 1,
+  };
 #pragma unroll
-  for (int y = 0; y < A + ROWS - 1; ++y) {
+  for (int y = 0; y < PIXEL_ROWS; ++y) {
     ACC row[NEEDED * VECTOR];
 #pragma unroll
     for (int n = 0; n < NEEDED; ++n) read_granule(pixels + y * pitch + n * VECTOR, row + n * VECTOR);
 #pragma unroll
     for (int o = 0; o < ROWS; ++o) {
-      if (y - o < 0 || y - o >= A) continue;
+      int below = y - o * STRIDE_Y, a = below / DILATION_Y;
+      if (below < 0 || below % DILATION_Y || a >= A) continue;
 #pragma unroll
       for (int b = 0; b < TAPS_X; ++b)
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c)
-          add(sums[o][c], taps[(y - o) * TAPS_X + b], row[OFFSET + b + c]);
+          add(sums[o][c], taps[a * TAPS_X + b], row[OFFSET + b * DILATION_X + c * STRIDE_X]);
     }
   }
 }
@@ -68,10 +77,10 @@ __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels,
 #else
 #pragma unroll 1
   for (int a = 0; a + TAP_ROWS <= TAPS_Y; a += TAP_ROWS)
-    add_rows<TAP_ROWS>(sums, pixels + a * pitch, pitch, taps + a * TAPS_X);
+    add_rows<TAP_ROWS>(sums, pixels + a * DILATION_Y * pitch, pitch, taps + a * TAPS_X);
 #if TAPS_Y % TAP_ROWS
   enum { REST = TAPS_Y % TAP_ROWS, DONE = TAPS_Y - REST };
-  add_rows<REST>(sums, pixels + DONE * pitch, pitch, taps + DONE * TAPS_X);
+  add_rows<REST>(sums, pixels + DONE * DILATION_Y * pitch, pitch, taps + DONE * TAPS_X);
 #endif
 #endif
 }
@@ -205,14 +214,24 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   SHARED_MEMORY(ACC, shared);
 #if TAPS_X
   enum {
-    PANEL_ROWS = TILE_Y + TAPS_Y - 1,
-    CELLS = (SHIFT + TILE_X + TAPS_X - 1 + CELL - 1) / CELL,
+    PANEL_ROWS = (TILE_Y - 1) * STRIDE_Y + REACH_Y,
+    CELLS = (SHIFT + (TILE_X - 1) * STRIDE_X + REACH_X + CELL - 1) / CELL,
     PITCH = CELLS * CELL,
+    // Where that takes more registers than it saves time, a panel is loaded by the code for any part.
+    LOADS_WHOLE = sizeof(Pixel) < sizeof(ACC) || (TAPS_Y > 1 && TAPS_X > 1 && TAPS_Y * TAPS_X > 49),
   };
   Pixel* panel = (Pixel*)shared;
   Pixel filling = fill_of(fill);
+#if MEANS
+  Extremes* extremes = (Extremes*)(panel + PANEL_ROWS * PITCH);
+  Present* present = (Present*)(extremes + THREADS);
+  Granule* kept = (Granule*)(present + (PANEL_ROWS * CELLS + 15) / 16 * 16);
+  OUT_T* stage = (OUT_T*)(kept + ROWS * THREADS);
+#else
   OUT_T* stage = (OUT_T*)(panel + PANEL_ROWS * PITCH);
-  const Pixel* own = panel + (threadIdx.y * ROWS) * PITCH + threadIdx.x * COLUMNS + ASIDE;
+#endif
+  const Pixel* own =
+      panel + threadIdx.y * ROWS * STRIDE_Y * PITCH + threadIdx.x * COLUMNS * STRIDE_X + ASIDE;
 #if !BY_VALUE
   ACC* taps = (ACC*)((char*)stage + g.stage_bytes);
   i64 held = -1;
@@ -221,7 +240,8 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   for (i64 number = blockIdx.x; number < g.tiles; number += gridDim.x) {
     OutputTile at = output_tile(g, number, x, out);
     if (number != blockIdx.x) __syncthreads();  // all threads have read the panel before
-    load_panel(g, at, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panel);
+    if (!LOADS_WHOLE || !load_whole<PANEL_ROWS, CELLS>(g, at, panel))
+      load_panel(g, at, 0, 0, PANEL_ROWS, CELLS, REACH_X, filling, panel);
     commit_copies();
 #if BY_VALUE
     const ACC* taps = weights.at;
@@ -236,8 +256,26 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
     if (other) half = chain_length<MIRROR>(taps, TAPS_Y * TAPS_X, 1, 0);
 #endif
     ACC sums[ROWS][COLUMNS];
+#if MEANS
+    Found found = prepare_pixels(g, at, PANEL_ROWS, CELLS, REACH_X, panel, present, extremes);
+    bool counted = !found.missing;
+    // In a loop, so that there is one copy of the code that is written out.
+#pragma unroll 1
+    while (true) {
+      clear_all(sums);
+      add_taps(sums, own, PITCH, taps, half);
+      if (counted) break;
+      keep_sums(sums, kept);
+      __syncthreads();  // all threads have read the pixels
+      prepare_counts(g, at, PANEL_ROWS, CELLS, REACH_X, panel, present);
+      counted = true;
+    }
+    if (found.missing) divide_kept(g, kept, sums, found.pivot);
+    else divide_all(g, sums, sum_of_taps(taps, TAPS_Y * TAPS_X), found.pivot);
+#else
     clear_all(sums);
     add_taps(sums, own, PITCH, taps, half);
+#endif
     store_rows<THREADS, BLOCK_X, ROWS, 1>(g, at, sums, stage);
   }
 #else

@@ -1,4 +1,4 @@
-// Direct correlation with any stride and dilation (direct.cu is for those that are 1). A block makes
+// Direct correlation with any stride and dilation (direct.cu is for small ones). A block makes
 // TILE_Y x TILE_X outputs: it loads their pixels into a tile in shared memory, and each thread sums ROWS
 // outputs, one below the other. Kernels too large for one tile are served in chunks of taps. The order of
 // the taps depends on the kernel's shape, stride and dilation, never on where an output is. A single row
@@ -84,9 +84,9 @@ direct_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #endif
       __syncthreads();
       int first = threadIdx.y * ROWS;
-      for (int b = 0; b < taps_x; ++b) {
-        const ACC* column = shared + tile.column(threadIdx.x, b);
-        for (int a = 0; a < taps_y; ++a) {
+      for (int a = 0; a < taps_y; ++a) {
+        for (int b = 0; b < taps_x; ++b) {
+          const ACC* column = shared + tile.column(threadIdx.x, b);
           ACC w = taps[a * taps_pitch + b];
 #pragma unroll
           for (int o = 0; o < ROWS; ++o)

@@ -2,8 +2,9 @@
 // result written once. A block loads a panel of pixels into shared memory, BLOCK_X granules wide. For
 // every term of the kernel's rank it makes two passes. In the vertical pass each thread has one column
 // of granules and sums TAPS_Y pixels down, for ROWS rows, into a second panel. In the horizontal pass it
-// sums TAPS_X of those across, for two neighbouring granules and half as many rows. The first panel is
-// free by the last horizontal pass, and the next tile's pixels are loaded during it.
+// sums TAPS_X of those across, for one granule in each of ROWS rows that are BLOCK_Y apart: neighbouring
+// threads have neighbouring granules, and write whole sectors of memory. The first panel is free by the
+// last horizontal pass, and the next tile's pixels are loaded during it.
 //
 // Weights of a kernel: for each term, TAPS_Y vertical ones and then TAPS_X horizontal ones.
 
@@ -13,47 +14,39 @@ enum {
   PITCH = BLOCK_X * VECTOR,
   CELLS = PITCH / CELL,
   PANEL = PANEL_ROWS * PITCH,
-  // Horizontal sums of a thread: two granules wide, half as many rows.
-  EACH = 2,
-  COUNT = EACH * VECTOR,
-  LESS = ROWS / 2,
-  ACROSS = TILE_X / COUNT,
-  ITEMS = ACROSS * (TILE_ROWS / LESS),
-  NEEDED = (OFFSET + COUNT + TAPS_X - 1 + VECTOR - 1) / VECTOR,
+  // Of the horizontal pass: threads side by side, and all that have something to sum.
+  ACROSS = TILE_X / VECTOR,
+  ITEMS = ACROSS * BLOCK_Y,
+  // From one row of the second panel to the next. Where a warp goes on in the next row, it reads from
+  // the banks that come next.
+  COLUMNS_PITCH = (BLOCK_X + (ACROSS + 7 * BLOCK_X) % 8) * VECTOR,
+  // Whether a row is summed a few taps at a time, as pixels of all taps would not fit registers.
+  IN_RUNS = (!SINGLE || MIRROR_X == LOOK) && sizeof(ACC) == 16 && TAPS_X > 16,
+  NEEDED = (OFFSET + VECTOR + TAPS_X - 1 + VECTOR - 1) / VECTOR,
 };
 static_assert(PITCH % CELL == 0, "a panel consists of cells");
 static_assert(!(RAW && ALIGNED) || TILE_X % CELL == 0, "every tile's cells are aligned");
-static_assert(TILE_X % COUNT == 0 && TILE_X + SHIFT + TAPS_X - 1 <= PITCH, "a tile fits its panel");
-static_assert(ITEMS <= THREADS, "every thread has one item at most");
-
-// A row of the second panel has its even granules first, then the odd ones: threads of the horizontal
-// pass take every other granule, and read from different banks this way.
-__device__ inline int place_in_row(int granule) {
-  return ((granule & 1) * (BLOCK_X / 2) + granule / 2) * VECTOR;
-}
+static_assert(TILE_X % VECTOR == 0 && TILE_X + SHIFT + TAPS_X - 1 <= PITCH, "a tile fits its panel");
 
 template <int HALF>
 __device__ inline void sum_columns(const Pixel* pixels, const ACC* taps, ACC* sums_to) {
   ACC sums[ROWS][VECTOR];
   sum_column<ROWS, 0, TAPS_Y, HALF>(sums, pixels, PITCH, taps);
-  write_column(sums, sums_to, PITCH);
+  write_column(sums, sums_to, COLUMNS_PITCH);
 }
 
 template <int HALF>
-__device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, int granule,
-                                const ACC* taps) {
+__device__ inline void sum_rows(ACC (&sums)[ROWS][VECTOR], const ACC* columns, const ACC* taps) {
 #pragma unroll
-  for (int o = 0; o < LESS; ++o) {
+  for (int o = 0; o < ROWS; ++o) {
     auto read = [&](int n, ACC* to) {
-      // `granule` is even, so which half of the row the others are in is known at compile time.
-      int m = n + ASIDE / VECTOR, place = ((m & 1) * (BLOCK_X / 2) + granule / 2 + m / 2) * VECTOR;
-      read_granule(columns + o * PITCH + place, to);
+      read_granule(columns + o * BLOCK_Y * COLUMNS_PITCH + ASIDE + n * VECTOR, to);
     };
     if constexpr (HALF > 0) {
-      ACC term[COUNT];
-      sum_row<COUNT, OFFSET, TAPS_X, HALF>(term, read, taps);
+      ACC term[VECTOR];
+      sum_row<VECTOR, OFFSET, TAPS_X, HALF, IN_RUNS>(term, read, taps);
 #pragma unroll
-      for (int c = 0; c < COUNT; ++c) sums[o][c] = combine_chains(sums[o][c], term[c]);
+      for (int c = 0; c < VECTOR; ++c) sums[o][c] = combine_chains(sums[o][c], term[c]);
       continue;
     }
     ACC row[NEEDED * VECTOR];
@@ -62,7 +55,7 @@ __device__ inline void sum_rows(ACC (&sums)[LESS][COUNT], const ACC* columns, in
 #pragma unroll
     for (int b = 0; b < TAPS_X; ++b)
 #pragma unroll
-      for (int c = 0; c < COUNT; ++c) add(sums[o][c], taps[b], row[OFFSET + b + c]);
+      for (int c = 0; c < VECTOR; ++c) add(sums[o][c], taps[b], row[OFFSET + b + c]);
   }
 }
 
@@ -72,10 +65,15 @@ __device__ inline void columns_of(int half, const Pixel* pixels, const ACC* taps
   else sum_columns<MIRROR_Y == NO ? 0 : TAPS_Y / 2>(pixels, taps, sums_to);
 }
 
-__device__ inline void rows_of(int half, ACC (&sums)[LESS][COUNT], const ACC* columns, int granule,
+__device__ inline void rows_of(int half, ACC (&sums)[ROWS][VECTOR], const ACC* columns,
                                const ACC* taps) {
-  if (MIRROR_X == LOOK && half == 0) sum_rows<0>(sums, columns, granule, taps);
-  else sum_rows<MIRROR_X == NO ? 0 : TAPS_X / 2>(sums, columns, granule, taps);
+  if (MIRROR_X == LOOK && half == 0) sum_rows<0>(sums, columns, taps);
+  else sum_rows<MIRROR_X == NO ? 0 : TAPS_X / 2>(sums, columns, taps);
+}
+
+__device__ inline void load_pixels(const Geometry& g, const OutputTile& at, Pixel fill, Pixel* panel) {
+  if (!load_whole<PANEL_ROWS, CELLS>(g, at, panel))
+    load_panel(g, at, 0, 0, PANEL_ROWS, CELLS, TAPS_X, fill, panel);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -85,16 +83,23 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
   Pixel* panel = (Pixel*)shared;
   Pixel filling = fill_of(fill);
   ACC* columns = (ACC*)(panel + PANEL);
-  OUT_T* stage = (OUT_T*)(columns + TILE_ROWS * PITCH);
+#if MEANS
+  Extremes* extremes = (Extremes*)(columns + TILE_ROWS * COLUMNS_PITCH);
+  Present* present = (Present*)(extremes + THREADS);
+  OUT_T* stage = (OUT_T*)(present + (PANEL_ROWS * CELLS + 15) / 16 * 16);
+#else
+  OUT_T* stage = (OUT_T*)(columns + TILE_ROWS * COLUMNS_PITCH);
+#endif
 #if !BY_VALUE
   ACC* held_taps = (ACC*)((char*)stage + g.stage_bytes);
   i64 held = -1;
 #endif
   int half_y = 0, half_x = 0;
-  int granule = thread() % ACROSS * EACH, first = thread() / ACROSS * LESS;
+  ACC* to = columns + threadIdx.y * ROWS * COLUMNS_PITCH + threadIdx.x * VECTOR;
+  const ACC* from = columns + thread() / ACROSS * COLUMNS_PITCH + thread() % ACROSS * VECTOR;
   i64 number = blockIdx.x, step = gridDim.x;
   OutputTile at = output_tile(g, number, x, out), after = at;
-  load_panel(g, at, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panel);
+  load_pixels(g, at, filling, panel);
   for (; number < g.tiles; number += step, at = after) {
     bool more = number + step < g.tiles;
     if (more) after = output_tile(g, number + step, x, out);
@@ -119,23 +124,40 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       half_x = chain_length<MIRROR_X>(taps + TAPS_Y, TAPS_X, g.rank, TAPS_Y + TAPS_X);
     }
 #endif
-    ACC sums[LESS][COUNT];
-#pragma unroll
-    for (int o = 0; o < LESS; ++o)
-#pragma unroll
-      for (int c = 0; c < COUNT; ++c) clear(sums[o][c]);
+    bool last = true;  // whether nothing is to be read from the panel after the sums of pixels
+#if MEANS
+    Found found = prepare_pixels(g, at, PANEL_ROWS, CELLS, TAPS_X, panel, present, extremes);
+    last = !found.missing;
+#endif
+    ACC sums[ROWS][VECTOR];
+    clear_all(sums);
     const int terms = SINGLE ? 1 : g.rank;
 #pragma unroll 1
     for (int term = 0; term < terms; ++term) {
       const ACC* own = taps + term * (TAPS_Y + TAPS_X);
-      columns_of(half_y, panel + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, own,
-                 columns + threadIdx.y * ROWS * PITCH + place_in_row(threadIdx.x));
+      columns_of(half_y, panel + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, own, to);
       __syncthreads();  // the vertical pass is complete
-      if (term + 1 == terms && more)
-        load_panel(g, after, 0, 0, PANEL_ROWS, CELLS, TAPS_X, filling, panel);
-      if (thread() < ITEMS) rows_of(half_x, sums, columns + first * PITCH, granule, own + TAPS_Y);
+      if (term + 1 == terms && more && last) load_pixels(g, after, filling, panel);
+      if (thread() < ITEMS) rows_of(half_x, sums, from, own + TAPS_Y);
       if (term + 1 < terms) __syncthreads();  // its sums have been read and may be replaced
     }
-    store_rows<ITEMS, ACROSS, LESS, EACH>(g, at, sums, stage);
+#if MEANS
+    if (found.missing) {
+      ACC of_pixels[ROWS][VECTOR];
+      copy_all(sums, of_pixels);
+      clear_all(sums);
+      prepare_counts(g, at, PANEL_ROWS, CELLS, TAPS_X, panel, present);  // and sums have been read
+      columns_of(half_y, panel + threadIdx.y * ROWS * PITCH + threadIdx.x * VECTOR, taps, to);
+      __syncthreads();
+      if (more) load_pixels(g, after, filling, panel);
+      if (thread() < ITEMS) rows_of(half_x, sums, from, taps + TAPS_Y);
+#pragma unroll
+      for (int o = 0; o < ROWS; ++o) divide_row(g, of_pixels[o], sums[o], found.pivot);
+    } else {
+      ACC count = sum_of_taps(taps, TAPS_Y) * sum_of_taps(taps + TAPS_Y, TAPS_X);
+      divide_all(g, sums, count, found.pivot);
+    }
+#endif
+    store_rows<ITEMS, ACROSS, ROWS, BLOCK_Y>(g, at, sums, stage);
   }
 }

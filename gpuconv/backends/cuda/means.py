@@ -1,0 +1,56 @@
+"""Means of the pixels that are there, in one launch that reads the image once.
+
+A missing pixel is NaN. The kernels of direct and separable sums add up the pixels that are there
+and, where one is missing, what they count (see src/means/means.cuh).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ...core.arrays import Array
+from ...core.problem import Problem
+from . import planning, sums
+from .chips import Chip
+from .launch import Layout, MeanRule
+from .launcher import Launcher
+
+# One of each kind: planning looks at nothing else.
+_LAYOUTS = (
+    Layout(),
+    *(Layout(shift, True, wide) for shift in range(4) for wide in (False, True)),
+)
+
+
+def serves(problem: Problem, method: str, chip: Chip) -> bool:
+    """Whether there is code for means of pixels that have the dtype of their sums.
+
+    `method` is "direct", or "separable" with one term.
+    """
+    if problem.x_dtype != problem.acc_dtype or problem.acc_dtype not in ("float32", "float64"):
+        return False
+    return _serves(problem, method, chip, planning.THREADS, planning.WINDOW_ROWS)
+
+
+@lru_cache(maxsize=256)
+def _serves(problem: Problem, method: str, chip: Chip, threads: int, window_rows: int) -> bool:
+    """Plan for all layouts, with these threads and rows (which tests change)."""
+    return all(
+        planning.plan(problem, method, 1, pointer, where, chip, means=True).spec.means
+        for where in _LAYOUTS
+        for pointer in (False, True)
+    )
+
+
+def direct(
+    launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array, rule: MeanRule
+) -> None:
+    """Fill `out` with means by all weights of `k`, of shape (..., p, q)."""
+    sums.prepare(launcher, "direct", problem, rule).run(x, k, out)
+
+
+def separable(
+    launcher: Launcher, problem: Problem, x: Array, u: Array, v: Array, out: Array, rule: MeanRule
+) -> None:
+    """Fill `out` with means by columns `u` (kernels, 1, p) times rows `v` (kernels, 1, q)."""
+    sums.prepare(launcher, "separable", problem, rule).run_factors(x, u, v, out)
