@@ -57,6 +57,8 @@ def read_rules(
     if isinstance(undefined, bool) or not isinstance(undefined, (int, float, complex)):
         raise TypeError(f"undefined must be a number, got {undefined!r}")
     number = undefined if isinstance(undefined, complex) else float(undefined)
+    if number != number and not isinstance(number, complex):
+        number = math.nan  # the same object, so that calls are found again
     return MissingRules(nan_policy, share, number, bool(normalize_kernel), bool(preserve_nan))
 
 

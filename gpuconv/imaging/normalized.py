@@ -112,7 +112,10 @@ def normalized_corr2d(
     It takes two to four times as long as `corr2d`, more with the smallest kernels. On a CPU the
     image is read in parts that fit into the cache (larger ones for transforms), each with its mask:
     in parts without a missing pixel the weights are not summed again. On a GPU NaN and masked
-    pixels take one launch by the methods direct and separable, which "auto" prefers there.
+    pixels among floats take one launch by the methods direct (up to 32x32 taps) and separable (up
+    to 64x64), which "auto" prefers there; images that are masked or converted are copied for that,
+    up to 1 GiB. There the number is subtracted from each tile by itself: the last bits of a result
+    may change with where its tile begins.
     Tensors that require grad get it for X, K and `weights`. Dask arrays give a lazy Dask array,
     whose blocks see only the pixels that they read.
 

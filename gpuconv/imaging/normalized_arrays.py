@@ -31,8 +31,9 @@ from .normalized_call import NormalizedCall, undefined_value
 from .normalized_one_launch import OneLaunch
 from .normalized_one_pass import OnePass
 from .normalized_pixels import find_missing
+from .normalized_prepared import find_prepared
 
-__all__ = ["normalize", "prepare"]
+__all__ = ["normalize"]
 
 # Bytes of a block's pixels, mask, sums and results: they stay in the cache of a CPU. On a GPU a
 # block need only be small beside its memory.
@@ -42,54 +43,6 @@ _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 256 << 20
 _SLOWER_MOST = 1.2
 
 _scratch = Scratch()
-
-
-def prepare(
-    x: arrays.Operand, k: arrays.Operand, shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    w_dtype: str | None, rules: MissingRules, flipped: bool, options: dict[str, Any],
-    known: bool = True,
-) -> tuple[NormalizedCall, Any, engine.PreparedCall]:  # fmt: skip
-    """Read and choose what does not depend on pixels; return it with the kernels as summed.
-
-    Last is the correlation of all pixels as it would be computed by itself. The kernels are None
-    unless `known`: those of a Dask array.
-    """
-    options = dict(options)
-    method, backend, fill = (options.pop(name) for name in ("method", "backend", "fillvalue"))
-    missing_border = fill is None or (
-        rules.nan_policy == "omit" and not isinstance(fill, str) and bool(np.isnan(fill))
-    )
-    result = dtypes.promote(x.dtype, k.dtype)
-    if w_dtype is not None:
-        result = dtypes.promote(result, w_dtype)
-    acc = dtypes.accumulator(result)
-    whole = dtypes.is_integer(result)
-    if options["dtype"] is None:
-        options["dtype"] = "float64" if whole else result
-    if isinstance(rules.undefined, complex) and not dtypes.is_complex(acc):
-        raise TypeError(
-            f"undefined={rules.undefined!r} is complex, but X and K are real; pass a real number"
-        )
-    pixels = x.dtype if whole and w_dtype is None else acc
-    problem = engine.read_problem(
-        *shapes, pixels, acc, fillvalue=0 if missing_border else fill,
-        **{"flipped" if flipped else "conjugate": True}, **options,
-    )  # fmt: skip
-    values = None
-    if known:
-        values = k.array if isinstance(k.array, np.ndarray) else k.array.get()
-        values = dtypes.widen(values, k.dtype, acc)
-    oriented = values[..., ::-1, ::-1] if flipped and values is not None else values
-    weights = Weights(problem, oriented)
-    chosen = engine.prepare(problem, x.device, method, backend, weights)
-    taken = chosen.choice.method
-    accurate = taken not in ("fft", "separable")
-    if taken == "separable" and weights.known:
-        accurate = weights.factors().rank <= 1
-    call = NormalizedCall(
-        problem, x.dtype, rules, missing_border, taken, backend, flipped, accurate
-    )
-    return call, values, chosen
 
 
 @dataclass(frozen=True)
@@ -117,10 +70,8 @@ def normalize(
         if out is not None:
             options = options | {"dtype": engine.dtype_of_out(out, options["dtype"])}
         w = read_weights(weights, x)
-        shapes = tuple(x.array.shape), tuple(k.array.shape)
-        call, values, chosen = prepare(
-            x, k, shapes, None if w is None else w.dtype, rules, flipped, options
-        )
+        prepared = find_prepared(x, k, None if w is None else w.dtype, rules, flipped, options)
+        call = prepared.call
         inputs = Inputs(
             x.array, read_mask(mask, x), None if w is None else _summed(w, call.problem)
         )
@@ -132,16 +83,12 @@ def normalize(
                     raise ValueError(f"out overlaps {name} in memory; pass a separate array")
         result = Result.of(problem.out_shape, problem.out_dtype, x, target)
         if result.array.size:
-            kernel = KernelSums.of(values, problem.conjugate)
-            one_pass = OnePass.of(
-                call, chosen, kernel, x.array, inputs.mask, inputs.weights, result.array
+            described = call, prepared.chosen, prepared.kernel, x.array, inputs.mask, inputs.weights
+            at_once = OnePass.of(*described, result.array) or OneLaunch.of(
+                *described, options["method"] == "auto"
             )
-            at_once = one_pass or OneLaunch.of(
-                call, chosen, kernel, x.array, inputs.mask, inputs.weights,
-                options["method"] == "auto",
-            )  # fmt: skip
             if at_once is None:
-                kernel = kernel.for_library(array_module(x.array))
+                kernel = prepared.kernel.for_library(array_module(x.array))
                 _run(call, kernel, inputs, x.device, result.array)
             else:
                 at_once.run(x.array, result.array)
@@ -225,7 +172,8 @@ def _run_part(
 def _preserve_rows(call: NormalizedCall, inputs: Inputs, out: Any) -> None:
     """Make the outputs undefined whose windows are centred on a missing pixel, some at a time."""
     rows, columns = blocks.Axis.both(call.problem)
-    height = max(1, _HOST_BYTES // (8 * math.prod(out.shape) // call.problem.r or 1))
+    budget = _HOST_BYTES if isinstance(out, np.ndarray) else _DEVICE_BYTES
+    height = max(1, budget // (8 * math.prod(out.shape) // call.problem.r or 1))
     for first in range(0, call.problem.r, height):
         last = min(call.problem.r, first + height)
         _preserve(call, inputs, out[..., first:last, :], rows.centres(call.flipped, first, last),

@@ -72,7 +72,7 @@ def _divide_sums(
         found = correct_scarce(correlations, found, whole, call.flipped, call.backend, steps)
     sums, weight_sums = found[:2]
     least = call.least_share * kernel.size
-    simple = xp is np and call.compiled and rules.normalize_kernel and len(correlations) == 2
+    simple = xp is np and call.of_real_floats and rules.normalize_kernel and len(correlations) == 2
     if simple and least.size == 1 and not isinstance(rules.undefined, complex):
         # Weights of both signs may add up to less than nothing.
         lowest = least.item() if rules.min_weight > 0 else -math.inf

@@ -57,8 +57,8 @@ class NormalizedCall:
         return dtypes.storage("float64" if self.whole else self.problem.acc_dtype)
 
     @property
-    def compiled(self) -> bool:
-        """Whether compiled loops exist for the pixels, where they are on the host."""
+    def of_real_floats(self) -> bool:
+        """Whether pixels are summed as real floats, which backends have code of their own for."""
         return self.backend != "reference" and self.problem.acc_dtype in ("float32", "float64")
 
     @property

@@ -14,10 +14,10 @@ from ..core import arrays, blocks, dtypes
 from ..core.arrays import array_module
 from ..core.scratch import Scratch
 from .missing_pixels import KernelSums, MissingRules, check_fits, check_mask_dtype
-from .normalized_arrays import prepare
 from .normalized_blocks import normalize_block
 from .normalized_call import NormalizedCall
 from .normalized_pixels import find_missing
+from .normalized_prepared import prepare
 
 __all__ = ["normalize"]
 

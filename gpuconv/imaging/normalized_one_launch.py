@@ -24,10 +24,9 @@ from .normalized_call import NormalizedCall
 
 __all__ = ["OneLaunch"]
 
-# Images that have to be converted are copied as a whole, unless the copy takes more bytes.
-_COPY_MOST = 256 << 20
-# Unless a method is named, kernels of rank 1 are summed by their factors from so many taps on, and
-# all others directly: faster than by several passes of a method that has less to sum.
+# Images that have to be converted or masked are copied whole, unless the copy takes more bytes.
+_COPY_MOST = 1 << 30
+# Kernels of so many taps or more are summed by their factors where these are of rank 1.
 _SEPARABLE_LEAST = 25
 
 
@@ -42,11 +41,13 @@ class OneLaunch:
     method : str
         "direct" or "separable".
     problem : Problem
-        A border that counts as missing is NaN, as one is that no result reads.
+        The fill value is NaN where the border is missing, or where no result reads it.
     kernels : array, shape (..., p, q)
         The kernels as they are summed, on the host.
     mask : array or None
         True where a pixel is missing; it broadcasts to the images.
+    rule : MeanRule
+        Where results are `undefined`.
     """
 
     call: NormalizedCall
@@ -70,9 +71,10 @@ class OneLaunch:
             and x.size > 0
             and weights is None
             and not chosen.restated
-            and call.compiled
+            and call.of_real_floats
             and (rules.nan_policy == "omit" or dtypes.is_integer(call.x_dtype))
-            and (call.missing_border or not np.isnan(problem.fillvalue))  # one that counts
+            # NaN is missing in a launch: a border of NaN that makes results NaN goes in blocks.
+            and (call.missing_border or not np.isnan(problem.fillvalue))
             and rules.normalize_kernel
             and (rules.min_weight == 0 or (kernel.positive and kernel.size.size == 1))
             and not isinstance(rules.undefined, complex)
@@ -89,8 +91,10 @@ class OneLaunch:
         fill = np.nan if call.missing_border or not padded else problem.fillvalue
         problem = replace(problem, fillvalue=fill)
         oriented = kernel.k[..., ::-1, ::-1] if call.flipped else kernel.k
-        method = _choose_method(call, oriented, any_method)
-        if method is None or not means.serves(problem, method, backend.launcher.chip()):
+        methods = _methods(call, oriented, any_method)
+        chip = backend.launcher.chip()
+        method = next((one for one in methods if means.serves(problem, one, chip)), None)
+        if method is None:
             return None
         least = -math.inf
         if rules.min_weight > 0:
@@ -113,19 +117,25 @@ class OneLaunch:
         wide = dtypes.widen(x, self.call.x_dtype, dtype, xp)
         if self.mask is None:
             return wide
-        return xp.where(self.mask, dtypes.storage(dtype).type(np.nan), wide)
+        values = xp.empty(x.shape, dtypes.storage(dtype))
+        xp.copyto(values, wide)
+        xp.copyto(values, values.dtype.type(np.nan), where=self.mask)
+        return values
 
 
-def _choose_method(call: NormalizedCall, kernels: Array, any_method: bool) -> str | None:
-    """Return the method by which one launch makes means; None if that must be none of these."""
-    taps = call.problem.p * call.problem.q
-    weights = Weights(call.problem, kernels)
-    if (
-        any_method
-        and taps >= _SEPARABLE_LEAST
+def _methods(call: NormalizedCall, kernels: Array, any_method: bool) -> list[str]:
+    """Return the methods by which one launch may make means, the fastest first.
+
+    Unless a method was named, those of one launch are faster than several passes of any that has
+    less to sum.
+    """
+    named = [call.method] if call.method in ("direct", "separable") and call.accurate else []
+    if not any_method:
+        return named
+    weights, taps = Weights(call.problem, kernels), call.problem.p * call.problem.q
+    factored = (
+        taps >= _SEPARABLE_LEAST
+        and min(call.problem.p, call.problem.q) > 1
         and weights.search(1, math.inf, compiled=False).rank == 1
-    ):
-        return "separable"
-    if call.method in ("direct", "separable") and call.accurate:
-        return call.method
-    return "direct" if any_method else None
+    )
+    return ["separable", "direct"] if factored else [*named, "direct"]

@@ -73,7 +73,7 @@ class OnePass:
             and not chosen.restated
             and call.method in ("direct", "separable")
             and call.accurate
-            and call.compiled
+            and call.of_real_floats
             and (rules.nan_policy != "propagate" or dtypes.is_integer(call.x_dtype))
             and (call.missing_border or not np.isnan(problem.fillvalue))  # one that counts
             and rules.normalize_kernel

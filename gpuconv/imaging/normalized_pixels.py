@@ -53,7 +53,7 @@ def prepare_pixels(
 
     `mask` and `weights` are as in `normalize_block`. What is copied may be in memory of `scratch`.
     """
-    compiled = isinstance(x, np.ndarray) and call.compiled and weights is None and pivoted
+    compiled = isinstance(x, np.ndarray) and call.of_real_floats and weights is None and pivoted
     if compiled and call.rules.nan_policy != "raise":
         return _fill_missing(call, x, mask, scratch)
     return _copy_pixels(call, x, mask, weights, pivoted)

@@ -17,8 +17,8 @@ from .missing_pixels import (
     nan_error,
     weights_error,
 )
-from .normalized_arrays import prepare
 from .normalized_call import NormalizedCall
+from .normalized_prepared import prepare
 
 __all__ = ["normalize"]
 

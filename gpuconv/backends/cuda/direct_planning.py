@@ -8,7 +8,6 @@ from ...core import dtypes
 from ...core.problem import Problem
 from .launch import Launch, Layout
 from .spec import LOOK, Spec
-from .strided_planning import takes_whole_rows
 from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
 
 # Blocks that a multiprocessor should hold, of up to SMALL taps and of more. Measured.
@@ -23,8 +22,8 @@ _DOUBLE_ROWS = 4
 LARGEST = 32
 LARGEST_LINE = 128  # of a single row or column of taps
 CHUNK_Q = 256
-# With strides or dilations: rows that the taps of an output extend over, and bytes of sums that the
-# pixels of a row would take which a thread reads for its neighbouring outputs.
+# With strides or dilations: rows that the taps of an output extend over, and registers, in bytes,
+# for the pixels that a thread reads of one row.
 _REACH_MOST, _REACH_BYTES_MOST = 64, 320
 # Multiply-adds written out one after the other: what the instruction cache holds, for a whole
 # kernel (doubles run out of registers sooner) and for the rows of taps in a loop, whose weights
@@ -95,6 +94,8 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch | None
             break
         if tile.rows > 1:
             tile = replace(tile, rows=tile.rows // 2)
+        elif tile.down > 2 and not problem.unit:
+            tile = replace(tile, down=tile.down // 2)
         elif not problem.unit:
             return None
         elif panel.shared_bytes <= chip.block_bytes:
@@ -128,7 +129,7 @@ def has_own_code(p: int, q: int, itemsize: int) -> bool:
 def has_own_steps(problem: Problem, itemsize: int) -> bool:
     """Whether code is compiled for this size of kernel with its stride and dilation.
 
-    What else there is takes the taps in the same order (see src/direct/direct_strided.cu).
+    The code for any takes the taps in the same order, row by row.
     """
     if not has_own_code(problem.p, problem.q, itemsize):
         return False
@@ -139,9 +140,7 @@ def has_own_steps(problem: Problem, itemsize: int) -> bool:
     if min(problem.p, problem.q) == 1 or sy > 2 * reach_y or sx > 2 * reach_x:
         return False
     of_thread = ((16 // itemsize - 1) * sx + reach_x) * itemsize
-    if reach_y > _REACH_MOST or of_thread > _REACH_BYTES_MOST:
-        return False
-    return takes_whole_rows(problem)
+    return reach_y <= _REACH_MOST and of_thread <= _REACH_BYTES_MOST
 
 
 def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:

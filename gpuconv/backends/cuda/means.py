@@ -14,8 +14,9 @@ from . import planning, sums
 from .chips import Chip
 from .launch import Layout, MeanRule
 from .launcher import Launcher
+from .spec import LOOK, NO, YES
 
-# One of each kind: planning looks at nothing else.
+# One of each kind of layout and order of sums: planning looks at nothing else.
 _LAYOUTS = (
     Layout(),
     *(Layout(shift, True, wide) for shift in range(4) for wide in (False, True)),
@@ -36,10 +37,21 @@ def serves(problem: Problem, method: str, chip: Chip) -> bool:
 def _serves(problem: Problem, method: str, chip: Chip, threads: int, window_rows: int) -> bool:
     """Plan for all layouts, with these threads and rows (which tests change)."""
     return all(
-        planning.plan(problem, method, 1, pointer, where, chip, means=True).spec.means
+        planning.plan(
+            problem, method, 1, pointer, where, chip, mirror=mirror, means=True
+        ).spec.means
         for where in _LAYOUTS
         for pointer in (False, True)
+        for mirror in _orders(problem, method)
     )
+
+
+def _orders(problem: Problem, method: str) -> list[tuple[int, int]]:
+    """Return the orders in which columns and rows of taps may be summed; see `mirroring`."""
+    lines = problem.p > 1, problem.q > 1
+    if method == "direct" and all(lines):
+        return [(NO, NO)]
+    return [(order * lines[0], order * lines[1]) for order in (NO, YES, LOOK)]
 
 
 def direct(

@@ -17,9 +17,10 @@ from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
 
 # Kernels up to this size get code of their own.
 SEPARABLE_LARGEST = 64
-# Taps above which blocks are large, for halos are; and up to which they are many, of pixels as they
-# are summed and of others.
+# Kernels of more taps have large blocks, because their halos are large.
 _LONG = 40
+# With up to so many taps a multiprocessor holds more blocks: of pixels that are summed as they are,
+# and of those that are converted.
 _SHORT, _SHORT_CONVERTED, _RESIDENT_SHORT = 11, 15, 3
 # Taps up to which sums of pixels and of what they count fit registers with all rows of a thread.
 _MEANS_SHORT = 32
@@ -49,7 +50,7 @@ class _Blocks:
 
 
 def _choose_blocks(request: Request, threads: int) -> _Blocks:
-    """Choose what was fastest for float32 sums of one term, as far as it fits registers."""
+    """Choose what was fastest for float32 sums of one term and whose registers suffice."""
     problem, taps = request.problem, max(request.problem.p, request.problem.q)
     usual = _Blocks(threads, RESIDENT, True)
     if problem.acc_dtype != "float32" or request.rank > 1 or request.means:

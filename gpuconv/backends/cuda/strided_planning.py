@@ -35,13 +35,6 @@ def plan_strided(request: Request, block: tuple[int, int], rows: int) -> Launch:
     return Launch(spec, chunk, shared, tiles, weights)
 
 
-def takes_whole_rows(problem: Problem) -> bool:
-    """Whether direct sums take whole rows of taps one after the other, wherever the weights are."""
-    types = problem.x_dtype, problem.acc_dtype, problem.out_dtype
-    spec = Spec("direct_strided", *types, problem.unit, 0, BLOCK, ROWS)
-    return chunk_of_taps(spec, problem)[1] == problem.q
-
-
 def _tile_length(outputs: int, taps: int, stride: int, dilation: int) -> int:
     """Pixels along one axis of a tile: see struct TileAxis in src/common/tile.cuh."""
     span = (outputs - 1) * stride + (taps - 1) * dilation + 1
@@ -83,10 +76,11 @@ def chunk_of_taps(spec: Spec, problem: Problem) -> tuple[int, int]:
     while tile_bytes(spec, problem, taps) > most:
         if taps == (1, 1):
             raise AssertionError(f"no tile of {spec} fits shared memory")
-        # Halve the longer side: fewest pixels are loaded twice. Direct sums take whole rows of taps
-        # where they can, which is the order of code for one size of kernel (direct_planning.py).
-        whole_rows = spec.kernel == "direct_strided" and taps[0] > 1
-        if whole_rows or taps[0] >= taps[1]:
+        # Direct sums take parts of a row of taps only where it alone does not fit, so that their
+        # order is that of the taps. Of others the longer side is halved: fewest pixels are loaded
+        # twice.
+        rows_first = spec.kernel == "direct_strided" and taps[0] > 1
+        if rows_first or taps[0] >= taps[1]:
             taps = -(-taps[0] // 2), taps[1]
         else:
             taps = taps[0], -(-taps[1] // 2)

@@ -32,7 +32,8 @@ from .mirroring import mirror_order
 from .structs import LEADS
 
 # A process compiles direct kernels of up to so many specialisations for one size of taps each;
-# others go to the code for any size, which gives the same bits.
+# others go to the code for any size, which gives the same bits. Means are not counted: they have
+# no code for any size.
 SPECIALISED_MOST = 128
 _specialised: set[Any] = set()
 # Layouts in memory that a problem's launches are kept for.

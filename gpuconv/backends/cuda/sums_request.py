@@ -40,7 +40,7 @@ class Request:
 
     @property
     def columns(self) -> int:
-        """Neighbouring outputs of a thread where stride and dilation are 1: 16 bytes of sums."""
+        """Neighbouring outputs of a thread that reads a panel: 16 bytes of sums."""
         return 16 // self.itemsize
 
     @property

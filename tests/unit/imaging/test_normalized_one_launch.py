@@ -199,6 +199,21 @@ def test_what_goes_in_blocks(cupy, unserved):
     np.testing.assert_allclose(y.get(), host, rtol=1e-12)
 
 
+def test_a_nan_of_the_caller_is_no_other_call(cupy):
+    x, k = cupy.asarray(RNG.random((30, 31))), KERNEL.copy()
+    for undefined in (float("nan"), np.float32("nan"), np.nan):
+        gpuconv.normalized_corr2d(x, k, undefined=undefined, method="direct")
+    assert cupy.launcher.prepared == 1
+
+
+def test_a_kernel_may_be_changed_between_calls(cupy):
+    x, k = RNG.random((30, 31)), KERNEL.copy()
+    for _ in range(2):
+        found = gpuconv.normalized_corr2d(cupy.asarray(x), k, method="direct").get()
+        np.testing.assert_allclose(found, gpuconv.normalized_corr2d(x, k), rtol=1e-13)
+        k[0, 0] += 1
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_sizes_that_have_code(dtype):
     def served(method, k):
@@ -267,20 +282,23 @@ def sanitized(monkeypatch, method, flags, change=None):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "method", "taken"),
+    ("kernel", "method", "taken", "steps"),
     [
-        (np.ones((5, 7)), "auto", "separable"),
-        (np.ones((5, 7)), "box", None),
-        (np.ones((40, 41)), "fft", None),
-        (RNG.random((14, 13)), "auto", "direct"),
-        (RNG.random((14, 13)), "fft", None),
+        (np.ones((5, 7)), "auto", "separable", {}),
+        (np.ones((5, 7)), "auto", "direct", dict(stride=2)),
+        (np.ones((5, 7)), "auto", "direct", dict(dilation=(1, 3))),
+        (np.ones((1, 60)), "auto", "direct", {}),
+        (np.ones((5, 7)), "box", None, {}),
+        (np.ones((40, 41)), "fft", None, {}),
+        (RNG.random((14, 13)), "auto", "direct", {}),
+        (RNG.random((14, 13)), "fft", None, {}),
     ],
 )
-def test_what_other_methods_would_sum(cupy, monkeypatch, kernel, method, taken):
+def test_what_other_methods_would_sum(cupy, monkeypatch, kernel, method, taken, steps):
     """One launch is faster than several passes, but a method that is named is taken."""
     monkeypatch.setattr(planning, "THREADS", 64)
     x, there = with_holes((64, 71))
-    y = gpuconv.normalized_corr2d(cupy.asarray(x), kernel, mode="same", method=method)
+    y = gpuconv.normalized_corr2d(cupy.asarray(x), kernel, mode="same", method=method, **steps)
     assert [spec.kernel for spec in launches(cupy) if spec.means] == ([taken] if taken else [])
-    expected = oracle.weighted_means(x, kernel, there, mode="same")
+    expected = oracle.weighted_means(x, kernel, there, mode="same", **steps)
     np.testing.assert_allclose(y.get(), expected.astype("f8"), rtol=1e-12)

@@ -127,6 +127,7 @@ STEPS = [
     *itertools.product((3, 5), ("float32", "complex128"), (dict(stride=2), dict(dilation=2))),
     *itertools.product((3,), ("float32", "float64"), (dict(dilation=7), dict(stride=(1, 3)))),
     *itertools.product((7, 31), ("float32", "float64", "complex128"), (dict(stride=2),)),
+    *itertools.product((3,), ("float32", "complex128"), (dict(stride=3), dict(stride=6))),
 ]
 
 

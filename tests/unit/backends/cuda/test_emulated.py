@@ -217,6 +217,7 @@ def test_alignments_of_rows(emulated, name, out, offset, pitch):
         ((12, 9), {}),
         ((3, 5), dict(stride=(2, 3), dilation=(3, 1))),
         ((7, 6), dict(stride=(1, 2), dilation=(4, 2))),
+        ((3, 12), dict(stride=(3, 2), dilation=(2, 1))),
     ],
 )
 def test_one_size_and_any_size_have_the_same_bits(emulated, monkeypatch, name, shape, steps):

@@ -107,6 +107,17 @@ def test_the_order_of_sums_depends_on_the_kernel_alone():
         assert len({p.chunk[1] if stride == 1 else p.chunk for p in plans}) == 1
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "complex128"])
+def test_code_for_one_stride_reaches_as_far_as_pixels_are_of_use(dtype):
+    """Up to twice the kernel, whatever the chip: in fewer rows, then by fewer threads."""
+    for stride, gpu in itertools.product((1, 2, 3, 4, 5, 6, 7), CHIPS):
+        problem = make_problem((4000, 4000), (3, 3), dtype, dtype, stride=stride)
+        launch = planning.plan(problem, "direct", gpu=gpu)
+        own = launch.spec.kernel == "direct"
+        assert own == (stride <= 6)
+        assert launch.shared_bytes <= gpu.block_bytes
+
+
 def test_big_sizes_stay_64_bit():
     problem = make_problem((2**20, 2**17), (3, 3), "uint8", "float32", mode="same")
     launch = planning.plan(problem, "direct")

@@ -1,6 +1,6 @@
 // What the kernels that filter images share: the numbering of output tiles, and the loading of a tile
 // of pixels with its halo, one pixel at a time, for any stride and dilation (panel.cuh has a faster way
-// for stride and dilation 1).
+// for small ones that it is compiled for).
 //
 // The host puts before this text struct Geometry (see structs.py) and defines X_T, OUT_T (storage
 // types), ACC (type of the sums), UNIT (stride and dilation are 1), BLOCK_X, BLOCK_Y (threads), ROWS

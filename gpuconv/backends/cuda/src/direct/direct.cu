@@ -1,13 +1,12 @@
 // Direct correlation with small strides and dilations, which the code is compiled for (direct_strided.cu
-// is for any). A block makes TILE_Y x TILE_X outputs: it loads their
-// pixels and the halo into a panel in shared memory, and a thread keeps ROWS x COLUMNS sums in registers.
-// It reads a row of pixels from shared memory, 16 bytes of sums at a time, once for all the rows of sums
-// that it belongs to. While a block waits for its panel, others of the multiprocessor sum: on an H200
+// is for any). A block makes TILE_Y x TILE_X outputs: it loads their pixels and the halo into a panel in
+// shared memory, and a thread keeps ROWS x COLUMNS sums in registers. It reads a row of pixels from shared
+// memory, 16 bytes of sums at a time, once for all the rows of sums that it belongs to. While a block waits for its panel, others of the multiprocessor sum: on an H200
 // this is faster than to load the next tile's panel meanwhile, and blocks go to whichever is free.
 //
 // With TAPS_X the code is compiled for one size of kernel, TAPS_Y x TAPS_X: taps are unrolled, TAP_ROWS
 // rows of them at a time, and weights by value are operands from the constant bank. TAPS_X 0 is for any
-// size. Both take the taps of a sum row by row, left to right (kernels wider than `g.chunk_q` in column
+// size, with stride and dilation 1. Both take the taps of a sum row by row, left to right (kernels wider than `g.chunk_q` in column
 // blocks of that width), so that they give the same bits, wherever an output is. A single row or column
 // of taps may be summed in mirrored order (see mirrored_sums.cuh).
 
@@ -15,6 +14,8 @@
 // A single row or column of many taps: pixels are read just before they are needed, since those of all
 // taps would not fit registers.
 #define LONG_LINE ((TAPS_X == 1 || TAPS_Y == 1) && TAPS_X * TAPS_Y > LINE_AT_ONCE)
+
+static_assert(TAPS_X || STRIDE_Y * STRIDE_X * DILATION_Y * DILATION_X == 1, "any size, next to each other");
 
 // Columns and rows of pixels that the taps of an output extend over.
 enum { REACH_X = (TAPS_X - 1) * DILATION_X + 1, REACH_Y = (TAPS_Y - 1) * DILATION_Y + 1 };

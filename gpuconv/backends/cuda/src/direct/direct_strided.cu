@@ -1,8 +1,8 @@
 // Direct correlation with any stride and dilation (direct.cu is for small ones). A block makes
 // TILE_Y x TILE_X outputs: it loads their pixels into a tile in shared memory, and each thread sums ROWS
-// outputs, one below the other. Kernels too large for one tile are served in chunks of taps. The order of
-// the taps depends on the kernel's shape, stride and dilation, never on where an output is. A single row
-// or column of taps may be summed in mirrored order (see mirrored_sums.cuh).
+// outputs, one below the other. Kernels too large for one tile are served in chunks of taps: of some rows,
+// or of a part of one row. So the taps of a sum are taken row by row, left to right, as in direct.cu. A
+// single row or column of taps may be summed in mirrored order (see mirrored_sums.cuh).
 
 #if MIRROR_Y || MIRROR_X
 // Sums a single row or column of taps, run by run (see struct Runs).

@@ -4,7 +4,8 @@
 // of granules and sums TAPS_Y pixels down, for ROWS rows, into a second panel. In the horizontal pass it
 // sums TAPS_X of those across, for one granule in each of ROWS rows that are BLOCK_Y apart: neighbouring
 // threads have neighbouring granules, and write whole sectors of memory. The first panel is free by the
-// last horizontal pass, and the next tile's pixels are loaded during it.
+// last horizontal pass, and the next tile's pixels are loaded during it, where blocks go on to a next tile:
+// not with short kernels, of which a multiprocessor holds more blocks (separable_planning.py).
 //
 // Weights of a kernel: for each term, TAPS_Y vertical ones and then TAPS_X horizontal ones.
 

@@ -1,0 +1,114 @@
+"""What is known of a normalised correlation before its pixels are seen; repeated calls find it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .. import call_cache, engine
+from ..core import arrays, dtypes
+from ..core.arrays import Array
+from ..methods.weights import Weights
+from .missing_pixels import KernelSums, MissingRules
+from .normalized_call import NormalizedCall
+
+__all__ = ["find_prepared", "prepare"]
+
+# Calls that are remembered, with kernels of so many bytes at most.
+_CALLS_MOST, _KERNEL_BYTES_MOST = 256, 1 << 14
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call, how all its pixels would be correlated, and its kernels as summed, on the host."""
+
+    call: NormalizedCall
+    chosen: engine.PreparedCall
+    kernels: Array
+
+    @cached_property
+    def kernel(self) -> KernelSums:
+        """Sums of weights; ValueError if they add up to nothing to divide by."""
+        return KernelSums.of(self.kernels, self.call.problem.conjugate)
+
+
+_seen: dict[Any, Prepared] = {}
+
+
+def find_prepared(
+    x: arrays.Operand, k: arrays.Operand, w_dtype: str | None, rules: MissingRules, flipped: bool,
+    options: dict[str, Any],
+) -> Prepared:  # fmt: skip
+    """Prepare a call, or find one that differs in pixels alone. See `prepare`."""
+    key = None
+    if isinstance(k.array, np.ndarray) and k.array.nbytes <= _KERNEL_BYTES_MOST:
+        asked = (
+            x.dtype, k.dtype, w_dtype, rules.nan_policy, rules.min_weight, rules.undefined,
+            rules.normalize_kernel, rules.preserve_nan, *options.values(),
+        )  # fmt: skip
+        key = call_cache.key_of(x.array, k.array, None, flipped, asked)
+    if key is not None:
+        key = key, k.array.tobytes()
+        found = _seen.get(key)
+        if found is not None:
+            return found
+        k = replace(k, array=k.array.copy())  # the caller's may change
+    shapes = tuple(x.array.shape), tuple(k.array.shape)
+    call, values, chosen = prepare(x, k, shapes, w_dtype, rules, flipped, options)
+    prepared = Prepared(call, chosen, values)
+    if key is not None:
+        if len(_seen) >= _CALLS_MOST:
+            _seen.clear()
+        _seen[key] = prepared
+    return prepared
+
+
+def prepare(
+    x: arrays.Operand, k: arrays.Operand, shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    w_dtype: str | None, rules: MissingRules, flipped: bool, options: dict[str, Any],
+    known: bool = True,
+) -> tuple[NormalizedCall, Any, engine.PreparedCall]:  # fmt: skip
+    """Read and choose what does not depend on pixels; return it with the kernels as summed.
+
+    Last is the correlation of all pixels as it would be computed by itself. The kernels are None
+    unless `known`: those of a Dask array.
+    """
+    options = dict(options)
+    method, backend, fill = (options.pop(name) for name in ("method", "backend", "fillvalue"))
+    missing_border = fill is None or (
+        rules.nan_policy == "omit" and not isinstance(fill, str) and bool(np.isnan(fill))
+    )
+    result = dtypes.promote(x.dtype, k.dtype)
+    if w_dtype is not None:
+        result = dtypes.promote(result, w_dtype)
+    acc = dtypes.accumulator(result)
+    whole = dtypes.is_integer(result)
+    if options["dtype"] is None:
+        options["dtype"] = "float64" if whole else result
+    if isinstance(rules.undefined, complex) and not dtypes.is_complex(acc):
+        raise TypeError(
+            f"undefined={rules.undefined!r} is complex, but X and K are real; pass a real number"
+        )
+    pixels = x.dtype if whole and w_dtype is None else acc
+    problem = engine.read_problem(
+        *shapes, pixels, acc, fillvalue=0 if missing_border else fill,
+        **{"flipped" if flipped else "conjugate": True}, **options,
+    )  # fmt: skip
+    values = None
+    if known:
+        values = k.array if isinstance(k.array, np.ndarray) else k.array.get()
+        values = dtypes.widen(values, k.dtype, acc)
+    oriented = values[..., ::-1, ::-1] if flipped and values is not None else values
+    weights = Weights(problem, oriented)
+    chosen = engine.prepare(problem, x.device, method, backend, weights)
+    taken = chosen.choice.method
+    accurate = taken not in ("fft", "separable")
+    if taken == "separable" and weights.known:
+        accurate = weights.factors().rank <= 1
+    call = NormalizedCall(
+        problem, x.dtype, rules, missing_border, taken, backend, flipped, accurate
+    )
+    return call, values, chosen
