@@ -17,8 +17,9 @@ from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
 
 # Kernels up to this size get code of their own.
 SEPARABLE_LARGEST = 64
-# Kernels of more taps have large blocks, because their halos are large.
-_LONG = 40
+# Kernels of more taps have large blocks, because their halos are large, if there are so many usual
+# tiles for each multiprocessor.
+_LONG, _TILES_LEAST = 40, 3
 # With up to so many taps a multiprocessor holds more blocks: of pixels that are summed as they are,
 # and of those that are converted.
 _SHORT, _SHORT_CONVERTED, _RESIDENT_SHORT = 11, 15, 3
@@ -49,14 +50,17 @@ class _Blocks:
     go_on: bool
 
 
-def _choose_blocks(request: Request, threads: int) -> _Blocks:
+def _choose_blocks(request: Request, threads: int, rows: int) -> _Blocks:
     """Choose what was fastest for float32 sums of one term and whose registers suffice."""
     problem, taps = request.problem, max(request.problem.p, request.problem.q)
     usual = _Blocks(threads, RESIDENT, True)
     if problem.acc_dtype != "float32" or request.rank > 1 or request.means:
         return usual
     if taps > _LONG:
-        return usual if LOOK in request.mirror else _Blocks(2 * threads, 1, True)
+        tiles = math.prod(problem.out_shape) / (threads * rows * request.columns)
+        many_tiles = tiles >= _TILES_LEAST * request.chip.multiprocessors
+        large = many_tiles and LOOK not in request.mirror
+        return _Blocks(2 * threads, 1, True) if large else usual
     many = taps <= _SHORT
     if request.pixel_bytes < request.itemsize:  # converting pixels takes registers
         many = taps <= _SHORT_CONVERTED and request.layout.aligned and request.layout.out_wide
@@ -70,7 +74,7 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
     problem, chip = request.problem, request.chip
     p, q = problem.p, problem.q
     columns, shift = request.columns, request.shift
-    blocks = _choose_blocks(request, threads)
+    blocks = _choose_blocks(request, threads, most_rows)
     threads, resident = blocks.threads, blocks.resident
     stage = request.stage_bytes(threads, columns)
     weights = request.rank * (p + q)

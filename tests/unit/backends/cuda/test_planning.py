@@ -118,6 +118,15 @@ def test_code_for_one_stride_reaches_as_far_as_pixels_are_of_use(dtype):
         assert launch.shared_bytes <= gpu.block_bytes
 
 
+def test_long_separable_kernels_have_large_blocks_where_there_are_tiles_for_all():
+    def threads(side):
+        problem = make_problem((side, side), (63, 63), "float32", "float32", mode="same")
+        across, down = planning.plan(problem, "separable", mirror=(YES, YES)).spec.block
+        return across * down
+
+    assert [threads(side) for side in (512, 1024, 2048, 8192)] == [256, 256, 512, 512]
+
+
 def test_big_sizes_stay_64_bit():
     problem = make_problem((2**20, 2**17), (3, 3), "uint8", "float32", mode="same")
     launch = planning.plan(problem, "direct")
