@@ -28,8 +28,6 @@ from .missing_pixels import (
 )
 from .normalized_blocks import normalize_block
 from .normalized_call import NormalizedCall, undefined_value
-from .normalized_one_launch import OneLaunch
-from .normalized_one_pass import OnePass
 from .normalized_pixels import find_missing
 from .normalized_prepared import find_prepared
 
@@ -83,15 +81,13 @@ def normalize(
                     raise ValueError(f"out overlaps {name} in memory; pass a separate array")
         result = Result.of(problem.out_shape, problem.out_dtype, x, target)
         if result.array.size:
-            described = call, prepared.chosen, prepared.kernel, x.array, inputs.mask, inputs.weights
-            at_once = OnePass.of(*described, result.array) or OneLaunch.of(
-                *described, options["method"] == "auto"
-            )
-            if at_once is None:
+            arrays_of_call = x.array, inputs.mask, inputs.weights, result.array
+            at_once = prepared.at_once
+            if at_once is None or not at_once.takes(*arrays_of_call):
                 kernel = prepared.kernel.for_library(array_module(x.array))
                 _run(call, kernel, inputs, x.device, result.array)
             else:
-                at_once.run(x.array, result.array)
+                at_once.run(*arrays_of_call)
                 if rules.preserve_nan:
                     _preserve_rows(call, inputs, result.array)
         return result.deliver(out)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..backends.cuda.launch import MeanRule
 from ..core import dtypes
 from ..core.arrays import Array, array_module
 from ..core.problem import Problem
-from ..methods.weights import Weights
+from ..methods.weights import Factors, Weights
 from .missing_pixels import KernelSums
 from .normalized_call import NormalizedCall
 
@@ -32,7 +33,7 @@ _SEPARABLE_LEAST = 25
 
 @dataclass(frozen=True)
 class OneLaunch:
-    """A normalised correlation on a GPU.
+    """Normalised correlations on a GPU that differ in pixels alone.
 
     Attributes
     ----------
@@ -44,8 +45,6 @@ class OneLaunch:
         The fill value is NaN where the border is missing, or where no result reads it.
     kernels : array, shape (..., p, q)
         The kernels as they are summed, on the host.
-    mask : array or None
-        True where a pixel is missing; it broadcasts to the images.
     rule : MeanRule
         Where results are `undefined`.
     """
@@ -55,21 +54,17 @@ class OneLaunch:
     method: str
     problem: Problem
     kernels: Array
-    mask: Array
     rule: MeanRule
 
     @classmethod
     def of(
-        cls, call: NormalizedCall, chosen: engine.PreparedCall, kernel: KernelSums, x: Array,
-        mask: Array, weights: Array, any_method: bool,
+        cls, call: NormalizedCall, chosen: engine.PreparedCall, kernel: KernelSums,
+        any_method: bool,
     ) -> OneLaunch | None:  # fmt: skip
-        """Describe a call, if there is code for it; `any_method` unless the caller named one."""
+        """Describe calls, if there is code for them; `any_method` unless the caller named one."""
         problem, rules, backend = call.problem, call.rules, chosen.backend
         served = (
             isinstance(backend, CudaBackend)
-            and not isinstance(x, np.ndarray)
-            and x.size > 0
-            and weights is None
             and not chosen.restated
             and call.of_real_floats
             and (rules.nan_policy == "omit" or dtypes.is_integer(call.x_dtype))
@@ -83,10 +78,6 @@ class OneLaunch:
             return None
         assert isinstance(backend, CudaBackend)
         assert isinstance(rules.undefined, float)
-        converted = mask is not None or call.x_dtype != problem.x_dtype
-        size = math.prod(problem.x_shape) * dtypes.storage(problem.x_dtype).itemsize
-        if converted and size > _COPY_MOST:
-            return None
         padded = problem.boundary == "constant" and any(map(any, problem.pad))
         fill = np.nan if call.missing_border or not padded else problem.fillvalue
         problem = replace(problem, fillvalue=fill)
@@ -100,26 +91,38 @@ class OneLaunch:
         if rules.min_weight > 0:
             least = call.least_share * kernel.size.item()
         rule = MeanRule(least, rules.undefined)
-        return cls(call, backend, method, problem, np.ascontiguousarray(oriented), mask, rule)
+        return cls(call, backend, method, problem, np.ascontiguousarray(oriented), rule)
 
-    def run(self, x: Array, out: Array) -> None:
+    def takes(self, x: Array, mask: Array, weights: Array, out: Array) -> bool:
+        """Whether there is code for these arrays, and no large copy is needed."""
+        if isinstance(x, np.ndarray) or x.size == 0 or weights is not None:
+            return False
+        dtype = self.problem.x_dtype
+        copied = mask is not None or self.call.x_dtype != dtype
+        return not copied or x.size * dtypes.storage(dtype).itemsize <= _COPY_MOST
+
+    def run(self, x: Array, mask: Array, weights: Array, out: Array) -> None:
         """Queue the launch that fills `out` with the results of images (..., h, w)."""
-        launcher, x = self.backend.launcher, self._with_nan(x)
+        launcher, x = self.backend.launcher, self._with_nan(x, mask)
         if self.method == "direct":
             means.direct(launcher, self.problem, x, self.kernels, out, self.rule)
         else:
-            factors = Weights(self.problem, self.kernels).factors()
+            factors = self._factors
             means.separable(launcher, self.problem, x, factors.u, factors.v, out, self.rule)
 
-    def _with_nan(self, x: Array) -> Any:
+    @cached_property
+    def _factors(self) -> Factors:
+        return Weights(self.problem, self.kernels).factors()
+
+    def _with_nan(self, x: Array, mask: Array) -> Any:
         """Pixels in the dtype of sums, NaN where one is missing."""
         xp, dtype = array_module(x), self.problem.x_dtype
         wide = dtypes.widen(x, self.call.x_dtype, dtype, xp)
-        if self.mask is None:
+        if mask is None:
             return wide
         values = xp.empty(x.shape, dtypes.storage(dtype))
         xp.copyto(values, wide)
-        xp.copyto(values, values.dtype.type(np.nan), where=self.mask)
+        xp.copyto(values, values.dtype.type(np.nan), where=mask)
         return values
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from .. import engine
+from ..backends.base import Backend
 from ..backends.cpu.means import Means, PixelRange, RowSums, find_range, name_of_counts
 from ..backends.cpu.sums import find_means
 from ..core import dtypes
@@ -27,55 +28,51 @@ __all__ = ["OnePass"]
 
 # Images are normalised one after the other where they are few, or have as many pixels as this.
 _FEW_IMAGES, _LEAST_PIXELS = 4, 1 << 14
+# Results of an image up to which what is known of it beside its pixels is kept.
+_FEW_RESULTS = 1 << 18
 
 
 @dataclass(frozen=True)
 class OnePass:
-    """A normalised correlation of images by one kernel.
+    """Normalised correlations of images by one kernel that differ in pixels alone.
 
     Attributes
     ----------
     call : NormalizedCall
+    backend : Backend
     problem : Problem
         Of one image; a border that counts as missing is NaN.
     kernel : array, shape (p, q)
         The kernel as it is summed.
     padded : bool
         Whether results read a constant border.
-    counts : array or None
-        A mask of missing pixels, or their weights in the sums' dtype; it broadcasts to the images.
     least : float
         Where the weights that are there add up to less, the result is `undefined`.
     """
 
     call: NormalizedCall
+    backend: Backend
     problem: Problem
     kernel: Array
     padded: bool
-    counts: Array
     least: float
     undefined: float
 
     @classmethod
     def of(
-        cls, call: NormalizedCall, chosen: engine.PreparedCall, kernel: KernelSums, x: Array,
-        mask: Array, weights: Array, out: Array,
-    ) -> OnePass | None:  # fmt: skip
-        """Describe a call, if there is code for it."""
+        cls, call: NormalizedCall, chosen: engine.PreparedCall, kernel: KernelSums
+    ) -> OnePass | None:
+        """Describe calls, if there is code for them."""
         problem, rules = call.problem, call.rules
-        counts = weights if mask is None else mask
         served = (
-            isinstance(x, np.ndarray)
-            and x.size > 0
-            and (mask is None or weights is None)
-            and (counts is None or (counts.flags.aligned and counts.dtype.isnative))
-            and chosen.backend.name == "cpu"
+            chosen.backend.name == "cpu"
             and not chosen.restated
             and call.method in ("direct", "separable")
             and call.accurate
             and call.of_real_floats
             and (rules.nan_policy != "propagate" or dtypes.is_integer(call.x_dtype))
-            and (call.missing_border or not np.isnan(problem.fillvalue))  # one that counts
+            # NaN is missing in one pass: a border of NaN that makes results NaN goes in blocks.
+            and (call.missing_border or not np.isnan(problem.fillvalue))
             and rules.normalize_kernel
             and (kernel.positive or rules.min_weight == 0)
             and kernel.size.size == 1
@@ -92,20 +89,31 @@ class OnePass:
             x_dtype=call.x_dtype,
             fillvalue=np.nan if call.missing_border and padded else problem.fillvalue,
         )
-        if chosen.backend.strips(one, x, out, call.method, None) is not None:
-            return None
         k = kernel.k[..., ::-1, ::-1] if call.flipped else kernel.k
+        k = k.reshape(k.shape[-2:])
         least = call.least_share * kernel.size.item() if rules.min_weight > 0 else -math.inf
-        return cls(call, one, k.reshape(k.shape[-2:]), padded, counts, least, rules.undefined)
+        return cls(call, chosen.backend, one, k, padded, least, rules.undefined)
 
-    def run(self, x: Array, out: Array) -> None:
+    def takes(self, x: Array, mask: Array, weights: Array, out: Array) -> bool:
+        """Whether there is code for these arrays."""
+        counts = weights if mask is None else mask
+        return (
+            isinstance(x, np.ndarray)
+            and x.size > 0
+            and (mask is None or weights is None)
+            and (counts is None or (counts.flags.aligned and counts.dtype.isnative))
+            and self.backend.strips(self.problem, x, out, self.call.method, None) is None
+        )
+
+    def run(self, x: Array, mask: Array, weights: Array, out: Array) -> None:
         """Fill `out` with the results of images (..., h, w).
 
         ValueError for NaN and weights that are refused, before anything is written.
         """
-        shape, counts = (*out.shape[:-2], *self.problem.x_shape), self.counts
-        if self._weighted and not (counts.min() >= 0 and counts.max() < np.inf):
+        counts = weights if mask is None else mask
+        if weights is not None and not (weights.min() >= 0 and weights.max() < np.inf):
             raise weights_error()
+        shape = (*out.shape[:-2], *self.problem.x_shape)
         images = np.broadcast_to(x, shape)
         counted = None if counts is None else np.broadcast_to(counts, shape)
         parts = {
@@ -123,17 +131,12 @@ class OnePass:
             with complete_rows_before(number * self.problem.r):
                 self._run_image(image, count, ranges[number], out[index])
 
-    @property
-    def _weighted(self) -> bool:
-        """Whether pixels have weights."""
-        return name_of_counts(self.counts) == "weights"
-
     def _run_image(self, x: Array, counts: Array, found: PixelRange, out: Array) -> None:
-        whole = not found.missing and not self._weighted
+        whole = not found.missing and name_of_counts(counts) != "weights"
         # Weights may add up to less than nothing if they are of both signs.
         means = Means(
             self._choose_pivot(found), self.least, self.undefined, self.call.acc,
-            weight_sums=self._whole_sums if whole else None, counts=counts,
+            weight_sums=self._find_whole_sums() if whole else None, counts=counts,
         )  # fmt: skip
         find_means(self.problem, x, *self._factors, out, means)
 
@@ -150,9 +153,18 @@ class OnePass:
             return factors.v, factors.u
         return self.kernel[None], None
 
-    @cached_property
-    def _whole_sums(self) -> RowSums:
+    def _find_whole_sums(self) -> RowSums:
         """Sums of the weights over images of which nothing is missing but the border."""
+        if self.problem.r * self.problem.s <= _FEW_RESULTS:
+            return self._whole_sums_of_few
+        return self._add_whole_sums()
+
+    @cached_property
+    def _whole_sums_of_few(self) -> RowSums:
+        """Kept, because adding them takes long beside a small image."""
+        return self._add_whole_sums()
+
+    def _add_whole_sums(self) -> RowSums:
         problem, missing_border = self.problem, self.padded and self.call.missing_border
         first, last = np.zeros(problem.r, np.int64), np.full(problem.r, problem.p)
         if missing_border:

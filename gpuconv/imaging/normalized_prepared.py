@@ -14,8 +14,10 @@ from ..core.arrays import Array
 from ..methods.weights import Weights
 from .missing_pixels import KernelSums, MissingRules
 from .normalized_call import NormalizedCall
+from .normalized_one_launch import OneLaunch
+from .normalized_one_pass import OnePass
 
-__all__ = ["find_prepared", "prepare"]
+__all__ = ["find_prepared", "forget", "prepare"]
 
 # Calls that are remembered, with kernels of so many bytes at most.
 _CALLS_MOST, _KERNEL_BYTES_MOST = 256, 1 << 14
@@ -28,14 +30,26 @@ class Prepared:
     call: NormalizedCall
     chosen: engine.PreparedCall
     kernels: Array
+    any_method: bool  # unless the caller named one
 
     @cached_property
     def kernel(self) -> KernelSums:
         """Sums of weights; ValueError if they add up to nothing to divide by."""
         return KernelSums.of(self.kernels, self.call.problem.conjugate)
 
+    @cached_property
+    def at_once(self) -> OnePass | OneLaunch | None:
+        """What makes all results at once; None where they go in blocks."""
+        described = self.call, self.chosen, self.kernel
+        return OnePass.of(*described) or OneLaunch.of(*described, self.any_method)
+
 
 _seen: dict[Any, Prepared] = {}
+
+
+def forget() -> None:
+    """Prepare all calls anew, as is needed where tests change how they are planned."""
+    _seen.clear()
 
 
 def find_prepared(
@@ -58,7 +72,7 @@ def find_prepared(
         k = replace(k, array=k.array.copy())  # the caller's may change
     shapes = tuple(x.array.shape), tuple(k.array.shape)
     call, values, chosen = prepare(x, k, shapes, w_dtype, rules, flipped, options)
-    prepared = Prepared(call, chosen, values)
+    prepared = Prepared(call, chosen, values, options["method"] == "auto")
     if key is not None:
         if len(_seen) >= _CALLS_MOST:
             _seen.clear()

@@ -15,6 +15,7 @@ from gpuconv.backends.cuda import (
     tensor,
 )
 from gpuconv.backends.cuda.fft_block_planning import Tiling
+from gpuconv.imaging import normalized_prepared
 
 from ..marks import exhaustive
 from .launcher import ADDRESS, THREAD, EmulatedLauncher
@@ -60,7 +61,9 @@ def emulated(launcher=None, specialised=True):
         if not specialised:
             patch.setattr(sums, "SPECIALISED_MOST", 0)
         sums.prepare.cache_clear()
+        normalized_prepared.forget()
         try:
             yield launcher
         finally:
             sums.prepare.cache_clear()
+            normalized_prepared.forget()
