@@ -232,3 +232,23 @@ def test_what_is_computed_in_blocks(passes):
     both[0] *= -0.1
     gpuconv.normalized_corr2d(x, both, min_weight=0.5)
     assert not passes
+
+
+def test_calls_that_look_alike_are_told_apart(passes):
+    """What the first of them has read and chosen is kept for repeated calls."""
+    x, _ = with_holes((41, 60))
+    kernel, undefined = KERNEL.copy(), {}
+    x[4:15, 7:19] = np.nan
+    for min_weight, value, preserve in ((0, -1.0, False), (0, -2.0, False), (0.5, -2.0, True)):
+        y = gpuconv.normalized_corr2d(
+            x, kernel, mode="same", min_weight=min_weight, undefined=value, preserve_nan=preserve
+        )
+        undefined[value, preserve] = int((y == value).sum())
+        assert not np.isnan(y).any()
+    assert undefined[-1.0, False] == undefined[-2.0, False] < undefined[-2.0, True]
+    first = gpuconv.normalized_corr2d(x, kernel, mode="same")
+    kernel[0, 0] += 1
+    second = gpuconv.normalized_corr2d(x, kernel, mode="same")
+    expected = gpuconv.normalized_corr2d(x, kernel.copy(), mode="same", backend="reference")
+    np.testing.assert_allclose(second, expected, rtol=1e-12)
+    assert not np.allclose(first, second, equal_nan=True)
