@@ -16,7 +16,7 @@ from .report import Cell, Check, ratio, verdicts
 from .timing import compare
 
 HEAD = ("image, kernel", "gpuconv ms", "corr2d ms", "convolve ms", "convolve_fft ms", "targets")
-CASES = ((512, 5), (1024, 9), (2048, 3), (2048, 15), (2048, 31))
+CASES = ((64, 5), (512, 5), (1024, 9), (2048, 3), (2048, 15), (2048, 31))
 SLOWER_MOST, FASTER_LEAST = 2.2, 10.0
 
 
