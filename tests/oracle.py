@@ -64,6 +64,15 @@ def weighted_means(x, k, there, flipped=False, fillvalue=None, normalize=True, *
     return y if normalize else y * k.sum((-2, -1), keepdims=True)
 
 
+def with_holes(rng, shape, dtype="float64"):
+    """Pixels with an offset, a twentieth of them and a rectangle NaN; and which are there."""
+    x = (rng.standard_normal(shape) + 30).astype(dtype)
+    there = rng.random(shape) > 0.05
+    there[..., 4:15, 7:19] = False
+    x[~there] = np.nan
+    return x, there
+
+
 def sample(rng, shape, name):
     """Random storage array of a dtype: small integers, normal floats."""
     if name == "bool":

@@ -1,6 +1,7 @@
 """Normalised correlation on a GPU in one launch: what it serves, and its results."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from ...emulator.launcher import THREAD, SanitizedLauncher
 from ...marks import exhaustive
 
 RNG = np.random.default_rng(27)
+with_holes = partial(oracle.with_holes, RNG)
 COLUMN, ROW = RNG.random(5) + 0.1, RNG.random(4) + 0.1
 KERNEL = np.outer(COLUMN, ROW)
 NEAR = {"float32": 2e-6, "float64": 1e-14}
@@ -36,15 +38,6 @@ def cupy():
 
 def launches(cupy):
     return [spec for spec, *_ in cupy.launcher.launched]
-
-
-def with_holes(shape, dtype="float64"):
-    """Pixels with an offset, a twentieth of them and a rectangle NaN; and which are there."""
-    x = (RNG.standard_normal(shape) + 30).astype(dtype)
-    there = RNG.random(shape) > 0.05
-    there[..., 4:15, 7:19] = False
-    x[~there] = np.nan
-    return x, there
 
 
 @pytest.mark.parametrize("method", ["direct", "separable"])

@@ -1,6 +1,7 @@
 """Normalised correlation in one pass: what it serves, and its results against the definition."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gpuconv.core import dtypes
 from ... import oracle
 
 RNG = np.random.default_rng(26)
+with_holes = partial(oracle.with_holes, RNG)
 COLUMN, ROW = RNG.random(5) + 0.1, RNG.random(4) + 0.1
 KERNEL = np.outer(COLUMN, ROW)
 
@@ -28,15 +30,6 @@ def passes(monkeypatch):
 
     monkeypatch.setattr("gpuconv.imaging.normalized_one_pass.find_range", noting)
     return images
-
-
-def with_holes(shape, dtype="float64"):
-    """Pixels with an offset, a twentieth of them and a rectangle NaN; and which are there."""
-    x = (RNG.standard_normal(shape) + 30).astype(dtype)
-    there = RNG.random(shape) > 0.05
-    there[..., 4:15, 7:19] = False
-    x[~there] = np.nan
-    return x, there
 
 
 @pytest.mark.parametrize("method", ["direct", "separable"])
