@@ -14,15 +14,15 @@ __all__ = ["SHIPPED", "shipped", "vector_bytes"]
 SHIPPED = {
     64: Costs(
         call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
-        fft_call=2e-5, fft=1.1e-9,
+        fft_call=4e-5, fft=1.1e-9,
     ),
     32: Costs(
         call=5e-6, pixel=3.5e-10, tap=2.09e-11, tap_double=3.8e-11, row=5e-12, separable=2.8e-11,
-        fft_call=2e-5, fft=1.4e-9,
+        fft_call=4e-5, fft=1.4e-9,
     ),
     16: Costs(
         call=5e-6, pixel=3.5e-10, tap=6.4e-11, tap_double=1.14e-10, row=5e-12, separable=9.3e-11,
-        fft_call=2e-5, fft=2.3e-9,
+        fft_call=4e-5, fft=2.3e-9,
     ),
 }  # fmt: skip
 
