@@ -1,8 +1,8 @@
 """Strides, dilations and missing pixels on the GPU.
 
 Images are 8192 x 8192 and reflected at the border, several sets of them in rotation, together more
-than three times the L2 cache; a wrong answer is not timed. Calls are queued while the device waits,
-so that CUDA events see the device alone; `*` marks times with the host's in them.
+than three times the L2 cache; of a wrong answer no time is told. Calls are queued while the device
+waits, so that CUDA events see the device alone; `*` marks times with the host's in them.
 
 - Strided and dilated sums against torch's conv2d (cuDNN, without TF32), which knows borders of
   zeros alone, and against copying what they read and write.

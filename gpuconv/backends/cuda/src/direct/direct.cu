@@ -226,8 +226,10 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #if MEANS
   Extremes* extremes = (Extremes*)(panel + PANEL_ROWS * PITCH);
   Present* present = (Present*)(extremes + THREADS);
-  Granule* kept = (Granule*)(present + (PANEL_ROWS * CELLS + 15) / 16 * 16);
-  OUT_T* stage = (OUT_T*)(kept + ROWS * THREADS);
+  // Sums of pixels are kept while what these count is summed: registers hold one of both alone.
+  enum { KEPT_PITCH = THREADS * VECTOR };
+  ACC* kept = (ACC*)(present + (PANEL_ROWS * CELLS + 15) / 16 * 16);
+  OUT_T* stage = (OUT_T*)(kept + ROWS * KEPT_PITCH);
 #else
   OUT_T* stage = (OUT_T*)(panel + PANEL_ROWS * PITCH);
 #endif
@@ -266,12 +268,12 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       clear_all(sums);
       add_taps(sums, own, PITCH, taps, half);
       if (counted) break;
-      keep_sums(sums, kept);
+      write_column(sums, kept + thread() * VECTOR, KEPT_PITCH);
       __syncthreads();  // all threads have read the pixels
       prepare_counts(g, at, PANEL_ROWS, CELLS, REACH_X, panel, present);
       counted = true;
     }
-    if (found.missing) divide_kept(g, kept, sums, found.pivot);
+    if (found.missing) divide_written(g, kept + thread() * VECTOR, KEPT_PITCH, sums, found.pivot);
     else divide_all(g, sums, sum_of_taps(taps, TAPS_Y * TAPS_X), found.pivot);
 #else
     clear_all(sums);

@@ -134,23 +134,15 @@ __device__ inline void copy_all(const ACC (&from)[ROW][VECTOR], ACC (&to)[ROW][V
     for (int c = 0; c < VECTOR; ++c) to[o][c] = from[o][c];
 }
 
-// Direct sums of pixels are kept in shared memory while counts are summed, as registers hold one alone.
-template <int ROW> __device__ inline void keep_sums(const ACC (&sums)[ROW][VECTOR], Granule* kept) {
-#pragma unroll
-  for (int o = 0; o < ROW; ++o) {
-    Granule granule;
-#pragma unroll
-    for (int c = 0; c < VECTOR; ++c) granule.at[c] = sums[o][c];
-    kept[o * THREADS + thread()] = granule;
-  }
-}
-
+// Makes means of sums that `write_column` has put into rows of `pitch` elements, and their counts, in place
+// of the counts.
 template <int ROW>
-__device__ inline void divide_kept(const Geometry& g, const Granule* kept, ACC (&counts)[ROW][VECTOR],
-                                   Pixel pivot) {
+__device__ inline void divide_written(const Geometry& g, const ACC* sums, int pitch,
+                                      ACC (&counts)[ROW][VECTOR], Pixel pivot) {
 #pragma unroll
   for (int o = 0; o < ROW; ++o) {
-    Granule sums = kept[o * THREADS + thread()];
-    divide_row(g, sums.at, counts[o], pivot);
+    ACC row[VECTOR];
+    read_granule(sums + o * pitch, row);
+    divide_row(g, row, counts[o], pivot);
   }
 }
