@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from .. import engine
 from ..core import dtypes
+from ..core.arrays import Array
 from ..core.problem import Problem
 from ..core.scratch import Scratch
 from .missing_pixels import MissingRules
@@ -60,6 +62,31 @@ class NormalizedCall:
     def of_real_floats(self) -> bool:
         """Whether pixels are summed as real floats, which backends have code of their own for."""
         return self.backend != "reference" and self.problem.acc_dtype in ("float32", "float64")
+
+    @property
+    def divides_at_once(self) -> bool:
+        """Whether code may serve that takes NaN for missing and divides sums as it writes them."""
+        # To such code a border of NaN is missing, and does not make results NaN.
+        missing_or_number = self.missing_border or not np.isnan(self.problem.fillvalue)
+        return (
+            self.of_real_floats
+            and bool(missing_or_number)
+            and self.rules.normalize_kernel
+            and not isinstance(self.rules.undefined, complex)
+        )
+
+    @property
+    def padded(self) -> bool:
+        """Whether results read a constant border."""
+        return self.problem.boundary == "constant" and any(map(any, self.problem.pad))
+
+    def orient(self, kernels: Array) -> Array:
+        """Return the kernels as they lie over the pixels."""
+        return kernels[..., ::-1, ::-1] if self.flipped else kernels
+
+    def least_weights(self, size: Array) -> float:
+        """What the weights that are there must add up to, of one kernel of this `size`."""
+        return self.least_share * size.item() if self.rules.min_weight > 0 else -math.inf
 
     @property
     def border_weight(self) -> int:

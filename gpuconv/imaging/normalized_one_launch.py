@@ -66,31 +66,23 @@ class OneLaunch:
         served = (
             isinstance(backend, CudaBackend)
             and not chosen.restated
-            and call.of_real_floats
+            and call.divides_at_once
             and (rules.nan_policy == "omit" or dtypes.is_integer(call.x_dtype))
-            # NaN is missing in a launch: a border of NaN that makes results NaN goes in blocks.
-            and (call.missing_border or not np.isnan(problem.fillvalue))
-            and rules.normalize_kernel
             and (rules.min_weight == 0 or (kernel.positive and kernel.size.size == 1))
-            and not isinstance(rules.undefined, complex)
         )
         if not served:
             return None
         assert isinstance(backend, CudaBackend)
         assert isinstance(rules.undefined, float)
-        padded = problem.boundary == "constant" and any(map(any, problem.pad))
-        fill = np.nan if call.missing_border or not padded else problem.fillvalue
+        fill = np.nan if call.missing_border or not call.padded else problem.fillvalue
         problem = replace(problem, fillvalue=fill)
-        oriented = kernel.k[..., ::-1, ::-1] if call.flipped else kernel.k
+        oriented = call.orient(kernel.k)
         methods = _methods(call, oriented, any_method)
         chip = backend.launcher.chip()
         method = next((one for one in methods if means.serves(problem, one, chip)), None)
         if method is None:
             return None
-        least = -math.inf
-        if rules.min_weight > 0:
-            least = call.least_share * kernel.size.item()
-        rule = MeanRule(least, rules.undefined)
+        rule = MeanRule(call.least_weights(kernel.size), rules.undefined)
         return cls(call, backend, method, problem, np.ascontiguousarray(oriented), rule)
 
     def takes(self, x: Array, mask: Array, weights: Array, out: Array) -> bool:

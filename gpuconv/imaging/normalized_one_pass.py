@@ -6,7 +6,6 @@ has no compiled code for is normalised block by block (`normalized_blocks`).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -44,8 +43,6 @@ class OnePass:
         Of one image; a border that counts as missing is NaN.
     kernel : array, shape (p, q)
         The kernel as it is summed.
-    padded : bool
-        Whether results read a constant border.
     least : float
         Where the weights that are there add up to less, the result is `undefined`.
     """
@@ -54,7 +51,6 @@ class OnePass:
     backend: Backend
     problem: Problem
     kernel: Array
-    padded: bool
     least: float
     undefined: float
 
@@ -69,30 +65,26 @@ class OnePass:
             and not chosen.restated
             and call.method in ("direct", "separable")
             and call.accurate
-            and call.of_real_floats
+            and call.divides_at_once
             and (rules.nan_policy != "propagate" or dtypes.is_integer(call.x_dtype))
-            # NaN is missing in one pass: a border of NaN that makes results NaN goes in blocks.
-            and (call.missing_border or not np.isnan(problem.fillvalue))
-            and rules.normalize_kernel
             and (kernel.positive or rules.min_weight == 0)
             and kernel.size.size == 1
             and (problem.n <= _FEW_IMAGES or problem.h * problem.w >= _LEAST_PIXELS)
         )
-        if not served or isinstance(rules.undefined, complex):
+        if not served:
             return None
-        padded = problem.boundary == "constant" and any(map(any, problem.pad))
+        assert isinstance(rules.undefined, float)
         one = replace(
             problem,
             x_shape=problem.x_shape[-2:],
             k_shape=problem.k_shape[-2:],
             out_shape=problem.out_shape[-2:],
             x_dtype=call.x_dtype,
-            fillvalue=np.nan if call.missing_border and padded else problem.fillvalue,
+            fillvalue=np.nan if call.missing_border and call.padded else problem.fillvalue,
         )
-        k = kernel.k[..., ::-1, ::-1] if call.flipped else kernel.k
-        k = k.reshape(k.shape[-2:])
-        least = call.least_share * kernel.size.item() if rules.min_weight > 0 else -math.inf
-        return cls(call, chosen.backend, one, k, padded, least, rules.undefined)
+        k = call.orient(kernel.k)
+        k, least = k.reshape(k.shape[-2:]), call.least_weights(kernel.size)
+        return cls(call, chosen.backend, one, k, least, rules.undefined)
 
     def takes(self, x: Array, mask: Array, weights: Array, out: Array) -> bool:
         """Whether there is code for these arrays."""
@@ -142,7 +134,7 @@ class OnePass:
 
     def _choose_pivot(self, found: PixelRange) -> float:
         """What is subtracted from all pixels: nothing if a border has a number of its own."""
-        own_border = self.padded and not self.call.missing_border
+        own_border = self.call.padded and not self.call.missing_border
         return 0.0 if own_border else found.nearest_to_zero
 
     @cached_property
@@ -165,7 +157,7 @@ class OnePass:
         return self._add_whole_sums()
 
     def _add_whole_sums(self) -> RowSums:
-        problem, missing_border = self.problem, self.padded and self.call.missing_border
+        problem, missing_border = self.problem, self.call.padded and self.call.missing_border
         first, last = np.zeros(problem.r, np.int64), np.full(problem.r, problem.p)
         if missing_border:
             top = problem.pad[0][0] - problem.stride[0] * np.arange(problem.r)
