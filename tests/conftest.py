@@ -1,4 +1,8 @@
-"""Fixtures of all tests. Neither they nor their processes read costs that this user calibrated."""
+"""Fixtures of all tests, and the costs that methods are chosen by in them and their processes.
+
+These are neither what this user calibrated nor what is shipped for this processor: a test that says
+which method is chosen would fail on another.
+"""
 
 import functools
 import importlib.util
@@ -9,8 +13,12 @@ import tempfile
 import numpy as np
 import pytest
 
-_EMPTY = tempfile.TemporaryDirectory(prefix="gpuconv-tests-")
-os.environ["GPUCONV_CONFIG_DIR"] = _EMPTY.name
+from gpuconv.backends.cpu.costs import SHIPPED
+from gpuconv.selection import costs
+
+_CONFIGURATION = tempfile.TemporaryDirectory(prefix="gpuconv-tests-")
+os.environ["GPUCONV_CONFIG_DIR"] = _CONFIGURATION.name
+costs.save(SHIPPED[64], {"of": "vectors of 64 bytes, as shipped"})
 
 
 try:
