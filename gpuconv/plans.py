@@ -102,22 +102,51 @@ class Plan:
             moved = self._of_moved_axes
             return call_along(self.axes, X, out, lambda X, out: moved(X, K, out=out))
         if self._runs_on(X, K, out):
-            problem = self.problem
-            result = out
-            if out is None:
-                result = arrays.empty_on_host(problem.out_shape, problem.out_dtype, X)
             try:
-                self.prepared.run(X, K, result)
+                result = self._run_on_host(X, K, out)
             except MemoryError as error:
                 if out is None:
                     raise
-                raise incomplete_out_error(error, problem.out_shape) from error
-            return result
-        if self._runs_on_device(X, K, out):
+                raise incomplete_out_error(error, self.problem.out_shape) from error
+            if result is not None:
+                return result
+        elif self._runs_on_device(X, K, out):
             result = call_cache.empty_on_device(self.problem) if out is None else out
             self.prepared.run(X, K, result)
             return result
         return self._call_anew(X, K, out)
+
+    def _run_on_host(self, X: Any, K: Any, out: Any) -> Any:
+        """Run on NumPy arrays as planned; None if their weights have not been seen before."""
+        problem = self.problem
+        if self._depends_on_weights:
+            new = out is None
+            if new not in self._keys:
+                options = *self._options(new), None
+                self._keys[new] = call_cache.key_of(X, K, out, False, options)
+            return call_cache.repeat(self._keys[new], X, K, out, False)
+        result = out
+        if out is None:
+            result = arrays.empty_on_host(problem.out_shape, problem.out_dtype, X)
+        self.prepared.run(X, K, result)
+        return result
+
+    @cached_property
+    def _depends_on_weights(self) -> bool:
+        return depends_on_weights(self.method, self.problem)
+
+    @cached_property
+    def _keys(self) -> dict[bool, Any]:
+        """What the call cache names this call, with a new result and without."""
+        return {}
+
+    def _options(self, new: bool) -> tuple[Any, ...]:
+        """Return the planned call's `engine.OPTIONS`, for a new result or without."""
+        problem = self.problem
+        return (
+            problem.pad, problem.boundary, problem.fillvalue, problem.stride, problem.dilation,
+            self.method, self.backend, problem.precision, problem.out_dtype if new else None,
+        )  # fmt: skip
 
     @cached_property
     def _of_moved_axes(self) -> Plan:
@@ -133,7 +162,7 @@ class Plan:
         if (
             large
             or self.prepared.restated
-            or depends_on_weights(self.method, problem)
+            or (self._depends_on_weights and self.backend == "cuda")
             or not all(map(dtypes.is_in_numpy, dtypes_of_call))
             or 0 in (*problem.x_shape, *problem.k_shape, *problem.out_shape)
         ):
@@ -179,12 +208,7 @@ class Plan:
                     f"the plan is for {name} of shape {shape} and dtype {dtype}, got "
                     f"{tuple(operand.array.shape)} and {operand.dtype}"
                 )
-        options = (
-            problem.pad, problem.boundary, problem.fillvalue, problem.stride, problem.dilation,
-            self.method, self.backend, problem.precision,
-            None if out is not None else problem.out_dtype,
-        )  # fmt: skip
-        return call(X, K, out, None, False, options, warn=False)
+        return call(X, K, out, None, False, self._options(out is None), warn=False)
 
     def __str__(self) -> str:
         p = self.problem

@@ -224,6 +224,38 @@ def test_out_is_checked_every_time(method):
     np.testing.assert_array_equal(k, kept)
 
 
+@pytest.mark.parametrize(
+    ("method", "dtype"), [("separable", "float32"), ("box", "float64"), ("fft", "uint8")]
+)
+def test_a_plan_that_depends_on_the_weights_is_not_made_anew_for_those_seen(
+    monkeypatch, method, dtype
+):
+    rng = np.random.default_rng(8)
+    x = sample(rng, (40, 50), dtype)
+    k = np.full((3, 4), 2, dtype)
+    other = k * 3
+    keywords = dict(mode="same", method=method)
+    expected = [gpuconv.corr2d(x, weights, **keywords) for weights in (k, other)]
+    plan = gpuconv.plan(x.shape, k.shape, x_dtype=dtype, **keywords)
+    out = np.zeros_like(expected[0])
+    for weights in (k, other):
+        plan(x, weights)
+        plan(x, weights, out=out)
+
+    def anew(*_):
+        raise AssertionError("read and chosen anew")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(gpuconv.Plan, "_call_anew", anew)
+        for weights, result in zip((k, other, k), (*expected, expected[0]), strict=True):
+            np.testing.assert_array_equal(plan(x, weights.copy()), result)
+            assert plan(x, weights, out=out) is out
+            np.testing.assert_array_equal(out, result)
+    k *= 5  # in the caller's array
+    np.testing.assert_array_equal(plan(x, k), gpuconv.corr2d(x, k, **keywords))
+    np.testing.assert_array_equal(plan(x, k, out=out), gpuconv.corr2d(x, k, **keywords))
+
+
 def test_photos_are_not_prepared_anew(monkeypatch):
     """Not by a repeated call, nor by a plan, into an array of theirs or not."""
     rng = np.random.default_rng(5)

@@ -32,8 +32,9 @@ _STREAMED_BYTES = 16 << 20
 _LINE_BYTES = 64
 # In short rows the waiting at their ends costs more than that saves.
 _STREAMED_ROW = 4096
-# An image with a border is read in place if it is this many times wider than the border.
-_NARROW = 32
+# An image with a border is read in place if it is this many times wider than the border, and for
+# separable sums if its rows have more bytes than this: columns beside the border are summed apart.
+_NARROW, _SHORT_ROW = 32, 4096
 # Nanoseconds of one thread for an output and for a tap of it, and the time below which starting
 # threads costs more than it saves.
 _OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
@@ -159,7 +160,7 @@ def plan_sums(
     part = dtypes.part(acc)
     weight_parts = 1 if part == acc else 2
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), max(weight_parts, means)
-    x_in_place = not means and _readable(problem, acc) and is_contiguous(problem, x_strides)
+    x_in_place = not means and _readable(problem, acc, rank) and is_contiguous(problem, x_strides)
     if rank and _rows_collide(problem, x_strides[-2]):
         x_in_place = False
     tasks = _cut(problem, acc, rank, x_in_place, max(1, means))
@@ -368,10 +369,13 @@ def _rows_collide(problem: Problem, row_stride: int) -> bool:
     return problem.p + micro_kernel.ROWS - 1 > _ROWS_OF_A_PLACE * places
 
 
-def _readable(problem: Problem, acc: str) -> bool:
+def _readable(problem: Problem, acc: str, rank: int) -> bool:
     """Whether pixels are summed where they are, if they are side by side."""
     # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
-    narrow = problem.s < _NARROW * sum(problem.pad[1])
+    border = sum(problem.pad[1])
+    narrow = problem.s < _NARROW * border
+    if rank and border:
+        narrow = narrow or problem.s * np.dtype(acc).itemsize <= _SHORT_ROW
     one_run = not tables_are_gathered(problem)[1]
     real = acc == dtypes.part(acc)
     return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
-from functools import cache, lru_cache
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,14 +48,44 @@ def _kernels() -> tuple[Any, Any]:
     return direct_driver.sum_tasks_serial.code, direct_driver.sum_tasks_parallel
 
 
-def _sum(
-    problem: Problem, x: Array, weights: Array, columns: Array, out: Array,
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums of some images of a batch: the plan, and the weights as the driver reads them."""
+
+    problem: Problem
+    plan: SumsPlan
+    rows: Array
+    columns: Array | None
+    copied_later: bool
+
+    @cached_property
+    def _columns_address(self) -> int:
+        return 0 if self.columns is None else address(self.columns)
+
+    def run(self, x: Array, out: Array) -> None:
+        """Fill `out` with these sums."""
+        plan = self.plan
+        if plan.serial and HEAD is not None:
+            before = plan.failures[0]
+            arrays = id(x), id(out), id(self.rows), self._columns_address
+            _sum_arrays()(plan.params_address, *arrays)
+            if plan.failures[0] == before:
+                return
+        arrays = address(x), address(out), address(self.rows), self._columns_address
+        run_tasks(self.problem, plan, _kernels(), arrays, copied_later=self.copied_later)
+
+
+def _plan_sums_of(
+    problem: Problem, x: Array, weights: Array, columns: Array | None, out: Array,
     means: Means | None = None,
-) -> None:  # fmt: skip
-    """Fill `out` with sums by weights of shape (kernels, p, q).
+) -> Iterator[_Sums]:  # fmt: skip
+    """Plan the sums by weights of shape (kernels, p, q), of some images of a batch after others.
 
     With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
     With `means` sums of one image are divided by those of the weights that are there.
+
+    Keep what this gives until all is summed: it owns the arrays that its addresses point to, and
+    the cache of plans may drop them.
     """
     strided = join_channels(problem, x.strides, out.strides, x.itemsize)
     problem, acc, shift = strided.problem, problem.acc_dtype, 0
@@ -70,10 +101,7 @@ def _sum(
         if narrow is not None:
             acc, shift, orders = narrow.dtype, narrow.shift, _UNMIRRORED
             weights = weights * 2**shift
-    kernels = _kernels()
     for mirror, images in orders:
-        # Keep the plan until all is summed: it owns the arrays that its addresses point to, and the
-        # cache may drop it.
         plan = plan_sums(
             problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror, shift=shift,
             means=0 if means is None else means.planes,
@@ -84,10 +112,18 @@ def _sum(
         if images is not None:
             plan = _restrict_to_images(plan, images)
         rows = weights if plan.order is None else weights[..., plan.order]
+        downwards = None if columns is None else np.ascontiguousarray(columns, acc)
         rows = np.ascontiguousarray(rows, acc)
-        downwards = np.ascontiguousarray(columns, acc) if rank else None
-        arrays = address(x), address(out), address(rows), address(downwards) if rank else 0
-        run_tasks(problem, plan, kernels, arrays, copied_later=images is not None)
+        yield _Sums(problem, plan, rows, downwards, copied_later=images is not None)
+
+
+def _sum(
+    problem: Problem, x: Array, weights: Array, columns: Array | None, out: Array,
+    means: Means | None = None,
+) -> None:  # fmt: skip
+    """Fill `out` with sums; see `_plan_sums_of`."""
+    for sums in _plan_sums_of(problem, x, weights, columns, out, means):
+        sums.run(x, out)
 
 
 def _restrict_to_images(plan: SumsPlan, images: Array) -> SumsPlan:
@@ -162,7 +198,7 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
         plan = plain[0]
         before = plan.failures[0]
         if plan.serial:
-            _sum_arrays()(plan.params_address, id(x), id(out), id(k))
+            _sum_arrays()(plan.params_address, id(x), id(out), id(k), 0)
         else:
             run_kernel(*_kernels(), plan.params_address, address(x), address(out), address(k), 0)
         if plan.failures[0] == before:
@@ -179,10 +215,16 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
         _plain_plans[key] = _find_plain_plan(*key)
 
 
+# Separable sums by problem, strides and the identities of the factors, which are kept with them.
+_separable_sums: dict[Any, tuple[Array, Array, tuple[_Sums, ...]]] = {}
+_SEPARABLE_SUMS_MAX = 256
+
+
 def forget_plans() -> None:
     """Forget the plans of all sums, as who changes how they are made must."""
     plan_sums.cache_clear()
     _plain_plans.clear()
+    _separable_sums.clear()
 
 
 @cache
@@ -190,7 +232,7 @@ def _sum_arrays() -> Any:
     """The driver on one thread, which reads the addresses of arrays itself."""
     from .jit import direct_driver
 
-    direct_driver.sum_arrays.ready(*[0] * 4)
+    direct_driver.sum_arrays.ready(*[0] * 5)
     return direct_driver.sum_arrays.code
 
 
@@ -210,8 +252,18 @@ def _find_plain_plan(
 
 
 def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
-    """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q)."""
-    _sum(problem, x, v, u, out)
+    """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q).
+
+    Whoever repeats a call gives the same arrays `u` and `v`, unchanged.
+    """
+    key = problem, x.strides, out.strides, id(u), id(v)
+    found = _separable_sums.get(key)
+    if found is None:
+        if len(_separable_sums) >= _SEPARABLE_SUMS_MAX:
+            _separable_sums.clear()
+        found = _separable_sums[key] = u, v, tuple(_plan_sums_of(problem, x, v, u, out))
+    for part in found[2]:
+        part.run(x, out)
 
 
 def find_means(

@@ -360,13 +360,15 @@ sum_tasks_serial, sum_tasks_parallel = variants(_sum_tasks)
 _HEAD = object.__basicsize__
 
 
-def _sum_arrays(address, x, out, weights):
-    """All tasks on one thread; the last three are addresses of array objects, not of elements."""
+def _sum_arrays(address, x, out, weights, column_weights):
+    """All tasks on one thread; `x`, `out` and `weights` are addresses of array objects."""
     params = direct_params(address)
     sum_task = params.sum_task
     places = load_int(x + _HEAD, 0), load_int(out + _HEAD, 0), load_int(weights + _HEAD, 0)
     for number in range(params.last):
-        call(sum_task, address, number, places[0], places[1], places[2], 0, 0, 0)
+        call(
+            sum_task, address, number, places[0], places[1], places[2], column_weights, 0, 0,
+        )  # fmt: skip
 
 
 sum_arrays = serial_variant(_sum_arrays)

@@ -51,12 +51,32 @@ def test_rows_of_the_row_buffer_do_not_collide():
 
 
 @pytest.mark.parametrize(
+    ("width", "mode", "dtype", "in_place"),
+    [
+        (1024, "same", "float32", False),
+        (1025, "same", "float32", True),
+        (512, "same", "float64", False),
+        (513, "same", "float64", True),
+        (90, "valid", "float32", True),
+    ],
+)
+def test_short_rows_with_a_border_are_copied_for_separable_sums(width, mode, dtype, in_place):
+    """There summing the columns beside the border apart takes longer than copying all."""
+    problem = make_problem((200, width), (3, 3), dtype, dtype, mode=mode)
+    size = np.dtype(dtype).itemsize
+    strides = size * width, size
+    for rank, expected in ((1, in_place), (0, True)):
+        params = planning.plan_sums(problem, dtype, rank, strides, strides).params[0]
+        assert params["x_in_place"] == expected
+
+
+@pytest.mark.parametrize(
     ("width", "taps", "in_place"),
     [(1024, 7, True), (1024, 9, False), (1000, 63, True), (512, 17, True), (512, 19, False)],
 )
 def test_rows_that_collide_in_the_cache_are_copied(width, taps, in_place):
     """A column of taps reads rows a power of two apart; the bits are those of any other image."""
-    problem = make_problem((200, width), (taps, 3), "float32", "float32", mode="same")
+    problem = make_problem((200, width), (taps, 3), "float32", "float32", mode="valid")
     strides = 4 * width, 4
     for rank, expected in ((1, in_place), (0, True)):
         params = planning.plan_sums(problem, "float32", rank, strides, strides).params[0]
@@ -66,6 +86,6 @@ def test_rows_that_collide_in_the_cache_are_copied(width, taps, in_place):
     x = np.ascontiguousarray(wide[:, :width])
     k = np.outer(rng.random(taps), rng.random(3)).astype("f4")
     found = [
-        gpuconv.corr2d(image, k, mode="same", method="separable") for image in (x, wide[:, :width])
+        gpuconv.corr2d(image, k, mode="valid", method="separable") for image in (x, wide[:, :width])
     ]
     np.testing.assert_array_equal(*found)
