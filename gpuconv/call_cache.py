@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -54,18 +55,28 @@ class Prepared(Protocol):
 class _Call:
     problem: Problem
     for_all_weights: Prepared | None
+    prepare: Callable[[Array], Prepared]  # the call for other weights
     by_weights: dict[bytes, Prepared] = field(default_factory=dict)
     last: tuple[bytes, Prepared] | None = None  # found among these last
 
-    def find(self, raw: bytes) -> Prepared | None:
-        """Return what is kept for weights; comparing them takes a fraction of hashing them."""
-        last = self.last
-        if last is not None and last[0] == raw:
+    def find(self, k: Array) -> Prepared:
+        """Return what is kept for weights, or prepare it: arrays need not be read again."""
+        raw, last = k.tobytes(), self.last
+        if last is not None and last[0] == raw:  # comparing takes a fraction of hashing
             return last[1]
         found = self.by_weights.get(raw)
-        if found is not None:
-            self.last = raw, found
+        if found is None:
+            # For weights that stay as they are, unlike those in the caller's array.
+            found = self.prepare(np.frombuffer(raw, k.dtype).reshape(k.shape))
+            self.keep(found, raw)
+        self.last = raw, found
         return found
+
+    def keep(self, prepared: Prepared, raw: bytes) -> None:
+        """Keep what was prepared for weights of these bytes."""
+        if len(self.by_weights) >= _KERNELS_MAX:
+            self.by_weights.clear()
+        self.by_weights[raw] = prepared
 
 
 _calls: dict[Any, _Call] = {}
@@ -164,10 +175,10 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
     if flipped:
         K = K[..., ::-1, ::-1]
     prepared = call.for_all_weights
-    if prepared is None and type(K) is np.ndarray:
-        prepared = call.find(K.tobytes())
     if prepared is None:
-        return None
+        if type(K) is not np.ndarray or not K.dtype.isnative:
+            return None
+        prepared = call.find(K)
     result = out
     if out is None and xp is np:
         result = empty_on_host(problem.out_shape, problem.out_dtype, X)
@@ -177,8 +188,11 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
     return result
 
 
-def remember(key: Any, prepared: Any, k: Array) -> None:
-    """Keep a prepared call; `k` are its weights, flipped if they are to be."""
+def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], Prepared]) -> None:
+    """Keep a prepared call; `k` are its weights, flipped if they are to be.
+
+    `prepare` is to prepare it for others, where the choice of a method depends on them.
+    """
     problem, choice = prepared.problem, prepared.choice
     if not dtypes.is_in_numpy(problem.out_dtype):
         return
@@ -188,14 +202,11 @@ def remember(key: Any, prepared: Any, k: Array) -> None:
     if key not in _calls:
         if len(_calls) >= _CALLS_MAX:
             _calls.clear()
-        _calls[key] = _Call(problem, None)
+        _calls[key] = _Call(problem, None, prepare)
     call = _calls[key]
     if choice.weight_independent:
         call.for_all_weights = prepared
         return
-    if type(k) is not np.ndarray:
-        return  # weights on a device are not looked at
-    if len(call.by_weights) >= _KERNELS_MAX:
-        call.by_weights.clear()
-    # A copy of the weights, because the caller's array may change.
-    call.by_weights[k.tobytes()] = replace(prepared, weights=prepared.weights.copy())
+    if type(k) is np.ndarray:  # weights on a device are not looked at
+        # A copy of the weights, because the caller's array may change.
+        call.keep(replace(prepared, weights=prepared.weights.copy()), k.tobytes())

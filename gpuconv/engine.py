@@ -259,8 +259,12 @@ def _correlate_on_stream(
     if 0 in problem.x_shape[-2:] and 0 not in problem.out_shape:
         problem, key = restate_with_pixels(problem), None
         x.array = arrays.broadcast_zeros_like(x.array, problem.x_shape)
-    weights = Weights(problem, k.array)
-    prepared = prepare(problem, x.device, method, backend, weights)
+
+    def prepare_for(k: Array) -> PreparedCall:
+        return prepare(problem, device, method, backend, Weights(problem, k))
+
+    device = x.device
+    prepared = prepare_for(k.array)
     choice = prepared.choice
     max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
     target = None if out is None else read_target(out, problem.out_shape, X=x, K=k)
@@ -271,7 +275,7 @@ def _correlate_on_stream(
             key = None  # weights of a part are within the caller's array
         unaligned = target is not None and result.is_new
         if key is not None and not unaligned and _may_be_cached(x, k, choice):
-            call_cache.remember(key, prepared, k.array)
+            call_cache.remember(key, prepared, k.array, prepare_for)
     return result.deliver(out)
 
 

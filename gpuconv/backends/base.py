@@ -64,6 +64,10 @@ class Backend(Protocol):
     # Whether compiled code on the host may look at the weights (see `methods.weights`).
     compiled_look: ClassVar[bool] = False
 
+    def __hash__(self) -> int:
+        """Of its identity: prices of a problem are kept by backend."""
+        return id(self)
+
     # --- what there is ---------------------------------------------------------------------------
 
     def unavailable(self) -> str | None:

@@ -10,11 +10,12 @@ on its place, so that a crop of floating-point numbers does not give the same bi
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
-from .operations import Offer
+from .operations import PRICES_KEPT, Offer
 from .weights import Weights
 
 NAME = "box"
@@ -36,6 +37,11 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Seconds, whatever the weights are."""
+    return _seconds(problem, costs, backend)
+
+
+@lru_cache(maxsize=PRICES_KEPT)
+def _seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
     return float(costs.call + costs.pixel * backend.box_work(problem))
 
 
@@ -55,7 +61,7 @@ def offer(
     remark = backend.refuse(problem, NAME)
     if remark:
         return Offer(math.inf, remark, True)
-    seconds = price(problem, costs, backend, weights)
+    seconds = _seconds(problem, costs, backend)
     if seconds >= below:
         return Offer(math.inf, f"{rival} is cheaper for any weights", True)
     if operations < _CALLS + _EACH * math.prod(problem.k_shape):

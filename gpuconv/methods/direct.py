@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
+from .operations import PRICES_KEPT
 from .weights import Weights
 
 NAME = "direct"
@@ -22,6 +24,7 @@ def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) ->
     return seconds(problem, costs, backend)
 
 
+@lru_cache(maxsize=PRICES_KEPT)
 def seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
     """Seconds of multiply-adds, and of one pass over memory."""
     outputs = math.prod(problem.out_shape)

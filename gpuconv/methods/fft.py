@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from ..core import dtypes
 from ..core.arrays import Array
 from ..core.problem import Problem, restate_for_tables
 from . import direct
+from .operations import PRICES_KEPT
 from .weights import Weights
 
 NAME = "fft"
@@ -98,6 +100,7 @@ def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) ->
     return _seconds(problem, costs, backend, wide)
 
 
+@lru_cache(maxsize=PRICES_KEPT)
 def _seconds(problem: Problem, costs: Costs, backend: Backend, wide: bool) -> float:
     """Seconds in the sums' dtype, or `wide`, in float64 (as integers always)."""
     unit = costs.fft * (2.0 if wide and problem.acc_dtype == "float32" else 1.0)

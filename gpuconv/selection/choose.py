@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..backends import Backend, backend_for, get_backend
 from ..core import dtypes
 from ..core.errors import unknown_name_error
 from ..core.problem import Problem
 from ..methods import METHODS, box, direct, fft, separable
-from ..methods.operations import Offer
+from ..methods.operations import PRICES_KEPT, Offer
 from ..methods.weights import Weights
-from .costs import costs_of, look
+from .costs import Costs, costs_of, look
 
 __all__ = ["Choice", "choose", "depends_on_weights"]
 
@@ -95,21 +96,19 @@ class _Prices:
     def __init__(self, problem: Problem, backend: Backend, weights: Weights) -> None:
         self.problem, self.backend, self.weights = problem, backend, weights
         self.costs = costs_of(backend.name, problem.acc_dtype)
-        self.seconds: dict[str, float] = {}
-        self.remarks: dict[str, str] = {}
         # Whether integers may be transformed, and in which dtype they are summed, depends on the
         # weights. They are looked at only where transforms could win.
         integers = dtypes.is_integer(problem.acc_dtype)
         looks = "fft" in backend.methods and fft.depends_on_weights(problem, self.costs, backend)
         self.weight_independent = not looks
-        for name, method in METHODS.items():
-            remark = "" if name in backend.methods else _missing(backend)
-            undecided = name in _BY_WEIGHTS or (name == "fft" and integers and not looks)
-            if not remark and not undecided:
-                remark = method.refuse(problem, backend, weights) or ""
-            self.remarks[name], self.seconds[name] = remark, math.inf
-            if not remark and name not in _BY_WEIGHTS:
-                self.seconds[name] = method.price(problem, self.costs, backend, weights)
+        priced = _independent_prices(problem, backend, self.costs, integers and not looks)
+        self.seconds, self.remarks = dict(priced[0]), dict(priced[1])
+        self._cheapest: str | None = None  # where it is known
+        if looks:
+            self.remarks["fft"] = fft.refuse(problem, backend, weights) or ""
+            self.seconds["fft"] = math.inf
+            if not self.remarks["fft"]:
+                self.seconds["fft"] = fft.price(problem, self.costs, backend, weights)
         if looks and integers and not self.remarks["fft"]:
             # Sums of integers are taken in floats where these weights make that exact.
             self.costs = costs_of(backend.name, self._exact_float())
@@ -128,7 +127,7 @@ class _Prices:
             return
         if asked:
             self.seconds["box"] = box.price(self.problem, self.costs, self.backend, self.weights)
-            self.weight_independent = False
+            self.weight_independent, self._cheapest = False, None
             return
         self._ask_for_offer("box", box.offer)
 
@@ -141,6 +140,8 @@ class _Prices:
             operations,
         )  # fmt: skip
         self.seconds[name], self.remarks[name] = found.seconds, found.remark
+        if found.seconds < math.inf:
+            self._cheapest = None
         self.weight_independent &= found.weight_independent
 
     def add_separable(self, asked: bool) -> None:
@@ -154,16 +155,42 @@ class _Prices:
             self.seconds["separable"] = separable.price(
                 self.problem, self.costs, self.backend, self.weights
             )
-            self.weight_independent = False
+            self.weight_independent, self._cheapest = False, None
             return
         self._ask_for_offer("separable", separable.offer)
 
     def cheapest(self) -> str:
         """Name of the method that is chosen."""
-        return min(self.seconds, key=self._biased)
+        if self._cheapest is None:
+            self._cheapest = min(self.seconds, key=self._biased)
+        return self._cheapest
 
     def _biased(self, method: str) -> float:
         return self.seconds[method] * (_FFT_BIAS if method == "fft" else 1.0)
+
+
+@lru_cache(maxsize=PRICES_KEPT)
+def _independent_prices(
+    problem: Problem, backend: Backend, costs: Costs, fft_undecided: bool
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds and remarks of the methods that do not depend on the weights; infinity for others.
+
+    Those of transforms are right where they do not depend on the weights. With `fft_undecided` it
+    is not asked whether they are refused: they could not win.
+    """
+    unknown = Weights(problem, None)
+    seconds, remarks = dict.fromkeys(METHODS, math.inf), dict.fromkeys(METHODS, "")
+    for name, method in METHODS.items():
+        if name not in backend.methods:
+            remarks[name] = _missing(backend)
+            continue
+        if name in _BY_WEIGHTS:
+            continue
+        if not (name == "fft" and fft_undecided):
+            remarks[name] = method.refuse(problem, backend, unknown) or ""
+        if not remarks[name]:
+            seconds[name] = method.price(problem, costs, backend, unknown)
+    return seconds, remarks
 
 
 def _missing(backend: Backend) -> str:

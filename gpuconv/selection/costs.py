@@ -90,10 +90,11 @@ def shipped() -> Costs:
 
 def forget() -> None:
     """Read the configuration again when next asked."""
-    _cpu.cache_clear()
-    costs_of.cache_clear()
+    for cached in (_cpu, costs_of, look):
+        cached.cache_clear()
 
 
+@cache
 def look() -> float:
     """Seconds of an operation on one element in NumPy, as `methods.weights` counts them.
 

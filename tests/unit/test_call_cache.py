@@ -224,6 +224,54 @@ def test_out_is_checked_every_time(method):
     np.testing.assert_array_equal(k, kept)
 
 
+@pytest.mark.parametrize("call", [gpuconv.corr2d, gpuconv.convolve2d])
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "uint8"])
+def test_other_weights_are_looked_at_without_reading_the_call_anew(monkeypatch, call, dtype):
+    rng = np.random.default_rng(9)
+    x, n = sample(rng, (300, 310), dtype), 9
+    whole = sample(rng, (n, n), dtype)
+    product = np.outer(np.arange(1, n + 1), np.arange(n, 0, -1)).astype(dtype)
+    several = [whole, product, np.full((n, n), 3, dtype), whole.T.copy(), product.T + 1]
+    keywords = dict(mode="same", boundary="edge")
+    expected = [call(x, k, method="direct", **keywords) for k in several]
+    chosen = [gpuconv.plan(x.shape, k.shape, x_dtype=dtype, kernel=k, **keywords) for k in several]
+    methods = {plan.method for plan in chosen}
+    assert "separable" in methods and len(methods) > 1
+    call(x, several[0].copy(), **keywords)
+    monkeypatch.setattr(gpuconv.engine, "correlate_new", None)
+    bound = 50 * np.finfo("f4").eps * max(abs(result).max() for result in expected)
+    for k, result in zip(several, expected, strict=True):
+        found = call(x, k, **keywords)
+        assert abs(found.astype("c16") - result).max() <= (0 if dtype == "uint8" else bound)
+        kept = k.copy()
+        k[0, 0] += 1  # what was kept is not the caller's array
+        np.testing.assert_array_equal(call(x, kept, **keywords), found)
+
+
+def test_other_weights_are_refused_as_the_first_would_be():
+    rng = np.random.default_rng(10)
+    x, k = sample(rng, (40, 50), "float32"), rank1(rng, (5, 6))
+    gpuconv.corr2d(x, k, method="separable")
+    with pytest.raises(ValueError, match=r"kernel of shape \(5, 6\) has full rank 5"):
+        gpuconv.corr2d(x, sample(rng, (5, 6), "float32"), method="separable")
+    gpuconv.corr2d(x, np.ones((5, 6), "f4"), method="box")
+    with pytest.raises(ValueError, match="not all equal and finite"):
+        gpuconv.corr2d(x, k, method="box")
+
+
+def test_weights_in_another_byte_order_are_not_taken_for_those_of_these_bytes():
+    x = sample(np.random.default_rng(11), (40, 50), "float64")
+    k = np.outer([1.0, 2, 3], [1.0, 1, 2])
+    wanted = gpuconv.corr2d(x, k, method="separable")
+    swapped = k.astype(">f8")
+    for _ in range(3):
+        np.testing.assert_array_equal(gpuconv.corr2d(x, swapped, method="separable"), wanted)
+    # Read in the machine's own order, these bytes are weights seen before.
+    same_bytes = k.view(">f8")
+    wanted = gpuconv.corr2d(x, same_bytes.astype("f8"), method="direct")
+    np.testing.assert_allclose(gpuconv.corr2d(x, same_bytes, method="auto"), wanted, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("method", "dtype"), [("separable", "float32"), ("box", "float64"), ("fft", "uint8")]
 )
