@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,17 @@ def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
     return np.ascontiguousarray(total.reshape(-1))
 
 
+@lru_cache(maxsize=16)
 def kernel_index(problem: Problem) -> Any:
-    """Return the number of each output image's kernel, in C order of K's leading dimensions."""
+    """Return the number of each output image's kernel, in C order of K's leading dimensions.
+
+    The array is read-only, because it is kept.
+    """
     lead = problem.k_shape[:-2]
     numbers = np.arange(math.prod(lead), dtype=np.int64).reshape(lead)
-    return np.ascontiguousarray(np.broadcast_to(numbers, problem.batch)).reshape(-1)
+    found = np.broadcast_to(numbers, problem.batch).flatten()
+    found.flags.writeable = False
+    return found
 
 
 def lead_strides(

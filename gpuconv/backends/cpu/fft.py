@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,9 @@ def run(
     params.x, params.out = address(x), address(out)
     params.estimate_errors, params.round_sums = not whole, whole
     done = np.zeros(problem.n, bool)
-    for number in np.unique(which):
-        images = np.flatnonzero(which == number)
+    alone = len(weights) == 1
+    for number in (0,) if alone else np.unique(which):
+        images = np.arange(problem.n) if alone else np.flatnonzero(which == number)
         try:
             call = _Call(problem, plan, memory, params, x, out, images)
             _of_one_kernel(call, weights[number])
@@ -85,7 +87,9 @@ def _of_one_kernel(call: _Call, weights: Array) -> None:
     """Filter the images, by direct sums where transforms do not serve."""
     plan, params = call.plan, call.params
     kernel = np.ascontiguousarray(weights)
-    offsets = plan.x_offsets[call.images], plan.out_offsets[call.images]
+    offsets = plan.x_offsets, plan.out_offsets
+    if len(call.images) < call.problem.n:
+        offsets = plan.x_offsets[call.images], plan.out_offsets[call.images]
     params.x_offsets, params.out_offsets = map(address, offsets)
     found = spectrum(call.problem, plan, kernel)
     states = np.zeros(len(call.images) * plan.grid.groups, TILE_GROUP_STATE)
@@ -93,15 +97,21 @@ def _of_one_kernel(call: _Call, weights: Array) -> None:
         _sum_directly(call, kernel, np.arange(len(states)))
         return
     _transform(call, kernel, found, states)
-    flagged = np.flatnonzero(states["outcome"])
-    if flagged.size:
-        _sum_directly(call, kernel, flagged)
+    if states["outcome"].any():
+        _sum_directly(call, kernel, np.flatnonzero(states["outcome"]))
+
+
+@cache
+def _compiled() -> tuple[Any, Any, Any]:
+    """Modules of compiled code; an import in a function that is called often takes microseconds."""
+    from .jit import fft_driver, fft_errors, fft_functions
+
+    return fft_driver, fft_errors, fft_functions
 
 
 def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> None:
     """Transform all groups of tiles, and again those that are not shown to be exact enough."""
-    from .jit import fft_driver, fft_errors, fft_functions
-
+    fft_driver, fft_errors, fft_functions = _compiled()
     params, acc = call.params, call.problem.acc_dtype
     params.states, params.doubtful = address(states), 0
     params.spectrum, params.measures = spectrum.address, address(spectrum.measures)
@@ -130,6 +140,8 @@ def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> N
         )
 
     transform(range(len(states)))
+    if not states["outcome"].any():
+        return
     doubtful = np.flatnonzero(states["outcome"] > fft_errors.DIRECT)
     if doubtful.size:
         params.doubtful = address(doubtful)

@@ -133,18 +133,22 @@ def line_start(memory: Any) -> int:
     return address(memory) + -address(memory) % 64
 
 
-@np.errstate(all="ignore")
 def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | None:
     """Spectrum of one kernel, kept for the next call; None of one that is not finite."""
+    dilation = restate_for_tables(problem).dilation
+    key = weights.tobytes(), weights.shape, dilation, problem.acc_dtype, plan.sides
+    found: Spectrum | None = _cache.get(key)
+    if found is None and np.isfinite(weights).all():
+        found = _make_spectrum(problem, plan, weights)
+        _cache.put(key, found)
+    return found
+
+
+@np.errstate(all="ignore")
+def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum:
     from .jit import fft_driver, fft_errors, fft_functions
 
     acc, (ny, nx) = problem.acc_dtype, plan.sides
-    key = (weights.tobytes(), weights.shape, restate_for_tables(problem).dilation, acc, plan.sides)
-    kept: Spectrum | None = _cache.get(key)
-    if kept is not None:
-        return kept
-    if not np.isfinite(weights).all():
-        return None
     scaled = scale_weights(weights, acc)
     measures = record(KERNEL_MEASURES, peak=scaled.peak, norm=scaled.norm, exponent=scaled.exponent)
     memory = np.empty(2 * ny * nx * real_bytes(acc) + 64, np.int8)
@@ -158,6 +162,4 @@ def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | Non
     length = ny if problem.q == 1 else nx if problem.p == 1 else ny * nx
     measures["noise"] = fft_errors.noise(scaled.norm, float(measures["strongest"][0]), length)
     cancels = bool(abs(scaled.values.sum()) < _CANCEL * scaled.magnitudes.sum())
-    made = Spectrum(memory, measures, np.ascontiguousarray(scaled.magnitudes), cancels)
-    _cache.put(key, made)
-    return made
+    return Spectrum(memory, measures, np.ascontiguousarray(scaled.magnitudes), cancels)
