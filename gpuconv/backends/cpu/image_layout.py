@@ -160,7 +160,7 @@ def describe_images(
     batch, out_size = problem.batch, dtypes.storage(problem.out_dtype).itemsize
     return ImageLayout(
         source=source,
-        load=row_buffer.load(problem.x_dtype, acc),
+        load=row_buffer.load(problem.x_dtype, acc, step),
         store=_store(problem, acc, shift),
         kernel_index=kernel_index(problem),
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),

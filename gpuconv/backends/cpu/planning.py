@@ -185,7 +185,7 @@ def plan_sums(
     else:
         stream = layout.in_place and _streamed(problem, out_strides)
         functions = _functions(problem, acc, rank, mirror, x_in_place, stream, means)
-        functions |= _means_functions(acc, means, counted)
+        functions |= _means_functions(acc, means, counted, laid.stride[1])
     params = record(
         DIRECT_PARAMS,
         **geometry_fields(problem, out_strides),
@@ -216,6 +216,14 @@ def plan_sums(
         tap_offsets=offsets,
         fill_row=fill_row,
     )
+
+
+def separable_work(problem: Problem, rank: int) -> float:
+    """Multiply-adds of separable sums: columns of taps are summed beside the outputs, too."""
+    laid = restate_for_tables(problem)
+    columns = (problem.s - 1) * laid.stride[1] + laid.span[1] if problem.s else 0
+    row = columns * problem.p + problem.s * problem.q
+    return float(problem.n * problem.r * rank * row)
 
 
 def _buffered_rows(problem: Problem) -> int:
@@ -310,7 +318,7 @@ def _functions(
     return found
 
 
-def _means_functions(acc: str, planes: int, counted: str) -> dict[str, int]:
+def _means_functions(acc: str, planes: int, counted: str, step: int) -> dict[str, int]:
     """Jit functions of means in a plan's DIRECT_PARAMS, by name."""
     from .jit import means, row_buffer
 
@@ -318,7 +326,7 @@ def _means_functions(acc: str, planes: int, counted: str) -> dict[str, int]:
     if planes:
         found["mark_missing"] = means.mark_missing(acc, planes, counted)
     if counted:
-        found["load_counts"] = row_buffer.load("bool" if counted == "mask" else acc, acc)
+        found["load_counts"] = row_buffer.load("bool" if counted == "mask" else acc, acc, step)
     return found
 
 

@@ -143,7 +143,7 @@ def _describe_images(
         rows=address(tables[0]),
         fill_bits=fill_bytes(problem.fillvalue, acc).view(np.int64)[0],
         x_in_place=problem.x_dtype == acc and side_by_side,
-        read_x=row_buffer.load(problem.x_dtype, acc),
+        read_x=row_buffer.load(problem.x_dtype, acc, sx),
         x_source=address(source),
     )
     return fields, (*tables, offsets, source)

@@ -25,8 +25,9 @@ _AHEAD = 4
 # Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
-# the sums' parts, how many parts sums and pixels have, and whether both are of one real dtype.
-TAG = ACC = PARTS = PIXEL_PARTS = PLAIN = None
+# the sums' parts, how many parts sums and pixels have, whether both are of one real dtype, and the
+# column stride: 0 without, 2, or 3 for any other.
+TAG = ACC = PARTS = PIXEL_PARTS = PLAIN = STRIDED = None
 
 
 def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
@@ -42,6 +43,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
     left, length = source.left, last - first
+    phase = pitch // stride
     low = min(max(left - first, 0), length)
     high = max(min(left + source.width - first, length), low)
     for part in range(PARTS):
@@ -64,22 +66,23 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                 target[:] = fill
                 continue
             start_of_row = image + row * x_row
-            if stride > 1:
-                phase = pitch // stride
-                for f in range(stride):
-                    for j in range((last - first - f + stride - 1) // stride):
-                        c = load_int(columns, first + f + j * stride)
-                        # Not one expression: Numba would give uint64 and int64 the type float64.
-                        if c >= 0:
-                            target[f * phase + j] = pixel(TAG, start_of_row + c * step)
-                        else:
-                            target[f * phase + j] = fill
-                continue
             if scattered and y + _AHEAD < y1:
                 ahead = load_int(rows, y + _AHEAD)
                 if ahead >= 0:
                     prefetch(image + ahead * x_row + inside, run)
-            if PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
+            if STRIDED:
+                for f in range(stride):
+                    begin, end = (low - f + stride - 1) // stride, (high - f + stride - 1) // stride
+                    at = start_of_row + inside + (f + begin * stride - low) * step
+                    inner = target[f * phase + begin : f * phase + end]
+                    if STRIDED == 2 and step == TAG.itemsize:
+                        every_other = pixels(TAG, at, 2 * (end - begin) - 1)
+                        for j in range(end - begin):
+                            inner[j] = widened(TAG, every_other[np.uintp(2 * j)])
+                    else:
+                        for j in range(end - begin):
+                            inner[j] = pixel(TAG, at + j * stride * step)
+            elif PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
                 copy_bytes(start_of_row + inside, start + low * step, (high - low) * step)
             elif step == TAG.itemsize and high - low > 8:
                 load_run(TAG, start_of_row + inside, step, target[low:high])
@@ -91,13 +94,16 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
             else:
                 for j in range(low, high):
                     target[j] = pixel(TAG, start_of_row + inside + (j - low) * step)
-            for j in range(low + length - high):  # left of the run, and right of it
-                at = j if j < low else j - low + high
-                c = load_int(columns, first + at)
-                if c >= 0:
-                    target[at] = pixel(TAG, start_of_row + c * step)
-                else:
-                    target[at] = fill
+            for f in range(stride):  # left of the run, and right of it
+                begin, end = (low - f + stride - 1) // stride, (high - f + stride - 1) // stride
+                beside = (length - f + stride - 1) // stride - (end - begin)
+                for e in range(beside):
+                    j = e if e < begin else e - begin + end
+                    c = load_int(columns, first + f + j * stride)
+                    if c >= 0:
+                        target[f * phase + j] = pixel(TAG, start_of_row + c * step)
+                    else:
+                        target[f * phase + j] = fill
 
 
 def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
@@ -163,16 +169,19 @@ def _parts(dtype: str) -> int:
 
 
 @cache
-def load(source: str, acc: str) -> int:
-    """Address of the jit function that reads rows of this dtype."""
+def load(source: str, acc: str, step: int = 1) -> int:
+    """Address of the jit function that reads rows of this dtype, in `step` phases."""
+    if step > 3:
+        return load(source, acc, 3)
     return compile_function(
         _load,
-        f"load_{source}_{acc}",
+        f"load_{source}_{acc}" + {1: "", 2: "_every_other", 3: "_strided"}[step],
         TAG=make_tag(dtypes.part(source)),
         ACC=make_tag(dtypes.part(acc)),
         PARTS=_parts(acc),
         PIXEL_PARTS=_parts(source),
         PLAIN=source == acc and _parts(acc) == 1,
+        STRIDED=0 if step == 1 else step,
     )
 
 
