@@ -67,6 +67,10 @@ class CpuBackend(Backend):
         """Multiply-adds, those too that nobody needs but that fill up vectors."""
         return planning.direct_work(problem)
 
+    def separable_work(self, problem: Problem, rank: int) -> float:
+        """Multiply-adds of columns of taps, those too that only ends of rows read, and of rows."""
+        return planning.separable_work(problem, rank)
+
     def fft_work(self, problem: Problem) -> float:
         """Work of the cheaper of the package's own transforms and SciPy's."""
         own = own_fft.work(problem) if own_transforms(problem) else math.inf

@@ -9,16 +9,17 @@ from .vector_width import read_features, width_of
 
 __all__ = ["SHIPPED", "shipped", "vector_bytes"]
 
-# Of a server processor with AVX-512. Those of shorter vectors are in proportion to what
-# `selection.calibrate.measure` found on one processor (Zen 4) with code for AVX2 and for SSE4.
+# Of server processors with AVX-512 (Zen 4) and with AVX2 (Zen 3), the least that many calls took.
+# Those of 16 bytes are in proportion to what `selection.calibrate.measure` found on Zen 4 with code
+# for SSE4.
 SHIPPED = {
     64: Costs(
         call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
         fft_call=4e-5, fft=1.1e-9,
     ),
     32: Costs(
-        call=5e-6, pixel=3.5e-10, tap=2.09e-11, tap_double=3.8e-11, row=5e-12, separable=2.8e-11,
-        fft_call=4e-5, fft=1.4e-9,
+        call=5e-6, pixel=4.7e-10, tap=2.4e-11, tap_double=4.6e-11, row=5e-12, separable=2.7e-11,
+        fft_call=6.5e-5, fft=1.8e-9,
     ),
     16: Costs(
         call=5e-6, pixel=3.5e-10, tap=6.4e-11, tap_double=1.14e-10, row=5e-12, separable=9.3e-11,
