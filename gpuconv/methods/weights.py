@@ -19,8 +19,9 @@ from .rank import Factors, Found, look, separate, separate_within
 
 __all__ = ["Factors", "Weights"]
 
-# Where the choice depends on the weights, `repeat` hashes them to look a call up and to keep it.
-_REPEATED = 2
+# Where the choice depends on the weights, the call cache hashes them once, to look a call up and to
+# keep it.
+_REPEATED = 1
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ SHIPPED = {
         fft_call=4e-5, fft=1.1e-9,
     ),
     32: Costs(
-        call=5e-6, pixel=4.7e-10, tap=2.4e-11, tap_double=4.6e-11, row=5e-12, separable=2.7e-11,
+        call=5e-6, pixel=4.7e-10, tap=2.4e-11, tap_double=4.6e-11, row=5e-12, separable=3e-11,
         fft_call=6.5e-5, fft=1.8e-9,
     ),
     16: Costs(
