@@ -63,6 +63,8 @@ class Backend(Protocol):
     dot_cost: ClassVar[float] = 1.0
     # Whether compiled code on the host may look at the weights (see `methods.weights`).
     compiled_look: ClassVar[bool] = False
+    # Whether what a problem costs is always the same, not another on another device.
+    fixed_prices: ClassVar[bool] = False
 
     def __hash__(self) -> int:
         """Of its identity: prices of a problem are kept by backend."""

@@ -10,12 +10,12 @@ on its place, so that a crop of floating-point numbers does not give the same bi
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
-from .operations import PRICES_KEPT, Offer
+from .kept_prices import kept
+from .operations import Offer
 from .weights import Weights
 
 NAME = "box"
@@ -40,7 +40,7 @@ def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) ->
     return _seconds(problem, costs, backend)
 
 
-@lru_cache(maxsize=PRICES_KEPT)
+@kept
 def _seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
     return float(costs.call + costs.pixel * backend.box_work(problem))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
-from .operations import PRICES_KEPT
+from .kept_prices import kept
 from .weights import Weights
 
 NAME = "direct"
@@ -24,7 +23,7 @@ def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) ->
     return seconds(problem, costs, backend)
 
 
-@lru_cache(maxsize=PRICES_KEPT)
+@kept
 def seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
     """Seconds of multiply-adds, and of one pass over memory."""
     outputs = math.prod(problem.out_shape)

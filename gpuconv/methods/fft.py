@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from ..core import dtypes
 from ..core.arrays import Array
 from ..core.problem import Problem, restate_for_tables
 from . import direct
-from .operations import PRICES_KEPT
+from .kept_prices import kept
 from .weights import Weights
 
 NAME = "fft"
@@ -100,7 +99,7 @@ def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) ->
     return _seconds(problem, costs, backend, wide)
 
 
-@lru_cache(maxsize=PRICES_KEPT)
+@kept
 def _seconds(problem: Problem, costs: Costs, backend: Backend, wide: bool) -> float:
     """Seconds in the sums' dtype, or `wide`, in float64 (as integers always)."""
     unit = costs.fft * (2.0 if wide and problem.acc_dtype == "float32" else 1.0)

@@ -23,10 +23,6 @@ MORE = "a kernel is not one product"
 UNDECIDED = "undecided"
 
 
-# Prices that each method keeps: those of a problem are asked for again with other weights.
-PRICES_KEPT = 1024
-
-
 class NotWorthwhile(Exception):
     """The weights have no factors worth having; the message is one of the remarks above."""
 

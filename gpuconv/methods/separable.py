@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from functools import lru_cache
 
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
-from .operations import ABOVE_LIMIT, PRICES_KEPT, TOO_LONG, Offer
+from .kept_prices import kept
+from .operations import ABOVE_LIMIT, TOO_LONG, Offer
 from .weights import Weights
 
 NAME = "separable"
@@ -41,7 +41,7 @@ def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) ->
     return _seconds(problem, costs, backend, weights.factors().rank)
 
 
-@lru_cache(maxsize=PRICES_KEPT)
+@kept
 def largest_rank(problem: Problem, costs: Costs, backend: Backend, seconds: float) -> int:
     """The largest rank below full for which separable sums take less than so many seconds."""
     ranks = range(1, min(problem.p, problem.q))

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from ..backends import Backend, backend_for, get_backend
 from ..core import dtypes
 from ..core.errors import unknown_name_error
 from ..core.problem import Problem
 from ..methods import METHODS, box, direct, fft, separable
-from ..methods.operations import PRICES_KEPT, Offer
+from ..methods.kept_prices import kept
+from ..methods.operations import Offer
 from ..methods.weights import Weights
 from .costs import Costs, costs_of, look
 
@@ -101,7 +101,7 @@ class _Prices:
         integers = dtypes.is_integer(problem.acc_dtype)
         looks = "fft" in backend.methods and fft.depends_on_weights(problem, self.costs, backend)
         self.weight_independent = not looks
-        priced = _independent_prices(problem, backend, self.costs, integers and not looks)
+        priced = _independent_prices(problem, self.costs, backend, integers and not looks)
         self.seconds, self.remarks = dict(priced[0]), dict(priced[1])
         self._cheapest: str | None = None  # where it is known
         if looks:
@@ -169,9 +169,9 @@ class _Prices:
         return self.seconds[method] * (_FFT_BIAS if method == "fft" else 1.0)
 
 
-@lru_cache(maxsize=PRICES_KEPT)
+@kept
 def _independent_prices(
-    problem: Problem, backend: Backend, costs: Costs, fft_undecided: bool
+    problem: Problem, costs: Costs, backend: Backend, fft_undecided: bool
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Seconds and remarks of the methods that do not depend on the weights; infinity for others.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..backends import get_backend
 from ..backends.base import Costs
+from ..methods import kept_prices
 
 __all__ = ["Costs", "config_file", "costs_of", "forget", "look", "save"]
 
@@ -92,6 +93,7 @@ def forget() -> None:
     """Read the configuration again when next asked."""
     for cached in (_cpu, costs_of, look):
         cached.cache_clear()
+    kept_prices.forget()
 
 
 @cache

@@ -34,6 +34,7 @@ class CpuBackend(Backend):
     costs = shipped()
     dot_cost = 2.0
     compiled_look = True
+    fixed_prices = True
 
     def unavailable(self) -> str | None:
         """Return None where Numba can be imported, otherwise the reason."""
