@@ -176,7 +176,7 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
         K = K[..., ::-1, ::-1]
     prepared = call.for_all_weights
     if prepared is None:
-        if type(K) is not np.ndarray or not K.dtype.isnative:
+        if type(K) is not np.ndarray:
             return None
         prepared = call.find(K)
     result = out

@@ -259,11 +259,11 @@ def _correlate_on_stream(
     if 0 in problem.x_shape[-2:] and 0 not in problem.out_shape:
         problem, key = restate_with_pixels(problem), None
         x.array = arrays.broadcast_zeros_like(x.array, problem.x_shape)
+    device = x.device
 
     def prepare_for(k: Array) -> PreparedCall:
         return prepare(problem, device, method, backend, Weights(problem, k))
 
-    device = x.device
     prepared = prepare_for(k.array)
     choice = prepared.choice
     max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)

@@ -117,7 +117,7 @@ class Plan:
         return self._call_anew(X, K, out)
 
     def _run_on_host(self, X: Any, K: Any, out: Any) -> Any:
-        """Run on NumPy arrays as planned; None if their weights have not been seen before."""
+        """Run on NumPy arrays as planned; None if it depends on their weights and is the first."""
         problem = self.problem
         if self._depends_on_weights:
             new = out is None

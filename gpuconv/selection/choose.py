@@ -101,12 +101,10 @@ class _Prices:
         integers = dtypes.is_integer(problem.acc_dtype)
         looks = "fft" in backend.methods and fft.depends_on_weights(problem, self.costs, backend)
         self.weight_independent = not looks
-        priced = _independent_prices(problem, self.costs, backend, integers and not looks)
-        self.seconds, self.remarks = dict(priced[0]), dict(priced[1])
-        self._cheapest: str | None = None  # where it is known
+        seconds, remarks = _independent_prices(problem, self.costs, backend, looks)
+        self.seconds, self.remarks = dict(seconds), dict(remarks)
         if looks:
             self.remarks["fft"] = fft.refuse(problem, backend, weights) or ""
-            self.seconds["fft"] = math.inf
             if not self.remarks["fft"]:
                 self.seconds["fft"] = fft.price(problem, self.costs, backend, weights)
         if looks and integers and not self.remarks["fft"]:
@@ -127,7 +125,7 @@ class _Prices:
             return
         if asked:
             self.seconds["box"] = box.price(self.problem, self.costs, self.backend, self.weights)
-            self.weight_independent, self._cheapest = False, None
+            self.weight_independent = False
             return
         self._ask_for_offer("box", box.offer)
 
@@ -140,8 +138,6 @@ class _Prices:
             operations,
         )  # fmt: skip
         self.seconds[name], self.remarks[name] = found.seconds, found.remark
-        if found.seconds < math.inf:
-            self._cheapest = None
         self.weight_independent &= found.weight_independent
 
     def add_separable(self, asked: bool) -> None:
@@ -155,15 +151,13 @@ class _Prices:
             self.seconds["separable"] = separable.price(
                 self.problem, self.costs, self.backend, self.weights
             )
-            self.weight_independent, self._cheapest = False, None
+            self.weight_independent = False
             return
         self._ask_for_offer("separable", separable.offer)
 
     def cheapest(self) -> str:
         """Name of the method that is chosen."""
-        if self._cheapest is None:
-            self._cheapest = min(self.seconds, key=self._biased)
-        return self._cheapest
+        return min(self.seconds, key=self._biased)
 
     def _biased(self, method: str) -> float:
         return self.seconds[method] * (_FFT_BIAS if method == "fft" else 1.0)
@@ -171,22 +165,23 @@ class _Prices:
 
 @kept
 def _independent_prices(
-    problem: Problem, costs: Costs, backend: Backend, fft_undecided: bool
+    problem: Problem, costs: Costs, backend: Backend, looks: bool
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Seconds and remarks of the methods that do not depend on the weights; infinity for others.
 
-    Those of transforms are right where they do not depend on the weights. With `fft_undecided` it
-    is not asked whether they are refused: they could not win.
+    Transforms are among the others where the weights are looked at for them. Where they are not,
+    sums of integers by transforms are priced without asking whether they are refused: they could
+    not win.
     """
-    unknown = Weights(problem, None)
+    unknown, integers = Weights(problem, None), dtypes.is_integer(problem.acc_dtype)
     seconds, remarks = dict.fromkeys(METHODS, math.inf), dict.fromkeys(METHODS, "")
     for name, method in METHODS.items():
         if name not in backend.methods:
             remarks[name] = _missing(backend)
             continue
-        if name in _BY_WEIGHTS:
+        if name in _BY_WEIGHTS or (name == "fft" and looks):
             continue
-        if not (name == "fft" and fft_undecided):
+        if not (name == "fft" and integers):
             remarks[name] = method.refuse(problem, backend, unknown) or ""
         if not remarks[name]:
             seconds[name] = method.price(problem, costs, backend, unknown)

@@ -96,9 +96,9 @@ def _of_one_kernel(call: _Call, weights: Array) -> None:
     if found is None:
         _sum_directly(call, kernel, np.arange(len(states)))
         return
-    _transform(call, kernel, found, states)
-    if states["outcome"].any():
-        _sum_directly(call, kernel, np.flatnonzero(states["outcome"]))
+    flagged = _transform(call, kernel, found, states)
+    if flagged.size:
+        _sum_directly(call, kernel, flagged)
 
 
 @cache
@@ -109,8 +109,11 @@ def _compiled() -> tuple[Any, Any, Any]:
     return fft_driver, fft_errors, fft_functions
 
 
-def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> None:
-    """Transform all groups of tiles, and again those that are not shown to be exact enough."""
+def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> Any:
+    """Transform all groups of tiles, and again those that are not shown to be exact enough.
+
+    Returns the numbers of those that are to be summed directly.
+    """
     fft_driver, fft_errors, fft_functions = _compiled()
     params, acc = call.params, call.problem.acc_dtype
     params.states, params.doubtful = address(states), 0
@@ -140,15 +143,16 @@ def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> N
         )
 
     transform(range(len(states)))
-    if not states["outcome"].any():
-        return
-    doubtful = np.flatnonzero(states["outcome"] > fft_errors.DIRECT)
+    flagged = np.flatnonzero(states["outcome"])
+    doubtful = flagged[states["outcome"][flagged] > fft_errors.DIRECT] if flagged.size else flagged
     if doubtful.size:
         params.doubtful = address(doubtful)
         params.retry_tile = fft_functions.retry_tile(acc)
         params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
         params.add_outliers = fft_functions.add_outliers(acc)
         transform(doubtful)
+        flagged = np.flatnonzero(states["outcome"])
+    return flagged
 
 
 @dataclass(frozen=True)

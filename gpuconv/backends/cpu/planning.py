@@ -381,9 +381,8 @@ def _readable(problem: Problem, acc: str, rank: int) -> bool:
     """Whether pixels are summed where they are, if they are side by side."""
     # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
     border = sum(problem.pad[1])
-    narrow = problem.s < _NARROW * border
-    if rank and border:
-        narrow = narrow or problem.s * np.dtype(acc).itemsize <= _SHORT_ROW
+    short = rank > 0 and border > 0 and problem.s * np.dtype(acc).itemsize <= _SHORT_ROW
+    narrow = short or problem.s < _NARROW * border
     one_run = not tables_are_gathered(problem)[1]
     real = acc == dtypes.part(acc)
     return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run

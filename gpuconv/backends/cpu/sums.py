@@ -22,7 +22,6 @@ from .jit.params import copy_record
 from .means import Means
 from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
-from .threads import run_kernel
 
 # For weights of up to so many bytes the order of summation is cached.
 _CACHED_BYTES = 1 << 14
@@ -64,15 +63,22 @@ class _Sums:
 
     def run(self, x: Array, out: Array) -> None:
         """Fill `out` with these sums."""
-        plan = self.plan
-        if plan.serial and HEAD is not None:
-            before = plan.failures[0]
-            arrays = id(x), id(out), id(self.rows), self._columns_address
-            _sum_arrays()(plan.params_address, *arrays)
-            if plan.failures[0] == before:
-                return
-        arrays = address(x), address(out), address(self.rows), self._columns_address
-        run_tasks(self.problem, plan, _kernels(), arrays, copied_later=self.copied_later)
+        columns, later = self._columns_address, self.copied_later
+        _run_plan(self.problem, self.plan, x, out, self.rows, columns, copied_later=later)
+
+
+def _run_plan(
+    problem: Problem, plan: SumsPlan, x: Array, out: Array, rows: Array, columns: int = 0,
+    copied_later: bool = False,
+) -> None:  # fmt: skip
+    """Fill `out` by a plan, with rows of weights and those of columns at an address."""
+    if plan.serial and HEAD is not None:
+        before = plan.failures[0]
+        _sum_arrays()(plan.params_address, id(x), id(out), id(rows), columns)
+        if plan.failures[0] == before:
+            return
+    arrays = address(x), address(out), address(rows), columns
+    run_tasks(problem, plan, _kernels(), arrays, copied_later=copied_later)
 
 
 def _plan_sums_of(
@@ -195,14 +201,8 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
     key = problem, x.strides, out.strides
     plain = _plain_plans.get(key)
     if plain is not None and k.dtype == plain[1] and k.flags.c_contiguous:
-        plan = plain[0]
-        before = plan.failures[0]
-        if plan.serial:
-            _sum_arrays()(plan.params_address, id(x), id(out), id(k), 0)
-        else:
-            run_kernel(*_kernels(), plan.params_address, address(x), address(out), address(k), 0)
-        if plan.failures[0] == before:
-            return
+        _run_plan(problem, plain[0], x, out, k)
+        return
     weights = k
     if problem.k_dtype != problem.acc_dtype:
         weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)

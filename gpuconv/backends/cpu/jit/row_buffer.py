@@ -38,7 +38,8 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     stride.
     """
     source = row_source(source_params)
-    rows, slots, stride, columns = source.rows, source.slots, source.step, source.columns
+    rows, slots, columns = source.rows, source.slots, source.columns
+    stride = source.step if STRIDED else 1
     last = min(source.column_count, first + n)
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
