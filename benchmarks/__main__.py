@@ -25,6 +25,7 @@ SUITES = {
     "boxes": ("against_peers", "means over squares of equal weights"),
     "small": ("against_peers", "small images, float32"),
     "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
+    "strides": ("against_peers", "every other or fourth row and column of the result"),
     "complex": ("against_peers", "complex images and kernels"),
     "photos": ("photos", "photographs: channels last, bytes to bytes"),
     "choice": ("choice", "the automatic choice against every method"),

@@ -57,22 +57,25 @@ def windows(
         for place in places:
             rows, columns = (
                 slice(start := int((n - min(n, _SIDE)) * where), start + min(n, _SIDE))
-                for n, where in zip(x.shape[-2:], place, strict=True)
+                for n, where in zip(case.out_shape[-2:], place, strict=True)
             )
-            values = _reference(images[index], kernels[index], rows, columns, boundary, pick)
+            part = images[index], kernels[index], case.stride, rows, columns
+            values = _reference(*part, boundary, pick)
             found.append(((*index, rows, columns), values))
     return found
 
 
 def _reference(
-    image: Any, kernel: Any, rows: slice, columns: slice, boundary: str,
+    image: Any, kernel: Any, stride: int, rows: slice, columns: slice, boundary: str,
     pick: Callable[[Any, Any, Any], Any],
 ) -> Any:  # fmt: skip
     mode = {"mode": "constant", "constant_values": -1} if boundary == "constant" else {
         "mode": boundary
     }  # fmt: skip
     maps = [
-        np.pad(np.arange(n), ((p - 1) // 2, p // 2), **mode)[part.start : part.stop + p - 1]
+        np.pad(np.arange(n), ((p - 1) // 2, p // 2), **mode)[
+            part.start * stride : (part.stop - 1) * stride + p
+        ]
         for n, p, part in zip(image.shape, kernel.shape, (rows, columns), strict=True)
     ]
     # Twice the precision, real or complex.
@@ -81,7 +84,7 @@ def _reference(
     tile[maps[0] < 0] = 0
     tile[:, maps[1] < 0] = 0
     kernel = kernel.astype(np.result_type(kernel, np.float64))
-    return definition.sums(tile, kernel.conj())
+    return definition.sums(tile, kernel.conj(), (stride, stride))
 
 
 def check(case: Case, result: Any, expected: list[tuple[Any, Any]], allowed: float) -> Any:

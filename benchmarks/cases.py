@@ -27,6 +27,7 @@ class Case:
     peers: bool = True
     targets: tuple[tuple[str, float], ...] = ()  # of comparison, least ratio of speeds
     rounds: int = 7
+    stride: int = 1
 
     @property
     def k(self) -> int:
@@ -44,7 +45,7 @@ class Case:
     @property
     def out_shape(self) -> tuple[int, ...]:
         lead = np.broadcast_shapes(self.x_shape[:-2], self.k_shape[:-2])
-        return lead + self.x_shape[-2:]  # mode "same"
+        return lead + tuple(-(-n // self.stride) for n in self.x_shape[-2:])  # mode "same"
 
     @property
     def pixels(self) -> int:
@@ -61,7 +62,8 @@ class Case:
         kinds = self.dtype if self.dtype == self.out_dtype else f"{self.dtype}->{self.out_dtype}"
         bank = f", {self.k_shape[0]} kernels" if len(self.k_shape) > 2 else ""
         method = "" if self.method == "auto" else f", method={self.method}"
-        return f"{shape} {kinds}, {self.weights}{bank}{method}"
+        stride = "" if self.stride == 1 else f", stride {self.stride}"
+        return f"{shape} {kinds}, {self.weights}{bank}{stride}{method}"
 
     @property
     def name(self) -> str:
@@ -162,6 +164,16 @@ def _batch() -> list[Case]:
     return [*found, Case("batch", (1, 2048, 2048), (16, 5, 5), targets=targets)]
 
 
+def _strides() -> list[Case]:
+    return [
+        Case("strides", (side, side), (k, k), dtype, stride=stride, targets=((BEST, 2.0),))
+        for side in (256, 1024, 2048)
+        for dtype in ("float32", "uint8")
+        for stride in (2, 4)
+        for k in (3, 5, 7, 11, 15)
+    ]
+
+
 def _complex() -> list[Case]:
     return [
         Case("complex", (side, side), (k, k), dtype, targets=((BEST, 2.0),), rounds=5)
@@ -189,6 +201,7 @@ _SUITES = {
     "boxes": _boxes,
     "small": _small,
     "batch": _batch,
+    "strides": _strides,
     "complex": _complex,
     "choice": _choice,
 }

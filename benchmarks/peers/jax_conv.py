@@ -27,7 +27,7 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     @jax.jit
     def conv(images: Any, weights: Any) -> Any:
         return jax.lax.conv_general_dilated(
-            images.astype(case.out_dtype), weights, (1, 1), pad,
+            images.astype(case.out_dtype), weights, (case.stride, case.stride), pad,
             precision=jax.lax.Precision.HIGHEST,
         )  # fmt: skip
 

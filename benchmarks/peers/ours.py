@@ -23,7 +23,9 @@ def prepare(case: Case, x: Any, k: Any, method: str | None = None) -> Contender:
     named = method or case.method
 
     def call() -> Any:
-        return gpuconv.corr2d(x, k, mode="same", boundary="reflect", method=named, out=out)
+        return gpuconv.corr2d(
+            x, k, mode="same", boundary="reflect", stride=case.stride, method=named, out=out
+        )
 
     return Contender(NAME if method is None else f"{NAME} {method}", call)
 
@@ -32,5 +34,5 @@ def chosen_method(case: Case, k: Any, method: str = "auto") -> str:
     """Return the method that runs a case; ValueError if an explicit one is refused."""
     return gpuconv.plan(
         case.x_shape, case.k_shape, x_dtype=case.dtype, k_dtype=case.out_dtype, kernel=k,
-        mode="same", boundary="reflect", method=method,
+        mode="same", boundary="reflect", stride=case.stride, method=method,
     ).method  # fmt: skip

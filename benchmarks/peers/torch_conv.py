@@ -32,7 +32,11 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
 
     @torch.no_grad()
     def conv2d() -> Any:
-        return np.asarray(torch.nn.functional.conv2d(images.to(kind), weights, padding=case.k // 2))
+        return np.asarray(
+            torch.nn.functional.conv2d(
+                images.to(kind), weights, stride=case.stride, padding=case.k // 2
+            )
+        )
 
     seconds = 1e-8 * case.pixels + 8e-11 * case.taps
     if case.out_dtype != "float32" and 8 * case.taps > _MOST_BYTES:

@@ -101,6 +101,12 @@ class Backend(Protocol):
         taps = problem.p * problem.q * (2 if problem.stride[0] > 1 else 1)
         return float(math.prod(problem.out_shape) * taps)
 
+    def pixels_read(self, problem: Problem) -> float:
+        """Pixels that direct sums read of an image for each of its outputs."""
+        outputs = math.prod(problem.out_shape)
+        read = math.prod(problem.x_shape) / outputs if outputs else 1.0
+        return min(read, float(problem.stride[0] * problem.stride[1]))
+
     def separable_work(self, problem: Problem, rank: int) -> float:
         """Multiply-adds of separable sums, and whatever else takes as long as so many."""
         return float(math.prod(problem.out_shape) * rank * (problem.p + problem.q))

@@ -42,6 +42,8 @@ class NoBar:
 
 def make_bar(total: int, unit: str, forced: bool) -> ProgressBar:
     """Make a progress bar; without `forced` it shows on a terminal only, and only with tqdm."""
+    if not forced and not sys.stderr.isatty():
+        return NoBar()  # tqdm would show nothing either, but takes long to import
     try:
         from tqdm.auto import tqdm
     except ImportError:

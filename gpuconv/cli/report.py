@@ -13,6 +13,7 @@ import numpy as np
 
 import gpuconv
 
+from ..backends import get_backend
 from ..backends.cpu import threads
 from .files.image import Source
 
@@ -46,7 +47,7 @@ class Report:
     def announce_compiling(self, dtype: np.dtype[Any], backend: str) -> Iterator[None]:
         """Say so when code is compiled for pixels of this dtype inside; what is on disk is not."""
         with contextlib.ExitStack() as stack:
-            if backend in ("auto", "cpu") and gpuconv.backends()["cpu"] is None:
+            if backend in ("auto", "cpu") and get_backend("cpu").unavailable() is None:
                 threads.import_numba()
                 stack.enter_context(_calling_before_compiling(lambda: self._compiles(dtype)))
             yield

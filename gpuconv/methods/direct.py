@@ -28,8 +28,7 @@ def seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
     """Seconds of multiply-adds, and of one pass over memory."""
     outputs = math.prod(problem.out_shape)
     taps = backend.direct_work(problem) * costs.tap
-    read = math.prod(problem.x_shape) / outputs if outputs else 1.0
-    pixels = costs.pixel * (1 + min(read, problem.stride[0] * problem.stride[1])) / 2
+    pixels = costs.pixel * (1 + backend.pixels_read(problem)) / 2
     return float(costs.call + taps + outputs * (pixels + problem.p * costs.row))
 
 

@@ -68,6 +68,11 @@ class CpuBackend(Backend):
         """Multiply-adds, those too that nobody needs but that fill up vectors."""
         return planning.direct_work(problem)
 
+    def pixels_read(self, problem: Problem) -> float:
+        """Pixels of an image that direct sums read for an output: none that a stride skips."""
+        sides = zip(problem.stride, problem.span, strict=True)
+        return min(super().pixels_read(problem), math.prod(min(side) for side in sides))
+
     def separable_work(self, problem: Problem, rank: int) -> float:
         """Multiply-adds of columns of taps, those too that only ends of rows read, and of rows."""
         return planning.separable_work(problem, rank)

@@ -88,13 +88,13 @@ def geometry_fields(problem: Problem, out_strides: tuple[int, ...]) -> dict[str,
 
 def make_row_source(
     rows: Any, columns: Any, run: tuple[int, int], strides: tuple[int, ...], *, step: int = 1,
-    slots: int = _EVERY_ROW, **fields: Any,
+    phases: int = 1, slots: int = _EVERY_ROW, **fields: Any,
 ) -> Any:  # fmt: skip
     """Make a ROW_SOURCE, which keeps neither of its two tables alive.
 
-    Row y is read to place ``y % slots`` of a row buffer, and columns in `step` phases. `run` is
-    the position and length of the run of the image's columns among `columns`; `fields` are others
-    of the record.
+    Row y is read to place ``y % slots`` of a row buffer, and columns in `phases` phases, `step`
+    columns apart. `run` is the position and length of the run of the image's columns among
+    `columns`; `fields` are others of the record.
     """
     return record(
         ROW_SOURCE,
@@ -106,6 +106,7 @@ def make_row_source(
         row_stride=strides[-2],
         column_stride=strides[-1],
         step=step,
+        phases=phases,
         slots=slots,
         **fields,
     )
@@ -121,8 +122,9 @@ def make_image_row_source(
     """
     rows, columns = (table.pixels for table in build_axis_tables(problem))
     source = make_row_source(
-        rows, columns, run_of_columns(problem), x_strides, step=step, slots=slots,
-        imaginary=imaginary, fill=fill_bytes(problem.fillvalue, acc),
+        rows, columns, run_of_columns(problem), x_strides, step=step,
+        phases=min(step, restate_for_tables(problem).span[1]), slots=slots, imaginary=imaginary,
+        fill=fill_bytes(problem.fillvalue, acc),
     )  # fmt: skip
     return source, (rows, columns)
 

@@ -36,7 +36,17 @@ def run(*arguments):
 @pytest.mark.parametrize(
     "suites",
     [
-        ["filters", "dtypes", "separable", "boxes", "small", "batch", "complex", "photos"],
+        [
+            "filters",
+            "dtypes",
+            "separable",
+            "boxes",
+            "small",
+            "batch",
+            "strides",
+            "complex",
+            "photos",
+        ],
         ["memory", "accuracy", "calls", "dropins", "choice", "cliffs"],
         ["templates"],
         ["layers"],
@@ -78,14 +88,15 @@ def test_refusals(arguments, message, capsys):
 
 
 def test_every_suite_has_distinct_cases_that_run():
-    for suite in ("filters", "dtypes", "separable", "small", "batch", "choice"):
+    for suite in ("filters", "dtypes", "separable", "small", "batch", "strides", "choice"):
         found = cases.list_cases(suite)
         assert len({case.name for case in found}) == len(found)
         for case in found:
             assert case.suite == suite
             problem = gpuconv.plan(
-                case.x_shape, case.k_shape, x_dtype=case.dtype, k_dtype=case.out_dtype, mode="same"
-            ).problem
+                case.x_shape, case.k_shape, x_dtype=case.dtype, k_dtype=case.out_dtype, mode="same",
+                stride=case.stride,
+            ).problem  # fmt: skip
             assert (problem.out_shape, problem.out_dtype) == (case.out_shape, case.out_dtype)
     with pytest.raises(KeyError, match="no case is named 'x'"):
         cases.find_case("x")
@@ -99,6 +110,7 @@ def test_every_suite_has_distinct_cases_that_run():
         replace(SMALL, weights=cases.GAUSSIAN),
         replace(SMALL, dtype="uint8"),
         replace(SMALL, dtype="int16"),
+        replace(SMALL, stride=3),
         replace(SMALL, x_shape=(3, 40, 50)),
         replace(SMALL, x_shape=(1, 40, 50), k_shape=(4, 3, 3)),
     ],

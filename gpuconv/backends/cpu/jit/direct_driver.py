@@ -209,11 +209,14 @@ def _sum_bands(params, task, columns):
     row_step = params.dilation_y if blocks else 1
     step = block * row_step if blocks else 1
     loaded = first_row * params.stride_y
+    if not columns.x_in_place:
+        loaded = _load_rows(params, task, columns, loaded, min(first_row + step, end_row))
     for i in range(first_row, end_row, step):
         end = min(i + step, end_row)
-        if not columns.x_in_place:
+        if not columns.x_in_place and end < end_row:
             # A block ahead: reading what has only just been written would wait for the writes.
-            loaded = max(loaded, i * params.stride_y)
+            # Rows that a stride skips are not loaded.
+            loaded = max(loaded, end * params.stride_y)
             loaded = _load_rows(params, task, columns, loaded, min(end + step, end_row))
         for phase in range(min(row_step, end - i)):
             row, number = i + phase, 1

@@ -46,14 +46,15 @@ def structure(dtype: np.dtype[Any]) -> type[ctypes.Structure]:
 # Where rows of pixels come from, as `row_buffer` reads them: addresses of the tables that say which
 # row and column of the image stands at each padded one (-1: the fill value), the number of padded
 # columns, where the run of the image's columns begins among them and how long it is, bytes between
-# the image's rows and columns, columns from one output to the next, rows that the row buffer holds
-# and bytes from a row's real parts to its imaginary parts, where sums are complex. The fill value
-# is of the sums' dtype. `zero` stands for the imaginary parts of real pixels.
+# the image's rows and columns, columns from one output to the next and how many of these phases are
+# read, rows that the row buffer holds and bytes from a row's real parts to its imaginary parts,
+# where sums are complex. The fill value is of the sums' dtype. `zero` stands for the imaginary
+# parts of real pixels.
 ROW_SOURCE = np.dtype(
     [
         *fields(
             "rows", "columns", "column_count", "left", "width", "row_stride", "column_stride",
-            "step", "slots", "imaginary", "zero",
+            "step", "phases", "slots", "imaginary", "zero",
         ).descr,
         ("fill", np.uint8, 16),
     ]

@@ -40,6 +40,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     source = row_source(source_params)
     rows, slots, columns = source.rows, source.slots, source.columns
     stride = source.step if STRIDED else 1
+    phases = source.phases if STRIDED else 1
     last = min(source.column_count, first + n)
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
@@ -72,17 +73,23 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                 if ahead >= 0:
                     prefetch(image + ahead * x_row + inside, run)
             if STRIDED:
-                for f in range(stride):
-                    begin, end = (low - f + stride - 1) // stride, (high - f + stride - 1) // stride
+                pairs = 0
+                if STRIDED == 2 and phases == 2 and step == TAG.itemsize:
+                    # Both phases at once: whole vectors are read and taken apart.
+                    at, pairs = start_of_row + inside, (high - low) // 2
+                    both = pixels(TAG, at, 2 * pairs)
+                    even, odd = low % 2 * phase + low // 2, (low + 1) % 2 * phase + (low + 1) // 2
+                    evens, odds = target[even : even + pairs], target[odd : odd + pairs]
+                    for j in range(pairs):
+                        evens[j] = widened(TAG, both[np.uintp(2 * j)])
+                        odds[j] = widened(TAG, both[np.uintp(2 * j + 1)])
+                for f in range(phases):
+                    begin = (low + 2 * pairs - f + stride - 1) // stride
+                    end = (high - f + stride - 1) // stride
                     at = start_of_row + inside + (f + begin * stride - low) * step
                     inner = target[f * phase + begin : f * phase + end]
-                    if STRIDED == 2 and step == TAG.itemsize:
-                        every_other = pixels(TAG, at, 2 * (end - begin) - 1)
-                        for j in range(end - begin):
-                            inner[j] = widened(TAG, every_other[np.uintp(2 * j)])
-                    else:
-                        for j in range(end - begin):
-                            inner[j] = pixel(TAG, at + j * stride * step)
+                    for j in range(end - begin):
+                        inner[j] = pixel(TAG, at + j * stride * step)
             elif PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
                 copy_bytes(start_of_row + inside, start + low * step, (high - low) * step)
             elif step == TAG.itemsize and high - low > 8:
@@ -95,7 +102,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
             else:
                 for j in range(low, high):
                     target[j] = pixel(TAG, start_of_row + inside + (j - low) * step)
-            for f in range(stride):  # left of the run, and right of it
+            for f in range(phases):  # left of the run, and right of it
                 begin, end = (low - f + stride - 1) // stride, (high - f + stride - 1) // stride
                 beside = (length - f + stride - 1) // stride - (end - begin)
                 for e in range(beside):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import gpuconv
+from gpuconv.backends import get_backend
 from gpuconv.backends.cpu import planning, sums
 from gpuconv.backends.cpu.jit.drivers import odd_lines
 from gpuconv.core.problem import make_problem
@@ -89,3 +90,27 @@ def test_rows_that_collide_in_the_cache_are_copied(width, taps, in_place):
         gpuconv.corr2d(image, k, mode="valid", method="separable") for image in (x, wide[:, :width])
     ]
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("side", "stride", "dilation", "read"),
+    [
+        (3, 1, 1, 1.0),
+        (3, 2, 1, 4.0),
+        (3, 4, 1, 9.0),
+        (3, 8, 1, 9.0),
+        (1, 5, 1, 1.0),
+        (2, 8, 3, 16.0),
+    ],
+)
+def test_pixels_that_a_stride_skips_are_not_counted(side, stride, dilation, read):
+    problem = make_problem(
+        (800, 800),
+        (side, side),
+        "float32",
+        "float32",
+        mode="same",
+        stride=stride,
+        dilation=dilation,
+    )
+    assert get_backend("cpu").pixels_read(problem) == read
