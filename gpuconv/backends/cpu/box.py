@@ -129,7 +129,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         size=size,
         lanes=lanes,
         x_in_place=in_place,
-        load=row_buffer.load(problem.x_dtype, total),
+        load=row_buffer.load(),
         pixel_size=np.dtype(pixel or "uint8").itemsize,
         window_rows=window_rows,
         across=problem.q > 1 or laid.stride[1] > 1 or any(problem.pad[1]),
@@ -225,7 +225,9 @@ def _source_of_image_columns(
     rows, columns = (table.pixels for table in build_axis_tables(problem))
     inside = np.arange(problem.w, dtype=np.int64)
     fill = fill_bytes(problem.fillvalue, total)
-    source = make_row_source(rows, inside, (0, problem.w), x_strides, fill=fill)
+    source = make_row_source(
+        problem.x_dtype, total, rows, inside, (0, problem.w), x_strides, fill=fill
+    )
     return source, rows, columns, inside
 
 

@@ -215,7 +215,7 @@ def tile_plan(
         **geometry_fields(problem, out_strides),
         store_in_place=out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize,
         row_source=address(source),
-        load=row_buffer.load(problem.x_dtype, acc),
+        load=row_buffer.load(),
         store=row_buffer.store(acc, out_dtype, False),
         side_y=ny,
         side_x=nx,

@@ -22,6 +22,7 @@ __all__ = [
     "make_image_row_source",
     "make_row_source",
     "run_of_columns",
+    "writes_in_place",
 ]
 
 # More slots than a row buffer has rows: row y is read to place y.
@@ -37,7 +38,7 @@ class ImageLayout:
     source : numpy.ndarray
         The ROW_SOURCE of the images.
     load, store : int
-        Addresses of the jit functions that read and write rows of sums' dtype.
+        Addresses of the jit functions that read and write rows of sums' dtype, 0 where no row is.
     kernel_index, x_offsets, out_offsets : numpy.ndarray
         Of each image in the batch: the number of its kernel, and the byte offsets of image and
         result.
@@ -87,17 +88,20 @@ def geometry_fields(problem: Problem, out_strides: tuple[int, ...]) -> dict[str,
 
 
 def make_row_source(
-    rows: Any, columns: Any, run: tuple[int, int], strides: tuple[int, ...], *, step: int = 1,
-    phases: int = 1, slots: int = _EVERY_ROW, **fields: Any,
+    pixel: str, acc: str, rows: Any, columns: Any, run: tuple[int, int], strides: tuple[int, ...],
+    *, step: int = 1, phases: int = 1, slots: int = _EVERY_ROW, **fields: Any,
 ) -> Any:  # fmt: skip
-    """Make a ROW_SOURCE, which keeps neither of its two tables alive.
+    """Make a ROW_SOURCE of pixels of a dtype, which keeps neither of its two tables alive.
 
     Row y is read to place ``y % slots`` of a row buffer, and columns in `phases` phases, `step`
     columns apart. `run` is the position and length of the run of the image's columns among
     `columns`; `fields` are others of the record.
     """
+    from .jit import row_buffer
+
     return record(
         ROW_SOURCE,
+        **row_buffer.pixel_fields(pixel, acc, step),
         rows=address(rows),
         columns=address(columns),
         column_count=len(columns),
@@ -122,7 +126,7 @@ def make_image_row_source(
     """
     rows, columns = (table.pixels for table in build_axis_tables(problem))
     source = make_row_source(
-        rows, columns, run_of_columns(problem), x_strides, step=step,
+        problem.x_dtype, acc, rows, columns, run_of_columns(problem), x_strides, step=step,
         phases=min(step, restate_for_tables(problem).span[1]), slots=slots, imaginary=imaginary,
         fill=fill_bytes(problem.fillvalue, acc),
     )  # fmt: skip
@@ -139,6 +143,15 @@ def is_contiguous(problem: Problem, x_strides: tuple[int, ...]) -> bool:
     return x_strides[-1] == dtypes.storage(problem.x_dtype).itemsize
 
 
+def writes_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...], shift: int) -> bool:
+    """Whether sums of a dtype, times ``2**shift``, may be written to the result as they are."""
+    return (
+        problem.out_dtype == acc == dtypes.part(acc)
+        and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
+        and not shift
+    )
+
+
 def describe_images(
     problem: Problem,
     acc: str,
@@ -149,29 +162,28 @@ def describe_images(
     slots: int,
     shift: int,
     imaginary: int,
+    loads: bool = True,
+    stores: bool = True,
 ) -> ImageLayout:
     """Describe images and results of these strides, for sums of a dtype times ``2**shift``.
 
-    `step`, `slots` and `imaginary` are those of `make_image_row_source`.
+    `step`, `slots` and `imaginary` are those of `make_image_row_source`; `loads` and `stores` say
+    whether any row is read to a row buffer, and whether any sums are not written in place.
     """
     from .jit import row_buffer
 
     source, tables = make_image_row_source(
         problem, acc, x_strides, step=step, slots=slots, imaginary=imaginary
     )
-    batch, out_size = problem.batch, dtypes.storage(problem.out_dtype).itemsize
+    batch = problem.batch
     return ImageLayout(
         source=source,
-        load=row_buffer.load(problem.x_dtype, acc, step),
-        store=_store(problem, acc, shift),
+        load=row_buffer.load(step) if loads else 0,
+        store=_store(problem, acc, shift) if stores else 0,
         kernel_index=kernel_index(problem),
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
-        in_place=(
-            problem.out_dtype == acc == dtypes.part(acc)
-            and out_strides[-1] == out_size
-            and not shift
-        ),
+        in_place=writes_in_place(problem, acc, out_strides, shift),
         tables=tables,
     )
 

@@ -109,8 +109,14 @@ class Means:
             means["weight_rows"] = address(table)
             self._kept.append(table)
         if self.counted:
+            from .jit import row_buffer
+
             # As many rows and columns as those of the image, from another place.
             source = copy_record(plan.layout.source)
+            pixel = "bool" if self.counted == "mask" else self.acc.name
+            step = int(source["step"][0])
+            for name, value in row_buffer.pixel_fields(pixel, self.acc.name, step).items():
+                source[name] = value
             source["row_stride"], source["column_stride"] = self.counts.strides
             source["fill"] = fill_bytes(self.counted == "weights", self.acc.name)
             means["counts"], means["counts_source"] = address(self.counts), address(source)

@@ -18,6 +18,7 @@ from .image_layout import (
     geometry_fields,
     is_contiguous,
     run_of_columns,
+    writes_in_place,
 )
 from .jit.params import DIRECT_PARAMS, record
 from .tasks import TaskPlan, Tasks
@@ -169,15 +170,19 @@ def plan_sums(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
     laid = restate_for_tables(problem)
+    in_place = not means and writes_in_place(problem, acc, out_strides, shift)
+    whole_rows = not columns and in_place and _whole_rows(problem, acc, rank, x_strides)
+    few = columns > 0 or _sums_few_columns(problem, tasks, lanes, x_in_place)
     layout = describe_images(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
-        imaginary=slots * pitch * size,
+        imaginary=slots * pitch * size, loads=not whole_rows and (few or not x_in_place),
+        stores=not (whole_rows or means) and (few or not in_place),
     )  # fmt: skip
     if means:
         store = jit_means.store(acc, problem.out_dtype, means)
         layout = replace(layout, in_place=False, store=store)
     fill_row = None
-    if not columns and _whole_rows(problem, acc, rank, x_strides, layout):
+    if whole_rows:
         tasks = replace(tasks, strip=problem.s, strips=1)
         # What rows above and below the image hold.
         fill_row = np.full(problem.w, problem.fillvalue, acc)
@@ -326,7 +331,7 @@ def _means_functions(acc: str, planes: int, counted: str, step: int) -> dict[str
     if planes:
         found["mark_missing"] = means.mark_missing(acc, planes, counted)
     if counted:
-        found["load_counts"] = row_buffer.load("bool" if counted == "mask" else acc, acc, step)
+        found["load_counts"] = row_buffer.load(step)
     return found
 
 
@@ -340,16 +345,19 @@ def _narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
     }
 
 
-def _whole_rows(
-    problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...], layout: ImageLayout
-) -> bool:
-    """Whether whole rows of a narrow image are summed in registers."""
+def _sums_few_columns(problem: Problem, tasks: Tasks, lanes: int, x_in_place: bool) -> bool:
+    """Whether some columns are summed that are fewer than a vector's, or beside the border."""
+    rest = problem.s % tasks.strip if tasks.strip else 0
+    return problem.s < lanes or 0 < rest < lanes or (x_in_place and any(problem.pad[1]))
+
+
+def _whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
+    """Whether whole rows of a narrow image, whose sums are written in place, are summed at once."""
     from .jit import narrow_images
 
     left = run_of_columns(problem)[0]
     return (
-        layout.in_place
-        and problem.unit
+        problem.unit
         and rank == 0
         and problem.x_dtype == acc
         and is_contiguous(problem, x_strides)

@@ -143,7 +143,7 @@ def _describe_images(
         rows=address(tables[0]),
         fill_bits=fill_bytes(problem.fillvalue, acc).view(np.int64)[0],
         x_in_place=problem.x_dtype == acc and side_by_side,
-        read_x=row_buffer.load(problem.x_dtype, acc, sx),
+        read_x=row_buffer.load(sx),
         x_source=address(source),
     )
     return fields, (*tables, offsets, source)
@@ -161,8 +161,8 @@ def _describe_output_gradients(
     if dy_dtype == acc and dy_strides[-1] == np.dtype(acc).itemsize:  # summed where they are
         return fields, (offsets,)
     rows, columns = np.arange(problem.r), np.arange(problem.s)
-    source = make_row_source(rows, columns, (0, problem.s), dy_strides, slots=slots)
-    fields |= dict(read_dy=row_buffer.load(dy_dtype, acc), dy_source=address(source))
+    source = make_row_source(dy_dtype, acc, rows, columns, (0, problem.s), dy_strides, slots=slots)
+    fields |= dict(read_dy=row_buffer.load(), dy_source=address(source))
     return fields, (offsets, source, rows, columns)
 
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-from numba import carray, prange
+from numba import prange
 
 from .drivers import inner, odd_lines, round_up, serial_variant, variants
 from .functions import (
     allocate,
     call,
     compile_function,
+    copy_number,
     count_up,
     load_int,
-    pointer,
     reader,
     release,
     stack,
@@ -55,12 +54,8 @@ def _reads_fill_row(params, task):
 @inner
 def _write_fill_row(address, n, size, source):
     """Write the border's value `n` times."""
-    value = load_int(source + FILL, 0)
-    if size == 4:
-        carray(pointer(address), (n,), np.int32)[:] = np.int32(value)
-    else:
-        for j in range(n):
-            store_int(address, j, value)
+    for j in range(n):
+        copy_number(source + FILL, address + j * size, size)
 
 
 @inner

@@ -176,6 +176,22 @@ def store_int(typingctx, address, place, value):
     return types.void(types.int64, types.intp, types.int64), codegen
 
 
+@intrinsic
+def copy_number(typingctx, source, target, size):
+    """Copy a number of 2, 4 or 8 bytes from one address to another (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        source, target, size = args
+        for width in (2, 4, 8):
+            with builder.if_then(builder.icmp_signed("==", size, ir.Constant(_LONG, width))):
+                kind = ir.IntType(8 * width).as_pointer()
+                number = builder.load(builder.inttoptr(source, kind))
+                builder.store(number, builder.inttoptr(target, kind))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
 def reader(dtype: Any) -> Any:
     """Function for compiled code that views the memory at an address as a record of this dtype."""
     kind = from_dtype(dtype)

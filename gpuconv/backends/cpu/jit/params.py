@@ -43,20 +43,28 @@ def structure(dtype: np.dtype[Any]) -> type[ctypes.Structure]:
     return type("Params", (ctypes.Structure,), {"_fields_": members})
 
 
-# Where rows of pixels come from, as `row_buffer` reads them: addresses of the tables that say which
-# row and column of the image stands at each padded one (-1: the fill value), the number of padded
-# columns, where the run of the image's columns begins among them and how long it is, bytes between
-# the image's rows and columns, columns from one output to the next and how many of these phases are
-# read, rows that the row buffer holds and bytes from a row's real parts to its imaginary parts,
-# where sums are complex. The fill value is of the sums' dtype. `zero` stands for the imaginary
-# parts of real pixels.
+# Where rows of pixels come from, as `row_buffer` reads them.
 ROW_SOURCE = np.dtype(
     [
         *fields(
-            "rows", "columns", "column_count", "left", "width", "row_stride", "column_stride",
-            "step", "phases", "slots", "imaginary", "zero",
+            # Addresses of the tables that say which row and column of the image stands at each
+            # padded one (-1: the fill value), the number of padded columns, and where the run of
+            # the image's columns begins among them and how long it is.
+            "rows", "columns", "column_count", "left", "width",
+            # Bytes between the image's rows and columns.
+            "row_stride", "column_stride",
+            # Columns from one output to the next, how many of these phases are read, rows that the
+            # row buffer holds, and bytes from a row's real parts to its imaginary parts.
+            "step", "phases", "slots", "imaginary",
+            # Bytes of a part of a sum and of a pixel, how many parts they have, and whether both
+            # are of one real dtype.
+            "size", "pixel_size", "parts", "pixel_parts", "plain",
+            # Jit functions that convert parts of pixels, and pairs of them (0: not needed).
+            "convert", "convert_pairs",
+            # What stands for the imaginary parts of real pixels.
+            "zero",
         ).descr,
-        ("fill", np.uint8, 16),
+        ("fill", np.uint8, 16),  # the fill value, in the dtype of sums
     ]
 )  # fmt: skip
 # Bytes from the record's beginning.

@@ -2,18 +2,23 @@
 
 Rows of complex numbers lie in two planes, of real and of imaginary parts: loading takes complex
 pixels apart, and storing puts the parts of sums together.
+
+Which pixels stand in a row is the same for every dtype, so loading is one function. It calls a
+short one that converts pixels of a dtype.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numba import carray
 
 from ....core import dtypes
-from .conversion import load_run, make_tag, narrowed, pixel, pixels, store_run, widened
-from .functions import compile_function, load_int, pointer, reader
+from .conversion import make_tag, narrowed, pixel, pixels, store_run, widened
+from .drivers import inner
+from .functions import call, compile_function, copy_number, load_int, pointer, reader
 from .params import FILL, ROW_SOURCE, ZERO
 from .vectors import copy_bytes, prefetch
 
@@ -21,13 +26,89 @@ row_source = reader(ROW_SOURCE)
 
 # Rows are asked for this many rows before they are read.
 _AHEAD = 4
+# Bytes that are worth copying by vectors.
+_LINE = 64
 
 # Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
-# the sums' parts, how many parts sums and pixels have, whether both are of one real dtype, and the
-# column stride: 0 without, 2, or 3 for any other.
-TAG = ACC = PARTS = PIXEL_PARTS = PLAIN = STRIDED = None
+# the sums' parts, and whether there is a column stride.
+TAG = ACC = STRIDED = None
+
+
+@inner
+def _repeat_number(number, target, n, size):
+    """Write the number at an address `n` times."""
+    for j in range(n):
+        copy_number(number, target + j * size, size)
+
+
+@inner
+def _load_run(source, pixels, n, target, zero):
+    """Load `n` pixels that follow each other, from their address to the address `target`."""
+    step, size = source.column_stride, source.size
+    if source.plain:
+        for j in range(n):
+            copy_number(pixels + j * step, target + j * size, size)
+    elif source.pixel_parts == 2 and step == 2 * source.pixel_size:
+        call(source.convert_pairs, pixels, n, target, target + source.imaginary, 0, 0, 0, 0)
+    else:
+        for part in range(source.pixel_parts):
+            at = pixels + part * source.pixel_size
+            call(source.convert, at, step, n, target + part * source.imaginary, 0, 0, 0, 0)
+        if source.pixel_parts < source.parts:
+            _repeat_number(zero, target + source.imaginary, n, size)
+
+
+@inner
+def _load_phases(source, pixels, low, high, target, phase, zero):
+    """Load the pixels of columns `low` to before `high` of a row, from the address of the first.
+
+    Phases of the row, which begins at `target`, are `phase` numbers apart.
+    """
+    stride, step, size = source.step, source.column_stride, source.size
+    pairs = 0
+    if stride == 2 and source.phases == 2 and source.parts == 1 and step == source.pixel_size:
+        # Both phases at once: whole vectors are read and taken apart.
+        pairs = (high - low) // 2
+        even, odd = low % 2 * phase + low // 2, (low + 1) % 2 * phase + (low + 1) // 2
+        places = target + even * size, target + odd * size
+        call(source.convert_pairs, pixels, pairs, places[0], places[1], 0, 0, 0, 0)
+    for f in range(source.phases):
+        begin, end = _columns_of_phase(f, low + 2 * pairs, high, stride)
+        if begin == end:
+            continue
+        at = pixels + (f + begin * stride - low) * step
+        place = target + (f * phase + begin) * size
+        for part in range(source.parts):
+            plane = place + part * source.imaginary
+            if source.plain:
+                for j in range(end - begin):
+                    copy_number(at + j * stride * step, plane + j * size, size)
+            elif part < source.pixel_parts:
+                real = at + part * source.pixel_size
+                call(source.convert, real, stride * step, end - begin, plane, 0, 0, 0, 0)
+            else:
+                _repeat_number(zero, plane, end - begin, size)
+
+
+@inner
+def _copy_beside(fill, columns, row, low, run, beside, column, size):
+    """Fill the columns left and right of the run of a row where the run holds the whole image's.
+
+    They are the fill value, or what the run holds of the image's columns from `column` on.
+    """
+    known = row + (low - column) * size
+    for e in range(beside):
+        j = e if e < low else e + run
+        c = load_int(columns, j)
+        copy_number(fill if c < 0 else known + c * size, row + j * size, size)
+
+
+@inner
+def _columns_of_phase(f, low, high, stride):
+    """Numbers of phase `f` that columns `low` to before `high` are, as (first, end)."""
+    return (low - f + stride - 1) // stride, (high - f + stride - 1) // stride
 
 
 def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
@@ -35,12 +116,14 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
 
     Row y goes to place ``y % slots`` of the row buffer, places being `pitch` numbers apart. With a
     column stride the row is laid out phase after phase, each as long as `pitch` divided by the
-    stride.
+    stride; phases that no output reads are left out.
     """
-    source = row_source(source_params)
-    rows, slots, columns = source.rows, source.slots, source.columns
-    stride = source.step if STRIDED else 1
-    phases = source.phases if STRIDED else 1
+    source, fill, zero = row_source(source_params), source_params + FILL, source_params + ZERO
+    rows, slots, size = source.rows, source.slots, source.size
+    stride, phases = (source.step, source.phases) if STRIDED else (1, 1)
+    step, row_stride = source.column_stride, source.row_stride
+    parts, imaginary = source.parts, source.imaginary
+    here = source.columns + 8 * first
     last = min(source.column_count, first + n)
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
@@ -48,70 +131,81 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     phase = pitch // stride
     low = min(max(left - first, 0), length)
     high = max(min(left + source.width - first, length), low)
-    for part in range(PARTS):
-        fill = carray(pointer(source_params + FILL), (PARTS,), ACC.dtype)[part]
-        image = x + part * TAG.itemsize
-        step, x_row = source.column_stride, source.row_stride
-        if part >= PIXEL_PARTS:
-            image, step, x_row = source_params + ZERO, 0, 0
-        inside = load_int(columns, first + low) * step if high > low else 0
-        # Short runs of long rows are nothing that a processor foresees.
-        run = (high - low) * TAG.itemsize
-        scattered = step == TAG.itemsize and abs(x_row) > 2 * run
-        slot = y0 % slots
-        for y in range(y0, y1):
-            start = row_buffer + part * source.imaginary + slot * pitch * ACC.itemsize
-            slot = slot + 1 if slot + 1 < slots else 0
-            target = carray(pointer(start), (pitch,), ACC.dtype)
-            row = load_int(rows, y)
-            if row < 0:
-                target[:] = fill
+    run = high - low
+    column = load_int(here, low) if run else 0
+    # Short runs of long rows are nothing that a processor foresees.
+    run_bytes = run * source.pixel_size
+    scattered = step == source.pixel_size and abs(row_stride) > 2 * run_bytes
+    copied = source.plain and not STRIDED and step == size and run * size >= _LINE
+    whole = not STRIDED and run == source.width > 0
+    slot = y0 % slots
+    for y in range(y0, y1):
+        target = row_buffer + slot * pitch * size
+        slot = slot + 1 if slot + 1 < slots else 0
+        row = load_int(rows, y)
+        if row < 0:
+            for part in range(parts):
+                _repeat_number(fill + part * size, target + part * imaginary, pitch, size)
+            continue
+        start = x + row * row_stride
+        inside = start + column * step
+        if scattered and y + _AHEAD < y1:
+            ahead = load_int(rows, y + _AHEAD)
+            if ahead >= 0:
+                prefetch(inside + (ahead - row) * row_stride, run_bytes)
+        if copied:
+            copy_bytes(inside, target + low * size, run * size)
+        elif run and STRIDED:
+            _load_phases(source, inside, low, high, target, phase, zero)
+        elif run:
+            _load_run(source, inside, run, target + low * size, zero)
+        if whole:
+            if parts == 1 and size == 4:  # the usual case, for which code is made
+                _copy_beside(fill, here, target, low, run, length - run, column, 4)
                 continue
-            start_of_row = image + row * x_row
-            if scattered and y + _AHEAD < y1:
-                ahead = load_int(rows, y + _AHEAD)
-                if ahead >= 0:
-                    prefetch(image + ahead * x_row + inside, run)
-            if STRIDED:
-                pairs = 0
-                if STRIDED == 2 and phases == 2 and step == TAG.itemsize:
-                    # Both phases at once: whole vectors are read and taken apart.
-                    at, pairs = start_of_row + inside, (high - low) // 2
-                    both = pixels(TAG, at, 2 * pairs)
-                    even, odd = low % 2 * phase + low // 2, (low + 1) % 2 * phase + (low + 1) // 2
-                    evens, odds = target[even : even + pairs], target[odd : odd + pairs]
-                    for j in range(pairs):
-                        evens[j] = widened(TAG, both[np.uintp(2 * j)])
-                        odds[j] = widened(TAG, both[np.uintp(2 * j + 1)])
-                for f in range(phases):
-                    begin = (low + 2 * pairs - f + stride - 1) // stride
-                    end = (high - f + stride - 1) // stride
-                    at = start_of_row + inside + (f + begin * stride - low) * step
-                    inner = target[f * phase + begin : f * phase + end]
-                    for j in range(end - begin):
-                        inner[j] = pixel(TAG, at + j * stride * step)
-            elif PLAIN and step == ACC.itemsize and (high - low) * step >= 64:
-                copy_bytes(start_of_row + inside, start + low * step, (high - low) * step)
-            elif step == TAG.itemsize and high - low > 8:
-                load_run(TAG, start_of_row + inside, step, target[low:high])
-            elif PIXEL_PARTS == 2 and step == 2 * TAG.itemsize:
-                parts = pixels(TAG, start_of_row + inside, 2 * (high - low) - 1)
-                inner = target[low:high]
-                for j in range(high - low):
-                    inner[j] = widened(TAG, parts[np.uintp(2 * j)])
-            else:
-                for j in range(low, high):
-                    target[j] = pixel(TAG, start_of_row + inside + (j - low) * step)
-            for f in range(phases):  # left of the run, and right of it
-                begin, end = (low - f + stride - 1) // stride, (high - f + stride - 1) // stride
-                beside = (length - f + stride - 1) // stride - (end - begin)
-                for e in range(beside):
-                    j = e if e < begin else e - begin + end
-                    c = load_int(columns, first + f + j * stride)
-                    if c >= 0:
-                        target[f * phase + j] = pixel(TAG, start_of_row + c * step)
+            for part in range(parts):
+                plane, value = target + part * imaginary, fill + part * size
+                _copy_beside(value, here, plane, low, run, length - run, column, size)
+            continue
+        for f in range(phases):  # left of the run, and right of it
+            begin, end = _columns_of_phase(f, low, high, stride)
+            beside = (length - f + stride - 1) // stride - (end - begin)
+            for e in range(beside):
+                j = e if e < begin else e - begin + end
+                c = load_int(here, f + j * stride)
+                for part in range(parts):
+                    place = target + part * imaginary + (f * phase + j) * size
+                    if c < 0:
+                        copy_number(fill + part * size, place, size)
+                    elif part >= source.pixel_parts:
+                        copy_number(zero, place, size)
+                    elif source.plain:
+                        copy_number(start + c * step, place, size)
                     else:
-                        target[f * phase + j] = fill
+                        at = start + c * step + part * source.pixel_size
+                        call(source.convert, at, step, 1, place, 0, 0, 0, 0)
+
+
+def _convert(source, step, n, target, unused, unused2, unused3, unused4):
+    """Convert `n` stored numbers, `step` bytes apart, to numbers of the sums' dtype."""
+    line = carray(pointer(target), (n,), ACC.dtype)
+    if step == TAG.itemsize:
+        row = pixels(TAG, source, n)
+        for j in range(n):
+            line[j] = widened(TAG, row[j])
+    else:
+        for j in range(n):
+            line[j] = widened(TAG, pixels(TAG, source + j * step, 1)[0])
+
+
+def _convert_pairs(source, n, first, second, unused, unused2, unused3, unused4):
+    """Convert `n` pairs of stored numbers, and write their firsts and seconds apart."""
+    pairs = pixels(TAG, source, 2 * n)
+    firsts = carray(pointer(first), (n,), ACC.dtype)
+    seconds = carray(pointer(second), (n,), ACC.dtype)
+    for j in range(n):
+        firsts[j] = widened(TAG, pairs[np.uintp(2 * j)])
+        seconds[j] = widened(TAG, pairs[np.uintp(2 * j + 1)])
 
 
 def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
@@ -176,20 +270,37 @@ def _parts(dtype: str) -> int:
     return 1 if dtypes.part(dtype) == dtype else 2
 
 
+def load(step: int = 1) -> int:
+    """Address of the jit function that loads rows of a ROW_SOURCE with this column stride."""
+    return _compiled_load(step > 1)
+
+
 @cache
-def load(source: str, acc: str, step: int = 1) -> int:
-    """Address of the jit function that reads rows of this dtype, in `step` phases."""
-    if step > 3:
-        return load(source, acc, 3)
-    return compile_function(
-        _load,
-        f"load_{source}_{acc}" + {1: "", 2: "_every_other", 3: "_strided"}[step],
-        TAG=make_tag(dtypes.part(source)),
-        ACC=make_tag(dtypes.part(acc)),
-        PARTS=_parts(acc),
-        PIXEL_PARTS=_parts(source),
-        PLAIN=source == acc and _parts(acc) == 1,
-        STRIDED=0 if step == 1 else step,
+def _compiled_load(strided: bool) -> int:
+    return compile_function(_load, "load_strided" if strided else "load_rows", STRIDED=strided)
+
+
+@cache
+def _conversion(function: Any, source: str, acc: str) -> int:
+    name = f"{function.__name__.lstrip('_')}_{source}_{acc}"
+    return compile_function(function, name, TAG=make_tag(source), ACC=make_tag(acc))
+
+
+@cache
+def pixel_fields(pixel: str, acc: str, step: int = 1) -> dict[str, int]:
+    """Return the fields of a ROW_SOURCE that depend on the dtypes of pixels and sums."""
+    part, acc_part = dtypes.part(pixel), dtypes.part(acc)
+    parts, pixel_parts = _parts(acc), _parts(pixel)
+    plain = pixel == acc and parts == 1
+    pairs = pixel_parts == 2 or (step == 2 and parts == 1)
+    return dict(
+        size=np.dtype(acc_part).itemsize,
+        parts=parts,
+        pixel_size=dtypes.storage(part).itemsize,
+        pixel_parts=pixel_parts,
+        plain=plain,
+        convert=0 if plain else _conversion(_convert, part, acc_part),
+        convert_pairs=_conversion(_convert_pairs, part, acc_part) if pairs else 0,
     )
 
 
