@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
 from .box_results import box_finish, box_scale, weigh
-from .conversion import make_tag, narrowed, pixels
-from .functions import compile_function, pointer
+from .conversion import make_tag, narrowed
+from .functions import compile_function, elements
 from .vectors import Vectors, lanes
 
 BYTES = make_tag("uint8")
@@ -77,12 +77,12 @@ def _finish_bytes(sums, n, out, step, count, pitch, out_pitch, finish_address):
     scale = box_scale(box_finish(finish_address).scale)
     reciprocal, shift, divisor = scale.reciprocal, scale.shift, np.int64(scale.divisor)
     for row in range(count):
-        line = carray(pointer(sums + row * pitch), (n,), np.uint16)
+        line = elements(np.uint16, sums + row * pitch, n)
         start = out + row * out_pitch
         if reciprocal == 0 or step != 1 or n < LANES:
             for j in range(n):
                 value = weigh(np.float32(line[j]), scale, np.float32)
-                pixels(BYTES, start + j * step, 1)[0] = narrowed(BYTES, value)
+                elements(BYTES, start + j * step, 1)[0] = narrowed(BYTES, value)
             continue
         source, j = sums + row * pitch, 0
         while j < n:

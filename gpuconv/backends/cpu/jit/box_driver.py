@@ -15,7 +15,7 @@ from functools import cache
 from math import gcd
 
 import numpy as np
-from numba import carray, prange
+from numba import prange
 
 from .box_memory import (
     allocate_memory,
@@ -32,8 +32,8 @@ from .functions import (
     call,
     compile_function,
     count_up,
+    elements,
     load_int,
-    pointer,
     reader,
     release,
     stack,
@@ -102,7 +102,7 @@ def _finish(params, task, sums, pitch, imaginary, row, count, row_step):
                 task.mask = allocate(bytes_of_mask)
                 if task.mask == 0:
                     return True
-                carray(pointer(task.mask), (bytes_of_mask,), np.uint8)[:] = 0
+                elements(np.uint8, task.mask, bytes_of_mask)[:] = 0
             mask = task.mask + (row - task.first_row) * n
             for part in range(params.parts):
                 call(

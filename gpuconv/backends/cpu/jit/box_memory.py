@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numba import carray
-
 from .drivers import LINE, inner, odd_lines, round_up
-from .functions import allocate, call, load_int, pointer, store_int
+from .functions import allocate, call, copy_number, load_int, store_int
 from .row_buffer import row_source
 from .vectors import copy_bytes
 
@@ -99,15 +96,6 @@ def write_column_tables(params, task, memory, first, columns):
 
 
 @inner
-def _copy_number(source, target, size):
-    """Copy a whole number of 16 or 32 bits."""
-    if size == 2:
-        carray(pointer(target), (1,), np.int16)[0] = carray(pointer(source), (1,), np.int16)[0]
-    else:
-        carray(pointer(target), (1,), np.int32)[0] = carray(pointer(source), (1,), np.int32)[0]
-
-
-@inner
 def write_padded_row(params, task, memory, down, first, columns):
     """Write a row of sums down the image with its border to `memory.across`."""
     size, start = params.size, params.left - first
@@ -119,12 +107,12 @@ def write_padded_row(params, task, memory, down, first, columns):
         copy_bytes(source, memory.across + low * size, run)
     else:
         for j in range(high - low):
-            _copy_number(source + j * size, memory.across + (low + j) * size, size)
+            copy_number(source + j * size, memory.across + (low + j) * size, size)
     for j in range(columns - (high - low)):  # left of the run, and right of it
         at = j if j < low else j - low + high
         pixel = load_int(params.columns, first + at)
         source = params.fill_sums if pixel < 0 else down + (pixel - task.left) * size
-        _copy_number(source, memory.across + at * size, size)
+        copy_number(source, memory.across + at * size, size)
 
 
 @inner
@@ -165,7 +153,4 @@ def write_border_sums(params, task, memory, part):
     target = memory.columns + memory.pitch * lanes
     source = params.fill_sums + (task.shrunk * params.parts + part) * size
     for lane in range(lanes):
-        for byte in range(size):
-            carray(pointer(target + lane * size + byte), (1,), np.uint8)[0] = carray(
-                pointer(source + byte), (1,), np.uint8
-            )[0]
+        copy_number(source, target + lane * size, size)

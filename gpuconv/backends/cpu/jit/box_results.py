@@ -6,12 +6,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray
 from numba.extending import register_jitable
 
 from ....core import dtypes
-from .conversion import make_tag, narrowed, pixels
-from .functions import compile_function, pointer, reader, store_int
+from .conversion import make_tag, narrowed
+from .functions import compile_function, elements, reader, store_int
 from .params import BOX_FINISH, BOX_SCALE
 
 box_finish = reader(BOX_FINISH)
@@ -48,14 +47,14 @@ def _finish_real(sums, n, out, step, count, pitch, out_pitch, finish_address):
     kind = WIDE.dtype.type
     divisor, weight = kind(scale.divisor), kind(scale.real)
     for row in range(count):
-        line = carray(pointer(sums + row * pitch), (n,), SUM.dtype)
+        line = elements(SUM, sums + row * pitch, n)
         start = out + row * out_pitch
         if step != TAG.itemsize:
             for j in range(n):
                 value = weigh(kind(line[j]), scale, kind)
-                pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, ACC.dtype.type(value))
+                elements(TAG, start + j * step, 1)[0] = narrowed(TAG, ACC.dtype.type(value))
             continue
-        target = pixels(TAG, start, n)
+        target = elements(TAG, start, n)
         if divisor != 0:
             for j in range(n):
                 target[j] = narrowed(TAG, ACC.dtype.type(np.divide(kind(line[j]), divisor)))
@@ -69,12 +68,12 @@ def _finish_masked(sums, n, out, step, count, pitch, out_pitch, finish_address):
     finish = box_finish(finish_address)
     scale = box_scale(finish.scale)
     for row in range(count):
-        line = carray(pointer(sums + row * pitch), (n,), SUM.dtype)
-        mask = carray(pointer(finish.mask + row * finish.mask_pitch), (n,), np.uint8)
+        line = elements(SUM, sums + row * pitch, n)
+        mask = elements(np.uint8, finish.mask + row * finish.mask_pitch, n)
         for j in range(n):
             if mask[j]:
                 value = _weigh_shrunk(line[j], scale, WIDE.dtype.type)
-                pixels(TAG, out + row * out_pitch + j * step, 1)[0] = narrowed(
+                elements(TAG, out + row * out_pitch + j * step, 1)[0] = narrowed(
                     TAG, ACC.dtype.type(value)
                 )
 
@@ -84,15 +83,15 @@ def _finish_whole(sums, n, out, step, count, pitch, out_pitch, finish_address):
     kind = ACC.dtype.type
     weight = kind(box_scale(box_finish(finish_address).scale).whole)
     for row in range(count):
-        line = carray(pointer(sums + row * pitch), (n,), SUM.dtype)
+        line = elements(SUM, sums + row * pitch, n)
         start = out + row * out_pitch
         if step == TAG.itemsize:
-            target = pixels(TAG, start, n)
+            target = elements(TAG, start, n)
             for j in range(n):
                 target[j] = narrowed(TAG, kind(line[j]) * weight)
         else:
             for j in range(n):
-                pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, kind(line[j]) * weight)
+                elements(TAG, start + j * step, 1)[0] = narrowed(TAG, kind(line[j]) * weight)
 
 
 def _finish_complex(sums, n, out, step, count, pitch, out_pitch, finish_address):
@@ -102,10 +101,10 @@ def _finish_complex(sums, n, out, step, count, pitch, out_pitch, finish_address)
     kind = ACC.dtype.type
     a, b = kind(scale.real), kind(scale.imaginary)
     for row in range(count):
-        real = carray(pointer(sums + row * pitch), (n,), SUM.dtype)
-        other = carray(pointer(sums + finish.imaginary + row * pitch), (n,), SUM.dtype)
+        real = elements(SUM, sums + row * pitch, n)
+        other = elements(SUM, sums + finish.imaginary + row * pitch, n)
         for j in range(n):
-            target = pixels(TAG, out + row * out_pitch + j * step, 2)
+            target = elements(TAG, out + row * out_pitch + j * step, 2)
             if scale.divisor != 0:
                 x, y = weigh(real[j], scale, kind), weigh(other[j], scale, kind)
             else:
@@ -124,12 +123,12 @@ def _finish_complex_masked(sums, n, out, step, count, pitch, out_pitch, finish_a
     first, last = (kind(1), grow) if max(abs(a), abs(b)) >= 1 else (grow, kind(1))
     a, b = a * first, b * first
     for row in range(count):
-        real = carray(pointer(sums + row * pitch), (n,), SUM.dtype)
-        other = carray(pointer(sums + finish.imaginary + row * pitch), (n,), SUM.dtype)
-        mask = carray(pointer(finish.mask + row * finish.mask_pitch), (n,), np.uint8)
+        real = elements(SUM, sums + row * pitch, n)
+        other = elements(SUM, sums + finish.imaginary + row * pitch, n)
+        mask = elements(np.uint8, finish.mask + row * finish.mask_pitch, n)
         for j in range(n):
             if mask[j]:
-                target = pixels(TAG, out + row * out_pitch + j * step, 2)
+                target = elements(TAG, out + row * out_pitch + j * step, 2)
                 if scale.divisor != 0:
                     x = _weigh_shrunk(real[j], scale, kind)
                     y = _weigh_shrunk(other[j], scale, kind)
@@ -144,7 +143,7 @@ def _find_overflow(sums, n, count, pitch, found, mask, mask_pitch, unused):
     """Write 1 to `found`, and to the places of a `mask`, where sums are not finite."""
     kind = INFINITY.dtype.type
     for row in range(count):
-        line = carray(pointer(sums + row * pitch), (n,), INFINITY.dtype)
+        line = elements(INFINITY, sums + row * pitch, n)
         largest = kind(0)
         for j in range(n):
             largest = max(largest, line[j] & INFINITY[0])
@@ -152,7 +151,7 @@ def _find_overflow(sums, n, count, pitch, found, mask, mask_pitch, unused):
             continue
         store_int(found, 0, 1)
         if mask:
-            marks = carray(pointer(mask + row * mask_pitch), (n,), np.uint8)
+            marks = elements(np.uint8, mask + row * mask_pitch, n)
             for j in range(n):
                 if line[j] & INFINITY[0] == INFINITY[0]:
                     marks[j] = 1
@@ -160,7 +159,7 @@ def _find_overflow(sums, n, count, pitch, found, mask, mask_pitch, unused):
 
 def _shrink(pixels_address, n, power, unused, unused2, unused3, unused4, unused5):
     """Multiply pixels by two to the given power."""
-    line = carray(pointer(pixels_address), (n,), SUM.dtype)
+    line = elements(SUM, pixels_address, n)
     factor = SUM.dtype.type(2.0**power)
     for j in range(n):
         line[j] *= factor

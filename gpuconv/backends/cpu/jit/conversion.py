@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import njit, types
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.numpy_support import as_dtype
 
-from .functions import pointer
+from .functions import elements
 
 
 @intrinsic
@@ -94,17 +94,6 @@ def _is_bfloat(tag):
     return tag.ndim == 3
 
 
-def pixels(tag, address, n):
-    """View `n` contiguous stored elements at an address as an array (compiled code only)."""
-    raise NotImplementedError
-
-
-@overload(pixels)
-def _pixels(tag, address, n):
-    raw = as_dtype(tag.dtype)
-    return lambda tag, address, n: carray(pointer(address), (n,), raw)
-
-
 def widened(tag, raw):
     """Convert a stored element to a number (compiled code only)."""
     raise NotImplementedError
@@ -159,7 +148,7 @@ def _narrowed(tag, value):
 @register_jitable
 def pixel(tag, address):
     """Read the element stored at an address and convert it to a number."""
-    return widened(tag, pixels(tag, address, 1)[0])
+    return widened(tag, elements(tag, address, 1)[0])
 
 
 @njit(nogil=True)
@@ -167,12 +156,12 @@ def load_run(tag, address, step, line):
     """Fill `line`, in its dtype, with the elements at `address`, `address + step`, …"""
     n = line.shape[0]
     if step == tag.itemsize:
-        row = pixels(tag, address, n)
+        row = elements(tag, address, n)
         for j in range(n):
             line[j] = widened(tag, row[j])
     else:
         for j in range(n):
-            line[j] = widened(tag, pixels(tag, address + j * step, 1)[0])
+            line[j] = widened(tag, elements(tag, address + j * step, 1)[0])
 
 
 @njit(nogil=True)
@@ -180,9 +169,9 @@ def store_run(tag, address, step, line):
     """Write the sums of `line` to `address`, `address + step`, …, in the tag's dtype."""
     n = line.shape[0]
     if step == tag.itemsize:
-        row = pixels(tag, address, n)
+        row = elements(tag, address, n)
         for j in range(n):
             row[j] = narrowed(tag, line[j])
     else:
         for j in range(n):
-            pixels(tag, address + j * step, 1)[0] = narrowed(tag, line[j])
+            elements(tag, address + j * step, 1)[0] = narrowed(tag, line[j])

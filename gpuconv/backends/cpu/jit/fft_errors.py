@@ -23,10 +23,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import carray
 
 from .fft_tiles import fft_params, kernel_measures
-from .functions import pointer, reader, stack, store_int
+from .functions import elements, reader, stack, store_int
 from .params import TILE_GROUP_STATE, TILE_STATE, TILE_STATE_BYTES
 
 group_state = reader(TILE_GROUP_STATE)
@@ -65,7 +64,7 @@ def _float_of(bits):
     """The number of these bits."""
     place = stack()
     store_int(place, 0, bits)
-    return np.float64(carray(pointer(place), (1,), REAL.dtype)[0])
+    return np.float64(elements(REAL, place, 1)[0])
 
 
 def _unscaled(bits, exponent):
@@ -79,7 +78,7 @@ def _scale(plane, pitch, rows, columns, exponent):
     one = REAL.dtype.type(math.ldexp(1.0, exponent // 2))
     other = REAL.dtype.type(math.ldexp(1.0, exponent - exponent // 2))
     for i in range(rows):
-        line = carray(pointer(plane + i * pitch), (columns,), REAL.dtype)
+        line = elements(REAL, plane + i * pitch, columns)
         for j in range(columns):
             line[j] = line[j] * one * other
 
@@ -136,11 +135,11 @@ def _abs_sum_of(address, plane, i, j):
     start = plane + i * params.stride_y * pitch + j * params.stride_x * SIZE
     step, total = params.dilation_y * pitch, 0.0
     for a in range(p):
-        real = carray(pointer(start + a * step), (span,), REAL.dtype)
-        magnitudes = carray(pointer(params.magnitudes + a * q * SIZE), (q,), REAL.dtype)
+        real = elements(REAL, start + a * step, span)
+        magnitudes = elements(REAL, params.magnitudes + a * q * SIZE, q)
         one = REAL.dtype.type(0)
         if PARTS == 2:
-            imaginary = carray(pointer(start + params.plane_bytes + a * step), (span,), REAL.dtype)
+            imaginary = elements(REAL, start + params.plane_bytes + a * step, span)
             for b in range(q):
                 re, im = real[b * dilation], imaginary[b * dilation]
                 one += math.sqrt(re * re + im * im) * magnitudes[b]

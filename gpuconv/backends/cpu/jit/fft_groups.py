@@ -11,11 +11,10 @@ How names in capitals get their values is explained in `fft_functions`.
 from __future__ import annotations
 
 import numpy as np
-from numba import carray
 
 from .fft_errors import DIRECT, DOUBTFUL, PROMISED, group_state, tile_state
 from .fft_tiles import fft_params, kernel_measures
-from .functions import call, pointer
+from .functions import call, elements
 from .params import TILE_STATE_BYTES
 from .row_buffer import row_source
 
@@ -101,10 +100,10 @@ def _store_tile(address, plane, out, number):
     for part in range(PARTS):
         for i in range(rows):
             line = plane + part * params.plane_bytes + i * step
-            values = carray(pointer(line), (columns * stride,), REAL.dtype)
+            values = elements(REAL, line, columns * stride)
             for j in range(columns if stride > 1 else 0):
                 values[j] = values[j * stride]
-            bits = carray(pointer(line), (columns,), BITS)
+            bits = elements(BITS, line, columns)
             for j in range(columns):
                 largest = max(largest, bits[j] & MAGNITUDE)
     call(
@@ -117,7 +116,7 @@ def _store_tile(address, plane, out, number):
 def _round(plane, pitch, rows, columns):
     """Round sums to whole numbers."""
     for i in range(rows):
-        line = carray(pointer(plane + i * pitch), (columns,), REAL.dtype)
+        line = elements(REAL, plane + i * pitch, columns)
         for j in range(columns):
             line[j] = np.rint(line[j])
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import carray
 
 from .fft_errors import DIRECT, LARGEST_SUM, PROMISED, SHARES, group_state, tile_state
 from .fft_tiles import fft_params, kernel_measures
-from .functions import call, pointer
+from .functions import call, elements
 from .params import TILE_STATE_BYTES
 
 REAL = LANES = SIZE = PARTS = SMALLEST = None
@@ -27,9 +26,9 @@ def _take_out(address, work, limit, exponent):
     """
     params = fft_params(address)
     ny, nx, most = params.side_y, params.side_x, params.outliers_most
-    places = carray(pointer(work + params.outliers), (most,), np.int64)
+    places = elements(np.int64, work + params.outliers, most)
     values = work + params.outliers + 8 * most
-    noted = carray(pointer(values), (PARTS, most), REAL.dtype)
+    noted = elements(REAL, values, (PARTS, most))
     count = 0
     for y in range(ny):
         start, largest = work + y * params.pitch, 0.0
@@ -38,8 +37,8 @@ def _take_out(address, work, limit, exponent):
             largest = max(largest, FLOAT_OF(LARGEST(plane, 0, 1, nx // LANES)))
         if not largest * PARTS > limit:  # twice the larger part is more than the modulus
             continue
-        real = carray(pointer(start), (nx,), REAL.dtype)
-        imaginary = carray(pointer(start + params.plane_bytes), (nx,), REAL.dtype)
+        real = elements(REAL, start, nx)
+        imaginary = elements(REAL, start + params.plane_bytes, nx)
         for x in range(nx):
             if PARTS == 2:
                 size = math.hypot(np.float64(real[x]), np.float64(imaginary[x]))
@@ -64,9 +63,9 @@ def add_outliers(address, work, number, count, unused, unused2, unused3, unused4
     _i0, _j0, rows, columns = KEPT_PART(address, number)
     nx, most, p, q = params.side_x, params.outliers_most, params.p, params.q
     start = work + params.outliers
-    places = carray(pointer(start), (most,), np.int64)
-    values = carray(pointer(start + 8 * most), (PARTS, most), REAL.dtype)
-    sums = carray(pointer(start + (8 + 8 * PARTS) * most), (PARTS, nx), np.float64)
+    places = elements(np.int64, start, most)
+    values = elements(REAL, start + 8 * most, (PARTS, most))
+    sums = elements(np.float64, start + (8 + 8 * PARTS) * most, (PARTS, nx))
     sy, sx, dy, dx = params.stride_y, params.stride_x, params.dilation_y, params.dilation_x
     last, begin = (columns - 1) * sx, 0
     for i in range(0, (rows - 1) * sy + 1, sy):
@@ -83,7 +82,7 @@ def add_outliers(address, work, number, count, unused, unused2, unused3, unused4
                 sums[:] = 0
                 met = True
             row = params.weights + (y - i) // dy * q * PARTS * SIZE
-            weights = carray(pointer(row), (q, PARTS), REAL.dtype)
+            weights = elements(REAL, row, (q, PARTS))
             re = np.float64(values[0, n])
             # The taps whose outputs are kept: 0 <= x - b * dx <= last.
             for b in range(max(0, -((last - x) // dx)), min(q - 1, x // dx) + 1):
@@ -94,7 +93,7 @@ def add_outliers(address, work, number, count, unused, unused2, unused3, unused4
                     sums[1, x - b * dx] += re * weights[b, 1] + im * weights[b, 0]
         for part in range(PARTS if met else 0):
             plane = work + part * params.plane_bytes
-            line = carray(pointer(plane + i * params.pitch), (nx,), REAL.dtype)
+            line = elements(REAL, plane + i * params.pitch, nx)
             for j in range(0, last + 1, sx):
                 line[j] += sums[part, j]
 

@@ -15,9 +15,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import carray
 
-from .functions import call, load_int, pointer, reader
+from .functions import call, elements, load_int, reader
 from .params import FFT_PARAMS, KERNEL_MEASURES
 
 fft_params = reader(FFT_PARAMS)
@@ -32,7 +31,7 @@ TRANSFORM_COLUMNS = FILTER_ROWS = RESTORE_COLUMNS = FILTER_COLUMNS = CLEAR = Non
 def _clear(plane, pitch, rows, columns):
     """Fill the first columns of some rows with zeros."""
     for i in range(rows):
-        carray(pointer(plane + i * pitch), (columns,), REAL.dtype)[:] = 0
+        elements(REAL, plane + i * pitch, columns)[:] = 0
 
 
 def _kept_part(address, number):
@@ -219,15 +218,15 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
     params = fft_params(address)
     ny, nx, pitch, p, q = params.side_y, params.side_x, params.pitch, params.p, params.q
     CLEAR(work, pitch, 2 * ny, pitch // SIZE)
-    taps = carray(pointer(weights), (p, q, PARTS), REAL.dtype)
+    taps = elements(REAL, weights, (p, q, PARTS))
     # A single row of taps is that of every row of the spectrum.
     for a in range(ny if p == 1 and q > 1 else p):
         row = work + a * (1 if p == 1 else params.dilation_y) * pitch
-        real = carray(pointer(row), (nx,), REAL.dtype)
+        real = elements(REAL, row, nx)
         for b in range(q):
             real[b * params.dilation_x] = taps[min(a, p - 1), b, 0]
         if PARTS == 2:
-            imaginary = carray(pointer(row + params.plane_bytes), (nx,), REAL.dtype)
+            imaginary = elements(REAL, row + params.plane_bytes, nx)
             for b in range(q):
                 imaginary[b * params.dilation_x] = -taps[min(a, p - 1), b, 1]
     largest = 0.0
@@ -238,9 +237,9 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
             params.forward, work, work + params.plane_bytes, pitch, re, im, ny, params.radices_y,
             params.twiddles_y,
         )  # fmt: skip
-        reals = carray(pointer(re), (ny, LANES), REAL.dtype)
-        imaginaries = carray(pointer(im), (ny, LANES), REAL.dtype)
-        target = carray(pointer(spectrum), (ny, 2, LANES), REAL.dtype)
+        reals = elements(REAL, re, (ny, LANES))
+        imaginaries = elements(REAL, im, (ny, LANES))
+        target = elements(REAL, spectrum, (ny, 2, LANES))
         scale = REAL.dtype.type(1.0 / ny)
         for i in range(ny):
             target[i, 0, :] = reals[i, 0] * scale
@@ -258,9 +257,9 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
             params.forward, at, at + params.transposed_plane_bytes, params.transposed_pitch, re, im,
             nx, params.radices_x, params.twiddles_x,
         )  # fmt: skip
-        reals = carray(pointer(re), (nx, LANES), REAL.dtype)
-        imaginaries = carray(pointer(im), (nx, LANES), REAL.dtype)
-        target = carray(pointer(spectrum + r * nx * 2 * BYTES), (nx, 2, LANES), REAL.dtype)
+        reals = elements(REAL, re, (nx, LANES))
+        imaginaries = elements(REAL, im, (nx, LANES))
+        target = elements(REAL, spectrum + r * nx * 2 * BYTES, (nx, 2, LANES))
         scale = REAL.dtype.type(1.0 / (nx if p == 1 else ny * nx))
         for c in range(nx):
             for lane in range(LANES):

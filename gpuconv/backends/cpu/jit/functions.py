@@ -144,13 +144,32 @@ def call(typingctx, address, a, b, c, d, e, f, g, h):
 
 
 @intrinsic
-def pointer(typingctx, address):
-    """Convert an address to a pointer (compiled code only)."""
+def elements(typingctx, kind, address, shape):
+    """View contiguous elements at an address as an array (compiled code only).
+
+    `kind` is their dtype or an array of it, `shape` their number or a tuple. `numba.carray` does so
+    too, but it takes longer to compile, and to load modules of Numba's that its code refers to.
+    """
+    several = isinstance(shape, types.BaseTuple)
+    array = types.Array(kind.dtype, len(shape) if several else 1, "C")
 
     def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], cgutils.voidptr_t)
+        from numba.np import arrayobj  # a heavy import, which loading compiled code does without
 
-    return types.voidptr(types.int64), codegen
+        sides = cgutils.unpack_tuple(builder, args[2]) if several else [args[2]]
+        made = arrayobj.make_array(array)(context, builder)
+        size = context.get_constant(
+            types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        )
+        steps = [size]
+        for side in reversed(sides[1:]):
+            steps.insert(0, builder.mul(steps[0], side))
+        arrayobj.populate_array(
+            made, builder.inttoptr(args[1], made.data.type), sides, steps, size, None
+        )
+        return made._getvalue()
+
+    return array(kind, types.int64, shape), codegen
 
 
 @intrinsic

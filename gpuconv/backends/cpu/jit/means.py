@@ -12,12 +12,11 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import carray
 from numba.extending import register_jitable
 
-from .conversion import load_run, make_tag, narrowed, pixels
+from .conversion import load_run, make_tag, narrowed
 from .drivers import compiled
-from .functions import call, compile_function, load_int, pointer, reader
+from .functions import call, compile_function, elements, load_int, reader
 from .params import COUNTED_PIXELS, MEANS, MEANS_BLOCK
 
 counted_pixels = reader(COUNTED_PIXELS)
@@ -45,12 +44,12 @@ def _mark_missing(row_buffer, first, end, slots, pitch, counts, means_address, u
     pivot = ACC.dtype.type(means_of(means_address).pivot)
     for y in range(first, end):
         start = row_buffer + y % slots * pitch * ACC.itemsize
-        row = carray(pointer(start), (pitch,), ACC.dtype)
+        row = elements(ACC, start, pitch)
         if PLANES == 1:
             for j in range(pitch):
                 row[j] = row[j] - pivot if row[j] == row[j] else zero
             continue
-        weight = carray(pointer(start + counts), (pitch,), ACC.dtype)
+        weight = elements(ACC, start + counts, pitch)
         if COUNTED == "mask":
             for j in range(pitch):
                 weight[j] = one if (row[j] == row[j]) & (weight[j] == zero) else zero
@@ -85,21 +84,21 @@ def _store(sums, n, out, step, count, pitch, out_pitch, block_address):
     pivot, least = ACC.dtype.type(means.pivot), ACC.dtype.type(means.least)
     undefined = ACC.dtype.type(means.undefined)
     for i in range(count):
-        row = carray(pointer(sums + i * pitch), (n,), ACC.dtype)
+        row = elements(ACC, sums + i * pitch, n)
         at = sums + (count + i) * pitch
         if PLANES == 1:
             at = load_int(means.weight_rows, block.row + i * block.row_step)
             at += block.column * ACC.itemsize
-        weights = carray(pointer(at), (n,), ACC.dtype)
+        weights = elements(ACC, at, n)
         start = out + i * out_pitch
         if step == TAG.itemsize:
-            target = pixels(TAG, start, n)
+            target = elements(TAG, start, n)
             for j in range(n):
                 target[j] = narrowed(TAG, divided(row[j], weights[j], pivot, least, undefined))
             continue
         for j in range(n):
             mean = divided(row[j], weights[j], pivot, least, undefined)
-            pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, mean)
+            elements(TAG, start + j * step, 1)[0] = narrowed(TAG, mean)
 
 
 def _find_range(image, rows, columns, row_stride, column_stride, lines, found, counted_address):
@@ -110,7 +109,7 @@ def _find_range(image, rows, columns, row_stride, column_stride, lines, found, c
     """
     infinity, nan = ACC.dtype.type(np.inf), ACC.dtype.type(np.nan)
     counted = counted_pixels(counted_address)
-    line = carray(pointer(lines), LINES, ACC.dtype)
+    line = elements(ACC, lines, LINES)
     low, high, width = line[0], line[1], LINES[1]
     low[:] = infinity
     high[:] = -infinity
@@ -122,7 +121,7 @@ def _find_range(image, rows, columns, row_stride, column_stride, lines, found, c
             start = image + i * row_stride + first * column_stride
             row = line[2][:n]
             if SAME and COUNTED == "" and column_stride == ACC.itemsize:
-                row = carray(pointer(start), (n,), ACC.dtype)
+                row = elements(ACC, start, n)
             else:
                 load_run(TAG, start, column_stride, row)
             if COUNTED != "":
@@ -144,7 +143,7 @@ def _find_range(image, rows, columns, row_stride, column_stride, lines, found, c
             for j in range(n):
                 absent += row[j] != row[j]
             missing += absent
-    result = carray(pointer(found), (3,), np.float64)
+    result = elements(np.float64, found, 3)
     result[0], result[1], result[2] = low.min(), high.max(), missing
 
 

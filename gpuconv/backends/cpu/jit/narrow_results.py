@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
-from .conversion import make_tag, narrowed, pixels
-from .functions import compile_function, pointer
+from .conversion import make_tag, narrowed
+from .functions import compile_function, elements
 from .vectors import Vectors, lanes
 
 
@@ -80,10 +80,10 @@ def _store(sums, n, out, step, count, pitch, out_pitch, unused):
             while first + LANES <= n:
                 TO_BYTES(sums + row * pitch + 2 * first, start + first)
                 first += LANES
-        line = carray(pointer(sums + row * pitch), (n,), ACC.dtype)
+        line = elements(ACC, sums + row * pitch, n)
         for j in range(first, n):
             value = np.float32(line[j]) * INVERSE[0]  # exact
-            pixels(TAG, start + j * step, 1)[0] = narrowed(TAG, value)
+            elements(TAG, start + j * step, 1)[0] = narrowed(TAG, value)
 
 
 @cache

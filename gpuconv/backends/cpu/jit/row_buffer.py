@@ -13,12 +13,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from ....core import dtypes
-from .conversion import make_tag, narrowed, pixel, pixels, store_run, widened
+from .conversion import make_tag, narrowed, pixel, store_run, widened
 from .drivers import inner
-from .functions import call, compile_function, copy_number, load_int, pointer, reader
+from .functions import call, compile_function, copy_number, elements, load_int, reader
 from .params import FILL, ROW_SOURCE, ZERO
 from .vectors import copy_bytes, prefetch
 
@@ -188,21 +187,21 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
 
 def _convert(source, step, n, target, unused, unused2, unused3, unused4):
     """Convert `n` stored numbers, `step` bytes apart, to numbers of the sums' dtype."""
-    line = carray(pointer(target), (n,), ACC.dtype)
+    line = elements(ACC, target, n)
     if step == TAG.itemsize:
-        row = pixels(TAG, source, n)
+        row = elements(TAG, source, n)
         for j in range(n):
             line[j] = widened(TAG, row[j])
     else:
         for j in range(n):
-            line[j] = widened(TAG, pixels(TAG, source + j * step, 1)[0])
+            line[j] = widened(TAG, elements(TAG, source + j * step, 1)[0])
 
 
 def _convert_pairs(source, n, first, second, unused, unused2, unused3, unused4):
     """Convert `n` pairs of stored numbers, and write their firsts and seconds apart."""
-    pairs = pixels(TAG, source, 2 * n)
-    firsts = carray(pointer(first), (n,), ACC.dtype)
-    seconds = carray(pointer(second), (n,), ACC.dtype)
+    pairs = elements(TAG, source, 2 * n)
+    firsts = elements(ACC, first, n)
+    seconds = elements(ACC, second, n)
     for j in range(n):
         firsts[j] = widened(TAG, pairs[np.uintp(2 * j)])
         seconds[j] = widened(TAG, pairs[np.uintp(2 * j + 1)])
@@ -210,7 +209,7 @@ def _convert_pairs(source, n, first, second, unused, unused2, unused3, unused4):
 
 def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
     """Load the same pixels transposed: padded column `first` + e to line e, `pitch` bytes apart."""
-    fill = carray(pointer(source_params + FILL), (1,), ACC.dtype)[0]
+    fill = elements(ACC, source_params + FILL, 1)[0]
     source = row_source(source_params)
     rows, columns = source.rows, source.columns
     step, x_row = source.column_stride, source.row_stride
@@ -219,7 +218,7 @@ def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
         place = target + (y - y0) * ACC.itemsize
         for e in range(n):
             c = load_int(columns, first + e)
-            line = pixels(ACC, place + e * pitch, 1)
+            line = elements(ACC, place + e * pitch, 1)
             if row >= 0 <= c:
                 line[0] = pixel(TAG, x + row * x_row + c * step)
             else:
@@ -229,7 +228,7 @@ def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
 def _store(sums, n, out, step, count, pitch, out_pitch, unused):
     """Write `count` rows of `n` sums, `pitch` bytes apart, to rows `out_pitch` bytes apart."""
     for row in range(count):
-        line = carray(pointer(sums + row * pitch), (n,), ACC.dtype)
+        line = elements(ACC, sums + row * pitch, n)
         store_run(TAG, out + row * out_pitch, step, line)
 
 
@@ -237,16 +236,16 @@ def _store_complex(sums, n, out, step, count, pitch, out_pitch, imaginary):
     """Write rows of sums whose imaginary parts are `imaginary` bytes behind their real parts."""
     for row in range(count):
         start = out + row * out_pitch
-        real = carray(pointer(sums + row * pitch), (n,), ACC.dtype)
-        other = carray(pointer(sums + imaginary + row * pitch), (n,), ACC.dtype)
+        real = elements(ACC, sums + row * pitch, n)
+        other = elements(ACC, sums + imaginary + row * pitch, n)
         if step == 2 * TAG.itemsize:
-            target = pixels(TAG, start, 2 * n)
+            target = elements(TAG, start, 2 * n)
             for j in range(n):
                 target[np.uintp(2 * j)] = narrowed(TAG, real[j])
                 target[np.uintp(2 * j + 1)] = narrowed(TAG, other[j])
         else:
             for j in range(n):
-                target = pixels(TAG, start + j * step, 2)
+                target = elements(TAG, start + j * step, 2)
                 target[0] = narrowed(TAG, real[j])
                 target[1] = narrowed(TAG, other[j])
 
@@ -255,15 +254,15 @@ def _store_exact(sums, n, out, step, count, pitch, out_pitch, unused):
     """Write rows of sums that are integers within the output's range."""
     kind = TAG.dtype.type
     for row in range(count):
-        line = carray(pointer(sums + row * pitch), (n,), ACC.dtype)
+        line = elements(ACC, sums + row * pitch, n)
         start = out + row * out_pitch
         if step == TAG.itemsize:
-            target = pixels(TAG, start, n)
+            target = elements(TAG, start, n)
             for j in range(n):
                 target[j] = kind(line[j])
         else:
             for j in range(n):
-                pixels(TAG, start + j * step, 1)[0] = kind(line[j])
+                elements(TAG, start + j * step, 1)[0] = kind(line[j])
 
 
 def _parts(dtype: str) -> int:

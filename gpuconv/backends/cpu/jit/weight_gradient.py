@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, prange, types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
@@ -25,8 +25,8 @@ from .functions import (
     call,
     compile_function,
     count_up,
+    elements,
     load_int,
-    pointer,
     reader,
     release,
     store_int,
@@ -169,9 +169,9 @@ def _lay_out(params, memory):
     start = (memory + 63) // 64 * 64
     fill = start + params.fill_row
     if params.size == 4:
-        carray(pointer(fill), (params.pitch,), np.int32)[:] = np.int32(params.fill_bits)
+        elements(np.int32, fill, params.pitch)[:] = np.int32(params.fill_bits)
     else:
-        carray(pointer(fill), (params.pitch,), np.int64)[:] = params.fill_bits
+        elements(np.int64, fill, params.pitch)[:] = params.fill_bits
     return _Buffers(
         start, fill, start + params.dy_buffer, start + params.x_rows, start + params.dy_rows
     )
