@@ -14,11 +14,12 @@ _GEO = (33550, 33922, 34264, 34735, 34736, 34737, GDAL_METADATA)
 _RPC = 50844
 _XMP, _ICC = 700, 34675
 _DESCRIPTION, _SOFTWARE = 270, 305
+_LERC = 50674
 # How the pixels are stored, which the writer decides anew, and pointers into the file.
 _STRUCTURE = {
     *(254, 255, *range(256, 260), 262, *range(263, 267), 273, 274, *range(277, 285)),
-    *(*range(288, 294), 296, 297, 301, *range(317, 326), 330, *range(332, 343), 347),
-    *(*range(512, 533), 559, *range(32995, 32999), 34016, 34675, 50838, 50839, 65000, 65420),
+    *(*range(288, 294), 296, 297, 301, *range(317, 329), 330, *range(332, 343), 347),
+    *(*range(512, 533), 559, *range(32995, 32999), 34016, 34675, _LERC, 50838, 50839, 65000, 65420),
     *(65421, 65426),
 }
 _NOT_COPIED = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}

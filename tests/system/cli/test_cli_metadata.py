@@ -296,6 +296,19 @@ def test_tifffile_metadata(tmp_path, capsys):
     assert "pixel size" in notes(capsys)[0]
 
 
+def test_how_the_input_was_compressed_is_not_said_of_the_output(tmp_path, capsys):
+    # Parameters of LERC, and how many lines of a fax were bad.
+    more = [(326, "I", 1, 3, True), (327, "H", 1, 1, True)]
+    tifffile.imwrite(tmp_path / "x.tif", pixels(20, 30), compression="lerc", extratags=more)
+    with tifffile.TiffFile(tmp_path / "x.tif") as written:
+        assert {326, 327, 50674} <= {tag.code for tag in written.pages[0].tags}
+    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR) == 0
+    with tifffile.TiffFile(tmp_path / "y.tif") as written:
+        assert written.pages[0].compression == 1
+        assert not {326, 327, 50674} & {tag.code for tag in written.pages[0].tags}
+    assert notes(capsys) == []
+
+
 @pytest.mark.parametrize("form", [2, 3])
 def test_zarr_attributes(tmp_path, form):
     more = dict(dimension_names=("y", "x")) if form == 3 else {}
