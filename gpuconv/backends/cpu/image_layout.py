@@ -101,16 +101,13 @@ def make_row_source(
 
     return record(
         ROW_SOURCE,
-        **row_buffer.pixel_fields(pixel, acc, step),
+        **row_buffer.pixel_fields(pixel, acc, strides[-1], step, phases),
         rows=address(rows),
         columns=address(columns),
         column_count=len(columns),
         left=run[0],
         width=run[1],
         row_stride=strides[-2],
-        column_stride=strides[-1],
-        step=step,
-        phases=phases,
         slots=slots,
         **fields,
     )

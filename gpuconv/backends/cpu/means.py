@@ -114,10 +114,11 @@ class Means:
             # As many rows and columns as those of the image, from another place.
             source = copy_record(plan.layout.source)
             pixel = "bool" if self.counted == "mask" else self.acc.name
-            step = int(source["step"][0])
-            for name, value in row_buffer.pixel_fields(pixel, self.acc.name, step).items():
+            row_stride, column_stride = self.counts.strides
+            steps = column_stride, int(source["step"][0]), int(source["phases"][0])
+            for name, value in row_buffer.pixel_fields(pixel, self.acc.name, *steps).items():
                 source[name] = value
-            source["row_stride"], source["column_stride"] = self.counts.strides
+            source["row_stride"] = row_stride
             source["fill"] = fill_bytes(self.counted == "weights", self.acc.name)
             means["counts"], means["counts_source"] = address(self.counts), address(source)
             self._kept.append(source)

@@ -59,8 +59,9 @@ ROW_SOURCE = np.dtype(
             # Bytes of a part of a sum and of a pixel, how many parts they have, and whether both
             # are of one real dtype.
             "size", "pixel_size", "parts", "pixel_parts", "plain",
-            # Jit functions that convert parts of pixels, and pairs of them (0: not needed).
-            "convert", "convert_pairs",
+            # Jit functions that convert parts of pixels (0: they are copied), and groups of them:
+            # the parts of complex pixels, or as many as the stride (0: that is not needed).
+            "convert", "convert_groups",
             # What stands for the imaginary parts of real pixels.
             "zero",
         ).descr,

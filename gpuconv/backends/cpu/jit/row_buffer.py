@@ -16,7 +16,7 @@ import numpy as np
 
 from ....core import dtypes
 from .conversion import make_tag, narrowed, pixel, store_run, widened
-from .drivers import inner
+from .drivers import inner, round_up
 from .functions import call, compile_function, copy_number, elements, load_int, reader
 from .params import FILL, ROW_SOURCE, ZERO
 from .vectors import copy_bytes, prefetch
@@ -46,11 +46,11 @@ def _repeat_number(number, target, n, size):
 def _load_run(source, pixels, n, target, zero):
     """Load `n` pixels that follow each other, from their address to the address `target`."""
     step, size = source.column_stride, source.size
-    if source.plain:
+    if source.convert == 0:
         for j in range(n):
             copy_number(pixels + j * step, target + j * size, size)
     elif source.pixel_parts == 2 and step == 2 * source.pixel_size:
-        call(source.convert_pairs, pixels, n, target, target + source.imaginary, 0, 0, 0, 0)
+        call(source.convert_groups, pixels, n, target, source.imaginary, 0, 0, 0, 0)
     else:
         for part in range(source.pixel_parts):
             at = pixels + part * source.pixel_size
@@ -60,31 +60,37 @@ def _load_run(source, pixels, n, target, zero):
 
 
 @inner
-def _load_phases(source, pixels, low, high, target, phase, zero):
+def _load_strided(source, pixels, low, high, target, phase, zero):
     """Load the pixels of columns `low` to before `high` of a row, from the address of the first.
 
     Phases of the row, which begins at `target`, are `phase` numbers apart.
     """
+    stride, step, first, end = source.step, source.column_stride, high, high
+    if source.convert_groups and source.parts == 1 and step == source.pixel_size:
+        # All phases at once: whole vectors are read and taken apart.
+        first = min(round_up(low, stride), high)
+        groups = (high - first) // stride
+        place, distance = target + first // stride * source.size, phase * source.size
+        at = pixels + (first - low) * step
+        call(source.convert_groups, at, groups, place, distance, 0, 0, 0, 0)
+        end = first + groups * stride
+    _load_phases(source, pixels, low, first, target, phase, zero)
+    _load_phases(source, pixels + (end - low) * step, end, high, target, phase, zero)
+
+
+@inner
+def _load_phases(source, pixels, low, high, target, phase, zero):
+    """Load pixels as `_load_strided` does, phase after phase."""
     stride, step, size = source.step, source.column_stride, source.size
-    pairs = 0
-    if stride == 2 and source.phases == 2 and source.parts == 1 and step == source.pixel_size:
-        # Both phases at once: whole vectors are read and taken apart.
-        pairs = (high - low) // 2
-        even, odd = low % 2 * phase + low // 2, (low + 1) % 2 * phase + (low + 1) // 2
-        places = target + even * size, target + odd * size
-        call(source.convert_pairs, pixels, pairs, places[0], places[1], 0, 0, 0, 0)
     for f in range(source.phases):
-        begin, end = _columns_of_phase(f, low + 2 * pairs, high, stride)
+        begin, end = _columns_of_phase(f, low, high, stride)
         if begin == end:
             continue
         at = pixels + (f + begin * stride - low) * step
         place = target + (f * phase + begin) * size
         for part in range(source.parts):
             plane = place + part * source.imaginary
-            if source.plain:
-                for j in range(end - begin):
-                    copy_number(at + j * stride * step, plane + j * size, size)
-            elif part < source.pixel_parts:
+            if part < source.pixel_parts:
                 real = at + part * source.pixel_size
                 call(source.convert, real, stride * step, end - begin, plane, 0, 0, 0, 0)
             else:
@@ -155,7 +161,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
         if copied:
             copy_bytes(inside, target + low * size, run * size)
         elif run and STRIDED:
-            _load_phases(source, inside, low, high, target, phase, zero)
+            _load_strided(source, inside, low, high, target, phase, zero)
         elif run:
             _load_run(source, inside, run, target + low * size, zero)
         if whole:
@@ -178,7 +184,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                         copy_number(fill + part * size, place, size)
                     elif part >= source.pixel_parts:
                         copy_number(zero, place, size)
-                    elif source.plain:
+                    elif source.convert == 0:
                         copy_number(start + c * step, place, size)
                     else:
                         at = start + c * step + part * source.pixel_size
@@ -197,14 +203,29 @@ def _convert(source, step, n, target, unused, unused2, unused3, unused4):
             line[j] = widened(TAG, elements(TAG, source + j * step, 1)[0])
 
 
-def _convert_pairs(source, n, first, second, unused, unused2, unused3, unused4):
-    """Convert `n` pairs of stored numbers, and write their firsts and seconds apart."""
+def _convert_pairs(source, n, target, distance, unused, unused2, unused3, unused4):
+    """Convert `n` pairs of stored numbers; those of one place in the pairs go to one line.
+
+    Lines are `distance` bytes apart.
+    """
     pairs = elements(TAG, source, 2 * n)
-    firsts = elements(ACC, first, n)
-    seconds = elements(ACC, second, n)
+    firsts, seconds = elements(ACC, target, n), elements(ACC, target + distance, n)
     for j in range(n):
         firsts[j] = widened(TAG, pairs[np.uintp(2 * j)])
         seconds[j] = widened(TAG, pairs[np.uintp(2 * j + 1)])
+
+
+def _convert_fours(source, n, target, distance, unused, unused2, unused3, unused4):
+    """Convert `n` groups of four stored numbers as `_convert_pairs` does."""
+    fours = elements(TAG, source, 4 * n)
+    firsts, seconds = elements(ACC, target, n), elements(ACC, target + distance, n)
+    thirds = elements(ACC, target + 2 * distance, n)
+    fourths = elements(ACC, target + 3 * distance, n)
+    for j in range(n):
+        firsts[j] = widened(TAG, fours[np.uintp(4 * j)])
+        seconds[j] = widened(TAG, fours[np.uintp(4 * j + 1)])
+        thirds[j] = widened(TAG, fours[np.uintp(4 * j + 2)])
+        fourths[j] = widened(TAG, fours[np.uintp(4 * j + 3)])
 
 
 def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
@@ -286,20 +307,30 @@ def _conversion(function: Any, source: str, acc: str) -> int:
 
 
 @cache
-def pixel_fields(pixel: str, acc: str, step: int = 1) -> dict[str, int]:
+def pixel_fields(
+    pixel: str, acc: str, column_stride: int, step: int = 1, phases: int = 1
+) -> dict[str, int]:
     """Return the fields of a ROW_SOURCE that depend on the dtypes of pixels and sums."""
     part, acc_part = dtypes.part(pixel), dtypes.part(acc)
     parts, pixel_parts = _parts(acc), _parts(pixel)
     plain = pixel == acc and parts == 1
-    pairs = pixel_parts == 2 or (step == 2 and parts == 1)
+    copied = plain and step == 1 and column_stride == np.dtype(acc).itemsize
+    groups = None
+    if pixel_parts == 2:
+        groups = _convert_pairs
+    elif parts == 1 and 2 * phases > step:  # otherwise most of what is read is of no use
+        groups = {2: _convert_pairs, 4: _convert_fours}.get(step)
     return dict(
         size=np.dtype(acc_part).itemsize,
         parts=parts,
         pixel_size=dtypes.storage(part).itemsize,
         pixel_parts=pixel_parts,
         plain=plain,
-        convert=0 if plain else _conversion(_convert, part, acc_part),
-        convert_pairs=_conversion(_convert_pairs, part, acc_part) if pairs else 0,
+        column_stride=column_stride,
+        step=step,
+        phases=phases,
+        convert=0 if copied else _conversion(_convert, part, acc_part),
+        convert_groups=_conversion(groups, part, acc_part) if groups else 0,
     )
 
 

@@ -106,6 +106,8 @@ def test_borders(method, boundary):
         ((1, 1), (1, 1)),
         ((2, 1), (1, 1)),
         ((1, 3), (1, 1)),
+        ((1, 2), (1, 1)),
+        ((3, 4), (1, 1)),
         ((1, 1), (2, 3)),
         ((3, 2), (2, 2)),
     ]
@@ -349,12 +351,26 @@ for dtype, kernel_dtype in (("f4", "f4"), ("u1", "f4"), ("u1", "i1")):
                     if method == "fft":
                         continue
                     image, taps = fenced(x, front), fenced(k, front)
-                    for mode, stride in (("valid", 2), ("same", (1, 3))):
+                    for mode, stride in (("valid", 2), ("same", (1, 3)), ("same", 4)):
                         keywords = dict(mode=mode, stride=stride, method=method)
                         wanted = gpuconv.corr2d(x, k, **keywords)
                         out = fenced(np.zeros_like(wanted), front)
                         gpuconv.corr2d(image, taps, out=out, **keywords)
                         assert np.array_equal(out, wanted), (dtype, shape, kernel, method, stride)
+
+# Rows of a page each, of which a stride skips some: these may not be read.
+x = rng.integers(0, 9, (19, PAGE // 4)).astype("f4")
+k = rng.integers(0, 9, (3, 3)).astype("f4")
+image = fenced(x, True)
+for row in range(19):
+    if row % 8 > 2:
+        page = image.ctypes.data + row * PAGE
+        assert libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), 0) == 0
+for method in ("direct", "separable"):
+    taps = np.outer(k[0], k[1]) if method == "separable" else k
+    keywords = dict(stride=8, method=method, backend="cpu")
+    wanted = gpuconv.corr2d(x, taps, **keywords)
+    assert np.array_equal(gpuconv.corr2d(image, taps, **keywords), wanted)
 print("done")
 """
 
