@@ -38,8 +38,13 @@ TAG = ACC = STRIDED = None
 @inner
 def _repeat_number(number, target, n, size):
     """Write the number at an address `n` times."""
-    for j in range(n):
-        copy_number(number, target + j * size, size)
+    if size == 4:
+        line, value = elements(np.int32, target, n), elements(np.int32, number, 1)[0]
+        for j in range(n):
+            line[j] = value
+    else:
+        for j in range(n):
+            copy_number(number, target + j * size, size)
 
 
 @inner
@@ -165,12 +170,12 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
         elif run:
             _load_run(source, inside, run, target + low * size, zero)
         if whole:
-            if parts == 1 and size == 4:  # the usual case, for which code is made
-                _copy_beside(fill, here, target, low, run, length - run, column, 4)
-                continue
             for part in range(parts):
                 plane, value = target + part * imaginary, fill + part * size
-                _copy_beside(value, here, plane, low, run, length - run, column, size)
+                if size == 4:  # the usual size, for which code is made
+                    _copy_beside(value, here, plane, low, run, length - run, column, 4)
+                else:
+                    _copy_beside(value, here, plane, low, run, length - run, column, size)
             continue
         for f in range(phases):  # left of the run, and right of it
             begin, end = _columns_of_phase(f, low, high, stride)
