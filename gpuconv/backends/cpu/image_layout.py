@@ -38,7 +38,7 @@ class ImageLayout:
     source : numpy.ndarray
         The ROW_SOURCE of the images.
     load, store : int
-        Addresses of the jit functions that read and write rows of sums' dtype, 0 where no row is.
+        Addresses of the jit functions that read and write rows of sums' dtype, 0 where none is.
     kernel_index, x_offsets, out_offsets : numpy.ndarray
         Of each image in the batch: the number of its kernel, and the byte offsets of image and
         result.
@@ -93,9 +93,9 @@ def make_row_source(
 ) -> Any:  # fmt: skip
     """Make a ROW_SOURCE of pixels of a dtype, which keeps neither of its two tables alive.
 
-    Row y is read to place ``y % slots`` of a row buffer, and columns in `phases` phases, `step`
-    columns apart. `run` is the position and length of the run of the image's columns among
-    `columns`; `fields` are others of the record.
+    Row y is read to place ``y % slots`` of a row buffer, and columns in `step` phases, of which the
+    first `phases` are read. `run` is the position and length of the run of the image's columns
+    among `columns`; `fields` are others of the record.
     """
     from .jit import row_buffer
 
@@ -165,7 +165,7 @@ def describe_images(
     """Describe images and results of these strides, for sums of a dtype times ``2**shift``.
 
     `step`, `slots` and `imaginary` are those of `make_image_row_source`; `loads` and `stores` say
-    whether any row is read to a row buffer, and whether any sums are not written in place.
+    whether any row is read into a row buffer, and whether any sums are not written in place.
     """
     from .jit import row_buffer
 

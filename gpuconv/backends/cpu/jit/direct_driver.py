@@ -17,7 +17,6 @@ from .functions import (
     allocate,
     call,
     compile_function,
-    copy_number,
     count_up,
     load_int,
     reader,
@@ -34,7 +33,7 @@ from .params import (
     MEANS,
     MEANS_BLOCK,
 )
-from .row_buffer import row_source
+from .row_buffer import repeat_number, row_source
 
 direct_params = reader(DIRECT_PARAMS)
 direct_task = reader(DIRECT_TASK)
@@ -49,13 +48,6 @@ def _reads_fill_row(params, task):
     rows = row_source(params.row_source).rows
     last = (task.end_row - 1) * params.stride_y + (params.p - 1) * params.dilation_y
     return load_int(rows, task.first_row * params.stride_y) < 0 or load_int(rows, last) < 0
-
-
-@inner
-def _write_fill_row(address, n, size, source):
-    """Write the border's value `n` times."""
-    for j in range(n):
-        copy_number(source + FILL, address + j * size, size)
 
 
 @inner
@@ -84,7 +76,7 @@ def _allocate_columns(params, task, columns):
     columns.row_table = round_up(columns.lines + lines_bytes, 8)
     columns.line_table = columns.row_table + 8 * params.parts * (params.p + block)
     if filled:
-        _write_fill_row(columns.fill_row, columns.length, size, params.row_source)
+        repeat_number(params.row_source + FILL, columns.fill_row, columns.length, size)
     return memory
 
 

@@ -147,8 +147,8 @@ def call(typingctx, address, a, b, c, d, e, f, g, h):
 def elements(typingctx, kind, address, shape):
     """View contiguous elements at an address as an array (compiled code only).
 
-    `kind` is their dtype or an array of it, `shape` their number or a tuple. `numba.carray` does so
-    too, but it takes longer to compile, and to load modules of Numba's that its code refers to.
+    `kind` is their dtype or an array of it, `shape` their number or a tuple. `numba.carray` does
+    the same, but compiles more slowly, and loading code that uses it imports more of Numba.
     """
     several = isinstance(shape, types.BaseTuple)
     array = types.Array(kind.dtype, len(shape) if several else 1, "C")

@@ -53,14 +53,15 @@ ROW_SOURCE = np.dtype(
             "rows", "columns", "column_count", "left", "width",
             # Bytes between the image's rows and columns.
             "row_stride", "column_stride",
-            # Columns from one output to the next, how many of these phases are read, rows that the
-            # row buffer holds, and bytes from a row's real parts to its imaginary parts.
+            # Columns from one output to the next, which are as many phases, and how many of these
+            # are read; rows that the row buffer holds, and bytes from a row's real parts to its
+            # imaginary parts.
             "step", "phases", "slots", "imaginary",
             # Bytes of a part of a sum and of a pixel, how many parts they have, and whether both
             # are of one real dtype.
             "size", "pixel_size", "parts", "pixel_parts", "plain",
             # Jit functions that convert parts of pixels (0: they are copied), and groups of them:
-            # the parts of complex pixels, or as many as the stride (0: that is not needed).
+            # the parts of complex pixels, or as many as the stride (0: none is needed).
             "convert", "convert_groups",
             # What stands for the imaginary parts of real pixels.
             "zero",
@@ -93,7 +94,7 @@ DIRECT_PARAMS = fields(
     "parts", "size", "lanes", "pitch", "block_rows",
     # Whether pixels are read, and sums written, where they are.
     "x_in_place", "out_in_place",
-    # The ROW_SOURCE of pixels, and the jit functions that read and write rows.
+    # The ROW_SOURCE of pixels, and the jit functions that read and write rows (0: none is needed).
     "row_source", "load", "store",
     # Micro-kernels: sums of a block of rows, and of one row; of separable kernels these take the
     # columns of taps, and the last two the rows, for sums that are converted or that stay.

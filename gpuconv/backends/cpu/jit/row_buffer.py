@@ -3,13 +3,13 @@
 Rows of complex numbers lie in two planes, of real and of imaginary parts: loading takes complex
 pixels apart, and storing puts the parts of sums together.
 
-Which pixels stand in a row is the same for every dtype, so loading is one function. It calls a
-short one that converts pixels of a dtype.
+Which pixels stand in a row is the same for every dtype, so loading is one function, compiled with
+and without a column stride. It calls a short one that converts pixels of a dtype.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ row_source = reader(ROW_SOURCE)
 
 # Rows are asked for this many rows before they are read.
 _AHEAD = 4
-# Bytes that are worth copying by vectors.
-_LINE = 64
+# Bytes that are worth copying by vectors, and numbers that are few enough to be copied one by one.
+_LINE, _FEW = 64, 8
 
 # Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
 
@@ -36,12 +36,16 @@ TAG = ACC = STRIDED = None
 
 
 @inner
-def _repeat_number(number, target, n, size):
+def repeat_number(number, target, n, size):
     """Write the number at an address `n` times."""
     if size == 4:
         line, value = elements(np.int32, target, n), elements(np.int32, number, 1)[0]
         for j in range(n):
             line[j] = value
+    elif size == 8:
+        wide, wide_value = elements(np.int64, target, n), elements(np.int64, number, 1)[0]
+        for j in range(n):
+            wide[j] = wide_value
     else:
         for j in range(n):
             copy_number(number, target + j * size, size)
@@ -54,14 +58,14 @@ def _load_run(source, pixels, n, target, zero):
     if source.convert == 0:
         for j in range(n):
             copy_number(pixels + j * step, target + j * size, size)
-    elif source.pixel_parts == 2 and step == 2 * source.pixel_size:
+    elif source.pixel_parts == 2 and source.convert_groups:
         call(source.convert_groups, pixels, n, target, source.imaginary, 0, 0, 0, 0)
     else:
         for part in range(source.pixel_parts):
             at = pixels + part * source.pixel_size
             call(source.convert, at, step, n, target + part * source.imaginary, 0, 0, 0, 0)
         if source.pixel_parts < source.parts:
-            _repeat_number(zero, target + source.imaginary, n, size)
+            repeat_number(zero, target + source.imaginary, n, size)
 
 
 @inner
@@ -71,7 +75,7 @@ def _load_strided(source, pixels, low, high, target, phase, zero):
     Phases of the row, which begins at `target`, are `phase` numbers apart.
     """
     stride, step, first, end = source.step, source.column_stride, high, high
-    if source.convert_groups and source.parts == 1 and step == source.pixel_size:
+    if source.convert_groups:
         # All phases at once: whole vectors are read and taken apart.
         first = min(round_up(low, stride), high)
         groups = (high - first) // stride
@@ -79,16 +83,19 @@ def _load_strided(source, pixels, low, high, target, phase, zero):
         at = pixels + (first - low) * step
         call(source.convert_groups, at, groups, place, distance, 0, 0, 0, 0)
         end = first + groups * stride
-    _load_phases(source, pixels, low, first, target, phase, zero)
-    _load_phases(source, pixels + (end - low) * step, end, high, target, phase, zero)
+    if low < first:
+        _load_phases(source, pixels, low, first, target, phase, zero)
+    if end < high:
+        _load_phases(source, pixels + (end - low) * step, end, high, target, phase, zero)
 
 
 @inner
 def _load_phases(source, pixels, low, high, target, phase, zero):
     """Load pixels as `_load_strided` does, phase after phase."""
     stride, step, size = source.step, source.column_stride, source.size
+    first, last = (low // stride, low % stride), (high // stride, high % stride)
     for f in range(source.phases):
-        begin, end = _columns_of_phase(f, low, high, stride)
+        begin, end = _before(first, f), _before(last, f)
         if begin == end:
             continue
         at = pixels + (f + begin * stride - low) * step
@@ -99,16 +106,16 @@ def _load_phases(source, pixels, low, high, target, phase, zero):
                 real = at + part * source.pixel_size
                 call(source.convert, real, stride * step, end - begin, plane, 0, 0, 0, 0)
             else:
-                _repeat_number(zero, plane, end - begin, size)
+                repeat_number(zero, plane, end - begin, size)
 
 
 @inner
-def _copy_beside(fill, columns, row, low, run, beside, column, size):
-    """Fill the columns left and right of the run of a row where the run holds the whole image's.
+def _copy_beside(fill, columns, row, low, run, beside, size):
+    """Fill the columns left and right of a run that holds all columns of the image.
 
-    They are the fill value, or what the run holds of the image's columns from `column` on.
+    They are the fill value, or what the run holds.
     """
-    known = row + (low - column) * size
+    known = row + low * size
     for e in range(beside):
         j = e if e < low else e + run
         c = load_int(columns, j)
@@ -116,9 +123,9 @@ def _copy_beside(fill, columns, row, low, run, beside, column, size):
 
 
 @inner
-def _columns_of_phase(f, low, high, stride):
-    """Numbers of phase `f` that columns `low` to before `high` are, as (first, end)."""
-    return (low - f + stride - 1) // stride, (high - f + stride - 1) // stride
+def _before(columns, f):
+    """How many of the first columns, given as (whole strides, rest), are in phase `f`."""
+    return columns[0] + 1 if f < columns[1] else columns[0]
 
 
 def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
@@ -148,6 +155,8 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     scattered = step == source.pixel_size and abs(row_stride) > 2 * run_bytes
     copied = source.plain and not STRIDED and step == size and run * size >= _LINE
     whole = not STRIDED and run == source.width > 0
+    before, until = (low // stride, low % stride), (high // stride, high % stride)
+    every = length // stride, length % stride
     slot = y0 % slots
     for y in range(y0, y1):
         target = row_buffer + slot * pitch * size
@@ -155,7 +164,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
         row = load_int(rows, y)
         if row < 0:
             for part in range(parts):
-                _repeat_number(fill + part * size, target + part * imaginary, pitch, size)
+                repeat_number(fill + part * size, target + part * imaginary, pitch, size)
             continue
         start = x + row * row_stride
         inside = start + column * step
@@ -173,27 +182,41 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
             for part in range(parts):
                 plane, value = target + part * imaginary, fill + part * size
                 if size == 4:  # the usual size, for which code is made
-                    _copy_beside(value, here, plane, low, run, length - run, column, 4)
+                    _copy_beside(value, here, plane, low, run, length - run, 4)
                 else:
-                    _copy_beside(value, here, plane, low, run, length - run, column, size)
+                    _copy_beside(value, here, plane, low, run, length - run, size)
             continue
         for f in range(phases):  # left of the run, and right of it
-            begin, end = _columns_of_phase(f, low, high, stride)
-            beside = (length - f + stride - 1) // stride - (end - begin)
-            for e in range(beside):
-                j = e if e < begin else e - begin + end
-                c = load_int(here, f + j * stride)
+            begin, end = _before(before, f), _before(until, f)
+            beside = _before(every, f) - (end - begin)
+            e = 0
+            while e < beside:
+                j, there = (e, begin - e) if e < begin else (e - begin + end, beside - e)
+                table = here + 8 * (f + j * stride)
+                c, apart, count = load_int(table, 0), 0, 1
+                if there > 1:
+                    apart = load_int(table, stride) - c
+                # Columns that are equally far apart in the image are converted at once.
+                while count < there:
+                    known = load_int(table, (count - 1) * stride)
+                    following = load_int(table, count * stride)
+                    if following - known != apart or (following < 0) != (c < 0):
+                        break
+                    count += 1
                 for part in range(parts):
                     place = target + part * imaginary + (f * phase + j) * size
                     if c < 0:
-                        copy_number(fill + part * size, place, size)
+                        repeat_number(fill + part * size, place, count, size)
                     elif part >= source.pixel_parts:
-                        copy_number(zero, place, size)
-                    elif source.convert == 0:
-                        copy_number(start + c * step, place, size)
+                        repeat_number(zero, place, count, size)
+                    elif source.plain and (count < _FEW or source.convert == 0):
+                        for i in range(count):
+                            at = start + (c + i * apart) * step
+                            copy_number(at, place + i * size, size)
                     else:
                         at = start + c * step + part * source.pixel_size
-                        call(source.convert, at, step, 1, place, 0, 0, 0, 0)
+                        call(source.convert, at, apart * step, count, place, 0, 0, 0, 0)
+                e += count
 
 
 def _convert(source, step, n, target, unused, unused2, unused3, unused4):
@@ -311,7 +334,7 @@ def _conversion(function: Any, source: str, acc: str) -> int:
     return compile_function(function, name, TAG=make_tag(source), ACC=make_tag(acc))
 
 
-@cache
+@lru_cache(maxsize=512)
 def pixel_fields(
     pixel: str, acc: str, column_stride: int, step: int = 1, phases: int = 1
 ) -> dict[str, int]:
@@ -319,11 +342,10 @@ def pixel_fields(
     part, acc_part = dtypes.part(pixel), dtypes.part(acc)
     parts, pixel_parts = _parts(acc), _parts(pixel)
     plain = pixel == acc and parts == 1
-    copied = plain and step == 1 and column_stride == np.dtype(acc).itemsize
-    groups = None
-    if pixel_parts == 2:
+    groups, side_by_side = None, column_stride == dtypes.storage(pixel).itemsize
+    if pixel_parts == 2 and step == 1 and side_by_side:
         groups = _convert_pairs
-    elif parts == 1 and 2 * phases > step:  # otherwise most of what is read is of no use
+    elif parts == 1 and side_by_side and 2 * phases > step:  # otherwise most would be of no use
         groups = {2: _convert_pairs, 4: _convert_fours}.get(step)
     return dict(
         size=np.dtype(acc_part).itemsize,
@@ -334,7 +356,9 @@ def pixel_fields(
         column_stride=column_stride,
         step=step,
         phases=phases,
-        convert=0 if copied else _conversion(_convert, part, acc_part),
+        convert=0
+        if plain and step == 1 and side_by_side
+        else _conversion(_convert, part, acc_part),
         convert_groups=_conversion(groups, part, acc_part) if groups else 0,
     )
 
