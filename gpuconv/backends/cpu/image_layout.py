@@ -158,14 +158,16 @@ def describe_images(
     step: int,
     slots: int,
     shift: int,
+    in_place: bool,
     imaginary: int,
     loads: bool = True,
     stores: bool = True,
 ) -> ImageLayout:
     """Describe images and results of these strides, for sums of a dtype times ``2**shift``.
 
-    `step`, `slots` and `imaginary` are those of `make_image_row_source`; `loads` and `stores` say
-    whether any row is read into a row buffer, and whether any sums are not written in place.
+    `step`, `slots` and `imaginary` are those of `make_image_row_source`. `in_place` says whether
+    sums may be written to the result as they are, `loads` and `stores` whether any row is read into
+    a row buffer, and whether any sums are not written in place.
     """
     from .jit import row_buffer
 
@@ -180,7 +182,7 @@ def describe_images(
         kernel_index=kernel_index(problem),
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
-        in_place=writes_in_place(problem, acc, out_strides, shift),
+        in_place=in_place,
         tables=tables,
     )
 

@@ -175,12 +175,13 @@ def plan_sums(
     few = columns > 0 or _sums_few_columns(problem, tasks, lanes, x_in_place)
     layout = describe_images(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
-        imaginary=slots * pitch * size, loads=not whole_rows and (few or not x_in_place),
+        in_place=in_place, imaginary=slots * pitch * size,
+        loads=not whole_rows and (few or not x_in_place),
         stores=not (whole_rows or means) and (few or not in_place),
     )  # fmt: skip
     if means:
         store = jit_means.store(acc, problem.out_dtype, means)
-        layout = replace(layout, in_place=False, store=store)
+        layout = replace(layout, store=store)
     fill_row = None
     if whole_rows:
         tasks = replace(tasks, strip=problem.s, strips=1)

@@ -16,7 +16,7 @@ from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .image_layout import make_image_row_source, make_row_source, run_of_columns
-from .jit.params import UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, fill_bytes, record
+from .jit.params import UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, record
 from .planning import LONG, per_output, tap_offsets
 from .retry import LINES, no_memory_error
 from .threads import max_threads, run_in_slices, run_kernel
@@ -141,7 +141,6 @@ def _describe_images(
         x_offsets=address(offsets),
         x_row_stride=x_strides[-2],
         rows=address(tables[0]),
-        fill_bits=fill_bytes(problem.fillvalue, acc).view(np.int64)[0],
         x_in_place=problem.x_dtype == acc and side_by_side,
         read_x=row_buffer.load(sx),
         x_source=address(source),

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.numpy_support import as_dtype
 
+from .drivers import inner
 from .functions import elements
 
 
@@ -151,7 +152,7 @@ def pixel(tag, address):
     return widened(tag, elements(tag, address, 1)[0])
 
 
-@njit(nogil=True)
+@inner
 def load_run(tag, address, step, line):
     """Fill `line`, in its dtype, with the elements at `address`, `address + step`, …"""
     n = line.shape[0]
@@ -164,7 +165,7 @@ def load_run(tag, address, step, line):
             line[j] = widened(tag, elements(tag, address + j * step, 1)[0])
 
 
-@njit(nogil=True)
+@inner
 def store_run(tag, address, step, line):
     """Write the sums of `line` to `address`, `address + step`, …, in the tag's dtype."""
     n = line.shape[0]

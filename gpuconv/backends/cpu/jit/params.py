@@ -233,8 +233,8 @@ WEIGHT_GRADIENT_PARAMS = fields(
     # left, the image's width, and the columns from the first to the last that an output reads.
     "stride_y", "stride_x", "dilation_y", "left", "width", "span_x",
     # Image: byte offset of each one, bytes between rows, the row of the image that stands at each
-    # padded one (-1: the fill value), bits of the fill value.
-    "x_offsets", "x_row_stride", "rows", "fill_bits",
+    # padded one (-1: the fill value).
+    "x_offsets", "x_row_stride", "rows",
     # Whether rows that lie beside the border are summed where they are; all others are read by
     # a jit function from a ROW_SOURCE.
     "x_in_place", "read_x", "x_source",

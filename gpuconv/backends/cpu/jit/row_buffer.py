@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ....core import dtypes
-from .conversion import make_tag, narrowed, pixel, store_run, widened
+from .conversion import load_run, make_tag, narrowed, pixel, store_run, widened
 from .drivers import inner, round_up
 from .functions import call, compile_function, copy_number, elements, load_int, reader
 from .params import FILL, ROW_SOURCE, ZERO
@@ -58,7 +58,7 @@ def _load_run(source, pixels, n, target, zero):
     if source.convert == 0:
         for j in range(n):
             copy_number(pixels + j * step, target + j * size, size)
-    elif source.pixel_parts == 2 and source.convert_groups:
+    elif source.convert_groups:
         call(source.convert_groups, pixels, n, target, source.imaginary, 0, 0, 0, 0)
     else:
         for part in range(source.pixel_parts):
@@ -221,14 +221,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
 
 def _convert(source, step, n, target, unused, unused2, unused3, unused4):
     """Convert `n` stored numbers, `step` bytes apart, to numbers of the sums' dtype."""
-    line = elements(ACC, target, n)
-    if step == TAG.itemsize:
-        row = elements(TAG, source, n)
-        for j in range(n):
-            line[j] = widened(TAG, row[j])
-    else:
-        for j in range(n):
-            line[j] = widened(TAG, elements(TAG, source + j * step, 1)[0])
+    load_run(TAG, source, step, elements(ACC, target, n))
 
 
 def _convert_pairs(source, n, target, distance, unused, unused2, unused3, unused4):

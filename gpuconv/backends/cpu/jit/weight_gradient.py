@@ -25,13 +25,13 @@ from .functions import (
     call,
     compile_function,
     count_up,
-    elements,
     load_int,
     reader,
     release,
     store_int,
 )
-from .params import FAILED, TAP_GROUP, UNIT, WEIGHT_GRADIENT_PARAMS
+from .params import FAILED, FILL, TAP_GROUP, UNIT, WEIGHT_GRADIENT_PARAMS
+from .row_buffer import repeat_number
 from .vectors import LONG, Vectors, vector_bytes
 
 _INT = ir.IntType(32)
@@ -168,10 +168,7 @@ def _lay_out(params, memory):
     """Divide up a task's memory and write the row of the fill value."""
     start = (memory + 63) // 64 * 64
     fill = start + params.fill_row
-    if params.size == 4:
-        elements(np.int32, fill, params.pitch)[:] = np.int32(params.fill_bits)
-    else:
-        elements(np.int64, fill, params.pitch)[:] = params.fill_bits
+    repeat_number(params.x_source + FILL, fill, params.pitch, params.size)
     return _Buffers(
         start, fill, start + params.dy_buffer, start + params.x_rows, start + params.dy_rows
     )
