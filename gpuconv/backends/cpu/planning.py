@@ -337,12 +337,13 @@ def _means_functions(acc: str, planes: int, counted: str, step: int) -> dict[str
 
 
 def _narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
-    """Jit function of a plan's DIRECT_PARAMS where whole rows are summed, by name."""
+    """Jit functions of a plan's DIRECT_PARAMS where whole rows are summed, by name."""
     from .jit import narrow_images
 
     left = run_of_columns(problem)[0]
     return {
-        "sum_task": narrow_images.sum_task(acc, problem.s, problem.p, problem.q, left),
+        "sum_task": narrow_images.sum_task(),
+        "sum_block": narrow_images.sum_block(acc, problem.s, problem.p, problem.q, left),
     }
 
 

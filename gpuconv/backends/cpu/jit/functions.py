@@ -28,6 +28,7 @@ from ....core.worker_thread import on_worker_thread
 
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
+STACK = 72  # integers
 _compiled: list[Any] = []  # all jit functions: their code lives as long as these objects
 
 
@@ -226,17 +227,6 @@ def reader(dtype: Any) -> Any:
 
 
 @intrinsic
-def fence(typingctx):
-    """Order stores that bypassed the caches before everything after (compiled code only)."""
-
-    def codegen(context, builder, signature, args):
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
 def allocate(typingctx, size):
     """Allocate bytes and return their address, or 0 if memory runs out (compiled code only).
 
@@ -262,10 +252,10 @@ def release(typingctx, address):
 
 @intrinsic
 def stack(typingctx):
-    """Address of 16 integers on the stack of the function that calls this (compiled code only)."""
+    """Address of STACK integers on the stack of the function that calls it (compiled code only)."""
 
     def codegen(context, builder, signature, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, 16))
+        place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, STACK))
         return builder.ptrtoint(place, _LONG)
 
     return types.int64(), codegen

@@ -26,14 +26,16 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ....core import dtypes
-from .functions import compile_function, fence
+from .functions import compile_function
 from .mirrored_block import MirroredBlock, emit_mirrored
 from .register_block import RegisterBlock, emit
-from .vectors import lanes, vector_bytes
+from .vectors import LONG, lanes, vector_bytes
 
 ROWS = 4
 # Kernels up to these sizes are written out tap by tap; wider ones loop over their columns.
@@ -51,27 +53,62 @@ def _columns(rows: int, parts: int) -> int:
     return 2 if short else 3
 
 
-def _block(acc: str, made: _Code, columns: int, stream: bool = False) -> Any:
-    rows, p, q, mirrored = made.rows, made.p, made.q, made.direction
+def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, stream: bool) -> None:
+    """Emit the sums of a block of `columns` vectors; without the number of columns in `args`."""
+    size = made.rows, columns, made.step, made.planes
+    if made.direction:
+        block = MirroredBlock(builder, acc, *size)
+        emit_mirrored(block, args, made.direction == "down", made.p, made.q, stream)
+    else:
+        emit(RegisterBlock(builder, acc, *size), args, made.p, made.q, stream)
 
+
+def _emit_columns(builder: Any, acc: str, made: _Code, args: Any, stream: bool) -> None:
+    """Emit the sums of all columns: wide blocks of them, and the rest vector by vector."""
+    b, (table, n, *taps, offsets, out, stride) = builder, args
+    part = dtypes.part(acc)
+    vector, size = lanes(part), np.dtype(part).itemsize
+
+    def emit_at(column: Any, columns: int, past_caches: bool) -> None:
+        distance = b.mul(column, ir.Constant(LONG, size))
+        where = (table, distance, *taps, offsets, b.add(out, distance), stride)
+        _emit_block(b, acc, made, columns, where, past_caches)
+
+    first = ir.Constant(LONG, 0)
+    if stream:  # the first vector ends at a line of cache, from which on lines are written whole
+        line = ir.Constant(LONG, vector * size - 1)
+        first = b.udiv(b.and_(b.neg(out), line), ir.Constant(LONG, size))
+        with b.if_then(b.icmp_signed(">", first, ir.Constant(LONG, 0))):
+            emit_at(ir.Constant(LONG, 0), 1, False)
+    wide = ir.Constant(LONG, vector * made.columns)
+    blocks = b.udiv(b.sub(n, first), wide)
+    with cgutils.for_range(b, blocks) as loop:
+        emit_at(b.add(first, b.mul(loop.index, wide)), made.columns, stream)
+    first = b.add(first, b.mul(blocks, wide))
+    narrow = ir.Constant(LONG, vector)
+    rest = b.udiv(b.add(b.sub(n, first), ir.Constant(LONG, vector - 1)), narrow)
+    with cgutils.for_range(b, rest) as loop:
+        column, last = b.add(first, b.mul(loop.index, narrow)), b.sub(n, narrow)
+        # The last vector overlaps: the same sums once more.
+        column = b.select(b.icmp_signed("<", column, last), column, last)
+        emit_at(column, 1, False)
+    if stream:
+        b.fence("seq_cst")
+
+
+def _code_of(acc: str, made: _Code, stream: bool) -> Any:
     @intrinsic
-    def block(typingctx, table, column, w, taps_down, taps, offsets, out, stride):
+    def code(typingctx, table, n, w, p, q, offsets, out, stride):
         def codegen(context, builder, signature, args):
-            size = rows, columns, made.step, made.planes
-            if mirrored:
-                code = MirroredBlock(builder, acc, *size)
-                emit_mirrored(code, args, mirrored == "down", p, q, stream)
-            else:
-                emit(RegisterBlock(builder, acc, *size), args, p, q, stream)
+            _emit_columns(builder, acc, made, args, stream)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen
 
-    return block
+    return code
 
 
-# Bound to other values in every function compiled from `_sums`.
-WIDE = ONE = LANES = COLUMNS = SIZE = STREAM = None
+CODE = None  # bound to other instructions in every function compiled from `_sums`
 
 
 def _sums(table, n, w, p, q, offsets, out, stride):
@@ -82,21 +119,7 @@ def _sums(table, n, w, p, q, offsets, out, stride):
     column of taps. Output rows are `stride` bytes apart; those of imaginary parts follow those of
     all real parts.
     """
-    j = 0
-    if STREAM:
-        ahead = -out % (LANES * SIZE) // SIZE
-        if ahead:
-            ONE(table, 0, w, p, q, offsets, out, stride)
-            j = ahead
-    while j + LANES * COLUMNS <= n:
-        WIDE(table, j * SIZE, w, p, q, offsets, out + j * SIZE, stride)
-        j += LANES * COLUMNS
-    while j < n:
-        j = min(j, n - LANES)  # the last vector overlaps: the same sums once more
-        ONE(table, j * SIZE, w, p, q, offsets, out + j * SIZE, stride)
-        j += LANES
-    if STREAM:
-        fence()
+    CODE(table, n, w, p, q, offsets, out, stride)
 
 
 @dataclass(frozen=True)
@@ -137,18 +160,9 @@ def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes
 
 
 @cache
-def _compiled(acc: str, code: _Code, stream: bool) -> int:
-    part = dtypes.part(acc)
-    return compile_function(
-        _sums,
-        code.name(acc) + ("_stream" if stream else ""),
-        WIDE=_block(acc, code, code.columns, stream),
-        ONE=_block(acc, code, 1),
-        LANES=lanes(part),
-        COLUMNS=code.columns,
-        SIZE=np.dtype(part).itemsize,
-        STREAM=stream,
-    )
+def _compiled(acc: str, made: _Code, stream: bool) -> int:
+    name = made.name(acc) + ("_stream" if stream else "")
+    return compile_function(_sums, name, CODE=_code_of(acc, made, stream))
 
 
 def sums(

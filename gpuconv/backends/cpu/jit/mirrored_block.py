@@ -27,49 +27,42 @@ class MirroredBlock(RegisterBlock):
         super().__init__(builder, acc, rows, columns, step, planes)
         self.back = self.zeros(rows, self.parts * columns)
 
-    def count(self, value: Any) -> Any:
-        """A number of taps as a value."""
-        return self.long(value) if isinstance(value, int) else value
-
     def each(self, first: int, last: Any, emit: Any) -> None:
         """Emit code for the numbers from `first` to before `last`: a loop where it is not known."""
         if isinstance(last, int):
             for number in range(first, last):
-                emit(self.long(number))
+                emit(number)
             return
         with cgutils.for_range(self.builder, last, start=self.long(first)) as loop:
             emit(loop.index)
 
     def meet(self, outputs: range, taps: Any, middle: Any) -> None:
         """Add the two chains of some rows; then the middle tap, if their number is odd."""
-        b = self.builder
         for output in outputs:
             for place, other in zip(self.sums[output], self.back[output], strict=True):
-                b.store(self.add(b.load(place), b.load(other)), place)
+                self.write(place, self.add(self.read(place), self.read(other)))
         if isinstance(taps, int):
             if taps % 2:
                 middle()
             return
-        odd = b.trunc(taps, ir.IntType(1))
-        with b.if_then(odd):
+        odd = self.builder.trunc(taps, ir.IntType(1))
+        with self.builder.if_then(odd):
             middle()
 
     def down(self, args: Any, p: int | None) -> None:
         """Add one column of taps, input row after input row from both ends."""
-        b = self.builder
         table, column, w, taps_down, *_ = args
         taps = taps_down if p is None else p
-        half = b.lshr(taps, self.long(1)) if p is None else p // 2
-        last = b.add(self.count(taps), self.long(self.rows - 2))
+        half = self.builder.lshr(taps, self.long(1)) if p is None else p // 2
+        last = self.plus(taps, self.rows - 2)
 
         def input_row(y: Any, outputs: range, back: bool) -> None:
             """Add row `y` to outputs counted from the same end as the rows."""
             if back:
-                y = b.sub(last, y)
+                y = self.minus(last, y)
                 outputs = range(self.rows - outputs.stop, self.rows - outputs.start)
             weights = {
-                i: b.add(w, b.mul(b.sub(y, self.long(i)), self.long(self.weight_bytes)))
-                for i in outputs
+                i: self.at(w, self.times(self.minus(y, i), self.weight_bytes)) for i in outputs
             }
             pixels = self.addresses(table, y, column)
             self.tap(pixels, weights, 0, self.back if back else self.sums)
@@ -78,51 +71,48 @@ class MirroredBlock(RegisterBlock):
             if p is not None:
                 for y in range(p // 2 + self.rows - 1):
                     outputs = range(max(0, y - p // 2 + 1), min(self.rows - 1, y) + 1)
-                    input_row(self.long(y), outputs, back)
+                    input_row(y, outputs, back)
                 continue
             for y in range(self.rows - 1):
-                input_row(self.long(y), range(y + 1), back)
+                input_row(y, range(y + 1), back)
             self.each(
                 self.rows - 1, half, lambda y, back=back: input_row(y, range(self.rows), back)
             )
             for i in range(1, self.rows):
-                y = b.add(self.count(half), self.long(i - 1))
-                input_row(y, range(i, self.rows), back)
+                input_row(self.plus(half, i - 1), range(i, self.rows), back)
 
         def middle() -> None:
             for i in range(self.rows):
-                input_row(b.add(self.count(half), self.long(i)), range(i, i + 1), False)
+                input_row(self.plus(half, i), range(i, i + 1), False)
 
         self.meet(range(self.rows), taps, middle)
 
     def across(self, args: Any, p: int | None, q: int | None) -> None:
         """Add rows of taps: `p` for one output row, or one for each."""
-        b = self.builder
         table, column, w, taps_down, taps_across, offsets, *_ = args
         taps = taps_across if q is None else q
-        half = b.lshr(taps, self.long(1)) if q is None else q // 2
-        middle = self.count(half)
+        half = self.builder.lshr(taps, self.long(1)) if q is None else q // 2
 
         def tap(output: int, a: Any, number: Any, sums: Any) -> None:
-            y = b.add(a, self.long(output))
             if q is None:
-                at = self.load(b.add(offsets, b.mul(number, self.long(8))), LONG)
+                at = self.load(self.at(offsets, self.times(number, 8)), LONG)
             else:
-                at = b.mul(number, self.long(self.step_bytes))
-            pixels = self.addresses(table, y, b.add(column, at))
-            first = b.add(w, b.mul(b.mul(a, self.count(taps)), self.long(self.weight_bytes)))
-            self.tap(pixels, {output: first}, b.mul(number, self.long(self.weight_bytes)), sums)
+                at = self.times(number, self.step_bytes)
+            pixels = self.addresses(table, self.plus(a, output), self.at(column, at))
+            first = self.at(w, self.times(a, self.times(taps, self.weight_bytes)))
+            self.tap(pixels, {output: first}, self.times(number, self.weight_bytes), sums)
 
-        last, down = b.sub(self.count(taps), self.long(1)), taps_down if p is None else p
+        last, down = self.minus(taps, 1), taps_down if p is None else p
 
         def half_row(output: int, a: Any, back: bool) -> None:
             def one(number: Any) -> None:
                 if back:
-                    tap(output, a, b.sub(last, number), self.back)
+                    tap(output, a, self.minus(last, number), self.back)
                 else:
                     tap(output, a, number, self.sums)
 
-            self.each(0, half, one)
+            with self.hold(straight=q is not None):
+                self.each(0, half, one)
 
         for output in range(self.rows):
             for back in (False, True):
@@ -130,7 +120,7 @@ class MirroredBlock(RegisterBlock):
             self.meet(
                 range(output, output + 1),
                 taps,
-                partial(self.each, 0, down, lambda a, o=output: tap(o, a, middle, self.sums)),
+                partial(self.each, 0, down, lambda a, o=output: tap(o, a, half, self.sums)),
             )
 
 
@@ -138,8 +128,9 @@ def emit_mirrored(
     block: MirroredBlock, args: Any, down: bool, p: int | None, q: int | None, stream: bool
 ) -> None:
     """Emit the code of a block in mirrored order, down a column of taps or across each row."""
-    if down:
-        block.down(args, p)
-    else:
-        block.across(args, p, q)
-    block.finish(*args[-2:], stream)
+    with block.hold(straight=p is not None and (down or q is not None)):
+        if down:
+            block.down(args, p)
+        else:
+            block.across(args, p, q)
+        block.finish(*args[-2:], stream)

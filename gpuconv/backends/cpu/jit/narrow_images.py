@@ -13,10 +13,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .direct_driver import direct_params
-from .functions import compile_function, load_int, stack, store_int
+from .functions import call, compile_function, load_int, stack, store_int
 from .params import FILL
 from .row_buffer import row_source
 from .vectors import LONG, Vectors, lanes, vector_bytes
@@ -26,7 +27,11 @@ WIDEST = 256  # bytes of a row of outputs
 # Registers for sums by the bytes of a vector: half of those there are.
 _REGISTERS = {64: 16, 32: 8}
 _AT_ONCE = 4  # vectors of a row that are summed at once, at most
+_MOST_ROWS = 8  # of a block
 _LONGEST = 7  # rows and columns of taps, all written out
+# Rows that are summed in a call, by a table on the stack: these and those of taps are no more than
+# `functions.STACK`.
+_ROWS_AT_ONCE = 64
 
 
 class _Rows(Vectors):
@@ -51,17 +56,51 @@ class _Rows(Vectors):
     ) -> None:
         """Add a row of pixels, times its weights, to the output rows that `weights` has them for.
 
-        `sums` are the addresses of sums by output row and vector.
+        `sums` are the values of sums so far by output row and vector.
         """
-        b = self.builder
         for tap in range(self.q):
             for c in sums[0]:
                 at = self.at(row, (c * self.lanes + tap - self.left) * self.size)
                 mask = masks.get((tap, c))
                 x = self.load(at) if mask is None else self.load_masked(at, mask, self.fill)
                 for output, taps in weights.items():
-                    place = sums[output][c]
-                    b.store(self.multiply_add(x, taps[tap], b.load(place)), place)
+                    sums[output][c] = self.multiply_add(x, taps[tap], sums[output][c])
+
+    def output_row(self, sums: dict[int, Any], address: Any, last: Any) -> None:
+        """Write a row of sums, of its last vector the lanes of a mask."""
+        for c, value in sums.items():
+            at = self.at(address, c * self.bytes)
+            if c == self.columns - 1:
+                self.store_masked(value, at, last)
+            else:
+                self.store(value, at)
+
+    def block(
+        self, rows: int, table: Any, taps: list[list[Any]], masks: Any, out: Any, stride: Any,
+        written: Any, last: Any,
+    ) -> None:  # fmt: skip
+        """Sum a block of rows, of which only the first `written` are stored.
+
+        `last` is the mask of the last vector of a row of outputs.
+        """
+        b, p = self.builder, len(taps)
+        # The others are written to memory that nobody reads: in code with a branch the compiler
+        # would sum each row by itself.
+        unread = cgutils.alloca_once(b, ir.ArrayType(self.kind, self.columns))
+        unread = b.ptrtoint(unread, LONG)
+        starts = [b.add(out, b.mul(stride, self.long(o))) for o in range(rows)]
+        for o in range(1, rows):
+            there = b.icmp_signed(">", written, self.long(o))
+            starts[o] = b.select(there, starts[o], unread)
+        zero = self.constant(0 if self.whole else 0.0)
+        for group in _groups(self.columns):
+            sums = [dict.fromkeys(group, zero) for _ in range(rows)]
+            for y in range(p + rows - 1):
+                row = self.load(self.at(table, y * 8), LONG)
+                weights = {o: taps[y - o] for o in range(rows) if 0 <= y - o < p}
+                self.input_row(row, weights, masks, sums)
+            for o in range(rows):
+                self.output_row(sums[o], starts[o], last)
 
 
 def _groups(columns: int) -> list[range]:
@@ -71,77 +110,71 @@ def _groups(columns: int) -> list[range]:
     return [range(a, b) for a, b in itertools.pairwise(ends)]
 
 
-def _block(acc: str, rows: int, columns: int, p: int, q: int, left: int) -> Any:
+def _code_of(acc: str, rows: int, columns: int, p: int, q: int, left: int) -> Any:
     @intrinsic
-    def block(typingctx, table, w, width, n, fill, out, stride):
+    def code(typingctx, table, w, width, n, fill, out, stride, count):
         def codegen(context, builder, signature, args):
-            table, w, width, n, fill, out, stride = args
-            probe = Vectors(builder, acc)
-            border = probe.splat(fill)
-            code = _Rows(builder, acc, columns, q, left, border)
-            masks = code.masks(builder.trunc(width, _INT))
-            last = ir.Constant(_INT, (columns - 1) * code.lanes)
-            stored = code.within(last, builder.trunc(n, _INT))
-            taps = [
-                [code.splat(code.at(w, (a * q + b) * code.size)) for b in range(q)]
-                for a in range(p)
-            ]
-            for group in _groups(columns):
-                sums = [dict(zip(group, row, strict=True)) for row in code.zeros(rows, len(group))]
-                for y in range(p + rows - 1):
-                    row = code.load(code.at(table, y * 8), LONG)
-                    weights = {o: taps[y - o] for o in range(rows) if 0 <= y - o < p}
-                    code.input_row(row, weights, masks, sums)
-                for o, places in enumerate(sums):
-                    start = builder.add(out, builder.mul(stride, code.long(o)))
-                    for c, place in places.items():
-                        at = code.at(start, c * code.bytes)
-                        if c == columns - 1:
-                            code.store_masked(builder.load(place), at, stored)
-                        else:
-                            code.store(builder.load(place), at)
+            table, w, width, n, fill, out, stride, count = args
+            border = Vectors(builder, acc).splat(fill)
+            block = _Rows(builder, acc, columns, q, left, border)
+            masks = block.masks(builder.trunc(width, _INT))
+            last = ir.Constant(_INT, (columns - 1) * block.lanes)
+            stored = block.within(last, builder.trunc(n, _INT))
+            # Fewer rows than a block has are summed as if there were as many, and not written.
+            few = builder.icmp_signed("<", count, block.long(rows))
+            written = builder.select(few, count, block.long(rows))
+            blocks = builder.udiv(builder.add(count, block.long(rows - 1)), block.long(rows))
+            with cgutils.for_range(builder, blocks) as loop:
+                first = builder.mul(loop.index, block.long(rows))
+                most = builder.sub(count, written)
+                # The last block overlaps: the same sums once more.
+                first = builder.select(builder.icmp_signed("<", first, most), first, most)
+                inputs = builder.add(table, builder.mul(first, block.long(8)))
+                outputs = builder.add(out, builder.mul(first, stride))
+                taps = [
+                    [block.splat(block.at(w, (a * q + b) * block.size)) for b in range(q)]
+                    for a in range(p)
+                ]
+                block.block(rows, inputs, taps, masks, outputs, stride, written, stored)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 7), codegen
+        return types.void(*[types.int64] * 8), codegen
 
-    return block
+    return code
 
 
-# Bound to other values in every function compiled from `_sum_task`.
-SUM_BLOCK = SUM_ROW = ROWS = TAPS = None
+CODE = None  # bound to other instructions in every function compiled from `_sum_rows`
+
+
+def _sum_rows(table, w, width, n, fill, out, stride, count):
+    """Sum `count` rows of `n` outputs.
+
+    `table` holds the addresses of the input rows, of `width` pixels, `w` the weights, `fill` the
+    border's value. Output rows are `stride` bytes apart. The table has a block's rows even if there
+    are fewer.
+    """
+    CODE(table, w, width, n, fill, out, stride, count)
 
 
 def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     """Sum one band of rows of one image."""
     params = direct_params(address)
     source = row_source(params.row_source)
-    bands, x_row, out_row = params.bands, source.row_stride, params.out_row_stride
+    bands, x_row, out_row, p = params.bands, source.row_stride, params.out_row_stride, params.p
     image, first = number // bands, number % bands * params.band
     end = min(params.out_rows, first + params.band)
     x += load_int(params.x_offsets, image)
     out += load_int(params.out_offsets, image)
     weights += load_int(params.kernel_index, image) * params.weights_bytes
     width, n, fill = source.width, params.out_columns, params.row_source + FILL
-    # Addresses of the rows that a block reads; outside of the image it is a row of the border's
-    # value.
-    table = stack()  # TAPS + ROWS - 1 are at most 14
-    i = first
-    while i < end:
-        count = ROWS
-        if i + ROWS > end:
-            if end - first >= ROWS:  # the last block overlaps: the same sums once more
-                i = end - ROWS
-            else:
-                count = 1
-        for t in range(TAPS + count - 1):
-            row = load_int(source.rows, i + t)
+    # Addresses of input rows; outside of the image it is a row of the border's value.
+    table = stack()
+    for i in range(first, end, _ROWS_AT_ONCE):
+        count = min(_ROWS_AT_ONCE, end - i)
+        for t in range(max(count, _MOST_ROWS) + p - 1):
+            row = load_int(source.rows, i + t) if t < count + p - 1 else -1
             store_int(table, t, params.fill_row if row < 0 else x + row * x_row)
-        target = out + i * out_row
-        if count == 1:
-            SUM_ROW(table, weights, width, n, fill, target, out_row)
-        else:
-            SUM_BLOCK(table, weights, width, n, fill, target, out_row)
-        i += count
+        call(params.sum_block, table, weights, width, n, fill, out + i * out_row, out_row, count)
 
 
 def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
@@ -162,19 +195,19 @@ def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
     )
 
 
-def sum_task(acc: str, n: int, p: int, q: int, left: int) -> int:
-    """Address of the jit function that sums a task with rows of `n` outputs."""
-    return _compiled_sum_task(acc, -(-n // lanes(acc)), p, q, left)
+def sum_block(acc: str, n: int, p: int, q: int, left: int) -> int:
+    """Address of the jit function that sums rows of `n` outputs."""
+    return _compiled_sum_block(acc, -(-n // lanes(acc)), p, q, left)
 
 
 @cache
-def _compiled_sum_task(acc: str, columns: int, p: int, q: int, left: int) -> int:
-    rows = min(8, _REGISTERS[vector_bytes()] // max(map(len, _groups(columns))))
-    return compile_function(
-        _sum_task,
-        f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}",
-        SUM_BLOCK=_block(acc, rows, columns, p, q, left),
-        SUM_ROW=_block(acc, 1, columns, p, q, left),
-        ROWS=rows,
-        TAPS=p,
-    )
+def _compiled_sum_block(acc: str, columns: int, p: int, q: int, left: int) -> int:
+    rows = min(_MOST_ROWS, _REGISTERS[vector_bytes()] // max(map(len, _groups(columns))))
+    name = f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}"
+    return compile_function(_sum_rows, name, CODE=_code_of(acc, rows, columns, p, q, left))
+
+
+@cache
+def sum_task() -> int:
+    """Address of the jit function that sums a task."""
+    return compile_function(_sum_task, "narrow_sum_task")

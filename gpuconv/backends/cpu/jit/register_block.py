@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,13 +32,66 @@ class RegisterBlock(Vectors):
         self.weight_bytes = self.weight_parts * self.size
         # By output row: vectors of real parts, then those of imaginary parts.
         self.sums = self.zeros(rows, self.parts * columns)
+        self.held: dict[Any, Any] | None = None  # values of variables that are not yet stored
+
+    @contextmanager
+    def hold(self, straight: bool = True) -> Iterator[None]:
+        """Keep sums as values while `straight` code, without a branch, is emitted; then store them.
+
+        That is a third of the instructions, which compile in less time.
+        """
+        if self.held is not None or not straight:
+            yield
+            return
+        self.held = {}
+        try:
+            yield
+            for place, value in self.held.items():
+                self.builder.store(value, place)
+        finally:
+            self.held = None
+
+    def read(self, place: Any) -> Any:
+        """Value of a variable."""
+        if self.held is None or place not in self.held:
+            return self.builder.load(place)
+        return self.held[place]
+
+    def write(self, place: Any, value: Any) -> None:
+        """Set a variable."""
+        if self.held is None:
+            self.builder.store(value, place)
+        else:
+            self.held[place] = value
+
+    def value(self, number: Any) -> Any:
+        """A number, which may be an int that is known while compiling, as a value of the code."""
+        return self.long(number) if isinstance(number, int) else number
+
+    def plus(self, a: Any, b: Any) -> Any:
+        """Sum of two numbers."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        return self.builder.add(self.value(a), self.value(b))
+
+    def minus(self, a: Any, b: Any) -> Any:
+        """Difference of two numbers."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a - b
+        return self.builder.sub(self.value(a), self.value(b))
+
+    def times(self, a: Any, b: Any) -> Any:
+        """Product of two numbers."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
+        return self.builder.mul(self.value(a), self.value(b))
 
     def addresses(self, table: Any, y: Any, distance: Any) -> list[Any]:
         """Addresses in input row `y`, for each part, at a distance in bytes."""
-        b = self.builder
-        entry = b.add(table, b.mul(y, self.long(8 * self.parts)))
+        entry = self.at(table, self.times(y, 8 * self.parts))
         return [
-            b.add(self.load(self.at(entry, 8 * part), LONG), distance) for part in range(self.parts)
+            self.at(self.load(self.at(entry, 8 * part), LONG), distance)
+            for part in range(self.parts)
         ]
 
     def tap(
@@ -53,36 +108,37 @@ class RegisterBlock(Vectors):
             for address in pixels
         ]
         for row, address in weights.items():
+            at = self.at(address, offset)
             weight = [
-                self.splat(self.at(self.at(address, offset), part * self.size))
-                for part in range(self.weight_parts)
+                self.splat(self.at(at, part * self.size)) for part in range(self.weight_parts)
             ]
             for n, factors in enumerate(vectors):
                 if self.weight_parts == 1:
                     for c, x in enumerate(factors):
                         place = sums[row][n * self.columns + c]
-                        b.store(self.multiply_add(x, weight[0], b.load(place)), place)
+                        self.write(place, self.multiply_add(x, weight[0], self.read(place)))
                     continue
                 for part in range(self.parts):
                     w = weight[(n + part) % 2]
                     for c, x in enumerate(factors):
                         place = sums[row][part * self.columns + c]
                         x = b.fneg(x) if n > part else x
-                        b.store(self.multiply_add(x, w, b.load(place)), place)
+                        self.write(place, self.multiply_add(x, w, self.read(place)))
 
     def input_row(self, y: Any, outputs: range, args: Any, q: Any) -> None:
         """Add what input row `y` of the block gives to the output rows in `outputs`."""
         b = self.builder
         table, column, w, taps, offsets = args
         pixels = self.addresses(table, y, column)
-        width = b.mul(taps, self.long(self.weight_bytes))
-        weights = {i: b.add(w, b.mul(b.sub(y, self.long(i)), width)) for i in outputs}
+        width = self.times(taps if q is None else q, self.weight_bytes)
+        weights = {i: self.at(w, self.times(self.minus(y, i), width)) for i in outputs}
         if q is not None:
-            for tap in range(q):
-                moved = [self.at(address, tap * self.step_bytes) for address in pixels]
-                self.tap(moved, weights, tap * self.weight_bytes)
+            with self.hold():
+                for tap in range(q):
+                    moved = [self.at(address, tap * self.step_bytes) for address in pixels]
+                    self.tap(moved, weights, tap * self.weight_bytes)
             return
-        with cgutils.for_range(b, taps) as loop:
+        with cgutils.for_range(b, taps) as loop, self.hold():
             at = self.load(b.add(offsets, b.mul(loop.index, self.long(8))), LONG)
             moved = [b.add(address, at) for address in pixels]
             self.tap(moved, weights, b.mul(loop.index, self.long(self.weight_bytes)))
@@ -94,27 +150,27 @@ class RegisterBlock(Vectors):
             for n, place in enumerate(row):
                 part, c = divmod(n, self.columns)
                 start = b.add(out, b.mul(stride, self.long(part * self.rows + i)))
-                self.store(b.load(place), self.at(start, c * self.bytes), stream)
+                self.store(self.read(place), self.at(start, c * self.bytes), stream)
 
 
 def emit(block: RegisterBlock, args: Any, p: int | None, q: int | None, stream: bool) -> None:
     """Emit the code of a block for p by q taps that are written out; None: in a loop."""
     b = block.builder
     table, column, w, taps_down, taps, offsets, out, stride = args
-    if q is not None:
-        taps = block.long(q)
     common = (table, column, w, taps, offsets)
     rows = block.rows
     if p is not None:
-        for y in range(p + rows - 1):
-            outputs = range(max(0, y - p + 1), min(rows - 1, y) + 1)
-            block.input_row(block.long(y), outputs, common, q)
-    else:  # at least as many rows of taps as of outputs
-        for y in range(rows - 1):
-            block.input_row(block.long(y), range(y + 1), common, q)
-        with cgutils.for_range(b, taps_down, start=block.long(rows - 1)) as loop:
-            block.input_row(loop.index, range(rows), common, q)
-        for i in range(1, rows):
-            y = b.add(taps_down, block.long(i - 1))
-            block.input_row(y, range(i, rows), common, q)
+        with block.hold(straight=q is not None):
+            for y in range(p + rows - 1):
+                outputs = range(max(0, y - p + 1), min(rows - 1, y) + 1)
+                block.input_row(y, outputs, common, q)
+            block.finish(out, stride, stream)
+        return
+    # There are at least as many rows of taps as of outputs.
+    for y in range(rows - 1):
+        block.input_row(y, range(y + 1), common, q)
+    with cgutils.for_range(b, taps_down, start=block.long(rows - 1)) as loop:
+        block.input_row(loop.index, range(rows), common, q)
+    for i in range(1, rows):
+        block.input_row(block.plus(taps_down, i - 1), range(i, rows), common, q)
     block.finish(out, stride, stream)

@@ -55,6 +55,8 @@ class Vectors:
     def at(self, address: Any, distance: Any) -> Any:
         """Address at a distance in bytes, an int or a value of the code."""
         if isinstance(distance, int):
+            if distance == 0:
+                return address
             distance = self.long(distance)
         return self.builder.add(address, distance)
 

@@ -548,6 +548,21 @@ def test_whole_rows_of_narrow_images(shape, dtype, numbers):
         assert (memory[..., [0, -1]] == 7).all(), (w, h, pad)
 
 
+@pytest.mark.parametrize("columns", [7, 30])
+def test_any_number_of_rows_of_narrow_images(columns):
+    # Fewer than a block has, and more than one call of the code of a block sums.
+    rng = np.random.default_rng(12)
+    k = weights_for(rng, "direct", (3, 3), "float32")
+    for rows in (*range(1, 11), 63, 64, 65, 66, 127, 130):
+        x = whole_numbers(rng, (rows + 2, columns), "float32")
+        expected, _ = exact(problem_of(x, k), x, k)
+        memory = np.full((rows + 2, columns), 7, "float32")
+        gpuconv.corr2d(x, k, backend="cpu", method="direct", out=memory[1:-1, 1:-1])
+        assert np.array_equal(memory[1:-1, 1:-1], expected), rows
+        memory[1:-1, 1:-1] = 7
+        assert (memory == 7).all(), rows
+
+
 def test_narrow_images_are_crops_of_wide_ones():
     rng = np.random.default_rng(10)
     x, k = sample(rng, (40, 200), "float32"), sample(rng, (3, 3), "float32")
