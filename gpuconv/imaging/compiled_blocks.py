@@ -173,11 +173,11 @@ class _Loop:
             )  # fmt: skip
 
         def compute(first: int, last: int) -> None:
-            tails, lines = np.empty(2 * p * (width + q - 1)), np.empty((12, width + q - 1))
+            tails, lines = np.empty((2 * p, width + q - 1)), np.empty((12, width + q - 1))
             for task in range(first, last):
                 jit.finish_windows(*arguments(task, tails, lines))
 
-        jit.finish_windows.ready(*arguments(0, np.empty(1), np.empty((1, 1))))
+        jit.finish_windows.ready(*arguments(0, np.empty((1, 1)), np.empty((1, 1))))
         run_on_pool(compute, tasks, cross.size + self.pixels.size > _PARALLEL_LEAST)
         return _Findings(counts[:, 0].min(), counts[:, 1].max(), marks)
 

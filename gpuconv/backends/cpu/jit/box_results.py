@@ -6,10 +6,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 from ....core import dtypes
 from .conversion import make_tag, narrowed
+from .drivers import inner
 from .functions import compile_function, elements, reader, store_int
 from .params import BOX_FINISH, BOX_SCALE
 
@@ -22,7 +22,7 @@ box_scale = reader(BOX_SCALE)
 SUM = ACC = WIDE = TAG = INFINITY = None
 
 
-@register_jitable
+@inner
 def weigh(value, scale, kind):
     """Weigh a sum."""
     if scale.divisor != 0:
@@ -30,7 +30,7 @@ def weigh(value, scale, kind):
     return value * kind(scale.real)
 
 
-@register_jitable
+@inner
 def _weigh_shrunk(value, scale, kind):
     """Weigh a sum of pixels that were divided by `scale.grow`, without leaving the range sooner."""
     grow, weight = kind(scale.grow), kind(scale.real)

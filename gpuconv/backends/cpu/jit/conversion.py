@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic, overload
 from numba.np.numpy_support import as_dtype
 
 from .drivers import inner
@@ -35,7 +35,7 @@ def _bits_of_float(typingctx, value):
     return types.uint32(types.float32), codegen
 
 
-@register_jitable
+@inner
 def half_to_float(half):
     """Convert the bits of a float16 to a float32, exactly."""
     h = np.uint32(half)
@@ -49,7 +49,7 @@ def half_to_float(half):
     return _float_of_bits(np.uint32(bits | sign))
 
 
-@register_jitable
+@inner
 def float_to_half(value):
     """Round a float32 to the nearest float16 (ties to even) and return its bits."""
     bits = _bits_of_float(value)
@@ -67,7 +67,7 @@ def float_to_half(value):
     return np.uint16(half | sign)
 
 
-@register_jitable
+@inner
 def float_to_bfloat(value):
     """Round a float32 to the nearest bfloat16 (ties to even) and return its bits."""
     bits = _bits_of_float(value)
@@ -146,7 +146,7 @@ def _narrowed(tag, value):
     return saturated
 
 
-@register_jitable
+@inner
 def pixel(tag, address):
     """Read the element stored at an address and convert it to a number."""
     return widened(tag, elements(tag, address, 1)[0])

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import math
 
-from numba.extending import register_jitable
-
 from .doubles import get, product_error, put, put_as, start
-from .drivers import compiled
+from .drivers import compiled, inner
 from .verdict import ACCURATE, CANCELS, MORE_NEEDED, UNDECIDED
 
 
-@register_jitable
+@inner
 def _get_pair(pairs, place):
     """Element of an array of numbers that are each the sum of two float64."""
     return get(pairs, 2 * place), get(pairs, 2 * place + 1)
 
 
-@register_jitable
+@inner
 def _pivot_is_unsure(k, high, place, p, q, number, us, vs):
     """Whether an element may be larger than the pivot in digits that are not computed here.
 
@@ -45,7 +43,7 @@ def _pivot_is_unsure(k, high, place, p, q, number, us, vs):
     return False
 
 
-@register_jitable
+@inner
 def _take_cross(high, low, place, p, q, u, v):
     """Write the pivot's column divided by the pivot to `u`, and the pivot's row to `v`."""
     i, j = place // q, place % q
@@ -62,7 +60,7 @@ def _take_cross(high, low, place, p, q, u, v):
         put(v, 2 * b + 1, get(low, i * q + b))
 
 
-@register_jitable
+@inner
 def _factors_are_accurate(k, p, q, number, us, vs, eps, tiny):
     """Whether the factors' products, as float64 adds them up, are within the error bound."""
     for a in range(p):

@@ -27,7 +27,25 @@ def round_up(n, step):
 LINE = 64  # bytes of a line of cache
 
 
-@register_jitable
+@inner
+def min_of(line):
+    """The smallest of some numbers, none of which is NaN; `line.min()` takes longer to compile."""
+    found = line[0]
+    for j in range(1, line.shape[0]):
+        found = line[j] if line[j] < found else found
+    return found
+
+
+@inner
+def max_of(line):
+    """The largest of some numbers, none of which is NaN."""
+    found = line[0]
+    for j in range(1, line.shape[0]):
+        found = line[j] if line[j] > found else found
+    return found
+
+
+@register_jitable(**INNER)
 def odd_lines(size: Any) -> Any:
     """Bytes of a row of at least `size`, an odd number of lines of cache.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
 
-from .drivers import Compiled, variants
+from .drivers import compiled, inner, variants
 from .fft_errors import DIRECT, DOUBTFUL, group_state
 from .fft_tiles import fft_params
 from .functions import allocate, call, count_up, load_int, reader, release, stack, store_int
@@ -15,7 +15,7 @@ direct_tiles_params = reader(DIRECT_TILES_PARAMS)
 STATE_BYTES = TILE_GROUP_STATE.itemsize
 
 
-@njit(nogil=True)
+@inner
 def _work_on_groups(address, worker):
     """The groups of one worker, in a workspace of its own."""
     params = fft_params(address)
@@ -42,7 +42,7 @@ def _work_on_groups(address, worker):
     release(memory)
 
 
-@njit(nogil=True)
+@inner
 def _retry_group(address, work, x, out, first, state):
     """Do the doubtful tiles of a group again."""
     params, group = fft_params(address), group_state(state)
@@ -61,7 +61,7 @@ def _tiles(address):
         _work_on_groups(address, worker)
 
 
-@njit(nogil=True)
+@inner
 def _sum_group_directly(address, group, band):
     """Sum some rows of the tiles of a group tap by tap."""
     direct = direct_tiles_params(address)
@@ -99,8 +99,7 @@ tiles_serial, tiles_parallel = variants(_tiles)
 directly_serial, directly_parallel = variants(_directly)
 
 
-@Compiled
-@njit(nogil=True)
+@compiled
 def make_spectrum(kernel_spectrum, address, work, weights, spectrum, measures):
     """Call the jit function that makes a spectrum."""
     call(kernel_spectrum, address, work, weights, spectrum, measures, 0, 0, 0)

@@ -12,10 +12,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba.extending import register_jitable
 
 from .conversion import load_run, make_tag, narrowed
-from .drivers import compiled
+from .drivers import compiled, inner, max_of, min_of
 from .functions import call, compile_function, elements, load_int, reader
 from .params import COUNTED_PIXELS, MEANS, MEANS_BLOCK
 
@@ -67,7 +66,7 @@ def _mark_missing(row_buffer, first, end, slots, pitch, counts, means_address, u
                 row[j] = row[j] - pivot if weight[j] != zero else zero
 
 
-@register_jitable
+@inner
 def divided(total, weight, pivot, least, undefined):
     """Divide a sum by that of its weights; `undefined` where these are 0 or below `least`."""
     mean = np.divide(total, weight) + pivot  # not `/`, which looks for zeros
@@ -144,7 +143,7 @@ def _find_range(image, rows, columns, row_stride, column_stride, lines, found, c
                 absent += row[j] != row[j]
             missing += absent
     result = elements(np.float64, found, 3)
-    result[0], result[1], result[2] = low.min(), high.max(), missing
+    result[0], result[1], result[2] = min_of(low), max_of(high), missing
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .drivers import compiled
+from .drivers import compiled, max_of, min_of
 from .means import divided
 
 
@@ -54,11 +54,11 @@ def fill_missing(x, mask, masked, nan_missing, pixels, present, pivots, lines):
                 count += np.int32(there[j])
             left += count
         pivot = zero
-        least, most = low.min(), high.max()
-        if least > 0 and least < infinity:
-            pivot = least
-        elif most < 0 and most > -infinity:
-            pivot = most
+        lowest, highest = min_of(low), max_of(high)
+        if lowest > 0 and lowest < infinity:
+            pivot = lowest
+        elif highest < 0 and highest > -infinity:
+            pivot = highest
         pivots[n] = pivot
         for i in range(x.shape[1]):
             there, target = present[n, i], pixels[n, i]

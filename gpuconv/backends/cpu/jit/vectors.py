@@ -10,9 +10,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from ..vector_width import read_features, width_of
+from .drivers import inner
 
 LONG = ir.IntType(64)
 _INT = ir.IntType(32)
@@ -190,7 +191,7 @@ def prefetch(typingctx, address, n):
     return types.void(types.int64, types.int64), codegen
 
 
-@register_jitable
+@inner
 def copy_bytes(source, target, n):
     """Copy `n` bytes, at least as many as a vector has."""
     width = vector_bytes_here()

@@ -17,9 +17,9 @@ import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
-from .drivers import variants
+from .drivers import inner, variants
 from .functions import (
     allocate,
     call,
@@ -163,7 +163,7 @@ class _Buffers(NamedTuple):
     dy_rows: Any
 
 
-@register_jitable
+@inner
 def _lay_out(params, memory):
     """Divide up a task's memory and write the row of the fill value."""
     start = (memory + 63) // 64 * 64
@@ -174,7 +174,7 @@ def _lay_out(params, memory):
     )
 
 
-@register_jitable
+@inner
 def _list_x_rows(params, buffers, image, column, in_place, first, n):
     """Write the addresses of the rows of pixels that `n` rows of outputs from `first` on read.
 
@@ -197,7 +197,7 @@ def _list_x_rows(params, buffers, image, column, in_place, first, n):
             store_int(buffers.x_rows, k, buffers.fill if row < 0 else start)
 
 
-@register_jitable
+@inner
 def _list_dy_rows(params, buffers, dy, column, first, n):
     """Write the addresses of `n` rows of outputs from `first` on, a dilation apart."""
     apart = params.dilation_y if params.stride_y == 1 else 1
@@ -210,7 +210,7 @@ def _list_dy_rows(params, buffers, dy, column, first, n):
             store_int(buffers.dy_rows, k, dy + y * params.dy_row_stride + column * params.size)
 
 
-@register_jitable
+@inner
 def _add_groups(params, buffers, rows, n, total):
     """Add the dot products of listed rows to a task's sums, one group of taps after another."""
     step, q = 1 if params.stride_y == 1 else params.p, params.q
@@ -223,7 +223,7 @@ def _add_groups(params, buffers, rows, n, total):
         )  # fmt: skip
 
 
-@register_jitable
+@inner
 def _add_strip(params, buffers, image, dy, first, last, j0, total):
     """Add what rows `first` to `last` of outputs contribute, in the strip from column `j0` on."""
     n = min(params.s - j0, params.strip)

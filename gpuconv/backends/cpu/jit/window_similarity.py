@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
-from .drivers import compiled
+from .drivers import compiled, inner, max_of, min_of
 
 __all__ = ["METHODS", "finish_windows"]
 
@@ -21,7 +20,7 @@ METHODS = {"zncc": 0, "ncc": 1, "sqdiff": 2, "sqdiff_normed": 3}
 _LEAST_SHARE = 1e-9
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _sum_rows(columns: Any, q: int, count: int, tails: Any, sums: Any) -> None:
     """Sums of `count` runs of q neighbours."""
     for first in range(0, count, q):
@@ -39,7 +38,7 @@ def _sum_rows(columns: Any, q: int, count: int, tails: Any, sums: Any) -> None:
             sum_[j] = tail[j] + head
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _sum_two_rows(
     columns1: Any, columns2: Any, q: int, count: int, tails1: Any, tails2: Any, sums1: Any,
     sums2: Any,
@@ -68,7 +67,7 @@ def _sum_two_rows(
             sum2[j] = tail2[j] + head2
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _add_pixels(pixels: Any, centre: float, raw: bool, before: Any, after: Any) -> None:
     """Add a row of pixels less the centre; of the pixels' own squares, if `raw`."""
     if raw:
@@ -80,7 +79,7 @@ def _add_pixels(pixels: Any, centre: float, raw: bool, before: Any, after: Any) 
             after[j] = before[j] + (np.float64(pixels[j]) - centre)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _add_squares(pixels: Any, centre: float, before: Any, after: Any) -> None:
     """Add the squares of a row of pixels less the centre."""
     for j in range(len(after)):
@@ -88,13 +87,20 @@ def _add_squares(pixels: Any, centre: float, before: Any, after: Any) -> None:
         after[j] = before[j] + value * value
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
+def _copy(numbers: Any, target: Any) -> None:
+    # An assignment to a slice would compile messages about shapes, which takes seconds.
+    for j in range(len(target)):
+        target[j] = numbers[j]
+
+
+@inner
 def _add(a: Any, b: Any, sums: Any) -> None:
     for j in range(len(sums)):
         sums[j] = a[j] + b[j]
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _subtract_means(n: int, first: Any, second: Any, square: Any) -> None:
     """Make means of n pixels' sums, and squared deviations of their squares' sums."""
     for j in range(len(square)):
@@ -103,7 +109,7 @@ def _subtract_means(n: int, first: Any, second: Any, square: Any) -> None:
         first[j] = mean
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _mark(second: Any, square: Any, marks: Any) -> None:
     """Mark the windows whose deviations nearly cancel."""
     for j in range(len(marks)):
@@ -111,7 +117,7 @@ def _mark(second: Any, square: Any, marks: Any) -> None:
         marks[j] = (own <= _LEAST_SHARE * (value - own)) & (value > 0)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _note(divisors: Any, second: Any, marks: Any, least: Any, largest: Any) -> None:
     """Note a row of windows, column by column: loops without a common result are vectors."""
     for j in range(len(least)):
@@ -124,7 +130,7 @@ def _note(divisors: Any, second: Any, marks: Any, least: Any, largest: Any) -> N
         largest[j] = value if value > old else old
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _coefficients(found: Any, first: Any, square: Any, shift: float, sums: Any, marks: Any) -> None:
     """Coefficients of a row; of windows that are marked not yet divided by their deviations."""
     total, factor = sums[0], sums[2]
@@ -136,7 +142,7 @@ def _coefficients(found: Any, first: Any, square: Any, shift: float, sums: Any, 
         found[j] = value if marks[j] else ratio
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _difference(found: Any, first: Any, second: Any, sums: Any, normed: bool) -> None:
     """Squared differences of a row."""
     template, norm = sums[1], sums[3]
@@ -153,20 +159,22 @@ def _difference(found: Any, first: Any, second: Any, sums: Any, normed: bool) ->
                 found[j] = np.inf
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _sum_tails(x: Any, centre: float, raw: bool, top: int, left: int, tails: Any) -> None:
+@inner
+def _sum_tails(
+    x: Any, centre: float, raw: bool, top: int, left: int, width: int, tails: Any
+) -> None:  # fmt: skip
     """Add up each row of a group and all below it, from the last one upwards."""
-    p, width = len(tails) // 2, tails.shape[1]
-    tails[p - 1] = 0.0
-    tails[2 * p - 1] = 0.0
+    p = len(tails) // 2
+    tails[p - 1, :width] = 0.0
+    tails[2 * p - 1, :width] = 0.0
     for i in range(p - 1, -1, -1):
         pixels = x[top + i, left : left + width]
         below = min(i + 1, p - 1)  # the last row is added to itself, which is zero
-        _add_pixels(pixels, centre, raw, tails[below], tails[i])
-        _add_squares(pixels, centre, tails[p + below], tails[p + i])
+        _add_pixels(pixels, centre, raw, tails[below, :width], tails[i, :width])
+        _add_squares(pixels, centre, tails[p + below, :width], tails[p + i, :width])
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@inner
 def _finish_row(
     method: int, cross: Any, integers: Any, at: int, left: int, first: Any, second: Any,
     square: Any, shift: float, sums: Any, marks: Any, found: Any,
@@ -191,7 +199,7 @@ def _finish_row(
 
 def _finish_windows(
     x: Any, centre: float, shape: Any, method: int, cross: Any, integers: Any, shift: float,
-    sums: Any, rows: Any, columns: Any, all_tails: Any, lines: Any, marks: Any, counts: Any,
+    sums: Any, rows: Any, columns: Any, tails: Any, lines: Any, marks: Any, counts: Any,
 ) -> None:  # fmt: skip
     """Turn these rows and columns of correlations into similarities.
 
@@ -201,11 +209,10 @@ def _finish_windows(
     Each template has in `sums` its total, sum of squares, factor and norm. `marks` of windows whose
     deviations nearly cancel are set. `counts` are the least positive sum of squares of a window
     that results are divided by (of deviations, for "zncc"), marked ones left out, and the largest.
-    `all_tails` has room for 2 p rows, `lines` for 12, as wide as the pixels that are read.
+    `tails` has 2 p rows and `lines` 12, no narrower than the pixels that are read.
     """
     (p, q), (left, right), raw = shape, columns, method == 3
     width, count = right - left + q - 1, right - left
-    tails = all_tails[: 2 * p * width].reshape(2 * p, width)
     sums1, sums2, head1, head2 = (
         lines[0, :width],
         lines[1, :width],
@@ -219,7 +226,7 @@ def _finish_windows(
     largest[:] = 0.0
     along1[:] = 0.0  # where no method sums it
     for group in range(rows[0], rows[1], p):
-        _sum_tails(x, centre, raw, group, left, tails)
+        _sum_tails(x, centre, raw, group, left, width, tails)
         head1[:] = 0.0
         head2[:] = 0.0
         for i in range(min(p, rows[1] - group)):
@@ -227,8 +234,8 @@ def _finish_windows(
                 pixels = x[group + p - 1 + i, left : left + width]
                 _add_pixels(pixels, centre, raw, head1, head1)
                 _add_squares(pixels, centre, head2, head2)
-            _add(tails[i], head1, sums1)
-            _add(tails[p + i], head2, sums2)
+            _add(tails[i, :width], head1, sums1)
+            _add(tails[p + i, :width], head2, sums2)
             marked = marks[group + i, left:right]
             if method == 0 or raw:
                 _sum_two_rows(sums1, sums2, q, count, line, other_line, along1, along2)
@@ -238,13 +245,13 @@ def _finish_windows(
                 _subtract_means(p * q, along1, along2, square)
                 _mark(along2, square, marked)
             else:
-                square[:] = along2
+                _copy(along2, square)
             _note(along1 if raw else square, along2, marked, least, largest)
             _finish_row(
                 method, cross, integers, group + i, left, along1, along2, square, shift, sums,
                 marked, found,
             )  # fmt: skip
-    counts[0], counts[1] = least.min(), largest.max()
+    counts[0], counts[1] = min_of(least), max_of(largest)
 
 
 finish_windows = compiled(_finish_windows)
