@@ -21,6 +21,45 @@ for side in (30, 900):
 """
 
 
+# Everything that compiles, and how much of it was compiled now.
+CALLS = """
+import sys
+import numpy as np, numba, gpuconv
+from numba.core import event
+x = np.linspace(0, 1, 120 * 90, dtype=np.float32).reshape(120, 90)
+k, missing = x[:9, :9].copy(), np.where(x < 0.01, np.float32(np.nan), x)
+image, kernel, dy = x[None, None], k[None, None], np.ones((1, 1, 112, 82), np.float32)
+calls = {
+    "direct": lambda: gpuconv.corr2d(x, k, mode="same", method="direct"),
+    "separable": lambda: gpuconv.corr2d(x, np.ones_like(k), method="separable"),
+    "box": lambda: gpuconv.corr2d(x, np.ones_like(k), method="box"),
+    "fft": lambda: gpuconv.corr2d(x, k, method="fft"),
+    "auto": lambda: gpuconv.corr2d(x, k + k.T),
+    "strides": lambda: gpuconv.corr2d(x, k, stride=3, boundary="wrap", mode="same"),
+    "bytes": lambda: gpuconv.corr2d((99 * x).astype(np.uint8), np.eye(3), dtype="uint8"),
+    "gradient": lambda: gpuconv.corr2d_vjp(x, k, dy[0, 0]),
+    "layer": lambda: gpuconv.nn.conv2d_vjp(image, kernel, dy),
+    "means": lambda: gpuconv.normalized_corr2d(missing, np.ones_like(k)),
+    "means by fft": lambda: gpuconv.normalized_corr2d(missing, k + 1, method="fft"),
+    "template": lambda: gpuconv.match_template(x, k),
+}
+with event.install_recorder("numba:compile") as compiled:
+    for name in sys.argv[1:] or calls:
+        calls[name]()
+print(len([one for _, one in compiled.buffer if one.is_start]))
+"""
+
+
+@pytest.mark.parametrize(
+    "names", always([["fft", "box", "means"], []], ["fft", "box", "means"]), ids=str
+)
+def test_a_second_process_compiles_nothing(names):
+    command = [sys.executable, "-c", CALLS, *names]
+    subprocess.run(command, check=True)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "0\n"
+
+
 @exhaustive
 def test_each_form_has_files_of_its_own(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
