@@ -1,5 +1,6 @@
 """Signals, full disks and warnings: no file is left behind and no traceback is printed."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -79,7 +80,13 @@ SAYS = {
 
 @pytest.mark.parametrize(
     ("number", "suffix"),
-    marks.cross(SAYS, ["zarr", "npy", "tif", "png"]),
+    marks.always(
+        list(itertools.product(SAYS, ["zarr", "npy", "tif", "png"])),
+        (signal.SIGTERM, "zarr"),
+        (signal.SIGHUP, "npy"),
+        (signal.SIGINT, "tif"),
+        rows=True,
+    ),
 )
 def test_signals_leave_nothing(tmp_path, number, suffix):
     np.save(tmp_path / "x.npy", RNG.integers(0, 256, (20, 20), np.uint8))

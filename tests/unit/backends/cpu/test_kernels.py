@@ -66,9 +66,7 @@ def fresh_plans():
     always(
         list(itertools.product(KERNELS, METHODS)),
         ((3, 3), "direct"),
-        ((2, 17), "direct"),
         ((4, 7), "separable"),
-        ((17, 2), "separable"),
         rows=True,
     ),
     ids=str,
@@ -96,10 +94,19 @@ def test_widths_and_heights(method, shape):
 
 
 @pytest.mark.parametrize(
-    ("boundary", "method"),
-    always(list(itertools.product(BOUNDARIES, METHODS)), ("reflect", "direct"), rows=True),
+    ("boundary", "method", "kernel"),
+    always(
+        list(
+            itertools.product(
+                BOUNDARIES, METHODS, [(1, 1), (2, 2), (3, 3), (5, 5), (4, 7), (2, 17)]
+            )
+        ),
+        ("reflect", "direct", (3, 3)),
+        ("reflect", "direct", (4, 7)),
+        rows=True,
+    ),
 )
-def test_borders(method, boundary):
+def test_borders(method, boundary, kernel):
     rng = np.random.default_rng(2)
     pads = [((1, 1), (1, 1)), ((0, 3), (2, 0)), ((11, 9), (23, 20)), ((0, 0), (1, 2))]
     steps = [
@@ -111,9 +118,7 @@ def test_borders(method, boundary):
         ((1, 1), (2, 3)),
         ((3, 2), (2, 2)),
     ]
-    for size, kernel in itertools.product(
-        [(3, 5), (1, 1), (4, 17), (9, 131)], [(1, 1), (2, 2), (3, 3), (5, 5), (4, 7), (2, 17)]
-    ):
+    for size in ((3, 5), (1, 1), (4, 17), (9, 131)):
         x = whole_numbers(rng, size, "float32")
         k = weights_for(rng, method, kernel, "float32")
         for pad, (stride, dilation) in itertools.product(pads, steps):
@@ -303,7 +308,7 @@ def test_nothing_outside_out_changes(method, dtype, out_dtype):
 
 
 AT_THE_END = """
-import ctypes, mmap
+import ctypes, mmap, sys
 import numpy as np
 import gpuconv
 from numpy.lib.stride_tricks import as_strided
@@ -328,7 +333,7 @@ def fenced(values, front, pitch=None):
     return view
 
 rng = np.random.default_rng(8)
-for dtype, kernel_dtype in (("f4", "f4"), ("u1", "f4"), ("u1", "i1")):
+for dtype, kernel_dtype in (pair.split(",") for pair in sys.argv[1:]):
     for shape in ((9, 33), (21, 17), (12, 101), (8, 131), (40, 5), (7, 7), (300, 203)):
         x = rng.integers(0, 9, shape).astype(dtype)
         for kernel in ((3, 3), (5, 5), (2, 4)):
@@ -376,8 +381,10 @@ print("done")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect as Linux has it")
-def test_nothing_outside_the_arrays_is_read_or_written():
-    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True)
+@pytest.mark.parametrize("dtypes", always(["f4,f4", "u1,f4", "u1,i1"], "f4,f4"))
+def test_nothing_outside_the_arrays_is_read_or_written(dtypes):
+    command = [sys.executable, "-c", AT_THE_END, dtypes]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr[-2000:]
 
 

@@ -89,7 +89,7 @@ class Trial:
         return sum(done)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("lanes", always([1, 3], 3))
 def test_an_error_at_every_step(monkeypatch, copied_by_threads, lanes):
     trial = Trial(monkeypatch, lanes)
     handed = set()
@@ -108,7 +108,7 @@ def test_an_error_at_every_step(monkeypatch, copied_by_threads, lanes):
     check(trial.launcher, trial.problem, trial.x, trial.k, trial.bound)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("lanes", always([1, 3], 3))
 def test_no_memory_at_every_step(monkeypatch, copied_by_threads, lanes):
     """The error says how many rows are complete."""
     trial, said = Trial(monkeypatch, lanes), set()

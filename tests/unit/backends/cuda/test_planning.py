@@ -12,18 +12,21 @@ from gpuconv.backends.cuda.spec import YES
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 
+from ....marks import cross
+
 PARAMETERS_MOST = 4096
 CHIPS = [chip_of(c, 80) for c in (75, 80, 86, 90, 100, 120, 999)]
 LAYOUTS = [Layout(0, True, True), Layout(3, True, False), Layout()]
+SIZES = [(3, 3), (1, 1), (27, 27), (31, 31), (64, 64), (1, 500), (500, 1), (300, 300)]
 
 
-@pytest.mark.parametrize("kernel", ["direct", "separable"])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128", "int64"])
 @pytest.mark.parametrize(
-    "size", [(1, 1), (3, 3), (27, 27), (31, 31), (64, 64), (1, 500), (500, 1), (300, 300)]
+    ("kernel", "dtype", "size", "stride", "gpu"),
+    cross(
+        ["direct", "separable"], ["float32", "float64", "complex128", "int64"], SIZES, [1, 7], CHIPS
+    ),
+    ids=lambda value: str(getattr(value, "capability", value)),
 )
-@pytest.mark.parametrize("stride", [1, 7])
-@pytest.mark.parametrize("gpu", CHIPS, ids=lambda chip: str(chip.capability))
 def test_every_tile_fits_shared_memory(kernel, dtype, size, stride, gpu):
     problem = make_problem((900, 900), size, dtype, dtype, stride=stride)
     itemsize = dtypes.storage(dtype).itemsize
@@ -155,9 +158,14 @@ def test_mirrored_sums_of_any_stride_fit_shared_memory(name, size):
         assert launch.shared_bytes <= 48 << 10
 
 
-@pytest.mark.parametrize("kernel", ["direct", "separable"])
-@pytest.mark.parametrize("x_dtype", dtypes.NAMES)
-@pytest.mark.parametrize("size", [(3, 3), (5, 4), (9, 9), (1, 31), (31, 1), (40, 64)])
+@pytest.mark.parametrize(
+    ("x_dtype", "kernel", "size"),
+    cross(
+        dtypes.NAMES,
+        ["direct", "separable"],
+        [(3, 3), (5, 4), (9, 9), (1, 31), (31, 1), (40, 64)],
+    ),
+)
 def test_panels_begin_at_whole_cells(kernel, x_dtype, size):
     """Wherever a tile is, its panel's cells are 16 aligned bytes of the image."""
     for k_dtype, columns, chip in itertools.product(("float32", x_dtype), (1, 40, 999), CHIPS):
