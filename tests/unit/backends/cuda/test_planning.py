@@ -21,13 +21,17 @@ SIZES = [(3, 3), (1, 1), (27, 27), (31, 31), (64, 64), (1, 500), (500, 1), (300,
 
 
 @pytest.mark.parametrize(
-    ("kernel", "dtype", "size", "stride", "gpu"),
+    ("kernel", "dtype", "taps", "gpu"),
     cross(
-        ["direct", "separable"], ["float32", "float64", "complex128", "int64"], SIZES, [1, 7], CHIPS
+        ["direct", "separable"],
+        ["float32", "float64", "complex128", "int64"],
+        list(itertools.product(SIZES, (1, 7))),
+        CHIPS,
     ),
     ids=lambda value: str(getattr(value, "capability", value)),
 )
-def test_every_tile_fits_shared_memory(kernel, dtype, size, stride, gpu):
+def test_every_tile_fits_shared_memory(kernel, dtype, taps, gpu):
+    size, stride = taps
     problem = make_problem((900, 900), size, dtype, dtype, stride=stride)
     itemsize = dtypes.storage(dtype).itemsize
     for where, general in itertools.product(LAYOUTS, (False, True)):
