@@ -206,6 +206,9 @@ def test_a_bank_gives_what_each_kernel_gives(dtype, shape):
         got = gpuconv.corr2d(x, k, **keywords)
         for n in range(4):
             assert np.array_equal(got[:, n], gpuconv.corr2d(x[:, 0], k[n], **keywords)), n
+        for order in (1, -1):  # of whose kernels the first is mirrored, or the last
+            bank = gpuconv.corr2d(x, k[None, ::order], **keywords)
+            assert np.array_equal(bank, got[:, ::order])
 
 
 def test_other_weights_keep_their_order(monkeypatch):

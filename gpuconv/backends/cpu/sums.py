@@ -184,7 +184,7 @@ def _orders_of_kernels(
         p, q = shapes[0][-2:]
         mirrored = find_mirrored(taps.reshape(-1, 1, p * q))
         across, down = mirrored & (q > 1), mirrored & (p > 1)
-    if len(taps) == 1:
+    if len(down) == 1:
         return (((bool(down[0]), bool(across[0])), None),)
     mirrors = itertools.product((False, True), repeat=2)
     groups = [((a, b), np.flatnonzero((down == a) & (across == b))) for a, b in mirrors]

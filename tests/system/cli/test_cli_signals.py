@@ -85,6 +85,7 @@ SAYS = {
         (signal.SIGTERM, "zarr"),
         (signal.SIGHUP, "npy"),
         (signal.SIGINT, "tif"),
+        (signal.SIGTERM, "png"),
         rows=True,
     ),
 )

@@ -26,7 +26,7 @@ SUM = ACC = WIDE = TAG = INFINITY = None
 def weigh(value, scale, kind):
     """Weigh a sum."""
     if scale.divisor != 0:
-        return np.divide(value, kind(scale.divisor))
+        return value / kind(scale.divisor)
     return value * kind(scale.real)
 
 
@@ -35,7 +35,7 @@ def _weigh_shrunk(value, scale, kind):
     """Weigh a sum of pixels that were divided by `scale.grow`, without leaving the range sooner."""
     grow, weight = kind(scale.grow), kind(scale.real)
     if scale.divisor != 0:
-        return np.divide(value, kind(scale.divisor)) * grow
+        return value / kind(scale.divisor) * grow
     if abs(weight) >= 1:
         return value * weight * grow
     return value * (weight * grow)

@@ -29,7 +29,7 @@ LINE = 64  # bytes of a line of cache
 
 @inner
 def min_of(line):
-    """The smallest of some numbers, none of which is NaN; `line.min()` takes longer to compile."""
+    """The smallest of one or more numbers that are not NaN; `min` of NumPy's compiles longer."""
     found = line[0]
     for j in range(1, line.shape[0]):
         found = line[j] if line[j] < found else found
@@ -38,14 +38,14 @@ def min_of(line):
 
 @inner
 def max_of(line):
-    """The largest of some numbers, none of which is NaN."""
+    """The largest of one or more numbers that are not NaN."""
     found = line[0]
     for j in range(1, line.shape[0]):
         found = line[j] if line[j] > found else found
     return found
 
 
-@register_jitable(**INNER)
+@register_jitable(**INNER)  # plans call it, too
 def odd_lines(size: Any) -> Any:
     """Bytes of a row of at least `size`, an odd number of lines of cache.
 

@@ -28,7 +28,6 @@ from ....core.worker_thread import on_worker_thread
 
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
-STACK = 72  # integers
 _compiled: list[Any] = []  # all jit functions: their code lives as long as these objects
 
 
@@ -252,10 +251,10 @@ def release(typingctx, address):
 
 @intrinsic
 def stack(typingctx):
-    """Address of STACK integers on the stack of the function that calls it (compiled code only)."""
+    """Address of 16 integers on the stack of the function that calls this (compiled code only)."""
 
     def codegen(context, builder, signature, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, STACK))
+        place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, 16))
         return builder.ptrtoint(place, _LONG)
 
     return types.int64(), codegen

@@ -69,7 +69,7 @@ def _mark_missing(row_buffer, first, end, slots, pitch, counts, means_address, u
 @inner
 def divided(total, weight, pivot, least, undefined):
     """Divide a sum by that of its weights; `undefined` where these are 0 or below `least`."""
-    mean = np.divide(total, weight) + pivot  # not `/`, which looks for zeros
+    mean = total / weight + pivot
     return undefined if (weight == 0) | (weight < least) else mean
 
 

@@ -54,7 +54,10 @@ def _columns(rows: int, parts: int) -> int:
 
 
 def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, stream: bool) -> None:
-    """Emit the sums of a block of `columns` vectors; without the number of columns in `args`."""
+    """Emit the sums of a block of `columns` vectors.
+
+    `args` are those of `_sums`, with the bytes to the block's first column in place of `n`.
+    """
     size = made.rows, columns, made.step, made.planes
     if made.direction:
         block = MirroredBlock(builder, acc, *size)
@@ -75,16 +78,17 @@ def _emit_columns(builder: Any, acc: str, made: _Code, args: Any, stream: bool) 
         _emit_block(b, acc, made, columns, where, past_caches)
 
     first = ir.Constant(LONG, 0)
-    if stream:  # the first vector ends at a line of cache, from which on lines are written whole
+    if stream:  # a vector covers what lies before a line of cache; then lines are written whole
         line = ir.Constant(LONG, vector * size - 1)
         first = b.udiv(b.and_(b.neg(out), line), ir.Constant(LONG, size))
         with b.if_then(b.icmp_signed(">", first, ir.Constant(LONG, 0))):
             emit_at(ir.Constant(LONG, 0), 1, False)
-    wide = ir.Constant(LONG, vector * made.columns)
-    blocks = b.udiv(b.sub(n, first), wide)
-    with cgutils.for_range(b, blocks) as loop:
-        emit_at(b.add(first, b.mul(loop.index, wide)), made.columns, stream)
-    first = b.add(first, b.mul(blocks, wide))
+    if made.columns > 1 or stream:
+        wide = ir.Constant(LONG, vector * made.columns)
+        blocks = b.udiv(b.sub(n, first), wide)
+        with cgutils.for_range(b, blocks) as loop:
+            emit_at(b.add(first, b.mul(loop.index, wide)), made.columns, stream)
+        first = b.add(first, b.mul(blocks, wide))
     narrow = ir.Constant(LONG, vector)
     rest = b.udiv(b.add(b.sub(n, first), ir.Constant(LONG, vector - 1)), narrow)
     with cgutils.for_range(b, rest) as loop:

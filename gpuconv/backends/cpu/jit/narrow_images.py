@@ -1,8 +1,8 @@
 """Direct sums of narrow images with a constant border: whole rows in registers (llvmlite).
 
 An image no wider than a few vectors is read where it is: vectors that reach beyond a row are
-loaded under a mask that puts the border's value there. Nothing is copied or padded, and one call
-sums a whole image. A sum takes its taps in the order of `micro_kernel`.
+loaded under a mask that puts the border's value there. Nothing is copied or padded. A sum takes its
+taps in the order of `micro_kernel`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .direct_driver import direct_params
-from .functions import call, compile_function, load_int, stack, store_int
+from .functions import call, compile_function, load_int, store_int
 from .params import FILL
 from .row_buffer import row_source
 from .vectors import LONG, Vectors, lanes, vector_bytes
@@ -29,9 +29,16 @@ _REGISTERS = {64: 16, 32: 8}
 _AT_ONCE = 4  # vectors of a row that are summed at once, at most
 _MOST_ROWS = 8  # of a block
 _LONGEST = 7  # rows and columns of taps, all written out
-# Rows that are summed in a call, by a table on the stack: these and those of taps are no more than
-# `functions.STACK`.
+# Rows that are summed in a call, for which a table of their input rows lies on the stack.
 _ROWS_AT_ONCE = 64
+_TABLE_ROWS = max(_ROWS_AT_ONCE, _MOST_ROWS) + _LONGEST - 1
+
+
+def _allocate_on_stack(builder: Any, kind: Any) -> Any:
+    """Address of memory on the stack, which `cgutils.alloca_once` would fill with zeros."""
+    with builder.goto_entry_block():
+        place = builder.alloca(kind)
+    return builder.ptrtoint(place, LONG)
 
 
 class _Rows(Vectors):
@@ -86,8 +93,7 @@ class _Rows(Vectors):
         b, p = self.builder, len(taps)
         # The others are written to memory that nobody reads: in code with a branch the compiler
         # would sum each row by itself.
-        unread = cgutils.alloca_once(b, ir.ArrayType(self.kind, self.columns))
-        unread = b.ptrtoint(unread, LONG)
+        unread = _allocate_on_stack(b, ir.ArrayType(self.kind, self.columns))
         starts = [b.add(out, b.mul(stride, self.long(o))) for o in range(rows)]
         for o in range(1, rows):
             there = b.icmp_signed(">", written, self.long(o))
@@ -118,8 +124,8 @@ def _code_of(acc: str, rows: int, columns: int, p: int, q: int, left: int) -> An
             border = Vectors(builder, acc).splat(fill)
             block = _Rows(builder, acc, columns, q, left, border)
             masks = block.masks(builder.trunc(width, _INT))
-            last = ir.Constant(_INT, (columns - 1) * block.lanes)
-            stored = block.within(last, builder.trunc(n, _INT))
+            column = ir.Constant(_INT, (columns - 1) * block.lanes)
+            last = block.within(column, builder.trunc(n, _INT))
             # Fewer rows than a block has are summed as if there were as many, and not written.
             few = builder.icmp_signed("<", count, block.long(rows))
             written = builder.select(few, count, block.long(rows))
@@ -135,12 +141,22 @@ def _code_of(acc: str, rows: int, columns: int, p: int, q: int, left: int) -> An
                     [block.splat(block.at(w, (a * q + b) * block.size)) for b in range(q)]
                     for a in range(p)
                 ]
-                block.block(rows, inputs, taps, masks, outputs, stride, written, stored)
+                block.block(rows, inputs, taps, masks, outputs, stride, written, last)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen
 
     return code
+
+
+@intrinsic
+def _table(typingctx):
+    """Address of _TABLE_ROWS integers on the stack (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        return _allocate_on_stack(builder, ir.ArrayType(LONG, _TABLE_ROWS))
+
+    return types.int64(), codegen
 
 
 CODE = None  # bound to other instructions in every function compiled from `_sum_rows`
@@ -150,8 +166,8 @@ def _sum_rows(table, w, width, n, fill, out, stride, count):
     """Sum `count` rows of `n` outputs.
 
     `table` holds the addresses of the input rows, of `width` pixels, `w` the weights, `fill` the
-    border's value. Output rows are `stride` bytes apart. The table has a block's rows even if there
-    are fewer.
+    border's value. Output rows are `stride` bytes apart. Where there are fewer rows than a block
+    has, the table still has all that a block reads.
     """
     CODE(table, w, width, n, fill, out, stride, count)
 
@@ -167,8 +183,9 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     out += load_int(params.out_offsets, image)
     weights += load_int(params.kernel_index, image) * params.weights_bytes
     width, n, fill = source.width, params.out_columns, params.row_source + FILL
-    # Addresses of input rows; outside of the image it is a row of the border's value.
-    table = stack()
+    # Addresses of input rows; of those outside of the image, and of those that no output needs, it
+    # is that of a row of the border's value.
+    table = _table()
     for i in range(first, end, _ROWS_AT_ONCE):
         count = min(_ROWS_AT_ONCE, end - i)
         for t in range(max(count, _MOST_ROWS) + p - 1):

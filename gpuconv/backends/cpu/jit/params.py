@@ -97,7 +97,8 @@ DIRECT_PARAMS = fields(
     # The ROW_SOURCE of pixels, and the jit functions that read and write rows (0: none is needed).
     "row_source", "load", "store",
     # Micro-kernels: sums of a block of rows, and of one row; of separable kernels these take the
-    # columns of taps, and the last two the rows, for sums that are converted or that stay.
+    # columns of taps, and the last two the rows, for sums that are converted or that stay. Of
+    # narrow images `sum_block` is the code that sums whole rows (`narrow_images.sum_block`).
     "sum_block", "sum_row", "sum_across", "sum_across_in_place",
     # Jit functions that sum a task, and some columns of one.
     "sum_task", "sum_columns",

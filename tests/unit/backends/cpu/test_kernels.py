@@ -555,15 +555,19 @@ def test_whole_rows_of_narrow_images(shape, dtype, numbers):
         assert (memory[..., [0, -1]] == 7).all(), (w, h, pad)
 
 
-@pytest.mark.parametrize("columns", [7, 30])
-def test_any_number_of_rows_of_narrow_images(columns):
+@pytest.mark.parametrize(
+    ("size", "columns"), always([(3, 7), (3, 30), (7, 30)], (3, 7), (7, 30), rows=True)
+)
+def test_any_number_of_rows_of_narrow_images(size, columns):
     # Fewer than a block has, and more than one call of the code of a block sums.
     rng = np.random.default_rng(12)
-    k = weights_for(rng, "direct", (3, 3), "float32")
+    k = weights_for(rng, "direct", (size, size), "float32")
+    if vectors.vector_bytes() > 16:
+        assert narrow_images.fits("float32", columns - size + 1, columns, size, size, 0)
     for rows in (*range(1, 11), 63, 64, 65, 66, 127, 130):
-        x = whole_numbers(rng, (rows + 2, columns), "float32")
+        x = whole_numbers(rng, (rows + size - 1, columns), "float32")
         expected, _ = exact(problem_of(x, k), x, k)
-        memory = np.full((rows + 2, columns), 7, "float32")
+        memory = np.full((rows + 2, columns - size + 3), 7, "float32")
         gpuconv.corr2d(x, k, backend="cpu", method="direct", out=memory[1:-1, 1:-1])
         assert np.array_equal(memory[1:-1, 1:-1], expected), rows
         memory[1:-1, 1:-1] = 7

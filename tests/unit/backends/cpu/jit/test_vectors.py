@@ -29,6 +29,7 @@ TESTS = (
     "unit/backends/cpu/test_kernels.py::test_widths_and_heights[(4, 7)-separable]",
     "unit/backends/cpu/test_kernels.py::test_whole_rows_of_narrow_images[(3, 3)-float32-(1, 3, 7)]",
     "unit/backends/cpu/test_kernels.py::test_whole_rows_of_narrow_images[(3, 3)-float64-(1, 4)]",
+    "unit/backends/cpu/test_kernels.py::test_any_number_of_rows_of_narrow_images",
     "unit/backends/cpu/test_kernels.py::test_narrow_rows_keep_what_is_not_finite",
     "unit/backends/cpu/test_kernels.py::test_streamed_stores[(3, 3)-float32]",
     "unit/backends/cpu/test_kernels.py::test_streamed_stores_with_borders_and_batches",
