@@ -14,7 +14,6 @@ from gpuconv.core.problem import make_problem
 from gpuconv.methods import METHODS
 
 from ..emulator.backend import cuda
-from ..marks import always
 
 FARTHEST = 2**31 - 1
 
@@ -61,10 +60,9 @@ def split(monkeypatch):
     reach.parts_with_pixels.cache_clear()
 
 
-@pytest.mark.parametrize(("count", "least"), always([(40, 10), (12, 3)], (12, 3), rows=True))
-def test_the_sums_of_the_definition(split, count, least):
+def test_the_sums_of_the_definition(split):
     seen = 0
-    for x, k, keywords in cases(count):
+    for x, k, keywords in cases(40):
         seen += len(reach.parts_with_pixels(problem_of(x, k, **keywords))) > 1
         expected = gpuconv.corr2d(x, k, backend="reference", **keywords)
         within = 1e-9 if x.dtype.name in ("float64", "int32") else 1e-2
@@ -75,7 +73,7 @@ def test_the_sums_of_the_definition(split, count, least):
             np.testing.assert_allclose(
                 np.where(nan, 0, found), np.where(nan, 0, expected), rtol=within, atol=100 * within
             )
-    assert seen > least
+    assert seen > 10
 
 
 def test_the_bits_of_direct_sums_over_all_taps(split, monkeypatch):

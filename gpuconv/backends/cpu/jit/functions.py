@@ -131,6 +131,23 @@ def compile_function(function: Any, name: str, **bindings: Any) -> int:
     return int(compiled.address)
 
 
+def emitted(emit: Any) -> Any:
+    """Function of eight 64-bit integers for compiled code, whose instructions `emit` writes out.
+
+    `emit` is called with a builder and the values of the integers.
+    """
+
+    @intrinsic
+    def code(typingctx, a, b, c, d, e, f, g, h):
+        def codegen(context, builder, signature, args):
+            emit(builder, args)
+            return context.get_dummy_value()
+
+        return _SIGNATURE, codegen
+
+    return code
+
+
 @intrinsic
 def call(typingctx, address, a, b, c, d, e, f, g, h):
     """Call the jit function at an address (compiled code only)."""

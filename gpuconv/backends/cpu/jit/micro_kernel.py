@@ -22,17 +22,15 @@ register of sums and tap, and no access to the stack between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ....core import dtypes
-from .functions import compile_function
+from .functions import compile_function, emitted
 from .mirrored_block import MirroredBlock, emit_mirrored
 from .register_block import RegisterBlock, emit
 from .vectors import LONG, lanes, vector_bytes
@@ -66,9 +64,9 @@ def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, st
         emit(RegisterBlock(builder, acc, *size), args, made.p, made.q, stream)
 
 
-def _emit_columns(builder: Any, acc: str, made: _Code, args: Any, stream: bool) -> None:
+def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
     """Emit the sums of all columns: wide blocks of them, and the rest vector by vector."""
-    b, (table, n, *taps, offsets, out, stride) = builder, args
+    table, n, *taps, offsets, out, stride = args
     part = dtypes.part(acc)
     vector, size = lanes(part), np.dtype(part).itemsize
 
@@ -98,18 +96,6 @@ def _emit_columns(builder: Any, acc: str, made: _Code, args: Any, stream: bool) 
         emit_at(column, 1, False)
     if stream:
         b.fence("seq_cst")
-
-
-def _code_of(acc: str, made: _Code, stream: bool) -> Any:
-    @intrinsic
-    def code(typingctx, table, n, w, p, q, offsets, out, stride):
-        def codegen(context, builder, signature, args):
-            _emit_columns(builder, acc, made, args, stream)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 8), codegen
-
-    return code
 
 
 CODE = None  # bound to other instructions in every function compiled from `_sums`
@@ -166,7 +152,7 @@ def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes
 @cache
 def _compiled(acc: str, made: _Code, stream: bool) -> int:
     name = made.name(acc) + ("_stream" if stream else "")
-    return compile_function(_sums, name, CODE=_code_of(acc, made, stream))
+    return compile_function(_sums, name, CODE=emitted(partial(_emit_columns, acc, made, stream)))
 
 
 def sums(

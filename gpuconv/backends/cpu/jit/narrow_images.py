@@ -8,7 +8,7 @@ taps in the order of `micro_kernel`.
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from llvmlite import ir
@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .direct_driver import direct_params
-from .functions import call, compile_function, load_int, store_int
+from .functions import call, compile_function, emitted, load_int, store_int
 from .params import FILL
 from .row_buffer import row_source
 from .vectors import LONG, Vectors, lanes, vector_bytes
@@ -116,37 +116,28 @@ def _groups(columns: int) -> list[range]:
     return [range(a, b) for a, b in itertools.pairwise(ends)]
 
 
-def _code_of(acc: str, rows: int, columns: int, p: int, q: int, left: int) -> Any:
-    @intrinsic
-    def code(typingctx, table, w, width, n, fill, out, stride, count):
-        def codegen(context, builder, signature, args):
-            table, w, width, n, fill, out, stride, count = args
-            border = Vectors(builder, acc).splat(fill)
-            block = _Rows(builder, acc, columns, q, left, border)
-            masks = block.masks(builder.trunc(width, _INT))
-            column = ir.Constant(_INT, (columns - 1) * block.lanes)
-            last = block.within(column, builder.trunc(n, _INT))
-            # Fewer rows than a block has are summed as if there were as many, and not written.
-            few = builder.icmp_signed("<", count, block.long(rows))
-            written = builder.select(few, count, block.long(rows))
-            blocks = builder.udiv(builder.add(count, block.long(rows - 1)), block.long(rows))
-            with cgutils.for_range(builder, blocks) as loop:
-                first = builder.mul(loop.index, block.long(rows))
-                most = builder.sub(count, written)
-                # The last block overlaps: the same sums once more.
-                first = builder.select(builder.icmp_signed("<", first, most), first, most)
-                inputs = builder.add(table, builder.mul(first, block.long(8)))
-                outputs = builder.add(out, builder.mul(first, stride))
-                taps = [
-                    [block.splat(block.at(w, (a * q + b) * block.size)) for b in range(q)]
-                    for a in range(p)
-                ]
-                block.block(rows, inputs, taps, masks, outputs, stride, written, last)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 8), codegen
-
-    return code
+def _emit_rows(
+    acc: str, rows: int, columns: int, p: int, q: int, left: int, b: Any, args: Any
+) -> None:  # fmt: skip
+    """Emit the sums of all rows, block after block."""
+    table, w, width, n, fill, out, stride, count = args
+    block = _Rows(b, acc, columns, q, left, Vectors(b, acc).splat(fill))
+    masks = block.masks(b.trunc(width, _INT))
+    last = block.within(ir.Constant(_INT, (columns - 1) * block.lanes), b.trunc(n, _INT))
+    # Fewer rows than a block has are summed as if there were as many, and not written.
+    few = b.icmp_signed("<", count, block.long(rows))
+    written = b.select(few, count, block.long(rows))
+    blocks = b.udiv(b.add(count, block.long(rows - 1)), block.long(rows))
+    with cgutils.for_range(b, blocks) as loop:
+        first, most = b.mul(loop.index, block.long(rows)), b.sub(count, written)
+        # The last block overlaps: the same sums once more.
+        first = b.select(b.icmp_signed("<", first, most), first, most)
+        inputs = b.add(table, b.mul(first, block.long(8)))
+        outputs = b.add(out, b.mul(first, stride))
+        taps = [
+            [block.splat(block.at(w, (y * q + x) * block.size)) for x in range(q)] for y in range(p)
+        ]
+        block.block(rows, inputs, taps, masks, outputs, stride, written, last)
 
 
 @intrinsic
@@ -221,7 +212,8 @@ def sum_block(acc: str, n: int, p: int, q: int, left: int) -> int:
 def _compiled_sum_block(acc: str, columns: int, p: int, q: int, left: int) -> int:
     rows = min(_MOST_ROWS, _REGISTERS[vector_bytes()] // max(map(len, _groups(columns))))
     name = f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}"
-    return compile_function(_sum_rows, name, CODE=_code_of(acc, rows, columns, p, q, left))
+    emit = partial(_emit_rows, acc, rows, columns, p, q, left)
+    return compile_function(_sum_rows, name, CODE=emitted(emit))
 
 
 @cache

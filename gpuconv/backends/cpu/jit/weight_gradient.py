@@ -10,14 +10,13 @@ them.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import prange
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from .drivers import inner, variants
 from .functions import (
@@ -25,6 +24,7 @@ from .functions import (
     call,
     compile_function,
     count_up,
+    emitted,
     load_int,
     reader,
     release,
@@ -89,54 +89,45 @@ class _Dots(Vectors):
                 b.store(b.fadd(b.load(target), value), target)
 
 
-def _make_add_dots(acc: str, down: int, across: int, adjacent: bool) -> Any:
-    """Intrinsic of `_add_dots` for a group of down x across taps."""
+def _emit_add_dots(acc: str, down: int, across: int, adjacent: bool, b: Any, args: Any) -> None:
+    """Emit `_add_dots` for a group of down x across taps."""
+    x_rows, dy_rows, rows, step, n, offsets, total, pitch = args
+    code = _Dots(b, acc, down, across)
+    first = code.load(offsets, LONG)
+    places = [code.at(first, tap * code.size) for tap in range(across)]
+    if not adjacent:
+        places = [code.load(code.at(offsets, 8 * tap), LONG) for tap in range(across)]
+    lanes = code.long(code.lanes)
+    whole, rest = b.udiv(n, lanes), b.urem(n, lanes)
+    mask = code.within(ir.Constant(_INT, 0), b.trunc(rest, _INT))
 
-    @intrinsic
-    def add_dots(typingctx, x_rows, dy_rows, rows, step, n, offsets, total, pitch):
-        def codegen(context, builder, signature, args):
-            x_rows, dy_rows, rows, step, n, offsets, total, pitch = args
-            code, b = _Dots(builder, acc, down, across), builder
-            first = code.load(offsets, LONG)
-            places = [code.at(first, tap * code.size) for tap in range(across)]
-            if not adjacent:
-                places = [code.load(code.at(offsets, 8 * tap), LONG) for tap in range(across)]
-            lanes = code.long(code.lanes)
-            whole, rest = b.udiv(n, lanes), b.urem(n, lanes)
-            mask = code.within(ir.Constant(_INT, 0), b.trunc(rest, _INT))
+    def add_rows(count: int, index: Any) -> None:
+        at = b.add(x_rows, b.mul(b.mul(index, step), code.long(8)))
+        xs = [code.load(code.at(at, 8 * t), LONG) for t in range(down + count - 1)]
+        at = b.add(dy_rows, b.mul(index, code.long(8)))
+        ys = [code.load(code.at(at, 8 * r), LONG) for r in range(count)]
 
-            def add_rows(count: int, index: Any) -> None:
-                at = b.add(x_rows, b.mul(b.mul(index, step), code.long(8)))
-                xs = [code.load(code.at(at, 8 * t), LONG) for t in range(down + count - 1)]
-                at = b.add(dy_rows, b.mul(index, code.long(8)))
-                ys = [code.load(code.at(at, 8 * r), LONG) for r in range(count)]
+        def add_vectors(distance: Any, mask: Any) -> None:
+            code.add(
+                [b.add(row, distance) for row in xs],
+                places,
+                [b.add(row, distance) for row in ys],
+                mask,
+            )
 
-                def add_vectors(distance: Any, mask: Any) -> None:
-                    code.add(
-                        [b.add(row, distance) for row in xs],
-                        places,
-                        [b.add(row, distance) for row in ys],
-                        mask,
-                    )
+        with cgutils.for_range(b, whole) as loop:
+            add_vectors(b.mul(loop.index, code.long(code.bytes)), None)
+        with b.if_then(b.icmp_unsigned("!=", rest, code.long(0))):
+            add_vectors(b.mul(whole, code.long(code.bytes)), mask)
 
-                with cgutils.for_range(b, whole) as loop:
-                    add_vectors(b.mul(loop.index, code.long(code.bytes)), None)
-                with b.if_then(b.icmp_unsigned("!=", rest, code.long(0))):
-                    add_vectors(b.mul(whole, code.long(code.bytes)), mask)
-
-            count = code.long(_ROWS)
-            shared = b.icmp_unsigned("==", step, code.long(1))
-            blocks = b.select(shared, b.udiv(rows, count), code.long(0))
-            with cgutils.for_range(b, blocks) as loop:
-                add_rows(_ROWS, b.mul(loop.index, count))
-            with cgutils.for_range(b, rows, start=b.mul(blocks, count)) as loop:
-                add_rows(1, loop.index)
-            code.finish(total, pitch)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 8), codegen
-
-    return add_dots
+    count = code.long(_ROWS)
+    shared = b.icmp_unsigned("==", step, code.long(1))
+    blocks = b.select(shared, b.udiv(rows, count), code.long(0))
+    with cgutils.for_range(b, blocks) as loop:
+        add_rows(_ROWS, b.mul(loop.index, count))
+    with cgutils.for_range(b, rows, start=b.mul(blocks, count)) as loop:
+        add_rows(1, loop.index)
+    code.finish(total, pitch)
 
 
 # Bound anew in every jit function.
@@ -280,7 +271,8 @@ def _group_sides(n: int) -> list[int]:
 def _add_dots_function(acc: str, down: int, across: int, adjacent: bool) -> int:
     """Address of `_add_dots` compiled for a group of down x across taps."""
     name = f"dots_{acc}_{down}x{across}{'' if adjacent else '_any'}"
-    return compile_function(_add_dots, name, ADD_DOTS=_make_add_dots(acc, down, across, adjacent))
+    emit = partial(_emit_add_dots, acc, down, across, adjacent)
+    return compile_function(_add_dots, name, ADD_DOTS=emitted(emit))
 
 
 def tap_groups(acc: str, p: int, q: int, adjacent: bool) -> Any:

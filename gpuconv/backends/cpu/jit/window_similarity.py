@@ -88,13 +88,6 @@ def _add_squares(pixels: Any, centre: float, before: Any, after: Any) -> None:
 
 
 @inner
-def _copy(numbers: Any, target: Any) -> None:
-    # An assignment to a slice would compile messages about shapes, which takes seconds.
-    for j in range(len(target)):
-        target[j] = numbers[j]
-
-
-@inner
 def _add(a: Any, b: Any, sums: Any) -> None:
     for j in range(len(sums)):
         sums[j] = a[j] + b[j]
@@ -245,7 +238,9 @@ def _finish_windows(
                 _subtract_means(p * q, along1, along2, square)
                 _mark(along2, square, marked)
             else:
-                _copy(along2, square)
+                # An assignment to a slice would compile messages about shapes, which takes seconds.
+                for j in range(count):
+                    square[j] = along2[j]
             _note(along1 if raw else square, along2, marked, least, largest)
             _finish_row(
                 method, cross, integers, group + i, left, along1, along2, square, shift, sums,
