@@ -157,9 +157,10 @@ def _run_part(
         kernel, k=slice_batch(kernel.k, index), total=slice_batch(kernel.total, index),
         size=slice_batch(kernel.size, index),
     )  # fmt: skip
-    y = normalize_block(call, own, tile.x, tile.mask, tile.weights, steps, _scratch)
     target = out[(*index, slice(first, last))]
-    target[...] = y[..., : needed.count, : problem.s]
+    y = normalize_block(call, own, tile.x, tile.mask, tile.weights, steps, _scratch, target)
+    if y is not target:
+        target[...] = y[..., : needed.count, : problem.s]
     if call.rules.preserve_nan:
         _preserve(call, part, target, rows.centres(call.flipped, first, last),
                   columns.centres(call.flipped, 0, problem.s))  # fmt: skip

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
 from ..core.arrays import array_module
 from ..core.scratch import Scratch
 from .missing_pixels import KernelSums
 from .normalized_call import NormalizedCall
-from .normalized_pixels import Pixels, compiled_loops, prepare_pixels
+from .normalized_pixels import PARALLEL_LEAST, Pixels, compiled_loops, prepare_pixels
 from .scarce_windows import Correlation, correct_scarce
 
 __all__ = ["normalize_block"]
@@ -28,25 +29,25 @@ _WHOLE = 2**53
 
 def normalize_block(
     call: NormalizedCall, kernel: KernelSums, x: Any, mask: Any, weights: Any,
-    steps: dict[str, Any], scratch: Scratch,
+    steps: dict[str, Any], scratch: Scratch, out: Any = None,
 ) -> Any:  # fmt: skip
     """Return the results of a block, in the storage dtype of the result.
 
     `mask` and `weights` are None or arrays that broadcast to `x`; `weights` are of the accumulator
     dtype. `steps` are the keywords mode, boundary, stride and dilation of the block's correlations.
-    The result may be in memory of `scratch`.
+    The result may be in memory of `scratch`, or in `out` if that has its shape.
     """
     with np.errstate(all="ignore"):
         padded = call.problem.boundary == "constant" and any(map(any, steps["mode"]))
         # Numbers on the border are not known to be like the pixels.
         pivoted = not call.whole and bool(x.size) and (not padded or call.missing_border)
         pixels = prepare_pixels(call, x, mask, weights, pivoted, scratch)
-        return _divide_sums(call, kernel, pixels, x.shape, padded, steps, scratch)
+        return _divide_sums(call, kernel, pixels, x.shape, padded, steps, scratch, out)
 
 
 def _divide_sums(
     call: NormalizedCall, kernel: KernelSums, pixels: Pixels, shape: tuple[int, ...],
-    padded: bool, steps: dict[str, Any], scratch: Scratch,
+    padded: bool, steps: dict[str, Any], scratch: Scratch, out: Any,
 ) -> Any:  # fmt: skip
     """Sum pixels and weights, divide, and put in what is undefined."""
     rules, present = call.rules, pixels.present
@@ -76,7 +77,7 @@ def _divide_sums(
     if simple and least.size == 1 and not isinstance(rules.undefined, complex):
         # Weights of both signs may add up to less than nothing.
         lowest = least.item() if rules.min_weight > 0 else -math.inf
-        sums = _divide_compiled(call, sums, weight_sums, lowest, pixels.pivot)
+        sums = _divide_compiled(call, sums, weight_sums, lowest, pixels.pivot, out)
         return dtypes.finish(sums, call.problem.out_dtype)
     absent = weight_sums == 0
     if rules.min_weight > 0:
@@ -88,21 +89,31 @@ def _divide_sums(
 
 
 def _divide_compiled(
-    call: NormalizedCall, sums: Any, weight_sums: Any, least: float, pivot: Any
+    call: NormalizedCall, sums: Any, weight_sums: Any, least: float, pivot: Any, out: Any
 ) -> Any:
-    """Divide sums in their own memory by compiled loops, and put in what is undefined."""
+    """Divide sums by compiled loops, and put in what is undefined.
+
+    Results are in `out` if that has the shape and dtype of the sums, or take their place.
+    """
     *lead, rows, columns = sums.shape
     flat = math.prod(lead), rows, columns
-    if weight_sums.ndim < sums.ndim or weight_sums.shape[:-2] != sums.shape[:-2]:
-        shape = (*lead, *weight_sums.shape[-2:])
-        weight_sums = np.broadcast_to(weight_sums, shape)
+    if out is None or out.shape != sums.shape or out.dtype != sums.dtype or out.ndim > 3:
+        out = sums
     added = np.zeros(flat[0], call.acc)
     if pivot is not None:
         added[:] = np.broadcast_to(pivot, (*lead, 1, 1)).reshape(-1)
+    weight_sums = np.broadcast_to(weight_sums, (*lead, *weight_sums.shape[-2:]))
+    # One row of weights may stand for all rows.
     weight_sums = weight_sums.reshape(flat[0], *weight_sums.shape[-2:])
-    undefined = call.acc.type(call.rules.undefined)
-    compiled_loops().divide(sums.reshape(flat), weight_sums, call.acc.type(least), added, undefined)
-    return sums
+    parts = sums.reshape(flat), np.broadcast_to(weight_sums, flat), out.reshape(flat)
+    lowest, undefined = call.acc.type(least), call.acc.type(call.rules.undefined)
+
+    def divide(first: int, last: int) -> None:
+        numerators, weights, results = (a[:, first:last] for a in parts)
+        compiled_loops().divide(numerators, weights, lowest, added, undefined, results)
+
+    run_on_pool(divide, rows, flat[0] == 1 and sums.size >= PARALLEL_LEAST)
+    return out
 
 
 def _ones(kernel: KernelSums, shape: tuple[int, ...], steps: dict[str, Any], xp: Any) -> Any:

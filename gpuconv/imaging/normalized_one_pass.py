@@ -6,15 +6,17 @@ has no compiled code for is normalised block by block (`normalized_blocks`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from .. import engine
 from ..backends.base import Backend
 from ..backends.cpu.means import Means, PixelRange, RowSums, find_range, name_of_counts
-from ..backends.cpu.sums import find_means
+from ..backends.cpu.sums import MeansOfImages, plan_means
 from ..core import dtypes
 from ..core.arrays import Array
 from ..core.errors import complete_rows_before
@@ -27,8 +29,9 @@ __all__ = ["OnePass"]
 
 # Images are normalised one after the other where they are few, or have as many pixels as this.
 _FEW_IMAGES, _LEAST_PIXELS = 4, 1 << 14
-# Results of an image up to which what is known of it beside its pixels is kept.
-_FEW_RESULTS = 1 << 18
+# Results of an image up to which what is known of it beside its pixels is kept, because finding it
+# takes long beside a small image; and of how many layouts that is kept.
+_FEW_RESULTS, _LAYOUTS_MOST = 1 << 18, 16
 
 
 @dataclass(frozen=True)
@@ -105,32 +108,59 @@ class OnePass:
         counts = weights if mask is None else mask
         if weights is not None and not (weights.min() >= 0 and weights.max() < np.inf):
             raise weights_error()
+        parts = list(self._take_apart(x, counts, out))
+        ranges = [
+            find_range(image, self.problem.x_dtype, self._acc, count) for image, count, _ in parts
+        ]
+        if self.call.rules.nan_policy == "raise":
+            for (_, count, _), found in zip(parts, ranges, strict=True):
+                _refuse_nan(count, found)
+        for number, (part, found) in enumerate(zip(parts, ranges, strict=True)):
+            with complete_rows_before(number * self.problem.r):
+                self._run_image(*part, found)
+
+    def _take_apart(
+        self, x: Array, counts: Array, out: Array
+    ) -> Iterator[tuple[Array, Array, Array]]:
+        """Iterate over the images of a batch with their counts and results."""
+        if out.ndim == 2:
+            sides = self.problem.x_shape
+            if counts is not None and counts.shape != sides:
+                counts = np.broadcast_to(counts, sides)
+            yield x, counts, out
+            return
         shape = (*out.shape[:-2], *self.problem.x_shape)
         images = np.broadcast_to(x, shape)
         counted = None if counts is None else np.broadcast_to(counts, shape)
-        parts = {
-            index: (images[index], None if counted is None else counted[index])
-            for index in np.ndindex(shape[:-2])
-        }
-        ranges = [
-            find_range(image, self.problem.x_dtype, self.call.acc, count)
-            for image, count in parts.values()
-        ]
-        if self.call.rules.nan_policy == "raise":
-            for (_, count), found in zip(parts.values(), ranges, strict=True):
-                _refuse_nan(count, found)
-        for number, (index, (image, count)) in enumerate(parts.items()):
-            with complete_rows_before(number * self.problem.r):
-                self._run_image(image, count, ranges[number], out[index])
+        for index in np.ndindex(shape[:-2]):
+            yield images[index], None if counted is None else counted[index], out[index]
 
-    def _run_image(self, x: Array, counts: Array, found: PixelRange, out: Array) -> None:
-        whole = not found.missing and name_of_counts(counts) != "weights"
-        # Weights may add up to less than nothing if they are of both signs.
-        means = Means(
-            self._choose_pivot(found), self.least, self.undefined, self.call.acc,
-            weight_sums=self._find_whole_sums() if whole else None, counts=counts,
-        )  # fmt: skip
-        find_means(self.problem, x, *self._factors, out, means)
+    def _run_image(self, x: Array, counts: Array, out: Array, found: PixelRange) -> None:
+        counted = name_of_counts(counts)
+        whole = not found.missing and counted != "weights"
+        if whole:
+            counts, counted = None, ""
+        key = x.strides, out.strides, None if counts is None else counts.strides, counted, whole
+        planned = self._planned.get(key)
+        if planned is None:
+            # Weights may add up to less than nothing if they are of both signs.
+            sums = self._find_whole_sums() if whole else None
+            means = Means(self.least, self.undefined, self._acc, sums, counted)
+            planned = plan_means(self.problem, x, *self._factors, out, counts, means)
+            if self.problem.r * self.problem.s <= _FEW_RESULTS:
+                if len(self._planned) >= _LAYOUTS_MOST:
+                    self._planned.clear()
+                self._planned[key] = planned
+        planned.run(x, out, self._choose_pivot(found), counts)
+
+    @cached_property
+    def _planned(self) -> dict[Any, MeansOfImages]:
+        """How images of some layouts are normalised."""
+        return {}
+
+    @cached_property
+    def _acc(self) -> np.dtype[Any]:
+        return self.call.acc
 
     def _choose_pivot(self, found: PixelRange) -> float:
         """What is subtracted from all pixels: nothing if a border has a number of its own."""
@@ -139,7 +169,7 @@ class OnePass:
 
     @cached_property
     def _factors(self) -> tuple[Array, Array]:
-        """Weights and columns as `find_means` takes them."""
+        """Weights and columns as `plan_means` takes them."""
         if self.call.method == "separable":
             factors = Weights(self.problem, self.kernel).factors()
             return factors.v, factors.u
@@ -147,16 +177,6 @@ class OnePass:
 
     def _find_whole_sums(self) -> RowSums:
         """Sums of the weights over images of which nothing is missing but the border."""
-        if self.problem.r * self.problem.s <= _FEW_RESULTS:
-            return self._whole_sums_of_few
-        return self._add_whole_sums()
-
-    @cached_property
-    def _whole_sums_of_few(self) -> RowSums:
-        """Kept, because adding them takes long beside a small image."""
-        return self._add_whole_sums()
-
-    def _add_whole_sums(self) -> RowSums:
         problem, missing_border = self.problem, self.call.padded and self.call.missing_border
         first, last = np.zeros(problem.r, np.int64), np.full(problem.r, problem.p)
         if missing_border:

@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.cpu.threads import import_numba
+from ..backends.cpu.means import find_range
+from ..backends.cpu.threads import import_numba, run_on_pool
 from ..core import dtypes
 from ..core.arrays import array_module
 from ..core.scratch import Scratch
 from .missing_pixels import nan_error, weights_error
 from .normalized_call import NormalizedCall
 
-__all__ = ["Pixels", "compiled_loops", "find_missing", "prepare_pixels"]
+__all__ = ["PARALLEL_LEAST", "Pixels", "compiled_loops", "find_missing", "prepare_pixels"]
+
+# Pixels or results of an image from which on several threads work on them.
+PARALLEL_LEAST = 1 << 19
 
 
 def find_missing(call: NormalizedCall, x: Any, mask: Any, weights: Any) -> Any:
@@ -76,16 +80,32 @@ def _fill_missing(call: NormalizedCall, x: Any, mask: Any, scratch: Scratch) -> 
     values = scratch.take("pixels", x.shape, dtype)
     present = scratch.take("present", x.shape, bool)
     lead = x.shape[:-2]
-    flat = math.prod(lead), *x.shape[-2:]
-    pivots = np.empty(flat[0], dtype)
+    images, rows = math.prod(lead), x.shape[-2]
+    flat = images, rows, x.shape[-1]
+    nan_missing = call.rules.nan_policy == "omit" and x.dtype.kind == "f"
     hidden = present if mask is None else np.broadcast_to(mask, x.shape)
-    missing = compiled_loops().fill_missing(
-        x.reshape(flat), hidden.reshape(flat), mask is not None,
-        call.rules.nan_policy == "omit" and x.dtype.kind == "f",
-        values.reshape(flat), present.reshape(flat), pivots, np.empty((2, flat[2]), dtype),
-    )  # fmt: skip
+    which = x.reshape(flat), hidden.reshape(flat), mask is not None, nan_missing
+    loops, filled = compiled_loops(), (values.reshape(flat), present.reshape(flat))
+    large = images == 1 and x.size >= PARALLEL_LEAST
+    if large:
+        counts = None if mask is None else which[1][0]
+        found = find_range(which[0][0], dtypes.name_of(x.dtype), dtype, counts)
+        pivots = np.array([found.nearest_to_zero], dtype)
+    else:
+        pivots = np.empty(images, dtype)
+        loops.find_pivots(*which, *filled, pivots, np.empty(loops.EXTREMES, dtype))
+    missing: list[bool] = []
+
+    def fill(first: int, last: int) -> None:
+        some = slice(None), slice(first, last)
+        x, hidden, *how = which
+        missing.append(
+            loops.fill_missing(x[some], hidden[some], *how, pivots, *(a[some] for a in filled))
+        )
+
+    run_on_pool(fill, rows, large)
     pivot = pivots.reshape(*lead, 1, 1) if pivots.any() else None
-    return Pixels(values, present if missing else None, pivot)
+    return Pixels(values, present if any(missing) else None, pivot)
 
 
 def _copy_pixels(call: NormalizedCall, x: Any, mask: Any, weights: Any, pivoted: bool) -> Pixels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,8 +14,9 @@ from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record
 from .planning import SumsPlan
 from .threads import run_on_pool
 
-# Pixels from which on several threads look at them.
-_PARALLEL_LEAST = 1 << 16
+# Bytes from which on several threads look at them: one thread has looked at fewer, which are in the
+# cache, before another wakes up.
+_PARALLEL_LEAST = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -67,63 +68,74 @@ class Means:
 
     Attributes
     ----------
-    pivot : float
-        What is subtracted from the pixels and added to the means.
     least, undefined : float
         Where no weight is there, or less than `least`, the mean is `undefined`.
     acc : numpy.dtype
         That of sums.
     weight_sums : RowSums or None
         The sums of weights of an image of which no pixel is missing.
-    counts : array or None
-        Beside NaN, which pixels are missing (bool), or how much each one counts (sums' dtype).
+    counted : str
+        Beside NaN, which pixels are missing ("mask") or how much each one counts ("weights"); see
+        `name_of_counts`.
     """
 
-    pivot: float
     least: float
     undefined: float
     acc: np.dtype[Any]
     weight_sums: RowSums | None = None
-    counts: Array = None
-    # What addresses lead to, for as long as this is there.
-    _kept: list[Any] = field(default_factory=list)
+    counted: str = ""
 
     @property
     def planes(self) -> int:
         """Planes that are summed: pixels, and what they count if that is not the same for all."""
         return 2 if self.weight_sums is None else 1
 
-    @property
-    def counted(self) -> str:
-        """See `name_of_counts`; of what is not missing nothing is told."""
-        return name_of_counts(self.counts) if self.planes == 2 else ""
-
-    def bind(self, plan: SumsPlan) -> SumsPlan:
-        """Return the plan of these means."""
-        means = record(MEANS, pivot=self.pivot, least=self.least, undefined=self.undefined)
-        params = copy_record(plan.params)
-        params["means"] = address(means)
+    def bind(self, plan: SumsPlan, counts_strides: tuple[int, ...]) -> MeansPlan:
+        """Add to a plan of sums what their means are made with."""
+        means = record(MEANS, least=self.least, undefined=self.undefined)
+        kept: list[Any] = []
         if self.weight_sums is not None:
             rows = self.weight_sums.rows
             table = address(rows) + rows.strides[0] * self.weight_sums.index
             means["weight_rows"] = address(table)
-            self._kept.append(table)
+            kept += [rows, table]
         if self.counted:
             from .jit import row_buffer
 
             # As many rows and columns as those of the image, from another place.
             source = copy_record(plan.layout.source)
             pixel = "bool" if self.counted == "mask" else self.acc.name
-            row_stride, column_stride = self.counts.strides
+            row_stride, column_stride = counts_strides
             steps = column_stride, int(source["step"][0]), int(source["phases"][0])
             for name, value in row_buffer.pixel_fields(pixel, self.acc.name, *steps).items():
                 source[name] = value
             source["row_stride"] = row_stride
             source["fill"] = fill_bytes(self.counted == "weights", self.acc.name)
-            means["counts"], means["counts_source"] = address(self.counts), address(source)
-            self._kept.append(source)
-        self._kept.append(means)
-        return plan.with_params(params)
+            means["counts_source"] = address(source)
+            kept.append(source)
+        return MeansPlan(plan, means, kept)
+
+
+@dataclass(frozen=True, eq=False)
+class MeansPlan:
+    """The plan of the means of images of one layout."""
+
+    plan: SumsPlan
+    means: Array
+    kept: list[Any]  # what the addresses in `means` lead to
+
+    def of_pixels(self, pivot: float, counts: Array) -> tuple[Array, Array]:
+        """Return the params of an image, and what must be kept as long as they are used.
+
+        `pivot` is subtracted from the pixels and added to the means. `counts` are None or an array:
+        which pixels are missing (bool), or how much each one counts (in the dtype of sums).
+        """
+        means, params = copy_record(self.means), copy_record(self.plan.params)
+        means["pivot"] = pivot
+        if counts is not None:
+            means["counts"] = address(counts)
+        params["means"] = address(means)
+        return params, means
 
 
 def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -> PixelRange:
@@ -131,37 +143,36 @@ def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -
 
     `counts` are those of `Means`: pixels that are masked or weigh nothing are missing.
     """
-    (function, room), run = _find_range(dtype, acc.name, name_of_counts(counts)), _run_function()
+    function, numbers, run = _find_range(dtype, acc, name_of_counts(counts))
     rows, columns = x.shape
-    parts: list[Any] = []
 
-    def look(first: int, last: int) -> None:
-        lines, found = np.empty(room, acc), np.empty(3)
-        counted = record(COUNTED_PIXELS)
+    def look(first: int, last: int) -> Array:
+        memory, found, counted = np.empty(numbers, acc), np.empty(3), 0
         if counts is not None:
-            counted["row_stride"], counted["column_stride"] = counts.strides
-            counted["counts"] = address(counts) + first * counts.strides[0]
+            places = record(COUNTED_PIXELS)
+            places["row_stride"], places["column_stride"] = counts.strides
+            places["counts"] = address(counts) + first * counts.strides[0]
+            counted = address(places)
         run(
             function, address(x) + first * x.strides[0], last - first, columns, *x.strides,
-            address(lines), address(found), address(counted),
+            address(memory), address(found), counted,
         )  # fmt: skip
-        parts.append(found)
+        return found
 
-    run_on_pool(look, rows, x.size > _PARALLEL_LEAST)
-    low, high, missing = np.transpose(parts)
-    return PixelRange(float(low.min()), float(high.max()), int(missing.sum()))
-
-
-@cache
-def _find_range(dtype: str, acc: str, counted: str) -> tuple[int, tuple[int, int]]:
-    from .jit import means
-
-    return means.find_range(dtype, acc, counted), means.RANGE_LINES
+    if x.nbytes <= _PARALLEL_LEAST:
+        low, high, missing = look(0, rows).tolist()
+        return PixelRange(low, high, int(missing))
+    parts: list[Array] = []
+    run_on_pool(lambda first, last: parts.append(look(first, last)), rows, True)
+    lows, highs, absent = np.transpose(parts)
+    return PixelRange(float(lows.min()), float(highs.max()), int(absent.sum()))
 
 
 @cache
-def _run_function() -> Any:
-    from .jit import means
+def _find_range(dtype: str, acc: np.dtype[Any], counted: str) -> tuple[int, int, Any]:
+    """The jit function, how many numbers its memory has, and what calls it."""
+    from .jit import pixel_range
 
-    means.run_function.ready(*[0] * 9)
-    return means.run_function.code
+    pixel_range.run_function.ready(*[0] * 9)
+    found = pixel_range.find_range(dtype, acc.name, counted)
+    return found, pixel_range.RANGE_NUMBERS, pixel_range.run_function.code

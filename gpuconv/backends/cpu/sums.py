@@ -19,7 +19,7 @@ from ...core.problem import Problem
 from .addresses import HEAD, address
 from .interleaved import join_channels
 from .jit.params import copy_record
-from .means import Means
+from .means import Means, MeansPlan
 from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
 
@@ -58,12 +58,12 @@ class _Sums:
     copied_later: bool
 
     @cached_property
-    def _columns_address(self) -> int:
+    def columns_address(self) -> int:
         return 0 if self.columns is None else address(self.columns)
 
     def run(self, x: Array, out: Array) -> None:
         """Fill `out` with these sums."""
-        columns, later = self._columns_address, self.copied_later
+        columns, later = self.columns_address, self.copied_later
         _run_plan(self.problem, self.plan, x, out, self.rows, columns, copied_later=later)
 
 
@@ -88,7 +88,7 @@ def _plan_sums_of(
     """Plan the sums by weights of shape (kernels, p, q), of some images of a batch after others.
 
     With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
-    With `means` sums of one image are divided by those of the weights that are there.
+    With `means` sums of one image are to be divided by those of the weights that are there.
 
     Keep what this gives until all is summed: it owns the arrays that its addresses point to, and
     the cache of plans may drop them.
@@ -113,23 +113,12 @@ def _plan_sums_of(
             means=0 if means is None else means.planes,
             counted="" if means is None else means.counted,
         )  # fmt: skip
-        if means is not None:
-            plan = means.bind(plan)
         if images is not None:
             plan = _restrict_to_images(plan, images)
         rows = weights if plan.order is None else weights[..., plan.order]
         downwards = None if columns is None else np.ascontiguousarray(columns, acc)
         rows = np.ascontiguousarray(rows, acc)
         yield _Sums(problem, plan, rows, downwards, copied_later=images is not None)
-
-
-def _sum(
-    problem: Problem, x: Array, weights: Array, columns: Array | None, out: Array,
-    means: Means | None = None,
-) -> None:  # fmt: skip
-    """Fill `out` with sums; see `_plan_sums_of`."""
-    for sums in _plan_sums_of(problem, x, weights, columns, out, means):
-        sums.run(x, out)
 
 
 def _restrict_to_images(plan: SumsPlan, images: Array) -> SumsPlan:
@@ -210,7 +199,8 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
         weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
     if problem.conjugate:
         weights = weights.conj()
-    _sum(problem, x, weights, None, out)
+    for part in _plan_sums_of(problem, x, weights, None, out):
+        part.run(x, out)
     if key not in _plain_plans:
         if len(_plain_plans) >= _PLAIN_PLANS_MAX:
             _plain_plans.clear()
@@ -268,11 +258,34 @@ def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> Non
         part.run(x, out)
 
 
-def find_means(
-    problem: Problem, x: Array, weights: Array, columns: Array, out: Array, means: Means
-) -> None:
-    """Fill `out` with means of the pixels of an image that are there, by real weights.
+@dataclass(frozen=True, eq=False)
+class MeansOfImages:
+    """Means of the pixels that are there, of images of one layout by one kernel."""
 
-    Weights are of shape (1, p, q) or, with `columns` of shape (1, 1, p), of shape (1, 1, q).
+    sums: _Sums
+    means: MeansPlan
+
+    def run(self, x: Array, out: Array, pivot: float, counts: Array) -> None:
+        """Fill `out` with the means of an image; see `MeansPlan.of_pixels`."""
+        params, kept = self.means.of_pixels(pivot, counts)
+        sums, columns = self.sums, self.sums.columns_address
+        if self.means.plan.serial and HEAD is not None:
+            _sum_arrays()(address(params), id(x), id(out), id(sums.rows), columns)
+            if not params["failed"][0]:
+                return
+            params, kept = self.means.of_pixels(pivot, counts)
+        _run_plan(sums.problem, sums.plan.with_params(params), x, out, sums.rows, columns)
+        del kept
+
+
+def plan_means(
+    problem: Problem, x: Array, weights: Array, columns: Array, out: Array, counts: Array,
+    means: Means,
+) -> MeansOfImages:  # fmt: skip
+    """Plan the means of images that have the strides of `x`, `out` and `counts`.
+
+    Weights are real, of shape (1, p, q) or, with `columns` of shape (1, 1, p), of shape (1, 1, q).
     """
-    _sum(problem, x, weights, columns, out, means)
+    (sums,) = _plan_sums_of(problem, x, weights, columns, out, means)
+    counts_strides = () if counts is None else counts.strides
+    return MeansOfImages(sums, means.bind(sums.plan, counts_strides))

@@ -9,7 +9,7 @@ import gpuconv
 from gpuconv.backends.cpu.threads import max_threads
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
-from gpuconv.imaging import normalized_arrays
+from gpuconv.imaging import normalized_arrays, normalized_blocks, normalized_pixels
 
 from ... import oracle
 from ...marks import always, exhaustive
@@ -50,6 +50,29 @@ def test_every_border_mode_and_step(boundary, mode, steps):
             call(np.ma.MaskedArray(x, gone), k, fillvalue=fill, method="direct", **keywords),
         ):
             np.testing.assert_allclose(found, expected.astype("f8"), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
+def test_an_image_whose_pixels_several_threads_prepare(monkeypatch, dtype):
+    x, gone = (RNG.random((60, 90)) * 99 + 100).astype(dtype), holes((60, 90))
+    k = RNG.random((5, 7)).astype("f4")
+    expected = oracle.weighted_means(x.astype("f8"), k, ~gone, mode="same").astype("f8")
+    nan = x if dtype == "uint8" else np.where(gone, x.dtype.type(np.nan), x)
+    masks = [gone] if dtype == "uint8" else [gone, None]
+    eps = {"float16": 1e-3, "float64": 1e-13}.get(dtype, 1e-5)
+    for least in (1, 1 << 60):
+        for module in (normalized_pixels, normalized_blocks):
+            monkeypatch.setattr(module, "PARALLEL_LEAST", least)
+        for mask in masks:
+            for out in (None, np.zeros((90, 60)).T):
+                y = gpuconv.normalized_corr2d(nan, k, mask=mask, mode="same", method="fft", out=out)
+                np.testing.assert_allclose(y, expected, rtol=eps)
+                if mask is not None:
+                    with gpuconv.threads(1):
+                        alone = gpuconv.normalized_corr2d(
+                            x, k, mask=mask, mode="same", method="fft", dtype=y.dtype
+                        )
+                    np.testing.assert_array_equal(y, alone)
 
 
 @pytest.mark.parametrize("blocks", [1 << 10, 1 << 13])

@@ -132,6 +132,26 @@ def test_little_weight_is_undefined(passes):
     assert len(passes) == 2
 
 
+def test_a_layout_that_was_seen_before_has_other_pixels_masks_and_weights(passes):
+    first, there = with_holes((30, 40))
+    for x in (first, first[::-1].copy(), np.where(there, first, 3.0), 5 - first):
+        counted = x == x
+        for _ in range(2):
+            mask = RNG.random(x.shape) < 0.3
+            weights = RNG.random(x.shape)
+            for keywords, kept in (
+                ({}, counted),
+                ({"mask": mask}, counted & ~mask),
+                ({"mask": np.asfortranarray(mask)}, counted & ~mask),
+                ({"weights": weights}, counted * weights),
+                ({"mask": np.zeros(x.shape, bool)}, counted),
+            ):
+                y = gpuconv.normalized_corr2d(x, KERNEL, mode="same", **keywords)
+                expected = oracle.weighted_means(x, KERNEL, kept, mode="same").astype("f8")
+                np.testing.assert_allclose(y, expected, rtol=1e-13)
+    assert len(passes) == 40
+
+
 def test_a_border_with_a_number_of_its_own_counts(passes):
     x, there = with_holes((30, 40))
     keywords = dict(mode="same", fillvalue=-4.0)

@@ -11,24 +11,17 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
+from .conversion import make_tag, narrowed
+from .drivers import inner
+from .functions import compile_function, elements, load_int, reader
+from .params import MEANS, MEANS_BLOCK
 
-from .conversion import load_run, make_tag, narrowed
-from .drivers import compiled, inner, max_of, min_of
-from .functions import call, compile_function, elements, load_int, reader
-from .params import COUNTED_PIXELS, MEANS, MEANS_BLOCK
-
-counted_pixels = reader(COUNTED_PIXELS)
 means_of = reader(MEANS)
 means_block = reader(MEANS_BLOCK)
 
-# Rows and columns of the memory that `find_range` needs.
-RANGE_LINES = (4, 512)
-
-# Bound to other values in every compiled function: tags (see `conversion`) of what is stored, of
-# sums and of counts, whether the first two are the same, rows and columns of memory, planes that
-# are summed, and which counts there are ("mask", "weights" or none).
-TAG = ACC = COUNTS = SAME = LINES = PLANES = COUNTED = None
+# Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
+# sums, planes that are summed, and which counts there are ("mask", "weights" or none).
+TAG = ACC = PLANES = COUNTED = None
 
 
 def _mark_missing(row_buffer, first, end, slots, pitch, counts, means_address, unused):
@@ -100,52 +93,6 @@ def _store(sums, n, out, step, count, pitch, out_pitch, block_address):
             elements(TAG, start + j * step, 1)[0] = narrowed(TAG, mean)
 
 
-def _find_range(image, rows, columns, row_stride, column_stride, lines, found, counted_address):
-    """Find the least and the greatest pixel that is there, and count those that are missing.
-
-    The three numbers are written to `found`; `lines` is room for as many rows of some columns as
-    `LINES` says. The last argument is the address of COUNTED_PIXELS.
-    """
-    infinity, nan = ACC.dtype.type(np.inf), ACC.dtype.type(np.nan)
-    counted = counted_pixels(counted_address)
-    line = elements(ACC, lines, LINES)
-    low, high, width = line[0], line[1], LINES[1]
-    low[:] = infinity
-    high[:] = -infinity
-    missing = np.int64(0)
-    for i in range(rows):
-        # Some columns at a time, so that their extremes stay in the first-level cache.
-        for first in range(0, columns, width):
-            n = min(width, columns - first)
-            start = image + i * row_stride + first * column_stride
-            row = line[2][:n]
-            if SAME and COUNTED == "" and column_stride == ACC.itemsize:
-                row = elements(ACC, start, n)
-            else:
-                load_run(TAG, start, column_stride, row)
-            if COUNTED != "":
-                weight = line[3][:n]
-                at = counted.counts + i * counted.row_stride + first * counted.column_stride
-                load_run(COUNTS, at, counted.column_stride, weight)
-                if COUNTED == "mask":
-                    for j in range(n):
-                        row[j] = row[j] if weight[j] == 0 else nan
-                else:
-                    for j in range(n):
-                        row[j] = row[j] if weight[j] != 0 else nan
-            # Comparisons with NaN are false, which leaves NaN out.
-            for j in range(n):
-                low[j] = row[j] if row[j] < low[j] else low[j]
-            for j in range(n):
-                high[j] = row[j] if row[j] > high[j] else high[j]
-            absent = np.int64(0)
-            for j in range(n):
-                absent += row[j] != row[j]
-            missing += absent
-    result = elements(np.float64, found, 3)
-    result[0], result[1], result[2] = min_of(low), max_of(high), missing
-
-
 @cache
 def mark_missing(acc: str, planes: int, counted: str) -> int:
     """Address of the jit function that marks the missing pixels of the row buffer's rows."""
@@ -159,26 +106,3 @@ def store(acc: str, out: str, planes: int) -> int:
     """Address of the jit function that makes means of sums and writes them."""
     name = f"store_means_{acc}_{out}_planes{planes}"
     return compile_function(_store, name, TAG=make_tag(out), ACC=make_tag(acc), PLANES=planes)
-
-
-@cache
-def find_range(dtype: str, acc: str, counted: str) -> int:
-    """Address of the jit function that finds the range of pixels of a dtype."""
-    return compile_function(
-        _find_range,
-        f"find_range_{dtype}_{acc}_{counted}",
-        TAG=make_tag(dtype),
-        ACC=make_tag(acc),
-        COUNTS=make_tag("bool" if counted == "mask" else acc),
-        COUNTED=counted,
-        SAME=dtype == acc,
-        LINES=RANGE_LINES,
-    )
-
-
-def _run_function(address, a, b, c, d, e, f, g, h):
-    call(address, a, b, c, d, e, f, g, h)
-
-
-# Calls a jit function.
-run_function = compiled(_run_function)
