@@ -24,6 +24,13 @@ _DOWN = {32: 0.9, 64: 0.9, 128: 0.9, 256: 1.1, 512: 1.6, 1024: 3.2}
 _TRANSPOSE = 0.4
 _ACROSS = {32: 0.8, 64: 0.8, 128: 0.75, 256: 0.85, 512: 1.3, 1024: 2.9}
 SIDES = tuple(_DOWN)
+# Elements of a tile that is too large for most caches in float64, and how many times longer than
+# twice that it takes then.
+_LARGE_DOUBLE, _DOUBLE = 1 << 20, 1.7
+# A group is one thread's. What is wasted where another thread has none then, in groups: less than
+# one, because who has the memory alone is faster. Of two threads, so that a choice does not depend
+# on how many there are.
+_WASTED = 0.6
 _UNTRANSFORMED_WIDTH = 256
 _WORKSPACES_BYTES = 40 << 20  # of all threads
 SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
@@ -101,7 +108,10 @@ def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int) -> floa
     if group_size == 1:
         # The unit is twice as long (`costs.Costs.of`), but it is the same transform.
         per_element = _READ + transforms / 2
-    return problem.n * -(-tiles // group_size) * ny * nx * per_element + written
+    if ny * nx >= _LARGE_DOUBLE and real_bytes(problem.acc_dtype) == 8:
+        per_element *= _DOUBLE
+    groups = problem.n * -(-tiles // group_size)
+    return (groups + _WASTED * (groups % 2)) * ny * nx * per_element + written
 
 
 def work(problem: Problem) -> float:

@@ -11,11 +11,16 @@ from functools import lru_cache
 from ...core import dtypes
 from ...core.problem import Problem, restate_for_tables, tables_are_gathered
 from . import fft_spectra
+from .costs import vector_bytes
 
 # Work in the unit of `fft_plan.work`: of transforms there and back for an element and power of two
 # of their size, the same beyond the caches, of all else that is done to an element, and of a chunk
 # of tiles whatever its size. Some of this is done on one thread, however many there are.
 _WORK, _FAR_WORK, _ELEMENT_WORK, _CHUNK_WORK = 0.2, 1.6, 3.5, 3e5
+# The same where vectors have fewer than 64 bytes: the unit is longer then, and not SciPy's work.
+_SHARE = {64: 1.0, 32: 0.8, 16: 0.5}
+# Of a call, whatever its size.
+_CALL_WORK = 1.5e5
 # Powers of two of the size of a transform that the caches hold.
 _NEAR_BITS = 20
 # Bytes of tiles transformed at once.
@@ -185,7 +190,8 @@ def _work_of_tiles(problem: Problem, down: Axis, across: Axis, size: int, item: 
     spectra = 0.0 if fft_spectra.are_kept(kernels, size * item) else 0.5 * kernels
     bits = math.log2(size)
     each = _WORK * bits + _FAR_WORK * max(0.0, bits - _NEAR_BITS) + _ELEMENT_WORK
-    return (tiles * area + spectra * size) * each + chunks * _CHUNK_WORK
+    found = (tiles * area + spectra * size) * each + chunks * _CHUNK_WORK
+    return found * _SHARE[vector_bytes()] + _CALL_WORK
 
 
 def _blocked(axis: Axis, other: Axis, item: int) -> Axis:
