@@ -41,7 +41,7 @@ _LEAST_STRIP = 256
 # What a pixel and an output take, in units of `_UNIT` nanoseconds of one thread; below how many
 # starting threads costs more than it saves. Which part of that narrow integers take, and those
 # summed along rows: by themselves and for each column of the window.
-_PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 8000
+_PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 20000
 _NARROW, _ALONG, _ALONG_COLUMN = 0.55, 0.2, 0.015
 # How many times longer than in float32 sums take.
 _SLOWER = {

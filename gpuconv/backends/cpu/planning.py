@@ -38,7 +38,7 @@ _STREAMED_ROW = 4096
 _NARROW, _SHORT_ROW = 32, 4096
 # Nanoseconds of one thread for an output and for a tap of it, and the time below which starting
 # threads costs more than it saves.
-_OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 8000
+_OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 16000
 # Rows that are summed together, and of how many more rows a single one takes the time where it has
 # no more than so many vectors: the multiply-adds of a vector wait for each other.
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4

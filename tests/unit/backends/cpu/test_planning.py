@@ -27,7 +27,7 @@ def test_calls_seen_before_sum_at_once(monkeypatch, dtype, shape):
     x, k = sample(rng, shape, dtype), sample(rng, (3, 3), dtype)
     call = gpuconv.plan(x.shape, k.shape, x_dtype=dtype, method="direct")
     first = call(x, k)
-    monkeypatch.setattr(sums, "_sum", None)  # what they do without
+    monkeypatch.setattr(sums, "_plan_sums_of", None)  # what they do without
     assert call(x, k).tobytes() == first.tobytes()
     assert (call(2 * x, k) == 2 * first).all()
     assert (call(x, 2 * k) == 2 * first).all()
