@@ -35,7 +35,7 @@ def normalize_block(
 
     `mask` and `weights` are None or arrays that broadcast to `x`; `weights` are of the accumulator
     dtype. `steps` are the keywords mode, boundary, stride and dilation of the block's correlations.
-    The result may be in memory of `scratch`, or in `out` if that has its shape.
+    The result may be in memory of `scratch`, or in `out` (see `_divide_compiled`).
     """
     with np.errstate(all="ignore"):
         padded = call.problem.boundary == "constant" and any(map(any, steps["mode"]))
@@ -93,7 +93,8 @@ def _divide_compiled(
 ) -> Any:
     """Divide sums by compiled loops, and put in what is undefined.
 
-    Results are in `out` if that has the shape and dtype of the sums, or take their place.
+    Results are in `out` if that has the shape and dtype of the sums and at most three dimensions;
+    otherwise they take the sums' place.
     """
     *lead, rows, columns = sums.shape
     flat = math.prod(lead), rows, columns
@@ -112,7 +113,7 @@ def _divide_compiled(
         numerators, weights, results = (a[:, first:last] for a in parts)
         compiled_loops().divide(numerators, weights, lowest, added, undefined, results)
 
-    run_on_pool(divide, rows, flat[0] == 1 and sums.size >= PARALLEL_LEAST)
+    run_on_pool(divide, rows, flat[0] == 1 and sums.size >= PARALLEL_LEAST, finish=True)
     return out
 
 

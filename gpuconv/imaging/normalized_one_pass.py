@@ -124,9 +124,6 @@ class OnePass:
     ) -> Iterator[tuple[Array, Array, Array]]:
         """Iterate over the images of a batch with their counts and results."""
         if out.ndim == 2:
-            sides = self.problem.x_shape
-            if counts is not None and counts.shape != sides:
-                counts = np.broadcast_to(counts, sides)
             yield x, counts, out
             return
         shape = (*out.shape[:-2], *self.problem.x_shape)
@@ -143,7 +140,6 @@ class OnePass:
         key = x.strides, out.strides, None if counts is None else counts.strides, counted, whole
         planned = self._planned.get(key)
         if planned is None:
-            # Weights may add up to less than nothing if they are of both signs.
             sums = self._find_whole_sums() if whole else None
             means = Means(self.least, self.undefined, self._acc, sums, counted)
             planned = plan_means(self.problem, x, *self._factors, out, counts, means)
@@ -177,6 +173,16 @@ class OnePass:
 
     def _find_whole_sums(self) -> RowSums:
         """Sums of the weights over images of which nothing is missing but the border."""
+        if self.problem.r * self.problem.s <= _FEW_RESULTS:
+            return self._whole_sums_of_few
+        return self._add_whole_sums()
+
+    @cached_property
+    def _whole_sums_of_few(self) -> RowSums:
+        """Kept, because adding them takes long beside a small image."""
+        return self._add_whole_sums()
+
+    def _add_whole_sums(self) -> RowSums:
         problem, missing_border = self.problem, self.call.padded and self.call.missing_border
         first, last = np.zeros(problem.r, np.int64), np.full(problem.r, problem.p)
         if missing_border:

@@ -86,7 +86,7 @@ def _fill_missing(call: NormalizedCall, x: Any, mask: Any, scratch: Scratch) -> 
     hidden = present if mask is None else np.broadcast_to(mask, x.shape)
     which = x.reshape(flat), hidden.reshape(flat), mask is not None, nan_missing
     loops, filled = compiled_loops(), (values.reshape(flat), present.reshape(flat))
-    large = images == 1 and x.size >= PARALLEL_LEAST
+    large = images == 1 and x.size >= PARALLEL_LEAST and x.flags.aligned
     if large:
         counts = None if mask is None else which[1][0]
         found = find_range(which[0][0], dtypes.name_of(x.dtype), dtype, counts)
@@ -103,7 +103,8 @@ def _fill_missing(call: NormalizedCall, x: Any, mask: Any, scratch: Scratch) -> 
             loops.fill_missing(x[some], hidden[some], *how, pivots, *(a[some] for a in filled))
         )
 
-    run_on_pool(fill, rows, large)
+    # Another call takes the same memory of `scratch`.
+    run_on_pool(fill, rows, large, finish=True)
     pivot = pivots.reshape(*lead, 1, 1) if pivots.any() else None
     return Pixels(values, present if any(missing) else None, pivot)
 

@@ -82,7 +82,9 @@ def _sum_windows(
     at_once = max(1, _LAID_OUT_MOST // math.prod(k.shape[-2:]))
     for first in range(0, len(i), at_once):
         some = slice(first, first + at_once)
-        pixels = windows[(*_indices(windows.shape[:-4], lead, some), i[some], j[some])]
+        # Pixels of which none is missing have a single row of windows that stands for all.
+        rows = i[some] if windows.shape[-4] > 1 else 0 * i[some]
+        pixels = windows[(*_indices(windows.shape[:-4], lead, some), rows, j[some])]
         weights = k[_indices(k.shape[:-2], lead, some)]
         sums[tuple(index[some] for index in where)] = (pixels * weights).sum(axis=(-2, -1))
     return sums

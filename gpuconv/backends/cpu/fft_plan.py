@@ -57,7 +57,10 @@ class Grid:
 
 @lru_cache(maxsize=256)
 def sides(problem: Problem) -> tuple[int, int] | None:
-    """Sides of the tiles that cost least, or None where none is large enough."""
+    """Sides of the tiles that cost least, or None where none is large enough.
+
+    They do not depend on how many images there are, so that each has the bits that it has alone.
+    """
     laid, best, least = restate_for_tables(problem), None, math.inf
     # Axis by axis: this is on the way to a choice of method, where every microsecond counts.
     down, across = SIDES, SIDES
@@ -70,7 +73,7 @@ def sides(problem: Problem) -> tuple[int, int] | None:
     tiles_across = [(side, _cover(laid, 1, side)[1]) for side in across]
     for (ny, rows), (nx, columns) in itertools.product(tiles_down, tiles_across):
         if rows and columns:
-            cost = _work_of_tiles(problem, (ny, nx), rows * columns)
+            cost = _work_of_tiles(problem, (ny, nx), rows * columns, 1)
             if cost < least:
                 best, least = (ny, nx), cost
     return best
@@ -98,7 +101,7 @@ def _group_size(problem: Problem) -> int:
     return 1 if dtypes.is_complex(problem.acc_dtype) else 2
 
 
-def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int) -> float:
+def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int, images: int) -> float:
     ny, nx = sides
     written = math.prod(problem.out_shape) * _WRITE
     # Where there is a single row of taps, columns are transposed and no more, or not even that.
@@ -110,7 +113,7 @@ def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int) -> floa
         per_element = _READ + transforms / 2
     if ny * nx >= _LARGE_DOUBLE and real_bytes(problem.acc_dtype) == 8:
         per_element *= _DOUBLE
-    groups = problem.n * -(-tiles // group_size)
+    groups = images * -(-tiles // group_size)
     return (groups + _WASTED * (groups % 2)) * ny * nx * per_element + written
 
 
@@ -122,7 +125,8 @@ def work(problem: Problem) -> float:
     kernels, area = math.prod(problem.k_shape[:-2]), math.prod(found)
     spectra_bytes = kernels * area * 2 * real_bytes(problem.acc_dtype)
     spectra = 0 if spectra_bytes <= SPECTRA_BYTES else 3 * kernels * area
-    return _work_of_tiles(problem, found, math.prod(grid(problem, found).counts)) + spectra
+    tiles = math.prod(grid(problem, found).counts)
+    return _work_of_tiles(problem, found, tiles, problem.n) + spectra
 
 
 def real_bytes(acc: str) -> int:

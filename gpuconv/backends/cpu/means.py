@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record
 from .planning import SumsPlan
 from .threads import run_on_pool
 
-# Bytes from which on several threads look at them: one thread has looked at fewer, which are in the
-# cache, before another wakes up.
-_PARALLEL_LEAST = 8 << 20
+# Pixels from which on several threads look at them: one has looked at fewer before another wakes
+# up. Of those that are read as they are it has looked at so many times as many.
+_PARALLEL_LEAST, _AS_THEY_ARE = 1 << 18, 8
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class RowSums:
 
     rows: Array
     index: Array
+
+    @cached_property
+    def addresses(self) -> Array:
+        """Address of the row of each row of results."""
+        return address(self.rows) + self.rows.strides[0] * self.index
 
 
 def name_of_counts(counts: Array) -> str:
@@ -95,10 +100,8 @@ class Means:
         means = record(MEANS, least=self.least, undefined=self.undefined)
         kept: list[Any] = []
         if self.weight_sums is not None:
-            rows = self.weight_sums.rows
-            table = address(rows) + rows.strides[0] * self.weight_sums.index
-            means["weight_rows"] = address(table)
-            kept += [rows, table]
+            means["weight_rows"] = address(self.weight_sums.addresses)
+            kept.append(self.weight_sums)
         if self.counted:
             from .jit import row_buffer
 
@@ -159,7 +162,8 @@ def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -
         )  # fmt: skip
         return found
 
-    if x.nbytes <= _PARALLEL_LEAST:
+    as_they_are = counts is None and x.dtype == acc and x.strides[1] == x.itemsize
+    if x.size <= _PARALLEL_LEAST * (_AS_THEY_ARE if as_they_are else 1):
         low, high, missing = look(0, rows).tolist()
         return PixelRange(low, high, int(missing))
     parts: list[Array] = []

@@ -17,7 +17,8 @@ from .costs import vector_bytes
 # of their size, the same beyond the caches, of all else that is done to an element, and of a chunk
 # of tiles whatever its size. Some of this is done on one thread, however many there are.
 _WORK, _FAR_WORK, _ELEMENT_WORK, _CHUNK_WORK = 0.2, 1.6, 3.5, 3e5
-# The same where vectors have fewer than 64 bytes: the unit is longer then, and not SciPy's work.
+# What that is multiplied by, by the bytes of the processor's vectors: with shorter ones the unit is
+# longer, which is what the package's own transforms take, and SciPy's take as long as before.
 _SHARE = {64: 1.0, 32: 0.8, 16: 0.5}
 # Of a call, whatever its size.
 _CALL_WORK = 1.5e5

@@ -213,7 +213,10 @@ _SEPARABLE_SUMS_MAX = 256
 
 
 def forget_plans() -> None:
-    """Forget the plans of all sums, as who changes how they are made must."""
+    """Forget the plans of sums that are kept here, as who changes how they are made must.
+
+    Those of means are kept by who asked for them.
+    """
     plan_sums.cache_clear()
     _plain_plans.clear()
     _separable_sums.clear()
@@ -274,8 +277,9 @@ class MeansOfImages:
             if not params["failed"][0]:
                 return
             params, kept = self.means.of_pixels(pivot, counts)
-        _run_plan(sums.problem, sums.plan.with_params(params), x, out, sums.rows, columns)
-        del kept
+        arrays = address(x), address(out), address(sums.rows), columns
+        run_tasks(sums.problem, sums.plan.with_params(params), _kernels(), arrays)
+        del kept  # what params lead to, needed until here
 
 
 def plan_means(

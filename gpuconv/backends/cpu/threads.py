@@ -286,11 +286,14 @@ def run_kernel(serial: Any, parallel: Any, *arguments: Any) -> Any:
         process.active_calls.discard(token)
 
 
-def run_on_pool(kernel: Array, n: int, worthwhile: bool, *arguments: Any) -> None:
+def run_on_pool(
+    kernel: Array, n: int, worthwhile: bool, *arguments: Any, finish: bool = False
+) -> None:
     """Call ``kernel(first, last, *arguments)`` on parts of ``range(n)``, one for each thread.
 
     These threads sleep between calls, as suits work that alternates with calls of BLAS. After
     Ctrl-C some parts may still be computed: the caller must not reuse the arrays they write to.
+    With `finish` that is safe: all parts, which should be short then, are waited for.
     """
     process = _process
     parts = min(thread_count(), n) if worthwhile else 1
@@ -300,11 +303,19 @@ def run_on_pool(kernel: Array, n: int, worthwhile: bool, *arguments: Any) -> Non
     ends = [n * part // parts for part in range(parts + 1)]
     pool = process.pool.setdefault("", WorkerPool(max_threads()))
     others = [_RangeTask(kernel, *ends[part : part + 2], *arguments) for part in range(1, parts)]
+    submitted: list[_RangeTask] = []
+    try:
+        for other in others:
+            submitted.append(other)
+            pool.submit(other)
+        kernel(ends[0], ends[1], *arguments)
+        for other in others:
+            other.wait()
+    except BaseException:
+        for other in submitted if finish else ():
+            other.wait()
+        raise
     for other in others:
-        pool.submit(other)
-    kernel(ends[0], ends[1], *arguments)
-    for other in others:
-        other.wait()
         if other.error is not None:
             raise other.error
 

@@ -155,6 +155,15 @@ def test_little_is_there(method):
     assert y[70, 70] == pytest.approx(x[60, 60])
 
 
+def test_a_row_of_little_weights_over_an_image_that_is_all_there():
+    x = np.arange(12.0).reshape(4, 3) + 1
+    for k in (np.array([[1, 1e-20, 1e-20]]), np.array([[0.27, 0.28, 0.0009]])):
+        for keywords in ({}, {"dilation": (2, 2)}):
+            y = gpuconv.normalized_corr2d(x, k, mode="full", method="fft", **keywords)
+            expected = oracle.weighted_means(x, k, np.ones(x.shape, bool), mode="full", **keywords)
+            np.testing.assert_allclose(y, expected.astype("f8"), rtol=1e-12)
+
+
 def test_weights_min_weight_and_preserve_nan():
     x, k = RNG.standard_normal((20, 25)), RNG.random((3, 5)) + 0.1
     weights = RNG.random(x.shape) * (RNG.random(x.shape) < 0.5)

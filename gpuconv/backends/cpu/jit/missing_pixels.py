@@ -35,8 +35,8 @@ def find_pivots(x, mask, masked, nan_missing, pixels, present, pivots, extremes)
     """Find of each image the pixel nearest to zero, if all that are there have one sign, or 0.
 
     Pixels are missing where `mask` says so, if `masked`, and where they are NaN, if `nan_missing`.
-    What is in `pixels` and `present` is overwritten; `extremes` is memory of
-    `pixel_range.EXTREMES` numbers.
+    What is in `pixels`, whose rows are contiguous, and in `present` is overwritten; `extremes` is
+    memory of `pixel_range.EXTREMES` numbers.
     """
     nan, infinity = pixels.dtype.type(np.nan), pixels.dtype.type(np.inf)
     memory = np.int64(extremes.ctypes.data)

@@ -397,3 +397,14 @@ def test_lines_whose_taps_cancel(dtype, shape):
     sizes = gpuconv.corr2d(np.abs(x.astype("f8")), np.abs(k.astype("f8")), method="direct")
     error = np.abs(got - wanted)
     assert (error <= 64 * np.finfo(dtype).eps * sizes.max()).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+@pytest.mark.parametrize("taps", [9, 31, 63, 100])
+def test_images_of_a_batch_have_the_bits_that_each_has_alone(dtype, taps):
+    x, k = (sample(np.random.default_rng(4), s, dtype) for s in ((3, 512, 512), (taps, taps)))
+    for count in (2, 3):
+        y = gpuconv.corr2d(x[:count], k, mode="same", method="fft")
+        for image, found in zip(x, y, strict=False):
+            alone = gpuconv.corr2d(image, k, mode="same", method="fft")
+            np.testing.assert_array_equal(found, alone)

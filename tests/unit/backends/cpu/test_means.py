@@ -1,9 +1,12 @@
 """The range of the pixels that are there, against NumPy's."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
-from gpuconv.backends.cpu import means
+from gpuconv.backends.cpu import means, threads
 from gpuconv.backends.cpu.means import PixelRange, find_range
 from gpuconv.core import dtypes
 
@@ -57,4 +60,22 @@ def test_several_threads_find_the_same(monkeypatch):
     mask = RNG.random(x.shape) < 0.1
     alone = [find_range(x, "float32", x.dtype, counts) for counts in (None, mask)]
     monkeypatch.setattr(means, "_PARALLEL_LEAST", 0)
+    monkeypatch.setattr(threads, "thread_count", lambda: 3)
     assert [find_range(x, "float32", x.dtype, counts) for counts in (None, mask)] == alone
+
+
+def test_an_interrupt_waits_for_parts_that_write_to_memory_in_use(monkeypatch):
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+    begun, written = threading.Event(), []
+
+    def part(first, last):
+        if first == 0:
+            begun.wait()
+            raise KeyboardInterrupt
+        begun.set()
+        time.sleep(0.1)  # so that who does not wait is caught
+        written.append(first)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.run_on_pool(part, 8, True, finish=True)
+    assert written == [4]
