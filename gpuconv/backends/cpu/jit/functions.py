@@ -28,7 +28,7 @@ from ....core.worker_thread import on_worker_thread
 
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
-_compiled: list[Any] = []  # all jit functions: their code lives as long as these objects
+_compiled: list[Any] = []  # all functions compiled here: their code lives as long as these objects
 
 
 _FOLDER = Path(__file__).parent
@@ -72,27 +72,27 @@ def named(function: Any, name: str, **bindings: Any) -> Any:
 
 
 @cache
-def keeps_code() -> bool:
-    """Whether compiled code can be kept on disk; if not, a warning says what to do."""
+def code_folder() -> Path | None:
+    """Where compiled code is kept on disk; if nowhere, a warning says what to do."""
     try:
-        njit(cache=True)(_imports)  # any function of this folder; nothing is compiled
+        function = njit(cache=True)(_imports)  # any function of this folder; nothing is compiled
     except RuntimeError as error:
         if "no locator" not in str(error):
             raise
     else:
-        return True
+        return Path(function.stats.cache_path)
     warnings.warn(
         "compiled code cannot be kept: neither the package's directory nor the user's cache can be "
         "written, so every process compiles anew; set NUMBA_CACHE_DIR to a directory that can",
         RuntimeWarning,
         stacklevel=2,
     )
-    return False
+    return None
 
 
 def on_disk(compiler: Any, *arguments: Any, **options: Any) -> Any:
     """Decorator that compiles and caches the code on disk if a cache directory can be written."""
-    return compiler(*arguments, cache=keeps_code(), **options)
+    return compiler(*arguments, cache=code_folder() is not None, **options)
 
 
 def load_or_compile(function: Any, *arguments: Any) -> Any:
@@ -102,7 +102,7 @@ def load_or_compile(function: Any, *arguments: Any) -> Any:
     algebra too, which takes longer than loading the code. So this is left out here, until it begins
     to compile, which it does by refreshing the context of types.
     """
-    if not keeps_code():
+    if code_folder() is None:
         return function(*arguments)
     context = cpu_target.target_context
     overridden = vars(context), vars(context.typing_context)
@@ -129,23 +129,6 @@ def compile_function(function: Any, name: str, **bindings: Any) -> int:
     compiled = on_worker_thread(load_or_compile, compiler, named(function, name, **bindings))
     _compiled.append(compiled)
     return int(compiled.address)
-
-
-def emitted(emit: Any) -> Any:
-    """Function of eight 64-bit integers for compiled code, whose instructions `emit` writes out.
-
-    `emit` is called with a builder and the values of the integers.
-    """
-
-    @intrinsic
-    def code(typingctx, a, b, c, d, e, f, g, h):
-        def codegen(context, builder, signature, args):
-            emit(builder, args)
-            return context.get_dummy_value()
-
-        return _SIGNATURE, codegen
-
-    return code
 
 
 @intrinsic

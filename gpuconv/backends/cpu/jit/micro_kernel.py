@@ -22,7 +22,7 @@ register of sums and tap, and no access to the stack between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ....core import dtypes
-from .functions import compile_function, emitted
+from .emitted_functions import compile_emitted
 from .mirrored_block import MirroredBlock, emit_mirrored
 from .register_block import RegisterBlock, emit
 from .vectors import LONG, lanes, vector_bytes
@@ -54,7 +54,7 @@ def _columns(rows: int, parts: int) -> int:
 def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, stream: bool) -> None:
     """Emit the sums of a block of `columns` vectors.
 
-    `args` are those of `_sums`, with the bytes to the block's first column in place of `n`.
+    `args` are those of `_emit_sums`, with the bytes to the block's first column in place of `n`.
     """
     size = made.rows, columns, made.step, made.planes
     if made.direction:
@@ -64,8 +64,15 @@ def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, st
         emit(RegisterBlock(builder, acc, *size), args, made.p, made.q, stream)
 
 
-def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
-    """Emit the sums of all columns: wide blocks of them, and the rest vector by vector."""
+def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
+    """Emit the sums of `n` columns (at least one vector) of a block of output rows.
+
+    `table` holds the addresses of the input rows (of complex numbers: of real and imaginary parts
+    in turn), then come the address and the shape of the weights. `offsets` are the bytes from an
+    output's first pixel to that of each column of taps. Output rows are `stride` bytes apart; those
+    of imaginary parts follow those of all real parts. Wide blocks of columns are summed first, and
+    the rest vector by vector.
+    """
     table, n, *taps, offsets, out, stride = args
     part = dtypes.part(acc)
     vector, size = lanes(part), np.dtype(part).itemsize
@@ -96,20 +103,6 @@ def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> Non
         emit_at(column, 1, False)
     if stream:
         b.fence("seq_cst")
-
-
-CODE = None  # bound to other instructions in every function compiled from `_sums`
-
-
-def _sums(table, n, w, p, q, offsets, out, stride):
-    """Sums of `n` columns (at least one vector) of a block of output rows.
-
-    `table` holds the addresses of the input rows (of complex numbers: of real and imaginary parts
-    in turn), `w` the weights, `offsets` the bytes from an output's first pixel to that of each
-    column of taps. Output rows are `stride` bytes apart; those of imaginary parts follow those of
-    all real parts.
-    """
-    CODE(table, n, w, p, q, offsets, out, stride)
 
 
 @dataclass(frozen=True)
@@ -152,7 +145,7 @@ def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes
 @cache
 def _compiled(acc: str, made: _Code, stream: bool) -> int:
     name = made.name(acc) + ("_stream" if stream else "")
-    return compile_function(_sums, name, CODE=emitted(partial(_emit_columns, acc, made, stream)))
+    return compile_emitted(name, _emit_sums, acc, made, stream)
 
 
 def sums(

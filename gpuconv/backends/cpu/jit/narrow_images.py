@@ -8,7 +8,7 @@ taps in the order of `micro_kernel`.
 from __future__ import annotations
 
 import itertools
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -17,7 +17,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .direct_driver import direct_params
-from .functions import call, compile_function, emitted, load_int, store_int
+from .emitted_functions import compile_emitted
+from .functions import call, compile_function, load_int, store_int
 from .params import FILL
 from .row_buffer import row_source
 from .vectors import LONG, Vectors, lanes, vector_bytes
@@ -119,7 +120,12 @@ def _groups(columns: int) -> list[range]:
 def _emit_rows(
     acc: str, rows: int, columns: int, p: int, q: int, left: int, b: Any, args: Any
 ) -> None:  # fmt: skip
-    """Emit the sums of all rows, block after block."""
+    """Emit the sums of `count` rows of `n` outputs, block after block.
+
+    `table` holds the addresses of the input rows, of `width` pixels, `w` the weights, `fill` the
+    border's value. Output rows are `stride` bytes apart. Where there are fewer rows than a block
+    has, the table still has all that a block reads.
+    """
     table, w, width, n, fill, out, stride, count = args
     block = _Rows(b, acc, columns, q, left, Vectors(b, acc).splat(fill))
     masks = block.masks(b.trunc(width, _INT))
@@ -148,19 +154,6 @@ def _table(typingctx):
         return _allocate_on_stack(builder, ir.ArrayType(LONG, _TABLE_ROWS))
 
     return types.int64(), codegen
-
-
-CODE = None  # bound to other instructions in every function compiled from `_sum_rows`
-
-
-def _sum_rows(table, w, width, n, fill, out, stride, count):
-    """Sum `count` rows of `n` outputs.
-
-    `table` holds the addresses of the input rows, of `width` pixels, `w` the weights, `fill` the
-    border's value. Output rows are `stride` bytes apart. Where there are fewer rows than a block
-    has, the table still has all that a block reads.
-    """
-    CODE(table, w, width, n, fill, out, stride, count)
 
 
 def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
@@ -212,8 +205,7 @@ def sum_block(acc: str, n: int, p: int, q: int, left: int) -> int:
 def _compiled_sum_block(acc: str, columns: int, p: int, q: int, left: int) -> int:
     rows = min(_MOST_ROWS, _REGISTERS[vector_bytes()] // max(map(len, _groups(columns))))
     name = f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}"
-    emit = partial(_emit_rows, acc, rows, columns, p, q, left)
-    return compile_function(_sum_rows, name, CODE=emitted(emit))
+    return compile_emitted(name, _emit_rows, acc, rows, columns, p, q, left)
 
 
 @cache

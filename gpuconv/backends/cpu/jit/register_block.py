@@ -103,6 +103,9 @@ class RegisterBlock(Vectors):
         same wherever it stands in a block.
         """
         b, sums = self.builder, sums or self.sums
+        # Taps that are a vector apart share pixels. LLVM would keep these in registers from one to
+        # the other, and sums in memory for it; loading pixels again costs nothing.
+        self.barrier()
         vectors = [
             [self.load(self.at(address, c * self.bytes)) for c in range(self.columns)]
             for address in pixels

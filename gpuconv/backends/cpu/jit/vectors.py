@@ -77,6 +77,11 @@ class Vectors:
             one = self.builder.module.add_metadata([ir.Constant(_INT, 1)])
             done.set_metadata("nontemporal", one)
 
+    def barrier(self) -> None:
+        """Have LLVM load anew, after this, what it has loaded before; no instruction is needed."""
+        kind = ir.FunctionType(ir.VoidType(), [])
+        self.builder.asm(kind, "", "~{memory}", [], side_effect=True)
+
     def splat(self, address: Any) -> Any:
         """Vector with the element at an address in every lane."""
         return self.spread(self.load(address, self.element))
@@ -85,7 +90,8 @@ class Vectors:
         """Vector with a value in every lane."""
         undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(_INT, 0))
-        return self.shuffle(first, undefined, [0] * self.lanes)
+        zeros = ir.Constant(ir.VectorType(_INT, self.lanes), None)
+        return self.builder.shuffle_vector(first, undefined, zeros)
 
     def within(self, first: Any, length: Any) -> Any:
         """Mask of the lanes l for which ``first + l < length``; both are unsigned 32-bit values."""

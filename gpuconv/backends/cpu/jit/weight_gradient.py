@@ -10,7 +10,7 @@ them.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,12 +19,12 @@ from numba import prange
 from numba.core import cgutils
 
 from .drivers import inner, variants
+from .emitted_functions import compile_emitted
 from .functions import (
     allocate,
     call,
     compile_function,
     count_up,
-    emitted,
     load_int,
     reader,
     release,
@@ -90,7 +90,12 @@ class _Dots(Vectors):
 
 
 def _emit_add_dots(acc: str, down: int, across: int, adjacent: bool, b: Any, args: Any) -> None:
-    """Emit `_add_dots` for a group of down x across taps."""
+    """Emit the dot products of `rows` rows of `n` outputs with the pixels under a group of taps.
+
+    They are added to `total`. `x_rows` and `dy_rows` are arrays of addresses. The first row of
+    pixels of an output's row is `step` places after that of the row before; where `step` is 1 they
+    share rows of pixels. `offsets` has the bytes to each column of taps.
+    """
     x_rows, dy_rows, rows, step, n, offsets, total, pitch = args
     code = _Dots(b, acc, down, across)
     first = code.load(offsets, LONG)
@@ -128,20 +133,6 @@ def _emit_add_dots(acc: str, down: int, across: int, adjacent: bool, b: Any, arg
     with cgutils.for_range(b, rows, start=b.mul(blocks, count)) as loop:
         add_rows(1, loop.index)
     code.finish(total, pitch)
-
-
-# Bound anew in every jit function.
-ADD_DOTS = None
-
-
-def _add_dots(x_rows, dy_rows, rows, step, n, offsets, total, pitch):
-    """Add the dot products of `rows` rows of `n` outputs with the pixels under a group of taps.
-
-    `x_rows` and `dy_rows` are arrays of addresses. The first row of pixels of an output's row is
-    `step` places after that of the row before; where `step` is 1 they share rows of pixels.
-    `offsets` has the bytes to each column of taps.
-    """
-    ADD_DOTS(x_rows, dy_rows, rows, step, n, offsets, total, pitch)
 
 
 class _Buffers(NamedTuple):
@@ -269,10 +260,9 @@ def _group_sides(n: int) -> list[int]:
 
 @cache
 def _add_dots_function(acc: str, down: int, across: int, adjacent: bool) -> int:
-    """Address of `_add_dots` compiled for a group of down x across taps."""
+    """Address of the jit function that adds the dot products of a group of down x across taps."""
     name = f"dots_{acc}_{down}x{across}{'' if adjacent else '_any'}"
-    emit = partial(_emit_add_dots, acc, down, across, adjacent)
-    return compile_function(_add_dots, name, ADD_DOTS=emitted(emit))
+    return compile_emitted(name, _emit_add_dots, acc, down, across, adjacent)
 
 
 def tap_groups(acc: str, p: int, q: int, adjacent: bool) -> Any:

@@ -1,0 +1,132 @@
+"""Jit functions that are written out, instruction by instruction, and kept on disk (llvmlite).
+
+Numba can compile them, too, as the body of a Python function, but takes three times as long: there
+is no Python code to analyse here, and nothing that its passes over the instructions could improve.
+One pass is enough, which turns variables into registers. These functions, of which a program uses
+more than of all others, so compile and load sooner. What processor they are for, and in which
+folder they are kept, is as Numba has it (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES, NUMBA_CACHE_DIR).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import config
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+from ....core.worker_thread import on_worker_thread
+from .functions import code_folder, source_stamp
+
+_KIND = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
+_OPTIMIZATION = 3
+_addresses: dict[str, int] = {}  # of what is in memory: an engine may hold a name only once
+_DIGEST = hashlib.sha256
+
+
+def _processor() -> tuple[str, str, str]:
+    """Triple, name and features of the processor that Numba compiles for."""
+    found: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
+    return found
+
+
+@cache
+def _machine() -> Any:
+    triple, name, features = _processor()
+    target = llvm.Target.from_triple(triple)
+    return target.create_target_machine(
+        name, features, _OPTIMIZATION, "static" if target.name.startswith("x86") else "default",
+        "jitdefault", jit=True,
+    )  # fmt: skip
+
+
+@cache
+def _engine() -> Any:
+    """What holds the code of all these functions in memory, as long as the process lives."""
+    empty = llvm.parse_assembly(str(_new_module("gpuconv")))
+    return llvm.create_mcjit_compiler(empty, _machine())
+
+
+def _new_module(name: str) -> Any:
+    module = ir.Module(name)
+    module.triple = _processor()[0]
+    return module
+
+
+def _compile(name: str, emit: Callable[..., None], *arguments: Any) -> bytes:
+    """Return the object file of a function."""
+    written = _new_module(name)
+    function = ir.Function(written, _KIND, name)
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit(*arguments, builder, function.args)
+    builder.ret_void()
+    module = llvm.parse_assembly(str(written))
+    options = llvm.create_pipeline_tuning_options(speed_level=_OPTIMIZATION)
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.run(module, llvm.create_pass_builder(_machine(), options))
+    if config.DUMP_ASSEMBLY:
+        print(_machine().emit_assembly(module))
+    code: bytes = _machine().emit_object(module)
+    return code
+
+
+def _read(path: Path) -> bytes | None:
+    """Return the object file that `_write` has kept, if it is there and whole."""
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    size = _DIGEST().digest_size
+    digest, code = found[:size], found[size:]
+    return code if _DIGEST(code).digest() == digest else None
+
+
+def _write(path: Path, code: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.tmp.{uuid.uuid4().hex[:16]}")
+    try:
+        unfinished.write_bytes(_DIGEST(code).digest() + code)
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        # Windows does not replace a file that another process is reading: it holds the same code.
+        if not (isinstance(error, PermissionError) and path.exists()):
+            raise
+
+
+def _load_or_compile(name: str, emit: Callable[..., None], *arguments: Any) -> int:
+    with global_compiler_lock:
+        if name in _addresses:
+            return _addresses[name]
+        folder = code_folder()
+        version = repr((_processor(), llvmlite.__version__))
+        path = folder and folder / f"{name}-{_DIGEST(version.encode()).hexdigest()[:12]}.o"
+        code = _read(path) if path else None
+        if code is None:
+            code = _compile(name, emit, *arguments)
+            if path:
+                _write(path, code)
+        engine = _engine()
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        _addresses[name] = int(engine.get_function_address(name))
+        return _addresses[name]
+
+
+def compile_emitted(name: str, emit: Callable[..., None], *arguments: Any) -> int:
+    """Address of a jit function whose instructions ``emit(*arguments, builder, values)`` writes.
+
+    `values` are those of its eight integers. `name` tells it from all others.
+    """
+    stamp = source_stamp(emit.__module__.rpartition(".")[2])
+    return on_worker_thread(_load_or_compile, f"{name}_{stamp}", emit, *arguments)

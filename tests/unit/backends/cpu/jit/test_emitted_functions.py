@@ -1,0 +1,138 @@
+"""Functions that LLVM compiles without Numba: what they do, and how they are kept on disk."""
+
+import ctypes
+
+import pytest
+from llvmlite import ir
+
+from gpuconv.backends.cpu.jit import emitted_functions, micro_kernel
+from gpuconv.backends.cpu.jit.emitted_functions import compile_emitted
+from gpuconv.backends.cpu.jit.vectors import vector_bytes
+
+_LONG = ir.IntType(64)
+_CALL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)
+
+
+def _emit_product(factor, builder, values):
+    """Write `factor` times the first integer to the address that is the last."""
+    product = builder.mul(values[0], ir.Constant(_LONG, factor))
+    builder.store(product, builder.inttoptr(values[7], _LONG.as_pointer()))
+
+
+def _call(address, value):
+    result = ctypes.c_int64()
+    _CALL(address)(value, *[0] * 6, ctypes.addressof(result))
+    return result.value
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Folder of compiled code, not there yet; functions of this file have the stamp of another."""
+    monkeypatch.setattr(emitted_functions, "code_folder", lambda: tmp_path / "code")
+    monkeypatch.setattr(emitted_functions, "source_stamp", lambda module: f"stamp{tmp_path.name}")
+    return tmp_path / "code"
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """Names of the functions that are compiled, as they are."""
+    found, compile_one = [], emitted_functions._compile
+
+    def recorded(name, *arguments):
+        found.append(name)
+        return compile_one(name, *arguments)
+
+    monkeypatch.setattr(emitted_functions, "_compile", recorded)
+    return found
+
+
+def _new_process(monkeypatch):
+    """An engine without code, as a process has that begins; code of the other stays where it is."""
+    empty = emitted_functions.llvm.parse_assembly(str(emitted_functions._new_module("again")))
+    engine = emitted_functions.llvm.create_mcjit_compiler(
+        empty, emitted_functions._machine.__wrapped__()
+    )
+    _new_process.engines.append(engine)
+    monkeypatch.setattr(emitted_functions, "_engine", lambda: engine)
+    monkeypatch.setattr(emitted_functions, "_addresses", {})
+
+
+_new_process.engines = []
+
+
+def test_it_is_compiled_once_and_then_loaded(folder, compilations, monkeypatch):
+    for value in (14, 15):
+        assert _call(compile_emitted("product3", _emit_product, 3), value) == 3 * value
+    _new_process(monkeypatch)
+    assert _call(compile_emitted("product3", _emit_product, 3), 5) == 15
+    assert len(compilations) == 1
+    (path,) = folder.iterdir()
+    assert path.name.startswith(compilations[0] + "-")
+
+
+@pytest.mark.parametrize("kept", [0, 31, 40, -1])
+def test_a_file_that_is_not_whole_is_written_anew(folder, compilations, monkeypatch, kept):
+    assert _call(compile_emitted(f"cut{kept}", _emit_product, 3), 14) == 42
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept])
+    _new_process(monkeypatch)
+    assert _call(compile_emitted(f"cut{kept}", _emit_product, 3), 14) == 42
+    assert len(compilations) == 2
+    assert path.read_bytes() == whole
+    assert list(folder.iterdir()) == [path]
+
+
+def test_code_for_another_processor_is_not_taken(folder, compilations, monkeypatch):
+    compile_emitted("processor", _emit_product, 3)
+    triple, name, features = emitted_functions._processor()
+    _new_process(monkeypatch)
+    monkeypatch.setattr(emitted_functions, "_processor", lambda: (triple, name, features + ",-x"))
+    assert _call(compile_emitted("processor", _emit_product, 3), 14) == 42
+    assert len(compilations) == len(list(folder.iterdir())) == 2
+
+
+def test_without_a_folder_it_is_compiled_every_time(compilations, monkeypatch):
+    monkeypatch.setattr(emitted_functions, "code_folder", lambda: None)
+    monkeypatch.setattr(emitted_functions, "source_stamp", lambda module: "nowhere")
+    for _ in range(2):
+        _new_process(monkeypatch)
+        assert _call(compile_emitted("unkept", _emit_product, 7), 6) == 42
+    assert len(compilations) == 2
+
+
+def test_a_full_disk_leaves_no_file(folder, monkeypatch):
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(emitted_functions.os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        compile_emitted("full", _emit_product, 3)
+    assert list(folder.iterdir()) == []
+
+
+def test_another_process_may_hold_the_file_open(folder, monkeypatch):
+    """As on Windows, where it cannot be replaced then; its code is the same."""
+    compile_emitted("held", _emit_product, 3)
+    (path,) = folder.iterdir()
+    monkeypatch.setattr(emitted_functions, "_read", lambda path: None)
+
+    def held(source, target):
+        raise PermissionError(13, "Access is denied")
+
+    monkeypatch.setattr(emitted_functions.os, "replace", held)
+    _new_process(monkeypatch)
+    assert _call(compile_emitted("held", _emit_product, 3), 14) == 42
+    assert list(folder.iterdir()) == [path]
+
+
+@pytest.mark.skipif(vector_bytes() < 32, reason="too few registers for it")
+def test_sums_of_a_block_stay_in_registers(monkeypatch, capsys):
+    """As `NUMBA_DUMP_ASSEMBLY` shows: no vector is loaded from the stack between the taps."""
+    monkeypatch.setattr(emitted_functions.config, "DUMP_ASSEMBLY", 1)
+    code = micro_kernel._code("float64", 1, 1, 15, 1, True, 1)
+    emitted_functions._compile("dumped", micro_kernel._emit_sums, "float64", code, False)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("dumped:") for line in lines)
+    spilled = [line for line in lines if "mm" in line and ("(%rsp)" in line or "(%rbp)" in line)]
+    assert len(spilled) <= 8  # the sums from one end, while those from the other are taken
