@@ -284,6 +284,10 @@ def empty_on_host(shape: tuple[int, ...], dtype: Any, like: Array) -> Any:
     )
 
 
+def _what_it_needs(shape: tuple[int, ...], dtype: str, needed: int) -> str:
+    return f"the result of shape {shape} and dtype {dtype} needs {needed / 2**30:.1f} GiB"
+
+
 def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any:
     """Allocate a storage array; a MemoryError says how many bytes are needed."""
     stored = dtypes.storage(dtype)
@@ -294,13 +298,14 @@ def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any
             "empty: the other dimensions must come to less than 2**63 bytes"
         )
     have = total_memory(device) if needed > 1 << 28 else None
-    text = f"the result of shape {shape} and dtype {dtype} needs {needed / 2**30:.1f} GiB"
     if have is not None and needed > have:
-        raise MemoryError(f"{text}, but {device} has {have / 2**30:.1f} GiB; work in parts")
+        but = f"but {device} has {have / 2**30:.1f} GiB"
+        raise MemoryError(f"{_what_it_needs(shape, dtype, needed)}, {but}; work in parts")
     if device == HOST:
         try:
             return empty_on_host(shape, stored, like.array)
         except (MemoryError, ValueError):
+            text = _what_it_needs(shape, dtype, needed)
             raise MemoryError(f"{text}, which could not be allocated; work in parts") from None
     import cupy
 

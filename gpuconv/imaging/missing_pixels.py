@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,33 @@ class MissingRules:
     normalize_kernel: bool
     preserve_nan: bool
 
+    @cached_property
+    def name(self) -> str:
+        """What no other rules have; unlike equal numbers, 0.0 and -0.0 make different names."""
+        return repr(self)
+
 
 def read_rules(
     nan_policy: Any, min_weight: Any, undefined: Any, normalize_kernel: Any, preserve_nan: Any
 ) -> MissingRules:
     """Check the keywords about missing pixels."""
+    given = type(nan_policy), type(min_weight), type(normalize_kernel), type(preserve_nan)
+    if undefined is math.nan and given == (str, float, bool, bool):
+        return _read_once(nan_policy, min_weight, normalize_kernel, preserve_nan)
+    return _read(nan_policy, min_weight, undefined, normalize_kernel, preserve_nan)
+
+
+@lru_cache(maxsize=64)
+def _read_once(
+    nan_policy: str, min_weight: float, normalize_kernel: bool, preserve_nan: bool
+) -> MissingRules:
+    """Keep what is read, because reading it takes long beside a small image."""
+    return _read(nan_policy, min_weight, math.nan, normalize_kernel, preserve_nan)
+
+
+def _read(
+    nan_policy: Any, min_weight: Any, undefined: Any, normalize_kernel: Any, preserve_nan: Any
+) -> MissingRules:
     if not isinstance(nan_policy, str) or nan_policy not in NAN_POLICIES:
         raise unknown_name_error("nan_policy", nan_policy, NAN_POLICIES)
     for value, name in ((normalize_kernel, "normalize_kernel"), (preserve_nan, "preserve_nan")):

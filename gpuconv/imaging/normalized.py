@@ -253,7 +253,7 @@ def _dispatch(
         from . import normalized_dask
 
         return normalized_dask.normalize(X, K, mask, weights, rules, out, flipped, options)
-    if any(_in_graph(a) for a in (X, K, weights)):
+    if _in_graph(X) or _in_graph(K) or _in_graph(weights):
         from . import normalized_torch
 
         return normalized_torch.normalize(X, K, mask, weights, rules, out, flipped, options)

@@ -59,10 +59,7 @@ def find_prepared(
     """Prepare a call, or find one that differs in pixels alone. See `prepare`."""
     key = None
     if isinstance(k.array, np.ndarray) and k.array.nbytes <= _KERNEL_BYTES_MOST:
-        asked = (
-            x.dtype, k.dtype, w_dtype, rules.nan_policy, rules.min_weight, rules.undefined,
-            rules.normalize_kernel, rules.preserve_nan, *options.values(),
-        )  # fmt: skip
+        asked = x.dtype, k.dtype, w_dtype, rules.name, *options.values()
         key = call_cache.key_of(x.array, k.array, None, flipped, asked)
     if key is not None:
         key = key, k.array.tobytes()

@@ -265,3 +265,21 @@ def test_calls_that_look_alike_are_told_apart(passes):
     expected = gpuconv.normalized_corr2d(x, kernel.copy(), mode="same", backend="reference")
     np.testing.assert_allclose(second, expected, rtol=1e-12)
     assert not np.allclose(first, second, equal_nan=True)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_equal_rules_are_not_taken_for_each_other(order):
+    """Nor are 0.0 and -0.0, 0 and 0j, or 1 and True, whichever call comes first."""
+    x = np.full((9, 9), np.nan)
+    x[0, 0] = 1
+    for undefined in (0.0, -0.0)[::order]:
+        y = gpuconv.normalized_corr2d(x, KERNEL, mode="same", undefined=undefined)
+        assert y[-1, -1] == 0
+        assert np.signbit(y[-1, -1]) == np.signbit(undefined)
+    for normalize, value in ((True, 1.0), (False, 1.0 * KERNEL.sum()))[::order]:
+        y = gpuconv.normalized_corr2d(x, KERNEL, mode="same", normalize_kernel=normalize)
+        assert y[0, 0] == pytest.approx(value)
+    with pytest.raises(TypeError, match="normalize_kernel must be True or False, got 1"):
+        gpuconv.normalized_corr2d(x, KERNEL, normalize_kernel=1)
+    with pytest.raises(TypeError, match="complex, but X and K are real"):
+        gpuconv.normalized_corr2d(x, KERNEL, undefined=0j)
