@@ -39,7 +39,7 @@ class MissingRules:
 
     @cached_property
     def name(self) -> str:
-        """What no other rules have; unlike equal numbers, 0.0 and -0.0 make different names."""
+        """Text that differs for any two rules that differ, even if in 0.0 and -0.0 alone."""
         return repr(self)
 
 

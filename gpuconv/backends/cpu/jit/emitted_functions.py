@@ -1,10 +1,10 @@
 """Jit functions that are written out, instruction by instruction, and kept on disk (llvmlite).
 
-Numba can compile them, too, as the body of a Python function, but takes three times as long: there
-is no Python code to analyse here, and nothing that its passes over the instructions could improve.
-One pass is enough, which turns variables into registers. These functions, of which a program uses
-more than of all others, so compile and load sooner. What processor they are for, and in which
-folder they are kept, is as Numba has it (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES, NUMBA_CACHE_DIR).
+Numba could compile them, too, as the body of a Python function, but takes three times as long:
+there is no Python code to analyse here, and little that its passes over the instructions could
+improve. One pass is enough, which turns variables into registers. Most jit functions of a program
+are of this kind. The processor they are compiled for and the folder they are kept in are those of
+Numba's own (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES, NUMBA_CACHE_DIR).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
+import numba
 from llvmlite import ir
 from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
@@ -26,10 +27,11 @@ from numba.core.registry import cpu_target
 
 from ....core.worker_thread import on_worker_thread
 from .functions import code_folder, source_stamp
+from .vectors import vector_bytes
 
 _KIND = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
 _OPTIMIZATION = 3
-_addresses: dict[str, int] = {}  # of what is in memory: an engine may hold a name only once
+_addresses: dict[str, int] = {}  # of functions in memory: each is loaded once
 _DIGEST = hashlib.sha256
 
 
@@ -53,7 +55,12 @@ def _machine() -> Any:
 def _engine() -> Any:
     """What holds the code of all these functions in memory, as long as the process lives."""
     empty = llvm.parse_assembly(str(_new_module("gpuconv")))
-    return llvm.create_mcjit_compiler(empty, _machine())
+    engine = llvm.create_mcjit_compiler(
+        empty, _machine(), use_lmm=config.USE_LLVMLITE_MEMORY_MANAGER
+    )
+    if config.ENABLE_PROFILING:
+        engine.enable_jit_events()
+    return engine
 
 
 def _new_module(name: str) -> Any:
@@ -75,16 +82,16 @@ def _compile(name: str, emit: Callable[..., None], *arguments: Any) -> bytes:
     passes.add_sroa_pass()
     passes.run(module, llvm.create_pass_builder(_machine(), options))
     if config.DUMP_ASSEMBLY:
-        print(_machine().emit_assembly(module))
+        print(_machine().emit_assembly(module.clone()))  # emitting changes a module
     code: bytes = _machine().emit_object(module)
     return code
 
 
 def _read(path: Path) -> bytes | None:
-    """Return the object file that `_write` has kept, if it is there and whole."""
+    """Return the object file that `_write` has kept, if it can be read and is whole."""
     try:
         found = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:  # not there, another user's, or being replaced (on Windows)
         return None
     size = _DIGEST().digest_size
     digest, code = found[:size], found[size:]
@@ -99,7 +106,8 @@ def _write(path: Path, code: bytes) -> None:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        # Windows does not replace a file that another process is reading: it holds the same code.
+        # Windows does not replace a file that another process is reading, and another user's may
+        # not be replaced: it is for them to keep.
         if not (isinstance(error, PermissionError) and path.exists()):
             raise
 
@@ -109,17 +117,16 @@ def _load_or_compile(name: str, emit: Callable[..., None], *arguments: Any) -> i
         if name in _addresses:
             return _addresses[name]
         folder = code_folder()
-        version = repr((_processor(), llvmlite.__version__))
+        version = repr((_processor(), vector_bytes(), llvmlite.__version__, numba.__version__))
         path = folder and folder / f"{name}-{_DIGEST(version.encode()).hexdigest()[:12]}.o"
-        code = _read(path) if path else None
-        if code is None:
-            code = _compile(name, emit, *arguments)
-            if path:
-                _write(path, code)
+        kept = _read(path) if path else None
+        code = kept or _compile(name, emit, *arguments)
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
         _addresses[name] = int(engine.get_function_address(name))
+        if path and kept is None:
+            _write(path, code)
         return _addresses[name]
 
 

@@ -15,8 +15,9 @@ and then the middle tap. The chains are rounded alike, so that a flipped image g
 flipped, and opposite weights cancel exactly, for one addition more and no other load. Adding
 opposite pixels first would do so too, but overflows where the products do not.
 
-To see the machine code, set NUMBA_DUMP_ASSEMBLY=1. It should hold one ``vfmadd231ps zmm`` for each
-register of sums and tap, and no access to the stack between them.
+To see the machine code, set NUMBA_DUMP_ASSEMBLY=1 and NUMBA_CACHE_DIR to an empty folder. It should
+hold one ``vfmadd231ps zmm`` for each register of sums and tap, and no access to the stack between
+them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, st
 
     `args` are those of `_emit_sums`, with the bytes to the block's first column in place of `n`.
     """
-    size = made.rows, columns, made.step, made.planes
+    rows = 1 if made.separate_rows else made.rows
+    size = rows, columns, made.step, made.planes, made.rows
     if made.direction:
         block = MirroredBlock(builder, acc, *size)
         emit_mirrored(block, args, made.direction == "down", made.p, made.q, stream)
@@ -70,9 +72,23 @@ def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
     `table` holds the addresses of the input rows (of complex numbers: of real and imaginary parts
     in turn), then come the address and the shape of the weights. `offsets` are the bytes from an
     output's first pixel to that of each column of taps. Output rows are `stride` bytes apart; those
-    of imaginary parts follow those of all real parts. Wide blocks of columns are summed first, and
-    the rest vector by vector.
+    of imaginary parts follow those of all real parts.
     """
+    table, *others, out, stride = args
+    if not made.separate_rows:
+        _emit_columns(acc, made, stream, b, args)
+    else:
+        entry = 8 * (2 if np.dtype(acc).kind == "c" else made.planes)
+        with cgutils.for_range(b, ir.Constant(LONG, made.rows)) as loop:
+            rows = b.add(table, b.mul(loop.index, ir.Constant(LONG, entry)))
+            to = b.add(out, b.mul(loop.index, stride))
+            _emit_columns(acc, made, stream, b, (rows, *others, to, stride))
+    if stream:
+        b.fence("seq_cst")
+
+
+def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
+    """Emit the sums of all columns: wide blocks of them, and then the rest."""
     table, n, *taps, offsets, out, stride = args
     part = dtypes.part(acc)
     vector, size = lanes(part), np.dtype(part).itemsize
@@ -81,6 +97,17 @@ def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
         distance = b.mul(column, ir.Constant(LONG, size))
         where = (table, distance, *taps, offsets, b.add(out, distance), stride)
         _emit_block(b, acc, made, columns, where, past_caches)
+
+    def emit_rest(columns: int, first: Any) -> None:
+        """Emit the columns from `first` on in blocks, the last of which may overlap others.
+
+        It takes the same sums once more.
+        """
+        block = ir.Constant(LONG, vector * columns)
+        count = b.udiv(b.add(b.sub(n, first), ir.Constant(LONG, vector * columns - 1)), block)
+        with cgutils.for_range(b, count) as loop:
+            column, last = b.add(first, b.mul(loop.index, block)), b.sub(n, block)
+            emit_at(b.select(b.icmp_signed("<", column, last), column, last), columns, False)
 
     first = ir.Constant(LONG, 0)
     if stream:  # a vector covers what lies before a line of cache; then lines are written whole
@@ -94,15 +121,15 @@ def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
         with cgutils.for_range(b, blocks) as loop:
             emit_at(b.add(first, b.mul(loop.index, wide)), made.columns, stream)
         first = b.add(first, b.mul(blocks, wide))
-    narrow = ir.Constant(LONG, vector)
-    rest = b.udiv(b.add(b.sub(n, first), ir.Constant(LONG, vector - 1)), narrow)
-    with cgutils.for_range(b, rest) as loop:
-        column, last = b.add(first, b.mul(loop.index, narrow)), b.sub(n, narrow)
-        # The last vector overlaps: the same sums once more.
-        column = b.select(b.icmp_signed("<", column, last), column, last)
-        emit_at(column, 1, False)
-    if stream:
-        b.fence("seq_cst")
+    if made.rest == 1:
+        emit_rest(1, first)
+    else:
+        fits = b.icmp_signed(">=", n, ir.Constant(LONG, vector * made.rest))
+        with b.if_else(fits) as (then, otherwise):
+            with then:
+                emit_rest(made.rest, first)
+            with otherwise:
+                emit_rest(1, first)
 
 
 @dataclass(frozen=True)
@@ -117,6 +144,21 @@ class _Code:
     step: int  # pixels from one column of taps to the next, where these are written out
     planes: int  # of real pixels, summed by the same weights
 
+    @property
+    def separate_rows(self) -> bool:
+        """Whether output rows are summed one by one, because they share no vectors of pixels."""
+        return self.rows > 1 and (self.p == 1 or self.direction == "across")
+
+    @property
+    def rest(self) -> int:
+        """Vectors of a block beside the widest ones.
+
+        Each of a block's sums waits for its last multiply-add, so that one vector takes as long as
+        four.
+        """
+        one_row = self.rows == 1 or self.separate_rows
+        return self.columns // 2 if one_row and self.columns > 2 else 1
+
     def name(self, acc: str) -> str:
         """Name of the compiled function."""
         name = f"sums_{acc}_{self.rows}x{self.columns}_p{self.p or 'any'}_q{self.q or 'any'}"
@@ -127,15 +169,19 @@ class _Code:
 
 def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes: int) -> _Code:
     parts = 2 if np.dtype(acc).kind == "c" else planes
-    columns = _columns(rows, parts)
+    across = mirrored and q > 1
     fixed_q = q if step and q <= _WIDEST // parts else None
+    columns = _columns(rows, parts)
+    if rows > 1 and (p == 1 or across):  # rows are summed one by one
+        # Vectors of taps that are written out wait for pixels, those of a loop for their last sums.
+        columns = 4 if fixed_q else _columns(1, parts)
     step = step if fixed_q and q > 1 else 1
-    fixed_p = p if p < rows else None
+    fixed_p = p if p < rows and (p == 1 or not across) else None
     if mirrored:
         # Written out, pixels that both chains read stay in registers, if fewer are summed at once.
-        if q == 1 and rows > 1 and p <= _WIDEST // parts:
+        if not across and rows > 1 and p <= _WIDEST // parts:
             fixed_p, columns = p, 1 if parts == 2 or vector_bytes() == 32 else 2
-        direction = "down" if q == 1 else "across"
+        direction = "across" if across else "down"
         return _Code(rows, columns, fixed_p, fixed_q, direction, step, planes)
     if fixed_q and rows > 1 and (p, q) in _UNROLLED and parts == 1:
         fixed_p, columns = p, min(columns, _UNROLLED[p, q])

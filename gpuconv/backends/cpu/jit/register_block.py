@@ -23,9 +23,11 @@ class RegisterBlock(Vectors):
     """
 
     def __init__(
-        self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1
-    ) -> None:
+        self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
+        part_rows: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__(builder, dtypes.part(acc))
+        self.part_rows = part_rows or rows  # from a row of real parts to that of imaginary parts
         self.rows, self.columns, self.step_bytes = rows, columns, step * self.size
         self.weight_parts = 2 if np.dtype(acc).kind == "c" else 1
         self.parts = max(self.weight_parts, planes)
@@ -103,9 +105,6 @@ class RegisterBlock(Vectors):
         same wherever it stands in a block.
         """
         b, sums = self.builder, sums or self.sums
-        # Taps that are a vector apart share pixels. LLVM would keep these in registers from one to
-        # the other, and sums in memory for it; loading pixels again costs nothing.
-        self.barrier()
         vectors = [
             [self.load(self.at(address, c * self.bytes)) for c in range(self.columns)]
             for address in pixels
@@ -152,7 +151,7 @@ class RegisterBlock(Vectors):
         for i, row in enumerate(self.sums):
             for n, place in enumerate(row):
                 part, c = divmod(n, self.columns)
-                start = b.add(out, b.mul(stride, self.long(part * self.rows + i)))
+                start = b.add(out, b.mul(stride, self.long(part * self.part_rows + i)))
                 self.store(self.read(place), self.at(start, c * self.bytes), stream)
 
 

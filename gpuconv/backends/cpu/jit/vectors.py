@@ -77,11 +77,6 @@ class Vectors:
             one = self.builder.module.add_metadata([ir.Constant(_INT, 1)])
             done.set_metadata("nontemporal", one)
 
-    def barrier(self) -> None:
-        """Have LLVM load anew, after this, what it has loaded before; no instruction is needed."""
-        kind = ir.FunctionType(ir.VoidType(), [])
-        self.builder.asm(kind, "", "~{memory}", [], side_effect=True)
-
     def splat(self, address: Any) -> Any:
         """Vector with the element at an address in every lane."""
         return self.spread(self.load(address, self.element))

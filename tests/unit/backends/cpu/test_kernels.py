@@ -201,7 +201,10 @@ def test_crops_have_the_same_bits(method, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(
     "kernel",
-    always([(1, 1), (3, 3), (5, 5), (2, 17), (7, 1), (4, 20)], (1, 1), (3, 3), (2, 17)),
+    always(
+        [(1, 1), (3, 3), (5, 5), (2, 17), (7, 1), (4, 20), (1, 9), (1, 20)],
+        *[(1, 1), (3, 3), (2, 17), (1, 20)],
+    ),
     ids=str,
 )
 def test_streamed_stores(monkeypatch, fresh_plans, dtype, kernel):

@@ -7,7 +7,6 @@ from llvmlite import ir
 
 from gpuconv.backends.cpu.jit import emitted_functions, micro_kernel
 from gpuconv.backends.cpu.jit.emitted_functions import compile_emitted
-from gpuconv.backends.cpu.jit.vectors import vector_bytes
 
 _LONG = ir.IntType(64)
 _CALL = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)
@@ -27,7 +26,7 @@ def _call(address, value):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Folder of compiled code, not there yet; functions of this file have the stamp of another."""
+    """Folder of compiled code, which does not exist yet; functions of this file get a stamp."""
     monkeypatch.setattr(emitted_functions, "code_folder", lambda: tmp_path / "code")
     monkeypatch.setattr(emitted_functions, "source_stamp", lambda module: f"stamp{tmp_path.name}")
     return tmp_path / "code"
@@ -35,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def compilations(monkeypatch):
-    """Names of the functions that are compiled, as they are."""
+    """Names of the functions that are compiled, in order."""
     found, compile_one = [], emitted_functions._compile
 
     def recorded(name, *arguments):
@@ -47,7 +46,7 @@ def compilations(monkeypatch):
 
 
 def _new_process(monkeypatch):
-    """An engine without code, as a process has that begins; code of the other stays where it is."""
+    """Begin with an empty engine, as a new process does; the code of the one before stays."""
     empty = emitted_functions.llvm.parse_assembly(str(emitted_functions._new_module("again")))
     engine = emitted_functions.llvm.create_mcjit_compiler(
         empty, emitted_functions._machine.__wrapped__()
@@ -101,6 +100,21 @@ def test_without_a_folder_it_is_compiled_every_time(compilations, monkeypatch):
     assert len(compilations) == 2
 
 
+def test_a_file_that_may_not_be_read_is_compiled_and_left_alone(folder, compilations, monkeypatch):
+    compile_emitted("theirs", _emit_product, 3)
+    (path,) = folder.iterdir()
+
+    def refuse(path, *arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(emitted_functions.Path, "read_bytes", refuse)
+    monkeypatch.setattr(emitted_functions.os, "replace", refuse)
+    _new_process(monkeypatch)
+    assert _call(compile_emitted("theirs", _emit_product, 3), 14) == 42
+    assert len(compilations) == 2
+    assert list(folder.iterdir()) == [path]
+
+
 def test_a_full_disk_leaves_no_file(folder, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
@@ -109,30 +123,16 @@ def test_a_full_disk_leaves_no_file(folder, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         compile_emitted("full", _emit_product, 3)
     assert list(folder.iterdir()) == []
+    assert _call(compile_emitted("full", _emit_product, 3), 14) == 42  # it is in memory by now
 
 
-def test_another_process_may_hold_the_file_open(folder, monkeypatch):
-    """As on Windows, where it cannot be replaced then; its code is the same."""
-    compile_emitted("held", _emit_product, 3)
-    (path,) = folder.iterdir()
-    monkeypatch.setattr(emitted_functions, "_read", lambda path: None)
-
-    def held(source, target):
-        raise PermissionError(13, "Access is denied")
-
-    monkeypatch.setattr(emitted_functions.os, "replace", held)
-    _new_process(monkeypatch)
-    assert _call(compile_emitted("held", _emit_product, 3), 14) == 42
-    assert list(folder.iterdir()) == [path]
-
-
-@pytest.mark.skipif(vector_bytes() < 32, reason="too few registers for it")
-def test_sums_of_a_block_stay_in_registers(monkeypatch, capsys):
-    """As `NUMBA_DUMP_ASSEMBLY` shows: no vector is loaded from the stack between the taps."""
+def test_assembly_is_shown_if_asked_for(monkeypatch, capsys):
+    """And the code is what it would be otherwise."""
+    arguments = "shown", micro_kernel._emit_sums, "float64", micro_kernel._code(
+        "float64", 4, 5, 5, 1, False, 1
+    ), False  # fmt: skip
+    code = emitted_functions._compile(*arguments)
+    assert capsys.readouterr().out == ""
     monkeypatch.setattr(emitted_functions.config, "DUMP_ASSEMBLY", 1)
-    code = micro_kernel._code("float64", 1, 1, 15, 1, True, 1)
-    emitted_functions._compile("dumped", micro_kernel._emit_sums, "float64", code, False)
-    lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("dumped:") for line in lines)
-    spilled = [line for line in lines if "mm" in line and ("(%rsp)" in line or "(%rbp)" in line)]
-    assert len(spilled) <= 8  # the sums from one end, while those from the other are taken
+    assert emitted_functions._compile(*arguments) == code
+    assert "shown" in capsys.readouterr().out
