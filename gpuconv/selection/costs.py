@@ -18,6 +18,7 @@ from typing import Any
 
 from ..backends import get_backend
 from ..backends.base import Costs
+from ..core.kept_files import replace_file
 from ..methods import kept_prices
 
 __all__ = ["Costs", "config_file", "costs_of", "forget", "look", "save"]
@@ -64,16 +65,8 @@ def _read(path: Path) -> Costs:
 def save(costs: Costs, about: Mapping[str, Any]) -> Path:
     """Keep the CPU's costs for this user's later processes, and use them in this one."""
     path = config_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"cpu": asdict(costs), "about": dict(about)}, indent=2) + "\n"
-    # Another process must not read half a file.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    replace_file(path, text.encode())
     forget()
     return path
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...core.kept_files import replace_file, seal, unseal
+
 # NVRTC's defaults keep subnormal numbers and divide and take roots exactly. The last option adds
 # registers and spills to the log, and changes nothing else.
 OPTIONS = ("-std=c++17", "--ptxas-options=-v")
 
-_DIGEST_BYTES, _LENGTH_BYTES = 32, 8
+_LENGTH_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Binary:
         """Return one string of bytes, which begins with a digest of the others."""
         log = self.log.encode()
         rest = len(log).to_bytes(_LENGTH_BYTES, "little") + log + self.code
-        return hashlib.sha256(rest).digest() + rest
+        return seal(rest)
 
     @staticmethod
     def unpack(packed: bytes) -> Binary | None:
         """Read what `pack` returned; None if it is incomplete or was changed."""
-        digest, rest = packed[:_DIGEST_BYTES], packed[_DIGEST_BYTES:]
-        if len(rest) < _LENGTH_BYTES or hashlib.sha256(rest).digest() != digest:
+        rest = unseal(packed)
+        if rest is None or len(rest) < _LENGTH_BYTES:
             return None
         end = _LENGTH_BYTES + int.from_bytes(rest[:_LENGTH_BYTES], "little")
         return Binary(rest[end:], rest[_LENGTH_BYTES:end].decode())
@@ -123,7 +124,7 @@ def compile_cached(source: str, capability: int) -> Binary:
             return binary
     binary = compile_source(source, arch)
     try:
-        _replace(path, binary.pack())
+        replace_file(path, binary.pack())
     except OSError as error:
         warnings.warn(
             f"compiled CUDA code cannot be kept in {path.parent} ({error}), so every process "
@@ -142,17 +143,3 @@ def cache_folder() -> Path:
 def _key(source: str, arch: str) -> str:
     parts = (repr(version()), arch, *OPTIONS, source)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that other processes see either not at all or complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

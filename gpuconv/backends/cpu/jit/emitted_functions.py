@@ -10,8 +10,6 @@ Numba's own (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES, NUMBA_CACHE_DIR).
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -25,14 +23,13 @@ from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
+from ....core.kept_files import replace_file, seal, unseal
 from ....core.worker_thread import on_worker_thread
-from .functions import code_folder, source_stamp
+from .functions import FUNCTION, code_folder, source_stamp
 from .vectors import vector_bytes
 
-_KIND = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 8)
 _OPTIMIZATION = 3
 _addresses: dict[str, int] = {}  # of functions in memory: each is loaded once
-_DIGEST = hashlib.sha256
 
 
 def _processor() -> tuple[str, str, str]:
@@ -72,7 +69,7 @@ def _new_module(name: str) -> Any:
 def _compile(name: str, emit: Callable[..., None], *arguments: Any) -> bytes:
     """Return the object file of a function."""
     written = _new_module(name)
-    function = ir.Function(written, _KIND, name)
+    function = ir.Function(written, FUNCTION, name)
     builder = ir.IRBuilder(function.append_basic_block())
     emit(*arguments, builder, function.args)
     builder.ret_void()
@@ -90,25 +87,18 @@ def _compile(name: str, emit: Callable[..., None], *arguments: Any) -> bytes:
 def _read(path: Path) -> bytes | None:
     """Return the object file that `_write` has kept, if it can be read and is whole."""
     try:
-        found = path.read_bytes()
+        return unseal(path.read_bytes())
     except OSError:  # not there, another user's, or being replaced (on Windows)
         return None
-    size = _DIGEST().digest_size
-    digest, code = found[:size], found[size:]
-    return code if _DIGEST(code).digest() == digest else None
 
 
 def _write(path: Path, code: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp.{uuid.uuid4().hex[:16]}")
     try:
-        unfinished.write_bytes(_DIGEST(code).digest() + code)
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        replace_file(path, seal(code))
+    except PermissionError:
         # Windows does not replace a file that another process is reading, and another user's may
         # not be replaced: it is for them to keep.
-        if not (isinstance(error, PermissionError) and path.exists()):
+        if not path.exists():
             raise
 
 
@@ -118,7 +108,7 @@ def _load_or_compile(name: str, emit: Callable[..., None], *arguments: Any) -> i
             return _addresses[name]
         folder = code_folder()
         version = repr((_processor(), vector_bytes(), llvmlite.__version__, numba.__version__))
-        path = folder and folder / f"{name}-{_DIGEST(version.encode()).hexdigest()[:12]}.o"
+        path = folder and folder / f"{name}-{hashlib.sha256(version.encode()).hexdigest()[:12]}.o"
         kept = _read(path) if path else None
         code = kept or _compile(name, emit, *arguments)
         engine = _engine()

@@ -28,6 +28,7 @@ from ....core.worker_thread import on_worker_thread
 
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
+FUNCTION = ir.FunctionType(ir.VoidType(), [_LONG] * 8)  # the same for LLVM
 _compiled: list[Any] = []  # all functions compiled here: their code lives as long as these objects
 
 
@@ -136,8 +137,7 @@ def call(typingctx, address, a, b, c, d, e, f, g, h):
     """Call the jit function at an address (compiled code only)."""
 
     def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [_LONG] * 8)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        builder.call(builder.inttoptr(args[0], FUNCTION.as_pointer()), args[1:])
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 9), codegen

@@ -1,6 +1,9 @@
 """Functions that LLVM compiles without Numba: what they do, and how they are kept on disk."""
 
 import ctypes
+import functools
+import os
+from pathlib import Path
 
 import pytest
 from llvmlite import ir
@@ -46,17 +49,11 @@ def compilations(monkeypatch):
 
 
 def _new_process(monkeypatch):
-    """Begin with an empty engine, as a new process does; the code of the one before stays."""
-    empty = emitted_functions.llvm.parse_assembly(str(emitted_functions._new_module("again")))
-    engine = emitted_functions.llvm.create_mcjit_compiler(
-        empty, emitted_functions._machine.__wrapped__()
-    )
-    _new_process.engines.append(engine)
-    monkeypatch.setattr(emitted_functions, "_engine", lambda: engine)
+    """Begin with nothing in memory, as a new process does."""
+    for name in ("_machine", "_engine"):
+        made_anew = functools.cache(getattr(emitted_functions, name).__wrapped__)
+        monkeypatch.setattr(emitted_functions, name, made_anew)
     monkeypatch.setattr(emitted_functions, "_addresses", {})
-
-
-_new_process.engines = []
 
 
 def test_it_is_compiled_once_and_then_loaded(folder, compilations, monkeypatch):
@@ -107,8 +104,8 @@ def test_a_file_that_may_not_be_read_is_compiled_and_left_alone(folder, compilat
     def refuse(path, *arguments):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(emitted_functions.Path, "read_bytes", refuse)
-    monkeypatch.setattr(emitted_functions.os, "replace", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     _new_process(monkeypatch)
     assert _call(compile_emitted("theirs", _emit_product, 3), 14) == 42
     assert len(compilations) == 2
@@ -119,7 +116,7 @@ def test_a_full_disk_leaves_no_file(folder, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(emitted_functions.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         compile_emitted("full", _emit_product, 3)
     assert list(folder.iterdir()) == []
