@@ -188,6 +188,12 @@ def restate_with_pixels(problem: Problem) -> Problem:
     return replace(problem, x_shape=(*lead, *(max(n, 1) for n in sides)), pad=(down, across))
 
 
+def restate_for_one_image(problem: Problem) -> Problem:
+    """Restate the problem of a batch for one of its images and one kernel."""
+    sides = {name: getattr(problem, name)[-2:] for name in ("x_shape", "k_shape", "out_shape")}
+    return replace(problem, **sides)
+
+
 def slice_batch(array: Any, index: Index) -> Any:
     """Slice X or K along its leading dimensions to a part of the batch; broadcast ones stay 1."""
     array = array[(None,) * (len(index) + 2 - array.ndim)]

@@ -49,16 +49,8 @@ def read_rules(
     """Check the keywords about missing pixels."""
     given = type(nan_policy), type(min_weight), type(normalize_kernel), type(preserve_nan)
     if undefined is math.nan and given == (str, float, bool, bool):
-        return _read_once(nan_policy, min_weight, normalize_kernel, preserve_nan)
+        return _read_once(nan_policy, min_weight, undefined, normalize_kernel, preserve_nan)
     return _read(nan_policy, min_weight, undefined, normalize_kernel, preserve_nan)
-
-
-@lru_cache(maxsize=64)
-def _read_once(
-    nan_policy: str, min_weight: float, normalize_kernel: bool, preserve_nan: bool
-) -> MissingRules:
-    """Keep what is read, because reading it takes long beside a small image."""
-    return _read(nan_policy, min_weight, math.nan, normalize_kernel, preserve_nan)
 
 
 def _read(
@@ -83,6 +75,9 @@ def _read(
     if number != number and not isinstance(number, complex):
         number = math.nan  # the same object, so that calls are found again
     return MissingRules(nan_policy, share, number, bool(normalize_kernel), bool(preserve_nan))
+
+
+_read_once = lru_cache(maxsize=64)(_read)  # because reading takes long beside a small image
 
 
 def check_fits(shape: tuple[int, ...], x_shape: tuple[int, ...], name: str) -> None:

@@ -20,7 +20,7 @@ from ..backends.cpu.sums import MeansOfImages, plan_means
 from ..core import dtypes
 from ..core.arrays import Array
 from ..core.errors import complete_rows_before
-from ..core.problem import Problem
+from ..core.problem import Problem, restate_for_one_image
 from ..methods.weights import Weights
 from .missing_pixels import KernelSums, nan_error, weights_error
 from .normalized_call import NormalizedCall
@@ -78,10 +78,7 @@ class OnePass:
             return None
         assert isinstance(rules.undefined, float)
         one = replace(
-            problem,
-            x_shape=problem.x_shape[-2:],
-            k_shape=problem.k_shape[-2:],
-            out_shape=problem.out_shape[-2:],
+            restate_for_one_image(problem),
             x_dtype=call.x_dtype,
             fillvalue=np.nan if call.missing_border and call.padded else problem.fillvalue,
         )

@@ -15,7 +15,7 @@ from ...core.arrays import Array
 from ...core.errors import complete_rows_before
 from ...core.layer import LayerGeometry
 from ...core.layout import kernel_index
-from ...core.problem import Problem, slice_batch
+from ...core.problem import Problem, restate_for_one_image, slice_batch
 from ..base import Backend, Compute
 from ..strips import StripLayout, cut_strips, row_steps, rows_before
 from . import box, layers, planning, scipy_fft, sums, threads, weight_gradient
@@ -203,10 +203,5 @@ def own_transforms(problem: Problem) -> bool:
     """
     if _needs_conversion(problem):
         return False
-    one = replace(
-        problem,
-        x_shape=problem.x_shape[-2:],
-        k_shape=problem.k_shape[-2:],
-        out_shape=problem.out_shape[-2:],
-    )
+    one = restate_for_one_image(problem)
     return own_fft.work(one) <= scipy_fft.work(one)

@@ -42,6 +42,11 @@ _UNROLLED = {(3, 3): 3, (5, 5): 2}
 _WIDEST = 16
 
 
+def _parts(acc: str, planes: int) -> int:
+    """Sums of an output, each of which has an input row of its own in the table."""
+    return 2 if np.dtype(acc).kind == "c" else planes
+
+
 def _columns(rows: int, parts: int) -> int:
     """Vectors of a block: as many as leave the compiler registers for pixels and weights."""
     if rows == 1:
@@ -78,7 +83,7 @@ def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
     if not made.separate_rows:
         _emit_columns(acc, made, stream, b, args)
     else:
-        entry = 8 * (2 if np.dtype(acc).kind == "c" else made.planes)
+        entry = 8 * _parts(acc, made.planes)
         with cgutils.for_range(b, ir.Constant(LONG, made.rows)) as loop:
             rows = b.add(table, b.mul(loop.index, ir.Constant(LONG, entry)))
             to = b.add(out, b.mul(loop.index, stride))
@@ -168,7 +173,7 @@ class _Code:
 
 
 def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes: int) -> _Code:
-    parts = 2 if np.dtype(acc).kind == "c" else planes
+    parts = _parts(acc, planes)
     across = mirrored and q > 1
     fixed_q = q if step and q <= _WIDEST // parts else None
     columns = _columns(rows, parts)

@@ -89,40 +89,35 @@ class MirroredBlock(RegisterBlock):
         self.meet(range(self.rows), taps, middle)
 
     def across(self, args: Any, p: int | None, q: int | None) -> None:
-        """Add rows of taps: `p` for one output row, or one for each."""
+        """Add `p` rows of taps, one after the other, to the only output row."""
         table, column, w, taps_down, taps_across, offsets, *_ = args
         taps = taps_across if q is None else q
         half = self.builder.lshr(taps, self.long(1)) if q is None else q // 2
 
-        def tap(output: int, a: Any, number: Any, sums: Any) -> None:
+        def tap(a: Any, number: Any, sums: Any) -> None:
             if q is None:
                 at = self.load(self.at(offsets, self.times(number, 8)), LONG)
             else:
                 at = self.times(number, self.step_bytes)
-            pixels = self.addresses(table, self.plus(a, output), self.at(column, at))
+            pixels = self.addresses(table, a, self.at(column, at))
             first = self.at(w, self.times(a, self.times(taps, self.weight_bytes)))
-            self.tap(pixels, {output: first}, self.times(number, self.weight_bytes), sums)
+            self.tap(pixels, {0: first}, self.times(number, self.weight_bytes), sums)
 
         last, down = self.minus(taps, 1), taps_down if p is None else p
 
-        def half_row(output: int, a: Any, back: bool) -> None:
+        def half_row(a: Any, back: bool) -> None:
             def one(number: Any) -> None:
                 if back:
-                    tap(output, a, self.minus(last, number), self.back)
+                    tap(a, self.minus(last, number), self.back)
                 else:
-                    tap(output, a, number, self.sums)
+                    tap(a, number, self.sums)
 
             with self.hold(straight=q is not None):
                 self.each(0, half, one)
 
-        for output in range(self.rows):
-            for back in (False, True):
-                self.each(0, down, partial(half_row, output, back=back))
-            self.meet(
-                range(output, output + 1),
-                taps,
-                partial(self.each, 0, down, lambda a, o=output: tap(o, a, half, self.sums)),
-            )
+        for back in (False, True):
+            self.each(0, down, partial(half_row, back=back))
+        self.meet(range(1), taps, partial(self.each, 0, down, lambda a: tap(a, half, self.sums)))
 
 
 def emit_mirrored(
