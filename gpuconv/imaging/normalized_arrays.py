@@ -29,7 +29,7 @@ from .missing_pixels import (
 from .normalized_blocks import normalize_block
 from .normalized_call import NormalizedCall, undefined_value
 from .normalized_pixels import find_missing
-from .normalized_prepared import find_prepared
+from .normalized_prepared import Prepared, find_prepared
 
 __all__ = ["normalize"]
 
@@ -82,15 +82,26 @@ def normalize(
         result = Result.of(problem.out_shape, problem.out_dtype, x, target)
         if result.array.size:
             arrays_of_call = x.array, inputs.mask, inputs.weights, result.array
-            at_once = prepared.at_once
-            if at_once is None or not at_once.takes(*arrays_of_call):
+            if not _run_at_once(prepared, arrays_of_call):
                 kernel = prepared.kernel.for_library(array_module(x.array))
                 _run(call, kernel, inputs, x.device, result.array)
-            else:
-                at_once.run(*arrays_of_call)
-                if rules.preserve_nan:
-                    _preserve_rows(call, inputs, result.array)
+            elif rules.preserve_nan:
+                _preserve_rows(call, inputs, result.array)
         return result.deliver(out)
+
+
+def _run_at_once(prepared: Prepared, arrays_of_call: tuple[Any, Any, Any, Any]) -> bool:
+    """Make all results at once, and return whether there is code for that."""
+    at_once = prepared.at_once
+    if at_once is not None and at_once.takes(*arrays_of_call):
+        at_once.run(*arrays_of_call)
+        return True
+    few = prepared.if_few_are_missing
+    return (
+        few is not None
+        and few.takes(*arrays_of_call)
+        and few.run(*arrays_of_call, few_alone=True)
+    )  # fmt: skip
 
 
 def _summed(weights: arrays.Operand, problem: Problem) -> Any:

@@ -15,7 +15,14 @@ import numpy as np
 
 from .. import engine
 from ..backends.base import Backend
-from ..backends.cpu.means import Means, PixelRange, RowSums, find_range, name_of_counts
+from ..backends.cpu.means import (
+    Means,
+    PixelRange,
+    RowSums,
+    few_missing,
+    find_range,
+    name_of_counts,
+)
 from ..backends.cpu.sums import MeansOfImages, plan_means
 from ..core import dtypes
 from ..core.arrays import Array
@@ -48,6 +55,8 @@ class OnePass:
         The kernel as it is summed.
     least : float
         Where the weights that are there add up to less, the result is `undefined`.
+    positive : bool
+        Whether all weights are >= 0.
     """
 
     call: NormalizedCall
@@ -56,6 +65,7 @@ class OnePass:
     kernel: Array
     least: float
     undefined: float
+    positive: bool
 
     @classmethod
     def of(
@@ -84,7 +94,7 @@ class OnePass:
         )
         k = call.orient(kernel.k)
         k, least = k.reshape(k.shape[-2:]), call.least_weights(kernel.size)
-        return cls(call, chosen.backend, one, k, least, rules.undefined)
+        return cls(call, chosen.backend, one, k, least, rules.undefined, kernel.positive)
 
     def takes(self, x: Array, mask: Array, weights: Array, out: Array) -> bool:
         """Whether there is code for these arrays."""
@@ -97,24 +107,32 @@ class OnePass:
             and self.backend.strips(self.problem, x, out, self.call.method, None) is None
         )
 
-    def run(self, x: Array, mask: Array, weights: Array, out: Array) -> None:
+    def run(
+        self, x: Array, mask: Array, weights: Array, out: Array, few_alone: bool = False
+    ) -> bool:
         """Fill `out` with the results of images (..., h, w).
 
+        Returns whether it has: if `few_alone` not where many pixels of an image are missing.
         ValueError for NaN and weights that are refused, before anything is written.
         """
         counts = weights if mask is None else mask
+        if few_alone and not (self._few_missing and weights is None):
+            return False
         if weights is not None and not (weights.min() >= 0 and weights.max() < np.inf):
             raise weights_error()
         parts = list(self._take_apart(x, counts, out))
         ranges = [
             find_range(image, self.problem.x_dtype, self._acc, count) for image, count, _ in parts
         ]
+        if few_alone and any(found.missing > self._few_missing for found in ranges):
+            return False
         if self.call.rules.nan_policy == "raise":
             for (_, count, _), found in zip(parts, ranges, strict=True):
                 _refuse_nan(count, found)
         for number, (part, found) in enumerate(zip(parts, ranges, strict=True)):
             with complete_rows_before(number * self.problem.r):
                 self._run_image(*part, found)
+        return True
 
     def _take_apart(
         self, x: Array, counts: Array, out: Array
@@ -130,21 +148,38 @@ class OnePass:
             yield images[index], None if counted is None else counted[index], out[index]
 
     def _run_image(self, x: Array, counts: Array, out: Array, found: PixelRange) -> None:
-        counted = name_of_counts(counts)
-        whole = not found.missing and counted != "weights"
-        if whole:
-            counts, counted = None, ""
-        key = x.strides, out.strides, None if counts is None else counts.strides, counted, whole
+        counted, missing = name_of_counts(counts), "many"
+        if counted != "weights" and not found.missing:
+            counts, counted, missing = None, "", "none"
+        elif counted != "weights" and found.missing <= self._few_missing:
+            missing = "few"
+        counts_strides = None if counts is None else counts.strides
+        key = x.strides, out.strides, counts_strides, counted, missing
         planned = self._planned.get(key)
         if planned is None:
-            sums = self._find_whole_sums() if whole else None
-            means = Means(self.least, self.undefined, self._acc, sums, counted)
+            means = Means(
+                self.least, self.undefined, self._acc, self._border_missing,
+                weight_sums=None if missing == "many" else self._find_whole_sums(),
+                kernel=self.kernel if missing == "few" else None, counted=counted,
+            )  # fmt: skip
             planned = plan_means(self.problem, x, *self._factors, out, counts, means)
             if self.problem.r * self.problem.s <= _FEW_RESULTS:
                 if len(self._planned) >= _LAYOUTS_MOST:
                     self._planned.clear()
                 self._planned[key] = planned
         planned.run(x, out, self._choose_pivot(found), counts)
+
+    @property
+    def _border_missing(self) -> bool:
+        """Whether there is a border, and it counts as missing."""
+        return self.call.padded and self.call.missing_border
+
+    @cached_property
+    def _few_missing(self) -> float:
+        """Missing pixels of an image up to which they are few (see `few_missing`)."""
+        if not (self.problem.unit and self.positive):
+            return 0
+        return few_missing(self.problem, self._acc, self.call.method == "separable")
 
     @cached_property
     def _planned(self) -> dict[Any, MeansOfImages]:
@@ -180,7 +215,7 @@ class OnePass:
         return self._add_whole_sums()
 
     def _add_whole_sums(self) -> RowSums:
-        problem, missing_border = self.problem, self.call.padded and self.call.missing_border
+        problem, missing_border = self.problem, self._border_missing
         first, last = np.zeros(problem.r, np.int64), np.full(problem.r, problem.p)
         if missing_border:
             top = problem.pad[0][0] - problem.stride[0] * np.arange(problem.r)

@@ -21,6 +21,9 @@ __all__ = ["find_prepared", "forget", "prepare"]
 
 # Calls that are remembered, with kernels of so many bytes at most.
 _CALLS_MOST, _KERNEL_BYTES_MOST = 256, 1 << 14
+# How many times longer than one transform of all pixels direct sums may take to be quicker where
+# few pixels are missing: transforms are made of pixels and of what they count, and then divided.
+_SLOWER_MOST = 2.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,24 @@ class Prepared:
         """What makes all results at once; None where they go in blocks."""
         described = self.call, self.chosen, self.kernel
         return OnePass.of(*described) or OneLaunch.of(*described, self.any_method)
+
+    @cached_property
+    def if_few_are_missing(self) -> OnePass | None:
+        """What is quicker than transforms where few pixels are missing, because it sums once."""
+        chosen = self.chosen
+        on_host = chosen.backend.name == "cpu" and not chosen.restated
+        if not (self.any_method and on_host and self.call.method == "fft"):
+            return None
+        problem, backend = self.call.problem, self.call.backend
+        weights = Weights(problem, self.call.orient(self.kernels))
+        direct, fft = (
+            engine.prepare(problem, arrays.HOST, method, backend, weights, explain=True)
+            for method in ("direct", "fft")
+        )
+        if direct.choice.seconds > _SLOWER_MOST * fft.choice.seconds:
+            return None
+        call = replace(self.call, method="direct", accurate=True)
+        return OnePass.of(call, direct, self.kernel)
 
 
 _seen: dict[Any, Prepared] = {}

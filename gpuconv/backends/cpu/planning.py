@@ -142,7 +142,7 @@ def plan_sums(
     mirror: tuple[bool, bool] = (False, False),
     columns: int = 0,
     shift: int = 0,
-    means: int = 0,
+    missing: str = "",
     counted: str = "",
 ) -> SumsPlan:
     """Plan the sums of a problem in a dtype, by kernels of a rank (0: direct sums).
@@ -150,37 +150,36 @@ def plan_sums(
     `mirror` says whether columns and rows of weights are summed in mirrored order (see
     `micro_kernel`); those of direct sums only where there is one of them. With `columns` the plan
     is for who calls its `sum_columns` for up to so many columns, instead of its tasks. Sums are of
-    weights times ``2**shift``. With `means` the plan is for means of the pixels that are not NaN,
-    and that is the number of planes that are summed; `counted` says which counts of pixels there
-    are beside ("mask", "weights" or none). The address of their MEANS is yet to be put into the
-    params.
+    weights times ``2**shift``. With `missing` the plan is for means of the pixels that are not NaN,
+    of which "none", "few" or "many" are missing; `counted` says which counts of pixels there are
+    beside ("mask", "weights" or none). The address of their MEANS is yet to be put into the params.
     """
     from .jit import means as jit_means
     from .jit import micro_kernel, vectors
 
     part = dtypes.part(acc)
-    weight_parts = 1 if part == acc else 2
-    size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), max(weight_parts, means)
-    x_in_place = not means and _readable(problem, acc, rank) and is_contiguous(problem, x_strides)
+    weight_parts, summed = 1 if part == acc else 2, 2 if missing == "many" else 1
+    size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), max(weight_parts, summed)
+    x_in_place = not missing and _readable(problem, acc, rank) and is_contiguous(problem, x_strides)
     if rank and _rows_collide(problem, x_strides[-2]):
         x_in_place = False
-    tasks = _cut(problem, acc, rank, x_in_place, max(1, means))
+    tasks = _cut(problem, acc, rank, x_in_place, summed)
     slots = _buffered_rows(problem)
     pitch, offsets, order = tap_offsets(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
     laid = restate_for_tables(problem)
-    in_place = not means and writes_in_place(problem, acc, out_strides, shift)
+    in_place = not missing and writes_in_place(problem, acc, out_strides, shift)
     whole_rows = not columns and in_place and _whole_rows(problem, acc, rank, x_strides)
     few = columns > 0 or _sums_few_columns(problem, tasks, lanes, x_in_place)
     layout = describe_images(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
         in_place=in_place, imaginary=slots * pitch * size,
         loads=not whole_rows and (few or not x_in_place),
-        stores=not (whole_rows or means) and (few or not in_place),
+        stores=not (whole_rows or missing) and (few or not in_place),
     )  # fmt: skip
-    if means:
-        store = jit_means.store(acc, problem.out_dtype, means)
+    if missing:
+        store = jit_means.store(acc, problem.out_dtype, missing)
         layout = replace(layout, store=store)
     fill_row = None
     if whole_rows:
@@ -190,8 +189,9 @@ def plan_sums(
         functions = _narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
         stream = layout.in_place and _streamed(problem, out_strides)
-        functions = _functions(problem, acc, rank, mirror, x_in_place, stream, means)
-        functions |= _means_functions(acc, means, counted, laid.stride[1])
+        functions = _functions(problem, acc, rank, mirror, x_in_place, stream, summed)
+        if missing:
+            functions |= _means_functions(acc, missing, counted, laid.stride[1])
     params = record(
         DIRECT_PARAMS,
         **geometry_fields(problem, out_strides),
@@ -205,6 +205,7 @@ def plan_sums(
         span_x=laid.span[1],
         tap_offsets=address(offsets),
         parts=parts,
+        planes=2 if missing == "few" else parts,
         size=size,
         lanes=lanes,
         pitch=pitch,
@@ -283,7 +284,7 @@ def band_rows(problem: Problem, strips: int, least: int) -> int:
 
 def _functions(
     problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], x_in_place: bool,
-    stream: bool, means: int,
+    stream: bool, planes: int,
 ) -> dict[str, int]:  # fmt: skip
     """Jit functions of a plan's DIRECT_PARAMS, by name."""
     from .jit import direct_driver, micro_kernel, row_buffer, vectors
@@ -292,7 +293,7 @@ def _functions(
     # Steps that code is written out for: of pixels side by side, and of a photo's channels.
     written_out = laid.stride[1] == 1 and laid.dilation[1] <= _STEP_MOST
     step = laid.dilation[1] if written_out else 0
-    columns_mirrored, planes = mirror[0] if rank else any(mirror), max(1, means)
+    columns_mirrored = mirror[0] if rank else any(mirror)
     sums = partial(
         micro_kernel.sums,
         acc,
@@ -324,13 +325,13 @@ def _functions(
     return found
 
 
-def _means_functions(acc: str, planes: int, counted: str, step: int) -> dict[str, int]:
+def _means_functions(acc: str, missing: str, counted: str, step: int) -> dict[str, int]:
     """Jit functions of means in a plan's DIRECT_PARAMS, by name."""
-    from .jit import means, row_buffer
+    from .jit import means, missing_sums, row_buffer
 
-    found = {}
-    if planes:
-        found["mark_missing"] = means.mark_missing(acc, planes, counted)
+    found = {"mark_missing": means.mark_missing(acc, missing, counted)}
+    if missing == "few":
+        found["sum_remaining"] = missing_sums.sum_remaining()
     if counted:
         found["load_counts"] = row_buffer.load(step)
     return found

@@ -110,7 +110,7 @@ def _plan_sums_of(
     for mirror, images in orders:
         plan = plan_sums(
             problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror, shift=shift,
-            means=0 if means is None else means.planes,
+            missing="" if means is None else means.missing,
             counted="" if means is None else means.counted,
         )  # fmt: skip
         if images is not None:

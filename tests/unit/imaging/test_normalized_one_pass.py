@@ -10,6 +10,8 @@ import gpuconv
 from gpuconv.backends.cpu import means
 from gpuconv.backends.cpu.threads import max_threads
 from gpuconv.core import dtypes
+from gpuconv.core.problem import make_problem
+from gpuconv.imaging import normalized_prepared
 
 from ... import oracle
 
@@ -32,8 +34,18 @@ def passes(monkeypatch):
     return images
 
 
+@pytest.fixture(params=["few", "many"])
+def missing(monkeypatch, request):
+    """How many missing pixels an image is taken to have; what follows is checked for that."""
+    most = float("inf") if request.param == "few" else 0
+    monkeypatch.setattr("gpuconv.imaging.normalized_one_pass.few_missing", lambda *_: most)
+    normalized_prepared.forget()
+    yield request.param
+    normalized_prepared.forget()
+
+
 @pytest.mark.parametrize("method", ["direct", "separable"])
-def test_every_step_of_rows_and_columns(passes, method):
+def test_every_step_of_rows_and_columns(passes, method, missing):
     cases = list(
         itertools.product(
             ["valid", "same", ((3, 1), (0, 9))],
@@ -81,7 +93,7 @@ def test_every_dtype_of_pixels(passes, dtype):
     assert len(passes) == 4
 
 
-def test_any_layout_of_image_and_result(passes):
+def test_any_layout_of_image_and_result(passes, missing):
     x, there = with_holes((60, 90))
     expected = oracle.weighted_means(x, KERNEL, there, mode="same").astype("f8")
     wide = np.zeros((60, 180))[:, ::2]
@@ -97,7 +109,7 @@ def test_any_layout_of_image_and_result(passes):
 
 
 @pytest.mark.parametrize("shape", [(700, 60), (9, 5000)])
-def test_bands_strips_and_threads(passes, shape):
+def test_bands_strips_and_threads(passes, shape, missing):
     x, there = with_holes(shape)
     for image, counted in ((x, there), (np.where(there, x, 30.5), np.ones(shape, bool))):
         results = []
@@ -111,7 +123,7 @@ def test_bands_strips_and_threads(passes, shape):
 
 
 @pytest.mark.parametrize("level", [0.1, -3e5, 7e-310, 1e300])
-def test_equal_pixels_stay_as_they_are(passes, level):
+def test_equal_pixels_stay_as_they_are(passes, level, missing):
     x = np.full((2, 50, 64), level)
     x[1, RNG.random((50, 64)) < 0.5] = np.nan
     y = gpuconv.normalized_corr2d(x, KERNEL, mode="same")
@@ -119,7 +131,7 @@ def test_equal_pixels_stay_as_they_are(passes, level):
     assert len(passes) == 2
 
 
-def test_little_weight_is_undefined(passes):
+def test_little_weight_is_undefined(passes, missing):
     x, there = with_holes((50, 64))
     for image, counted in ((x, there), (np.where(there, x, 30), np.ones(x.shape, bool))):
         y = gpuconv.normalized_corr2d(
@@ -132,7 +144,7 @@ def test_little_weight_is_undefined(passes):
     assert len(passes) == 2
 
 
-def test_a_layout_that_was_seen_before_has_other_pixels_masks_and_weights(passes):
+def test_a_layout_that_was_seen_before_has_other_pixels_masks_and_weights(passes, missing):
     first, there = with_holes((30, 40))
     for x in (first, first[::-1].copy(), np.where(there, first, 3.0), 5 - first):
         counted = x == x
@@ -150,6 +162,56 @@ def test_a_layout_that_was_seen_before_has_other_pixels_masks_and_weights(passes
                 expected = oracle.weighted_means(x, KERNEL, kept, mode="same").astype("f8")
                 np.testing.assert_allclose(y, expected, rtol=1e-13)
     assert len(passes) == 40
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("method", ["direct", "separable"])
+@pytest.mark.parametrize("boundary", ["constant", "wrap"])
+def test_what_is_left_of_little_weight(passes, missing, boundary, method, dtype):
+    # All but some pixels are missing, and the kernel's corners weigh next to nothing: the weights
+    # that are left are no difference of larger ones.
+    side = 1 / 2.0 ** np.abs(2 * np.arange(-6, 7))
+    k = np.outer(side, side[1:-2]).astype(dtype)
+    x = np.full((40, 75), np.nan, dtype)
+    x[20:, :9] = RNG.random((20, 9)) + 1
+    x[::17, ::13] = RNG.random((3, 6)) + 1
+    keywords = dict(mode="same", boundary=boundary)
+    y = gpuconv.normalized_corr2d(x, k, method=method, **keywords)
+    expected = oracle.weighted_means(x, k, x == x, **keywords).astype("f8")
+    assert np.isnan(expected).any()  # where nothing at all is left
+    np.testing.assert_allclose(y, expected, rtol=20 * np.finfo(dtype).eps)
+    assert len(passes) == 1
+
+
+def test_few_pixels_are_those_whose_weights_are_summed_sooner():
+    def share(shape, q, dtype="float64", separable=False):
+        kernel = np.ones((q, q), dtype)
+        problem = make_problem(shape, kernel.shape, dtype, dtype, mode="same")
+        found = means.few_missing(problem, np.dtype(dtype), separable)
+        return found / (shape[0] * shape[1])
+
+    assert share((512, 512), 3) == share((512, 512), 3, separable=True) == 0
+    assert 0 < share((512, 512), 5) < share((512, 512), 9) < share((512, 512), 31) < 0.25
+    assert 0 < share((512, 512), 31, separable=True) < share((512, 512), 31) / 5
+
+
+def test_few_missing_pixels_are_summed_directly_where_all_would_be_transformed(passes, monkeypatch):
+    few, kernel = RNG.random((300, 300)), RNG.random((45, 45))
+    few[::20, ::20] = np.nan
+    many = np.where(RNG.random(few.shape) < 0.5, np.nan, few)
+
+    def results(x):
+        normalized_prepared.forget()
+        methods = "auto", "direct", "fft"
+        return (gpuconv.normalized_corr2d(x, kernel, mode="same", method=m) for m in methods)
+
+    for slower_most, x, taken in ((np.inf, few, 0), (np.inf, many, 1), (0, few, 1)):
+        monkeypatch.setattr(normalized_prepared, "_SLOWER_MOST", slower_most)
+        auto, *others = results(x)
+        np.testing.assert_array_equal(auto, others[taken])
+        assert (auto != others[1 - taken]).any()
+    normalized_prepared.forget()
+    assert len(passes) == 5  # three direct calls, and the two of "auto" that might have been
 
 
 def test_a_border_with_a_number_of_its_own_counts(passes):

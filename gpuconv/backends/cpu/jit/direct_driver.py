@@ -14,6 +14,7 @@ from numba import prange
 
 from .drivers import inner, odd_lines, round_up, serial_variant, variants
 from .functions import (
+    address_of,
     allocate,
     call,
     compile_function,
@@ -57,16 +58,20 @@ def _allocate_columns(params, task, columns):
     The addresses of its parts are written to the DIRECT_COLUMNS.
     """
     size, block, rank = params.parts * params.size, params.block_rows, params.rank
+    planes = params.planes
     line_bytes = columns.pitch * size
     filled = columns.x_in_place and _reads_fill_row(params, task)
     buffer_bytes = 0
     if not columns.x_in_place:
-        buffer_bytes = row_source(params.row_source).slots * line_bytes
+        buffer_bytes = row_source(params.row_source).slots * columns.pitch * planes * params.size
     fill_bytes = line_bytes if filled else 0
-    sums_bytes = 0 if columns.out_in_place else params.parts * block * columns.sums_pitch
+    sums_bytes = 0 if columns.out_in_place else planes * block * columns.sums_pitch
     lines_bytes = block * rank * line_bytes
     table_bytes = 8 * params.parts * (params.p + block + rank)
-    memory = allocate(buffer_bytes + fill_bytes + sums_bytes + lines_bytes + table_bytes + 5 * 64)
+    missing_bytes = means_of(params.means).missing_bytes if params.means else 0
+    memory = allocate(
+        buffer_bytes + fill_bytes + sums_bytes + lines_bytes + table_bytes + missing_bytes + 6 * 64
+    )
     if memory == 0:
         return memory
     columns.row_buffer = round_up(memory, 64)
@@ -75,14 +80,18 @@ def _allocate_columns(params, task, columns):
     columns.lines = round_up(columns.sums + sums_bytes, 64)
     columns.row_table = round_up(columns.lines + lines_bytes, 8)
     columns.line_table = columns.row_table + 8 * params.parts * (params.p + block)
+    columns.missing_sums = round_up(columns.row_table + table_bytes, 64)
     if filled:
         repeat_number(params.row_source + FILL, columns.fill_row, columns.length, size)
     return memory
 
 
 @inner
-def _write_row_table(params, task, columns, row, count):
-    """Write the addresses of `count` input rows, the first of which output row `row` begins at."""
+def write_row_table(params, task, columns, row, count, first_plane):
+    """Write the addresses of `count` input rows, the first of which output row `row` begins at.
+
+    Of what the row buffer holds these are the planes from `first_plane` on.
+    """
     source = row_source(params.row_source)
     y, dilation = row * params.stride_y, params.dilation_y
     if columns.x_in_place:
@@ -97,14 +106,14 @@ def _write_row_table(params, task, columns, row, count):
     parts = params.parts
     for t in range(count):
         for part in range(parts):
-            plane = columns.row_buffer + part * source.imaginary
+            plane = columns.row_buffer + (first_plane + part) * source.imaginary
             store_int(columns.row_table, parts * t + part, plane + slot * line_bytes)
         slot += dilation
         slot = slot - slots if slot >= slots else slot
 
 
 @inner
-def _sum_rows(params, task, columns, number, sums, pitch):
+def sum_rows(params, task, columns, number, sums, pitch):
     """Sum `number` output rows to memory `pitch` bytes from row to row.
 
     Rows of imaginary parts follow those of real parts.
@@ -136,24 +145,30 @@ def _sum_rows(params, task, columns, number, sums, pitch):
 @inner
 def _sum_block(params, task, columns, row, number, row_step):
     """Sum and write `number` output rows, the first of them `row`, `row_step` rows apart."""
-    _write_row_table(params, task, columns, row, params.p + number - 1)
+    write_row_table(params, task, columns, row, params.p + number - 1, 0)
     out_pitch = row_step * params.out_row_stride
     target = task.out + row * params.out_row_stride + columns.first * params.out_column_stride
     if columns.out_in_place:
-        _sum_rows(params, task, columns, number, target, out_pitch)
+        sum_rows(params, task, columns, number, target, out_pitch)
         return
     pitch = columns.sums_pitch
-    _sum_rows(params, task, columns, number, columns.sums, pitch)
+    sum_rows(params, task, columns, number, columns.sums, pitch)
     others = number * pitch
     if params.means:
         others = stack()
         block = means_block(others)
         block.means, block.row, block.column = params.means, row, columns.first
-        block.row_step = row_step
+        block.row_step, block.missing_sums = row_step, columns.missing_sums
+        block.scarce = block.remaining = 0
     call(
         params.store, columns.sums, columns.count, target, params.out_column_stride, number, pitch,
         out_pitch, others,
     )  # fmt: skip
+    if params.sum_remaining and means_block(others).scarce:
+        call(
+            params.sum_remaining, address_of(params), address_of(task), address_of(columns), row,
+            number, row_step, others, 0,
+        )  # fmt: skip
 
 
 @inner
@@ -181,7 +196,7 @@ def _load_rows(params, task, columns, loaded, end_row):
                 )  # fmt: skip
             call(
                 params.mark_missing, columns.row_buffer, loaded, needed, source.slots,
-                columns.pitch, source.imaginary, params.means, 0,
+                columns.pitch, source.imaginary, params.means, address_of(columns),
             )  # fmt: skip
     return max(loaded, needed)
 
@@ -226,7 +241,7 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
     columns.first, columns.count, columns.x_in_place = first, count, in_place
     columns.read = count if in_place else max(count, params.lanes)
     # Imaginary parts are a plane behind real ones, whose size is that of the widest strip.
-    compact = params.stride_x == 1 and params.parts == 1
+    compact = params.stride_x == 1 and params.planes == 1
     columns.length = columns.pitch = params.pitch
     if compact:
         columns.length = columns.read + params.span_x - 1

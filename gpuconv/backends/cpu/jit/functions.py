@@ -226,6 +226,16 @@ def reader(dtype: Any) -> Any:
 
 
 @intrinsic
+def address_of(typingctx, view):
+    """Address of a record that a `reader` views (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ptrtoint(args[0], _LONG)
+
+    return types.int64(view), codegen
+
+
+@intrinsic
 def allocate(typingctx, size):
     """Allocate bytes and return their address, or 0 if memory runs out (compiled code only).
 

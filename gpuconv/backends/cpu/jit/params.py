@@ -89,9 +89,10 @@ DIRECT_PARAMS = fields(
     # Tasks are images by bands of rows by strips of columns; this call runs those from `first` to
     # before `last`. `failed` counts tasks that had no memory, and only ever grows.
     "bands", "band", "strips", "strip", "first", "last", "failed",
-    # Parts of a number (2 if it is complex, or a pixel and whether it is there) and bytes of one,
-    # numbers in a vector, columns of a row in the row buffer, output rows that are summed at once.
-    "parts", "size", "lanes", "pitch", "block_rows",
+    # Parts of a number that are summed at once (2 if it is complex, or a pixel and what it counts),
+    # how many planes of them rows have, bytes of one, numbers in a vector, columns of a row in the
+    # row buffer, output rows that are summed at once.
+    "parts", "planes", "size", "lanes", "pitch", "block_rows",
     # Whether pixels are read, and sums written, where they are.
     "x_in_place", "out_in_place",
     # The ROW_SOURCE of pixels, and the jit functions that read and write rows (0: none is needed).
@@ -108,27 +109,38 @@ DIRECT_PARAMS = fields(
     # Narrow images: address of a row of the border's value.
     "fill_row",
     # Means of the pixels that are there (otherwise 0): address of the MEANS, and the jit functions
-    # that load rows of their counts and mark the missing pixels of loaded rows.
-    "means", "load_counts", "mark_missing",
+    # that load rows of their counts, mark the missing pixels of loaded rows, and sum the weights
+    # that are there of the outputs in a block of which little is there.
+    "means", "load_counts", "mark_missing", "sum_remaining",
 )  # fmt: skip
 DIRECT_FAILED = DIRECT_PARAMS.fields["failed"][1]  # type: ignore[index]
 
 # What means of the pixels that are there are made with: a number that is subtracted from pixels and
-# added to means, the least sum of weights, and what stands where less is there, or nothing. If no
-# pixel is missing, `weight_rows` is the address of a table: for each row of results the address of
-# its sums of weights. Otherwise it is 0, and these are the second plane of sums. `counts` are 0 or
-# the address of a mask of missing pixels or of their weights, and the ROW_SOURCE of these.
+# added to means, the least sum of weights, and what stands where less is there, or nothing. If few
+# pixels are missing or none, `weight_rows` is the address of a table: for each row of results the
+# address of its sums of weights over an image of which none is. Otherwise it is 0, and the sums of
+# weights are the second plane of sums. `counts` are 0 or the address of a mask of missing pixels or
+# of their weights, and the ROW_SOURCE of these.
 MEANS = np.dtype(
     [
         *((name, np.float64) for name in ("pivot", "least", "undefined")),
-        *fields("weight_rows", "counts", "counts_source").descr,
+        *fields(
+            "weight_rows", "counts", "counts_source",
+            # If few are missing (see `missing_sums`): the kernel's sides, the address of its rows
+            # from the last column of weights to the first, vectors in one and bytes of a vector,
+            # bytes of a row of missing sums and of all memory for them, the ROW_SOURCE of pixels,
+            # and whether their border is missing, which `weight_rows` knows of.
+            "p", "q", "reversed_weights", "vectors", "vector_bytes",
+            "missing_pitch", "missing_bytes", "source", "border_missing",
+        ).descr,
     ]
-)
+)  # fmt: skip
 # Where `counts` begin for who looks at some rows of an image, and bytes between rows and columns.
 COUNTED_PIXELS = fields("counts", "row_stride", "column_stride")
-# Which means are written: address of the MEANS, the first row and column of results, and rows from
-# one to the next.
-MEANS_BLOCK = fields("means", "row", "column", "row_step")
+# Which means are written: address of the MEANS, the first row and column of results, rows from one
+# to the next, and the address of missing sums. `scarce` is set where little is there, and
+# `remaining` says that the sums of weights that are there follow those of pixels.
+MEANS_BLOCK = fields("means", "row", "column", "row_step", "missing_sums", "scarce", "remaining")
 
 # What a task of direct or separable sums is told: addresses of the image, of its result, of its
 # kernel's weights and column weights, the first row of outputs and the one after the last.
@@ -138,11 +150,11 @@ DIRECT_TASK = fields("x", "out", "weights", "column_weights", "first_row", "end_
 # vector), columns of a row in the row buffer and in `lines` and from one row to the next, bytes of
 # a row in `sums`, and whether pixels are read and sums written where they are. Then addresses in
 # the task's memory: the row buffer, a row of the border's value, sums that are to be converted,
-# lines between the passes of separable sums, and tables of the addresses of input rows and of
-# lines.
+# lines between the passes of separable sums, tables of the addresses of input rows and of lines,
+# and missing sums (see `MEANS`).
 DIRECT_COLUMNS = fields(
     "first", "count", "read", "length", "pitch", "sums_pitch", "x_in_place", "out_in_place",
-    "row_buffer", "fill_row", "sums", "lines", "row_table", "line_table",
+    "row_buffer", "fill_row", "sums", "lines", "row_table", "line_table", "missing_sums",
 )  # fmt: skip
 
 
