@@ -175,7 +175,8 @@ def plan_sums(
     layout = describe_images(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
         in_place=in_place, imaginary=slots * pitch * size,
-        loads=not whole_rows and (few or not x_in_place),
+        loads=not whole_rows
+        and (columns > 0 or not x_in_place or _buffers_columns(problem, acc, rank, tasks)),
         stores=not (whole_rows or missing) and (few or not in_place),
     )  # fmt: skip
     if missing:
@@ -287,7 +288,7 @@ def _functions(
     stream: bool, planes: int,
 ) -> dict[str, int]:  # fmt: skip
     """Jit functions of a plan's DIRECT_PARAMS, by name."""
-    from .jit import direct_driver, micro_kernel, row_buffer, vectors
+    from .jit import direct_driver, micro_kernel, row_buffer
 
     laid = restate_for_tables(problem)
     # Steps that code is written out for: of pixels side by side, and of a photo's channels.
@@ -314,10 +315,9 @@ def _functions(
             micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
         )
         found |= {"sum_across": across(), "sum_across_in_place": across(stream=stream)}
-    # Rows of separable sums are summed by themselves; strided ones are not next to each other.
-    elif x_in_place and laid.stride[0] == 1 and any(problem.pad[1]):
+    elif x_in_place and _edge_most(problem, acc, rank):
         found |= {
-            "edge_most": vectors.lanes(acc),
+            "edge_most": _edge_most(problem, acc, rank),
             "sum_edge_columns": direct_driver.sum_edge_columns(),
             "load_transposed": row_buffer.load_transposed(problem.x_dtype, acc),
             "sum_edge": sums(1, q=1, step=1),
@@ -352,6 +352,36 @@ def _sums_few_columns(problem: Problem, tasks: Tasks, lanes: int, x_in_place: bo
     """Whether some columns are summed that are fewer than a vector's, or beside the border."""
     rest = problem.s % tasks.strip if tasks.strip else 0
     return problem.s < lanes or 0 < rest < lanes or (x_in_place and any(problem.pad[1]))
+
+
+def _edge_most(problem: Problem, acc: str, rank: int) -> int:
+    """How many columns beside the border are summed with rows and columns exchanged, at most."""
+    from .jit import vectors
+
+    # Rows of separable sums are summed by themselves; strided ones are not next to each other.
+    rows = restate_for_tables(problem).stride[0]
+    exchanged = not rank and rows == 1 and any(problem.pad[1])
+    return vectors.lanes(acc) if exchanged else 0
+
+
+def _buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> bool:
+    """Whether any columns are read into the row buffer although pixels are read where they are.
+
+    That is the driver's own choice (`_sum_task` of `direct_driver`). Compiling what loads them
+    takes a quarter of a first call.
+    """
+    from .jit import vectors
+
+    left, width = run_of_columns(problem)
+    last = left + width - restate_for_tables(problem).span[1] + 1
+    for first in range(0, problem.s, tasks.strip):
+        end = min(problem.s, first + tasks.strip)
+        low, high = max(first, left), min(end, last)
+        if high - low < vectors.lanes(acc):
+            low = high = end
+        if max(low - first, end - high) > _edge_most(problem, acc, rank):
+            return True
+    return False
 
 
 def _whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:

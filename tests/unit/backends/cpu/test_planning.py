@@ -6,6 +6,7 @@ import pytest
 import gpuconv
 from gpuconv.backends import get_backend
 from gpuconv.backends.cpu import planning, sums
+from gpuconv.backends.cpu.jit import vectors
 from gpuconv.backends.cpu.jit.drivers import odd_lines
 from gpuconv.core.problem import make_problem
 
@@ -90,6 +91,29 @@ def test_rows_that_collide_in_the_cache_are_copied(width, taps, in_place):
         gpuconv.corr2d(image, k, mode="valid", method="separable") for image in (x, wide[:, :width])
     ]
     np.testing.assert_array_equal(*found)
+
+
+def test_what_loads_rows_is_compiled_only_where_rows_are_loaded(monkeypatch):
+    """It is not called where it is not there, which would end the process."""
+    monkeypatch.setattr(planning, "_WINDOW_BYTES", 1)  # strips of 512 columns
+    sums.forget_plans()
+    rng, lanes, loaded = np.random.default_rng(6), vectors.lanes("float32"), {}
+    for width in (512 - lanes, 512, 513, 511 + lanes, 512 + lanes, 514 + 2 * lanes, 1040):
+        x = rng.standard_normal((9, width), "f4")
+        for columns in (1, 5, 2 * lanes + 1, 2 * lanes + 2):
+            for mode in ("same", "valid", ((0, 1), (columns - 1, 0))):
+                k = rng.standard_normal((3, columns), "f4")
+                y = gpuconv.corr2d(x, k, mode=mode, method="direct")
+                expected = gpuconv.corr2d(x, k, mode=mode, backend="reference")
+                np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+                problem = make_problem(x.shape, k.shape, "float32", "float32", mode=mode)
+                plan = planning.plan_sums(problem, "float32", 0, x.strides, y.strides)
+                loaded[width, columns, mode] = bool(plan.params["load"][0])
+    sums.forget_plans()
+    assert not loaded[512, 5, "same"] and not loaded[512, 2 * lanes + 1, "same"]
+    assert loaded[512, 2 * lanes + 2, "same"]  # too many columns beside the border
+    assert loaded[512 + lanes, 1, "valid"] is False
+    assert loaded[511 + lanes, 1, "valid"] is True  # the last strip is narrower than a vector
 
 
 @pytest.mark.parametrize(
