@@ -36,9 +36,9 @@ _STREAMED_ROW = 4096
 # An image with a border is read in place if it is this many times wider than the border, and for
 # separable sums if its rows have more bytes than this: columns beside the border are summed apart.
 _NARROW, _SHORT_ROW = 32, 4096
-# Nanoseconds of one thread for an output and for a tap of it, and the time below which starting
-# threads costs more than it saves.
-_OUTPUT, _TAP, _SERIAL = 0.17, 0.018, 16000
+# Nanoseconds of one thread for an output and for a tap of it, and of starting threads: where they
+# save less, one thread does all.
+_OUTPUT, _TAP, _START = 0.17, 0.018, 16000
 # Rows that are summed together, and of how many more rows a single one takes the time where it has
 # no more than so many vectors: the multiply-adds of a vector wait for each other.
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
@@ -265,7 +265,7 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -
     if long:  # bits do not depend on where a task ends
         some = int(LONG_TASK / (strip * each * factor))
         band = min(band, max(some, block * dy if sy == 1 else 1))
-    serial = not long and (max_threads() == 1 or time < _SERIAL)
+    serial = not long and time * factor * (1 - 1 / max_threads()) <= _START
     if serial:
         band = problem.r
     return Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)

@@ -93,6 +93,20 @@ def test_rows_that_collide_in_the_cache_are_copied(width, taps, in_place):
     np.testing.assert_array_equal(*found)
 
 
+def test_threads_are_started_where_they_save_more_than_that_takes(monkeypatch):
+    def serial(threads, side, dtype="float32"):
+        monkeypatch.setattr(planning, "max_threads", lambda: threads)
+        sums.forget_plans()
+        problem, size = make_problem((side, side), (3, 3), dtype, dtype), np.dtype(dtype).itemsize
+        strides = (size * side, size), (size * problem.s, size)
+        return planning.plan_sums(problem, dtype, 0, *strides).serial
+
+    # Two threads save half of the time, more of them nearly all.
+    assert serial(1, 2000) and serial(2, 280) and serial(16, 200)
+    assert not (serial(2, 400) or serial(16, 280) or serial(2, 280, "float64"))
+    sums.forget_plans()
+
+
 def test_what_loads_rows_is_compiled_only_where_rows_are_loaded(monkeypatch):
     """It is not called where it is not there, which would end the process."""
     monkeypatch.setattr(planning, "_WINDOW_BYTES", 1)  # strips of 512 columns
