@@ -110,7 +110,7 @@ def normalized_corr2d(
     same bits for any number of threads; those of floats may change in the last bits with the crop.
 
     It takes two to four times as long as `corr2d`, more with the smallest images and kernels, and
-    up to twice as long where few pixels are missing (a tenth, with 9x9 taps). On a CPU the
+    about twice as long where few pixels are missing (a twentieth, with 9x9 taps). On a CPU the
     image is read in parts that fit into the cache (larger ones for transforms), each with its mask:
     in parts without a missing pixel the weights are not summed again. On a GPU NaN and masked
     pixels among floats take one launch by the methods direct (up to 32x32 taps) and separable (up

@@ -100,7 +100,7 @@ def _run_at_once(prepared: Prepared, arrays_of_call: tuple[Any, Any, Any, Any]) 
     return (
         few is not None
         and few.takes(*arrays_of_call)
-        and few.run(*arrays_of_call, few_alone=True)
+        and few.run(*arrays_of_call, only_if_few=True)
     )  # fmt: skip
 
 

@@ -108,15 +108,16 @@ class OnePass:
         )
 
     def run(
-        self, x: Array, mask: Array, weights: Array, out: Array, few_alone: bool = False
+        self, x: Array, mask: Array, weights: Array, out: Array, only_if_few: bool = False
     ) -> bool:
-        """Fill `out` with the results of images (..., h, w).
+        """Fill `out` with the results of images (..., h, w), and return True.
 
-        Returns whether it has: if `few_alone` not where many pixels of an image are missing.
-        ValueError for NaN and weights that are refused, before anything is written.
+        With `only_if_few` it is left alone, and False returned, unless some pixels or the border
+        are missing and of no image many pixels. ValueError for NaN and weights that are refused,
+        before anything is written.
         """
         counts = weights if mask is None else mask
-        if few_alone and not (self._few_missing and weights is None):
+        if only_if_few and weights is not None:
             return False
         if weights is not None and not (weights.min() >= 0 and weights.max() < np.inf):
             raise weights_error()
@@ -124,7 +125,7 @@ class OnePass:
         ranges = [
             find_range(image, self.problem.x_dtype, self._acc, count) for image, count, _ in parts
         ]
-        if few_alone and any(found.missing > self._few_missing for found in ranges):
+        if only_if_few and not self._few_are_missing(ranges):
             return False
         if self.call.rules.nan_policy == "raise":
             for (_, count, _), found in zip(parts, ranges, strict=True):
@@ -133,6 +134,11 @@ class OnePass:
             with complete_rows_before(number * self.problem.r):
                 self._run_image(*part, found)
         return True
+
+    def _few_are_missing(self, ranges: list[PixelRange]) -> bool:
+        """Whether pixels or the border are missing, and of no image more than a few pixels."""
+        most = max(found.missing for found in ranges)
+        return (most > 0 or self._border_missing) and most <= self.few_missing
 
     def _take_apart(
         self, x: Array, counts: Array, out: Array
@@ -151,14 +157,14 @@ class OnePass:
         counted, missing = name_of_counts(counts), "many"
         if counted != "weights" and not found.missing:
             counts, counted, missing = None, "", "none"
-        elif counted != "weights" and found.missing <= self._few_missing:
+        elif counted != "weights" and found.missing <= self.few_missing:
             missing = "few"
         counts_strides = None if counts is None else counts.strides
         key = x.strides, out.strides, counts_strides, counted, missing
         planned = self._planned.get(key)
         if planned is None:
             means = Means(
-                self.least, self.undefined, self._acc, self._border_missing,
+                self.least, self.undefined, self._acc, border_missing=self._border_missing,
                 weight_sums=None if missing == "many" else self._find_whole_sums(),
                 kernel=self.kernel if missing == "few" else None, counted=counted,
             )  # fmt: skip
@@ -175,7 +181,7 @@ class OnePass:
         return self.call.padded and self.call.missing_border
 
     @cached_property
-    def _few_missing(self) -> float:
+    def few_missing(self) -> float:
         """Missing pixels of an image up to which they are few (see `few_missing`)."""
         if not (self.problem.unit and self.positive):
             return 0
@@ -232,6 +238,7 @@ class OnePass:
         if missing_border:
             sums = engine.correlate(
                 np.ones((1, problem.w), rows.dtype), rows[:, None], backend=self.call.backend,
+                method="direct",  # the error of transforms is relative to the largest sum
                 mode=((0, 0), problem.pad[1]), stride=(1, problem.stride[1]),
                 dilation=(1, problem.dilation[1]),
             )[:, 0]  # fmt: skip

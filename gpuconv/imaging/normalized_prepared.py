@@ -21,8 +21,8 @@ __all__ = ["find_prepared", "forget", "prepare"]
 
 # Calls that are remembered, with kernels of so many bytes at most.
 _CALLS_MOST, _KERNEL_BYTES_MOST = 256, 1 << 14
-# How many times longer than one transform of all pixels direct sums may take to be quicker where
-# few pixels are missing: transforms are made of pixels and of what they count, and then divided.
+# How many times longer than transforms of all pixels direct sums may take, and yet be quicker where
+# something is missing: what pixels count is transformed, too, and all is divided block by block.
 _SLOWER_MOST = 2.0
 
 
@@ -49,20 +49,19 @@ class Prepared:
     @cached_property
     def if_few_are_missing(self) -> OnePass | None:
         """What is quicker than transforms where few pixels are missing, because it sums once."""
-        chosen = self.chosen
-        on_host = chosen.backend.name == "cpu" and not chosen.restated
-        if not (self.any_method and on_host and self.call.method == "fft"):
+        if not self.any_method or self.call.method != "fft":
             return None
-        problem, backend = self.call.problem, self.call.backend
-        weights = Weights(problem, self.call.orient(self.kernels))
+        call = replace(self.call, method="direct", accurate=True)
+        found = OnePass.of(call, self.chosen, self.kernel)
+        if found is None or not found.few_missing:
+            return None
+        problem, backend = call.problem, call.backend
+        weights = Weights(problem, call.orient(self.kernels))
         direct, fft = (
             engine.prepare(problem, arrays.HOST, method, backend, weights, explain=True)
             for method in ("direct", "fft")
         )
-        if direct.choice.seconds > _SLOWER_MOST * fft.choice.seconds:
-            return None
-        call = replace(self.call, method="direct", accurate=True)
-        return OnePass.of(call, direct, self.kernel)
+        return found if direct.choice.seconds <= _SLOWER_MOST * fft.choice.seconds else None
 
 
 _seen: dict[Any, Prepared] = {}

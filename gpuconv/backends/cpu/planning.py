@@ -163,7 +163,8 @@ def plan_sums(
     x_in_place = not missing and _readable(problem, acc, rank) and is_contiguous(problem, x_strides)
     if rank and _rows_collide(problem, x_strides[-2]):
         x_in_place = False
-    tasks = _cut(problem, acc, rank, x_in_place, summed)
+    planes = 2 if missing in ("few", "many") else 1
+    tasks = _cut(problem, acc, rank, x_in_place, planes)
     slots = _buffered_rows(problem)
     pitch, offsets, order = tap_offsets(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
@@ -206,7 +207,7 @@ def plan_sums(
         span_x=laid.span[1],
         tap_offsets=address(offsets),
         parts=parts,
-        planes=2 if missing == "few" else parts,
+        planes=max(parts, planes),
         size=size,
         lanes=lanes,
         pitch=pitch,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import means
+from gpuconv.backends.cpu import means, planning, sums
 from gpuconv.backends.cpu.threads import max_threads
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
@@ -146,7 +146,8 @@ def test_little_weight_is_undefined(passes, missing):
 
 def test_a_layout_that_was_seen_before_has_other_pixels_masks_and_weights(passes, missing):
     first, there = with_holes((30, 40))
-    for x in (first, first[::-1].copy(), np.where(there, first, 3.0), 5 - first):
+    whole = np.where(there, first, 3.0)
+    for x in (whole, first, first[::-1].copy(), whole + 1, 5 - first):
         counted = x == x
         for _ in range(2):
             mask = RNG.random(x.shape) < 0.3
@@ -161,7 +162,58 @@ def test_a_layout_that_was_seen_before_has_other_pixels_masks_and_weights(passes
                 y = gpuconv.normalized_corr2d(x, KERNEL, mode="same", **keywords)
                 expected = oracle.weighted_means(x, KERNEL, kept, mode="same").astype("f8")
                 np.testing.assert_allclose(y, expected, rtol=1e-13)
-    assert len(passes) == 40
+    assert len(passes) == 50
+
+
+@pytest.mark.parametrize("method", ["direct", "separable"])
+@pytest.mark.parametrize("boundary", ["constant", "reflect"])
+def test_strips(passes, missing, monkeypatch, boundary, method):
+    monkeypatch.setattr(planning, "_WINDOW_BYTES", 1)  # strips of 512 columns
+    sums.forget_plans()
+    x, there = with_holes((40, 1700))
+    for first in (500, 1020, 1500):  # a hole at the ends of strips, one inside, one at the end
+        x[9:30, first : first + 20] = np.nan
+        x[3, first] = x[20, first + 10] = 31
+    x[::2, 1697:] = np.nan
+    there = x == x
+    mode = ((4, 2), (3, 9)) if boundary == "constant" else "same"
+    keywords = dict(mode=mode, boundary=boundary)
+    y = gpuconv.normalized_corr2d(x, KERNEL, method=method, **keywords)
+    wide = np.zeros((y.shape[0], 2 * y.shape[1]))
+    gpuconv.normalized_corr2d(x, KERNEL, method=method, out=wide[:, ::2], **keywords)
+    expected = oracle.weighted_means(x, KERNEL, there, **keywords).astype("f8")
+    np.testing.assert_allclose(y, expected, rtol=1e-14)
+    np.testing.assert_array_equal(wide[:, ::2], y)
+    sums.forget_plans()
+    assert len(passes) == 2
+
+
+def test_weights_of_both_signs(passes, missing):
+    # The large weights are on missing pixels: what is left is no difference of sums of theirs.
+    k = RNG.random((3, 3)) + 0.1
+    k[0] = 1e9 / 3, 1 / 3, -1e9 / 3
+    x = RNG.random((30, 40)) + 1
+    x[10] = np.nan
+    y = gpuconv.normalized_corr2d(x, k, method="direct")
+    expected = oracle.weighted_means(x, k, x == x).astype("f8")
+    np.testing.assert_allclose(y[10], expected[10], rtol=1e-13)
+    assert len(passes) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hole", [False, True])
+def test_long_rows_of_weights_beside_a_missing_border(passes, missing, dtype, hole):
+    # There a thousandth of a thousandth of the weights is left.
+    x = np.full((3, 20000), 1.5, dtype)
+    x[:, 1::2] = 1
+    if hole:
+        x[1, 5000] = np.nan
+    k = np.exp(-(((np.arange(2001) - 1000) / 125) ** 2) / 2)[None].astype(dtype)
+    y = gpuconv.normalized_corr2d(x, k, mode="full", method="direct")
+    eps = 20 * np.finfo(dtype).eps
+    assert 1 - eps <= y.min() and y.max() <= 1.5 + eps
+    np.testing.assert_allclose(y[:, [0, -1]], x[:, [0, -1]], rtol=eps)
+    assert len(passes) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -199,19 +251,24 @@ def test_few_missing_pixels_are_summed_directly_where_all_would_be_transformed(p
     few, kernel = RNG.random((300, 300)), RNG.random((45, 45))
     few[::20, ::20] = np.nan
     many = np.where(RNG.random(few.shape) < 0.5, np.nan, few)
+    whole = np.where(few == few, few, 0)
 
-    def results(x):
+    def results(x, mode):
         normalized_prepared.forget()
         methods = "auto", "direct", "fft"
-        return (gpuconv.normalized_corr2d(x, kernel, mode="same", method=m) for m in methods)
+        return (gpuconv.normalized_corr2d(x, kernel, mode=mode, method=m) for m in methods)
 
-    for slower_most, x, taken in ((np.inf, few, 0), (np.inf, many, 1), (0, few, 1)):
+    # Transforms are made once where nothing is missing, not even the border.
+    for slower_most, x, mode, taken in (
+        (np.inf, few, "same", 0), (np.inf, many, "same", 1), (0, few, "same", 1),
+        (np.inf, whole, "same", 0), (np.inf, whole, "valid", 1), (np.inf, few, "valid", 0),
+    ):  # fmt: skip
         monkeypatch.setattr(normalized_prepared, "_SLOWER_MOST", slower_most)
-        auto, *others = results(x)
+        auto, *others = results(x, mode)
         np.testing.assert_array_equal(auto, others[taken])
         assert (auto != others[1 - taken]).any()
     normalized_prepared.forget()
-    assert len(passes) == 5  # three direct calls, and the two of "auto" that might have been
+    assert len(passes) == 11  # six direct calls, and the five of "auto" that might have been
 
 
 def test_a_border_with_a_number_of_its_own_counts(passes):

@@ -29,6 +29,7 @@ from ....core.worker_thread import on_worker_thread
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
 FUNCTION = ir.FunctionType(ir.VoidType(), [_LONG] * 8)  # the same for LLVM
+STACK_NUMBERS = 16  # of a record that compiled code makes for itself, at most
 _compiled: list[Any] = []  # all functions compiled here: their code lives as long as these objects
 
 
@@ -261,10 +262,10 @@ def release(typingctx, address):
 
 @intrinsic
 def stack(typingctx):
-    """Address of 16 integers on the stack of the function that calls this (compiled code only)."""
+    """Address of STACK_NUMBERS integers on the caller's stack (compiled code only)."""
 
     def codegen(context, builder, signature, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, 16))
+        place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, STACK_NUMBERS))
         return builder.ptrtoint(place, _LONG)
 
     return types.int64(), codegen
