@@ -92,6 +92,37 @@ def test_parts_between_which_signals_are_seen_are_short(monkeypatch, item):
     assert parts[-1][1] == 3000
 
 
+def test_short_calls_use_one_thread_for_a_while_after_a_stall(monkeypatch):
+    """By a clock that only work moves."""
+    now, process = 0.0, cpu_threads._Process()
+    monkeypatch.setattr(cpu_threads.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(cpu_threads, "thread_count", lambda: 2)
+    monkeypatch.setattr(cpu_threads, "_process", process)
+    monkeypatch.setattr(cpu_threads, "_STALL_SECONDS", 0.003)
+
+    def call(together, alone=1e-4, known=True):
+        def work(seconds, form):
+            nonlocal now
+            now += seconds
+            return form
+
+        forms = (lambda: work(alone, "one")), (lambda: work(together, "all"))
+        return cpu_threads.run_kernel(*forms, **({"alone": alone} if known else {}))
+
+    assert [call(3e-3) for _ in range(5)] == ["all"] * 5  # slow, but no stall
+    for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
+        assert call(8e-3) == "all"  # a stall
+        end = now + pause
+        assert call(8e-3, known=False) == call(8e-3, alone=0.011) == "all"
+        while now < end - 1e-3:
+            assert call(1e-4) == "one"
+        now = end
+    assert call(1e-4) == call(8e-3) == "all"  # the first was none, so the second is the first
+    now += 0.1
+    assert call(1e-4) == "all"
+    assert not process.active_calls
+
+
 @exhaustive
 @linux
 def test_memory_errors_are_raised():

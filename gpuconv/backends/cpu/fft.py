@@ -176,7 +176,8 @@ def _run_tasks(
 
     def work(first: int, last: int) -> None:
         params.first, params.last = first, last
-        run_kernel(serial, parallel, ctypes.addressof(params))
+        seconds = nanoseconds / 1e9 * (last - first) / tasks
+        run_kernel(serial, parallel, ctypes.addressof(params), alone=seconds)
 
     part = with_retries(
         alone if memory.workers == 1 else work, alone, memory.failed, memory.what,

@@ -221,6 +221,7 @@ def plan_sums(
         order=None if natural else order,
         serial=tasks.serial,
         long=tasks.long,
+        seconds=tasks.seconds,
         layout=layout,
         tap_offsets=offsets,
         fill_row=fill_row,
@@ -269,7 +270,8 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -
     serial = not long and time * factor * (1 - 1 / max_threads()) <= _START
     if serial:
         band = problem.r
-    return Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)
+    bands = 1 if serial else -(-problem.r // band)
+    return Tasks(strip, strips, band, bands, serial, long, time * factor / 1e9)
 
 
 def band_rows(problem: Problem, strips: int, least: int) -> int:

@@ -20,7 +20,8 @@ from .threads import run_in_slices, run_kernel
 class Tasks:
     """How an output is cut into tasks (images by bands of rows by strips of columns).
 
-    `serial` says that the call runs on one thread, `long` that it is cut into slices.
+    `serial` says that the call runs on one thread, `long` that it is cut into slices; `seconds` is
+    about how long it takes on one thread.
     """
 
     strip: int
@@ -29,6 +30,7 @@ class Tasks:
     bands: int
     serial: bool
     long: bool
+    seconds: float
 
     def fields(self, images: int) -> dict[str, int]:
         """Return the params of a call that runs the tasks of so many images."""
@@ -50,6 +52,7 @@ class TaskPlan:
     params : numpy.ndarray
         One record, with the fields `bands`, `strips`, `band`, `first`, `last` and `failed`.
     serial, long : bool
+    seconds : float
         As in `Tasks`.
     params_address : int
         The record's address.
@@ -60,6 +63,7 @@ class TaskPlan:
     params: Any
     serial: bool
     long: bool
+    seconds: float
     params_address: int
     failures: Any
 
@@ -91,7 +95,8 @@ def run_tasks(
     if plan.serial:
         serial_kernel(plan.params_address, *arrays)
     elif not plan.long:
-        run_kernel(serial_kernel, parallel_kernel, plan.params_address, *arrays)
+        arguments = plan.params_address, *arrays
+        run_kernel(serial_kernel, parallel_kernel, *arguments, alone=plan.seconds)
     if plan.long or plan.failures[0] != before:
         with complete_rows_before(0, copied_later=copied_later):
             _run_one_by_one(problem, plan, kernels, arrays)

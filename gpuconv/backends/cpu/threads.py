@@ -25,6 +25,13 @@ __all__ = [
     "threading_layer", "threads",
 ]  # fmt: skip
 
+# A parallel call ends when its last thread does. Where another program keeps a core busy, a thread
+# may get none for a time slice of the operating system, milliseconds, while GNU OpenMP's others
+# wait for it. A call that takes so many seconds more than twice its time on one thread is taken
+# for such a stall. For a pause after it, longer with each stall in a row, short calls use one
+# thread.
+_STALL_SECONDS, _PAUSE_LEAST, _PAUSE_MOST, _SHORT_SECONDS = 0.003, 0.1, 1.0, 0.01
+
 # Compiled code cannot be interrupted: long calls are cut into slices of about this many seconds.
 SLICE_SECONDS = 0.2
 
@@ -138,6 +145,16 @@ class _Process:
         # second thread enters it; and the pool of `run_on_pool`. Dicts for their `setdefault`.
         self.in_workqueue: dict[str, object] = {}
         self.pool: dict[str, WorkerPool] = {}
+        # Until when short calls use one thread, and for how long after the next stall.
+        self.paused_until, self.pause = 0.0, _PAUSE_LEAST
+
+    def note_time(self, took: float, alone: float) -> None:
+        """Note how long a parallel call took that would have taken `alone` on one thread."""
+        if took <= 2 * alone + _STALL_SECONDS:
+            self.pause = _PAUSE_LEAST
+            return
+        self.paused_until = time.perf_counter() + self.pause
+        self.pause = min(2 * self.pause, _PAUSE_MOST)
 
 
 _process = _Process()
@@ -248,12 +265,20 @@ def _load_tbb() -> None:
             return
 
 
-def run_kernel(serial: Any, parallel: Any, *arguments: Any) -> Any:
+def run_kernel(serial: Any, parallel: Any, *arguments: Any, alone: float | None = None) -> Any:
     """Call the parallel form of a compiled kernel, or the serial one if one thread is to be used.
 
-    Calls that run at the same time divide the threads among them.
+    Calls that run at the same time divide the threads among them. `alone` is how many seconds the
+    call takes on one thread, if that is known: short calls use one for a while after a stall.
     """
     process = _process
+    if alone is not None and alone < _SHORT_SECONDS:
+        begin = time.perf_counter()
+        if begin < process.paused_until:
+            return serial(*arguments)
+        done = run_kernel(serial, parallel, *arguments)
+        process.note_time(time.perf_counter() - begin, alone)
+        return done
     count = thread_count()
     if count == 1:
         return serial(*arguments)
