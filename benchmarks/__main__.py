@@ -37,9 +37,10 @@ SUITES = {
     "dropins": ("dropins", "functions under SciPy's names"),
     "layers": ("layers", "layers of neural networks, forward and backward"),
     "missing": ("missing", "images with missing pixels"),
+    "busy": ("busy", "calls beside a process that keeps a core busy"),
 }
 # Packages without which a suite is left out.
-NEEDS = {"layers": "torch", "missing": "astropy"}
+NEEDS = {"layers": "torch", "missing": "astropy", "busy": "cv2"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -51,6 +51,7 @@ def run(*arguments):
         ["templates"],
         ["layers"],
         ["missing"],
+        ["busy"],
     ],
     ids=lambda suites: suites[0],
 )
