@@ -92,35 +92,66 @@ def test_parts_between_which_signals_are_seen_are_short(monkeypatch, item):
     assert parts[-1][1] == 3000
 
 
-def test_short_calls_use_one_thread_for_a_while_after_a_stall(monkeypatch):
-    """By a clock that only work moves."""
-    now, process = 0.0, cpu_threads._Process()
-    monkeypatch.setattr(cpu_threads.time, "perf_counter", lambda: now)
-    monkeypatch.setattr(cpu_threads, "thread_count", lambda: 2)
-    monkeypatch.setattr(cpu_threads, "_process", process)
-    monkeypatch.setattr(cpu_threads, "_STALL_SECONDS", 0.003)
+class Calls:
+    """Calls of one kind by a clock that only their work moves; gives which form was called."""
 
-    def call(together, alone=1e-4, known=True):
+    def __init__(self, monkeypatch, alone=1e-4):
+        self.now, self.alone, self.times = 0.0, alone, cpu_threads.CallTimes()
+        self.process = cpu_threads._Process()
+        monkeypatch.setattr(cpu_threads.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(cpu_threads, "thread_count", lambda: 2)
+        monkeypatch.setattr(cpu_threads, "_process", self.process)
+        monkeypatch.setattr(cpu_threads, "_STALL_SECONDS", 0.003)
+
+    def __call__(self, together, **keywords):
         def work(seconds, form):
-            nonlocal now
-            now += seconds
+            self.now += seconds
             return form
 
-        forms = (lambda: work(alone, "one")), (lambda: work(together, "all"))
-        return cpu_threads.run_kernel(*forms, **({"alone": alone} if known else {}))
+        forms = (lambda: work(self.alone, "one")), (lambda: work(together, "all"))
+        return cpu_threads.run_kernel(*forms, **({"times": self.times} | keywords))
 
-    assert [call(3e-3) for _ in range(5)] == ["all"] * 5  # slow, but no stall
+
+def test_short_calls_use_one_thread_for_a_while_after_a_stall(monkeypatch):
+    call = Calls(monkeypatch)
+    assert [call(2.9e-3) for _ in range(5)] == ["all"] * 5  # slow, but no stall
+    # What a call takes on one thread is found out first.
+    assert [call(8e-3) for _ in range(5)] == ["all", "one", "one", "one", "all"]
     for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
-        assert call(8e-3) == "all"  # a stall
-        end = now + pause
-        assert call(8e-3, known=False) == call(8e-3, alone=0.011) == "all"
-        while now < end - 1e-3:
+        end = call.now + pause
+        assert call(8e-3, times=None) == call(8e-3, times=cpu_threads.CallTimes()) == "all"
+        while call.now < end - 1e-3:
             assert call(1e-4) == "one"
-        now = end
+        call.now = end
+        assert call(8e-3) == "all"  # a stall
+    call.now += 1
     assert call(1e-4) == call(8e-3) == "all"  # the first was none, so the second is the first
-    now += 0.1
+    call.now += 0.1
     assert call(1e-4) == "all"
-    assert not process.active_calls
+    assert not call.process.active_calls
+
+
+@pytest.mark.parametrize(("alone", "together"), [(8e-3, 9e-3), (0.02, 0.019), (0.3, 0.2)])
+def test_calls_that_take_long_are_no_stalls(monkeypatch, alone, together):
+    call = Calls(monkeypatch, alone)
+    forms = [call(together) for _ in range(20)]
+    assert forms.count("one") == (3 if together < 0.05 else 0) and forms[4:] == ["all"] * 16
+
+
+def test_a_stall_of_many_calls_is_one(monkeypatch):
+    call = Calls(monkeypatch)
+    call.times.alone, call.times.trials = 1e-4, 3
+    call(8e-3)
+    until = call.process.paused_until
+    call.times.run_together(call.process, lambda: setattr(call, "now", call.now + 8e-3))
+    assert call.process.paused_until == until and call.process.pause == 0.2
+
+
+def test_times_of_calls_on_one_thread_say_nothing_about_stalls(monkeypatch):
+    call = Calls(monkeypatch, alone=8e-3)
+    monkeypatch.setattr(cpu_threads, "thread_count", lambda: 1)
+    assert [call(1e-4) for _ in range(5)] == ["one"] * 5
+    assert not call.times.wanted and not call.process.paused_until
 
 
 @exhaustive

@@ -25,7 +25,7 @@ from .interleaved import join_channels
 from .jit.params import BOX_PARAMS, BOX_SCALE, fill_bytes, record
 from .planning import LONG, LONG_TASK, band_rows
 from .tasks import TaskPlan, Tasks, run_tasks
-from .threads import max_threads
+from .threads import CallTimes, max_threads
 
 # The scales of kernels whose first weights have up to so many bytes are kept.
 _CACHED_BYTES = 1 << 10
@@ -42,8 +42,6 @@ _LEAST_STRIP = 256
 # starting threads costs more than it saves. Which part of that narrow integers take, and those
 # summed along rows: by themselves and for each column of the window.
 _PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 20000
-# How many times longer than all that small images take.
-_SMALL_SLOWER = 4
 _NARROW, _ALONG, _ALONG_COLUMN = 0.55, 0.2, 0.015
 # How many times longer than in float32 sums take.
 _SLOWER = {
@@ -146,7 +144,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         params=params,
         serial=tasks.serial,
         long=tasks.long,
-        seconds=tasks.seconds,
+        times=CallTimes(),
         grow=1 / _shrinking(problem),
         to_bytes=_makes_bytes(problem, part),
         arrays=(source, tables, fill_row, fill_sums, kernels, offsets),
@@ -270,8 +268,7 @@ def _cut(problem: Problem, part: str, window_rows: int, lanes: int) -> Tasks:
     serial = not long and (max_threads() == 1 or time < _SERIAL)
     if serial:
         band = problem.r
-    bands = 1 if serial else -(-problem.r // band)
-    return Tasks(strip, strips, band, bands, serial, long, _SMALL_SLOWER * time / 1e9)
+    return Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)
 
 
 def work(problem: Problem) -> float:

@@ -176,8 +176,7 @@ def _run_tasks(
 
     def work(first: int, last: int) -> None:
         params.first, params.last = first, last
-        seconds = nanoseconds / 1e9 * (last - first) / tasks
-        run_kernel(serial, parallel, ctypes.addressof(params), alone=seconds)
+        run_kernel(serial, parallel, ctypes.addressof(params))
 
     part = with_retries(
         alone if memory.workers == 1 else work, alone, memory.failed, memory.what,

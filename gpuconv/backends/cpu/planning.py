@@ -22,7 +22,7 @@ from .image_layout import (
 )
 from .jit.params import DIRECT_PARAMS, record
 from .tasks import TaskPlan, Tasks
-from .threads import max_threads
+from .threads import CallTimes, max_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
@@ -221,7 +221,7 @@ def plan_sums(
         order=None if natural else order,
         serial=tasks.serial,
         long=tasks.long,
-        seconds=tasks.seconds,
+        times=CallTimes(),
         layout=layout,
         tap_offsets=offsets,
         fill_row=fill_row,
@@ -270,8 +270,7 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -
     serial = not long and time * factor * (1 - 1 / max_threads()) <= _START
     if serial:
         band = problem.r
-    bands = 1 if serial else -(-problem.r // band)
-    return Tasks(strip, strips, band, bands, serial, long, time * factor / 1e9)
+    return Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)
 
 
 def band_rows(problem: Problem, strips: int, least: int) -> int:
@@ -377,12 +376,13 @@ def _buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> boo
 
     left, width = run_of_columns(problem)
     last = left + width - restate_for_tables(problem).span[1] + 1
+    lanes, most = vectors.lanes(acc), _edge_most(problem, acc, rank)
     for first in range(0, problem.s, tasks.strip):
         end = min(problem.s, first + tasks.strip)
         low, high = max(first, left), min(end, last)
-        if high - low < vectors.lanes(acc):
+        if high - low < lanes:
             low = high = end
-        if max(low - first, end - high) > _edge_most(problem, acc, rank):
+        if max(low - first, end - high) > most:
             return True
     return False
 

@@ -22,6 +22,7 @@ from .jit.params import copy_record
 from .means import Means, MeansPlan
 from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
+from .threads import CallTimes
 
 # For weights of up to so many bytes the order of summation is cached.
 _CACHED_BYTES = 1 << 14
@@ -134,7 +135,7 @@ def _restrict_to_images(plan: SumsPlan, images: Array) -> SumsPlan:
     for name in ("kernel_index", "x_offsets", "out_offsets"):
         params[name] = address(getattr(layout, name))
     params["last"] = len(images) * params["bands"] * params["strips"]
-    return replace(plan, layout=layout).with_params(params)
+    return replace(plan, layout=layout, times=CallTimes()).with_params(params)
 
 
 def _orders_of_images(problem: Problem, weights: Array, columns: Array) -> _Orders:

@@ -13,15 +13,14 @@ from ...core.problem import Problem
 from .addresses import address
 from .jit.params import copy_record
 from .retry import LINES, rows_before_task, with_retries
-from .threads import run_in_slices, run_kernel
+from .threads import CallTimes, run_in_slices, run_kernel
 
 
 @dataclass(frozen=True)
 class Tasks:
     """How an output is cut into tasks (images by bands of rows by strips of columns).
 
-    `serial` says that the call runs on one thread, `long` that it is cut into slices; `seconds` is
-    about how long it takes on one thread.
+    `serial` says that the call runs on one thread, `long` that it is cut into slices.
     """
 
     strip: int
@@ -30,7 +29,6 @@ class Tasks:
     bands: int
     serial: bool
     long: bool
-    seconds: float
 
     def fields(self, images: int) -> dict[str, int]:
         """Return the params of a call that runs the tasks of so many images."""
@@ -52,24 +50,25 @@ class TaskPlan:
     params : numpy.ndarray
         One record, with the fields `bands`, `strips`, `band`, `first`, `last` and `failed`.
     serial, long : bool
-    seconds : float
         As in `Tasks`.
     params_address : int
         The record's address.
     failures : memoryview
         Its only item counts tasks that had no memory.
+    times : CallTimes
+        What calls by the plan have taken.
     """
 
     params: Any
     serial: bool
     long: bool
-    seconds: float
     params_address: int
     failures: Any
+    times: CallTimes
 
     @staticmethod
     def views(params: Any) -> dict[str, Any]:
-        """What follows from the params: their address, and a view of `failed`."""
+        """What belongs to params: their address, and a view of `failed`."""
         place = params.dtype.fields["failed"][1] // 8
         failures = params.view(np.int64).data[place : place + 1]
         return dict(params_address=address(params), failures=failures)
@@ -96,7 +95,7 @@ def run_tasks(
         serial_kernel(plan.params_address, *arrays)
     elif not plan.long:
         arguments = plan.params_address, *arrays
-        run_kernel(serial_kernel, parallel_kernel, *arguments, alone=plan.seconds)
+        run_kernel(serial_kernel, parallel_kernel, *arguments, times=plan.times)
     if plan.long or plan.failures[0] != before:
         with complete_rows_before(0, copied_later=copied_later):
             _run_one_by_one(problem, plan, kernels, arrays)

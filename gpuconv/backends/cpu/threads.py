@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import math
 import os
 import sys
 import threading
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,18 @@ from ...core.worker_pool import Completion, WorkerPool
 from ...core.worker_thread import on_worker_thread
 
 __all__ = [
-    "import_numba", "max_threads", "run_in_slices", "run_kernel", "run_on_pool", "thread_count",
-    "threading_layer", "threads",
+    "CallTimes", "import_numba", "max_threads", "run_in_slices", "run_kernel", "run_on_pool",
+    "thread_count", "threading_layer", "threads",
 ]  # fmt: skip
 
 # A parallel call ends when its last thread does. Where another program keeps a core busy, a thread
 # may get none for a time slice of the operating system, milliseconds, while GNU OpenMP's others
-# wait for it. A call that takes so many seconds more than twice its time on one thread is taken
-# for such a stall. For a pause after it, longer with each stall in a row, short calls use one
-# thread.
+# wait for it. A call that takes so many seconds more than it has taken on one thread is such a
+# stall. For a pause after it, longer with each stall in a row, short calls use one thread.
 _STALL_SECONDS, _PAUSE_LEAST, _PAUSE_MOST, _SHORT_SECONDS = 0.003, 0.1, 1.0, 0.01
+# What a call takes on one thread is found out by as many calls, the fastest of which counts, after
+# one that may have been a stall; not by calls that take longer than this.
+_TRIALS, _TRIAL_SECONDS = 3, 0.05
 
 # Compiled code cannot be interrupted: long calls are cut into slices of about this many seconds.
 SLICE_SECONDS = 0.2
@@ -148,13 +151,47 @@ class _Process:
         # Until when short calls use one thread, and for how long after the next stall.
         self.paused_until, self.pause = 0.0, _PAUSE_LEAST
 
-    def note_time(self, took: float, alone: float) -> None:
-        """Note how long a parallel call took that would have taken `alone` on one thread."""
-        if took <= 2 * alone + _STALL_SECONDS:
-            self.pause = _PAUSE_LEAST
-            return
-        self.paused_until = time.perf_counter() + self.pause
-        self.pause = min(2 * self.pause, _PAUSE_MOST)
+    def note_stall(self, now: float) -> None:
+        """Let short calls use one thread for a while."""
+        if now >= self.paused_until:  # others may have been held up by the same busy core
+            self.paused_until = now + self.pause
+            self.pause = min(2 * self.pause, _PAUSE_MOST)
+
+
+class CallTimes:
+    """What calls of one kind have taken on one thread, and whether the next one is to find out."""
+
+    def __init__(self) -> None:
+        self.alone = math.inf  # seconds of the fastest
+        self.trials, self.wanted = 0, False
+
+    def run_alone(self, serial: Any, *arguments: Any) -> Any:
+        """Call the serial form of a kernel."""
+        begin = time.perf_counter()
+        done = serial(*arguments)
+        self.alone = min(self.alone, time.perf_counter() - begin)
+        self.trials += 1
+        self.wanted = self.wanted and self.trials < _TRIALS
+        return done
+
+    def run_together(self, process: _Process, parallel: Any, *arguments: Any) -> Any:
+        """Call the parallel form of a kernel, and note whether it was held up."""
+        begin = time.perf_counter()
+        done = parallel(*arguments)
+        now = time.perf_counter()
+        took = now - begin
+        if took > _STALL_SECONDS and self.trials < _TRIALS:
+            self.wanted = took < _TRIAL_SECONDS
+        elif took <= self.alone + _STALL_SECONDS:
+            process.pause = _PAUSE_LEAST
+        elif self.alone < _SHORT_SECONDS:
+            process.note_stall(now)
+        return done
+
+    def uses_one_thread(self, process: _Process) -> bool:
+        """Whether the next call uses one thread: in a pause, or to find out how long it takes."""
+        paused = self.alone < _SHORT_SECONDS and time.perf_counter() < process.paused_until
+        return self.wanted or paused
 
 
 _process = _Process()
@@ -265,20 +302,17 @@ def _load_tbb() -> None:
             return
 
 
-def run_kernel(serial: Any, parallel: Any, *arguments: Any, alone: float | None = None) -> Any:
+def run_kernel(serial: Any, parallel: Any, *arguments: Any, times: CallTimes | None = None) -> Any:
     """Call the parallel form of a compiled kernel, or the serial one if one thread is to be used.
 
-    Calls that run at the same time divide the threads among them. `alone` is how many seconds the
-    call takes on one thread, if that is known: short calls use one for a while after a stall.
+    Calls that run at the same time divide the threads among them. With the `times` of calls of the
+    same kind, short ones use one thread for a while after others were held up.
     """
     process = _process
-    if alone is not None and alone < _SHORT_SECONDS:
-        begin = time.perf_counter()
-        if begin < process.paused_until:
-            return serial(*arguments)
-        done = run_kernel(serial, parallel, *arguments)
-        process.note_time(time.perf_counter() - begin, alone)
-        return done
+    if times is not None:
+        if times.uses_one_thread(process):
+            return times.run_alone(serial, *arguments)
+        parallel = partial(times.run_together, process, parallel)
     count = thread_count()
     if count == 1:
         return serial(*arguments)

@@ -28,7 +28,7 @@ _TASK_OPERATIONS = 1 << 22
 _UNIT_OPERATIONS = 1 << 28
 _PARTIAL_BYTES = 32 << 20
 # Below this many multiply-adds starting threads costs more than it saves.
-_SERIAL_OPERATIONS, _OPERATION_SECONDS = 200_000, 2e-10
+_SERIAL_OPERATIONS = 200_000
 # Columns that are summed at once; outputs and rows that are summed before the sums are added up in
 # float64.
 _STRIP, _OUTPUTS, _ROWS = 512, 4096, 128
@@ -224,8 +224,7 @@ def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
     plan, tasks = _plan(problem, x.strides, dy.strides, dy_dtype), _tasks(problem)
     params = copy_record(plan.params)
     partial = np.zeros((len(tasks.starts) - 1, problem.p, problem.q))
-    operations = math.prod(problem.out_shape) * problem.p * problem.q
-    serial, seconds = operations < _SERIAL_OPERATIONS, operations * _OPERATION_SECONDS
+    serial = math.prod(problem.out_shape) * problem.p * problem.q < _SERIAL_OPERATIONS
 
     def work(some: slice, begins: Any, ends: Any) -> None:
         begins, ends, sums = np.ascontiguousarray(begins), np.ascontiguousarray(ends), partial[some]
@@ -234,7 +233,7 @@ def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
         if serial:
             jit.gradient_serial(*arguments)
         else:
-            run_kernel(jit.gradient_serial, jit.gradient_parallel, *arguments, alone=seconds)
+            run_kernel(jit.gradient_serial, jit.gradient_parallel, *arguments)
 
     _in_slices(problem, tasks.starts, work)
     if params["failed"][0]:
