@@ -96,7 +96,7 @@ class Calls:
     """Calls of one kind by a clock that only their work moves; gives which form was called."""
 
     def __init__(self, monkeypatch, alone=1e-4):
-        self.now, self.alone, self.times = 0.0, alone, cpu_threads.CallTimes()
+        self.now, self.alone, self.times = 0.0, alone, cpu_threads.CallTimes(True)
         self.process = cpu_threads._Process()
         monkeypatch.setattr(cpu_threads.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(cpu_threads, "thread_count", lambda: 2)
@@ -119,7 +119,7 @@ def test_short_calls_use_one_thread_for_a_while_after_a_stall(monkeypatch):
     assert [call(8e-3) for _ in range(5)] == ["all", "one", "one", "one", "all"]
     for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
         end = call.now + pause
-        assert call(8e-3, times=None) == call(8e-3, times=cpu_threads.CallTimes()) == "all"
+        assert call(8e-3, times=None) == call(8e-3, times=cpu_threads.CallTimes(True)) == "all"
         while call.now < end - 1e-3:
             assert call(1e-4) == "one"
         call.now = end
@@ -136,6 +136,12 @@ def test_calls_that_take_long_are_no_stalls(monkeypatch, alone, together):
     call = Calls(monkeypatch, alone)
     forms = [call(together) for _ in range(20)]
     assert forms.count("one") == (3 if together < 0.05 else 0) and forms[4:] == ["all"] * 16
+
+
+def test_long_calls_are_never_tried_on_one_thread(monkeypatch):
+    call = Calls(monkeypatch)
+    call.times.short = False
+    assert [call(8e-3) for _ in range(20)] == ["all"] * 20
 
 
 def test_a_stall_of_many_calls_is_one(monkeypatch):

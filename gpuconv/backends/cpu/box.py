@@ -23,7 +23,7 @@ from .addresses import address
 from .image_layout import geometry_fields, is_contiguous, make_row_source, run_of_columns
 from .interleaved import join_channels
 from .jit.params import BOX_PARAMS, BOX_SCALE, fill_bytes, record
-from .planning import LONG, LONG_TASK, band_rows
+from .planning import LONG, LONG_TASK, SHORT, band_rows
 from .tasks import TaskPlan, Tasks, run_tasks
 from .threads import CallTimes, max_threads
 
@@ -42,6 +42,8 @@ _LEAST_STRIP = 256
 # starting threads costs more than it saves. Which part of that narrow integers take, and those
 # summed along rows: by themselves and for each column of the window.
 _PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 20000
+# How many times longer than that small images take.
+_SMALL_SLOWER = 4
 _NARROW, _ALONG, _ALONG_COLUMN = 0.55, 0.2, 0.015
 # How many times longer than in float32 sums take.
 _SLOWER = {
@@ -144,7 +146,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         params=params,
         serial=tasks.serial,
         long=tasks.long,
-        times=CallTimes(),
+        times=CallTimes(tasks.short),
         grow=1 / _shrinking(problem),
         to_bytes=_makes_bytes(problem, part),
         arrays=(source, tables, fill_row, fill_sums, kernels, offsets),
@@ -268,7 +270,8 @@ def _cut(problem: Problem, part: str, window_rows: int, lanes: int) -> Tasks:
     serial = not long and (max_threads() == 1 or time < _SERIAL)
     if serial:
         band = problem.r
-    return Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)
+    bands, short = 1 if serial else -(-problem.r // band), _SMALL_SLOWER * time < SHORT
+    return Tasks(strip, strips, band, bands, serial, long, short)
 
 
 def work(problem: Problem) -> float:

@@ -54,6 +54,8 @@ _ROW_TAPS = 16
 # Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
 # far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
 LONG, LONG_TASK = 1e8, 1e7
+# Nanoseconds below which a call is short.
+SHORT = 2e6
 # How many times longer than in float32 sums take.
 _SLOWER = {
     "uint16": 1.0, "int16": 1.0, "float32": 1.0,
@@ -221,7 +223,7 @@ def plan_sums(
         order=None if natural else order,
         serial=tasks.serial,
         long=tasks.long,
-        times=CallTimes(),
+        times=CallTimes(tasks.short),
         layout=layout,
         tap_offsets=offsets,
         fill_row=fill_row,
@@ -270,7 +272,8 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -
     serial = not long and time * factor * (1 - 1 / max_threads()) <= _START
     if serial:
         band = problem.r
-    return Tasks(strip, strips, band, 1 if serial else -(-problem.r // band), serial, long)
+    bands, short = 1 if serial else -(-problem.r // band), time * factor < SHORT
+    return Tasks(strip, strips, band, bands, serial, long, short)
 
 
 def band_rows(problem: Problem, strips: int, least: int) -> int:

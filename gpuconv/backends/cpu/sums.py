@@ -135,7 +135,7 @@ def _restrict_to_images(plan: SumsPlan, images: Array) -> SumsPlan:
     for name in ("kernel_index", "x_offsets", "out_offsets"):
         params[name] = address(getattr(layout, name))
     params["last"] = len(images) * params["bands"] * params["strips"]
-    return replace(plan, layout=layout, times=CallTimes()).with_params(params)
+    return replace(plan, layout=layout, times=CallTimes(False)).with_params(params)
 
 
 def _orders_of_images(problem: Problem, weights: Array, columns: Array) -> _Orders:

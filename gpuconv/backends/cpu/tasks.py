@@ -20,7 +20,8 @@ from .threads import CallTimes, run_in_slices, run_kernel
 class Tasks:
     """How an output is cut into tasks (images by bands of rows by strips of columns).
 
-    `serial` says that the call runs on one thread, `long` that it is cut into slices.
+    `serial` says that the call runs on one thread, `long` that it is cut into slices, `short` that
+    it is predicted to take less than two milliseconds on one thread.
     """
 
     strip: int
@@ -29,6 +30,7 @@ class Tasks:
     bands: int
     serial: bool
     long: bool
+    short: bool
 
     def fields(self, images: int) -> dict[str, int]:
         """Return the params of a call that runs the tasks of so many images."""

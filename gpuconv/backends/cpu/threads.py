@@ -32,7 +32,8 @@ __all__ = [
 # stall. For a pause after it, longer with each stall in a row, short calls use one thread.
 _STALL_SECONDS, _PAUSE_LEAST, _PAUSE_MOST, _SHORT_SECONDS = 0.003, 0.1, 1.0, 0.01
 # What a call takes on one thread is found out by as many calls, the fastest of which counts, after
-# one that may have been a stall; not by calls that take longer than this.
+# one that may have been a stall; not by calls that take longer than this, nor by those that are
+# predicted to be long, because one thread may take many times as long as all.
 _TRIALS, _TRIAL_SECONDS = 3, 0.05
 
 # Compiled code cannot be interrupted: long calls are cut into slices of about this many seconds.
@@ -159,9 +160,13 @@ class _Process:
 
 
 class CallTimes:
-    """What calls of one kind have taken on one thread, and whether the next one is to find out."""
+    """What calls of one kind have taken on one thread, and whether the next one is to find out.
 
-    def __init__(self) -> None:
+    It is found out only of calls that are predicted to be `short`.
+    """
+
+    def __init__(self, short: bool) -> None:
+        self.short = short
         self.alone = math.inf  # seconds of the fastest
         self.trials, self.wanted = 0, False
 
@@ -181,7 +186,7 @@ class CallTimes:
         now = time.perf_counter()
         took = now - begin
         if took > _STALL_SECONDS and self.trials < _TRIALS:
-            self.wanted = took < _TRIAL_SECONDS
+            self.wanted = self.short and took < _TRIAL_SECONDS
         elif took <= self.alone + _STALL_SECONDS:
             process.pause = _PAUSE_LEAST
         elif self.alone < _SHORT_SECONDS:

@@ -99,10 +99,12 @@ def test_threads_are_started_where_they_save_more_than_that_takes(monkeypatch):
         sums.forget_plans()
         problem, size = make_problem((side, side), (3, 3), dtype, dtype), np.dtype(dtype).itemsize
         strides = (size * side, size), (size * problem.s, size)
-        return planning.plan_sums(problem, dtype, 0, *strides).serial
+        plan = planning.plan_sums(problem, dtype, 0, *strides)
+        assert plan.times.short == (side <= 2000)
+        return plan.serial
 
     # Two threads save half of the time, more of them nearly all.
-    assert serial(1, 2000) and serial(2, 280) and serial(16, 200)
+    assert serial(1, 3000) and serial(1, 2000) and serial(2, 280) and serial(16, 200)
     assert not (serial(2, 400) or serial(16, 280) or serial(2, 280, "float64"))
     sums.forget_plans()
 
