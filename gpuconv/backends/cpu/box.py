@@ -42,9 +42,9 @@ _LEAST_STRIP = 256
 # starting threads costs more than it saves. Which part of that narrow integers take, and those
 # summed along rows: by themselves and for each column of the window.
 _PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 20000
-# How many times longer than that small images take.
-_SMALL_SLOWER = 4
 _NARROW, _ALONG, _ALONG_COLUMN = 0.55, 0.2, 0.015
+# How many times longer than all that small images take.
+_SMALL_SLOWER = 4
 # How many times longer than in float32 sums take.
 _SLOWER = {
     "uint16": 1.0, "int32": 1.0, "float32": 1.0, "float64": 2.0, "int64": 2.5, "uint64": 2.5,

@@ -20,9 +20,9 @@ from .threads import run_on_pool
 _PARALLEL_LEAST, _AS_THEY_ARE = 1 << 18, 8
 
 
-# Nanoseconds of one thread for a vector of weights that is added, what else a missing pixel takes,
-# and what it takes to look for missing pixels, for every vector of pixels. Beside it those that
-# summing the weights takes for every vector of pixels: for a tap, and for a tap of factors.
+# Nanoseconds of one thread. Where few pixels are missing: to add a vector of weights, whatever else
+# a missing pixel takes, and to look for missing pixels in a vector of them. Where what pixels count
+# is summed, for each vector of pixels: a tap, and a tap of a factor.
 _ADDED, _FOUND, _LOOKED_FOR, _DIRECT_TAP, _SEPARABLE_TAP = 1.4, 3.0, 2.8, 0.24, 0.4
 
 

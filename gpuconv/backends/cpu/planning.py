@@ -320,9 +320,9 @@ def _functions(
             micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
         )
         found |= {"sum_across": across(), "sum_across_in_place": across(stream=stream)}
-    elif x_in_place and _edge_most(problem, acc, rank):
+    elif x_in_place and (most := _edge_most(problem, acc, rank)):
         found |= {
-            "edge_most": _edge_most(problem, acc, rank),
+            "edge_most": most,
             "sum_edge_columns": direct_driver.sum_edge_columns(),
             "load_transposed": row_buffer.load_transposed(problem.x_dtype, acc),
             "sum_edge": sums(1, q=1, step=1),
