@@ -17,6 +17,7 @@ from .jit.params import ROW_SOURCE, fill_bytes, record
 __all__ = [
     "ImageLayout",
     "describe_images",
+    "find_store",
     "geometry_fields",
     "is_contiguous",
     "make_image_row_source",
@@ -162,12 +163,13 @@ def describe_images(
     imaginary: int,
     loads: bool = True,
     stores: bool = True,
+    every: int = 1,
 ) -> ImageLayout:
     """Describe images and results of these strides, for sums of a dtype times ``2**shift``.
 
     `step`, `slots` and `imaginary` are those of `make_image_row_source`. `in_place` says whether
     sums may be written to the result as they are, `loads` and `stores` whether any row is read into
-    a row buffer, and whether any sums are not written in place.
+    a row buffer, and whether any sums are not written in place, but one of `every` so many.
     """
     from .jit import row_buffer
 
@@ -178,7 +180,7 @@ def describe_images(
     return ImageLayout(
         source=source,
         load=row_buffer.load(step) if loads else 0,
-        store=_store(problem, acc, shift) if stores else 0,
+        store=find_store(problem, acc, shift, every) if stores else 0,
         kernel_index=kernel_index(problem),
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
@@ -187,13 +189,16 @@ def describe_images(
     )
 
 
-def _store(problem: Problem, acc: str, shift: int) -> int:
-    """Address of the jit function that writes sums of weights times ``2**shift``."""
+def find_store(problem: Problem, acc: str, shift: int, every: int = 1) -> int:
+    """Address of the jit function that writes one of `every` so many sums.
+
+    They are those of weights times ``2**shift``.
+    """
     from .jit import narrow_results, row_buffer
 
     if acc in ("uint16", "int16"):
         return narrow_results.store(acc, problem.out_dtype, shift)
-    return row_buffer.store(acc, problem.out_dtype, _exact(problem, acc))
+    return row_buffer.store(acc, problem.out_dtype, _exact(problem, acc), every)
 
 
 def _exact(problem: Problem, acc: str) -> bool:

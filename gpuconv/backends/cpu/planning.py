@@ -15,6 +15,7 @@ from .addresses import address
 from .image_layout import (
     ImageLayout,
     describe_images,
+    find_store,
     geometry_fields,
     is_contiguous,
     run_of_columns,
@@ -47,6 +48,13 @@ _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
 _CACHE_WAY, _ROWS_OF_A_PLACE = 4096, 10
 # Kernels of no more taps than this fill vectors whatever the image's width (see `_whole_rows`).
 _FEW_TAPS = 32
+# Nanoseconds of laying out a row of pixels phase by phase instead of as it is; of a pixel of it, if
+# rows could be read where they are, and more if the stride is not one of those for which whole
+# vectors are taken apart.
+_LAID_ROW, _LAID_PIXEL, _LAID_ALONE, _TAKEN_APART = 130, 0.2, 0.29, (2, 4)
+# Nanoseconds of a tap of a sum that is not kept, if rows of outputs share pixels or not, and of
+# keeping a sum.
+_SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.03, 0.15
 # Columns of taps that are no further apart than this are written out one by one.
 _STEP_MOST = 4
 # In a single row of taps, those beyond so many take twice as long: no block of rows shares them.
@@ -76,13 +84,14 @@ class SumsPlan(TaskPlan):
         In which order columns of weights are taken; None: as they come.
     layout : ImageLayout
         The images and results.
-    tap_offsets, fill_row : numpy.ndarray
+    tap_offsets, tap_order, fill_row : numpy.ndarray or None
         What else the params lead to.
     """
 
     order: Any
     layout: ImageLayout
     tap_offsets: Any
+    tap_order: Any
     fill_row: Any
 
 
@@ -96,10 +105,10 @@ def tap_offsets(
     asked for, however columns are laid out; unless `ordered` they are taken as they come.
     """
     from .jit.drivers import odd_lines
+    from .jit.micro_kernel import order_of_taps
 
     taps = np.arange(problem.q, dtype=np.int64)
-    sx, reach = problem.stride[1], taps * problem.dilation[1]
-    order = np.lexsort((reach // sx, reach % sx)) if ordered else taps
+    order = order_of_taps(problem.q, problem.stride[1], problem.dilation[1]) if ordered else taps
     laid = restate_for_tables(problem)
     sx, reach = laid.stride[1], taps * laid.dilation[1]
     phase = max(strip, lanes) + (laid.span[1] - 1) // sx + 1
@@ -159,6 +168,10 @@ def plan_sums(
     from .jit import means as jit_means
     from .jit import micro_kernel, vectors
 
+    every = 1  # of so many columns of sums one is written
+    if not (columns or missing) and _sums_all_columns(problem, acc, rank, x_strides):
+        every = problem.stride[1]
+        problem = _restate_with_all_columns(problem)
     part = dtypes.part(acc)
     weight_parts, summed = 1 if part == acc else 2, 2 if missing == "many" else 1
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), max(weight_parts, summed)
@@ -172,7 +185,7 @@ def plan_sums(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
     laid = restate_for_tables(problem)
-    in_place = not missing and writes_in_place(problem, acc, out_strides, shift)
+    in_place = not missing and every == 1 and writes_in_place(problem, acc, out_strides, shift)
     whole_rows = not columns and in_place and _whole_rows(problem, acc, rank, x_strides)
     few = columns > 0 or _sums_few_columns(problem, tasks, lanes, x_in_place)
     layout = describe_images(
@@ -180,7 +193,7 @@ def plan_sums(
         in_place=in_place, imaginary=slots * pitch * size,
         loads=not whole_rows
         and (columns > 0 or not x_in_place or _buffers_columns(problem, acc, rank, tasks)),
-        stores=not (whole_rows or missing) and (few or not in_place),
+        stores=not (whole_rows or missing) and (few or not in_place), every=every,
     )  # fmt: skip
     if missing:
         store = jit_means.store(acc, problem.out_dtype, missing)
@@ -193,9 +206,15 @@ def plan_sums(
         functions = _narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
         stream = layout.in_place and _streamed(problem, out_strides)
-        functions = _functions(problem, acc, rank, mirror, x_in_place, stream, summed)
+        functions = _functions(problem, acc, rank, mirror, x_in_place, stream, summed, every)
         if missing:
             functions |= _means_functions(acc, missing, counted, laid.stride[1])
+    if functions.get("sum_edge"):
+        functions["store_edge"] = find_store(problem, acc, shift, min(laid.stride[0], laid.span[0]))
+    tap_order = None
+    if every > 1 and not mirror[1]:
+        tap_order = micro_kernel.order_of_taps(problem.q, every, problem.dilation[1])
+        functions["tap_order"] = address(tap_order)
     params = record(
         DIRECT_PARAMS,
         **geometry_fields(problem, out_strides),
@@ -215,6 +234,7 @@ def plan_sums(
         pitch=pitch,
         block_rows=micro_kernel.ROWS,
         x_in_place=x_in_place,
+        every=every,
     )
     natural = bool((np.diff(order) == 1).all())
     return SumsPlan(
@@ -226,6 +246,7 @@ def plan_sums(
         times=CallTimes(tasks.short),
         layout=layout,
         tap_offsets=offsets,
+        tap_order=tap_order,
         fill_row=fill_row,
     )
 
@@ -290,7 +311,7 @@ def band_rows(problem: Problem, strips: int, least: int) -> int:
 
 def _functions(
     problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], x_in_place: bool,
-    stream: bool, planes: int,
+    stream: bool, planes: int, every: int,
 ) -> dict[str, int]:  # fmt: skip
     """Jit functions of a plan's DIRECT_PARAMS, by name."""
     from .jit import direct_driver, micro_kernel, row_buffer
@@ -308,6 +329,7 @@ def _functions(
         step=1 if rank else step,
         mirrored=columns_mirrored,
         planes=planes,
+        stride=every,
     )
     found = {
         "sum_block": sums(micro_kernel.ROWS, stream=stream and not rank),
@@ -363,10 +385,8 @@ def _edge_most(problem: Problem, acc: str, rank: int) -> int:
     """How many columns beside the border are summed with rows and columns exchanged, at most."""
     from .jit import vectors
 
-    # Rows of separable sums are summed by themselves; strided ones are not next to each other.
-    rows = restate_for_tables(problem).stride[0]
-    exchanged = not rank and rows == 1 and any(problem.pad[1])
-    return vectors.lanes(acc) if exchanged else 0
+    # Rows of separable sums are summed by themselves.
+    return vectors.lanes(acc) if not rank and any(problem.pad[1]) else 0
 
 
 def _buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> bool:
@@ -433,3 +453,40 @@ def _readable(problem: Problem, acc: str, rank: int) -> bool:
     one_run = not tables_are_gathered(problem)[1]
     real = acc == dtypes.part(acc)
     return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run
+
+
+def _sums_all_columns(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
+    """Whether the columns that a stride skips are summed too, and not written.
+
+    Of few taps, or in short rows, that takes less time than to lay out rows phase by phase.
+    """
+    from .jit import micro_kernel
+
+    (sy, sx), taps = problem.stride, problem.p * problem.q
+    if sx == 1 or rank:
+        return False
+    tap = _SKIPPED_TAP if sy == 1 else _SKIPPED_TAP_ALONE
+    skipped = problem.s * ((sx - 1) * taps * tap + _KEPT)
+    in_place = _readable(_restate_with_all_columns(problem), acc, rank)
+    pixel = in_place * _LAID_PIXEL + (sx not in _TAKEN_APART) * _LAID_ALONE
+    laid_out = min(sx, problem.span[1]) / sx * problem.w  # pixels of a row
+    return (
+        skipped <= min(sy, problem.p) * (_LAID_ROW + laid_out * pixel)
+        and acc == dtypes.part(acc)
+        and acc not in ("uint16", "int16")  # these have writers of their own
+        and problem.dilation[1] <= _STEP_MOST
+        and micro_kernel.writes_out(acc, problem.q)
+        and is_contiguous(problem, x_strides)
+        and restate_for_tables(problem) == problem
+        and not tables_are_gathered(problem)[1]
+    )
+
+
+def _restate_with_all_columns(problem: Problem) -> Problem:
+    """Restate the problem without its column stride."""
+    columns = problem.w + sum(problem.pad[1]) - problem.span[1] + 1
+    return replace(
+        problem,
+        stride=(problem.stride[0], 1),
+        out_shape=(*problem.out_shape[:-1], columns),
+    )

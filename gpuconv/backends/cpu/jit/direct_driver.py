@@ -18,6 +18,7 @@ from .functions import (
     allocate,
     call,
     compile_function,
+    copy_number,
     count_up,
     load_int,
     reader,
@@ -147,7 +148,7 @@ def _sum_block(params, task, columns, row, number, row_step):
     """Sum and write `number` output rows, the first of them `row`, `row_step` rows apart."""
     write_row_table(params, task, columns, row, params.p + number - 1, 0)
     out_pitch = row_step * params.out_row_stride
-    target = task.out + row * params.out_row_stride + columns.first * params.out_column_stride
+    target = task.out + row * params.out_row_stride + columns.first_out * params.out_column_stride
     if columns.out_in_place:
         sum_rows(params, task, columns, number, target, out_pitch)
         return
@@ -161,8 +162,8 @@ def _sum_block(params, task, columns, row, number, row_step):
         block.row_step, block.missing_sums = row_step, columns.missing_sums
         block.scarce = block.remaining = 0
     call(
-        params.store, columns.sums, columns.count, target, params.out_column_stride, number, pitch,
-        out_pitch, others,
+        params.store, columns.sums + columns.skipped * params.size, columns.count_out, target,
+        params.out_column_stride, number, pitch, out_pitch, others,
     )  # fmt: skip
     if params.sum_remaining and means_block(others).scarce:
         call(
@@ -239,6 +240,11 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
     params, task = direct_params(address), direct_task(task_address)
     columns = direct_columns(stack())
     columns.first, columns.count, columns.x_in_place = first, count, in_place
+    columns.skipped = -first % params.every
+    columns.first_out = (first + columns.skipped) // params.every
+    columns.count_out = (count - columns.skipped + params.every - 1) // params.every
+    if columns.count_out <= 0:
+        return
     columns.read = count if in_place else max(count, params.lanes)
     # Imaginary parts are a plane behind real ones, whose size is that of the widest strip.
     compact = params.stride_x == 1 and params.planes == 1
@@ -268,30 +274,47 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
     """
     params, task = direct_params(address), direct_task(task_address)
     size, p, q, lanes = params.size, params.p, params.q, params.lanes
-    dilation_y, dilation_x = params.dilation_y, params.dilation_x
-    height = max(min(task.end_row - task.first_row, _EDGE_ROWS), lanes)
-    width, pitch = count + params.span_x - 1, (height + (p - 1) * dilation_y) * size
-    memory = allocate(width * pitch + height * size + 8 * p * q + 3 * 64)
+    stride_y, dilation_y, dilation_x = params.stride_y, params.dilation_y, params.dilation_x
+    # Of input rows those that no output reads are left out; of every `step` sums one is written.
+    span = (p - 1) * dilation_y + 1
+    step = min(stride_y, span)
+    rows = min(task.end_row - task.first_row, (_EDGE_ROWS - 1) // step + 1)
+    height = max((rows - 1) * step + 1, lanes)
+    width, pitch = count + params.span_x - 1, (height + span - 1) * size
+    memory = allocate(width * pitch + height * size + (8 + size) * p * q + 3 * 64)
     if memory == 0:
         count_up(address + DIRECT_FAILED, 0)
         return
     pixels = round_up(memory, 64)
     sums = round_up(pixels + width * pitch, 64)
     table = round_up(sums + height * size, 8)
-    for i in range(task.first_row, task.end_row, height):
-        n = min(height, task.end_row - i)
-        call(
-            params.load_transposed, params.row_source, task.x, i, i + n + (p - 1) * dilation_y,
-            first, width, pixels, pitch,
-        )  # fmt: skip
-        for j in range(count):
+    weights = task.weights
+    if params.tap_order:
+        weights = table + 8 * p * q
+        for a in range(p):
+            for b in range(q):
+                taken = task.weights + (a * q + load_int(params.tap_order, b)) * size
+                copy_number(taken, weights + (a * q + b) * size, size)
+    for i in range(task.first_row, task.end_row, rows):
+        n = min(rows, task.end_row - i)
+        summed = (n - 1) * step + 1
+        loads, loaded = (1, summed + span - 1) if step == stride_y else (n, span)
+        for load in range(loads):
+            y = (i + load) * stride_y
+            call(
+                params.load_transposed, params.row_source, task.x, y, y + loaded, first, width,
+                pixels + load * span * size, pitch,
+            )  # fmt: skip
+        for j in range(-first % params.every, count, params.every):
             for a in range(p):
                 for b in range(q):
-                    column = pixels + (j + b * dilation_x) * pitch
+                    tap = load_int(params.tap_order, b) if params.tap_order else b
+                    column = pixels + (j + tap * dilation_x) * pitch
                     store_int(table, a * q + b, column + a * dilation_y * size)
-            call(params.sum_edge, table, max(n, lanes), task.weights, p * q, 1, 0, sums, 0)
-            target = task.out + i * params.out_row_stride + (first + j) * params.out_column_stride
-            call(params.store, sums, n, target, params.out_row_stride, 1, 0, 0, 0)
+            call(params.sum_edge, table, max(summed, lanes), weights, p * q, 1, 0, sums, 0)
+            target = task.out + i * params.out_row_stride
+            target += (first + j) // params.every * params.out_column_stride
+            call(params.store_edge, sums, n, target, params.out_row_stride, 1, 0, 0, 0)
     release(memory)
 
 

@@ -29,7 +29,7 @@ from ....core.worker_thread import on_worker_thread
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
 FUNCTION = ir.FunctionType(ir.VoidType(), [_LONG] * 8)  # the same for LLVM
-STACK_NUMBERS = 16  # of a record that compiled code makes for itself, at most
+STACK_NUMBERS = 20  # of a record that compiled code makes for itself, at most
 _compiled: list[Any] = []  # all functions compiled here: their code lives as long as these objects
 
 

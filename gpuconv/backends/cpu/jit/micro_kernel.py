@@ -65,10 +65,11 @@ def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, st
     rows = 1 if made.separate_rows else made.rows
     size = rows, columns, made.step, made.planes, made.rows
     if made.direction:
-        block = MirroredBlock(builder, acc, *size)
-        emit_mirrored(block, args, made.direction == "down", made.p, made.q, stream)
+        mirrored = MirroredBlock(builder, acc, *size)
+        emit_mirrored(mirrored, args, made.direction == "down", made.p, made.q, stream)
     else:
-        emit(RegisterBlock(builder, acc, *size), args, made.p, made.q, stream)
+        block = RegisterBlock(builder, acc, *size, order=made.order)
+        emit(block, args, made.p, made.q, stream)
 
 
 def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
@@ -148,6 +149,7 @@ class _Code:
     direction: str  # of mirrored weights: "down", "across" or none
     step: int  # pixels from one column of taps to the next, where these are written out
     planes: int  # of real pixels, summed by the same weights
+    order: tuple[int, ...] = ()  # in which written-out columns of taps are taken, if not in turn
 
     @property
     def separate_rows(self) -> bool:
@@ -169,13 +171,29 @@ class _Code:
         name = f"sums_{acc}_{self.rows}x{self.columns}_p{self.p or 'any'}_q{self.q or 'any'}"
         name += f"_step{self.step}" if self.step > 1 else ""
         name += f"_planes{self.planes}" if self.planes > 1 else ""
+        name += f"_order{'-'.join(map(str, self.order))}" if self.order else ""
         return f"{name}_{self.direction}" if self.direction else name
 
 
-def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes: int) -> _Code:
+def order_of_taps(q: int, stride: int, dilation: int) -> Any:
+    """Order in which `q` columns of taps are summed: those of one phase of the stride in turn."""
+    reach = np.arange(q, dtype=np.int64) * dilation
+    return np.lexsort((reach // stride, reach % stride))
+
+
+def writes_out(acc: str, q: int, planes: int = 1) -> bool:
+    """Whether so many columns of taps are written out one by one, if they are evenly apart."""
+    return q <= _WIDEST // _parts(acc, planes)
+
+
+def _code(
+    acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes: int, stride: int = 1
+) -> _Code:
     parts = _parts(acc, planes)
     across = mirrored and q > 1
-    fixed_q = q if step and q <= _WIDEST // parts else None
+    fixed_q = q if step and writes_out(acc, q, planes) else None
+    order = tuple(order_of_taps(q, stride, step).tolist()) if stride > 1 else ()
+    order = () if order == tuple(range(q)) else order
     columns = _columns(rows, parts)
     if rows > 1 and (p == 1 or across):  # rows are summed one by one
         # Vectors of taps that are written out wait for pixels, those of a loop for their last sums.
@@ -190,7 +208,7 @@ def _code(acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes
         return _Code(rows, columns, fixed_p, fixed_q, direction, step, planes)
     if fixed_q and rows > 1 and (p, q) in _UNROLLED and parts == 1:
         fixed_p, columns = p, min(columns, _UNROLLED[p, q])
-    return _Code(rows, columns, fixed_p, fixed_q, "", step, planes)
+    return _Code(rows, columns, fixed_p, fixed_q, "", step, planes, order)
 
 
 @cache
@@ -201,7 +219,7 @@ def _compiled(acc: str, made: _Code, stream: bool) -> int:
 
 def sums(
     acc: str, rows: int, p: int, q: int, step: int, stream: bool = False, mirrored: bool = False,
-    planes: int = 1,
+    planes: int = 1, stride: int = 1,
 ) -> int:  # fmt: skip
     """Address of the micro-kernel for p by q taps that sums `rows` output rows at once.
 
@@ -209,5 +227,6 @@ def sums(
     `stream` writes past the caches, which wants output rows a multiple of a vector apart.
     `mirrored` takes each row of taps, or the column where q is 1, in mirrored order. With two
     `planes`, which lie as parts of complex numbers do, both are summed by the same real weights.
+    Taps that are written out, and not mirrored, may be taken in the order of a `stride`.
     """
-    return _compiled(acc, _code(acc, rows, p, q, step, mirrored, planes), stream)
+    return _compiled(acc, _code(acc, rows, p, q, step, mirrored, planes, stride), stream)

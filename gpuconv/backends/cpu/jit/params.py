@@ -95,6 +95,8 @@ DIRECT_PARAMS = fields(
     "parts", "planes", "size", "lanes", "pitch", "block_rows",
     # Whether pixels are read, and sums written, where they are.
     "x_in_place", "out_in_place",
+    # Of so many columns that are summed the first is written.
+    "every",
     # The ROW_SOURCE of pixels, and the jit functions that read and write rows (0: none is needed).
     "row_source", "load", "store",
     # Micro-kernels: sums of a block of rows, and of one row; of separable kernels these take the
@@ -104,8 +106,9 @@ DIRECT_PARAMS = fields(
     # Jit functions that sum a task, and some columns of one.
     "sum_task", "sum_columns",
     # Up to `edge_most` columns beside the border are summed by a jit function of their own, which
-    # reads them transposed and adds up taps by a micro-kernel.
-    "edge_most", "sum_edge_columns", "load_transposed", "sum_edge",
+    # reads them transposed, adds up taps by a micro-kernel, in the order at an address (0: as they
+    # come), and writes one of some sums of a column.
+    "edge_most", "sum_edge_columns", "load_transposed", "sum_edge", "tap_order", "store_edge",
     # Narrow images: address of a row of the border's value.
     "fill_row",
     # Means of the pixels that are there (otherwise 0): address of the MEANS, and the jit functions
@@ -146,14 +149,16 @@ MEANS_BLOCK = fields("means", "row", "column", "row_step", "missing_sums", "scar
 # kernel's weights and column weights, the first row of outputs and the one after the last.
 DIRECT_TASK = fields("x", "out", "weights", "column_weights", "first_row", "end_row")
 
-# How some columns of a task are summed: the first and how many, how many are read (at least a
-# vector), columns of a row in the row buffer and in `lines` and from one row to the next, bytes of
-# a row in `sums`, and whether pixels are read and sums written where they are. Then addresses in
-# the task's memory: the row buffer, a row of the border's value, sums that are to be converted,
-# lines between the passes of separable sums, tables of the addresses of input rows and of lines,
-# and missing sums (see `MEANS`).
+# How some columns of a task are summed: the first and how many, how many of them are skipped before
+# the first that is written, the first column of results and how many; how many columns are read (at
+# least a vector), columns of a row in the row buffer and in `lines` and from one row to the next,
+# bytes of a row in `sums`, and whether pixels are read and sums written where they are. Then
+# addresses in the task's memory: the row buffer, a row of the border's value, sums that are to be
+# converted, lines between the passes of separable sums, tables of the addresses of input rows and
+# of lines, and missing sums (see `MEANS`).
 DIRECT_COLUMNS = fields(
-    "first", "count", "read", "length", "pitch", "sums_pitch", "x_in_place", "out_in_place",
+    "first", "count", "skipped", "first_out", "count_out", "read", "length", "pitch", "sums_pitch",
+    "x_in_place", "out_in_place",
     "row_buffer", "fill_row", "sums", "lines", "row_table", "line_table", "missing_sums",
 )  # fmt: skip
 

@@ -24,9 +24,10 @@ class RegisterBlock(Vectors):
 
     def __init__(
         self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
-        part_rows: int = 0,
+        part_rows: int = 0, order: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         super().__init__(builder, dtypes.part(acc))
+        self.order = order  # of written-out columns of taps, if they are not taken in turn
         self.part_rows = part_rows or rows  # from a row of real parts to that of imaginary parts
         self.rows, self.columns, self.step_bytes = rows, columns, step * self.size
         self.weight_parts = 2 if np.dtype(acc).kind == "c" else 1
@@ -136,7 +137,7 @@ class RegisterBlock(Vectors):
         weights = {i: self.at(w, self.times(self.minus(y, i), width)) for i in outputs}
         if q is not None:
             with self.hold():
-                for tap in range(q):
+                for tap in self.order or range(q):
                     moved = [self.at(address, tap * self.step_bytes) for address in pixels]
                     self.tap(moved, weights, tap * self.weight_bytes)
             return

@@ -32,7 +32,7 @@ _LINE, _FEW = 64, 8
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
 # the sums' parts, and whether there is a column stride.
-TAG = ACC = STRIDED = None
+TAG = ACC = STRIDED = EVERY = None
 
 
 @inner
@@ -274,6 +274,13 @@ def _store(sums, n, out, step, count, pitch, out_pitch, unused):
         store_run(TAG, out + row * out_pitch, step, line)
 
 
+def _store_every(sums, n, out, step, count, pitch, out_pitch, unused):
+    """Write rows of `n` sums as `_store` does: the first of every EVERY that stand in memory."""
+    for row in range(count):
+        line = elements(ACC, sums + row * pitch, EVERY * n)
+        store_run(TAG, out + row * out_pitch, step, line[::EVERY])
+
+
 def _store_complex(sums, n, out, step, count, pitch, out_pitch, imaginary):
     """Write rows of sums whose imaginary parts are `imaginary` bytes behind their real parts."""
     for row in range(count):
@@ -364,8 +371,14 @@ def load_transposed(source: str, acc: str) -> int:
 
 
 @cache
-def store(acc: str, out: str, exact: bool) -> int:
-    """Address of the jit function that writes this dtype; `exact` if sums are integers that fit."""
+def store(acc: str, out: str, exact: bool = False, every: int = 1) -> int:
+    """Address of the jit function that writes this dtype; `exact` if sums are integers that fit.
+
+    Of real sums that need not fit it may write the first of `every` so many.
+    """
+    if every > 1:
+        name, tags = f"store_{acc}_{out}_every{every}", (make_tag(out), make_tag(acc))
+        return compile_function(_store_every, name, TAG=tags[0], ACC=tags[1], EVERY=every)
     function = _store_complex if _parts(acc) == 2 else _store_exact if exact else _store
     name = f"store_{acc}_{out}{'_exact' if exact else ''}"
     # Complex sums are written part by part, real ones as whole elements, complex ones too.
