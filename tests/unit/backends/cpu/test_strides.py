@@ -109,7 +109,7 @@ def test_the_order_of_taps_is_that_of_the_stride(both):
 @pytest.mark.parametrize(
     ("x_shape", "kernel", "keywords"),
     [
-        ((1, 10**6), (3, 3), dict(stride=1000, mode=1)),  # far more columns than are asked for
+        ((3000, 10**6), (3, 3), dict(stride=1000)),  # far more columns than are asked for
         ((64, 64), (3, 17), dict(stride=2)),  # columns of taps are not written out
         ((64, 64), (3, 3), dict(stride=2, dilation=(1, 5))),
         ((8, 8), (3, 3), dict(stride=2**20, mode=2**22)),  # padding that holds no pixel
@@ -124,10 +124,13 @@ def test_where_only_some_columns_are_summed(x_shape, kernel, keywords):
 
 
 def test_where_all_columns_are_summed():
-    problem = make_problem((2048, 2048), (3, 3), "float32", "float32", stride=2, mode="same")
-    assert planning._sums_all_columns(problem, "float32", 0, (8192, 4))
-    assert not planning._sums_all_columns(problem, "float32", 1, (8192, 4))  # separable
-    assert not planning._sums_all_columns(problem, "float32", 0, (16384, 8))  # columns apart
-    assert not planning._sums_all_columns(problem, "uint16", 0, (8192, 4))  # narrow sums
-    dense = planning._restate_with_all_columns(problem)
-    assert (dense.stride, dense.out_shape) == ((2, 1), (1024, 2048))
+    for n in (64, 4096):
+        problem = make_problem((n, n), (3, 3), "float32", "float32", stride=2, mode="same")
+        assert planning._sums_all_columns(problem, "float32", 0, (4 * n, 4))
+        assert not planning._sums_all_columns(problem, "float32", 1, (4 * n, 4))  # separable
+        assert not planning._sums_all_columns(problem, "float32", 0, (8 * n, 8))  # columns apart
+        dense = planning._restate_with_all_columns(problem)
+        assert (dense.stride, dense.out_shape) == ((2, 1), (n // 2, n))
+    problem = make_problem((64, 64), (3, 3), "uint8", "float32", stride=2, dtype="uint8")
+    assert planning._sums_all_columns(problem, "float32", 0, (64, 1))
+    assert not planning._sums_all_columns(problem, "uint16", 0, (64, 1))  # written otherwise
