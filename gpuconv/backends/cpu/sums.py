@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -24,7 +24,8 @@ from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
 from .threads import CallTimes
 
-# For weights of up to so many bytes the order of summation is cached.
+# For weights of up to so many bytes the order of summation is cached, and direct sums are planned
+# once.
 _CACHED_BYTES = 1 << 14
 
 # Sums are looked at for whether 16 bits hold them where there are no more weights, and no fewer
@@ -195,17 +196,42 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
     if plain is not None and k.dtype == plain[1] and k.flags.c_contiguous:
         _run_plan(problem, plain[0], x, out, k)
         return
-    weights = k
-    if problem.k_dtype != problem.acc_dtype:
-        weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
-    if problem.conjugate:
-        weights = weights.conj()
-    for part in _plan_sums_of(problem, x, weights, None, out):
+    for part in _find_sums(key, x, k, out):
         part.run(x, out)
     if key not in _plain_plans:
         if len(_plain_plans) >= _PLAIN_PLANS_MAX:
             _plain_plans.clear()
         _plain_plans[key] = _find_plain_plan(*key)
+
+
+# Direct sums by problem, strides and the bytes of few weights.
+_direct_sums: dict[Any, tuple[_Sums, ...]] = {}
+_DIRECT_SUMS_MAX = 256
+
+
+def _find_sums(
+    strided: tuple[Problem, tuple[int, ...], tuple[int, ...]], x: Array, k: Array, out: Array
+) -> Iterable[_Sums]:
+    """Plan direct sums, or find those of the same weights."""
+    few = k.nbytes <= _CACHED_BYTES
+    if few:
+        key = strided, k.dtype, k.tobytes()
+        found = _direct_sums.get(key)
+        if found is not None:
+            return found
+        k = k.copy()  # the caller's may change
+    problem, weights = strided[0], k
+    if problem.k_dtype != problem.acc_dtype:
+        weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
+    if problem.conjugate:
+        weights = weights.conj()
+    planned = _plan_sums_of(problem, x, weights, None, out)
+    if not few:
+        return planned
+    if len(_direct_sums) >= _DIRECT_SUMS_MAX:
+        _direct_sums.clear()
+    found = _direct_sums[key] = tuple(planned)
+    return found
 
 
 # Separable sums by problem, strides and the identities of the factors, which are kept with them.
@@ -221,6 +247,7 @@ def forget_plans() -> None:
     plan_sums.cache_clear()
     _plain_plans.clear()
     _separable_sums.clear()
+    _direct_sums.clear()
 
 
 @cache

@@ -44,6 +44,54 @@ def test_calls_seen_before_sum_at_once(monkeypatch, dtype, shape):
     assert (gpuconv.corr2d(x, swapped, method="direct") == first).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "x_dtype", "k_dtype", "keywords"),
+    [
+        ((150, 160), "uint8", "float32", dict(dtype="uint8")),  # weights say whether 16 bits do
+        ((20, 30), "uint8", "int16", {}),
+        ((20, 30), "float16", "float16", {}),
+        ((20, 30), "complex64", "complex64", {}),
+        ((20, 30, 3), "float32", "float32", dict(axes=(0, 1))),
+        ((20, 90), "float32", "float32", dict(stride=2, dilation=(1, 5))),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else None,
+)
+def test_sums_by_weights_seen_before_are_not_planned_anew(
+    monkeypatch, shape, x_dtype, k_dtype, keywords
+):
+    rng = np.random.default_rng(5)
+    x, k = sample(rng, shape, x_dtype), sample(rng, (3, 3), k_dtype)
+    sums.forget_plans()
+
+    def call():
+        return gpuconv.corr2d(x, k, mode="same", method="direct", backend="cpu", **keywords)
+
+    first = call()
+    monkeypatch.setattr(sums, "_plan_sums_of", None)
+    assert call().tobytes() == first.tobytes()
+    monkeypatch.undo()
+    before = k.copy()
+    k[1, 1] += 3  # the caller's array, changed in place
+    other = call()
+    assert other.tobytes() != first.tobytes()
+    sums.forget_plans()
+    assert call().tobytes() == other.tobytes()
+    k[...] = before
+    assert call().tobytes() == first.tobytes()
+
+
+def test_sums_that_are_kept_are_bounded(monkeypatch):
+    monkeypatch.setattr(sums, "_DIRECT_SUMS_MAX", 4)
+    x = np.ones((9, 9), np.uint8)
+    for weight in range(20):
+        gpuconv.corr2d(x, np.full((3, 3), weight, np.int16), method="direct", backend="cpu")
+        assert len(sums._direct_sums) <= 4
+    large = np.ones((1, 1 + sums._CACHED_BYTES // 2), np.int16)
+    sums.forget_plans()
+    gpuconv.corr2d(np.ones((1, large.size), np.uint8), large, method="direct", backend="cpu")
+    assert not sums._direct_sums
+
+
 def test_rows_of_the_row_buffer_do_not_collide():
     for size in (*range(1, 300), 4096, 8192, 8200, 3 << 20):
         found = odd_lines(size)
