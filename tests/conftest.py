@@ -42,15 +42,14 @@ def _no_gpu():
     return DeviceLauncher().unavailable()
 
 
-# Examples that compile for so many dtypes that only the exhaustive run has them.
-_LONG_EXAMPLES = ("gpuconv.checks.check",)
+# Examples that compile for many dtypes: a test runs them with less to compile.
+_IN_A_TEST = ("gpuconv.checks.check",)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if item.name not in _IN_A_TEST]
     for item in items:
-        if item.name in _LONG_EXAMPLES:
-            item.add_marker(pytest.mark.exhaustive)
         if item.get_closest_marker("cuda") and _no_gpu() is not None:
             item.add_marker(pytest.mark.skip(reason=f"no usable GPU: {_no_gpu()}"))
         for mark in item.iter_markers("needs"):

@@ -1,6 +1,7 @@
 """`gpuconv.check`: what is right passes, and what is wrong is found, whichever way it is wrong."""
 
 import contextlib
+import doctest
 import itertools
 import sys
 from dataclasses import replace
@@ -42,9 +43,14 @@ def test_everything_passes_on_the_cpu():
     assert {row.boundary for row in found.rows} == set(BOUNDARIES)
 
 
-def test_quick_passes_on_the_cpu(monkeypatch):
-    # The docstring's example, in the exhaustive run, has all families; here are all kinds of
-    # pixels, weights and expected results.
+def test_what_is_quick_is_part_of_everything():
+    abilities = run.abilities_of("cpu")
+    assert set(make_cases(abilities, QUICK)) < set(make_cases(abilities, dtypes.NAMES))
+
+
+@pytest.fixture
+def few_families(monkeypatch):
+    """All kinds of pixels, weights and expected results; the exhaustive run has all families."""
     some = ("direct, 3x3", "separable, rank 2", "derivatives of a constant", "convolve2d", "fft",
             "direct, a row or column")  # fmt: skip
     monkeypatch.setattr(
@@ -52,6 +58,9 @@ def test_quick_passes_on_the_cpu(monkeypatch):
         "make_cases",
         lambda *wanted: (c for c in make_cases(*wanted) if c.family in some),
     )
+
+
+def test_quick_passes_on_the_cpu(few_families):
     lines = []
     found = gpuconv.check("cpu", quick=True, show=lines.append)
     assert found.passed
@@ -59,6 +68,11 @@ def test_quick_passes_on_the_cpu(monkeypatch):
     assert [row for row in found.rows if row.outcome != "passed"] == []
     assert "\n".join(lines) == str(found) == repr(found)
     assert lines[-1].startswith(f"All {len(found.rows)} results are right")
+
+
+def test_the_example_of_the_docstring(few_families):
+    (example,) = doctest.DocTestFinder(recurse=False).find(gpuconv.check, "check", globs={})
+    assert doctest.DocTestRunner().run(example) == (0, 4)
 
 
 def test_every_family_has_cases_and_every_case_a_text_of_its_own():
