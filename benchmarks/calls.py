@@ -48,12 +48,13 @@ def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
         # Installed packages have cached bytecode, so this import gets a cache of its own.
         env = os.environ | {"PYTHONPYCACHEPREFIX": folder}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
-        runs = [float(child(_IMPORT, env=env)) for _ in range(6)]
+        runs = [float(child(_IMPORT, env=env)) for _ in range(2 if quick else 6)]
     yield _seconds_cell(suite, "import gpuconv", runs[1:], IMPORT)
     for side, k in FIRST[: 1 if quick else None]:
         with tempfile.TemporaryDirectory() as folder:
             env = os.environ | {"NUMBA_CACHE_DIR": folder, "NUMBA_NUM_THREADS": str(threads)}
-            runs = [float(child(_FIRST, str(side), str(k), env=env)) for _ in range(4)]
+            again = range(2 if quick else 4)
+            runs = [float(child(_FIRST, str(side), str(k), env=env)) for _ in again]
         name = f"first call, {side}x{side}, {k}x{k}"
         yield _seconds_cell(suite, f"{name}, nothing compiled yet", runs[:1], COLD)
         yield _seconds_cell(suite, f"{name}, compiled before", runs[1:], WARM)

@@ -47,18 +47,15 @@ def run(*arguments):
             "complex",
             "photos",
         ],
-        ["memory", "accuracy", "calls", "dropins", "choice", "cliffs"],
-        ["templates"],
+        ["memory", "accuracy", "calls", "dropins", "choice", "cliffs", "templates"],
+        pytest.param(["missing", "busy"], marks=pytest.mark.needs("astropy", "cv2")),
         ["layers"],
-        ["missing"],
-        ["busy"],
     ],
     ids=lambda suites: suites[0],
 )
 def test_quick(suites):
-    for suite in suites:
-        if suite in command.NEEDS:
-            pytest.importorskip(command.NEEDS[suite])
+    if suites == ["layers"]:
+        pytest.importorskip("torch")
     done = run("benchmarks", "--quick", *suites)
     assert done.returncode == 0, done.stdout + done.stderr
     for suite in suites:
