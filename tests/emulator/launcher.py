@@ -143,6 +143,12 @@ def build(text, flags, program=False):
     return built.kept(key, make, "" if program else ".so")
 
 
+@cache
+def _library(spec):
+    """Code of a specialisation; to put its source together takes longer than many kernels run."""
+    return ctypes.CDLL(str(build(source_of(spec), PLAIN)))
+
+
 def _bytes(argument):
     return np.asarray(argument).tobytes()
 
@@ -246,7 +252,7 @@ class EmulatedLauncher(StreamingLauncher):
         """Queue a kernel as it was launched, by copies of its arguments."""
         assert shared_bytes <= self.chip().block_bytes
         self.launched.append((spec, grid, shared_bytes))
-        library = ctypes.CDLL(str(build(source_of(spec), PLAIN)))
+        library = _library(spec)
         values = [np.array(a) for a in arguments]
         table = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
 
