@@ -85,6 +85,9 @@ class ReferenceBackend(Backend):
         return _gather(total, problem.k_shape, problem.k_dtype)
 
 
+_PRODUCTS = 1 << 16  # of outputs that are summed at a time, so that they take little memory
+
+
 def _correlate_image(problem: Problem, image: Array, kernel: Array) -> Any:
     acc = problem.acc_dtype
     kernel = dtypes.widen(kernel, problem.k_dtype, acc)
@@ -95,10 +98,16 @@ def _correlate_image(problem: Problem, image: Array, kernel: Array) -> Any:
     image = dtypes.widen(image, problem.x_dtype, acc)
     rows, columns = _positions(problem)
     sums = np.empty((problem.r, problem.s), acc)
+    some = max(1, _PRODUCTS // kernel.size)
     with np.errstate(all="ignore"):  # inf and nan are data here; integers wrap modulo 2**64
         for i in range(problem.r):
-            for j in range(problem.s):
-                sums[i, j] = (_window(problem, image, rows[i], columns[j]) * kernel).sum()
+            for j in range(0, problem.s, some):
+                # Of each window (columns, p, q) the products lie in one piece.
+                part = columns[j : j + some].reshape(-1)
+                windows = _window(problem, image, rows[i], part)
+                windows = windows.reshape(problem.p, -1, problem.q).swapaxes(0, 1)
+                products = np.multiply(windows, kernel, order="C").reshape(-1, kernel.size)
+                sums[i, j : j + some] = products.sum(axis=1)
         return dtypes.finish(sums, problem.out_dtype)
 
 
