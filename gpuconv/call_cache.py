@@ -82,13 +82,13 @@ class _Call:
 _calls: dict[Any, _Call] = {}
 
 
-def _exactly(value: Any) -> Any:
+def exactly(value: Any) -> Any:
     """Key that only equal values of one type share; 1, 1.0 and True are equal, and not the same."""
     kind = type(value)
     if kind in _PLAIN:
         return value
     if kind in (tuple, list):
-        return kind, *map(_exactly, value)
+        return kind, *map(exactly, value)
     if kind in (bool, float, complex) or isinstance(value, np.generic):
         return kind, repr(value)
     if isinstance(value, (np.dtype, type)):
@@ -117,7 +117,7 @@ def key_of(X: Any, K: Any, out: Array, flipped: bool, options: tuple[Any, ...]) 
         return None
     if not _PLAIN.issuperset(map(type, options)):
         try:
-            options = tuple(map(_exactly, options))
+            options = tuple(map(exactly, options))
         except TypeError:
             return None
     own = None if out is None else out.dtype

@@ -8,9 +8,9 @@ import numpy as np
 
 from ..core import arrays
 from .arguments import count_from_end, one_for_each, padding, read_axes, read_cval, read_mode
-from .images import Image, read_image
+from .images import Image
 from .passes import Pass, line_pass
-from .running import run
+from .repeated import run_filter
 
 __all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
 
@@ -92,7 +92,12 @@ def _filter_lines(
     input: Any, weights: Any, axis: int, output: Any, mode: str, cval: Any, origin: int,
     flipped: bool,
 ) -> Any:  # fmt: skip
-    image = read_image(input)
+    return run_filter(_make_line_pass, input, output, weights, axis, mode, cval, origin, flipped)
+
+
+def _make_line_pass(
+    image: Image, weights: Any, axis: int, mode: str, cval: Any, origin: int, flipped: bool
+) -> list[Pass]:
     fillvalue = read_cval(cval, image.is_complex)
     weights = _read_weights(weights, image)
     if weights.ndim != 1 or weights.shape[0] < 1:
@@ -100,8 +105,7 @@ def _filter_lines(
     along = count_from_end(axis, image.ndim)
     pad = padding(weights.shape[0], origin, flipped, "len(weights)")
     boundary = read_mode(mode)
-    lines = line_pass(weights, along, pad, boundary, fillvalue=fillvalue, flipped=flipped)
-    return run(image, [lines], output)
+    return [line_pass(weights, along, pad, boundary, fillvalue=fillvalue, flipped=flipped)]
 
 
 def correlate(
@@ -146,7 +150,9 @@ def correlate(
            [13, 16, 19],
            [22, 25, 28]])
     """
-    return _filter_planes("correlate", input, weights, output, mode, cval, origin, axes)
+    return run_filter(
+        _make_plane_pass, input, output, "correlate", weights, mode, cval, origin, axes
+    )
 
 
 def convolve(
@@ -178,13 +184,14 @@ def convolve(
            [1., 2., 3.],
            [0., 1., 2.]])
     """
-    return _filter_planes("convolve", input, weights, output, mode, cval, origin, axes)
+    return run_filter(
+        _make_plane_pass, input, output, "convolve", weights, mode, cval, origin, axes
+    )
 
 
-def _filter_planes(
-    name: str, input: Any, weights: Any, output: Any, mode: str, cval: Any, origin: Any, axes: Any
-) -> Any:
-    image = read_image(input)
+def _make_plane_pass(
+    image: Image, name: str, weights: Any, mode: str, cval: Any, origin: Any, axes: Any
+) -> list[Pass]:
     found = read_axes(axes, image.ndim)
     weights = _read_weights(weights, image)
     flipped = name == "convolve"
@@ -204,7 +211,7 @@ def _filter_planes(
     planes = Pass(
         weights.reshape(shape), (rows, columns), (pad[0], pad[1]), boundary, fillvalue, flipped
     )
-    return run(image, [planes], output)
+    return [planes]
 
 
 def _along_all_axes(

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from .arguments import normalize_axis, one_for_each, read_cval, read_mode
-from .images import read_image
-from .passes import line_pass
-from .running import run
+from .images import Image
+from .passes import Pass, line_pass
+from .repeated import run_filter
 
 __all__ = ["prewitt", "sobel"]
 
@@ -73,16 +73,20 @@ def prewitt(
 def _derivative(
     input: Any, axis: int, output: Any, mode: Any, cval: Any, smoothing: list[float]
 ) -> Any:
-    image = read_image(input)
+    return run_filter(_make_passes, input, output, axis, mode, cval, smoothing)
+
+
+def _make_passes(
+    image: Image, axis: int, mode: Any, cval: Any, smoothing: list[float]
+) -> list[Pass]:
     along = normalize_axis(axis, image.ndim)
     modes = one_for_each(mode, image.ndim)
     fillvalue = read_cval(cval, image.is_complex)
     order = [along, *(at for at in range(image.ndim) if at != along)]
-    passes = [
+    return [
         line_pass(
             np.array([-1.0, 0.0, 1.0] if at == along else smoothing),
             at - image.ndim, (1, 1), read_mode(modes[at]), fillvalue=fillvalue,
         )
         for at in order
     ]  # fmt: skip
-    return run(image, passes, output)

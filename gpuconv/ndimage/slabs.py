@@ -24,7 +24,7 @@ from ..core.scratch import Scratch
 from .passes import Pass, prepare
 from .stores import Store
 
-__all__ = ["SLAB", "cut", "run_passes"]
+__all__ = ["SLAB", "cut", "join_axes", "run_passes"]
 
 # Elements of a slab: on the host it fits into a share of the cache, on a device it keeps all
 # multiprocessors busy.
@@ -69,7 +69,7 @@ def _run_group(
 ) -> None:
     alone = len(group) == 1
     if alone and 1 in group[0].weights.shape:
-        one, source, target = _join_axes(group[0], source, target)
+        one, source, target = join_axes(group[0], source, target)
         group = [one]
     axes = range(-target.ndim, 0)
     whole = [any(one.reaches_along(axis) for one in group) for axis in axes]
@@ -166,7 +166,7 @@ class _Chain:
                 result = scratch.take(f"result {number % 2}", target.shape, target.dtype)
             lines = result
             if len(self.steps) > 1:  # whoever runs one step has joined axes already
-                one, pixels, lines = _join_axes(one, pixels, result)
+                one, pixels, lines = join_axes(one, pixels, result)
             if not store.is_plain:
                 sums = scratch.take("sums", lines.shape, store.sums_dtype)
                 one.correlate(pixels, out=sums)
@@ -180,7 +180,7 @@ class _Chain:
             pixels = result
 
 
-def _join_axes(one: Pass, source: Any, target: Any) -> tuple[Pass, Any, Any]:
+def join_axes(one: Pass, source: Any, target: Any) -> tuple[Pass, Any, Any]:
     """Join the axes before the one that a pass goes along, and those after it, as views.
 
     Long rows are summed faster than short ones. Arrays that cannot be viewed so stay as they are.

@@ -17,9 +17,9 @@ from .arguments import (
     read_mode,
     with_each_axis,
 )
-from .images import Image, read_image
+from .images import Image
 from .passes import Pass, line_pass
-from .running import run
+from .repeated import run_filter
 
 __all__ = ["gaussian_filter", "gaussian_filter1d", "uniform_filter", "uniform_filter1d"]
 
@@ -57,10 +57,18 @@ def gaussian_filter1d(
     >>> gpuconv.ndimage.gaussian_filter1d([1.0, 2.0, 3.0, 4.0, 5.0], 1).round(3)
     array([1.427, 2.068, 3.   , 3.932, 4.573])
     """
-    image = read_image(input)
+    return run_filter(
+        _make_gaussian_pass, input, output, sigma, axis, order, mode, cval, truncate, radius
+    )
+
+
+def _make_gaussian_pass(
+    image: Image, sigma: float, axis: int, order: int, mode: str, cval: Any, truncate: float,
+    radius: int | None,
+) -> list[Pass]:  # fmt: skip
     along = count_from_end(axis, image.ndim)
     gaussian = _gaussian_pass(along, sigma, order, read_mode(mode), truncate, radius)
-    return _run_with_cval(image, [gaussian], cval, output)
+    return _with_cval(image, [gaussian], cval)
 
 
 def gaussian_filter(
@@ -102,7 +110,15 @@ def gaussian_filter(
            [29, 31, 33, 34, 36],
            [35, 37, 39, 40, 42]])
     """
-    image = read_image(input)
+    return run_filter(
+        _make_gaussian_passes, input, output, sigma, order, mode, cval, truncate, radius, axes
+    )
+
+
+def _make_gaussian_passes(
+    image: Image, sigma: Any, order: Any, mode: Any, cval: Any, truncate: float, radius: Any,
+    axes: Any,
+) -> list[Pass]:  # fmt: skip
     passes = [
         _gaussian_pass(at, sigma, order, read_mode(mode), truncate, radius)
         for at, sigma, order, mode, radius in with_each_axis(
@@ -110,7 +126,7 @@ def gaussian_filter(
         )
         if sigma > _LEAST_SIGMA
     ]
-    return _run_with_cval(image, passes, cval, output)
+    return _with_cval(image, passes, cval)
 
 
 def _gaussian_pass(
@@ -165,10 +181,15 @@ def uniform_filter1d(
     >>> gpuconv.ndimage.uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
-    image = read_image(input)
+    return run_filter(_make_uniform_pass, input, output, size, axis, mode, cval, origin)
+
+
+def _make_uniform_pass(
+    image: Image, size: int, axis: int, mode: str, cval: Any, origin: int
+) -> list[Pass]:
     along = count_from_end(axis, image.ndim)
     mean = _uniform_pass(along, size, origin, read_mode(mode))
-    return _run_with_cval(image, [mean], cval, output)
+    return _with_cval(image, [mean], cval)
 
 
 def uniform_filter(
@@ -206,13 +227,18 @@ def uniform_filter(
            [0.33, 0.33, 0.33],
            [0.11, 0.33, 0.56]])
     """
-    image = read_image(input)
+    return run_filter(_make_uniform_passes, input, output, size, mode, cval, origin, axes)
+
+
+def _make_uniform_passes(
+    image: Image, size: Any, mode: Any, cval: Any, origin: Any, axes: Any
+) -> list[Pass]:
     passes = [
         _uniform_pass(at, int(size), int(origin), read_mode(mode))
         for at, size, origin, mode in with_each_axis(axes, image.ndim, size, origin, mode)
         if size > 1
     ]
-    return _run_with_cval(image, passes, cval, output)
+    return _with_cval(image, passes, cval)
 
 
 def _uniform_pass(axis: int, size: int, origin: int, boundary: str) -> Pass:
@@ -224,9 +250,9 @@ def _uniform_pass(axis: int, size: int, origin: int, boundary: str) -> Pass:
     return line_pass(np.ones(size), axis, pad, boundary, divisor=size)
 
 
-def _run_with_cval(image: Image, passes: list[Pass], cval: Any, output: Any) -> Any:
-    """Run passes beyond whose border lies `cval`, which is not looked at where there are none."""
-    if passes:
-        fillvalue = read_cval(cval, image.is_complex)
-        passes = [replace(each, fillvalue=fillvalue) for each in passes]
-    return run(image, passes, output)
+def _with_cval(image: Image, passes: list[Pass], cval: Any) -> list[Pass]:
+    """Put `cval` beyond the border of passes; it is not looked at where there are none."""
+    if not passes:
+        return passes
+    fillvalue = read_cval(cval, image.is_complex)
+    return [replace(each, fillvalue=fillvalue) for each in passes]
