@@ -185,8 +185,11 @@ def plan_sums(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
     laid = restate_for_tables(problem)
-    in_place = not missing and every == 1 and writes_in_place(problem, acc, out_strides, shift)
-    whole_rows = not columns and in_place and _whole_rows(problem, acc, rank, x_strides)
+    all_written = not missing and every == 1
+    as_they_are = all_written and writes_in_place(problem, acc, out_strides, shift)
+    converted = all_written and _converts_in_place(problem, acc, out_strides)
+    in_place = as_they_are or converted
+    whole_rows = not columns and as_they_are and _whole_rows(problem, acc, rank, x_strides)
     few = columns > 0 or _sums_few_columns(problem, tasks, lanes, x_in_place)
     layout = describe_images(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
@@ -205,8 +208,12 @@ def plan_sums(
         fill_row = np.full(problem.w, problem.fillvalue, acc)
         functions = _narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
-        stream = layout.in_place and _streamed(problem, out_strides)
-        functions = _functions(problem, acc, rank, mirror, x_in_place, stream, summed, every)
+        functions = _functions(
+            problem, acc, rank, mirror, x_in_place=x_in_place, planes=summed, every=every,
+            in_place=in_place, stores=few or not in_place,
+            stream=as_they_are and _streamed(problem, out_strides),
+            out=problem.out_dtype if converted else "",
+        )  # fmt: skip
         if missing:
             functions |= _means_functions(acc, missing, counted, laid.stride[1])
     if functions.get("sum_edge"):
@@ -310,10 +317,14 @@ def band_rows(problem: Problem, strips: int, least: int) -> int:
 
 
 def _functions(
-    problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], x_in_place: bool,
-    stream: bool, planes: int, every: int,
+    problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], *, x_in_place: bool,
+    planes: int, every: int, in_place: bool, stores: bool, stream: bool, out: str,
 ) -> dict[str, int]:  # fmt: skip
-    """Jit functions of a plan's DIRECT_PARAMS, by name."""
+    """Jit functions of a plan's DIRECT_PARAMS, by name.
+
+    Sums are written where results are (`in_place`), past the caches if they `stream`, converted to
+    `out` if that is a dtype; or some of them to memory first, if any of them is stored after.
+    """
     from .jit import direct_driver, micro_kernel, row_buffer
 
     laid = restate_for_tables(problem)
@@ -331,18 +342,20 @@ def _functions(
         planes=planes,
         stride=every,
     )
-    found = {
-        "sum_block": sums(micro_kernel.ROWS, stream=stream and not rank),
-        "sum_row": sums(1),
-        "sum_columns": direct_driver.sum_columns(),
-        "sum_task": direct_driver.sum_task(),
-    }
+    found = {"sum_columns": direct_driver.sum_columns(), "sum_task": direct_driver.sum_task()}
+    if rank or stores:
+        found |= {"sum_block": sums(micro_kernel.ROWS), "sum_row": sums(1)}
     if rank:
         across = partial(
             micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
         )
-        found |= {"sum_across": across(), "sum_across_in_place": across(stream=stream)}
-    elif x_in_place and (most := _edge_most(problem, acc, rank)):
+        found["sum_across"] = across()
+        found["sum_across_in_place"] = across(stream=stream, out=out)
+        return found
+    if in_place:
+        found["sum_block_in_place"] = sums(micro_kernel.ROWS, stream=stream, out=out)
+        found["sum_row_in_place"] = sums(1, out=out)
+    if x_in_place and (most := _edge_most(problem, acc, rank)):
         found |= {
             "edge_most": most,
             "sum_edge_columns": direct_driver.sum_edge_columns(),
@@ -373,6 +386,17 @@ def _narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
         "sum_task": narrow_images.sum_task(),
         "sum_block": narrow_images.sum_block(acc, problem.s, problem.p, problem.q, left),
     }
+
+
+def _converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...]) -> bool:
+    """Whether sums are converted in registers, and written where results are."""
+    from .jit import saturated_results
+
+    return (
+        acc in ("float32", "float64")
+        and problem.out_dtype in saturated_results.DTYPES
+        and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
+    )
 
 
 def _sums_few_columns(problem: Problem, tasks: Tasks, lanes: int, x_in_place: bool) -> bool:

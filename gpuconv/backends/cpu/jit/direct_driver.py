@@ -123,6 +123,8 @@ def sum_rows(params, task, columns, number, sums, pitch):
     kernel = params.sum_block if number > 1 else params.sum_row
     table, read, offsets = columns.row_table, columns.read, params.tap_offsets
     if rank == 0:
+        if columns.out_in_place:
+            kernel = params.sum_block_in_place if number > 1 else params.sum_row_in_place
         call(kernel, table, read, task.weights, p, q, offsets, sums, pitch)
         return
     line, lines = columns.pitch, columns.lines

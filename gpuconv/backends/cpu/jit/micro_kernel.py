@@ -22,7 +22,7 @@ them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -65,10 +65,10 @@ def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, st
     rows = 1 if made.separate_rows else made.rows
     size = rows, columns, made.step, made.planes, made.rows
     if made.direction:
-        mirrored = MirroredBlock(builder, acc, *size)
+        mirrored = MirroredBlock(builder, acc, *size, out=made.out)
         emit_mirrored(mirrored, args, made.direction == "down", made.p, made.q, stream)
     else:
-        block = RegisterBlock(builder, acc, *size, order=made.order)
+        block = RegisterBlock(builder, acc, *size, order=made.order, out=made.out)
         emit(block, args, made.p, made.q, stream)
 
 
@@ -98,10 +98,12 @@ def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> Non
     table, n, *taps, offsets, out, stride = args
     part = dtypes.part(acc)
     vector, size = lanes(part), np.dtype(part).itemsize
+    out_size = np.dtype(made.out or part).itemsize
 
     def emit_at(column: Any, columns: int, past_caches: bool) -> None:
         distance = b.mul(column, ir.Constant(LONG, size))
-        where = (table, distance, *taps, offsets, b.add(out, distance), stride)
+        place = b.add(out, b.mul(column, ir.Constant(LONG, out_size)))
+        where = (table, distance, *taps, offsets, place, stride)
         _emit_block(b, acc, made, columns, where, past_caches)
 
     def emit_rest(columns: int, first: Any) -> None:
@@ -150,6 +152,7 @@ class _Code:
     step: int  # pixels from one column of taps to the next, where these are written out
     planes: int  # of real pixels, summed by the same weights
     order: tuple[int, ...] = ()  # in which written-out columns of taps are taken, if not in turn
+    out: str = ""  # dtype that sums are converted to, if they are
 
     @property
     def separate_rows(self) -> bool:
@@ -172,7 +175,8 @@ class _Code:
         name += f"_step{self.step}" if self.step > 1 else ""
         name += f"_planes{self.planes}" if self.planes > 1 else ""
         name += f"_order{'-'.join(map(str, self.order))}" if self.order else ""
-        return f"{name}_{self.direction}" if self.direction else name
+        name += f"_{self.direction}" if self.direction else ""
+        return f"{name}_to_{self.out}" if self.out else name
 
 
 def order_of_taps(q: int, stride: int, dilation: int) -> Any:
@@ -219,7 +223,7 @@ def _compiled(acc: str, made: _Code, stream: bool) -> int:
 
 def sums(
     acc: str, rows: int, p: int, q: int, step: int, stream: bool = False, mirrored: bool = False,
-    planes: int = 1, stride: int = 1,
+    planes: int = 1, stride: int = 1, out: str = "",
 ) -> int:  # fmt: skip
     """Address of the micro-kernel for p by q taps that sums `rows` output rows at once.
 
@@ -227,6 +231,8 @@ def sums(
     `stream` writes past the caches, which wants output rows a multiple of a vector apart.
     `mirrored` takes each row of taps, or the column where q is 1, in mirrored order. With two
     `planes`, which lie as parts of complex numbers do, both are summed by the same real weights.
-    Taps that are written out, and not mirrored, may be taken in the order of a `stride`.
+    Taps that are written out, and not mirrored, may be taken in the order of a `stride`. With `out`
+    sums of real numbers are converted to it, one of `saturated_results.DTYPES`.
     """
-    return _compiled(acc, _code(acc, rows, p, q, step, mirrored, planes, stride), stream)
+    made = _code(acc, rows, p, q, step, mirrored, planes, stride)
+    return _compiled(acc, replace(made, out=out), stream)

@@ -23,9 +23,9 @@ class MirroredBlock(RegisterBlock):
 
     def __init__(
         self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
-        part_rows: int = 0,
+        part_rows: int = 0, out: str = "",
     ) -> None:  # fmt: skip
-        super().__init__(builder, acc, rows, columns, step, planes, part_rows)
+        super().__init__(builder, acc, rows, columns, step, planes, part_rows, out=out)
         self.back = self.zeros(rows, self.parts * columns)
 
     def each(self, first: int, last: Any, emit: Any) -> None:

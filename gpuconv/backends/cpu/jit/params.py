@@ -99,10 +99,11 @@ DIRECT_PARAMS = fields(
     "every",
     # The ROW_SOURCE of pixels, and the jit functions that read and write rows (0: none is needed).
     "row_source", "load", "store",
-    # Micro-kernels: sums of a block of rows, and of one row; of separable kernels these take the
-    # columns of taps, and the last two the rows, for sums that are converted or that stay. Of
+    # Micro-kernels: sums of a block of rows, and of one row, into memory or where results are; of
+    # separable kernels the first two take the columns of taps, and the last two the rows. Of
     # narrow images `sum_block` is the code that sums whole rows (`narrow_images.sum_block`).
-    "sum_block", "sum_row", "sum_across", "sum_across_in_place",
+    "sum_block", "sum_row", "sum_block_in_place", "sum_row_in_place",
+    "sum_across", "sum_across_in_place",
     # Jit functions that sum a task, and some columns of one.
     "sum_task", "sum_columns",
     # Up to `edge_most` columns beside the border are summed by a jit function of their own, which

@@ -232,7 +232,8 @@ def test_streamed_stores(monkeypatch, fresh_plans, dtype, kernel):
         assert out.ctypes.data % 64 == offset * size % 64
         problem = make_problem(x.shape, k.shape, dtype, dtype)
         params = planning.plan_sums(problem, dtype, 0, x.strides, out.strides).params[0]
-        assert params["sum_block"] == micro_kernel.sums(dtype, micro_kernel.ROWS, p, q, 1, True)
+        streamed = micro_kernel.sums(dtype, micro_kernel.ROWS, p, q, 1, True)
+        assert params["sum_block_in_place"] == streamed
         gpuconv.corr2d(x, k, method="direct", out=out)
         assert np.array_equal(out, wanted), (x.shape, offset)
         out[...] = -7.5
