@@ -212,7 +212,7 @@ def plan_sums(
             problem, acc, rank, mirror, x_in_place=x_in_place, planes=summed, every=every,
             in_place=in_place, stores=few or not in_place,
             stream=as_they_are and _streamed(problem, out_strides),
-            out=problem.out_dtype if converted else "",
+            out=(problem.out_dtype, shift) if converted else None,
         )  # fmt: skip
         if missing:
             functions |= _means_functions(acc, missing, counted, laid.stride[1])
@@ -318,12 +318,13 @@ def band_rows(problem: Problem, strips: int, least: int) -> int:
 
 def _functions(
     problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], *, x_in_place: bool,
-    planes: int, every: int, in_place: bool, stores: bool, stream: bool, out: str,
+    planes: int, every: int, in_place: bool, stores: bool, stream: bool,
+    out: tuple[str, int] | None,
 ) -> dict[str, int]:  # fmt: skip
     """Jit functions of a plan's DIRECT_PARAMS, by name.
 
-    Sums are written where results are (`in_place`), past the caches if they `stream`, converted to
-    `out` if that is a dtype; or some of them to memory first, if any of them is stored after.
+    Sums are written where results are (`in_place`), past the caches if they `stream`, and converted
+    to a dtype by a shift if these are `out`; some go to memory first if the plan `stores` any.
     """
     from .jit import direct_driver, micro_kernel, row_buffer
 
@@ -393,7 +394,7 @@ def _converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...])
     from .jit import saturated_results
 
     return (
-        acc in ("float32", "float64")
+        acc in ("float32", "float64", "uint16", "int16")
         and problem.out_dtype in saturated_results.DTYPES
         and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
     )

@@ -98,7 +98,7 @@ def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> Non
     table, n, *taps, offsets, out, stride = args
     part = dtypes.part(acc)
     vector, size = lanes(part), np.dtype(part).itemsize
-    out_size = np.dtype(made.out or part).itemsize
+    out_size = np.dtype(made.out[0] if made.out else part).itemsize
 
     def emit_at(column: Any, columns: int, past_caches: bool) -> None:
         distance = b.mul(column, ir.Constant(LONG, size))
@@ -152,7 +152,7 @@ class _Code:
     step: int  # pixels from one column of taps to the next, where these are written out
     planes: int  # of real pixels, summed by the same weights
     order: tuple[int, ...] = ()  # in which written-out columns of taps are taken, if not in turn
-    out: str = ""  # dtype that sums are converted to, if they are
+    out: tuple[str, int] | None = None  # what sums are converted to, if they are (see `sums`)
 
     @property
     def separate_rows(self) -> bool:
@@ -176,7 +176,7 @@ class _Code:
         name += f"_planes{self.planes}" if self.planes > 1 else ""
         name += f"_order{'-'.join(map(str, self.order))}" if self.order else ""
         name += f"_{self.direction}" if self.direction else ""
-        return f"{name}_to_{self.out}" if self.out else name
+        return f"{name}_to_{self.out[0]}_shift{self.out[1]}" if self.out else name
 
 
 def order_of_taps(q: int, stride: int, dilation: int) -> Any:
@@ -223,7 +223,7 @@ def _compiled(acc: str, made: _Code, stream: bool) -> int:
 
 def sums(
     acc: str, rows: int, p: int, q: int, step: int, stream: bool = False, mirrored: bool = False,
-    planes: int = 1, stride: int = 1, out: str = "",
+    planes: int = 1, stride: int = 1, out: tuple[str, int] | None = None,
 ) -> int:  # fmt: skip
     """Address of the micro-kernel for p by q taps that sums `rows` output rows at once.
 
@@ -231,8 +231,8 @@ def sums(
     `stream` writes past the caches, which wants output rows a multiple of a vector apart.
     `mirrored` takes each row of taps, or the column where q is 1, in mirrored order. With two
     `planes`, which lie as parts of complex numbers do, both are summed by the same real weights.
-    Taps that are written out, and not mirrored, may be taken in the order of a `stride`. With `out`
-    sums of real numbers are converted to it, one of `saturated_results.DTYPES`.
+    Taps that are written out, and not mirrored, may be taken in the order of a `stride`. With an
+    `out`, a dtype and a shift, `saturated_results` converts sums of real numbers to it.
     """
     made = _code(acc, rows, p, q, step, mirrored, planes, stride)
     return _compiled(acc, replace(made, out=out), stream)

@@ -23,7 +23,7 @@ class MirroredBlock(RegisterBlock):
 
     def __init__(
         self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
-        part_rows: int = 0, out: str = "",
+        part_rows: int = 0, out: tuple[str, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(builder, acc, rows, columns, step, planes, part_rows, out=out)
         self.back = self.zeros(rows, self.parts * columns)

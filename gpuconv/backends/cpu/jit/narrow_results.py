@@ -10,56 +10,22 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from .conversion import make_tag, narrowed
 from .functions import compile_function, elements
+from .saturated_results import emit_saturated
 from .vectors import Vectors, lanes
 
 
-class _Results(Vectors):
-    """Emits the conversion of a vector of sums."""
-
-    def rounded(self, sums: Any, shift: int, signed: bool) -> Any:
-        """Divide by ``2**shift``, to nearest even."""
-        b = self.builder
-        if shift == 0:
-            return sums
-        places = self.constant(shift)
-        quotient = b.ashr(sums, places) if signed else b.lshr(sums, places)
-        rest = b.and_(sums, self.constant((1 << shift) - 1))
-        # Half of the divisor is rounded up where the quotient is odd.
-        rest = b.add(rest, b.and_(quotient, self.constant(1)))
-        up = b.icmp_unsigned(">", rest, self.constant(1 << (shift - 1)))
-        return b.add(quotient, b.zext(up, self.kind))
-
-    def saturated(self, values: Any, signed: bool, low: int, high: int) -> Any:
-        """Bring whole numbers into a range."""
-        b = self.builder
-        compare = b.icmp_signed if signed else b.icmp_unsigned
-        most = self.constant(high)
-        values = b.select(compare(">", values, most), most, values)
-        if signed:
-            least = self.constant(low)
-            values = b.select(compare("<", values, least), least, values)
-        return values
-
-
 def _to_bytes(acc: str, out: str, shift: int) -> Any:
-    signed, info = acc == "int16", np.iinfo(out)
-
     @intrinsic
     def to_bytes(typingctx, sums, target):
         def codegen(context, builder, signature, args):
             sums, target = args
-            v = _Results(builder, acc)
-            values = v.rounded(v.load(sums), shift, signed)
-            values = v.saturated(values, signed, int(info.min), int(info.max))
-            small = builder.trunc(values, ir.VectorType(ir.IntType(8), v.lanes))
-            place = builder.inttoptr(target, small.type.as_pointer())
-            builder.store(small, place).align = 1
+            v = Vectors(builder, acc)
+            emit_saturated(v, [v.load(sums)], acc, out, shift, target)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64), codegen

@@ -25,11 +25,12 @@ class RegisterBlock(Vectors):
 
     def __init__(
         self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
-        part_rows: int = 0, order: tuple[int, ...] = (), out: str = "",
+        part_rows: int = 0, order: tuple[int, ...] = (), out: tuple[str, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(builder, dtypes.part(acc))
         self.order = order  # of written-out columns of taps, if they are not taken in turn
-        self.out = out  # dtype that sums are written in, if not in their own
+        # Dtype that sums are written in, times so many powers of two; None: as they are.
+        self.acc, self.out = acc, out
         self.part_rows = part_rows or rows  # from a row of real parts to that of imaginary parts
         self.rows, self.columns, self.step_bytes = rows, columns, step * self.size
         self.weight_parts = 2 if np.dtype(acc).kind == "c" else 1
@@ -154,7 +155,9 @@ class RegisterBlock(Vectors):
         for i, row in enumerate(self.sums):
             if self.out:
                 start = b.add(out, b.mul(stride, self.long(i)))
-                emit_saturated(self, [self.read(place) for place in row], self.out, start)
+                emit_saturated(
+                    self, [self.read(place) for place in row], self.acc, *self.out, start
+                )
                 continue
             for n, place in enumerate(row):
                 part, c = divmod(n, self.columns)

@@ -1,10 +1,12 @@
-"""Floating-point sums written as integers of 8 or 16 bits, converted in registers (llvmlite).
+"""Sums written as integers of 8 or 16 bits, converted while they are in registers (llvmlite).
 
-As `conversion.narrowed` converts one number: to nearest even, into the dtype's range, NaN to 0.
+Floats are converted as `conversion.narrowed` does it: to nearest even, into the dtype's range, NaN
+to 0. Sums in 16 bits, which are whole numbers, are divided by a power of two first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,23 +17,31 @@ from .vectors import Vectors
 
 __all__ = ["DTYPES", "emit_saturated"]
 
-# What sums are converted to. All their numbers are exact in float32.
+# What sums of floats are converted to: all their numbers are exact in float32. Those in 16 bits are
+# converted to bytes.
 DTYPES = ("uint8", "int8", "uint16", "int16")
 
 
-def emit_saturated(vectors: Vectors, sums: list[Any], dtype: str, address: Any) -> None:
-    """Emit the conversion of some vectors of sums, which are written one after the other."""
+def emit_saturated(
+    vectors: Vectors, sums: list[Any], acc: str, dtype: str, shift: int, address: Any
+) -> None:
+    """Emit the conversion of vectors of sums, which are written one after the other.
+
+    The sums, in dtype `acc`, are ``2**shift`` times the results.
+    """
     b, info = vectors.builder, np.iinfo(dtype)
+    signed = acc != "uint16"
     while sums:
-        # Two vectors at a time fill one of their integers.
+        # Two vectors at a time, which fill one of integers half as long.
         some, sums = sums[: 2 - len(sums) % 2], sums[2 - len(sums) % 2 :]
-        whole = [_to_integers(vectors, x, info) for x in some]
+        if vectors.whole:
+            whole = [_divide(vectors, x, shift, signed) for x in some]
+        else:
+            whole = [_to_integers(vectors, x, info) for x in some]
         count = vectors.lanes * len(whole)
         joined = whole[0] if len(whole) == 1 else vectors.shuffle(*whole, list(range(count)))
-        # LLVM knows the range no more; told again, it takes instructions that saturate.
-        low, high = (ir.Constant(joined.type, [limit] * count) for limit in (info.min, info.max))
-        joined = b.select(b.icmp_signed(">", joined, low), joined, low)
-        joined = b.select(b.icmp_signed("<", joined, high), joined, high)
+        # Also of what is in range, which LLVM does not know: it takes instructions that saturate.
+        joined = _saturate(b, joined, signed, info)
         small = b.trunc(joined, ir.VectorType(ir.IntType(info.bits), count))
         place = b.inttoptr(address, small.type.as_pointer())
         b.store(small, place).align = info.bits // 8
@@ -50,3 +60,25 @@ def _to_integers(vectors: Vectors, x: Any, info: Any) -> Any:
     kind = ir.FunctionType(ir.VectorType(ir.IntType(32), n), [vectors.kind])
     name = f"llvm.lrint.v{n}i32.v{n}f{8 * vectors.size}"
     return b.call(cgutils.get_or_insert_function(b.module, kind, name), [x])
+
+
+def _divide(vectors: Vectors, sums: Any, shift: int, signed: bool) -> Any:
+    """Divide whole numbers by ``2**shift``, to nearest even."""
+    b = vectors.builder
+    if shift == 0:
+        return sums
+    places = vectors.constant(shift)
+    quotient = b.ashr(sums, places) if signed else b.lshr(sums, places)
+    rest = b.and_(sums, vectors.constant((1 << shift) - 1))
+    # Half of the divisor is rounded up where the quotient is odd.
+    rest = b.add(rest, b.and_(quotient, vectors.constant(1)))
+    up = b.icmp_unsigned(">", rest, vectors.constant(1 << (shift - 1)))
+    return b.add(quotient, b.zext(up, vectors.kind))
+
+
+def _saturate(b: Any, values: Any, signed: bool, info: Any) -> Any:
+    """Bring whole numbers into the range of an integer dtype."""
+    compare: Callable[..., Any] = b.icmp_signed if signed else b.icmp_unsigned
+    low, high = (ir.Constant(values.type, [n] * values.type.count) for n in (info.min, info.max))
+    values = b.select(compare(">", values, high), high, values)
+    return b.select(compare("<", values, low), low, values) if signed else values

@@ -123,6 +123,6 @@ def test_where_sums_are_converted_in_registers():
     problem = make_problem((64, 64), (5, 5), "uint8", "float32", dtype="uint8")
     assert planning._converts_in_place(problem, "float32", (60, 1))
     assert not planning._converts_in_place(problem, "float32", (120, 2))  # columns apart
-    assert not planning._converts_in_place(problem, "uint16", (60, 1))  # sums in 16 bits
+    assert planning._converts_in_place(problem, "uint16", (60, 1))
     problem = make_problem((64, 64), (5, 5), "uint8", "float32", dtype="int32")
     assert not planning._converts_in_place(problem, "float32", (240, 4))
