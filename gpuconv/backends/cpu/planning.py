@@ -10,16 +10,28 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.problem import Problem, restate_for_tables, tables_are_gathered
+from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .image_layout import (
     ImageLayout,
     describe_images,
     find_store,
     geometry_fields,
-    is_contiguous,
     run_of_columns,
     writes_in_place,
+)
+from .in_place import (
+    LINE_BYTES,
+    STEP_MOST,
+    buffers_columns,
+    converts_in_place,
+    edge_most,
+    reads_in_place,
+    restate_with_all_columns,
+    streams_results,
+    sums_all_columns,
+    sums_few_columns,
+    sums_whole_rows,
 )
 from .jit.params import DIRECT_PARAMS, record
 from .tasks import TaskPlan, Tasks
@@ -27,36 +39,14 @@ from .threads import CallTimes, max_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
-# Results that no cache would hold are written past them: their old content need not be read first.
-# Only by vectors of a whole line of cache: shorter ones take several times as long that way, even
-# where they fill the lines in pairs (AMD Zen 3).
-_STREAMED_BYTES = 16 << 20
-_LINE_BYTES = 64
-# In short rows the waiting at their ends costs more than that saves.
-_STREAMED_ROW = 4096
-# An image with a border is read in place if it is this many times wider than the border, and for
-# separable sums if its rows have more bytes than this: columns beside the border are summed apart.
-_NARROW, _SHORT_ROW = 32, 4096
 # Nanoseconds of one thread for an output and for a tap of it, and of starting threads: where they
 # save less, one thread does all.
 _OUTPUT, _TAP, _START = 0.17, 0.018, 16000
 # Rows that are summed together, and of how many more rows a single one takes the time where it has
 # no more than so many vectors: the multiply-adds of a vector wait for each other.
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
-# Bytes after which the first-level cache begins anew, and how many rows of an image that have one
-# place in it are read where they are.
-_CACHE_WAY, _ROWS_OF_A_PLACE = 4096, 10
-# Kernels of no more taps than this fill vectors whatever the image's width (see `_whole_rows`).
+# Kernels of no more taps than this fill vectors whatever the image's width (see `sums_whole_rows`).
 _FEW_TAPS = 32
-# Nanoseconds of laying out a row of pixels phase by phase instead of as it is; of a pixel of it, if
-# rows could be read where they are, and more if the stride is not one of those for which whole
-# vectors are taken apart.
-_LAID_ROW, _LAID_PIXEL, _LAID_ALONE, _TAKEN_APART = 130, 0.2, 0.29, (2, 4)
-# Nanoseconds of a tap of a sum that is not kept, if rows of outputs share pixels or not, and of
-# keeping a sum.
-_SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.03, 0.15
-# Columns of taps that are no further apart than this are written out one by one.
-_STEP_MOST = 4
 # In a single row of taps, those beyond so many take twice as long: no block of rows shares them.
 _ROW_TAPS = 16
 # Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
@@ -129,7 +119,7 @@ def direct_work(problem: Problem) -> float:
 
     This is asked for before compiled code is loaded, and has the same answer on every processor.
     """
-    lanes = _LINE_BYTES // dtypes.storage(dtypes.part(problem.acc_dtype)).itemsize
+    lanes = LINE_BYTES // dtypes.storage(dtypes.part(problem.acc_dtype)).itemsize
     vectors = -(-problem.s // lanes)
     rows, taps = problem.r, float(problem.p * problem.q)
     columns = problem.s if taps <= _FEW_TAPS else vectors * lanes
@@ -169,15 +159,13 @@ def plan_sums(
     from .jit import micro_kernel, vectors
 
     every = 1  # of so many columns of sums one is written
-    if not (columns or missing) and _sums_all_columns(problem, acc, rank, x_strides):
+    if not (columns or missing) and sums_all_columns(problem, acc, rank, x_strides):
         every = problem.stride[1]
-        problem = _restate_with_all_columns(problem)
+        problem = restate_with_all_columns(problem)
     part = dtypes.part(acc)
     weight_parts, summed = 1 if part == acc else 2, 2 if missing == "many" else 1
     size, lanes, parts = np.dtype(part).itemsize, vectors.lanes(part), max(weight_parts, summed)
-    x_in_place = not missing and _readable(problem, acc, rank) and is_contiguous(problem, x_strides)
-    if rank and _rows_collide(problem, x_strides[-2]):
-        x_in_place = False
+    x_in_place = not missing and reads_in_place(problem, acc, rank, x_strides)
     planes = 2 if missing in ("few", "many") else 1
     tasks = _cut(problem, acc, rank, x_in_place, planes)
     slots = _buffered_rows(problem)
@@ -187,15 +175,15 @@ def plan_sums(
     laid = restate_for_tables(problem)
     all_written = not missing and every == 1
     as_they_are = all_written and writes_in_place(problem, acc, out_strides, shift)
-    converted = all_written and _converts_in_place(problem, acc, out_strides)
+    converted = all_written and converts_in_place(problem, acc, out_strides)
     in_place = as_they_are or converted
-    whole_rows = not columns and as_they_are and _whole_rows(problem, acc, rank, x_strides)
-    few = columns > 0 or _sums_few_columns(problem, tasks, lanes, x_in_place)
+    whole_rows = not columns and as_they_are and sums_whole_rows(problem, acc, rank, x_strides)
+    few = columns > 0 or sums_few_columns(problem, tasks, lanes, x_in_place)
     layout = describe_images(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
         in_place=in_place, imaginary=slots * pitch * size,
         loads=not whole_rows
-        and (columns > 0 or not x_in_place or _buffers_columns(problem, acc, rank, tasks)),
+        and (columns > 0 or not x_in_place or buffers_columns(problem, acc, rank, tasks)),
         stores=not (whole_rows or missing) and (few or not in_place), every=every,
     )  # fmt: skip
     if missing:
@@ -211,7 +199,7 @@ def plan_sums(
         functions = _functions(
             problem, acc, rank, mirror, x_in_place=x_in_place, planes=summed, every=every,
             in_place=in_place, stores=few or not in_place,
-            stream=as_they_are and _streamed(problem, out_strides),
+            stream=as_they_are and streams_results(problem, out_strides),
             out=(problem.out_dtype, shift) if converted else None,
         )  # fmt: skip
         if missing:
@@ -330,7 +318,7 @@ def _functions(
 
     laid = restate_for_tables(problem)
     # Steps that code is written out for: of pixels side by side, and of a photo's channels.
-    written_out = laid.stride[1] == 1 and laid.dilation[1] <= _STEP_MOST
+    written_out = laid.stride[1] == 1 and laid.dilation[1] <= STEP_MOST
     step = laid.dilation[1] if written_out else 0
     columns_mirrored = mirror[0] if rank else any(mirror)
     sums = partial(
@@ -356,7 +344,7 @@ def _functions(
     if in_place:
         found["sum_block_in_place"] = sums(micro_kernel.ROWS, stream=stream, out=out)
         found["sum_row_in_place"] = sums(1, out=out)
-    if x_in_place and (most := _edge_most(problem, acc, rank)):
+    if x_in_place and (most := edge_most(problem, acc, rank)):
         found |= {
             "edge_most": most,
             "sum_edge_columns": direct_driver.sum_edge_columns(),
@@ -387,130 +375,3 @@ def _narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
         "sum_task": narrow_images.sum_task(),
         "sum_block": narrow_images.sum_block(acc, problem.s, problem.p, problem.q, left),
     }
-
-
-def _converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...]) -> bool:
-    """Whether sums are converted in registers, and written where results are."""
-    from .jit import saturated_results
-
-    return (
-        acc in ("float32", "float64", "uint16", "int16")
-        and problem.out_dtype in saturated_results.DTYPES
-        and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
-    )
-
-
-def _sums_few_columns(problem: Problem, tasks: Tasks, lanes: int, x_in_place: bool) -> bool:
-    """Whether some columns are summed that are fewer than a vector's, or beside the border."""
-    rest = problem.s % tasks.strip if tasks.strip else 0
-    return problem.s < lanes or 0 < rest < lanes or (x_in_place and any(problem.pad[1]))
-
-
-def _edge_most(problem: Problem, acc: str, rank: int) -> int:
-    """How many columns beside the border are summed with rows and columns exchanged, at most."""
-    from .jit import vectors
-
-    # Rows of separable sums are summed by themselves.
-    return vectors.lanes(acc) if not rank and any(problem.pad[1]) else 0
-
-
-def _buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> bool:
-    """Whether any columns are read into the row buffer although pixels are read where they are.
-
-    That is the driver's own choice (`_sum_task` of `direct_driver`). Compiling what loads them
-    takes a quarter of a first call.
-    """
-    from .jit import vectors
-
-    left, width = run_of_columns(problem)
-    last = left + width - restate_for_tables(problem).span[1] + 1
-    lanes, most = vectors.lanes(acc), _edge_most(problem, acc, rank)
-    for first in range(0, problem.s, tasks.strip):
-        end = min(problem.s, first + tasks.strip)
-        low, high = max(first, left), min(end, last)
-        if high - low < lanes:
-            low = high = end
-        if max(low - first, end - high) > most:
-            return True
-    return False
-
-
-def _whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
-    """Whether whole rows of a narrow image, whose sums are written in place, are summed at once."""
-    from .jit import narrow_images
-
-    left = run_of_columns(problem)[0]
-    return (
-        problem.unit
-        and rank == 0
-        and problem.x_dtype == acc
-        and is_contiguous(problem, x_strides)
-        and (problem.boundary == "constant" or not any(problem.pad[1]))
-        and narrow_images.fits(acc, problem.s, problem.w, problem.p, problem.q, left)
-    )
-
-
-def _streamed(problem: Problem, out_strides: tuple[int, ...]) -> bool:
-    """Whether a result is written past the caches."""
-    from .jit import vectors
-
-    size = dtypes.storage(problem.out_dtype).itemsize
-    large = math.prod(problem.out_shape) * size >= _STREAMED_BYTES
-    wide = problem.s * size >= _STREAMED_ROW
-    whole_lines = vectors.vector_bytes() == _LINE_BYTES and out_strides[-2] % _LINE_BYTES == 0
-    return large and wide and whole_lines
-
-
-def _rows_collide(problem: Problem, row_stride: int) -> bool:
-    """Whether the rows of a column of taps take each other's places in the first-level cache."""
-    from .jit import micro_kernel
-
-    places = _CACHE_WAY // math.gcd(row_stride, _CACHE_WAY)
-    return problem.p + micro_kernel.ROWS - 1 > _ROWS_OF_A_PLACE * places
-
-
-def _readable(problem: Problem, acc: str, rank: int) -> bool:
-    """Whether pixels are summed where they are, if they are side by side."""
-    # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
-    border = sum(problem.pad[1])
-    short = rank > 0 and border > 0 and problem.s * np.dtype(acc).itemsize <= _SHORT_ROW
-    narrow = short or problem.s < _NARROW * border
-    one_run = not tables_are_gathered(problem)[1]
-    real = acc == dtypes.part(acc)
-    return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run
-
-
-def _sums_all_columns(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
-    """Whether the columns that a stride skips are summed too, and not written.
-
-    Of few taps, or in short rows, that takes less time than to lay out rows phase by phase.
-    """
-    from .jit import micro_kernel
-
-    (sy, sx), taps = problem.stride, problem.p * problem.q
-    if sx == 1 or rank:
-        return False
-    tap = _SKIPPED_TAP if sy == 1 else _SKIPPED_TAP_ALONE
-    skipped = problem.s * ((sx - 1) * taps * tap + _KEPT)
-    in_place = _readable(_restate_with_all_columns(problem), acc, rank)
-    pixel = in_place * _LAID_PIXEL + (sx not in _TAKEN_APART) * _LAID_ALONE
-    laid_out = min(sx, problem.span[1]) / sx * problem.w  # pixels of a row
-    return (
-        skipped <= min(sy, problem.p) * (_LAID_ROW + laid_out * pixel)
-        and acc == dtypes.part(acc)
-        and acc not in ("uint16", "int16")  # these have writers of their own
-        and problem.dilation[1] <= _STEP_MOST
-        and micro_kernel.writes_out(acc, problem.q)
-        and is_contiguous(problem, x_strides)
-        and restate_for_tables(problem) == problem  # so no column of the padding is left out
-    )
-
-
-def _restate_with_all_columns(problem: Problem) -> Problem:
-    """Restate the problem without its column stride."""
-    columns = problem.w + sum(problem.pad[1]) - problem.span[1] + 1
-    return replace(
-        problem,
-        stride=(problem.stride[0], 1),
-        out_shape=(*problem.out_shape[:-1], columns),
-    )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import planning, sums
+from gpuconv.backends.cpu import in_place, planning, sums
 from gpuconv.backends.cpu.jit import micro_kernel, narrow_images, vectors
 from gpuconv.core import accumulator
 from gpuconv.core.boundary import BOUNDARIES
@@ -215,9 +215,9 @@ def test_streamed_stores(monkeypatch, fresh_plans, dtype, kernel):
     images = [sample(rng, (r + p - 1, s + q - 1), dtype)
               for r in (1, 3, 4, 6, 9) for s in (lanes, lanes + 1, 50, 97, 131)]  # fmt: skip
     expected = [gpuconv.corr2d(x, k, method="direct") for x in images]
-    monkeypatch.setattr(planning, "_STREAMED_BYTES", 0)
-    monkeypatch.setattr(planning, "_STREAMED_ROW", 0)
-    monkeypatch.setattr(planning, "_LINE_BYTES", vectors.vector_bytes())
+    monkeypatch.setattr(in_place, "_STREAMED_BYTES", 0)
+    monkeypatch.setattr(in_place, "_STREAMED_ROW", 0)
+    monkeypatch.setattr(in_place, "LINE_BYTES", vectors.vector_bytes())
     monkeypatch.setattr(narrow_images, "fits", lambda *_: False)
     sums.forget_plans()
     pitch = 64 // size * (160 * size // 64 + 1)
@@ -252,9 +252,9 @@ def test_streamed_stores_with_borders_and_batches(monkeypatch, fresh_plans):
     ):
         x, k = sample(rng, shape, "float32"), sample(rng, (3, 3), "float32")
         calls.append((x, k, keywords, gpuconv.corr2d(x, k, method="direct", **keywords)))
-    monkeypatch.setattr(planning, "_STREAMED_BYTES", 0)
-    monkeypatch.setattr(planning, "_STREAMED_ROW", 0)
-    monkeypatch.setattr(planning, "_LINE_BYTES", vectors.vector_bytes())
+    monkeypatch.setattr(in_place, "_STREAMED_BYTES", 0)
+    monkeypatch.setattr(in_place, "_STREAMED_ROW", 0)
+    monkeypatch.setattr(in_place, "LINE_BYTES", vectors.vector_bytes())
     sums.forget_plans()
     for x, k, keywords, wanted in calls:
         assert wanted.strides[-2] % 64 == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import planning, sums
+from gpuconv.backends.cpu import in_place, planning, sums
 from gpuconv.backends.cpu.jit import saturated_results
 from gpuconv.core.problem import make_problem
 
@@ -25,17 +25,17 @@ def plans_of_this_test_only():
 @pytest.fixture
 def both(monkeypatch):
     """A call whose sums are stored after, and one whose sums are converted in registers."""
-    converts, used = planning._converts_in_place, []
+    converts, used = planning.converts_in_place, []
 
     def noting(problem, acc, out_strides):
         used.append(converts(problem, acc, out_strides))
         return used[-1]
 
     def call(x, k, **keywords):
-        monkeypatch.setattr(planning, "_converts_in_place", lambda *_: False)
+        monkeypatch.setattr(planning, "converts_in_place", lambda *_: False)
         sums.forget_plans()
         stored = gpuconv.corr2d(x, k, backend="cpu", **keywords)
-        monkeypatch.setattr(planning, "_converts_in_place", noting)
+        monkeypatch.setattr(planning, "converts_in_place", noting)
         sums.forget_plans()
         used.clear()
         converted = gpuconv.corr2d(x, k, backend="cpu", **keywords)
@@ -121,8 +121,8 @@ def test_other_layouts(both):
 
 def test_where_sums_are_converted_in_registers():
     problem = make_problem((64, 64), (5, 5), "uint8", "float32", dtype="uint8")
-    assert planning._converts_in_place(problem, "float32", (60, 1))
-    assert not planning._converts_in_place(problem, "float32", (120, 2))  # columns apart
-    assert planning._converts_in_place(problem, "uint16", (60, 1))
+    assert in_place.converts_in_place(problem, "float32", (60, 1))
+    assert not in_place.converts_in_place(problem, "float32", (120, 2))  # columns apart
+    assert in_place.converts_in_place(problem, "uint16", (60, 1))
     problem = make_problem((64, 64), (5, 5), "uint8", "float32", dtype="int32")
-    assert not planning._converts_in_place(problem, "float32", (240, 4))
+    assert not in_place.converts_in_place(problem, "float32", (240, 4))

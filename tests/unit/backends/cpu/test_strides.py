@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import planning, sums
+from gpuconv.backends.cpu import in_place, sums
 from gpuconv.core.problem import make_problem, restate_for_tables
 
 from ....marks import always
@@ -48,7 +48,7 @@ def both(monkeypatch):
     def call(x, k, **keywords):
         results = []
         for price in (-math.inf, math.inf):
-            monkeypatch.setattr(planning, "_LAID_ROW", price)
+            monkeypatch.setattr(in_place, "_LAID_ROW", price)
             sums.forget_plans()
             planned.clear()
             found = gpuconv.corr2d(x, k, backend="cpu", method="direct", **keywords)
@@ -120,17 +120,17 @@ def test_the_order_of_taps_is_that_of_the_stride(both):
 def test_where_only_some_columns_are_summed(x_shape, kernel, keywords):
     problem = make_problem(x_shape, kernel, "float32", "float32", **keywords)
     strides = (4 * x_shape[1], 4)
-    assert not planning._sums_all_columns(problem, "float32", 0, strides)
+    assert not in_place.sums_all_columns(problem, "float32", 0, strides)
 
 
 def test_where_all_columns_are_summed():
     for n in (64, 4096):
         problem = make_problem((n, n), (3, 3), "float32", "float32", stride=2, mode="same")
-        assert planning._sums_all_columns(problem, "float32", 0, (4 * n, 4))
-        assert not planning._sums_all_columns(problem, "float32", 1, (4 * n, 4))  # separable
-        assert not planning._sums_all_columns(problem, "float32", 0, (8 * n, 8))  # columns apart
-        dense = planning._restate_with_all_columns(problem)
+        assert in_place.sums_all_columns(problem, "float32", 0, (4 * n, 4))
+        assert not in_place.sums_all_columns(problem, "float32", 1, (4 * n, 4))  # separable
+        assert not in_place.sums_all_columns(problem, "float32", 0, (8 * n, 8))  # columns apart
+        dense = in_place.restate_with_all_columns(problem)
         assert (dense.stride, dense.out_shape) == ((2, 1), (n // 2, n))
     problem = make_problem((64, 64), (3, 3), "uint8", "float32", stride=2, dtype="uint8")
-    assert planning._sums_all_columns(problem, "float32", 0, (64, 1))
-    assert not planning._sums_all_columns(problem, "uint16", 0, (64, 1))  # written otherwise
+    assert in_place.sums_all_columns(problem, "float32", 0, (64, 1))
+    assert not in_place.sums_all_columns(problem, "uint16", 0, (64, 1))  # written otherwise

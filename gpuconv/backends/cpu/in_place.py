@@ -1,0 +1,190 @@
+"""Where direct and separable sums read pixels and write results: where these are, or in memory.
+
+Rows that are read in place need no row buffer, and sums that are written in place none to be stored
+from. What is asked here decides how a plan is made (see `planning`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from ...core import dtypes
+from ...core.problem import Problem, restate_for_tables, tables_are_gathered
+from .image_layout import is_contiguous, run_of_columns
+from .tasks import Tasks
+
+__all__ = [
+    "LINE_BYTES",
+    "STEP_MOST",
+    "buffers_columns",
+    "converts_in_place",
+    "edge_most",
+    "reads_in_place",
+    "restate_with_all_columns",
+    "streams_results",
+    "sums_all_columns",
+    "sums_few_columns",
+    "sums_whole_rows",
+]
+
+# Results that no cache would hold are written past them: their old content need not be read first.
+# Only by vectors of a whole line of cache: shorter ones take several times as long that way, even
+# where they fill the lines in pairs (AMD Zen 3).
+_STREAMED_BYTES = 16 << 20
+LINE_BYTES = 64
+# In short rows the waiting at their ends costs more than that saves.
+_STREAMED_ROW = 4096
+# An image with a border is read in place if it is this many times wider than the border, and for
+# separable sums if its rows have more bytes than this: columns beside the border are summed apart.
+_NARROW, _SHORT_ROW = 32, 4096
+# Bytes after which the first-level cache begins anew, and how many rows of an image that have one
+# place in it are read where they are.
+_CACHE_WAY, _ROWS_OF_A_PLACE = 4096, 10
+# Nanoseconds of laying out a row of pixels phase by phase instead of as it is; of a pixel of it, if
+# rows could be read where they are, and more if the stride is not one of those for which whole
+# vectors are taken apart.
+_LAID_ROW, _LAID_PIXEL, _LAID_ALONE, _TAKEN_APART = 130, 0.2, 0.29, (2, 4)
+# Nanoseconds of a tap of a sum that is not kept, if rows of outputs share pixels or not, and of
+# keeping a sum.
+_SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.03, 0.15
+# Columns of taps that are no further apart than this are written out one by one.
+STEP_MOST = 4
+
+
+def converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...]) -> bool:
+    """Whether sums are converted in registers, and written where results are."""
+    from .jit import saturated_results
+
+    return (
+        acc in ("float32", "float64", "uint16", "int16")
+        and problem.out_dtype in saturated_results.DTYPES
+        and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
+    )
+
+
+def sums_few_columns(problem: Problem, tasks: Tasks, lanes: int, x_in_place: bool) -> bool:
+    """Whether some columns are summed that are fewer than a vector's, or beside the border."""
+    rest = problem.s % tasks.strip if tasks.strip else 0
+    return problem.s < lanes or 0 < rest < lanes or (x_in_place and any(problem.pad[1]))
+
+
+def edge_most(problem: Problem, acc: str, rank: int) -> int:
+    """How many columns beside the border are summed with rows and columns exchanged, at most."""
+    from .jit import vectors
+
+    # Rows of separable sums are summed by themselves.
+    return vectors.lanes(acc) if not rank and any(problem.pad[1]) else 0
+
+
+def buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> bool:
+    """Whether any columns are read into the row buffer although pixels are read where they are.
+
+    That is the driver's own choice (`_sum_task` of `direct_driver`). Compiling what loads them
+    takes a quarter of a first call.
+    """
+    from .jit import vectors
+
+    left, width = run_of_columns(problem)
+    last = left + width - restate_for_tables(problem).span[1] + 1
+    lanes, most = vectors.lanes(acc), edge_most(problem, acc, rank)
+    for first in range(0, problem.s, tasks.strip):
+        end = min(problem.s, first + tasks.strip)
+        low, high = max(first, left), min(end, last)
+        if high - low < lanes:
+            low = high = end
+        if max(low - first, end - high) > most:
+            return True
+    return False
+
+
+def sums_whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
+    """Whether whole rows of a narrow image, whose sums are written in place, are summed at once."""
+    from .jit import narrow_images
+
+    left = run_of_columns(problem)[0]
+    return (
+        problem.unit
+        and rank == 0
+        and problem.x_dtype == acc
+        and is_contiguous(problem, x_strides)
+        and (problem.boundary == "constant" or not any(problem.pad[1]))
+        and narrow_images.fits(acc, problem.s, problem.w, problem.p, problem.q, left)
+    )
+
+
+def streams_results(problem: Problem, out_strides: tuple[int, ...]) -> bool:
+    """Whether a result is written past the caches."""
+    from .jit import vectors
+
+    size = dtypes.storage(problem.out_dtype).itemsize
+    large = math.prod(problem.out_shape) * size >= _STREAMED_BYTES
+    wide = problem.s * size >= _STREAMED_ROW
+    whole_lines = vectors.vector_bytes() == LINE_BYTES and out_strides[-2] % LINE_BYTES == 0
+    return large and wide and whole_lines
+
+
+def _rows_collide(problem: Problem, row_stride: int) -> bool:
+    """Whether the rows of a column of taps take each other's places in the first-level cache."""
+    from .jit import micro_kernel
+
+    places = _CACHE_WAY // math.gcd(row_stride, _CACHE_WAY)
+    return problem.p + micro_kernel.ROWS - 1 > _ROWS_OF_A_PLACE * places
+
+
+def reads_in_place(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
+    """Whether pixels are summed where they are, at least those far from the border."""
+    return (
+        _readable(problem, acc, rank)
+        and is_contiguous(problem, x_strides)
+        and not (rank and _rows_collide(problem, x_strides[-2]))
+    )
+
+
+def _readable(problem: Problem, acc: str, rank: int) -> bool:
+    """Whether pixels are summed where they are, if they are side by side."""
+    # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
+    border = sum(problem.pad[1])
+    short = rank > 0 and border > 0 and problem.s * np.dtype(acc).itemsize <= _SHORT_ROW
+    narrow = short or problem.s < _NARROW * border
+    one_run = not tables_are_gathered(problem)[1]
+    real = acc == dtypes.part(acc)
+    return problem.x_dtype == acc and real and problem.stride[1] == 1 and not narrow and one_run
+
+
+def sums_all_columns(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
+    """Whether the columns that a stride skips are summed too, and not written.
+
+    Of few taps, or in short rows, that takes less time than to lay out rows phase by phase.
+    """
+    from .jit import micro_kernel
+
+    (sy, sx), taps = problem.stride, problem.p * problem.q
+    if sx == 1 or rank:
+        return False
+    tap = _SKIPPED_TAP if sy == 1 else _SKIPPED_TAP_ALONE
+    skipped = problem.s * ((sx - 1) * taps * tap + _KEPT)
+    in_place = _readable(restate_with_all_columns(problem), acc, rank)
+    pixel = in_place * _LAID_PIXEL + (sx not in _TAKEN_APART) * _LAID_ALONE
+    laid_out = min(sx, problem.span[1]) / sx * problem.w  # pixels of a row
+    return (
+        skipped <= min(sy, problem.p) * (_LAID_ROW + laid_out * pixel)
+        and acc == dtypes.part(acc)
+        and acc not in ("uint16", "int16")  # these have writers of their own
+        and problem.dilation[1] <= STEP_MOST
+        and micro_kernel.writes_out(acc, problem.q)
+        and is_contiguous(problem, x_strides)
+        and restate_for_tables(problem) == problem  # so no column of the padding is left out
+    )
+
+
+def restate_with_all_columns(problem: Problem) -> Problem:
+    """Restate the problem without its column stride."""
+    columns = problem.w + sum(problem.pad[1]) - problem.span[1] + 1
+    return replace(
+        problem,
+        stride=(problem.stride[0], 1),
+        out_shape=(*problem.out_shape[:-1], columns),
+    )
