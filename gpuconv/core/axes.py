@@ -113,6 +113,8 @@ def _order(ndim: int, source: tuple[int, int], target: tuple[int, int]) -> tuple
 def call_along(axes: Any, X: Any, out: Any, call: Callable[[Any, Any], Any]) -> Any:
     """Return `call(X, out)`, made with rows and columns last, with them at their places again."""
     X, at = axes_of(axes, X)
+    if at == LAST:
+        return call(X, out)
     target = None if out is None else move_to_last(*axes_of(at, out, "out"))
     result = call(move_to_last(X, at), target)
     return put_back(result, at) if out is None else out

@@ -60,7 +60,7 @@ def correlate1d(
     >>> gpuconv.ndimage.correlate1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
-    return _filter_lines(input, weights, axis, output, mode, cval, origin, False)
+    return run_filter(_make_line_pass, input, output, weights, axis, mode, cval, origin, False)
 
 
 def convolve1d(
@@ -85,14 +85,7 @@ def convolve1d(
     >>> gpuconv.ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    return _filter_lines(input, weights, axis, output, mode, cval, origin, True)
-
-
-def _filter_lines(
-    input: Any, weights: Any, axis: int, output: Any, mode: str, cval: Any, origin: int,
-    flipped: bool,
-) -> Any:  # fmt: skip
-    return run_filter(_make_line_pass, input, output, weights, axis, mode, cval, origin, flipped)
+    return run_filter(_make_line_pass, input, output, weights, axis, mode, cval, origin, True)
 
 
 def _make_line_pass(

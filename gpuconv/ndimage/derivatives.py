@@ -41,7 +41,7 @@ def sobel(
            [24, 24, 24],
            [12, 12, 12]])
     """
-    return _derivative(input, axis, output, mode, cval, [1.0, 2.0, 1.0])
+    return run_filter(_make_passes, input, output, axis, mode, cval, [1.0, 2.0, 1.0])
 
 
 def prewitt(
@@ -67,13 +67,7 @@ def prewitt(
            [18, 18, 18],
            [ 9,  9,  9]])
     """
-    return _derivative(input, axis, output, mode, cval, [1.0, 1.0, 1.0])
-
-
-def _derivative(
-    input: Any, axis: int, output: Any, mode: Any, cval: Any, smoothing: list[float]
-) -> Any:
-    return run_filter(_make_passes, input, output, axis, mode, cval, smoothing)
+    return run_filter(_make_passes, input, output, axis, mode, cval, [1.0, 1.0, 1.0])
 
 
 def _make_passes(

@@ -57,7 +57,7 @@ class Pass:
 
     def correlate(self, image: Any, **keywords: Any) -> Any:
         """Return the sums, not yet divided, or write them to `out=`."""
-        if self.axes != _LAST:
+        if self.axes != _LAST or image.ndim > 2:  # or it might be taken for a photo
             keywords["axes"] = self.axes
         return self.call(image, self.weights, mode=self.pad, **self.keywords(), **keywords)
 

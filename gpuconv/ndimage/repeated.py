@@ -25,8 +25,8 @@ from .stores import Store
 
 __all__ = ["run_filter"]
 
-# Pixels of a small image, and how many weights are looked at in each call: in an array, and in a
-# sequence.
+# Pixels of a small image; weights that are kept, or looked at in each call; and how long the
+# sequences are that are looked at, inside others too.
 _PIXELS_MOST, _WEIGHTS_MOST, _LENGTH_MOST = 1 << 16, 1 << 10, 16
 _KEPT_MOST = 256
 _DTYPES = (type(None), str, type, np.dtype)
@@ -94,13 +94,14 @@ def run_filter(
     image = read_image(input)
     passes = make_passes(image, *arguments)
     result = run(image, passes, output)
-    # Complex sums are left out, because of which some outputs are warned of in each call.
+    # Where sums are complex, each call may have to warn of its output.
     complex_sums = image.is_complex or any(one.is_complex for one in passes)
     if key is not None and passes and not complex_sums:
-        target = read_output(output, image, False)
-        if len(_kept) >= _KEPT_MOST:
-            _kept.clear()
-        _kept[key] = _Filter.of(passes, image, target)
+        found = _Filter.of(passes, image, read_output(output, image, False))
+        if all(step.one.weights.size <= _WEIGHTS_MOST for step in found.steps):
+            if len(_kept) >= _KEPT_MOST:
+                _kept.clear()
+            _kept[key] = found
     return result
 
 

@@ -44,7 +44,7 @@ class ImageLayout:
         Of each image in the batch: the number of its kernel, and the byte offsets of image and
         result.
     in_place : bool
-        Whether sums may be written to the result as they are.
+        Whether sums are written to the result by what sums them.
     tables : tuple
         The index maps that the source leads to.
     """
@@ -167,9 +167,9 @@ def describe_images(
 ) -> ImageLayout:
     """Describe images and results of these strides, for sums of a dtype times ``2**shift``.
 
-    `step`, `slots` and `imaginary` are those of `make_image_row_source`. `in_place` says whether
-    sums may be written to the result as they are, `loads` and `stores` whether any row is read into
-    a row buffer, and whether any sums are not written in place, but one of `every` so many.
+    `step`, `slots` and `imaginary` are those of `make_image_row_source`. `in_place` is that of
+    `ImageLayout`; `loads` says whether any row is read into a row buffer, and `stores` whether any
+    sums are written to the result from memory: all of them, or one of `every` so many.
     """
     from .jit import row_buffer
 

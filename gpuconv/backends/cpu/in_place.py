@@ -1,4 +1,4 @@
-"""Where direct and separable sums read pixels and write results: where these are, or in memory.
+"""Where direct and separable sums read pixels and write results: where these are, or in a buffer.
 
 Rows that are read in place need no row buffer, and sums that are written in place none to be stored
 from. What is asked here decides how a plan is made (see `planning`).
@@ -49,7 +49,7 @@ _CACHE_WAY, _ROWS_OF_A_PLACE = 4096, 10
 _LAID_ROW, _LAID_PIXEL, _LAID_ALONE, _TAKEN_APART = 130, 0.2, 0.29, (2, 4)
 # Nanoseconds of a tap of a sum that is not kept, if rows of outputs share pixels or not, and of
 # keeping a sum.
-_SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.03, 0.15
+_SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.048, 0.15
 # Columns of taps that are no further apart than this are written out one by one.
 STEP_MOST = 4
 
@@ -58,9 +58,14 @@ def converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...]) 
     """Whether sums are converted in registers, and written where results are."""
     from .jit import saturated_results
 
+    dtypes_of_results = {
+        "float32": saturated_results.DTYPES,
+        "float64": saturated_results.DTYPES,
+        "uint16": saturated_results.BYTES,
+        "int16": saturated_results.BYTES,
+    }
     return (
-        acc in ("float32", "float64", "uint16", "int16")
-        and problem.out_dtype in saturated_results.DTYPES
+        problem.out_dtype in dtypes_of_results.get(acc, ())
         and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
     )
 

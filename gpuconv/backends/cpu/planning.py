@@ -332,8 +332,10 @@ def _functions(
         stride=every,
     )
     found = {"sum_columns": direct_driver.sum_columns(), "sum_task": direct_driver.sum_task()}
+    # Rows of a stride are summed one by one.
+    block = micro_kernel.ROWS if laid.stride[0] == 1 else 1
     if rank or stores:
-        found |= {"sum_block": sums(micro_kernel.ROWS), "sum_row": sums(1)}
+        found |= {"sum_block": sums(block), "sum_row": sums(1)}
     if rank:
         across = partial(
             micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
@@ -342,7 +344,7 @@ def _functions(
         found["sum_across_in_place"] = across(stream=stream, out=out)
         return found
     if in_place:
-        found["sum_block_in_place"] = sums(micro_kernel.ROWS, stream=stream, out=out)
+        found["sum_block_in_place"] = sums(block, stream=stream, out=out)
         found["sum_row_in_place"] = sums(1, out=out)
     if x_in_place and (most := edge_most(problem, acc, rank)):
         found |= {

@@ -1,6 +1,7 @@
 """Filters of small images that were run before give what they gave; what they are told counts."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -146,6 +147,37 @@ def test_errors_and_warnings_are_those_of_each_call():
     assert not repeated._kept
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, out: ndimage.correlate1d(x, [1, 2], output=out),
+        lambda x, out: ndimage.convolve1d(x, [1, 2], output=out),
+        lambda x, out: ndimage.correlate(x, K2, output=out),
+        lambda x, out: ndimage.convolve(x, K2, output=out),
+        lambda x, out: ndimage.gaussian_filter(x, 1, output=out),
+        lambda x, out: ndimage.gaussian_filter1d(x, 1, output=out),
+        lambda x, out: ndimage.uniform_filter(x, 3, output=out),
+        lambda x, out: ndimage.uniform_filter1d(x, 3, output=out),
+        lambda x, out: ndimage.sobel(x, output=out),
+        lambda x, out: ndimage.prewitt(x, output=out),
+    ],
+)
+def test_warnings_name_the_caller(call):
+    with pytest.warns(UserWarning, match="promoting") as found:
+        call(np.ones((6, 7)) + 1j, np.float32)
+    assert [one.filename for one in found] == [__file__]
+
+
+def test_no_image_is_taken_for_a_photo():
+    """That advice is for `gpuconv.corr2d`, whose axes nobody passed here."""
+    x = np.ones((16, 20, 3), np.int16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            ndimage.prewitt(x, 0, mode="wrap")
+            ndimage.gaussian_filter(x.astype("f4"), 1)
+
+
 def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(repeated, "_KEPT_MOST", 3)
     for n in range(9):
@@ -156,4 +188,7 @@ def test_what_is_kept_is_bounded(monkeypatch):
     ndimage.correlate1d(np.ones((4, 5)), list(range(40)), mode="wrap")
     ndimage.correlate1d([[1.0, 2.0]], [1, 2])
     ndimage.correlate(np.ones((99, 99)), np.ones((40, 40)))
+    ndimage.gaussian_filter(
+        np.ones((99, 99)), 30
+    )  # two lines of weights, but their product is kept
     assert not repeated._kept

@@ -156,7 +156,7 @@ def _sum_block(params, task, columns, row, number, row_step):
         return
     pitch = columns.sums_pitch
     sum_rows(params, task, columns, number, columns.sums, pitch)
-    others = number * pitch
+    others = params.every if params.every > 1 else number * pitch
     if params.means:
         others = stack()
         block = means_block(others)
@@ -316,7 +316,7 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
             call(params.sum_edge, table, max(summed, lanes), weights, p * q, 1, 0, sums, 0)
             target = task.out + i * params.out_row_stride
             target += (first + j) // params.every * params.out_column_stride
-            call(params.store_edge, sums, n, target, params.out_row_stride, 1, 0, 0, 0)
+            call(params.store_edge, sums, n, target, params.out_row_stride, 1, 0, 0, step)
     release(memory)
 
 

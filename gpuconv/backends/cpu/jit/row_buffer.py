@@ -33,6 +33,8 @@ _LINE, _FEW = 64, 8
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
 # the sums' parts, and whether there is a column stride.
 TAG = ACC = STRIDED = EVERY = None
+# Column strides for which code of their own is made.
+_KNOWN_STEPS = (2, 4)
 
 
 @inner
@@ -274,11 +276,12 @@ def _store(sums, n, out, step, count, pitch, out_pitch, unused):
         store_run(TAG, out + row * out_pitch, step, line)
 
 
-def _store_every(sums, n, out, step, count, pitch, out_pitch, unused):
-    """Write rows of `n` sums as `_store` does: the first of every EVERY that stand in memory."""
+def _store_every(sums, n, out, step, count, pitch, out_pitch, every):
+    """Write rows of `n` sums as `_store` does: the first of every so many that stand in memory."""
+    step_of_sums = EVERY if EVERY else every
     for row in range(count):
-        line = elements(ACC, sums + row * pitch, EVERY * n)
-        store_run(TAG, out + row * out_pitch, step, line[::EVERY])
+        line = elements(ACC, sums + row * pitch, step_of_sums * n)
+        store_run(TAG, out + row * out_pitch, step, line[::step_of_sums])
 
 
 def _store_complex(sums, n, out, step, count, pitch, out_pitch, imaginary):
@@ -374,11 +377,13 @@ def load_transposed(source: str, acc: str) -> int:
 def store(acc: str, out: str, exact: bool = False, every: int = 1) -> int:
     """Address of the jit function that writes this dtype; `exact` if sums are integers that fit.
 
-    Of real sums that need not fit it may write the first of `every` so many.
+    With `every` above 1 it writes the first of so many real sums, and is told how many; `exact`
+    makes no difference then.
     """
     if every > 1:
-        name, tags = f"store_{acc}_{out}_every{every}", (make_tag(out), make_tag(acc))
-        return compile_function(_store_every, name, TAG=tags[0], ACC=tags[1], EVERY=every)
+        known = every if every in _KNOWN_STEPS else 0  # for which vectors are taken apart
+        name, tags = f"store_{acc}_{out}_every{known or ''}", (make_tag(out), make_tag(acc))
+        return compile_function(_store_every, name, TAG=tags[0], ACC=tags[1], EVERY=known)
     function = _store_complex if _parts(acc) == 2 else _store_exact if exact else _store
     name = f"store_{acc}_{out}{'_exact' if exact else ''}"
     # Complex sums are written part by part, real ones as whole elements, complex ones too.

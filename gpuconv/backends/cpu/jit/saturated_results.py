@@ -15,11 +15,11 @@ from numba.core import cgutils
 
 from .vectors import Vectors
 
-__all__ = ["DTYPES", "emit_saturated"]
+__all__ = ["BYTES", "DTYPES", "emit_saturated"]
 
-# What sums of floats are converted to: all their numbers are exact in float32. Those in 16 bits are
-# converted to bytes.
-DTYPES = ("uint8", "int8", "uint16", "int16")
+# What sums in 16 bits are converted to, and sums of floats: all their numbers are exact in float32.
+BYTES = ("uint8", "int8")
+DTYPES = (*BYTES, "uint16", "int16")
 
 
 def emit_saturated(

@@ -80,6 +80,17 @@ def test_sums_by_weights_seen_before_are_not_planned_anew(
     assert call().tobytes() == first.tobytes()
 
 
+def test_weights_seen_before_are_those_that_were_given():
+    """Not those that the caller's array has by now."""
+    photo = np.ones((20, 30, 3), np.float32)
+    first = np.ones((3, 3), np.float32)
+    keywords = dict(axes=(0, 1), method="direct", backend="cpu")
+    gpuconv.corr2d(photo, first, **keywords)
+    first[...] = 5
+    again = gpuconv.corr2d(photo, np.ones((3, 3), np.float32), **keywords)
+    assert (again == 9).all()
+
+
 def test_sums_that_are_kept_are_bounded(monkeypatch):
     monkeypatch.setattr(sums, "_DIRECT_SUMS_MAX", 4)
     x = np.ones((9, 9), np.uint8)

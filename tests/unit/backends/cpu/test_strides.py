@@ -13,7 +13,7 @@ from gpuconv.core.problem import make_problem, restate_for_tables
 from ....marks import always
 from ....oracle import sample
 
-STEPS = [(2, 2), (1, 2), (4, 4), (3, 2), (5, 3), (9, 2)]
+STEPS = [(2, 2), (1, 2), (4, 4), (3, 2), (5, 3), (9, 2), (3, 7)]
 DTYPES = [
     ("float32", "float32", "float32"),
     ("float64", "float64", "float64"),
@@ -91,6 +91,18 @@ def test_other_layouts(both):
     assert every.base is out
     assert np.array_equal(every, some)
     assert (out[:, 1::2] == 7).all()
+
+
+def test_rows_that_are_their_own_mirror_image(both):
+    """Their taps are taken from both ends, beside the border, too."""
+    rng = np.random.default_rng(11)
+    x, row = sample(rng, (40, 200), "float32"), sample(rng, (1, 5), "float32")
+    for k in (row + row[:, ::-1], row - row[:, ::-1]):
+        for step in ((1, 2), (3, 2), (1, 3)):
+            some, every = both(x, k, stride=step, mode="same")
+            assert some.tobytes() == every.tobytes()
+            padded = np.pad(x, ((0, 0), (2, 2)))
+            assert some.tobytes() == both(padded, k, stride=step)[1].tobytes()
 
 
 def test_the_order_of_taps_is_that_of_the_stride(both):
