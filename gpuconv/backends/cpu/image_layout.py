@@ -23,7 +23,6 @@ __all__ = [
     "make_image_row_source",
     "make_row_source",
     "run_of_columns",
-    "writes_in_place",
 ]
 
 # More slots than a row buffer has rows: row y is read to place y.
@@ -139,15 +138,6 @@ def run_of_columns(problem: Problem) -> tuple[int, int]:
 def is_contiguous(problem: Problem, x_strides: tuple[int, ...]) -> bool:
     """Whether pixels of a row are next to each other in memory."""
     return x_strides[-1] == dtypes.storage(problem.x_dtype).itemsize
-
-
-def writes_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...], shift: int) -> bool:
-    """Whether sums of a dtype, times ``2**shift``, may be written to the result as they are."""
-    return (
-        problem.out_dtype == acc == dtypes.part(acc)
-        and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
-        and not shift
-    )
 
 
 def describe_images(

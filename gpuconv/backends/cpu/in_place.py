@@ -28,6 +28,7 @@ __all__ = [
     "sums_all_columns",
     "sums_few_columns",
     "sums_whole_rows",
+    "writes_in_place",
 ]
 
 # Results that no cache would hold are written past them: their old content need not be read first.
@@ -46,7 +47,7 @@ _CACHE_WAY, _ROWS_OF_A_PLACE = 4096, 10
 # Nanoseconds of laying out a row of pixels phase by phase instead of as it is; of a pixel of it, if
 # rows could be read where they are, and more if the stride is not one of those for which whole
 # vectors are taken apart.
-_LAID_ROW, _LAID_PIXEL, _LAID_ALONE, _TAKEN_APART = 130, 0.2, 0.29, (2, 4)
+_LAID_ROW, _LAID_PIXEL, _LAID_ALONE = 130, 0.2, 0.29
 # Nanoseconds of a tap of a sum that is not kept, if rows of outputs share pixels or not, and of
 # keeping a sum.
 _SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.048, 0.15
@@ -54,18 +55,21 @@ _SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.048, 0.15
 STEP_MOST = 4
 
 
+def writes_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...], shift: int) -> bool:
+    """Whether sums of a dtype, times ``2**shift``, may be written to the result as they are."""
+    return (
+        problem.out_dtype == acc == dtypes.part(acc)
+        and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
+        and not shift
+    )
+
+
 def converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...]) -> bool:
     """Whether sums are converted in registers, and written where results are."""
     from .jit import saturated_results
 
-    dtypes_of_results = {
-        "float32": saturated_results.DTYPES,
-        "float64": saturated_results.DTYPES,
-        "uint16": saturated_results.BYTES,
-        "int16": saturated_results.BYTES,
-    }
     return (
-        problem.out_dtype in dtypes_of_results.get(acc, ())
+        problem.out_dtype in saturated_results.DTYPES.get(acc, ())
         and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
     )
 
@@ -164,7 +168,7 @@ def sums_all_columns(problem: Problem, acc: str, rank: int, x_strides: tuple[int
 
     Of few taps, or in short rows, that takes less time than to lay out rows phase by phase.
     """
-    from .jit import micro_kernel
+    from .jit import micro_kernel, row_buffer
 
     (sy, sx), taps = problem.stride, problem.p * problem.q
     if sx == 1 or rank:
@@ -172,7 +176,7 @@ def sums_all_columns(problem: Problem, acc: str, rank: int, x_strides: tuple[int
     tap = _SKIPPED_TAP if sy == 1 else _SKIPPED_TAP_ALONE
     skipped = problem.s * ((sx - 1) * taps * tap + _KEPT)
     in_place = _readable(restate_with_all_columns(problem), acc, rank)
-    pixel = in_place * _LAID_PIXEL + (sx not in _TAKEN_APART) * _LAID_ALONE
+    pixel = in_place * _LAID_PIXEL + (sx not in row_buffer.TAKEN_APART) * _LAID_ALONE
     laid_out = min(sx, problem.span[1]) / sx * problem.w  # pixels of a row
     return (
         skipped <= min(sy, problem.p) * (_LAID_ROW + laid_out * pixel)

@@ -18,7 +18,6 @@ from .image_layout import (
     find_store,
     geometry_fields,
     run_of_columns,
-    writes_in_place,
 )
 from .in_place import (
     LINE_BYTES,
@@ -32,6 +31,7 @@ from .in_place import (
     sums_all_columns,
     sums_few_columns,
     sums_whole_rows,
+    writes_in_place,
 )
 from .jit.params import DIRECT_PARAMS, record
 from .tasks import TaskPlan, Tasks
@@ -179,12 +179,13 @@ def plan_sums(
     in_place = as_they_are or converted
     whole_rows = not columns and as_they_are and sums_whole_rows(problem, acc, rank, x_strides)
     few = columns > 0 or sums_few_columns(problem, tasks, lanes, x_in_place)
+    stores = few or not in_place
     layout = describe_images(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
         in_place=in_place, imaginary=slots * pitch * size,
         loads=not whole_rows
         and (columns > 0 or not x_in_place or buffers_columns(problem, acc, rank, tasks)),
-        stores=not (whole_rows or missing) and (few or not in_place), every=every,
+        stores=stores and not (whole_rows or missing), every=every,
     )  # fmt: skip
     if missing:
         store = jit_means.store(acc, problem.out_dtype, missing)
@@ -198,18 +199,18 @@ def plan_sums(
     else:
         functions = _functions(
             problem, acc, rank, mirror, x_in_place=x_in_place, planes=summed, every=every,
-            in_place=in_place, stores=few or not in_place,
+            in_place=in_place, stores=stores,
             stream=as_they_are and streams_results(problem, out_strides),
             out=(problem.out_dtype, shift) if converted else None,
         )  # fmt: skip
         if missing:
             functions |= _means_functions(acc, missing, counted, laid.stride[1])
-    if functions.get("sum_edge"):
-        functions["store_edge"] = find_store(problem, acc, shift, min(laid.stride[0], laid.span[0]))
     tap_order = None
-    if every > 1 and not mirror[1]:
-        tap_order = micro_kernel.order_of_taps(problem.q, every, problem.dilation[1])
-        functions["tap_order"] = address(tap_order)
+    if "sum_edge" in functions:
+        functions["store_edge"] = find_store(problem, acc, shift, min(laid.stride[0], laid.span[0]))
+        if every > 1 and not mirror[1]:
+            tap_order = micro_kernel.order_of_taps(problem.q, every, problem.dilation[1])
+            functions["tap_order"] = address(tap_order)
     params = record(
         DIRECT_PARAMS,
         **geometry_fields(problem, out_strides),

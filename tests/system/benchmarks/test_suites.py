@@ -48,14 +48,15 @@ def run(*arguments):
             "photos",
         ],
         ["memory", "accuracy", "calls", "dropins", "choice", "cliffs", "templates"],
-        pytest.param(["missing", "busy"], marks=pytest.mark.needs("astropy", "cv2")),
+        ["missing", "busy"],
         ["layers"],
     ],
     ids=lambda suites: suites[0],
 )
 def test_quick(suites):
-    if suites == ["layers"]:
-        pytest.importorskip("torch")
+    for suite in suites:
+        if suite in command.NEEDS:
+            pytest.importorskip(command.NEEDS[suite])
     done = run("benchmarks", "--quick", *suites)
     assert done.returncode == 0, done.stdout + done.stderr
     for suite in suites:

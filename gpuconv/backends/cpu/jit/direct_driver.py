@@ -156,6 +156,7 @@ def _sum_block(params, task, columns, row, number, row_step):
         return
     pitch = columns.sums_pitch
     sum_rows(params, task, columns, number, columns.sums, pitch)
+    # What else is told: where imaginary parts are, or of how many sums one is written.
     others = params.every if params.every > 1 else number * pitch
     if params.means:
         others = stack()

@@ -29,7 +29,7 @@ class RegisterBlock(Vectors):
     ) -> None:  # fmt: skip
         super().__init__(builder, dtypes.part(acc))
         self.order = order  # of written-out columns of taps, if they are not taken in turn
-        # Dtype that sums are written in, times so many powers of two; None: as they are.
+        # What sums are converted to, as a dtype and a shift (see `saturated_results`), or None.
         self.acc, self.out = acc, out
         self.part_rows = part_rows or rows  # from a row of real parts to that of imaginary parts
         self.rows, self.columns, self.step_bytes = rows, columns, step * self.size

@@ -31,10 +31,11 @@ _LINE, _FEW = 64, 8
 # Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
-# the sums' parts, and whether there is a column stride.
+# the sums' parts, whether there is a column stride, and of how many sums one is written, if code is
+# made for that number.
 TAG = ACC = STRIDED = EVERY = None
-# Column strides for which code of their own is made.
-_KNOWN_STEPS = (2, 4)
+# Column strides for which whole vectors are taken apart.
+TAKEN_APART = (2, 4)
 
 
 @inner
@@ -349,7 +350,7 @@ def pixel_fields(
     if pixel_parts == 2 and step == 1 and side_by_side:
         groups = _convert_pairs
     elif parts == 1 and side_by_side and 2 * phases > step:  # otherwise most would be of no use
-        groups = {2: _convert_pairs, 4: _convert_fours}.get(step)
+        groups = dict(zip(TAKEN_APART, (_convert_pairs, _convert_fours), strict=True)).get(step)
     return dict(
         size=np.dtype(acc_part).itemsize,
         parts=parts,
@@ -381,7 +382,7 @@ def store(acc: str, out: str, exact: bool = False, every: int = 1) -> int:
     makes no difference then.
     """
     if every > 1:
-        known = every if every in _KNOWN_STEPS else 0  # for which vectors are taken apart
+        known = every if every in TAKEN_APART else 0
         name, tags = f"store_{acc}_{out}_every{known or ''}", (make_tag(out), make_tag(acc))
         return compile_function(_store_every, name, TAG=tags[0], ACC=tags[1], EVERY=known)
     function = _store_complex if _parts(acc) == 2 else _store_exact if exact else _store

@@ -15,11 +15,12 @@ from numba.core import cgutils
 
 from .vectors import Vectors
 
-__all__ = ["BYTES", "DTYPES", "emit_saturated"]
+__all__ = ["DTYPES", "emit_saturated"]
 
-# What sums in 16 bits are converted to, and sums of floats: all their numbers are exact in float32.
-BYTES = ("uint8", "int8")
-DTYPES = (*BYTES, "uint16", "int16")
+_BYTES = ("uint8", "int8")
+_SHORT = (*_BYTES, "uint16", "int16")  # all numbers are exact in float32
+# What sums of a dtype are converted to.
+DTYPES = {"uint16": _BYTES, "int16": _BYTES, "float32": _SHORT, "float64": _SHORT}
 
 
 def emit_saturated(

@@ -54,13 +54,6 @@ def shifted(array, columns):
     return view
 
 
-@pytest.fixture
-def fresh_plans():
-    sums.forget_plans()
-    yield
-    sums.forget_plans()
-
-
 @pytest.mark.parametrize(
     ("shape", "method"),
     always(

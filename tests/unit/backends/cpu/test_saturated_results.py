@@ -13,13 +13,10 @@ from gpuconv.core.problem import make_problem
 from ....marks import always
 from ....oracle import sample
 
-DTYPES = saturated_results.DTYPES
+DTYPES = saturated_results.DTYPES["float32"]
 
 
-@pytest.fixture(autouse=True)
-def plans_of_this_test_only():
-    yield
-    sums.forget_plans()
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 
 @pytest.fixture

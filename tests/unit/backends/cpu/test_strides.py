@@ -25,10 +25,7 @@ DTYPES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def plans_of_this_test_only():
-    yield
-    sums.forget_plans()
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 
 @pytest.fixture
