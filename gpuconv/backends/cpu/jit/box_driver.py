@@ -34,9 +34,10 @@ from .functions import (
     count_up,
     elements,
     load_int,
+    number_on_stack,
+    on_stack,
     reader,
     release,
-    stack,
     store_int,
 )
 from .params import BOX_FAILED, BOX_FINISH, BOX_MEMORY, BOX_PARAMS, BOX_SCALE, BOX_TASK, ROW_SOURCE
@@ -46,6 +47,11 @@ box_params = reader(BOX_PARAMS)
 box_task = reader(BOX_TASK)
 box_memory = reader(BOX_MEMORY)
 box_finish = reader(BOX_FINISH)
+
+new_box_task = on_stack(BOX_TASK)
+new_box_memory = on_stack(BOX_MEMORY)
+new_box_finish = on_stack(BOX_FINISH)
+new_row_source = on_stack(ROW_SOURCE)
 
 _SCALE_BYTES = BOX_SCALE.itemsize
 _SOURCE_WORDS = ROW_SOURCE.itemsize // 8
@@ -86,13 +92,13 @@ def _finish(params, task, sums, pitch, imaginary, row, count, row_step):
 
     Returns whether memory for a mask could not be had.
     """
-    finish_address = stack()
+    finish_address = new_box_finish()
     finish = box_finish(finish_address)
     n = task.end_column - task.first_column
     finish.scale, finish.imaginary = task.scale, imaginary
     finish.mask_pitch = row_step * n
     if params.find_overflow and not task.shrunk:
-        flag = stack()
+        flag = number_on_stack()
         store_int(flag, 0, 0)
         for part in range(params.parts):
             call(params.find_overflow, sums + part * imaginary, n, count, pitch, flag, 0, 0, 0)
@@ -184,12 +190,12 @@ def _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
 @inner
 def _sum_band(params, task):
     """Sum and write all outputs of a task, and return whether memory was lacking."""
-    memory = box_memory(stack())
+    memory = box_memory(new_box_memory())
     first, columns = find_columns(params, task)
     address = allocate_memory(params, task, memory, columns)
     if address == 0:
         return True
-    memory.row_source = stack()
+    memory.row_source = new_row_source()
     for i in range(_SOURCE_WORDS):
         store_int(memory.row_source, i, load_int(params.row_source, i))
     row_source(memory.row_source).imaginary = (params.window_rows + params.p) * memory.pitch
@@ -213,7 +219,7 @@ def _sum_band(params, task):
 
 def _sum_task(address, number, x, out, scales, unused, unused2, unused3):
     """Sum one band of rows of one strip of columns of one image."""
-    params, task = box_params(address), box_task(stack())
+    params, task = box_params(address), box_task(new_box_task())
     bands, strips = params.bands, params.strips
     image = number // (bands * strips)
     task.x = x + load_int(params.x_offsets, image)

@@ -21,9 +21,9 @@ from .functions import (
     copy_number,
     count_up,
     load_int,
+    on_stack,
     reader,
     release,
-    stack,
     store_int,
 )
 from .params import (
@@ -42,6 +42,10 @@ direct_task = reader(DIRECT_TASK)
 direct_columns = reader(DIRECT_COLUMNS)
 means_of = reader(MEANS)
 means_block = reader(MEANS_BLOCK)
+
+new_direct_task = on_stack(DIRECT_TASK)
+new_direct_columns = on_stack(DIRECT_COLUMNS)
+new_means_block = on_stack(MEANS_BLOCK)
 
 
 @inner
@@ -159,7 +163,7 @@ def _sum_block(params, task, columns, row, number, row_step):
     # What else is told: where imaginary parts are, or of how many sums one is written.
     others = params.every if params.every > 1 else number * pitch
     if params.means:
-        others = stack()
+        others = new_means_block()
         block = means_block(others)
         block.means, block.row, block.column = params.means, row, columns.first
         block.row_step, block.missing_sums = row_step, columns.missing_sums
@@ -241,7 +245,7 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
     The addresses are of DIRECT_PARAMS and DIRECT_TASK.
     """
     params, task = direct_params(address), direct_task(task_address)
-    columns = direct_columns(stack())
+    columns = direct_columns(new_direct_columns())
     columns.first, columns.count, columns.x_in_place = first, count, in_place
     columns.skipped = -first % params.every
     columns.first_out = (first + columns.skipped) // params.every
@@ -336,7 +340,7 @@ def _columns_in_place(params, first, end):
 
 def _sum_task(address, number, x, out, weights, column_weights, unused, unused2):
     """Sum one band of rows of one strip of columns of one image."""
-    params, task_address = direct_params(address), stack()
+    params, task_address = direct_params(address), new_direct_task()
     bands, strips = params.bands, params.strips
     image = number // (bands * strips)
     kernel = load_int(params.kernel_index, image)

@@ -7,10 +7,14 @@ from numba import prange
 from .drivers import compiled, inner, variants
 from .fft_errors import DIRECT, DOUBTFUL, group_state
 from .fft_tiles import fft_params
-from .functions import allocate, call, count_up, load_int, reader, release, stack, store_int
-from .params import DIRECT_TILES_PARAMS, FFT_FAILED, TILE_GROUP_STATE
+from .functions import allocate, call, count_up, load_int, on_stack, reader, release
+from .params import DIRECT_TASK, DIRECT_TILES_PARAMS, FFT_FAILED, TILE_GROUP_STATE
 
 direct_tiles_params = reader(DIRECT_TILES_PARAMS)
+direct_task = reader(DIRECT_TASK)
+
+new_direct_task = on_stack(DIRECT_TASK)
+new_group_state = on_stack(TILE_GROUP_STATE)
 
 STATE_BYTES = TILE_GROUP_STATE.itemsize
 
@@ -46,7 +50,7 @@ def _work_on_groups(address, worker):
 def _retry_group(address, work, x, out, first, state):
     """Do the doubtful tiles of a group again."""
     params, group = fft_params(address), group_state(state)
-    before, retry = group.outcome, stack()
+    before, retry = group.outcome, new_group_state()
     # That may have been done before, if another thread had no memory then.
     outcome = before & DIRECT
     for t in range(params.group_size):
@@ -70,20 +74,19 @@ def _sum_group_directly(address, group, band):
     groups = (tiles + params.group_size - 1) // params.group_size
     image, first = group // groups, group % groups * params.group_size
     rows, columns = params.step_y // params.stride_y, params.step_x // params.stride_x
-    task = stack()
-    store_int(task, 0, params.x + load_int(params.x_offsets, image))
-    store_int(task, 1, params.out + load_int(params.out_offsets, image))
-    store_int(task, 2, direct.weights)
-    store_int(task, 3, 0)
+    task_address = new_direct_task()
+    task = direct_task(task_address)
+    task.x = params.x + load_int(params.x_offsets, image)
+    task.out = params.out + load_int(params.out_offsets, image)
+    task.weights, task.column_weights = direct.weights, 0
     for tile in range(first, min(first + params.group_size, tiles)):
         top, left = tile // params.tiles_x * rows, tile % params.tiles_x * columns
         i0 = top + band * direct.band
         i1 = min(params.out_rows, top + rows, i0 + direct.band)
         n = min(params.out_columns - left, columns)
-        store_int(task, 4, i0)
-        store_int(task, 5, i1)
+        task.first_row, task.end_row = i0, i1
         if i0 < i1:
-            call(direct.sum_columns, direct.direct_params, task, left, n, 0, 0, 0, 0)
+            call(direct.sum_columns, direct.direct_params, task_address, left, n, 0, 0, 0, 0)
 
 
 def _directly(address):

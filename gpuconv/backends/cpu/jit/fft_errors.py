@@ -25,7 +25,7 @@ import math
 import numpy as np
 
 from .fft_tiles import fft_params, kernel_measures
-from .functions import elements, reader, stack, store_int
+from .functions import elements, number_on_stack, reader, store_int
 from .params import TILE_GROUP_STATE, TILE_STATE, TILE_STATE_BYTES
 
 group_state = reader(TILE_GROUP_STATE)
@@ -62,7 +62,7 @@ SQUARES = LARGEST = FLOAT_OF = UNSCALED = SCALE = KEPT_PART = None
 
 def _float_of(bits):
     """The number of these bits."""
-    place = stack()
+    place = number_on_stack()
     store_int(place, 0, bits)
     return np.float64(elements(REAL, place, 1)[0])
 

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import cfunc, from_dtype, njit, types
 from numba.core import cgutils
@@ -29,7 +30,6 @@ from ....core.worker_thread import on_worker_thread
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
 FUNCTION = ir.FunctionType(ir.VoidType(), [_LONG] * 8)  # the same for LLVM
-STACK_NUMBERS = 20  # of a record that compiled code makes for itself, at most
 _compiled: list[Any] = []  # all functions compiled here: their code lives as long as these objects
 
 
@@ -260,15 +260,25 @@ def release(typingctx, address):
     return types.void(types.int64), codegen
 
 
-@intrinsic
-def stack(typingctx):
-    """Address of STACK_NUMBERS integers on the caller's stack (compiled code only)."""
+def on_stack(dtype: Any) -> Any:
+    """Function for compiled code that makes room for a record of this dtype on the caller's stack.
 
-    def codegen(context, builder, signature, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, STACK_NUMBERS))
-        return builder.ptrtoint(place, _LONG)
+    It returns the address, which is good until the caller returns.
+    """
+    numbers = -(-dtype.itemsize // 8)
 
-    return types.int64(), codegen
+    @intrinsic
+    def allocate_on_stack(typingctx):
+        def codegen(context, builder, signature, args):
+            place = cgutils.alloca_once(builder, ir.ArrayType(_LONG, numbers))
+            return builder.ptrtoint(place, _LONG)
+
+        return types.int64(), codegen
+
+    return allocate_on_stack
+
+
+number_on_stack = on_stack(np.dtype(np.int64))
 
 
 @intrinsic
