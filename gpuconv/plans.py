@@ -253,7 +253,8 @@ def plan(
         Their dtypes; K's is X's unless given.
     kernel : array_like, optional
         The weights themselves. With them it is known whether they separate, as far as a call would
-        look: for no longer than a tenth of the time of the best other method on one thread.
+        look: for no longer than a tenth of the time of the best other method on one thread, or half
+        of the time that the weights could save.
     mode, boundary, fillvalue, stride, dilation, axes, method, backend, precision, dtype
         As in `corr2d`.
 

@@ -15,7 +15,7 @@ from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
 from .kept_prices import kept
-from .operations import Offer
+from .operations import Offer, Rival
 from .weights import Weights
 
 NAME = "box"
@@ -46,32 +46,34 @@ def _seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
 
 
 def offer(
-    problem: Problem,
-    costs: Costs,
-    backend: Backend,
-    weights: Weights,
-    rival: str,
-    below: float,
-    operations: float,
+    problem: Problem, costs: Costs, backend: Backend, weights: Weights, rival: Rival
 ) -> Offer:
-    """Compare the weights, if box sums may take less than `below` seconds.
-
-    `rival` is the best of the other methods, a tenth of whose time is so many `operations`.
-    """
-    remark = backend.refuse(problem, NAME)
-    if remark:
-        return Offer(math.inf, remark, True)
-    seconds = _seconds(problem, costs, backend)
-    if seconds >= below:
-        return Offer(math.inf, f"{rival} is cheaper for any weights", True)
-    if operations < _CALLS + _EACH * math.prod(problem.k_shape):
-        remark = f"to compare the weights would take more than a tenth of {rival}'s time"
-        return Offer(math.inf, remark, True)
+    """Compare the weights, if box sums may be quicker than the best of the other methods."""
+    seconds, refused = _worth_comparing(problem, costs, backend, rival)
+    if refused is not None:
+        return refused
     if not weights.known:
         return Offer(math.inf, "the weights are not known here")
     if not weights.are_equal:
         return Offer(math.inf, "the weights are not all equal")
     return Offer(seconds)
+
+
+@kept
+def _worth_comparing(
+    problem: Problem, costs: Costs, backend: Backend, rival: Rival
+) -> tuple[float, Offer | None]:
+    """Seconds of box sums, and why no weights are compared for them, unless they are."""
+    remark = backend.refuse(problem, NAME)
+    if remark:
+        return math.inf, Offer(math.inf, remark, True)
+    seconds = _seconds(problem, costs, backend)
+    if seconds >= rival.biased:
+        return seconds, Offer(math.inf, f"{rival.name} is cheaper for any weights", True)
+    if rival.operations(seconds) < _CALLS + _EACH * math.prod(problem.k_shape):
+        remark = f"to compare the weights would take too much of {rival.name}'s time"
+        return seconds, Offer(math.inf, remark, True)
+    return seconds, None
 
 
 def run(

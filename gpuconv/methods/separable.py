@@ -9,7 +9,7 @@ from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
 from .kept_prices import kept
-from .operations import ABOVE_LIMIT, TOO_LONG, Offer
+from .operations import ABOVE_LIMIT, TOO_LONG, Offer, Rival
 from .weights import Weights
 
 NAME = "separable"
@@ -49,19 +49,10 @@ def largest_rank(problem: Problem, costs: Costs, backend: Backend, seconds: floa
 
 
 def offer(
-    problem: Problem,
-    costs: Costs,
-    backend: Backend,
-    weights: Weights,
-    rival: str,
-    below: float,
-    operations: float,
+    problem: Problem, costs: Costs, backend: Backend, weights: Weights, rival: Rival
 ) -> Offer:
-    """Look for accurate factors with which separable sums take less than `below` seconds.
-
-    `rival` is the best of the other methods, a tenth of whose time is so many `operations`.
-    """
-    limit = largest_rank(problem, costs, backend, below)
+    """Look for accurate factors with which separable sums beat the best of the other methods."""
+    limit, operations = _worth_looking(problem, costs, backend, rival)
     compiled = backend.compiled_look
     independent = limit < 1 or operations < weights.least_operations(compiled)
     if independent or not weights.known:
@@ -71,26 +62,36 @@ def offer(
         return Offer(_seconds(problem, costs, backend, found.rank))
     remark = found.remark
     if remark == TOO_LONG:
-        remark = _DEAR.format(rival)
+        remark = _DEAR.format(rival.name)
     elif remark == ABOVE_LIMIT:
-        remark = f"{rival} is cheaper, for the kernel's rank is above {limit}"
+        remark = f"{rival.name} is cheaper, for the kernel's rank is above {limit}"
         if limit == min(problem.p, problem.q) - 1:
             remark = f"the kernel has full rank {limit + 1}"
     return Offer(math.inf, remark)
 
 
-_DEAR = "to learn the kernel's rank would take more than a tenth of {}'s time"
+@kept
+def _worth_looking(
+    problem: Problem, costs: Costs, backend: Backend, rival: Rival
+) -> tuple[int, float]:
+    """The largest rank worth having, and how many operations may be spent on finding it."""
+    limit = largest_rank(problem, costs, backend, rival.biased)
+    least = _seconds(problem, costs, backend, 1) if limit else math.inf
+    return limit, rival.operations(least)
 
 
-def _no_look(problem: Problem, weights: Weights, limit: int, rival: str) -> str:
+_DEAR = "to learn the kernel's rank would take too much of {}'s time"
+
+
+def _no_look(problem: Problem, weights: Weights, limit: int, rival: Rival) -> str:
     """Why the weights are not looked at."""
     if not weights.known:
         return "the weights are not known here, so their rank is not either"
     if min(problem.p, problem.q) == 1:
         return "a single row or column of taps is as cheap direct"
     if limit < 1:
-        return f"{rival} is cheaper even for a kernel of rank 1"
-    return _DEAR.format(rival)
+        return f"{rival.name} is cheaper even for a kernel of rank 1"
+    return _DEAR.format(rival.name)
 
 
 def run(

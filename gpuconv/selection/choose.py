@@ -15,7 +15,7 @@ from ..core.errors import unknown_name_error
 from ..core.problem import Problem
 from ..methods import METHODS, box, direct, fft, separable
 from ..methods.kept_prices import kept
-from ..methods.operations import Offer
+from ..methods.operations import Offer, Rival
 from ..methods.weights import Weights
 from .costs import Costs, costs_of, look
 
@@ -25,8 +25,6 @@ __all__ = ["Choice", "choose", "depends_on_weights"]
 _FFT_BIAS = 1.1
 # Methods whose price is asked for last, because looking at the weights costs something.
 _BY_WEIGHTS = ("box", "separable")
-# What may be spent on looking at the weights, as a part of the time of the best method without it.
-_LOOK_MOST = 0.1
 
 
 @dataclass(frozen=True)
@@ -131,12 +129,9 @@ class _Prices:
 
     def _ask_for_offer(self, name: str, offer: Callable[..., Offer]) -> None:
         """Price a method that looks at the weights, where that may pay."""
-        rival = self.cheapest()
-        operations = _LOOK_MOST * min(self.seconds.values()) / look()
-        found = offer(
-            self.problem, self.costs, self.backend, self.weights, rival, self._biased(rival),
-            operations,
-        )  # fmt: skip
+        best = self.cheapest()
+        rival = Rival(best, min(self.seconds.values()), self._biased(best), look())
+        found = offer(self.problem, self.costs, self.backend, self.weights, rival)
         self.seconds[name], self.remarks[name] = found.seconds, found.remark
         self.weight_independent &= found.weight_independent
 
