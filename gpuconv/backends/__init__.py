@@ -11,7 +11,7 @@ from functools import cache
 from ..core.errors import BackendUnavailable, unknown_name_error
 from .base import Backend
 
-__all__ = ["BACKENDS", "Backend", "backend_for", "get_backend", "require_backend"]
+__all__ = ["BACKENDS", "CHECKED", "Backend", "backend_for", "get_backend", "require_backend"]
 
 # Module and class by name: importing them waits until they are needed. ``backend="auto"`` takes the
 # first one that computes on the image's device, but never the reference.
@@ -20,6 +20,8 @@ BACKENDS = {
     "cpu": "gpuconv.backends.cpu.backend:CpuBackend",
     "cuda": "gpuconv.backends.cuda.backend:CudaBackend",
 }
+# Those that `gpuconv.check` compares with the reference.
+CHECKED = tuple(name for name in BACKENDS if name != "reference")
 
 
 def get_backend(name: str) -> Backend:

@@ -9,7 +9,7 @@ from typing import Any
 
 import gpuconv
 
-from ..checks import CHECKED
+from ..backends import CHECKED
 from ..core.arguments import MODES
 from ..core.boundary import BOUNDARIES
 

@@ -22,6 +22,31 @@ def test_import_loads_numpy_only():
     assert done.stdout.strip() == "[]"
 
 
+def test_what_corr2d_does_not_need_is_loaded_when_first_used():
+    code = (
+        "import sys, gpuconv\n"
+        "later = {'checks', 'cli', 'gradients', 'imaging', 'ndimage', 'nn', 'signal'}\n"
+        "print([m for m in sys.modules if m[:8] == 'gpuconv.' and m.split('.')[1] in later])\n"
+        "assert set(gpuconv.__all__) <= set(dir(gpuconv))\n"
+        "print([name for name in gpuconv.__all__ if getattr(gpuconv, name) is None])\n"
+        "print(gpuconv.ndimage is sys.modules['gpuconv.ndimage'], hasattr(gpuconv, 'corr3d'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "[]", "True False"]
+
+
+def test_what_is_loaded_later_is_what_type_checkers_see():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {}
+    for node in block.body:
+        for alias in node.names:
+            seen[alias.name] = ".".join(filter(None, (node.module, alias.name)))
+            if alias.name not in gpuconv._MODULES:
+                seen[alias.name] = node.module
+    assert seen == gpuconv._MODULES | gpuconv._MODULE_OF
+
+
 # From below to above; the longest name that a module's begins with counts.
 LEVELS = {
     level: number
