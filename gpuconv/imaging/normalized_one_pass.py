@@ -119,6 +119,9 @@ class OnePass:
         counts = weights if mask is None else mask
         if only_if_few and weights is not None:
             return False
+        if weights is None and out.ndim == 2 and not only_if_few:
+            self.run_image(x, counts, out)
+            return True
         if weights is not None and not (weights.min() >= 0 and weights.max() < np.inf):
             raise weights_error()
         parts = list(self._take_apart(x, counts, out))
@@ -134,6 +137,13 @@ class OnePass:
             with complete_rows_before(number * self.problem.r):
                 self._run_image(*part, found)
         return True
+
+    def run_image(self, x: Array, mask: Array, out: Array) -> None:
+        """`run` a single image, whose pixels all count the same if they are there."""
+        found = find_range(x, self.problem.x_dtype, self._acc, mask)
+        if self.call.rules.nan_policy == "raise":
+            _refuse_nan(mask, found)
+        self._run_image(x, mask, out, found)
 
     def _few_are_missing(self, ranges: list[PixelRange]) -> bool:
         """Whether pixels or the border are missing, and of no image more than a few pixels."""

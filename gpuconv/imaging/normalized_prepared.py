@@ -17,10 +17,19 @@ from .normalized_call import NormalizedCall
 from .normalized_one_launch import OneLaunch
 from .normalized_one_pass import OnePass
 
-__all__ = ["find_prepared", "forget", "prepare"]
+__all__ = [
+    "find_prepared",
+    "forget",
+    "keep_single_image",
+    "key_of_single_image",
+    "prepare",
+    "repeat_single_image",
+]
 
 # Calls that are remembered, with kernels of so many bytes at most.
 _CALLS_MOST, _KERNEL_BYTES_MOST = 256, 1 << 14
+# Pixels of a small image, beside which it takes long to read what a call is told.
+_PIXELS_MOST = 1 << 18
 # How many times longer than transforms of all pixels direct sums may take, and yet be quicker where
 # something is missing: what pixels count is transformed, too, and all is divided block by block.
 _SLOWER_MOST = 2.0
@@ -65,11 +74,52 @@ class Prepared:
 
 
 _seen: dict[Any, Prepared] = {}
+# How small images are normalised, by all that a call was told but the pixels and the mask.
+_single_images: dict[Any, OnePass] = {}
 
 
 def forget() -> None:
     """Prepare all calls anew, as is needed where tests change how they are planned."""
     _seen.clear()
+    _single_images.clear()
+
+
+def key_of_single_image(
+    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
+    options: dict[str, Any],
+) -> Any:  # fmt: skip
+    """Name of a call for a small image in NumPy arrays; None of any other."""
+    plain = type(X) is type(K) is np.ndarray and weights is None and out is None
+    if not plain or X.ndim != 2 or not 0 < X.size <= _PIXELS_MOST or rules.preserve_nan:
+        return None
+    own_mask = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == X.shape
+    if not (mask is None or own_mask):
+        return None
+    if not X.dtype.isnative or not K.dtype.isnative or K.nbytes > _KERNEL_BYTES_MOST:
+        return None
+    key = call_cache.key_of(X, K, None, flipped, (rules.name, *options.values()))
+    return None if key is None else (key, K.tobytes())
+
+
+def repeat_single_image(key: Any, X: Any, mask: Any) -> Any:
+    """Result of a call of this name seen before, or None."""
+    found = _single_images.get(key)
+    if found is None:
+        return None
+    out = np.empty(found.problem.out_shape, found.problem.out_dtype)
+    if not found.takes(X, mask, None, out):
+        return None
+    found.run_image(X, mask, out)
+    return out
+
+
+def keep_single_image(key: Any, prepared: Prepared) -> None:
+    """Keep how an image was normalised, for `repeat_single_image`."""
+    found = prepared.at_once
+    if isinstance(found, OnePass) and dtypes.is_in_numpy(found.problem.out_dtype):
+        if len(_single_images) >= _CALLS_MOST:
+            _single_images.clear()
+        _single_images[key] = found
 
 
 def find_prepared(

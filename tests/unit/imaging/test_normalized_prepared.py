@@ -1,0 +1,110 @@
+"""Repeated normalised correlations of small images: the same as when they are read anew."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import gpuconv
+from gpuconv.imaging import normalized_prepared
+
+RNG = np.random.default_rng(7)
+KERNELS = {
+    "5x5": RNG.random((5, 5)),
+    "Gaussian": np.outer([1.0, 2, 1], [1.0, 2, 1]),
+    "signs": np.array([[1.0, -0.5, 2]]),
+}
+OPTIONS = [
+    dict(mode="same"),
+    dict(mode="same", boundary="reflect", min_weight=0.5) | dict(undefined=-1.0),
+    dict(mode="full", fillvalue=2.0),
+    dict(stride=2, dilation=(1, 2), nan_policy="propagate"),
+    dict(mode="same", dtype="float64"),
+    dict(mode="same", preserve_nan=True),
+    dict(mode=((1, 2), (0, 1)), dtype="float16"),
+]
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    normalized_prepared.forget()
+    yield
+    normalized_prepared.forget()
+
+
+def images(dtype, missing):
+    x = (100 * RNG.random((3, 21, 34))).astype(dtype)
+    if missing and x.dtype.kind == "f":
+        x[:, 3:9, 5:7] = np.nan
+    return x
+
+
+def same(mine, theirs):
+    assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+    assert mine.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=[" ".join(map(str, o.items())) for o in OPTIONS])
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int16", "float16"])
+def test_repeated_calls_give_what_new_ones_do(dtype, name, options):
+    if name == "signs" and "min_weight" in options:
+        options = options | dict(min_weight=0.0)
+    k = KERNELS[name].astype("f8" if dtype == "float64" else "f4")
+    masks = None, RNG.random((21, 34)) < 0.3
+    for missing, mask in itertools.product((False, True), masks):
+        for x in images(dtype, missing):
+            mine = gpuconv.normalized_corr2d(x, k, mask=mask, **options)
+            kept = dict(normalized_prepared._single_images)
+            normalized_prepared.forget()
+            same(mine, gpuconv.normalized_corr2d(x, k, mask=mask, **options))
+            pass
+
+
+def test_what_is_kept_is_for_these_weights_and_rules():
+    x, k = images("float32", True)[0], KERNELS["5x5"].astype("f4")
+    first = gpuconv.normalized_corr2d(x, k, mode="same")
+    assert len(normalized_prepared._single_images) == 1
+    other = k.copy()
+    k[0, 0] += 1  # the caller's array changes
+    changed = gpuconv.normalized_corr2d(x, k, mode="same")
+    assert len(normalized_prepared._single_images) == 2
+    assert not np.array_equal(changed, first, equal_nan=True)
+    same(gpuconv.normalized_corr2d(x, other, mode="same"), first)
+    flipped = gpuconv.normalized_convolve2d(x, other[::-1, ::-1], mode="same")
+    np.testing.assert_allclose(flipped, first, rtol=1e-6)
+    assert len(normalized_prepared._single_images) == 3
+    loud = dict(mode="same", nan_policy="raise")
+    for _ in range(2):
+        full = gpuconv.normalized_corr2d(np.nan_to_num(x), other, **loud)
+        assert np.isfinite(full).all()
+        with pytest.raises(ValueError, match="X holds NaN pixels"):
+            gpuconv.normalized_corr2d(x, other, **loud)
+
+
+@pytest.mark.parametrize("layout", ["strided", "transposed", "big-endian", "unaligned", "subclass"])
+def test_any_layout_of_a_repeated_call(layout):
+    x, k = images("float32", True)[0], KERNELS["5x5"].astype("f4")
+    wanted = [gpuconv.normalized_corr2d(x, k, mode="same") for _ in range(2)][1]
+    raw = np.zeros(x.nbytes + 1, np.uint8)
+    raw[1:] = np.frombuffer(x.tobytes(), np.uint8)
+    views = {
+        "strided": np.repeat(x, 2, axis=1)[:, ::2],
+        "transposed": np.asfortranarray(x),
+        "big-endian": x.astype(">f4"),
+        "unaligned": raw[1:].view("f4").reshape(x.shape),
+        "subclass": np.ma.masked_array(x, np.isnan(x)),
+    }
+    for _ in range(2):
+        mine = gpuconv.normalized_corr2d(views[layout], k, mode="same")
+        np.testing.assert_allclose(np.asarray(mine), wanted, rtol=1e-6)  # unaligned in blocks
+        if layout != "unaligned":
+            same(np.asarray(mine), wanted)
+
+
+def test_a_mask_that_does_not_fit_is_refused_again():
+    x, k = images("float32", False)[0], KERNELS["5x5"].astype("f4")
+    gpuconv.normalized_corr2d(x, k)
+    for wrong, error in ((np.zeros((20, 34), bool), ValueError), (np.zeros(x.shape), TypeError)):
+        with pytest.raises(error, match="mask"):
+            gpuconv.normalized_corr2d(x, k, mask=wrong)
