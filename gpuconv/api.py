@@ -278,7 +278,8 @@ def _data_array(
 
     return adapter.correlate(
         convolve2d if flipped else corr2d, X, K, flipped=flipped, axes=axes, out=out,
-        max_device_bytes=max_device_bytes, **dict(zip(engine.OPTIONS, options, strict=True)),
+        stacklevel=6, max_device_bytes=max_device_bytes,
+        **dict(zip(engine.OPTIONS, options, strict=True)),
     )  # fmt: skip
 
 

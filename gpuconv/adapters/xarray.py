@@ -16,9 +16,9 @@ except ImportError as error:
     ) from None
 
 from ..core.arguments import pair, read_padding
-from ..core.axes import LAST
+from ..core.axes import LAST, warn_of_channels
 
-__all__ = ["correlate"]
+__all__ = ["correlate", "data_like"]
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,20 @@ class _Centres:
 
 def correlate(
     function: Callable[..., Any], X: Any, K: Any, *, flipped: bool, out: Any = None,
-    axes: Any = LAST, mode: Any, stride: Any, dilation: Any, **options: Any,
+    axes: Any = LAST, mode: Any, stride: Any, dilation: Any, stacklevel: int, **options: Any,
 ) -> Any:  # fmt: skip
     """Call `function` on the data of a DataArray, and give the result names and coordinates.
 
     `axes` may be names of dimensions. An output has the coordinates of the pixel at which
-    ``mode="same"`` would put it.
+    ``mode="same"`` would put it. `stacklevel` is that of the user's call, for a warning from here.
     """
     at = _read_axes(axes, X)
+    if axes is LAST:
+        warn_of_channels(X.shape, stacklevel)
     kernel = K.data if isinstance(K, xarray.DataArray) else K
-    # Named axes say which dimensions are channels, as given ones do.
     Y = function(
-        X.data, kernel, out=out, axes=axes if axes is LAST else at, mode=mode, stride=stride,
-        dilation=dilation, **options,
-    )  # fmt: skip
+        X.data, kernel, out=out, axes=at, mode=mode, stride=stride, dilation=dilation, **options
+    )
     if out is not None:
         return out
     shape = np.shape(kernel)[-2:]
@@ -87,6 +87,28 @@ def correlate(
     return xarray.DataArray(
         Y, dims=dims, coords=_coordinates(X, centres, sizes), name=X.name, attrs=X.attrs
     )
+
+
+def data_like(array: Any, X: Any, name: str) -> Any:
+    """Return the data of an array that says something of each pixel of X, in the order of X.
+
+    That of a DataArray goes by the names of its dimensions, whose coordinates must be those of X.
+    """
+    if not isinstance(array, xarray.DataArray):
+        return array
+    for dimension in array.dims:
+        if dimension not in X.dims:
+            raise ValueError(
+                f"{name} has a dimension {dimension!r}, but X has the dimensions {X.dims}"
+            )
+        both = dimension in array.indexes and dimension in X.indexes
+        if both and not array.indexes[dimension].equals(X.indexes[dimension]):
+            raise ValueError(
+                f"{name} and X have different coordinates along {dimension!r}; align them first: "
+                f"X, {name} = xarray.align(X, {name})"
+            )
+    ordered = array.transpose(*(d for d in X.dims if d in array.dims)).data
+    return ordered[tuple(slice(None) if d in array.dims else None for d in X.dims)]
 
 
 def _read_axes(axes: Any, X: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core import arrays
 from ..core.axes import LAST, axes_of, move_to_last, put_back, warn_of_channels
-from .missing_pixels import MissingRules, read_rules
+from .missing_pixels import MissingRules, check_fits, check_mask_dtype, read_rules
 
 __all__ = ["normalized_convolve2d", "normalized_corr2d"]
 
@@ -58,7 +58,8 @@ def normalized_corr2d(
         error.
     min_weight : float
         Share of the kernel's weight, from 0 to 1, that must be there: ``sum(|K| * W)`` must not be
-        less than `min_weight` times ``sum(|K|)``. Otherwise the result is `undefined`.
+        less, beyond rounding, than `min_weight` times ``sum(|K|)``. Otherwise the result is
+        `undefined`. With 1 it is so wherever a missing pixel has a weight that is not 0.
     undefined : number
         Result of windows of which less than `min_weight` is there, or whose weights ``K * W`` add
         up to zero: above all where every pixel is missing.
@@ -92,7 +93,7 @@ def normalized_corr2d(
     ------
     ValueError
         Weights K that add up to zero, a mask of another shape, NaN with ``nan_policy="raise"``,
-        names or numbers that make no sense.
+        integers whose sums may not fit into 64 bits, names or numbers that make no sense.
     TypeError
         A mask that is not boolean; dtypes that are not supported.
 
@@ -207,22 +208,34 @@ def _call(
     X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, axes: Any, out: Any,
     flipped: bool, options: dict[str, Any],
 ) -> Any:  # fmt: skip
+    for array, name in ((K, "K"), (mask, "mask"), (weights, "weights"), (out, "out")):
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} is a masked array, whose mask would be lost: only X may be one; pass "
+                f"{name}.filled(value)"
+            )
     if arrays.is_instance_of(X, "xarray", "DataArray"):
         from ..adapters import xarray as adapter
 
         call = partial(_call_with_data, rules=rules, flipped=flipped)
-        others = dict(mask=_data_of(mask), weights=_data_of(weights))
-        return adapter.correlate(
-            call, X, K, flipped=flipped, axes=axes, out=out, **others, **options
+        others = dict(
+            mask=adapter.data_like(mask, X, "mask"),
+            weights=adapter.data_like(weights, X, "weights"),
         )
+        return adapter.correlate(
+            call, X, K, flipped=flipped, axes=axes, out=out, stacklevel=4, **others, **options
+        )
+    mask, weights = _with_shape(mask, "mask"), _with_shape(weights, "weights")
+    own = None
     if isinstance(X, np.ma.MaskedArray):
-        own = np.ma.getmaskarray(X)
-        mask, X = own if mask is None else np.logical_or(own, mask), X.data
+        own, X = np.ma.getmaskarray(X), X.data
     if axes is LAST:
         warn_of_channels(getattr(X, "shape", ()), stacklevel=3)
+        mask = _join_masks(own, mask)
         return _dispatch(X, K, mask, weights, rules, out, flipped, options)
     X, at = axes_of(axes, X)
     mask, weights = (_move_like(a, X, at) for a in (mask, weights))
+    mask = _join_masks(None if own is None else move_to_last(own, at), mask)
     target = None if out is None else move_to_last(*axes_of(at, out, "out"))
     Y = _dispatch(move_to_last(X, at), K, mask, weights, rules, target, flipped, options)
     return put_back(Y, at) if out is None else out
@@ -235,8 +248,21 @@ def _call_with_data(
     return _call(X, K, mask, weights, rules, axes, out, flipped, options)
 
 
-def _data_of(array: Any) -> Any:
-    return array.data if arrays.is_instance_of(array, "xarray", "DataArray") else array
+def _with_shape(array: Any, name: str) -> Any:
+    """Read nested lists, whose axes are moved like those of arrays."""
+    return array if array is None or hasattr(array, "shape") else arrays.read(array, name).array
+
+
+def _join_masks(own: Any, mask: Any) -> Any:
+    """Join the mask of a masked array with the one given; rows and columns are last in both."""
+    if own is None or mask is None:
+        return own if mask is None else mask
+    given = arrays.read(mask, "mask")
+    check_mask_dtype(given.dtype)
+    check_fits(tuple(given.array.shape), own.shape, "mask")
+    if given.device != arrays.HOST:
+        raise ValueError(f"X is a masked array on the host and mask on {given.device}")
+    return own | given.array
 
 
 def _move_like(array: Any, X: Any, at: tuple[int, int]) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import engine
 from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
 from ..core.arrays import array_module
@@ -42,6 +43,8 @@ def normalize_block(
         # Numbers on the border are not known to be like the pixels.
         pivoted = not call.whole and bool(x.size) and (not padded or call.missing_border)
         pixels = prepare_pixels(call, x, mask, weights, pivoted, scratch)
+        if call.whole and x.size:
+            _refuse_overflow(call, kernel, x, pixels.present)
         return _divide_sums(call, kernel, pixels, x.shape, padded, steps, scratch, out)
 
 
@@ -74,6 +77,7 @@ def _divide_sums(
     sums, weight_sums = found[:2]
     least = call.least_share * kernel.size
     simple = xp is np and call.of_real_floats and rules.normalize_kernel and len(correlations) == 2
+    simple = simple and rules.min_weight < 1
     if simple and least.size == 1 and not isinstance(rules.undefined, complex):
         # Weights of both signs may add up to less than nothing.
         lowest = least.item() if rules.min_weight > 0 else -math.inf
@@ -82,10 +86,46 @@ def _divide_sums(
     absent = weight_sums == 0
     if rules.min_weight > 0:
         absent = absent | (found[-1] < least)
+    if rules.min_weight == 1:
+        # Sums are rounded: the smallest weights would not be missed.
+        absent = absent | _hold_missing(call, kernel, present, steps)
     y = _divide(call, sums, weight_sums, kernel)
     if not rules.normalize_kernel and not call.whole:
         y = y * kernel.total
     return _finish(call, kernel, y, pixels.pivot, absent, xp)
+
+
+def _hold_missing(
+    call: NormalizedCall, kernel: KernelSums, present: Any, steps: dict[str, Any]
+) -> Any:
+    """Whether windows hold a missing pixel whose weight is not 0."""
+    counts = engine.correlate(
+        present == 0, kernel.k != 0, fillvalue=1 - call.border_weight, flipped=call.flipped,
+        backend=call.backend, **steps,
+    )  # fmt: skip
+    return counts != 0
+
+
+def _refuse_overflow(call: NormalizedCall, kernel: KernelSums, x: Any, present: Any) -> None:
+    """Refuse integers whose sums may not fit into 64 bits; narrow ones are not looked at.
+
+    `present` is None, or says which pixels are there, or is what each one counts.
+    """
+    problem, xp = call.problem, array_module(x)
+    limit = float(np.iinfo(problem.acc_dtype).max)
+    size = float(np.abs(kernel.k.astype(np.float64)).sum(axis=(-2, -1)).max())
+    most = 1.0 if present is None or present.dtype == bool else float(present.max())
+    if float(dtypes.largest(call.x_dtype)) * size * most < limit:
+        return
+    sizes = xp.abs(dtypes.widen(x, call.x_dtype, "float64", xp))
+    if present is not None:
+        sizes = sizes * present
+    largest = max(float(sizes.max()), abs(problem.fillvalue) * call.border_weight)
+    if largest * size >= limit:
+        raise ValueError(
+            f"X holds integers that come to {largest:.3g} and weights of K to {size:.3g}: their "
+            "sums may not fit into 64 bits; pass X.astype('float64')"
+        )
 
 
 def _divide_compiled(

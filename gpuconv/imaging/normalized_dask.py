@@ -97,6 +97,8 @@ def _preserve(call: NormalizedCall, X: Any, others: dict[str, Any], Y: Any) -> A
         axis.centres(call.flipped, 0, end)
         for axis, end in zip(blocks.Axis.both(problem), ends, strict=True)
     ]
+    if any(place.pixels == slice(0, 0) for place in places):
+        return Y  # no window is centred on a pixel
     at = (..., *(place.pixels for place in places))
     inputs = [X[at], *(other[at] for other in others.values())]
     missing = da.map_blocks(

@@ -63,6 +63,9 @@ def normalize(
     if rules.min_weight > 0:
         sizes = _correlate(call, present, k.detach().abs(), call.border_weight)
         absent = absent | (sizes < call.least_share * as_tensor(kernel.size, "K").to(x.device))
+    if rules.min_weight == 1:
+        gone, used = (present == 0).to(present.dtype), (k.detach() != 0).to(present.dtype)
+        absent = absent | (_correlate(call, gone, used, 1 - call.border_weight) > 0.5)
     y = sums / torch.where(absent, torch.ones_like(weight_sums), weight_sums) + pivot
     if not rules.normalize_kernel:
         total = (k.conj() if call.problem.conjugate else k).sum(dim=(-2, -1), keepdim=True)

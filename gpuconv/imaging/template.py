@@ -91,12 +91,14 @@ def match_template(
     it. In padding the border's pixels count like others.
 
     Results are within 1e-5 of the formulas in exact arithmetic, those of "sqdiff" relative to
-    ``sum(x^2) + sum(t^2)`` of pixels less a common constant, in float32 too, and for images
-    with a large offset: a number near the pixels is subtracted first, windows are summed in
-    float64, and where windows differ in contrast by more than a factor of 32, products are as well.
-    Only beside windows of 1e10 times the contrast errors may be larger: products are summed by
-    transforms, which err relative to the largest sum (see "Accuracy and reproducibility"). All sums
-    of integers are exact, if those of squares are below 2^62.
+    ``sum(x^2) + sum(t^2)`` of pixels less a common constant, in float32 too, and for images with a
+    large offset: a number near the pixels is subtracted first, windows are summed in float64, and
+    where windows differ in contrast by more than a factor of 32, products are as well. Only beside
+    windows of 1e10 times the contrast errors may be larger: products are summed by transforms,
+    which err relative to the largest sum (see "Accuracy and reproducibility"). All sums of integers
+    are exact, if those of squares are below 2^62; other integers are converted to float64, which
+    takes digits from those of 2^53 and more. Sums of squares must not leave the range of float64:
+    divide pixels beyond 1e140 or below 1e-140 first.
 
     Examples
     --------
@@ -113,16 +115,23 @@ def match_template(
         raise unknown_name_error("method", method, METHODS)
     padding = dict(mode=mode, boundary=boundary, fillvalue=fillvalue)
 
+    # Frames from the one that warns to that of the caller.
+    stacklevel = 4 if axes is LAST else 5
+
     def call(image: Any, out: Any) -> Any:
         if arrays.is_instance_of(image, "dask.array", "Array"):
             from . import template_dask
 
-            return template_dask.match(image, template, mask, method, backend, dtype, out, padding)
+            return template_dask.match(
+                image, template, mask, method, backend, dtype, out, padding, stacklevel
+            )
         from . import template_arrays
 
-        return template_arrays.match(image, template, mask, method, backend, dtype, out, padding)
+        return template_arrays.match(
+            image, template, mask, method, backend, dtype, out, padding, stacklevel
+        )
 
     if axes is not LAST:
         return call_along(axes, image, out, call)
-    warn_of_channels(getattr(image, "shape", ()), stacklevel=3)
+    warn_of_channels(getattr(image, "shape", ()), stacklevel=2)
     return call(image, out)

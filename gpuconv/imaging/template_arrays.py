@@ -24,7 +24,14 @@ from .template_blocks import Similarity, match_block
 from .template_values import are_constant, check_mask, mask_weights
 from .window_sums import Windows
 
-__all__ = ["match", "read_dtype", "read_mask", "read_problem"]
+__all__ = [
+    "match",
+    "read_dtype",
+    "read_mask",
+    "read_problem",
+    "refuse_masked",
+    "warn_if_constant",
+]
 
 # Bytes of float64 of the pixels of a block, where it is higher than the template.
 _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 64 << 20
@@ -76,9 +83,13 @@ def read_dtype(dtype: Any, problem: Problem) -> str:
 
 def match(
     image: Any, template: Any, mask: Any, method: str, backend: str, dtype: Any, out: Any,
-    padding: dict[str, Any],
+    padding: dict[str, Any], stacklevel: int | None,
 ) -> Any:  # fmt: skip
-    """`gpuconv.match_template` of arrays that are not Dask's."""
+    """`gpuconv.match_template` of arrays that are not Dask's.
+
+    A constant template is warned of in the frame of this `stacklevel`, if that is a number.
+    """
+    refuse_masked(image, template)
     with use_stream_of(image, template, mask, out):
         x, t = arrays.read(image, "image"), arrays.read(template, "template")
         arrays.check_same_device(x, t)
@@ -86,19 +97,39 @@ def match(
         problem = read_problem(shapes, x.dtype, t.dtype, **padding)
         weights = None if mask is None else read_mask(mask, shapes[1])
         host = to_host(t.array)
-        if method == "zncc" and are_constant(host, weights).any():
-            warnings.warn(
-                f"the template of shape {shapes[1]} is constant, or one of them is: "
-                "method='zncc' returns 0 everywhere for it",
-                UserWarning,
-                stacklevel=4,
-            )
+        if stacklevel is not None and method == "zncc":
+            warn_if_constant(host, weights, stacklevel)
         target, name = _read_out(out, dtype, problem, x, t)
         result = Result.of(problem.out_shape, name, x, target)
         if result.array.size:
             matching = _Matching(problem, method, backend, x, host, weights)
             matching.run(result.array, name)
         return result.deliver(out)
+
+
+def refuse_masked(image: Any, template: Any) -> None:
+    """Refuse masked arrays, saying what to pass instead."""
+    if isinstance(image, np.ma.MaskedArray):
+        raise TypeError(
+            "image is a masked array; pixels of an image cannot be left out: pass "
+            "image.filled(value)"
+        )
+    if isinstance(template, np.ma.MaskedArray):
+        raise TypeError(
+            "template is a masked array, whose mask would be lost; pass template.data, and "
+            "mask=~numpy.ma.getmaskarray(template)"
+        )
+
+
+def warn_if_constant(template: Array, weights: Array | None, stacklevel: int) -> None:
+    """Warn of a template on the host that nothing is like; `stacklevel` is the caller's."""
+    if are_constant(template, weights).any():
+        warnings.warn(
+            f"the template of shape {template.shape} is constant, or one of them is: "
+            "method='zncc' returns 0 everywhere for it",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def read_mask(mask: Any, template_shape: tuple[int, ...]) -> Array:

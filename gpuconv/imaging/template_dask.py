@@ -11,25 +11,39 @@ import dask.array as da
 from ..adapters.dask import as_one_chunk, correlate_blocks, read_operands, refuse_out
 from ..core import blocks
 from ..core.problem import Problem
+from .faint_windows import to_host
 from .template_arrays import match as match_arrays
-from .template_arrays import read_dtype, read_mask, read_problem
+from .template_arrays import (
+    read_dtype,
+    read_mask,
+    read_problem,
+    refuse_masked,
+    warn_if_constant,
+)
 
 __all__ = ["match"]
 
 
 def match(
     image: Any, template: Any, mask: Any, method: str, backend: str, dtype: Any, out: Any,
-    padding: dict[str, Any],
+    padding: dict[str, Any], stacklevel: int,
 ) -> Any:  # fmt: skip
-    """`gpuconv.match_template` of a Dask array, as a lazy Dask array."""
+    """`gpuconv.match_template` of a Dask array, as a lazy Dask array.
+
+    A constant template is warned of now, in the frame of this `stacklevel`, unless it is lazy too.
+    """
     refuse_out(out)
+    refuse_masked(image, template)
     x, t, shapes = read_operands(image, template, ("image", "template"))
-    if not isinstance(template, da.Array):
-        template = as_one_chunk(t)
     problem = read_problem(shapes, x.dtype, t.dtype, **padding)
+    weights = None if mask is None else read_mask(mask, shapes[1])
+    if not isinstance(template, da.Array):
+        if method == "zncc":
+            warn_if_constant(to_host(t.array), weights, stacklevel)
+        template = as_one_chunk(t)
     kernels = [template]
-    if mask is not None:
-        kernels.append(da.from_array(read_mask(mask, template.shape), chunks=-1))
+    if weights is not None:
+        kernels.append(da.from_array(weights, chunks=-1))
     problem = replace(problem, out_dtype=read_dtype(dtype, problem))
     compute = partial(_match_block, problem, method, backend)
     return correlate_blocks(problem, [image], kernels, compute, "match_template")
@@ -44,5 +58,7 @@ def _match_block(
     image = blocks.join_tiles(tiles, rows.positions, columns.positions)
     # The tiles hold the pixels of any other border.
     padding = dict(mode=(rows.pad, columns.pad), boundary="constant", fillvalue=problem.fillvalue)
-    found = match_arrays(image, template, mask, method, backend, problem.out_dtype, None, padding)
+    found = match_arrays(
+        image, template, mask, method, backend, problem.out_dtype, None, padding, None
+    )
     return found[..., : rows.count, : columns.count]
