@@ -298,9 +298,9 @@ def _is_dask(obj: Any) -> bool:
 
 
 def _tensors(X: Any, K: Any, out: Any, max_device_bytes: Any, **keywords: Any) -> Any:
-    # The one look upwards: a tensor's graph is the adapter's business, loaded when one is seen.
     if out is not None or max_device_bytes is not None:
         return engine.correlate(X, K, out=out, max_device_bytes=max_device_bytes, **keywords)
+    # Imported here, because it imports torch, which is loaded only once a tensor is passed.
     from .adapters import torch_functions as adapter
 
     return adapter.corr2d(X, K, **keywords)

@@ -61,7 +61,8 @@ class Backend(Protocol):
     costs: ClassVar[Costs]  # as shipped
     # A dot product of the weight gradient takes so many times what a tap of direct sums does.
     dot_cost: ClassVar[float] = 1.0
-    # Whether compiled code on the host may look at the weights (see `methods.weights`).
+    # Whether compiled code on the host may look for factors of the weights first (see
+    # `Weights.search`).
     compiled_look: ClassVar[bool] = False
     # Whether what a problem costs is always the same, not another on another device.
     fixed_prices: ClassVar[bool] = False

@@ -161,7 +161,7 @@ def build_axis_tables(problem: Problem) -> tuple[AxisTable, AxisTable]:
 
 @lru_cache(maxsize=1024)
 def restate_for_tables(problem: Problem) -> Problem:
-    """Restate the problem with the stride and dilation that its `tables` have."""
+    """Restate a problem with the stride and dilation that `build_axis_tables` gives its tables."""
     rows, columns = (plan_axis_steps(*axis) for axis in rows_and_columns(problem))
     steps = dict(stride=(rows[0], columns[0]), dilation=(rows[1], columns[1]))
     if steps == dict(stride=problem.stride, dilation=problem.dilation):
@@ -206,7 +206,7 @@ def slice_batch(array: Any, index: Index) -> Any:
 
 
 def slice_batch_shape(lead: tuple[int, ...], index: Index) -> tuple[int, ...]:
-    """Return the leading dimensions of `part_of(array, index)`, given those of the array."""
+    """Return the leading dimensions of `slice_batch(array, index)`, given those of the array."""
     lead = (1,) * (len(index) - len(lead)) + lead
     return tuple(
         min(n, i.stop - i.start) for n, i in zip(lead, index, strict=True) if isinstance(i, slice)

@@ -25,7 +25,7 @@ __all__ = ["Costs", "config_file", "costs_of", "forget", "look", "save"]
 
 
 # What NumPy takes for an operation on one element in the caches, the unit in which
-# `methods.weights` counts what it takes to look at a kernel's weights.
+# `methods.operations` counts what it takes to look at a kernel's weights.
 _LOOK = 4e-10
 
 
@@ -91,7 +91,7 @@ def forget() -> None:
 
 @cache
 def look() -> float:
-    """Seconds of an operation on one element in NumPy, as `methods.weights` counts them.
+    """Seconds of an operation on one element in NumPy, as `methods.operations` counts them.
 
     Where multiply-adds were measured to take longer than the shipped figure, this does as well.
     """
