@@ -7,7 +7,7 @@ rules are written once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ __all__ = [
     "BOUNDARIES",
     "NDIMAGE_MODES",
     "SIGNAL_BOUNDARIES",
+    "AxisShape",
     "AxisTable",
     "build_axis_table",
     "fold",
@@ -176,6 +177,17 @@ class AxisTable:
         """Return the pixels of the windows of outputs ``first`` to ``last - 1``."""
         end = (last - 1) * self.stride + (taps - 1) * self.dilation + 1
         return self.pixels[first * self.stride : end]
+
+
+class AxisShape(NamedTuple):
+    """One axis of a problem: the first arguments of `plan_axis_steps` and `build_axis_table`."""
+
+    pixels: int
+    taps: int
+    outputs: int
+    stride: int
+    dilation: int
+    pad: tuple[int, int]
 
 
 def plan_axis_steps(

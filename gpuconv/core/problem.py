@@ -25,7 +25,7 @@ from .arguments import (
     read_fillvalue,
     read_padding,
 )
-from .boundary import AxisTable, build_axis_table, plan_axis_steps, read_boundary
+from .boundary import AxisShape, AxisTable, build_axis_table, plan_axis_steps, read_boundary
 
 __all__ = [
     "Index",
@@ -136,10 +136,10 @@ class Problem:
         return self.stride == (1, 1) and self.dilation == (1, 1)
 
 
-def rows_and_columns(problem: Problem) -> Iterator[tuple[int, int, int, int, int, Pair]]:
-    """Yield of either axis: pixels, taps, outputs, stride, dilation and padding."""
+def rows_and_columns(problem: Problem) -> Iterator[AxisShape]:
+    """Yield the shapes of the two axes: rows, then columns."""
     for axis in (-2, -1):
-        yield (
+        yield AxisShape(
             problem.x_shape[axis],
             problem.k_shape[axis],
             problem.out_shape[axis],

@@ -50,7 +50,7 @@ def force(monkeypatch):
                 sides, laid.span, laid.stride, laid.out_shape[-2:], strict=True
             ):
                 kept = min(n, (side - span) // stride + 1)
-                found.append(scipy_plan.Axis(side, kept, -(-n // kept), span, stride, True))
+                found.append(scipy_plan.AxisTiles(side, kept, -(-n // kept), span, stride, True))
             return tuple(found)
 
         monkeypatch.setattr(scipy_fft, "plan_axes", axes)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.arrays import Array
-from ...core.boundary import build_axis_table, plan_axis_steps
+from ...core.boundary import AxisShape, build_axis_table, plan_axis_steps
 from ...core.layer import LayerGeometry
 from ...core.problem import Pair
 from .threads import run_on_pool
@@ -139,7 +139,8 @@ class _Im2col:
         self, layer: LayerGeometry, x_shape: tuple[int, ...], taps: tuple[int, int, int], size: Pair
     ) -> None:
         """Lay out images of `x_shape` for taps (C/groups, p, q) and outputs of `size`."""
-        self.layer, self.image_size, self.size = layer, x_shape[2:], size
+        self.layer, self.size = layer, size
+        self.image_size = x_shape[2], x_shape[3]
         self.channels, self.taps = taps[0], taps[1:]
         self.lines = math.prod(taps)
         self.block_rows = max(1, min(size[0], _BLOCK_ELEMENTS // max(1, self.lines * size[1])))
@@ -238,7 +239,7 @@ class _GatheredAxes:
     `layer` has the stride and dilation with which outputs read the gathered rows and columns.
     """
 
-    def __init__(self, layer: LayerGeometry, image_size: Any, taps: Array, size: Pair) -> None:
+    def __init__(self, layer: LayerGeometry, image_size: Pair, taps: Pair, size: Pair) -> None:
         self.rows, self.columns = (
             build_axis_table(*axis, boundary="constant")
             for axis in _axes(layer, image_size, taps, size)
@@ -278,16 +279,16 @@ class _GatheredAxes:
         np.add.at(x, pixels, band[places])
 
 
-def _axes(
-    layer: LayerGeometry, image_size: Any, taps: Array, size: Pair
-) -> Iterator[tuple[int, int, int, int, int, Pair]]:
-    """Arguments of `axis_steps` for rows and columns."""
+def _axes(layer: LayerGeometry, image_size: Pair, taps: Pair, size: Pair) -> Iterator[AxisShape]:
+    """Yield the shapes of the two axes of an image and one filter: rows, then columns."""
     for n in (0, 1):
-        yield image_size[n], taps[n], size[n], layer.stride[n], layer.dilation[n], layer.pad[n]
+        yield AxisShape(
+            image_size[n], taps[n], size[n], layer.stride[n], layer.dilation[n], layer.pad[n]
+        )
 
 
 def _gathered_axes(
-    layer: LayerGeometry, image_size: Any, taps: Array, size: Pair
+    layer: LayerGeometry, image_size: Pair, taps: Pair, size: Pair
 ) -> _GatheredAxes | None:
     """Tables for images that are mostly padding which no output reads, None for all others."""
     if any(plan_axis_steps(*axis)[2] for axis in _axes(layer, image_size, taps, size)):

@@ -14,7 +14,7 @@ from ...core.arrays import Array
 from ...core.problem import Problem, restate_for_tables
 from ...core.worker_thread import on_worker_thread
 from . import fft_spectra
-from .scipy_plan import Axis, rows_of_pixels
+from .scipy_plan import AxisTiles, rows_of_pixels
 from .scipy_transforms import TileSums, Transforms
 
 __all__ = ["Kernel", "TileFilter"]
@@ -51,13 +51,13 @@ class TileFilter:
     problem : Problem
         The problem. The attribute is restated with the stride, dilation and padding that the
         tables of rows and columns are read with.
-    tiles : tuple of Axis
+    tiles : tuple of AxisTiles
         Tiles down and across.
     threads : int
         On which tiles are transformed.
     """
 
-    def __init__(self, problem: Problem, tiles: tuple[Axis, Axis], threads: int) -> None:
+    def __init__(self, problem: Problem, tiles: tuple[AxisTiles, AxisTiles], threads: int) -> None:
         self.problem, self.tiles = restate_for_tables(problem), tiles
         self.down, self.across = tiles
         # Elements of a transform.

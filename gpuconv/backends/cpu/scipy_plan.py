@@ -32,7 +32,7 @@ _TILE_MOST, _TILE_MOST_SPANS = 1 << 23, 8
 
 
 @dataclass(frozen=True)
-class Axis:
+class AxisTiles:
     """Tiles along one axis.
 
     Attributes
@@ -78,7 +78,7 @@ class _Extent:
     zeros: int  # that begin them and end them: what a transform of the whole may leave out
 
 
-def plan_axes(problem: Problem) -> tuple[Axis, Axis]:
+def plan_axes(problem: Problem) -> tuple[AxisTiles, AxisTiles]:
     """Tiles down and across that cost least."""
     return _plan(problem)[0]
 
@@ -88,7 +88,7 @@ def work(problem: Problem) -> float:
     return _plan(problem)[1]
 
 
-def rows_of_pixels(problem: Problem, down: Axis) -> slice:
+def rows_of_pixels(problem: Problem, down: AxisTiles) -> slice:
     """Rows of a tile that may hold anything but zeros."""
     extent = _extent(problem, 0)
     if down.count > 1:
@@ -135,7 +135,7 @@ def fast_length(least: int) -> int:
     return best
 
 
-def _tilings(extent: _Extent, most: int) -> Iterator[Axis]:
+def _tilings(extent: _Extent, most: int) -> Iterator[AxisTiles]:
     """Tiles of sides that transforms are fast for, from the kernel's to the whole image's."""
     span, stride, outputs = extent.span, extent.stride, extent.outputs
     whole = fast_length(max(span, extent.length - extent.zeros))
@@ -144,14 +144,14 @@ def _tilings(extent: _Extent, most: int) -> Iterator[Axis]:
         for n in (side, side * 3 // 2):
             if span <= n < whole:
                 kept = min(outputs, (n - span) // stride + 1)
-                yield Axis(n, kept, -(-outputs // kept), span, stride, True)
+                yield AxisTiles(n, kept, -(-outputs // kept), span, stride, True)
         side *= 2
     if whole <= most:
-        yield Axis(whole, outputs, 1, span, stride, True, max(0, extent.length - whole))
+        yield AxisTiles(whole, outputs, 1, span, stride, True, max(0, extent.length - whole))
 
 
 @lru_cache(maxsize=256)
-def _plan(problem: Problem) -> tuple[tuple[Axis, Axis], float]:
+def _plan(problem: Problem) -> tuple[tuple[AxisTiles, AxisTiles], float]:
     transformed = [span > 1 for span in restate_for_tables(problem).span]
     transformed[1] |= not any(transformed)
     item = dtypes.storage(problem.acc_dtype).itemsize
@@ -159,10 +159,10 @@ def _plan(problem: Problem) -> tuple[tuple[Axis, Axis], float]:
     spans = math.prod(
         extent.span for extent, taken in zip(extents, transformed, strict=True) if taken
     )
-    choices: list[list[Axis]] = []
+    choices: list[list[AxisTiles]] = []
     for extent, taken in zip(extents, transformed, strict=True):
         most = max(_TILE_MOST, _TILE_MOST_SPANS * extent.span)
-        whole = Axis(extent.outputs, extent.outputs, 1, extent.span, extent.stride, False)
+        whole = AxisTiles(extent.outputs, extent.outputs, 1, extent.span, extent.stride, False)
         choices.append(list(_tilings(extent, most)) if taken else [whole])
     # As few elements more than allowed as can be.
     smallest = math.prod(
@@ -182,7 +182,9 @@ def _plan(problem: Problem) -> tuple[tuple[Axis, Axis], float]:
     return best, least
 
 
-def _work_of_tiles(problem: Problem, down: Axis, across: Axis, size: int, item: int) -> float:
+def _work_of_tiles(
+    problem: Problem, down: AxisTiles, across: AxisTiles, size: int, item: int
+) -> float:
     """Work of tiles, each of so many elements in a transform and bytes in an element."""
     area = down.side * across.side
     tiles = problem.n * down.count * across.count
@@ -195,11 +197,11 @@ def _work_of_tiles(problem: Problem, down: Axis, across: Axis, size: int, item: 
     return found * _SHARE[vector_bytes()] + _CALL_WORK
 
 
-def _blocked(axis: Axis, other: Axis, item: int) -> Axis:
+def _blocked(axis: AxisTiles, other: AxisTiles, item: int) -> AxisTiles:
     """Cut an axis that is not transformed into tiles that do not take too much memory."""
     if axis.transformed:
         return axis
     most = min(axis.side, max(1, CHUNK_BYTES // (other.side * item)))
     count = -(-axis.side // most)
     side = -(-axis.side // count)
-    return Axis(side, side, count, axis.span, axis.stride, False)
+    return AxisTiles(side, side, count, axis.span, axis.stride, False)

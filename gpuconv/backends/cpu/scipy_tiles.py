@@ -17,7 +17,7 @@ from ...core.problem import (
     tables_are_gathered,
 )
 from .addresses import address
-from .scipy_plan import Axis
+from .scipy_plan import AxisTiles
 
 __all__ = ["LoadedTiles", "TileReader"]
 
@@ -38,7 +38,7 @@ class TileReader:
     ----------
     problem : Problem
         The problem.
-    tiles : tuple of Axis
+    tiles : tuple of AxisTiles
         Tiles down and across.
     keeps : bool
         Whether the tiles that were read last are kept, for the next kernel of a bank.
@@ -47,7 +47,11 @@ class TileReader:
     """
 
     def __init__(
-        self, problem: Problem, tiles: tuple[Axis, Axis], keeps: bool, call: Callable[..., Any]
+        self,
+        problem: Problem,
+        tiles: tuple[AxisTiles, AxisTiles],
+        keeps: bool,
+        call: Callable[..., Any],
     ) -> None:
         # Far padding is laid out without what no output reads.
         self._tables: list[Any] = [None, None]
