@@ -9,14 +9,12 @@ from typing import Any
 
 import gpuconv
 
-from ..backends import CHECKED
+from ..backends import BACKENDS, CHECKED
 from ..core.arguments import MODES
 from ..core.boundary import BOUNDARIES
+from ..methods import METHODS
 
 __all__ = ["build_parser"]
-
-_BACKENDS = ("auto", "reference", "cpu", "cuda")
-_METHODS = ("auto", "direct", "separable", "box", "fft", "tensor")
 
 
 def _read_shape(text: str) -> tuple[int, ...]:
@@ -56,7 +54,7 @@ def _add_call_options(parser: argparse.ArgumentParser, mode: str, boundary: str)
     )
     parser.add_argument(
         "--method",
-        choices=_METHODS,
+        choices=("auto", *METHODS),
         default="auto",
         help="how to compute; auto takes the fastest, `gpuconv plan` says which and why",
     )
@@ -66,7 +64,7 @@ def _add_call_options(parser: argparse.ArgumentParser, mode: str, boundary: str)
 def _add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
-        choices=_BACKENDS,
+        choices=("auto", *BACKENDS),
         default="auto",
         help="what computes: the processor (cpu), an NVIDIA GPU (cuda) or the slow definition "
         "(reference); auto is cpu",

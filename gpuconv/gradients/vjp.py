@@ -12,12 +12,12 @@ from ..core.axes import LAST, axes_of, move_to_last, put_back
 from ..core.errors import unknown_name_error
 from ..core.streams import use_stream_of
 from ..engine import read_problem
+from ..methods import METHODS
 from .input_gradient import input_gradient
 from .weight_gradient import weight_gradient
 
 __all__ = ["corr2d_vjp"]
 
-_METHODS = ("auto", "direct", "separable", "box", "fft", "tensor")
 # Methods that the weight gradient cannot be computed by, and why.
 _ONLY_FOR_X = {
     "separable": "does not separate",
@@ -100,8 +100,8 @@ def corr2d_vjp(
     """
     if not isinstance(wrt, str) or wrt not in _WRT:
         raise unknown_name_error("wrt", wrt, _WRT)
-    if not isinstance(method, str) or method not in _METHODS:
-        raise unknown_name_error("method", method, _METHODS)
+    if not isinstance(method, str) or method not in ("auto", *METHODS):
+        raise unknown_name_error("method", method, ("auto", *METHODS))
     if method in _ONLY_FOR_X and wrt != "X":
         why = _ONLY_FOR_X[method]
         raise ValueError(

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's lists of the files to touch are true: nothing else knows a border or a dtype."""
+"""CONTRIBUTING's lists of the files to touch are true: no other knows a border, dtype or method."""
 
 import ast
 import re
@@ -37,6 +37,23 @@ def python_files_with(names):
     return found
 
 
+def collections_of_names(path):
+    """The strings in each tuple, list, set or dict (its keys) that is written out in a file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
+            items = node.keys if isinstance(node, ast.Dict) else node.elts
+            yield {item.value for item in items if isinstance(item, ast.Constant)}
+
+
+def files_that_list(names):
+    """Files in which a collection has at least two of these names."""
+    return {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if any(len(found & names) > 1 for found in collections_of_names(path))
+    }
+
+
 def named(path, ends):
     return any(path.endswith(end) for end in ends)
 
@@ -65,6 +82,19 @@ def test_a_method_and_a_backend():
         module, _, name = path.partition(":")
         source = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py").read_text("utf-8")
         assert f"class {name}(Backend)" in source
+
+
+def test_lists_of_methods_and_backends():
+    """They are derived from `METHODS` and `BACKENDS`, except in the files that the entry names."""
+    ends = files_named_for("method")
+    found = files_that_list({"separable", "box", "tensor"})
+    assert {"gradients/vjp.py", "selection/choose.py"} <= found
+    elsewhere = [path for path in found if not path.startswith(("methods/", "backends/"))]
+    assert all(named(path, ends) for path in elsewhere), elsewhere
+    assert files_that_list({"reference", "cpu", "cuda"}) <= {
+        "backends/__init__.py",
+        "imaging/template_arrays.py",  # the fastest method for each of two; any takes others
+    }
 
 
 def test_the_files_named_exist():
