@@ -15,6 +15,8 @@ import pytest
 
 from .launcher import EmulatedLauncher
 
+_RNG = np.random.default_rng(31)
+
 
 class Memory:
     def __init__(self, ptr, size, owner, device_id):
@@ -166,6 +168,11 @@ def device_array(host, device=0):
     memory = Memory(low, end - low, host, device)
     offset = host.__array_interface__["data"][0] - low
     return ndarray(host.shape, host.dtype, MemoryPointer(memory, offset), host.strides)
+
+
+def sample(*shape):
+    """Random numbers of float32, on the host."""
+    return _RNG.standard_normal(shape).astype("f4")
 
 
 class Cupy(types.ModuleType):

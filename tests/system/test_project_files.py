@@ -1,5 +1,6 @@
 """Files about the project agree with each other: versions, dependencies, what CI calls."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_workflows_call_what_is_there():
     assert sorted(commands) == [".ci/run", ".ci/run core"]
     assert '"${1:-}" = core' in read(".ci/run")
     assert any("gpuconv check" in text and "pytest -m cuda" in text for text in workflows)
+
+
+def test_no_test_file_imports_another():
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names]
+                parts = [*(getattr(node, "module", None) or "").split("."), *names]
+                assert not [part for part in parts if part.startswith("test_")], path
 
 
 def test_one_place_names_an_address():

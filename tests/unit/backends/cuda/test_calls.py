@@ -8,30 +8,11 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv import call_cache, engine
+from gpuconv import engine
 from gpuconv.backends.cuda import launcher as launching
-from gpuconv.backends.cuda import sums
 
 from ....emulator.backend import cuda
-from ....emulator.device_arrays import device_array, installed, ndarray
-from ....emulator.launcher import EmulatedLauncher
-
-RNG = np.random.default_rng(31)
-
-
-@pytest.fixture
-def device(monkeypatch):
-    """Return the stand-in for CuPy; kernels run on the emulator."""
-    monkeypatch.setattr(cuda, "launcher", EmulatedLauncher())
-    monkeypatch.setattr(call_cache, "_calls", {})
-    sums.prepare.cache_clear()
-    with installed() as cupy:
-        yield cupy
-    sums.prepare.cache_clear()
-
-
-def sample(*shape):
-    return RNG.standard_normal(shape).astype("f4")
+from ....emulator.device_arrays import device_array, ndarray, sample
 
 
 def only_once(monkeypatch):

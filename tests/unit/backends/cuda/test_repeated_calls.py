@@ -15,9 +15,8 @@ from gpuconv.backends.cuda import launcher as launching
 from gpuconv.backends.cuda.kernels import ADDRESS, Changing, Kernel, Parameters
 
 from ....emulator.backend import cuda
-from ....emulator.device_arrays import device_array
+from ....emulator.device_arrays import device_array, sample
 from ....emulator.launcher import EmulatedLauncher
-from .test_calls import device, sample  # noqa: F401  (a fixture)
 
 METHODS = ["direct", "separable", "box", "fft"]
 
@@ -42,7 +41,7 @@ def expected(x, k):
 
 @pytest.mark.parametrize("taps", [3, 29])
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_is_prepared_or_uploaded_again(device, monkeypatch, method, taps):  # noqa: F811
+def test_nothing_is_prepared_or_uploaded_again(device, monkeypatch, method, taps):
     call, x, k = call_of(method, taps)
     call()
     launcher = cuda.launcher
@@ -59,7 +58,7 @@ def test_nothing_is_prepared_or_uploaded_again(device, monkeypatch, method, taps
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "box"])  # see test_box.py
 @pytest.mark.parametrize("taps", [5, 29])
-def test_new_weights_in_the_same_array(device, method, taps):  # noqa: F811
+def test_new_weights_in_the_same_array(device, method, taps):
     call, x, k = call_of(method, taps)
     call()
     k *= -2
@@ -69,7 +68,7 @@ def test_new_weights_in_the_same_array(device, method, taps):  # noqa: F811
 
 
 @pytest.mark.parametrize("method", ["direct", "fft"])
-def test_a_graph_cannot_hold_an_upload(device, method):  # noqa: F811
+def test_a_graph_cannot_hold_an_upload(device, method):
     call, x, k = call_of(method, 29)
     launcher = cuda.launcher
     launcher.captures = True
@@ -85,7 +84,7 @@ def test_a_graph_cannot_hold_an_upload(device, method):  # noqa: F811
         call(k=k + 1)
 
 
-def test_weights_that_a_graph_has_captured_are_never_freed(device, monkeypatch):  # noqa: F811
+def test_weights_that_a_graph_has_captured_are_never_freed(device, monkeypatch):
     monkeypatch.setattr(device_weights, "KEPT_BYTES", 10_000)
     call, x, k = call_of("direct", 29)  # 3364 bytes
     launcher = cuda.launcher
@@ -107,13 +106,13 @@ def test_weights_that_a_graph_has_captured_are_never_freed(device, monkeypatch):
     assert len(launcher.kept) == count + 1  # had to go
 
 
-def test_small_weights_are_captured_at_once(device):  # noqa: F811
+def test_small_weights_are_captured_at_once(device):
     call, x, k = call_of("direct", 5)
     cuda.launcher.captures = True
     np.testing.assert_allclose(call(), expected(x, k), atol=1e-4)
 
 
-def test_large_results_are_remembered(device, monkeypatch):  # noqa: F811
+def test_large_results_are_remembered(device, monkeypatch):
     """Their memory is looked at on the host only, and not where the result is given."""
     monkeypatch.setattr(call_cache, "_RESULT_MAX", 100)
     x, k = sample(12, 13), sample(3, 3)
@@ -126,7 +125,7 @@ def test_large_results_are_remembered(device, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_threads_make_the_same_call_at_once(device, method):  # noqa: F811
+def test_threads_make_the_same_call_at_once(device, method):
     """All of them find the same prepared kernels, and each writes its own addresses."""
     call, _, k = call_of(method, 5, (9, 10))
     call()
@@ -180,7 +179,7 @@ def test_a_launch_reads_its_own_parameters():
     assert read == [(5, 3.0, 1, 7, 2), (6, 3.0, 3, 8, 4)]
 
 
-def test_each_layout_and_device_has_launches_of_its_own(device, monkeypatch):  # noqa: F811
+def test_each_layout_and_device_has_launches_of_its_own(device, monkeypatch):
     x, k = sample(20, 41), sample(3, 3)
     launcher = cuda.launcher
     prepared = []
@@ -194,7 +193,7 @@ def test_each_layout_and_device_has_launches_of_its_own(device, monkeypatch):  #
     assert launcher.prepared == prepared[3] + 1
 
 
-def test_layouts_are_kept_within_a_bound(device, monkeypatch):  # noqa: F811
+def test_layouts_are_kept_within_a_bound(device, monkeypatch):
     monkeypatch.setattr(sums, "LAYOUTS_MOST", 2)
     x, k = sample(20, 90), sample(3, 3)
     for first in range(5):
