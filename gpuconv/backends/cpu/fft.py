@@ -28,7 +28,7 @@ from .jit.params import (
     record,
 )
 from .planning import LONG, LONG_TASK, per_output, plan_sums
-from .retry import LINES, with_retries
+from .retry import ROW_BUFFERS, with_retries
 from .threads import max_threads, run_in_slices, run_kernel
 
 __all__ = ["run", "work"]
@@ -272,7 +272,7 @@ def _sum_real_groups(call: _Call, kernel: Array, groups: Any) -> None:
         bands=bands,
     )
     memory = _Memory(
-        LINES,
+        ROW_BUFFERS,
         len(groups) * bands,
         direct.failed,
         lambda task: call.rows_before(int(groups[task // bands])),

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...core.errors import set_complete_rows
 
-# What a task of sums needs memory for.
-LINES = "rows of pixels for each thread"
+# What a MemoryError names when a task of sums or transforms had no memory.
+ROW_BUFFERS = "rows of pixels for each thread"
 
 
 def no_memory_error(what: str) -> MemoryError:

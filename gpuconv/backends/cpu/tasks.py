@@ -12,7 +12,7 @@ from ...core.errors import complete_rows_before
 from ...core.problem import Problem
 from .addresses import address
 from .jit.params import copy_record
-from .retry import LINES, rows_before_task, with_retries
+from .retry import ROW_BUFFERS, rows_before_task, with_retries
 from .threads import CallTimes, run_in_slices, run_kernel
 
 
@@ -100,10 +100,10 @@ def run_tasks(
         run_kernel(serial_kernel, parallel_kernel, *arguments, times=plan.times)
     if plan.long or plan.failures[0] != before:
         with complete_rows_before(0, copied_later=copied_later):
-            _run_one_by_one(problem, plan, kernels, arrays)
+            _run_with_retries(problem, plan, kernels, arrays)
 
 
-def _run_one_by_one(
+def _run_with_retries(
     problem: Problem, plan: TaskPlan, kernels: tuple[Any, Any], arrays: tuple[int, ...]
 ) -> None:
     """Run the tasks of a plan, in slices if that takes long, and retry those that got no memory."""
@@ -123,7 +123,7 @@ def _run_one_by_one(
         plan.params["first"], plan.params["last"] = first, last
         serial_kernel(plan.params_address, *arrays)
 
-    work = with_retries(run, run_serially, plan.failures, LINES, rows)
+    work = with_retries(run, run_serially, plan.failures, ROW_BUFFERS, rows)
     if plan.long:
         run_in_slices(work, tasks)
     else:

@@ -17,7 +17,6 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-from ...core.arrays import Array
 from ...core.worker_pool import Completion, WorkerPool
 from ...core.worker_thread import on_worker_thread
 
@@ -351,7 +350,7 @@ def run_kernel(serial: Any, parallel: Any, *arguments: Any, times: CallTimes | N
 
 
 def run_on_pool(
-    kernel: Array, n: int, worthwhile: bool, *arguments: Any, finish: bool = False
+    kernel: Callable[..., Any], n: int, worthwhile: bool, *arguments: Any, finish: bool = False
 ) -> None:
     """Call ``kernel(first, last, *arguments)`` on parts of ``range(n)``, one for each thread.
 
@@ -387,7 +386,7 @@ def run_on_pool(
 class _RangeTask(Completion):
     """A kernel on one part of the range, as a task of the pool."""
 
-    def __init__(self, kernel: Array, *arguments: Any) -> None:
+    def __init__(self, kernel: Callable[..., Any], *arguments: Any) -> None:
         super().__init__()
         self.kernel, self.arguments = kernel, arguments
         self.error: BaseException | None = None

@@ -18,7 +18,7 @@ from .addresses import address
 from .image_layout import make_image_row_source, make_row_source, run_of_columns
 from .jit.params import UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, record
 from .planning import LONG, per_output, tap_offsets
-from .retry import LINES, no_memory_error
+from .retry import ROW_BUFFERS, no_memory_error
 from .threads import max_threads, run_in_slices, run_kernel
 
 # Multiply-adds of one task: enough to be worth starting, and by the problem alone, so that the
@@ -237,7 +237,7 @@ def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
 
     _in_slices(problem, tasks.starts, work)
     if params["failed"][0]:
-        raise no_memory_error(LINES)
+        raise no_memory_error(ROW_BUFFERS)
     total = np.empty((math.prod(problem.k_shape[:-2]), problem.p, problem.q))
     total[:, :, plan.order] = np.add.reduceat(partial, tasks.first_of_kernel, axis=0)
     return total

@@ -164,9 +164,7 @@ class CudaBackend(Backend):
         else:
             sums.separable(self.launcher, problem, x, u, v, out)
 
-    def fft(
-        self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool = False
-    ) -> None:
+    def fft(self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool) -> None:
         """Fill `out` by Fourier transforms of tiles; `whole` sums are rounded to integers."""
         fft.run(self.launcher, problem, x, weights, out, whole)
 

@@ -82,7 +82,7 @@ def prepare(launcher: Launcher, problem: Problem, plan: Plan, whole: bool) -> Pr
 
 
 def run(
-    launcher: Launcher, problem: Problem, x: Array, weights: Array, out: Array, whole: bool = False
+    launcher: Launcher, problem: Problem, x: Array, weights: Array, out: Array, whole: bool
 ) -> None:
     """Queue all that fills `out`; `weights` are of the sums' dtype, on the host or the device.
 
