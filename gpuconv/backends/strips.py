@@ -17,6 +17,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..core.arrays import Array
+from ..core.blocks import even_length
 from ..core.boundary import sources
 from ..core.problem import Index, Problem, build_axis_tables, slice_batch_shape, tables_are_gathered
 
@@ -101,11 +102,6 @@ def _input_rows(problem: Problem, height: int) -> int:
     return (height - 1) * stride + span
 
 
-def _even_length(length: int, most: int) -> int:
-    """Length of nearly equal parts, as many of them as there would be parts of length `most`."""
-    return -(-length // -(-length // most))
-
-
 def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> StripLayout:
     """Cut into strips whose buffers take at most `budget` bytes, or else into the smallest ones."""
     x_row = problem.w * dtypes.storage(problem.x_dtype).itemsize
@@ -121,7 +117,7 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> StripLayout:
                 fit = (budget - x_bytes) // out_bytes
             else:
                 fit = budget // (x_bytes + out_bytes)
-            axis, count = a, _even_length(batch[a], max(1, min(fit, batch[a])))
+            axis, count = a, even_length(batch[a], max(1, min(fit, batch[a])))
             x_bytes *= min(count, x_lead[a])
             out_bytes *= count
             if count < batch[a]:
@@ -132,7 +128,7 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> StripLayout:
 
     def height(kernels: int) -> int:
         rows = (budget - (span - sy) * x_row) // (sy * x_row + kernels * out_row)
-        return _even_length(problem.r, max(1, min(int(rows), problem.r)))
+        return even_length(problem.r, max(1, min(int(rows), problem.r)))
 
     if batch and x_lead[-1] == 1 < batch[-1]:
         # Several kernels share the image. A strip has as many of them as leave it higher than its

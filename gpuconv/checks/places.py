@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..core import arrays
-from ..core.arrays import Array
+from ..core.arrays import Array, to_host
 
 __all__ = ["PLACES", "Gpu", "Host", "Place", "argument"]
 
@@ -64,7 +64,7 @@ class Gpu(Place):
 
     def get(self, array: Any) -> Array:
         """Copy an array to the host, after everything queued before; one of the host as it is."""
-        return array if isinstance(array, np.ndarray) else array.get()
+        return to_host(array)
 
     def lost(self) -> str | None:
         """Ask the device. After an error in a kernel it answers every call with that error."""

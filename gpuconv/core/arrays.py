@@ -31,6 +31,7 @@ __all__ = [
     "read",
     "read_as_it_lies",
     "read_out",
+    "to_host",
     "to_native_order",
     "total_memory",
     "wrap",
@@ -58,6 +59,11 @@ class Operand:
 def array_module(array: Array) -> Any:
     """NumPy, or CuPy for an array of its own."""
     return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
+
+
+def to_host(array: Array) -> Array:
+    """Return an array as one of NumPy's: a device array is copied, after all queued before."""
+    return array if isinstance(array, np.ndarray) else array.get()
 
 
 def as_argument(array: Any, like: Operand) -> Any:

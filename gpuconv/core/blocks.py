@@ -18,7 +18,8 @@ from .boundary import plan_axis_steps, sources
 from .problem import Pair, Problem
 
 __all__ = [
-    "Axis", "BlockInput", "Centres", "block_keywords", "join_tiles", "restate_steps", "run_block",
+    "Axis", "BlockInput", "Centres", "block_keywords", "even_length", "join_tiles",
+    "restate_steps", "run_block",
 ]  # fmt: skip
 
 
@@ -157,6 +158,17 @@ class Axis:
         if done < self.outputs:
             counts.append(self.outputs - done)
         return counts
+
+
+def even_length(length: int, most: int) -> int:
+    """Return the length of nearly equal parts, as many as there would be of length `most`.
+
+    Examples
+    --------
+    >>> even_length(10, 8)
+    5
+    """
+    return -(-length // -(-length // most))
 
 
 def join_tiles(tiles: Sequence[Sequence[Any]], rows: Any, columns: Any) -> Any:

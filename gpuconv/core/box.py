@@ -16,6 +16,11 @@ from .problem import Problem
 _LARGEST_DIVISOR = 1 << 24
 
 
+def shrink_factor(problem: Problem) -> float:
+    """Return the power of two that keeps sums of p * q shrunk pixels within their dtype's range."""
+    return 0.5 ** (problem.p * problem.q).bit_length()
+
+
 def has_equal_weights(k: Array, k_dtype: str) -> bool:
     """Whether all weights of each kernel have the same bits and are finite.
 

@@ -91,6 +91,13 @@ def part(name: str) -> str:
 
 
 @cache
+def float_limits(name: str) -> tuple[float, float]:
+    """Return the rounding error of a dtype, and the smallest number it has to all its digits."""
+    info = np.finfo(name)
+    return float(info.eps), float(info.tiny)
+
+
+@cache
 def largest(name: str) -> int:
     """Return the largest magnitude of a number of an integer dtype."""
     if name == "bool":

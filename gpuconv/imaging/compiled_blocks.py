@@ -11,6 +11,7 @@ from .. import engine
 from ..backends.cpu.threads import import_numba, run_on_pool
 from ..core import dtypes
 from ..core.arrays import Array
+from ..core.blocks import even_length
 from .faint_windows import refine_deviations
 from .template_blocks import Similarity, find_centre, float32_serves
 from .template_values import TemplateSums, invert_norms
@@ -157,8 +158,8 @@ class _Loop:
         p, q = self.shape
         rows, columns = cross.shape[-2:]
         # Tasks of nearly equal size, of as many rows as a group of windows or more.
-        height = _even_length(rows, max(_TASK_ROWS, p))
-        width = _even_length(columns, min(columns, max(2 * q, _SCRATCH // p)))
+        height = even_length(rows, max(_TASK_ROWS, p))
+        width = even_length(columns, min(columns, max(2 * q, _SCRATCH // p)))
         across = -(-columns // width)
         tasks = across * -(-rows // height)
         integers = cross.view("int64") if whole else np.empty((0, 0, 0), "int64")
@@ -180,11 +181,6 @@ class _Loop:
         jit.finish_windows.ready(*arguments(0, np.empty((1, 1)), np.empty((1, 1))))
         run_on_pool(compute, tasks, cross.size + self.pixels.size > _PARALLEL_LEAST)
         return _Findings(counts[:, 0].min(), counts[:, 1].max(), marks)
-
-
-def _even_length(length: int, most: int) -> int:
-    """Length of nearly equal parts, as many of them as there would be parts of length `most`."""
-    return -(-length // -(-length // most))
 
 
 def _template_values(method: str, sums: TemplateSums, template: Array) -> Array:

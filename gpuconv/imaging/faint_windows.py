@@ -14,7 +14,7 @@ import numpy as np
 from .. import engine
 from ..core.arrays import Array
 
-__all__ = ["LEAST_SHARE", "refine_deviations", "refine_squares", "to_host"]
+__all__ = ["LEAST_SHARE", "refine_deviations", "refine_squares"]
 
 # Where the difference is a smaller share of the sums than this, it is computed anew. The relative
 # error of the others is at most some hundred times 2**-53 divided by this.
@@ -23,11 +23,6 @@ LEAST_SHARE = 1e-9
 _ROUNDS = 6
 # Pixels of windows that are gathered at a time.
 _GATHERED = 1 << 20
-
-
-def to_host(array: Array) -> Array:
-    """Return an array as one of NumPy's."""
-    return array if isinstance(array, np.ndarray) else array.get()
 
 
 def refine_deviations(

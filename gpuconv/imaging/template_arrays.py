@@ -14,12 +14,11 @@ import numpy as np
 from ..backends import backend_for
 from ..core import arrays, blocks, dtypes
 from ..core.arguments import check_dimensions, read_padding
-from ..core.arrays import Array, Operand
+from ..core.arrays import Array, Operand, to_host
 from ..core.problem import Index, Problem, make_problem, slice_batch
 from ..core.results import Result, read_target
 from ..core.streams import use_stream_of
 from .compiled_blocks import CompiledBlocks, serves
-from .faint_windows import to_host
 from .template_blocks import Similarity, match_block
 from .template_values import are_constant, check_mask, mask_weights
 from .window_sums import Windows

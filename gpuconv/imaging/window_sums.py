@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import engine
-from ..core.arrays import Array
-from .faint_windows import LEAST_SHARE, refine_deviations, refine_squares, to_host
+from ..core.arrays import Array, to_host
+from .faint_windows import LEAST_SHARE, refine_deviations, refine_squares
 
 __all__ = ["Deviations", "Windows", "find_deviations", "find_squares", "positive_range"]
 

@@ -6,11 +6,12 @@ They are found in the widest floats that there are.
 from __future__ import annotations
 
 import math
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..core import dtypes
 from ..core.arrays import Array
 from ..core.worker_thread import on_worker_thread
 from .operations import (
@@ -58,7 +59,7 @@ def _rank_one_factors(kernel: Array, acc: str, work: Operations) -> Pair | None:
     """
     p, q = kernel.shape
     take_product(work, 1, p * q, acc)
-    is_complex, (eps, tiny) = kernel.dtype.kind == "c", _limits(acc)
+    is_complex, (eps, tiny) = kernel.dtype.kind == "c", dtypes.float_limits(acc)
     wide = np.clongdouble if is_complex else np.longdouble
     sizes = np.abs(kernel)
     # Sizes of complex numbers are compared in all their digits, as `cross_approximation` does.
@@ -85,13 +86,6 @@ def _rank_one_factors(kernel: Array, acc: str, work: Operations) -> Pair | None:
     return [u], [v]
 
 
-@cache
-def _limits(acc: str) -> tuple[float, float]:
-    """Rounding error of a dtype, and the smallest number it has to all its digits."""
-    info = np.finfo(acc)
-    return float(info.eps), float(info.tiny)
-
-
 def _norm(kernel: Array) -> float:
     return math.sqrt(np.einsum("ij,ij->", kernel, kernel))
 
@@ -101,7 +95,7 @@ def _vanishes(missed: float, whole: float, rank: int, side: int, acc: str) -> bo
 
     The largest singular value is at least the kernel's norm over the square root of its rank.
     """
-    return missed * math.sqrt(rank) <= side / 2 * _limits(acc)[0] * whole
+    return missed * math.sqrt(rank) <= side / 2 * dtypes.float_limits(acc)[0] * whole
 
 
 def numerical_rank(kernel: Array, acc: str) -> int:
@@ -115,7 +109,7 @@ def numerical_rank(kernel: Array, acc: str) -> int:
     decompose = partial(np.linalg.svd, scaled, compute_uv=False)
     # Of large kernels it takes seconds, which Ctrl-C should not wait for.
     values = on_worker_thread(decompose) if min(kernel.shape) > _LARGE else decompose()
-    return int((values > values[0] * max(kernel.shape) * _limits(acc)[0]).sum())
+    return int((values > values[0] * max(kernel.shape) * dtypes.float_limits(acc)[0]).sum())
 
 
 def cross_approximation(
@@ -135,7 +129,7 @@ def cross_approximation(
         raise NotWorthwhile(ABOVE_LIMIT)
     # Wider than any accumulator where the machine has such floats, so that float64 keeps its bound.
     rest = kernel.astype(np.clongdouble if kernel.dtype.kind == "c" else np.longdouble)
-    (eps, tiny), unit = _limits(acc), np.finfo(np.longdouble).eps
+    (eps, tiny), unit = dtypes.float_limits(acc), np.finfo(np.longdouble).eps
     left = np.abs(rest)
     sizes, bound = left.copy(), 1.01 * (_AMPLIFICATION * left + tiny)
     reach, noise = np.zeros_like(left), np.zeros_like(left)
@@ -205,7 +199,7 @@ def misses(kernel: Array, us: list[Any], vs: list[Any], acc: str) -> bool:
 
 def is_accurate(kernel: Array, us: list[Any], vs: list[Any], acc: str) -> bool:
     """Whether sums by factors keep the elementwise error bound of direct sums."""
-    eps, tiny = _limits(acc)
+    eps, tiny = dtypes.float_limits(acc)
     if not np.isfinite(kernel).all():
         return False
     product = np.zeros_like(kernel)

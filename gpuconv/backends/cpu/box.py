@@ -11,7 +11,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.arrays import Array
-from ...core.box import choose_window_accumulator, describe_scales, find_reciprocal
+from ...core.box import choose_window_accumulator, describe_scales, find_reciprocal, shrink_factor
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import (
     Problem,
@@ -147,7 +147,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         serial=tasks.serial,
         long=tasks.long,
         times=CallTimes(tasks.short),
-        grow=1 / _shrinking(problem),
+        grow=1 / shrink_factor(problem),
         to_bytes=_makes_bytes(problem, part),
         arrays=(source, tables, fill_row, fill_sums, kernels, offsets),
         **TaskPlan.views(params),
@@ -178,7 +178,7 @@ def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, i
             find_overflow=box_results.find_overflow(part),
             finish_masked=box_results.finish(part, acc, out_dtype, masked=True),
             shrink=box_results.shrink(part),
-            shrink_power=int(math.log2(_shrinking(problem))),
+            shrink_power=int(math.log2(shrink_factor(problem))),
         )
     return found
 
@@ -210,12 +210,7 @@ def _fill_sums(problem: Problem, total: str) -> Any:
         value, p = kind(problem.fillvalue), kind(problem.p)
         if np.dtype(total).kind in "iu":  # never shrunk
             return np.array([value * p], total)
-        return np.array([value * p, value * kind(_shrinking(problem)) * p], total)
-
-
-def _shrinking(problem: Problem) -> float:
-    """Power of two that brings the sums of p * q pixels into the dtype's range."""
-    return 0.5 ** (problem.p * problem.q).bit_length()
+        return np.array([value * p, value * kind(shrink_factor(problem)) * p], total)
 
 
 def _source_of_image_columns(

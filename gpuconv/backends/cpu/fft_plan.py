@@ -147,9 +147,9 @@ def radices(n: int) -> Any:
 @lru_cache(maxsize=64)
 def twiddles(n: int, acc: str) -> Any:
     """The twiddle factors of a transform for sums of a dtype."""
-    from .jit import fft_functions, fft_transforms
+    from .jit import fft_transforms
 
-    return fft_transforms.twiddles(n, fft_functions.real_dtype(acc))
+    return fft_transforms.twiddles(n, dtypes.part(acc))
 
 
 @dataclass(frozen=True)

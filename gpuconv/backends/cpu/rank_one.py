@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core import dtypes
 from ...core.arrays import Array
 from ...core.worker_thread import on_worker_thread
 from . import threads
@@ -61,18 +62,12 @@ def find_cross_approximation(kernel: Array, limit: int) -> tuple[Verdict, int, A
         return Verdict.UNDECIDED, 0, None
     p, q = kernel.shape
     work, found = np.empty(4 * p * q + q + 2 * limit * (p + q)), np.zeros(limit * (p + q))
-    arguments = kernel, p, q, limit, *_limits("float32"), _LONG_DOUBLE_EPS, work, found
+    arguments = kernel, p, q, limit, *dtypes.float_limits("float32"), _LONG_DOUBLE_EPS, work, found
     if limit * p * q < _LONG_SEARCH:
         result = code(*arguments)
     else:
         result = on_worker_thread(code, *arguments)
     return _VERDICTS[result % 8], result // 8, found
-
-
-@cache
-def _limits(acc: str) -> tuple[float, float]:
-    info = np.finfo(acc)
-    return float(info.eps), float(info.tiny)
 
 
 @cache
@@ -87,7 +82,16 @@ def _cross_approximation_code() -> Any:
     from .jit.cross_approximation import cross_approximation
 
     floats = np.zeros((2, 2))
-    arguments = floats, 2, 2, 1, *_limits("float32"), _LONG_DOUBLE_EPS, floats[0], floats[0]
+    arguments = (
+        floats,
+        2,
+        2,
+        1,
+        *dtypes.float_limits("float32"),
+        _LONG_DOUBLE_EPS,
+        floats[0],
+        floats[0],
+    )
     cross_approximation.ready(*arguments)
     return cross_approximation.code
 
@@ -108,7 +112,7 @@ def _rank_one_code(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | Non
         # How far from a float64, in units of its last digit, a quotient rounds to a long double
         # that is the middle between it and the next; nowhere, if a long double is a float64.
         half = 0.5 - 2.0 ** -(more_digits + 1) if more_digits else 1.0
-        options = *_limits(acc), half, dtype.itemsize
+        options = *dtypes.float_limits(acc), half, dtype.itemsize
         jit.rank_one_factors.ready(np.zeros((1, 2, 2)), 1, 2, 2, *options, np.zeros(6))
         return jit.rank_one_factors.code, options, dtype
     options = (acc == "uint64",)

@@ -19,7 +19,7 @@ import numpy as np
 from ...core import dtypes
 from ...core.arrays import Array
 from ...core.boundary import BOUNDARIES, period_of
-from ...core.box import describe_scales
+from ...core.box import describe_scales, shrink_factor
 from ...core.layout import lead_strides
 from ...core.problem import Problem
 from . import box_planning
@@ -127,7 +127,7 @@ class PreparedBox:
             g["w"], g["s"], g["pitch"] = problem.w, problem.s, plan.pitch
             g["x_row"], g["x_column"] = x_strides[-2:]
             g["out_row"], g["out_column"] = out_strides[-2:]
-            g["shrink"] = _shrinking(problem)
+            g["shrink"] = shrink_factor(problem)
             for chunk in chunks(problem, plan, math.prod(part)):
                 steps.append(_step(g, plan, chunk, offset))
         needed = {name for step in steps for name in step.grids}
@@ -247,11 +247,6 @@ def _scales(problem: Problem, k: Array) -> HostArray:
     return HostArray(scales.view(np.int64), "what sums of K are multiplied by")
 
 
-def _shrinking(problem: Problem) -> float:
-    """Power of two that keeps sums of p * q pixels within the range of float64."""
-    return 0.5 ** (problem.p * problem.q).bit_length()
-
-
 def _border(problem: Problem, plan: Plan, count: int) -> Any:
     """The sum of so many of the border's values, as kernels keep it."""
     with np.errstate(all="ignore"):
@@ -260,4 +255,4 @@ def _border(problem: Problem, plan: Plan, count: int) -> Any:
         if not plan.shrunk:
             return (value * number).astype(plan.dtype)
         fields = [("sum", plan.dtype), ("shrunk", plan.dtype)]
-        return np.array((value * number, value * _shrinking(problem) * number), fields)
+        return np.array((value * number, value * shrink_factor(problem) * number), fields)

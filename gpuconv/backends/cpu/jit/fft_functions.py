@@ -21,20 +21,15 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ....core import dtypes
 from . import fft_errors, fft_groups, fft_outliers, fft_tiles, fft_transforms
 from .drivers import INNER
 from .functions import compile_function, named
 from .vectors import lanes, vector_bytes
 
 
-@cache
-def real_dtype(acc: str) -> str:
-    """Dtype of the real and imaginary parts of sums."""
-    return np.dtype(acc).type(0).real.dtype.name
-
-
 def _constants(acc: str) -> dict[str, Any]:
-    real, complex_sums = real_dtype(acc), np.dtype(acc).kind == "c"
+    real, complex_sums = dtypes.part(acc), np.dtype(acc).kind == "c"
     wide = real == "float64"
     safe = 2.0 ** (2 * fft_errors.SAFE_EXPONENT[real])
     return {
@@ -59,7 +54,7 @@ def _constants(acc: str) -> dict[str, Any]:
 @cache
 def _bindings(acc: str) -> dict[str, Any]:
     """Values of the names in capitals, for sums of a dtype."""
-    names = _constants(acc) | fft_transforms.intrinsics(real_dtype(acc))
+    names = _constants(acc) | fft_transforms.intrinsics(dtypes.part(acc))
     for function in (
         *fft_tiles.FUNCTIONS, *fft_errors.FUNCTIONS, *fft_groups.FUNCTIONS, *fft_outliers.FUNCTIONS,
     ):  # fmt: skip
@@ -83,7 +78,7 @@ def _of_sums(function: Any) -> Callable[[str], int]:
 def _of_parts(function: Any) -> Callable[[str], int]:
     """Address of a function that is the same for real and complex sums of one precision."""
     address = _of_sums(function)
-    return lambda acc: address(real_dtype(acc))
+    return lambda acc: address(dtypes.part(acc))
 
 
 forward = _of_parts(fft_tiles.forward)
