@@ -8,19 +8,16 @@ import sys
 import numpy as np
 
 from ...core.arrays import Array
+from .jit.params import OBJECT_HEAD
 
 
 def _interface_address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-# An array object of NumPy begins with what every Python object begins with, and then the address
-# of its elements. Reading it there takes a quarter of the microsecond that the attribute takes.
-_HEAD = object.__basicsize__
-
-
 def _struct_address(array: Array) -> int:
-    return ctypes.c_void_p.from_address(id(array) + _HEAD).value or 0
+    # Reading it there takes a quarter of the microsecond that the attribute takes.
+    return ctypes.c_void_p.from_address(id(array) + OBJECT_HEAD).value or 0
 
 
 address = _interface_address
@@ -31,4 +28,4 @@ HEAD: int | None = None
 if sys.implementation.name == "cpython":
     _samples = [np.zeros(9), np.zeros(9)[3:], np.zeros((4, 5), np.uint8)[::-1, ::-1]]
     if all(_struct_address(a) == _interface_address(a) for a in _samples):
-        address, HEAD = _struct_address, _HEAD
+        address, HEAD = _struct_address, OBJECT_HEAD

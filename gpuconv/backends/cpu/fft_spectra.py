@@ -16,7 +16,7 @@ from ...core.arrays import Array
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes
-from .jit.params import KERNEL_MEASURES, record
+from .jit.params import KERNEL_MEASURES, LINE_BYTES, record
 
 # A larger spectrum is not kept.
 _SPECTRUM_MOST = 48 << 20
@@ -130,7 +130,7 @@ class Spectrum:
 
 def line_start(memory: Any) -> int:
     """First address in some bytes that a cache line begins at."""
-    return address(memory) + -address(memory) % 64
+    return address(memory) + -address(memory) % LINE_BYTES
 
 
 def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | None:
@@ -151,8 +151,8 @@ def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum
     acc, (ny, nx) = problem.acc_dtype, plan.sides
     scaled = scale_weights(weights, acc)
     measures = record(KERNEL_MEASURES, peak=scaled.peak, norm=scaled.norm, exponent=scaled.exponent)
-    memory = np.empty(2 * ny * nx * real_bytes(acc) + 64, np.int8)
-    workspace = np.empty(plan.workspace.workspace_bytes + 64, np.int8)
+    memory = np.empty(2 * ny * nx * real_bytes(acc) + LINE_BYTES, np.int8)
+    workspace = np.empty(plan.workspace.workspace_bytes + LINE_BYTES, np.int8)
     values = np.ascontiguousarray(scaled.values)
     fft_driver.make_spectrum(
         fft_functions.kernel_spectrum(acc), address(plan.params), line_start(workspace),

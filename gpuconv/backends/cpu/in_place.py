@@ -14,10 +14,10 @@ import numpy as np
 from ...core import dtypes
 from ...core.problem import Problem, restate_for_tables, tables_are_gathered
 from .image_layout import is_contiguous, run_of_columns
+from .jit.params import LINE_BYTES
 from .tasks import Tasks
 
 __all__ = [
-    "LINE_BYTES",
     "STEP_MOST",
     "buffers_columns",
     "converts_in_place",
@@ -35,7 +35,6 @@ __all__ = [
 # Only by vectors of a whole line of cache: shorter ones take several times as long that way, even
 # where they fill the lines in pairs (AMD Zen 3).
 _STREAMED_BYTES = 16 << 20
-LINE_BYTES = 64
 # In short rows the waiting at their ends costs more than that saves.
 _STREAMED_ROW = 4096
 # An image with a border is read in place if it is this many times wider than the border, and for

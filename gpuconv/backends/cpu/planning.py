@@ -20,7 +20,6 @@ from .image_layout import (
     run_of_columns,
 )
 from .in_place import (
-    LINE_BYTES,
     STEP_MOST,
     buffers_columns,
     converts_in_place,
@@ -33,7 +32,7 @@ from .in_place import (
     sums_whole_rows,
     writes_in_place,
 )
-from .jit.params import DIRECT_PARAMS, record
+from .jit.params import DIRECT_PARAMS, LINE_BYTES, record
 from .tasks import TaskPlan, Tasks
 from .threads import CallTimes, max_threads
 

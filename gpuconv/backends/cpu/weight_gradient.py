@@ -16,7 +16,7 @@ from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .image_layout import make_image_row_source, make_row_source, run_of_columns
-from .jit.params import UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, record
+from .jit.params import LINE_BYTES, UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, record
 from .planning import LONG, per_output, tap_offsets
 from .retry import ROW_BUFFERS, no_memory_error
 from .threads import max_threads, run_in_slices, run_kernel
@@ -114,13 +114,13 @@ def _task_memory(p: int, step: int, row_bytes: int, slots: int, rows: int, dy_by
 
     Rows of outputs are `step` rows of pixels apart; `dy_bytes` is the size of converted rows of dY.
     """
-    fill_row = _round_up(slots * row_bytes, 64)
-    dy_buffer = _round_up(fill_row + row_bytes, 64)
+    fill_row = _round_up(slots * row_bytes, LINE_BYTES)
+    dy_buffer = _round_up(fill_row + row_bytes, LINE_BYTES)
     x_rows = _round_up(dy_buffer + dy_bytes, 8)
     dy_rows = x_rows + 8 * (rows * step + p)
     return dict(
         fill_row=fill_row, dy_buffer=dy_buffer, x_rows=x_rows, dy_rows=dy_rows,
-        task_bytes=dy_rows + 8 * rows + 64,
+        task_bytes=dy_rows + 8 * rows + LINE_BYTES,
     )  # fmt: skip
 
 

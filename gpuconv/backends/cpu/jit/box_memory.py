@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .drivers import LINE, inner, odd_lines, round_up
+from .drivers import inner, odd_lines, round_up
 from .functions import allocate, call, copy_number, load_int, store_int
+from .params import LINE_BYTES
 from .row_buffer import row_source
 from .vectors import copy_bytes
 
@@ -41,25 +42,25 @@ def allocate_memory(params, task, memory, columns):
     memory.down_imaginary = height * memory.pitch
     memory.sums_imaginary = lanes * memory.out_pitch
     buffer_rows = 0 if task.x_in_place else height + params.p
-    buffer_bytes = round_up(buffer_rows * parts * memory.pitch, LINE)
-    down_bytes = round_up(parts * memory.down_imaginary, LINE)
-    columns_bytes = round_up((memory.pitch // size + 1) * lanes * size, LINE)
-    across_bytes = round_up(columns * lanes * size, LINE)
-    sums_bytes = round_up(parts * memory.sums_imaginary, LINE)
+    buffer_bytes = round_up(buffer_rows * parts * memory.pitch, LINE_BYTES)
+    down_bytes = round_up(parts * memory.down_imaginary, LINE_BYTES)
+    columns_bytes = round_up((memory.pitch // size + 1) * lanes * size, LINE_BYTES)
+    across_bytes = round_up(columns * lanes * size, LINE_BYTES)
+    sums_bytes = round_up(parts * memory.sums_imaginary, LINE_BYTES)
     row_table_bytes = 8 * (height + 2 * params.p) * parts
     if not params.across:
         columns_bytes = across_bytes = sums_bytes = 0
     if params.sum_along:
         # A padded row, and whole vectors behind the windows of the last places.
         columns_bytes = 0
-        across_bytes = round_up((columns + SPARE * lanes) * size, LINE)
-        sums_bytes += round_up(SPARE * lanes * size, LINE)
+        across_bytes = round_up((columns + SPARE * lanes) * size, LINE_BYTES)
+        sums_bytes += round_up(SPARE * lanes * size, LINE_BYTES)
     total = buffer_bytes + down_bytes + columns_bytes + across_bytes + sums_bytes
     tables = row_table_bytes + 8 * (columns + 2 * lanes + round_up(n, lanes))
-    address = allocate(total + tables + LINE)
+    address = allocate(total + tables + LINE_BYTES)
     if address == 0:
         return address
-    memory.row_buffer = round_up(address, LINE)
+    memory.row_buffer = round_up(address, LINE_BYTES)
     memory.down = memory.row_buffer + buffer_bytes
     memory.columns = memory.down + down_bytes
     memory.across = memory.columns + columns_bytes
@@ -103,7 +104,7 @@ def write_padded_row(params, task, memory, down, first, columns):
     low = min(max(start, 0), columns)
     high = max(min(start + row_source(params.row_source).width, columns), low)
     run, source = (high - low) * size, down + (low - start - task.left) * size
-    if run >= LINE:
+    if run >= LINE_BYTES:
         copy_bytes(source, memory.across + low * size, run)
     else:
         for j in range(high - low):

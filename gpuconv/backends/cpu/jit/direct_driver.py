@@ -32,8 +32,10 @@ from .params import (
     DIRECT_PARAMS,
     DIRECT_TASK,
     FILL,
+    LINE_BYTES,
     MEANS,
     MEANS_BLOCK,
+    OBJECT_HEAD,
 )
 from .row_buffer import repeat_number, row_source
 
@@ -75,17 +77,23 @@ def _allocate_columns(params, task, columns):
     table_bytes = 8 * params.parts * (params.p + block + rank)
     missing_bytes = means_of(params.means).missing_bytes if params.means else 0
     memory = allocate(
-        buffer_bytes + fill_bytes + sums_bytes + lines_bytes + table_bytes + missing_bytes + 6 * 64
+        buffer_bytes
+        + fill_bytes
+        + sums_bytes
+        + lines_bytes
+        + table_bytes
+        + missing_bytes
+        + 6 * LINE_BYTES
     )
     if memory == 0:
         return memory
-    columns.row_buffer = round_up(memory, 64)
-    columns.fill_row = round_up(columns.row_buffer + buffer_bytes, 64)
-    columns.sums = round_up(columns.fill_row + fill_bytes, 64)
-    columns.lines = round_up(columns.sums + sums_bytes, 64)
+    columns.row_buffer = round_up(memory, LINE_BYTES)
+    columns.fill_row = round_up(columns.row_buffer + buffer_bytes, LINE_BYTES)
+    columns.sums = round_up(columns.fill_row + fill_bytes, LINE_BYTES)
+    columns.lines = round_up(columns.sums + sums_bytes, LINE_BYTES)
     columns.row_table = round_up(columns.lines + lines_bytes, 8)
     columns.line_table = columns.row_table + 8 * params.parts * (params.p + block)
-    columns.missing_sums = round_up(columns.row_table + table_bytes, 64)
+    columns.missing_sums = round_up(columns.row_table + table_bytes, LINE_BYTES)
     if filled:
         repeat_number(params.row_source + FILL, columns.fill_row, columns.length, size)
     return memory
@@ -288,12 +296,12 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
     rows = min(task.end_row - task.first_row, (_EDGE_ROWS - 1) // step + 1)
     height = max((rows - 1) * step + 1, lanes)
     width, pitch = count + params.span_x - 1, (height + span - 1) * size
-    memory = allocate(width * pitch + height * size + (8 + size) * p * q + 3 * 64)
+    memory = allocate(width * pitch + height * size + (8 + size) * p * q + 3 * LINE_BYTES)
     if memory == 0:
         count_up(address + DIRECT_FAILED, 0)
         return
-    pixels = round_up(memory, 64)
-    sums = round_up(pixels + width * pitch, 64)
+    pixels = round_up(memory, LINE_BYTES)
+    sums = round_up(pixels + width * pitch, LINE_BYTES)
     table = round_up(sums + height * size, 8)
     weights = task.weights
     if params.tap_order:
@@ -391,15 +399,16 @@ def _sum_tasks(address, x, out, weights, column_weights):
 
 sum_tasks_serial, sum_tasks_parallel = variants(_sum_tasks)
 
-# Bytes from an array object to the address of its elements (see `addresses`).
-_HEAD = object.__basicsize__
-
 
 def _sum_arrays(address, x, out, weights, column_weights):
     """All tasks on one thread; `x`, `out` and `weights` are addresses of array objects."""
     params = direct_params(address)
     sum_task = params.sum_task
-    places = load_int(x + _HEAD, 0), load_int(out + _HEAD, 0), load_int(weights + _HEAD, 0)
+    places = (
+        load_int(x + OBJECT_HEAD, 0),
+        load_int(out + OBJECT_HEAD, 0),
+        load_int(weights + OBJECT_HEAD, 0),
+    )
     for number in range(params.last):
         call(
             sum_task, address, number, places[0], places[1], places[2], column_weights, 0, 0,

@@ -10,6 +10,7 @@ from numba.extending import register_jitable
 
 from ....core.worker_thread import on_worker_thread
 from .functions import load_or_compile, named, on_disk
+from .params import LINE_BYTES
 
 # Options of functions that compiled code alone calls, and that are not cached by themselves (see
 # `functions.source_stamp`). Without wrappers and checks of divisors they compile in two thirds of
@@ -22,9 +23,6 @@ inner = njit(**INNER)
 def round_up(n, step):
     """The next multiple of `step`."""
     return (n + step - 1) // step * step
-
-
-LINE = 64  # bytes of a line of cache
 
 
 @inner
@@ -47,12 +45,12 @@ def max_of(line):
 
 @register_jitable(**INNER)  # plans call it, too
 def odd_lines(size: Any) -> Any:
-    """Bytes of a row of at least `size`, an odd number of lines of cache.
+    """Bytes of a row of at least `size`, an odd number of cache lines.
 
     Rows of a power of two would take each other's places in the first-level cache, where a block
     of sums reads or writes several of them at the same columns.
     """
-    return (size + 2 * LINE - 1) // (2 * LINE) * (2 * LINE) + LINE
+    return (size + 2 * LINE_BYTES - 1) // (2 * LINE_BYTES) * (2 * LINE_BYTES) + LINE_BYTES
 
 
 def _kind(value: Any) -> Any:

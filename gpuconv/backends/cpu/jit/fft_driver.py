@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from numba import prange
 
-from .drivers import compiled, inner, variants
+from .drivers import compiled, inner, round_up, variants
 from .fft_errors import DIRECT, DOUBTFUL, group_state
 from .fft_tiles import fft_params
 from .functions import allocate, call, count_up, load_int, on_stack, reader, release
-from .params import DIRECT_TASK, DIRECT_TILES_PARAMS, FFT_FAILED, TILE_GROUP_STATE
+from .params import DIRECT_TASK, DIRECT_TILES_PARAMS, FFT_FAILED, LINE_BYTES, TILE_GROUP_STATE
 
 direct_tiles_params = reader(DIRECT_TILES_PARAMS)
 direct_task = reader(DIRECT_TASK)
@@ -27,11 +27,11 @@ def _work_on_groups(address, worker):
         return
     tiles = params.tiles_y * params.tiles_x
     groups = (tiles + params.group_size - 1) // params.group_size
-    memory = allocate(params.workspace_bytes + 64)
+    memory = allocate(params.workspace_bytes + LINE_BYTES)
     if memory == 0:
         count_up(address + FFT_FAILED, 0)
         return
-    work = (memory + 63) // 64 * 64
+    work = round_up(memory, LINE_BYTES)
     for number in range(params.first + worker, params.last, params.workers):
         group = load_int(params.doubtful, number) if params.doubtful else number
         image, first = group // groups, group % groups * params.group_size

@@ -14,6 +14,11 @@ from typing import Any
 
 import numpy as np
 
+LINE_BYTES = 64  # bytes of a cache line
+# Bytes from an array object of NumPy to the address of its elements: it begins with what every
+# Python object begins with (see `addresses`, which looks whether that is so).
+OBJECT_HEAD = object.__basicsize__
+
 
 def fields(*names: str) -> np.dtype[Any]:
     """Dtype of a record of 64-bit integers with these names."""

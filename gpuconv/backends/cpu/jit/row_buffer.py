@@ -18,15 +18,15 @@ from ....core import dtypes
 from .conversion import load_run, make_tag, narrowed, pixel, store_run, widened
 from .drivers import inner, round_up
 from .functions import call, compile_function, copy_number, elements, load_int, reader
-from .params import FILL, ROW_SOURCE, ZERO
+from .params import FILL, LINE_BYTES, ROW_SOURCE, ZERO
 from .vectors import copy_bytes, prefetch
 
 row_source = reader(ROW_SOURCE)
 
 # Rows are asked for this many rows before they are read.
 _AHEAD = 4
-# Bytes that are worth copying by vectors, and numbers that are few enough to be copied one by one.
-_LINE, _FEW = 64, 8
+# Runs of at least a cache line are copied by vectors, those of so few numbers one by one.
+_FEW = 8
 
 # Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
 
@@ -156,7 +156,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     # Short runs of long rows are nothing that a processor foresees.
     run_bytes = run * source.pixel_size
     scattered = step == source.pixel_size and abs(row_stride) > 2 * run_bytes
-    copied = source.plain and not STRIDED and step == size and run * size >= _LINE
+    copied = source.plain and not STRIDED and step == size and run * size >= LINE_BYTES
     whole = not STRIDED and run == source.width > 0
     before, until = (low // stride, low % stride), (high // stride, high % stride)
     every = length // stride, length % stride

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from ..vector_width import read_features, width_of
 from .drivers import inner
+from .params import LINE_BYTES
 
 LONG = ir.IntType(64)
 _INT = ir.IntType(32)
@@ -182,10 +183,11 @@ def prefetch(typingctx, address, n):
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        lines = builder.udiv(n, ir.Constant(LONG, 64))
+        line = ir.Constant(LONG, LINE_BYTES)
+        lines = builder.udiv(n, line)
         read, near, data = (ir.Constant(_INT, i) for i in (0, 3, 1))
         with cgutils.for_range(builder, lines) as loop:
-            place = builder.add(address, builder.mul(loop.index, ir.Constant(LONG, 64)))
+            place = builder.add(address, builder.mul(loop.index, line))
             builder.call(function, [builder.inttoptr(place, byte), read, near, data])
         return context.get_dummy_value()
 

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import prange
 from numba.core import cgutils
 
-from .drivers import inner, variants
+from .drivers import inner, round_up, variants
 from .emitted_functions import compile_emitted
 from .functions import (
     allocate,
@@ -30,7 +30,7 @@ from .functions import (
     release,
     store_int,
 )
-from .params import FAILED, FILL, TAP_GROUP, UNIT, WEIGHT_GRADIENT_PARAMS
+from .params import FAILED, FILL, LINE_BYTES, TAP_GROUP, UNIT, WEIGHT_GRADIENT_PARAMS
 from .row_buffer import repeat_number
 from .vectors import LONG, Vectors, vector_bytes
 
@@ -148,7 +148,7 @@ class _Buffers(NamedTuple):
 @inner
 def _lay_out(params, memory):
     """Divide up a task's memory and write the row of the fill value."""
-    start = (memory + 63) // 64 * 64
+    start = round_up(memory, LINE_BYTES)
     fill = start + params.fill_row
     repeat_number(params.x_source + FILL, fill, params.pitch, params.size)
     return _Buffers(
