@@ -17,7 +17,7 @@ import numpy as np
 
 from .core import dtypes
 from .core.alignment import is_aligned
-from .core.arrays import Array, empty_on_host
+from .core.arrays import LARGE_RESULT, Array, empty_on_host
 from .core.overlap import is_permuted, may_share_memory
 from .core.problem import Problem
 from .methods.weights import Weights
@@ -33,8 +33,6 @@ __all__ = [
 ]
 
 _CALLS_MAX, _KERNELS_MAX = 1024, 64
-# Elements of a result on the host; for larger ones its memory is looked at first.
-_RESULT_MAX = 1 << 24
 
 _PLAIN = frozenset({int, str, type(None)})
 
@@ -197,7 +195,7 @@ def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], Prepa
     if not dtypes.is_in_numpy(problem.out_dtype):
         return
     *_, out_dtype, _, device, _ = key
-    if out_dtype is None and device is None and math.prod(problem.out_shape) > _RESULT_MAX:
+    if out_dtype is None and device is None and math.prod(problem.out_shape) > LARGE_RESULT:
         return
     if key not in _calls:
         if len(_calls) >= _CALLS_MAX:

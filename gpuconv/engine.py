@@ -97,12 +97,12 @@ class PreparedCall:
         nowhere = (slice(0), slice(0))
         if not whole:
             out[...] = 0
-            _multiply_by_zero(self.problem, k, nowhere, out)
+            _mark_undefined(self.problem, k, nowhere, out)
         for part, call in self.parts:
             target = out[(..., *part.outputs)]
             with complete_rows_before(0, copied_later=not whole):
                 call.run(x, k[(..., *part.taps)], target, max_device_bytes)
-            _multiply_by_zero(self.problem, k, part.taps, target)
+            _mark_undefined(self.problem, k, part.taps, target)
 
     def _run_in_strips(self, layout: Any, x: Array, k: Array, out: Array) -> None:
         run = self.method.run
@@ -178,11 +178,11 @@ def _prepare_one(
     return PreparedCall(problem, choice, *found, looked_at)
 
 
-def _multiply_by_zero(problem: Problem, k: Array, kept: tuple[slice, slice], out: Array) -> None:
-    """Make outputs NaN whose kernel has weights beside those kept that are not finite.
+def _mark_undefined(problem: Problem, k: Array, kept: tuple[slice, slice], out: Array) -> None:
+    """Set outputs to NaN whose kernel has a weight that is not finite outside `kept`.
 
-    Such a weight meets a zero of the padding in each of these outputs. Weights on a GPU are not
-    looked at, which would wait for the device.
+    Such a weight meets a zero of the padding, and 0 times it is NaN. Weights on a GPU are tested
+    there: to read them here would wait for the device.
     """
     if dtypes.is_integer(problem.k_dtype):
         return

@@ -22,9 +22,6 @@ from .selection.choose import Choice, depends_on_weights
 
 __all__ = ["Plan", "plan"]
 
-# Elements of a result; of larger ones the memory is looked at first.
-_PREPARED_MOST = 1 << 24
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -158,7 +155,7 @@ class Plan:
         """Shapes and dtypes of arrays that the prepared call runs on as they are, if any."""
         problem = self.problem
         dtypes_of_call = problem.x_dtype, problem.k_dtype, problem.out_dtype
-        large = self.backend != "cuda" and math.prod(problem.out_shape) > _PREPARED_MOST
+        large = self.backend != "cuda" and math.prod(problem.out_shape) > arrays.LARGE_RESULT
         if (
             large
             or self.prepared.restated

@@ -62,10 +62,10 @@ class StripLayout:
     count: int  # indices of that axis in a strip
     height: int  # rows of output in a strip
     whole: bool  # strips are whole images, whose border is left to the kernels
-    lanes: int
-    x_bytes: int
-    out_bytes: int
-    workspace: int  # bytes that computing a strip takes besides its buffers
+    lanes: int = 1
+    x_bytes: int = 0
+    out_bytes: int = 0
+    workspace: int = 0  # bytes that computing a strip takes besides its buffers
 
     @property
     def device_bytes(self) -> int:
@@ -122,7 +122,7 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> StripLayout:
             out_bytes *= count
             if count < batch[a]:
                 break
-        return StripLayout(axis, count, problem.r, True, 1, x_bytes, out_bytes, 0)
+        return StripLayout(axis, count, problem.r, whole=True, x_bytes=x_bytes, out_bytes=out_bytes)
 
     sy, _, span = row_steps(problem)
 
@@ -139,7 +139,12 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> StripLayout:
         axis -= count > 1
     rows = height(count)
     return StripLayout(
-        axis, count, rows, False, 1, _input_rows(problem, rows) * x_row, count * rows * out_row, 0
+        axis,
+        count,
+        rows,
+        whole=False,
+        x_bytes=_input_rows(problem, rows) * x_row,
+        out_bytes=count * rows * out_row,
     )
 
 

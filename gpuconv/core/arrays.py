@@ -18,6 +18,7 @@ from .errors import BackendUnavailable
 from .tensors import import_tensor, make_tensor, plain_tensor, view_storage
 
 __all__ = [
+    "LARGE_RESULT",
     "Array",
     "Operand",
     "array_module",
@@ -288,6 +289,11 @@ def empty_on_host(shape: tuple[int, ...], dtype: Any, like: Array) -> Any:
     return np.empty((*shape[:-3], *shape[-2:], channels), dtype).transpose(
         *range(last - 2), last, last - 2, last - 1
     )
+
+
+# Elements of a result on the host. A larger one is always allocated by `empty`, which asks first
+# whether the machine has that much memory.
+LARGE_RESULT = 1 << 24
 
 
 def _what_it_needs(shape: tuple[int, ...], dtype: str, needed: int) -> str:

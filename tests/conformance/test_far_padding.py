@@ -185,7 +185,7 @@ def test_strips(monkeypatch, far, border):
         gpuconv.corr2d(x, K, method="direct", **keywords),
     )
     asked = asked_for(x, K, **keywords)
-    layout = strips.StripLayout(1, 1, cpu._rows_at_once(asked) or asked.r, False, 1, 0, 0, 0)
+    layout = strips.StripLayout(1, 1, cpu._rows_at_once(asked) or asked.r, whole=False)
     for strip in strips.cut_strips(asked, layout):
         assert sum(run.number for run in strip.runs) <= max(asked.h, asked.p * layout.height)
 

@@ -99,9 +99,10 @@ class CpuBackend(Backend):
             return None
         height = _rows_at_once(problem)
         if height:
-            return StripLayout(len(problem.batch), 1, height, False, 1, 0, 0, 0)
+            return StripLayout(axis=len(problem.batch), count=1, height=height, whole=False)
+        # Small images: one copy of everything.
         count = problem.batch[0] if problem.batch else 1
-        return StripLayout(0, count, problem.r, True, 1, 0, 0, 0)  # small: one copy of everything
+        return StripLayout(axis=0, count=count, height=problem.r, whole=True)
 
     def run_in_strips(
         self, problem: Problem, layout: StripLayout, x: Array, out: Array, compute: Compute

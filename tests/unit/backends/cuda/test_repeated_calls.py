@@ -114,7 +114,7 @@ def test_small_weights_are_captured_at_once(device):
 
 def test_large_results_are_remembered(device, monkeypatch):
     """Their memory is looked at on the host only, and not where the result is given."""
-    monkeypatch.setattr(call_cache, "_RESULT_MAX", 100)
+    monkeypatch.setattr(call_cache, "LARGE_RESULT", 100)
     x, k = sample(12, 13), sample(3, 3)
     gpuconv.corr2d(x, k)
     assert len(call_cache._calls) == 0
