@@ -86,7 +86,7 @@ def _may_be_exact(problem: Problem) -> bool:
     )
 
 
-def depends_on_weights(problem: Problem, costs: Costs, backend: Backend) -> bool:
+def price_depends_on_weights(problem: Problem, costs: Costs, backend: Backend) -> bool:
     """Whether weights decide about the price, which is not the case where direct is cheaper."""
     if not _may_be_exact(problem):
         return False
@@ -95,7 +95,7 @@ def depends_on_weights(problem: Problem, costs: Costs, backend: Backend) -> bool
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Seconds: two transforms a tile, plus the kernel's."""
-    wide = depends_on_weights(problem, costs, backend) and exact(problem, weights)
+    wide = price_depends_on_weights(problem, costs, backend) and exact(problem, weights)
     return _seconds(problem, costs, backend, wide)
 
 

@@ -1,6 +1,7 @@
 """What it costs to look at weights: a count of operations, and how many there may be.
 
-The unit is an operation of NumPy on one element of float64 or int64, which takes `costs.look()`.
+The unit is an operation of NumPy on one element of float64 or int64, which takes
+`costs.seconds_per_operation()`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ TOO_LONG = "to learn the kernel's rank would take too long"
 ABOVE_LIMIT = "the kernel's rank is above the limit"
 NOT_FINITE = "the weights are not finite"
 CANCELS = "products of columns and rows would cancel each other, which costs accuracy"
-# What `look` leaves open: a kernel has a higher rank, or is to be looked at with NumPy.
+# What `rank.search_compiled` leaves open: a kernel has a higher rank, or NumPy is to search.
 MORE = "a kernel is not one product"
 UNDECIDED = "undecided"
 
@@ -52,12 +53,12 @@ class Rival(NamedTuple):
     name: str
     seconds: float  # of the quickest
     biased: float  # what the other method must stay below
-    look: float  # seconds of an operation
+    seconds_per_operation: float
 
     def operations(self, least: float) -> float:
         """Operations for looking at weights with which a method may take as little as `least`."""
         saved = self.biased - least
-        return max(_LOOK_PART * self.seconds, _LOOK_SAVED * saved) / self.look
+        return max(_LOOK_PART * self.seconds, _LOOK_SAVED * saved) / self.seconds_per_operation
 
 
 class Offer(NamedTuple):
@@ -96,7 +97,7 @@ def least_operations(kernels: int, p: int, q: int, acc: str) -> int:
 
 
 def least_compiled(kernels: int, p: int, q: int, k_dtype: str, acc: str) -> int:
-    """Operations without which `look` finds nothing."""
+    """Operations without which `rank.search_compiled` finds nothing."""
     work = Operations()
     work.take(0, COMPILED + kernels * (5 * p * q // 2 + 8 * (p + q) + 250))
     if exact_dtype(k_dtype, acc) is None:

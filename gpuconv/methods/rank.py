@@ -5,7 +5,7 @@ Two questions are answered. `separate` takes what it needs to find the factors o
 accurate as direct sums, and for no more than a given number of operations. It counts operations
 before it does them (`operations`), so that where it stops depends only on the weights and on the
 limits. Most kernels have rank one, or a low rank, or no factors worth having, which compiled code
-tells `look` in the time of a few calls of NumPy.
+tells `search_compiled` in the time of a few calls of NumPy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .operations import (
     take_values,
 )
 
-__all__ = ["Factors", "Found", "look", "separate", "separate_within"]
+__all__ = ["Factors", "Found", "search_compiled", "separate", "separate_within"]
 
 
 class Factors(NamedTuple):
@@ -100,7 +100,7 @@ def separate(kernels: Array, k_dtype: str, acc: str) -> Factors:
         return _join(values.shape, pairs, acc, accurate)._replace(missed=missed)
 
 
-def look(
+def search_compiled(
     kernels: Array, k_dtype: str, acc: str, limit: int, least: int, most: float = math.inf
 ) -> Found:
     """Accurate factors of real kernels, or why none are worth having, by compiled code.

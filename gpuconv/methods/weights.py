@@ -15,7 +15,7 @@ from ..core.box import has_equal_weights
 from ..core.equal_taps import EqualTaps
 from ..core.problem import Index, Problem, slice_batch
 from .operations import MORE, TOO_LONG, UNDECIDED, least_compiled, least_operations
-from .rank import Factors, Found, look, separate, separate_within
+from .rank import Factors, Found, search_compiled, separate, separate_within
 
 __all__ = ["Factors", "Weights"]
 
@@ -143,7 +143,9 @@ class Weights:
             if len(shape) > 2:
                 bank = self._k.reshape(math.prod(shape[:-2]), *shape[-2:])
             repeated = _REPEATED * hashing
-            found = look(bank, k_dtype, acc, limit, least - repeated, operations - repeated)
+            found = search_compiled(
+                bank, k_dtype, acc, limit, least - repeated, operations - repeated
+            )
             if found.remark not in (MORE, UNDECIDED):
                 return self._keep(found)
             spent, single = found.operations, len(bank) > 1 or found.remark == UNDECIDED

@@ -17,7 +17,7 @@ from ..methods import METHODS, box, direct, fft, separable
 from ..methods.kept_prices import kept
 from ..methods.operations import Offer, Rival
 from ..methods.weights import Weights
-from .costs import Costs, costs_of, look
+from .costs import Costs, costs_of, seconds_per_operation
 
 __all__ = ["Choice", "choose", "depends_on_weights"]
 
@@ -97,7 +97,9 @@ class _Prices:
         # Whether integers may be transformed, and in which dtype they are summed, depends on the
         # weights. They are looked at only where transforms could win.
         integers = dtypes.is_integer(problem.acc_dtype)
-        looks = "fft" in backend.methods and fft.depends_on_weights(problem, self.costs, backend)
+        looks = "fft" in backend.methods and fft.price_depends_on_weights(
+            problem, self.costs, backend
+        )
         self.weight_independent = not looks
         seconds, remarks = _independent_prices(problem, self.costs, backend, looks)
         self.seconds, self.remarks = dict(seconds), dict(remarks)
@@ -130,7 +132,7 @@ class _Prices:
     def _ask_for_offer(self, name: str, offer: Callable[..., Offer]) -> None:
         """Price a method that looks at the weights, where that may pay."""
         best = self.cheapest()
-        rival = Rival(best, min(self.seconds.values()), self._biased(best), look())
+        rival = Rival(best, min(self.seconds.values()), self._biased(best), seconds_per_operation())
         found = offer(self.problem, self.costs, self.backend, self.weights, rival)
         self.seconds[name], self.remarks[name] = found.seconds, found.remark
         self.weight_independent &= found.weight_independent

@@ -21,12 +21,12 @@ from ..backends.base import Costs
 from ..core.kept_files import replace_file
 from ..methods import kept_prices
 
-__all__ = ["Costs", "config_file", "costs_of", "forget", "look", "save"]
+__all__ = ["Costs", "config_file", "costs_of", "forget", "save", "seconds_per_operation"]
 
 
 # What NumPy takes for an operation on one element in the caches, the unit in which
 # `methods.operations` counts what it takes to look at a kernel's weights.
-_LOOK = 4e-10
+_SECONDS_PER_OPERATION = 4e-10
 
 
 def config_file() -> Path:
@@ -84,18 +84,18 @@ def shipped() -> Costs:
 
 def forget() -> None:
     """Read the configuration again when next asked."""
-    for cached in (_cpu, costs_of, look):
+    for cached in (_cpu, costs_of, seconds_per_operation):
         cached.cache_clear()
     kept_prices.forget()
 
 
 @cache
-def look() -> float:
+def seconds_per_operation() -> float:
     """Seconds of an operation on one element in NumPy, as `methods.operations` counts them.
 
     Where multiply-adds were measured to take longer than the shipped figure, this does as well.
     """
-    return _LOOK * max(1.0, _cpu().tap / shipped().tap)
+    return _SECONDS_PER_OPERATION * max(1.0, _cpu().tap / shipped().tap)
 
 
 @cache

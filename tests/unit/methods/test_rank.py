@@ -13,7 +13,7 @@ from gpuconv.methods import rank as rank_search
 from gpuconv.methods import weights as kernels
 from gpuconv.methods.weights import Weights
 from gpuconv.selection.choose import choose
-from gpuconv.selection.costs import costs_of, look
+from gpuconv.selection.costs import costs_of, seconds_per_operation
 
 from ...marks import cross
 
@@ -109,7 +109,9 @@ def test_looking_takes_a_tenth_or_half_of_what_it_may_save(searches, name, backe
         saved = min((others | {"fft": 1.1 * others["fft"]}).values()) - least
         looked += len(searches)
         for found in searches:
-            assert found.operations * look() <= max(0.1 * min(others.values()), saved / 2), side
+            assert found.operations * seconds_per_operation() <= max(
+                0.1 * min(others.values()), saved / 2
+            ), side
     assert looked or backend == "cuda" or min(k.shape[-2:]) < 5 or k.shape[-1] > 200
 
 
@@ -147,7 +149,7 @@ def test_compiled_code_finds_the_same(k):
     bank, names = k.reshape(-1, *k.shape[-2:]), (problem.k_dtype, problem.acc_dtype)
     if problem.acc_dtype.startswith("complex"):
         return
-    found = rank_search.look(bank, *names, 1, 0)
+    found = rank_search.search_compiled(bank, *names, 1, 0)
     wanted = rank_search.separate_within(bank, *names, 1, np.inf)
     single = wanted.factors is not None
     assert (found.factors is not None) == single
@@ -166,7 +168,7 @@ def test_compiled_code_finds_the_same_of_random_products():
         # From rounding errors, which tell whether a product will do, to what no product has.
         k *= 1 + rng.standard_normal((p, q)) * 10.0 ** -(digits % 17)
         k = (k * 10.0 ** rng.integers(-30, 30)).astype(acc)[None]
-        mine = rank_search.look(k, acc, acc, 1, 0)
+        mine = rank_search.search_compiled(k, acc, acc, 1, 0)
         theirs = rank_search.separate_within(k, acc, acc, 1, np.inf)
         assert (mine.factors is None) == (theirs.factors is None)
         assert mine.remark in (theirs.remark, operations.MORE)
@@ -195,7 +197,7 @@ def test_compiled_crosses_are_those_of_long_doubles():
             k = radial(p, rng)
         k = (k * 2.0 ** rng.integers(-90, 90)).astype("f4")[None]
         limit = min(k.shape[1:]) - 1
-        mine = rank_search.look(k, "float32", "float32", limit, 0)
+        mine = rank_search.search_compiled(k, "float32", "float32", limit, 0)
         theirs = rank_search.separate_within(k, "float32", "float32", limit, np.inf)
         found.add((mine.remark, mine.rank))
         if mine.remark in (operations.MORE, operations.UNDECIDED):
@@ -221,7 +223,9 @@ def test_compiled_crosses_are_those_of_long_doubles():
 def test_which_of_two_elements_is_larger_is_left_to_long_doubles(k):
     # After two crosses two elements are as large: which one is taken next is a rounding error's.
     k = np.array(k, "f4")
-    assert rank_search.look(k[None], "float32", "float32", 3, 0).remark == operations.MORE
+    assert (
+        rank_search.search_compiled(k[None], "float32", "float32", 3, 0).remark == operations.MORE
+    )
     found = Weights(asked(k), k).search(3, np.inf, True).factors
     wanted = rank_search.separate(k[None], "float32", "float32")
     assert (found.rank, found.u.tobytes()) == (3, wanted.u.tobytes())
@@ -262,7 +266,7 @@ def test_quotients_are_rounded_as_long_doubles_are():
         k = np.stack([column, np.zeros(5000)], axis=1)[None]
         wanted = (column.astype(np.longdouble) / np.longdouble(pivot)).astype(np.float64)
         np.testing.assert_array_equal(
-            rank_search.look(k, "float64", "float64", 1, 0).factors.u[0, 0], wanted
+            rank_search.search_compiled(k, "float64", "float64", 1, 0).factors.u[0, 0], wanted
         )
         twice += np.count_nonzero(wanted != column / pivot)
     assert twice or np.finfo(np.longdouble).nmant == 52
@@ -279,7 +283,7 @@ def test_quotients_are_rounded_as_long_doubles_are():
 )
 def test_what_compiled_code_cannot_do_is_left_to_numpy(k):
     dtype = k.dtype.name
-    assert rank_search.look(k[None], dtype, dtype, 1, 0).remark == operations.UNDECIDED
+    assert rank_search.search_compiled(k[None], dtype, dtype, 1, 0).remark == operations.UNDECIDED
     kernel = Weights(asked(k), k)
     assert kernel.search(1, np.inf, True).factors.rank == 1
 

@@ -82,13 +82,13 @@ def test_a_saved_file_is_found(file):
 
 
 def test_looking_at_weights_is_priced_by_the_machine(file):
-    shipped = costs.look()
+    shipped = costs.seconds_per_operation()
     costs.save(replace(costs.shipped(), tap=3 * costs.shipped().tap), {})
-    assert costs.look() == pytest.approx(3 * shipped)
+    assert costs.seconds_per_operation() == pytest.approx(3 * shipped)
     costs.save(
         replace(costs.shipped(), tap=costs.shipped().tap / 3), {}
     )  # vectors are not all there is to it
-    assert costs.look() == shipped
+    assert costs.seconds_per_operation() == shipped
 
 
 def test_saving_is_atomic(file, monkeypatch):
