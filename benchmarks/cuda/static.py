@@ -80,7 +80,7 @@ def subject(
         launch = planner.plan(problem, False)
         adds = planner.work(k, k, size)  # of an output, the band's zeros included
     else:
-        launch = planning.plan(problem, kernel, gpu=chip)
+        launch = planning.plan(problem, kernel, chip=chip)
     return Subject(
         name=f"{kernel}, {dtype}, {k}x{k}",
         kernel=launch.spec.kernel,

@@ -62,11 +62,11 @@ inline double __longlong_as_double(long long n) { double v; std::memcpy(&v, &n, 
 inline void __threadfence() {}
 inline int atomicAdd(int* at, int more) { return __atomic_fetch_add(at, more, __ATOMIC_SEQ_CST); }
 inline int atomicOr(int* at, int bits) { return __atomic_fetch_or(at, bits, __ATOMIC_SEQ_CST); }
-inline unsigned long long peek(const unsigned long long* at) {
+inline unsigned long long read_volatile(const unsigned long long* at) {
   return __atomic_load_n(at, __ATOMIC_SEQ_CST);
 }
 inline unsigned long long atomicMax(unsigned long long* at, unsigned long long value) {
-  auto before = peek(at);
+  auto before = read_volatile(at);
   while (before < value && !__atomic_compare_exchange_n(at, &before, value, true, __ATOMIC_SEQ_CST,
                                                         __ATOMIC_SEQ_CST)) {}
   return before;

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from gpuconv.backends.cuda import fft_plans
+from gpuconv.backends.cuda import cufft_plans
 from gpuconv.backends.cuda.chips import HOPPER
 from gpuconv.backends.cuda.kernels import Kernel, Parameters
 
@@ -218,7 +218,7 @@ class EmulatedLauncher(StreamingLauncher):
         return array
 
     def transforms(self, source, target, inverse):
-        layout = fft_plans.layout(source, target, inverse)
+        layout = cufft_plans.layout(source, target, inverse)
         return lambda: self.later(lambda: cufft_many(layout, source, target, inverse))
 
     def keep(self, host):

@@ -27,9 +27,9 @@ from . import (
     separable_planning,
     streaming,
     sums,
+    sums_work,
     tensor,
     weight_gradient,
-    work,
 )  # fmt: skip
 from .chips import HOPPER, Chip
 from .launcher import DeviceLauncher, Launcher
@@ -103,11 +103,11 @@ class CudaBackend(Backend):
 
     def direct_work(self, problem: Problem) -> float:
         """Multiply-adds of direct sums, and whatever else takes as long as so many."""
-        return work.direct_work(problem, self._chip())
+        return sums_work.direct_work(problem, self._chip())
 
     def separable_work(self, problem: Problem, rank: int) -> float:
         """Multiply-adds of separable sums, and whatever else takes as long as so many."""
-        return work.separable_work(problem, rank, self._chip())
+        return sums_work.separable_work(problem, rank, self._chip())
 
     def _chip(self) -> Chip:
         """Return the device's limits, or those of a usual one where there is none."""

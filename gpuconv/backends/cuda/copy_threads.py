@@ -1,7 +1,7 @@
 """Host threads that copy between the caller's arrays and page-locked buffers.
 
 NumPy copies without holding the interpreter's lock. Threads are kept for the next call. Copies are
-started on worker threads alone (see `worker_thread`), which no interrupt cuts between two lines.
+started on worker threads alone (see `stoppable_work`), which no interrupt cuts between two lines.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ from ...core import dtypes
 from ...core.problem import Problem
 from .launch import Launch, Layout
 from .spec import LOOK, Spec
-from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
+from .sums_request import BLOCKS_PER_MULTIPROCESSOR, Request, mirrored_rows, whole_granules
 
-# Blocks that a multiprocessor should hold, of up to SMALL taps and of more. Measured.
-RESIDENT_SMALL, RESIDENT_LARGE = 4, 3
+# Blocks that a multiprocessor should hold where their registers suffice, for up to SMALL taps and
+# for more. Measured.
+_BLOCKS_SMALL, _BLOCKS_LARGE = 4, 3
 SMALL = 49
 # Taps up to which means fit the registers of more blocks than usual.
 _FEW_OF_MEANS = {"float32": 25, "float64": 9}
@@ -90,7 +91,7 @@ def plan_direct(request: Request, threads: int, most_rows: int) -> Launch | None
         panel = _fixed_panel(request, tile, stage) if fixed else (
             _general_panel(request, tile, stage)
         )  # fmt: skip
-        if panel.shared_bytes <= request.shared_most(RESIDENT):
+        if panel.shared_bytes <= request.shared_most(BLOCKS_PER_MULTIPROCESSOR):
             break
         if tile.rows > 1:
             tile = replace(tile, rows=tile.rows // 2)
@@ -147,23 +148,24 @@ def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
     """Blocks that a multiprocessor should hold: as many as were fastest, if their panels fit."""
     problem, mirrored = request.problem, any(request.mirror)
     single, short = problem.acc_dtype == "float32", problem.q <= WIDE
-    wanted = RESIDENT
+    wanted = BLOCKS_PER_MULTIPROCESSOR
     # The two chains of a mirrored sum take registers; so do sums of the dtypes not named here.
     if not tap_rows or LOOK in request.mirror or (mirrored and request.in_runs):
         pass
     elif single and not mirrored and problem.p * problem.q <= SMALL:
-        wanted = RESIDENT_SMALL
+        wanted = _BLOCKS_SMALL
     elif single and (mirrored or short or tap_rows <= 2):
-        wanted = RESIDENT_LARGE
+        wanted = _BLOCKS_LARGE
     elif problem.acc_dtype == "float64" and short and not mirrored:
-        wanted = RESIDENT_SMALL
+        wanted = _BLOCKS_SMALL
     if request.means:
         few = problem.p * problem.q <= _FEW_OF_MEANS[problem.acc_dtype]
-        wanted = RESIDENT_LARGE if few else RESIDENT
+        wanted = _BLOCKS_LARGE if few else BLOCKS_PER_MULTIPROCESSOR
     if not problem.unit:  # pixels between taps and outputs take registers, too
-        wanted = RESIDENT if max(problem.dilation) > 2 else min(wanted, RESIDENT_LARGE)
+        far = max(problem.dilation) > 2
+        wanted = BLOCKS_PER_MULTIPROCESSOR if far else min(wanted, _BLOCKS_LARGE)
     fit = request.chip.shared_bytes // (panel.shared_bytes + 1024)
-    return max(RESIDENT, min(wanted, fit))
+    return max(BLOCKS_PER_MULTIPROCESSOR, min(wanted, fit))
 
 
 def _direct_tile(request: Request, threads: int, most_rows: int, fixed: bool) -> _Tile:
@@ -212,7 +214,7 @@ def _general_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
         return panel_bytes(chunk_p) + stage + taps
 
     chunk_p = request.problem.p
-    while chunk_p > 1 and shared_bytes(chunk_p) > request.shared_most(RESIDENT):
+    while chunk_p > 1 and shared_bytes(chunk_p) > request.shared_most(BLOCKS_PER_MULTIPROCESSOR):
         chunk_p = -(-chunk_p // 2)
     return _Panel((chunk_p, chunk_q), panel_bytes(chunk_p), shared_bytes(chunk_p))
 

@@ -116,7 +116,7 @@ def spec_of(name: str, problem: Problem, plan: BlockPlan) -> Spec:
         problem.stride == (1, 1) if tiles else True,
         0,
         (plan.tiling.threads, 1),
-        blocks=plan.blocks,
+        blocks_per_multiprocessor=plan.blocks_per_multiprocessor,
         sides=plan.sides,
         state_bytes=plan.state_bytes,
     )

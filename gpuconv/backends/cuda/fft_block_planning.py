@@ -69,7 +69,7 @@ class BlockPlan:
     kernels: int  # whose spectra are held at once
     tiles: int  # of a launch, at most
     together: int  # tiles of a block: real ones share a complex tile
-    blocks: int  # of a multiprocessor
+    blocks_per_multiprocessor: int  # as many as registers and shared memory allow
     shared_bytes: int  # of a block
     itemsize: int  # of the real part of a sum
 

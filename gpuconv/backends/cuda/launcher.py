@@ -18,8 +18,8 @@ import numpy as np
 from ...core.arrays import Array
 from . import chips, compiler
 from .chips import Chip
+from .cufft_plans import transforms
 from .device_link import DeviceLink, Link, is_page_locked
-from .fft_plans import transforms
 from .kernels import Kernel, Parameters
 from .spec import Spec
 

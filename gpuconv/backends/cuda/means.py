@@ -38,9 +38,9 @@ def _serves(problem: Problem, method: str, chip: Chip, threads: int, window_rows
     """Plan for all layouts, with these threads and rows (which tests change)."""
     return all(
         planning.plan(
-            problem, method, 1, pointer, where, chip, mirror=mirror, means=True
+            problem, method, 1, pointer, layout, chip, mirror=mirror, means=True
         ).spec.means
-        for where in _LAYOUTS
+        for layout in _LAYOUTS
         for pointer in (False, True)
         for mirror in _orders(problem, method)
     )

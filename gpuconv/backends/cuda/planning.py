@@ -29,8 +29,8 @@ def plan(
     kernel: str,
     rank: int = 1,
     pointer: bool = False,
-    where: Layout | None = None,
-    gpu: Chip = HOPPER,
+    layout: Layout | None = None,
+    chip: Chip = HOPPER,
     general: bool = False,
     mirror: tuple[int, int] = (NO, NO),
     means: bool = False,
@@ -43,17 +43,17 @@ def plan(
     means are wanted of the others, which only some kernels have code for (`Spec.means` tells).
     Without a layout, arrays are taken to be aligned.
     """
-    if where is None:
-        where = Layout(0, True, True)
+    if layout is None:
+        layout = Layout(0, True, True)
     return _plan(
-        problem, kernel, rank, pointer, where, gpu, general, mirror, means, BLOCK, ROWS, THREADS,
+        problem, kernel, rank, pointer, layout, chip, general, mirror, means, BLOCK, ROWS, THREADS,
         WINDOW_ROWS,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
 def _plan(
-    problem: Problem, kernel: str, rank: int, pointer: bool, where: Layout, gpu: Chip,
+    problem: Problem, kernel: str, rank: int, pointer: bool, layout: Layout, chip: Chip,
     general: bool, mirror: tuple[int, int], means: bool, block: tuple[int, int], rows: int,
     threads: int, window_rows: int,
 ) -> Launch:  # fmt: skip
@@ -61,7 +61,7 @@ def _plan(
     weights = p * q if kernel == "direct" else rank * (p + q)
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
     by_value = 0 if pointer else capacity(weights, itemsize)
-    request = Request(problem, kernel, rank, by_value, where, gpu, general, mirror, means)
+    request = Request(problem, kernel, rank, by_value, layout, chip, general, mirror, means)
     found = None
     if kernel == "direct":
         found = plan_direct(request, threads, window_rows)

@@ -13,7 +13,7 @@ from ...core import dtypes
 from ...core.problem import Problem
 from .launch import GRID_MAX, Launch
 from .spec import LOOK, YES, Spec
-from .sums_request import RESIDENT, Request, mirrored_rows, whole_granules
+from .sums_request import BLOCKS_PER_MULTIPROCESSOR, Request, mirrored_rows, whole_granules
 
 # Kernels up to this size get code of their own.
 SEPARABLE_LARGEST = 64
@@ -22,7 +22,7 @@ SEPARABLE_LARGEST = 64
 _LONG, _TILES_LEAST = 40, 3
 # With up to so many taps a multiprocessor holds more blocks: of pixels that are summed as they are,
 # and of those that are converted.
-_SHORT, _SHORT_CONVERTED, _RESIDENT_SHORT = 11, 15, 3
+_SHORT, _SHORT_CONVERTED, _BLOCKS_SHORT = 11, 15, 3
 # Taps up to which sums of pixels and of what they count fit registers with all rows of a thread.
 _MEANS_SHORT = 32
 # Sums of columns between two passes: about what a large chip's cache holds, of so many rows at
@@ -39,21 +39,21 @@ class _Blocks:
     ----------
     threads : int
         Of a block.
-    resident : int
+    blocks_per_multiprocessor : int
         Blocks that a multiprocessor should hold.
     go_on : bool
         Whether a block goes on from tile to tile, and loads the next one's pixels meanwhile.
     """
 
     threads: int
-    resident: int
+    blocks_per_multiprocessor: int
     go_on: bool
 
 
 def _choose_blocks(request: Request, threads: int, rows: int) -> _Blocks:
     """Choose what was fastest for float32 sums of one term and whose registers suffice."""
     problem, taps = request.problem, max(request.problem.p, request.problem.q)
-    usual = _Blocks(threads, RESIDENT, True)
+    usual = _Blocks(threads, BLOCKS_PER_MULTIPROCESSOR, True)
     if problem.acc_dtype != "float32" or request.rank > 1 or request.means:
         return usual
     if taps > _LONG:
@@ -65,7 +65,7 @@ def _choose_blocks(request: Request, threads: int, rows: int) -> _Blocks:
     if request.pixel_bytes < request.itemsize:  # converting pixels takes registers
         many = taps <= _SHORT_CONVERTED and request.layout.aligned and request.layout.out_wide
     if many and request.mirror == (YES, YES):
-        return _Blocks(threads, _RESIDENT_SHORT, False)
+        return _Blocks(threads, _BLOCKS_SHORT, False)
     return usual
 
 
@@ -75,7 +75,7 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
     p, q = problem.p, problem.q
     columns, shift = request.columns, request.shift
     blocks = _choose_blocks(request, threads, most_rows)
-    threads, resident = blocks.threads, blocks.resident
+    threads, per_multiprocessor = blocks.threads, blocks.blocks_per_multiprocessor
     stage = request.stage_bytes(threads, columns)
     weights = request.rank * (p + q)
     rest = stage + (0 if request.capacity else whole_granules(weights * request.itemsize))
@@ -95,7 +95,7 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
         return pixels + height * pitch * 16 + means + rest
 
     across = min(32, threads // 2)
-    most = request.shared_most(resident)
+    most = request.shared_most(per_multiprocessor)
     rows = min(most_rows, 4) if dtypes.is_integer(problem.acc_dtype) else most_rows
     rows = mirrored_rows(request, rows, terms=request.rank)
     if request.means and (max(p, q) > _MEANS_SHORT or problem.acc_dtype == "float64"):
@@ -117,12 +117,12 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
         return None
     spec = Spec(
         "separable", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True,
-        request.capacity, (across, down), rows, columns, width, (p, q), 0, resident, shift,
-        request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
+        request.capacity, (across, down), rows, columns, width, (p, q), 0, per_multiprocessor,
+        shift, request.layout.aligned, request.raw, request.layout.out_wide, request.mirror,
         request.rank == 1 and any(request.mirror), means=request.means,
     )  # fmt: skip
     tiles = -(-problem.s // width), -(-problem.r // (down * rows))
-    grid = chip.multiprocessors * resident if blocks.go_on else GRID_MAX
+    grid = chip.multiprocessors * per_multiprocessor if blocks.go_on else GRID_MAX
     return Launch(spec, (p, q), shared, tiles, weights, grid, 0, stage)
 
 

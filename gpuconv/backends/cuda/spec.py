@@ -126,20 +126,20 @@ class Spec:
     width: int = 0  # columns of a tile, where they are not block[0] * columns
     taps: tuple[int, int] = (0, 0)  # the kernel's size; (0, 0) for any
     tap_rows: int = 0  # rows of taps that are written out
-    blocks: int = 2  # that a multiprocessor is to hold: bounds the registers
-    shift: int = 0
-    aligned: bool = False
+    blocks_per_multiprocessor: int = 2  # that it is to hold: bounds the registers
+    shift: int = 0  # elements of a panel before the first pixel that is needed
+    aligned: bool = False  # strides of rows and images are multiples of 16 bytes
     raw: bool = False  # panels hold pixels as they are stored
-    out_wide: bool = False
+    out_wide: bool = False  # rows of results are aligned to 16 bytes
     mirror: tuple[int, int] = (NO, NO)  # of columns and rows of taps
     single: bool = False  # the rank is 1; compiled in where registers are scarce
     stride: tuple[int, int] = (1, 1)  # of outputs, and of taps, that panels are loaded for
     dilation: tuple[int, int] = (1, 1)
     means: bool = False  # of the pixels that are there, see src/means/means.cuh
-    # Of box sums, see src/box/box.cuh: dtype of a window's sum, and positions of a segment.
-    window_sums: str = ""
-    side: int = 0
-    shrunk: bool = False
+    # Of box sums, see src/box/box.cuh.
+    window_sums: str = ""  # dtype of a window's sum
+    side: int = 0  # positions of a segment; rows and columns of a square in shared memory
+    shrunk: bool = False  # each sum is kept a second time, of pixels times a small power of two
     grouped: bool = False  # groups of `side` outputs a position apart
     # Of transforms in shared memory, see src/fft/fft_block.cuh: rows and columns of a tile, and the
     # bytes that a block keeps beside it.
@@ -185,7 +185,7 @@ class Spec:
             "TAPS_Y": self.taps[0],
             "TAPS_X": self.taps[1],
             "TAP_ROWS": self.tap_rows,
-            "BLOCKS": self.blocks,
+            "BLOCKS": self.blocks_per_multiprocessor,
             "SHIFT": self.shift,
             "ALIGNED": int(self.aligned),
             "OUT_WIDE": int(self.out_wide),

@@ -32,7 +32,7 @@ from .copy_threads import start_copying
 from .device_link import Event, Link
 from .device_weights import in_strips
 from .launcher import Launcher
-from .worker_thread import run_on_worker_thread
+from .stoppable_work import run_on_worker_thread
 
 
 def layout_of(

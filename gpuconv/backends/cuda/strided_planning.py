@@ -6,7 +6,7 @@ from ...core import dtypes
 from ...core.problem import Problem
 from .launch import Launch
 from .spec import LOOK, TAP_RUN, Spec
-from .sums_request import RESIDENT, Request
+from .sums_request import BLOCKS_PER_MULTIPROCESSOR, Request
 
 # What every chip since sm_70 gives a block without being asked, less a margin for alignment.
 SHARED_BYTES = 47 * 1024
@@ -24,10 +24,12 @@ def plan_strided(request: Request, block: tuple[int, int], rows: int) -> Launch:
     name = "direct_strided" if request.kernel == "direct" else "separable_strided"
     types = problem.x_dtype, problem.acc_dtype, problem.out_dtype
     # Both orders of 16-byte sums in one kernel need the registers of two blocks.
-    blocks = 1 if LOOK in mirror and problem.acc_dtype == "complex128" else RESIDENT
+    both_orders = LOOK in mirror and problem.acc_dtype == "complex128"
+    blocks = 1 if both_orders else BLOCKS_PER_MULTIPROCESSOR
     spec = Spec(
-        name, *types, problem.unit, request.capacity, block, rows, mirror=mirror, blocks=blocks
-    )
+        name, *types, problem.unit, request.capacity, block, rows, mirror=mirror,
+        blocks_per_multiprocessor=blocks,
+    )  # fmt: skip
     chunk = chunk_of_taps(spec, problem)
     tiles = -(-problem.s // block[0]), -(-problem.r // (block[1] * rows))
     shared = tile_bytes(spec, problem, chunk)

@@ -280,18 +280,18 @@ def _kernel_strides(problem: Problem) -> tuple[int, ...]:
 
 
 def _planned(
-    name: str, weights: LaunchWeights, layout: launching.Layout, gpu: Chip, means: bool
+    name: str, weights: LaunchWeights, layout: launching.Layout, chip: Chip, means: bool
 ) -> Launch:
     """Plan a launch, by the code for any size once enough has been compiled for single sizes."""
     problem, rank, pointer = weights.problem, weights.rank, weights.pointer
     mirror = weights.mirror
     if name == "tensor":
         return tensor_planning.plan(problem, pointer)
-    launch = planning.plan(problem, name, rank, pointer, layout, gpu, mirror=mirror, means=means)
+    launch = planning.plan(problem, name, rank, pointer, layout, chip, mirror=mirror, means=means)
     if name != "direct" or means or launch.spec.taps == (0, 0) or launch.spec in _specialised:
         return launch
     if len(_specialised) >= SPECIALISED_MOST:
-        return planning.plan(problem, name, rank, pointer, layout, gpu, True, mirror)
+        return planning.plan(problem, name, rank, pointer, layout, chip, True, mirror)
     _specialised.add(launch.spec)
     return launch
 

@@ -13,7 +13,7 @@ from .spec import LINE_AT_ONCE, LOOK
 # Blocks that a multiprocessor should hold: one waits for memory while others compute. More of them
 # have fewer registers each. This number and others that are said to be measured are the fastest on
 # an H200 for 8192 x 8192 pixels.
-RESIDENT = 2
+BLOCKS_PER_MULTIPROCESSOR = 2
 # Taps across up to which the two chains of a mirrored sum fit registers with all rows of a thread.
 _MIRRORED_SHORT = {"float64": 16, "complex128": 8}
 _MIRRORED_SHORT_OTHERS = 64
@@ -83,9 +83,9 @@ class Request:
         kept = threads * rows * 16 if self.kernel == "direct" else 0
         return 2 * threads * self.pixel_bytes + whole_granules(cells) + kept
 
-    def shared_most(self, resident: int) -> int:
-        """Shared memory of a block that leaves room for so many of them."""
-        return min(self.chip.shared_bytes // resident - 1024, self.chip.block_bytes)
+    def shared_most(self, blocks: int) -> int:
+        """Shared memory of a block that leaves room for so many on a multiprocessor."""
+        return min(self.chip.shared_bytes // blocks - 1024, self.chip.block_bytes)
 
     def stage_bytes(self, threads: int, results: int) -> int:
         """Bytes that results pass through on their way to rows that are not aligned."""

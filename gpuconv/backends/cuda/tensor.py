@@ -94,7 +94,7 @@ def _plan(
         0 if pointer else capacity(weights, 4), (32, tiling.warps), height // tiling.warps,
         width=width,
         # Registers are what there are fewest of; several passes take more of them.
-        blocks=(12 if whole else 8) // tiling.warps,
+        blocks_per_multiprocessor=(12 if whole else 8) // tiling.warps,
         n_tiles=tiling.n_tiles, m_tiles=tiling.m_tiles, k_tiles=k_tiles, whole=whole,
     )  # fmt: skip
     tiles = -(-problem.s // width), -(-problem.r // height)

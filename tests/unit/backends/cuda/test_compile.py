@@ -25,7 +25,7 @@ ANYHOW = Layout()
 
 
 def planned(
-    name, size, kernel="direct", where=ALIGNED, arch=90, k_name=None, dtype=None, **keywords
+    name, size, kernel="direct", layout=ALIGNED, arch=90, k_name=None, dtype=None, **keywords
 ):
     """Specialisation for a large image."""
     pointer, general = keywords.pop("pointer", False), keywords.pop("general", False)
@@ -34,16 +34,16 @@ def planned(
         (4096, 4096), size, name, k_name or name, mode="same", boundary="reflect", dtype=dtype,
         **keywords,
     )  # fmt: skip
-    gpu = chip(arch, 132)
-    return planning.plan(problem, kernel, rank, pointer, where, gpu, general, mirror).spec
+    target = chip(arch, 132)
+    return planning.plan(problem, kernel, rank, pointer, layout, target, general, mirror).spec
 
 
 @pytest.mark.parametrize("name", always(dtypes.NAMES, "uint8", "float32", "complex128"))
 def test_every_dtype_on_hopper(name):
-    check(planned(name, (7, 5), where=ANYHOW), 90)
-    check(planned(name, (5, 7), where=ANYHOW, general=True), 90)
+    check(planned(name, (7, 5), layout=ANYHOW), 90)
+    check(planned(name, (5, 7), layout=ANYHOW, general=True), 90)
     check(planned(name, (3, 4), stride=5), 90)
-    check(planned(name, (3, 4), stride=(2, 3), dilation=(3, 2), where=BESIDE), 90)
+    check(planned(name, (3, 4), stride=(2, 3), dilation=(3, 2), layout=BESIDE), 90)
     check(planned(name, (5, 5), "separable", BESIDE), 90)
 
 
@@ -62,7 +62,7 @@ def test_stores_are_not_assembled_from_bytes(kernel, name, most):
 @pytest.mark.parametrize("size", always([3, 7, 9, 11, 15, 31], 3))
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_every_size_on_hopper(name, size):
-    check(planned(name, (size, size), where=BESIDE), 90)
+    check(planned(name, (size, size), layout=BESIDE), 90)
     check(planned(name, (size, size), "separable"), 90)
 
 
@@ -78,9 +78,9 @@ LONG_LINES = [
 )
 def test_long_lines_of_taps_on_hopper(name, size):
     """A few registers may spill: with fewer rows a thread all were slower on an H200."""
-    for order, where in ((NO, BESIDE), (YES, BESIDE), (LOOK, ANYHOW)):
+    for order, layout in ((NO, BESIDE), (YES, BESIDE), (LOOK, ANYHOW)):
         mirror = order if size[0] > 1 else NO, order if size[1] > 1 else NO
-        check(planned(name, size, where=where, mirror=mirror, pointer=order == LOOK), 90, 40)
+        check(planned(name, size, layout=layout, mirror=mirror, pointer=order == LOOK), 90, 40)
 
 
 # The largest of each method, and those whose taps are all written out.
@@ -100,8 +100,8 @@ def test_means_on_hopper(kernel, size, name):
         (4096, 4096), (size, size), name, name, mode="same", boundary="reflect", fillvalue=math.nan
     )
     both = ((NO, NO), (YES, YES)) if kernel == "separable" else ((NO, NO),)
-    for where, mirror in itertools.product((ANYHOW, Layout(1, True, True)), both):
-        spec = planning.plan(problem, kernel, where=where, mirror=mirror, means=True).spec
+    for layout, mirror in itertools.product((ANYHOW, Layout(1, True, True)), both):
+        spec = planning.plan(problem, kernel, layout=layout, mirror=mirror, means=True).spec
         assert spec.means
         check(spec, 90)
 
@@ -135,16 +135,16 @@ STEPS = [
     ("size", "name", "steps"), always(STEPS, (3, "float32", dict(dilation=7)), rows=True)
 )
 def test_strides_and_dilations_on_hopper(size, name, steps):
-    for where in (ANYHOW, Layout(1, True, True)):
-        check(planned(name, (size, size), where=where, **steps), 90)
+    for layout in (ANYHOW, Layout(1, True, True)):
+        check(planned(name, (size, size), layout=layout, **steps), 90)
 
 
 @pytest.mark.parametrize("arch", [a for a in ARCHS if a != 90])
 @pytest.mark.parametrize("name", always(["float32", "float64", "uint8"], "float32"))
 def test_every_chip(arch, name):
-    check(planned(name, (9, 9), where=BESIDE, arch=arch), arch)
+    check(planned(name, (9, 9), layout=BESIDE, arch=arch), arch)
     check(planned(name, (31, 31), "separable", arch=arch), arch)
-    check(planned(name, (40, 40), where=ANYHOW, arch=arch), arch)
+    check(planned(name, (40, 40), layout=ANYHOW, arch=arch), arch)
 
 
 # The shortest and the longest of what takes the fewest registers and the most.
@@ -155,11 +155,11 @@ MIRRORED = [
 
 @pytest.mark.parametrize(("name", "n"), always(MIRRORED, ("float32", 5), rows=True))
 def test_mirrored_order(name, n):
-    look = dict(pointer=True, where=ANYHOW)
-    for where in (ALIGNED, BESIDE):
-        check(planned(name, (n, n), "separable", where, mirror=(YES, YES)), 90)
-        check(planned(name, (1, n), where=where, mirror=(NO, YES)), 90)
-        check(planned(name, (n, 1), where=where, mirror=(YES, NO)), 90)
+    look = dict(pointer=True, layout=ANYHOW)
+    for layout in (ALIGNED, BESIDE):
+        check(planned(name, (n, n), "separable", layout, mirror=(YES, YES)), 90)
+        check(planned(name, (1, n), layout=layout, mirror=(NO, YES)), 90)
+        check(planned(name, (n, 1), layout=layout, mirror=(YES, NO)), 90)
     check(planned(name, (n, n), "separable", rank=2, mirror=(YES, YES)), 90)
     check(planned(name, (n, n), "separable", mirror=(LOOK, LOOK), **look), 90)
     check(planned(name, (n, n), "separable", mirror=(LOOK, LOOK), stride=2, **look), 90)
@@ -174,8 +174,8 @@ def test_mirrored_order(name, n):
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_mirrored_order_on_every_chip(arch, name):
     check(planned(name, (31, 31), "separable", mirror=(YES, YES), arch=arch), arch)
-    check(planned(name, (1, 31), where=BESIDE, mirror=(NO, YES), arch=arch), arch)
-    check(planned(name, (40, 1), where=ANYHOW, mirror=(YES, NO), arch=arch), arch)
+    check(planned(name, (1, 31), layout=BESIDE, mirror=(NO, YES), arch=arch), arch)
+    check(planned(name, (40, 1), layout=ANYHOW, mirror=(YES, NO), arch=arch), arch)
 
 
 def on_every_chip(names, *some):

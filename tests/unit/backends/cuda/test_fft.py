@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cuda import fft_block_planning, fft_planning, fft_plans, fft_prepared
+from gpuconv.backends.cuda import cufft_plans, fft_block_planning, fft_planning, fft_prepared
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
@@ -490,7 +490,7 @@ def test_sides_grow_with_the_kernel():
 
 
 def test_plans_are_kept_by_key_within_bounds():
-    cache, made = fft_plans.PlanCache(3, 100), []
+    cache, made = cufft_plans.PlanCache(3, 100), []
 
     def get(key, nbytes=10, captured=False):
         def make():
@@ -529,7 +529,7 @@ def test_every_stream_has_its_plans(monkeypatch):
             assert (order, last_axis) == ("C", 2)
             assert (last_size is None) == (fft_type in ("C2C", "Z2Z"))
             last = onembed[1] if last_size is None else last_size
-            self.layout = fft_plans.Layout(
+            self.layout = cufft_plans.Layout(
                 shape, inembed, istride, idist, onembed, ostride, odist, fft_type, batch, last
             )
             made.append(self)
@@ -545,20 +545,20 @@ def test_every_stream_has_its_plans(monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=module))
     monkeypatch.setitem(sys.modules, "cupy.cuda", module)
-    monkeypatch.setattr(fft_plans, "_plans", fft_plans.PlanCache(64, 1000))
+    monkeypatch.setattr(cufft_plans, "_plans", cufft_plans.PlanCache(64, 1000))
     for dtype, bins in (("f4", "c8"), ("f8", "c16"), ("c8", "c8"), ("c16", "c16")):
         tiles = RNG.standard_normal((3, 4, 6)).astype(dtype)
         spectra = np.empty((3, 4, 4 if dtype[0] == "f" else 6), bins)
         back = np.empty_like(tiles)
-        fft_plans.transforms(tiles, spectra, False)()
-        fft_plans.transforms(spectra, back, True)()
+        cufft_plans.transforms(tiles, spectra, False)()
+        cufft_plans.transforms(spectra, back, True)()
         np.testing.assert_allclose(back, 24 * tiles, rtol=1e-4)
     assert len(made) == 6  # complex transforms share theirs
     for stream, number, new in ((0, 0, 0), (1, 0, 1), (1, 0, 0), (1, 1, 1), (2, 0, 1), (2, 0, 0)):
         current[0], device.id, before = streams[stream], number, len(made)
-        fft_plans.transforms(tiles, spectra, False)()
+        cufft_plans.transforms(tiles, spectra, False)()
         assert len(made) - before == new
-    thread = Thread(target=lambda: fft_plans.transforms(tiles, spectra, False)())
+    thread = Thread(target=lambda: cufft_plans.transforms(tiles, spectra, False)())
     thread.start()  # of the third stream's name every thread has its own
     thread.join()
     assert len(made) == before + 1

@@ -399,7 +399,7 @@ def test_tiles_fit_the_chip(capability, dtype):
             assert capability == 75 and dtype in ("float64", "complex128") and k > 31
             continue
         assert plan.shared_bytes <= chip.block_bytes
-        assert plan.blocks * (plan.shared_bytes + 1024) <= chip.shared_bytes
+        assert plan.blocks_per_multiprocessor * (plan.shared_bytes + 1024) <= chip.shared_bytes
         for side, kept, tiles, length in zip(
             plan.sides, plan.kept, plan.grid, problem.out_shape, strict=True
         ):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpuconv.backends import strips
-from gpuconv.backends.cuda import copy_threads, streaming, worker_thread
+from gpuconv.backends.cuda import copy_threads, stoppable_work, streaming
 from gpuconv.core import errors
 
 from ....emulator.backend import reference
@@ -186,7 +186,7 @@ def ctrl_c():
 
     def handler(signum, frame):
         while frame is not None:
-            if frame.f_code is worker_thread.run_on_worker_thread.__code__:
+            if frame.f_code is stoppable_work.run_on_worker_thread.__code__:
                 raise KeyboardInterrupt
             frame = frame.f_back
 
@@ -199,13 +199,13 @@ def ctrl_c():
 def test_ctrl_c_at_every_step(monkeypatch, copied_by_threads, ctrl_c, again):
     trial = Trial(monkeypatch)
     noticed = threading.Event()
-    stop = worker_thread._Job.stop
+    stop = stoppable_work._Job.stop
 
     def stop_and_tell(job):
         noticed.set()
         stop(job)
 
-    monkeypatch.setattr(worker_thread._Job, "stop", stop_and_tell)
+    monkeypatch.setattr(stoppable_work._Job, "stop", stop_and_tell)
     handed = set()
     for n in range(len(trial.steps)):
         noticed.clear()
@@ -233,9 +233,9 @@ def test_an_interrupt_before_the_work_begins(monkeypatch):
             raise KeyboardInterrupt
 
     jobs, done = [], []
-    monkeypatch.setattr(worker_thread, "_workers", [Pool()])
+    monkeypatch.setattr(stoppable_work, "_workers", [Pool()])
     with pytest.raises(KeyboardInterrupt):
-        worker_thread.run_on_worker_thread(lambda stopped: done.append(1))
+        stoppable_work.run_on_worker_thread(lambda stopped: done.append(1))
     jobs[0]()
     assert done == []
 
@@ -244,7 +244,7 @@ def test_after_a_fork():
     code = (
         "import os, numpy as np, threading\n"
         "from gpuconv.backends.cuda.copy_threads import start_copying\n"
-        "from gpuconv.backends.cuda.worker_thread import run_on_worker_thread\n"
+        "from gpuconv.backends.cuda.stoppable_work import run_on_worker_thread\n"
         "a = []; run_on_worker_thread(lambda stopped: a.append(1))\n"
         "pid = os.fork()\n"
         "run_on_worker_thread(lambda stopped: a.append(2))\n"

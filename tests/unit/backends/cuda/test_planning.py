@@ -72,8 +72,8 @@ def test_every_tile_fits_shared_memory(kernel, dtype, taps, gpu):
 )
 def test_tiles(shape, k, dtype, chip, expected):
     problem = make_problem(shape, (k, k), dtype, dtype)
-    spec = planning.plan(problem, "direct", gpu=chip_of(chip, 132)).spec
-    assert (spec.block, spec.rows, spec.tap_rows, spec.blocks) == expected
+    spec = planning.plan(problem, "direct", chip=chip_of(chip, 132)).spec
+    assert (spec.block, spec.rows, spec.tap_rows, spec.blocks_per_multiprocessor) == expected
     assert spec.taps == (k, k)
 
 
@@ -96,7 +96,7 @@ def test_alignment(address, strides, left, expected):
     problem = make_problem(
         (64, 64), (3, 3), "float32", "float32", mode=((0, 0), (left, 0)), boundary="edge"
     )
-    spec = planning.plan(problem, "direct", where=where).spec
+    spec = planning.plan(problem, "direct", layout=where).spec
     assert (spec.shift, spec.aligned) == expected
 
 
@@ -119,7 +119,7 @@ def test_code_for_one_stride_reaches_as_far_as_pixels_are_of_use(dtype):
     """Up to twice the kernel, whatever the chip: in fewer rows, then by fewer threads."""
     for stride, gpu in itertools.product((1, 2, 3, 4, 5, 6, 7), CHIPS):
         problem = make_problem((4000, 4000), (3, 3), dtype, dtype, stride=stride)
-        launch = planning.plan(problem, "direct", gpu=gpu)
+        launch = planning.plan(problem, "direct", chip=gpu)
         own = launch.spec.kernel == "direct"
         assert own == (stride <= 6)
         assert launch.shared_bytes <= gpu.block_bytes
@@ -175,7 +175,7 @@ def test_panels_begin_at_whole_cells(kernel, x_dtype, size):
     for k_dtype, columns, chip in itertools.product(("float32", x_dtype), (1, 40, 999), CHIPS):
         problem = make_problem((900, columns), size, x_dtype, k_dtype, mode="same")
         for where in (Layout(0, True, True), Layout(1, True, False)):
-            launch = planning.plan(problem, kernel, where=where, gpu=chip)
+            launch = planning.plan(problem, kernel, layout=where, chip=chip)
             spec = launch.spec
             if not spec.aligned or spec.kernel.endswith("strided"):
                 continue

@@ -5,7 +5,7 @@
 
 #ifdef __CUDA_ARCH__
 // Reads a value that other blocks may be changing. The tests' emulator defines it itself.
-__device__ inline unsigned long long peek(const unsigned long long* at) {
+__device__ inline unsigned long long read_volatile(const unsigned long long* at) {
   return *(const volatile unsigned long long*)at;
 }
 #endif
@@ -35,7 +35,7 @@ fft_product(const __grid_constant__ Overlap g, i64 length, Real norm,
           most = bits > most ? bits : most;  // NaN is larger than all numbers
         }
         most &= ~0ull >> 1;
-        if (most > peek(&sizes[kernel].peak)) atomicMax(&sizes[kernel].peak, most);
+        if (most > read_volatile(&sizes[kernel].peak)) atomicMax(&sizes[kernel].peak, most);
       }
     }
     Bins value = from[source * length + at];

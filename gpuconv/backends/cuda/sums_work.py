@@ -28,10 +28,10 @@ _SEPARABLE_LOADED, _SEPARABLE_TAP, _SEPARABLE_TERM = 220.0, 7.0, 830.0
 _TWO_PASSES, _TWO_LONG_PASSES = 1.75, 3.9
 
 
-def direct_work(problem: Problem, gpu: Chip) -> float:
+def direct_work(problem: Problem, chip: Chip) -> float:
     """Count the multiply-adds of direct sums."""
     outputs, taps = math.prod(problem.out_shape), float(problem.p * problem.q)
-    launch = plan(problem, "direct", gpu=gpu)
+    launch = plan(problem, "direct", chip=chip)
     if launch.spec.kernel == "direct_strided":
         return outputs * (_loaded(problem, launch) * _LOADED + taps * _TAP)
     if problem.acc_dtype == "float64" and taps <= _FEW_DOUBLES:
@@ -40,14 +40,14 @@ def direct_work(problem: Problem, gpu: Chip) -> float:
         taps *= _ANY_COLUMN if problem.q == 1 else _ANY_ROW if problem.p == 1 else _ANY_SIZE
     # A multiprocessor sums whole tiles, and one alone takes as long as two at once.
     height, width = launch.spec.block[1] * launch.spec.rows, launch.spec.block[0]
-    rounds = -(-math.prod(launch.tiles) * problem.n // gpu.multiprocessors)
+    rounds = -(-math.prod(launch.tiles) * problem.n // chip.multiprocessors)
     if rounds < 4:
         tile = height * width * launch.spec.columns
-        outputs = max(outputs, max(2, rounds) * gpu.multiprocessors * tile)
+        outputs = max(outputs, max(2, rounds) * chip.multiprocessors * tile)
     return float(outputs * taps)
 
 
-def separable_work(problem: Problem, rank: int, gpu: Chip) -> float:
+def separable_work(problem: Problem, rank: int, chip: Chip) -> float:
     """Count the multiply-adds of separable sums of so many terms."""
     outputs, taps = math.prod(problem.out_shape), rank * (problem.p + problem.q)
     if takes_two_passes(problem, rank):
@@ -55,7 +55,7 @@ def separable_work(problem: Problem, rank: int, gpu: Chip) -> float:
         return float(outputs * taps * (_TWO_LONG_PASSES if long else _TWO_PASSES))
     if problem.unit and max(problem.p, problem.q) <= SEPARABLE_LARGEST:
         return float(outputs * taps)
-    launch = plan(problem, "separable", max(1, rank), gpu=gpu)
+    launch = plan(problem, "separable", max(1, rank), chip=chip)
     if not launch.spec.kernel.endswith("strided"):
         return float(outputs * taps)
     # Columns of taps are summed for all columns of a tile.
