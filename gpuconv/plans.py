@@ -265,6 +265,11 @@ def plan(
     ValueError, TypeError, BackendUnavailable
         As `corr2d` would.
 
+    Notes
+    -----
+    Nothing is computed, and no memory is taken for X or the result. The cost is at most linear in
+    the sides of the padded image, besides looking at `kernel`.
+
     Examples
     --------
     >>> import gpuconv

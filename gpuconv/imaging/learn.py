@@ -125,6 +125,8 @@ def learn_kernel(
     ------
     ValueError
         Y does not have the shape of ``corr2d(X, K)``; numbers out of range; NaN or Inf in X or Y.
+    TypeError
+        Complex X or Y; otherwise as `corr2d`.
     Diverged
         The loss became infinite or NaN, or grew a millionfold; the message names the largest stable
         rate.

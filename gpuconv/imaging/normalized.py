@@ -96,6 +96,8 @@ def normalized_corr2d(
         integers whose sums may not fit into 64 bits, names or numbers that make no sense.
     TypeError
         A mask that is not boolean; dtypes that are not supported.
+    BackendUnavailable, MemoryError
+        As `corr2d`.
 
     Notes
     -----

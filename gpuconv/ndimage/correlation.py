@@ -53,6 +53,7 @@ def correlate1d(
     Notes
     -----
     Sums are accumulated in float64, and cast to integers as C does (towards zero).
+    Cost: O(n q) for n pixels and q weights, less where `gpuconv.corr2d` has a faster method.
 
     Examples
     --------
@@ -78,6 +79,15 @@ def convolve1d(
     -------
     array
         As from `correlate1d`.
+
+    Raises
+    ------
+    RuntimeError, ValueError, NotImplementedError
+        As `correlate1d`.
+
+    Notes
+    -----
+    Cost and accuracy are those of `correlate1d`.
 
     Examples
     --------
@@ -135,6 +145,11 @@ def correlate(
     RuntimeError, ValueError
         As `scipy.ndimage.correlate` raises them.
 
+    Notes
+    -----
+    Sums are accumulated and cast as in `correlate1d`. Cost: O(n p q) for n pixels and weights of
+    shape (p, q), less where `gpuconv.corr2d` has a faster method.
+
     Examples
     --------
     >>> import numpy as np, gpuconv
@@ -168,6 +183,10 @@ def convolve(
     ------
     NotImplementedError
         Weights that go along more than two axes, which `scipy.ndimage.convolve` takes.
+
+    Notes
+    -----
+    Cost and accuracy are those of `correlate`.
 
     Examples
     --------

@@ -33,6 +33,15 @@ def sobel(
     array
         Of `input`'s shape, library and device; unsigned integers wrap around, as in SciPy.
 
+    Raises
+    ------
+    RuntimeError, ValueError
+        As `scipy.ndimage.sobel` raises them.
+
+    Notes
+    -----
+    One pass of three weights along each axis: O(n) for n pixels.
+
     Examples
     --------
     >>> import numpy as np, gpuconv
@@ -58,6 +67,15 @@ def prewitt(
     -------
     array
         As from `sobel`.
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        As `scipy.ndimage.prewitt` raises them.
+
+    Notes
+    -----
+    Cost as of `sobel`.
 
     Examples
     --------

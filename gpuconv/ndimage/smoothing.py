@@ -51,6 +51,15 @@ def gaussian_filter1d(
     array
         Of `input`'s shape, library and device.
 
+    Raises
+    ------
+    RuntimeError, ValueError
+        As `scipy.ndimage.gaussian_filter1d` raises them.
+
+    Notes
+    -----
+    Cost: that of `correlate1d` with ``2 * radius + 1`` weights.
+
     Examples
     --------
     >>> import gpuconv
@@ -95,10 +104,16 @@ def gaussian_filter(
     array
         Of `input`'s shape, library and device.
 
+    Raises
+    ------
+    RuntimeError, ValueError
+        As `scipy.ndimage.gaussian_filter` raises them.
+
     Notes
     -----
     One pass along each axis. What is between the passes has the output's dtype, as in SciPy; passes
     along the last two axes are one where the output's dtype is a float.
+    Cost: at most that of `gaussian_filter1d` along each axis.
 
     Examples
     --------
@@ -175,6 +190,15 @@ def uniform_filter1d(
     array
         Of `input`'s shape, library and device.
 
+    Raises
+    ------
+    RuntimeError, ValueError
+        As `scipy.ndimage.uniform_filter1d` raises them.
+
+    Notes
+    -----
+    Cost, for n pixels: O(n) where `gpuconv.corr2d` takes box sums, otherwise at most O(n size).
+
     Examples
     --------
     >>> import gpuconv
@@ -214,10 +238,16 @@ def uniform_filter(
     array
         Of `input`'s shape, library and device.
 
+    Raises
+    ------
+    RuntimeError, ValueError
+        As `scipy.ndimage.uniform_filter` raises them.
+
     Notes
     -----
     One pass along each axis. What is between the passes has the output's dtype, as in SciPy; passes
     along the last two axes are one where the output's dtype is a float.
+    Cost: at most that of `uniform_filter1d` along each axis.
 
     Examples
     --------

@@ -57,6 +57,17 @@ class Conv2D:
         Gradients by the names of `parameters`, as the last `backward` found them; empty before it
         and after `zero_grad`.
 
+    Raises
+    ------
+    ValueError
+        Sizes, strides or groups out of range; groups that do not divide the channels.
+    TypeError
+        Parameters of a dtype that is not a float; sizes that are not integers.
+
+    Notes
+    -----
+    `forward` costs as much as `conv2d`, `backward` as much as `conv2d_vjp`.
+
     Examples
     --------
     >>> import numpy as np, gpuconv

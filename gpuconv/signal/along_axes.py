@@ -54,6 +54,10 @@ def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> A
     NotImplementedError
         More than two dimensions, or dtypes that only SciPy takes.
 
+    Notes
+    -----
+    Cost: that of `gpuconv.corr2d` with `in2` as the kernel, or with the smaller array for "valid".
+
     Examples
     --------
     >>> import gpuconv
@@ -88,6 +92,10 @@ def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> An
     ------
     ValueError, NotImplementedError
         As `correlate`.
+
+    Notes
+    -----
+    Cost as of `correlate`.
 
     Examples
     --------
@@ -132,6 +140,7 @@ def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any
     Notes
     -----
     Fourier transforms are used where they are the fastest way, as in `gpuconv.corr2d`.
+    Cost as of `convolve`.
 
     Examples
     --------
@@ -159,6 +168,10 @@ def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
     ------
     ValueError, NotImplementedError
         As `fftconvolve`.
+
+    Notes
+    -----
+    The same as `fftconvolve`, at the same cost.
 
     Examples
     --------

@@ -44,6 +44,10 @@ def correlate2d(
     NotImplementedError
         Dtypes that only SciPy takes.
 
+    Notes
+    -----
+    Cost: that of `gpuconv.corr2d` with `in2` as the kernel, or with the smaller array for "valid".
+
     Examples
     --------
     >>> import gpuconv
@@ -69,6 +73,15 @@ def convolve2d(
     -------
     array
         As from `correlate2d`.
+
+    Raises
+    ------
+    ValueError, NotImplementedError
+        As `correlate2d`.
+
+    Notes
+    -----
+    Cost as of `correlate2d`.
 
     Examples
     --------

@@ -29,7 +29,7 @@ def dog(sigma: Any, ratio: float = 1.6, truncate: float = 4.0) -> Weights:
 
     Returns
     -------
-    ndarray of float64
+    ndarray of float64, shape (rows, columns), both odd
 
     Raises
     ------

@@ -291,7 +291,8 @@ def by_name(name: str) -> Weights:
 
     Returns
     -------
-    ndarray
+    ndarray of float64 or int64
+        As from the function of that filter.
 
     Raises
     ------

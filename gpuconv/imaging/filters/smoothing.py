@@ -93,7 +93,7 @@ def gaussian(sigma: Any, order: Any = 0, truncate: float = 4.0, size: Any = None
 
     Returns
     -------
-    ndarray of float64
+    ndarray of float64, shape `size`, or (rows, columns), both odd
 
     Raises
     ------
@@ -133,7 +133,7 @@ def log(sigma: Any, truncate: float = 4.0) -> Weights:
 
     Returns
     -------
-    ndarray of float64
+    ndarray of float64, shape (rows, columns), both odd
 
     Raises
     ------
@@ -166,7 +166,7 @@ def sharpen(amount: float = 1.0, sigma: float = 1.0) -> Weights:
 
     Returns
     -------
-    ndarray of float64, sums to 1
+    ndarray of float64, square with odd sides, sums to 1
 
     Raises
     ------
