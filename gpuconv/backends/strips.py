@@ -1,7 +1,8 @@
 """Cutting a problem into strips: for host arrays on the GPU, and for copies of rows on the CPU.
 
 A strip is a range of output rows of a part of the batch: many whole images where they are small, a
-few rows of one where it is large. Nothing here touches arrays, a GPU or CuPy.
+few rows of one where it is large. (The strips of `cpu.tasks` are ranges of columns.) Nothing here
+touches arrays, a GPU or CuPy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Plans of compiled drivers whose work is cut into tasks, and how these tasks are run."""
+"""Plans of compiled drivers whose work is cut into tasks, and how these tasks are run.
+
+A task is a band of rows by a strip of columns of one output image. (The strips of `backends.strips`
+are ranges of rows, of any number of images.)
+"""
 
 from __future__ import annotations
 

@@ -174,8 +174,8 @@ def _estimate_error(address, work, first, count, state, largest):
         for t in range(count):
             _i0, _j0, rows, columns = KEPT_PART(address, first + t)
             # All rows, where discarded ones lie between those that are kept.
-            apart = params.stride_y > 1 or params.stride_x > 1
-            inside = 0 if apart else rows
+            with_gaps = params.stride_y > 1 or params.stride_x > 1
+            inside = 0 if with_gaps else rows
             first_vector = columns // LANES  # with some sums that are kept
             beside = nx // LANES - first_vector
             tile = tile_state(state + t * TILE_STATE_BYTES)

@@ -196,14 +196,14 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
             while e < beside:
                 j, there = (e, begin - e) if e < begin else (e - begin + end, beside - e)
                 table = here + 8 * (f + j * stride)
-                c, apart, count = load_int(table, 0), 0, 1
+                c, spacing, count = load_int(table, 0), 0, 1
                 if there > 1:
-                    apart = load_int(table, stride) - c
+                    spacing = load_int(table, stride) - c
                 # Columns that are equally far apart in the image are converted at once.
                 while count < there:
                     known = load_int(table, (count - 1) * stride)
                     following = load_int(table, count * stride)
-                    if following - known != apart or (following < 0) != (c < 0):
+                    if following - known != spacing or (following < 0) != (c < 0):
                         break
                     count += 1
                 for part in range(parts):
@@ -214,11 +214,11 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                         repeat_number(zero, place, count, size)
                     elif source.plain and (count < _FEW or source.convert == 0):
                         for i in range(count):
-                            at = start + (c + i * apart) * step
+                            at = start + (c + i * spacing) * step
                             copy_number(at, place + i * size, size)
                     else:
                         at = start + c * step + part * source.pixel_size
-                        call(source.convert, at, apart * step, count, place, 0, 0, 0, 0)
+                        call(source.convert, at, spacing * step, count, place, 0, 0, 0, 0)
                 e += count
 
 

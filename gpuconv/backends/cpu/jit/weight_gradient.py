@@ -182,9 +182,9 @@ def _list_x_rows(params, buffers, image, column, in_place, first, n):
 @inner
 def _list_dy_rows(params, buffers, dy, column, first, n):
     """Write the addresses of `n` rows of outputs from `first` on, a dilation apart."""
-    apart = params.dilation_y if params.stride_y == 1 else 1
+    row_step = params.dilation_y if params.stride_y == 1 else 1
     for k in range(n):
-        y = first + k * apart
+        y = first + k * row_step
         if params.read_dy:
             place = y % params.rows_at_once
             store_int(buffers.dy_rows, k, buffers.dy + place * params.strip * params.size)
