@@ -10,8 +10,8 @@ import dask.array as da
 
 from ..adapters.dask import as_one_chunk, correlate_blocks, read_operands, refuse_out
 from ..core import blocks
+from ..core.arrays import to_host
 from ..core.problem import Problem
-from .faint_windows import to_host
 from .template_arrays import match as match_arrays
 from .template_arrays import (
     read_dtype,
