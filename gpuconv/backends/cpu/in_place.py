@@ -7,7 +7,7 @@ from. What is asked here decides how a plan is made (see `planning`).
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,16 +19,13 @@ from .tasks import Tasks
 
 __all__ = [
     "STEP_MOST",
-    "buffers_columns",
+    "Places",
     "converts_in_place",
+    "decide_places",
     "edge_most",
     "reads_in_place",
     "restate_with_all_columns",
-    "streams_results",
     "sums_all_columns",
-    "sums_few_columns",
-    "sums_whole_rows",
-    "writes_in_place",
 ]
 
 # Results that no cache would hold are written past them: their old content need not be read first.
@@ -55,7 +52,74 @@ _SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.048, 0.15
 STEP_MOST = 4
 
 
-def writes_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...], shift: int) -> bool:
+@dataclass(frozen=True)
+class Places:
+    """Where the sums of a plan read pixels and write results.
+
+    Attributes
+    ----------
+    x_in_place : bool
+        Pixels are read where they are, at least those far from the border.
+    as_they_are, converted : bool
+        Sums are written where results are: as they are, or converted in registers.
+    streamed : bool
+        They are written past the caches.
+    whole_rows : bool
+        Whole rows of a narrow image are summed at once.
+    few_columns : bool
+        Some columns are summed that are fewer than a vector's, or beside the border.
+    loads : bool
+        Some rows are read into a row buffer.
+    """
+
+    x_in_place: bool
+    as_they_are: bool
+    converted: bool
+    streamed: bool
+    whole_rows: bool
+    few_columns: bool
+    loads: bool
+
+    @property
+    def out_in_place(self) -> bool:
+        """Whether sums are written where results are."""
+        return self.as_they_are or self.converted
+
+    @property
+    def stores(self) -> bool:
+        """Whether some sums go to memory first, and are written to the result from there."""
+        return self.few_columns or not self.out_in_place
+
+
+def decide_places(
+    problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...],
+    out_strides: tuple[int, ...], tasks: Tasks, shift: int, *, x_in_place: bool,
+    all_written: bool, for_columns: bool,
+) -> Places:  # fmt: skip
+    """Decide where sums in a dtype, times ``2**shift``, are read and written.
+
+    `all_written` says whether results are the sums themselves, each of them, and `for_columns`
+    whether the plan is for who calls its `sum_columns` (see `planning.plan_sums`).
+    """
+    from .jit import vectors
+
+    as_they_are = all_written and _writes_in_place(problem, acc, out_strides, shift)
+    converted = all_written and converts_in_place(problem, acc, out_strides)
+    whole_rows = not for_columns and as_they_are and _sums_whole_rows(problem, acc, rank, x_strides)
+    lanes = vectors.lanes(dtypes.part(acc))
+    return Places(
+        x_in_place=x_in_place,
+        as_they_are=as_they_are,
+        converted=converted,
+        streamed=as_they_are and _streams_results(problem, out_strides),
+        whole_rows=whole_rows,
+        few_columns=for_columns or _sums_few_columns(problem, tasks, lanes, x_in_place),
+        loads=not whole_rows
+        and (for_columns or not x_in_place or _buffers_columns(problem, acc, rank, tasks)),
+    )
+
+
+def _writes_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...], shift: int) -> bool:
     """Whether sums of a dtype, times ``2**shift``, may be written to the result as they are."""
     return (
         problem.out_dtype == acc == dtypes.part(acc)
@@ -74,7 +138,7 @@ def converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...]) 
     )
 
 
-def sums_few_columns(problem: Problem, tasks: Tasks, lanes: int, x_in_place: bool) -> bool:
+def _sums_few_columns(problem: Problem, tasks: Tasks, lanes: int, x_in_place: bool) -> bool:
     """Whether some columns are summed that are fewer than a vector's, or beside the border."""
     rest = problem.s % tasks.strip if tasks.strip else 0
     return problem.s < lanes or 0 < rest < lanes or (x_in_place and any(problem.pad[1]))
@@ -88,7 +152,7 @@ def edge_most(problem: Problem, acc: str, rank: int) -> int:
     return vectors.lanes(acc) if not rank and any(problem.pad[1]) else 0
 
 
-def buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> bool:
+def _buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> bool:
     """Whether any columns are read into the row buffer although pixels are read where they are.
 
     That is the driver's own choice (`_sum_task` of `direct_driver`). Compiling what loads them
@@ -109,7 +173,7 @@ def buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> bool
     return False
 
 
-def sums_whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
+def _sums_whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
     """Whether whole rows of a narrow image, whose sums are written in place, are summed at once."""
     from .jit import narrow_images
 
@@ -124,7 +188,7 @@ def sums_whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int,
     )
 
 
-def streams_results(problem: Problem, out_strides: tuple[int, ...]) -> bool:
+def _streams_results(problem: Problem, out_strides: tuple[int, ...]) -> bool:
     """Whether a result is written past the caches."""
     from .jit import vectors
 

@@ -21,16 +21,12 @@ from .image_layout import (
 )
 from .in_place import (
     STEP_MOST,
-    buffers_columns,
-    converts_in_place,
+    Places,
+    decide_places,
     edge_most,
     reads_in_place,
     restate_with_all_columns,
-    streams_results,
     sums_all_columns,
-    sums_few_columns,
-    sums_whole_rows,
-    writes_in_place,
 )
 from .jit.params import DIRECT_PARAMS, LINE_BYTES, record
 from .tasks import TaskPlan, Tasks
@@ -44,7 +40,7 @@ _OUTPUT, _TAP, _START = 0.17, 0.018, 16000
 # Rows that are summed together, and of how many more rows a single one takes the time where it has
 # no more than so many vectors: the multiply-adds of a vector wait for each other.
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
-# Kernels of no more taps than this fill vectors whatever the image's width (see `sums_whole_rows`).
+# Kernels of no more taps than this fill vectors whatever the image's width (see `Places`).
 _FEW_TAPS = 32
 # In a single row of taps, those beyond so many take twice as long: no block of rows shares them.
 _ROW_TAPS = 16
@@ -167,44 +163,31 @@ def plan_sums(
     x_in_place = not missing and reads_in_place(problem, acc, rank, x_strides)
     planes = 2 if missing in ("few", "many") else 1
     tasks = _cut(problem, acc, rank, x_in_place, planes)
-    slots = _buffered_rows(problem)
+    slots, laid = _buffered_rows(problem), restate_for_tables(problem)
     pitch, offsets, order = tap_offsets(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
-    laid = restate_for_tables(problem)
-    all_written = not missing and every == 1
-    as_they_are = all_written and writes_in_place(problem, acc, out_strides, shift)
-    converted = all_written and converts_in_place(problem, acc, out_strides)
-    in_place = as_they_are or converted
-    whole_rows = not columns and as_they_are and sums_whole_rows(problem, acc, rank, x_strides)
-    few = columns > 0 or sums_few_columns(problem, tasks, lanes, x_in_place)
-    stores = few or not in_place
+    places = decide_places(
+        problem, acc, rank, x_strides, out_strides, tasks, shift, x_in_place=x_in_place,
+        all_written=not missing and every == 1, for_columns=columns > 0,
+    )  # fmt: skip
     layout = describe_images(
         problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
-        in_place=in_place, imaginary=slots * pitch * size,
-        loads=not whole_rows
-        and (columns > 0 or not x_in_place or buffers_columns(problem, acc, rank, tasks)),
-        stores=stores and not (whole_rows or missing), every=every,
+        in_place=places.out_in_place, imaginary=slots * pitch * size, loads=places.loads,
+        stores=places.stores and not (places.whole_rows or missing), every=every,
     )  # fmt: skip
-    if missing:
-        store = jit_means.store(acc, problem.out_dtype, missing)
-        layout = replace(layout, store=store)
-    fill_row = None
-    if whole_rows:
+    tap_order = fill_row = None
+    if places.whole_rows:
         tasks = replace(tasks, strip=problem.s, strips=1)
         # What rows above and below the image hold.
         fill_row = np.full(problem.w, problem.fillvalue, acc)
         functions = _narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
-        functions = _functions(
-            problem, acc, rank, mirror, x_in_place=x_in_place, planes=summed, every=every,
-            in_place=in_place, stores=stores,
-            stream=as_they_are and streams_results(problem, out_strides),
-            out=(problem.out_dtype, shift) if converted else None,
-        )  # fmt: skip
-        if missing:
-            functions |= _means_functions(acc, missing, counted, laid.stride[1])
-    tap_order = None
+        out = (problem.out_dtype, shift) if places.converted else None
+        functions = _functions(problem, acc, rank, mirror, places, summed, every, out)
+    if missing:
+        functions |= _means_functions(acc, missing, counted, laid.stride[1])
+        layout = replace(layout, store=jit_means.store(acc, problem.out_dtype, missing))
     if "sum_edge" in functions:
         functions["store_edge"] = find_store(problem, acc, shift, min(laid.stride[0], laid.span[0]))
         if every > 1 and not mirror[1]:
@@ -305,14 +288,12 @@ def band_rows(problem: Problem, strips: int, least: int) -> int:
 
 
 def _functions(
-    problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], *, x_in_place: bool,
-    planes: int, every: int, in_place: bool, stores: bool, stream: bool,
-    out: tuple[str, int] | None,
+    problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], places: Places, planes: int,
+    every: int, out: tuple[str, int] | None,
 ) -> dict[str, int]:  # fmt: skip
     """Jit functions of a plan's DIRECT_PARAMS, by name.
 
-    Sums are written where results are (`in_place`), past the caches if they `stream`, and converted
-    to a dtype by a shift if these are `out`; some go to memory first if the plan `stores` any.
+    Sums are converted to a dtype by a shift in registers, if these are `out`.
     """
     from .jit import direct_driver, micro_kernel, row_buffer
 
@@ -334,19 +315,19 @@ def _functions(
     found = {"sum_columns": direct_driver.sum_columns(), "sum_task": direct_driver.sum_task()}
     # Rows of a stride are summed one by one.
     block = micro_kernel.ROWS if laid.stride[0] == 1 else 1
-    if rank or stores:
+    if rank or places.stores:
         found |= {"sum_block": sums(block), "sum_row": sums(1)}
     if rank:
         across = partial(
             micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
         )
         found["sum_across"] = across()
-        found["sum_across_in_place"] = across(stream=stream, out=out)
+        found["sum_across_in_place"] = across(stream=places.streamed, out=out)
         return found
-    if in_place:
-        found["sum_block_in_place"] = sums(block, stream=stream, out=out)
+    if places.out_in_place:
+        found["sum_block_in_place"] = sums(block, stream=places.streamed, out=out)
         found["sum_row_in_place"] = sums(1, out=out)
-    if x_in_place and (most := edge_most(problem, acc, rank)):
+    if places.x_in_place and (most := edge_most(problem, acc, rank)):
         found |= {
             "edge_most": most,
             "sum_edge_columns": direct_driver.sum_edge_columns(),
@@ -375,5 +356,5 @@ def _narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
     left = run_of_columns(problem)[0]
     return {
         "sum_task": narrow_images.sum_task(),
-        "sum_block": narrow_images.sum_block(acc, problem.s, problem.p, problem.q, left),
+        "sum_whole_rows": narrow_images.sum_whole_rows(acc, problem.s, problem.p, problem.q, left),
     }

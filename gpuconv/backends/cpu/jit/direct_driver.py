@@ -168,23 +168,26 @@ def _sum_block(params, task, columns, row, number, row_step):
         return
     pitch = columns.sums_pitch
     sum_rows(params, task, columns, number, columns.sums, pitch)
-    # What else is told: where imaginary parts are, or of how many sums one is written.
-    others = params.every if params.every > 1 else number * pitch
+    sums = columns.sums + columns.skipped * params.size
+    count, step = columns.count_out, params.out_column_stride
+    # The last argument is what the function that writes such sums has to know beside the others.
     if params.means:
-        others = new_means_block()
-        block = means_block(others)
+        means_address = new_means_block()
+        block = means_block(means_address)
         block.means, block.row, block.column = params.means, row, columns.first
         block.row_step, block.missing_sums = row_step, columns.missing_sums
         block.scarce = block.remaining = 0
-    call(
-        params.store, columns.sums + columns.skipped * params.size, columns.count_out, target,
-        params.out_column_stride, number, pitch, out_pitch, others,
-    )  # fmt: skip
-    if params.sum_remaining and means_block(others).scarce:
-        call(
-            params.sum_remaining, address_of(params), address_of(task), address_of(columns), row,
-            number, row_step, others, 0,
-        )  # fmt: skip
+        call(params.store, sums, count, target, step, number, pitch, out_pitch, means_address)
+        if params.sum_remaining and block.scarce:
+            call(
+                params.sum_remaining, address_of(params), address_of(task), address_of(columns),
+                row, number, row_step, means_address, 0,
+            )  # fmt: skip
+    elif params.every > 1:
+        call(params.store, sums, count, target, step, number, pitch, out_pitch, params.every)
+    else:
+        imaginary = number * pitch  # bytes from real parts to imaginary ones
+        call(params.store, sums, count, target, step, number, pitch, out_pitch, imaginary)
 
 
 @inner

@@ -175,7 +175,9 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
         for t in range(max(count, _MOST_ROWS) + p - 1):
             row = load_int(source.rows, i + t) if t < count + p - 1 else -1
             store_int(table, t, params.fill_row if row < 0 else x + row * x_row)
-        call(params.sum_block, table, weights, width, n, fill, out + i * out_row, out_row, count)
+        call(
+            params.sum_whole_rows, table, weights, width, n, fill, out + i * out_row, out_row, count
+        )
 
 
 def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
@@ -196,13 +198,13 @@ def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
     )
 
 
-def sum_block(acc: str, n: int, p: int, q: int, left: int) -> int:
+def sum_whole_rows(acc: str, n: int, p: int, q: int, left: int) -> int:
     """Address of the jit function that sums rows of `n` outputs."""
-    return _compiled_sum_block(acc, -(-n // lanes(acc)), p, q, left)
+    return _compiled_sum_whole_rows(acc, -(-n // lanes(acc)), p, q, left)
 
 
 @cache
-def _compiled_sum_block(acc: str, columns: int, p: int, q: int, left: int) -> int:
+def _compiled_sum_whole_rows(acc: str, columns: int, p: int, q: int, left: int) -> int:
     rows = min(_MOST_ROWS, _REGISTERS[vector_bytes()] // max(map(len, _groups(columns))))
     name = f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}"
     return compile_emitted(name, _emit_rows, acc, rows, columns, p, q, left)

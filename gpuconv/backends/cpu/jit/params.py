@@ -105,8 +105,7 @@ DIRECT_PARAMS = fields(
     # The ROW_SOURCE of pixels, and the jit functions that read and write rows (0: none is needed).
     "row_source", "load", "store",
     # Micro-kernels: sums of a block of rows, and of one row, into memory or where results are; of
-    # separable kernels the first two take the columns of taps, and the last two the rows. Of
-    # narrow images `sum_block` is the code that sums whole rows (`narrow_images.sum_block`).
+    # separable kernels the first two take the columns of taps, and the last two the rows.
     "sum_block", "sum_row", "sum_block_in_place", "sum_row_in_place",
     "sum_across", "sum_across_in_place",
     # Jit functions that sum a task, and some columns of one.
@@ -115,8 +114,9 @@ DIRECT_PARAMS = fields(
     # reads them transposed, adds up taps by a micro-kernel, in the order at an address (0: as they
     # come), and writes one of some sums of a column.
     "edge_most", "sum_edge_columns", "load_transposed", "sum_edge", "tap_order", "store_edge",
-    # Narrow images: address of a row of the border's value.
-    "fill_row",
+    # Narrow images: the jit function that sums whole rows, and the address of a row of the border's
+    # value.
+    "sum_whole_rows", "fill_row",
     # Means of the pixels that are there (otherwise 0): address of the MEANS, and the jit functions
     # that load rows of their counts, mark the missing pixels of loaded rows, and sum the weights
     # that are there of the outputs in a block of which little is there.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import in_place, planning, sums
+from gpuconv.backends.cpu import in_place, sums
 from gpuconv.backends.cpu.jit import saturated_results
 from gpuconv.core.problem import make_problem
 
@@ -22,17 +22,17 @@ pytestmark = pytest.mark.usefixtures("fresh_plans")
 @pytest.fixture
 def both(monkeypatch):
     """A call whose sums are stored after, and one whose sums are converted in registers."""
-    converts, used = planning.converts_in_place, []
+    converts, used = in_place.converts_in_place, []
 
     def noting(problem, acc, out_strides):
         used.append(converts(problem, acc, out_strides))
         return used[-1]
 
     def call(x, k, **keywords):
-        monkeypatch.setattr(planning, "converts_in_place", lambda *_: False)
+        monkeypatch.setattr(in_place, "converts_in_place", lambda *_: False)
         sums.forget_plans()
         stored = gpuconv.corr2d(x, k, backend="cpu", **keywords)
-        monkeypatch.setattr(planning, "converts_in_place", noting)
+        monkeypatch.setattr(in_place, "converts_in_place", noting)
         sums.forget_plans()
         used.clear()
         converted = gpuconv.corr2d(x, k, backend="cpu", **keywords)
