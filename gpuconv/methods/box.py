@@ -14,11 +14,11 @@ import math
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
-from .kept_prices import kept
-from .operations import Offer, Rival
+from .prices import Offer, Rival, kept
 from .weights import Weights
 
 NAME = "box"
+PRICE_NEEDS_WEIGHTS = False
 
 # Operations to compare all weights with the first, as `methods.operations` counts them: those of
 # some calls of NumPy, and for each weight.

@@ -7,7 +7,7 @@ import math
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
-from .kept_prices import kept
+from .prices import kept
 from .weights import Weights
 
 NAME = "direct"

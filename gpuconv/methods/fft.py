@@ -21,7 +21,7 @@ from ..core import dtypes
 from ..core.arrays import Array
 from ..core.problem import Problem, restate_for_tables
 from . import direct
-from .kept_prices import kept
+from .prices import kept
 from .weights import Weights
 
 NAME = "fft"

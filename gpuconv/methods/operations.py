@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -40,33 +40,6 @@ COMPILED, COMPILED_CROSSES, COMPILED_CROSS = 6500, 5000, 28
 # Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
 # three times.
 _NEAR = 1 << 13
-
-
-# What may be spent on looking at the weights: a part of the time of the best method without it, or
-# a part of what the weights could save. Kernels mostly come again, and are looked at once.
-_LOOK_PART, _LOOK_SAVED = 0.1, 0.5
-
-
-class Rival(NamedTuple):
-    """The best of the methods priced so far, which another method must beat."""
-
-    name: str
-    seconds: float  # of the quickest
-    biased: float  # what the other method must stay below
-    seconds_per_operation: float
-
-    def operations(self, least: float) -> float:
-        """Operations for looking at weights with which a method may take as little as `least`."""
-        saved = self.biased - least
-        return max(_LOOK_PART * self.seconds, _LOOK_SAVED * saved) / self.seconds_per_operation
-
-
-class Offer(NamedTuple):
-    """What a method costs where `auto` may take it for its weights; infinity elsewhere, and why."""
-
-    seconds: float
-    remark: str = ""
-    weight_independent: bool = False  # the same for all weights
 
 
 class Operations:

@@ -8,11 +8,12 @@ from bisect import bisect_left
 from ..backends.base import Backend, Costs
 from ..core.arrays import Array
 from ..core.problem import Problem
-from .kept_prices import kept
-from .operations import ABOVE_LIMIT, TOO_LONG, Offer, Rival
+from .operations import ABOVE_LIMIT, TOO_LONG
+from .prices import Offer, Rival, kept
 from .weights import Weights
 
 NAME = "separable"
+PRICE_NEEDS_WEIGHTS = True
 
 
 def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:

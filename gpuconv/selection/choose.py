@@ -6,16 +6,14 @@ The choice depends on shapes, dtypes, the device and the kernel's rank, never on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..backends import Backend, backend_for, get_backend
 from ..core import dtypes
 from ..core.errors import unknown_name_error
 from ..core.problem import Problem
-from ..methods import METHODS, box, direct, fft, separable
-from ..methods.kept_prices import kept
-from ..methods.operations import Offer, Rival
+from ..methods import METHODS, WEIGHT_METHODS, WeightMethod, direct, fft
+from ..methods.prices import Rival, kept
 from ..methods.weights import Weights
 from .costs import Costs, costs_of, seconds_per_operation
 
@@ -23,8 +21,6 @@ __all__ = ["Choice", "choose", "depends_on_weights"]
 
 # Fourier transforms must be this much faster to be preferred to sums that are as exact as can be.
 _FFT_BIAS = 1.1
-# Methods whose price is asked for last, because looking at the weights costs something.
-_BY_WEIGHTS = ("box", "separable")
 
 
 @dataclass(frozen=True)
@@ -68,8 +64,8 @@ def choose(
             independent = not depends_on_weights(method, problem)
             return Choice(method, where.name, math.nan, weight_independent=independent)
     prices = _Prices(problem, where, weights)
-    prices.add_box(asked=method == "box")
-    prices.add_separable(asked=method == "separable")
+    for name, one in WEIGHT_METHODS.items():
+        prices.add(name, one, asked=method == name)
     best = prices.cheapest() if method == "auto" else method
     rows = [(name, prices.seconds[name], prices.remarks[name]) for name in METHODS]
     seconds = prices.seconds[best]
@@ -83,9 +79,7 @@ def choose(
 
 def depends_on_weights(method: str, problem: Problem) -> bool:
     """Whether a method must look at the weights before it can run."""
-    return method in ("separable", "box") or (
-        method == "fft" and dtypes.is_integer(problem.x_dtype)
-    )
+    return method in WEIGHT_METHODS or (method == "fft" and dtypes.is_integer(problem.x_dtype))
 
 
 class _Prices:
@@ -119,38 +113,19 @@ class _Prices:
         total = largest * self.weights.sizes.total
         return "float32" if total <= 2.0**24 else "float64"
 
-    def add_box(self, asked: bool) -> None:
-        """Price box sums: where the weights may be compared, or always if they are asked for."""
-        if "box" not in self.backend.methods:
+    def add(self, name: str, method: WeightMethod, asked: bool) -> None:
+        """Price a method that looks at the weights, where that may pay or it is asked for."""
+        if name not in self.backend.methods:
             return
-        if asked:
-            self.seconds["box"] = box.price(self.problem, self.costs, self.backend, self.weights)
+        if asked and (self.weights.known or not method.PRICE_NEEDS_WEIGHTS):
+            self.seconds[name] = method.price(self.problem, self.costs, self.backend, self.weights)
             self.weight_independent = False
             return
-        self._ask_for_offer("box", box.offer)
-
-    def _ask_for_offer(self, name: str, offer: Callable[..., Offer]) -> None:
-        """Price a method that looks at the weights, where that may pay."""
         best = self.cheapest()
         rival = Rival(best, min(self.seconds.values()), self._biased(best), seconds_per_operation())
-        found = offer(self.problem, self.costs, self.backend, self.weights, rival)
+        found = method.offer(self.problem, self.costs, self.backend, self.weights, rival)
         self.seconds[name], self.remarks[name] = found.seconds, found.remark
         self.weight_independent &= found.weight_independent
-
-    def add_separable(self, asked: bool) -> None:
-        """Price separable sums, last: the others say what looking for factors may cost.
-
-        Where they are asked for by name their factors are found, whatever that costs.
-        """
-        if "separable" not in self.backend.methods:
-            return
-        if asked and self.weights.known:
-            self.seconds["separable"] = separable.price(
-                self.problem, self.costs, self.backend, self.weights
-            )
-            self.weight_independent = False
-            return
-        self._ask_for_offer("separable", separable.offer)
 
     def cheapest(self) -> str:
         """Name of the method that is chosen."""
@@ -176,7 +151,7 @@ def _independent_prices(
         if name not in backend.methods:
             remarks[name] = _missing(backend)
             continue
-        if name in _BY_WEIGHTS or (name == "fft" and looks):
+        if name in WEIGHT_METHODS or (name == "fft" and looks):
             continue
         if not (name == "fft" and integers):
             remarks[name] = method.refuse(problem, backend, unknown) or ""

@@ -19,7 +19,7 @@ from typing import Any
 from ..backends import get_backend
 from ..backends.base import Costs
 from ..core.kept_files import replace_file
-from ..methods import kept_prices
+from ..methods import prices
 
 __all__ = ["Costs", "config_file", "costs_of", "forget", "save", "seconds_per_operation"]
 
@@ -86,7 +86,7 @@ def forget() -> None:
     """Read the configuration again when next asked."""
     for cached in (_cpu, costs_of, seconds_per_operation):
         cached.cache_clear()
-    kept_prices.forget()
+    prices.forget()
 
 
 @cache

@@ -5,7 +5,7 @@ import pytest
 from gpuconv.backends import get_backend
 from gpuconv.backends.base import Backend, Costs
 from gpuconv.core.problem import make_problem
-from gpuconv.methods import direct, kept_prices
+from gpuconv.methods import direct, prices
 
 PROBLEM = make_problem((64, 64), (3, 3), "float32", "float32")
 COSTS = Costs(
@@ -16,9 +16,9 @@ COSTS = Costs(
 
 @pytest.fixture(autouse=True)
 def forgotten():
-    kept_prices.forget()
+    prices.forget()
     yield
-    kept_prices.forget()
+    prices.forget()
 
 
 class Devices(Backend):
@@ -51,6 +51,6 @@ def test_on_the_cpu_it_is_asked_for_once(monkeypatch):
     first = direct.seconds(PROBLEM, COSTS, cpu)
     assert direct.seconds(PROBLEM, COSTS, cpu) == first
     assert len(asked) == 1
-    kept_prices.forget()
+    prices.forget()
     assert direct.seconds(PROBLEM, COSTS, cpu) == first
     assert len(asked) == 2

@@ -1,0 +1,70 @@
+"""Prices: kept, for those of a problem are asked for again with other weights, and offers.
+
+An *offer* is what a method costs that looks at the weights, if that may pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
+
+from ..backends.base import Backend, Costs
+from ..core.problem import Problem
+
+__all__ = ["Offer", "Rival", "forget", "kept"]
+
+More = TypeVarTuple("More")
+Price = TypeVar("Price")
+_MOST = 1024
+_caches: list[Any] = []
+
+# What may be spent on looking at the weights: a part of the time of the best method without it, or
+# a part of what the weights could save. Kernels mostly come again, and are looked at once.
+_LOOK_PART, _LOOK_SAVED = 0.1, 0.5
+
+
+class Rival(NamedTuple):
+    """The best of the methods priced so far, which another method must beat."""
+
+    name: str
+    seconds: float  # of the quickest
+    biased: float  # what the other method must stay below
+    seconds_per_operation: float
+
+    def operations(self, least: float) -> float:
+        """Operations for looking at weights with which a method may take as little as `least`."""
+        saved = self.biased - least
+        return max(_LOOK_PART * self.seconds, _LOOK_SAVED * saved) / self.seconds_per_operation
+
+
+class Offer(NamedTuple):
+    """What a method costs where `auto` may take it for its weights; infinity elsewhere, and why."""
+
+    seconds: float
+    remark: str = ""
+    weight_independent: bool = False  # the same for all weights
+
+
+def kept(
+    price: Callable[[Problem, Costs, Backend, *More], Price],
+) -> Callable[[Problem, Costs, Backend, *More], Price]:
+    """Keep what a function has found, on backends where it depends on the arguments alone.
+
+    Elsewhere it may be something else on another device.
+    """
+    cached: Any = lru_cache(maxsize=_MOST)(price)
+    _caches.append(cached)
+
+    @wraps(price)
+    def find(problem: Problem, costs: Costs, backend: Backend, *more: *More) -> Price:
+        found: Price = (cached if backend.fixed_prices else price)(problem, costs, backend, *more)
+        return found
+
+    return find
+
+
+def forget() -> None:
+    """Forget all that was kept."""
+    for cached in _caches:
+        cached.cache_clear()
