@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import gpuconv
@@ -19,9 +20,14 @@ def files_named_for(what):
     return set(re.findall(r"`([\w./]+\.(?:py|cu|cuh))`", entry))
 
 
+@cache
+def parse(path):
+    return ast.parse(path.read_text("utf-8"))
+
+
 def constants(path):
     """Strings that are values in a Python file: not docstrings, nor parts of longer messages."""
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = parse(path)
     statements = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and id(node) not in statements:
@@ -39,7 +45,7 @@ def python_files_with(names):
 
 def collections_of_names(path):
     """The strings in each tuple, list, set or dict (its keys) that is written out in a file."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
             items = node.keys if isinstance(node, ast.Dict) else node.elts
             yield {item.value for item in items if isinstance(item, ast.Constant)}
