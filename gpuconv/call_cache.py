@@ -202,9 +202,9 @@ def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], Prepa
             _calls.clear()
         _calls[key] = _Call(problem, None, prepare)
     call = _calls[key]
-    if choice.weight_independent:
+    if choice.weight_independent or type(k) is not np.ndarray:
+        # Weights on a device are not looked at before a call runs, so all are prepared alike.
         call.for_all_weights = prepared
         return
-    if type(k) is np.ndarray:  # weights on a device are not looked at
-        # A copy of the weights, because the caller's array may change.
-        call.keep(replace(prepared, weights=prepared.weights.copy()), k.tobytes())
+    # A copy of the weights, because the caller's array may change.
+    call.keep(replace(prepared, weights=prepared.weights.copy()), k.tobytes())

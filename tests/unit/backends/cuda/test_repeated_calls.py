@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv import call_cache
+from gpuconv import call_cache, engine
 from gpuconv.backends.cuda import device_weights, sums
 from gpuconv.backends.cuda import launcher as launching
 from gpuconv.backends.cuda.kernels import ADDRESS, Changing, Kernel, Parameters
@@ -65,6 +65,23 @@ def test_new_weights_in_the_same_array(device, method, taps):
     np.testing.assert_allclose(call(), expected(x, k), atol=1e-3)
     k[:] = np.outer(sample(taps), sample(taps))
     np.testing.assert_allclose(call(), expected(x, k), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["auto", "separable", "box"])
+def test_weights_on_the_gpu_are_prepared_for_once(device, monkeypatch, method):
+    """Where the choice depends on weights, too: those on a GPU are not looked at for it."""
+    prepared, prepare = [], engine.prepare
+    monkeypatch.setattr(engine, "prepare", lambda *a, **b: prepared.append(a) or prepare(*a, **b))
+    x = sample(300, 310)
+    for _ in range(3):
+        k = np.outer(sample(15), sample(15)) if method != "box" else np.full((3, 3), sample(1)[0])
+        on_device = device_array(k)
+        for factor in (1, -2):
+            k *= factor
+            found = gpuconv.corr2d(device_array(x), on_device, method=method)
+            wanted = gpuconv.corr2d(x, k, method="direct", backend="cpu")
+            np.testing.assert_allclose(found.get(), wanted, atol=1e-3)
+    assert len([1 for problem, where, *_ in prepared if where != "cpu"]) == 1
 
 
 @pytest.mark.parametrize("method", ["direct", "fft"])
