@@ -101,6 +101,8 @@ class Work:
             with_alpha = AlphaSums(self.image, self.weights, self.zero_sum, fillvalue, depth)
             return with_alpha.run(call, tiles)
         sums = call(tiles, self.weights, fillvalue)
+        if self.image.dtype.kind in "fc" and (missing is None or missing.nodata is None):
+            depth.check_defined(sums, self.image.source.path)
         values = depth.convert(sums)
         return values if missing is None else missing.restore(values, sums)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,8 @@ def _filter_image(
     work = plan_work(image, weights, options.mode, keywords)
     depth = choose_depth(image, form, asked, work.zero_sum)
     check_holds(form, image, work.shape)
-    missing = plan_missing_pixels(image, depth.dtype, work.zero_sum)
+    _check_fillvalue(options, depth.dtype)
+    missing = plan_missing_pixels(image, form, depth.dtype, work.zero_sum)
     output = _describe_output(job.output, image, work, depth.dtype, keywords)
     check_codecs(output)
     notes = [depth.note] if depth.note is not None else []
@@ -153,6 +155,16 @@ def _filter_image(
     with own as rows_bar, open_sink(output) as store:
         store(report.clock(work.run(depth, rows_bar.update, missing), image.source, work.plan))
     return tuple(notes)
+
+
+def _check_fillvalue(options: argparse.Namespace, dtype: np.dtype[Any]) -> None:
+    """Refuse a border that makes results which integers do not hold."""
+    endless = options.boundary == "constant" and not math.isfinite(options.fillvalue)
+    if endless and dtype.kind not in "fc":
+        raise WriteError(
+            f"--fillvalue {options.fillvalue} makes results that {dtype} does not hold; pass a "
+            "finite number, or write a .tif of --dtype float32"
+        )
 
 
 def _describe_output(

@@ -89,6 +89,8 @@ class AlphaSums:
 
     def _finish(self, colours: Pixels, alpha: Pixels) -> Pixels:
         dtype = self.depth.dtype
+        for results in (colours, alpha):
+            self.depth.check_defined(results, self.image.source.path)
         white = full_range(dtype)[1]
         least = 0.5 / white if dtype.kind in "iub" else _TRANSPARENT
         clear = ~(alpha > least)

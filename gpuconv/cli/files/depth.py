@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,17 @@ class Depth:
         if self.dtype.kind in "iuf" and values.dtype.kind in "iuf":
             return dtypes.finish(values, self.dtype.name)
         return values.astype(self.dtype)
+
+    def check_defined(self, results: Any, path: Path) -> None:
+        """Raise WriteError where results are NaN, as those of infinite pixels, but none can be."""
+        if self.dtype.kind not in "iub" or results.dtype.kind not in "fc":
+            return
+        count = int(np.count_nonzero(np.isnan(results)))
+        if count:
+            raise WriteError(
+                f"{path}: {count} results or more are undefined (NaN), which {self.dtype} does not "
+                "hold; replace infinite numbers in it first, or write a .tif of --dtype float32"
+            )
 
 
 def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -48,7 +48,6 @@ def open_fits(path: Path, hdu: str | None, stack: contextlib.ExitStack) -> Image
     for name in list(header):
         if name.startswith(_STRUCTURE):
             header.remove(name, ignore_missing=True, remove_all=True)
-    nodata = float("nan") if blank is not None else None
     others = sum(1 for one in file if one is not chosen and (one.size or 0) > 0)
     lost = ("other HDUs",) if others else ()
     return make_image(
@@ -59,7 +58,7 @@ def open_fits(path: Path, hdu: str | None, stack: contextlib.ExitStack) -> Image
         "ABDEFGHIJK"[: len(shape) - 2] + "YX",
         False,
         1 << 24,
-        metadata=Metadata(header=header or None, nodata=nodata, lost=lost),
+        metadata=Metadata(header=header or None, lost=lost),
     )
 
 

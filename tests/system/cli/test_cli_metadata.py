@@ -9,7 +9,7 @@ import zarr
 from PIL import Image, ImageCms
 
 import gpuconv
-from gpuconv.cli import filter_blocks, main
+from gpuconv.cli import main
 
 RNG = np.random.default_rng(22)
 BLUR = ["--filter", "box-3"]
@@ -171,57 +171,6 @@ def test_a_geotiff_matrix(tmp_path, stride):
         source = [n * stride + 0.5 for n in output]
         here = [n + 0.5 for n in output]
         np.testing.assert_allclose(there @ [*here, 0, 1], matrix @ [*source, 0, 1])
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
-@pytest.mark.parametrize("options", [(), ("--stride", "2"), ("--mode", "valid")])
-def test_missing_pixels_take_no_part_and_stay_missing(tmp_path, monkeypatch, dtype, options):
-    x = RNG.integers(20, 200, (60, 70)).astype(dtype)
-    missing = RNG.random(x.shape) < 0.2
-    x[missing] = 7
-    if dtype == "float32":
-        x[3, 4], missing[3, 4] = np.nan, True
-    tifffile.imwrite(tmp_path / "x.tif", x, extratags=[(42113, 2, 0, "7", True)])
-    monkeypatch.setattr(filter_blocks, "BLOCK_PIXELS", 700)  # several blocks
-    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR, *options) == 0
-    y = tifffile.imread(tmp_path / "y.tif")
-    assert y.dtype == dtype
-    keywords = dict(mode="valid" if "valid" in options else "same", boundary="symmetric")
-    keywords["stride"] = 2 if "2" in options else 1
-    k = gpuconv.filters.by_name(BLUR[1])
-    wanted = gpuconv.normalized_corr2d(
-        x.astype("f8"), k, mask=missing, preserve_nan=True, **keywords
-    )
-    gone = np.isnan(wanted)
-    assert gone.any()
-    assert (y[gone] == 7).all()
-    tolerance = 1e-4 if dtype == "float32" else 0.5001
-    np.testing.assert_allclose(y[~gone], wanted[~gone], atol=tolerance)
-    tag = tifffile.TiffFile(tmp_path / "y.tif").pages[0].tags[42113]
-    assert tag.value == "7"
-
-
-def test_nan_takes_no_part(tmp_path):
-    x = np.ones((20, 30), "f4")
-    x[5:9, 6] = np.nan
-    np.save(tmp_path / "x.npy", x)
-    assert run(tmp_path / "x.npy", tmp_path / "y.npy", *BLUR) == 0
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), x, rtol=1e-6)
-
-
-def test_missing_pixels_that_cannot_be_left_out(tmp_path, capsys):
-    for number, mark, more, code, said in (
-        (1, "7", ("--filter", "sobel-x"), 3, "sum to zero"),
-        (2, "-9999", BLUR, 4, "--dtype float32"),
-        (3, "nan", BLUR, 4, "--dtype float32"),
-    ):
-        path = tmp_path / f"{number}.tif"
-        tifffile.imwrite(path, pixels(20, 30), extratags=[(42113, 2, 0, mark, True)])
-        assert run(path, tmp_path / "y.tif", *more) == code
-        error = capsys.readouterr().err
-        assert said in error
-        assert f"{float(mark):g}" in error
-        assert not (tmp_path / "y.tif").exists()
 
 
 def test_ome(tmp_path):
