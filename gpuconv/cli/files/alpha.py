@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .depth import Depth, full_range
+from .depth import Depth
 from .image import Image, Pixels
 from .safety import ReadError, require
 
@@ -46,9 +46,8 @@ def alpha_weights(weights: NDArray[Any], zero_sum: bool) -> NDArray[Any]:
 
 def split_alpha(image: Image, pixels: Pixels) -> tuple[Pixels, Pixels]:
     """Return premultiplied colours (rows, columns, channels) and alpha, which is 1 where opaque."""
-    white = full_range(image.dtype)[1]
     pixels = pixels.astype(np.float64)
-    alpha = pixels[..., -1:] / white
+    alpha = pixels[..., -1:] / image.white
     colours = pixels[..., :-1]
     return colours if image.premultiplied else colours * alpha, alpha
 
@@ -76,7 +75,7 @@ class AlphaSums:
         self.image, self.depth = image, depth
         self.weights = np.asarray(weights, np.float64)
         self.of_alpha = alpha_weights(weights, zero_sum)
-        self.alpha_fill = fillvalue / full_range(image.dtype)[1]
+        self.alpha_fill = fillvalue / image.white
         self.fill = fillvalue if image.premultiplied else fillvalue * self.alpha_fill
 
     def run(self, call: CallOnTiles, planes: Tiles) -> Pixels:
@@ -91,7 +90,7 @@ class AlphaSums:
         dtype = self.depth.dtype
         for results in (colours, alpha):
             self.depth.check_defined(results, self.image.source.path)
-        white = full_range(dtype)[1]
+        white = self.depth.white
         least = 0.5 / white if dtype.kind in "iub" else _TRANSPARENT
         clear = ~(alpha > least)
         colours = np.where(clear, 0, colours / np.where(clear, 1, alpha))
@@ -116,8 +115,7 @@ def flatten(image: Image, background: tuple[int, int, int]) -> Image:
     """Lay an image with alpha onto a colour, exactly; one without is returned as it is."""
     if not image.alpha:
         return image
-    white = full_range(image.dtype)[1]
-    colour = np.array(background) / 255 * white
+    colour = np.array(background) / 255 * image.white
     count = image.source.shape[-1] - 1
     if count == 1:
         if len(set(background)) > 1:

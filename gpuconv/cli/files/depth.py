@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core import dtypes
 from .formats import Format
-from .image import Image
+from .image import Image, full_range
 from .safety import WriteError
 
 __all__ = ["Depth", "DepthOptions", "choose_depth"]
@@ -37,6 +37,7 @@ class Depth:
     factor: float = 1
     offset: float = 0
     note: str | None = None
+    white: float = 1  # the number that stands for white, and for opaque in alpha
 
     def convert(self, values: Any) -> Any:
         """Convert results."""
@@ -68,13 +69,6 @@ class Depth:
             )
 
 
-def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the numbers that stand for black and white."""
-    if dtype.kind in "iu":
-        return 0, float(np.iinfo(dtype).max)
-    return 0, 1
-
-
 def choose_depth(image: Image, form: Format, options: DepthOptions, zero_sum: bool) -> Depth:
     """Choose the dtype of the output, or raise WriteError before anything is computed.
 
@@ -103,11 +97,11 @@ def choose_depth(image: Image, form: Format, options: DepthOptions, zero_sum: bo
             f"--signed offset is for unsigned numbers, but the output is {dtype}; leave it out, or "
             "choose the output's numbers with --dtype uint8"
         )
-    low, factor = _choose_scale(image, form, options, dtype)
+    low, factor, white = _choose_scale(image, form, options, dtype)
     offset = 0.0
     if signed == "offset":
-        offset = (full_range(dtype)[1] + 1) // 2 if dtype.kind == "u" else 0.5
-    return Depth(dtype, None if signed == "offset" else signed, low, factor, offset, note)
+        offset = (white + 1) // 2 if dtype.kind == "u" else 0.5
+    return Depth(dtype, None if signed == "offset" else signed, low, factor, offset, note, white)
 
 
 def _choose_dtype(
@@ -142,15 +136,17 @@ def _choose_dtype(
 
 def _choose_scale(
     image: Image, form: Format, options: DepthOptions, dtype: np.dtype[Any]
-) -> tuple[float, float]:
-    """Return what is subtracted from results, and by what they are multiplied then."""
+) -> tuple[float, float, float]:
+    """Return what is subtracted from results, by what they are multiplied then, and white."""
     black, white = full_range(dtype)
     if options.range is not None:
         low, high = options.range
-        return low, (white - black) / (high - low)
+        return low, (white - black) / (high - low), white
+    # In an array 12 bits stay 12 bits, but what a picture shows as white is the largest number.
+    kept = image.white if dtype == image.dtype and not form.is_picture else white
     if isinstance(options.scale, float):
-        return 0, options.scale
-    into_picture = image.dtype.kind == "b" and form.is_picture
-    if options.scale is not None or into_picture:
-        return 0, white / full_range(image.dtype)[1]
-    return 0, 1
+        return 0, options.scale, kept
+    fills = form.is_picture and (image.dtype.kind == "b" or image.bits is not None)
+    if options.scale is not None or fills:
+        return 0, white / image.white, white
+    return 0, 1, kept

@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 from .metadata import Metadata
 from .safety import ReadError, convert_errors
 
-__all__ = ["Block", "Image", "Pixels", "Source", "Store", "arrange", "block_slices", "count_bytes"]
+__all__ = [
+    "Block",
+    "Image",
+    "Pixels",
+    "Source",
+    "Store",
+    "arrange",
+    "block_slices",
+    "count_bytes",
+    "full_range",
+]
 
 Pixels = NDArray[Any]
 Block = tuple[tuple[int, ...], range, range, Pixels]
@@ -32,6 +42,13 @@ Read = Callable[[tuple[int, ...], slice, slice], Pixels]
 def count_bytes(shape: Iterable[int], dtype: Any) -> int:
     """Return the bytes of an array; the `nbytes` of libraries may wrap at 2**64."""
     return math.prod(map(int, shape)) * int(np.dtype(dtype).itemsize)
+
+
+def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the numbers that stand for black and white."""
+    if dtype.kind in "iu":
+        return 0, float(np.iinfo(dtype).max)
+    return 0, 1
 
 
 def block_slices(index: tuple[int, ...], rows: range, columns: range) -> Any:
@@ -132,6 +149,8 @@ class Image:
     premultiplied: bool = False
     # The dtype of the file's numbers, where the source's is another.
     depth: np.dtype[Any] | None = None
+    # The bits of unsigned numbers, where they are fewer than their dtype's.
+    bits: int | None = None
     layout: str | None = None  # axes in the order of an array file
     metadata: Metadata = field(default_factory=Metadata)
 
@@ -139,6 +158,11 @@ class Image:
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the file's numbers."""
         return self.source.dtype if self.depth is None else self.depth
+
+    @property
+    def white(self) -> float:
+        """The number that stands for white, and for opaque in alpha."""
+        return full_range(self.dtype)[1] if self.bits is None else float((1 << self.bits) - 1)
 
     @property
     def pages(self) -> int:

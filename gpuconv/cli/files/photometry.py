@@ -27,6 +27,7 @@ class Conversion:
     dtype: np.dtype[Any]
     channels: int  # 0: no axis of channels
     function: Callable[[Any], Any] | None  # None: as they are
+    bits: int | None = None  # that the numbers take, where those are fewer than their dtype's
 
 
 def find_conversion(
@@ -64,18 +65,27 @@ def find_conversion(
     if photometric in (MINISBLACK, MASK) and samples > 2 and not any(extra):
         wide = _widen(bits, dtype)
         depth = dtype if wide is None else np.dtype(np.uint8)
-        return Conversion("bands", False, False, depth, samples, wide)
+        kept = _find_kept_bits(photometric, bits, dtype)
+        return Conversion("bands", False, False, depth, samples, wide, kept)
     alpha, premultiplied = _find_alpha(photometric, samples - base, extra)
     function, depth = _find_plain(photometric, bits, dtype, colormap) or (None, dtype)
-    more = samples - base
+    more, kept = samples - base, _find_kept_bits(photometric, bits, dtype)
     colour = "rgb" if photometric not in (MINISWHITE, MINISBLACK, MASK) else "gray"
     width = 3 if colour == "rgb" else 1
     if more and not alpha:
         colour = "bands" if colour == "gray" else "rgb+"
     if function is not None and more:
-        function = _with_extra(function, base, dtype, depth)
+        highest = np.iinfo(dtype).max if dtype.kind == "i" else (1 << bits) - 1
+        white = np.iinfo(depth).max if kept is None else (1 << kept) - 1
+        function = _with_extra(function, base, white / highest, depth)
     channels = width + more if width + more > 1 else 0
-    return Conversion(colour, alpha, premultiplied, np.dtype(depth), channels, function)
+    return Conversion(colour, alpha, premultiplied, np.dtype(depth), channels, function, kept)
+
+
+def _find_kept_bits(photometric: int, bits: int, dtype: np.dtype[Any]) -> int | None:
+    """Return the bits of samples that stay as they are and do not fill their dtype, as 12 of 16."""
+    plain = photometric in (MINISWHITE, MINISBLACK, MASK, RGB)
+    return bits if plain and dtype.kind == "u" and 8 < bits < 8 * dtype.itemsize else None
 
 
 def _find_alpha(photometric: int, more: int, extra: tuple[int, ...]) -> tuple[bool, bool]:
@@ -110,12 +120,14 @@ def _find_plain(
         return None if wide is None else (wide, np.uint8)
     if dtype not in (np.uint8, np.uint16) and not (photometric == CIELAB and dtype.kind in "iu"):
         raise ValueError(f"{_NAMES[photometric]} of {dtype} is not supported")
-    top = 255 if dtype.itemsize == 1 else 65535
+    if photometric in (CIELAB, ICCLAB) and bits != 8 * dtype.itemsize:
+        raise ValueError(f"{_NAMES[photometric]} of {bits} bits is not supported")
     depth = np.dtype(np.uint8 if dtype.itemsize == 1 else np.uint16)
+    top, highest = np.iinfo(depth).max, (1 << bits) - 1
     function = {SEPARATED: cmyk_to_rgb, YCBCR: _ycbcr_to_rgb}.get(photometric)
     if function is None:
         return lambda x: _round(lab_to_rgb(_read_lab(x, photometric)) * top, depth), depth
-    return lambda x: _round(function(x / top) * top, depth), depth
+    return lambda x: _round(function(x / highest) * top, depth), depth
 
 
 def _round(values: Any, dtype: Any) -> Any:
@@ -148,9 +160,9 @@ def _from_palette(colormap: Any) -> tuple[Callable[[Any], Any], Any]:
 
 
 def _with_extra(
-    function: Callable[[Any], Any], base: int, dtype: np.dtype[Any], depth: Any
+    function: Callable[[Any], Any], base: int, scale: float, depth: Any
 ) -> Callable[[Any], Any]:
-    scale = np.iinfo(depth).max / (1 if dtype.kind == "b" else np.iinfo(dtype).max)
+    """Apply a function to the first samples of a pixel, and multiply the others."""
 
     def convert(samples: Any) -> Any:
         main = samples[..., 0] if base == 1 else samples[..., :base]

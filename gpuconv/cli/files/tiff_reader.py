@@ -56,6 +56,7 @@ def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Imag
         conversion.colour,
         conversion.alpha,
         conversion.premultiplied,
+        bits=conversion.bits,
         metadata=replace(metadata, lost=(*metadata.lost, *lost)),
     )
 
