@@ -7,27 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from .deep_ppm import decode_deep_ppm, is_deep_ppm
 from .image import Pixels
-from .safety import ReadError, require
+from .safety import require
 
-__all__ = ["decode_deep", "has_deep_avif"]
+__all__ = ["decode_deep", "loses_bits"]
 
 _JPEG2000_SIZES = b"\xff\x4f\xff\x51"  # the start of a codestream, and of its sizes
 
 
 def decode_deep(path: Path, picture: Any) -> tuple[Pixels, bool, bool] | None:
     """Decode what has 16 bits a colour and Pillow would read with 8; None for all else."""
-    deep = {"PNG": _is_deep_png, "JPEG2000": _is_deep_jpeg2000, "PPM": _is_deep_ppm}
-    if picture.format not in deep or getattr(picture, "n_frames", 1) > 1:
+    deep = {"PNG": _is_deep_png, "JPEG2000": _is_deep_jpeg2000, "PPM": is_deep_ppm}
+    if picture.format not in deep or _is_animated(picture):
         return None
-    with open(path, "rb") as file:
-        head = file.read(1 << 12)
+    head = _read_head(path)
     if not deep[picture.format](head):
         return None
     if picture.format == "PPM":
-        raise ReadError(
-            f"{path}: 16 bits a colour in a .ppm file are not read; convert it to .png or .tif"
-        )
+        return decode_deep_ppm(path.read_bytes()), False, False
     codecs = require("imagecodecs")
     decode = codecs.png_decode if picture.format == "PNG" else codecs.jpeg2k_decode
     pixels = decode(path.read_bytes())
@@ -42,6 +40,26 @@ def decode_deep(path: Path, picture: Any) -> tuple[Pixels, bool, bool] | None:
         alpha = np.where(hidden, 0, 65535).astype(np.uint16)
         return np.dstack([pixels, alpha]), True, False
     return pixels, pixels.ndim == 3 and pixels.shape[-1] in (2, 4), False
+
+
+def loses_bits(path: Path, picture: Any) -> bool:
+    """Whether colours have more bits than the 8 that are read; `decode_deep` reads all others."""
+    head = _read_head(path)
+    if picture.format == "AVIF":
+        at = head.find(b"pixi")  # version and flags, number of channels, bits of each
+        return at >= 0 and len(head) > at + 9 and head[at + 9] > 8
+    if picture.format == "SGI":
+        return head[3:4] == b"\x02"  # bytes of a number
+    return picture.format == "PNG" and _is_animated(picture) and _is_deep_png(head)
+
+
+def _is_animated(picture: Any) -> bool:
+    return int(getattr(picture, "n_frames", 1)) > 1
+
+
+def _read_head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1 << 12)
 
 
 def _is_deep_png(head: bytes) -> bool:
@@ -59,21 +77,3 @@ def _is_deep_jpeg2000(head: bytes) -> bool:
 
 def _jpeg2000_bits(head: bytes) -> int:
     return (head[head.find(_JPEG2000_SIZES) + 42] & 127) + 1
-
-
-def _is_deep_ppm(head: bytes) -> bool:
-    words = [word for line in head.split(b"\n")[:20] for word in line.split(b"#")[0].split()]
-    return (
-        len(words) > 3
-        and words[0] in (b"P3", b"P6")
-        and words[3].isdigit()
-        and (int(words[3]) > 255)
-    )
-
-
-def has_deep_avif(path: Path) -> bool:
-    """Whether an AVIF file says that colours have more bits than the 8 that Pillow reads."""
-    with open(path, "rb") as file:
-        head = file.read(1 << 12)
-    at = head.find(b"pixi")  # version and flags, number of channels, bits of each
-    return at >= 0 and len(head) > at + 9 and head[at + 9] > 8

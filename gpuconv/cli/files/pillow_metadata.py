@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .deep_pictures import has_deep_avif
+from .deep_pictures import loses_bits
 from .metadata import Animation, JpegCoding, Metadata, reset_orientation
 from .safety import require
 from .sniff import MARK
@@ -50,7 +50,7 @@ def read_metadata(
     icc = info.get("icc_profile") or None
     if icc is not None and picture.mode in ("CMYK", "LAB"):
         icc, lost = None, [*lost, "ICC profile of the inks"]
-    if picture.format == "AVIF" and has_deep_avif(Path(picture.filename)):
+    if loses_bits(Path(picture.filename), picture):
         lost = [*lost, "bits of colours beyond 8"]
     lost = [*lost, *_name_other_parts(picture)]
     texts = dict(_read_texts(picture))

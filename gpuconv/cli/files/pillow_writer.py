@@ -1,4 +1,4 @@
-"""Writing pictures through Pillow, and PNG of 16 bits a colour through imagecodecs."""
+"""Writing pictures through Pillow, and through imagecodecs what has 16 bits a colour."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .deep_ppm import write_deep_ppm
 from .image import Block, Pixels
 from .metadata import Metadata
 from .output import Output
@@ -46,6 +47,9 @@ def save_picture(temporary: Path, pixels: Pixels, output: Output) -> None:
     """Write pixels with what goes with them."""
     name, metadata = output.format.pillow, output.metadata
     options = dict(output.format.options) | _find_options(name, metadata, output.geometry.stride)
+    if name == "PPM" and output.dtype == np.uint16 and output.channels:
+        write_deep_ppm(temporary, pixels)
+        return
     if not needs_imagecodecs(output):
         picture = require("PIL.Image").fromarray(np.ascontiguousarray(pixels))
         picture.save(temporary, format=name, **options)

@@ -583,9 +583,14 @@ def _deep_pictures():
     def ppm(path):
         x = numbers(rng_of("ppm"), ">u2", HEIGHT, WIDTH, 3)
         path.write_bytes(f"P6\n{WIDTH} {HEIGHT}\n65535\n".encode() + x.tobytes())
+        return colours(x, "uint16")
+
+    def plain(path):
+        path.write_text(f"P3 {WIDTH} {HEIGHT}\n65535\n" + "7 " * (3 * WIDTH * HEIGHT))
         return None
 
-    yield Case("deep-3", ".ppm", ppm, "16 bits a colour")
+    yield Case("deep-3", ".ppm", ppm)
+    yield Case("plain-3", ".ppm", plain, "16 bits a colour in a plain PPM")
 
 
 def animations():

@@ -165,6 +165,40 @@ def test_sixteen_bits_a_colour(tmp_path):
         np.testing.assert_allclose(y, np.moveaxis(want, 0, -1), atol=0.51)
 
 
+@pytest.mark.parametrize("suffix", ["ppm", "pnm"])
+def test_ppm_of_sixteen_bits_a_colour(tmp_path, suffix):
+    x = RNG.integers(0, 1024, (9, 8, 3)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", x)
+    out = tmp_path / f"y.{suffix}"
+    assert run(tmp_path / "x.tif", out, "--filter", "box-1") == 0
+    head, pixels = b"P6\n8 9\n65535\n", x.astype(">u2").tobytes()
+    assert out.read_bytes() == head + pixels
+    # Others have comments and largest numbers of their own.
+    out.write_bytes(b"P6 # colours\n# of a camera\n8 9\n1023\n" + pixels)
+    assert run(out, tmp_path / "z.tif", "--filter", "box-1") == 0
+    np.testing.assert_array_equal(read(tmp_path / "z.tif"), np.rint(x * (65535 / 1023)))
+    out.write_bytes(head + pixels[:-1])
+    assert run(out, tmp_path / "q.tif", "--filter", "box-1") == 3
+
+
+def test_bits_that_are_not_read_are_named(tmp_path, capsys):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    x = RNG.integers(0, 65536, (2, 9, 8, 3)).astype(np.uint16)
+    (tmp_path / "deep.png").write_bytes(imagecodecs.apng_encode(x))
+    (tmp_path / "grey.png").write_bytes(imagecodecs.apng_encode(x[..., 0]))
+    (tmp_path / "flat.png").write_bytes(imagecodecs.apng_encode((x >> 8).astype(np.uint8)))
+    for bytes_a_number in (1, 2):
+        picture = Image.fromarray((x[0] >> 8).astype(np.uint8))
+        picture.save(tmp_path / f"sgi{bytes_a_number}.sgi", bpc=bytes_a_number)
+    for name, lost in (("deep.png", True), ("grey.png", False), ("flat.png", False),
+                       ("sgi1.sgi", False), ("sgi2.sgi", True)):  # fmt: skip
+        assert run(tmp_path / name, tmp_path / f"{name}.tif", "--filter", "box-1") == 0
+        assert ("dropped bits of colours beyond 8" in capsys.readouterr().err) == lost
+    np.testing.assert_array_equal(read(tmp_path / "grey.png.tif"), x[..., 0])
+    assert run(tmp_path / "deep.png", tmp_path / "y.png", "--filter", "box-1", "--page", 1) == 0
+    assert "bits of colours beyond 8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("shape", "suffix", "says"),
     [((3, 9, 8), ".png", "3 pages; PNG holds one; use .tif"), ((9, 8, 5), ".jpg", "5 channels"),
