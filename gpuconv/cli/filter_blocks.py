@@ -21,7 +21,7 @@ from .files.image import Block, Image, Pixels
 from .files.metadata import Geometry
 from .missing import MissingPixels
 
-__all__ = ["Work", "find_geometry", "plan_work"]
+__all__ = ["Work", "find_geometry", "plan_work", "sum_to_zero"]
 
 # Pixels of a block. It bounds the memory, and a progress bar moves once a block. Fourier transforms
 # take larger blocks, because their results depend on the tiles.
@@ -110,6 +110,12 @@ class Work:
 def plan_work(image: Image, weights: NDArray[Any], mode: str, keywords: dict[str, Any]) -> Work:
     """Plan the correlation of an image; `keywords` are those of `corr2d` without the mode."""
     source = image.source
+    span = tuple((n - 1) * keywords["dilation"] + 1 for n in weights.shape)
+    if mode == "valid" and any(a > b for a, b in zip(span, source.size, strict=True)):
+        raise ValueError(
+            f"{source.path}: has {source.size[0]} x {source.size[1]} pixels, and with --mode valid "
+            f"the weights, which span {span[0]} x {span[1]}, fit nowhere; use --mode same"
+        )
     planes = (source.shape[-1],) if source.channels else ()
     # Premultiplied colours and alpha are sums of products, which are exact in float64.
     dtype = np.dtype(np.float64) if image.alpha else source.dtype.newbyteorder("=")
@@ -121,8 +127,13 @@ def plan_work(image: Image, weights: NDArray[Any], mode: str, keywords: dict[str
         kernel=np.asarray(weights, np.float64) if image.alpha else weights,
         **keywords,
     )
-    zero_sum = abs(complex(weights.sum())) <= 1e-9 * float(np.abs(weights).sum())
-    return Work(image, weights, zero_sum, plan, keywords["backend"])
+    return Work(image, weights, sum_to_zero(weights), plan, keywords["backend"])
+
+
+def sum_to_zero(weights: NDArray[Any]) -> bool:
+    """Whether weights sum to zero but for rounding, so that results have both signs."""
+    numbers = np.asarray(weights, np.complex128)
+    return bool(abs(numbers.sum()) <= 1e-9 * np.abs(numbers).sum())
 
 
 def find_geometry(work: Work, same: gpuconv.Plan) -> Geometry:

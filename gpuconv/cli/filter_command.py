@@ -15,25 +15,25 @@ import gpuconv
 
 from .files import ReadOptions, check_codecs, check_packages, open_image, open_sink
 from .files.alpha import flatten, read_background
-from .files.array_reader import open_npy
 from .files.depth import DepthOptions, choose_depth
 from .files.formats import check_holds, find_format, read_suffix
 from .files.geotiff import move_geotiff
 from .files.image import Image
 from .files.output import Output
 from .files.pillow_writer import words_for_lost
-from .files.safety import ReadError, WriteError, check_regular, convert_errors
+from .files.safety import WriteError, check_regular
 from .files.sniff import find_suffix, has_mark
 from .files.tiff_writer import find_kind, is_big
 from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
-from .filter_blocks import Work, find_geometry, plan_work
+from .filter_blocks import Work, find_geometry, plan_work, sum_to_zero
 from .many_files import Job, find_jobs, run_jobs
 from .missing import plan_missing_pixels
 from .progress import NoBar, ProgressBar, make_bar
 from .report import Report
 from .standard_streams import use_files
 from .values import check_values
+from .weights_reader import check_real, read_weights
 
 __all__ = ["call_keywords", "filter_files"]
 
@@ -46,7 +46,7 @@ def call_keywords(options: argparse.Namespace) -> dict[str, Any]:
 
 def filter_files(options: argparse.Namespace) -> int:
     """Filter the inputs; return the exit code."""
-    weights = _read_weights(options)
+    weights = read_weights(options)
     report = Report(options.quiet)
 
     def run(job: Job, bar: ProgressBar | None) -> tuple[str, ...]:
@@ -57,17 +57,6 @@ def filter_files(options: argparse.Namespace) -> int:
         return notes
 
     return run_jobs(find_jobs(options), run, progress=options.progress)
-
-
-def _read_weights(options: argparse.Namespace) -> NDArray[Any]:
-    if options.filter is not None:
-        return gpuconv.filters.by_name(options.filter)
-    size = check_regular(options.kernel)
-    with convert_errors(options.kernel, 2 * size):
-        weights = np.array(open_npy(options.kernel))
-    if weights.ndim != 2:
-        raise ReadError(f"{options.kernel}: weights must have 2 dimensions, got {weights.shape}")
-    return weights
 
 
 def _filter_file(
@@ -139,11 +128,13 @@ def _filter_image(
 ) -> tuple[str, ...]:
     form, keywords = find_format(job.output), call_keywords(options)
     asked = DepthOptions(options.dtype, options.scale, options.range, options.signed)
+    zero_sum = sum_to_zero(weights)
+    depth = choose_depth(image, form, asked, zero_sum)
+    check_real(weights, image, depth.dtype, options)
     work = plan_work(image, weights, options.mode, keywords)
-    depth = choose_depth(image, form, asked, work.zero_sum)
     check_holds(form, image, work.shape)
     _check_fillvalue(options, depth.dtype)
-    missing = plan_missing_pixels(image, form, depth.dtype, work.zero_sum)
+    missing = plan_missing_pixels(image, form, depth.dtype, zero_sum)
     output = _describe_output(job.output, image, work, depth.dtype, keywords)
     check_codecs(output)
     notes = [depth.note] if depth.note is not None else []

@@ -12,6 +12,7 @@ from .pictures import ReadError
 __all__ = ["check_values"]
 
 _KINDS = {"S": "text", "U": "text", "T": "text", "M": "dates", "m": "durations", "O": "objects"}
+_KINDS |= {"V": "raw bytes"}
 
 
 def check_values(path: Path, dtype: np.dtype[Any]) -> None:
@@ -23,3 +24,8 @@ def check_values(path: Path, dtype: np.dtype[Any]) -> None:
         )
     if dtype.kind in _KINDS:
         raise ReadError(f"{path}: holds {_KINDS[dtype.kind]}, not numbers")
+    if dtype.itemsize > (16 if dtype.kind == "c" else 8):
+        raise ReadError(
+            f"{path}: holds {dtype.name}, more than is computed with; save it as "
+            f"{'complex128' if dtype.kind == 'c' else 'float64'}"
+        )

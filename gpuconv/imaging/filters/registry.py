@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ...core.errors import unknown_name_error
 from .arguments import Weights
 from .bandpass import dog, gabor
 from .derivatives import derivative, edge, laplacian, prewitt, scharr, second_derivative, sobel
@@ -253,7 +253,22 @@ def _split(name: str) -> tuple[NamedFilter, str]:
             f"unknown filter {name!r}: it needs a direction; did you mean '{plain}-x' (along the "
             f"rows) or '{plain}-y' (down the columns)?"
         )
-    raise unknown_name_error("filter", name, sorted(_FILTERS))
+    raise _unknown_name(name, plain, list(stems))
+
+
+def _unknown_name(name: str, plain: str, stems: list[str]) -> ValueError:
+    """Build the error for a name that means nothing; it suggests names that are near."""
+    stem = re.split(r"[-:=(]*[\d.]", plain, maxsplit=1)[0]
+    numbers = plain[len(stem) :]
+    if stem in stems and numbers:
+        near = [f"{stem}-{numbers.lstrip('-:=(')}"]
+    else:
+        near = difflib.get_close_matches(stem, stems, n=2, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return ValueError(
+        f"unknown filter {name!r}{hint}{' Allowed' if near else '; allowed'}: "
+        + ", ".join(map(repr, sorted(_FILTERS)))
+    )
 
 
 def _read_numbers(found: NamedFilter, text: str, name: str) -> dict[str, float]:

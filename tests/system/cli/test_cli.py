@@ -226,7 +226,10 @@ def test_errors(photo, tmp_path, capsys):
     text = failing(["filter", photo, out, "--filter", "sobel"], capsys, 2)
     assert "did you mean 'sobel-x'" in text or "did you mean 'sobel-y'" in text
     text = failing(["filter", photo, out, "--filter", "box-99", "--mode", "valid"], capsys, 2)
-    assert "larger than the padded image" in text
+    assert f"{photo}: has 40 x 50 pixels" in text
+    assert "span 99 x 99" in text
+    more = ["--filter", "box-21", "--mode", "valid", "--dilation", "3"]
+    assert "span 61 x 61" in failing(["filter", photo, out, *more], capsys, 2)
     assert "no such folder" in failing(
         ["filter", photo, tmp_path / "a" / "b.png", *blur], capsys, 4
     )
