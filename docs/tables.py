@@ -36,6 +36,8 @@ _RATIOS = {
     "complex": "CPU",
     "cuda-speed": "H200",
 }
+# Earlier runs on the same machine, whose peers count where the newest did not come to them.
+_PEERS = {"cuda-speed": ("cuda-peers", "cuda-jax")}
 _PLOTTED = ("filters", "filters-avx2", "dtypes", "cuda-speed")
 
 
@@ -61,24 +63,33 @@ def _plots(folder: Path) -> str:
 def ratios(folder: Path = RESULTS) -> str:
     """Make a table of the best peer's time over ours, by machine, size and dtype, and k."""
     lines: dict[tuple[str, str], dict[int, float]] = {}
-    files = newest(".csv", folder)
+    files, tables = newest(".csv", folder), newest(".md", folder)
     for suite, machine in _RATIOS.items():
         if suite in files:
-            for (group, k), ratio in _read_ratios(files[suite]).items():
+            others = [tables[one] for one in _PEERS.get(suite, ()) if one in tables]
+            for (group, k), ratio in _read_ratios(files[suite], others).items():
                 lines.setdefault((machine, group), {})[k] = ratio
     ks = sorted({k for line in lines.values() for k in line})
     if not ks:
         return ""
     head = f"| machine | size, dtype | {' | '.join(f'k={k}' for k in ks)} |"
     rows = [
-        f"| {machine} | {group} | {' | '.join(f'{line[k]:.2g}' if k in line else '' for k in ks)} |"
+        f"| {machine} | {group} | "
+        + " | ".join(_format_ratio(line[k]) if k in line else "" for k in ks)
+        + " |"
         for (machine, group), line in lines.items()
     ]
     about = "Time of the best peer over ours, for full-rank kernels of k x k:"
     return "\n".join([about, "", head, "|---" * (len(ks) + 2) + "|", *rows])
 
 
-def _read_ratios(path: Path) -> dict[tuple[str, int], float]:
+def _format_ratio(ratio: float) -> str:
+    if ratio >= 9.95:
+        return f"{ratio:.0f}"
+    return f"{ratio:.1f}" if ratio >= 2 else f"{ratio:.2f}"
+
+
+def _read_ratios(path: Path, others: list[Path]) -> dict[tuple[str, int], float]:
     ours: dict[tuple[str, int], float] = {}
     peers: dict[tuple[str, int], float] = {}
     with open(path, encoding="utf-8", newline="") as file:
@@ -92,7 +103,32 @@ def _read_ratios(path: Path) -> dict[tuple[str, int], float]:
                 ours[case] = value
             elif not record["contender"].startswith(_LIMITS):
                 peers[case] = min(value, peers.get(case, value))
+    for other in others:
+        for case, value in _read_peers(other).items():
+            peers[case] = min(value, peers.get(case, value))
     return {case: peers[case] / ours[case] for case in ours if case in peers}
+
+
+def _read_peers(path: Path) -> dict[tuple[str, int], float]:
+    """Read the time of the best peer of every full-rank case from a table of a suite."""
+    best: dict[tuple[str, int], float] = {}
+    column = None
+    for line in path.read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        column = cells.index("peers ms") if "peers ms" in cells else column
+        case = re.fullmatch(r"(.+), full rank, (\d+)x\2", cells[1]) if len(cells) > 2 else None
+        if case is None or column is None:
+            continue
+        times = [
+            float(time)
+            for name, time in re.findall(
+                r"(.+?) ([\d.]+) \([\d.]+-[\d.]+\)\*?(?:, |$)", cells[column]
+            )
+            if not name.startswith(_LIMITS)
+        ]
+        if times:
+            best[case[1], int(case[2])] = min(times)
+    return best
 
 
 def _section(path: Path) -> str:

@@ -142,9 +142,57 @@ def test_ratios(tmp_path):
             record = dict(group=group, k=k, contender=contender, value=value, unit="ms")
             table.writerow(dict(suite="filters") | record)
     assert tables.ratios(tmp_path).splitlines()[2:] == [
-        "| machine | size, dtype | k=3 |", "|---|---|---|", "| CPU | 9x9 float32 | 1.5 |",
+        "| machine | size, dtype | k=3 |", "|---|---|---|", "| CPU | 9x9 float32 | 1.50 |",
     ]  # fmt: skip
     assert "| H200 | 8192x8192 float16 |" in tables.ratios()
+
+
+def read_ratios(text, machine, group):
+    """The ratios of a line of the table, by k, as they are written there."""
+    head, line = (
+        next(line for line in text.splitlines() if line.startswith(begin))
+        for begin in ("| machine |", f"| {machine} | {group} |")
+    )
+    cells = zip(head.split("|")[3:-1], line.split("|")[3:-1], strict=True)
+    return {int(k.strip().removeprefix("k=")): ratio.strip() for k, ratio in cells if ratio.strip()}
+
+
+def test_peers_of_earlier_runs_count(tmp_path):
+    rows = [("gpuconv", 2), ("cupyx", 8), ("copy, driver", 1)]
+    with open(tmp_path / "2026-01-02-cuda-speed.csv", "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, report.COLUMNS)
+        table.writeheader()
+        for contender, value in rows:
+            group = "9x9 float32, full rank"
+            table.writerow(dict(group=group, k=3, contender=contender, value=value, unit="ms"))
+    for name, peers in (
+        ("cuda-jax", "gpuconv direct 0.1 (0.1-0.1), torch conv2d, TF32 7 (6-8)*, jax conv 3 (3-3)"),
+        ("cuda-peers", "jax conv 5 (4-6), torch conv2d, TF32 -"),
+    ):
+        text = "| case | gpuconv ms | peers ms |\n|---|---|---|\n"
+        text += f"| 9x9 float32, full rank, 3x3 | 1 (1-1) | {peers} |\n"
+        text += "| 9x9 float32, full rank, channels last, 3x3 | 1 (1-1) | jax conv 1 (1-1) |\n"
+        (tmp_path / f"2026-01-01-{name}.md").write_text(text, "utf-8")
+    assert read_ratios(tables.ratios(tmp_path), "H200", "9x9 float32") == {3: "1.50"}
+
+
+def test_readmes_say_what_the_table_of_ratios_says():
+    found = read_ratios(tables.ratios(), "H200", "8192x8192 float32")
+    results = (tables.RESULTS / "README.md").read_text("utf-8")
+    (ks, listed) = re.search(r"\| k = ([\d, ]+); float32.*?float32: ([\d., ]+);", results).groups()
+    assert dict(zip(map(int, ks.split(", ")), listed.split(", "), strict=True)) == found
+    first, eleven, *more = re.search(
+        r"H200, .*? k = 3, ([\d.]+) times .*? k = 11, ([\d.]+) times .*? k = 31, ([\d.]+) times;"
+        r".*? k = 127, ([\d.]+) times",
+        (DOCS.parent / "README.md").read_text("utf-8"), re.S,
+    ).groups()  # fmt: skip
+    assert [first, eleven, *more] == [found[k] for k in (3, 11, 31, 127)]
+    said = re.search(
+        r"a copy, ([\d.]+) and ([\d.]+) times .*?k = 11 \(([\d.]+) times.*?k = 31 \(([\d.]+) .*?"
+        r"k = 63 \(([\d.]+) .*?k = 127 \(([\d.]+) ",
+        (DOCS / "in-detail.md").read_text("utf-8"), re.S,
+    ).groups()  # fmt: skip
+    assert list(said) == [found[k] for k in (3, 5, 11, 31, 63, 127)]
 
 
 def test_every_filter_is_drawn():
