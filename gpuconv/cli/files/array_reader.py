@@ -62,10 +62,15 @@ def make_image(
     axes: ArrayAxes,
     alpha: bool,
     overhead: int = 0,
+    stacked: bool = False,
     **more: Any,
 ) -> Image:
-    """Make an image of what `array()` returns; `more` are fields of `Image`."""
+    """Make an image of what `array()` returns; `more` are fields of `Image`.
+
+    With `stacked` an axis "C" is one of the stack, as of channels that are no colours.
+    """
     letters, channel = find_axes(path, shape, axes)
+    channel = None if stacked else channel
     source, named = arrange(path, array, shape, dtype, letters, channel, overhead)
     count = source.shape[-1] if source.channels else 1
     if alpha and (count not in (2, 4) or source.dtype.kind == "c"):

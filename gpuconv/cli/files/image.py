@@ -178,7 +178,8 @@ class Image:
             )
         layout = self.layout
         if layout is not None:
-            layout = "".join(letter for letter in layout if letter in "YXC")
+            kept = "YXC" if self.source.channels else "YX"
+            layout = "".join(letter for letter in layout if letter in kept)
         return replace(
             self,
             source=self.source.pick(page),

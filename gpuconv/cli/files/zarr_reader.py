@@ -50,6 +50,7 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
         raise ReadError(f"{path}: holds Python objects or a pickle codec, which is never read")
     overhead = chunk_overhead(path, array, sum(sizes), len(sizes))
     letters = axes
+    stacked = axes is None and multiscales is not None  # OME's channels are no colours
     if letters is None and multiscales is not None:
         letters = _read_axes(multiscales, array.ndim)
     elif letters is None:
@@ -67,7 +68,15 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     )
     shape = tuple(int(n) for n in array.shape)
     return make_image(
-        path, lambda: array, shape, array.dtype, letters, alpha, overhead, metadata=metadata
+        path,
+        lambda: array,
+        shape,
+        array.dtype,
+        letters,
+        alpha,
+        overhead,
+        stacked,
+        metadata=metadata,
     )
 
 

@@ -304,6 +304,31 @@ def test_ome_zarr(tmp_path, form, capsys):
         np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), x[..., ::2, ::2])
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_channels_of_ome_are_no_colours(tmp_path, capsys, channels):
+    scales = [{"axes": [{"name": name} for name in "cyx"], "datasets": [{"path": "0"}]}]
+    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    group.attrs.update({"ome": {"multiscales": scales}})
+    x = pixels(channels, 12, 15)
+    group.create_array("0", data=x)
+    one = [tmp_path / "x.zarr", "--filter", "box-1"]
+    assert run(*one, tmp_path / "y.png") == 4
+    assert f"{channels} pages; PNG holds one" in capsys.readouterr().err
+    assert run(*one, tmp_path / "y.tif") == 0
+    with tifffile.TiffFile(tmp_path / "y.tif") as file:
+        assert (len(file.pages), file.pages[0].photometric) == (channels, 1)
+        np.testing.assert_array_equal(file.asarray(), x)
+    assert run(*one, tmp_path / "y.zarr") == 0
+    y = zarr.open_group(str(tmp_path / "y.zarr"), mode="r")
+    np.testing.assert_array_equal(y["0"][...], x)
+    assert y.attrs["ome"]["multiscales"][0]["axes"] == scales[0]["axes"]
+    assert run(*one, tmp_path / "page.npy", "--page", 1) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "page.npy"), x[1])
+    if channels == 3:
+        assert run(*one, tmp_path / "y.png", "--axes", "cyx") == 0
+        np.testing.assert_array_equal(Image.open(tmp_path / "y.png"), np.moveaxis(x, 0, -1))
+
+
 def test_one_plane_of_an_ome_zarr(tmp_path, capsys):
     scales = [{"axes": [{"name": name} for name in "zyx"], "datasets": [{"path": "0"}]}]
     group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
