@@ -65,7 +65,7 @@ _TIFF_INSTEAD = (("float16", "float32"), ("float64", "float32"), ("int64", "floa
 _TIFF = Format(
     "TIFF", _ALL, colours=_EVERY_COLOUR, alpha=_BOTH, pages=True,
     keeps=frozenset(
-        {"icc", "exif", "xmp", "resolution", "tags", "geotiff", "nodata", "pixel_size"}
+        {"icc", "exif", "xmp", "resolution", "density", "tags", "geotiff", "nodata", "pixel_size"}
     ),
     instead=(*_TIFF_INSTEAD, ("uint64", "float32")),
 )  # fmt: skip

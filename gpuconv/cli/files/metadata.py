@@ -59,6 +59,7 @@ class Metadata:
     xmp: bytes | None = None
     iptc: bytes | None = None  # of a JPEG
     resolution: tuple[float, float] | None = None  # dots an inch: across, down
+    density: tuple[float, float] | None = None  # pixels a unit without a name: across, down
     comment: str | None = None
     text: Mapping[str, str] = field(default_factory=dict)
     jpeg: JpegCoding | None = None
@@ -79,9 +80,14 @@ class Metadata:
 
     def stand_upright(self, orientation: int) -> Metadata:
         """Return the metadata of a picture that was stored in this orientation and is upright."""
-        if self.resolution is None or orientation < 5:
+        if orientation < 5:
             return self
-        return replace(self, resolution=self.resolution[::-1])
+        turned = {
+            name: pair[::-1]
+            for name, pair in (("resolution", self.resolution), ("density", self.density))
+            if pair is not None
+        }
+        return replace(self, **turned)  # type: ignore[arg-type]
 
     def of_one_page(self) -> Metadata:
         """Return what holds of one page of the pages that this goes with."""
@@ -115,6 +121,7 @@ _WORDS = {
     "xmp": "XMP",
     "iptc": "IPTC",
     "resolution": "resolution (DPI)",
+    "density": "shape of the pixels",
     "comment": "comment",
     "text": "text",
     "png_colour": "gamma and chromaticities",

@@ -60,6 +60,7 @@ def read_metadata(
         xmp=_read_xmp(info, orientation),
         iptc=_read_iptc(picture),
         resolution=_read_resolution(info),
+        density=_read_density(info),
         comment=texts.pop("Comment", None),
         text=texts,
         jpeg=_read_jpeg(picture),
@@ -120,6 +121,16 @@ def _read_resolution(info: Any) -> tuple[float, float] | None:
     if not (math.isfinite(across) and math.isfinite(down)) or min(across, down) <= 0:
         return None
     return across, down
+
+
+def _read_density(info: Any) -> tuple[float, float] | None:
+    """Return how wide and high pixels are that are no squares, where no unit is named."""
+    pair = info.get("aspect")  # of PNG
+    if info.get("jfif_unit") == 0:
+        pair = info.get("jfif_density")
+    if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] == pair[1] or min(pair) <= 0:
+        return None
+    return float(pair[0]), float(pair[1])
 
 
 def _read_texts(picture: Any) -> Iterator[tuple[str, str]]:

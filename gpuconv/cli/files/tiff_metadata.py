@@ -7,7 +7,7 @@ from typing import Any
 from .exif import EXIF, GPS, extract_exif
 from .metadata import Metadata, Tag
 
-__all__ = ["GDAL_METADATA", "GDAL_NODATA", "read_metadata"]
+__all__ = ["GDAL_METADATA", "GDAL_NODATA", "NOT_COPIED", "read_metadata"]
 
 GDAL_METADATA, GDAL_NODATA = 42112, 42113
 _GEO = (33550, 33922, 34264, 34735, 34736, 34737, GDAL_METADATA)
@@ -22,8 +22,8 @@ _STRUCTURE = {
     *(*range(512, 533), 559, *range(32995, 32999), 34016, 34675, _LERC, 50838, 50839, 65000, 65420),
     *(65421, 65426),
 }
-_NOT_COPIED = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}
-_NOT_COPIED |= {50838, 50839}  # ImageJ's, which tifffile reads
+NOT_COPIED = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}
+NOT_COPIED |= {50838, 50839}  # ImageJ's, which tifffile reads
 _PIXEL_SIZE: tuple[str, ...] = (
     "spacing",
     "unit",
@@ -64,8 +64,11 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
     elif series.kind == "shaped":
         described: dict[str, Any] = (file.shaped_metadata or ({},))[0]
         pixel_size = {name: described[name] for name in described if name not in _SHAPE}
-    plain = _read_plain_tags(tags, kind is None and not page.is_shaped, known)
-    left = {code for code in tags if code not in _NOT_COPIED} - {tag.code for tag in plain}
+    text = _find_description(page) if kind is None else None
+    if text is not None:
+        tags[_DESCRIPTION] = text
+    plain = _read_plain_tags(tags, text is not None, known)
+    left = {code for code in tags if code not in NOT_COPIED} - {tag.code for tag in plain}
     left -= {_DESCRIPTION}  # which is a text for people, or was read above
     lost += [f"TIFF tags {', '.join(map(str, sorted(left)))}"] if left and known else []
     return Metadata(
@@ -73,6 +76,7 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
         exif=extract_exif(file, page),
         xmp=bytes(tags[_XMP].value) if _XMP in tags else None,
         resolution=_read_resolution(tags),
+        density=_read_density(tags) if kind != "imagej" else None,
         tags=plain,
         geotiff=tuple(_copy_tag(tags[code]) for code in (*_GEO, _RPC) if code in tags),
         nodata=_read_nodata(tags),
@@ -80,6 +84,12 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
         pixel_size=pixel_size,
         lost=tuple(lost),
     )
+
+
+def _find_description(page: Any) -> Any:
+    """Return the tag of a description for people, beside which tifffile may have one of its own."""
+    tags = [tag for tag in page.tags if tag.code == _DESCRIPTION]
+    return next((tag for tag in tags if tag.value != page.shaped_description), None)
 
 
 def _copy_tag(tag: Any) -> Tag:
@@ -92,7 +102,7 @@ def _read_plain_tags(tags: Any, described: bool, known: bool) -> tuple[Tag, ...]
     `described` is whether the description is a text for people, and `known` whether private tags
     are not those of a format whose files this program does not write.
     """
-    not_copied = _NOT_COPIED if described else _NOT_COPIED | {_DESCRIPTION}
+    not_copied = NOT_COPIED if described else NOT_COPIED | {_DESCRIPTION}
     return tuple(
         _copy_tag(tag)
         for code, tag in tags.items()
@@ -118,6 +128,12 @@ def _read_resolution(tags: Any) -> tuple[float, float] | None:
         return None
     factor = 2.54 if unit == 3 else 1
     return pair[0] * factor, pair[1] * factor
+
+
+def _read_density(tags: Any) -> tuple[float, float] | None:
+    """Return pixels a unit that has no name; None for 1 by 1, which tells nothing."""
+    unit, pair = int(tags[296].value) if 296 in tags else 2, _read_pair(tags)
+    return pair if unit == 1 and pair != (1, 1) else None
 
 
 def _read_nodata(tags: Any) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from .orientation import stand_upright
 from .photometry import CIELAB, ICCLAB, SEPARATED, Conversion, find_conversion
 from .safety import ReadError, check_regular, refuse_bomb, require, require_tifffile
 from .tiff_metadata import read_metadata
+from .tiff_pages import compare_pages, read_orientation
 
 __all__ = ["open_tiff"]
 
-ORIENTATION, INK_SET = 274, 332
+INK_SET = 332
 _JPEGS = (6, 7, 34892, 33007)  # compressions after which tifffile returns RGB for YCbCr
 
 
@@ -34,7 +35,7 @@ def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Imag
         one = one if series[page] is None else series[page].aspage()
     conversion = _find_conversion(path, series, one)
     if page is None:
-        _check_pages(path, series, one)
+        lost = [*lost, *compare_pages(path, series, one)]
     source, axes = _open_series(path, file, series, conversion, stack)
     if page is not None:
         source, axes = source.pick(page), axes[len(source.stack) :]
@@ -42,8 +43,8 @@ def open_tiff(path: Path, page: int | None, stack: contextlib.ExitStack) -> Imag
     if conversion.function is not None:
         source = source.convert(conversion.function, conversion.dtype, channels)
     axes = axes.rstrip("S") + ("S" if source.channels else "")
-    source = stand_upright(source, _orientation(one))
-    metadata = read_metadata(file, series, one).stand_upright(_orientation(one))
+    source = stand_upright(source, read_orientation(one))
+    metadata = read_metadata(file, series, one).stand_upright(read_orientation(one))
     if page is not None:
         metadata = metadata.of_one_page()
     if one.photometric in (SEPARATED, CIELAB, ICCLAB) and metadata.icc is not None:
@@ -131,11 +132,6 @@ def _letter_axes(axes: str) -> str:
     return "".join(seen)
 
 
-def _orientation(page: Any) -> int:
-    tag = page.tags.get(ORIENTATION)
-    return int(tag.value) if tag is not None else 1
-
-
 def _find_conversion(path: Path, series: Any, page: Any) -> Conversion:
     ink_set = page.tags.get(INK_SET)
     _, channel = _read_axes(series)
@@ -153,33 +149,6 @@ def _find_conversion(path: Path, series: Any, page: Any) -> Conversion:
         )
     except ValueError as error:
         raise ReadError(f"{path}: cannot be read as tif: {error}") from error
-
-
-@dataclass(frozen=True)
-class _Meaning:
-    """What must be the same for all pages that are read together."""
-
-    photometric: int
-    orientation: int
-    palette: bytes | None
-
-
-def _meaning(page: Any) -> _Meaning:
-    palette = None if page.colormap is None else np.asarray(page.colormap).tobytes()
-    return _Meaning(int(page.photometric), _orientation(page), palette)
-
-
-def _check_pages(path: Path, series: Any, first: Any) -> None:
-    """Refuse pages that are read together but have palettes or orientations of their own."""
-    if series.kind in ("shaped", "imagej", "ome") and first.colormap is None:
-        return
-    expected = _meaning(first)
-    for number, page in enumerate(series):
-        if page is not None and page is not first and _meaning(page.aspage()) != expected:
-            raise ReadError(
-                f"{path}: page {number} has a palette, orientation or photometric interpretation "
-                "of its own; pick one page with --page"
-            )
 
 
 def _open_series(

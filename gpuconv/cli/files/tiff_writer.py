@@ -99,6 +99,9 @@ def _describe_file(output: Output, kind: str | None) -> dict[str, Any]:
     if resolution is not None:
         described["resolution"] = tuple(n / geometry.stride for n in resolution)
         described["resolutionunit"] = "INCH"
+    elif metadata.density is not None:
+        described["resolution"] = tuple(n / geometry.stride for n in metadata.density)
+        described["resolutionunit"] = "NONE"
     tags = list(metadata.tags)
     geotiff, _ = move_geotiff(metadata.geotiff, geometry)
     tags += geotiff
@@ -116,14 +119,18 @@ def _describe_file(output: Output, kind: str | None) -> dict[str, Any]:
         described["metadata"] = {"axes": axes, **_scale_pixel_size(metadata, geometry.stride, kind)}
         if kind == "imagej":
             described.update(_imagej_resolution(metadata, geometry.stride))
-        tags = [tag for tag in tags if tag.code != _DESCRIPTION]
+        tags = [tag for tag in tags if tag.code != _DESCRIPTION]  # that of the format says all
     elif metadata.kind is None and metadata.pixel_size:
         described["metadata"] = {"axes": axes, **metadata.pixel_size}
-    elif any(tag.code == _DESCRIPTION for tag in tags) or set(axes[:-2]) <= set(_PADDING + "YX"):
-        # A description for people stays; pages without names of axes need none.
+    elif set(axes[:-2]) <= set(_PADDING + "YX"):  # pages without names of axes
         described["metadata"] = None
     else:
         described["metadata"] = {"axes": axes}
+    if described["metadata"] is not None:  # which comes after a description for people
+        texts = [tag.value for tag in tags if tag.code == _DESCRIPTION]
+        if texts and isinstance(texts[0], str):
+            described["description"] = texts[0].encode("utf-8", "replace")
+        tags = [tag for tag in tags if tag.code != _DESCRIPTION]
     described["extratags"] = [_as_extratag(tag) for tag in tags]
     return described
 
