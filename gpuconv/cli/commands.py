@@ -14,7 +14,7 @@ from dataclasses import asdict
 import gpuconv
 
 from ..selection import calibrate, costs
-from .comparison import check_comparison, write_comparison
+from .comparison import check_comparison
 from .filter_command import call_keywords, filter_files
 from .filters_command import print_filters
 from .parser import build_parser
@@ -30,10 +30,7 @@ NOT_CHECKED = 2  # of `check`, whose 1 says that something is wrong
 def _filter(options: argparse.Namespace) -> int:
     if options.compare is not None:
         check_comparison(options)
-    code = filter_files(options)
-    if options.compare is not None:
-        write_comparison(options.compare, *options.files)
-    return code
+    return filter_files(options)
 
 
 def _print_completion(options: argparse.Namespace) -> None:

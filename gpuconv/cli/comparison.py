@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from .files.image import Pixels
-from .pictures import WriteError, read_picture, write_picture
+from .files.alpha import flatten
+from .files.depth import Depth
+from .files.image import Block, Image, Pixels, Source, block_slices, full_range
+from .files.output import Output
+from .files.safety import require
+from .pictures import WriteError, write_picture
 
-__all__ = ["check_comparison", "write_comparison"]
+__all__ = ["Comparison", "check_comparison"]
 
 _GAP = 8  # pixels between the two
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+_WHITE = (255, 255, 255)
 
 
 def check_comparison(options: argparse.Namespace) -> None:
@@ -28,41 +34,67 @@ def check_comparison(options: argparse.Namespace) -> None:
         raise WriteError(f"{path}: --compare must be another file than the input and the output")
     if os.path.lexists(path) and not options.overwrite:
         raise WriteError(f"{path}: exists already; pass --overwrite to replace it")
+    if path.is_dir() and not path.is_symlink():
+        raise WriteError(f"{path}: is a folder; it is not replaced")
+    if not path.absolute().parent.is_dir():
+        raise WriteError(f"{path}: no such folder {path.absolute().parent}")
+    require("PIL.Image")
 
 
-def write_comparison(path: Path, source: Path, output: Path) -> None:
-    """Write the two pictures side by side, on white."""
-    pictures = [_to_colours(read_picture(one)) for one in (source, output)]
-    height = max(len(one) for one in pictures)
-    columns = []
-    for one in pictures:
-        white = np.full((height, one.shape[1] + _GAP, 3), 255, np.uint8)
-        white[: len(one), : one.shape[1]] = one
-        columns.append(white)
-    write_picture(path, np.concatenate(columns, axis=1)[:, :-_GAP])
+class Comparison:
+    """Keeps a result while it is written, and shows it beside the image that it was made of.
+
+    Raises WriteError for what is no picture.
+    """
+
+    def __init__(self, path: Path, image: Image, output: Output, depth: Depth) -> None:
+        self._path, self._image = path, image
+        source = image.source.path
+        if image.pages > 1:
+            raise WriteError(
+                f"{source}: {image.pages} pages; --compare shows one, pick it with --page 0 to "
+                f"{image.pages - 1}"
+            )
+        if image.colour == "bands" or "c" in (image.dtype.kind, depth.dtype.kind):
+            what = "complex numbers" if image.colour != "bands" else "channels that are no colours"
+            raise WriteError(f"{source}: {what}, which --compare does not show")
+        whole = self._whole = np.empty(output.shape, output.dtype)
+
+        def read(index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
+            part: Pixels = whole[index][rows, columns]
+            return part
+
+        kept = image.bits if depth.white != full_range(depth.dtype)[1] else None
+        result = Source(output.shape, output.dtype, read, output.path, 0, output.channels)
+        self._result = Image(result, output.axes, output.colour, output.alpha, bits=kept)
+
+    def keep(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """Yield the blocks of the result, and keep them."""
+        for index, rows, columns, values in blocks:
+            self._whole[block_slices(index, rows, columns)] = values
+            yield index, rows, columns, values
+
+    def write(self) -> None:
+        """Write both pictures side by side, on white."""
+        pictures = [_to_colours(one) for one in (self._image, self._result)]
+        height = max(len(one) for one in pictures)
+        columns = []
+        for one in pictures:
+            white = np.full((height, one.shape[1] + _GAP, 3), 255, np.uint8)
+            white[: len(one), : one.shape[1]] = one
+            columns.append(white)
+        write_picture(self._path, np.concatenate(columns, axis=1)[:, :-_GAP])
 
 
-def _to_colours(picture: Pixels) -> Pixels:
+def _to_colours(image: Image) -> Pixels:
     """Convert a picture to 8-bit RGB; what is transparent is laid onto white."""
-    if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[-1] > 4):
-        raise WriteError(f"--compare needs pictures, not an array of shape {picture.shape}")
-    if picture.dtype != np.uint8:
-        picture = _to_bytes(picture)
-    picture = picture if picture.ndim == 3 else picture[..., None]
-    colours = picture[..., : 3 if picture.shape[-1] > 2 else 1].astype(np.float64)
-    if picture.shape[-1] in (2, 4):
-        opaque = picture[..., -1:] / 255
-        colours = colours * opaque + 255 * (1 - opaque)
-    return np.broadcast_to(np.rint(colours), (*picture.shape[:2], 3)).astype(np.uint8)
-
-
-def _to_bytes(picture: Pixels) -> Pixels:
-    """Convert other numbers to bytes: integers by their range, floats from least to greatest."""
-    if picture.dtype == bool:
-        return picture.astype(np.uint8) * 255
-    if picture.dtype.kind == "u":
-        return (picture / np.iinfo(picture.dtype).max * 255).astype(np.uint8)
-    finite = picture[np.isfinite(picture)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
-    scaled = (picture - float(low)) / ((float(high) - float(low)) or 1.0)
-    return (np.nan_to_num(scaled).clip(0, 1) * 255).astype(np.uint8)
+    image = flatten(image, _WHITE)
+    values = image.source.whole().reshape(*image.source.size, -1)
+    colours = values[..., : 3 if image.colour != "gray" else 1].astype(np.float64)
+    if image.dtype.kind in "bu":
+        low, high = 0.0, image.white
+    else:  # from least to greatest
+        finite = colours[np.isfinite(colours)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    shown = np.nan_to_num((colours - low) / ((high - low) or 1.0)).clip(0, 1) * 255
+    return np.broadcast_to(np.rint(shown), (*image.source.size, 3)).astype(np.uint8)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import gpuconv
 
+from .comparison import Comparison
 from .files import ReadOptions, check_codecs, check_packages, open_image, open_sink
 from .files.alpha import flatten, read_background
 from .files.depth import DepthOptions, choose_depth
@@ -137,6 +138,9 @@ def _filter_image(
     missing = plan_missing_pixels(image, form, depth.dtype, zero_sum)
     output = _describe_output(job.output, image, work, depth.dtype, keywords)
     check_codecs(output)
+    compared = None
+    if options.compare is not None:
+        compared = Comparison(options.compare, image, output, depth)
     notes = [depth.note] if depth.note is not None else []
     lost = _words_for_lost(output)
     if lost:
@@ -144,7 +148,10 @@ def _filter_image(
     rows = max(1, image.pages) * output.size[0]
     own = make_bar(rows, "row", options.progress) if bar is None else NoBar()
     with own as rows_bar, open_sink(output) as store:
-        store(report.clock(work.run(depth, rows_bar.update, missing), image.source, work.plan))
+        blocks = report.clock(work.run(depth, rows_bar.update, missing), image.source, work.plan)
+        store(blocks if compared is None else compared.keep(blocks))
+    if compared is not None:
+        compared.write()
     return tuple(notes)
 
 

@@ -128,51 +128,6 @@ def test_compiling_is_announced(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_comparison(photo, tmp_path, capsys):
-    out, both = tmp_path / "out.png", tmp_path / "both.png"
-    command = ["filter", photo, str(out), "--filter", "gaussian-2", "--mode", "valid"]
-    assert main([*command, "--compare", str(both)]) == 0
-    picture = np.asarray(Image.open(both))
-    before, after = np.asarray(Image.open(photo)), np.asarray(Image.open(out))
-    assert picture.shape == (40, 50 + 8 + after.shape[1], 3)
-    np.testing.assert_array_equal(picture[:, :50], before)
-    np.testing.assert_array_equal(picture[: len(after), 58:], after)
-    assert (picture[len(after) :, 50:] == 255).all()
-
-
-def test_comparison_of_other_numbers(tmp_path):
-    """Transparent pixels are laid onto white, 16 bits are made 8."""
-    rgba = np.full((6, 5, 4), (200, 100, 0, 255), np.uint8)
-    rgba[0, 0, 3] = 0
-    Image.fromarray(rgba).save(tmp_path / "in.png")
-    command = ["filter", str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--filter", "box-1"]
-    assert main([*command, "--compare", str(tmp_path / "both.png")]) == 0
-    picture = np.asarray(Image.open(tmp_path / "both.png"))
-    assert picture[0, 0].tolist() == [255] * 3
-    assert picture[1, 1].tolist() == [200, 100, 0]
-    Image.fromarray(np.full((6, 5), 65535, np.uint16)).save(tmp_path / "deep.png")
-    command[1:3] = [str(tmp_path / "deep.png"), str(tmp_path / "wide.png")]
-    assert main([*command, "--compare", str(tmp_path / "both2.png")]) == 0
-    assert (np.asarray(Image.open(tmp_path / "both2.png")) == 255).all()
-
-
-@pytest.mark.parametrize(
-    ("both", "text"),
-    [
-        ("in.png", "another file than the input"),
-        ("out.png", "another file than the input"),
-        ("both.npy", "writes a picture"),
-        ("there.png", "--overwrite"),
-    ],
-)
-def test_comparisons_that_are_refused(photo, tmp_path, capsys, both, text):
-    (tmp_path / "there.png").touch()
-    command = ["filter", photo, str(tmp_path / "out.png"), "--filter", "box-3"]
-    assert main([*command, "--compare", str(tmp_path / both)]) == 4
-    assert text in capsys.readouterr().err
-    assert not (tmp_path / "out.png").exists()
-
-
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_completion(shell, capsys):
     pytest.importorskip("shtab")
