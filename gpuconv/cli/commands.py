@@ -106,7 +106,7 @@ def _format_time(seconds: float) -> str:
 def _run_demo(options: argparse.Namespace) -> None:
     from .demo import run
 
-    run(options.output_dir, options.backend)
+    run(options.output_dir, options.backend, options.overwrite)
 
 
 def _check(options: argparse.Namespace) -> int:

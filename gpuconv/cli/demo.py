@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -22,10 +23,22 @@ _SECONDS = 0.3  # that each line of the table is measured for, after a call that
 # The stone that is looked for in the picture, and the likeness to it that counts as found.
 _TEMPLATE, _FOUND = (slice(160, 223), slice(415, 490)), 0.6
 _MARK = (220, 30, 50)
+_PICTURES = ["picture", "edges", "directions", "blur", "sharpen", "chapter", "likeness", "found"]
+_PICTURES += ["contact-sheet"]
 
 
-def run(folder: Path, backend: str) -> None:
-    """Print the worked examples and a table of times, and write the pictures into `folder`."""
+def run(folder: Path, backend: str, overwrite: bool = False) -> None:
+    """Print the worked examples and a table of times, and write the pictures into `folder`.
+
+    Raises WriteError if pictures of these names are there, unless they may be overwritten.
+    """
+    there = [name for name in _PICTURES if os.path.lexists(folder / f"{name}.png")]
+    if there and not overwrite:
+        names = ", ".join(f"{name}.png" for name in there)
+        raise WriteError(
+            f"{folder}: {names} {'exist' if len(there) > 1 else 'exists'} already; pass "
+            "--overwrite, or another --output-dir"
+        )
     _print_worked_examples(backend)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,9 +68,9 @@ def run(folder: Path, backend: str) -> None:
         Panel("Likeness", "to one stone, by its zero-mean template", _grey(likeness.clip(0) ** 2)),
         Panel("Found", "where the likeness is 0.6 or more", _mark(photo, likeness)),
     ]
-    for panel in panels:
-        _write(folder / f"{panel.title.lower()}.png", panel.picture)
-    _write(folder / "contact-sheet.png", make_sheet(panels, 4, (320, 480)))
+    pictures = [*(panel.picture for panel in panels), make_sheet(panels, 4, (320, 480))]
+    for name, picture in zip(_PICTURES, pictures, strict=True):
+        _write(folder / f"{name}.png", picture)
     print(f"\nThe times are medians of calls after the first. Pictures: {folder}")
 
 

@@ -57,7 +57,7 @@ def filter_files(options: argparse.Namespace) -> int:
             report.finish(job.output)
         return notes
 
-    return run_jobs(find_jobs(options), run, progress=options.progress)
+    return run_jobs(find_jobs(options), run, options.progress, options.quiet)
 
 
 def _filter_file(

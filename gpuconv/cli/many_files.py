@@ -71,6 +71,7 @@ def run_jobs(
     jobs: Sequence[Job],
     run: Callable[[Job, ProgressBar | None], Sequence[str]],
     progress: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Run every job, of many also after one has failed; return the exit code.
 
@@ -82,6 +83,8 @@ def run_jobs(
         Runs a job and returns notes; it is given the progress bar if that counts files.
     progress : bool
         Whether to show progress on a pipe too.
+    quiet : bool
+        Whether to count the files only if some failed.
     """
     if len(jobs) == 1:
         _show_notes(run(jobs[0], None))
@@ -101,8 +104,11 @@ def run_jobs(
                 print(f"gpuconv: error: {text}", file=sys.stderr)
             bar.update(1)
     done = len(jobs) - len(failed)
-    print(f"{done} of {len(jobs)} files filtered" + (f", {len(failed)} failed" if failed else ""),
-          file=sys.stderr)  # fmt: skip
+    if failed or not quiet:
+        print(
+            f"{done} of {len(jobs)} files filtered" + (f", {len(failed)} failed" if failed else ""),
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 

@@ -156,6 +156,9 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the pictures go; default: %(default)s",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace pictures of the same names there"
+    )
     _add_backend(parser)
 
 

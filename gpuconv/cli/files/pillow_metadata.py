@@ -25,10 +25,13 @@ _RAW_EXIF = "Raw profile type exif"  # the text in which ImageMagick keeps EXIF
 
 def read_animation(picture: Any, frames: list[int]) -> Animation | None:
     """Read how long the frames are shown; None where nothing says it."""
-    durations = []
+    durations: list[float] = []
     for number in frames:
-        picture.seek(number)
-        picture.load()  # WebP says it only then
+        try:
+            picture.seek(number)
+            picture.load()  # WebP says it only then
+        except ValueError:  # a GIF of which Pillow lost a palette (see `gray_animation`)
+            return Animation(tuple(durations), None)
         durations.append(float(picture.info.get("duration", 0) or 0))
     if not any(durations):
         return None

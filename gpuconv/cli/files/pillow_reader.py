@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .deep_pictures import decode_deep
+from .gray_animation import decode_gray_animation, is_gray_animation
 from .image import Image, Pixels, Source
 from .metadata import Metadata
 from .orientation import stand_upright
@@ -20,6 +21,7 @@ __all__ = ["PILLOW_FORMATS", "open_picture"]
 # Only formats that Pillow decodes itself: for others it starts programs.
 PILLOW_FORMATS: dict[str, tuple[str, ...]] = {
     ".avif": ("AVIF",),
+    ".avifs": ("AVIF",),
     ".blp": ("BLP",),
     ".cur": ("CUR",),
     ".dcx": ("DCX",),
@@ -27,6 +29,7 @@ PILLOW_FORMATS: dict[str, tuple[str, ...]] = {
     ".dib": ("DIB",),
     ".fli": ("FLI",),
     ".flc": ("FLI",),
+    ".gbr": ("GBR",),
     ".gif": ("GIF",),
     ".icns": ("ICNS",),
     ".ico": ("ICO",),
@@ -36,13 +39,14 @@ PILLOW_FORMATS: dict[str, tuple[str, ...]] = {
     ".psd": ("PSD",),
     ".qoi": ("QOI",),
     ".ras": ("SUN",),
-    ".tga": ("TGA",),
     ".webp": ("WEBP",),
     ".xbm": ("XBM",),
     ".xpm": ("XPM",),
 }
 # A wrong name among these is harmless.
-PILLOW_FORMATS |= dict.fromkeys((".png", ".apng", ".jpg", ".jpeg", ".bmp"), ("PNG", "JPEG", "BMP"))
+_COMMON = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp")
+PILLOW_FORMATS |= dict.fromkeys(_COMMON, ("PNG", "JPEG", "BMP"))
+PILLOW_FORMATS |= dict.fromkeys((".tga", ".icb", ".vda", ".vst"), ("TGA",))
 PILLOW_FORMATS |= dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), ("PPM",))
 PILLOW_FORMATS |= dict.fromkeys((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), ("JPEG2000",))
 PILLOW_FORMATS |= dict.fromkeys((".sgi", ".bw", ".rgb", ".rgba"), ("SGI",))
@@ -59,14 +63,16 @@ def open_picture(path: Path, page: int | None) -> Image:
             formats = PILLOW_FORMATS[path.suffix.lower()]
             picture = stack.enter_context(opener(path, formats=formats))
             frames, lost = _choose_frames(path, picture, page)
-            claimed = _count_claimed(picture) * len(frames)
+            gray = is_gray_animation(picture)
+            claimed = _count_claimed(picture) * (4 * picture.n_frames if gray else len(frames))
             # Black and white, grey levels and palettes may take one bit a pixel in the file; frames
             # after the first may take next to nothing.
             one_bit = picture.mode in ("1", "L", "P")
             refuse_bomb(path, claimed, check_regular(path), 1 if one_bit or len(frames) > 1 else 8)
         with convert_errors(path, 16 * claimed):
-            deep = decode_deep(path, picture)
-            read = deep if deep is not None else _decode_frames(picture, frames)
+            read = decode_gray_animation(path, frames) if gray else decode_deep(path, picture)
+            if read is None:
+                read = _decode_frames(picture, frames)
             pixels, alpha, premultiplied = read
             animation = read_animation(picture, frames) if len(frames) > 1 else None
             metadata, orientation = read_metadata(picture, animation, lost)
@@ -149,10 +155,11 @@ def _decode_frames(picture: Any, frames: list[int]) -> tuple[Pixels, bool, bool]
 
 def _to_plain_mode(picture: Any) -> Any:
     """Return a frame as grey levels or RGB, with alpha where it has any."""
+    gif = picture.format == "GIF"
     mode, clear = picture.mode, picture.has_transparency_data
-    if mode in ("P", "PA"):
+    if mode in ("P", "PA") or (gif and mode in ("RGB", "RGBA")):
         colours = picture.convert("RGBA" if clear else "RGB")
-        if picture.format == "GIF" and _is_gray(colours):  # which has no other way to say so
+        if gif and _is_gray(colours):  # which has no other way to say so
             return colours.convert("LA" if clear else "L")
         return colours
     if mode in ("1", "L", "RGB") and clear:

@@ -39,7 +39,7 @@ def find_suffix(path: Path) -> str | None:
         head = file.read(16)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ".webp"
-    if head[4:12] == b"ftypavif":
+    if head[4:12] in (b"ftypavif", b"ftypavis"):  # the second is animated
         return ".avif"
     return next((suffix for begin, suffix in _BEGINNINGS if head.startswith(begin)), None)
 

@@ -53,7 +53,7 @@ def test_every_white_stone_is_found(folder, monkeypatch):
     find = demo._find_peaks
     monkeypatch.setattr(demo, "_find_peaks", lambda *a: found.extend(find(*a)) or found)
     monkeypatch.setattr(demo, "_SECONDS", 0)
-    demo.run(folder, "cpu")
+    demo.run(folder, "cpu", overwrite=True)
     assert len(found) == np.count_nonzero(STONES[:, 2])
     photo = load(folder, "picture")
     for y, x in found:
@@ -73,3 +73,19 @@ def test_directions_have_colours():
     assert (colours[4] == 0).all()
     assert len({tuple(colour) for colour in colours}) == 5
     assert colours[:4].max(axis=1).min() > 150
+
+
+def test_files_that_are_there_are_kept(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "_SECONDS", 0)
+    (tmp_path / "picture.png").write_text("mine")
+    (tmp_path / "found.png").symlink_to("nowhere")
+    command = ["demo", "--output-dir", str(tmp_path)]
+    assert main(command) == 4
+    printed = capsys.readouterr()
+    assert printed.out == ""  # nothing was computed
+    assert f"{tmp_path}: picture.png, found.png exist already; pass --overwrite" in printed.err
+    assert (tmp_path / "picture.png").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 2
+    assert main([*command, "--overwrite"]) == 0
+    assert np.asarray(Image.open(tmp_path / "picture.png")).shape == (512, 768, 3)
+    assert main(command) == 4

@@ -51,6 +51,9 @@ def test_many_inputs(photos, tmp_path, capsys):
     out = tmp_path / "new" / "out"
     assert run(*photos, "--output-dir", out, *BLUR) == 0
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg", "c.tif"]
+    assert capsys.readouterr().err == ""  # as --quiet says
+    command = ["filter", *map(str, photos), "--output-dir", str(tmp_path / "loud"), *BLUR]
+    assert main([*command, "--backend", "reference"]) == 0
     assert capsys.readouterr().err == "3 of 3 files filtered\n"
     single = tmp_path / "single.png"
     assert run(photos[0], single, *BLUR) == 0
