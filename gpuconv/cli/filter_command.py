@@ -23,7 +23,7 @@ from .files.image import Image
 from .files.output import Output
 from .files.pillow_writer import words_for_lost
 from .files.safety import WriteError, check_regular
-from .files.sniff import find_suffix, has_mark
+from .files.sniff import MARKED, find_suffix, has_mark
 from .files.tiff_writer import find_kind, is_big
 from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
@@ -32,7 +32,7 @@ from .many_files import Job, find_jobs, run_jobs
 from .missing import plan_missing_pixels
 from .progress import NoBar, ProgressBar, make_bar
 from .report import Report
-from .standard_streams import use_files
+from .standard_streams import STREAM, use_files
 from .values import check_values
 from .weights_reader import check_real, read_weights
 
@@ -69,7 +69,7 @@ def _filter_file(
 ) -> tuple[str, ...]:
     """Filter one file and return notes; what forbids it is found before anything is computed."""
     find_format(job.output)
-    _check_paths(job.source, job.output, options.overwrite)
+    _check_paths(job.source, job.output, options)
     check_packages(job.output)  # before the work, not after it
     reading = ReadOptions(options.page, options.axes, options.alpha, options.array, options.hdu)
     with open_image(job.source, reading) as image:
@@ -80,11 +80,11 @@ def _filter_file(
             return _filter_image(image, weights, job, options, report, bar)
 
 
-def _check_paths(source: Path, output: Path, overwrite: bool) -> None:
+def _check_paths(source: Path, output: Path, options: argparse.Namespace) -> None:
     if find_store(source) is None or not source.is_dir():
         read_suffix(source)
     # `lexists`, because a dangling symbolic link exists too: it is replaced, never followed.
-    if os.path.lexists(output) and not overwrite:
+    if os.path.lexists(output) and not options.overwrite:
         raise WriteError(f"{output}: exists already; pass --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise WriteError(f"{output}: no such folder {output.absolute().parent}")
@@ -92,10 +92,12 @@ def _check_paths(source: Path, output: Path, overwrite: bool) -> None:
     if output.resolve() in source.resolve().parents:
         raise WriteError(f"{output}: holds the input {source}; it is not replaced")
     if os.path.lexists(output):
-        _check_replaced(source, output)
+        # A pattern of a shell names files that are there, two at least.
+        by_pattern = options.output_dir is None and STREAM not in options.files
+        _check_replaced(source, output, by_pattern)
 
 
-def _check_replaced(source: Path, output: Path) -> None:
+def _check_replaced(source: Path, output: Path, by_pattern: bool) -> None:
     """Refuse to replace what is or may be an input, and folders that are not known."""
     if output.is_symlink():
         return  # the link itself is replaced
@@ -105,18 +107,23 @@ def _check_replaced(source: Path, output: Path) -> None:
         check_replaceable(output)
     elif output.is_dir():
         raise WriteError(f"{output}: is a folder; it is not replaced")
-    elif _looks_like_input(source, output):
+    elif by_pattern and _looks_like_input(source, output):
         raise WriteError(
             f"{output}: does not say that gpuconv wrote it and may be an input, as a pattern such "
-            f"as *{output.suffix} names two; for many inputs pass --output-dir, or delete it first"
+            f"as * or *{output.suffix} names two; for many inputs pass --output-dir, or delete it "
+            "first"
         )
 
 
 def _looks_like_input(source: Path, output: Path) -> bool:
-    """Whether the second of two files may be one more input, as ``*.png`` names it."""
+    """Whether the second of two files may be one more input, as ``*`` or ``*/*.png`` names it."""
+    content = find_suffix(output)
+    if content is None or has_mark(output):
+        return False
     beside = output.parent.resolve() == source.parent.resolve()
     alike = output.suffix.lower() == source.suffix.lower()
-    return beside and alike and find_suffix(output) is not None and not has_mark(output)
+    # Files of other formats have no place to say who wrote them.
+    return content in MARKED or (beside and alike)
 
 
 def _filter_image(

@@ -253,7 +253,12 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         "--format", type=_read_format, metavar="SUFFIX",
         help="format of outputs in --output-dir or on the standard output, such as png",
     )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an existing output; without --output-dir a PNG, JPEG, TIFF, FITS, .npy or "
+        ".npz file only if gpuconv wrote it, as it may be an input that a pattern such as * names",
+    )
     reading = parser.add_argument_group("reading")
     reading.add_argument(
         "--page", type=int, metavar="N", help="only this page, frame or plane, counted from 0"

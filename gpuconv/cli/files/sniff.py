@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["MARK", "NPY_PADDING", "find_suffix", "has_mark"]
+__all__ = ["MARK", "MARKED", "NPY_PADDING", "find_suffix", "has_mark"]
 
 MARK = b"gpuconv"  # as PNG text, JPEG comment, TIFF tag, FITS card or comment of an archive
+MARKED = (".png", ".jpg", ".tif", ".fits", ".npy", ".npz")  # what has a place for it
 # An .npy file has no place for words, but more spaces than others write before its pixels.
 NPY_PADDING = 64
 _BEGINNINGS = (

@@ -142,6 +142,40 @@ def test_what_was_written_here_is_replaced(tmp_path):
         assert out.read_bytes() != first
 
 
+@pytest.mark.parametrize("other", ["b.jpg", "b.tif", "b.npy", "2/b.png", "2/b.jpg"])
+def test_what_a_pattern_names_by_mistake(tmp_path, capsys, other):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    source = save(tmp_path / "b.png" if "/" not in other else tmp_path / "1" / "b.png")
+    photo = tmp_path / other
+    if photo.suffix == ".npy":
+        np.save(photo, RNG.random((9, 8)))
+    else:
+        save(photo)
+    before = contents(tmp_path)
+    assert "pass --overwrite" in refused(capsys, 4, source, photo, *BLUR)
+    text = refused(capsys, 4, source, photo, *BLUR, "--overwrite")
+    assert "does not say that gpuconv wrote it" in text
+    assert contents(tmp_path) == before
+    # In a folder that is named it is replaced; then gpuconv wrote it.
+    more = ["--output-dir", photo.parent, "--format", photo.suffix, "--overwrite"]
+    assert run(source, *BLUR, *more) == 0
+    assert contents(tmp_path)[photo] != before[photo]
+    assert run(source, photo, "--filter", "box-5", "--overwrite") == 0
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".gif"])
+def test_formats_without_a_place_to_say_who_wrote_them(tmp_path, capsys, suffix):
+    x = RNG.integers(0, 256, (12, 15)).astype(np.uint8)
+    Image.fromarray(x).save(tmp_path / "a.png")
+    source, out = tmp_path / "a.png", tmp_path / f"b{suffix}"
+    assert run(source, out, *BLUR) == 0
+    assert run(source, out, *BLUR, "--overwrite") == 0
+    beside = tmp_path / f"a{suffix}"
+    beside.write_bytes(out.read_bytes())
+    assert "may be an input" in refused(capsys, 4, beside, out, *BLUR, "--overwrite")
+
+
 def test_outputs_of_one_name(tmp_path, capsys):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
