@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import sys
 import traceback
@@ -24,6 +25,7 @@ from .signals import Stopped
 __all__ = ["run"]
 
 OK, FAILED, USAGE, UNREADABLE, UNWRITABLE, NO_BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_CHECKED = 2  # of `check`, whose 1 says that something is wrong
 
 
@@ -139,7 +141,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return _COMMANDS[options.command](options) or OK
+            code = _COMMANDS[options.command](options) or OK
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what cannot be written is an error of the command
+            return code
         except (Exception, KeyboardInterrupt, Stopped) as error:
             if options.debug:
                 traceback.print_exc()
@@ -166,6 +171,9 @@ def _explain(error: BaseException) -> tuple[int, str]:
             return NO_BACKEND, str(error)
         case ValueError() | TypeError():
             return USAGE, str(error)
+        case OSError() if error.filename is None and error.errno in _FULL:
+            # Errors of files are converted where they are written.
+            return UNWRITABLE, f"standard output: cannot be written: {error.strerror}"
         case MemoryError() | OSError():
             return FAILED, str(error) or type(error).__name__
     return FAILED, (

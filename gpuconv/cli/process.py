@@ -26,22 +26,37 @@ def start() -> int:
     from .commands import run
     from .signals import Stopped, handle_stops, ignore_stops
 
+    code = 0
     try:
         handle_stops()
         if python_handles_it:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = run()
-        sys.stdout.flush()
+        try:
+            code = run()
+        except SystemExit as end:  # after --help, --version and wrong usage
+            code = end.code if isinstance(end.code, int) else 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         code = 130
     except Stopped as stopped:
         code = stopped.code
     except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         code = 1
+    except OSError as error:  # a full disk, of which `run` has told unless its code is 0
+        _discard_output()
+        if not code:
+            print(f"gpuconv: error: standard output: {error.strerror}", file=sys.stderr)
+            code = 4
     ignore_stops()
     temporary.remove_all()
     if python_handles_it:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.freeze()
     return code
+
+
+def _discard_output() -> None:
+    """Let what is left of the standard output go nowhere; Python would write it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

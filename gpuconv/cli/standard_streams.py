@@ -29,8 +29,11 @@ def use_files(job: Job, suffix: str | None) -> Iterator[Job]:
     if STREAM not in (job.source, job.output):
         yield job
         return
-    with tempfile.TemporaryDirectory(prefix="gpuconv-") as name:
-        folder = Path(name)
+    if job.source == STREAM and sys.stdin is None:
+        raise ReadError("standard input: is closed")
+    if job.output == STREAM and sys.stdout is None:
+        raise WriteError("standard output: is closed")
+    with _make_folder() as folder:
         if job.source == STREAM:
             job = replace(job, source=_read_input(folder))
         if job.output != STREAM:
@@ -50,10 +53,26 @@ def use_files(job: Job, suffix: str | None) -> Iterator[Job]:
         sys.stdout.buffer.flush()
 
 
+@contextlib.contextmanager
+def _make_folder() -> Iterator[Path]:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="gpuconv-")
+    except OSError as error:
+        raise WriteError(f"no temporary folder can be made: {error.strerror or error}") from error
+    with made as name:
+        yield Path(name)
+
+
 def _read_input(folder: Path) -> Path:
     path = folder / "standard-input"
-    with open(path, "wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+    try:
+        with open(path, "wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+    except OSError as error:
+        raise WriteError(
+            f"standard input: cannot be copied to {folder}: {error.strerror or error}; the "
+            "variable TMPDIR may name a folder with more space"
+        ) from error
     suffix = find_suffix(path)
     if suffix is None:
         raise ReadError("standard input: is of no format that is known by its first bytes")

@@ -218,6 +218,9 @@ class Stream:
     def isatty(self):
         return False
 
+    def flush(self):
+        pass
+
 
 def test_standard_streams(tmp_path, monkeypatch):
     source = save(tmp_path / "x.png")
