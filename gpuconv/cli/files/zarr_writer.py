@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,12 +18,11 @@ from . import output as outputs
 from .image import Block, Store
 from .output import Output
 from .safety import WriteError, require
+from .zarr_contents import list_foreign, read_attributes
 from .zarr_reader import MARK, Multiscales
 from .zarr_store import open_store
 
 __all__ = ["check_replaceable", "open_zarr_sink"]
-
-_LONGEST_DOCUMENT = 1 << 24
 
 
 def check_replaceable(path: Path) -> None:
@@ -34,20 +32,18 @@ def check_replaceable(path: Path) -> None:
     """
     if path.is_symlink() or not os.path.lexists(path):
         return
-    for name in ("zarr.json", ".zattrs"):
-        document = path / name
-        if document.is_file() and document.stat().st_size < _LONGEST_DOCUMENT:
-            try:
-                about = json.loads(document.read_text("utf-8"))
-            except ValueError:
-                continue
-            attributes = about.get("attributes", {}) if name == "zarr.json" else about
-            if isinstance(attributes, dict) and MARK in attributes:
-                return
-    raise WriteError(
-        f"{path}: is not a Zarr array that gpuconv wrote, so it is not replaced; delete it "
-        "yourself or choose another name"
-    )
+    if not path.is_dir() or MARK not in read_attributes(path):
+        raise WriteError(
+            f"{path}: is not a Zarr array that gpuconv wrote, so it is not replaced; delete it "
+            "yourself or choose another name"
+        )
+    foreign = list_foreign(path)
+    if foreign:
+        names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        raise WriteError(
+            f"{path}: holds what gpuconv did not write ({names}), so it is not replaced; move that "
+            "elsewhere or choose another name"
+        )
 
 
 @contextlib.contextmanager
