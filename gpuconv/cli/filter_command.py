@@ -15,7 +15,7 @@ import gpuconv
 
 from .comparison import Comparison
 from .files import ReadOptions, check_codecs, check_packages, open_image, open_sink
-from .files.alpha import flatten, read_background
+from .files.alpha import check_opacity, flatten, read_background
 from .files.depth import DepthOptions, choose_depth
 from .files.formats import check_holds, find_format, read_suffix
 from .files.geotiff import move_geotiff
@@ -73,6 +73,7 @@ def _filter_file(
     check_packages(job.output)  # before the work, not after it
     reading = ReadOptions(options.page, options.axes, options.alpha, options.array, options.hdu)
     with open_image(job.source, reading) as image:
+        check_opacity(image)
         if options.background is not None:
             image = flatten(image, read_background(options.background))
         check_values(job.source, image.source.dtype)

@@ -6,7 +6,6 @@ missing pixel lies under the weights.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,6 @@ from .files.image import Image, Pixels
 from .files.safety import ReadError, WriteError
 
 __all__ = ["MissingPixels", "plan_missing_pixels"]
-
-_SIDE = 2048  # of the parts in which an image is searched for NaN
 
 
 @dataclass(frozen=True)
@@ -118,18 +115,10 @@ def _remedy(form: Format) -> str:
 
 def _count_nan(image: Image) -> int:
     """Count the pixels of which a channel is NaN."""
-    source, count = image.source, 0
-    corners = [range(0, side, _SIDE) for side in source.size]
-    for index, (row, column) in itertools.product(
-        np.ndindex(source.stack), itertools.product(*corners)
-    ):
-        down, across = (
-            slice(start, min(start + _SIDE, side))
-            for start, side in zip((row, column), source.size, strict=True)
-        )
-        part = source.block(index, down, across)
+    count = 0
+    for part in image.source.parts():
         missing = np.isnan(part)
-        count += int(np.count_nonzero(missing.any(axis=-1) if source.channels else missing))
+        count += int(np.count_nonzero(missing.any(axis=-1) if image.source.channels else missing))
     return count
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "CallOnTiles",
     "Tiles",
     "alpha_weights",
+    "check_opacity",
     "flatten",
     "read_background",
     "split_alpha",
@@ -33,6 +34,7 @@ Tiles = list[list[Pixels]]  # rows of the tiles of a block, each with planes fir
 CallOnTiles = Callable[[Tiles, NDArray[Any], float], Pixels]
 
 _TRANSPARENT = 1e-12  # what is left of sums that cancel
+_OVERSHOOT = 0.05  # of alpha beyond 0 to 1, as resizing leaves it; that is cut off
 
 
 def alpha_weights(weights: NDArray[Any], zero_sum: bool) -> NDArray[Any]:
@@ -98,6 +100,22 @@ class AlphaSums:
         numbers = np.where(clear, np.zeros((), dtype), numbers)
         opacity = Depth(dtype, None, 0, white).convert(np.clip(alpha, 0, 1))
         return np.concatenate([numbers, opacity])
+
+
+def check_opacity(image: Image) -> None:
+    """Raise ReadError for an alpha of floats that is not one of 0 to 1, as one of 0 to 255."""
+    if not image.alpha or image.dtype.kind != "f":
+        return
+    low, high = 0.0, 1.0
+    for part in image.source.parts():
+        opacity = part[..., -1]
+        low = float(np.fmin.reduce(opacity, axis=None, initial=low))
+        high = float(np.fmax.reduce(opacity, axis=None, initial=high))
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise ReadError(
+            f"{image.source.path}: alpha of floats must lie between 0 and 1, got {low:g} to "
+            f"{high:g}; divide it by what stands for opaque first"
+        )
 
 
 def read_background(text: str) -> tuple[int, int, int]:

@@ -7,8 +7,9 @@ from top to bottom and from left to right.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = [
 Pixels = NDArray[Any]
 Block = tuple[tuple[int, ...], range, range, Pixels]
 Store = Callable[[Iterable[Block]], None]
+_PART = 2048  # most rows and columns of a part, where all of an image is looked at
 _TEMPORARIES = 20  # float64 numbers that a conversion may hold for each channel of a pixel
 
 Read = Callable[[tuple[int, ...], slice, slice], Pixels]
@@ -93,6 +95,16 @@ class Source:
         taken = self.overhead + 4 * part + self.scratch * height * width
         with convert_errors(self.path, taken):
             return self.read(index, rows, columns)
+
+    def parts(self) -> Iterator[Pixels]:
+        """Read everything, part by part."""
+        down, across = (
+            [slice(start, min(start + _PART, side)) for start in range(0, side, _PART)]
+            for side in self.size
+        )
+        for index in np.ndindex(self.stack):
+            for rows, columns in itertools.product(down, across):
+                yield self.block(index, rows, columns)
 
     def whole(self) -> Pixels:
         """Read everything."""

@@ -109,6 +109,24 @@ def test_tiff_says_which_alpha(tmp_path, dtype, kind):
     assert tifffile.TiffFile(tmp_path / "y.tif").pages[0].extrasamples == (2,)
 
 
+@pytest.mark.parametrize(("least", "most"), [(0, 255), (-1, 1), (0, 1.2), (0, np.inf)])
+def test_alpha_of_floats_is_one_of_0_to_1(tmp_path, capsys, least, most):
+    x = RNG.random((12, 15, 4)).astype("f4")
+    x[2, 3, 3], x[4, 5, 3] = least, most
+    rgba = dict(photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(tmp_path / "x.tif", x, **rgba)
+    np.save(tmp_path / "x.npy", x)
+    for name, more in (("x.tif", []), ("x.tif", ["--background", "white"]), ("x.npy", ["--alpha"])):
+        assert run(tmp_path / name, tmp_path / "y.tif", *BLUR, *more) == 3
+        error = capsys.readouterr().err
+        assert f"{tmp_path / name}: alpha of floats must lie between 0 and 1" in error
+        assert f" to {most:g}; divide it" in error
+    assert not (tmp_path / "y.tif").exists()
+    x[2, 3, 3], x[4, 5, 3] = -0.01, 1.01  # as resizing leaves it
+    tifffile.imwrite(tmp_path / "x.tif", x, **rgba)
+    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR) == 0
+
+
 def test_grey_levels_with_alpha(tmp_path, rgba):
     Image.fromarray(rgba).convert("LA").save(tmp_path / "x.png")
     x = read(tmp_path / "x.png")

@@ -97,7 +97,7 @@ def with_nan(*shape):
 def test_nan_becomes_no_integer(tmp_path, capsys, monkeypatch, out, more):
     tifffile.imwrite(tmp_path / "x.tif", with_nan(20, 30))
     np.save(tmp_path / "x.npy", with_nan(20, 30, 3))
-    monkeypatch.setattr("gpuconv.cli.missing._SIDE", 16)  # several parts are searched
+    monkeypatch.setattr("gpuconv.cli.files.image._PART", 16)  # several parts are searched
     computed = []
     monkeypatch.setattr(gpuconv, "corr2d", lambda *a, **k: computed.append(1))
     monkeypatch.setattr(gpuconv, "normalized_corr2d", lambda *a, **k: computed.append(1))
