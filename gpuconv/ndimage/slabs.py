@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from ..backends.cpu.threads import run_on_pool, threads
-from ..core import arrays, blocks
-from ..core.axes import move_to_last
+from ..core import arrays
 from ..core.overlap import may_share_memory
 from ..core.scratch import Scratch
 from .passes import Pass, prepare
+from .planes import run_in_strips, with_method_of_whole
 from .stores import Store
 
 __all__ = ["SLAB", "cut", "join_axes", "run_passes"]
@@ -32,13 +32,18 @@ SLAB, _DEVICE_SLAB = 1 << 18, 1 << 24
 # Rows of up to so many pixels, such as the channels of a photo, are too short to be summed one by
 # one.
 _FEW = 16
+# Elements of a line of a processor's cache.
+_LINE = 16
 
 
-def cut(shape: Sequence[int], whole: Sequence[bool], most: int) -> Iterator[tuple[slice, ...]]:
+def cut(
+    shape: Sequence[int], whole: Sequence[bool], most: int, innermost: int | None = None
+) -> Iterator[tuple[slice, ...]]:
     """Cut an array into parts of at most `most` elements, along the axes that are not `whole`.
 
     The first axes are cut first. Where the axes that stay whole have more elements than that, each
-    part is one line along them. No part is larger than the first.
+    part is one line along them; along the `innermost` axis in memory it is `_LINE` elements, which
+    are read together. No part is larger than the first.
 
     Examples
     --------
@@ -48,7 +53,8 @@ def cut(shape: Sequence[int], whole: Sequence[bool], most: int) -> Iterator[tupl
     lengths = list(shape)
     for axis, length in enumerate(shape):
         if not whole[axis]:
-            lengths[axis] = max(1, min(length, most * length // math.prod(lengths)))
+            least = min(length, _LINE) if axis == innermost else 1
+            lengths[axis] = max(least, min(length, most * length // math.prod(lengths)))
     ranges = (
         [slice(start, min(start + part, n)) for start in range(0, n, part)]
         for n, part in zip(shape, lengths, strict=True)
@@ -73,44 +79,34 @@ def _run_group(
         group = [one]
     axes = range(-target.ndim, 0)
     whole = [any(one.reaches_along(axis) for one in group) for axis in axes]
-    if alone and overwrites and sum(whole) == 2:  # slabs would need their neighbours
-        source, overwrites = source.copy(), False
     steps = [prepare(one, dtype if n else x_dtype, dtype) for n, one in enumerate(group)]
     first, store = steps[0]
     if alone and store.is_plain and not overwrites:
         first.correlate(source, out=target)
-    elif alone and sum(whole) == 2:
-        _run_in_strips(first, store, source, target)
-    else:
-        _run_in_slabs(_Chain(tuple(steps), source, target, overwrites), whole)
+        return
+    most = SLAB if arrays.array_module(target) is np else _DEVICE_SLAB
+    planes = alone and sum(whole) == 2
+    slabs = list(cut(target.shape, whole, most, _innermost(target) if planes else None))
+    if planes:
+        if len(slabs) > 1 or target.size > 2 * most:
+            first = with_method_of_whole(first, store, source, x_dtype)
+        if first.method == "fft" and overwrites and store.is_plain:  # its bits are of the whole
+            first.correlate(source.copy(), out=target)
+            return
+        if target[slabs[0]].size > 2 * most:
+            run_in_strips(first, store, source, target, slabs, most)
+            return
+        steps = [(first, store)]
+    _run_in_slabs(_Chain(tuple(steps), source, target, overwrites), slabs)
 
 
-def _run_in_strips(one: Pass, store: Store, source: Any, target: Any) -> None:
-    """Run a pass of a 2-D kernel on strips of rows, each with the rows around it."""
-    xp = arrays.array_module(target)
-    source, target = move_to_last(source, one.axes), move_to_last(target, one.axes)
-    one = replace(one, axes=(-2, -1))
-    height, width = target.shape[-2:]
-    taps = one.weights.shape[0]
-    axis = blocks.Axis(height, height, taps, 1, one.pad[0], one.boundary)
-    columns = blocks.BlockInput(((0, width),), None, one.pad[1], width)
-    # Rows that two strips read are read twice: strips are much higher than that.
-    count = max(8 * taps, (SLAB if xp is np else _DEVICE_SLAB) * height // target.size, 1)
-    for top in range(0, height, count):
-        if count >= height:
-            sums = one.correlate(source)
-        else:
-            rows = axis.block_input(top, min(top + count, height))
-            tiles = [[source[..., first:last, :]] for first, last in rows.ranges]
-            sums = blocks.run_block(one.call, tiles, one.weights, rows, columns, **one.keywords())
-        sums = sums.astype(store.sums_dtype, copy=False)
-        store.write(sums, target[..., top : top + count, :], xp)
+def _innermost(array: Any) -> int:
+    """Return the axis along which elements are next to each other in memory."""
+    return min(reversed(range(array.ndim)), key=lambda axis: abs(array.strides[axis]))
 
 
-def _run_in_slabs(chain: _Chain, whole: list[bool]) -> None:
+def _run_in_slabs(chain: _Chain, slabs: list[tuple[slice, ...]]) -> None:
     xp = arrays.array_module(chain.target)
-    host = xp is np
-    slabs = list(cut(chain.target.shape, whole, SLAB if host else _DEVICE_SLAB))
     failed: list[None] = []
 
     def work(first: int, last: int) -> None:
@@ -123,7 +119,7 @@ def _run_in_slabs(chain: _Chain, whole: list[bool]) -> None:
                 chain.run(slab, scratch)
 
     try:
-        run_on_pool(work, len(slabs), host and len(slabs) > 1)
+        run_on_pool(work, len(slabs), xp is np and len(slabs) > 1)
     except BaseException:
         failed.append(None)  # no other thread goes on writing to the caller's array
         raise

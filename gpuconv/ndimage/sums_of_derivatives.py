@@ -302,6 +302,7 @@ def _sum_in_place(
         if squared:
             xp.multiply(term, term, out=term)
         xp.add(total, term, out=total)
+        del term  # before the next one takes as much memory
     if squared:
         for part in cut(total.shape, [False] * total.ndim, SLAB):
             total[part] = xp.sqrt(total[part], dtype=np.result_type(total.dtype, np.float32))

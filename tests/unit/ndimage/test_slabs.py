@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import scipy.ndimage
 
 import gpuconv
 from gpuconv import ndimage
@@ -42,6 +43,93 @@ def test_no_pass_takes_memory_of_the_images_size(name, dtype, monkeypatch):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < x.size  # a copy in float64 would take eight times as much
+
+
+def peak_of(call, x, in_place):
+    """Most bytes in use while an image is filtered, and what comes out."""
+    for _ in range(2):  # the first one compiles
+        pixels = x.copy("K")
+        output = pixels if in_place else np.empty_like(x)
+        with gpuconv.threads(1):
+            tracemalloc.start()
+            call(pixels, output)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+    return peak, output
+
+
+VOLUMES = {
+    "uniform_filter": (5,),
+    "gaussian_filter": (1.5,),
+    "gaussian_filter1d": (1.5, 0),
+    "sobel": (),
+    "correlate": (np.arange(15.0).reshape(3, 5) / 7,),
+    "convolve": (np.arange(6.0).reshape(3, 2),),
+}
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["", "in place"])
+@pytest.mark.parametrize("shape", [(120, 121, 122), (1300, 1400)], ids=str)
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("name", VOLUMES)
+def test_filters_take_little_memory(name, dtype, shape, in_place, monkeypatch):
+    monkeypatch.setattr(slabs, "SLAB", 1 << 14)
+    x = (200 * np.random.default_rng(3).random(shape)).astype(dtype)
+    along = {"axes": (0, len(shape) - 1)} if name in ("correlate", "convolve") else {}
+
+    def call(x, output):
+        return getattr(ndimage, name)(x, *VOLUMES[name], output=output, **along)
+
+    expected = call(x, None)
+    peak, output = peak_of(call, x, in_place)
+    assert output.tobytes() == expected.tobytes()
+    assert peak < (1 << 20 if dtype == "uint8" else 3 << 20)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["correlate", "uniform_filter"])
+def test_long_kernels_have_the_same_bits_in_place(name, dtype, order):
+    rng = np.random.default_rng(4)
+    x, weights = rng.random((5, 600, 1000)).astype(dtype), rng.random((31, 33))
+    if name == "correlate":  # by transforms
+        expected = ndimage.correlate(x, weights, mode="wrap", axes=(1, 2))
+        same = np.asarray(x, order=order)
+        ndimage.correlate(same, weights, same, mode="wrap", axes=(1, 2))
+    else:  # as boxes
+        expected = ndimage.uniform_filter(x, (1, 31, 41))
+        same = np.asarray(x, order=order)
+        ndimage.uniform_filter(same, (1, 31, 41), same)
+    assert np.array_equal(same, expected)
+
+
+@pytest.mark.parametrize("shape", [(70, 9), (40, 9), (2, 90, 5)], ids=str)
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "constant", "wrap"])
+@pytest.mark.parametrize("origin", [-2, 0, 2])
+def test_strips_read_rows_as_they_were(origin, mode, shape, monkeypatch):
+    monkeypatch.setattr(slabs, "SLAB", 9)  # strips of as few rows as there are
+    rng = np.random.default_rng(6)
+    x, weights = rng.random(shape), rng.random((5, 5))
+    options = dict(mode=mode, cval=0.5, origin=(origin, 0), axes=(-2, -1))
+    expected = scipy.ndimage.correlate(x, weights, **options)
+    ndimage.correlate(x, weights, x, **options)
+    np.testing.assert_allclose(x, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("in_place", "most"), [(False, 1.2), (True, 2.2)])
+@pytest.mark.parametrize("name", ["laplace", "gaussian_laplace", "gaussian_gradient_magnitude"])
+def test_sums_over_axes_take_one_array_more_or_two_in_place(name, in_place, most, monkeypatch):
+    monkeypatch.setattr(slabs, "SLAB", 1 << 14)
+    x = np.random.default_rng(7).random((120, 121, 122)).astype(np.float32)
+    arguments = () if name == "laplace" else (1.5,)
+
+    def call(x, output):
+        return getattr(ndimage, name)(x, *arguments, output=output)
+
+    expected = call(x, None)
+    peak, output = peak_of(call, x, in_place)
+    assert output.tobytes() == expected.tobytes()
+    assert peak < most * x.nbytes
 
 
 def test_no_thread_writes_on_where_one_has_failed(monkeypatch):
