@@ -245,6 +245,8 @@ def _dispatch(
             return result
     if _is_data_array(X):
         return _data_array(X, K, LAST, out, max_device_bytes, flipped, options)
+    if _is_data_array(K):
+        K = K.data
     keywords = dict(zip(engine.OPTIONS, options, strict=True))
     if arrays.is_traced(X) or arrays.is_traced(K):
         keywords |= {"out": out, "max_device_bytes": max_device_bytes}

@@ -14,8 +14,10 @@ import numpy as np
 
 from . import dtypes
 from .alignment import align
+from .annotated import refuse_annotated
 from .errors import BackendUnavailable
-from .tensors import import_tensor, make_tensor, plain_tensor, view_storage
+from .libraries import is_instance_of, is_traced
+from .tensors import import_tensor, make_tensor, plain_tensor, refuse_sparse, view_storage
 
 __all__ = [
     "LARGE_RESULT",
@@ -32,6 +34,8 @@ __all__ = [
     "read",
     "read_as_it_lies",
     "read_out",
+    "refuse_annotated",
+    "refuse_sparse",
     "to_host",
     "to_native_order",
     "total_memory",
@@ -78,17 +82,6 @@ def as_argument(array: Any, like: Operand) -> Any:
     return Operand(array, like.dtype, like.device, "storage", None)
 
 
-def is_instance_of(obj: Any, module: str, name: str) -> bool:
-    """Whether `obj` is an instance of a class in a module that need not be loaded or installed."""
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(obj, getattr(loaded, name))
-
-
-def is_traced(obj: Any) -> bool:
-    """Whether this stands for a tensor while `torch.fx` looks at what is called."""
-    return is_instance_of(obj, "torch.fx", "Proxy")
-
-
 def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
 
@@ -121,12 +114,7 @@ def read_as_it_lies(obj: Any, name: str, swapped: bool = False) -> Operand:
             f"{name} is a Dask array; only corr2d and convolve2d take one, as X (and then K may be "
             f"another); pass {name}.compute(), or one block at a time"
         )
-    if isinstance(obj, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a masked array, whose mask would be lost; pass {name}.filled(value), "
-            "or call normalized_corr2d or normalized_convolve2d, which leave masked pixels out"
-        )
-    _refuse_astropy(obj, name)
+    refuse_annotated(obj, name)
     if hasattr(obj, "__cuda_array_interface__"):
         return _from_cupy(_import_cupy(name).asarray(obj), name, obj, "array-api")
     if isinstance(obj, np.ndarray):
@@ -137,21 +125,6 @@ def read_as_it_lies(obj: Any, name: str, swapped: bool = False) -> Operand:
             return _from_cupy(_import_cupy(name).from_dlpack(obj), name, obj, "array-api")
         return _from_numpy(_host_dlpack(obj), name, obj, "array-api")
     return _from_numpy(_as_numpy(obj, name), name, obj)
-
-
-def _refuse_astropy(obj: Any, name: str) -> None:
-    """Refuse arrays of astropy that carry a unit, a mask or uncertainties, which would be lost."""
-    if is_instance_of(obj, "astropy.units", "Quantity"):
-        raise TypeError(
-            f"{name} is an astropy Quantity, whose unit would be lost; pass {name}.value, and give "
-            f"the result its unit: Y * {name}.unit"
-        )
-    if is_instance_of(obj, "astropy.nddata", "NDData"):
-        raise TypeError(
-            f"{name} is a {type(obj).__name__} of astropy, whose mask, unit and uncertainty would "
-            f"be lost; pass {name}.data, or leave masked pixels out: "
-            f"normalized_corr2d({name}.data, K, mask={name}.mask)"
-        )
 
 
 def _host_dlpack(obj: Any) -> Any:

@@ -11,7 +11,14 @@ import numpy as np
 
 from . import dtypes
 
-__all__ = ["allocate_as_torch", "import_tensor", "make_tensor", "plain_tensor", "view_storage"]
+__all__ = [
+    "allocate_as_torch",
+    "import_tensor",
+    "make_tensor",
+    "plain_tensor",
+    "refuse_sparse",
+    "view_storage",
+]
 
 
 def plain_tensor(tensor: Any, name: str) -> Any:
@@ -38,9 +45,16 @@ def plain_tensor(tensor: Any, name: str) -> Any:
             "convolve2d of tensors without out= and max_device_bytes=, and nn.conv2d, are); pass "
             f"{name}.detach(), or call inside torch.no_grad()"
         )
+    refuse_sparse(tensor, name)
+    return tensor.detach().resolve_conj().resolve_neg()
+
+
+def refuse_sparse(tensor: Any, name: str) -> None:
+    """Raise TypeError for a tensor that is not strided."""
+    import torch
+
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} is a {tensor.layout} tensor; pass {name}.to_dense()")
-    return tensor.detach().resolve_conj().resolve_neg()
 
 
 def view_storage(tensor: Any) -> Any:

@@ -227,6 +227,7 @@ def _call(
         return adapter.correlate(
             call, X, K, flipped=flipped, axes=axes, out=out, stacklevel=4, **others, **options
         )
+    K = _data_of(K)
     mask, weights = _with_shape(mask, "mask"), _with_shape(weights, "weights")
     own = None
     if isinstance(X, np.ma.MaskedArray):
@@ -250,8 +251,13 @@ def _call_with_data(
     return _call(X, K, mask, weights, rules, axes, out, flipped, options)
 
 
+def _data_of(array: Any) -> Any:
+    return array.data if arrays.is_instance_of(array, "xarray", "DataArray") else array
+
+
 def _with_shape(array: Any, name: str) -> Any:
-    """Read nested lists, whose axes are moved like those of arrays."""
+    """Read nested lists, whose axes are moved like those of arrays, and take a DataArray's data."""
+    array = _data_of(array)
     return array if array is None or hasattr(array, "shape") else arrays.read(array, name).array
 
 

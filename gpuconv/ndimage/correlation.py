@@ -252,9 +252,14 @@ def _along_all_axes(
 def _read_weights(weights: Any, image: Image) -> Any:
     """Return weights as float64 or complex128: as they lie, or for eager images by NumPy."""
     if arrays.is_instance_of(weights, "torch", "Tensor"):
-        if image.deferred:
+        arrays.refuse_sparse(weights, "weights")
+        if image.deferred and arrays.is_instance_of(image.original, "torch", "Tensor"):
             return weights.cdouble() if weights.is_complex() else weights.double()
         weights = arrays.read(weights, "weights").array
+    lazy = [arrays.is_instance_of(a, "dask.array", "Array") for a in (weights, image.original)]
+    if lazy == [True, False]:
+        raise TypeError("weights is a Dask array, but input is not; pass weights.compute()")
+    arrays.refuse_annotated(weights, "weights")
     if not hasattr(weights, "dtype") or not hasattr(weights, "astype"):
         weights = np.asarray(weights)
     return weights.astype("complex128" if np.dtype(weights.dtype).kind == "c" else "float64")

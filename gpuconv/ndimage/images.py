@@ -50,12 +50,15 @@ def read_image(value: Any) -> Image:
     """Read an input without copying it; RuntimeError for dtypes that SciPy's filters refuse."""
     tensor = arrays.is_instance_of(value, "torch", "Tensor")
     if tensor or arrays.is_instance_of(value, "dask.array", "Array"):
-        dtype = dtypes.name_of(value.dtype, "input")
+        dtype = _name_of(value.dtype, "input")
         deferred = not tensor or not dtypes.is_integer(dtype)
         image = Image(value, tuple(value.shape), dtype, deferred)
     else:
+        arrays.refuse_annotated(value, "input")
         if not hasattr(value, "shape"):
             value = np.asarray(value)
+        if hasattr(value, "dtype"):
+            _name_of(value.dtype, "input")
         operand = arrays.read(value, "input", swapped=True)
         image = Image(value, tuple(operand.array.shape), operand.dtype, False)
     if dtypes.is_half(image.dtype):
@@ -74,12 +77,12 @@ def read_output(output: Any, image: Image, complex_sums: bool) -> Target:
     if output is None:
         return Target(_promote_to_complex(image.dtype) if complex_sums else image.dtype)
     if isinstance(output, str):
-        dtype = dtypes.name_of(np.dtype(output), "output")
+        dtype = _name_of(np.dtype(output), "output")
         if complex_sums and not dtypes.is_complex(dtype):
             raise RuntimeError(f"output must have complex dtype, got {dtype}")
         return Target(_check_dtype(dtype))
     if isinstance(output, type | np.dtype) or arrays.is_instance_of(output, "torch", "dtype"):
-        dtype = dtypes.name_of(output, "output")
+        dtype = _name_of(output, "output")
         if complex_sums and not dtypes.is_complex(dtype):
             warnings.warn("promoting specified output dtype to complex", stacklevel=5)
             dtype = _promote_to_complex(dtype)
@@ -96,6 +99,14 @@ def read_output(output: Any, image: Image, complex_sums: bool) -> Target:
     if complex_sums and not dtypes.is_complex(dtype):
         raise RuntimeError(f"output must have complex dtype, got {dtype}")
     return Target(_check_dtype(dtype), output)
+
+
+def _name_of(dtype: Any, name: str) -> str:
+    """Return the name of a dtype; RuntimeError if it is none of the package's, as in SciPy."""
+    try:
+        return dtypes.name_of(dtype, name)
+    except TypeError as error:
+        raise RuntimeError(str(error)) from None
 
 
 def _promote_to_complex(dtype: str) -> str:

@@ -12,15 +12,17 @@ from ..core.casting import cast
 
 __all__ = [
     "MODES",
-    "as_array",
     "check_mode",
     "conjugate",
     "dtype_of",
     "finish",
     "flip",
+    "is_lazy",
+    "is_tensor",
     "must_swap",
     "promote",
     "read",
+    "read_both",
 ]
 
 MODES = ("full", "valid", "same")
@@ -28,7 +30,7 @@ MODES = ("full", "valid", "same")
 
 def read(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
     """Return both arguments as arrays; ValueError if they have not as many dimensions."""
-    in1, in2 = (as_array(name, array) for array in (in1, in2))
+    in1, in2 = read_both(name, in1, in2)
     if in1.ndim != in2.ndim:
         raise ValueError(
             "in1 and in2 should have the same dimensionality, "
@@ -37,18 +39,56 @@ def read(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
     return in1, in2
 
 
-def as_array(name: str, value: Any) -> Any:
+def read_both(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
+    """Return both arguments as arrays of their own libraries, lazy ones if one of them is.
+
+    Raises
+    ------
+    TypeError
+        An argument has a mask, a unit or coordinates, which would be lost.
+    """
+    in1, in2 = _as_array(name, in1, "in1"), _as_array(name, in2, "in2")
+    if is_tensor(in2) and not is_tensor(in1):
+        arrays.read(in2, "in2")  # raises where a result outside the graph would lose a gradient
+    lazy = is_lazy(in1), is_lazy(in2)
+    if any(lazy) and not all(lazy):  # the arguments may change places
+        in1, in2 = _as_lazy(in1, "in1"), _as_lazy(in2, "in2")
+    return in1, in2
+
+
+def is_tensor(array: Any) -> bool:
+    """Whether an array is one of torch's."""
+    return arrays.is_instance_of(array, "torch", "Tensor")
+
+
+def is_lazy(array: Any) -> bool:
+    """Whether an array is one of Dask's."""
+    return arrays.is_instance_of(array, "dask.array", "Array")
+
+
+def _as_lazy(array: Any, name: str) -> Any:
+    if is_lazy(array):
+        return array
+    import dask.array
+
+    values = arrays.read(array, name).array if is_tensor(array) else array
+    return dask.array.from_array(values, chunks=-1)
+
+
+def _as_array(name: str, value: Any, argument: str) -> Any:
     """Return an argument as an array of its own library."""
-    known = ("torch", "Tensor"), ("dask.array", "Array"), ("cupy", "ndarray")
-    if not any(arrays.is_instance_of(value, *each) for each in known):
-        if isinstance(value, np.ma.MaskedArray):
-            arrays.read(value, "in1")  # raises the error that says what to do instead
-        value = np.asarray(value)
-        if str(value.dtype.newbyteorder("=")) not in dtypes.NAMES:
-            raise NotImplementedError(
-                f"gpuconv.signal.{name} takes no arrays of dtype {value.dtype}; use "
-                f"scipy.signal.{name}"
-            )
+    if is_tensor(value):
+        arrays.refuse_sparse(value, argument)
+    if is_tensor(value) or is_lazy(value) or arrays.is_instance_of(value, "cupy", "ndarray"):
+        dtypes.name_of(value.dtype, argument)
+        return value
+    arrays.refuse_annotated(value, argument)
+    value = np.asarray(value)
+    if str(value.dtype.newbyteorder("=")) not in dtypes.NAMES:
+        raise NotImplementedError(
+            f"gpuconv.signal.{name} takes no arrays of dtype {value.dtype}, which {argument} has; "
+            f"use scipy.signal.{name}"
+        )
     return value
 
 
@@ -76,7 +116,7 @@ def finish(sums: Any, dtype: str) -> Any:
 
 def flip(array: Any, axes: Iterable[int]) -> Any:
     """Return an array flipped along axes."""
-    if arrays.is_instance_of(array, "torch", "Tensor"):
+    if is_tensor(array):
         return array.flip(tuple(axes))
     flipped = set(axes)
     backwards, forwards = slice(None, None, -1), slice(None)

@@ -9,7 +9,7 @@ import numpy as np
 from .. import api
 from ..core import dtypes
 from ..core.boundary import SIGNAL_BOUNDARIES
-from .arguments import as_array, check_mode, finish, flip, must_swap, promote
+from .arguments import check_mode, finish, flip, must_swap, promote, read_both
 
 __all__ = ["convolve2d", "correlate2d"]
 
@@ -95,7 +95,7 @@ def convolve2d(
 
 
 def _sum_planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillvalue: Any) -> Any:
-    in1, in2 = (as_array(name, array) for array in (in1, in2))
+    in1, in2 = read_both(name, in1, in2)
     if in1.ndim != 2 or in2.ndim != 2:
         raise ValueError(f"{name} inputs must both be 2-D arrays")
     swapped = must_swap(mode, in1.shape, in2.shape, range(2))

@@ -253,8 +253,19 @@ def test_complex_outputs():
         (lambda x: ndimage.laplace(x, output=np.zeros(3)), RuntimeError,
          r"output shape not correct: \(3,\), but input has \(4, 5\)"),
         (lambda x: ndimage.sobel(x.astype("f2")), RuntimeError, "float16 not supported"),
+        (lambda x: ndimage.sobel(x.astype("longdouble")), RuntimeError, "input has dtype"),
+        (lambda x: ndimage.laplace(x.astype(object)), RuntimeError, "input has dtype object"),
+        (lambda x: ndimage.laplace(x, output=np.longdouble), RuntimeError, "output has dtype"),
     ],
 )  # fmt: skip
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call(np.ones((4, 5)))
+
+
+@pytest.mark.parametrize("name", ["sobel", "prewitt", "gaussian_filter"])
+def test_complex_images_have_complex_results(name):
+    x = sample((5, 6), "complex64")
+    with pytest.warns(UserWarning, match="promoting specified output dtype to complex"):
+        found = getattr(ndimage, name)(x, *CALLS[name], output=np.float32)
+    check(found, getattr(scipy.ndimage, name)(x, *CALLS[name]))

@@ -96,7 +96,7 @@ def test_a_nan_stays_in_its_windows():
         (lambda x: signal.convolve(np.ones((2, 3, 4)), np.ones((2, 2, 2))), NotImplementedError,
          "at most two axes, .*; use scipy.signal.convolve"),
         (lambda x: signal.correlate(x, x.astype(object)), NotImplementedError,
-         "no arrays of dtype object; use scipy.signal.correlate"),
+         "no arrays of dtype object, which in2 has; use scipy.signal.correlate"),
         (lambda x: signal.convolve(x.astype("longdouble"), x), NotImplementedError, "use scipy"),
         (lambda x: signal.lfilter, NotImplementedError, "use scipy.signal.lfilter"),
         (lambda x: signal.edges, AttributeError, "no attribute 'edges'"),
@@ -130,3 +130,31 @@ def test_libraries():
             assert type(found) is type(array)
             np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12, atol=1e-9)
             assert np.asarray(found).dtype == expected.dtype
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve", "oaconvolve"])
+def test_either_argument_may_be_lazy(name, mode):
+    da = pytest.importorskip("dask.array")
+    for shapes in (((5,), (8,)), ((8,), (5,)), ((9, 8), (3, 4)), ((3, 4), (9, 8))):
+        first, second = (sample(shape, "float64") for shape in shapes)
+        expected = getattr(scipy.signal, name)(first, second, mode)
+        lazy = [da.from_array(array, chunks=2) for array in (first, second)]
+        for in1, in2 in ((lazy[0], second), (first, lazy[1]), lazy):
+            found = getattr(signal, name)(in1, in2, mode)
+            assert isinstance(found, da.Array)
+            np.testing.assert_allclose(found.compute(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_errors_of_tensors_name_the_argument():
+    torch = pytest.importorskip("torch")
+    x = sample((3, 4), "float64")
+    k = torch.ones(2, 2)
+    for call, error, text in (
+        (lambda: signal.convolve2d(x, k.to_sparse()), TypeError, r"in2 is .* in2\.to_dense"),
+        (lambda: signal.convolve2d(k.to_sparse(), x), TypeError, r"in1 is .* in1\.to_dense"),
+        (lambda: signal.correlate(x, k.requires_grad_()), NotImplementedError, "in2 requires grad"),
+        (lambda: signal.correlate(x, k.to(torch.float8_e5m2)), TypeError, "in2 has dtype"),
+    ):
+        with pytest.raises(error, match=text):
+            call()

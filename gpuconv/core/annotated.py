@@ -1,0 +1,48 @@
+"""Arrays that are more than numbers: masks, units, names and coordinates, which would be lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .libraries import is_instance_of
+
+__all__ = ["refuse_annotated"]
+
+
+def refuse_annotated(obj: Any, name: str) -> None:
+    """Raise TypeError for an argument whose mask, unit or coordinates a result would not have.
+
+    Examples
+    --------
+    >>> try:
+    ...     refuse_annotated(np.ma.masked_equal([1, 2], 2), "weights")
+    ... except TypeError as error:
+    ...     print(str(error)[:56])
+    weights is a masked array, whose mask would be lost; pas
+    """
+    if isinstance(obj, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be lost; pass {name}.filled(value), "
+            "or call normalized_corr2d or normalized_convolve2d, which leave masked pixels out"
+        )
+    if is_instance_of(obj, "astropy.units", "Quantity"):
+        raise TypeError(
+            f"{name} is an astropy Quantity, whose unit would be lost; pass {name}.value, and give "
+            f"the result its unit: Y * {name}.unit"
+        )
+    if is_instance_of(obj, "astropy.nddata", "NDData"):
+        raise TypeError(
+            f"{name} is a {type(obj).__name__} of astropy, whose mask, unit and uncertainty would "
+            f"be lost; pass {name}.data, or leave masked pixels of an image out: "
+            f"normalized_corr2d(X.data, K, mask=X.mask)"
+        )
+    for kind in ("DataArray", "Variable", "Dataset"):
+        if is_instance_of(obj, "xarray", kind):
+            what = f"{name}.data" if kind != "Dataset" else f"the data of one variable of {name}"
+            raise TypeError(
+                f"{name} is a {kind} of xarray, whose names and coordinates would be lost; pass "
+                f"{what} (corr2d, convolve2d, normalized_corr2d and normalized_convolve2d take "
+                "a DataArray as X and return one)"
+            )
