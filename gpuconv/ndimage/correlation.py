@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arrays
+from ..core import arrays, dtypes
 from .arguments import count_from_end, one_for_each, padding, read_axes, read_cval, read_mode
+from .factors import split_into_lines
 from .images import Image
 from .passes import Pass, line_pass
 from .repeated import run_filter
@@ -115,15 +116,15 @@ def correlate(
     input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: Any = 0.0,
     origin: Any = 0, *, axes: Any = None,
 ) -> Any:  # fmt: skip
-    """Correlate an image with weights of one or two dimensions, as `scipy.ndimage.correlate`.
+    """Correlate an image with weights, as `scipy.ndimage.correlate`.
 
     Parameters
     ----------
     input : array_like
         Image of any number of dimensions: NumPy, CuPy, torch, Dask (the result is lazy).
     weights : array_like
-        As many dimensions as `input` or `axes` has; at most two of them longer than 1. Complex
-        ones are conjugated.
+        As many dimensions as `input` or `axes` has. Of those longer than 1, the weights along all
+        but two must be factors of the whole. Complex ones are conjugated.
     output : dtype or array, optional
         As in `correlate1d`.
     mode, cval
@@ -138,10 +139,16 @@ def correlate(
     array
         Of `input`'s shape, library and device.
 
+    Notes
+    -----
+    Weights along more than two axes are summed along one after the other. What is between is kept
+    as float64, or as int64 where all is integers: an array of the image's size.
+
     Raises
     ------
     NotImplementedError
-        Weights that go along more than two axes, which `scipy.ndimage.correlate` takes.
+        Weights along more than two axes that are no product of weights along one or two, which
+        `scipy.ndimage.correlate` takes.
     RuntimeError, ValueError
         As `scipy.ndimage.correlate` raises them.
 
@@ -167,7 +174,7 @@ def convolve(
     input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: Any = 0.0,
     origin: Any = 0, *, axes: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve an image with weights of one or two dimensions, as `scipy.ndimage.convolve`.
+    """Convolve an image with weights, as `scipy.ndimage.convolve`.
 
     Parameters
     ----------
@@ -182,7 +189,8 @@ def convolve(
     Raises
     ------
     NotImplementedError
-        Weights that go along more than two axes, which `scipy.ndimage.convolve` takes.
+        Weights along more than two axes that are no product of weights along one or two, which
+        `scipy.ndimage.convolve` takes.
 
     Notes
     -----
@@ -208,22 +216,40 @@ def _make_plane_pass(
     weights = _read_weights(weights, image)
     flipped = name == "convolve"
     weights, pads = _along_all_axes(weights, found, image, origin, flipped)
-    at = [axis - image.ndim for axis in range(image.ndim) if weights.shape[axis] > 1]
-    if len(at) > 2:
-        raise NotImplementedError(
-            f"gpuconv.ndimage.{name} takes weights along at most two axes, got shape "
-            f"{tuple(weights.shape)}; use scipy.ndimage.{name}, or one-dimensional passes if the "
-            "weights are an outer product"
-        )
     boundary, fillvalue = read_mode(mode), read_cval(cval, image.is_complex)
+    lines: dict[int, Any] = {}
+    if sum(n > 1 for n in weights.shape) > 2:
+        found_lines = split_into_lines(weights) if isinstance(weights, np.ndarray) else None
+        if found_lines is None:
+            raise NotImplementedError(
+                f"gpuconv.ndimage.{name} takes weights along more than two axes only as NumPy's "
+                "arrays that are a product of weights along one axis each, and along two at most "
+                f"once; got others of shape {tuple(weights.shape)}; use scipy.ndimage.{name}"
+            )
+        lines, weights = found_lines
+    passes = []
+    for axis, line in lines.items():
+        passes.append(
+            line_pass(
+                line, axis - image.ndim, pads[axis], boundary, fillvalue=fillvalue,
+                flipped=flipped, is_partial=True,
+            )
+        )  # fmt: skip
+        # Beyond the other borders lies what this pass makes of pixels of this value.
+        fillvalue = fillvalue * (line if flipped else line.conj()).sum()
+    at = [axis - image.ndim for axis in range(image.ndim) if weights.shape[axis] > 1]
     # Two axes in any case, of which an image of fewer dimensions gets the missing ones.
     rows, columns = sorted((at + [axis for axis in (-1, -2) if axis not in at])[:2])
     shape = [weights.shape[axis] if -axis <= image.ndim else 1 for axis in (rows, columns)]
-    pad = [pads[axis] if -axis <= image.ndim else (0, 0) for axis in (rows, columns)]
+    pad = [
+        pads[axis] if -axis <= image.ndim and axis + image.ndim not in lines else (0, 0)
+        for axis in (rows, columns)
+    ]
     planes = Pass(
-        weights.reshape(shape), (rows, columns), (pad[0], pad[1]), boundary, fillvalue, flipped
-    )
-    return [planes]
+        weights.reshape(shape), (rows, columns), (pad[0], pad[1]), boundary, fillvalue, flipped,
+        of_integers=bool(lines) and dtypes.is_integer(image.dtype),
+    )  # fmt: skip
+    return [*passes, planes]
 
 
 def _along_all_axes(

@@ -39,6 +39,8 @@ class Pass:
     divisor: int = 1  # what sums are divided by
     method: str = "auto"
     rank: int | None = None  # of the weights, where it is known
+    is_partial: bool = False  # whether its sums are the next pass's terms, which no cast changes
+    of_integers: bool = False  # whether its terms are sums of integers, as a cast has to know
 
     @property
     def call(self) -> Callable[..., Any]:
@@ -95,7 +97,8 @@ def prepare(one: Pass, x_dtype: str, dtype: str) -> tuple[Pass, Store]:
         sums = "complex128" if dtypes.is_complex(dtype) else "float64"
         return one, Store(dtype, sums, "float", divisor, is_plain=divisor == 1)
     if not dtypes.is_integer(x_dtype) or not has_integers_only(one):
-        kind = "rounded integer" if dtypes.is_integer(x_dtype) else "float"
+        of_integers = dtypes.is_integer(x_dtype) or one.of_integers
+        kind = "rounded integer" if of_integers else "float"
         return replace(one, method="direct"), Store(dtype, "float64", kind, divisor, False)
     low, high = _range_of_sums(one, x_dtype)
     if divisor != 1 and not _holds("int64", low, high):  # modulo 2**64 there is no quotient

@@ -96,7 +96,8 @@ def run_filter(
     result = run(image, passes, output)
     # Where sums are complex, each call may have to warn of its output.
     complex_sums = image.is_complex or any(one.is_complex for one in passes)
-    if key is not None and passes and not complex_sums:
+    partial = any(one.is_partial for one in passes)
+    if key is not None and passes and not complex_sums and not partial:
         found = _Filter.of(passes, image, read_output(output, image, False))
         if all(step.one.weights.size <= _WEIGHTS_MOST for step in found.steps):
             if len(_kept) >= _KEPT_MOST:

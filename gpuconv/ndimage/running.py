@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
 from .images import Image, Target, read_output
 from .joining import for_device, join
-from .passes import Pass, prepare
+from .passes import Pass, has_integers_only, prepare
 from .slabs import run_passes
 from .stores import Store
 
@@ -45,14 +46,38 @@ def _run_eagerly(image: Image, passes: Sequence[Pass], target: Target) -> Any:
         if may_share_memory(pixels, pixels_out) and not _is_same(pixels, pixels_out):
             pixels = pixels.copy()
         if passes:
+            single = False
             if source.device != arrays.HOST and not dtypes.is_integer(target.dtype):
                 # Most GPUs have few units for float64: it is taken where it was asked for.
                 single = target.dtype in _SINGLE and source.dtype in _SINGLE
                 passes = for_device(passes, single)
-            run_passes(passes, pixels, source.dtype, pixels_out, target.dtype)
+            between = _dtype_between(passes, source.dtype, target.dtype, single)
+            first = [one for one in passes if one.is_partial]
+            x_dtype = source.dtype
+            if first and between != target.dtype:
+                middle = arrays.empty(pixels.shape, between, source.device, source)
+                run_passes(_exactly(first, target.dtype), pixels, x_dtype, middle, between)
+                pixels, x_dtype, passes = middle, between, passes[len(first) :]
+            run_passes(passes, pixels, x_dtype, pixels_out, target.dtype)
         else:
             pixels_out[...] = pixels
     return arrays.wrap(result, target.dtype, source) if target.array is None else target.array
+
+
+def _dtype_between(passes: Sequence[Pass], x_dtype: str, dtype: str, single: bool) -> str:
+    """Return the dtype of sums that are the next pass's terms, which casts do not change."""
+    if dtypes.is_integer(x_dtype) and dtypes.is_integer(dtype):
+        return "int64" if all(map(has_integers_only, passes)) else "float64"
+    if dtypes.is_complex(dtype):
+        return "complex64" if single else "complex128"
+    return "float32" if single else "float64"
+
+
+def _exactly(passes: Sequence[Pass], dtype: str) -> list[Pass]:
+    """Let no pass be made by transforms, whose errors a cast to integers might show."""
+    if not dtypes.is_integer(dtype):
+        return list(passes)
+    return [replace(one, method="direct") for one in passes]
 
 
 def _with_rows(array: Any) -> Any:
@@ -76,9 +101,12 @@ def _run_deferred(image: Image, passes: Sequence[Pass], dtype: str) -> Any:
     result = result.reshape((1,) * missing + image.shape) if missing else result
     if not passes:
         result = cast(result, dtype)
-    for one in passes:
-        result = _correlate_deferred(*prepare(one, x_dtype, dtype), result)
-        x_dtype = dtype
+    between = _dtype_between(passes, image.dtype, dtype, False)
+    first = [one for one in passes if one.is_partial]
+    for one in [*_exactly(first, dtype), *passes[len(first) :]]:
+        made = between if one.is_partial else dtype
+        result = _correlate_deferred(*prepare(one, x_dtype, made), result)
+        x_dtype = made
     return result.reshape(image.shape) if missing else result
 
 
