@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator
 
 __all__ = [
     "BackendUnavailable",
+    "FunctionOfSciPyOnly",
     "complete_rows_before",
     "format_value",
     "get_complete_rows",
     "hide_internal_out",
     "incomplete_out_error",
+    "missing_attribute",
     "set_complete_rows",
     "unknown_name_error",
 ]
@@ -30,6 +32,20 @@ class BackendUnavailable(RuntimeError):
     ... except gpuconv.BackendUnavailable:
     ...     Y = gpuconv.corr2d([[1.0]], [[1.0]])
     """
+
+
+class FunctionOfSciPyOnly(NotImplementedError, AttributeError):
+    """A module in SciPy's place was asked for a function that only SciPy's has.
+
+    It is an AttributeError as well, so that `hasattr` is false and `getattr` takes its default.
+    """
+
+
+def missing_attribute(module: str, theirs: str, name: str, names: Iterable[str]) -> AttributeError:
+    """Build the error for a name that a module in the place of SciPy's `theirs` does not have."""
+    if name in names:
+        return FunctionOfSciPyOnly(f"{module} has no {name}; use {theirs}.{name}")
+    return AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
 def format_value(value: object) -> str:

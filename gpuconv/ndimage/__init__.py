@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.errors import missing_attribute
 from .correlation import convolve, convolve1d, correlate, correlate1d
 from .derivatives import prewitt, sobel
 from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
@@ -42,6 +43,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     import scipy.ndimage
 
-    if name in scipy.ndimage.__all__:
-        raise NotImplementedError(f"gpuconv.ndimage has no {name}; use scipy.ndimage.{name}")
-    raise AttributeError(f"module 'gpuconv.ndimage' has no attribute {name!r}")
+    raise missing_attribute("gpuconv.ndimage", "scipy.ndimage", name, scipy.ndimage.__all__)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.errors import missing_attribute
 from .along_axes import convolve, correlate, fftconvolve, oaconvolve
 from .planes import convolve2d, correlate2d
 
@@ -19,6 +20,4 @@ __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "fftconvolve", 
 def __getattr__(name: str) -> Any:
     import scipy.signal
 
-    if name in scipy.signal.__all__:
-        raise NotImplementedError(f"gpuconv.signal has no {name}; use scipy.signal.{name}")
-    raise AttributeError(f"module 'gpuconv.signal' has no attribute {name!r}")
+    raise missing_attribute("gpuconv.signal", "scipy.signal", name, scipy.signal.__all__)

@@ -97,6 +97,14 @@ def test_what_differs_along_axes(name):
     compare(name, x, **keywords, mode=["wrap", "nearest"], axes=(-1, 0))
 
 
+def test_each_sigma_is_along_the_axis_at_its_place():
+    x = sample((6, 7), "float64")
+    expected = scipy.ndimage.gaussian_laplace(x, (1.2, 0.6))
+    check(ndimage.gaussian_laplace(x, (0.6, 1.2), axes=(1, 0)), expected)
+    compare("gaussian_filter", x, (0.6, 1.2), axes=(1, 0))
+    compare("gaussian_laplace", x[None], (0.6, 1.2), axes=(2, 1))
+
+
 @pytest.mark.parametrize("name", ["laplace", "gaussian_gradient_magnitude", "gaussian_filter"])
 def test_along_no_axes(name):
     compare(name, sample((5, 6), "float64"), *CALLS[name], axes=())
@@ -269,3 +277,9 @@ def test_complex_images_have_complex_results(name):
     with pytest.warns(UserWarning, match="promoting specified output dtype to complex"):
         found = getattr(ndimage, name)(x, *CALLS[name], output=np.float32)
     check(found, getattr(scipy.ndimage, name)(x, *CALLS[name]))
+
+
+def test_what_only_scipy_has_can_be_asked_for():
+    assert not hasattr(ndimage, "median_filter")
+    assert getattr(ndimage, "median_filter", None) is None
+    assert {name for name in scipy.ndimage.__all__ if hasattr(ndimage, name)} == {*ndimage.__all__}

@@ -158,3 +158,8 @@ def test_errors_of_tensors_name_the_argument():
     ):
         with pytest.raises(error, match=text):
             call()
+
+
+def test_what_only_scipy_has_can_be_asked_for():
+    assert not hasattr(signal, "lfilter")
+    assert getattr(signal, "lfilter", None) is None
