@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -53,6 +54,7 @@ def phase_cross_correlation(
     upsample_factor: int = 1,
     space: str = "real",
     normalization: str | None = "phase",
+    **others: NoReturn,
 ) -> Registration:
     """Find the translation between two images, to a fraction of a pixel.
 
@@ -71,6 +73,10 @@ def phase_cross_correlation(
         "phase": divide the cross-spectrum by its magnitude; better under changing light. None: the
         plain cross-correlation; better with much noise.
 
+    **others
+        None is taken. scikit-image's `disambiguate`, `reference_mask`, `moving_mask` and
+        `overlap_ratio` are refused by name.
+
     Returns
     -------
     Registration
@@ -82,7 +88,7 @@ def phase_cross_correlation(
     ValueError
         Images of different shapes, without pixels, or with NaN; unknown names.
     TypeError
-        An `upsample_factor` that is no integer; dtypes that are not supported.
+        An `upsample_factor` that is no integer; dtypes and arguments that are not supported.
 
     Notes
     -----
@@ -108,6 +114,7 @@ def phase_cross_correlation(
     >>> shift
     array([ 3., -5.])
     """
+    _refuse(others)
     factor = integer(upsample_factor, "upsample_factor", 1)
     if space not in _SPACES:
         raise unknown_name_error("space", space, _SPACES)
@@ -135,6 +142,21 @@ def phase_cross_correlation(
             )
         spectra = [_transform(image, space) for image in images]
         return _register(spectra[0], spectra[1], factor, normalization == "phase")
+
+
+def _refuse(others: Iterable[str]) -> None:
+    """Raise TypeError for arguments that there are not, those of scikit-image's by what they do."""
+    for name in others:
+        if name == "disambiguate":
+            text = "shifts are known modulo the images' shape"
+        elif name in ("reference_mask", "moving_mask", "overlap_ratio"):
+            text = "all pixels count; replace missing ones first, or crop the images"
+        else:
+            raise TypeError(f"phase_cross_correlation has no argument {name!r}")
+        raise TypeError(
+            f"phase_cross_correlation has no {name}: {text} (or use "
+            "skimage.registration.phase_cross_correlation)"
+        )
 
 
 def _transform(image: arrays.Operand, space: str) -> Array:

@@ -125,3 +125,19 @@ def test_refused(change, error, message):
     arguments = dict(reference_image=np.ones((4, 5)), moving_image=np.ones((4, 5))) | change
     with pytest.raises(error, match=message):
         gpuconv.phase_cross_correlation(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("disambiguate", r"has no disambiguate: shifts are known modulo .* use skimage\."),
+        ("reference_mask", r"has no reference_mask: all pixels count"),
+        ("moving_mask", r"has no moving_mask: all pixels count"),
+        ("overlap_ratio", r"has no overlap_ratio: all pixels count"),
+        ("upsampling", r"has no argument 'upsampling'"),
+    ],
+)
+def test_arguments_that_there_are_not(name, text):
+    image = np.random.default_rng(0).random((8, 9))
+    with pytest.raises(TypeError, match=text):
+        gpuconv.phase_cross_correlation(image, image, **{name: None})
