@@ -10,7 +10,7 @@ from gpuconv import ndimage
 from gpuconv.ndimage.factors import split_into_lines
 
 from ...marks import cross
-from .test_filters import DTYPES, MODES, check, sample
+from .against_scipy import DTYPES, MODES, check, sample
 
 RNG = np.random.default_rng(31)
 
