@@ -44,6 +44,9 @@ _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
 _FEW_TAPS = 32
 # In a single row of taps, those beyond so many take twice as long: no block of rows shares them.
 _ROW_TAPS = 16
+# In a column or row of a separable kernel, those beyond so many take one and a half times as long:
+# their pixels do not stay in the nearest caches.
+_NEAR_TAPS = 48
 # Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
 # far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
 LONG, LONG_TASK = 1e8, 1e7
@@ -233,8 +236,8 @@ def separable_work(problem: Problem, rank: int) -> float:
     """Multiply-adds of separable sums: columns of taps are summed beside the outputs, too."""
     laid = restate_for_tables(problem)
     columns = (problem.s - 1) * laid.stride[1] + laid.span[1] if problem.s else 0
-    row = columns * problem.p + problem.s * problem.q
-    return float(problem.n * problem.r * rank * row)
+    p, q = (n + max(0, n - _NEAR_TAPS) / 2 for n in (problem.p, problem.q))
+    return float(problem.n * problem.r * rank * (columns * p + problem.s * q))
 
 
 def _buffered_rows(problem: Problem) -> int:
