@@ -469,7 +469,7 @@ def test_a_call_that_looks_looks_once(searches):
         (
             PHOTO[:75, :75].astype("i8") << 40,
             dict(),
-            "direct is cheaper, for the kernel's rank is above 24",
+            "direct is cheaper, for the kernel's rank is above 20",
         ),
         (PHOTO[:9, :5], dict(stride=(4, 1)), "the kernel has full rank 5"),
         (PHOTO[:15, :15].astype("f4"), dict(side=20), "would take too much of direct's time"),
