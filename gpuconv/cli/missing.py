@@ -126,7 +126,10 @@ def _holds(dtype: np.dtype[Any], number: float) -> bool:
     """Whether a dtype holds a number."""
     if dtype.kind in "fc":
         with np.errstate(over="ignore"):
-            return bool(np.isfinite(dtype.type(number)) == math.isfinite(number))
+            held = dtype.type(number)
+        # Whole numbers are marks that are compared exactly; others were floats before.
+        exact = not number.is_integer() or complex(held) == number
+        return bool(np.isfinite(held) == math.isfinite(number) and exact)
     if dtype.kind not in "iu" or not number.is_integer():
         return False
     info = np.iinfo(dtype)

@@ -172,6 +172,13 @@ class KernelSums:
     @classmethod
     def of(cls, k: Any, conjugate: bool) -> KernelSums:
         """Add up weights on the host; ValueError if they add up to nothing to divide by."""
+        if k.dtype.kind in "iu":
+            most = float(np.abs(k.astype(np.float64)).sum(axis=(-2, -1)).max(initial=0.0))
+            if most >= float(np.iinfo(k.dtype).max):
+                raise ValueError(
+                    f"the weights of K come to {most:.3g}: their sum may not fit into 64 bits; "
+                    "pass K.astype('float64')"
+                )
         total = k.sum(axis=(-2, -1), keepdims=True)
         size = np.abs(k).sum(axis=(-2, -1), keepdims=True)
         _check_totals(total, size, k)

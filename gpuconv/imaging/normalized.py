@@ -70,7 +70,8 @@ def normalized_corr2d(
         With False results are multiplied by ``sum(K)``: they are those of `corr2d` where nothing is
         missing, and weighed up to that where something is.
     mode, boundary, stride, dilation, axes
-        As in `corr2d`. With `axes`, a `mask` or `weights` of two dimensions has rows and columns.
+        As in `corr2d`. A `mask` or `weights` of as many dimensions as X lies as X does; beside an X
+        of more dimensions, one of two has rows and columns.
     fillvalue : number or None
         Value of a constant border. None: the border is missing, so that edges do not darken.
     method : {"auto", "direct", "separable", "box", "fft"}

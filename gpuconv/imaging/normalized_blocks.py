@@ -120,11 +120,12 @@ def _refuse_overflow(call: NormalizedCall, kernel: KernelSums, x: Any, present: 
     sizes = xp.abs(dtypes.widen(x, call.x_dtype, "float64", xp))
     if present is not None:
         sizes = sizes * present
-    largest = max(float(sizes.max()), abs(problem.fillvalue) * call.border_weight)
+    # What pixels count is summed too, whatever the pixels are.
+    largest = max(float(sizes.max()), most, abs(problem.fillvalue) * call.border_weight)
     if largest * size >= limit:
         raise ValueError(
-            f"X holds integers that come to {largest:.3g} and weights of K to {size:.3g}: their "
-            "sums may not fit into 64 bits; pass X.astype('float64')"
+            f"X and weights hold integers that come to {largest:.3g} and the weights of K to "
+            f"{size:.3g}: their sums may not fit into 64 bits; pass X.astype('float64')"
         )
 
 

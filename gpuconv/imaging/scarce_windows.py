@@ -41,11 +41,13 @@ def correct_scarce(
     """Return the results `found` of the correlations, those of scarce windows summed directly.
 
     The second correlation is that of the weights of pixels, the last one that of the kernel's
-    absolute values with them, which comes to `whole` where every pixel is there.
+    absolute values with them, which comes to `whole` where every pixel is there. Windows in which
+    weights of both signs nearly cancel are scarce as well: their sum is what means are divided by.
     """
-    if bool((found[-1].min(axis=(-2, -1), keepdims=True) >= _SHARE * whole).all()):
+    least = found[-1] if len(found) == 2 else np.minimum(abs(found[1]), found[-1])
+    if bool((least.min(axis=(-2, -1), keepdims=True) >= _SHARE * whole).all()):
         return found
-    scarce = found[-1] < _SHARE * whole
+    scarce = least < _SHARE * whole
     present, k = correlations[1].image != 0, correlations[1].k != 0
     counts = engine.correlate(
         present, k, fillvalue=correlations[1].fillvalue, flipped=flipped, backend=backend, **steps

@@ -123,8 +123,8 @@ def correlate(
     input : array_like
         Image of any number of dimensions: NumPy, CuPy, torch, Dask (the result is lazy).
     weights : array_like
-        As many dimensions as `input` or `axes` has. Of those longer than 1, the weights along all
-        but two must be factors of the whole. Complex ones are conjugated.
+        As many dimensions as `input` or `axes` has. Along more than two axes they must be a product
+        of weights along one axis each, and along two at most once. Complex ones are conjugated.
     output : dtype or array, optional
         As in `correlate1d`.
     mode, cval
@@ -139,11 +139,6 @@ def correlate(
     array
         Of `input`'s shape, library and device.
 
-    Notes
-    -----
-    Weights along more than two axes are summed along one after the other. What is between is kept
-    as float64, or as int64 where all is integers: an array of the image's size.
-
     Raises
     ------
     NotImplementedError
@@ -155,7 +150,9 @@ def correlate(
     Notes
     -----
     Sums are accumulated and cast as in `correlate1d`. Cost: O(n p q) for n pixels and weights of
-    shape (p, q), less where `gpuconv.corr2d` has a faster method.
+    shape (p, q), less where `gpuconv.corr2d` has a faster method. Weights along more than two axes
+    are summed along one after the other; what is between is kept as float64, or as int64 where all
+    is integers, in an array of the image's size.
 
     Examples
     --------
@@ -191,6 +188,8 @@ def convolve(
     NotImplementedError
         Weights along more than two axes that are no product of weights along one or two, which
         `scipy.ndimage.convolve` takes.
+    RuntimeError, ValueError
+        As `scipy.ndimage.convolve` raises them.
 
     Notes
     -----
@@ -236,7 +235,8 @@ def _make_plane_pass(
             )
         )  # fmt: skip
         # Beyond the other borders lies what this pass makes of pixels of this value.
-        fillvalue = fillvalue * (line if flipped else line.conj()).sum()
+        with np.errstate(invalid="ignore"):  # of infinity times 0
+            fillvalue = fillvalue * (line if flipped else line.conj()).sum()
     at = [axis - image.ndim for axis in range(image.ndim) if weights.shape[axis] > 1]
     # Two axes in any case, of which an image of fewer dimensions gets the missing ones.
     rows, columns = sorted((at + [axis for axis in (-1, -2) if axis not in at])[:2])

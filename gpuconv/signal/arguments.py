@@ -49,7 +49,10 @@ def read_both(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
     """
     in1, in2 = _as_array(name, in1, "in1"), _as_array(name, in2, "in2")
     if is_tensor(in2) and not is_tensor(in1):
-        arrays.read(in2, "in2")  # raises where a result outside the graph would lose a gradient
+        # Raises where a result outside the graph would lose a gradient.
+        values = arrays.read(in2, "in2")
+        if isinstance(in1, np.ndarray) and dtypes.is_in_numpy(values.dtype):
+            in2 = values.array
     lazy = is_lazy(in1), is_lazy(in2)
     if any(lazy) and not all(lazy):  # the arguments may change places
         in1, in2 = _as_lazy(in1, "in1"), _as_lazy(in2, "in2")

@@ -62,7 +62,7 @@ class Places:
         Pixels are read where they are, at least those far from the border.
     as_they_are, converted : bool
         Sums are written where results are: as they are, or converted in registers.
-    streamed : bool
+    past_caches : bool
         They are written past the caches.
     whole_rows : bool
         Whole rows of a narrow image are summed at once.
@@ -75,7 +75,7 @@ class Places:
     x_in_place: bool
     as_they_are: bool
     converted: bool
-    streamed: bool
+    past_caches: bool
     whole_rows: bool
     few_columns: bool
     loads: bool
@@ -111,7 +111,7 @@ def decide_places(
         x_in_place=x_in_place,
         as_they_are=as_they_are,
         converted=converted,
-        streamed=as_they_are and _streams_results(problem, out_strides),
+        past_caches=as_they_are and _streams_results(problem, out_strides),
         whole_rows=whole_rows,
         few_columns=for_columns or _sums_few_columns(problem, tasks, lanes, x_in_place),
         loads=not whole_rows

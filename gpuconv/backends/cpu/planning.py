@@ -325,10 +325,10 @@ def _functions(
             micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
         )
         found["sum_across"] = across()
-        found["sum_across_in_place"] = across(stream=places.streamed, out=out)
+        found["sum_across_in_place"] = across(stream=places.past_caches, out=out)
         return found
     if places.out_in_place:
-        found["sum_block_in_place"] = sums(block, stream=places.streamed, out=out)
+        found["sum_block_in_place"] = sums(block, stream=places.past_caches, out=out)
         found["sum_row_in_place"] = sums(1, out=out)
     if places.x_in_place and (most := edge_most(problem, acc, rank)):
         found |= {

@@ -82,12 +82,12 @@ class Metadata:
         """Return the metadata of a picture that was stored in this orientation and is upright."""
         if orientation < 5:
             return self
-        turned = {
+        transposed = {
             name: pair[::-1]
             for name, pair in (("resolution", self.resolution), ("density", self.density))
             if pair is not None
         }
-        return replace(self, **turned)  # type: ignore[arg-type]
+        return replace(self, **transposed)  # type: ignore[arg-type]
 
     def of_one_page(self) -> Metadata:
         """Return what holds of one page of the pages that this goes with."""

@@ -126,6 +126,15 @@ def test_nan_with_a_nodata_value_becomes_that(tmp_path):
     assert list(zip(*np.nonzero(y == 3), strict=True)) == [(5, 6), (8, 9)]
 
 
+def test_a_nodata_value_that_floats_would_round_is_refused(tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "x.tif", pixels(20, 30).astype("i4"), **mark(123456789))
+    more = [*BLUR, "--dtype", "float32"]
+    error = refused(capsys, 4, tmp_path / "x.tif", tmp_path / "y.tif", *more)
+    assert "123456789" in error.replace(".23457e+08", "23456789")
+    assert "float32 does not hold" in error
+    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR, "--dtype", "float64") == 0
+
+
 def test_infinite_pixels_become_no_black_ones(tmp_path, capsys):
     x = np.ones((20, 30), "f4")
     x[5, 6:8] = np.inf

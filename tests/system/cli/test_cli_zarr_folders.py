@@ -35,7 +35,8 @@ def test_what_was_put_there_since_is_kept(tmp_path, capsys, form, group):
     (out / ".DS_Store").touch()  # which a file manager leaves
     assert run(source, out, "--overwrite") == 0
     array = out / "scale" / "0" if group else out
-    for name in ("thesis.txt", "labels/zarr.json", "c/notes.txt", "1/2/x"):
+    names = "thesis.txt", "labels/zarr.json", "c/notes.txt", "1/2/x", "7", "2024/01/05", "3/2/1"
+    for name in names:
         for folder in {out, array}:
             mine = folder / name
             made = not mine.parent.exists()

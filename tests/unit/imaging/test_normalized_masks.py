@@ -24,6 +24,22 @@ def hidden(*places):
 
 @pytest.mark.parametrize("axes", [(-2, -1), (0, 1), (1, 0), (2, 0)])
 @pytest.mark.parametrize("name", ["mask", "weights"])
+def test_a_mask_lies_as_the_image_does(axes, name):
+    """Of as many dimensions as the image it has the same axes, whichever these are."""
+    x, m = CUBE[0], hidden((0, 0), (0, 1, 2))[0]
+    if name == "weights":
+        m = np.where(m, 0.0, 0.5 + CUBE[1])
+    if axes == (0, 1):
+        wanted = gpuconv.normalized_corr2d(x, BOX, mode="same", **{name: m})
+    else:
+        axes = (1, 0)
+        wanted = gpuconv.normalized_corr2d(x.T, BOX, mode="same", **{name: m.T}).T
+    found = gpuconv.normalized_corr2d(x, BOX, axes=axes, mode="same", **{name: m})
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("axes", [(-2, -1), (0, 1), (1, 0), (2, 0)])
+@pytest.mark.parametrize("name", ["mask", "weights"])
 def test_nested_lists_are_what_arrays_are(axes, name):
     given = hidden(0, (1, 2), (2, 1, 1))
     if name == "weights":
@@ -131,7 +147,7 @@ def test_with_min_weight_1_nothing_may_be_missing(dtype, boundary, how):
     elif how == "torch":
         torch = pytest.importorskip("torch")
         if dtype == "int32":
-            return  # has no gradient
+            pytest.skip("integers have no gradient")
         tensor = torch.from_numpy(x).requires_grad_()
         y = gpuconv.normalized_corr2d(tensor, torch.from_numpy(k), mask=mask, **keywords)
         y = y.detach().numpy()
@@ -149,6 +165,30 @@ def test_with_min_weight_1_nothing_may_be_missing(dtype, boundary, how):
     wanted = (windows & (k != 0)).any(axis=(-2, -1))
     np.testing.assert_array_equal(np.isnan(y), wanted)
     assert (y[~wanted] == 1).all()
+
+
+@pytest.mark.parametrize("method", ["auto", "fft", "direct"])
+@pytest.mark.parametrize("taps", [9, 15, 31])
+def test_weights_that_cancel_are_no_mean(method, taps):
+    """Transforms leave the rounding errors of large sums where weights add up to zero."""
+    rng = np.random.default_rng(taps)
+    x, k = rng.random((120, 130)), rng.choice([-1.0, 1.0], (taps, taps))
+    k[0, :2] = 1  # so that the kernel's own sum is not zero
+    weights = rng.integers(1, 9, x.shape) / 8
+    window = weights[40 : 40 + taps, 50 : 50 + taps]
+    window[k > 0] = np.round(8 * window[k > 0]) / 8
+    excess = (k * window).sum()
+    places = np.argwhere(k * np.sign(excess) < 0)
+    for i, j in places[: int(abs(excess) * 8)]:
+        window[i, j] += 1 / 8
+    if abs((k * window).sum()) > 0:  # more than one step each
+        window[tuple(places[0])] += abs((k * window).sum())
+    assert (k * window).sum() == 0
+    found = gpuconv.normalized_corr2d(x, k, weights=weights, method=method)
+    wanted = gpuconv.normalized_corr2d(x, k, weights=weights, method="direct")
+    assert np.isnan(found[40, 50])
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
 # --- sums of integers ----------------------------------------------------------------------------
@@ -177,6 +217,23 @@ def test_sums_of_integers_that_do_not_fit_are_refused(x, k, weights):
         y = gpuconv.normalized_corr2d(x, k, mask=mask)
         assert y[-1, -1] == 7
         assert np.isnan(y[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("x", "weights"), [([0, 5], [2**62, 2**20]), ([0, 0], [2**61, 2**61]), ([0, 1], [2**62, 1])]
+)
+def test_what_pixels_count_is_summed_even_where_they_are_zero(x, weights):
+    x, weights, k = np.array([x]), np.array([weights]), np.array([[4, 4]])
+    with pytest.raises(ValueError, match="may not fit into 64 bits"):
+        gpuconv.normalized_corr2d(x, k, weights=weights)
+    exact = float((x * weights.astype("f8")).sum() / weights.astype("f8").sum())
+    found = gpuconv.normalized_corr2d(x.astype("f8"), k, weights=weights)
+    np.testing.assert_allclose(found, exact, rtol=1e-15)
+
+
+def test_weights_of_a_kernel_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"weights of K come to .* pass K.astype\('float64'\)"):
+        gpuconv.normalized_corr2d(np.ones((1, 6), int), np.full((1, 4), 2**62))
 
 
 def test_wide_integers_of_small_numbers_are_summed():

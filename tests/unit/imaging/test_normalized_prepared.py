@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.imaging import normalized_prepared
+from gpuconv.imaging import normalized_arrays, normalized_prepared
 
 RNG = np.random.default_rng(7)
 KERNELS = {
@@ -80,6 +80,30 @@ def test_what_is_kept_is_for_these_weights_and_rules():
         assert np.isfinite(full).all()
         with pytest.raises(ValueError, match="X holds NaN pixels"):
             gpuconv.normalized_corr2d(x, other, **loud)
+
+
+def test_only_calls_seen_before_are_not_read(monkeypatch):
+    x, k = images("float32", True)[0], KERNELS["5x5"].astype("f4")
+    calls = [
+        dict(mode="same"),
+        dict(mode="same", mask=np.isnan(x)),
+        dict(mode="same", preserve_nan=True),
+        dict(mode="same", out=np.empty_like(x)),
+        dict(mode="same", weights=np.ones_like(x)),
+        dict(mode="same", mask=np.isnan(x).tolist()),
+    ]
+    for keywords in calls:
+        gpuconv.normalized_corr2d(x, k, **keywords)
+    read, new = [], normalized_arrays._normalize_new
+    monkeypatch.setattr(
+        normalized_arrays, "_normalize_new", lambda *given: read.append(given) or new(*given)
+    )
+    counts = []
+    for keywords in calls:
+        gpuconv.normalized_corr2d(x, k, **keywords)
+        counts.append(len(read))
+    # Lists become arrays before, so that they are found, too.
+    assert counts == [0, 0, 1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("layout", ["strided", "transposed", "big-endian", "unaligned", "subclass"])

@@ -132,6 +132,15 @@ def test_libraries():
             assert np.asarray(found).dtype == expected.dtype
 
 
+@pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve", "oaconvolve"])
+@pytest.mark.parametrize("shapes", [((7,), (1,)), ((7,), (2,)), ((4, 5), (1, 1)), ((), ())])
+def test_the_second_argument_may_be_a_tensor(name, shapes):
+    torch = pytest.importorskip("torch")
+    first, second = (sample(shape, "float64") for shape in shapes)
+    found = getattr(signal, name)(first, torch.as_tensor(second))
+    np.testing.assert_allclose(found, getattr(scipy.signal, name)(first, second), rtol=1e-12)
+
+
 @pytest.mark.parametrize("mode", ["full", "same", "valid"])
 @pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve", "oaconvolve"])
 def test_either_argument_may_be_lazy(name, mode):
