@@ -8,6 +8,8 @@ import pytest
 import gpuconv
 from gpuconv.imaging import normalized_arrays, normalized_prepared
 
+from ...marks import cross
+
 RNG = np.random.default_rng(7)
 KERNELS = {
     "5x5": RNG.random((5, 5)),
@@ -44,9 +46,10 @@ def same(mine, theirs):
     assert mine.tobytes() == theirs.tobytes()
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=[" ".join(map(str, o.items())) for o in OPTIONS])
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int16", "float16"])
+@pytest.mark.parametrize(
+    ("dtype", "name", "options"),
+    cross(["float32", "float64", "uint8", "int16", "float16"], [*KERNELS], OPTIONS),
+)
 def test_repeated_calls_give_what_new_ones_do(dtype, name, options):
     if name == "signs" and "min_weight" in options:
         options = options | dict(min_weight=0.0)

@@ -12,6 +12,8 @@ import gpuconv
 from gpuconv import ndimage
 from gpuconv.ndimage import slabs
 
+from ...marks import cross
+
 
 @pytest.mark.parametrize("whole", [*itertools.product((False, True), repeat=3)])
 @pytest.mark.parametrize("most", [1, 7, 30, 1000])
@@ -68,10 +70,12 @@ VOLUMES = {
 }
 
 
-@pytest.mark.parametrize("in_place", [False, True], ids=["", "in place"])
-@pytest.mark.parametrize("shape", [(120, 121, 122), (1300, 1400)], ids=str)
-@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
-@pytest.mark.parametrize("name", VOLUMES)
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape", "in_place"),
+    cross(
+        [*VOLUMES], ["float32", "uint8", "float64"], [(120, 121, 122), (1300, 1400)], [False, True]
+    ),
+)
 def test_filters_take_little_memory(name, dtype, shape, in_place, monkeypatch):
     monkeypatch.setattr(slabs, "SLAB", 1 << 14)
     x = (200 * np.random.default_rng(3).random(shape)).astype(dtype)
