@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -134,3 +135,19 @@ def test_filters_are_documented(name):
 @pytest.mark.parametrize("name", ["corr2d", "convolve2d", "plan", "backends", "receptive_field"])
 def test_functions_are_documented(name):
     assert ">>>" in inspect.getdoc(getattr(gpuconv, name))
+
+
+def public_functions():
+    for module in (gpuconv, gpuconv.filters, gpuconv.ndimage, gpuconv.signal, gpuconv.nn):
+        for name in module.__all__:
+            yield f"{module.__name__}.{name}", getattr(module, name)
+
+
+def test_docstrings_have_each_section_once_and_in_order():
+    order = ["Parameters", "Returns", "Warns", "Raises", "Notes", "Examples"]
+    for name, function in public_functions():
+        if not inspect.isfunction(function):
+            continue
+        lines = (inspect.getdoc(function) or "").splitlines()
+        found = [a for a, b in itertools.pairwise(lines) if a in order and b == "-" * len(a)]
+        assert found == sorted(set(found), key=order.index), name
