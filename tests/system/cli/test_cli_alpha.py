@@ -7,17 +7,13 @@ from PIL import Image
 from scipy import ndimage, signal
 
 import gpuconv
-from gpuconv.cli import main
 
 from ...marks import always
+from .calls import run
 
 RNG = np.random.default_rng(21)
 WEIGHTS = np.array([[0.05, 0.1, 0.02], [0.2, 0.3, 0.08], [0.15, 0.06, 0.04]])
 BLUR = ["--filter", "box-3"]
-
-
-def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def read(path):

@@ -6,16 +6,13 @@ import tifffile
 from PIL import Image
 
 import gpuconv
-from gpuconv.cli import main
+
+from .calls import run
 
 imagecodecs = pytest.importorskip("imagecodecs")
 
 RNG = np.random.default_rng(25)
 KEEP = ["--filter", "box-1"]
-
-
-def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def write(path, bits, *shape, **more):

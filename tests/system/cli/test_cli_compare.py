@@ -8,6 +8,8 @@ from PIL import Image
 import gpuconv
 from gpuconv.cli import main
 
+from .calls import run
+
 RNG = np.random.default_rng(28)
 
 
@@ -61,10 +63,6 @@ def test_comparisons_that_are_refused(photo, tmp_path, capsys, both, text):
     assert main([*command, "--compare", str(tmp_path / both)]) == 4
     assert text in capsys.readouterr().err
     assert not (tmp_path / "out.png").exists()
-
-
-def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def pixels(*shape):

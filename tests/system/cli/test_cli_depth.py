@@ -6,24 +6,12 @@ import tifffile
 from PIL import Image
 
 import gpuconv
-from gpuconv.cli import main
 
 from ...marks import always, exhaustive
+from .calls import refused, run
 
 RNG = np.random.default_rng(20)
 BLUR, EDGE = ["--filter", "box-3"], ["--filter", "sobel-x"]
-
-
-def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
-
-
-def refused(capsys, code, *arguments):
-    assert run(*arguments) == code
-    err = capsys.readouterr().err
-    assert err.startswith("gpuconv: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def read(path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpuconv.cli import main
+from .calls import refused, run
 
 RNG = np.random.default_rng(26)
 
@@ -14,18 +14,6 @@ def photo(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(RNG.integers(0, 256, (20, 30, 4), np.uint8)).save(path)
     return path
-
-
-def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
-
-
-def refused(capsys, code, *arguments):
-    assert run(*arguments) == code
-    err = capsys.readouterr().err
-    assert err.startswith("gpuconv: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 @pytest.mark.parametrize(

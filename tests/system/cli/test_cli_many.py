@@ -14,27 +14,16 @@ from PIL import Image
 from gpuconv.cli import main, progress
 
 from ...marks import always
+from .calls import refused, run
 
 RNG = np.random.default_rng(23)
 BLUR = ["--filter", "box-3"]
-
-
-def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def save(path, *shape):
     x = RNG.integers(0, 256, shape or (12, 15, 3)).astype(np.uint8)
     Image.fromarray(x).save(path)
     return path
-
-
-def refused(capsys, code, *arguments):
-    assert run(*arguments) == code
-    err = capsys.readouterr().err
-    assert err.startswith("gpuconv: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 @pytest.fixture

@@ -9,15 +9,12 @@ import zarr
 from PIL import Image, ImageCms
 
 import gpuconv
-from gpuconv.cli import main
+
+from .calls import run
 
 RNG = np.random.default_rng(22)
 BLUR = ["--filter", "box-3"]
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def notes(capsys):

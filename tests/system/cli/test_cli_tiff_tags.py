@@ -7,15 +7,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from gpuconv.cli import main
+from .calls import run
 
 RNG = np.random.default_rng(27)
 KEEP = ["--filter", "box-1"]
 PLAIN = dict(photometric="minisblack", metadata=None)
-
-
-def run(*arguments):
-    return main(["filter", *map(str, arguments), "--backend", "reference", "--quiet"])
 
 
 def pixels(*shape):
