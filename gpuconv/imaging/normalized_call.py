@@ -72,6 +72,7 @@ class NormalizedCall:
             self.of_real_floats
             and bool(missing_or_number)
             and self.rules.normalize_kernel
+            and self.rules.min_weight < 1  # otherwise missing pixels are counted
             and not isinstance(self.rules.undefined, complex)
         )
 

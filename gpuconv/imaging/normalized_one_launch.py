@@ -69,7 +69,6 @@ class OneLaunch:
             and call.divides_at_once
             and (rules.nan_policy == "omit" or dtypes.is_integer(call.x_dtype))
             and (rules.min_weight == 0 or (kernel.positive and kernel.size.size == 1))
-            and rules.min_weight < 1  # for which missing pixels are counted
         )
         if not served:
             return None

@@ -81,7 +81,6 @@ class OnePass:
             and call.divides_at_once
             and (rules.nan_policy != "propagate" or dtypes.is_integer(call.x_dtype))
             and (kernel.positive or rules.min_weight == 0)
-            and rules.min_weight < 1  # for which missing pixels are counted
             and kernel.size.size == 1
             and (problem.n <= _FEW_IMAGES or problem.h * problem.w >= _LEAST_PIXELS)
         )
