@@ -90,7 +90,9 @@ def key_of_single_image(
 ) -> Any:  # fmt: skip
     """Name of a call for a small image in NumPy arrays; None of any other."""
     plain = type(X) is type(K) is np.ndarray and weights is None and out is None
-    if not plain or X.ndim != 2 or not 0 < X.size <= _PIXELS_MOST or rules.preserve_nan:
+    if not plain or not X.ndim == K.ndim == 2 or rules.preserve_nan:
+        return None
+    if not 0 < X.size <= _PIXELS_MOST:
         return None
     own_mask = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == X.shape
     if not (mask is None or own_mask):

@@ -129,6 +129,15 @@ def test_any_layout_of_a_repeated_call(layout):
             same(np.asarray(mine), wanted)
 
 
+def test_banks_of_one_kernel_keep_their_dimension():
+    x, k = images("float32", True)[0], KERNELS["5x5"].astype("f4")
+    wanted = gpuconv.normalized_corr2d(x, k)
+    for shape in ((1, 5, 5), (1, 1, 5, 5)):
+        for _ in range(3):
+            found = gpuconv.normalized_corr2d(x, k.reshape(shape))
+            same(found, wanted.reshape(*shape[:-2], *wanted.shape))
+
+
 def test_a_mask_that_does_not_fit_is_refused_again():
     x, k = images("float32", False)[0], KERNELS["5x5"].astype("f4")
     gpuconv.normalized_corr2d(x, k)
