@@ -32,8 +32,6 @@ from .normalized_pixels import find_missing
 from .normalized_prepared import (
     Prepared,
     find_prepared,
-    keep_single_image,
-    key_of_single_image,
     repeat_single_image,
 )
 
@@ -68,22 +66,16 @@ def normalize(
     options: dict[str, Any],
 ) -> Any:  # fmt: skip
     """`normalized_corr2d` (`normalized_convolve2d`, if `flipped`) outside any autograd graph."""
-    key = key_of_single_image(X, K, mask, weights, rules, out, flipped, options)
-    if key is not None:
-        result = repeat_single_image(key, X, mask)
-        if result is not None:
-            return result
-    result, prepared = _normalize_new(X, K, mask, weights, rules, out, flipped, options)
-    if key is not None:
-        keep_single_image(key, prepared)
-    return result
+    asked = X, K, mask, weights, rules, out, flipped, options
+    result = repeat_single_image(*asked)
+    return _normalize_new(*asked) if result is None else result
 
 
 def _normalize_new(
     X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
     options: dict[str, Any],
-) -> tuple[Any, Prepared]:  # fmt: skip
-    """`normalize` a call that was not found; return the result and how it was computed."""
+) -> Any:  # fmt: skip
+    """`normalize` a call that is not run as one before."""
     with use_stream_of(X, K, mask, weights, out):
         x, k = arrays.read(X, "X"), arrays.read(K, "K")
         arrays.check_same_device(x, k)
@@ -109,7 +101,7 @@ def _normalize_new(
                 _run(call, kernel, inputs, x.device, result.array)
             elif rules.preserve_nan:
                 _preserve_rows(call, inputs, result.array)
-        return result.deliver(out), prepared
+        return result.deliver(out)
 
 
 def _run_at_once(prepared: Prepared, arrays_of_call: tuple[Any, Any, Any, Any]) -> bool:

@@ -20,8 +20,6 @@ from .normalized_one_pass import OnePass
 __all__ = [
     "find_prepared",
     "forget",
-    "keep_single_image",
-    "key_of_single_image",
     "prepare",
     "repeat_single_image",
 ]
@@ -74,54 +72,46 @@ class Prepared:
 
 
 _seen: dict[Any, Prepared] = {}
-# How small images are normalised, by all that a call was told but the pixels and the mask.
-_single_images: dict[Any, OnePass] = {}
 
 
 def forget() -> None:
     """Prepare all calls anew, as is needed where tests change how they are planned."""
     _seen.clear()
-    _single_images.clear()
 
 
-def key_of_single_image(
+def repeat_single_image(
     X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
     options: dict[str, Any],
 ) -> Any:  # fmt: skip
-    """Name of a call for a small image in NumPy arrays; None of any other."""
+    """Result of a call for a small image in NumPy arrays that was prepared before, or None."""
     plain = type(X) is type(K) is np.ndarray and weights is None and out is None
     if not plain or not X.ndim == K.ndim == 2 or rules.preserve_nan:
         return None
-    if not 0 < X.size <= _PIXELS_MOST:
+    if not 0 < X.size <= _PIXELS_MOST or K.nbytes > _KERNEL_BYTES_MOST:
         return None
     own_mask = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == X.shape
-    if not (mask is None or own_mask):
+    if not (mask is None or own_mask) or not X.dtype.isnative or not K.dtype.isnative:
         return None
-    if not X.dtype.isnative or not K.dtype.isnative or K.nbytes > _KERNEL_BYTES_MOST:
+    names = dtypes.name_of(X.dtype, "X"), dtypes.name_of(K.dtype, "K"), None
+    prepared = _seen.get(_key_of(X, K, names, rules, flipped, options))
+    found = None if prepared is None else prepared.at_once
+    if not isinstance(found, OnePass) or not dtypes.is_in_numpy(found.problem.out_dtype):
         return None
-    key = call_cache.key_of(X, K, None, flipped, (rules.name, *options.values()))
-    return None if key is None else (key, K.tobytes())
+    result = np.empty(found.problem.out_shape, found.problem.out_dtype)
+    if not found.takes(X, mask, None, result):
+        return None
+    found.run_image(X, mask, result)
+    return result
 
 
-def repeat_single_image(key: Any, X: Any, mask: Any) -> Any:
-    """Result of a call of this name seen before, or None."""
-    found = _single_images.get(key)
-    if found is None:
-        return None
-    out = np.empty(found.problem.out_shape, found.problem.out_dtype)
-    if not found.takes(X, mask, None, out):
-        return None
-    found.run_image(X, mask, out)
-    return out
-
-
-def keep_single_image(key: Any, prepared: Prepared) -> None:
-    """Keep how an image was normalised, for `repeat_single_image`."""
-    found = prepared.at_once
-    if isinstance(found, OnePass) and dtypes.is_in_numpy(found.problem.out_dtype):
-        if len(_single_images) >= _CALLS_MOST:
-            _single_images.clear()
-        _single_images[key] = found
+def _key_of(
+    x: Array, k: Array, names: tuple[str, str, str | None], rules: MissingRules, flipped: bool,
+    options: dict[str, Any],
+) -> Any:  # fmt: skip
+    """Name of a call of storage arrays whose dtypes have these names; None if it has none."""
+    asked = *names, rules.name, *options.values()
+    key = call_cache.key_of(x, k, None, flipped, asked)
+    return None if key is None else (key, k.tobytes())
 
 
 def find_prepared(
@@ -131,10 +121,9 @@ def find_prepared(
     """Prepare a call, or find one that differs in pixels alone. See `prepare`."""
     key = None
     if isinstance(k.array, np.ndarray) and k.array.nbytes <= _KERNEL_BYTES_MOST:
-        asked = x.dtype, k.dtype, w_dtype, rules.name, *options.values()
-        key = call_cache.key_of(x.array, k.array, None, flipped, asked)
+        names = x.dtype, k.dtype, w_dtype
+        key = _key_of(x.array, k.array, names, rules, flipped, options)
     if key is not None:
-        key = key, k.array.tobytes()
         found = _seen.get(key)
         if found is not None:
             return found

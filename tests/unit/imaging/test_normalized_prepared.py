@@ -58,25 +58,25 @@ def test_repeated_calls_give_what_new_ones_do(dtype, name, options):
     for missing, mask in itertools.product((False, True), masks):
         for x in images(dtype, missing):
             mine = gpuconv.normalized_corr2d(x, k, mask=mask, **options)
-            kept = dict(normalized_prepared._single_images)
+            kept = dict(normalized_prepared._seen)
             normalized_prepared.forget()
             same(mine, gpuconv.normalized_corr2d(x, k, mask=mask, **options))
-            normalized_prepared._single_images.update(kept)
+            normalized_prepared._seen.update(kept)
 
 
 def test_what_is_kept_is_for_these_weights_and_rules():
     x, k = images("float32", True)[0], KERNELS["5x5"].astype("f4")
     first = gpuconv.normalized_corr2d(x, k, mode="same")
-    assert len(normalized_prepared._single_images) == 1
+    assert len(normalized_prepared._seen) == 1
     other = k.copy()
     k[0, 0] += 1  # the caller's array changes
     changed = gpuconv.normalized_corr2d(x, k, mode="same")
-    assert len(normalized_prepared._single_images) == 2
+    assert len(normalized_prepared._seen) == 2
     assert not np.array_equal(changed, first, equal_nan=True)
     same(gpuconv.normalized_corr2d(x, other, mode="same"), first)
     flipped = gpuconv.normalized_convolve2d(x, other[::-1, ::-1], mode="same")
     np.testing.assert_allclose(flipped, first, rtol=1e-6)
-    assert len(normalized_prepared._single_images) == 3
+    assert len(normalized_prepared._seen) == 3
     loud = dict(mode="same", nan_policy="raise")
     for _ in range(2):
         full = gpuconv.normalized_corr2d(np.nan_to_num(x), other, **loud)
