@@ -5,7 +5,7 @@ import pytest
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cpu import planning, sums
+from gpuconv.backends.cpu import in_place, planning, sums
 from gpuconv.backends.cpu.jit import vectors
 from gpuconv.backends.cpu.jit.drivers import odd_lines
 from gpuconv.core.problem import make_problem
@@ -173,7 +173,10 @@ def test_what_loads_rows_is_compiled_only_where_rows_are_loaded(monkeypatch):
     monkeypatch.setattr(planning, "_WINDOW_BYTES", 1)  # strips of 512 columns
     sums.forget_plans()
     rng, lanes, loaded = np.random.default_rng(6), vectors.lanes("float32"), {}
-    for width in (512 - lanes, 512, 513, 511 + lanes, 512 + lanes, 514 + 2 * lanes, 1040):
+    # Whole strips, so wide that a border of a vector on both sides is narrow beside them.
+    whole = max(512, 2 * lanes * in_place._NARROW)
+    beyond = (-lanes, 0, 1, lanes - 1, lanes, 2 * lanes + 2, 528)
+    for width in (whole + columns for columns in beyond):
         x = rng.standard_normal((9, width), "f4")
         for columns in (1, 5, 2 * lanes + 1, 2 * lanes + 2):
             for mode in ("same", "valid", ((0, 1), (columns - 1, 0))):
@@ -185,10 +188,11 @@ def test_what_loads_rows_is_compiled_only_where_rows_are_loaded(monkeypatch):
                 plan = planning.plan_sums(problem, "float32", 0, x.strides, y.strides)
                 loaded[width, columns, mode] = bool(plan.params["load"][0])
     sums.forget_plans()
-    assert not loaded[512, 5, "same"] and not loaded[512, 2 * lanes + 1, "same"]
-    assert loaded[512, 2 * lanes + 2, "same"]  # too many columns beside the border
-    assert loaded[512 + lanes, 1, "valid"] is False
-    assert loaded[511 + lanes, 1, "valid"] is True  # the last strip is narrower than a vector
+    assert not loaded[whole, 5, "same"] and not loaded[whole, 2 * lanes + 1, "same"]
+    assert loaded[whole, 2 * lanes + 2, "same"]  # too many columns beside the border
+    assert loaded[whole + lanes, 1, "valid"] is False
+    # The last strip is narrower than a vector.
+    assert loaded[whole + lanes - 1, 1, "valid"] is True
 
 
 @pytest.mark.parametrize(
