@@ -67,7 +67,7 @@ def prepare_pixels(
 def compiled_loops() -> Any:
     """Import the compiled loops, which takes a second."""
     import_numba()
-    from ..backends.cpu.jit import missing_pixels
+    from ..backends.cpu.jit.means import missing_pixels
 
     return missing_pixels
 

@@ -7,10 +7,11 @@ import pytest
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cpu import backend, fft_plan, scipy_fft, scipy_outliers, scipy_plan, sums
+from gpuconv.backends.cpu import backend, fft_plan, sums
 from gpuconv.backends.cpu import fft as cpu_fft
-from gpuconv.backends.cpu.jit import fft_functions
+from gpuconv.backends.cpu.jit.fft import fft_functions
 from gpuconv.backends.cpu.jit.params import FftParams
+from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_outliers, scipy_plan
 from gpuconv.core.problem import make_problem, restate_for_tables
 from gpuconv.methods import fft
 from gpuconv.methods.weights import Weights

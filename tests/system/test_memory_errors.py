@@ -9,25 +9,15 @@ import pytest
 import gpuconv
 from gpuconv import nn
 from gpuconv.backends import reference
-from gpuconv.backends.cpu import (
-    backend,
-    box,
-    fft,
-    fft_plan,
-    planning,
-    scipy_fft,
-    scipy_filter,
-    scipy_plan,
-    scipy_tiles,
-    sums,
-)
-from gpuconv.backends.cpu.jit import fft_driver
+from gpuconv.backends.cpu import backend, box, fft, fft_plan, planning, sums
+from gpuconv.backends.cpu.jit.fft import fft_driver
 from gpuconv.backends.cpu.jit.params import (
     BOX_PARAMS,
     DIRECT_PARAMS,
     DIRECT_TILES_PARAMS,
     FFT_PARAMS,
 )
+from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_filter, scipy_plan, scipy_tiles
 
 from ..cases import misaligned
 

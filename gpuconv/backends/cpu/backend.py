@@ -18,9 +18,10 @@ from ...core.layout import kernel_index
 from ...core.problem import Problem, restate_for_one_image, slice_batch
 from ..base import Backend, Compute
 from ..strips import StripLayout, cut_strips, row_steps, rows_before
-from . import box, layers, planning, scipy_fft, sums, threads, weight_gradient
+from . import box, layers, planning, sums, threads, weight_gradient
 from . import fft as own_fft
 from .costs import shipped
+from .scipy_fft import scipy_fft
 
 # What has to be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20

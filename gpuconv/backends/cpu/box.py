@@ -66,7 +66,7 @@ class BoxPlan(TaskPlan):
 @cache
 def _kernels() -> tuple[Any, Any]:
     """Serial and parallel form of the driver."""
-    from .jit import box_driver
+    from .jit.box import box_driver
 
     box_driver.sum_tasks_serial.ready(*[0] * 5)
     return box_driver.sum_tasks_serial.code, box_driver.sum_tasks_parallel
@@ -101,7 +101,8 @@ def _make_scales(
 
 @lru_cache(maxsize=256)
 def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...]) -> BoxPlan:
-    from .jit import box_along, row_buffer, vectors
+    from .jit import row_buffer, vectors
+    from .jit.box import box_along
 
     total = choose_window_accumulator(problem)
     part, pixel = dtypes.part(total), _pixel_dtype(problem)
@@ -159,7 +160,7 @@ def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, i
 
     `in_place` is the dtype of pixels that are summed where they are, None if none are.
     """
-    from .jit import box_bytes, box_driver, box_results, window_sums
+    from .jit.box import box_bytes, box_driver, box_results, window_sums
 
     acc, out_dtype = problem.acc_dtype, problem.out_dtype
     found = dict(

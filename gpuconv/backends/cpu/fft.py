@@ -104,7 +104,7 @@ def _of_one_kernel(call: _Call, weights: Array) -> None:
 @cache
 def _compiled() -> tuple[Any, Any, Any]:
     """Modules of compiled code; an import in a function that is called often takes microseconds."""
-    from .jit import fft_driver, fft_errors, fft_functions
+    from .jit.fft import fft_driver, fft_errors, fft_functions
 
     return fft_driver, fft_errors, fft_functions
 
@@ -251,7 +251,7 @@ def _sum_complex_tile(call: _Call, kernel: Array, number: int) -> None:
 
 def _sum_real_groups(call: _Call, kernel: Array, groups: Any) -> None:
     """Sum groups of tiles of real sums, by the direct driver."""
-    from .jit import fft_driver
+    from .jit.fft import fft_driver
 
     problem, grid, direct = call.problem, call.plan.grid, _direct_plan(call, kernel)
     stride = restate_for_tables(problem).stride

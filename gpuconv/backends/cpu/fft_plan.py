@@ -137,7 +137,7 @@ def real_bytes(acc: str) -> int:
 @lru_cache(maxsize=64)
 def radices(n: int) -> Any:
     """The radices of the stages of a transform, as compiled code reads them."""
-    from .jit.fft_transforms import RADICES
+    from .jit.fft.fft_transforms import RADICES
 
     found = np.zeros(8, np.int64)
     found[: len(RADICES[n])] = RADICES[n]
@@ -147,7 +147,7 @@ def radices(n: int) -> Any:
 @lru_cache(maxsize=64)
 def twiddles(n: int, acc: str) -> Any:
     """The twiddle factors of a transform for sums of a dtype."""
-    from .jit import fft_transforms
+    from .jit.fft import fft_transforms
 
     return fft_transforms.twiddles(n, dtypes.part(acc))
 
@@ -210,7 +210,8 @@ def tile_plan(
     problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
 ) -> TilePlan:
     """Plan the calls whose arrays have these strides."""
-    from .jit import fft_functions, row_buffer
+    from .jit import row_buffer
+    from .jit.fft import fft_functions
 
     acc, out_dtype, batch = problem.acc_dtype, problem.out_dtype, problem.batch
     found = sides(problem)

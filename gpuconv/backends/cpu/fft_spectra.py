@@ -94,7 +94,7 @@ class ScaledWeights:
 
 def scale_weights(weights: Array, acc: str) -> ScaledWeights:
     """Scale a finite kernel where its weights are near the ends of the range."""
-    from .jit.fft_errors import SAFE_EXPONENT
+    from .jit.fft.fft_errors import SAFE_EXPONENT
 
     values, magnitudes = weights, np.abs(weights)
     exponent = int(np.frexp(magnitudes.max())[1])
@@ -146,7 +146,7 @@ def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | Non
 
 @np.errstate(all="ignore")
 def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum:
-    from .jit import fft_driver, fft_errors, fft_functions
+    from .jit.fft import fft_driver, fft_errors, fft_functions
 
     acc, (ny, nx) = problem.acc_dtype, plan.sides
     scaled = scale_weights(weights, acc)

@@ -175,7 +175,7 @@ def _buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> boo
 
 def _sums_whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
     """Whether whole rows of a narrow image, whose sums are written in place, are summed at once."""
-    from .jit import narrow_images
+    from .jit.direct import narrow_images
 
     left = run_of_columns(problem)[0]
     return (
@@ -201,7 +201,7 @@ def _streams_results(problem: Problem, out_strides: tuple[int, ...]) -> bool:
 
 def _rows_collide(problem: Problem, row_stride: int) -> bool:
     """Whether the rows of a column of taps take each other's places in the first-level cache."""
-    from .jit import micro_kernel
+    from .jit.direct import micro_kernel
 
     places = _CACHE_WAY // math.gcd(row_stride, _CACHE_WAY)
     return problem.p + micro_kernel.ROWS - 1 > _ROWS_OF_A_PLACE * places
@@ -232,7 +232,8 @@ def sums_all_columns(problem: Problem, acc: str, rank: int, x_strides: tuple[int
 
     Of few taps, or in short rows, that takes less time than to lay out rows phase by phase.
     """
-    from .jit import micro_kernel, row_buffer
+    from .jit import row_buffer
+    from .jit.direct import micro_kernel
 
     (sy, sx), taps = problem.stride, problem.p * problem.q
     if sx == 1 or rank:

@@ -29,7 +29,7 @@ _ADDED, _FOUND, _LOOKED_FOR, _DIRECT_TAP, _SEPARABLE_TAP = 1.4, 3.0, 2.8, 0.24, 
 def few_missing(problem: Problem, acc: np.dtype[Any], separable: bool) -> float:
     """Missing pixels of an image up to which it is quicker to sum the weights on them.
 
-    Otherwise it is quicker to sum the weights on all other pixels (see `jit.missing_sums`).
+    Otherwise it is quicker to sum the weights on all other pixels (see `jit.means.missing_sums`).
     """
     from .jit import vectors
 
@@ -155,7 +155,7 @@ class Means:
         """Write what sums over missing pixels are made with, and return what that leads to."""
         from .jit import vectors
         from .jit.drivers import odd_lines
-        from .jit.missing_sums import PLACES_BEYOND
+        from .jit.means.missing_sums import PLACES_BEYOND
 
         (p, q), lanes = self.kernel.shape, vectors.lanes(self.acc.name)
         in_a_row = -(-q // lanes)
@@ -230,7 +230,7 @@ def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -
 @cache
 def _find_range(dtype: str, acc: np.dtype[Any], counted: str) -> tuple[int, int, Any]:
     """The jit function, how many numbers its memory has, and what calls it."""
-    from .jit import pixel_range
+    from .jit.means import pixel_range
 
     pixel_range.run_function.ready(*[0] * 9)
     found = pixel_range.find_range(dtype, acc.name, counted)

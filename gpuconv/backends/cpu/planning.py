@@ -92,8 +92,8 @@ def tap_offsets(
     which columns of taps are summed. That is their order in memory, for the stride and dilation
     asked for, however columns are laid out; unless `ordered` they are taken as they come.
     """
+    from .jit.direct.micro_kernel import order_of_taps
     from .jit.drivers import odd_lines
-    from .jit.micro_kernel import order_of_taps
 
     taps = np.arange(problem.q, dtype=np.int64)
     order = order_of_taps(problem.q, problem.stride[1], problem.dilation[1]) if ordered else taps
@@ -153,8 +153,9 @@ def plan_sums(
     of which "none", "few" or "many" are missing; `counted` says which counts of pixels there are
     beside ("mask", "weights" or none). The address of their MEANS is yet to be put into the params.
     """
-    from .jit import means as jit_means
-    from .jit import micro_kernel, vectors
+    from .jit import vectors
+    from .jit.direct import micro_kernel
+    from .jit.means import means as jit_means
 
     every = 1  # of so many columns of sums one is written
     if not (columns or missing) and sums_all_columns(problem, acc, rank, x_strides):
@@ -242,7 +243,7 @@ def separable_work(problem: Problem, rank: int) -> float:
 
 def _buffered_rows(problem: Problem) -> int:
     """Rows of the row buffer: those that a block of output rows reads, and the next ones."""
-    from .jit import micro_kernel
+    from .jit.direct import micro_kernel
 
     laid = restate_for_tables(problem)
     step, dilation = laid.stride[0], laid.dilation[0]
@@ -253,7 +254,7 @@ def _buffered_rows(problem: Problem) -> int:
 
 def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -> Tasks:
     """Cut an output into tasks."""
-    from .jit import micro_kernel
+    from .jit.direct import micro_kernel
 
     size, block = planes * np.dtype(acc).itemsize, micro_kernel.ROWS
     laid = restate_for_tables(problem)
@@ -298,7 +299,8 @@ def _functions(
 
     Sums are converted to a dtype by a shift in registers, if these are `out`.
     """
-    from .jit import direct_driver, micro_kernel, row_buffer
+    from .jit import row_buffer
+    from .jit.direct import direct_driver, micro_kernel
 
     laid = restate_for_tables(problem)
     # Steps that code is written out for: of pixels side by side, and of a photo's channels.
@@ -342,7 +344,8 @@ def _functions(
 
 def _means_functions(acc: str, missing: str, counted: str, step: int) -> dict[str, int]:
     """Jit functions of means in a plan's DIRECT_PARAMS, by name."""
-    from .jit import means, missing_sums, row_buffer
+    from .jit import row_buffer
+    from .jit.means import means, missing_sums
 
     found = {"mark_missing": means.mark_missing(acc, missing, counted)}
     if missing == "few":
@@ -354,7 +357,7 @@ def _means_functions(acc: str, missing: str, counted: str, step: int) -> dict[st
 
 def _narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
     """Jit functions of a plan's DIRECT_PARAMS where whole rows are summed, by name."""
-    from .jit import narrow_images
+    from .jit.direct import narrow_images
 
     left = run_of_columns(problem)[0]
     return {

@@ -14,7 +14,7 @@ from ...core import dtypes
 from ...core.arrays import Array
 from ...core.worker_thread import on_worker_thread
 from . import threads
-from .jit.verdict import Verdict
+from .jit.weights.verdict import Verdict
 
 __all__ = ["Verdict", "factors_of", "find_cross_approximation", "find_rank_one_factors"]
 
@@ -72,14 +72,14 @@ def find_cross_approximation(kernel: Array, limit: int) -> tuple[Verdict, int, A
 
 @cache
 def _cross_approximation_code() -> Any:
-    """Compiled `jit.cross_approximation`, or None where it cannot be used."""
+    """Compiled `jit.weights.cross_approximation`, or None where it cannot be used."""
     if np.finfo(np.longdouble).nmant != 63:
         return None  # only this long double has been shown to be replaced by two float64
     try:
         threads.import_numba()
     except ImportError:
         return None
-    from .jit.cross_approximation import cross_approximation
+    from .jit.weights.cross_approximation import cross_approximation
 
     floats = np.zeros((2, 2))
     arguments = (
@@ -103,7 +103,7 @@ def _rank_one_code(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | Non
         threads.import_numba()
     except ImportError:
         return None  # the backend gives the reason if it is asked to compute
-    from .jit import rank_one as jit
+    from .jit.weights import rank_one as jit
 
     dtype: np.dtype[Any] = np.dtype(acc)
     options: tuple[Any, ...]

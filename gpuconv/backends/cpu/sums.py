@@ -1,4 +1,4 @@
-"""Direct and separable sums: runs the driver in `jit.direct_driver` by the plans of `planning`."""
+"""Direct and separable sums: runs `jit.direct.direct_driver` by the plans of `planning`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _UNMIRRORED: _Orders = (((False, False), None),)
 @cache
 def _kernels() -> tuple[Any, Any]:
     """Serial and parallel form of the driver."""
-    from .jit import direct_driver
+    from .jit.direct import direct_driver
 
     # All arguments are integers, so there is one form to compile. Small calls, where a microsecond
     # counts, call the compiled function itself.
@@ -253,7 +253,7 @@ def forget_plans() -> None:
 @cache
 def _sum_arrays() -> Any:
     """The driver on one thread, which reads the addresses of arrays itself."""
-    from .jit import direct_driver
+    from .jit.direct import direct_driver
 
     direct_driver.sum_arrays.ready(*[0] * 5)
     return direct_driver.sum_arrays.code

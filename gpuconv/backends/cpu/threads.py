@@ -55,9 +55,9 @@ def _import_compiled_modules() -> None:
     with _fork_lock:
         importlib.import_module("numba")
         for name in (
-            "window_similarity",
-            "direct_driver", "narrow_images", "im2col", "rank_one", "cross_approximation",
-            "fft_driver", "fft_functions", "weight_gradient", "missing_pixels",
+            "window_similarity", "im2col", "weight_gradient", "direct.direct_driver",
+            "direct.narrow_images", "fft.fft_driver", "fft.fft_functions", "means.missing_pixels",
+            "weights.rank_one", "weights.cross_approximation",
         ):  # fmt: skip
             importlib.import_module(f".jit.{name}", __package__)
 

@@ -162,7 +162,7 @@ def test_lengths_of_transforms(step):
     """Ours, which are found without importing SciPy, are SciPy's."""
     import scipy.fft
 
-    from gpuconv.backends.cpu.scipy_plan import fast_length
+    from gpuconv.backends.cpu.scipy_fft.scipy_plan import fast_length
 
     for n in range(1, 2000 * step, step):
         assert fast_length(n) == scipy.fft.next_fast_len(n, real=True), n

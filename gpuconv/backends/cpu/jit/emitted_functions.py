@@ -125,5 +125,5 @@ def compile_emitted(name: str, emit: Callable[..., None], *arguments: Any) -> in
 
     `values` are those of its eight integers. `name` tells it from all others.
     """
-    stamp = source_stamp(emit.__module__.rpartition(".")[2])
+    stamp = source_stamp(emit.__module__)
     return on_worker_thread(_load_or_compile, f"{name}_{stamp}", emit, *arguments)

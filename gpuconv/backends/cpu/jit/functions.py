@@ -34,16 +34,26 @@ _compiled: list[Any] = []  # all functions compiled here: their code lives as lo
 
 
 _FOLDER = Path(__file__).parent
-_IMPORT = re.compile(r"^ *from \.(\w*) import (\([^)]*\)|.*)$", re.M)
+_IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|.*)$", re.M)
+
+
+def _path(module: str) -> Path:
+    return _FOLDER.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def _imports(module: str) -> set[str]:
-    """Names of the modules of this folder that one of them imports."""
-    text = (_FOLDER / f"{module}.py").read_text("utf-8")
+    """Modules of this folder ("vectors", "fft.fft_tiles") that one of them imports."""
+    text = _path(module).read_text("utf-8")
+    package = module.split(".")[:-1]
     found = set()
-    for parent, names in _IMPORT.findall(text):
-        found.update([parent] if parent else re.findall(r"\w+", names))
-    return {name for name in found if (_FOLDER / f"{name}.py").is_file()}
+    for dots, source, names in _IMPORT.findall(text):
+        outside = len(dots) - 1 - len(package)
+        if outside > 0:
+            continue
+        place = package[: len(package) - len(dots) + 1] + source.split(".") * bool(source)
+        found.add(".".join(place))
+        found.update(".".join([*place, name]) for name in re.findall(r"\w+", names))
+    return {name for name in found if name and _path(name).is_file()}
 
 
 @cache
@@ -53,19 +63,20 @@ def source_stamp(module: str) -> str:
     Numba's disk cache goes by the file of the compiled function alone, not by the files of what
     the function calls. With this digest in its name, code of an older version is never loaded.
     """
+    module = module.removeprefix(f"{__package__}.")
     reached, new = set(), {module}
     while new:
         reached |= new
         new = set().union(*map(_imports, new)) - reached
     digest = hashlib.sha256()
     for name in sorted(reached):
-        digest.update((_FOLDER / f"{name}.py").read_bytes())
+        digest.update(_path(name).read_bytes())
     return digest.hexdigest()[:12]
 
 
 def named(function: Any, name: str, **bindings: Any) -> Any:
     """Copy of a function under another name, with `bindings` in place of some of its globals."""
-    name = f"{name}_{source_stamp(function.__module__.rpartition('.')[2])}"
+    name = f"{name}_{source_stamp(function.__module__)}"
     copy = python.FunctionType(function.__code__, {**function.__globals__, **bindings}, name)
     copy.__qualname__ = name
     copy.__module__ = function.__module__

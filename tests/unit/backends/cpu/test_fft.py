@@ -9,7 +9,7 @@ import pytest
 import gpuconv
 from gpuconv.backends.cpu import backend as cpu
 from gpuconv.backends.cpu import fft_plan, fft_spectra
-from gpuconv.backends.cpu.jit import fft_driver, fft_transforms
+from gpuconv.backends.cpu.jit.fft import fft_driver, fft_transforms
 from gpuconv.core.problem import make_problem
 
 from ....marks import always

@@ -9,7 +9,8 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import in_place, planning, sums
-from gpuconv.backends.cpu.jit import micro_kernel, narrow_images, vectors
+from gpuconv.backends.cpu.jit import vectors
+from gpuconv.backends.cpu.jit.direct import micro_kernel, narrow_images
 from gpuconv.core import accumulator
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import backend, fft_spectra, scipy_fft, scipy_plan
-from gpuconv.backends.cpu.scipy_transforms import Transforms
+from gpuconv.backends.cpu import backend, fft_spectra
+from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_plan
+from gpuconv.backends.cpu.scipy_fft.scipy_transforms import Transforms
 from gpuconv.core.problem import make_problem
 from gpuconv.methods import prices
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from gpuconv.backends.cpu.jit import direct_driver, functions, weight_gradient
+from gpuconv.backends.cpu.jit import functions, weight_gradient
+from gpuconv.backends.cpu.jit.direct import direct_driver
 
 from .....marks import always, exhaustive
 
@@ -74,18 +75,27 @@ def test_each_form_has_files_of_its_own(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)
     found = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbi")}
-    stamp = functions.source_stamp("direct_driver")
+    stamp = functions.source_stamp("direct.direct_driver")
     assert {f"direct_driver._sum_tasks_{form}_{stamp}" for form in ("serial", "parallel")} <= found
 
 
-@pytest.mark.parametrize("path", sorted(functions._FOLDER.glob("*.py")), ids=lambda path: path.stem)
-def test_every_import_of_the_folder_is_seen(path):
+MODULES = sorted(
+    ".".join(path.relative_to(functions._FOLDER).with_suffix("").parts)
+    for path in functions._FOLDER.rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_import_of_the_folder_is_seen(module):
     """As the parser of Python sees them, wherever they stand and however they are written."""
     expected = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            expected.update([node.module] if node.module else [a.name for a in node.names])
-    assert functions._imports(path.stem) == expected
+    place = module.split(".")
+    for node in ast.walk(ast.parse(functions._path(module).read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and 0 < node.level <= len(place):
+            source = place[: -node.level] + (node.module.split(".") if node.module else [])
+            names = [".".join(source), *(".".join([*source, one.name]) for one in node.names)]
+            expected.update(set(names) & set(MODULES))
+    assert functions._imports(module) == expected
 
 
 def test_a_digest_is_of_what_a_module_imports(tmp_path, monkeypatch):
@@ -95,17 +105,28 @@ def test_a_digest_is_of_what_a_module_imports(tmp_path, monkeypatch):
         "b": "from . import (\n    c as other,\n)\nfrom ....core import d\n",
         "c": "from .b import g\n",
         "d": "x = 1\n",
+        "room.e": "from .f import h\n",
+        "room.f": "from ..d import x\nfrom .. import c\nfrom .....core import a\n",
+        "g": "from .room import e\n",
+        "h": "from .room.f import x\n",
     }
+    (tmp_path / "room").mkdir()
 
     def stamps(**changed):
         for name, text in (sources | changed).items():
-            (tmp_path / f"{name}.py").write_text(text)
+            functions._path(name).write_text(text)
         functions.source_stamp.cache_clear()
         return {name: functions.source_stamp(name) for name in sources}
 
     before = stamps()
     assert before == stamps()
-    for changed, affected in (("a", {"a"}), ("c", {"a", "b", "c"}), ("d", {"d"})):
+    above = {"room.e", "room.f", "g", "h"}
+    for changed, affected in (
+        ("a", {"a"}),
+        ("c", {"a", "b", "c", *above}),
+        ("d", {"d", *above}),
+        ("room.e", {"room.e", "g"}),
+    ):
         after = stamps(**{changed: "y = 2\n" + sources[changed]})
         assert {name for name in sources if after[name] != before[name]} == affected
     functions.source_stamp.cache_clear()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from llvmlite import ir
 
-from gpuconv.backends.cpu.jit import emitted_functions, micro_kernel
+from gpuconv.backends.cpu.jit import emitted_functions
+from gpuconv.backends.cpu.jit.direct import micro_kernel
 from gpuconv.backends.cpu.jit.emitted_functions import compile_emitted
 
 _LONG = ir.IntType(64)

@@ -10,7 +10,7 @@ from numba import njit
 from gpuconv.backends.cpu.jit import functions, params
 
 FOLDER = Path(functions.__file__).parent
-SOURCES = [path.read_text("utf-8") for path in FOLDER.glob("*.py")]
+SOURCES = [path.read_text("utf-8") for path in FOLDER.rglob("*.py")]
 READERS = dict(re.findall(r"^(\w+) = reader\((\w+)\)$", "\n".join(SOURCES), re.M))
 
 

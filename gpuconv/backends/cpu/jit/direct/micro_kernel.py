@@ -1,0 +1,238 @@
+"""The inner loop of direct correlation: sums of neighbouring outputs, held in registers (llvmlite).
+
+A block of sums, `R` output rows by `C` vectors of columns, stays in registers while all taps are
+added to it. An input row is read once for the (up to) `R` output rows that it belongs to, so each
+vector loaded feeds `R` multiply-adds, and each weight `C`. Numba's loops cannot say that: they keep
+sums in memory, and LLVM's vectoriser prefers 256-bit vectors where 512 are faster. Hence the vector
+code is written out, instruction by instruction; LLVM assigns the registers.
+
+Every sum takes its taps row by row, left to right, in one chain of multiply-adds, wherever the
+output stands in a block: that makes crops bitwise equal.
+
+A row or column of weights that is its own mirror image, or the negative of it, is summed in
+`mirrored` order instead: two chains, from either end towards the middle, are added to each other,
+and then the middle tap. The chains are rounded alike, so that a flipped image gives the same bits
+flipped, and opposite weights cancel exactly, for one addition more and no other load. Adding
+opposite pixels first would do so too, but overflows where the products do not.
+
+To see the machine code, set NUMBA_DUMP_ASSEMBLY=1 and NUMBA_CACHE_DIR to an empty folder. It should
+hold one ``vfmadd231ps zmm`` for each register of sums and tap, and no access to the stack between
+them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+
+from .....core import dtypes
+from ..emitted_functions import compile_emitted
+from ..vectors import LONG, lanes, vector_bytes
+from .mirrored_block import MirroredBlock, emit_mirrored
+from .register_block import RegisterBlock, emit
+
+ROWS = 4
+# Kernels up to these sizes are written out tap by tap; wider ones loop over their columns.
+_UNROLLED = {(3, 3): 3, (5, 5): 2}
+_WIDEST = 16
+
+
+def _parts(acc: str, planes: int) -> int:
+    """Sums of an output, each of which has an input row of its own in the table."""
+    return 2 if np.dtype(acc).kind == "c" else planes
+
+
+def _columns(rows: int, parts: int) -> int:
+    """Vectors of a block: as many as leave the compiler registers for pixels and weights."""
+    if rows == 1:
+        return 8 // parts
+    short = vector_bytes() == 32
+    if parts == 2:
+        return 1 if short else 2
+    return 2 if short else 3
+
+
+def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, stream: bool) -> None:
+    """Emit the sums of a block of `columns` vectors.
+
+    `args` are those of `_emit_sums`, with the bytes to the block's first column in place of `n`.
+    """
+    rows = 1 if made.separate_rows else made.rows
+    size = rows, columns, made.step, made.planes, made.rows
+    if made.direction:
+        mirrored = MirroredBlock(builder, acc, *size, out=made.out)
+        emit_mirrored(mirrored, args, made.direction == "down", made.p, made.q, stream)
+    else:
+        block = RegisterBlock(builder, acc, *size, order=made.order, out=made.out)
+        emit(block, args, made.p, made.q, stream)
+
+
+def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
+    """Emit the sums of `n` columns (at least one vector) of a block of output rows.
+
+    `table` holds the addresses of the input rows (of complex numbers: of real and imaginary parts
+    in turn), then come the address and the shape of the weights. `offsets` are the bytes from an
+    output's first pixel to that of each column of taps. Output rows are `stride` bytes apart; those
+    of imaginary parts follow those of all real parts.
+    """
+    table, *others, out, stride = args
+    if not made.separate_rows:
+        _emit_columns(acc, made, stream, b, args)
+    else:
+        entry = 8 * _parts(acc, made.planes)
+        with cgutils.for_range(b, ir.Constant(LONG, made.rows)) as loop:
+            rows = b.add(table, b.mul(loop.index, ir.Constant(LONG, entry)))
+            to = b.add(out, b.mul(loop.index, stride))
+            _emit_columns(acc, made, stream, b, (rows, *others, to, stride))
+    if stream:
+        b.fence("seq_cst")
+
+
+def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
+    """Emit the sums of all columns: wide blocks of them, and then the rest."""
+    table, n, *taps, offsets, out, stride = args
+    part = dtypes.part(acc)
+    vector, size = lanes(part), np.dtype(part).itemsize
+    out_size = np.dtype(made.out[0] if made.out else part).itemsize
+
+    def emit_at(column: Any, columns: int, past_caches: bool) -> None:
+        distance = b.mul(column, ir.Constant(LONG, size))
+        place = b.add(out, b.mul(column, ir.Constant(LONG, out_size)))
+        where = (table, distance, *taps, offsets, place, stride)
+        _emit_block(b, acc, made, columns, where, past_caches)
+
+    def emit_rest(columns: int, first: Any) -> None:
+        """Emit the columns from `first` on in blocks, the last of which may overlap others.
+
+        It takes the same sums once more.
+        """
+        block = ir.Constant(LONG, vector * columns)
+        count = b.udiv(b.add(b.sub(n, first), ir.Constant(LONG, vector * columns - 1)), block)
+        with cgutils.for_range(b, count) as loop:
+            column, last = b.add(first, b.mul(loop.index, block)), b.sub(n, block)
+            emit_at(b.select(b.icmp_signed("<", column, last), column, last), columns, False)
+
+    first = ir.Constant(LONG, 0)
+    if stream:  # a vector covers what lies before a line of cache; then lines are written whole
+        line = ir.Constant(LONG, vector * size - 1)
+        first = b.udiv(b.and_(b.neg(out), line), ir.Constant(LONG, size))
+        with b.if_then(b.icmp_signed(">", first, ir.Constant(LONG, 0))):
+            emit_at(ir.Constant(LONG, 0), 1, False)
+    if made.columns > 1 or stream:
+        wide = ir.Constant(LONG, vector * made.columns)
+        blocks = b.udiv(b.sub(n, first), wide)
+        with cgutils.for_range(b, blocks) as loop:
+            emit_at(b.add(first, b.mul(loop.index, wide)), made.columns, stream)
+        first = b.add(first, b.mul(blocks, wide))
+    if made.rest == 1:
+        emit_rest(1, first)
+    else:
+        fits = b.icmp_signed(">=", n, ir.Constant(LONG, vector * made.rest))
+        with b.if_else(fits) as (then, otherwise):
+            with then:
+                emit_rest(made.rest, first)
+            with otherwise:
+                emit_rest(1, first)
+
+
+@dataclass(frozen=True)
+class _Code:
+    """How the code of a micro-kernel is written out."""
+
+    rows: int
+    columns: int  # vectors of a row
+    p: int | None  # rows and columns of taps that are written out one by one; None: in a loop
+    q: int | None
+    direction: str  # of mirrored weights: "down", "across" or none
+    step: int  # pixels from one column of taps to the next, where these are written out
+    planes: int  # of real pixels, summed by the same weights
+    order: tuple[int, ...] = ()  # in which written-out columns of taps are taken, if not in turn
+    out: tuple[str, int] | None = None  # what sums are converted to, if they are (see `sums`)
+
+    @property
+    def separate_rows(self) -> bool:
+        """Whether output rows are summed one by one, because they share no vectors of pixels."""
+        return self.rows > 1 and (self.p == 1 or self.direction == "across")
+
+    @property
+    def rest(self) -> int:
+        """Vectors of a block beside the widest ones.
+
+        Each of a block's sums waits for its last multiply-add, so that one vector takes as long as
+        four.
+        """
+        one_row = self.rows == 1 or self.separate_rows
+        return self.columns // 2 if one_row and self.columns > 2 else 1
+
+    def name(self, acc: str) -> str:
+        """Name of the compiled function."""
+        name = f"sums_{acc}_{self.rows}x{self.columns}_p{self.p or 'any'}_q{self.q or 'any'}"
+        name += f"_step{self.step}" if self.step > 1 else ""
+        name += f"_planes{self.planes}" if self.planes > 1 else ""
+        name += f"_order{'-'.join(map(str, self.order))}" if self.order else ""
+        name += f"_{self.direction}" if self.direction else ""
+        return f"{name}_to_{self.out[0]}_shift{self.out[1]}" if self.out else name
+
+
+def order_of_taps(q: int, stride: int, dilation: int) -> Any:
+    """Order in which `q` columns of taps are summed: those of one phase of the stride in turn."""
+    reach = np.arange(q, dtype=np.int64) * dilation
+    return np.lexsort((reach // stride, reach % stride))
+
+
+def writes_out(acc: str, q: int, planes: int = 1) -> bool:
+    """Whether so many columns of taps are written out one by one, if they are evenly apart."""
+    return q <= _WIDEST // _parts(acc, planes)
+
+
+def _code(
+    acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes: int, stride: int = 1
+) -> _Code:
+    parts = _parts(acc, planes)
+    across = mirrored and q > 1
+    fixed_q = q if step and writes_out(acc, q, planes) else None
+    order = tuple(order_of_taps(q, stride, step).tolist()) if stride > 1 else ()
+    order = () if order == tuple(range(q)) else order
+    columns = _columns(rows, parts)
+    if rows > 1 and (p == 1 or across):  # rows are summed one by one
+        # Vectors of taps that are written out wait for pixels, those of a loop for their last sums.
+        columns = 4 if fixed_q else _columns(1, parts)
+    step = step if fixed_q and q > 1 else 1
+    fixed_p = p if p < rows and (p == 1 or not across) else None
+    if mirrored:
+        # Written out, pixels that both chains read stay in registers, if fewer are summed at once.
+        if not across and rows > 1 and p <= _WIDEST // parts:
+            fixed_p, columns = p, 1 if parts == 2 or vector_bytes() == 32 else 2
+        direction = "across" if across else "down"
+        return _Code(rows, columns, fixed_p, fixed_q, direction, step, planes)
+    if fixed_q and rows > 1 and (p, q) in _UNROLLED and parts == 1:
+        fixed_p, columns = p, min(columns, _UNROLLED[p, q])
+    return _Code(rows, columns, fixed_p, fixed_q, "", step, planes, order)
+
+
+@cache
+def _compiled(acc: str, made: _Code, stream: bool) -> int:
+    name = made.name(acc) + ("_stream" if stream else "")
+    return compile_emitted(name, _emit_sums, acc, made, stream)
+
+
+def sums(
+    acc: str, rows: int, p: int, q: int, step: int, stream: bool = False, mirrored: bool = False,
+    planes: int = 1, stride: int = 1, out: tuple[str, int] | None = None,
+) -> int:  # fmt: skip
+    """Address of the micro-kernel for p by q taps that sums `rows` output rows at once.
+
+    Columns of taps are `step` pixels apart in memory, or, if that is 0, as the offsets say.
+    `stream` writes past the caches, which wants output rows a multiple of a vector apart.
+    `mirrored` takes each row of taps, or the column where q is 1, in mirrored order. With two
+    `planes`, which lie as parts of complex numbers do, both are summed by the same real weights.
+    Taps that are written out, and not mirrored, may be taken in the order of a `stride`. With an
+    `out`, a dtype and a shift, `saturated_results` converts sums of real numbers to it.
+    """
+    made = _code(acc, rows, p, q, step, mirrored, planes, stride)
+    return _compiled(acc, replace(made, out=out), stream)

@@ -1,0 +1,132 @@
+"""Code of a block of sums that takes taps from either end towards the middle (llvmlite).
+
+`micro_kernel` says what that is for.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from ..vectors import LONG
+from .register_block import RegisterBlock
+
+
+class MirroredBlock(RegisterBlock):
+    """Code of one block of sums in mirrored order: `sums` from the first tap, `back` from the last.
+
+    A number of taps, and what follows from it, is an int where it is known while compiling.
+    """
+
+    def __init__(
+        self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
+        part_rows: int = 0, out: tuple[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(builder, acc, rows, columns, step, planes, part_rows, out=out)
+        self.back = self.zeros(rows, self.parts * columns)
+
+    def each(self, first: int, last: Any, emit: Any) -> None:
+        """Emit code for the numbers from `first` to before `last`: a loop where it is not known."""
+        if isinstance(last, int):
+            for number in range(first, last):
+                emit(number)
+            return
+        with cgutils.for_range(self.builder, last, start=self.long(first)) as loop:
+            emit(loop.index)
+
+    def meet(self, outputs: range, taps: Any, middle: Any) -> None:
+        """Add the two chains of some rows; then the middle tap, if their number is odd."""
+        for output in outputs:
+            for place, other in zip(self.sums[output], self.back[output], strict=True):
+                self.write(place, self.add(self.read(place), self.read(other)))
+        if isinstance(taps, int):
+            if taps % 2:
+                middle()
+            return
+        odd = self.builder.trunc(taps, ir.IntType(1))
+        with self.builder.if_then(odd):
+            middle()
+
+    def down(self, args: Any, p: int | None) -> None:
+        """Add one column of taps, input row after input row from both ends."""
+        table, column, w, taps_down, *_ = args
+        taps = taps_down if p is None else p
+        half = self.builder.lshr(taps, self.long(1)) if p is None else p // 2
+        last = self.plus(taps, self.rows - 2)
+
+        def input_row(y: Any, outputs: range, back: bool) -> None:
+            """Add row `y` to outputs counted from the same end as the rows."""
+            if back:
+                y = self.minus(last, y)
+                outputs = range(self.rows - outputs.stop, self.rows - outputs.start)
+            weights = {
+                i: self.at(w, self.times(self.minus(y, i), self.weight_bytes)) for i in outputs
+            }
+            pixels = self.addresses(table, y, column)
+            self.tap(pixels, weights, 0, self.back if back else self.sums)
+
+        for back in (False, True):
+            if p is not None:
+                for y in range(p // 2 + self.rows - 1):
+                    outputs = range(max(0, y - p // 2 + 1), min(self.rows - 1, y) + 1)
+                    input_row(y, outputs, back)
+                continue
+            for y in range(self.rows - 1):
+                input_row(y, range(y + 1), back)
+            self.each(
+                self.rows - 1, half, lambda y, back=back: input_row(y, range(self.rows), back)
+            )
+            for i in range(1, self.rows):
+                input_row(self.plus(half, i - 1), range(i, self.rows), back)
+
+        def middle() -> None:
+            for i in range(self.rows):
+                input_row(self.plus(half, i), range(i, i + 1), False)
+
+        self.meet(range(self.rows), taps, middle)
+
+    def across(self, args: Any, p: int | None, q: int | None) -> None:
+        """Add `p` rows of taps, one after the other, to the only output row."""
+        table, column, w, taps_down, taps_across, offsets, *_ = args
+        taps = taps_across if q is None else q
+        half = self.builder.lshr(taps, self.long(1)) if q is None else q // 2
+
+        def tap(a: Any, number: Any, sums: Any) -> None:
+            if q is None:
+                at = self.load(self.at(offsets, self.times(number, 8)), LONG)
+            else:
+                at = self.times(number, self.step_bytes)
+            pixels = self.addresses(table, a, self.at(column, at))
+            first = self.at(w, self.times(a, self.times(taps, self.weight_bytes)))
+            self.tap(pixels, {0: first}, self.times(number, self.weight_bytes), sums)
+
+        last, down = self.minus(taps, 1), taps_down if p is None else p
+
+        def half_row(a: Any, back: bool) -> None:
+            def one(number: Any) -> None:
+                if back:
+                    tap(a, self.minus(last, number), self.back)
+                else:
+                    tap(a, number, self.sums)
+
+            with self.hold(straight=q is not None):
+                self.each(0, half, one)
+
+        for back in (False, True):
+            self.each(0, down, partial(half_row, back=back))
+        self.meet(range(1), taps, partial(self.each, 0, down, lambda a: tap(a, half, self.sums)))
+
+
+def emit_mirrored(
+    block: MirroredBlock, args: Any, down: bool, p: int | None, q: int | None, stream: bool
+) -> None:
+    """Emit the code of a block in mirrored order, down a column of taps or across each row."""
+    with block.hold(straight=p is not None and (down or q is not None)):
+        if down:
+            block.down(args, p)
+        else:
+            block.across(args, p, q)
+        block.finish(*args[-2:], stream)

@@ -1,0 +1,216 @@
+"""Direct sums of narrow images with a constant border: whole rows in registers (llvmlite).
+
+An image no wider than a few vectors is read where it is: vectors that reach beyond a row are
+loaded under a mask that puts the border's value there. Nothing is copied or padded. A sum takes its
+taps in the order of `micro_kernel`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..emitted_functions import compile_emitted
+from ..functions import call, compile_function, load_int, store_int
+from ..params import FILL
+from ..row_buffer import row_source
+from ..vectors import LONG, Vectors, lanes, vector_bytes
+from .direct_driver import direct_params
+
+_INT = ir.IntType(32)
+WIDEST = 256  # bytes of a row of outputs
+# Registers for sums by the bytes of a vector: half of those there are.
+_REGISTERS = {64: 16, 32: 8}
+_AT_ONCE = 4  # vectors of a row that are summed at once, at most
+_MOST_ROWS = 8  # of a block
+_LONGEST = 7  # rows and columns of taps, all written out
+# Rows that are summed in a call, for which a table of their input rows lies on the stack.
+_ROWS_AT_ONCE = 64
+_TABLE_ROWS = max(_ROWS_AT_ONCE, _MOST_ROWS) + _LONGEST - 1
+
+
+def _allocate_on_stack(builder: Any, kind: Any) -> Any:
+    """Address of memory on the stack, which `cgutils.alloca_once` would fill with zeros."""
+    with builder.goto_entry_block():
+        place = builder.alloca(kind)
+    return builder.ptrtoint(place, LONG)
+
+
+class _Rows(Vectors):
+    """Emits the code of a block of whole output rows."""
+
+    def __init__(self, builder: Any, acc: str, columns: int, q: int, left: int, fill: Any) -> None:
+        super().__init__(builder, acc)
+        self.columns, self.q, self.left, self.fill = columns, q, left, fill
+
+    def masks(self, width: Any) -> dict[tuple[int, int], Any]:
+        """Masks of the vectors that may reach beyond the row, by column of taps and vector."""
+        found = {}
+        for tap in range(self.q):
+            for c in range(self.columns):
+                first = c * self.lanes + tap - self.left
+                if first < 0 or c == self.columns - 1:
+                    found[tap, c] = self.within(ir.Constant(_INT, first), width)
+        return found
+
+    def input_row(
+        self, row: Any, weights: dict[int, list[Any]], masks: Any, sums: list[dict[int, Any]]
+    ) -> None:
+        """Add a row of pixels, times its weights, to the output rows that `weights` has them for.
+
+        `sums` are the values of sums so far by output row and vector.
+        """
+        for tap in range(self.q):
+            for c in sums[0]:
+                at = self.at(row, (c * self.lanes + tap - self.left) * self.size)
+                mask = masks.get((tap, c))
+                x = self.load(at) if mask is None else self.load_masked(at, mask, self.fill)
+                for output, taps in weights.items():
+                    sums[output][c] = self.multiply_add(x, taps[tap], sums[output][c])
+
+    def output_row(self, sums: dict[int, Any], address: Any, last: Any) -> None:
+        """Write a row of sums, of its last vector the lanes of a mask."""
+        for c, value in sums.items():
+            at = self.at(address, c * self.bytes)
+            if c == self.columns - 1:
+                self.store_masked(value, at, last)
+            else:
+                self.store(value, at)
+
+    def block(
+        self, rows: int, table: Any, taps: list[list[Any]], masks: Any, out: Any, stride: Any,
+        written: Any, last: Any,
+    ) -> None:  # fmt: skip
+        """Sum a block of rows, of which only the first `written` are stored.
+
+        `last` is the mask of the last vector of a row of outputs.
+        """
+        b, p = self.builder, len(taps)
+        # The others are written to memory that nobody reads: in code with a branch the compiler
+        # would sum each row by itself.
+        unread = _allocate_on_stack(b, ir.ArrayType(self.kind, self.columns))
+        starts = [b.add(out, b.mul(stride, self.long(o))) for o in range(rows)]
+        for o in range(1, rows):
+            there = b.icmp_signed(">", written, self.long(o))
+            starts[o] = b.select(there, starts[o], unread)
+        zero = self.constant(0 if self.whole else 0.0)
+        for group in _groups(self.columns):
+            sums = [dict.fromkeys(group, zero) for _ in range(rows)]
+            for y in range(p + rows - 1):
+                row = self.load(self.at(table, y * 8), LONG)
+                weights = {o: taps[y - o] for o in range(rows) if 0 <= y - o < p}
+                self.input_row(row, weights, masks, sums)
+            for o in range(rows):
+                self.output_row(sums[o], starts[o], last)
+
+
+def _groups(columns: int) -> list[range]:
+    """Group the vectors of a row by those that are summed at once, as evenly as possible."""
+    count = -(-columns // _AT_ONCE)
+    ends = [columns * n // count for n in range(count + 1)]
+    return [range(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def _emit_rows(
+    acc: str, rows: int, columns: int, p: int, q: int, left: int, b: Any, args: Any
+) -> None:  # fmt: skip
+    """Emit the sums of `count` rows of `n` outputs, block after block.
+
+    `table` holds the addresses of the input rows, of `width` pixels, `w` the weights, `fill` the
+    border's value. Output rows are `stride` bytes apart. Where there are fewer rows than a block
+    has, the table still has all that a block reads.
+    """
+    table, w, width, n, fill, out, stride, count = args
+    block = _Rows(b, acc, columns, q, left, Vectors(b, acc).splat(fill))
+    masks = block.masks(b.trunc(width, _INT))
+    last = block.within(ir.Constant(_INT, (columns - 1) * block.lanes), b.trunc(n, _INT))
+    # Fewer rows than a block has are summed as if there were as many, and not written.
+    few = b.icmp_signed("<", count, block.long(rows))
+    written = b.select(few, count, block.long(rows))
+    blocks = b.udiv(b.add(count, block.long(rows - 1)), block.long(rows))
+    with cgutils.for_range(b, blocks) as loop:
+        first, most = b.mul(loop.index, block.long(rows)), b.sub(count, written)
+        # The last block overlaps: the same sums once more.
+        first = b.select(b.icmp_signed("<", first, most), first, most)
+        inputs = b.add(table, b.mul(first, block.long(8)))
+        outputs = b.add(out, b.mul(first, stride))
+        taps = [
+            [block.splat(block.at(w, (y * q + x) * block.size)) for x in range(q)] for y in range(p)
+        ]
+        block.block(rows, inputs, taps, masks, outputs, stride, written, last)
+
+
+@intrinsic
+def _table(typingctx):
+    """Address of _TABLE_ROWS integers on the stack (compiled code only)."""
+
+    def codegen(context, builder, signature, args):
+        return _allocate_on_stack(builder, ir.ArrayType(LONG, _TABLE_ROWS))
+
+    return types.int64(), codegen
+
+
+def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
+    """Sum one band of rows of one image."""
+    params = direct_params(address)
+    source = row_source(params.row_source)
+    bands, x_row, out_row, p = params.bands, source.row_stride, params.out_row_stride, params.p
+    image, first = number // bands, number % bands * params.band
+    end = min(params.out_rows, first + params.band)
+    x += load_int(params.x_offsets, image)
+    out += load_int(params.out_offsets, image)
+    weights += load_int(params.kernel_index, image) * params.weights_bytes
+    width, n, fill = source.width, params.out_columns, params.row_source + FILL
+    # Addresses of input rows; of those outside of the image, and of those that no output needs, it
+    # is that of a row of the border's value.
+    table = _table()
+    for i in range(first, end, _ROWS_AT_ONCE):
+        count = min(_ROWS_AT_ONCE, end - i)
+        for t in range(max(count, _MOST_ROWS) + p - 1):
+            row = load_int(source.rows, i + t) if t < count + p - 1 else -1
+            store_int(table, t, params.fill_row if row < 0 else x + row * x_row)
+        call(
+            params.sum_whole_rows, table, weights, width, n, fill, out + i * out_row, out_row, count
+        )
+
+
+def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
+    """Whether rows of `n` outputs from `width` pixels can be summed whole.
+
+    That takes vectors that can be loaded under a mask, and rows that only the last vector reaches
+    beyond at the right.
+    """
+    columns = -(-n // lanes(acc))
+    inner = (columns - 1) * lanes(acc) + q - 1 - left
+    return (
+        vector_bytes() in _REGISTERS
+        and columns * vector_bytes() <= WIDEST
+        and min(p, q) > 1
+        and max(p, q) <= _LONGEST
+        and left < q
+        and inner <= width
+    )
+
+
+def sum_whole_rows(acc: str, n: int, p: int, q: int, left: int) -> int:
+    """Address of the jit function that sums rows of `n` outputs."""
+    return _compiled_sum_whole_rows(acc, -(-n // lanes(acc)), p, q, left)
+
+
+@cache
+def _compiled_sum_whole_rows(acc: str, columns: int, p: int, q: int, left: int) -> int:
+    rows = min(_MOST_ROWS, _REGISTERS[vector_bytes()] // max(map(len, _groups(columns))))
+    name = f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}"
+    return compile_emitted(name, _emit_rows, acc, rows, columns, p, q, left)
+
+
+@cache
+def sum_task() -> int:
+    """Address of the jit function that sums a task."""
+    return compile_function(_sum_task, "narrow_sum_task")

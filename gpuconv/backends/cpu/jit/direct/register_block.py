@@ -1,0 +1,188 @@
+"""Code of a block of sums that stays in registers while all taps are added to it (llvmlite)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numba.core import cgutils
+
+from .....core import dtypes
+from ..saturated_results import emit_saturated
+from ..vectors import LONG, Vectors
+
+
+class RegisterBlock(Vectors):
+    """Emits the code of one block of sums.
+
+    Sums of complex numbers are two blocks, of real and of imaginary parts. The table of rows then
+    has two addresses for each, weights are complex numbers as they are, and the rows of imaginary
+    parts are written behind those of real parts. So are the sums of two real `planes` of pixels,
+    both by the same weights.
+    """
+
+    def __init__(
+        self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
+        part_rows: int = 0, order: tuple[int, ...] = (), out: tuple[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(builder, dtypes.part(acc))
+        self.order = order  # of written-out columns of taps, if they are not taken in turn
+        # What sums are converted to, as a dtype and a shift (see `saturated_results`), or None.
+        self.acc, self.out = acc, out
+        self.part_rows = part_rows or rows  # from a row of real parts to that of imaginary parts
+        self.rows, self.columns, self.step_bytes = rows, columns, step * self.size
+        self.weight_parts = 2 if np.dtype(acc).kind == "c" else 1
+        self.parts = max(self.weight_parts, planes)
+        self.weight_bytes = self.weight_parts * self.size
+        # By output row: vectors of real parts, then those of imaginary parts.
+        self.sums = self.zeros(rows, self.parts * columns)
+        self.held: dict[Any, Any] | None = None  # values of variables that are not yet stored
+
+    @contextmanager
+    def hold(self, straight: bool = True) -> Iterator[None]:
+        """Keep sums as values while `straight` code, without a branch, is emitted; then store them.
+
+        That is a third of the instructions, which compile in less time.
+        """
+        if self.held is not None or not straight:
+            yield
+            return
+        self.held = {}
+        try:
+            yield
+            for place, value in self.held.items():
+                self.builder.store(value, place)
+        finally:
+            self.held = None
+
+    def read(self, place: Any) -> Any:
+        """Value of a variable."""
+        if self.held is None or place not in self.held:
+            return self.builder.load(place)
+        return self.held[place]
+
+    def write(self, place: Any, value: Any) -> None:
+        """Set a variable."""
+        if self.held is None:
+            self.builder.store(value, place)
+        else:
+            self.held[place] = value
+
+    def value(self, number: Any) -> Any:
+        """A number, which may be an int that is known while compiling, as a value of the code."""
+        return self.long(number) if isinstance(number, int) else number
+
+    def plus(self, a: Any, b: Any) -> Any:
+        """Sum of two numbers."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        return self.builder.add(self.value(a), self.value(b))
+
+    def minus(self, a: Any, b: Any) -> Any:
+        """Difference of two numbers."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a - b
+        return self.builder.sub(self.value(a), self.value(b))
+
+    def times(self, a: Any, b: Any) -> Any:
+        """Product of two numbers."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
+        return self.builder.mul(self.value(a), self.value(b))
+
+    def addresses(self, table: Any, y: Any, distance: Any) -> list[Any]:
+        """Addresses in input row `y`, for each part, at a distance in bytes."""
+        entry = self.at(table, self.times(y, 8 * self.parts))
+        return [
+            self.at(self.load(self.at(entry, 8 * part), LONG), distance)
+            for part in range(self.parts)
+        ]
+
+    def tap(
+        self, pixels: list[Any], weights: dict[int, Any], offset: Any, sums: Any = None
+    ) -> None:
+        """Add one column of taps: pixels and the output rows' weights are given by address.
+
+        Products with the real pixel come first, in every sum of complex numbers: its order is the
+        same wherever it stands in a block.
+        """
+        b, sums = self.builder, sums or self.sums
+        vectors = [
+            [self.load(self.at(address, c * self.bytes)) for c in range(self.columns)]
+            for address in pixels
+        ]
+        for row, address in weights.items():
+            at = self.at(address, offset)
+            weight = [
+                self.splat(self.at(at, part * self.size)) for part in range(self.weight_parts)
+            ]
+            for n, factors in enumerate(vectors):
+                if self.weight_parts == 1:
+                    for c, x in enumerate(factors):
+                        place = sums[row][n * self.columns + c]
+                        self.write(place, self.multiply_add(x, weight[0], self.read(place)))
+                    continue
+                for part in range(self.parts):
+                    w = weight[(n + part) % 2]
+                    for c, x in enumerate(factors):
+                        place = sums[row][part * self.columns + c]
+                        x = b.fneg(x) if n > part else x
+                        self.write(place, self.multiply_add(x, w, self.read(place)))
+
+    def input_row(self, y: Any, outputs: range, args: Any, q: Any) -> None:
+        """Add what input row `y` of the block gives to the output rows in `outputs`."""
+        b = self.builder
+        table, column, w, taps, offsets = args
+        pixels = self.addresses(table, y, column)
+        width = self.times(taps if q is None else q, self.weight_bytes)
+        weights = {i: self.at(w, self.times(self.minus(y, i), width)) for i in outputs}
+        if q is not None:
+            with self.hold():
+                for tap in self.order or range(q):
+                    moved = [self.at(address, tap * self.step_bytes) for address in pixels]
+                    self.tap(moved, weights, tap * self.weight_bytes)
+            return
+        with cgutils.for_range(b, taps) as loop, self.hold():
+            at = self.load(b.add(offsets, b.mul(loop.index, self.long(8))), LONG)
+            moved = [b.add(address, at) for address in pixels]
+            self.tap(moved, weights, b.mul(loop.index, self.long(self.weight_bytes)))
+
+    def finish(self, out: Any, stride: Any, stream: bool) -> None:
+        """Write the sums."""
+        b = self.builder
+        for i, row in enumerate(self.sums):
+            if self.out:
+                start = b.add(out, b.mul(stride, self.long(i)))
+                emit_saturated(
+                    self, [self.read(place) for place in row], self.acc, *self.out, start
+                )
+                continue
+            for n, place in enumerate(row):
+                part, c = divmod(n, self.columns)
+                start = b.add(out, b.mul(stride, self.long(part * self.part_rows + i)))
+                self.store(self.read(place), self.at(start, c * self.bytes), stream)
+
+
+def emit(block: RegisterBlock, args: Any, p: int | None, q: int | None, stream: bool) -> None:
+    """Emit the code of a block for p by q taps that are written out; None: in a loop."""
+    b = block.builder
+    table, column, w, taps_down, taps, offsets, out, stride = args
+    common = (table, column, w, taps, offsets)
+    rows = block.rows
+    if p is not None:
+        with block.hold(straight=q is not None):
+            for y in range(p + rows - 1):
+                outputs = range(max(0, y - p + 1), min(rows - 1, y) + 1)
+                block.input_row(y, outputs, common, q)
+            block.finish(out, stride, stream)
+        return
+    # There are at least as many rows of taps as of outputs.
+    for y in range(rows - 1):
+        block.input_row(y, range(y + 1), common, q)
+    with cgutils.for_range(b, taps_down, start=block.long(rows - 1)) as loop:
+        block.input_row(loop.index, range(rows), common, q)
+    for i in range(1, rows):
+        block.input_row(block.plus(taps_down, i - 1), range(i, rows), common, q)
+    block.finish(out, stride, stream)

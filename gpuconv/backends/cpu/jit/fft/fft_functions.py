@@ -1,0 +1,94 @@
+"""The functions of the Fourier transforms, compiled for a dtype of sums when first needed (Numba).
+
+The modules `fft_tiles`, `fft_errors`, `fft_groups` and `fft_outliers` are written once for all
+dtypes. What differs from dtype to dtype are names in capitals, which these modules declare as None:
+
+- constants and vector instructions of a dtype (`_constants`, `fft_transforms.intrinsics`);
+- the modules' own functions that begin with an underscore: `_scale` is called as SCALE, because
+  it is another function for every dtype.
+
+For each dtype a function is copied with these names bound to their values (`functions.named`), and
+the copy is compiled. Functions without an underscore are C functions called by address; the
+functions of the same names here give that address, for a dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from .....core import dtypes
+from ..drivers import INNER
+from ..functions import compile_function, named
+from ..vectors import lanes, vector_bytes
+from . import fft_errors, fft_groups, fft_outliers, fft_tiles, fft_transforms
+
+
+def _constants(acc: str) -> dict[str, Any]:
+    real, complex_sums = dtypes.part(acc), np.dtype(acc).kind == "c"
+    wide = real == "float64"
+    safe = 2.0 ** (2 * fft_errors.SAFE_EXPONENT[real])
+    return {
+        "PARTS": 2 if complex_sums else 1,  # planes of a tile
+        "MODULUS": 2.0**0.5 if complex_sums else 1.0,  # that of 1 + 1j, or of 1
+        "REAL": np.empty(0, real),
+        "LANES": lanes(real),
+        "SIZE": np.dtype(real).itemsize,
+        "BYTES": vector_bytes(),
+        "EPS": float(np.finfo(real).eps),
+        "EXPONENT_MOST": int(np.finfo(real).maxexp),
+        # Sums of squares between these are transformed as they are.
+        "SMALLEST": 1 / safe,
+        "GREATEST": safe,
+        # Integers of the same bits: a mask of the magnitude, and infinity.
+        "BITS": np.int64 if wide else np.int32,
+        "MAGNITUDE": 2**63 - 1 if wide else 2**31 - 1,
+        "INFINITE": 0x7FF << 52 if wide else 0xFF << 23,
+    }
+
+
+@cache
+def _bindings(acc: str) -> dict[str, Any]:
+    """Values of the names in capitals, for sums of a dtype."""
+    names = _constants(acc) | fft_transforms.intrinsics(dtypes.part(acc))
+    for function in (
+        *fft_tiles.FUNCTIONS, *fft_errors.FUNCTIONS, *fft_groups.FUNCTIONS, *fft_outliers.FUNCTIONS,
+    ):  # fmt: skip
+        # Only sums of absolute values, which are compared with bounds, may be taken in any order.
+        fast = {"reassoc"} if function.__name__ == "_abs_sum_of" else False
+        copy = named(function, f"{function.__name__}_{acc}", **names)
+        names[function.__name__[1:].upper()] = njit(fastmath=fast, **INNER)(copy)
+    return names
+
+
+def _of_sums(function: Any) -> Callable[[str], int]:
+    """Address of a function by the dtype of sums."""
+
+    @cache
+    def address(acc: str) -> int:
+        return compile_function(function, f"{function.__name__}_{acc}", **_bindings(acc))
+
+    return address
+
+
+def _of_parts(function: Any) -> Callable[[str], int]:
+    """Address of a function that is the same for real and complex sums of one precision."""
+    address = _of_sums(function)
+    return lambda acc: address(dtypes.part(acc))
+
+
+forward = _of_parts(fft_tiles.forward)
+inverse = _of_parts(fft_tiles.inverse)
+transpose = _of_parts(fft_tiles.transpose)
+transform_group = _of_parts(fft_tiles.transform_group)
+kernel_spectrum = _of_sums(fft_tiles.kernel_spectrum)
+filter_group = _of_sums(fft_groups.filter_group)
+load_group = _of_sums(fft_groups.load_group)
+store_group = _of_sums(fft_groups.store_group)
+sample_abs_sums = _of_sums(fft_groups.sample_abs_sums)
+retry_tile = _of_sums(fft_outliers.retry_tile)
+add_outliers = _of_sums(fft_outliers.add_outliers)

@@ -1,0 +1,1 @@
+"""Means of the pixels that are there."""

@@ -1,0 +1,203 @@
+"""The range of the pixels of an image that are there: one pass, extremes in registers (llvmlite).
+
+Numba's own loops would compare one pixel after the other, because a minimum whose order of
+comparisons may not change waits for the one before it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..conversion import load_run, make_tag
+from ..drivers import compiled, inner
+from ..functions import call, compile_function, elements, reader
+from ..params import COUNTED_PIXELS
+from ..vectors import LONG, Vectors
+
+counted_pixels = reader(COUNTED_PIXELS)
+
+_INT = ir.IntType(32)
+# Vectors of pixels at once, so that none waits for the one before it.
+_AT_ONCE = 4
+# Lanes of the widest vectors there are, and numbers of the memory that extremes are kept in: those
+# of the lanes, and how many NaN there were.
+_LANES = 16
+EXTREMES = 2 * _LANES + 2
+# Pixels that are converted at a time, and numbers of the memory that `find_range` needs: these
+# pixels, what they count, and their extremes.
+_RUN = 512
+RANGE_NUMBERS = 2 * _RUN + EXTREMES
+
+# Bound to other values in every compiled function: tags (see `conversion`) of what is stored, of
+# sums and of counts, whether the first two are the same, and which counts there are ("mask",
+# "weights" or none).
+TAG = ACC = COUNTS = SAME = COUNTED = None
+
+
+class _Extremes:
+    """Emits the code that keeps the least and the greatest pixel and counts NaN, lane by lane."""
+
+    def __init__(self, v: Vectors) -> None:
+        self.v = v
+        self.counter = ir.VectorType(ir.IntType(8 * v.size), v.lanes)
+        # Lanes hold the least and the greatest number so far, and minus the NaN that were found.
+        self.low, self.high = (self._variables(v.kind) for _ in range(2))
+        self.nan = self._variables(self.counter)
+
+    def _variables(self, kind: Any) -> list[Any]:
+        return [cgutils.alloca_once(self.v.builder, kind) for _ in range(_AT_ONCE)]
+
+    def begin(self, low: Any, high: Any) -> None:
+        """Begin with the extremes of earlier pixels."""
+        b = self.v.builder
+        for i in range(_AT_ONCE):
+            b.store(low, self.low[i])
+            b.store(high, self.high[i])
+            b.store(ir.Constant(self.counter, [0] * self.v.lanes), self.nan[i])
+
+    def take(self, i: int, x: Any, there: Any = None) -> None:
+        """Take a vector of pixels, of which only some lanes may be `there`; the others are NaN."""
+        b = self.v.builder
+        # Comparisons with NaN are false, which leaves NaN out.
+        for place, sign in ((self.low[i], "<"), (self.high[i], ">")):
+            found = b.load(place)
+            b.store(b.select(b.fcmp_ordered(sign, x, found), x, found), place)
+        nan = b.fcmp_unordered("uno", x, x)
+        if there is not None:
+            nan = b.and_(nan, there)
+        b.store(b.add(b.load(self.nan[i]), b.sext(nan, self.counter)), self.nan[i])
+
+    def end(self) -> tuple[Any, Any, Any]:
+        """Return the least and the greatest number of each lane, and how many NaN there were."""
+        b = self.v.builder
+        low, high, nan = (b.load(places[0]) for places in (self.low, self.high, self.nan))
+        for i in range(1, _AT_ONCE):
+            other_low, other_high = b.load(self.low[i]), b.load(self.high[i])
+            low = b.select(b.fcmp_ordered("<", other_low, low), other_low, low)
+            high = b.select(b.fcmp_ordered(">", other_high, high), other_high, high)
+            nan = b.add(nan, b.load(self.nan[i]))
+        count = ir.Constant(LONG, 0)
+        for lane in range(self.v.lanes):
+            count = b.sub(count, b.sext(b.extract_element(nan, ir.Constant(_INT, lane)), LONG))
+        return low, high, count
+
+
+@intrinsic
+def look(typingctx, kind, pixels, n, extremes):
+    """Look at `n` contiguous pixels at an address, all of which are there but NaN.
+
+    `kind` is an array of their dtype. The least and greatest pixels, and how many are NaN, are
+    added to what the memory `extremes` holds, which `begin` prepares and `end` reads.
+    """
+
+    def codegen(context, builder, signature, args):
+        _emit_look(str(kind.dtype), builder, *args[1:])
+        return context.get_dummy_value()
+
+    return types.void(kind, types.int64, types.int64, types.int64), codegen
+
+
+def _emit_look(dtype: str, b: Any, pixels: Any, n: Any, extremes: Any) -> None:
+    v = Vectors(b, dtype)
+    found = _Extremes(v)
+    second, count_at = (v.at(extremes, k * _LANES * v.size) for k in (1, 2))
+    found.begin(v.load(extremes), v.load(second))
+    wide = v.long(_AT_ONCE * v.lanes)
+    blocks = b.udiv(n, wide)
+    with cgutils.for_range(b, blocks) as loop:
+        start = b.add(pixels, b.mul(loop.index, v.long(_AT_ONCE * v.bytes)))
+        for i in range(_AT_ONCE):
+            found.take(i, v.load(v.at(start, i * v.bytes)))
+    first = b.mul(blocks, wide)
+    rest = b.udiv(b.add(b.sub(n, first), v.long(v.lanes - 1)), v.long(v.lanes))
+    with cgutils.for_range(b, rest) as loop:
+        column = b.add(first, b.mul(loop.index, v.long(v.lanes)))
+        there = v.within(b.trunc(column, _INT), b.trunc(n, _INT))
+        at = b.add(pixels, b.mul(column, v.long(v.size)))
+        found.take(0, v.load_masked(at, there, v.constant(np.nan)), there)
+    low, high, count = found.end()
+    v.store(low, extremes)
+    v.store(high, second)
+    total = b.inttoptr(count_at, LONG.as_pointer())
+    b.store(b.add(b.load(total), count), total)
+
+
+@inner
+def begin(kind, extremes):
+    """Prepare the memory of the extremes of no pixels, of EXTREMES numbers of a dtype."""
+    lines = elements(kind, extremes, (2, _LANES))
+    for j in range(_LANES):
+        lines[0, j] = np.inf
+        lines[1, j] = -np.inf
+    elements(np.int64, extremes + 2 * _LANES * kind.itemsize, 1)[0] = 0
+
+
+@inner
+def end(kind, extremes):
+    """The least and the greatest pixel that `look` has seen, and how many were NaN."""
+    lines = elements(kind, extremes, (2, _LANES))
+    low, high = lines[0, 0], lines[1, 0]
+    for j in range(1, _LANES):
+        low = lines[0, j] if lines[0, j] < low else low
+        high = lines[1, j] if lines[1, j] > high else high
+    return low, high, elements(np.int64, extremes + 2 * _LANES * kind.itemsize, 1)[0]
+
+
+def _find_range(image, rows, columns, row_stride, column_stride, memory, found, counted_address):
+    """Find the least and the greatest pixel that is there, and count those that are missing.
+
+    The three numbers are written to `found`; `memory` is that of RANGE_NUMBERS. The last argument
+    is the address of COUNTED_PIXELS, if there are counts.
+    """
+    counted = counted_pixels(counted_address)
+    row, weight = elements(ACC, memory, _RUN), elements(ACC, memory + _RUN * ACC.itemsize, _RUN)
+    extremes = memory + 2 * _RUN * ACC.itemsize
+    begin(ACC, extremes)
+    as_they_are = SAME and COUNTED == "" and column_stride == ACC.itemsize
+    width = columns if as_they_are else _RUN
+    for i in range(rows):
+        for first in range(0, columns, width):
+            n = min(width, columns - first)
+            start = image + i * row_stride + first * column_stride
+            if as_they_are:
+                look(ACC, start, n, extremes)
+                continue
+            load_run(TAG, start, column_stride, row[:n])
+            if COUNTED != "":
+                at = counted.counts + i * counted.row_stride + first * counted.column_stride
+                load_run(COUNTS, at, counted.column_stride, weight[:n])
+                for j in range(n):
+                    there = weight[j] == 0 if COUNTED == "mask" else weight[j] != 0
+                    row[j] = row[j] if there else np.nan
+            look(ACC, memory, n, extremes)
+    result = elements(np.float64, found, 3)
+    result[0], result[1], result[2] = end(ACC, extremes)
+
+
+@cache
+def find_range(dtype: str, acc: str, counted: str) -> int:
+    """Address of the jit function that finds the range of pixels of a dtype."""
+    return compile_function(
+        _find_range,
+        f"find_range_{dtype}_{acc}_{counted}",
+        TAG=make_tag(dtype),
+        ACC=make_tag(acc),
+        COUNTS=make_tag("bool" if counted == "mask" else acc),
+        COUNTED=counted,
+        SAME=dtype == acc,
+    )
+
+
+def _run_function(address, a, b, c, d, e, f, g, h):
+    call(address, a, b, c, d, e, f, g, h)
+
+
+# Calls a jit function.
+run_function = compiled(_run_function)

@@ -1,0 +1,218 @@
+"""Tiles that SciPy's transforms sum again, without their largest pixels.
+
+See `jit.fft.fft_outliers`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ....core.arrays import Array
+from ....core.problem import Pair
+from ..jit.fft import fft_errors
+from .scipy_errors import ErrorEstimates, find_largest
+from .scipy_filter import Kernel, TileFilter
+
+__all__ = ["TileRetry"]
+
+# Pixels taken out of a tile at most; beyond, the tile is summed directly.
+_TAKEN_MOST = 256
+
+
+@dataclass
+class _Tile:
+    """A tile about to be transformed alone, and what is known of it."""
+
+    pixels: Any  # divided by 2**exponent
+    exponent: int
+    norm: float
+
+
+class TileRetry:
+    """Sums tiles of a problem again that were not shown to be as exact as promised."""
+
+    def __init__(self, tile_filter: TileFilter, errors: ErrorEstimates) -> None:
+        self.filter, self.errors = tile_filter, errors
+
+    def sum_again(self, tile: Array, kernel: Kernel, rows: int, columns: int) -> Any:
+        """Sum a tile as exactly as promised; None where transforms cannot.
+
+        Its largest pixels are taken out, and what they contribute is added tap by tap.
+        """
+        if not kernel.finite:
+            return None
+        if not math.isfinite(find_largest(tile)):
+            return self._sum_without_infinite(tile, kernel, rows, columns)
+        return self._sum_finite(tile, kernel, np.ones((rows, columns), bool))
+
+    def _sum_without_infinite(self, tile: Array, kernel: Kernel, rows: int, columns: int) -> Any:
+        """Sum a tile in which some pixels are NaN or infinite; None where transforms cannot.
+
+        Those are taken out. Outputs that read one are what it makes of them; the errors of all
+        others are promised relative to the largest of those others.
+        """
+        nan, infinite = np.isnan(tile), np.isinf(tile)
+        if self.filter.is_complex or np.count_nonzero(infinite) > _TAKEN_MOST:
+            return None
+        bad = nan | infinite
+        read = self._count_read(bad, (rows, columns))
+        sums = self._sum_finite(np.where(bad, 0, tile), kernel, read == 0)
+        if sums is not None:
+            for y, x in np.argwhere(infinite):
+                self._add(sums, int(y), int(x), tile[y, x], kernel.weights)
+            sums[self._count_read(nan, (rows, columns)) > 0] = np.nan
+        return sums
+
+    def _count_read(self, bad: Array, outputs: Pair) -> Any:
+        """Count how many of these pixels each output reads."""
+        counts = bad.astype(np.int32)
+        for axis, (tiles, n) in enumerate(zip(self.filter.tiles, outputs, strict=True)):
+            counts = np.moveaxis(counts, axis, 0)
+            dilation = self.filter.problem.dilation[axis] if tiles.span > 1 else 1
+            taps = (tiles.span - 1) // dilation + 1
+            last = (n - 1) * tiles.spacing + tiles.span
+            # Sums of every so manyth pixel up to each; behind the tile there are only zeros.
+            padded = np.zeros((dilation + max(last, len(counts)), counts.shape[1]), np.int32)
+            padded[dilation : dilation + len(counts)] = counts
+            for first in range(dilation):
+                np.cumsum(padded[first::dilation], axis=0, out=padded[first::dilation])
+            begin = np.arange(n) * tiles.spacing
+            counts = padded[begin + taps * dilation] - padded[begin]
+            counts = np.moveaxis(counts, 0, axis)
+        return counts
+
+    def _sum_finite(self, tile: Array, kernel: Kernel, counted: Array) -> Any:
+        """Sum a finite tile as exactly as promised for the outputs that are counted, or None."""
+        found = self._sum_without_largest(tile, kernel, counted)
+        if found is None and self.errors.info.bits == 32:
+            found = self._sum_in_double(tile, kernel, counted)
+        return found
+
+    def _sum_in_double(self, tile: Array, kernel: Kernel, counted: Array) -> Any:
+        """Sum by transforms in double precision, or None where even those are not as exact."""
+        info = self.errors.info
+        pixels, weights = (
+            array.astype(np.result_type(array, np.float64)) for array in (tile, kernel.weights)
+        )
+        norm, size = (math.sqrt(np.vdot(a, a).real) for a in (pixels, weights))
+        spectrum = self.filter.call(self.filter.spectrum, weights)
+        sums, bound = self._apply(pixels, spectrum, counted.shape)
+        noise = fft_errors.noise(size, float(np.abs(spectrum).max()), self.filter.size)
+        error = (noise * norm + fft_errors.LARGEST_SUM * bound) * np.finfo("f8").eps
+        reach = find_largest(sums[counted]) - error
+        if not error <= fft_errors.PROMISED * float(info.eps) * reach:
+            return None
+        if not find_largest(sums) < info.max / 4:  # no sum is near the end of the range
+            return None
+        return sums.astype(self.filter.problem.acc_dtype)
+
+    def _apply(self, pixels: Array, spectrum: Array, shape: Pair) -> tuple[Any, float]:
+        """Sum a tile for so many rows and columns of outputs; also a bound on all its sums."""
+        found = self.filter.call(self.filter.apply, pixels[None], spectrum)
+        sums = found.rows[0, self.filter.down.sums, self.filter.across.sums]
+        return sums[: shape[0], : shape[1]], self.errors.bound_sums(found, 0)
+
+    def _sum_without_largest(self, tile: Array, kernel: Kernel, counted: Array) -> Any:
+        """Sum a finite tile whose largest pixels are added by themselves, or None."""
+        rows, columns = counted.shape
+        all_counted = bool(counted.all())
+        left = self._scale(tile.copy(), 0)
+        bound = math.frexp(left.norm * kernel.norm)[1] + left.exponent + kernel.exponent
+        if bound > self.errors.info.maxexp - 2:
+            return None
+        reach = 0.0
+        if all_counted:
+            reach = self.errors.sample(left.pixels, kernel.scaled, rows, columns, 3)
+        exponent = left.exponent  # that `reach` is relative to
+        for share in (math.inf, *fft_errors.SHARES):
+            taken = np.zeros((0, 2), np.intp)
+            if share < math.inf:
+                noise = kernel.noise + fft_errors.LARGEST_SUM * kernel.peak
+                limit = fft_errors.PROMISED * reach / share / noise
+                limit = _times(limit, exponent - left.exponent)
+                if left.exponent > 0 and not limit > 1 / self.errors.safe:
+                    return None  # scaling by the largest pixel has cost the others their digits
+                large = np.abs(left.pixels) > limit
+                if np.count_nonzero(large) > _TAKEN_MOST:
+                    return None
+                taken = np.argwhere(large)
+                left.pixels[large] = 0
+                left = self._scale(left.pixels, left.exponent)
+            sums, estimate = self._sum_tile(left, kernel, (rows, columns))
+            self._add_all(sums, taken, tile, kernel)
+            if not np.isfinite(sums).all():
+                return None
+            largest = find_largest(sums if all_counted else sums[counted])
+            largest = _times(largest, -left.exponent - kernel.exponent)
+            proven = largest - estimate * float(self.errors.info.eps)
+            reach = max(reach, _times(proven, left.exponent - exponent))
+            if _times(estimate, left.exponent - exponent) <= fft_errors.PROMISED * reach:
+                return sums
+            # Those taken out so far must be taken again: the next limit is lower.
+            left = self._scale(tile.copy(), 0)
+        return None
+
+    def _sum_tile(self, tile: _Tile, kernel: Kernel, shape: Pair) -> tuple[Any, float]:
+        """Sum a scaled tile; also the estimate of its error, relative to its scale."""
+        if not tile.norm:
+            return np.zeros(shape, self.filter.problem.acc_dtype), 0.0
+        sums, bound = self._apply(tile.pixels, kernel.spectrum, shape)
+        estimate = kernel.noise * tile.norm + fft_errors.LARGEST_SUM * bound
+        return _ldexp(sums, tile.exponent + kernel.exponent), estimate
+
+    def _scale(self, pixels: Array, exponent: int) -> _Tile:
+        """Bring a tile away from both ends of the range; it is divided by 2**exponent already."""
+        squares = float(self.errors.sum_squares(pixels[None])[0])
+        if not self.errors.is_safe(squares) and pixels.any():
+            more = math.frexp(find_largest(pixels))[1]
+            pixels, exponent = _ldexp(pixels, -more), exponent + more
+            squares = float(self.errors.sum_squares(pixels[None])[0])
+        return _Tile(pixels, exponent, math.sqrt(squares))
+
+    def _add_all(self, sums: Array, places: Array, tile: Array, kernel: Kernel) -> None:
+        """Add what the pixels at some places contribute, in double precision."""
+        if not len(places):
+            return
+        beside = np.zeros(sums.shape, "c16" if self.filter.is_complex else "f8")
+        for y, x in places.tolist():
+            self._add(beside, y, x, tile[y, x], kernel.weights)
+        sums += beside
+
+    def _add(self, sums: Array, y: int, x: int, value: Any, weights: Array) -> None:
+        """Add what one pixel of a tile contributes to its sums."""
+        places = []
+        for at, taps, dilation, axis, outputs in zip(
+            (y, x), weights.shape, self.filter.problem.dilation, self.filter.tiles, sums.shape,
+            strict=True,
+        ):  # fmt: skip
+            tap = np.arange(taps)
+            position = at - tap * dilation
+            last = (outputs - 1) * axis.spacing
+            tap = tap[(position >= 0) & (position <= last) & (position % axis.spacing == 0)]
+            places.append((tap, (at - tap * dilation) // axis.spacing))
+        (a, i), (b, j) = places
+        sums[np.ix_(i, j)] += value * weights[np.ix_(a, b)].astype(sums.dtype)
+
+
+def _times(number: float, exponent: int) -> float:
+    """A number times a power of two; infinite beyond the range."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(number, exponent))
+
+
+def _ldexp(array: Array, exponent: int) -> Any:
+    """Array times a power of two, in two steps, as that may be out of the dtype's range."""
+    if not exponent:
+        return array
+    real = array.real.dtype
+    half = exponent // 2
+    # Real and imaginary parts each by themselves: a complex product would make NaN of Inf times 0.
+    parts = np.ascontiguousarray(array).view(real)
+    with np.errstate(over="ignore", under="ignore"):
+        parts = parts * real.type(math.ldexp(1.0, half))
+        parts *= real.type(math.ldexp(1.0, exponent - half))
+    return parts.view(array.dtype)
