@@ -83,8 +83,12 @@ class Backend(Protocol):
         """Module of the arrays that it computes on: NumPy or CuPy."""
 
     def threads(self) -> int:
-        """Threads that a call uses at most: predicted times are divided by them."""
+        """Threads that a call uses at most."""
         return 1
+
+    def elapsed(self, seconds: float) -> float:
+        """Predict how long a call takes whose work takes so many seconds on one thread."""
+        return seconds
 
     # --- what it takes, and at what cost ---------------------------------------------------------
 

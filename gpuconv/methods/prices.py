@@ -20,8 +20,8 @@ _MOST = 1024
 _caches: list[Any] = []
 
 # What may be spent on looking at the weights: a part of the time of the best method without it, or
-# a part of what the weights could save. Kernels mostly come again, and are looked at once.
-_LOOK_PART, _LOOK_SAVED = 0.1, 0.5
+# what the weights could save in so many calls. Kernels mostly come again, and are looked at once.
+_LOOK_PART, _LOOK_CALLS = 0.1, 2
 
 
 class Rival(NamedTuple):
@@ -35,7 +35,7 @@ class Rival(NamedTuple):
     def operations(self, least: float) -> float:
         """Operations for looking at weights with which a method may take as little as `least`."""
         saved = self.biased - least
-        return max(_LOOK_PART * self.seconds, _LOOK_SAVED * saved) / self.seconds_per_operation
+        return max(_LOOK_PART * self.seconds, _LOOK_CALLS * saved) / self.seconds_per_operation
 
 
 class Offer(NamedTuple):

@@ -44,7 +44,7 @@ def choose(
 ) -> Choice:
     """Pick the cheapest method that computes the problem, or honour the one asked for.
 
-    With `explain` every method is priced, for all threads together, whichever is asked for.
+    With `explain` every method is priced, whichever is asked for, by the time until it ends.
 
     Raises
     ------
@@ -70,9 +70,8 @@ def choose(
     rows = [(name, prices.seconds[name], prices.remarks[name]) for name in METHODS]
     seconds = prices.seconds[best]
     if explain:
-        threads = where.threads()
-        rows = [(name, price / threads, remark) for name, price, remark in rows]
-        seconds /= threads
+        rows = [(name, where.elapsed(price), remark) for name, price, remark in rows]
+        seconds = where.elapsed(seconds)
     independent = prices.weight_independent or method == "direct"
     return Choice(best, where.name, seconds, tuple(rows), independent)
 

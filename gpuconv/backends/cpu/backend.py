@@ -65,6 +65,11 @@ class CpuBackend(Backend):
         """Threads that a parallel call would use."""
         return threads.thread_count()
 
+    def elapsed(self, seconds: float) -> float:
+        """Divide the time among threads, unless they save less than starting them takes."""
+        shared = seconds / self.threads()
+        return shared if seconds - shared > planning.START * 1e-9 else seconds
+
     def direct_work(self, problem: Problem) -> float:
         """Multiply-adds, those too that nobody needs but that fill up vectors."""
         return planning.direct_work(problem)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 
 from ..base import Costs
-from .vector_width import read_features, width_of
+from .vector_width import computes_in_halves, read_features, width_of
 
-__all__ = ["SHIPPED", "shipped", "vector_bytes"]
+__all__ = ["IN_HALVES", "SHIPPED", "scipy_share", "shipped", "vector_bytes"]
 
-# Of server processors with AVX-512 (Zen 4) and with AVX2 (Zen 3), the least that many calls took.
+# Of server processors with AVX-512 (Zen 5) and with AVX2 (Zen 3), the least that many calls took.
 # Those of 16 bytes are in proportion to what `selection.calibrate.measure` found on Zen 4 with code
 # for SSE4.
 SHIPPED = {
     64: Costs(
-        call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
-        fft_call=4e-5, fft=1.1e-9,
+        call=3e-6, pixel=2.5e-10, tap=8.8e-12, tap_double=1.8e-11, row=5e-12, separable=1.6e-11,
+        fft_call=1.8e-5, fft=6.5e-10,
     ),
     32: Costs(
         call=5e-6, pixel=4.7e-10, tap=2.4e-11, tap_double=4.6e-11, row=5e-12, separable=3e-11,
@@ -26,11 +26,29 @@ SHIPPED = {
         fft_call=4e-5, fft=2.3e-9,
     ),
 }  # fmt: skip
+# Of processors that compute one half of 64 bytes after the other (Zen 4).
+IN_HALVES = Costs(
+    call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
+    fft_call=4e-5, fft=1.1e-9,
+)  # fmt: skip
+
+# Of SciPy's transforms, what their work in the unit of the package's own (`Costs.fft`) is
+# multiplied by: theirs take as long with vectors of any width, the unit does not.
+_SCIPY_SHARE, _SCIPY_SHARE_IN_HALVES = {64: 1.25, 32: 0.8, 16: 0.5}, 1.0
 
 
 def shipped() -> Costs:
     """Return the costs of a processor like this one."""
-    return SHIPPED[vector_bytes()]
+    return IN_HALVES if _halves() else SHIPPED[vector_bytes()]
+
+
+def scipy_share() -> float:
+    """Units of the package's transforms in one of SciPy's, on a processor like this one."""
+    return _SCIPY_SHARE_IN_HALVES if _halves() else _SCIPY_SHARE[vector_bytes()]
+
+
+def _halves() -> bool:
+    return vector_bytes() == 64 and computes_in_halves()
 
 
 def vector_bytes() -> int:

@@ -39,8 +39,10 @@ _STREAMED_ROW = 4096
 # border are summed separately.
 _NARROW, _SHORT_ROW = 32, 4096
 # Bytes after which the first-level cache begins anew, and how many rows of an image that have one
-# place in it are read where they are.
-_CACHE_WAY, _ROWS_OF_A_PLACE = 4096, 10
+# place in it are read where they are: by separable sums, and by direct ones with a single column of
+# taps. With more columns a row is read several times while it is there. Rows of more bytes than the
+# last number come from so far that a copy of them gains nothing.
+_CACHE_WAY, _ROWS_OF_A_PLACE, _COLUMN_ROWS_OF_A_PLACE, _NEAR_ROW = 4096, 10, 18, 8192
 # Nanoseconds of laying out a row of pixels phase by phase instead of as it is; of a pixel of it, if
 # rows could be read where they are, and more if the stride is not one of those for which whole
 # vectors are taken apart.
@@ -199,12 +201,15 @@ def _streams_results(problem: Problem, out_strides: tuple[int, ...]) -> bool:
     return large and wide and whole_lines
 
 
-def _rows_collide(problem: Problem, row_stride: int) -> bool:
+def _rows_collide(problem: Problem, rank: int, row_stride: int) -> bool:
     """Whether the rows of a column of taps take each other's places in the first-level cache."""
     from .jit.direct import micro_kernel
 
+    if not rank and (problem.q > 1 or abs(row_stride) > _NEAR_ROW):
+        return False
+    most = _ROWS_OF_A_PLACE if rank else _COLUMN_ROWS_OF_A_PLACE
     places = _CACHE_WAY // math.gcd(row_stride, _CACHE_WAY)
-    return problem.p + micro_kernel.ROWS - 1 > _ROWS_OF_A_PLACE * places
+    return problem.p + micro_kernel.ROWS - 1 > most * places
 
 
 def reads_in_place(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
@@ -212,7 +217,7 @@ def reads_in_place(problem: Problem, acc: str, rank: int, x_strides: tuple[int, 
     return (
         _readable(problem, acc, rank)
         and is_contiguous(problem, x_strides)
-        and not (rank and _rows_collide(problem, x_strides[-2]))
+        and not _rows_collide(problem, rank, x_strides[-2])
     )
 
 

@@ -36,7 +36,7 @@ from .threads import CallTimes, max_threads
 _WINDOW_BYTES = 512 * 1024
 # Nanoseconds of one thread for an output and for a tap of it, and of starting threads: where they
 # save less, one thread does all.
-_OUTPUT, _TAP, _START = 0.17, 0.018, 16000
+_OUTPUT, _TAP, START = 0.17, 0.018, 14000
 # Rows that are summed together, and of how many more rows a single one takes the time where it has
 # no more than so many vectors: the multiply-adds of a vector wait for each other.
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
@@ -108,8 +108,16 @@ def tap_offsets(
 
 def per_output(problem: Problem, rank: int) -> float:
     """Nanoseconds of one thread for an output, in float32."""
-    taps = problem.p * problem.q if rank == 0 else 2 * rank * (problem.p + problem.q)
+    if rank:
+        taps = 2 * rank * (problem.p + problem.q)
+    else:
+        taps = problem.p * problem.q + _alone(problem)
     return _OUTPUT + taps * _TAP
+
+
+def _alone(problem: Problem) -> int:
+    """Taps of a single row that take twice as long as others."""
+    return max(0, problem.q - _ROW_TAPS) if problem.p == 1 else 0
 
 
 def direct_work(problem: Problem) -> float:
@@ -124,7 +132,7 @@ def direct_work(problem: Problem) -> float:
     if problem.stride[0] > 1:
         taps *= 2  # output rows share too few input rows to be summed together
     elif problem.p == 1:
-        taps += max(0, taps - _ROW_TAPS)
+        taps += _alone(problem)
     elif vectors <= _VECTORS and taps > _FEW_TAPS:
         rows += _ROW_ALONE * (rows % _BLOCK_ROWS)
     return problem.n * rows * columns * taps
@@ -272,7 +280,7 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -
     if long:  # bits do not depend on where a task ends
         some = int(LONG_TASK / (strip * each * factor))
         band = min(band, max(some, block * dy if sy == 1 else 1))
-    serial = not long and time * factor * (1 - 1 / max_threads()) <= _START
+    serial = not long and time * factor * (1 - 1 / max_threads()) <= START
     if serial:
         band = problem.r
     bands, short = 1 if serial else -(-problem.r // band), time * factor < SHORT

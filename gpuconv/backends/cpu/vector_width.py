@@ -1,10 +1,21 @@
-"""How wide a processor's vector registers are, by the names that LLVM has for its features."""
+"""How wide a processor's vectors are, by the names that LLVM has for its features, and how fast."""
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Iterable
+from functools import cache
 
-__all__ = ["read_features", "width_of"]
+__all__ = ["computes_in_halves", "read_features", "width_of"]
+
+# Where Linux describes processors; it has the first of them within so many characters.
+_PROCESSORS, _FIRST = "/proc/cpuinfo", 2000
+# The family of Zen 3 and Zen 4, as Linux and Windows say it.
+_ZEN_4 = re.compile(
+    r"AuthenticAMD\s+cpu family\s*: 25\b|AMD64 Family 25 .*AuthenticAMD", re.IGNORECASE
+)
 
 
 def read_features(text: str) -> set[str]:
@@ -30,3 +41,23 @@ def width_of(features: Iterable[str]) -> int:
     if any(name.startswith("avx512f") for name in features):
         return 64
     return 32 if any(name.startswith("avx") for name in features) else 16
+
+
+@cache
+def computes_in_halves() -> bool:
+    """Whether this processor, if it has vectors of 64 bytes, computes their halves in turn.
+
+    AMD's Zen 4 does, and its predecessors do not have them.
+    """
+    return bool(_ZEN_4.search(_describe_processor()))
+
+
+def _describe_processor() -> str:
+    """Vendor and family of the processor as the operating system says it; empty if it does not."""
+    if sys.platform == "win32":
+        return os.environ.get("PROCESSOR_IDENTIFIER", "")
+    try:
+        with open(_PROCESSORS, encoding="ascii", errors="replace") as file:
+            return file.read(_FIRST)
+    except OSError:
+        return ""  # not Linux

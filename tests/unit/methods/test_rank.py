@@ -93,7 +93,7 @@ def searches(monkeypatch):
 
 
 @pytest.mark.parametrize(("backend", "name"), cross(["cpu", "cuda"], list(KERNELS)))
-def test_looking_takes_a_tenth_or_half_of_what_it_may_save(searches, name, backend):
+def test_looking_takes_a_tenth_or_what_it_may_save_in_two_calls(searches, name, backend):
     k, looked = KERNELS[name], 0
     for side, stride in itertools.product((16, 160, 500, 2000, 8000), (1, 3)):
         searches.clear()
@@ -110,7 +110,7 @@ def test_looking_takes_a_tenth_or_half_of_what_it_may_save(searches, name, backe
         looked += len(searches)
         for found in searches:
             assert found.operations * seconds_per_operation() <= max(
-                0.1 * min(others.values()), saved / 2
+                0.1 * min(others.values()), 2 * saved
             ), side
     assert looked or backend == "cuda" or min(k.shape[-2:]) < 5 or k.shape[-1] > 200
 

@@ -11,15 +11,12 @@ from functools import lru_cache
 from ....core import dtypes
 from ....core.problem import Problem, restate_for_tables, tables_are_gathered
 from .. import fft_spectra
-from ..costs import vector_bytes
+from ..costs import scipy_share
 
 # Work in the unit of `fft_plan.work`: of transforms there and back for an element and power of two
 # of their size, the same beyond the caches, of all else that is done to an element, and of a chunk
 # of tiles whatever its size. Some of this is done on one thread, however many there are.
 _WORK, _FAR_WORK, _ELEMENT_WORK, _CHUNK_WORK = 0.2, 1.6, 3.5, 3e5
-# What that is multiplied by, by the bytes of the processor's vectors: with shorter ones the unit is
-# longer, which is what the package's own transforms take, and SciPy's take as long as before.
-_SHARE = {64: 1.0, 32: 0.8, 16: 0.5}
 # Of a call, whatever its size.
 _CALL_WORK = 1.5e5
 # Powers of two of the size of a transform that the caches hold.
@@ -194,7 +191,7 @@ def _work_of_tiles(
     bits = math.log2(size)
     each = _WORK * bits + _FAR_WORK * max(0.0, bits - _NEAR_BITS) + _ELEMENT_WORK
     found = (tiles * area + spectra * size) * each + chunks * _CHUNK_WORK
-    return found * _SHARE[vector_bytes()] + _CALL_WORK
+    return found * scipy_share() + _CALL_WORK
 
 
 def _blocked(axis: AxisTiles, other: AxisTiles, item: int) -> AxisTiles:

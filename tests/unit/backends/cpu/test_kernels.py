@@ -401,7 +401,7 @@ def test_serial_and_parallel_forms_have_the_same_bits(monkeypatch, fresh_plans, 
         results = []
         for threads, limit in ((1, 1e9), (2, 0), (7, 0)):
             monkeypatch.setattr(planning, "max_threads", lambda threads=threads: threads)
-            monkeypatch.setattr(planning, "_START", limit)
+            monkeypatch.setattr(planning, "START", limit)
             sums.forget_plans()
             results.append(gpuconv.corr2d(x, k, method=method, **keywords))
         assert np.array_equal(results[0], results[1])

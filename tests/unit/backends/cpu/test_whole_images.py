@@ -77,15 +77,15 @@ def test_no_kernel_takes_longer_than_transforms_of_all_pixels_would(n, mode):
             assert seconds((n, n), kernel, mode) <= 16e-9 * elements + 5e-4, kernel
 
 
-@pytest.mark.parametrize(("vector_bytes", "most"), [(16, 1.8), (32, 1.8), (64, 1.9)])
+@pytest.mark.parametrize(("share", "most"), [(0.5, 1.8), (0.8, 1.8), (1.0, 1.9)])
 @pytest.mark.parametrize("mode", ["same", "valid"])
 @pytest.mark.parametrize("n", [512, 2048])
-def test_prices_do_not_jump(n, mode, vector_bytes, most, monkeypatch):
+def test_prices_do_not_jump(n, mode, share, most, monkeypatch):
     """Not beyond the step from the package's transforms to SciPy's, where these begin to be needed.
 
-    With vectors of 64 bytes the package's are so much faster that calls take twice as long there.
+    With the longest vectors the package's are so much faster that calls take twice as long there.
     """
-    monkeypatch.setattr(scipy_plan, "vector_bytes", lambda: vector_bytes)
+    monkeypatch.setattr(scipy_plan, "scipy_share", lambda: share)
     forget_prices()
     try:
         found = [seconds((n, n), (k, k), mode) for k in range(n // 8, n + 1, n // 64)]
