@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,12 @@ __all__ = ["normalize"]
 # Bytes of a block's pixels, mask, sums and results: they stay in the cache of a CPU. On a GPU a
 # block need only be small beside its memory.
 _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 256 << 20
-# Where blocks are summed by transforms they grow until all together take at most so many times as
-# long as one block of everything would.
-_SLOWER_MOST = 1.2
+# Of blocks that are summed by transforms, which take several times as long as all else: so many are
+# in the cache that cores share, and fewer than the second number gain nothing.
+_TRANSFORMED_BYTES, _BLOCKS_LEAST = 8 << 20, 3
+# There are as many of them as together take at most so many times as long as a single one would;
+# each number that is tried is so many times the next one.
+_SLOWER_MOST, _FEWER = 1.2, 1.15
 
 _scratch = Scratch()
 
@@ -131,7 +135,8 @@ def _run(call: NormalizedCall, kernel: KernelSums, inputs: Inputs, device: str, 
         _fill_without_pixels(call, kernel, out)
         return
     host = device == arrays.HOST and backend_for(device, call.backend) != "cuda"
-    height, images = _block_size(call, kernel, device, _HOST_BYTES if host else _DEVICE_BYTES)
+    own = _TRANSFORMED_BYTES if call.method == "fft" else _HOST_BYTES
+    height, images = _block_size(call, device, own if host else _DEVICE_BYTES)
     parts = [
         (index, first, min(problem.r, first + height))
         for index in _batch_parts(problem.batch, images)
@@ -226,9 +231,7 @@ def _fill_without_pixels(call: NormalizedCall, kernel: KernelSums, out: Any) -> 
     out[...] = dtypes.finish(values, problem.out_dtype, xp)
 
 
-def _block_size(
-    call: NormalizedCall, kernel: KernelSums, device: str, budget: int
-) -> tuple[int, int]:
+def _block_size(call: NormalizedCall, device: str, budget: int) -> tuple[int, int]:
     """Return the rows of outputs in a block, and how many images that are smaller it has."""
     problem = call.problem
     item = dtypes.storage(problem.acc_dtype).itemsize
@@ -238,20 +241,26 @@ def _block_size(
         return height, max(1, budget // (row * problem.r))
     # Rows that neighbouring blocks both read are converted twice.
     height = min(problem.r, max(height, 2 * problem.span[0] // problem.stride[0]))
+    count = -(-problem.r // height)
     if call.method == "fft":
-        whole = _seconds(call, kernel, device, problem.r)
-        while height < problem.r:
-            count = -(-problem.r // height)
-            if count * _seconds(call, kernel, device, height) <= _SLOWER_MOST * whole:
-                break
-            height = min(problem.r, 2 * height)
-    # Nearly equal blocks.
-    return -(-problem.r // -(-problem.r // height)), 1
+        count = _count_of_transforms(problem, device, call.backend, count)
+    return -(-problem.r // count), 1  # nearly equal blocks
 
 
-def _seconds(call: NormalizedCall, kernel: KernelSums, device: str, height: int) -> float:
+@lru_cache(maxsize=256)
+def _count_of_transforms(problem: Problem, device: str, backend: str, most: int) -> int:
+    """How many blocks are transformed: the rows of some heights fill tiles better than others."""
+    whole, count = _seconds(problem, device, backend, problem.r), most
+    while count >= _BLOCKS_LEAST:
+        height = -(-problem.r // count)
+        if count * _seconds(problem, device, backend, height) <= _SLOWER_MOST * whole:
+            return count
+        count = min(count - 1, round(count / _FEWER))
+    return 1
+
+
+def _seconds(problem: Problem, device: str, backend: str, height: int) -> float:
     """Predict the time of the transforms of so many rows of outputs."""
-    problem = call.problem
     rows = (height - 1) * problem.stride[0] + problem.span[0]
     part = replace(
         problem,
@@ -262,7 +271,7 @@ def _seconds(call: NormalizedCall, kernel: KernelSums, device: str, height: int)
         fillvalue=0,
     )
     weights = Weights(part, None)
-    prepared = engine.prepare(part, device, "fft", call.backend, weights, explain=True)
+    prepared = engine.prepare(part, device, "fft", backend, weights, explain=True)
     return prepared.choice.seconds
 
 
