@@ -162,6 +162,22 @@ def test_little_or_nothing_there_is_undefined(cupy, positive):
     np.testing.assert_allclose(y.get(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["direct", "separable", "fft"])
+@pytest.mark.parametrize("boundary", ["constant", "reflect"])
+def test_all_pixels_of_a_window_must_be_there(cupy, boundary, method):
+    x, there = with_holes((40, 44))
+    there[:, 30:] = True  # or hardly a window would be whole
+    x, mask = np.nan_to_num(x, nan=1.5), ~there
+    keywords = dict(mode="same", boundary=boundary, min_weight=1.0, undefined=-1.0, method=method)
+    y = gpuconv.normalized_corr2d(cupy.asarray(x), KERNEL, mask=cupy.asarray(mask), **keywords)
+    edges = dict(constant_values=True) if boundary == "constant" else {}
+    padded = np.pad(mask, ((2, 2), (1, 2)), mode=boundary, **edges)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, KERNEL.shape)
+    missed = windows.any(axis=(-2, -1))
+    assert 0 < missed.sum() < missed.size
+    np.testing.assert_array_equal(y.get() == -1, missed)
+
+
 def test_results_of_every_kind(cupy):
     x, _ = with_holes((33, 47), "float32")
     for dtype in ("float16", "uint8", "float64", "complex64"):
