@@ -73,7 +73,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Predicted time of one call, in seconds, without compilation."""
-        return self.choice.seconds
+        return self.prepared.backend.elapsed(self.choice.seconds)
 
     def __call__(self, X: Any, K: Any, *, out: Any = None) -> Any:
         """Run on arrays of the planned shapes and dtypes.
@@ -217,7 +217,7 @@ class Plan:
             f"predicted {self.seconds * 1e3:.3g} ms",
         ]
         for method, seconds, remark in self.choice.rows:
-            cost = remark or f"{seconds * 1e3:.3g} ms"
+            cost = remark or f"{self.prepared.backend.elapsed(seconds) * 1e3:.3g} ms"
             lines.append(f"  {'*' if method == self.method else ' '} {method:<10}{cost}")
         return "\n".join(lines)
 
@@ -251,7 +251,7 @@ def plan(
     kernel : array_like, optional
         The weights themselves. With them it is known whether they separate, as far as a call would
         look: for no longer than a tenth of the time of the best other method on one thread, or half
-        of the time that the weights could save.
+        of the time that the weights could save (in two calls, to see that they are of rank one).
     mode, boundary, fillvalue, stride, dilation, axes, method, backend, precision, dtype
         As in `corr2d`.
 

@@ -1,7 +1,7 @@
 """Fixtures of all tests, and the costs that methods are chosen by in them and their processes.
 
-These are neither what this user calibrated nor what is shipped for this processor: a test that says
-which method is chosen would fail on another.
+These are not what this user calibrated, nor (but on a Zen 4) what is shipped for this processor: a
+test that says which method is chosen would fail on another.
 """
 
 import functools
@@ -22,7 +22,7 @@ from gpuconv.selection import costs
 _CONFIGURATION = tempfile.TemporaryDirectory(prefix="gpuconv-tests-")
 os.environ["GPUCONV_CONFIG_DIR"] = _CONFIGURATION.name
 costs.save(IN_HALVES, {"of": "vectors of 64 bytes, computed in halves, as shipped"})
-scipy_plan.scipy_share = lambda: 1.0  # on such a processor
+scipy_plan.scipy_factor = lambda: 1.0  # on such a processor
 # What runs on several threads in a test does not depend on how busy the machine is.
 threads._STALL_SECONDS = math.inf
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .. import engine
-from ..backends import backend_for
+from ..backends import Backend, backend_for, get_backend
 from ..backends.cpu.threads import run_on_pool, thread_count, threads
 from ..core import arrays, blocks, dtypes
 from ..core.arrays import array_module
@@ -20,7 +19,9 @@ from ..core.problem import Index, Problem, slice_batch
 from ..core.results import Result, read_target
 from ..core.scratch import Scratch
 from ..core.streams import use_stream_of
+from ..methods.prices import kept
 from ..methods.weights import Weights
+from ..selection.costs import Costs, costs_of
 from .missing_pixels import (
     KernelSums,
     MissingRules,
@@ -41,11 +42,11 @@ __all__ = ["normalize"]
 # Bytes of a block's pixels, mask, sums and results: they stay in the cache of a CPU. On a GPU a
 # block need only be small beside its memory.
 _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 256 << 20
-# Of blocks that are summed by transforms, which take several times as long as all else: so many are
-# in the cache that cores share, and fewer than the second number gain nothing.
+# Blocks that are summed by transforms are larger: transforms take most of the time then, and larger
+# tiles take less of it. Two such blocks are hardly faster than one.
 _TRANSFORMED_BYTES, _BLOCKS_LEAST = 8 << 20, 3
-# There are as many of them as together take at most so many times as long as a single one would;
-# each number that is tried is so many times the next one.
+# Together they take at most so many times as long as a single one would. If they would take longer,
+# fewer of them are tried, by this factor each time.
 _SLOWER_MOST, _FEWER = 1.2, 1.15
 
 _scratch = Scratch()
@@ -135,8 +136,7 @@ def _run(call: NormalizedCall, kernel: KernelSums, inputs: Inputs, device: str, 
         _fill_without_pixels(call, kernel, out)
         return
     host = device == arrays.HOST and backend_for(device, call.backend) != "cuda"
-    own = _TRANSFORMED_BYTES if call.method == "fft" else _HOST_BYTES
-    height, images = _block_size(call, device, own if host else _DEVICE_BYTES)
+    height, images = _block_size(call, device, host)
     parts = [
         (index, first, min(problem.r, first + height))
         for index in _batch_parts(problem.batch, images)
@@ -231,9 +231,11 @@ def _fill_without_pixels(call: NormalizedCall, kernel: KernelSums, out: Any) -> 
     out[...] = dtypes.finish(values, problem.out_dtype, xp)
 
 
-def _block_size(call: NormalizedCall, device: str, budget: int) -> tuple[int, int]:
+def _block_size(call: NormalizedCall, device: str, host: bool) -> tuple[int, int]:
     """Return the rows of outputs in a block, and how many images that are smaller it has."""
-    problem = call.problem
+    problem, budget = call.problem, _DEVICE_BYTES
+    if host:
+        budget = _TRANSFORMED_BYTES if call.method == "fft" else _HOST_BYTES
     item = dtypes.storage(problem.acc_dtype).itemsize
     row = (problem.w * (item + 1) + problem.s * 2 * item) or 1
     height = max(1, min(problem.r, budget // row))
@@ -243,24 +245,33 @@ def _block_size(call: NormalizedCall, device: str, budget: int) -> tuple[int, in
     height = min(problem.r, max(height, 2 * problem.span[0] // problem.stride[0]))
     count = -(-problem.r // height)
     if call.method == "fft":
-        count = _count_of_transforms(problem, device, call.backend, count)
+        where = get_backend(backend_for(device, call.backend))
+        costs, least = costs_of(where.name, problem.acc_dtype), _BLOCKS_LEAST if host else 2
+        count = _count_transformed(problem, costs, where, device, count, least)
     return -(-problem.r // count), 1  # nearly equal blocks
 
 
-@lru_cache(maxsize=256)
-def _count_of_transforms(problem: Problem, device: str, backend: str, most: int) -> int:
-    """How many blocks are transformed: the rows of some heights fill tiles better than others."""
-    whole, count = _seconds(problem, device, backend, problem.r), most
-    while count >= _BLOCKS_LEAST:
+@kept
+def _count_transformed(
+    problem: Problem, costs: Costs, backend: Backend, device: str, most: int, least: int
+) -> int:
+    """How many blocks are transformed, at most so many, and one rather than fewer than `least`.
+
+    The rows of some numbers of blocks fill tiles better than those of others.
+    """
+    if most < least:
+        return 1
+    whole, count = _seconds(problem, device, backend.name, problem.r), most
+    while count >= least:
         height = -(-problem.r // count)
-        if count * _seconds(problem, device, backend, height) <= _SLOWER_MOST * whole:
+        if count * _seconds(problem, device, backend.name, height) <= _SLOWER_MOST * whole:
             return count
         count = min(count - 1, round(count / _FEWER))
     return 1
 
 
 def _seconds(problem: Problem, device: str, backend: str, height: int) -> float:
-    """Predict the time of the transforms of so many rows of outputs."""
+    """Predict the time that transforms of so many rows of outputs take on one thread."""
     rows = (height - 1) * problem.stride[0] + problem.span[0]
     part = replace(
         problem,

@@ -70,7 +70,8 @@ def _worth_comparing(
     seconds = _seconds(problem, costs, backend)
     if seconds >= rival.biased:
         return seconds, Offer(math.inf, f"{rival.name} is cheaper for any weights", True)
-    if rival.operations(seconds) < _CALLS + _EACH * math.prod(problem.k_shape):
+    operations = _CALLS + _EACH * math.prod(problem.k_shape)
+    if rival.operations(seconds, operations) < operations:
         remark = f"to compare the weights would take too much of {rival.name}'s time"
         return seconds, Offer(math.inf, remark, True)
     return seconds, None

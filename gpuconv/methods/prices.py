@@ -20,8 +20,10 @@ _MOST = 1024
 _caches: list[Any] = []
 
 # What may be spent on looking at the weights: a part of the time of the best method without it, or
-# what the weights could save in so many calls. Kernels mostly come again, and are looked at once.
-_LOOK_PART, _LOOK_CALLS = 0.1, 2
+# a part of what the weights could save in a call. The first look, which finds the kernels that save
+# the most, may take what these save in so many calls: kernels mostly come again, and are looked at
+# once.
+_LOOK_PART, _LOOK_SAVED, _FIRST_LOOK_CALLS = 0.1, 0.5, 2
 
 
 class Rival(NamedTuple):
@@ -32,10 +34,15 @@ class Rival(NamedTuple):
     biased: float  # what the other method must stay below
     seconds_per_operation: float
 
-    def operations(self, least: float) -> float:
-        """Operations for looking at weights with which a method may take as little as `least`."""
+    def operations(self, least: float, first_look: float) -> float:
+        """Operations for looking at weights with which a method may take as little as `least`.
+
+        `first_look` are those without which nothing is found.
+        """
         saved = self.biased - least
-        return max(_LOOK_PART * self.seconds, _LOOK_CALLS * saved) / self.seconds_per_operation
+        most = max(_LOOK_PART * self.seconds, _LOOK_SAVED * saved) / self.seconds_per_operation
+        once = _FIRST_LOOK_CALLS * saved / self.seconds_per_operation
+        return first_look if most < first_look <= once else most
 
 
 class Offer(NamedTuple):

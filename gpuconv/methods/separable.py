@@ -53,9 +53,10 @@ def offer(
     problem: Problem, costs: Costs, backend: Backend, weights: Weights, rival: Rival
 ) -> Offer:
     """Look for accurate factors with which separable sums beat the best of the other methods."""
-    limit, operations = _worth_looking(problem, costs, backend, rival)
     compiled = backend.compiled_look
-    independent = limit < 1 or operations < weights.least_operations(compiled)
+    first_look = weights.least_operations(compiled)
+    limit, operations = _worth_looking(problem, costs, backend, rival, first_look)
+    independent = limit < 1 or operations < first_look
     if independent or not weights.known:
         return Offer(math.inf, _no_look(problem, weights, limit, rival), independent)
     found = weights.search(limit, operations, compiled)
@@ -73,12 +74,15 @@ def offer(
 
 @kept
 def _worth_looking(
-    problem: Problem, costs: Costs, backend: Backend, rival: Rival
+    problem: Problem, costs: Costs, backend: Backend, rival: Rival, first_look: float
 ) -> tuple[int, float]:
-    """The largest rank worth having, and how many operations may be spent on finding it."""
+    """The largest rank worth having, and how many operations may be spent on finding it.
+
+    Without `first_look` operations nothing is found.
+    """
     limit = largest_rank(problem, costs, backend, rival.biased)
     least = _seconds(problem, costs, backend, 1) if limit else math.inf
-    return limit, rival.operations(least)
+    return limit, rival.operations(least, first_look)
 
 
 _DEAR = "to learn the kernel's rank would take too much of {}'s time"

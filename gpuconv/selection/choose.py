@@ -25,7 +25,10 @@ _FFT_BIAS = 1.1
 
 @dataclass(frozen=True)
 class Choice:
-    """The method and backend chosen, and what every method was priced at or refused for."""
+    """The method and backend chosen, and what every method was priced at or refused for.
+
+    Prices are seconds of one thread.
+    """
 
     method: str
     backend: str
@@ -44,7 +47,7 @@ def choose(
 ) -> Choice:
     """Pick the cheapest method that computes the problem, or honour the one asked for.
 
-    With `explain` every method is priced, whichever is asked for, by the time until it ends.
+    With `explain` every method is priced, whichever is asked for.
 
     Raises
     ------
@@ -69,9 +72,6 @@ def choose(
     best = prices.cheapest() if method == "auto" else method
     rows = [(name, prices.seconds[name], prices.remarks[name]) for name in METHODS]
     seconds = prices.seconds[best]
-    if explain:
-        rows = [(name, where.elapsed(price), remark) for name, price, remark in rows]
-        seconds = where.elapsed(seconds)
     independent = prices.weight_independent or method == "direct"
     return Choice(best, where.name, seconds, tuple(rows), independent)
 

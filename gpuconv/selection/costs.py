@@ -1,6 +1,6 @@
 """What a multiply-add, a pixel and a call cost on each backend: what `choose` prices methods by.
 
-The shipped figures are those of a server core, by the width of its vectors. `gpuconv calibrate`
+The shipped figures are those of a server core, by its vectors. `gpuconv calibrate`
 measures this machine's and keeps them in the user's configuration directory, where they are found
 from then on.
 """
@@ -25,8 +25,9 @@ __all__ = ["Costs", "config_file", "costs_of", "forget", "save", "seconds_per_op
 
 
 # What NumPy takes for an operation on one element in the caches, the unit in which
-# `methods.operations` counts what it takes to look at a kernel's weights.
-_SECONDS_PER_OPERATION = 4e-10
+# `methods.operations` counts what it takes to look at a kernel's weights; and what a multiply-add
+# takes on the fastest processor that this was measured on.
+_SECONDS_PER_OPERATION, _TAP = 4e-10, 1.76e-11
 
 
 def config_file() -> Path:
@@ -95,7 +96,7 @@ def seconds_per_operation() -> float:
 
     Where multiply-adds were measured to take longer than the shipped figure, this does as well.
     """
-    return _SECONDS_PER_OPERATION * max(1.0, _cpu().tap / shipped().tap)
+    return _SECONDS_PER_OPERATION * max(1.0, _cpu().tap / max(shipped().tap, _TAP))
 
 
 @cache

@@ -67,8 +67,7 @@ class CpuBackend(Backend):
 
     def elapsed(self, seconds: float) -> float:
         """Divide the time among threads, unless they save less than starting them takes."""
-        shared = seconds / self.threads()
-        return shared if seconds - shared > planning.START * 1e-9 else seconds
+        return min(seconds, seconds / self.threads() + planning.START * 1e-9)
 
     def direct_work(self, problem: Problem) -> float:
         """Multiply-adds, those too that nobody needs but that fill up vectors."""

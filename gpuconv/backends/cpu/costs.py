@@ -7,7 +7,7 @@ import os
 from ..base import Costs
 from .vector_width import computes_in_halves, read_features, width_of
 
-__all__ = ["IN_HALVES", "SHIPPED", "scipy_share", "shipped", "vector_bytes"]
+__all__ = ["IN_HALVES", "SHIPPED", "scipy_factor", "shipped", "vector_bytes"]
 
 # Of server processors with AVX-512 (Zen 5) and with AVX2 (Zen 3), the least that many calls took.
 # Those of 16 bytes are in proportion to what `selection.calibrate.measure` found on Zen 4 with code
@@ -34,7 +34,7 @@ IN_HALVES = Costs(
 
 # Of SciPy's transforms, what their work in the unit of the package's own (`Costs.fft`) is
 # multiplied by: theirs take as long with vectors of any width, the unit does not.
-_SCIPY_SHARE, _SCIPY_SHARE_IN_HALVES = {64: 1.25, 32: 0.8, 16: 0.5}, 1.0
+_SCIPY_FACTOR, _SCIPY_FACTOR_IN_HALVES = {64: 1.25, 32: 0.8, 16: 0.5}, 1.0
 
 
 def shipped() -> Costs:
@@ -42,9 +42,9 @@ def shipped() -> Costs:
     return IN_HALVES if _halves() else SHIPPED[vector_bytes()]
 
 
-def scipy_share() -> float:
+def scipy_factor() -> float:
     """Units of the package's transforms in one of SciPy's, on a processor like this one."""
-    return _SCIPY_SHARE_IN_HALVES if _halves() else _SCIPY_SHARE[vector_bytes()]
+    return _SCIPY_FACTOR_IN_HALVES if _halves() else _SCIPY_FACTOR[vector_bytes()]
 
 
 def _halves() -> bool:

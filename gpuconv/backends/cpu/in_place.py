@@ -205,10 +205,12 @@ def _rows_collide(problem: Problem, rank: int, row_stride: int) -> bool:
     """Whether the rows of a column of taps take each other's places in the first-level cache."""
     from .jit.direct import micro_kernel
 
-    if not rank and (problem.q > 1 or abs(row_stride) > _NEAR_ROW):
+    distance = abs(row_stride) * problem.dilation[0]  # of the rows that are summed
+    # With a stride no outputs share rows, which a copy would be read for once.
+    if not rank and (problem.q > 1 or problem.stride[0] > 1 or distance > _NEAR_ROW):
         return False
     most = _ROWS_OF_A_PLACE if rank else _COLUMN_ROWS_OF_A_PLACE
-    places = _CACHE_WAY // math.gcd(row_stride, _CACHE_WAY)
+    places = _CACHE_WAY // math.gcd(distance, _CACHE_WAY) if distance else problem.p
     return problem.p + micro_kernel.ROWS - 1 > most * places
 
 

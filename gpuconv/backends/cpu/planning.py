@@ -111,11 +111,11 @@ def per_output(problem: Problem, rank: int) -> float:
     if rank:
         taps = 2 * rank * (problem.p + problem.q)
     else:
-        taps = problem.p * problem.q + _alone(problem)
+        taps = problem.p * problem.q + _unshared_taps(problem)
     return _OUTPUT + taps * _TAP
 
 
-def _alone(problem: Problem) -> int:
+def _unshared_taps(problem: Problem) -> int:
     """Taps of a single row that take twice as long as others."""
     return max(0, problem.q - _ROW_TAPS) if problem.p == 1 else 0
 
@@ -132,7 +132,7 @@ def direct_work(problem: Problem) -> float:
     if problem.stride[0] > 1:
         taps *= 2  # output rows share too few input rows to be summed together
     elif problem.p == 1:
-        taps += _alone(problem)
+        taps += _unshared_taps(problem)
     elif vectors <= _VECTORS and taps > _FEW_TAPS:
         rows += _ROW_ALONE * (rows % _BLOCK_ROWS)
     return problem.n * rows * columns * taps

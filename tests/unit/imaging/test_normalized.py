@@ -1,15 +1,19 @@
 """Normalised correlation against the definition, for every border, mode, dtype and kind of gap."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
 import gpuconv
+from gpuconv.backends import get_backend
 from gpuconv.backends.cpu.threads import max_threads
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
+from gpuconv.core.problem import make_problem
 from gpuconv.imaging import normalized_arrays, normalized_blocks, normalized_pixels
+from gpuconv.methods import prices
 
 from ... import oracle
 from ...marks import always, exhaustive
@@ -90,6 +94,45 @@ def test_blocks_of_rows(monkeypatch, boundary, blocks):
             results.append(gpuconv.normalized_corr2d(x, k, mask=gone, **keywords))
     np.testing.assert_array_equal(*results)
     np.testing.assert_allclose(results[0], expected.astype("f8"), atol=1e-13)
+
+
+@pytest.fixture
+def forgotten_prices():
+    prices.forget()
+    yield
+    prices.forget()
+
+
+def test_blocks_of_transforms_do_not_depend_on_threads(monkeypatch, forgotten_prices):
+    monkeypatch.setattr(normalized_arrays, "_TRANSFORMED_BYTES", 1 << 14)
+    monkeypatch.setattr(normalized_arrays, "_SLOWER_MOST", math.inf)
+    blocks, normalize_block = [], normalized_arrays.normalize_block
+    monkeypatch.setattr(
+        normalized_arrays, "normalize_block", lambda *a: (blocks.append(1), normalize_block(*a))[1]
+    )
+    x, k = RNG.standard_normal((300, 70)), RNG.random((9, 8))
+    there = ~holes(x.shape)
+    results = []
+    for n in (1, max_threads()):
+        blocks.clear()
+        with gpuconv.threads(n):
+            results.append(gpuconv.normalized_corr2d(x, k, mask=~there, mode="same", method="fft"))
+        assert len(blocks) >= 4
+    np.testing.assert_array_equal(*results)
+    expected = oracle.weighted_means(x, k, there, mode="same")
+    np.testing.assert_allclose(results[0], expected.astype("f8"), atol=1e-12)
+
+
+def test_fewer_blocks_are_transformed_where_more_take_longer(monkeypatch, forgotten_prices):
+    """A block costs its rows and a hundred more: three of them 1.18 times as much as one."""
+    monkeypatch.setattr(normalized_arrays, "_seconds", lambda *a: float(a[-1] + 100))
+    problem = make_problem((1000, 50), (31, 3), "float64", "float64", mode="same")
+    backend = get_backend("cpu")
+    asked = problem, backend.costs, backend, "cpu"
+    found = {most: normalized_arrays._count_transformed(*asked, most, 3) for most in (2, 3, 4, 20)}
+    assert found == {2: 1, 3: 3, 4: 3, 20: 3}
+    assert normalized_arrays._count_transformed(*asked, 20, 4) == 1
+    assert normalized_arrays._count_transformed(*asked, 2, 2) == 2
 
 
 @pytest.mark.parametrize(

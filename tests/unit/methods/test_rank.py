@@ -93,7 +93,7 @@ def searches(monkeypatch):
 
 
 @pytest.mark.parametrize(("backend", "name"), cross(["cpu", "cuda"], list(KERNELS)))
-def test_looking_takes_a_tenth_or_what_it_may_save_in_two_calls(searches, name, backend):
+def test_looking_takes_a_tenth_or_half_of_what_it_may_save(searches, name, backend):
     k, looked = KERNELS[name], 0
     for side, stride in itertools.product((16, 160, 500, 2000, 8000), (1, 3)):
         searches.clear()
@@ -108,10 +108,12 @@ def test_looking_takes_a_tenth_or_what_it_may_save_in_two_calls(searches, name, 
         )
         saved = min((others | {"fft": 1.1 * others["fft"]}).values()) - least
         looked += len(searches)
+        most = max(0.1 * min(others.values()), 0.5 * saved)
+        first_look = Weights(problem, k).least_operations(compiled=backend == "cpu")
+        if first_look * seconds_per_operation() <= 2 * saved:
+            most = max(most, first_look * seconds_per_operation())
         for found in searches:
-            assert found.operations * seconds_per_operation() <= max(
-                0.1 * min(others.values()), 2 * saved
-            ), side
+            assert found.operations * seconds_per_operation() <= most, side
     assert looked or backend == "cuda" or min(k.shape[-2:]) < 5 or k.shape[-1] > 200
 
 
@@ -439,14 +441,14 @@ def test_what_little_work_finds_does_not_stay(compiled):
     # Not even where the factors are known: results do not depend on what was called before.
     for _ in range(2):
         assert chosen(problem, k).method == "separable"
-        small = chosen(asked(k, 20), k)
+        small = chosen(asked(k, 12), k)
         assert small.method != "separable"
         assert "would take too much of direct's time" in remark(small)
 
 
 def test_where_no_weights_are_looked_at_the_choice_is_the_same_for_all(searches):
     k = gauss(15).astype("f4")
-    assert chosen(asked(k, 20), k).weight_independent
+    assert chosen(asked(k, 12), k).weight_independent
     assert not chosen(asked(k, 2000), k).weight_independent
     assert not chosen(asked(k, 2000), PHOTO[:15, :15].astype("f4")).weight_independent
     assert chosen(asked(k[:3, :3], 2000), k[:3, :3]).weight_independent

@@ -33,23 +33,22 @@ FUNCTION = ir.FunctionType(ir.VoidType(), [_LONG] * 8)  # the same for LLVM
 _compiled: list[Any] = []  # all functions compiled here: their code lives as long as these objects
 
 
-_FOLDER = Path(__file__).parent
+# The package's folder, and this one in it, as the names of modules have it.
+_PACKAGE = Path(__file__).parents[3]
+_HERE = "backends.cpu.jit"
 _IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|.*)$", re.M)
 
 
 def _path(module: str) -> Path:
-    return _FOLDER.joinpath(*module.split(".")).with_suffix(".py")
+    return _PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def _imports(module: str) -> set[str]:
-    """Modules of this folder ("vectors", "fft.fft_tiles") that one of them imports."""
+    """Modules of the package ("core.dtypes", "backends.cpu.jit.vectors") that one imports."""
     text = _path(module).read_text("utf-8")
     package = module.split(".")[:-1]
     found = set()
     for dots, source, names in _IMPORT.findall(text):
-        outside = len(dots) - 1 - len(package)
-        if outside > 0:
-            continue
         place = package[: len(package) - len(dots) + 1] + source.split(".") * bool(source)
         found.add(".".join(place))
         found.update(".".join([*place, name]) for name in re.findall(r"\w+", names))
@@ -58,13 +57,13 @@ def _imports(module: str) -> set[str]:
 
 @cache
 def source_stamp(module: str) -> str:
-    """Digest of the sources of a module of this folder and of all in it that it imports.
+    """Digest of the sources of a module of the package and of all in it that it imports.
 
     Numba's disk cache goes by the file of the compiled function alone, not by the files of what
     the function calls. With this digest in its name, code of an older version is never loaded.
     """
-    module = module.removeprefix(f"{__package__}.")
-    reached, new = set(), {module}
+    package = __package__.removesuffix(_HERE)
+    reached, new = set(), {module.removeprefix(package)}
     while new:
         reached |= new
         new = set().union(*map(_imports, new)) - reached
@@ -74,9 +73,12 @@ def source_stamp(module: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def named(function: Any, name: str, **bindings: Any) -> Any:
-    """Copy of a function under another name, with `bindings` in place of some of its globals."""
-    name = f"{name}_{source_stamp(function.__module__)}"
+def named(function: Any, name: str, bound_by: str | None = None, **bindings: Any) -> Any:
+    """Copy of a function under another name, with `bindings` in place of some of its globals.
+
+    `bound_by` is the module that they come from, unless it is the function's.
+    """
+    name = f"{name}_{source_stamp(bound_by or function.__module__)}"
     copy = python.FunctionType(function.__code__, {**function.__globals__, **bindings}, name)
     copy.__qualname__ = name
     copy.__module__ = function.__module__
@@ -136,10 +138,11 @@ def load_or_compile(function: Any, *arguments: Any) -> Any:
                 attributes.pop("refresh", None)
 
 
-def compile_function(function: Any, name: str, **bindings: Any) -> int:
-    """Address of a jit function: `function` compiled with `bindings` in place of its globals."""
+def compile_function(function: Any, name: str, bound_by: str | None = None, **bindings: Any) -> int:
+    """Address of a jit function: `function` compiled as the copy that `named` makes of it."""
     compiler = on_disk(cfunc, _SIGNATURE, nopython=True)
-    compiled = on_worker_thread(load_or_compile, compiler, named(function, name, **bindings))
+    copy = named(function, name, bound_by, **bindings)
+    compiled = on_worker_thread(load_or_compile, compiler, copy)
     _compiled.append(compiled)
     return int(compiled.address)
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ....core import dtypes
 from ....core.problem import Problem, restate_for_tables, tables_are_gathered
 from .. import fft_spectra
-from ..costs import scipy_share
+from ..costs import scipy_factor
 
 # Work in the unit of `fft_plan.work`: of transforms there and back for an element and power of two
 # of their size, the same beyond the caches, of all else that is done to an element, and of a chunk
@@ -191,7 +191,7 @@ def _work_of_tiles(
     bits = math.log2(size)
     each = _WORK * bits + _FAR_WORK * max(0.0, bits - _NEAR_BITS) + _ELEMENT_WORK
     found = (tiles * area + spectra * size) * each + chunks * _CHUNK_WORK
-    return found * scipy_share() + _CALL_WORK
+    return found * scipy_factor() + _CALL_WORK
 
 
 def _blocked(axis: AxisTiles, other: AxisTiles, item: int) -> AxisTiles:

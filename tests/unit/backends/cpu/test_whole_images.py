@@ -11,6 +11,7 @@ import gpuconv
 from gpuconv.backends.cpu import backend, fft_spectra
 from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_plan
 from gpuconv.backends.cpu.scipy_fft.scipy_transforms import Transforms
+from gpuconv.backends.cpu.threads import max_threads
 from gpuconv.core.problem import make_problem
 from gpuconv.methods import prices
 
@@ -22,12 +23,7 @@ SIDES = [64, 97, 181, 256, 509, 512, 1024, 2048]
 
 def seconds(image, kernel, mode="same", **keywords):
     """Predicted time of a call on one thread."""
-    plan = gpuconv.plan(image, kernel, mode=mode, **keywords)
-    return plan.seconds * get_threads()
-
-
-def get_threads():
-    return backend.CpuBackend().threads()
+    return gpuconv.plan(image, kernel, mode=mode, **keywords).choice.seconds
 
 
 def forget_prices():
@@ -81,11 +77,11 @@ def test_no_kernel_takes_longer_than_transforms_of_all_pixels_would(n, mode):
 @pytest.mark.parametrize("mode", ["same", "valid"])
 @pytest.mark.parametrize("n", [512, 2048])
 def test_prices_do_not_jump(n, mode, share, most, monkeypatch):
-    """Not beyond the step from the package's transforms to SciPy's, where these begin to be needed.
+    """Where the package's transforms end and SciPy's begin, prices rise the most.
 
-    With the longest vectors the package's are so much faster that calls take twice as long there.
+    The package's are so much faster with vectors of 64 bytes that calls take twice as long there.
     """
-    monkeypatch.setattr(scipy_plan, "scipy_share", lambda: share)
+    monkeypatch.setattr(scipy_plan, "scipy_factor", lambda: share)
     forget_prices()
     try:
         found = [seconds((n, n), (k, k), mode) for k in range(n // 8, n + 1, n // 64)]
@@ -284,7 +280,7 @@ def test_bits_do_not_depend_on_threads(scipy_only, dtype):
         x, k = sample(RNG, (211, 173), dtype), sample(RNG, shape, dtype)
         found = []
         for n in (1, 2, 3):
-            with gpuconv.threads(min(n, get_threads())):
+            with gpuconv.threads(min(n, max_threads())):
                 found.append(gpuconv.corr2d(x, k, mode="same", method="fft").tobytes())
         assert len(set(found)) == 1
 

@@ -60,7 +60,7 @@ def _bindings(acc: str) -> dict[str, Any]:
     ):  # fmt: skip
         # Only sums of absolute values, which are compared with bounds, may be taken in any order.
         fast = {"reassoc"} if function.__name__ == "_abs_sum_of" else False
-        copy = named(function, f"{function.__name__}_{acc}", **names)
+        copy = named(function, f"{function.__name__}_{acc}", __name__, **names)
         names[function.__name__[1:].upper()] = njit(fastmath=fast, **INNER)(copy)
     return names
 
@@ -70,7 +70,7 @@ def _of_sums(function: Any) -> Callable[[str], int]:
 
     @cache
     def address(acc: str) -> int:
-        return compile_function(function, f"{function.__name__}_{acc}", **_bindings(acc))
+        return compile_function(function, f"{function.__name__}_{acc}", __name__, **_bindings(acc))
 
     return address
 

@@ -4,11 +4,13 @@ import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gpuconv.backends.cpu.jit import functions, weight_gradient
 from gpuconv.backends.cpu.jit.direct import direct_driver
+from gpuconv.backends.cpu.jit.fft import fft_functions, fft_tiles
 
 from .....marks import always, exhaustive
 
@@ -75,60 +77,75 @@ def test_each_form_has_files_of_its_own(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)
     found = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbi")}
-    stamp = functions.source_stamp("direct.direct_driver")
+    stamp = functions.source_stamp(direct_driver.__name__)
     assert {f"direct_driver._sum_tasks_{form}_{stamp}" for form in ("serial", "parallel")} <= found
 
 
-MODULES = sorted(
-    ".".join(path.relative_to(functions._FOLDER).with_suffix("").parts)
-    for path in functions._FOLDER.rglob("*.py")
-)
+JIT = "backends.cpu.jit"
+MODULES = {
+    ".".join(path.relative_to(functions._PACKAGE).with_suffix("").parts)
+    for path in functions._PACKAGE.rglob("*.py")
+}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_import_of_the_folder_is_seen(module):
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith(JIT)))
+def test_every_import_of_the_package_is_seen(module):
     """As the parser of Python sees them, wherever they stand and however they are written."""
-    expected = set()
-    place = module.split(".")
+    expected, place = set(), module.split(".")
     for node in ast.walk(ast.parse(functions._path(module).read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and 0 < node.level <= len(place):
+        if isinstance(node, ast.ImportFrom) and node.level:
             source = place[: -node.level] + (node.module.split(".") if node.module else [])
             names = [".".join(source), *(".".join([*source, one.name]) for one in node.names)]
-            expected.update(set(names) & set(MODULES))
+            expected.update(set(names) & MODULES)
     assert functions._imports(module) == expected
 
 
 def test_a_digest_is_of_what_a_module_imports(tmp_path, monkeypatch):
-    monkeypatch.setattr(functions, "_FOLDER", tmp_path)
+    monkeypatch.setattr(functions, "_PACKAGE", tmp_path)
     sources = {
         "a": "from .b import f\n",
-        "b": "from . import (\n    c as other,\n)\nfrom ....core import d\n",
+        "b": "from . import (\n    c as other,\n)\nfrom .far.d import d\n",
         "c": "from .b import g\n",
-        "d": "x = 1\n",
-        "room.e": "from .f import h\n",
-        "room.f": "from ..d import x\nfrom .. import c\nfrom .....core import a\n",
-        "g": "from .room import e\n",
-        "h": "from .room.f import x\n",
+        "far.d": "x = 1\n",
+        "far.e": "from .f import h\n",
+        "far.f": "from .d import x\nfrom .. import c\n",
+        "g": "from .far import e\n",
+        "h": "from .far.f import x\n",
     }
-    (tmp_path / "room").mkdir()
+    (tmp_path / "far").mkdir()
 
     def stamps(**changed):
         for name, text in (sources | changed).items():
             functions._path(name).write_text(text)
         functions.source_stamp.cache_clear()
-        return {name: functions.source_stamp(name) for name in sources}
+        return {name: functions.source_stamp(f"gpuconv.{name}") for name in sources}
 
     before = stamps()
     assert before == stamps()
-    above = {"room.e", "room.f", "g", "h"}
     for changed, affected in (
         ("a", {"a"}),
-        ("c", {"a", "b", "c", *above}),
-        ("d", {"d", *above}),
-        ("room.e", {"room.e", "g"}),
+        ("c", set(sources) - {"far.d"}),
+        ("far.d", set(sources)),
+        ("far.e", {"far.e", "g"}),
     ):
         after = stamps(**{changed: "y = 2\n" + sources[changed]})
-        assert {name for name in sources if after[name] != before[name]} == affected
+        found = {name for name in sources if after[name] != before[name]}
+        assert found == affected, changed
+    functions.source_stamp.cache_clear()
+
+
+@pytest.mark.parametrize("module", ["fft.fft_transforms", "vectors"])
+def test_transforms_are_named_by_all_that_is_bound_in_them(module, monkeypatch):
+    """Their functions name what another module binds: instructions, and each other."""
+
+    def name():
+        functions.source_stamp.cache_clear()
+        return functions.named(fft_tiles.forward, "forward", fft_functions.__name__).__name__
+
+    before, changed = name(), functions._path(f"{JIT}.{module}")
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path == changed))
+    assert name() != before
     functions.source_stamp.cache_clear()
 
 
