@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from .methods.weights import Weights
 from .selection.choose import Choice
 
 __all__ = [
+    "Repeater",
     "are_on_current_device",
     "empty_on_device",
     "fits",
@@ -47,6 +48,62 @@ class Prepared(Protocol):
     @property
     def weights(self) -> Weights | None: ...
     def run(self, x: Array, k: Array, out: Array) -> None: ...
+    def repeated(self, x: Array, k: Array, out: Array) -> Callable[..., bool] | None: ...
+
+
+class _Layout(NamedTuple):
+    """The strides of a call's arrays, its result, and what runs it (see `Backend.repeated`)."""
+
+    x_strides: tuple[int, ...]
+    k_strides: tuple[int, ...]
+    strides: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    run: Callable[..., bool]
+
+
+class Repeater:
+    """Runs a call again on NumPy arrays of the strides that it first ran on, with less ado."""
+
+    __slots__ = ("_layout",)
+
+    def __init__(self) -> None:
+        # None if it is not known yet, False if there is none.
+        self._layout: _Layout | bool | None = None
+
+    def run(self, problem: Problem, X: Any, K: Any, out: Array, fitting: bool = False) -> Any:
+        """Result of a call of `problem`, or None if it is to be run as any other.
+
+        `fitting` says that `out` is known to be one that `fits`.
+        """
+        layout: Any = self._layout
+        if not layout or layout.x_strides != X.strides or layout.k_strides != K.strides:
+            return None
+        if not X.flags.aligned:
+            return None
+        if out is None:
+            out = np.empty(layout.shape, layout.dtype)
+        elif (
+            out.strides != layout.strides
+            or not out.flags.aligned
+            or not (fitting or fits(out, problem, X, K))
+        ):
+            return None
+        if layout.run(X, K, out):
+            return out
+        self._layout = None
+        return None
+
+    def learn(self, prepared: Prepared, X: Any, K: Any, result: Any) -> None:
+        """Find out how a call that has just run is run again."""
+        if self._layout is not None:
+            return
+        # Where arrays have more dimensions the result's strides follow those of the image.
+        plain = type(X) is type(K) is type(result) is np.ndarray and result.ndim == 2
+        run = prepared.repeated(X, K, result) if plain and result.flags.aligned else None
+        self._layout = run is not None and _Layout(
+            X.strides, K.strides, result.strides, result.shape, result.dtype, run
+        )
 
 
 @dataclass(slots=True)
@@ -56,6 +113,7 @@ class _Call:
     prepare: Callable[[Array], Prepared]  # the call for other weights
     by_weights: dict[bytes, Prepared] = field(default_factory=dict)
     last: tuple[bytes, Prepared] | None = None  # found among these last
+    repeater: Repeater = field(default_factory=Repeater)  # of `for_all_weights`
 
     def find(self, k: Array) -> Prepared:
         """Return what is kept for weights, or prepare it: arrays need not be read again."""
@@ -164,6 +222,9 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
     call = _calls.get(key)
     if call is None:
         return None
+    result = call.repeater.run(call.problem, X, K, out)
+    if result is not None:
+        return result
     problem = call.problem
     xp = np if type(X) is np.ndarray else sys.modules["cupy"]
     if out is not None and not fits(out, problem, X, K):
@@ -183,6 +244,8 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
     elif out is None:
         result = xp.empty(problem.out_shape, problem.out_dtype)
     prepared.run(X, K, result)
+    if prepared is call.for_all_weights and not flipped:
+        call.repeater.learn(prepared, X, K, result)
     return result
 
 

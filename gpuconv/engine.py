@@ -16,6 +16,7 @@ import numpy as np
 
 from . import call_cache
 from .backends import Backend, backend_for, require_backend
+from .backends.base import Repeated
 from .core import arrays, dtypes
 from .core.arrays import Array
 from .core.equal_taps import EqualTaps, find_equal_taps
@@ -90,6 +91,14 @@ class PreparedCall:
             self.method.run(problem, backend, x, k, out, self.weights)
         else:
             self._run_in_strips(layout, x, k, out)
+
+    def repeated(self, x: Array, k: Array, out: Array) -> Repeated | None:
+        """Return what runs this call again with less ado, if it has just run; see `Backend`."""
+        if self.restated or self.method.NAME != "direct":
+            return None
+        if self.backend.strips(self.problem, x, out, "direct", None) is not None:
+            return None
+        return self.backend.repeated(self.problem, x, k, out)
 
     def _run_parts(self, x: Array, k: Array, out: Array, max_device_bytes: int | None) -> None:
         """Compute the parts that meet pixels; all else is zero, or NaN where weights make it so."""

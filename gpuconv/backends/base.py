@@ -53,6 +53,9 @@ class Costs:
         )
 
 
+Repeated = Callable[[Array, Array, Array], bool]  # of image, kernel and result
+
+
 class Backend(Protocol):
     """Where and with what correlations are computed."""
 
@@ -150,6 +153,14 @@ class Backend(Protocol):
 
     def direct(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by summing over all taps of `k`, which is stored as it was given."""
+
+    def repeated(self, problem: Problem, x: Array, k: Array, out: Array) -> Repeated | None:
+        """Return what makes direct sums like those just made, with less ado; None if nothing does.
+
+        It is called with aligned arrays of the same shapes, dtypes and strides, and returns whether
+        it has filled `out`. If not, the call is run as any other.
+        """
+        return None
 
     def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps `u` (kernels, rank, p), then rows `v` (kernels, rank, q).

@@ -12,12 +12,14 @@ import pytest
 
 import gpuconv
 from gpuconv import call_cache
+from gpuconv.backends.cpu import sums
 
 from ..marks import exhaustive
 from ..oracle import sample
 
 METHODS = ["auto", "direct", "separable", "fft"]
 PACKAGE = Path(gpuconv.__file__).parent
+RNG = np.random.default_rng(29)
 
 
 @pytest.fixture(autouse=True)
@@ -479,3 +481,90 @@ def test_two_processes_fill_one_cache(tmp_path):
         all_right(process)
     assert list(home.rglob("*.nbi"))
     all_right(first_calls(1, package, HOME=str(home)))
+
+
+def calls_of(x, k):
+    """A call by the call cache and one of a plan, each with a result of its own and given one."""
+    plan = gpuconv.plan(x.shape, k.shape, x_dtype=x.dtype, k_dtype=k.dtype, mode="same")
+    for call in (lambda x, k, **to: gpuconv.corr2d(x, k, mode="same", **to), plan):
+        yield call
+        yield lambda x, k, call=call: call(x, k, out=np.empty(x.shape, x.dtype))
+
+
+@pytest.fixture
+def repeated(monkeypatch):
+    """One item for each call that was run with less ado."""
+    found, repeated_sums = [], sums.repeated
+
+    def spy(*arguments):
+        run = repeated_sums(*arguments)
+        return run and (lambda *arrays: (found.append(1), run(*arrays))[1])
+
+    monkeypatch.setattr(sums, "repeated", spy)
+    return found
+
+
+def test_calls_are_repeated_on_arrays_of_the_same_strides(repeated):
+    x, k = RNG.random((20, 24), "f4"), RNG.random((3, 3), "f4")
+    other = RNG.random((20, 24), "f4")
+    for call in calls_of(x, k):
+        for _ in range(3):
+            call(x, k)
+        repeated.clear()
+        for image, kernel in ((x, k), (other, k), (x, k[::-1].copy()), (other, 2 * k)):
+            expected = gpuconv.corr2d(image, kernel, mode="same", backend="reference")
+            np.testing.assert_allclose(call(image, kernel), expected, rtol=1e-5)
+        assert len(repeated) == 4
+
+
+def test_other_strides_and_places_are_calls_like_any_other(repeated):
+    x, k = RNG.random((20, 24), "f4"), RNG.random((3, 3), "f4")
+    unaligned = np.zeros(x.nbytes + 1, np.uint8)[1:].view("f4").reshape(x.shape)
+    unaligned[...] = x
+    for call in calls_of(x, k):
+        expected = [call(x, k) for _ in range(3)][-1]
+        repeated.clear()
+        wide = np.zeros((20, 48), "f4")
+        wide[:, ::2] = x
+        for image, kernel in (
+            (wide[:, ::2], k),
+            (np.asfortranarray(x), k),
+            (x[::-1].copy()[::-1], k),
+            (unaligned, k),
+            (x, np.asfortranarray(k)),
+            (x, np.repeat(k, 2, axis=1)[:, ::2]),
+        ):
+            np.testing.assert_array_equal(call(image, kernel), expected)
+        assert not repeated
+        np.testing.assert_array_equal(call(x, k), expected)
+        assert len(repeated) == 1
+
+
+def test_results_that_do_not_fit_are_seen_in_repeated_calls(repeated):
+    x, k = RNG.random((20, 24), "f4"), RNG.random((3, 3), "f4")
+    plan = gpuconv.plan(x.shape, k.shape, mode="same")
+    for call in (lambda *a, out: gpuconv.corr2d(*a, mode="same", out=out), plan):
+        expected = [call(x, k, out=np.empty_like(x)) for _ in range(3)][-1].copy()
+        repeated.clear()
+        unaligned = np.zeros(x.nbytes + 1, np.uint8)[1:].view("f4").reshape(x.shape)
+        for out in (unaligned, np.empty_like(x, order="F"), np.empty((24, 20), "f4").T):
+            np.testing.assert_array_equal(call(x, k, out=out), expected)
+        fixed = np.empty_like(x)
+        fixed.flags.writeable = False
+        for out, text in ((x, "overlaps"), (fixed, "read-only")):
+            with pytest.raises(ValueError, match=text):
+                call(x, k, out=out)
+        assert not repeated
+
+
+def test_a_repeated_call_that_fails_is_run_like_any_other(repeated, monkeypatch):
+    x, k = RNG.random((20, 24), "f4"), RNG.random((3, 3), "f4")
+    expected = [gpuconv.corr2d(x, k) for _ in range(3)][-1]
+    (call,) = call_cache._calls.values()
+    failing = call.repeater._layout._replace(run=lambda *arrays: False)
+    call.repeater._layout = failing
+    np.testing.assert_array_equal(gpuconv.corr2d(x, k), expected)
+    assert call.repeater._layout not in (None, failing)
+    sums.forget_plans()  # whoever does wants other plans to be made
+    repeated.clear()
+    np.testing.assert_array_equal(gpuconv.corr2d(x, k), expected)

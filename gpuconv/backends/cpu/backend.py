@@ -16,7 +16,7 @@ from ...core.errors import complete_rows_before
 from ...core.layer import LayerGeometry
 from ...core.layout import kernel_index
 from ...core.problem import Problem, restate_for_one_image, slice_batch
-from ..base import Backend, Compute
+from ..base import Backend, Compute, Repeated
 from ..strips import StripLayout, cut_strips, row_steps, rows_before
 from . import box, layers, planning, sums, threads, weight_gradient
 from . import fft as own_fft
@@ -139,6 +139,10 @@ class CpuBackend(Backend):
     def direct(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by summing over all taps."""
         sums.direct(problem, x, k, out)
+
+    def repeated(self, problem: Problem, x: Array, k: Array, out: Array) -> Repeated | None:
+        """Return what makes short direct sums whose plan is kept."""
+        return sums.repeated(problem, x, k, out)
 
     def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps and then rows."""
