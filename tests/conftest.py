@@ -14,7 +14,9 @@ import tempfile
 import numpy as np
 import pytest
 
+from gpuconv import call_cache
 from gpuconv.backends.cpu import threads
+from gpuconv.backends.cpu.backend import CpuBackend
 from gpuconv.backends.cpu.costs import IN_HALVES
 from gpuconv.backends.cpu.scipy_fft import scipy_plan
 from gpuconv.selection import costs
@@ -34,6 +36,13 @@ except ImportError:  # tests that need it say so
 else:  # a busy machine is no failure
     settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("tests")
+
+
+@pytest.fixture
+def calls_by_method(monkeypatch):
+    """Repeated calls on the CPU, too, are made by the methods, which tests replace."""
+    monkeypatch.setattr(call_cache, "_calls", {})
+    monkeypatch.setattr(CpuBackend, "repeated", lambda *arguments: None)
 
 
 @functools.cache

@@ -38,7 +38,7 @@ def test_a_short_run_of_the_cuda_sources(capsys):
 
 
 @pytest.fixture
-def planted(monkeypatch):
+def planted(monkeypatch, calls_by_method):
     """A backend that takes one border for another."""
     right = CpuBackend.direct
 
@@ -48,7 +48,6 @@ def planted(monkeypatch):
         right(self, problem, x, k, out)
 
     monkeypatch.setattr(CpuBackend, "direct", wrong)
-    monkeypatch.setattr(call_cache, "_calls", {})
     return monkeypatch
 
 

@@ -22,6 +22,7 @@ from ..emulator.backend import emulated
 from ..emulator.device_arrays import DeviceArraysLauncher, installed
 from ..marks import always, cross, exhaustive
 
+pytestmark = pytest.mark.usefixtures("calls_by_method")
 CPU, CUDA = get_backend("cpu"), get_backend("cuda")
 EVERYTHING = Abilities(frozenset({"direct", "separable", "box", "fft", "tensor"}), True, True)
 

@@ -12,7 +12,7 @@ from gpuconv.cli import main
 
 
 @pytest.fixture
-def one_family(monkeypatch):
+def one_family(monkeypatch, calls_by_method):
     """Only one family of calls."""
     name = "direct, 3x3"
     monkeypatch.setattr(cases, "FAMILIES", {name: cases.FAMILIES[name]})
