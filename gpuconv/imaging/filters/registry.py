@@ -242,7 +242,9 @@ def names() -> list[str]:
 
 def _split(name: str) -> tuple[NamedFilter, str]:
     """Find the filter that a name begins with, and return it with the text of its numbers."""
-    plain = re.sub(r"[ _]+", "-", name.strip().lower())
+    # A space beside a comma, a colon or the like says nothing; elsewhere it stands for a dash.
+    plain = re.sub(r"\s*([:,=()])\s*", r"\1", name.strip().lower())
+    plain = re.sub(r"[\s_]+", "-", plain)
     stems = {**_FILTERS, **{other: _FILTERS[one] for other, one in _SYNONYMS.items()}}
     for stem in sorted(stems, key=len, reverse=True):
         rest = plain[len(stem) :]
