@@ -110,8 +110,11 @@ def _choose_dtype(
     source, path = image.dtype, image.source.path
     if options.dtype is not None:
         if options.dtype not in form.dtypes:
+            known = options.dtype in dtypes.NAMES
+            reason = f"{form.name} does not hold that" if known else "there is no such dtype"
             raise WriteError(
-                f"{form.name} does not hold {options.dtype}; it holds {', '.join(form.dtypes)}"
+                f"{path}: its results cannot be written as {options.dtype}: {reason}; pass --dtype "
+                f"with one of {', '.join(form.dtypes)}, or leave it out"
             )
         if source.kind == "c" and not options.dtype.startswith("complex"):
             raise WriteError(f"{path}: complex results cannot become {options.dtype}")

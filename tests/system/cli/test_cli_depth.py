@@ -212,7 +212,11 @@ def test_what_an_output_does_not_hold(tmp_path, capsys, monkeypatch, shape, suff
 def test_bad_numbers_on_the_command_line(tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.ones((9, 8)))
     files = [tmp_path / "x.npy", tmp_path / "y.npy"]
-    assert "does not hold float" in refused(capsys, 4, *files, *BLUR, "--dtype", "float")
+    error = refused(capsys, 4, *files, *BLUR, "--dtype", "float")
+    assert "x.npy: its results cannot be written as float: there is no such dtype; pass" in error
+    files[1] = tmp_path / "y.png"
+    error = refused(capsys, 4, *files, *BLUR, "--dtype", "int16")
+    assert "written as int16: PNG does not hold that; pass --dtype with one of uint8, uint" in error
     with pytest.raises(SystemExit):
         run(*files, *BLUR, "--range", "4", "1")
     with pytest.raises(SystemExit):
