@@ -11,6 +11,7 @@ from .deep_pictures import loses_bits
 from .metadata import Animation, JpegCoding, Metadata, reset_orientation
 from .safety import require
 from .sniff import MARK
+from .thumbnails import drop_exif_thumbnail, drop_photoshop_thumbnail, drop_xmp_thumbnails
 
 __all__ = ["read_animation", "read_metadata"]
 
@@ -57,11 +58,20 @@ def read_metadata(
         lost = [*lost, "bits of colours beyond 8"]
     lost = [*lost, *_name_other_parts(picture)]
     texts = dict(_read_texts(picture))
+    exif, xmp, iptc = exif or None, _read_xmp(info, orientation), _read_iptc(picture)
+    plain = (
+        exif and drop_exif_thumbnail(exif),
+        xmp and drop_xmp_thumbnails(xmp),
+        iptc and drop_photoshop_thumbnail(iptc),
+    )
+    if plain != (exif, xmp, iptc):
+        lost = [*lost, "thumbnail (of the picture as it was)"]
+    exif, xmp, iptc = plain
     metadata = Metadata(
         icc=icc,
         exif=reset_orientation(exif) if exif else None,
-        xmp=_read_xmp(info, orientation),
-        iptc=_read_iptc(picture),
+        xmp=xmp,
+        iptc=iptc,
         resolution=_read_resolution(info),
         density=_read_density(info),
         comment=texts.pop("Comment", None),

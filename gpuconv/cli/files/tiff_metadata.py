@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .exif import EXIF, GPS, extract_exif
 from .metadata import Metadata, Tag
+from .thumbnails import PHOTOSHOP, drop_photoshop_thumbnail, drop_xmp_thumbnails
 
 __all__ = ["GDAL_METADATA", "GDAL_NODATA", "NOT_COPIED", "read_metadata"]
 
@@ -71,10 +73,15 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
     left = {code for code in tags if code not in NOT_COPIED} - {tag.code for tag in plain}
     left -= {_DESCRIPTION}  # which is a text for people, or was read above
     lost += [f"TIFF tags {', '.join(map(str, sorted(left)))}"] if left and known else []
+    xmp = bytes(tags[_XMP].value) if _XMP in tags else None
+    without = xmp and drop_xmp_thumbnails(xmp), tuple(map(_drop_thumbnail, plain))
+    if without != (xmp, plain):
+        lost.append("thumbnail (of the picture as it was)")
+    xmp, plain = without
     return Metadata(
         icc=page.iccprofile,
         exif=extract_exif(file, page),
-        xmp=bytes(tags[_XMP].value) if _XMP in tags else None,
+        xmp=xmp,
         resolution=_read_resolution(tags),
         density=_read_density(tags) if kind != "imagej" else None,
         tags=plain,
@@ -94,6 +101,13 @@ def _find_description(page: Any) -> Any:
 
 def _copy_tag(tag: Any) -> Tag:
     return Tag(tag.code, int(tag.dtype), tag.count, tag.value)
+
+
+def _drop_thumbnail(tag: Tag) -> Tag:
+    if tag.code != PHOTOSHOP or not isinstance(tag.value, bytes):
+        return tag
+    value = drop_photoshop_thumbnail(tag.value)
+    return tag if value == tag.value else replace(tag, count=len(value), value=value)
 
 
 def _read_plain_tags(tags: Any, described: bool, known: bool) -> tuple[Tag, ...]:
