@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .image import Image, arrange
+from .metadata import Metadata
 from .safety import ReadError, check_regular, convert_errors, refuse_bomb
 
 __all__ = ["ArrayAxes", "find_axes", "make_image", "open_npy", "open_npy_image", "open_npz_image"]
@@ -117,7 +118,10 @@ def open_npz_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) -
         refuse_bomb(path, size, check_regular(path))
         with convert_errors(path, 2 * size), archive.open(members[name]) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
-    return make_image(path, lambda: array, array.shape, array.dtype, axes, alpha)
+    others = ("the archive's other arrays",) if len(members) > 1 else ()
+    return make_image(
+        path, lambda: array, array.shape, array.dtype, axes, alpha, metadata=Metadata(lost=others)
+    )
 
 
 def _list_names(names: Any) -> str:

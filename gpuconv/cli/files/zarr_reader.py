@@ -38,11 +38,14 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     sizes = [check_regular(file) for file in (path, *path.rglob("*"))]
     zarr = require("zarr")
     opened = zarr.open(str(path), mode="r")
-    multiscales = None
-    if isinstance(opened, zarr.Group):
-        multiscales = _read_multiscales(opened) if name is None else None
-        if multiscales is not None:
-            name = multiscales.path
+    multiscales, lost = None, []
+    group = opened if isinstance(opened, zarr.Group) else _open_group_around(zarr, path)
+    if group is not None and group is opened and name is None:
+        multiscales = _read_multiscales(group)
+    elif group is not None and _find_scales(group.attrs.asdict()):
+        lost.append("OME-Zarr metadata of the group that the array is in")
+    if opened is group:
+        name = multiscales.path if multiscales is not None else name
         array = _choose_array(path, opened, name)
     else:
         array = opened
@@ -56,15 +59,14 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     elif letters is None:
         letters = _read_dimension_names(array)
     attributes = {k: v for k, v in array.attrs.asdict().items() if k != MARK}
-    lost: tuple[str, ...] = ()
     if multiscales is not None and multiscales.levels > 1:
-        lost = ("smaller levels of the pyramid",)
+        lost.append("smaller levels of the pyramid")
     metadata = Metadata(
         attributes=attributes,
         multiscales=multiscales,
         zarr_format=int(array.metadata.zarr_format),
         dimension_names=_get_names(array),
-        lost=lost,
+        lost=tuple(lost),
     )
     shape = tuple(int(n) for n in array.shape)
     return make_image(
@@ -100,18 +102,35 @@ def _list_arrays(group: Any) -> str:
     return ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "") or "nothing"
 
 
+def _open_group_around(zarr: Any, path: Path) -> Any:
+    """Open the group that an array in a .zarr folder is in; None if there is none."""
+    parent = path.parent
+    if find_store(parent) is None or not any(
+        (parent / name).is_file() for name in (".zgroup", "zarr.json")
+    ):
+        return None
+    opened = zarr.open(str(parent), mode="r")
+    return opened if isinstance(opened, zarr.Group) else None
+
+
 def _read_multiscales(group: Any) -> Multiscales | None:
     attributes = copy.deepcopy(group.attrs.asdict())
     attributes.pop(MARK, None)
-    holder = attributes.get("ome", attributes)
-    scales = holder.get("multiscales") if isinstance(holder, dict) else None
-    if not isinstance(scales, list) or not scales:
+    scales = _find_scales(attributes)
+    if scales is None:
         return None
+    holder = attributes.get("ome", attributes)
     levels = scales[0]["datasets"]
     first = str(levels[0]["path"])
     scales[0]["datasets"] = levels[:1]
     holder["multiscales"] = scales[:1]
     return Multiscales(attributes, first, len(levels))
+
+
+def _find_scales(attributes: dict[str, Any]) -> list[Any] | None:
+    holder = attributes.get("ome", attributes)
+    scales = holder.get("multiscales") if isinstance(holder, dict) else None
+    return scales if isinstance(scales, list) and scales else None
 
 
 def _read_axes(multiscales: Multiscales, count: int) -> str | None:

@@ -309,6 +309,7 @@ def test_arrays_by_name(tmp_path, capsys):
     out = tmp_path / "y.npy"
     assert "2 arrays (one, two)" in refused(capsys, 3, tmp_path / "x.npz", out, *BLUR)
     assert run(tmp_path / "x.npz", out, "--filter", "box-1", "--array", "two") == 0
+    assert "dropped the archive's other arrays" in capsys.readouterr().err
     np.testing.assert_array_equal(np.load(out), x[1])
     group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
     for n, name in enumerate(("one", "two")):

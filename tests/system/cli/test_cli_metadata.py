@@ -298,7 +298,16 @@ def test_ome_zarr(tmp_path, form, capsys):
     for inner, options in (("x.zarr/1", []), ("x.zarr", ["--array", "1"])):
         command = [tmp_path / inner, tmp_path / "z.npy", "--filter", "box-1", "--overwrite"]
         assert run(*command, *options) == 0
+        assert "dropped OME-Zarr metadata of the group that the array is in" in notes(capsys)[0]
         np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), x[..., ::2, ::2])
+
+
+def test_the_other_arrays_of_an_archive_are_named(tmp_path, capsys):
+    x = pixels(12, 15)
+    np.savez(tmp_path / "x.npz", a=x, b=x[1:])
+    assert run(tmp_path / "x.npz", tmp_path / "y.npy", "--filter", "box-1", "--array", "b") == 0
+    assert "dropped the archive's other arrays" in notes(capsys)[0]
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), x[1:])
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
