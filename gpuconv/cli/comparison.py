@@ -13,6 +13,7 @@ from .files.alpha import flatten
 from .files.depth import Depth
 from .files.image import Block, Image, Pixels, Source, block_slices, full_range
 from .files.output import Output
+from .files.replace import check_own
 from .files.safety import require
 from .pictures import WriteError, write_picture
 
@@ -30,12 +31,15 @@ def check_comparison(options: argparse.Namespace) -> None:
         raise WriteError(f"{path}: --compare writes a picture, one of: {', '.join(_SUFFIXES)}")
     if len(files) != 2 or options.output_dir is not None or Path("-") in files:
         raise ValueError("--compare is for one input file and one output file")
-    if any(os.path.realpath(path) == os.path.realpath(one) for one in files):
+    others = [*files, options.kernel] if options.kernel is not None else files
+    if any(os.path.realpath(path) == os.path.realpath(one) for one in others):
         raise WriteError(f"{path}: --compare must be another file than the input and the output")
     if os.path.lexists(path) and not options.overwrite:
         raise WriteError(f"{path}: exists already; pass --overwrite to replace it")
     if path.is_dir() and not path.is_symlink():
         raise WriteError(f"{path}: is a folder; it is not replaced")
+    if os.path.lexists(path):
+        check_own(path, "pass another name to --compare, or delete it first")
     if not path.absolute().parent.is_dir():
         raise WriteError(f"{path}: no such folder {path.absolute().parent}")
     require("PIL.Image")

@@ -22,8 +22,8 @@ from .files.geotiff import move_geotiff
 from .files.image import Image
 from .files.output import Output
 from .files.pillow_writer import words_for_lost
+from .files.replace import check_own
 from .files.safety import WriteError, check_regular
-from .files.sniff import MARKED, find_suffix, has_mark
 from .files.tiff_writer import find_kind, is_big
 from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
@@ -92,39 +92,22 @@ def _check_paths(source: Path, output: Path, options: argparse.Namespace) -> Non
     check_regular(source)
     if output.resolve() in source.resolve().parents:
         raise WriteError(f"{output}: holds the input {source}; it is not replaced")
-    if os.path.lexists(output):
-        # A pattern of a shell names files that are there, two at least.
-        by_pattern = options.output_dir is None and STREAM not in options.files
-        _check_replaced(source, output, by_pattern)
+    if os.path.lexists(output) and not output.is_symlink():  # a link itself is replaced
+        _check_replaced(source, output, options)
 
 
-def _check_replaced(source: Path, output: Path, by_pattern: bool) -> None:
+def _check_replaced(source: Path, output: Path, options: argparse.Namespace) -> None:
     """Refuse to replace what is or may be an input, and folders that are not known."""
-    if output.is_symlink():
-        return  # the link itself is replaced
     if output.samefile(source):
         raise WriteError(f"{output}: is the input; it is not replaced")
+    if options.kernel is not None and output.samefile(options.kernel):
+        raise WriteError(f"{output}: has the weights of --kernel; it is not replaced")
     if output.suffix.lower() == ".zarr":
         check_replaceable(output)
     elif output.is_dir():
         raise WriteError(f"{output}: is a folder; it is not replaced")
-    elif by_pattern and _looks_like_input(source, output):
-        raise WriteError(
-            f"{output}: does not say that gpuconv wrote it and may be an input, as a pattern such "
-            f"as * or *{output.suffix} names two; for many inputs pass --output-dir, or delete it "
-            "first"
-        )
-
-
-def _looks_like_input(source: Path, output: Path) -> bool:
-    """Whether the second of two files may be one more input, as ``*`` or ``*/*.png`` names it."""
-    content = find_suffix(output)
-    if content is None or has_mark(output):
-        return False
-    beside = output.parent.resolve() == source.parent.resolve()
-    alike = output.suffix.lower() == source.suffix.lower()
-    # Files of other formats have no place to say who wrote them.
-    return content in MARKED or (beside and alike)
+    elif options.output_dir is None and STREAM not in options.files:
+        check_own(output, "for many inputs pass --output-dir, or delete it first")
 
 
 def _filter_image(

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..imaging.filters.registry import NamedFilter, by_name, find
-from .files.replace import replace_on_success
+from .files.array_writer import save_array
+from .files.replace import check_own, replace_on_success
 from .pictures import WriteError, write_picture
 from .weights_drawing import draw_in_terminal, format_weights, paint
 
@@ -64,8 +64,10 @@ def _save(path: Path, weights: NDArray[Any], overwrite: bool) -> None:
         raise WriteError(f"{path}: weights are saved as .npy (numbers) or .png (a picture)")
     if os.path.lexists(path) and not overwrite:
         raise WriteError(f"{path}: exists already; pass --overwrite to replace it")
+    if os.path.lexists(path):
+        check_own(path, "pass another name to --save, or delete it first")
     if suffix == ".png":
         write_picture(path, paint(weights))
         return
     with replace_on_success(path) as temporary:
-        np.save(temporary, weights)
+        save_array(temporary, weights)

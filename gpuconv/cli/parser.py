@@ -126,7 +126,9 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep the weights: .npy as numbers (for `filter --kernel`), .png as a picture",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an existing file that gpuconv wrote"
+    )
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
@@ -256,8 +258,8 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an existing output; without --output-dir a PNG, JPEG, TIFF, FITS, .npy or "
-        ".npz file only if gpuconv wrote it, as it may be an input that a pattern such as * names",
+        help="replace an existing output; without --output-dir only one that gpuconv wrote, as "
+        "others may be inputs that a pattern such as * names",
     )
     reading = parser.add_argument_group("reading")
     reading.add_argument(

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .image import Block
 from .output import Output
 from .sniff import MARK, NPY_PADDING
 
-__all__ = ["write_npy", "write_npz"]
+__all__ = ["save_array", "write_npy", "write_npz"]
 
 
 def write_npz(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
@@ -42,6 +43,13 @@ def write_npy(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
         else:
             whole = np.transpose(output.collect(blocks), order)
             file.write(np.ascontiguousarray(whole).data)
+
+
+def save_array(temporary: Path, array: NDArray[Any]) -> None:
+    """Write an .npy file of one array in memory."""
+    with open(temporary, "wb") as file:
+        _write_header(file, array.shape, array.dtype)
+        file.write(np.ascontiguousarray(array).data)
 
 
 def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .deep_ppm import write_deep_ppm
 from .image import Block, Pixels
+from .marks import add_mark
 from .metadata import Metadata
 from .output import Output
 from .safety import require
@@ -44,7 +45,12 @@ def _to_rgb(pixels: Pixels, alpha: bool) -> Pixels:
 
 
 def save_picture(temporary: Path, pixels: Pixels, output: Output) -> None:
-    """Write pixels with what goes with them."""
+    """Write pixels with what goes with them, and say in the file that this program wrote it."""
+    _save(temporary, pixels, output)
+    add_mark(temporary, output.format.pillow)
+
+
+def _save(temporary: Path, pixels: Pixels, output: Output) -> None:
     name, metadata = output.format.pillow, output.metadata
     options = dict(output.format.options) | _find_options(name, metadata, output.geometry.stride)
     if name == "PPM" and output.dtype == np.uint16 and output.channels:
@@ -88,6 +94,8 @@ def _find_options(name: str | None, metadata: Metadata, stride: int) -> dict[str
         found["dpi"] = tuple(n / stride for n in metadata.resolution)
     if name in ("JPEG", "GIF") and metadata.comment is not None:
         found["comment"] = metadata.comment.encode()
+    if name == "TGA":
+        found["id_section"] = MARK
     if name == "PNG":
         found["pnginfo"] = _make_png_info(metadata)
     if name == "JPEG":

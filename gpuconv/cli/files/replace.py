@@ -1,4 +1,4 @@
-"""Writing files completely or not at all."""
+"""Writing files completely or not at all, and never over what others wrote by accident."""
 
 from __future__ import annotations
 
@@ -9,8 +9,30 @@ from pathlib import Path
 
 from ..temporary import make_file_beside, remove
 from .safety import WriteError
+from .sniff import has_mark
 
-__all__ = ["replace_on_success"]
+__all__ = ["check_own", "replace_on_success"]
+
+
+def check_own(path: Path, remedy: str) -> None:
+    """Raise WriteError for an existing file that others wrote, unless it is empty or a link.
+
+    A pattern of a shell names files that are there where the caller meant an output; only those
+    can be made again that this program wrote.
+    """
+    if path.is_symlink():
+        return  # the link itself is replaced
+    if not path.is_file():
+        raise WriteError(f"{path}: is no file; it is not replaced")
+    try:
+        known = path.stat().st_size == 0 or has_mark(path)
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be looked into: {error.strerror}") from error
+    if not known:
+        raise WriteError(
+            f"{path}: does not say that gpuconv wrote it and may be an input, as a pattern such "
+            f"as * or *{path.suffix} names two; {remedy}"
+        )
 
 
 @contextlib.contextmanager

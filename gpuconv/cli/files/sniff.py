@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["MARK", "MARKED", "NPY_PADDING", "find_suffix", "has_mark"]
+__all__ = ["MARK", "NPY_PADDING", "find_suffix", "has_mark"]
 
-MARK = b"gpuconv"  # as PNG text, JPEG comment, TIFF tag, FITS card or comment of an archive
-MARKED = (".png", ".jpg", ".tif", ".fits", ".npy", ".npz")  # what has a place for it
+# As PNG text, TIFF tag, FITS card, comment of a JPEG or an archive, or as `marks` puts it.
+MARK = b"gpuconv"
 # An .npy file has no place for words, but more spaces than others write before its pixels.
 NPY_PADDING = 64
 _BEGINNINGS = (
@@ -46,7 +46,7 @@ def find_suffix(path: Path) -> str | None:
 
 
 def has_mark(path: Path) -> bool:
-    """Whether a file says that this program wrote it, as PNG, JPEG, TIFF, FITS, NPY and NPZ do."""
+    """Whether a file says that this program wrote it, as all but Zarr do that it writes."""
     with open(path, "rb") as file:
         head = file.read(_SEARCHED)
         if MARK in head or _is_padded_npy(head):

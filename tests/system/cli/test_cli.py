@@ -237,7 +237,10 @@ def test_errors(photo, tmp_path, capsys):
     assert not out.exists()
     out.write_text("mine")
     assert "--overwrite" in failing(["filter", photo, out, *blur], capsys, 4)
+    text = failing(["filter", photo, out, *blur, "--overwrite"], capsys, 4)
+    assert "does not say that gpuconv wrote it" in text
     assert out.read_text() == "mine"
+    out.write_bytes(b"")  # nothing is lost
     assert main(["filter", str(photo), str(out), *blur, "--overwrite"]) == 0
     assert np.asarray(Image.open(out)).shape == (40, 50, 3)
 
@@ -251,14 +254,17 @@ def test_unavailable_backend(photo, tmp_path, capsys):
 
 def test_a_failed_write_leaves_the_old_file(photo, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.npy"
-    out.write_text("old")
+    command = ["filter", str(photo), str(out), "--filter", "box-3", "--overwrite"]
+    assert main(command) == 0
+    capsys.readouterr()
+    old = out.read_bytes()
 
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
-    failing(["filter", photo, out, "--filter", "box-3", "--overwrite"], capsys, 4)
-    assert out.read_text() == "old"
+    assert "No space left" in failing(command, capsys, 4)
+    assert out.read_bytes() == old
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.npy"]
 
 

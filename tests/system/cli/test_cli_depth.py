@@ -159,7 +159,7 @@ def test_ppm_of_sixteen_bits_a_colour(tmp_path, suffix):
     tifffile.imwrite(tmp_path / "x.tif", x)
     out = tmp_path / f"y.{suffix}"
     assert run(tmp_path / "x.tif", out, "--filter", "box-1") == 0
-    head, pixels = b"P6\n8 9\n65535\n", x.astype(">u2").tobytes()
+    head, pixels = b"P6\n# gpuconv\n8 9\n65535\n", x.astype(">u2").tobytes()
     assert out.read_bytes() == head + pixels
     # Others have comments and largest numbers of their own.
     out.write_bytes(b"P6 # colours\n# of a camera\n8 9\n1023\n" + pixels)

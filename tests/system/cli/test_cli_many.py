@@ -153,16 +153,100 @@ def test_what_a_pattern_names_by_mistake(tmp_path, capsys, other):
     assert run(source, photo, "--filter", "box-5", "--overwrite") == 0
 
 
-@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".gif"])
-def test_formats_without_a_place_to_say_who_wrote_them(tmp_path, capsys, suffix):
-    x = RNG.integers(0, 256, (12, 15)).astype(np.uint8)
-    Image.fromarray(x).save(tmp_path / "a.png")
-    source, out = tmp_path / "a.png", tmp_path / f"b{suffix}"
-    assert run(source, out, *BLUR) == 0
+OTHERS = ["webp", "avif", "bmp", "gif", "jp2", "tga", "sgi", "ppm", "pgm", "pnm"]
+
+
+@pytest.mark.parametrize("suffix", OTHERS)
+@pytest.mark.parametrize("names", ["a.{} b.{}", "a.png b.{}", "1/b.{} 2/b.{}", "1/a.jpg 2/b.{}"])
+def test_a_second_photo_is_kept(tmp_path, capsys, suffix, names):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    shape = (12, 15) if suffix in ("gif", "pgm") else (12, 15, 3)
+    both = [save(tmp_path / one.format(suffix), *shape) for one in names.split()]
+    before = contents(tmp_path)
+    text = refused(capsys, 4, *both, *BLUR, "--overwrite")
+    assert f"{both[1]}: does not say that gpuconv wrote it and may be an input" in text
+    assert "pass --output-dir, or delete it first" in text
+    assert contents(tmp_path) == before
+    both[1].unlink()
+    assert run(*both, *BLUR) == 0
+    assert run(*both, "--filter", "box-5", "--overwrite") == 0
+
+
+@pytest.mark.parametrize("suffix", OTHERS)
+@pytest.mark.parametrize("colour", ["L", "RGB", "RGBA", "I;16", "odd"])
+def test_who_wrote_it_is_said_in_every_format(tmp_path, capsys, suffix, colour):
+    channels = {"L": (), "I;16": (), "odd": (3,)}.get(colour, (len(colour),))
+    x = RNG.integers(0, 256, ((7, 5) if colour == "odd" else (12, 16)) + channels)
+    x = x.astype("u2") * 257 if colour == "I;16" else x.astype("u1")
+    source, out = tmp_path / "a.png", tmp_path / f"b.{suffix}"
+    Image.fromarray(x).save(source)
+    if run(source, out, "--filter", "box-1") == 4:
+        return  # the format does not hold it
+    first = out.read_bytes()
+    assert b"gpuconv" in first
+    with Image.open(out) as picture:
+        picture.load()
+        assert getattr(picture, "n_frames", 1) == 1
+        y = np.asarray(picture.convert(colour) if suffix == "gif" else picture)
+    if suffix != "avif" and colour != "RGBA":
+        np.testing.assert_array_equal(y, x if y.ndim == x.ndim else np.stack([x] * 3, -1))
+    if suffix in ("bmp", "webp"):
+        size = int.from_bytes(first[2:6] if suffix == "bmp" else first[4:8], "little")
+        assert size == len(first) - (8 if suffix == "webp" else 0)
+    capsys.readouterr()
+    assert main(["filter", str(out), str(tmp_path / "c.tif"), *BLUR]) == 0
+    # JPEG 2000 has a comment of OpenJPEG.
+    assert ("dropped" in capsys.readouterr().err) == (suffix == "jp2")
     assert run(source, out, *BLUR, "--overwrite") == 0
-    beside = tmp_path / f"a{suffix}"
-    beside.write_bytes(out.read_bytes())
-    assert "may be an input" in refused(capsys, 4, beside, out, *BLUR, "--overwrite")
+    assert out.read_bytes() != first
+
+
+def test_weights_are_an_input_too(tmp_path, capsys):
+    kernel = tmp_path / "k.npy"
+    np.save(tmp_path / "a.npy", RNG.random((9, 8)))
+    assert main(["filters", "box-3", "--save", str(kernel)]) == 0
+    before = contents(tmp_path)
+    files = [tmp_path / "a.npy", kernel, "--kernel", kernel, "--overwrite"]
+    assert "has the weights of --kernel" in refused(capsys, 4, *files)
+    more = ["--output-dir", tmp_path, "--kernel", kernel, "--overwrite"]
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "k.npy", RNG.random((9, 8)))
+    assert "has the weights of --kernel" in refused(capsys, 4, tmp_path / "in" / "k.npy", *more)
+    assert contents(tmp_path).items() >= before.items()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_photos_are_no_comparisons(tmp_path, capsys, suffix):
+    both = [save(tmp_path / f"{name}.{suffix}") for name in "ab"]
+    before = contents(tmp_path)
+    files = ["--compare", *both, tmp_path / "out.png"]
+    text = refused(capsys, 4, *BLUR, "--overwrite", *files)
+    assert f"{both[0]}: does not say that gpuconv wrote it" in text
+    assert "another name to --compare" in text
+    assert contents(tmp_path) == before
+    both[0].unlink()
+    assert run(*BLUR, *files) == 0
+    assert run(*BLUR, "--overwrite", *files) == 0
+
+
+@pytest.mark.parametrize("suffix", ["png", "npy"])
+def test_photos_are_no_weights(tmp_path, capsys, suffix):
+    path = tmp_path / f"mine.{suffix}"
+    if suffix == "png":
+        save(path)
+    else:
+        np.save(path, RNG.random((9, 8)))
+    before = contents(tmp_path)
+    command = ["filters", "sobel-x", "--save", str(path), "--overwrite"]
+    assert main(command) == 4
+    error = capsys.readouterr().err
+    assert f"{path}: does not say that gpuconv wrote it" in error
+    assert "another name to --save" in error
+    assert contents(tmp_path) == before
+    path.unlink()
+    assert main(command) == 0
+    assert main(command) == 0
 
 
 def test_outputs_of_one_name(tmp_path, capsys):
