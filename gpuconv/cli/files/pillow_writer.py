@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,19 @@ def needs_imagecodecs(output: Output) -> bool:
 def write_picture(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
     """Write a picture."""
     pixels = output.collect(blocks)
-    if output.colour == "gray" and "gray" not in output.format.colours:
+    if _becomes_rgb(output):
         pixels = _to_rgb(pixels, output.alpha)
     save_picture(temporary, pixels, output)
+
+
+def _becomes_rgb(output: Output) -> bool:
+    return output.colour == "gray" and "gray" not in output.format.colours
+
+
+def _loses_profile(output: Output) -> bool:
+    """Whether a profile is of grey levels, which readers refuse beside the colours written here."""
+    icc = output.metadata.icc
+    return icc is not None and icc[16:20] == b"GRAY" and _becomes_rgb(output)
 
 
 def _to_rgb(pixels: Pixels, alpha: bool) -> Pixels:
@@ -52,6 +63,8 @@ def save_picture(temporary: Path, pixels: Pixels, output: Output) -> None:
 
 def _save(temporary: Path, pixels: Pixels, output: Output) -> None:
     name, metadata = output.format.pillow, output.metadata
+    if _loses_profile(output):
+        metadata = replace(metadata, icc=None)
     options = dict(output.format.options) | _find_options(name, metadata, output.geometry.stride)
     if name == "PPM" and output.dtype == np.uint16 and output.channels:
         write_deep_ppm(temporary, pixels)
@@ -142,5 +155,8 @@ def _is_too_long(name: str | None, exif: bytes) -> bool:
 
 def words_for_lost(output: Output) -> list[str]:
     """Name what the format keeps in general, but not here."""
-    exif = output.metadata.exif
-    return ["EXIF"] if exif is not None and _is_too_long(output.format.pillow, exif) else []
+    exif, form = output.metadata.exif, output.format
+    lost = ["EXIF"] if exif is not None and _is_too_long(form.pillow, exif) else []
+    if "icc" in form.keeps and _loses_profile(output):
+        lost.append("ICC profile of grey levels")
+    return lost

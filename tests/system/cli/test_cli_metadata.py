@@ -39,6 +39,26 @@ def photo(tmp_path):
     return path
 
 
+@pytest.mark.parametrize("shape", [(12, 15), (12, 15, 2)])
+def test_a_profile_of_grey_levels(tmp_path, capsys, shape):
+    """Formats without grey levels get red, green and blue, to which it does not belong."""
+    grey = bytearray(ICC)
+    grey[16:20] = b"GRAY"
+    path = tmp_path / "grey.png"
+    for icc, suffixes in ((bytes(grey), (".webp", ".avif")), (ICC, ())):
+        Image.fromarray(pixels(*shape)).save(path, icc_profile=icc)
+        for suffix in (".png", ".tif", ".webp", ".avif"):
+            out = tmp_path / f"{len(suffixes)}{suffix}"
+            assert run(path, out, *BLUR) == 0
+            dropped = f"note: dropped ICC profile of grey levels of {path}"
+            assert notes(capsys) == ([dropped] if suffix in suffixes else [])
+            with Image.open(out) as picture:
+                kept = picture.info.get("icc_profile")
+            assert kept == (None if suffix in suffixes else icc)
+    assert run(path, tmp_path / "y.bmp", *BLUR, "--background", "white") == 0
+    assert notes(capsys) == [f"note: dropped ICC profile of {path}"]
+
+
 @pytest.mark.parametrize(
     ("suffix", "dropped"),
     [(".jpg", []), (".png", []), (".tif", ["comment"]),
