@@ -139,7 +139,7 @@ def _filter_image(
     rows = max(1, image.pages) * output.size[0]
     own = make_bar(rows, "row", options.progress) if bar is None else NoBar()
     with own as rows_bar, open_sink(output) as store:
-        blocks = report.clock(work.run(depth, rows_bar.update, missing), image.source, work.plan)
+        blocks = report.clock(work.run(depth, rows_bar.update, missing), output, work.plan)
         store(blocks if compared is None else compared.keep(blocks))
     if compared is not None:
         compared.write()

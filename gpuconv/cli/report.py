@@ -15,7 +15,7 @@ import gpuconv
 
 from ..backends import get_backend
 from ..backends.cpu import threads
-from .files.image import Source
+from .files.output import Output
 
 __all__ = ["Report"]
 
@@ -37,7 +37,7 @@ class Report:
         self._computing = 0.0
         self._compiled = False
         self._plan: gpuconv.Plan | None = None
-        self._size = ""
+        self._size, self._pixels = "", 0  # a pixel of several channels is one
 
     def _say(self, text: str) -> None:
         if not self._quiet:
@@ -55,12 +55,15 @@ class Report:
     def _compiles(self, dtype: np.dtype[Any]) -> None:
         if not self._compiled:
             self._compiled = True
-            self._say(f"compiling for {dtype} once, about 5 s")
+            self._say(f"compiling for {np.dtype(dtype).name} once, about 5 s")
 
-    def clock(self, results: Iterable[_Item], image: Source, plan: gpuconv.Plan) -> Iterator[_Item]:
-        """Yield the results, and note how long each took and what they are of."""
+    def clock(
+        self, results: Iterable[_Item], output: Output, plan: gpuconv.Plan
+    ) -> Iterator[_Item]:
+        """Yield the results, and note how long each took and what they become."""
         self._plan = plan
-        self._size = f"{' x '.join(map(str, image.shape))} {image.dtype}"
+        self._size = f"{' x '.join(map(str, output.written_shape))} {output.dtype.name}"
+        self._pixels = math.prod(output.stack) * math.prod(output.size)
         blocks = iter(results)
         while True:
             start = time.perf_counter()
@@ -76,7 +79,7 @@ class Report:
         """Say what has been written and how long it took."""
         if self._plan is None:
             return
-        speed = math.prod(self._plan.problem.out_shape) / max(self._computing, 1e-9) / 1e6
+        speed = self._pixels / max(self._computing, 1e-9) / 1e6
         compiled = ", compiling included" if self._compiled else ""
         self._say(
             f"{output}: {self._size} in {time.perf_counter() - self._started:.2f} s, of which "

@@ -123,9 +123,9 @@ def _choose_dtype(
     if wanted in form.dtypes:
         note = None
         if wanted != source.name:
-            note = f"{path}: {source} is written as {wanted}"
+            note = f"{path}: {source.name} is written as {wanted}"
             if source.name in form.dtypes:
-                note += f", which other programs open; --dtype {source} keeps it"
+                note += f", which other programs open; --dtype {source.name} keeps it"
         return np.dtype(wanted), note
     scaled = options.scale is not None or options.range is not None
     if source.kind != "c" and (scaled or source.kind == "b"):
@@ -134,7 +134,9 @@ def _choose_dtype(
     remedy = "pass --range LO HI (the values that become black and white) or --scale, or use .tif"
     if source.kind == "c":
         remedy = "use .npy"
-    raise WriteError(f"{path}: {source}; {form.name} holds {' and '.join(form.dtypes)}; {remedy}")
+    raise WriteError(
+        f"{path}: {source.name}; {form.name} holds {' and '.join(form.dtypes)}; {remedy}"
+    )
 
 
 def _choose_scale(

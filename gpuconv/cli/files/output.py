@@ -62,6 +62,22 @@ class Output:
         """The shape of an array file."""
         return tuple(self.shape[n] for n in self.order)
 
+    @property
+    def becomes_rgb(self) -> bool:
+        """Whether grey levels are written as equal red, green and blue."""
+        return self.colour == "gray" and "gray" not in self.format.colours
+
+    @property
+    def written_shape(self) -> tuple[int, ...]:
+        """The shape that readers of the file find: of a picture, channels are last."""
+        if self.becomes_rgb:
+            return (*self.stack, *self.size, 3 + self.alpha)
+        if self.format.is_picture or self.format.name == "TIFF":
+            return self.shape
+        if self.format.name == "FITS" and self.layout is None and self.channels:
+            return (*self.stack, self.shape[-1], *self.size)  # as planes
+        return self.file_shape
+
     def collect(self, blocks: Iterable[Block]) -> Pixels:
         """Join all blocks in memory, with axes as `axes` says."""
         whole = np.empty(self.shape, self.dtype)

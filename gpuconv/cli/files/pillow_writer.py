@@ -35,19 +35,15 @@ def needs_imagecodecs(output: Output) -> bool:
 def write_picture(temporary: Path, output: Output, blocks: Iterable[Block]) -> None:
     """Write a picture."""
     pixels = output.collect(blocks)
-    if _becomes_rgb(output):
+    if output.becomes_rgb:
         pixels = _to_rgb(pixels, output.alpha)
     save_picture(temporary, pixels, output)
-
-
-def _becomes_rgb(output: Output) -> bool:
-    return output.colour == "gray" and "gray" not in output.format.colours
 
 
 def _loses_profile(output: Output) -> bool:
     """Whether a profile is of grey levels, which readers refuse beside the colours written here."""
     icc = output.metadata.icc
-    return icc is not None and icc[16:20] == b"GRAY" and _becomes_rgb(output)
+    return icc is not None and icc[16:20] == b"GRAY" and output.becomes_rgb
 
 
 def _to_rgb(pixels: Pixels, alpha: bool) -> Pixels:

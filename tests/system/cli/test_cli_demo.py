@@ -31,6 +31,13 @@ def test_what_is_printed(run):
     assert "separable" in run[1]
 
 
+def test_a_pixel_of_three_colours_is_one(run):
+    (line,) = (one.split() for one in run[1].splitlines() if one.startswith("gaussian-6"))
+    assert line[1] == "3x512x768"
+    milliseconds, speed = float(line[-2]), float(line[-1])
+    assert speed == pytest.approx(512 * 768 / milliseconds / 1e3, rel=0.02, abs=0.6)
+
+
 def load(folder, name):
     return np.asarray(Image.open(folder / f"{name}.png")).astype(int)
 

@@ -1,10 +1,13 @@
 """What a person sees: help, filters, what was done, comparisons, completion, a quick start."""
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
 import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from PIL import Image
 
 import gpuconv
 from gpuconv.cli import main
+from gpuconv.cli.files.formats import FORMATS
+from gpuconv.cli.files.output import Output
 from gpuconv.cli.parser import build_parser
 from gpuconv.cli.report import Report
 from gpuconv.cli.weights_drawing import draw_in_terminal, format_weights, paint
@@ -112,6 +117,67 @@ def test_what_was_done_is_said(photo, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def said(capsys, source, out, *more):
+    """Return the shape and the dtype that a call says it wrote."""
+    command = ["filter", str(source), str(out), "--backend", "reference", *map(str, more)]
+    assert main(command) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = (one for one in lines if " s, of which " in one)
+    found = re.match(re.escape(f"{out}: ") + r"(\d+(?: x \d+)*) (\w+) in ", line)
+    return tuple(map(int, found[1].split(" x "))), found[2]
+
+
+def test_what_was_written_is_said(photo, tmp_path, capsys):
+    box = ["--filter", "box-3"]
+    fewer = [*box, "--mode", "valid", "--stride", "3", "--dtype", "float32"]
+    assert said(capsys, photo, tmp_path / "a.tif", *fewer) == ((13, 16, 3), "float32")
+    np.save(tmp_path / "x.npy", np.ones((9, 8)))
+    assert said(capsys, tmp_path / "x.npy", tmp_path / "b.tif", *box) == ((9, 8), "float32")
+    np.save(tmp_path / "x.npy", np.ones((9, 8), ">u2"))
+    for suffix in ("png", "tif", "npy"):
+        out = tmp_path / f"c.{suffix}"
+        assert said(capsys, tmp_path / "x.npy", out, *box) == ((9, 8), "uint16")
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif", "npy", "npz", "zarr", "fits"])
+@pytest.mark.parametrize("source", ["photo", "cyx", "yxc", "grey"])
+def test_the_shape_in_the_file_is_said(photo, tmp_path, capsys, suffix, source):
+    out, more = tmp_path / f"out.{suffix}", ["--filter", "box-3"]
+    path = photo
+    if source != "photo":
+        path = tmp_path / "x.npy"
+        shape = {"cyx": (3, 9, 8), "yxc": (9, 8, 3), "grey": (9, 8)}[source]
+        np.save(path, np.ones(shape, np.uint8))
+        more += ["--axes", source] if source != "grey" else []
+    shape, dtype = said(capsys, path, out, *more)
+    if suffix in ("png", "webp"):
+        written = np.asarray(Image.open(out))
+    elif suffix == "tif":
+        written = pytest.importorskip("tifffile").imread(out)
+    elif suffix == "fits":
+        written = pytest.importorskip("astropy.io.fits").getdata(out)
+    elif suffix == "zarr":
+        written = pytest.importorskip("zarr").open_array(str(out), mode="r")[...]
+    else:
+        written = np.load(out) if suffix == "npy" else np.load(out)["image"]
+    assert (shape, dtype) == (written.shape, written.dtype.name)
+
+
+def test_pixels_a_second(monkeypatch, capsys):
+    """A pixel of three colours is one, in every page."""
+    clock = types.SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr("gpuconv.cli.report.time", clock)
+    shape = (5, 1000, 2000, 3)
+    output = Output(Path("x.tif"), FORMATS[".tif"], shape, np.dtype(np.uint8), "ZYXS", "rgb")
+    report = Report(quiet=False)
+    plan = gpuconv.plan((5, 3, 1000, 2000), (3, 3), mode="same", backend="reference")
+    assert list(report.clock([1], output, plan)) == [1]  # a second for it, one to see the end
+    report.finish("x.tif")
+    line = capsys.readouterr().err
+    assert "x.tif: 5 x 1000 x 2000 x 3 uint8 in " in line
+    assert "filtering 2.00 s (5 Mpixel/s)" in line
+
+
 def test_compiling_is_announced(capsys):
     from numba import njit
 
@@ -120,7 +186,7 @@ def test_compiling_is_announced(capsys):
         return x + 1
 
     for expected in ("compiling for uint16 once, about 5 s\n", ""):
-        with Report(quiet=False).announce_compiling("uint16", "auto"):
+        with Report(quiet=False).announce_compiling(np.dtype(">u2"), "auto"):
             increased(1)
         assert capsys.readouterr().err == expected
     with Report(quiet=True).announce_compiling("uint16", "auto"):
