@@ -35,7 +35,7 @@ class Report:
         self._quiet = quiet
         self._started = time.perf_counter()
         self._computing = 0.0
-        self._compiled = False
+        self._compiled: set[str] = set()  # dtypes that code was compiled for
         self._plan: gpuconv.Plan | None = None
         self._size, self._pixels = "", 0  # a pixel of several channels is one
 
@@ -53,9 +53,10 @@ class Report:
             yield
 
     def _compiles(self, dtype: np.dtype[Any]) -> None:
-        if not self._compiled:
-            self._compiled = True
-            self._say(f"compiling for {np.dtype(dtype).name} once, about 5 s")
+        name = np.dtype(dtype).name
+        if name not in self._compiled:
+            self._compiled.add(name)
+            self._say(f"compiling for {name} once, about 5 s")
 
     def clock(
         self, results: Iterable[_Item], output: Output, plan: gpuconv.Plan

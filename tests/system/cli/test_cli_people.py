@@ -189,6 +189,12 @@ def test_compiling_is_announced(capsys):
         with Report(quiet=False).announce_compiling(np.dtype(">u2"), "auto"):
             increased(1)
         assert capsys.readouterr().err == expected
+    report = Report(quiet=False)  # one of several files, of which each dtype is named once
+    for dtype, value in (("uint8", 1 + 0j), ("uint8", True), ("float32", np.float32(1))):
+        with report.announce_compiling(dtype, "auto"):
+            increased(value)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[2] for line in said] == ["uint8", "float32"]
     with Report(quiet=True).announce_compiling("uint16", "auto"):
         increased(1.0)
     assert capsys.readouterr().err == ""
