@@ -43,7 +43,8 @@ class Ending:
         how = self.killed or (
             f"ended by signal {-self.code}" if (self.code or 0) < 0 else f"ended with {self.code}"
         )
-        said = [line for line in self.output if line.strip()]
+        # Where this machine keeps the repository is nothing that results say.
+        said = [line.replace(f"{ROOT}{os.sep}", "") for line in self.output if line.strip()]
         # The traceback that faulthandler leaves names the innermost call first.
         inner = next((n for n, line in enumerate(said) if "most recent call first" in line), None)
         tail = said[inner + 1 : inner + 2] if inner is not None else said[-1:]

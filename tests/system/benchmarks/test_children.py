@@ -1,6 +1,7 @@
 """The benchmarks' children: killed with all they started, and followed by others if they fail."""
 
 import json
+import os
 import sys
 import time
 from itertools import count
@@ -11,6 +12,7 @@ from benchmarks.cuda.device import Broken
 from benchmarks.cuda.journal import Journal, objects, read
 from benchmarks.cuda.processes import Ending, Limits
 from benchmarks.cuda.worker import Task, Tasks
+from benchmarks.memory import ROOT
 
 ENDED = Ending("", 0, ())
 
@@ -67,6 +69,12 @@ def test_the_innermost_call_of_a_traceback_is_named():
     output = ("noise", "Current thread 0x1 (most recent call first):", '  File "k.py", line 3 in k',
               '  File "w.py", line 9 in work')  # fmt: skip
     assert str(Ending("killed", None, output)) == 'killed: File "k.py", line 3 in k'
+    output = (
+        "Thread 1 (most recent call first):",
+        f'  File "{ROOT / "gpuconv" / "k.py"}", line 3 in k',
+    )
+    said = str(Ending("killed", None, output)).replace(os.sep, "/")
+    assert said == 'killed: File "gpuconv/k.py", line 3 in k'
     assert str(Ending("", -11, ())) == "ended by signal 11: it said nothing"
 
 
