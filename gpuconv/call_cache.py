@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .backends.base import Repeated
 from .core import dtypes
 from .core.alignment import is_aligned
 from .core.arrays import LARGE_RESULT, Array, empty_on_host
@@ -48,7 +49,7 @@ class Prepared(Protocol):
     @property
     def weights(self) -> Weights | None: ...
     def run(self, x: Array, k: Array, out: Array) -> None: ...
-    def repeated(self, x: Array, k: Array, out: Array) -> Callable[..., bool] | None: ...
+    def repeated(self, x: Array, k: Array, out: Array) -> Repeated | None: ...
 
 
 class _Layout(NamedTuple):
@@ -59,7 +60,7 @@ class _Layout(NamedTuple):
     strides: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    run: Callable[..., bool]
+    run: Repeated
 
 
 class Repeater:

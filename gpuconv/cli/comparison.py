@@ -38,8 +38,7 @@ def check_comparison(options: argparse.Namespace) -> None:
         raise WriteError(f"{path}: exists already; pass --overwrite to replace it")
     if path.is_dir() and not path.is_symlink():
         raise WriteError(f"{path}: is a folder; it is not replaced")
-    if os.path.lexists(path):
-        check_own(path, "pass another name to --compare, or delete it first")
+    check_own(path, "pass another name to --compare, or delete it first")
     if not path.absolute().parent.is_dir():
         raise WriteError(f"{path}: no such folder {path.absolute().parent}")
     require("PIL.Image")

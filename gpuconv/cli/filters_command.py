@@ -64,8 +64,7 @@ def _save(path: Path, weights: NDArray[Any], overwrite: bool) -> None:
         raise WriteError(f"{path}: weights are saved as .npy (numbers) or .png (a picture)")
     if os.path.lexists(path) and not overwrite:
         raise WriteError(f"{path}: exists already; pass --overwrite to replace it")
-    if os.path.lexists(path):
-        check_own(path, "pass another name to --save, or delete it first")
+    check_own(path, "pass another name to --save, or delete it first")
     if suffix == ".png":
         write_picture(path, paint(weights))
         return

@@ -11,7 +11,7 @@ from .deep_pictures import loses_bits
 from .metadata import Animation, JpegCoding, Metadata, reset_orientation
 from .safety import require
 from .sniff import MARK
-from .thumbnails import drop_exif_thumbnail, drop_photoshop_thumbnail, drop_xmp_thumbnails
+from .thumbnails import LOST, drop_exif_thumbnail, drop_photoshop_thumbnail, drop_xmp_thumbnails
 
 __all__ = ["read_animation", "read_metadata"]
 
@@ -65,7 +65,7 @@ def read_metadata(
         iptc and drop_photoshop_thumbnail(iptc),
     )
     if plain != (exif, xmp, iptc):
-        lost = [*lost, "thumbnail (of the picture as it was)"]
+        lost = [*lost, LOST]
     exif, xmp, iptc = plain
     metadata = Metadata(
         icc=icc,

@@ -15,12 +15,12 @@ __all__ = ["check_own", "replace_on_success"]
 
 
 def check_own(path: Path, remedy: str) -> None:
-    """Raise WriteError for an existing file that others wrote, unless it is empty or a link.
+    """Raise WriteError if a file that others wrote is there, unless it is empty or a link.
 
     A pattern of a shell names files that are there where the caller meant an output; only those
     can be made again that this program wrote.
     """
-    if path.is_symlink():
+    if path.is_symlink() or not path.exists():
         return  # the link itself is replaced
     if not path.is_file():
         raise WriteError(f"{path}: is no file; it is not replaced")

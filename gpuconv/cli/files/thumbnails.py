@@ -9,8 +9,15 @@ from __future__ import annotations
 import re
 import struct
 
-__all__ = ["PHOTOSHOP", "drop_exif_thumbnail", "drop_photoshop_thumbnail", "drop_xmp_thumbnails"]
+__all__ = [
+    "LOST",
+    "PHOTOSHOP",
+    "drop_exif_thumbnail",
+    "drop_photoshop_thumbnail",
+    "drop_xmp_thumbnails",
+]
 
+LOST = "thumbnail (of the picture as it was)"  # what a note says
 PHOTOSHOP = 34377  # tag of a TIFF file that holds Photoshop's resources
 _HEAD = b"Photoshop 3.0\0"  # begins them in a segment of a JPEG file
 _RESOURCE, _THUMBNAILS = b"8BIM", (1033, 1036)

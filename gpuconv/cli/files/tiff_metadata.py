@@ -7,7 +7,7 @@ from typing import Any
 
 from .exif import EXIF, GPS, extract_exif
 from .metadata import Metadata, Tag
-from .thumbnails import PHOTOSHOP, drop_photoshop_thumbnail, drop_xmp_thumbnails
+from .thumbnails import LOST, PHOTOSHOP, drop_photoshop_thumbnail, drop_xmp_thumbnails
 
 __all__ = ["GDAL_METADATA", "GDAL_NODATA", "NOT_COPIED", "read_metadata"]
 
@@ -76,7 +76,7 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
     xmp = bytes(tags[_XMP].value) if _XMP in tags else None
     without = xmp and drop_xmp_thumbnails(xmp), tuple(map(_drop_thumbnail, plain))
     if without != (xmp, plain):
-        lost.append("thumbnail (of the picture as it was)")
+        lost.append(LOST)
     xmp, plain = without
     return Metadata(
         icc=page.iccprofile,

@@ -40,7 +40,7 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     opened = zarr.open(str(path), mode="r")
     multiscales, lost = None, []
     group = opened if isinstance(opened, zarr.Group) else _open_group_around(zarr, path)
-    if group is not None and group is opened and name is None:
+    if group is opened and name is None:
         multiscales = _read_multiscales(group)
     elif group is not None and _find_scales(group.attrs.asdict()):
         lost.append("OME-Zarr metadata of the group that the array is in")

@@ -43,9 +43,15 @@ def _path(module: str) -> Path:
     return _PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
 
+@cache
+def _read(module: str) -> bytes:
+    return _path(module).read_bytes()
+
+
+@cache
 def _imports(module: str) -> set[str]:
     """Modules of the package ("core.dtypes", "backends.cpu.jit.vectors") that one imports."""
-    text = _path(module).read_text("utf-8")
+    text = _read(module).decode("utf-8")
     package = module.split(".")[:-1]
     found = set()
     for dots, source, names in _IMPORT.findall(text):
@@ -69,7 +75,7 @@ def source_stamp(module: str) -> str:
         new = set().union(*map(_imports, new)) - reached
     digest = hashlib.sha256()
     for name in sorted(reached):
-        digest.update(_path(name).read_bytes())
+        digest.update(_read(name))
     return digest.hexdigest()[:12]
 
 
@@ -90,7 +96,7 @@ def named(function: Any, name: str, bound_by: str | None = None, **bindings: Any
 def code_folder() -> Path | None:
     """Where compiled code is kept on disk; if nowhere, a warning says what to do."""
     try:
-        function = njit(cache=True)(_imports)  # any function of this folder; nothing is compiled
+        function = njit(cache=True)(_path)  # any function of this folder; nothing is compiled
     except RuntimeError as error:
         if "no locator" not in str(error):
             raise

@@ -81,6 +81,11 @@ def test_each_form_has_files_of_its_own(tmp_path):
     assert {f"direct_driver._sum_tasks_{form}_{stamp}" for form in ("serial", "parallel")} <= found
 
 
+def forget_sources():
+    for cached in (functions._read, functions._imports, functions.source_stamp):
+        cached.cache_clear()
+
+
 JIT = "backends.cpu.jit"
 MODULES = {
     ".".join(path.relative_to(functions._PACKAGE).with_suffix("").parts)
@@ -117,7 +122,7 @@ def test_a_digest_is_of_what_a_module_imports(tmp_path, monkeypatch):
     def stamps(**changed):
         for name, text in (sources | changed).items():
             functions._path(name).write_text(text)
-        functions.source_stamp.cache_clear()
+        forget_sources()
         return {name: functions.source_stamp(f"gpuconv.{name}") for name in sources}
 
     before = stamps()
@@ -131,7 +136,7 @@ def test_a_digest_is_of_what_a_module_imports(tmp_path, monkeypatch):
         after = stamps(**{changed: "y = 2\n" + sources[changed]})
         found = {name for name in sources if after[name] != before[name]}
         assert found == affected, changed
-    functions.source_stamp.cache_clear()
+    forget_sources()
 
 
 @pytest.mark.parametrize("module", ["fft.fft_transforms", "vectors"])
@@ -139,14 +144,14 @@ def test_transforms_are_named_by_all_that_is_bound_in_them(module, monkeypatch):
     """Their functions name what another module binds: instructions, and each other."""
 
     def name():
-        functions.source_stamp.cache_clear()
+        forget_sources()
         return functions.named(fft_tiles.forward, "forward", fft_functions.__name__).__name__
 
     before, changed = name(), functions._path(f"{JIT}.{module}")
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path == changed))
     assert name() != before
-    functions.source_stamp.cache_clear()
+    forget_sources()
 
 
 @pytest.mark.parametrize(
