@@ -17,7 +17,16 @@ import numpy as np
 from ....core import dtypes
 from .conversion import load_run, make_tag, narrowed, pixel, store_run, widened
 from .drivers import inner, round_up
-from .functions import call, compile_function, copy_number, elements, load_int, reader
+from .functions import (
+    call,
+    compile_function,
+    copy_number,
+    elements,
+    larger,
+    load_int,
+    reader,
+    smaller,
+)
 from .params import FILL, LINE_BYTES, ROW_SOURCE, ZERO
 from .vectors import copy_bytes, prefetch
 
@@ -58,11 +67,11 @@ def repeat_number(number, target, n, size):
 def _load_run(source, pixels, n, target, zero):
     """Load `n` pixels that follow each other, from their address to the address `target`."""
     step, size = source.column_stride, source.size
-    if source.convert == 0:
+    if source.convert_groups:
+        call(source.convert_groups, pixels, n, target, source.imaginary, 0, 0, 0, 0)
+    elif source.convert == 0:
         for j in range(n):
             copy_number(pixels + j * step, target + j * size, size)
-    elif source.convert_groups:
-        call(source.convert_groups, pixels, n, target, source.imaginary, 0, 0, 0, 0)
     else:
         for part in range(source.pixel_parts):
             at = pixels + part * source.pixel_size
@@ -80,7 +89,7 @@ def _load_strided(source, pixels, low, high, target, phase, zero):
     stride, step, first, end = source.step, source.column_stride, high, high
     if source.convert_groups:
         # All phases at once: whole vectors are read and taken apart.
-        first = min(round_up(low, stride), high)
+        first = smaller(round_up(low, stride), high)
         groups = (high - first) // stride
         place, distance = target + first // stride * source.size, phase * source.size
         at = pixels + (first - low) * step
@@ -144,13 +153,13 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     step, row_stride = source.column_stride, source.row_stride
     parts, imaginary = source.parts, source.imaginary
     here = source.columns + 8 * first
-    last = min(source.column_count, first + n)
+    last = smaller(source.column_count, first + n)
     # Columns inside the image stand in one ascending run; only what is left of and right of that
     # run goes through the map.
     left, length = source.left, last - first
     phase = pitch // stride
-    low = min(max(left - first, 0), length)
-    high = max(min(left + source.width - first, length), low)
+    low = smaller(larger(left - first, 0), length)
+    high = larger(smaller(left + source.width - first, length), low)
     run = high - low
     column = load_int(here, low) if run else 0
     # Short runs of long rows are nothing that a processor foresees.
@@ -185,7 +194,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
             for part in range(parts):
                 plane, value = target + part * imaginary, fill + part * size
                 if size == 4:  # the usual size, for which code is made
-                    _copy_beside(value, here, plane, low, run, length - run, 4)
+                    _copy_beside(value, here, plane, low, run, length - run, np.int64(4))
                 else:
                     _copy_beside(value, here, plane, low, run, length - run, size)
             continue
@@ -208,16 +217,14 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
                     count += 1
                 for part in range(parts):
                     place = target + part * imaginary + (f * phase + j) * size
-                    if c < 0:
-                        repeat_number(fill + part * size, place, count, size)
-                    elif part >= source.pixel_parts:
-                        repeat_number(zero, place, count, size)
-                    elif source.plain and (count < _FEW or source.convert == 0):
+                    if c < 0 or part >= source.pixel_parts:
+                        repeat_number(fill + part * size if c < 0 else zero, place, count, size)
+                        continue
+                    at = start + c * step + part * source.pixel_size
+                    if source.convert == 0 or (source.plain and count < _FEW):
                         for i in range(count):
-                            at = start + (c + i * spacing) * step
-                            copy_number(at, place + i * size, size)
+                            copy_number(at + i * spacing * step, place + i * size, size)
                     else:
-                        at = start + c * step + part * source.pixel_size
                         call(source.convert, at, spacing * step, count, place, 0, 0, 0, 0)
                 e += count
 
@@ -347,6 +354,7 @@ def pixel_fields(
     parts, pixel_parts = _parts(acc), _parts(pixel)
     plain = pixel == acc and parts == 1
     groups, side_by_side = None, column_stride == dtypes.storage(pixel).itemsize
+    copied = pixel == acc and step == 1 and side_by_side
     if pixel_parts == 2 and step == 1 and side_by_side:
         groups = _convert_pairs
     elif parts == 1 and side_by_side and 2 * phases > step:  # otherwise most would be of no use
@@ -360,9 +368,7 @@ def pixel_fields(
         column_stride=column_stride,
         step=step,
         phases=phases,
-        convert=0
-        if plain and step == 1 and side_by_side
-        else _conversion(_convert, part, acc_part),
+        convert=0 if copied else _conversion(_convert, part, acc_part),
         convert_groups=_conversion(groups, part, acc_part) if groups else 0,
     )
 

@@ -24,11 +24,13 @@ from ..functions import (
     compile_function,
     count_up,
     elements,
+    larger,
     load_int,
     number_on_stack,
     on_stack,
     reader,
     release,
+    smaller,
     store_int,
 )
 from ..params import BOX_FAILED, BOX_FINISH, BOX_MEMORY, BOX_PARAMS, BOX_SCALE, BOX_TASK, ROW_SOURCE
@@ -68,7 +70,7 @@ def _sum_across(params, task, memory, down, sums, first, columns):
     )  # fmt: skip
     n = task.end_column - task.first_column
     step = dilation // gcd(dilation, stride)  # outputs of one phase are so many apart
-    for start in range(min(step, n)):
+    for start in range(smaller(step, n)):
         last = start + (n - 1 - start) // step * step
         phase = start * stride % dilation
         place = first_of_phase(phase, dilation, columns)
@@ -131,7 +133,7 @@ def _sum_windows_down(params, task, memory, phase, first, end):
     base = first // params.p * params.p
     write_row_table(params, task, memory, phase, base, first, end + params.p - 1)
     kernel = params.sum_in_place if task.x_in_place else params.sum_windows
-    width = max(task.width, params.lanes)
+    width = larger(task.width, params.lanes)
     for part in range(params.parts):
         table = memory.row_table + 8 * part * (params.window_rows + 2 * params.p)
         down = memory.down + part * memory.down_imaginary
@@ -167,14 +169,14 @@ def _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
         return _finish(params, task, down, down_step, memory.down_imaginary, row, count, row_step)
     lanes = params.lanes
     for done in range(0, count, lanes):
-        number = min(lanes, count - done)
+        number = smaller(lanes, count - done)
         if params.sum_along:
             down = memory.down + done * down_step
             _sum_along_rows(params, task, memory, down, down_step, first, columns, number)
         for part in range(0 if params.sum_along else params.parts):
             down = memory.down + part * memory.down_imaginary
             for lane in range(lanes):
-                at = down + (done + min(lane, number - 1)) * down_step
+                at = down + (done + smaller(lane, number - 1)) * down_step
                 store_int(memory.square_table, lane, at)
             write_border_sums(params, task, memory, part)
             sums = memory.sums + part * memory.sums_imaginary
@@ -205,10 +207,10 @@ def _sum_band(params, task):
     row_step = params.dilation_y // gcd(params.dilation_y, params.stride_y)
     step = row_step * params.stride_y // params.dilation_y
     most = (params.window_rows - 1) // step + 1
-    for start in range(min(row_step, task.end_row - task.first_row)):
+    for start in range(smaller(row_step, task.end_row - task.first_row)):
         row = task.first_row + start
         while row < task.end_row:
-            count = min(most, (task.end_row - 1 - row) // row_step + 1)
+            count = smaller(most, (task.end_row - 1 - row) // row_step + 1)
             if _sum_rows(params, task, memory, first, columns, row, count, row_step, step):
                 release(address)
                 return True
@@ -226,9 +228,9 @@ def _sum_task(address, number, x, out, scales, unused, unused2, unused3):
     task.out = out + load_int(params.out_offsets, image)
     task.scale = scales + load_int(params.kernel_index, image) * _SCALE_BYTES
     task.first_row = number // strips % bands * params.band
-    task.end_row = min(params.out_rows, task.first_row + params.band)
+    task.end_row = smaller(params.out_rows, task.first_row + params.band)
     task.first_column = number % strips * params.strip
-    task.end_column = min(params.out_columns, task.first_column + params.strip)
+    task.end_column = smaller(params.out_columns, task.first_column + params.strip)
     task.x_in_place, task.mask, task.shrunk = params.x_in_place, 0, 0
     failed = _sum_band(params, task)
     if task.mask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..drivers import inner, odd_lines, round_up
-from ..functions import allocate, call, copy_number, load_int, store_int
+from ..functions import allocate, call, copy_number, larger, load_int, smaller, store_int
 from ..params import LINE_BYTES
 from ..row_buffer import row_source
 from ..vectors import copy_bytes
@@ -22,12 +22,12 @@ def find_columns(params, task):
     for column in range(first, end):
         pixel = load_int(params.columns, column)
         if pixel >= 0:
-            low, high = min(low, pixel), max(high, pixel)
+            low, high = smaller(low, pixel), larger(high, pixel)
     if high < 0:
         low, high = 0, 0
     if task.x_in_place:  # at least a vector
-        low = max(0, min(low, high + 1 - params.lanes))
-        high = max(high, low + params.lanes - 1)
+        low = larger(0, smaller(low, high + 1 - params.lanes))
+        high = larger(high, low + params.lanes - 1)
     task.left, task.width = low, high - low + 1
     return first, end - first
 
@@ -75,7 +75,7 @@ def allocate_memory(params, task, memory, columns):
 @inner
 def first_of_phase(phase, dilation, count):
     """How many of `count` positions belong to phases before this one."""
-    return phase * (count // dilation) + min(phase, count % dilation)
+    return phase * (count // dilation) + smaller(phase, count % dilation)
 
 
 @inner
@@ -91,7 +91,7 @@ def write_column_tables(params, task, memory, first, columns):
         store_int(memory.column_table, place, address)
     n = task.end_column - task.first_column
     for j in range(round_up(n, params.lanes)):
-        column = min(j, n - 1) * params.stride_x
+        column = smaller(j, n - 1) * params.stride_x
         place = first_of_phase(column % dilation, dilation, columns) + column // dilation
         store_int(memory.out_table, j, memory.across + place * vector)
 
@@ -101,8 +101,8 @@ def write_padded_row(params, task, memory, down, first, columns):
     """Write a row of sums down the image with its border to `memory.across`."""
     size, start = params.size, params.left - first
     # The image's columns among the padded ones of the task stand in one run.
-    low = min(max(start, 0), columns)
-    high = max(min(start + row_source(params.row_source).width, columns), low)
+    low = smaller(larger(start, 0), columns)
+    high = larger(smaller(start + row_source(params.row_source).width, columns), low)
     run, source = (high - low) * size, down + (low - start - task.left) * size
     if run >= LINE_BYTES:
         copy_bytes(source, memory.across + low * size, run)

@@ -20,10 +20,12 @@ from ..functions import (
     compile_function,
     copy_number,
     count_up,
+    larger,
     load_int,
     on_stack,
     reader,
     release,
+    smaller,
     store_int,
 )
 from ..params import (
@@ -91,7 +93,7 @@ def _allocate_columns(params, task, columns):
     columns.fill_row = round_up(columns.row_buffer + buffer_bytes, LINE_BYTES)
     columns.sums = round_up(columns.fill_row + fill_bytes, LINE_BYTES)
     columns.lines = round_up(columns.sums + sums_bytes, LINE_BYTES)
-    columns.row_table = round_up(columns.lines + lines_bytes, 8)
+    columns.row_table = round_up(columns.lines + lines_bytes, LINE_BYTES)
     columns.line_table = columns.row_table + 8 * params.parts * (params.p + block)
     columns.missing_sums = round_up(columns.row_table + table_bytes, LINE_BYTES)
     if filled:
@@ -217,7 +219,7 @@ def _load_rows(params, task, columns, loaded, end_row):
                 params.mark_missing, columns.row_buffer, loaded, needed, source.slots,
                 columns.pitch, source.imaginary, params.means, address_of(columns),
             )  # fmt: skip
-    return max(loaded, needed)
+    return larger(loaded, needed)
 
 
 @inner
@@ -231,20 +233,20 @@ def _sum_bands(params, task, columns):
     step = block * row_step if blocks else 1
     loaded = first_row * params.stride_y
     if not columns.x_in_place:
-        loaded = _load_rows(params, task, columns, loaded, min(first_row + step, end_row))
+        loaded = _load_rows(params, task, columns, loaded, smaller(first_row + step, end_row))
     for i in range(first_row, end_row, step):
-        end = min(i + step, end_row)
+        end = smaller(i + step, end_row)
         if not columns.x_in_place and end < end_row:
             # A block ahead: reading what has only just been written would wait for the writes.
             # Rows that a stride skips are not loaded.
-            loaded = max(loaded, end * params.stride_y)
-            loaded = _load_rows(params, task, columns, loaded, min(end + step, end_row))
-        for phase in range(min(row_step, end - i)):
+            loaded = larger(loaded, end * params.stride_y)
+            loaded = _load_rows(params, task, columns, loaded, smaller(end + step, end_row))
+        for phase in range(smaller(row_step, end - i)):
             row, number = i + phase, 1
             count = (end_row - first_row - phase + row_step - 1) // row_step if blocks else 0
             if count >= block:  # the last block overlaps: the same sums once more
                 number = block
-                row = min(row, first_row + phase + (count - block) * row_step)
+                row = smaller(row, first_row + phase + (count - block) * row_step)
             while row < end:
                 _sum_block(params, task, columns, row, number, row_step)
                 row += number * row_step
@@ -263,7 +265,7 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
     columns.count_out = (count - columns.skipped + params.every - 1) // params.every
     if columns.count_out <= 0:
         return
-    columns.read = count if in_place else max(count, params.lanes)
+    columns.read = count if in_place else larger(count, params.lanes)
     # Imaginary parts are a plane behind real ones, whose size is that of the widest strip.
     compact = params.stride_x == 1 and params.planes == 1
     columns.length = columns.pitch = params.pitch
@@ -295,9 +297,9 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
     stride_y, dilation_y, dilation_x = params.stride_y, params.dilation_y, params.dilation_x
     # Of input rows those that no output reads are left out; of every `step` sums one is written.
     span = (p - 1) * dilation_y + 1
-    step = min(stride_y, span)
-    rows = min(task.end_row - task.first_row, (_EDGE_ROWS - 1) // step + 1)
-    height = max((rows - 1) * step + 1, lanes)
+    step = smaller(stride_y, span)
+    rows = smaller(task.end_row - task.first_row, (_EDGE_ROWS - 1) // step + 1)
+    height = larger((rows - 1) * step + 1, lanes)
     width, pitch = count + params.span_x - 1, (height + span - 1) * size
     memory = allocate(width * pitch + height * size + (8 + size) * p * q + 3 * LINE_BYTES)
     if memory == 0:
@@ -305,7 +307,7 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
         return
     pixels = round_up(memory, LINE_BYTES)
     sums = round_up(pixels + width * pitch, LINE_BYTES)
-    table = round_up(sums + height * size, 8)
+    table = round_up(sums + height * size, LINE_BYTES)
     weights = task.weights
     if params.tap_order:
         weights = table + 8 * p * q
@@ -314,7 +316,7 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
                 taken = task.weights + (a * q + load_int(params.tap_order, b)) * size
                 copy_number(taken, weights + (a * q + b) * size, size)
     for i in range(task.first_row, task.end_row, rows):
-        n = min(rows, task.end_row - i)
+        n = smaller(rows, task.end_row - i)
         summed = (n - 1) * step + 1
         loads, loaded = (1, summed + span - 1) if step == stride_y else (n, span)
         for load in range(loads):
@@ -329,7 +331,7 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
                     tap = load_int(params.tap_order, b) if params.tap_order else b
                     column = pixels + (j + tap * dilation_x) * pitch
                     store_int(table, a * q + b, column + a * dilation_y * size)
-            call(params.sum_edge, table, max(summed, lanes), weights, p * q, 1, 0, sums, 0)
+            call(params.sum_edge, table, larger(summed, lanes), weights, p * q, 1, 0, sums, 0)
             target = task.out + i * params.out_row_stride
             target += (first + j) // params.every * params.out_column_stride
             call(params.store_edge, sums, n, target, params.out_row_stride, 1, 0, 0, step)
@@ -342,8 +344,8 @@ def _columns_in_place(params, first, end):
     source = row_source(params.row_source)
     low, high = end, end
     if params.x_in_place:
-        low = max(first, source.left)
-        high = min(end, source.left + source.width - params.span_x + 1)
+        low = larger(first, source.left)
+        high = smaller(end, source.left + source.width - params.span_x + 1)
         if high - low < params.lanes:
             low = high = end
     return low, high
@@ -361,9 +363,9 @@ def _sum_task(address, number, x, out, weights, column_weights, unused, unused2)
     task.weights = weights + kernel * params.weights_bytes
     task.column_weights = column_weights + kernel * params.column_weights_bytes
     task.first_row = number // strips % bands * params.band
-    task.end_row = min(params.out_rows, task.first_row + params.band)
+    task.end_row = smaller(params.out_rows, task.first_row + params.band)
     first = number % strips * params.strip
-    end = min(params.out_columns, first + params.strip)
+    end = smaller(params.out_columns, first + params.strip)
     low, high = _columns_in_place(params, first, end)
     left, right, most = low - first, end - high, params.edge_most
     inner, edge = params.sum_columns, params.sum_edge_columns

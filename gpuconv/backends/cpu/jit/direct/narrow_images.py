@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..emitted_functions import compile_emitted
-from ..functions import call, compile_function, load_int, store_int
+from ..functions import call, compile_function, larger, load_int, smaller, store_int
 from ..params import FILL
 from ..row_buffer import row_source
 from ..vectors import LONG, Vectors, lanes, vector_bytes
@@ -162,7 +162,7 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     source = row_source(params.row_source)
     bands, x_row, out_row, p = params.bands, source.row_stride, params.out_row_stride, params.p
     image, first = number // bands, number % bands * params.band
-    end = min(params.out_rows, first + params.band)
+    end = smaller(params.out_rows, first + params.band)
     x += load_int(params.x_offsets, image)
     out += load_int(params.out_offsets, image)
     weights += load_int(params.kernel_index, image) * params.weights_bytes
@@ -171,8 +171,8 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     # is that of a row of the border's value.
     table = _table()
     for i in range(first, end, _ROWS_AT_ONCE):
-        count = min(_ROWS_AT_ONCE, end - i)
-        for t in range(max(count, _MOST_ROWS) + p - 1):
+        count = smaller(_ROWS_AT_ONCE, end - i)
+        for t in range(larger(count, _MOST_ROWS) + p - 1):
             row = load_int(source.rows, i + t) if t < count + p - 1 else -1
             store_int(table, t, params.fill_row if row < 0 else x + row * x_row)
         call(
