@@ -210,7 +210,7 @@ def tile_plan(
     problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
 ) -> TilePlan:
     """Plan the calls whose arrays have these strides."""
-    from .jit import row_buffer
+    from .jit import row_buffer, stored_rows
     from .jit.fft import fft_functions
 
     acc, out_dtype, batch = problem.acc_dtype, problem.out_dtype, problem.batch
@@ -231,7 +231,7 @@ def tile_plan(
         store_in_place=out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize,
         row_source=address(source),
         load=row_buffer.load(),
-        store=row_buffer.store(acc, out_dtype, False),
+        store=stored_rows.store(acc, out_dtype),
         side_y=ny,
         side_x=nx,
         step_y=tiles.steps[0],

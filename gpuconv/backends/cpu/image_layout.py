@@ -184,11 +184,11 @@ def find_store(problem: Problem, acc: str, shift: int, every: int = 1) -> int:
 
     They are those of weights times ``2**shift``.
     """
-    from .jit import narrow_results, row_buffer
+    from .jit import narrow_results, stored_rows
 
     if acc in ("uint16", "int16"):
         return narrow_results.store(acc, problem.out_dtype, shift)
-    return row_buffer.store(acc, problem.out_dtype, _exact(problem, acc), every)
+    return stored_rows.store(acc, problem.out_dtype, _exact(problem, acc), every)
 
 
 def _exact(problem: Problem, acc: str) -> bool:

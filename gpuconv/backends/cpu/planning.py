@@ -308,7 +308,7 @@ def _functions(
     Sums are converted to a dtype by a shift in registers, if these are `out`.
     """
     from .jit import row_buffer
-    from .jit.direct import direct_driver, micro_kernel
+    from .jit.direct import column_sums, direct_driver, edge_columns, micro_kernel
 
     laid = restate_for_tables(problem)
     # Steps that code is written out for: of pixels side by side, and of a photo's channels.
@@ -325,7 +325,7 @@ def _functions(
         planes=planes,
         stride=every,
     )
-    found = {"sum_columns": direct_driver.sum_columns(), "sum_task": direct_driver.sum_task()}
+    found = {"sum_columns": column_sums.sum_columns(), "sum_task": direct_driver.sum_task()}
     # Rows of a stride are summed one by one.
     block = micro_kernel.ROWS if laid.stride[0] == 1 else 1
     if rank or places.stores:
@@ -343,7 +343,7 @@ def _functions(
     if places.x_in_place and (most := edge_most(problem, acc, rank)):
         found |= {
             "edge_most": most,
-            "sum_edge_columns": direct_driver.sum_edge_columns(),
+            "sum_edge_columns": edge_columns.sum_edge_columns(),
             "load_transposed": row_buffer.load_transposed(problem.x_dtype, acc),
             "sum_edge": sums(1, q=1, step=1),
         }

@@ -16,7 +16,7 @@ from numba.extending import intrinsic, overload
 from numba.np.numpy_support import as_dtype
 
 from .drivers import inner
-from .functions import elements
+from .intrinsics import elements
 
 
 @intrinsic

@@ -14,7 +14,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from .conversion import make_tag, narrowed
-from .functions import compile_function, elements
+from .functions import compile_function
+from .intrinsics import elements
 from .saturated_results import emit_saturated
 from .vectors import Vectors, lanes
 

@@ -1,7 +1,7 @@
 """What compiled code is told, as records with named fields.
 
 Each algorithm has a NumPy record dtype. Python fills one in by name (`record`) and passes its
-address; compiled code sees it by name, too, through a `functions.reader` of the dtype:
+address; compiled code sees it by name, too, through a `intrinsics.reader` of the dtype:
 ``source = row_source(address)``, ``source.width``. LLVM makes a plain load at an offset of each.
 
 An address keeps nothing alive: whoever makes a record holds the arrays that its fields lead to.

@@ -1,7 +1,7 @@
-"""The row buffer: jit functions that load padded rows of pixels and store rows of sums (Numba).
+"""The row buffer: jit functions that load padded rows of pixels (Numba).
 
 Rows of complex numbers lie in two planes, of real and of imaginary parts: loading takes complex
-pixels apart, and storing puts the parts of sums together.
+pixels apart, as storing (`stored_rows`) puts the parts of sums together.
 
 Which pixels stand in a row is the same for every dtype, so loading is one function, compiled with
 and without a column stride. It calls a short one that converts pixels of a dtype.
@@ -15,18 +15,10 @@ from typing import Any
 import numpy as np
 
 from ....core import dtypes
-from .conversion import load_run, make_tag, narrowed, pixel, store_run, widened
+from .conversion import load_run, make_tag, pixel, widened
 from .drivers import inner, round_up
-from .functions import (
-    call,
-    compile_function,
-    copy_number,
-    elements,
-    larger,
-    load_int,
-    reader,
-    smaller,
-)
+from .functions import compile_function
+from .intrinsics import call, copy_number, elements, larger, load_int, reader, smaller
 from .params import FILL, LINE_BYTES, ROW_SOURCE, ZERO
 from .vectors import copy_bytes, prefetch
 
@@ -40,9 +32,8 @@ _FEW = 8
 # Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
-# the sums' parts, whether there is a column stride, and of how many sums one is written, if code is
-# made for that number.
-TAG = ACC = STRIDED = EVERY = None
+# the sums' parts, and whether there is a column stride.
+TAG = ACC = STRIDED = None
 # Column strides for which whole vectors are taken apart.
 TAKEN_APART = (2, 4)
 
@@ -277,55 +268,7 @@ def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
                 line[0] = fill
 
 
-def _store(sums, n, out, step, count, pitch, out_pitch, unused):
-    """Write `count` rows of `n` sums, `pitch` bytes apart, to rows `out_pitch` bytes apart."""
-    for row in range(count):
-        line = elements(ACC, sums + row * pitch, n)
-        store_run(TAG, out + row * out_pitch, step, line)
-
-
-def _store_every(sums, n, out, step, count, pitch, out_pitch, every):
-    """Write rows of `n` sums as `_store` does: the first of every so many that stand in memory."""
-    step_of_sums = EVERY if EVERY else every
-    for row in range(count):
-        line = elements(ACC, sums + row * pitch, step_of_sums * n)
-        store_run(TAG, out + row * out_pitch, step, line[::step_of_sums])
-
-
-def _store_complex(sums, n, out, step, count, pitch, out_pitch, imaginary):
-    """Write rows of sums whose imaginary parts are `imaginary` bytes behind their real parts."""
-    for row in range(count):
-        start = out + row * out_pitch
-        real = elements(ACC, sums + row * pitch, n)
-        other = elements(ACC, sums + imaginary + row * pitch, n)
-        if step == 2 * TAG.itemsize:
-            target = elements(TAG, start, 2 * n)
-            for j in range(n):
-                target[np.uintp(2 * j)] = narrowed(TAG, real[j])
-                target[np.uintp(2 * j + 1)] = narrowed(TAG, other[j])
-        else:
-            for j in range(n):
-                target = elements(TAG, start + j * step, 2)
-                target[0] = narrowed(TAG, real[j])
-                target[1] = narrowed(TAG, other[j])
-
-
-def _store_exact(sums, n, out, step, count, pitch, out_pitch, unused):
-    """Write rows of sums that are integers within the output's range."""
-    kind = TAG.dtype.type
-    for row in range(count):
-        line = elements(ACC, sums + row * pitch, n)
-        start = out + row * out_pitch
-        if step == TAG.itemsize:
-            target = elements(TAG, start, n)
-            for j in range(n):
-                target[j] = kind(line[j])
-        else:
-            for j in range(n):
-                elements(TAG, start + j * step, 1)[0] = kind(line[j])
-
-
-def _parts(dtype: str) -> int:
+def parts_of(dtype: str) -> int:
     return 1 if dtypes.part(dtype) == dtype else 2
 
 
@@ -351,7 +294,7 @@ def pixel_fields(
 ) -> dict[str, int]:
     """Return the fields of a ROW_SOURCE that depend on the dtypes of pixels and sums."""
     part, acc_part = dtypes.part(pixel), dtypes.part(acc)
-    parts, pixel_parts = _parts(acc), _parts(pixel)
+    parts, pixel_parts = parts_of(acc), parts_of(pixel)
     plain = pixel == acc and parts == 1
     groups, side_by_side = None, column_stride == dtypes.storage(pixel).itemsize
     copied = pixel == acc and step == 1 and side_by_side
@@ -378,22 +321,3 @@ def load_transposed(source: str, acc: str) -> int:
     """Address of the jit function that reads columns of this dtype."""
     name = f"load_transposed_{source}_{acc}"
     return compile_function(_load_transposed, name, TAG=make_tag(source), ACC=make_tag(acc))
-
-
-@cache
-def store(acc: str, out: str, exact: bool = False, every: int = 1) -> int:
-    """Address of the jit function that writes this dtype; `exact` if sums are integers that fit.
-
-    With `every` above 1 it writes the first of so many real sums, and is told how many; `exact`
-    makes no difference then.
-    """
-    if every > 1:
-        known = every if every in TAKEN_APART else 0
-        name, tags = f"store_{acc}_{out}_every{known or ''}", (make_tag(out), make_tag(acc))
-        return compile_function(_store_every, name, TAG=tags[0], ACC=tags[1], EVERY=known)
-    function = _store_complex if _parts(acc) == 2 else _store_exact if exact else _store
-    name = f"store_{acc}_{out}{'_exact' if exact else ''}"
-    # Complex sums are written part by part, real ones as whole elements, complex ones too.
-    stored = dtypes.part(out) if _parts(acc) == 2 else out
-    tags = make_tag(stored), make_tag(dtypes.part(acc))
-    return compile_function(function, name, TAG=tags[0], ACC=tags[1])

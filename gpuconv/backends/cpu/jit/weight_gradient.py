@@ -20,16 +20,8 @@ from numba.core import cgutils
 
 from .drivers import inner, round_up, variants
 from .emitted_functions import compile_emitted
-from .functions import (
-    allocate,
-    call,
-    compile_function,
-    count_up,
-    load_int,
-    reader,
-    release,
-    store_int,
-)
+from .functions import compile_function
+from .intrinsics import allocate, call, count_up, load_int, reader, release, store_int
 from .params import FAILED, FILL, LINE_BYTES, TAP_GROUP, UNIT, WEIGHT_GRADIENT_PARAMS
 from .row_buffer import repeat_number
 from .vectors import LONG, Vectors, vector_bytes

@@ -16,7 +16,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..conversion import make_tag, narrowed
-from ..functions import compile_function, elements
+from ..functions import compile_function
+from ..intrinsics import elements
 from ..vectors import Vectors, lanes
 from .box_results import box_finish, box_scale, weigh
 

@@ -18,10 +18,10 @@ import numpy as np
 from numba import prange
 
 from ..drivers import inner, round_up, variants
-from ..functions import (
+from ..functions import compile_function
+from ..intrinsics import (
     allocate,
     call,
-    compile_function,
     count_up,
     elements,
     larger,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..drivers import inner, odd_lines, round_up
-from ..functions import allocate, call, copy_number, larger, load_int, smaller, store_int
+from ..intrinsics import allocate, call, copy_number, larger, load_int, smaller, store_int
 from ..params import LINE_BYTES
 from ..row_buffer import row_source
 from ..vectors import copy_bytes

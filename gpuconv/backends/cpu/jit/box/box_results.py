@@ -10,7 +10,8 @@ import numpy as np
 from .....core import dtypes
 from ..conversion import make_tag, narrowed
 from ..drivers import inner
-from ..functions import compile_function, elements, reader, store_int
+from ..functions import compile_function
+from ..intrinsics import elements, reader, store_int
 from ..params import BOX_FINISH, BOX_SCALE
 
 box_finish = reader(BOX_FINISH)

@@ -17,11 +17,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..emitted_functions import compile_emitted
-from ..functions import call, compile_function, larger, load_int, smaller, store_int
+from ..functions import compile_function
+from ..intrinsics import call, larger, load_int, smaller, store_int
 from ..params import FILL
 from ..row_buffer import row_source
 from ..vectors import LONG, Vectors, lanes, vector_bytes
-from .direct_driver import direct_params
+from .column_sums import direct_params
 
 _INT = ir.IntType(32)
 WIDEST = 256  # bytes of a row of outputs

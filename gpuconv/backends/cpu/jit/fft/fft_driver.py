@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import prange
 
 from ..drivers import compiled, inner, round_up, variants
-from ..functions import allocate, call, count_up, load_int, on_stack, reader, release
+from ..intrinsics import allocate, call, count_up, load_int, on_stack, reader, release
 from ..params import DIRECT_TASK, DIRECT_TILES_PARAMS, FFT_FAILED, LINE_BYTES, TILE_GROUP_STATE
 from .fft_errors import DIRECT, DOUBTFUL, group_state
 from .fft_tiles import fft_params

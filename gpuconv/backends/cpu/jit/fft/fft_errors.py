@@ -24,7 +24,7 @@ import math
 
 import numpy as np
 
-from ..functions import elements, number_on_stack, reader, store_int
+from ..intrinsics import elements, number_on_stack, reader, store_int
 from ..params import TILE_GROUP_STATE, TILE_STATE, TILE_STATE_BYTES
 from .fft_tiles import fft_params, kernel_measures
 

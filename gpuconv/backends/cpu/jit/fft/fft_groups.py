@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..functions import call, elements
+from ..intrinsics import call, elements
 from ..params import TILE_STATE_BYTES
 from ..row_buffer import row_source
 from .fft_errors import DIRECT, DOUBTFUL, PROMISED, group_state, tile_state

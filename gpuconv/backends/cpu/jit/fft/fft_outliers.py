@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ..functions import call, elements
+from ..intrinsics import call, elements
 from ..params import TILE_STATE_BYTES
 from .fft_errors import DIRECT, LARGEST_SUM, PROMISED, SHARES, group_state, tile_state
 from .fft_tiles import fft_params, kernel_measures

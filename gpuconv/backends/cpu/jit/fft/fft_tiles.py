@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from ..functions import call, elements, load_int, reader
+from ..intrinsics import call, elements, load_int, reader
 from ..params import FFT_PARAMS, KERNEL_MEASURES
 
 fft_params = reader(FFT_PARAMS)

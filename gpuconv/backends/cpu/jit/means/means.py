@@ -13,7 +13,8 @@ from functools import cache
 
 from ..conversion import make_tag, narrowed
 from ..drivers import inner
-from ..functions import compile_function, elements, load_int, reader
+from ..functions import compile_function
+from ..intrinsics import elements, load_int, reader
 from ..params import DIRECT_COLUMNS, MEANS, MEANS_BLOCK
 from .missing_sums import add_missing, subtract_missing
 

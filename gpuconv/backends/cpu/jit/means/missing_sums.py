@@ -19,9 +19,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..direct.direct_driver import sum_rows, write_row_table
+from ..direct.column_sums import sum_rows, write_row_table
 from ..drivers import inner
-from ..functions import call, compile_function, elements, load_int, reader
+from ..functions import compile_function
+from ..intrinsics import call, elements, load_int, reader
 from ..params import DIRECT_COLUMNS, DIRECT_PARAMS, DIRECT_TASK, MEANS_BLOCK
 from ..row_buffer import row_source
 from ..vectors import LONG, Vectors

@@ -17,7 +17,8 @@ from numba.extending import intrinsic
 
 from ..conversion import load_run, make_tag
 from ..drivers import compiled, inner
-from ..functions import call, compile_function, elements, reader
+from ..functions import compile_function
+from ..intrinsics import call, elements, reader
 from ..params import COUNTED_PIXELS
 from ..vectors import LONG, Vectors
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from ..drivers import compiled
-from ..functions import load_int, store_int
+from ..intrinsics import load_int, store_int
 from .doubles import float_of, get, product_error, put, put_as, start
 from .verdict import ACCURATE, CANCELS, MORE_NEEDED, NOT_FINITE, UNDECIDED
 

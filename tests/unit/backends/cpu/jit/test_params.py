@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from gpuconv.backends.cpu.jit import functions, params
+from gpuconv.backends.cpu.jit import intrinsics, params
 
-FOLDER = Path(functions.__file__).parent
+FOLDER = Path(params.__file__).parent
 SOURCES = [path.read_text("utf-8") for path in FOLDER.rglob("*.py")]
 READERS = dict(re.findall(r"^(\w+) = reader\((\w+)\)$", "\n".join(SOURCES), re.M))
 
@@ -17,8 +17,8 @@ READERS = dict(re.findall(r"^(\w+) = reader\((\w+)\)$", "\n".join(SOURCES), re.M
 @pytest.mark.parametrize("name", ["ROW_SOURCE", "DIRECT_COLUMNS", "TILE_GROUP_STATE", "BOX_TASK"])
 def test_records_on_the_stack_have_room(name):
     dtype = getattr(params, name)
-    numbers, make = dtype.itemsize // 8, functions.on_stack(dtype)
-    store, load = functions.store_int, functions.load_int
+    numbers, make = dtype.itemsize // 8, intrinsics.on_stack(dtype)
+    store, load = intrinsics.store_int, intrinsics.load_int
 
     @njit
     def fill_both(found):
