@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gpuconv import call_cache
-from gpuconv.backends.cpu import threads
+from gpuconv.backends.cpu import call_times
 from gpuconv.backends.cpu.backend import CpuBackend
 from gpuconv.backends.cpu.costs import IN_HALVES
 from gpuconv.backends.cpu.scipy_fft import scipy_plan
@@ -26,7 +26,7 @@ os.environ["GPUCONV_CONFIG_DIR"] = _CONFIGURATION.name
 costs.save(IN_HALVES, {"of": "vectors of 64 bytes, computed in halves, as shipped"})
 scipy_plan.scipy_factor = lambda: 1.0  # on such a processor
 # What runs on several threads in a test does not depend on how busy the machine is.
-threads._STALL_SECONDS = math.inf
+call_times._STALL_SECONDS = math.inf
 
 
 try:

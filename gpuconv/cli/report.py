@@ -14,7 +14,7 @@ import numpy as np
 import gpuconv
 
 from ..backends import get_backend
-from ..backends.cpu import threads
+from ..backends.cpu import numba_threads
 from .files.output import Output
 
 __all__ = ["Report"]
@@ -48,7 +48,7 @@ class Report:
         """Say so when code is compiled for pixels of this dtype inside; what is on disk is not."""
         with contextlib.ExitStack() as stack:
             if backend in ("auto", "cpu") and get_backend("cpu").unavailable() is None:
-                threads.import_numba()
+                numba_threads.import_numba()
                 stack.enter_context(_calling_before_compiling(lambda: self._compiles(dtype)))
             yield
 

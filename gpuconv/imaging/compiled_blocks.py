@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import engine
-from ..backends.cpu.threads import import_numba, run_on_pool
+from ..backends.cpu.numba_threads import import_numba
+from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
 from ..core.arrays import Array
 from ..core.blocks import even_length

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..backends.cpu.means import find_range
-from ..backends.cpu.threads import import_numba, run_on_pool
+from ..backends.cpu.numba_threads import import_numba
+from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
 from ..core.arrays import array_module
 from ..core.scratch import Scratch

@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import gpuconv
-from gpuconv.backends.cpu import fft, tasks, weight_gradient
+from gpuconv.backends.cpu import call_times, fft, numba_threads, tasks, weight_gradient
 from gpuconv.backends.cpu import threads as cpu_threads
 
 # Short calls start threads however busy the machine is.
-cpu_threads._STALL_SECONDS = math.inf
+call_times._STALL_SECONDS = math.inf
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((400, 500)).astype("f4")
@@ -65,7 +65,7 @@ def many_threads():
     with ThreadPoolExecutor(8) as pool:
         found = dict(zip(CALLS, pool.map(first, CALLS), strict=True))
         everyone = list(pool.map(again, range(8)))
-    for n in (1, cpu_threads.max_threads()):
+    for n in (1, numba_threads.max_threads()):
         with gpuconv.threads(n):
             wanted = results()
         for some in (found, *everyone):
@@ -76,7 +76,7 @@ def many_threads():
         return await asyncio.gather(*(loop.run_in_executor(None, c) for c in CALLS.values()))
 
     check(dict(zip(CALLS, asyncio.run(gather()), strict=True)), wanted)
-    assert not cpu_threads._process.active_calls
+    assert not numba_threads.process.active_calls
 
 
 def shared_threads():
@@ -84,7 +84,7 @@ def shared_threads():
     import numba
 
     results()
-    threads, granted, lock = cpu_threads.max_threads(), [], threading.Lock()
+    threads, granted, lock = numba_threads.max_threads(), [], threading.Lock()
     assert threads == 4
     entered = threading.Semaphore(0)
     leave = threading.Event()
@@ -132,7 +132,7 @@ def joblib_workers():
 
 def _child(wanted):
     check(results(), wanted)
-    return cpu_threads._process.serial_only, gpuconv.corr2d(X, K).sum()
+    return numba_threads.process.serial_only, gpuconv.corr2d(X, K).sum()
 
 
 def fork():
@@ -263,7 +263,7 @@ def interrupt():
         assert last - first < total / 4, (name, begun)  # much was left to do
         np.testing.assert_array_equal(x[:5, :5], before)
     check(results(), wanted)
-    assert not cpu_threads._process.active_calls
+    assert not numba_threads.process.active_calls
 
 
 def _limit_memory(more):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import gpuconv
+from gpuconv.backends.cpu import call_times, numba_threads
 from gpuconv.backends.cpu import threads as cpu_threads
 
 from ..marks import exhaustive
@@ -34,7 +35,7 @@ def run(*arguments, **environment):
 
 
 def _importable(layer):
-    cpu_threads._load_tbb()
+    numba_threads.load_tbb()
     try:
         __import__(f"numba.np.ufunc.{'workqueue' if layer == 'workqueue' else layer + 'pool'}")
     except ImportError:
@@ -78,15 +79,15 @@ def test_interrupt():
 def test_parts_between_which_signals_are_seen_are_short(monkeypatch, item):
     """By a clock that only work moves: no part takes long unless one item does."""
     now, parts = 0.0, []
-    monkeypatch.setattr(cpu_threads.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(call_times.time, "perf_counter", lambda: now)
 
     def work(first, last):
         nonlocal now
-        now += item * (last - first) / cpu_threads.max_threads()
+        now += item * (last - first) / numba_threads.max_threads()
         parts.append((first, last))
 
     cpu_threads.run_in_slices(work, 3000)
-    took = [item * (last - first) / cpu_threads.max_threads() for first, last in parts]
+    took = [item * (last - first) / numba_threads.max_threads() for first, last in parts]
     assert max(took) <= max(2 * cpu_threads.SLICE_SECONDS, item) < 1
     assert [first for first, _ in parts] == [0, *(last for _, last in parts[:-1])]
     assert parts[-1][1] == 3000
@@ -96,12 +97,12 @@ class Calls:
     """Calls of one kind by a clock that only their work moves; gives which form was called."""
 
     def __init__(self, monkeypatch, alone=1e-4):
-        self.now, self.alone, self.times = 0.0, alone, cpu_threads.CallTimes(True)
-        self.process = cpu_threads._Process()
-        monkeypatch.setattr(cpu_threads.time, "perf_counter", lambda: self.now)
+        self.now, self.alone, self.times = 0.0, alone, call_times.CallTimes(True)
+        self.process = numba_threads.Process()
+        monkeypatch.setattr(call_times.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(cpu_threads, "thread_count", lambda: 2)
-        monkeypatch.setattr(cpu_threads, "_process", self.process)
-        monkeypatch.setattr(cpu_threads, "_STALL_SECONDS", 0.003)
+        monkeypatch.setattr(numba_threads, "process", self.process)
+        monkeypatch.setattr(call_times, "_STALL_SECONDS", 0.003)
 
     def __call__(self, together, **keywords):
         def work(seconds, form):
@@ -119,7 +120,7 @@ def test_short_calls_use_one_thread_for_a_while_after_a_stall(monkeypatch):
     assert [call(8e-3) for _ in range(5)] == ["all", "one", "one", "one", "all"]
     for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
         end = call.now + pause
-        assert call(8e-3, times=None) == call(8e-3, times=cpu_threads.CallTimes(True)) == "all"
+        assert call(8e-3, times=None) == call(8e-3, times=call_times.CallTimes(True)) == "all"
         while call.now < end - 1e-3:
             assert call(1e-4) == "one"
         call.now = end
@@ -148,16 +149,16 @@ def test_a_stall_of_many_calls_is_one(monkeypatch):
     call = Calls(monkeypatch)
     call.times.alone, call.times.trials = 1e-4, 3
     call(8e-3)
-    until = call.process.paused_until
-    call.times.run_together(call.process, lambda: setattr(call, "now", call.now + 8e-3))
-    assert call.process.paused_until == until and call.process.pause == 0.2
+    until = call.process.pause.until
+    call.times.run_together(call.process.pause, lambda: setattr(call, "now", call.now + 8e-3))
+    assert call.process.pause.until == until and call.process.pause.length == 0.2
 
 
 def test_times_of_calls_on_one_thread_say_nothing_about_stalls(monkeypatch):
     call = Calls(monkeypatch, alone=8e-3)
     monkeypatch.setattr(cpu_threads, "thread_count", lambda: 1)
     assert [call(1e-4) for _ in range(5)] == ["one"] * 5
-    assert not call.times.wanted and not call.process.paused_until
+    assert not call.times.wanted and not call.process.pause.until
 
 
 @exhaustive

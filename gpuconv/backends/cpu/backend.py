@@ -18,7 +18,7 @@ from ...core.layout import kernel_index
 from ...core.problem import Problem, restate_for_one_image, slice_batch
 from ..base import Backend, Compute, Repeated
 from ..strips import StripLayout, cut_strips, row_steps, rows_before
-from . import box, layers, planning, sums, threads, weight_gradient
+from . import box, layers, numba_threads, planning, sums, threads, weight_gradient
 from . import fft as own_fft
 from .costs import shipped
 from .scipy_fft import scipy_fft
@@ -40,7 +40,7 @@ class CpuBackend(Backend):
     def unavailable(self) -> str | None:
         """Return None where Numba can be imported, otherwise the reason."""
         try:
-            threads.import_numba()
+            numba_threads.import_numba()
         except ImportError as error:
             return f"Numba cannot be imported ({error}); run: pip install numba"
         return None
@@ -54,7 +54,7 @@ class CpuBackend(Backend):
             "numba": numba.__version__,
             "scipy": scipy.__version__,
             "threads": str(threads.thread_count()),
-            "threading layer": threads.threading_layer(),
+            "threading layer": numba_threads.threading_layer(),
         }
 
     def array_module(self) -> ModuleType:

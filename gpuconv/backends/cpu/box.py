@@ -20,12 +20,13 @@ from ...core.problem import (
     tables_are_gathered,
 )
 from .addresses import address
+from .call_times import CallTimes
 from .image_layout import geometry_fields, is_contiguous, make_row_source, run_of_columns
 from .interleaved import join_channels
 from .jit.params import BOX_PARAMS, BOX_SCALE, fill_bytes, record
+from .numba_threads import max_threads
 from .planning import LONG, LONG_TASK, SHORT, band_rows
 from .tasks import TaskPlan, Tasks, run_tasks
-from .threads import CallTimes, max_threads
 
 # The scales of kernels whose first weights have up to so many bytes are kept.
 _CACHED_BYTES = 1 << 10

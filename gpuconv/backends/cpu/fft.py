@@ -27,9 +27,10 @@ from .jit.params import (
     copy_record,
     record,
 )
+from .numba_threads import max_threads
 from .planning import LONG, LONG_TASK, per_output, plan_sums
 from .retry import ROW_BUFFERS, with_retries
-from .threads import max_threads, run_in_slices, run_kernel
+from .threads import run_in_slices, run_kernel
 
 __all__ = ["run", "work"]
 

@@ -12,6 +12,7 @@ import numpy as np
 from ...core import dtypes
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
+from .call_times import CallTimes
 from .image_layout import (
     ImageLayout,
     describe_images,
@@ -29,8 +30,8 @@ from .in_place import (
     sums_all_columns,
 )
 from .jit.params import DIRECT_PARAMS, LINE_BYTES, record
+from .numba_threads import max_threads
 from .tasks import TaskPlan, Tasks
-from .threads import CallTimes, max_threads
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024

@@ -13,7 +13,7 @@ import numpy as np
 from ...core import dtypes
 from ...core.arrays import Array
 from ...core.worker_thread import on_worker_thread
-from . import threads
+from . import numba_threads
 from .jit.weights.verdict import Verdict
 
 __all__ = ["Verdict", "factors_of", "find_cross_approximation", "find_rank_one_factors"]
@@ -76,7 +76,7 @@ def _cross_approximation_code() -> Any:
     if np.finfo(np.longdouble).nmant != 63:
         return None  # only this long double has been shown to be replaced by two float64
     try:
-        threads.import_numba()
+        numba_threads.import_numba()
     except ImportError:
         return None
     from .jit.weights.cross_approximation import cross_approximation
@@ -100,7 +100,7 @@ def _cross_approximation_code() -> Any:
 def _rank_one_code(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | None:
     """Compiled search for an accumulator dtype, its further arguments, and the dtype."""
     try:
-        threads.import_numba()
+        numba_threads.import_numba()
     except ImportError:
         return None  # the backend gives the reason if it is asked to compute
     from .jit.weights import rank_one as jit

@@ -18,12 +18,12 @@ from ...core.layout import kernel_index
 from ...core.problem import Problem
 from ..base import Repeated
 from .addresses import HEAD, address
+from .call_times import CallTimes
 from .interleaved import join_channels
 from .jit.params import copy_record
 from .means import Means, MeansPlan
 from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
-from .threads import CallTimes
 
 # For weights of up to so many bytes the order of summation is cached, and direct sums are planned
 # once.

@@ -15,9 +15,10 @@ import numpy as np
 from ...core.errors import complete_rows_before
 from ...core.problem import Problem
 from .addresses import address
+from .call_times import CallTimes
 from .jit.params import copy_record
 from .retry import ROW_BUFFERS, rows_before_task, with_retries
-from .threads import CallTimes, run_in_slices, run_kernel
+from .threads import run_in_slices, run_kernel
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .image_layout import make_image_row_source, make_row_source, run_of_columns
 from .jit.params import LINE_BYTES, UNIT, WEIGHT_GRADIENT_PARAMS, copy_record, record
+from .numba_threads import max_threads
 from .planning import LONG, per_output, tap_offsets
 from .retry import ROW_BUFFERS, no_memory_error
-from .threads import max_threads, run_in_slices, run_kernel
+from .threads import run_in_slices, run_kernel
 
 # Multiply-adds of one task: enough to be worth starting, and by the problem alone, so that the
 # order of the sums does not depend on the number of threads.

@@ -8,7 +8,7 @@ import pytest
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cpu.threads import max_threads
+from gpuconv.backends.cpu.numba_threads import max_threads
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem

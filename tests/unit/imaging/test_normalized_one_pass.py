@@ -8,7 +8,7 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import means, planning, sums
-from gpuconv.backends.cpu.threads import max_threads
+from gpuconv.backends.cpu.numba_threads import max_threads
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 from gpuconv.imaging import normalized_prepared

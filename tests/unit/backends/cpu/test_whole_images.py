@@ -9,9 +9,9 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import backend, fft_spectra
+from gpuconv.backends.cpu.numba_threads import max_threads
 from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_plan
 from gpuconv.backends.cpu.scipy_fft.scipy_transforms import Transforms
-from gpuconv.backends.cpu.threads import max_threads
 from gpuconv.core.problem import make_problem
 from gpuconv.methods import prices
 
