@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ..core import arrays, dtypes
 from ..core.problem import pair
 from .functions import conv2d, conv2d_vjp
 from .geometry import check_bias, layer_geometry, read_pair
+from .parameter_files import read_parameters, write_parameters
 
 __all__ = ["Conv2D"]
 
@@ -296,21 +296,7 @@ class Conv2D:
         RuntimeError
             As `parameters`.
         """
-        path = Path(path)
-        state = self.state_dict()
-        partial = path.with_name(path.name + ".partial")
-        try:
-            if path.suffix == ".safetensors":
-                _safetensors().save_file(state, str(partial))
-            elif path.suffix == ".npz":
-                with partial.open("wb") as file:
-                    np.savez(file, **state)
-            else:
-                raise ValueError(f"{path}: the name must end in .npz or .safetensors")
-            partial.replace(path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                partial.unlink()
+        write_parameters(Path(path), self.state_dict())
 
     def load(self, path: Any) -> None:
         """Read parameters that `save` wrote; nothing in a file is executed.
@@ -325,14 +311,7 @@ class Conv2D:
         ValueError, ImportError
             As `save` and `load_state_dict`.
         """
-        path = Path(path)
-        if path.suffix == ".safetensors":
-            self.load_state_dict(_safetensors().load_file(str(path)))
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                self.load_state_dict(dict(file))
-        else:
-            raise ValueError(f"{path}: the name must end in .npz or .safetensors")
+        self.load_state_dict(read_parameters(Path(path)))
 
     def __repr__(self) -> str:
         known = "?" if self.weight is None else self.weight.shape[1] * self.groups
@@ -348,14 +327,3 @@ def _floats(values: Any, name: str) -> Any:
     operand = arrays.read(values.detach() if hasattr(values, "detach") else values, name)
     array = operand.array.get() if operand.device != arrays.HOST else operand.array
     return dtypes.widen(array, operand.dtype, "float64")
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(
-            "the .safetensors format needs the package safetensors; run: pip install "
-            "'gpuconv[safetensors]', or use a name that ends in .npz"
-        ) from None
-    return safetensors.numpy

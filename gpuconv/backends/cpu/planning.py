@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,16 @@ from .image_layout import (
     describe_images,
     find_store,
     geometry_fields,
-    run_of_columns,
 )
 from .in_place import (
-    STEP_MOST,
-    Places,
     decide_places,
-    edge_most,
     reads_in_place,
     restate_with_all_columns,
     sums_all_columns,
 )
 from .jit.params import DIRECT_PARAMS, LINE_BYTES, record
 from .numba_threads import max_threads
+from .sums_functions import find_functions, find_means_functions, find_narrow_functions
 from .tasks import TaskPlan, Tasks
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
@@ -194,12 +191,12 @@ def plan_sums(
         tasks = replace(tasks, strip=problem.s, strips=1)
         # What rows above and below the image hold.
         fill_row = np.full(problem.w, problem.fillvalue, acc)
-        functions = _narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
+        functions = find_narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
         out = (problem.out_dtype, shift) if places.converted else None
-        functions = _functions(problem, acc, rank, mirror, places, summed, every, out)
+        functions = find_functions(problem, acc, rank, mirror, places, summed, every, out)
     if missing:
-        functions |= _means_functions(acc, missing, counted, laid.stride[1])
+        functions |= find_means_functions(acc, missing, counted, laid.stride[1])
         layout = replace(layout, store=jit_means.store(acc, problem.out_dtype, missing))
     if "sum_edge" in functions:
         functions["store_edge"] = find_store(problem, acc, shift, min(laid.stride[0], laid.span[0]))
@@ -298,78 +295,3 @@ def band_rows(problem: Problem, strips: int, least: int) -> int:
     if band < 2 * least:
         band = -(-problem.r // -(-threads // tasks))
     return max(least, band)
-
-
-def _functions(
-    problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], places: Places, planes: int,
-    every: int, out: tuple[str, int] | None,
-) -> dict[str, int]:  # fmt: skip
-    """Jit functions of a plan's DIRECT_PARAMS, by name.
-
-    Sums are converted to a dtype by a shift in registers, if these are `out`.
-    """
-    from .jit import row_buffer
-    from .jit.direct import column_sums, direct_driver, edge_columns, micro_kernel
-
-    laid = restate_for_tables(problem)
-    # Steps that code is written out for: of pixels side by side, and of a photo's channels.
-    written_out = laid.stride[1] == 1 and laid.dilation[1] <= STEP_MOST
-    step = laid.dilation[1] if written_out else 0
-    columns_mirrored = mirror[0] if rank else any(mirror)
-    sums = partial(
-        micro_kernel.sums,
-        acc,
-        p=problem.p,
-        q=1 if rank else problem.q,
-        step=1 if rank else step,
-        mirrored=columns_mirrored,
-        planes=planes,
-        stride=every,
-    )
-    found = {"sum_columns": column_sums.sum_columns(), "sum_task": direct_driver.sum_task()}
-    # Rows of a stride are summed one by one.
-    block = micro_kernel.ROWS if laid.stride[0] == 1 else 1
-    if rank or places.stores:
-        found |= {"sum_block": sums(block), "sum_row": sums(1)}
-    if rank:
-        across = partial(
-            micro_kernel.sums, acc, 1, rank, problem.q, step, mirrored=mirror[1], planes=planes
-        )
-        found["sum_across"] = across()
-        found["sum_across_in_place"] = across(stream=places.past_caches, out=out)
-        return found
-    if places.out_in_place:
-        found["sum_block_in_place"] = sums(block, stream=places.past_caches, out=out)
-        found["sum_row_in_place"] = sums(1, out=out)
-    if places.x_in_place and (most := edge_most(problem, acc, rank)):
-        found |= {
-            "edge_most": most,
-            "sum_edge_columns": edge_columns.sum_edge_columns(),
-            "load_transposed": row_buffer.load_transposed(problem.x_dtype, acc),
-            "sum_edge": sums(1, q=1, step=1),
-        }
-    return found
-
-
-def _means_functions(acc: str, missing: str, counted: str, step: int) -> dict[str, int]:
-    """Jit functions of means in a plan's DIRECT_PARAMS, by name."""
-    from .jit import row_buffer
-    from .jit.means import means, missing_sums
-
-    found = {"mark_missing": means.mark_missing(acc, missing, counted)}
-    if missing == "few":
-        found["sum_remaining"] = missing_sums.sum_remaining()
-    if counted:
-        found["load_counts"] = row_buffer.load(step)
-    return found
-
-
-def _narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
-    """Jit functions of a plan's DIRECT_PARAMS where whole rows are summed, by name."""
-    from .jit.direct import narrow_images
-
-    left = run_of_columns(problem)[0]
-    return {
-        "sum_task": narrow_images.sum_task(),
-        "sum_whole_rows": narrow_images.sum_whole_rows(acc, problem.s, problem.p, problem.q, left),
-    }
