@@ -25,6 +25,7 @@ __all__ = [
     "edge_most",
     "reads_in_place",
     "restate_with_all_columns",
+    "sides_of_rows",
     "sums_all_columns",
 ]
 
@@ -179,15 +180,21 @@ def _sums_whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int
     """Whether whole rows of a narrow image, whose sums are written in place, are summed at once."""
     from .jit.direct import narrow_images
 
-    left = run_of_columns(problem)[0]
+    size, sides = (problem.s, problem.w, problem.p, problem.q), sides_of_rows(problem)
     return (
         problem.unit
         and rank == 0
         and problem.x_dtype == acc
         and is_contiguous(problem, x_strides)
-        and (problem.boundary == "constant" or not any(problem.pad[1]))
-        and narrow_images.fits(acc, problem.s, problem.w, problem.p, problem.q, left)
+        and not tables_are_gathered(problem)[1]
+        and narrow_images.fits(acc, *size, *sides)
     )
+
+
+def sides_of_rows(problem: Problem) -> tuple[int, int | None]:
+    """Columns of the border left and right of a row, as `narrow_images` takes them."""
+    left, right = problem.pad[1]
+    return left, None if problem.boundary == "constant" or not left + right else right
 
 
 def _streams_results(problem: Problem, out_strides: tuple[int, ...]) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ...core.problem import Problem, restate_for_tables
-from .image_layout import run_of_columns
-from .in_place import STEP_MOST, Places, edge_most
+from .in_place import STEP_MOST, Places, edge_most, sides_of_rows
 
 
 def find_functions(
@@ -77,8 +76,9 @@ def find_narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
     """Jit functions of a plan's DIRECT_PARAMS where whole rows are summed, by name."""
     from .jit.direct import narrow_images
 
-    left = run_of_columns(problem)[0]
+    columns, sides = (problem.s, problem.p, problem.q), sides_of_rows(problem)
     return {
         "sum_task": narrow_images.sum_task(),
-        "sum_whole_rows": narrow_images.sum_whole_rows(acc, problem.s, problem.p, problem.q, left),
+        "sum_whole_rows": narrow_images.sum_whole_rows(acc, *columns, *sides),
+        "repeats_pixels": sides[1] is not None,
     }

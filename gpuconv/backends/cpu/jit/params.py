@@ -114,9 +114,9 @@ DIRECT_PARAMS = fields(
     # reads them transposed, adds up taps by a micro-kernel, in the order at an address (0: as they
     # come), and writes one of some sums of a column.
     "edge_most", "sum_edge_columns", "load_transposed", "sum_edge", "tap_order", "store_edge",
-    # Narrow images: the jit function that sums whole rows, and the address of a row of the border's
-    # value.
-    "sum_whole_rows", "fill_row",
+    # Narrow images: the jit function that sums whole rows, whether pixels are repeated beside them,
+    # and the address of a row of the border's value.
+    "sum_whole_rows", "repeats_pixels", "fill_row",
     # Means of the pixels that are there (otherwise 0): address of the MEANS, and the jit functions
     # that load rows of their counts, mark the missing pixels of loaded rows, and sum the weights
     # that are there of the outputs in a block of which little is there.

@@ -520,6 +520,11 @@ PADS = [
     {"mode": ((2, 0), (0, 1)), "fillvalue": -1.0},
     {"mode": ((0, 9), (2, 3))},
     {"mode": ((1, 0), (6, 0)), "fillvalue": 3.0},
+    {"mode": "same", "boundary": "mirror"},
+    {"mode": "full", "boundary": "wrap"},
+    {"mode": ((2, 0), (0, 1)), "boundary": "edge"},
+    {"mode": ((0, 9), (2, 1)), "boundary": "reflect"},
+    {"mode": ((1, 0), (6, 3)), "boundary": "mirror"},  # more columns than a kernel reaches
 ]
 
 
@@ -561,7 +566,7 @@ def test_any_number_of_rows_of_narrow_images(size, columns):
     rng = np.random.default_rng(12)
     k = weights_for(rng, "direct", (size, size), "float32")
     if vectors.vector_bytes() > 16:
-        assert narrow_images.fits("float32", columns - size + 1, columns, size, size, 0)
+        assert narrow_images.fits("float32", columns - size + 1, columns, size, size, 0, None)
     for rows in (*range(1, 11), 63, 64, 65, 66, 127, 130):
         x = whole_numbers(rng, (rows + size - 1, columns), "float32")
         expected, _ = exact(problem_of(x, k), x, k)
@@ -586,6 +591,9 @@ def test_narrow_rows_keep_what_is_not_finite():
     x[0, 4, 0] = np.inf
     got = gpuconv.corr2d(x, np.ones((3, 3), "f4"), mode="same", backend="cpu", method="direct")
     assert np.array_equal(~np.isfinite(got[0]), np.pad(np.ones((3, 2), bool), ((3, 3), (0, 58))))
+    same = dict(mode="same", backend="cpu", method="direct")
+    around = gpuconv.corr2d(x, np.ones((3, 3), "f4"), boundary="wrap", **same)
+    assert np.array_equal(np.flatnonzero(np.isinf(around[0]).any(axis=0)), [0, 1, 59])
     k = np.full((3, 3), np.nan, "f4")
     got = gpuconv.corr2d(x, k, mode="same", backend="cpu", method="direct")
     assert np.isnan(got).all()

@@ -1,8 +1,8 @@
-"""Direct sums of narrow images with a constant border: whole rows in registers (llvmlite).
+"""Direct sums of narrow images: whole rows in registers (llvmlite).
 
 An image no wider than a few vectors is read where it is: vectors that reach beyond a row are
-loaded under a mask that puts the border's value there. Nothing is copied or padded. A sum takes its
-taps in the order of `micro_kernel`.
+loaded under a mask, and beside the row they get what the border holds there, a constant or pixels
+of the same row. Nothing is copied or padded. A sum takes its taps in the order of `micro_kernel`.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ def _allocate_on_stack(builder: Any, kind: Any) -> Any:
 class _Rows(Vectors):
     """Emits the code of a block of whole output rows."""
 
-    def __init__(self, builder: Any, acc: str, columns: int, q: int, left: int, fill: Any) -> None:
+    def __init__(
+        self, builder: Any, acc: str, columns: int, q: int, left: int, right: int | None
+    ) -> None:
         super().__init__(builder, acc)
-        self.columns, self.q, self.left, self.fill = columns, q, left, fill
+        self.columns, self.q, self.left, self.right = columns, q, left, right
 
     def masks(self, width: Any) -> dict[tuple[int, int], Any]:
         """Masks of the vectors that may reach beyond the row, by column of taps and vector."""
@@ -60,6 +62,66 @@ class _Rows(Vectors):
                     found[tap, c] = self.within(ir.Constant(_INT, first), width)
         return found
 
+    def read_border(self, beside: Any, width: Any) -> None:
+        """Read what says what is beside the rows, from its address (see `_emit_rows`)."""
+        b = self.builder
+        self.fill: Any = None
+        if self.right is None:
+            self.fill = self.splat(beside)
+            return
+        # Distances from a row's first pixel to those that stand beside it, left and then right.
+        places = [self.long(e) for e in range(self.left)]
+        places += [b.add(width, self.long(self.left + e)) for e in range(self.right)]
+        self.distances = [
+            b.mul(self.load(b.add(beside, b.mul(place, self.long(8))), LONG), self.long(self.size))
+            for place in places
+        ]
+        self.width = b.trunc(width, _INT)
+        self.chosen = {
+            (tap, c): self._choose(tap, c) for tap in range(self.q) for c in range(self.columns)
+        }
+
+    def _choose(self, tap: int, c: int) -> list[tuple[int, Any]]:
+        """Which of the pixels beside a row a vector holds, and the lanes from which on it does.
+
+        Of two that hold for a lane the second does; where there are none they are all lanes (None).
+        """
+        b, first = self.builder, c * self.lanes + tap - self.left
+        found: list[tuple[int, Any]] = []
+        for e in range(self.left):
+            lane = e - self.left - first
+            if 0 <= lane < self.lanes:
+                places = ir.VectorType(ir.IntType(1), self.lanes)
+                mask = ir.Constant(places, [place >= lane for place in range(self.lanes)])
+                found.append((e, mask if found else None))
+        # Outputs of the last column read as many columns on the right as are added there, less
+        # those of taps that follow.
+        assert self.right is not None
+        for e in range(self.right - (self.q - 1 - tap) if c == self.columns - 1 else 0):
+            start = b.add(self.width, ir.Constant(_INT, e))
+            mask = b.not_(self.within(ir.Constant(_INT, first + self.left), self._shifted(start)))
+            found.append((self.left + e, mask if found else None))
+        return found
+
+    def _shifted(self, place: Any) -> Any:
+        """A column counted from the first of those on the left, so that none is negative."""
+        return self.builder.add(place, ir.Constant(_INT, self.left))
+
+    def beside(self, row: Any, tap: int, c: int, pixels: dict[int, Any]) -> Any:
+        """What a vector that is loaded under a mask holds beside the row.
+
+        `pixels` are those beside this row that have been read.
+        """
+        if self.fill is not None:
+            return self.fill
+        value: Any = ir.Constant(self.kind, ir.Undefined)
+        for place, mask in self.chosen[tap, c]:
+            if place not in pixels:
+                pixels[place] = self.splat(self.builder.add(row, self.distances[place]))
+            held = pixels[place]
+            value = held if mask is None else self.builder.select(mask, held, value)
+        return value
+
     def input_row(
         self, row: Any, weights: dict[int, list[Any]], masks: Any, sums: list[dict[int, Any]]
     ) -> None:
@@ -67,11 +129,15 @@ class _Rows(Vectors):
 
         `sums` are the values of sums so far by output row and vector.
         """
+        pixels: dict[int, Any] = {}
         for tap in range(self.q):
             for c in sums[0]:
                 at = self.at(row, (c * self.lanes + tap - self.left) * self.size)
                 mask = masks.get((tap, c))
-                x = self.load(at) if mask is None else self.load_masked(at, mask, self.fill)
+                if mask is None:
+                    x = self.load(at)
+                else:
+                    x = self.load_masked(at, mask, self.beside(row, tap, c, pixels))
                 for output, taps in weights.items():
                     sums[output][c] = self.multiply_add(x, taps[tap], sums[output][c])
 
@@ -119,16 +185,19 @@ def _groups(columns: int) -> list[range]:
 
 
 def _emit_rows(
-    acc: str, rows: int, columns: int, p: int, q: int, left: int, b: Any, args: Any
+    acc: str, rows: int, columns: int, p: int, q: int, left: int, right: int | None, b: Any,
+    args: Any,
 ) -> None:  # fmt: skip
     """Emit the sums of `count` rows of `n` outputs, block after block.
 
-    `table` holds the addresses of the input rows, of `width` pixels, `w` the weights, `fill` the
-    border's value. Output rows are `stride` bytes apart. Where there are fewer rows than a block
-    has, the table still has all that a block reads.
+    `table` holds the addresses of the input rows, of `width` pixels, `w` the weights. At `beside`
+    is the border's value or, if there are so many columns `right` of a row that repeat pixels of it
+    (not None), the table of which pixel is at each padded column. Output rows are `stride` bytes
+    apart. Where there are fewer rows than a block has, the table still has all that a block reads.
     """
-    table, w, width, n, fill, out, stride, count = args
-    block = _Rows(b, acc, columns, q, left, Vectors(b, acc).splat(fill))
+    table, w, width, n, beside, out, stride, count = args
+    block = _Rows(b, acc, columns, q, left, right)
+    block.read_border(beside, width)
     masks = block.masks(b.trunc(width, _INT))
     last = block.within(ir.Constant(_INT, (columns - 1) * block.lanes), b.trunc(n, _INT))
     # Fewer rows than a block has are summed as if there were as many, and not written.
@@ -167,7 +236,8 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     x += load_int(params.x_offsets, image)
     out += load_int(params.out_offsets, image)
     weights += load_int(params.kernel_index, image) * params.weights_bytes
-    width, n, fill = source.width, params.out_columns, params.row_source + FILL
+    width, n = source.width, params.out_columns
+    beside = source.columns if params.repeats_pixels else params.row_source + FILL
     # Addresses of input rows; of those outside of the image, and of those that no output needs, it
     # is that of a row of the border's value.
     table = _table()
@@ -177,15 +247,16 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
             row = load_int(source.rows, i + t) if t < count + p - 1 else -1
             store_int(table, t, params.fill_row if row < 0 else x + row * x_row)
         call(
-            params.sum_whole_rows, table, weights, width, n, fill, out + i * out_row, out_row, count
-        )
+            params.sum_whole_rows, table, weights, width, n, beside, out + i * out_row, out_row,
+            count,
+        )  # fmt: skip
 
 
-def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
+def fits(acc: str, n: int, width: int, p: int, q: int, left: int, right: int | None) -> bool:
     """Whether rows of `n` outputs from `width` pixels can be summed whole.
 
     That takes vectors that can be loaded under a mask, and rows that only the last vector reaches
-    beyond at the right.
+    beyond at the right. The borders are as in `sum_whole_rows`.
     """
     columns = -(-n // lanes(acc))
     inner = (columns - 1) * lanes(acc) + q - 1 - left
@@ -194,21 +265,27 @@ def fits(acc: str, n: int, width: int, p: int, q: int, left: int) -> bool:
         and columns * vector_bytes() <= WIDEST
         and min(p, q) > 1
         and max(p, q) <= _LONGEST
-        and left < q
+        and max(left, right or 0) < q
         and inner <= width
     )
 
 
-def sum_whole_rows(acc: str, n: int, p: int, q: int, left: int) -> int:
-    """Address of the jit function that sums rows of `n` outputs."""
-    return _compiled_sum_whole_rows(acc, -(-n // lanes(acc)), p, q, left)
+def sum_whole_rows(acc: str, n: int, p: int, q: int, left: int, right: int | None) -> int:
+    """Address of the jit function that sums rows of `n` outputs.
+
+    Beside a row are `left` columns of the border and, unless they hold a constant, `right` ones.
+    """
+    return _compiled_sum_whole_rows(acc, -(-n // lanes(acc)), p, q, left, right)
 
 
 @cache
-def _compiled_sum_whole_rows(acc: str, columns: int, p: int, q: int, left: int) -> int:
+def _compiled_sum_whole_rows(
+    acc: str, columns: int, p: int, q: int, left: int, right: int | None
+) -> int:
     rows = min(_MOST_ROWS, _REGISTERS[vector_bytes()] // max(map(len, _groups(columns))))
-    name = f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_left{left}"
-    return compile_emitted(name, _emit_rows, acc, rows, columns, p, q, left)
+    beside = f"left{left}" if right is None else f"left{left}_right{right}"
+    name = f"narrow_{acc}_{rows}x{columns}_p{p}_q{q}_{beside}"
+    return compile_emitted(name, _emit_rows, acc, rows, columns, p, q, left, right)
 
 
 @cache
