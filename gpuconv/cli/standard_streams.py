@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .files.formats import FORMATS
+from .files.pillow_reader import recognise_picture
 from .files.safety import ReadError, WriteError
 from .files.sniff import find_suffix
 from .many_files import Job
@@ -73,7 +74,12 @@ def _read_input(folder: Path) -> Path:
             f"standard input: cannot be copied to {folder}: {error.strerror or error}; the "
             "variable TMPDIR may name a folder with more space"
         ) from error
-    suffix = find_suffix(path)
+    if path.stat().st_size == 0:
+        raise ReadError("standard input: is empty")
+    suffix = find_suffix(path) or recognise_picture(path)
     if suffix is None:
-        raise ReadError("standard input: is of no format that is known by its first bytes")
+        raise ReadError(
+            "standard input: is of no format that its bytes tell; pass the name of a file, whose "
+            "suffix says it"
+        )
     return path.rename(path.with_suffix(suffix))

@@ -16,7 +16,7 @@ from .orientation import stand_upright
 from .pillow_metadata import read_animation, read_metadata
 from .safety import ReadError, check_regular, convert_errors, refuse_bomb, require
 
-__all__ = ["PILLOW_FORMATS", "open_picture"]
+__all__ = ["PILLOW_FORMATS", "open_picture", "recognise_picture"]
 
 # Only formats that Pillow decodes itself: for others it starts programs.
 PILLOW_FORMATS: dict[str, tuple[str, ...]] = {
@@ -53,6 +53,20 @@ PILLOW_FORMATS |= dict.fromkeys((".sgi", ".bw", ".rgb", ".rgba"), ("SGI",))
 
 _LAYERS = ("PSD", "ICNS", "ICO", "CUR")  # what Pillow shows first is the whole picture
 _MOST_FRAMES = 100_000
+
+
+def recognise_picture(path: Path) -> str | None:
+    """Return a suffix under which `open_picture` reads a file of any name, if there is one."""
+    images = require("PIL.Image")
+    # TGA files begin with nothing of their own, and those of others may look like one.
+    names = {name for formats in PILLOW_FORMATS.values() for name in formats}
+    with convert_errors(path):
+        try:
+            with images.open(path, formats=sorted(names, key="TGA".__eq__)) as picture:
+                found = picture.format
+        except images.UnidentifiedImageError:
+            return None
+    return next((suffix for suffix, names in PILLOW_FORMATS.items() if found in names), None)
 
 
 def open_picture(path: Path, page: int | None) -> Image:

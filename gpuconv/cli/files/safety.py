@@ -126,8 +126,8 @@ def convert_errors(path: Path, expected: int = 0) -> Iterator[None]:
         text = "".join(c if c.isprintable() else "?" for c in text)
         if "imagecodecs" in text and not _is_installed("imagecodecs"):
             text = install_hint("imagecodecs")  # tifffile and zarr say only what they lack
-        kind = path.suffix[1:].lower()
-        raise ReadError(f"{path}: cannot be read as {kind}: {text}") from error
+        kind = f" as {path.suffix[1:].lower()}" if path.suffix else ""
+        raise ReadError(f"{path}: cannot be read{kind}: {text}") from error
 
 
 def _is_installed(module: str) -> bool:

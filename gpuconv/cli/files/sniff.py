@@ -1,4 +1,4 @@
-"""Which format a file has by its first bytes, and whether this program wrote it."""
+"""Which format a file has by its bytes, and whether this program wrote it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,22 @@ _BEGINNINGS = (
     (b"PF", ".pfm"),
     (b"Pf", ".pfm"),
 )
+_TGA_END = b"TRUEVISION-XFILE.\0"  # of TGA version 2; nothing begins a TGA file
 _SEARCHED = 1 << 20  # bytes at either end in which the mark is looked for
 
 
 def find_suffix(path: Path) -> str | None:
-    """Return the suffix of the format that a file's first bytes are of; None if unknown."""
+    """Return the suffix of the format that a file's first or last bytes are of; None if unknown."""
     with open(path, "rb") as file:
         head = file.read(16)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - len(_TGA_END)))
+        end = file.read()
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ".webp"
     if head[4:12] in (b"ftypavif", b"ftypavis"):  # the second is animated
         return ".avif"
-    return next((suffix for begin, suffix in _BEGINNINGS if head.startswith(begin)), None)
+    found = next((suffix for begin, suffix in _BEGINNINGS if head.startswith(begin)), None)
+    return ".tga" if found is None and end == _TGA_END else found
 
 
 def has_mark(path: Path) -> bool:

@@ -1,6 +1,5 @@
-"""Many inputs, the standard streams, names, and that no input is ever overwritten."""
+"""Many inputs, names, and that no input is ever overwritten."""
 
-import io
 import os
 import subprocess
 import sys
@@ -282,66 +281,6 @@ def test_long_names(tmp_path, suffix):
     out = tmp_path / ("n" * (250 - len(suffix)) + f".{suffix}")
     assert run(source, out, *BLUR) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, "x.png"])
-
-
-class Stream:
-    def __init__(self, data=b""):
-        self.buffer = io.BytesIO(data)
-
-    def isatty(self):
-        return False
-
-    def flush(self):
-        pass
-
-
-def test_standard_streams(tmp_path, monkeypatch):
-    source = save(tmp_path / "x.png")
-    assert run(source, tmp_path / "y.png", *BLUR) == 0
-    want = (tmp_path / "y.png").read_bytes()
-    for suffix in ([], ["--format", ".tif"]):
-        monkeypatch.setattr(sys, "stdin", Stream(source.read_bytes()))
-        monkeypatch.setattr(sys, "stdout", Stream())
-        assert run("-", "-", *BLUR, *suffix) == 0
-        written = sys.stdout.buffer.getvalue()
-        if suffix:
-            np.testing.assert_array_equal(
-                tifffile.imread(io.BytesIO(written)), np.asarray(Image.open(tmp_path / "y.png"))
-            )
-        else:
-            assert written == want
-    monkeypatch.setattr(sys, "stdin", Stream(source.read_bytes()))
-    assert run("-", *BLUR, tmp_path / "z.png") == 0
-    assert (tmp_path / "z.png").read_bytes() == want
-
-
-def test_streams_that_cannot_be(tmp_path, monkeypatch, capsys):
-    source = save(tmp_path / "x.png")
-    monkeypatch.setattr(sys, "stdin", Stream(b"some text"))
-    assert "is of no format" in refused(capsys, 3, "-", tmp_path / "y.png", *BLUR)
-    assert "cannot be .zarr" in refused(capsys, 4, source, "-", *BLUR, "--format", "zarr")
-    assert "--output-dir" in refused(capsys, 2, "-", "--output-dir", tmp_path, *BLUR)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert "is a terminal" in refused(capsys, 4, source, "-", *BLUR)
-
-
-def test_a_pipe(tmp_path):
-    source = save(tmp_path / "x.png")
-    command = [
-        sys.executable,
-        "-m",
-        "gpuconv",
-        "filter",
-        "-",
-        "-",
-        "--quiet",
-        *BLUR,
-        "--backend",
-        "reference",
-    ]
-    done = subprocess.run(command, input=source.read_bytes(), capture_output=True, check=True)
-    assert Image.open(io.BytesIO(done.stdout)).size == (15, 12)
-    assert done.stderr == b""
 
 
 def test_axes_of_an_array(tmp_path, capsys):
