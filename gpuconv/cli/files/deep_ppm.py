@@ -9,7 +9,7 @@ import numpy as np
 
 from .image import Pixels
 
-__all__ = ["decode_deep_ppm", "is_deep_ppm", "write_deep_ppm"]
+__all__ = ["decode_deep_ppm", "is_deep_ppm", "read_ppm_comments", "write_deep_ppm"]
 
 _SPACE = rb"(?:\s|#[^\r\n]*[\r\n])+"  # comments count as space
 _HEADER = re.compile(rb"P6" + 3 * (_SPACE + rb"(\d+)") + rb"\s")
@@ -24,6 +24,13 @@ def is_deep_ppm(head: bytes) -> bool:
         and words[3].isdigit()
         and (int(words[3]) > 255)
     )
+
+
+def read_ppm_comments(head: bytes) -> list[bytes]:
+    """Return the comments before the pixels of a file that begins like this."""
+    found = re.match(rb"P[1-7fF](?:" + _SPACE + rb"[-+.\d]+)*", head)
+    lines = re.findall(rb"#([^\r\n]*)[\r\n]", found.group()) if found else []
+    return [line.strip() for line in lines]
 
 
 def decode_deep_ppm(data: bytes) -> Pixels:

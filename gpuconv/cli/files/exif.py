@@ -16,15 +16,15 @@ import numpy as np
 
 from .metadata import Tag
 
-__all__ = ["EXIF", "GPS", "extract_exif", "insert_exif", "pointer_tags", "text_tags"]
+__all__ = ["EXIF", "GPS", "extract_exif", "insert_exif", "own_tags", "pointer_tags"]
 
 EXIF, GPS, _INTEROPERABILITY = 34665, 34853, 40965
 _POINTERS = (EXIF, GPS, _INTEROPERABILITY)
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 _PAIRS = (5, 10)
 _MOST_ENTRIES, _MOST_BYTES, _DEEPEST = 1000, 1 << 20, 3
-_TEXTS = (270, 271, 272, 306, 315, 33432)
 _ASCII, _LONG = 2, 4
+_NUMBERS = {3: "u2", 4: "u4", 5: "u4", 8: "i2", 9: "i4", 10: "i4", 11: "f4", 12: "f8", 13: "u4"}
 Fetch = Callable[[int, int], bytes]
 
 
@@ -145,13 +145,23 @@ def _parse(exif: bytes) -> tuple[str, tuple[_Entry, ...]]:
         return order, ()  # damaged, which shows no pixel
 
 
-def text_tags(exif: bytes) -> list[Tag]:
-    """Return the maker, date and the like, which are tags of a TIFF itself."""
+def own_tags(exif: bytes) -> list[Tag]:
+    """Return what the first directory says itself, as the maker and the date, for a TIFF's own."""
+    order, entries = _parse(exif)
     return [
-        Tag(entry.code, _ASCII, 0, entry.data.rstrip(b"\0").decode("ascii", "replace"))
-        for entry in _parse(exif)[1]
-        if entry.code in _TEXTS and entry.dtype == _ASCII
+        Tag(entry.code, entry.dtype, entry.count, _value_of(entry, order))
+        for entry in entries
+        if entry.code not in _POINTERS
     ]
+
+
+def _value_of(entry: _Entry, order: str) -> Any:
+    if entry.dtype == _ASCII:
+        return entry.data.rstrip(b"\0").decode("utf-8", "replace")
+    if entry.dtype not in _NUMBERS:
+        return entry.data
+    numbers = np.frombuffer(entry.data, order + _NUMBERS[entry.dtype]).tolist()
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
 def pointer_tags(exif: bytes) -> list[Tag]:

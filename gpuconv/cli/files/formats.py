@@ -50,7 +50,9 @@ _BOTH = ("gray", "rgb")
 _EVERY_COLOUR = ("gray", "rgb", "rgb+", "bands")  # "rgb+" has further bands
 _PNG = Format(
     "PNG", _U16, "PNG", alpha=_BOTH,
-    keeps=frozenset({"icc", "exif", "xmp", "resolution", "comment", "text", "png_colour"}),
+    keeps=frozenset(
+        {"icc", "exif", "xmp", "resolution", "comment", "software", "text", "png_colour"}
+    ),
 )  # fmt: skip
 _JPEG = Format(
     "JPEG",
@@ -65,7 +67,8 @@ _TIFF_INSTEAD = (("float16", "float32"), ("float64", "float32"), ("int64", "floa
 _TIFF = Format(
     "TIFF", _ALL, colours=_EVERY_COLOUR, alpha=_BOTH, pages=True,
     keeps=frozenset(
-        {"icc", "exif", "xmp", "resolution", "density", "tags", "geotiff", "nodata", "pixel_size"}
+        {"icc", "exif", "xmp", "resolution", "density", "software", "tags", "geotiff", "nodata",
+         "pixel_size"}
     ),
     instead=(*_TIFF_INSTEAD, ("uint64", "float32")),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The mark of this program in pictures whose format Pillow gives no words for it."""
+"""The mark of this program in files that it writes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from pathlib import Path
 
 from .sniff import MARK
 
-__all__ = ["add_mark"]
+__all__ = ["add_mark", "sign"]
 
 _SGI_NAME = 24, 80  # where the name of the picture is, and its length
+
+
+def sign(software: str | None) -> str:
+    """Return the name of this program before those of others that a file says wrote it."""
+    mark = MARK.decode()
+    return mark if not software else software if mark in software else f"{mark}; {software}"
 
 
 def add_mark(path: Path, name: str | None) -> None:

@@ -75,6 +75,7 @@ class Metadata:
     zarr_format: int | None = None
     dimension_names: tuple[str, ...] | None = None
     header: Any = None  # of FITS
+    software: str | None = None  # that wrote the file
     # What the reader leaves out itself, in words.
     lost: tuple[str, ...] = ()
 
@@ -133,6 +134,7 @@ _WORDS = {
     "attributes": "Zarr attributes",
     "multiscales": "OME-Zarr metadata",
     "header": "FITS header",
+    "software": "name of the software",
 }
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .deep_pictures import loses_bits
+from .deep_ppm import read_ppm_comments
 from .metadata import Animation, JpegCoding, Metadata, reset_orientation
+from .picture_parts import list_png_chunks, name_other_parts
 from .safety import require
 from .sniff import MARK
 from .thumbnails import LOST, drop_exif_thumbnail, drop_photoshop_thumbnail, drop_xmp_thumbnails
@@ -16,11 +18,9 @@ from .thumbnails import LOST, drop_exif_thumbnail, drop_photoshop_thumbnail, dro
 __all__ = ["read_animation", "read_metadata"]
 
 _ORIENTATION = 274
-_KNOWN_SEGMENTS = {"APP0", "APP1", "APP2", "APP13", "APP14", "COM"}
-# Those that are kept, or describe stored pixels that are not kept.
-_KNOWN_CHUNKS = {"IHDR", "PLTE", "IDAT", "IEND", "tRNS", "gAMA", "cHRM", "sRGB", "iCCP", "tEXt"}
-_KNOWN_CHUNKS |= {"zTXt", "iTXt", "pHYs", "eXIf", "acTL", "fcTL", "fdAT", "bKGD", "hIST", "sBIT"}
-_KNOWN_CHUNKS |= {"sPLT", "tIME"}
+# Chunks that say what the numbers mean, and their lengths.
+_COLOUR = {b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"cICP": 4}
+_HEAD = 1 << 12  # bytes of a PPM file in which comments are looked for
 _RAW_EXIF = "Raw profile type exif"  # the text in which ImageMagick keeps EXIF
 
 
@@ -34,9 +34,8 @@ def read_animation(picture: Any, frames: list[int]) -> Animation | None:
         except ValueError:  # a GIF of which Pillow lost a palette (see `gray_animation`)
             return Animation(tuple(durations), None)
         durations.append(float(picture.info.get("duration", 0) or 0))
-    if not any(durations):
-        return None
-    return Animation(tuple(durations), picture.info.get("loop"))
+    loop = picture.info.get("loop")
+    return Animation(tuple(durations), loop) if any(durations) or loop is not None else None
 
 
 def read_metadata(
@@ -56,7 +55,7 @@ def read_metadata(
         icc, lost = None, [*lost, "ICC profile of the inks"]
     if loses_bits(Path(picture.filename), picture):
         lost = [*lost, "bits of colours beyond 8"]
-    lost = [*lost, *_name_other_parts(picture)]
+    lost = [*lost, *name_other_parts(picture)]
     texts = dict(_read_texts(picture))
     exif, xmp, iptc = exif or None, _read_xmp(info, orientation), _read_iptc(picture)
     plain = (
@@ -75,6 +74,7 @@ def read_metadata(
         resolution=_read_resolution(info),
         density=_read_density(info),
         comment=texts.pop("Comment", None),
+        software=texts.pop("Software", None),
         text=texts,
         jpeg=_read_jpeg(picture),
         png_colour=_read_png_colour(picture),
@@ -105,27 +105,6 @@ def _read_iptc(picture: Any) -> bytes | None:
     return segments[0] if segments else None
 
 
-def _name_other_parts(picture: Any) -> list[str]:
-    """Name segments of a JPEG and chunks of a PNG file that nothing here reads."""
-    if picture.format in ("JPEG", "MPO"):
-        names = {name for name, _ in picture.applist} - _KNOWN_SEGMENTS
-        return [f"JPEG segments {', '.join(sorted(names))}"] if names else []
-    if picture.format == "PNG":
-        names = _list_png_chunks(Path(picture.filename)) - _KNOWN_CHUNKS
-        return [f"PNG chunks {', '.join(sorted(names))}"] if names else []
-    return []
-
-
-def _list_png_chunks(path: Path) -> set[str]:
-    names = set()
-    with open(path, "rb") as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            names.add(head[4:].decode("latin-1"))
-            file.seek(int.from_bytes(head[:4], "big") + 4, 1)
-    return {name for name in names if name.isalpha()}
-
-
 def _read_resolution(info: Any) -> tuple[float, float] | None:
     dpi = info.get("dpi")
     if not isinstance(dpi, tuple) or len(dpi) != 2:
@@ -147,14 +126,34 @@ def _read_density(info: Any) -> tuple[float, float] | None:
 
 
 def _read_texts(picture: Any) -> Iterator[tuple[str, str]]:
-    texts = picture.text if picture.format == "PNG" else {"Comment": picture.info.get("comment")}
+    texts = picture.text if picture.format == "PNG" else {"Comment": _read_comment(picture)}
     for name, value in texts.items():
-        if name in ("XML:com.adobe.xmp", "Software", _RAW_EXIF):
+        if name in ("XML:com.adobe.xmp", _RAW_EXIF):
             continue
         if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
+            value = _decode(value)
         if isinstance(value, str) and value not in ("", MARK.decode()):
-            yield name, str(value)
+            yield name, value  # which may be more than a string, with a language
+
+
+def _read_comment(picture: Any) -> Any:
+    if picture.format in ("JPEG", "MPO"):
+        found = [data for name, data in picture.applist if name == "COM" and data != MARK]
+        return "\n".join(_decode(data) for data in found)
+    if picture.format == "PPM":
+        with open(picture.filename, "rb") as file:
+            found = read_ppm_comments(file.read(_HEAD))
+        return "\n".join(_decode(text) for text in found if text != MARK)
+    if picture.format == "TGA":
+        return picture.info.get("id_section")
+    return picture.info.get("comment")
+
+
+def _decode(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _read_jpeg(picture: Any) -> JpegCoding | None:
@@ -168,12 +167,5 @@ def _read_jpeg(picture: Any) -> JpegCoding | None:
 def _read_png_colour(picture: Any) -> dict[bytes, bytes]:
     if picture.format != "PNG":
         return {}
-    info, chunks = picture.info, {}
-    if "srgb" in info:
-        chunks[b"sRGB"] = bytes([int(info["srgb"])])
-    if "gamma" in info:
-        chunks[b"gAMA"] = round(info["gamma"] * 100000).to_bytes(4, "big")
-    if "chromaticity" in info:
-        numbers = info["chromaticity"]
-        chunks[b"cHRM"] = b"".join(round(n * 100000).to_bytes(4, "big") for n in numbers)
-    return chunks
+    chunks = list_png_chunks(Path(picture.filename))
+    return {name: data for name, data in chunks if _COLOUR.get(name) == len(data)}

@@ -12,7 +12,7 @@ import numpy as np
 
 from .deep_ppm import write_deep_ppm
 from .image import Block, Pixels
-from .marks import add_mark
+from .marks import add_mark, sign
 from .metadata import Metadata
 from .output import Output
 from .safety import require
@@ -20,7 +20,8 @@ from .sniff import MARK
 
 __all__ = ["needs_imagecodecs", "save_picture", "words_for_lost", "write_picture"]
 
-_LONGEST_EXIF = 65000  # a segment of a JPEG file holds no more
+# Bytes that a segment of a JPEG file holds, and what a note calls them.
+_LONGEST = {"exif": (65000, "EXIF"), "xmp": (65504, "XMP"), "comment": (65533, "comment")}
 _QUALITY = dict(quality=95, subsampling=0)  # of a JPEG that does not come from one
 _PNG_HEAD = 8 + 25  # signature and IHDR
 _PIXEL_CHUNKS = (b"IHDR", b"IDAT", b"IEND")
@@ -61,6 +62,8 @@ def _save(temporary: Path, pixels: Pixels, output: Output) -> None:
     name, metadata = output.format.pillow, output.metadata
     if _loses_profile(output):
         metadata = replace(metadata, icc=None)
+    left_out: dict[str, Any] = dict.fromkeys(_find_too_long(output))
+    metadata = replace(metadata, **left_out)
     options = dict(output.format.options) | _find_options(name, metadata, output.geometry.stride)
     if name == "PPM" and output.dtype == np.uint16 and output.channels:
         write_deep_ppm(temporary, pixels)
@@ -95,7 +98,7 @@ def _find_options(name: str | None, metadata: Metadata, stride: int) -> dict[str
     keeps_profile = name in ("PNG", "JPEG", "WEBP", "AVIF")
     if keeps_profile and metadata.icc is not None:
         found["icc_profile"] = metadata.icc
-    if keeps_profile and metadata.exif is not None and not _is_too_long(name, metadata.exif):
+    if keeps_profile and metadata.exif is not None:
         found["exif"] = b"Exif\0\0" + metadata.exif
     if name in ("JPEG", "WEBP", "AVIF") and metadata.xmp is not None:
         found["xmp"] = metadata.xmp
@@ -135,7 +138,7 @@ def _make_png_info(metadata: Metadata) -> Any:
     for chunk, data in metadata.png_colour.items():
         if not (metadata.icc is not None and chunk == b"sRGB"):
             info.add(chunk, data)
-    texts = {"Software": MARK.decode(), **metadata.text}
+    texts = {"Software": sign(metadata.software), **metadata.text}
     if metadata.comment is not None:
         texts["Comment"] = metadata.comment
     for key, value in texts.items():
@@ -145,14 +148,17 @@ def _make_png_info(metadata: Metadata) -> Any:
     return info
 
 
-def _is_too_long(name: str | None, exif: bytes) -> bool:
-    return name == "JPEG" and len(exif) > _LONGEST_EXIF
+def _find_too_long(output: Output) -> list[str]:
+    """Return the fields of metadata that take more than a segment of a JPEG file."""
+    found = {name: getattr(output.metadata, name) for name in _LONGEST}
+    data = {name: one.encode() if isinstance(one, str) else one for name, one in found.items()}
+    jpeg = output.format.pillow == "JPEG"
+    return [name for name, one in data.items() if jpeg and one and len(one) > _LONGEST[name][0]]
 
 
 def words_for_lost(output: Output) -> list[str]:
     """Name what the format keeps in general, but not here."""
-    exif, form = output.metadata.exif, output.format
-    lost = ["EXIF"] if exif is not None and _is_too_long(form.pillow, exif) else []
-    if "icc" in form.keeps and _loses_profile(output):
+    lost = [_LONGEST[name][1] for name in _find_too_long(output)]
+    if "icc" in output.format.keeps and _loses_profile(output):
         lost.append("ICC profile of grey levels")
     return lost

@@ -7,25 +7,47 @@ from typing import Any
 
 from .exif import EXIF, GPS, extract_exif
 from .metadata import Metadata, Tag
+from .photometry import CIELAB, ICCLAB, SEPARATED
+from .sniff import MARK
 from .thumbnails import LOST, PHOTOSHOP, drop_photoshop_thumbnail, drop_xmp_thumbnails
 
-__all__ = ["GDAL_METADATA", "GDAL_NODATA", "NOT_COPIED", "read_metadata"]
+__all__ = ["GDAL_METADATA", "GDAL_NODATA", "NOT_COPIED", "SOFTWARE", "read_metadata"]
 
 GDAL_METADATA, GDAL_NODATA = 42112, 42113
 _GEO = (33550, 33922, 34264, 34735, 34736, 34737, GDAL_METADATA)
 _RPC = 50844
 _XMP, _ICC = 700, 34675
-_DESCRIPTION, _SOFTWARE = 270, 305
+_DESCRIPTION, SOFTWARE = 270, 305
 _LERC = 50674
 # How the pixels are stored, which the writer decides anew, and pointers into the file.
 _STRUCTURE = {
-    *(254, 255, *range(256, 260), 262, *range(263, 267), 273, 274, *range(277, 285)),
-    *(*range(288, 294), 296, 297, 301, *range(317, 329), 330, *range(332, 343), 347),
-    *(*range(512, 533), 559, *range(32995, 32999), 34016, 34675, _LERC, 50838, 50839, 65000, 65420),
-    *(65421, 65426),
+    *(254, 255, *range(256, 260), 262, *range(263, 267), 273, 274, 277, 278, 279, 282, 283, 284),
+    *(
+        288,
+        289,
+        292,
+        293,
+        296,
+        297,
+        317,
+        320,
+        *range(322, 333),
+        334,
+        338,
+        339,
+        347,
+        *range(512, 533),
+        559,
+    ),
+    *(*range(32995, 32999), 34016, _LERC),
 }
-NOT_COPIED = {*_STRUCTURE, *_GEO, _RPC, _XMP, _ICC, EXIF, GPS, GDAL_NODATA, _SOFTWARE}
-NOT_COPIED |= {50838, 50839}  # ImageJ's, which tifffile reads
+# What holds only of the stored numbers, inks or printers: curves, least and largest samples.
+_OF_STORED = {280, 281, 290, 291, 301, 321, 333, 335, 336, 337, 340, 341, 342}
+_OF_COLOURS = {318, 319}  # the white point and the primaries of RGB
+_LAYERS = 37724  # of Photoshop, with the picture as it was
+_IMAGEJ = {50838, 50839}  # which tifffile reads
+NOT_COPIED = {*_STRUCTURE, *_OF_STORED, *_GEO, *_IMAGEJ, _RPC, _XMP, _ICC, EXIF, GPS}
+NOT_COPIED |= {GDAL_NODATA, SOFTWARE, _LAYERS}
 _PIXEL_SIZE: tuple[str, ...] = (
     "spacing",
     "unit",
@@ -69,10 +91,16 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
     text = _find_description(page) if kind is None else None
     if text is not None:
         tags[_DESCRIPTION] = text
+    stored = _OF_STORED
+    if page.photometric in (SEPARATED, CIELAB, ICCLAB):  # which becomes RGB of other primaries
+        stored = _OF_STORED | _OF_COLOURS
     plain = _read_plain_tags(tags, text is not None, known)
+    plain = tuple(tag for tag in plain if tag.code not in stored)
     left = {code for code in tags if code not in NOT_COPIED} - {tag.code for tag in plain}
     left -= {_DESCRIPTION}  # which is a text for people, or was read above
+    left |= tags.keys() & stored
     lost += [f"TIFF tags {', '.join(map(str, sorted(left)))}"] if left and known else []
+    lost += ["Photoshop's layers (of the picture as it was)"] if _LAYERS in tags else []
     xmp = bytes(tags[_XMP].value) if _XMP in tags else None
     without = xmp and drop_xmp_thumbnails(xmp), tuple(map(_drop_thumbnail, plain))
     if without != (xmp, plain):
@@ -84,6 +112,7 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
         xmp=xmp,
         resolution=_read_resolution(tags),
         density=_read_density(tags) if kind != "imagej" else None,
+        software=_read_software(tags),
         tags=plain,
         geotiff=tuple(_copy_tag(tags[code]) for code in (*_GEO, _RPC) if code in tags),
         nodata=_read_nodata(tags),
@@ -148,6 +177,11 @@ def _read_density(tags: Any) -> tuple[float, float] | None:
     """Return pixels a unit that has no name; None for 1 by 1, which tells nothing."""
     unit, pair = int(tags[296].value) if 296 in tags else 2, _read_pair(tags)
     return pair if unit == 1 and pair != (1, 1) else None
+
+
+def _read_software(tags: Any) -> str | None:
+    text = str(tags[SOFTWARE].value).strip("\0 ") if SOFTWARE in tags else ""
+    return text if text not in ("", MARK.decode()) else None
 
 
 def _read_nodata(tags: Any) -> float | None:

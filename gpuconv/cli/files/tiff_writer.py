@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from . import output as outputs
-from .exif import insert_exif, pointer_tags, text_tags
+from .exif import insert_exif, own_tags, pointer_tags
 from .geotiff import move_geotiff
 from .image import Block, count_bytes
+from .marks import sign
 from .metadata import Metadata, Tag
 from .output import Output
 from .safety import require_tifffile
-from .sniff import MARK
-from .tiff_metadata import GDAL_NODATA
+from .tiff_metadata import GDAL_NODATA, NOT_COPIED, SOFTWARE
 
 __all__ = ["find_kind", "is_big", "write_tiff"]
 
@@ -54,7 +54,7 @@ def write_tiff(temporary: Path, output: Output, blocks: Iterable[Block]) -> None
             shape=output.shape,
             dtype=output.dtype,
             tile=tile,
-            software=MARK.decode(),
+            software=sign(_find_software(output.metadata)).encode(),
             **_describe_samples(output),
             **_describe_file(output, kind),
         )
@@ -77,6 +77,12 @@ def find_kind(output: Output) -> str | None:
 def is_big(output: Output) -> bool:
     """Whether the file needs offsets of 64 bits, with which it holds no EXIF data."""
     return count_bytes(output.shape, output.dtype) > _MAX_CLASSIC_TIFF
+
+
+def _find_software(metadata: Metadata) -> str | None:
+    """Return what wrote the input, which EXIF data may say among its own tags."""
+    named = [tag.value for tag in own_tags(metadata.exif or b"") if tag.code == SOFTWARE]
+    return metadata.software or next(iter(named), None)
 
 
 def _describe_samples(output: Output) -> dict[str, Any]:
@@ -112,7 +118,8 @@ def _describe_file(output: Output, kind: str | None) -> dict[str, Any]:
         tags.append(Tag(_XMP, _BYTE, len(metadata.xmp), metadata.xmp))
     if metadata.exif is not None and not is_big(output):
         there = {tag.code for tag in tags}
-        tags += [tag for tag in text_tags(metadata.exif) if tag.code not in there]
+        there |= NOT_COPIED
+        tags += [tag for tag in own_tags(metadata.exif) if tag.code not in there]
         tags += pointer_tags(metadata.exif)
     axes = output.axes
     if kind is not None:
