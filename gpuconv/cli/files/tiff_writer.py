@@ -11,7 +11,7 @@ import numpy as np
 from . import output as outputs
 from .exif import insert_exif, own_tags, pointer_tags
 from .geotiff import move_geotiff
-from .image import Block, count_bytes
+from .image import Block, Pixels, count_bytes
 from .marks import sign
 from .metadata import Metadata, Tag
 from .output import Output
@@ -41,7 +41,10 @@ def write_tiff(temporary: Path, output: Output, blocks: Iterable[Block]) -> None
             for i in range(0, values.shape[0], tile[0]):
                 for j in range(0, values.shape[1], tile[1]):
                     part = values[i : i + tile[0], j : j + tile[1]]
-                    yield np.ascontiguousarray(part, output.dtype)
+                    if output.dtype == bool and output.channels:
+                        yield _pack_bits(part, tile)
+                    else:
+                        yield np.ascontiguousarray(part, output.dtype)
 
     big = is_big(output)
     kind = find_kind(output)
@@ -64,6 +67,13 @@ def write_tiff(temporary: Path, output: Output, blocks: Iterable[Block]) -> None
             tags = {tag.code: tag for tag in written.pages[0].tags}
             order = written.byteorder
         insert_exif(temporary, exif, tags, order)
+
+
+def _pack_bits(part: Pixels, tile: tuple[int, int]) -> bytes:
+    """Pack the samples of a tile, pixel by pixel; tifffile would do so channel by channel."""
+    whole = np.zeros((*tile, part.shape[-1]), bool)
+    whole[: part.shape[0], : part.shape[1]] = part
+    return np.packbits(whole.reshape(tile[0], -1), axis=-1).tobytes()
 
 
 def find_kind(output: Output) -> str | None:

@@ -86,3 +86,33 @@ def test_inks(tmp_path, bits):
     want = (1 - part[..., :3]) * (1 - part[..., 3:])
     y = read(tmp_path / "y.tif")
     np.testing.assert_allclose(y, want * np.iinfo(y.dtype).max, atol=1.01)
+
+
+@pytest.mark.parametrize("shape", [(12, 15), (3, 12, 15), (12, 15, 2), (12, 15, 3), (530, 600, 3)])
+def test_single_bits_are_written_as_libtiff_reads_them(tmp_path, shape):
+    """tifffile packs the bits of several samples channel by channel, which nothing reads."""
+    x = RNG.integers(0, 2, shape).astype(bool)
+    np.save(tmp_path / "x.npy", x)
+    assert run(tmp_path / "x.npy", tmp_path / "y.tif", *KEEP) == 0
+    assert tifffile.TiffFile(tmp_path / "y.tif").pages[0].bitspersample == 1
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "y.tif"), x)
+    read_by_libtiff = imagecodecs.tiff_decode((tmp_path / "y.tif").read_bytes(), index=None)
+    np.testing.assert_array_equal(read_by_libtiff.reshape(shape) > 0, x)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("dtype", ["bool", "uint32", "int32", "float64"])
+def test_colours_that_pillow_does_not_read(tmp_path, dtype, planar):
+    x = RNG.integers(0, 2, (12, 16, 3)).astype(dtype)
+    kind = dict(photometric="rgb", planarconfig="separate" if planar else "contig")
+    stored = np.ascontiguousarray(np.moveaxis(x, -1, 0)) if planar else x
+    if dtype == "bool" and not planar:  # tifffile packs bits along the rows of each channel
+        bits = np.packbits(x.reshape(12, -1), axis=-1)
+        kind.update(bitspersample=1, shape=x.shape, dtype=bool)
+        tifffile.imwrite(tmp_path / "x.tif", iter([bits.tobytes()]), **kind)
+    else:
+        tifffile.imwrite(tmp_path / "x.tif", stored, **kind)
+    assert run(tmp_path / "x.tif", tmp_path / "y.npy", *KEEP) == 0
+    y = np.load(tmp_path / "y.npy")
+    assert y.dtype == ("uint8" if dtype == "bool" else dtype)  # 1 bit fills 8
+    np.testing.assert_array_equal(y, x * 255 if dtype == "bool" else x)
