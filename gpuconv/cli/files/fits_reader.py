@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ def open_fits(path: Path, hdu: str | None, stack: contextlib.ExitStack) -> Image
     packed = isinstance(chosen, fits.CompImageHDU)
     refuse_bomb(path, count_bytes(shape, np.float64), check_regular(path), 8 if packed else 1)
     blank = chosen.header.get("BLANK", chosen.header.get("ZBLANK"))
-    if blank is not None and not packed:
-        raw = fits.open(path, mode="readonly", do_not_scale_image_data=True)
-        numbers: Any = _WithBlanks(stack.enter_context(raw)[number], blank)
+    nodata = None
+    if blank is not None and not packed and int(chosen.header["BITPIX"]) > 0:  # NaN marks floats
+        raw = stack.enter_context(fits.open(path, mode="readonly", do_not_scale_image_data=True))
+        numbers: Any = _find_integers(raw[number], blank) or _WithBlanks(raw[number], blank)
+        nodata = numbers.nodata
     else:
         numbers = _Numbers(chosen.section, len(shape))
     header = chosen.header.copy(strip=True)
@@ -58,7 +61,7 @@ def open_fits(path: Path, hdu: str | None, stack: contextlib.ExitStack) -> Image
         "ABDEFGHIJK"[: len(shape) - 2] + "YX",
         False,
         1 << 24,
-        metadata=Metadata(header=header or None, lost=lost),
+        metadata=Metadata(header=header or None, nodata=nodata, lost=lost),
     )
 
 
@@ -74,8 +77,43 @@ class _Numbers:
         return np.asarray(self._section[where]).astype(self.dtype)
 
 
+# By bits and offset: bytes alone are stored without a sign, all others with one.
+_INTEGERS = {(8, 0): "uint8", (8, -128): "int8", (16, 0): "int16", (16, 1 << 15): "uint16"}
+_INTEGERS |= {(32, 0): "int32", (32, 1 << 31): "uint32", (64, 0): "int64", (64, 1 << 63): "uint64"}
+
+
+@dataclass(frozen=True)
+class _Integers:
+    """Integers with a BLANK, as they are stored but for an offset that makes or takes a sign."""
+
+    section: Any
+    zero: int
+    dtype: np.dtype[Any]
+    nodata: float
+
+    def __getitem__(self, where: Any) -> Any:
+        stored = np.asarray(self.section[where])
+        # In 64 bits sums wrap around, to what is meant.
+        return (stored.astype(np.uint64) + np.uint64(self.zero % 2**64)).astype(self.dtype)
+
+
+def _find_integers(hdu: Any, blank: int) -> _Integers | None:
+    """Return the pixels with a BLANK as integers; None if they stand for other numbers."""
+    header = hdu.header
+    zero = header.get("BZERO", 0)
+    name = _INTEGERS.get((int(header["BITPIX"]), zero))
+    if header.get("BSCALE", 1) != 1 or name is None:
+        return None
+    dtype = np.dtype(name)
+    nodata = float(blank + zero)
+    exact = nodata == blank + zero and np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max
+    return _Integers(hdu.section, int(zero), dtype, nodata) if exact else None
+
+
 class _WithBlanks:
-    """Integers with a BLANK, which is NaN here; astropy overlooks a BLANK of 0."""
+    """Scaled integers with a BLANK, which is NaN here; astropy overlooks a BLANK of 0."""
+
+    nodata = None
 
     def __init__(self, hdu: Any, blank: int) -> None:
         header = hdu.header

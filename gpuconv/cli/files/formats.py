@@ -80,7 +80,7 @@ _ZARR = Format(
 _FITS = Format(
     "FITS",
     ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"),
-    colours=_EVERY_COLOUR, pages=True, keeps=frozenset({"header"}),
+    colours=_EVERY_COLOUR, pages=True, keeps=frozenset({"header", "nodata"}),
     instead=(("bool", "uint8"), ("int8", "int16"), ("float16", "float32")),
 )  # fmt: skip
 FORMATS: dict[str, Format] = {

@@ -211,7 +211,7 @@ def test_complex_numbers_may_be_missing(tmp_path):
     assert np.isnan(np.load(tmp_path / "y.npy")).sum() == 1
 
 
-def test_a_blank_of_fits_is_nan(tmp_path, capsys):
+def test_a_blank_of_fits_stays_missing(tmp_path, capsys):
     fits = pytest.importorskip("astropy.io.fits")
     x = RNG.integers(20, 200, (20, 30)).astype(np.int16)
     x[5, 6] = -1
@@ -220,7 +220,8 @@ def test_a_blank_of_fits_is_nan(tmp_path, capsys):
     hdu.writeto(tmp_path / "x.fits")
     assert run(tmp_path / "x.fits", tmp_path / "y.fits", *BLUR) == 0
     assert capsys.readouterr().err == ""  # nothing is dropped
-    assert np.isnan(fits.getdata(tmp_path / "y.fits")).sum() == 1
+    assert np.isnan(fits.getdata(tmp_path / "y.fits")).sum() == 1  # as astropy reads BLANK
+    assert fits.getheader(tmp_path / "y.fits")["BITPIX"] == 16
     more = ["--range", 0, 200]
     error = refused(capsys, 4, tmp_path / "x.fits", tmp_path / "y.png", *BLUR, *more)
-    assert "holds 1 pixel of NaN" in error
+    assert "its missing pixels are marked -1, which uint16 does not hold" in error
