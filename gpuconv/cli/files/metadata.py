@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-__all__ = ["Animation", "Geometry", "JpegCoding", "Metadata", "Tag", "reset_orientation"]
+__all__ = ["Animation", "Geometry", "JpegCoding", "Metadata", "Tag"]
 
 
 @dataclass(frozen=True)
@@ -136,20 +135,3 @@ _WORDS = {
     "header": "FITS header",
     "software": "name of the software",
 }
-
-
-def reset_orientation(exif: bytes) -> bytes:
-    """Say in EXIF data that rows and columns are upright; everything else stays byte for byte."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None or len(exif) < 8:
-        return exif
-    data = bytearray(exif)
-    (first,) = struct.unpack_from(order + "I", data, 4)
-    if first + 2 > len(data):
-        return exif
-    (count,) = struct.unpack_from(order + "H", data, first)
-    for at in range(first + 2, min(first + 2 + 12 * count, len(data) - 11), 12):
-        code, dtype = struct.unpack_from(order + "HH", data, at)
-        if code == 274 and dtype == 3:
-            struct.pack_into(order + "H", data, at + 8, 1)
-    return bytes(data)

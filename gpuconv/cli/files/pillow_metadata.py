@@ -9,7 +9,8 @@ from typing import Any
 
 from .deep_pictures import loses_bits
 from .deep_ppm import read_ppm_comments
-from .metadata import Animation, JpegCoding, Metadata, reset_orientation
+from .exif_directory import reset_orientation
+from .metadata import Animation, JpegCoding, Metadata
 from .picture_parts import list_png_chunks, name_other_parts
 from .safety import require
 from .sniff import MARK

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import struct
 
+from .exif_directory import Directory, find_directory, find_main_directory
+
 __all__ = [
     "LOST",
     "PHOTOSHOP",
@@ -29,20 +31,18 @@ _XMP = re.compile(rb"<(\w+):Thumbnails\b[^>]*?(?:/>|>.*?</\1:Thumbnails>)", re.D
 
 def drop_exif_thumbnail(exif: bytes) -> bytes:
     """Return EXIF data without the directory of a thumbnail, with zeros in place of its bytes."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None or len(exif) < 8:
+    main = find_main_directory(exif)
+    if main is None or main.end is None:
         return exif
-    (first,) = struct.unpack_from(order + "I", exif, 4)
-    end = _end_of_directory(exif, order, first)
-    if end is None:
-        return exif
-    (second,) = struct.unpack_from(order + "I", exif, end)
-    if not second:
+    order, end = main.order, main.end
+    (next_offset,) = struct.unpack_from(order + "I", exif, end)
+    if not next_offset:
         return exif
     data = bytearray(exif)
     struct.pack_into(order + "I", data, end, 0)
-    if _end_of_directory(exif, order, second) is not None:
-        numbers = _read_numbers(exif, order, second)
+    second = find_directory(exif, order, next_offset)
+    if second is not None and second.end is not None:
+        numbers = _read_numbers(exif, second)
         for offsets, lengths in _PLACES:
             for at, length in zip(numbers.get(offsets, ()), numbers.get(lengths, ()), strict=False):
                 last = min(at + length, len(data))
@@ -51,20 +51,10 @@ def drop_exif_thumbnail(exif: bytes) -> bytes:
     return bytes(data)
 
 
-def _end_of_directory(exif: bytes, order: str, first: int) -> int | None:
-    """Where a directory says which one is next; None if the data end before."""
-    if first + 2 > len(exif):
-        return None
-    (count,) = struct.unpack_from(order + "H", exif, first)
-    end = first + 2 + 12 * int(count)
-    return end if end + 4 <= len(exif) else None
-
-
-def _read_numbers(exif: bytes, order: str, first: int) -> dict[int, tuple[int, ...]]:
+def _read_numbers(exif: bytes, directory: Directory) -> dict[int, tuple[int, ...]]:
     """Read the tags of a directory that hold whole numbers."""
-    found = {}
-    (count,) = struct.unpack_from(order + "H", exif, first)
-    for at in range(first + 2, first + 2 + 12 * count, 12):
+    found, order = {}, directory.order
+    for at in directory.entries:
         code, dtype, n = struct.unpack_from(order + "HHI", exif, at)
         if dtype not in _SIZES:
             continue

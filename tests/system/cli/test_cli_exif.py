@@ -1,0 +1,48 @@
+"""EXIF data read and changed in place."""
+
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gpuconv.cli.files.exif_directory import find_main_directory, reset_orientation
+
+from .calls import run
+
+RNG = np.random.default_rng(27)
+DTYPES = {3: "H", 4: "I"}
+
+
+def exif_of(order, dtype, orientation, end=bytes(4)):
+    """EXIF data of an orientation alone, as a number of this dtype."""
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8)
+    value = struct.pack(order + DTYPES[dtype], orientation).ljust(4, b"\0")
+    return head + struct.pack(order + "HHHI", 1, 274, dtype, 1) + value + end
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", list(DTYPES))
+def test_orientation_of_any_dtype(tmp_path, order, dtype):
+    """Else a picture that stands upright would be turned again by who shows it."""
+    exif = exif_of(order, dtype, 6)
+    assert reset_orientation(exif) == exif_of(order, dtype, 1)
+    x = RNG.integers(0, 256, (12, 15, 3)).astype(np.uint8)
+    Image.fromarray(x).save(tmp_path / "x.png", exif=b"Exif\0\0" + exif)
+    assert run(tmp_path / "x.png", tmp_path / "y.png", "--filter", "box-1") == 0
+    with Image.open(tmp_path / "y.png") as picture:
+        np.testing.assert_array_equal(picture, np.rot90(x, -1))
+        assert picture.getexif()[274] == 1
+
+
+def test_data_that_end_early():
+    whole = exif_of("<", 3, 6)
+    for length in range(len(whole)):
+        cut = whole[:length]
+        main = find_main_directory(cut)
+        assert (main is None) == (length < 10)
+        assert main is None or main.end is None
+        there = length >= len(whole) - 4  # the one entry
+        assert reset_orientation(cut) == (exif_of("<", 3, 1)[:length] if there else cut)
+    assert find_main_directory(whole).end == len(whole) - 4
+    assert find_main_directory(b"no EXIF data") is None
