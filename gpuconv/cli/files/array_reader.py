@@ -21,9 +21,25 @@ ArrayAxes = str | None  # letters such as "yxc"; None: guess
 
 def open_npy(path: Path) -> Any:
     """Memory-map an .npy file: no pickles or archives, and nothing is allocated by its header."""
+    with open(path, "rb") as file:
+        _refuse_objects(path, file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return np.lib.format.open_memmap(path, mode="r")
+
+
+def _refuse_objects(path: Path, file: Any) -> None:
+    """Refuse an array of Python's objects, which are pickled: reading them runs what they say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        _, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+    if dtype.hasobject:
+        raise ReadError(
+            f"{path}: holds objects of Python, not numbers; they are not read, as that would "
+            "run code; save it with astype(float)"
+        )
 
 
 def find_axes(path: Path, shape: tuple[int, ...], axes: ArrayAxes) -> tuple[str, str | None]:
@@ -116,6 +132,8 @@ def open_npz_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) -
             )
         size = members[name].file_size
         refuse_bomb(path, size, check_regular(path))
+        with convert_errors(path, 2 * size), archive.open(members[name]) as file:
+            _refuse_objects(path, file)
         with convert_errors(path, 2 * size), archive.open(members[name]) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
     others = ("the archive's other arrays",) if len(members) > 1 else ()

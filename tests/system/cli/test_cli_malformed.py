@@ -382,3 +382,17 @@ def test_a_zarr_array_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
         store(image)
     assert zarr.open_array(str(path)).attrs["gpuconv"] == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [(object, "objects of Python"), ([("a", object), ("b", "f4")], "objects of Python"),
+     ([("a", "f4"), ("b", "i4")], "records with the fields a, b"), ("M8[s]", "dates"),
+     ("m8[s]", "durations"), ("U3", "text"), ("S3", "text"), ("V4", "raw bytes")],
+)  # fmt: skip
+def test_arrays_of_no_numbers(tmp_path, capfd, dtype, said):
+    x = np.zeros((12, 15), dtype)
+    np.save(tmp_path / "x.npy", x, allow_pickle=True)
+    np.savez(tmp_path / "x.npz", x)
+    for name in ("x.npy", "x.npz"):
+        assert f"{name}: holds {said}" in refused(capfd, tmp_path / name)
