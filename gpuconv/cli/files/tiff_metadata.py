@@ -1,4 +1,4 @@
-"""What goes with the pixels of a TIFF: resolution, profiles, OME, ImageJ and GeoTIFF."""
+"""What goes with the pixels of a TIFF: resolution, profiles, tags, ImageJ and GeoTIFF."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .metadata import Metadata, Tag
 from .photometry import CIELAB, ICCLAB, SEPARATED
 from .sniff import MARK
 from .thumbnails import LOST, PHOTOSHOP, drop_photoshop_thumbnail, drop_xmp_thumbnails
+from .tiff_ome import read_ome
 
 __all__ = ["GDAL_METADATA", "GDAL_NODATA", "NOT_COPIED", "SOFTWARE", "read_metadata"]
 
@@ -83,7 +84,9 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
         if pair is not None:
             pixel_size["_resolution"] = pair
     elif kind == "ome":
-        pixel_size, more = _read_ome(file.ome_metadata)
+        pictures = [one.kind for one in file.series].count("ome")
+        number = next(n for n, one in enumerate(file.series) if one is series)
+        pixel_size, more = read_ome(file.ome_metadata, number, pictures)
         lost += more
     elif series.kind == "shaped":
         described: dict[str, Any] = (file.shaped_metadata or ({},))[0]
@@ -191,29 +194,3 @@ def _read_nodata(tags: Any) -> float | None:
         return float(str(tags[GDAL_NODATA].value).strip("\0 "))
     except ValueError:
         return None
-
-
-def _read_ome(xml: str | None) -> tuple[dict[str, Any], list[str]]:
-    """Return pixel sizes and names of channels of the first image, and what else there is."""
-    from xml.etree import ElementTree
-
-    # No entities are defined in what is parsed, so that none can grow.
-    if not xml or "<!ENTITY" in xml or "<!DOCTYPE" in xml:
-        return {}, ["OME metadata"] if xml else []
-    root = ElementTree.fromstring(xml)
-    space = root.tag.partition("}")[0] + "}" if "}" in root.tag else ""
-    pixels = root.find(f"{space}Image/{space}Pixels")
-    if pixels is None:
-        return {}, ["OME metadata"]
-    wanted = ("PhysicalSize", "TimeIncrement")
-    found: dict[str, Any] = {
-        name: value if name.endswith("Unit") else float(value)
-        for name, value in pixels.attrib.items()
-        if name.startswith(wanted)
-    }
-    names = [channel.attrib.get("Name") for channel in pixels.findall(f"{space}Channel")]
-    if any(names):
-        found["Channel"] = {"Name": [name or "" for name in names]}
-    beside = {one.tag.removeprefix(space) for one in root} - {"Image"}
-    inside = {one.tag.removeprefix(space) for one in pixels} - {"Channel", "TiffData"}
-    return found, ["other OME metadata"] if beside or inside else []

@@ -80,7 +80,7 @@ def _choose_series(
         if len(main) > 1:
             shapes = ", ".join("x".join(map(str, one.shape)) for one in main[:4])
             raise ReadError(
-                f"{path}: holds {len(main)} pictures of different kinds or shapes ({shapes}"
+                f"{path}: holds {len(main)} pictures that are no pages of one ({shapes}"
                 f"{', ...' if len(main) > 4 else ''}); pick one with --page 0 to "
                 f"{sum(counts) - 1}"
             )
