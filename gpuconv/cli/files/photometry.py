@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Conversion", "cmyk_to_rgb", "find_conversion", "lab_to_rgb"]
+__all__ = ["Conversion", "YCbCrCoding", "cmyk_to_rgb", "find_conversion", "lab_to_rgb"]
 
 MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, SEPARATED, YCBCR = range(7)
 CIELAB, ICCLAB = 8, 9
@@ -30,6 +30,17 @@ class Conversion:
     bits: int | None = None  # that the numbers take, where those are fewer than their dtype's
 
 
+@dataclass(frozen=True)
+class YCbCrCoding:
+    """How much red, green and blue make up Y, and which samples stand for black and white.
+
+    `reference` has no and full Y, Cb and Cr; None is the whole range.
+    """
+
+    luma: tuple[float, ...] = (0.299, 0.587, 0.114)
+    reference: tuple[float, ...] | None = None
+
+
 def find_conversion(
     photometric: int,
     samples: int,
@@ -38,6 +49,7 @@ def find_conversion(
     dtype: np.dtype[Any],
     colormap: Any = None,
     ink_set: int = 1,
+    ycbcr: YCbCrCoding | None = None,
     rgb_already: bool = False,
 ) -> Conversion:
     """Find what the samples of a page mean; ValueError for what has no meaning here.
@@ -50,6 +62,8 @@ def find_conversion(
         Of the decoded samples.
     colormap : array (3, colours), optional
         The palette.
+    ycbcr : YCbCrCoding, optional
+        How YCbCr is coded.
     rgb_already : bool
         Whether the decoder has made RGB of YCbCr.
     """
@@ -68,7 +82,7 @@ def find_conversion(
         kept = _find_kept_bits(photometric, bits, dtype)
         return Conversion("bands", False, False, depth, samples, wide, kept)
     alpha, premultiplied = _find_alpha(photometric, samples - base, extra)
-    function, depth = _find_plain(photometric, bits, dtype, colormap) or (None, dtype)
+    function, depth = _find_plain(photometric, bits, dtype, colormap, ycbcr) or (None, dtype)
     more, kept = samples - base, _find_kept_bits(photometric, bits, dtype)
     colour = "rgb" if photometric not in (MINISWHITE, MINISBLACK, MASK) else "gray"
     width = 3 if colour == "rgb" else 1
@@ -102,7 +116,7 @@ def _find_alpha(photometric: int, more: int, extra: tuple[int, ...]) -> tuple[bo
 
 
 def _find_plain(
-    photometric: int, bits: int, dtype: np.dtype[Any], colormap: Any
+    photometric: int, bits: int, dtype: np.dtype[Any], colormap: Any, ycbcr: YCbCrCoding | None
 ) -> tuple[Callable[[Any], Any], Any] | None:
     """Find what makes grey levels or RGB of the samples without the extra ones."""
     if photometric == PALETTE:
@@ -124,10 +138,12 @@ def _find_plain(
         raise ValueError(f"{_NAMES[photometric]} of {bits} bits is not supported")
     depth = np.dtype(np.uint8 if dtype.itemsize == 1 else np.uint16)
     top, highest = np.iinfo(depth).max, (1 << bits) - 1
-    function = {SEPARATED: cmyk_to_rgb, YCBCR: _ycbcr_to_rgb}.get(photometric)
-    if function is None:
-        return lambda x: _round(lab_to_rgb(_read_lab(x, photometric)) * top, depth), depth
-    return lambda x: _round(function(x / highest) * top, depth), depth
+    if photometric == YCBCR:
+        decode = _make_ycbcr_decoder(ycbcr or YCbCrCoding(), bits)
+        return lambda x: _round(decode(x) * top, depth), depth
+    if photometric == SEPARATED:
+        return lambda x: _round(cmyk_to_rgb(x / highest) * top, depth), depth
+    return lambda x: _round(lab_to_rgb(_read_lab(x, photometric)) * top, depth), depth
 
 
 def _round(values: Any, dtype: Any) -> Any:
@@ -180,12 +196,22 @@ def cmyk_to_rgb(inks: Any) -> Any:
     return (1 - inks[..., :3]) * (1 - inks[..., 3:4])
 
 
-def _ycbcr_to_rgb(samples: Any) -> Any:
-    y, blue, red = (samples[..., n] for n in range(3))
-    half = 128 / 255
-    blue, red = blue - half, red - half
-    rgb = [y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue]
-    return np.stack(rgb, axis=-1)
+def _make_ycbcr_decoder(coding: YCbCrCoding, bits: int) -> Callable[[Any], Any]:
+    """Make what converts samples to RGB, 0 to 1, as TIFF 6.0 says in section 21."""
+    white, half = (1 << bits) - 1, 1 << (bits - 1)
+    reference = coding.reference or (0, white, half, white, half, white)
+    none, full = np.array(reference[::2], float), np.array(reference[1::2], float)
+    red, green, blue = coding.luma
+    if len(none) != 3 or (full == none).any() or not green:
+        raise ValueError(f"YCbCr with the reference {reference} and {coding.luma} of red to blue")
+    factors = np.array([white, half - 1, half - 1]) / (full - none) / white
+
+    def decode(samples: Any) -> Any:
+        y, to_blue, to_red = np.moveaxis((samples - none) * factors, -1, 0)
+        r, b = y + (2 - 2 * red) * to_red, y + (2 - 2 * blue) * to_blue
+        return np.stack([r, (y - red * r - blue * b) / green, b], axis=-1)
+
+    return decode
 
 
 def _read_lab(samples: Any, photometric: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .deep_pictures import decode_deep
+from .deep_pictures import decode_deep, png_bits
 from .gray_animation import decode_gray_animation, is_gray_animation
 from .image import Image, Pixels, Source
 from .metadata import Metadata
@@ -177,12 +177,22 @@ def _to_plain_mode(picture: Any) -> Any:
             return colours.convert("LA" if clear else "L")
         return colours
     if mode in ("1", "L", "RGB") and clear:
-        return picture.convert("RGBA" if mode == "RGB" else "LA")
+        return _widen_key(picture).convert("RGBA" if mode == "RGB" else "LA")
     if mode == "1":
         return picture.convert("L")
     if mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
         return picture.convert("RGB")
     return picture.copy()
+
+
+def _widen_key(picture: Any) -> Any:
+    """Return a picture whose transparent grey level has 8 bits, as Pillow makes of 2 or 4 bits."""
+    key = picture.info.get("transparency")
+    if picture.format != "PNG" or picture.mode != "L" or not isinstance(key, int):
+        return picture
+    wide = picture.copy()
+    wide.info["transparency"] = key * 255 // ((1 << png_bits(Path(picture.filename))) - 1)
+    return wide
 
 
 def _is_gray(picture: Any) -> bool:

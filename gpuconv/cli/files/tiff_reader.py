@@ -12,7 +12,7 @@ import numpy as np
 
 from .image import Image, Source, arrange, count_bytes
 from .orientation import stand_upright
-from .photometry import CIELAB, ICCLAB, SEPARATED, Conversion, find_conversion
+from .photometry import CIELAB, ICCLAB, SEPARATED, Conversion, YCbCrCoding, find_conversion
 from .safety import ReadError, check_regular, refuse_bomb, require, require_tifffile
 from .tiff_metadata import read_metadata
 from .tiff_pages import compare_pages, read_orientation
@@ -20,6 +20,7 @@ from .tiff_pages import compare_pages, read_orientation
 __all__ = ["open_tiff"]
 
 INK_SET = 332
+_LUMA, _REFERENCE = 529, 532
 _JPEGS = (6, 7, 34892, 33007)  # compressions after which tifffile returns RGB for YCbCr
 
 
@@ -145,10 +146,22 @@ def _find_conversion(path: Path, series: Any, page: Any) -> Conversion:
             np.dtype(series.dtype),
             page.colormap,
             int(ink_set.value) if ink_set is not None else 1,
+            _read_ycbcr(page),
             rgb_already=int(page.compression) in _JPEGS,
         )
     except ValueError as error:
         raise ReadError(f"{path}: cannot be read as tif: {error}") from error
+
+
+def _read_ycbcr(page: Any) -> YCbCrCoding:
+    """Read how YCbCr is coded, which a page says in fractions."""
+    coding = YCbCrCoding()
+    for code, name in ((_LUMA, "luma"), (_REFERENCE, "reference")):
+        tag = page.tags.get(code)
+        if tag is not None and all(tag.value[1::2]):
+            pairs = zip(tag.value[::2], tag.value[1::2], strict=True)
+            coding = replace(coding, **{name: tuple(a / b for a, b in pairs)})
+    return coding
 
 
 def _open_series(
