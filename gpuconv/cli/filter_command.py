@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .comparison import Comparison
 from .files import ReadOptions, check_codecs, check_packages, open_image, open_sink
 from .files.alpha import check_opacity, flatten, read_background
 from .files.depth import DepthOptions, choose_depth
+from .files.exif_directory import set_size
 from .files.formats import check_holds, find_format, read_suffix
 from .files.geotiff import move_geotiff
 from .files.image import Image
@@ -162,6 +164,9 @@ def _describe_output(
     # Only to know the padding with which every pixel keeps its place.
     still = dict(mode="same", boundary=keywords["boundary"], dilation=keywords["dilation"])
     same = gpuconv.plan(image.source.size, work.weights.shape, backend="reference", **still)
+    metadata, (height, width) = image.metadata, work.plan.problem.out_shape[-2:]
+    if metadata.exif is not None:
+        metadata = replace(metadata, exif=set_size(metadata.exif, height, width))
     return Output(
         path,
         find_format(path),
@@ -171,7 +176,7 @@ def _describe_output(
         image.colour,
         image.alpha,
         image.layout,
-        image.metadata,
+        metadata,
         find_geometry(work, same),
     )
 

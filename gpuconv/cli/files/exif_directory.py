@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-__all__ = ["Directory", "find_directory", "find_main_directory", "reset_orientation"]
+__all__ = ["Directory", "find_directory", "find_main_directory", "reset_orientation", "set_size"]
 
-_ORIENTATION = 274
-_WHOLE = {3: "H", 4: "I"}  # dtypes in which it is written; it should be the first
+_ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257
+_EXIF, _EXIF_WIDTH, _EXIF_HEIGHT = 34665, 40962, 40963
+_WHOLE, _BITS = {3: "H", 4: "I"}, {3: 16, 4: 32}  # by dtype; programs write either for any tag
 _ENTRY = 12  # bytes of an entry: code, dtype and count, and a value or where it lies
 
 
@@ -42,12 +43,31 @@ def find_directory(exif: bytes, order: str, first: int) -> Directory | None:
 
 def reset_orientation(exif: bytes) -> bytes:
     """Say in EXIF data that rows and columns are upright; everything else stays byte for byte."""
+    data = bytearray(exif)
+    main = find_main_directory(exif)
+    if main is not None:
+        _set_numbers(data, main, {_ORIENTATION: 1})
+    return bytes(data)
+
+
+def set_size(exif: bytes, height: int, width: int) -> bytes:
+    """Let EXIF data that say a size say this one; everything else stays byte for byte."""
+    data = bytearray(exif)
     main = find_main_directory(exif)
     if main is None:
         return exif
-    data = bytearray(exif)
+    _set_numbers(data, main, {_WIDTH: width, _HEIGHT: height})
     for at in main.entries:
-        code, dtype = struct.unpack_from(main.order + "HH", data, at)
-        if code == _ORIENTATION and dtype in _WHOLE:
-            struct.pack_into(main.order + _WHOLE[dtype], data, at + 8, 1)
+        code, dtype, _, offset = struct.unpack_from(main.order + "HHII", data, at)
+        inner = find_directory(exif, main.order, offset) if code == _EXIF and dtype == 4 else None
+        if inner is not None:
+            _set_numbers(data, inner, {_EXIF_WIDTH: width, _EXIF_HEIGHT: height})
     return bytes(data)
+
+
+def _set_numbers(data: bytearray, directory: Directory, numbers: dict[int, int]) -> None:
+    """Set those of these tags that there are."""
+    for at in directory.entries:
+        code, dtype = struct.unpack_from(directory.order + "HH", data, at)
+        if code in numbers and dtype in _WHOLE and numbers[code] < 1 << _BITS[dtype]:
+            struct.pack_into(directory.order + _WHOLE[dtype], data, at + 8, numbers[code])

@@ -46,3 +46,21 @@ def test_data_that_end_early():
         assert reset_orientation(cut) == (exif_of("<", 3, 1)[:length] if there else cut)
     assert find_main_directory(whole).end == len(whole) - 4
     assert find_main_directory(b"no EXIF data") is None
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_the_size_that_exif_says(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "a camera"
+    exif.get_ifd(34665)[40962], exif.get_ifd(34665)[40963] = 16, 12
+    exif.get_ifd(34665)[42036] = "a lens"
+    x = RNG.integers(0, 256, (12, 16, 3)).astype(np.uint8)
+    Image.fromarray(x).save(tmp_path / "x.jpg", exif=exif)
+    out = tmp_path / f"y{suffix}"
+    assert run(tmp_path / "x.jpg", out, "--filter", "box-3", "--stride", 2) == 0
+    with Image.open(out) as picture:
+        found = picture.getexif()
+        inner = found.get_ifd(34665)
+        assert picture.size == (6, 8)
+        assert (inner[40962], inner[40963], inner[42036]) == (6, 8, "a lens")
+        assert found[271] == "a camera"
