@@ -34,7 +34,7 @@ from .many_files import Job, find_jobs, run_jobs
 from .missing import plan_missing_pixels
 from .progress import NoBar, ProgressBar, make_bar
 from .report import Report
-from .standard_streams import STREAM, use_files
+from .standard_streams import STREAM, name_input, use_files
 from .values import check_values
 from .weights_reader import check_real, read_weights
 
@@ -55,6 +55,8 @@ def filter_files(options: argparse.Namespace) -> int:
     def run(job: Job, bar: ProgressBar | None) -> tuple[str, ...]:
         with use_files(job, options.format) as on_files:
             notes = _filter_file(on_files, weights, options, report, bar)
+            if job.source == STREAM:
+                notes = tuple(name_input(note, on_files.source.parent) for note in notes)
         if bar is None:  # many files end with a summary
             report.finish(job.output)
         return notes

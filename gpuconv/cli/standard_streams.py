@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 import tempfile
@@ -16,9 +17,10 @@ from .files.safety import ReadError, WriteError
 from .files.sniff import find_suffix
 from .many_files import Job
 
-__all__ = ["STREAM", "use_files"]
+__all__ = ["STREAM", "name_input", "use_files"]
 
 STREAM = Path("-")
+_COPY, _INPUT = "standard-input", "standard input"  # the name of its copy, and what messages say
 
 
 @contextlib.contextmanager
@@ -34,7 +36,7 @@ def use_files(job: Job, suffix: str | None) -> Iterator[Job]:
         raise ReadError("standard input: is closed")
     if job.output == STREAM and sys.stdout is None:
         raise WriteError("standard output: is closed")
-    with _make_folder() as folder:
+    with _make_folder() as folder, _name_input_in_errors(folder):
         if job.source == STREAM:
             job = replace(job, source=_read_input(folder))
         if job.output != STREAM:
@@ -54,6 +56,22 @@ def use_files(job: Job, suffix: str | None) -> Iterator[Job]:
         sys.stdout.buffer.flush()
 
 
+def name_input(text: str, folder: Path) -> str:
+    """Call a copy of the standard input in this folder what it is, not by its name there."""
+    return re.sub(re.escape(str(folder / _COPY)) + r"(\.\w+)?", _INPUT, text)
+
+
+@contextlib.contextmanager
+def _name_input_in_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ReadError, WriteError, ValueError) as error:
+        text = name_input(str(error), folder)
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
+
+
 @contextlib.contextmanager
 def _make_folder() -> Iterator[Path]:
     try:
@@ -65,7 +83,7 @@ def _make_folder() -> Iterator[Path]:
 
 
 def _read_input(folder: Path) -> Path:
-    path = folder / "standard-input"
+    path = folder / _COPY
     try:
         with open(path, "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)

@@ -64,6 +64,23 @@ def test_streams_that_cannot_be(tmp_path, monkeypatch, capsys):
     assert "is a terminal" in refused(capsys, 4, source, "-", *BLUR)
 
 
+def test_messages_name_the_standard_input(tmp_path, monkeypatch, capsys):
+    """Not its copy in a temporary folder, which is gone."""
+    data = save(tmp_path / "x.png").read_bytes()
+    monkeypatch.setattr(sys, "stdin", Stream(data[:200]))
+    error = refused(capsys, 3, "-", tmp_path / "y.png", *BLUR)
+    assert error.startswith("gpuconv: error: standard input: cannot be read as png: ")
+    small = ["--kernel", tmp_path / "w.npy", "--mode", "valid"]
+    np.save(tmp_path / "w.npy", np.ones((20, 20)))
+    monkeypatch.setattr(sys, "stdin", Stream(data))
+    error = refused(capsys, 2, "-", tmp_path / "y.png", *small)
+    assert error.startswith("gpuconv: error: standard input: has 12 x 15 pixels")
+    Image.open(tmp_path / "x.png").save(tmp_path / "x.png", dpi=(300, 300))
+    monkeypatch.setattr(sys, "stdin", Stream((tmp_path / "x.png").read_bytes()))
+    assert run("-", tmp_path / "y.npy", *BLUR) == 0
+    assert capsys.readouterr().err == "note: dropped resolution (DPI) of standard input\n"
+
+
 def test_a_pipe(tmp_path):
     source = save(tmp_path / "x.png")
     command = [
