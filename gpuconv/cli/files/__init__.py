@@ -84,7 +84,7 @@ def _open(path: Path, suffix: str, options: ReadOptions, stack: contextlib.ExitS
         elif suffix == ".zarr":
             image = open_zarr_image(path, options.array, *array)
         else:
-            image = open_fits(path, options.hdu, stack)
+            return open_fits(path, options.hdu, page, stack)
     return image if page is None else image.pick(page)
 
 

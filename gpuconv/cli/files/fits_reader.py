@@ -30,8 +30,11 @@ _STRUCTURE: tuple[str, ...] = (
 _STRUCTURE += ("BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM", "ZBITPIX", "ZNAXIS")
 
 
-def open_fits(path: Path, hdu: str | None, stack: contextlib.ExitStack) -> Image:
-    """Open an image of a FITS file: the first with pixels, or the HDU of this number or name."""
+def open_fits(path: Path, hdu: str | None, page: int | None, stack: contextlib.ExitStack) -> Image:
+    """Open an image of a FITS file: the first with pixels, or the HDU of this number or name.
+
+    `page` picks one plane of it, counted from 0.
+    """
     fits = require("astropy.io.fits")
     file = stack.enter_context(fits.open(path, mode="readonly", lazy_load_hdus=True))
     chosen = _choose(path, fits, file, hdu)
@@ -53,7 +56,7 @@ def open_fits(path: Path, hdu: str | None, stack: contextlib.ExitStack) -> Image
             header.remove(name, ignore_missing=True, remove_all=True)
     others = sum(1 for one in file if one is not chosen and (one.size or 0) > 0)
     lost = ("other HDUs",) if others else ()
-    return make_image(
+    image = make_image(
         path,
         lambda: numbers,
         shape,
@@ -63,6 +66,13 @@ def open_fits(path: Path, hdu: str | None, stack: contextlib.ExitStack) -> Image
         1 << 24,
         metadata=Metadata(header=header or None, nodata=nodata, lost=lost),
     )
+    if page is None:
+        return image
+    picked = image.pick(page)
+    _pick_reference(
+        header, np.unravel_index(page, image.source.stack) if image.source.stack else ()
+    )
+    return picked
 
 
 class _Numbers:
@@ -80,6 +90,16 @@ class _Numbers:
 # By bits and offset: bytes alone are stored without a sign, all others with one.
 _INTEGERS = {(8, 0): "uint8", (8, -128): "int8", (16, 0): "int16", (16, 1 << 15): "uint16"}
 _INTEGERS |= {(32, 0): "int32", (32, 1 << 31): "uint32", (64, 0): "int64", (64, 1 << 63): "uint64"}
+
+
+def _pick_reference(header: Any, index: tuple[Any, ...]) -> None:
+    """Let the world coordinates of a plane, along the axes it has no more, be those of its place.
+
+    Axes are counted from the last one, from 1, and pixels of an axis from 1, too.
+    """
+    for axis, position in enumerate(reversed(index), 3):
+        if f"CRPIX{axis}" in header or f"CRVAL{axis}" in header:
+            header[f"CRPIX{axis}"] = header.get(f"CRPIX{axis}", 0) - int(position)
 
 
 @dataclass(frozen=True)

@@ -76,3 +76,24 @@ def test_floats_have_no_blank(tmp_path):
     hdu.writeto(tmp_path / "x.fits", output_verify="ignore")
     assert run(tmp_path / "x.fits", tmp_path / "y.npy", "--filter", "box-1") == 0
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), x)
+
+
+def test_world_coordinates_of_a_plane(tmp_path):
+    from astropy.wcs import WCS
+
+    hdu = fits.PrimaryHDU(RNG.integers(0, 200, (2, 3, 12, 15)).astype(np.int16))
+    for axis, (kind, step) in enumerate((("X", 1), ("Y", 2), ("FREQ", 10), ("STOKES", 1)), 1):
+        hdu.header[f"CTYPE{axis}"], hdu.header[f"CDELT{axis}"] = kind, step
+        hdu.header[f"CRVAL{axis}"] = 100.0 * axis
+        if axis != 4:  # by default it is 0
+            hdu.header[f"CRPIX{axis}"] = 2.0
+    hdu.writeto(tmp_path / "x.fits")
+    before = WCS(fits.getheader(tmp_path / "x.fits"))
+    command = [tmp_path / "x.fits", tmp_path / "y.fits", "--filter", "box-1", "--overwrite"]
+    for page, (stokes, frequency) in enumerate(np.ndindex(2, 3)):
+        assert run(*command, "--page", page) == 0
+        after = WCS(fits.getheader(tmp_path / "y.fits"))
+        there = before.wcs_pix2world([[4, 5, frequency, stokes]], 0)
+        np.testing.assert_allclose(after.wcs_pix2world([[4, 5, 0, 0]], 0), there)
+        x = fits.getdata(tmp_path / "x.fits")[stokes, frequency]
+        np.testing.assert_array_equal(fits.getdata(tmp_path / "y.fits"), x)
