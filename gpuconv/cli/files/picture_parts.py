@@ -26,6 +26,7 @@ _TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 _PIXELS = {b"IDAT", b"fdAT"}
 _WEBP = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ", b"GPCV"}
 _JPEG2000 = {b"jP  ", b"ftyp", b"jp2h", b"jp2c", b"free", b"rreq"}
+_BEHIND, _FILLING = "data behind the picture", b"\0\xff\r\n"
 _ICC_RESOURCE = 1039  # of Photoshop
 
 
@@ -61,8 +62,8 @@ def _name_segments(picture: Any) -> list[str]:
 def _name_jpeg_parts(picture: Any) -> list[str]:
     data = Path(picture.filename).read_bytes()
     end = data.find(b"\xff\xd9", _find_scan(data))  # the marker of the end is nowhere in pixels
-    more = end >= 0 and data[end + 2 :].strip(b"\0\xff\r\n")
-    return [*_name_segments(picture), *(["data behind the picture"] if more else [])]
+    more = end >= 0 and data[end + 2 :].strip(_FILLING)
+    return [*_name_segments(picture), *([_BEHIND] if more else [])]
 
 
 def _find_scan(data: bytes) -> int:
@@ -79,7 +80,10 @@ def _find_scan(data: bytes) -> int:
 
 
 def list_png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the names and contents of the chunks of a PNG file, without those of pixels."""
+    """Yield the names and contents of the chunks of a PNG file, without those of pixels.
+
+    What lies behind the last one has no name.
+    """
     with open(path, "rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
@@ -89,17 +93,20 @@ def list_png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
             yield name, b"" if name in _PIXELS else file.read(size)
             file.seek(4, 1)
             if name == b"IEND":
+                yield b"", file.read()
                 return
 
 
 def _name_chunks(picture: Any) -> list[str]:
-    names, texts = set(), []
+    names, texts, more = set(), [], []
     for name, data in list_png_chunks(Path(picture.filename)):
-        if name in _TEXTS:
+        if not name:
+            more += [_BEHIND] if data.strip(_FILLING) else []
+        elif name in _TEXTS:
             texts.append(data.partition(b"\0")[0])
         elif name not in _CHUNKS and name.isalpha():
             names.add(name.decode("latin-1"))
-    more = ["further texts of the same name"] if len(set(texts)) < len(texts) else []
+    more += ["further texts of the same name"] if len(set(texts)) < len(texts) else []
     return [*_join("PNG chunks", names), *more]
 
 

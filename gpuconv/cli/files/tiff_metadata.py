@@ -42,8 +42,8 @@ _STRUCTURE = {
     ),
     *(*range(32995, 32999), 34016, _LERC),
 }
-# What holds only of the stored numbers, inks or printers: curves, least and largest samples.
-_OF_STORED = {280, 281, 290, 291, 301, 321, 333, 335, 336, 337, 340, 341, 342}
+# What holds only of the stored numbers, inks, printers or a fax: curves, least and largest samples.
+_OF_STORED = {280, 281, 290, 291, 301, 321, 333, 335, 336, 337, 340, 341, 342, 400}
 _OF_COLOURS = {318, 319}  # the white point and the primaries of RGB
 _LAYERS = 37724  # of Photoshop, with the picture as it was
 _IMAGEJ = {50838, 50839}  # which tifffile reads

@@ -78,6 +78,7 @@ def test_floats_have_no_blank(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), x)
 
 
+@pytest.mark.filterwarnings("ignore:The WCS transformation has more axes")
 def test_world_coordinates_of_a_plane(tmp_path):
     from astropy.wcs import WCS
 

@@ -124,6 +124,13 @@ def test_data_behind_a_jpeg(tmp_path, capsys):
     assert dropped(capsys, tmp_path / "x.jpg", tmp_path / "y.jpg") is None
 
 
+def test_data_behind_a_png(tmp_path, capsys):
+    whole = add_chunk(b"gAMA", (45455).to_bytes(4, "big"))
+    for more, said in ((b"more", "data behind the picture"), (b"\n", None), (b"", None)):
+        (tmp_path / "x.png").write_bytes(whole + more)
+        assert dropped(capsys, tmp_path / "x.png", tmp_path / "y.png") == said
+
+
 def test_all_comments_of_a_jpeg(tmp_path, capsys):
     write_jpeg(
         tmp_path / "x.jpg", segment(0xFE, b"one"), segment(0xFE, "Grüße".encode("latin-1"))
