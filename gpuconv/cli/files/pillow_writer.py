@@ -22,6 +22,8 @@ __all__ = ["needs_imagecodecs", "save_picture", "words_for_lost", "write_picture
 
 # Bytes that a segment of a JPEG file holds, and what a note calls them.
 _LONGEST = {"exif": (65000, "EXIF"), "xmp": (65504, "XMP"), "comment": (65533, "comment")}
+# Units of a resolution in dots an inch, and how many of them there may be.
+_RESOLUTIONS = {"JPEG": (1, 65535), "PNG": (0.0254, (1 << 31) - 1), "BMP": (0.0254, (1 << 31) - 1)}
 _QUALITY = dict(quality=95, subsampling=0)  # of a JPEG that does not come from one
 _PNG_HEAD = 8 + 25  # signature and IHDR
 _PIXEL_CHUNKS = (b"IHDR", b"IDAT", b"IEND")
@@ -102,7 +104,7 @@ def _find_options(name: str | None, metadata: Metadata, stride: int) -> dict[str
         found["exif"] = b"Exif\0\0" + metadata.exif
     if name in ("JPEG", "WEBP", "AVIF") and metadata.xmp is not None:
         found["xmp"] = metadata.xmp
-    if name in ("PNG", "JPEG", "BMP") and metadata.resolution is not None:
+    if metadata.resolution is not None and _holds_resolution(name, metadata, stride):
         found["dpi"] = tuple(n / stride for n in metadata.resolution)
     if name in ("JPEG", "GIF") and metadata.comment is not None:
         found["comment"] = metadata.comment.encode()
@@ -116,6 +118,12 @@ def _find_options(name: str | None, metadata: Metadata, stride: int) -> dict[str
         if metadata.iptc is not None:
             found["extra"] += _make_segment(0xED, metadata.iptc)
     return found
+
+
+def _holds_resolution(name: str | None, metadata: Metadata, stride: int) -> bool:
+    """Whether a format has a place for dots an inch that holds these, rounded."""
+    unit, most = _RESOLUTIONS.get(name or "", (1, 0))
+    return all(0.5 <= n / stride / unit < most + 0.5 for n in metadata.resolution or ())
 
 
 def _make_segment(kind: int, data: bytes) -> bytes:
@@ -158,7 +166,12 @@ def _find_too_long(output: Output) -> list[str]:
 
 def words_for_lost(output: Output) -> list[str]:
     """Name what the format keeps in general, but not here."""
+    metadata, form = output.metadata, output.format
     lost = [_LONGEST[name][1] for name in _find_too_long(output)]
-    if "icc" in output.format.keeps and _loses_profile(output):
+    if form.pillow in _RESOLUTIONS and not _holds_resolution(
+        form.pillow, metadata, output.geometry.stride
+    ):
+        lost.append("resolution (DPI)")
+    if "icc" in form.keeps and _loses_profile(output):
         lost.append("ICC profile of grey levels")
     return lost

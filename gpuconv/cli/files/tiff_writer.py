@@ -91,8 +91,9 @@ def is_big(output: Output) -> bool:
 
 def _find_software(metadata: Metadata) -> str | None:
     """Return what wrote the input, which EXIF data may say among its own tags."""
-    named = [tag.value for tag in own_tags(metadata.exif or b"") if tag.code == SOFTWARE]
-    return metadata.software or next(iter(named), None)
+    own = own_tags(metadata.exif or b"")
+    named = (tag.value for tag in own if tag.code == SOFTWARE and isinstance(tag.value, str))
+    return metadata.software or next(named, None)
 
 
 def _describe_samples(output: Output) -> dict[str, Any]:

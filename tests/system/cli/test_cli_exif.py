@@ -64,3 +64,14 @@ def test_the_size_that_exif_says(tmp_path, suffix):
         assert picture.size == (6, 8)
         assert (inner[40962], inner[40963], inner[42036]) == (6, 8, "a lens")
         assert found[271] == "a camera"
+
+
+@pytest.mark.parametrize(("dtype", "count"), [(4, 1), (7, 8), (2, 0)])
+def test_software_that_is_no_name(tmp_path, dtype, count):
+    exif = b"II*\0" + struct.pack("<IHHHII", 8, 1, 305, dtype, count, 8) + bytes(4)
+    x = RNG.integers(0, 256, (12, 15, 3)).astype(np.uint8)
+    Image.fromarray(x).save(tmp_path / "x.png", exif=b"Exif\0\0" + exif)
+    assert run(tmp_path / "x.png", tmp_path / "y.tif", "--filter", "box-1") == 0
+    with Image.open(tmp_path / "y.tif") as picture:
+        assert picture.tag_v2[305] == "gpuconv"
+        np.testing.assert_array_equal(picture, x)

@@ -244,3 +244,19 @@ def test_layers_of_photoshop_are_left_out(tmp_path, capsys):
     said = dropped(capsys, tmp_path / "x.tif", tmp_path / "y.tif")
     assert said == "Photoshop's layers (of the picture as it was)"
     assert b"secret" not in (tmp_path / "y.tif").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("resolution", "held"),
+    [(300, (".jpg", ".png", ".bmp")), (65535, (".jpg", ".png", ".bmp")), (2e8, ()),
+     (65536, (".png", ".bmp")), (0.25, (".png", ".bmp"))],
+)  # fmt: skip
+def test_a_resolution_that_a_format_cannot_say(tmp_path, capsys, resolution, held):
+    more = dict(resolutionunit="INCH", metadata=None, software=False)
+    tifffile.imwrite(tmp_path / "x.tif", pixels(), resolution=(resolution, resolution), **more)
+    for suffix in (".jpg", ".png", ".bmp"):
+        said = dropped(capsys, tmp_path / "x.tif", tmp_path / f"y{suffix}")
+        assert said == (None if suffix in held else "resolution (DPI)")
+        if suffix in held:
+            found = Image.open(tmp_path / f"y{suffix}").info["dpi"]
+            np.testing.assert_allclose(np.float64(found), resolution, rtol=1e-3, atol=0.02)
