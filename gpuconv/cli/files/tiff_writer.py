@@ -21,6 +21,7 @@ from .tiff_metadata import GDAL_NODATA, NOT_COPIED, SOFTWARE
 __all__ = ["find_kind", "is_big", "write_tiff"]
 
 _MAX_CLASSIC_TIFF = (1 << 32) - (1 << 25)  # bytes of pixels in a TIFF of 32-bit offsets
+_MOST = (1 << 32) - 1  # of the numbers of a fraction
 _XMP, _DESCRIPTION = 700, 270
 _ASCII, _BYTE, _UNDEFINED = 2, 1, 7
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
@@ -114,8 +115,10 @@ def _describe_file(output: Output, kind: str | None) -> dict[str, Any]:
     described: dict[str, Any] = dict(iccprofile=metadata.icc)
     resolution = metadata.resolution
     if resolution is not None:
-        described["resolution"] = tuple(n / geometry.stride for n in resolution)
-        described["resolutionunit"] = "INCH"
+        wide = max(resolution) > _MOST  # which was said in centimetres
+        pair = tuple(min(n / 2.54, _MOST) for n in resolution) if wide else resolution
+        described["resolution"] = tuple(n / geometry.stride for n in pair)
+        described["resolutionunit"] = "CENTIMETER" if wide else "INCH"
     elif metadata.density is not None:
         described["resolution"] = tuple(n / geometry.stride for n in metadata.density)
         described["resolutionunit"] = "NONE"

@@ -260,3 +260,12 @@ def test_a_resolution_that_a_format_cannot_say(tmp_path, capsys, resolution, hel
         if suffix in held:
             found = Image.open(tmp_path / f"y{suffix}").info["dpi"]
             np.testing.assert_allclose(np.float64(found), resolution, rtol=1e-3, atol=0.02)
+
+
+def test_the_finest_resolution_of_a_tiff(tmp_path, capsys):
+    most = (1 << 32) - 1
+    more = dict(resolutionunit="CENTIMETER", metadata=None, software=False)
+    tifffile.imwrite(tmp_path / "x.tif", pixels(), resolution=(most, most), **more)
+    assert dropped(capsys, tmp_path / "x.tif", tmp_path / "y.tif") is None
+    found = tags_of(tmp_path / "y.tif")
+    assert (found[282], found[296]) == ((most, 1), 3)
