@@ -22,25 +22,9 @@ _DESCRIPTION, SOFTWARE = 270, 305
 _LERC = 50674
 # How the pixels are stored, which the writer decides anew, and pointers into the file.
 _STRUCTURE = {
-    *(254, 255, *range(256, 260), 262, *range(263, 267), 273, 274, 277, 278, 279, 282, 283, 284),
-    *(
-        288,
-        289,
-        292,
-        293,
-        296,
-        297,
-        317,
-        320,
-        *range(322, 333),
-        334,
-        338,
-        339,
-        347,
-        *range(512, 533),
-        559,
-    ),
-    *(*range(32995, 32999), 34016, _LERC),
+    *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 282, 283),
+    *(284, 288, 289, 292, 293, 296, 297, 317, 320, *range(322, 333), 334, 338, 339, 347),
+    *(*range(512, 533), 559, *range(32995, 32999), 34016, _LERC),
 }
 # What holds only of the stored numbers, inks, printers or a fax: curves, least and largest samples.
 _OF_STORED = {280, 281, 290, 291, 301, 321, 333, 335, 336, 337, 340, 341, 342, 400}
