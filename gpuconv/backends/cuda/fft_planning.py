@@ -105,15 +105,22 @@ class Plan:
 
 def _smooth(n: int) -> int:
     """Return the least even number >= n with no prime factor above 7: cuFFT is fast for those."""
-    n += n % 2
-    while True:
-        rest = n
-        for prime in (2, 3, 5, 7):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 2
+    half = -(-n // 2)
+    best = 1 << (half - 1).bit_length()
+    for seven, five in itertools.product(_powers(7, best), _powers(5, best)):
+        for odd in _powers(3, best // (seven * five)):
+            odd *= seven * five
+            best = min(best, odd << (-(-half // odd) - 1).bit_length())
+    return 2 * best
+
+
+def _powers(base: int, most: int) -> list[int]:
+    """List the powers of a number up to `most`."""
+    found, power = [], 1
+    while power <= most:
+        found.append(power)
+        power *= base
+    return found
 
 
 def _candidates(span: int, length: int, stride: int) -> list[int]:

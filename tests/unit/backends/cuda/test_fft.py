@@ -489,6 +489,20 @@ def test_sides_grow_with_the_kernel():
     assert (plan.sides, plan.grid) == ((100, 100), (1, 1))
 
 
+def test_sides_of_tiles_have_no_prime_factors_above_7():
+    def is_smooth(n):
+        for prime in (2, 3, 5, 7):
+            while n % prime == 0:
+                n //= prime
+        return n == 1
+
+    smooth = [n for n in range(2, 3000, 2) if is_smooth(n)]
+    expected = [next(n for n in smooth if n >= least) for least in range(1, smooth[-1] + 1)]
+    assert [fft_planning._smooth(least) for least in range(1, smooth[-1] + 1)] == expected
+    # The next one may be hundreds of millions away: it is not looked for number by number.
+    assert fft_planning._smooth(2**62 - 1) == 2**62
+
+
 def test_plans_are_kept_by_key_within_bounds():
     cache, made = cufft_plans.PlanCache(3, 100), []
 
