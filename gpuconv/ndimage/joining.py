@@ -18,6 +18,8 @@ __all__ = ["for_device", "join"]
 
 # Larger kernels may be faster by transforms or, on the host if all weights are equal, as boxes.
 _SEPARABLE_MOST, _SEPARABLE_MOST_ON_DEVICES = 64, 128
+# Taps of a joined kernel at most: those of very long passes would take all memory.
+_TAPS_MOST = 1 << 20
 _LAST = (-2, -1)
 
 
@@ -41,7 +43,10 @@ def _may_join(first: Pass, second: Pass) -> bool:
     if not isinstance(first.weights, np.ndarray) or not isinstance(second.weights, np.ndarray):
         return False
     lines = {tuple(n > 1 for n in one.weights.shape) for one in (first, second)}
-    if lines != {(True, False), (False, True)}:
+    if (
+        lines != {(True, False), (False, True)}
+        or first.weights.size * second.weights.size > _TAPS_MOST
+    ):
         return False
     # The second pass has the border's value beside what the first has made of the image.
     zeros = first.fillvalue == 0 and second.fillvalue == 0

@@ -1,5 +1,7 @@
 """Passes along the last two axes as one: where that is right, the results are those of SciPy."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage as scipy_ndimage
@@ -40,6 +42,17 @@ def test_what_is_not_joined():
     third = line_pass(np.ones(3), -3, (1, 1), "symmetric")
     assert count([third, *lines()]) == 2
     assert count([lines()[0], third, lines()[1]]) == 3
+
+
+def test_memory_is_that_of_the_passes_where_they_are_long():
+    x = RNG.normal(size=(30, 40))
+    tracemalloc.start()
+    try:
+        found = ndimage.gaussian_filter(x, 400)  # 3201 weights along each axis
+        assert tracemalloc.get_traced_memory()[1] < 3201 * 3201
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(found, scipy_ndimage.gaussian_filter(x, 400), rtol=1e-12)
 
 
 @pytest.mark.parametrize("mode", MODES)
