@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,12 @@ from .boundary import plan_axis_steps, sources
 from .problem import Pair, Problem
 
 __all__ = [
-    "Axis", "BlockInput", "Centres", "block_keywords", "even_length", "join_tiles",
+    "Axis", "BlockInput", "Centres", "block_keywords", "even_length", "join_tiles", "leave_border",
     "restate_steps", "run_block",
 ]  # fmt: skip
+
+# A block leaves the border to its call where this has so many times the pixels.
+_TIMES_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class BlockInput:
     count: int
     # Stride and dilation of the call, where they are not the problem's.
     steps: Pair | None = None
+    # Border and padding of a call on the joined ranges, without `positions`, where these would be
+    # many times the pixels.
+    border: tuple[str, Pair] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,10 @@ class Axis:
         ranges = tuple(
             (int(pixels[a]), int(pixels[b - 1]) + 1) for a, b in itertools.pairwise(breaks)
         )
-        return BlockInput(ranges, np.searchsorted(pixels, found), (0, 0), count, steps)
+        # All pixels are read, many times.
+        wide = not gathered and low <= 0 and high >= n and high - low > _TIMES_PIXELS * n
+        border = (self.boundary, (-low, high - n)) if wide else None
+        return BlockInput(ranges, np.searchsorted(pixels, found), (0, 0), count, steps, border)
 
     def centres(self, flipped: bool, first: int, last: int) -> Centres:
         """Find the pixels that the windows of the outputs ``first`` to ``last - 1`` are centred on.
@@ -200,8 +209,10 @@ def run_block(
     **keywords: Any,
 ) -> Any:
     """Compute a block of the output: ``call(image, k, mode=..., **keywords)`` on joined tiles."""
-    image = join_tiles(tiles, rows.positions, columns.positions)
     keywords |= restate_steps(rows, columns, keywords)
+    rows, columns, border = leave_border(rows, columns)
+    keywords |= border
+    image = join_tiles(tiles, rows.positions, columns.positions)
     y = call(image, k, mode=(rows.pad, columns.pad), **keywords)
     return y[..., : rows.count, : columns.count]
 
@@ -215,6 +226,23 @@ def restate_steps(
         if block.steps is not None:
             both["stride"][n], both["dilation"][n] = block.steps
     return {name: (steps[0], steps[1]) for name, steps in both.items()}
+
+
+def leave_border(
+    rows: BlockInput, columns: BlockInput
+) -> tuple[BlockInput, BlockInput, dict[str, str]]:
+    """Return the inputs with the padding of their calls, and `boundary` where these have a border.
+
+    A border other than "constant" is in `positions`, unless there would be too many.
+    """
+    boundaries: dict[str, str] = {}
+    found = []
+    for block in (rows, columns):
+        if block.border is not None:
+            boundaries["boundary"], pad = block.border
+            block = replace(block, positions=None, pad=pad)
+        found.append(block)
+    return found[0], found[1], boundaries
 
 
 def block_keywords(problem: Problem) -> dict[str, Any]:

@@ -67,15 +67,17 @@ def _compute_block(
     values = dtypes.widen(values, k_dtype, call.problem.acc_dtype)
     xp = array_module(grids[0][0][0])
     kernel = KernelSums.of(values, call.problem.conjugate).for_library(xp)
+    problem = call.problem
+    given_steps = dict(stride=problem.stride, dilation=problem.dilation)
+    steps: dict[str, Any] = dict(blocks.restate_steps(rows, columns, given_steps))
+    rows, columns, border = blocks.leave_border(rows, columns)
     x, *others = (blocks.join_tiles(g, rows.positions, columns.positions) for g in grids)
     given = dict(zip(names, others, strict=True))
     x_storage = arrays.read(x, "X").array
-    problem = call.problem
-    steps = blocks.restate_steps(
-        rows, columns, dict(stride=problem.stride, dilation=problem.dilation)
-    ) | dict(mode=(rows.pad, columns.pad), boundary="constant")
-    # The tiles hold the pixels of any other border.
-    call = replace(call, problem=replace(problem, boundary="constant"))
+    # Unless the call has a border, the tiles hold its pixels.
+    boundary = border.get("boundary", "constant")
+    steps |= dict(mode=(rows.pad, columns.pad), boundary=boundary)
+    call = replace(call, problem=replace(problem, boundary=boundary))
     y = normalize_block(
         call, kernel, x_storage, given.get("mask"), given.get("weights"), steps, Scratch()
     )

@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -88,6 +89,28 @@ def test_leading_dimensions_broadcast(x_lead, k_lead):
         equal(gpuconv.corr2d(lazy, k, mode="same"), whole)
         other = da.from_array(k, chunks=(*[1] * len(k_lead), 2, 1))
         equal(gpuconv.corr2d(lazy, other, mode="same"), whole)
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "wrap"])
+def test_memory_does_not_grow_with_the_padding(boundary):
+    x, k = RNG.random((30, 40)), RNG.random((1, 100_000))
+    lazy = gpuconv.corr2d(da.from_array(x, chunks=20), k, mode="same", boundary=boundary)
+    missing = np.where(x < 0.1, np.nan, x)
+    keywords = dict(mode="same", boundary=boundary)
+    mean = gpuconv.normalized_corr2d(da.from_array(missing, chunks=20), k, **keywords)
+    peaks = []
+    for array in (lazy, mean):
+        array.compute(scheduler="synchronous")
+        tracemalloc.start()
+        try:
+            found = array.compute(scheduler="synchronous")
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        whole = gpuconv.corr2d if array is lazy else gpuconv.normalized_corr2d
+        expected = whole(x if array is lazy else missing, k, **keywords)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert max(peaks) < 20 * k.nbytes  # a block with its padding would take 30 times as much
 
 
 def test_axes():
