@@ -31,8 +31,8 @@ _PARTIAL_BYTES = 32 << 20
 # Below this many multiply-adds starting threads costs more than it saves.
 _SERIAL_OPERATIONS = 200_000
 # Columns that are summed at once; outputs and rows that are summed before the sums are added up in
-# float64.
-_STRIP, _OUTPUTS, _ROWS = 512, 4096, 128
+# float64. A lane of a vector of float32 sums no more outputs than the last number.
+_STRIP, _OUTPUTS, _ROWS, _IN_A_LANE = 512, 4096, 128, 512
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,8 @@ def _plan(
     (sy, sx), (dy, dx), span = laid.stride, laid.dilation, laid.span
     strip = min(problem.s, _STRIP)
     pitch, offsets, order = tap_offsets(problem, strip, lanes, size)
-    at_once = min(problem.r, max(4, min(_ROWS, _OUTPUTS // strip)) * (dy if sy == 1 else 1))
+    outputs = min(_OUTPUTS, _IN_A_LANE * vectors.lanes("float32"))
+    at_once = min(problem.r, max(4, min(_ROWS, outputs // strip)) * (dy if sy == 1 else 1))
     slots = (at_once - 1) * sy + span[0]
     groups = jit.tap_groups(acc, problem.p, problem.q, sx == 1 and dx == 1)
     x_fields, keep_x = _describe_images(problem, x_strides, slots)
