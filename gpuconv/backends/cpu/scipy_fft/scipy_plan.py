@@ -24,8 +24,9 @@ _NEAR_BITS = 20
 # Bytes of tiles transformed at once.
 CHUNK_BYTES = 4 << 20
 # Elements of a tile at most: so many, or so many times the pixels that the kernel covers. With a
-# chunk of tiles, these are what the workspace is bounded by (a few times this).
-_TILE_MOST, _TILE_MOST_SPANS = 1 << 23, 8
+# chunk of tiles, these are what the workspace is bounded by (a few times this). From so many times
+# on, smaller tiles cost no more than one that holds the image.
+_TILE_MOST, _TILE_MOST_SPANS = 1 << 23, 40
 
 
 @dataclass(frozen=True)
