@@ -16,6 +16,7 @@ import gpuconv
 
 from ..selection import calibrate, costs
 from .comparison import check_comparison
+from .files.safety import reason_of
 from .filter_command import call_keywords, filter_files
 from .filters_command import print_filters
 from .parser import build_parser
@@ -79,7 +80,7 @@ def _calibrate(options: argparse.Namespace) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             _measure_costs(save=not options.dry_run)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be changed: {error.strerror or error}") from error
+        raise WriteError(f"{path}: cannot be changed: {reason_of(error)}") from error
 
 
 def _measure_costs(save: bool) -> None:

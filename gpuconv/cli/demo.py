@@ -14,6 +14,7 @@ import numpy as np
 import gpuconv
 
 from .contact_sheet import Panel, circle, make_sheet, outline
+from .files.safety import reason_of
 from .pictures import WriteError, read_picture, write_picture
 from .weights_drawing import paint
 
@@ -43,7 +44,7 @@ def run(folder: Path, backend: str, overwrite: bool = False) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WriteError(f"{folder}: cannot be made: {error.strerror}") from error
+        raise WriteError(f"{folder}: cannot be made: {reason_of(error)}") from error
     with as_file(files("gpuconv") / "data" / "photo.jpg") as path:
         photo = read_picture(path)
     planes = np.ascontiguousarray(np.moveaxis(photo, -1, 0))

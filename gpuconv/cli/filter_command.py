@@ -34,7 +34,7 @@ from .many_files import Job, find_jobs, run_jobs
 from .missing import plan_missing_pixels
 from .progress import NoBar, ProgressBar, make_bar
 from .report import Report
-from .standard_streams import STREAM, name_input, use_files
+from .standard_streams import STREAM, name_streams, use_files
 from .values import check_values
 from .weights_reader import check_real, read_weights
 
@@ -56,7 +56,7 @@ def filter_files(options: argparse.Namespace) -> int:
         with use_files(job, options.format) as on_files:
             notes = _filter_file(on_files, weights, options, report, bar)
             if job.source == STREAM:
-                notes = tuple(name_input(note, on_files.source.parent) for note in notes)
+                notes = tuple(name_streams(note, on_files.source.parent) for note in notes)
         if bar is None:  # many files end with a summary
             report.finish(job.output)
         return notes
@@ -145,8 +145,8 @@ def _filter_image(
     with own as rows_bar, open_sink(output) as store:
         blocks = report.clock(work.run(depth, rows_bar.update, missing), output, work.plan)
         store(blocks if compared is None else compared.keep(blocks))
-    if compared is not None:
-        compared.write()
+        if compared is not None:  # before the output has its name, which it gets only with this
+            compared.write()
     return tuple(notes)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gpuconv
 
-from .files.safety import ReadError, WriteError
+from .files.safety import ReadError, WriteError, reason_of
 from .progress import ProgressBar, make_bar
 
 __all__ = ["Job", "find_jobs", "run_jobs"]
@@ -63,7 +63,7 @@ def _find_many(files: Sequence[Path], folder: Path, suffix: str | None) -> list[
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WriteError(f"{folder}: cannot be made: {error.strerror}") from error
+        raise WriteError(f"{folder}: cannot be made: {reason_of(error)}") from error
     return jobs
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from .files.formats import FORMATS
 from .files.pillow_reader import recognise_picture
-from .files.safety import ReadError, WriteError
+from .files.safety import ReadError, WriteError, reason_of
 from .files.sniff import find_suffix
 from .many_files import Job
 
-__all__ = ["STREAM", "name_input", "use_files"]
+__all__ = ["STREAM", "name_streams", "use_files"]
 
 STREAM = Path("-")
-_COPY, _INPUT = "standard-input", "standard input"  # the name of its copy, and what messages say
+_MORE_SPACE = "; the variable TMPDIR may name a folder with more space"
 
 
 @contextlib.contextmanager
@@ -36,39 +36,46 @@ def use_files(job: Job, suffix: str | None) -> Iterator[Job]:
         raise ReadError("standard input: is closed")
     if job.output == STREAM and sys.stdout is None:
         raise WriteError("standard output: is closed")
-    with _make_folder() as folder, _name_input_in_errors(folder):
+    with _make_folder() as folder, _naming_streams(folder):
         if job.source == STREAM:
             job = replace(job, source=_read_input(folder))
         if job.output != STREAM:
             yield job
             return
-        suffix = suffix or job.source.suffix.lower()
-        if suffix not in FORMATS or suffix == ".zarr":
-            raise WriteError(
-                f"standard output: cannot be {suffix or 'of no format'}; choose one with --format"
-            )
-        if sys.stdout.isatty():
-            raise WriteError("standard output: is a terminal; pass the name of a file")
-        output = folder / f"standard-output{suffix}"
-        yield replace(job, output=output)
-        with open(output, "rb") as file:
+        job = replace(job, output=_choose_output(folder, job.source, suffix))
+        yield job
+        with open(job.output, "rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
 
-def name_input(text: str, folder: Path) -> str:
-    """Call a copy of the standard input in this folder what it is, not by its name there."""
-    return re.sub(re.escape(str(folder / _COPY)) + r"(\.\w+)?", _INPUT, text)
+def _choose_output(folder: Path, source: Path, suffix: str | None) -> Path:
+    suffix = suffix or source.suffix.lower()
+    if suffix not in FORMATS or suffix == ".zarr":
+        raise WriteError(
+            f"standard output: cannot be {suffix or 'of no format'}; choose one with --format"
+        )
+    if sys.stdout.isatty():
+        raise WriteError("standard output: is a terminal; pass the name of a file")
+    return folder / f"standard-output{suffix}"
+
+
+def name_streams(text: str, folder: Path) -> str:
+    """Call files in this folder that stand for streams what they are, not by their names there."""
+    copies = re.escape(str(folder / "standard-")) + r"(input|output)(\.\w+)?"
+    return re.sub(copies, r"standard \1", text)
 
 
 @contextlib.contextmanager
-def _name_input_in_errors(folder: Path) -> Iterator[None]:
+def _naming_streams(folder: Path) -> Iterator[None]:
     try:
         yield
     except (ReadError, WriteError, ValueError) as error:
-        text = name_input(str(error), folder)
+        text = name_streams(str(error), folder)
         if text == str(error):
             raise
+        if text.startswith("standard output") and isinstance(error.__cause__, OSError):
+            text += _MORE_SPACE
         raise type(error)(text) from error
 
 
@@ -77,20 +84,19 @@ def _make_folder() -> Iterator[Path]:
     try:
         made = tempfile.TemporaryDirectory(prefix="gpuconv-")
     except OSError as error:
-        raise WriteError(f"no temporary folder can be made: {error.strerror or error}") from error
+        raise WriteError(f"no temporary folder can be made: {reason_of(error)}") from error
     with made as name:
         yield Path(name)
 
 
 def _read_input(folder: Path) -> Path:
-    path = folder / _COPY
+    path = folder / "standard-input"
     try:
         with open(path, "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
     except OSError as error:
         raise WriteError(
-            f"standard input: cannot be copied to {folder}: {error.strerror or error}; the "
-            "variable TMPDIR may name a folder with more space"
+            f"standard input: cannot be copied to {folder}: {reason_of(error)}" + _MORE_SPACE
         ) from error
     if path.stat().st_size == 0:
         raise ReadError("standard input: is empty")

@@ -72,7 +72,11 @@ def _save(temporary: Path, pixels: Pixels, output: Output) -> None:
         return
     if not needs_imagecodecs(output):
         picture = require("PIL.Image").fromarray(np.ascontiguousarray(pixels))
-        picture.save(temporary, format=name, **options)
+        # Through memory: where no space is left Pillow's encoder of JPEG 2000 tries for ever.
+        target = io.BytesIO() if name == "JPEG2000" else temporary
+        picture.save(target, format=name, **options)
+        if isinstance(target, io.BytesIO):
+            temporary.write_bytes(target.getbuffer())
         return
     codecs = require("imagecodecs")
     if name != "PNG":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..temporary import make_file_beside, remove
-from .safety import WriteError
+from .safety import WriteError, reason_of
 from .sniff import has_mark
 
 __all__ = ["check_own", "replace_on_success"]
@@ -27,7 +27,7 @@ def check_own(path: Path, remedy: str) -> None:
     try:
         known = path.stat().st_size == 0 or has_mark(path)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be looked into: {error.strerror}") from error
+        raise WriteError(f"{path}: cannot be looked into: {reason_of(error)}") from error
     if not known:
         raise WriteError(
             f"{path}: does not say that gpuconv wrote it and may be an input, as a pattern such "
@@ -41,7 +41,7 @@ def replace_on_success(path: Path) -> Iterator[Path]:
     try:
         temporary = make_file_beside(path)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
+        raise WriteError(f"{path}: cannot be written: {reason_of(error)}") from error
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -51,6 +51,6 @@ def replace_on_success(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error}") from error
+        raise WriteError(f"{path}: cannot be written: {reason_of(error)}") from error
     finally:
         remove(temporary)

@@ -20,6 +20,7 @@ __all__ = [
     "check_regular",
     "convert_errors",
     "install_hint",
+    "reason_of",
     "refuse_bomb",
     "require",
     "require_tifffile",
@@ -32,6 +33,17 @@ class ReadError(Exception):
 
 class WriteError(Exception):
     """The output cannot be written."""
+
+
+def reason_of(error: OSError) -> str:
+    """Return why the system refused, in its own words where the error has them."""
+    if error.strerror is not None:
+        return error.strerror
+    text = " ".join(str(error).split())
+    # NumPy only counts what it wrote; astropy says that again, with a guess of its own.
+    if text.endswith(" written") and " requested and " in text:
+        return "no space is left, or files may not be that large"
+    return text or type(error).__name__
 
 
 def install_hint(module: str) -> str:
@@ -143,7 +155,7 @@ def check_regular(path: Path) -> int:
     except FileNotFoundError:
         raise ReadError(f"{path}: no such file") from None
     except OSError as error:
-        raise ReadError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ReadError(f"{path}: cannot be read: {reason_of(error)}") from error
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise ReadError(f"{path}: is neither a file nor a folder")
     return status.st_size

@@ -17,7 +17,7 @@ from ..temporary import make_folder_beside, remove
 from . import output as outputs
 from .image import Block, Store
 from .output import Output
-from .safety import WriteError, require
+from .safety import WriteError, reason_of, require
 from .zarr_contents import list_foreign, read_attributes
 from .zarr_reader import MARK, Multiscales
 from .zarr_store import open_store
@@ -54,7 +54,7 @@ def open_zarr_sink(output: Output) -> Iterator[Store]:
     try:
         folder = make_folder_beside(path)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
+        raise WriteError(f"{path}: cannot be written: {reason_of(error)}") from error
     new, old = folder / "new", folder / "old"
     try:
         with open_store(new) as place:
@@ -75,7 +75,7 @@ def open_zarr_sink(output: Output) -> Iterator[Store]:
                 os.replace(old, path)
             raise
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error}") from error
+        raise WriteError(f"{path}: cannot be written: {reason_of(error)}") from error
     finally:
         remove(folder)
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gpuconv.cli import main, standard_streams
+from gpuconv.cli.files import pillow_writer
 
 FULL = Path("/dev/full")
 BLUR = ["--filter", "box-3", "--backend", "reference", "--quiet"]
@@ -68,6 +69,41 @@ def test_a_closed_stream(photo, tmp_path, closed, code):
     assert done.returncode == code
     name = ["input", "output"][closed]
     assert done.stderr == f"gpuconv: error: standard {name}: is closed\n"
+
+
+def test_messages_about_streams(photo, tmp_path, monkeypatch, capfd):
+    """They name the streams, not the files that stand for them meanwhile."""
+    data = Path(photo).read_bytes()
+    for name, more, code, says in (
+        ("short", [], 3, "gpuconv: error: standard input: cannot be read as png: "),
+        ("photo", ["--dtype", "int8"], 4, "gpuconv: error: standard input: its results cannot"),
+        ("photo", ["--mode", "valid", "--filter", "box-999"], 2,
+         "gpuconv: error: standard input: has 120 x 150 pixels"),
+        ("exif", ["--format", "ppm"], 0, "note: dropped EXIF of standard input"),
+    ):  # fmt: skip
+        path = tmp_path / name
+        path.write_bytes(data[:200] if name == "short" else data)
+        if name == "exif":
+            exif = Image.Exif()
+            exif[271] = "camera"
+            Image.open(photo).save(path, format="PNG", exif=exif)
+        monkeypatch.setattr(sys, "stdin", open(path))  # noqa: SIM115
+        assert main(["filter", "-", "-", *BLUR, *more]) == code
+        error = capfd.readouterr().err
+        assert error.startswith(says)
+        assert error.count("\n") == 1
+
+
+def test_no_space_for_the_standard_output(photo, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pillow_writer, "add_mark", full)
+    assert main(["filter", photo, "-", *BLUR]) == 4
+    assert capsys.readouterr().err == (
+        "gpuconv: error: standard output: cannot be written: No space left on device; the variable "
+        "TMPDIR may name a folder with more space\n"
+    )
 
 
 def test_a_full_temporary_folder(photo, tmp_path, monkeypatch, capsys):

@@ -2,14 +2,17 @@
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gpuconv.cli import main
+from gpuconv.cli.files.formats import FORMATS
 
 from ... import marks
 
@@ -145,26 +148,68 @@ def test_ignored_signals_stay_ignored(tmp_path):
     assert child.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("suffix", marks.always(["zarr", "npy", "tif"], "zarr"))
-def test_a_full_disk_leaves_nothing(tmp_path, suffix):
-    """Files end at 1 MiB here; of a Zarr array several chunks fail at the same time."""
+def run_with_small_files(*command):
+    """Run where files end at 64 KiB, which stands for a full disk."""
     import resource
-
-    np.save(tmp_path / "x.npy", RNG.random((1200, 1200)))
 
     def small_files():
         default_actions()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+        resource.setrlimit(resource.RLIMIT_CPU, (GUARD, GUARD))  # of an encoder that never gives up
 
-    done = subprocess.run(
-        [sys.executable, "-m", "gpuconv", "filter", tmp_path / "x.npy", tmp_path / f"y.{suffix}",
-         "--filter", "box-3", "--quiet"],
+    return subprocess.run(
+        [sys.executable, "-m", "gpuconv", "filter", *map(str, command), "--filter", "box-1",
+         "--quiet", "--backend", "reference"],
         capture_output=True, text=True, preexec_fn=small_files, check=False,
     )  # fmt: skip
+
+
+FULL = "(File too large|no space is left, or files may not be that large)"
+WRITTEN = sorted({suffix[1:] for suffix in FORMATS} - {"jpeg", "pgm", "pnm", "tiff", "fit", "fts"})
+
+
+@pytest.mark.parametrize("suffix", marks.always(WRITTEN, "zarr", "npy", "tif", "jp2", "png"))
+def test_a_full_disk_leaves_nothing(tmp_path, suffix):
+    """Of a Zarr array several chunks fail at the same time."""
+    if suffix == "fits":
+        pytest.importorskip("astropy")
+    np.save(tmp_path / "x.npy", RNG.integers(0, 256, (600, 700), np.uint8))
+    out = tmp_path / f"y.{suffix}"
+    done = run_with_small_files(tmp_path / "x.npy", out)
+    assert re.fullmatch(
+        f"gpuconv: error: {re.escape(str(out))}: cannot be written: {FULL}\n", done.stderr
+    )
     assert done.returncode == 4
-    assert done.stderr.startswith(f"gpuconv: error: {tmp_path / 'y'}.{suffix}: cannot be written")
-    assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_a_full_disk_and_a_comparison(tmp_path):
+    """The output alone would fit."""
+    x = RNG.integers(0, 256, (600, 700), np.uint8)
+    Image.fromarray(x).save(tmp_path / "x.png")
+    files = [tmp_path / "x.png", tmp_path / "y.png", "--stride", 4]
+    done = run_with_small_files(*files, "--compare", tmp_path / "both.png")
+    assert done.stderr == (
+        f"gpuconv: error: {tmp_path / 'both.png'}: cannot be written: File too large\n"
+    )
+    assert done.returncode == 4
+    assert os.listdir(tmp_path) == ["x.png"]
+    assert run_with_small_files(*files).returncode == 0
+
+
+def test_a_full_disk_and_many_inputs(tmp_path):
+    sizes = {"a": 10, "b": 600, "c": 10}
+    for name, side in sizes.items():
+        x = RNG.integers(0, 256, (side, side), np.uint8)
+        Image.fromarray(x).save(tmp_path / f"{name}.png")
+    out = tmp_path / "out"
+    done = run_with_small_files(*(tmp_path / f"{name}.png" for name in sizes), "--output-dir", out)
+    assert done.stderr == (
+        f"gpuconv: error: {out / 'b.png'}: cannot be written: File too large\n"
+        "2 of 3 files filtered, 1 failed\n"
+    )
+    assert done.returncode == 1
+    assert sorted(os.listdir(out)) == ["a.png", "c.png"]
 
 
 def test_a_reader_that_has_seen_enough():
