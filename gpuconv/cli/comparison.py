@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from .files.alpha import flatten
 from .files.depth import Depth
 from .files.image import Block, Image, Pixels, Source, block_slices, full_range
 from .files.output import Output
-from .files.replace import check_own
+from .files.replace import replace_on_success
 from .files.safety import require
-from .pictures import WriteError, write_picture
+from .pictures import WriteError, save_into
+from .places import Inputs, check_output
 
 __all__ = ["Comparison", "check_comparison"]
 
@@ -31,16 +33,9 @@ def check_comparison(options: argparse.Namespace) -> None:
         raise WriteError(f"{path}: --compare writes a picture, one of: {', '.join(_SUFFIXES)}")
     if len(files) != 2 or options.output_dir is not None or Path("-") in files:
         raise ValueError("--compare is for one input file and one output file")
-    others = [*files, options.kernel] if options.kernel is not None else files
-    if any(os.path.realpath(path) == os.path.realpath(one) for one in others):
+    if any(os.path.realpath(path) == os.path.realpath(one) for one in files):
         raise WriteError(f"{path}: --compare must be another file than the input and the output")
-    if os.path.lexists(path) and not options.overwrite:
-        raise WriteError(f"{path}: exists already; pass --overwrite to replace it")
-    if path.is_dir() and not path.is_symlink():
-        raise WriteError(f"{path}: is a folder; it is not replaced")
-    check_own(path, "pass another name to --compare, or delete it first")
-    if not path.absolute().parent.is_dir():
-        raise WriteError(f"{path}: no such folder {path.absolute().parent}")
+    check_output(path, Inputs(files, options.kernel), options.overwrite, "--compare")
     require("PIL.Image")
 
 
@@ -77,6 +72,12 @@ class Comparison:
             self._whole[block_slices(index, rows, columns)] = values
             yield index, rows, columns, values
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make sure that there is a file to write to, which gets its name if the block succeeds."""
+        with replace_on_success(self._path) as self._temporary:
+            yield
+
     def write(self) -> None:
         """Write both pictures side by side, on white."""
         pictures = [_to_colours(one) for one in (self._image, self._result)]
@@ -86,7 +87,7 @@ class Comparison:
             white = np.full((height, one.shape[1] + _GAP, 3), 255, np.uint8)
             white[: len(one), : one.shape[1]] = one
             columns.append(white)
-        write_picture(self._path, np.concatenate(columns, axis=1)[:, :-_GAP])
+        save_into(self._temporary, self._path, np.concatenate(columns, axis=1)[:, :-_GAP])
 
 
 def _to_colours(image: Image) -> Pixels:

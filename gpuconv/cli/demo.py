@@ -14,8 +14,8 @@ import numpy as np
 import gpuconv
 
 from .contact_sheet import Panel, circle, make_sheet, outline
-from .files.safety import reason_of
 from .pictures import WriteError, read_picture, write_picture
+from .places import Inputs, check_output, make_folder
 from .weights_drawing import paint
 
 __all__ = ["run"]
@@ -40,11 +40,10 @@ def run(folder: Path, backend: str, overwrite: bool = False) -> None:
             f"{folder}: {names} {'exist' if len(there) > 1 else 'exists'} already; pass "
             "--overwrite, or another --output-dir"
         )
+    make_folder(folder)
+    for name in _PICTURES:
+        check_output(folder / f"{name}.png", Inputs(), overwrite, "--output-dir")
     _print_worked_examples(backend)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder}: cannot be made: {reason_of(error)}") from error
     with as_file(files("gpuconv") / "data" / "photo.jpg") as path:
         photo = read_picture(path)
     planes = np.ascontiguousarray(np.moveaxis(photo, -1, 0))

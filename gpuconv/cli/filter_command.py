@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,17 @@ from .files import ReadOptions, check_codecs, check_packages, open_image, open_s
 from .files.alpha import check_opacity, flatten, read_background
 from .files.depth import DepthOptions, choose_depth
 from .files.exif_directory import set_size
-from .files.formats import check_holds, find_format, read_suffix
+from .files.formats import check_holds, find_format
 from .files.geotiff import move_geotiff
 from .files.image import Image
 from .files.output import Output
 from .files.pillow_writer import words_for_lost
-from .files.replace import check_own
 from .files.safety import WriteError, check_regular
 from .files.tiff_writer import find_kind, is_big
-from .files.zarr_reader import find_store
-from .files.zarr_writer import check_replaceable
 from .filter_blocks import Work, find_geometry, plan_work, sum_to_zero
 from .many_files import Job, find_jobs, run_jobs
 from .missing import plan_missing_pixels
+from .places import Inputs, check_output, make_folder
 from .progress import NoBar, ProgressBar, make_bar
 from .report import Report
 from .standard_streams import STREAM, name_streams, use_files
@@ -54,14 +52,24 @@ def filter_files(options: argparse.Namespace) -> int:
 
     def run(job: Job, bar: ProgressBar | None) -> tuple[str, ...]:
         with use_files(job, options.format) as on_files:
+            if job.output != STREAM:
+                in_folder = "--output-dir" if options.output_dir is not None else None
+                check_output(job.output, inputs, options.overwrite, in_folder)
             notes = _filter_file(on_files, weights, options, report, bar)
             if job.source == STREAM:
                 notes = tuple(name_streams(note, on_files.source.parent) for note in notes)
+        inputs.keep_output(job.output, job.source)
         if bar is None:  # many files end with a summary
             report.finish(job.output)
         return notes
 
-    return run_jobs(find_jobs(options), run, options.progress, options.quiet)
+    jobs = find_jobs(options)
+    inputs = Inputs((job.source for job in jobs if job.source != STREAM), options.kernel)
+    if options.output_dir is not None:
+        for job in jobs:
+            inputs.check(job.output)
+        make_folder(options.output_dir)
+    return run_jobs(jobs, run, options.progress, options.quiet)
 
 
 def _filter_file(
@@ -73,7 +81,7 @@ def _filter_file(
 ) -> tuple[str, ...]:
     """Filter one file and return notes; what forbids it is found before anything is computed."""
     find_format(job.output)
-    _check_paths(job.source, job.output, options)
+    check_regular(job.source)
     check_packages(job.output)  # before the work, not after it
     reading = ReadOptions(options.page, options.axes, options.alpha, options.array, options.hdu)
     with open_image(job.source, reading) as image:
@@ -83,35 +91,6 @@ def _filter_file(
         check_values(job.source, image.source.dtype)
         with report.announce_compiling(image.source.dtype, options.backend):
             return _filter_image(image, weights, job, options, report, bar)
-
-
-def _check_paths(source: Path, output: Path, options: argparse.Namespace) -> None:
-    if find_store(source) is None or not source.is_dir():
-        read_suffix(source)
-    # `lexists`, because a dangling symbolic link exists too: it is replaced, never followed.
-    if os.path.lexists(output) and not options.overwrite:
-        raise WriteError(f"{output}: exists already; pass --overwrite to replace it")
-    if not output.absolute().parent.is_dir():
-        raise WriteError(f"{output}: no such folder {output.absolute().parent}")
-    check_regular(source)
-    if output.resolve() in source.resolve().parents:
-        raise WriteError(f"{output}: holds the input {source}; it is not replaced")
-    if os.path.lexists(output) and not output.is_symlink():  # a link itself is replaced
-        _check_replaced(source, output, options)
-
-
-def _check_replaced(source: Path, output: Path, options: argparse.Namespace) -> None:
-    """Refuse to replace what is or may be an input, and folders that are not known."""
-    if output.samefile(source):
-        raise WriteError(f"{output}: is the input; it is not replaced")
-    if options.kernel is not None and output.samefile(options.kernel):
-        raise WriteError(f"{output}: has the weights of --kernel; it is not replaced")
-    if output.suffix.lower() == ".zarr":
-        check_replaceable(output)
-    elif output.is_dir():
-        raise WriteError(f"{output}: is a folder; it is not replaced")
-    elif options.output_dir is None and STREAM not in options.files:
-        check_own(output, "for many inputs pass --output-dir, or delete it first")
 
 
 def _filter_image(
@@ -142,7 +121,8 @@ def _filter_image(
         notes.append(f"dropped {', '.join(lost)} of {image.source.path}")
     rows = max(1, image.pages) * output.size[0]
     own = make_bar(rows, "row", options.progress) if bar is None else NoBar()
-    with own as rows_bar, open_sink(output) as store:
+    comparing = nullcontext() if compared is None else compared.opened()
+    with own as rows_bar, open_sink(output) as store, comparing:
         blocks = report.clock(work.run(depth, rows_bar.update, missing), output, work.plan)
         store(blocks if compared is None else compared.keep(blocks))
         if compared is not None:  # before the output has its name, which it gets only with this

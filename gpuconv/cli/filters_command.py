@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..imaging.filters.registry import NamedFilter, by_name, find
 from .files.array_writer import save_array
-from .files.replace import check_own, replace_on_success
+from .files.replace import replace_on_success
 from .pictures import WriteError, write_picture
+from .places import Inputs, check_output
 from .weights_drawing import draw_in_terminal, format_weights, paint
 
 __all__ = ["print_filters"]
@@ -62,9 +63,7 @@ def _save(path: Path, weights: NDArray[Any], overwrite: bool) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".png"):
         raise WriteError(f"{path}: weights are saved as .npy (numbers) or .png (a picture)")
-    if os.path.lexists(path) and not overwrite:
-        raise WriteError(f"{path}: exists already; pass --overwrite to replace it")
-    check_own(path, "pass another name to --save, or delete it first")
+    check_output(path, Inputs(), overwrite, "--save")
     if suffix == ".png":
         write_picture(path, paint(weights))
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gpuconv
 
-from .files.safety import ReadError, WriteError, reason_of
+from .files.safety import ReadError, WriteError
 from .progress import ProgressBar, make_bar
 
 __all__ = ["Job", "find_jobs", "run_jobs"]
@@ -48,22 +48,16 @@ def find_jobs(options: argparse.Namespace) -> list[Job]:
 def _find_many(files: Sequence[Path], folder: Path, suffix: str | None) -> list[Job]:
     jobs = [Job(one, folder / (one.stem + suffix if suffix else one.name)) for one in files]
     places: dict[str, Path] = {}
-    inputs = {os.path.realpath(one): one for one in files}
     for job in jobs:
-        place = os.path.realpath(job.output)
-        key = os.path.normcase(place)
-        if key in places:
-            raise WriteError(
-                f"{job.output}: would be written for both {places[key]} and {job.source}; filter "
-                "them into different folders"
-            )
-        places[key] = job.source
-        if place in inputs:
-            raise WriteError(f"{job.output}: is an input; choose another --output-dir")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder}: cannot be made: {reason_of(error)}") from error
+        other = places.setdefault(os.path.normcase(os.path.realpath(job.output)), job.source)
+        if other is job.source:
+            continue
+        if os.path.realpath(other) == os.path.realpath(job.source):
+            raise ValueError(f"{job.source}: is named twice")
+        raise WriteError(
+            f"{job.output}: would be written for both {other} and {job.source}; filter them into "
+            "different folders"
+        )
     return jobs
 
 

@@ -159,7 +159,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         help="where the pictures go; default: %(default)s",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace pictures of the same names there"
+        "--overwrite", action="store_true", help="replace pictures there that gpuconv wrote"
     )
     _add_backend(parser)
 
@@ -258,8 +258,8 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an existing output; without --output-dir only one that gpuconv wrote, as "
-        "others may be inputs that a pattern such as * names",
+        help="replace an existing output that gpuconv wrote; others are kept, as they may be "
+        "inputs that a pattern such as * names",
     )
     reading = parser.add_argument_group("reading")
     reading.add_argument(

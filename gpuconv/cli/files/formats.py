@@ -124,6 +124,11 @@ def suffix_of(path: Path) -> str:
 def find_format(path: Path) -> Format:
     """Return the format of an output."""
     suffix = suffix_of(path)
+    if not suffix:
+        raise WriteError(
+            f"{path}: has no suffix, which says the format, such as .png; written are: "
+            f"{', '.join(FORMATS)}"
+        )
     if suffix not in FORMATS:
         raise WriteError(f"{path}: unknown format {suffix!r}; written are: {', '.join(FORMATS)}")
     return FORMATS[suffix]

@@ -30,14 +30,26 @@ def check_own(path: Path, remedy: str) -> None:
         raise WriteError(f"{path}: cannot be looked into: {reason_of(error)}") from error
     if not known:
         raise WriteError(
-            f"{path}: does not say that gpuconv wrote it and may be an input, as a pattern such "
-            f"as * or *{path.suffix} names two; {remedy}"
+            f"{path}: does not say that gpuconv wrote it and may be an input, so --overwrite does "
+            f"not replace it; {remedy}"
         )
+
+
+def _identify(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager
 def replace_on_success(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, which replaces `path` if the block succeeds."""
+    """Yield a temporary path in the same folder, which replaces `path` if the block succeeds.
+
+    What others put there in the meantime was not asked about and is kept.
+    """
+    before = _identify(path)
     try:
         temporary = make_file_beside(path)
     except OSError as error:
@@ -49,6 +61,8 @@ def replace_on_success(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        if _identify(path) != before:
+            raise WriteError(f"{path}: was made or changed meanwhile; it is not replaced")
         os.replace(temporary, path)
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {reason_of(error)}") from error

@@ -93,6 +93,11 @@ def test_files_that_are_there_are_kept(tmp_path, capsys, monkeypatch):
     assert f"{tmp_path}: picture.png, found.png exist already; pass --overwrite" in printed.err
     assert (tmp_path / "picture.png").read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 2
-    assert main([*command, "--overwrite"]) == 0
+    assert main([*command, "--overwrite"]) == 4
+    assert "picture.png: does not say that gpuconv wrote it" in capsys.readouterr().err
+    assert (tmp_path / "picture.png").read_text() == "mine"
+    (tmp_path / "picture.png").unlink()
+    for _ in range(2):
+        assert main([*command, "--overwrite"]) == 0
     assert np.asarray(Image.open(tmp_path / "picture.png")).shape == (512, 768, 3)
     assert main(command) == 4

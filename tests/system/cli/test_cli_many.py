@@ -141,14 +141,17 @@ def test_what_a_pattern_names_by_mistake(tmp_path, capsys, other):
     else:
         save(photo)
     before = contents(tmp_path)
-    assert "pass --overwrite" in refused(capsys, 4, source, photo, *BLUR)
-    text = refused(capsys, 4, source, photo, *BLUR, "--overwrite")
-    assert "does not say that gpuconv wrote it" in text
+    in_folder = ["--output-dir", photo.parent, "--format", photo.suffix]
+    for shape in ([source, photo], [source, *in_folder]):
+        for more in ([], ["--overwrite"]):
+            text = refused(capsys, 4, *shape, *BLUR, *more)
+            assert f"{photo}: does not say that gpuconv wrote it" in text
+            assert "--overwrite does not replace it" in text
     assert contents(tmp_path) == before
-    # In a folder that is named it is replaced; then gpuconv wrote it.
-    more = ["--output-dir", photo.parent, "--format", photo.suffix, "--overwrite"]
-    assert run(source, *BLUR, *more) == 0
-    assert contents(tmp_path)[photo] != before[photo]
+    photo.unlink()
+    for more in ([], ["--overwrite"]):
+        assert run(source, *BLUR, *in_folder, *more) == 0
+    assert "pass --overwrite" in refused(capsys, 4, source, *in_folder, *BLUR)
     assert run(source, photo, "--filter", "box-5", "--overwrite") == 0
 
 
