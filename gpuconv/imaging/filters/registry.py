@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from .bandpass import dog, gabor
 from .derivatives import derivative, edge, laplacian, prewitt, scharr, second_derivative, sobel
 from .radial import disk, moffat, ring
 from .smoothing import box, gaussian, log, motion, sharpen
+from .suggestions import unknown_filter
 
 __all__ = ["NamedFilter", "Parameter", "by_name", "find", "names"]
 
@@ -180,14 +180,19 @@ _FILTERS = {
 
 # Other names for the same.
 _SYNONYMS = {
+    "avg": "box",
     "blur": "gaussian",
+    "box-blur": "box",
     "gauss": "gaussian",
     "gaussian-blur": "gaussian",
     "mean": "box",
     "average": "box",
+    "gauss-blur": "gaussian",
     "laplace": "laplacian",
     "laplacian-of-gaussian": "log",
     "motion-blur": "motion",
+    "uniform": "box",
+    "unsharp": "sharpen",
     "unsharp-mask": "sharpen",
 }
 
@@ -255,22 +260,16 @@ def _split(name: str) -> tuple[NamedFilter, str]:
             f"unknown filter {name!r}: it needs a direction; did you mean '{plain}-x' (along the "
             f"rows) or '{plain}-y' (down the columns)?"
         )
-    raise _unknown_name(name, plain, list(stems))
+    allowed = ", ".join(map(repr, sorted(_FILTERS)))
+    raise unknown_filter(name, plain, stems, _works, allowed)
 
 
-def _unknown_name(name: str, plain: str, stems: list[str]) -> ValueError:
-    """Build the error for a name that means nothing; it suggests names that are near."""
-    stem = re.split(r"[-:=(]*[\d.]", plain, maxsplit=1)[0]
-    numbers = plain[len(stem) :]
-    if stem in stems and numbers:
-        near = [f"{stem}-{numbers.lstrip('-:=(')}"]
-    else:
-        near = difflib.get_close_matches(stem, stems, n=2, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return ValueError(
-        f"unknown filter {name!r}{hint}{' Allowed' if near else '; allowed'}: "
-        + ", ".join(map(repr, sorted(_FILTERS)))
-    )
+def _works(name: str) -> bool:
+    try:
+        _read_numbers(*_split(name), name)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_numbers(found: NamedFilter, text: str, name: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from scipy import ndimage
 
 import gpuconv
 from gpuconv.imaging import filters
+from gpuconv.imaging.filters import suggestions
 
 X = np.random.default_rng(3).random((40, 50))
 
@@ -161,6 +162,10 @@ def test_names():
         ("gaussian(2)", filters.gaussian(2)),
         ("Gaussian-5e-1", filters.gaussian(0.5)),
         ("blur-2", filters.gaussian(2)),
+        ("box-blur-5", filters.box(5)),
+        ("average", filters.box(3)),
+        ("uniform-5", filters.box(5)),
+        ("unsharp", filters.sharpen(1, 1)),
         ("mean:size=5", filters.box(5)),
         ("motion:angle=-45", filters.motion(9, -45)),
         ("motion-15--45", filters.motion(15, -45)),
@@ -181,6 +186,21 @@ def test_ways_to_write_a_name(name, weights):
     np.testing.assert_array_equal(filters.by_name(name), weights)
 
 
+def test_suggested_names_exist():
+    for names in suggestions._KINDS.values():
+        for name in names:
+            filters.by_name(name)
+    for kind in (*suggestions._KINDS, *suggestions._OTHERS):
+        with pytest.raises(ValueError, match=r"did you mean|is no correlation"):
+            filters.by_name(kind)
+
+
+@pytest.mark.parametrize("place", sorted(set(suggestions._OTHERS.values())))
+def test_functions_that_are_named_instead_exist(place):
+    module, _, function = place.rpartition(".")
+    assert hasattr(pytest.importorskip(module), function)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -194,6 +214,23 @@ def test_ways_to_write_a_name(name, weights):
         ("sobel", r"needs a direction; did you mean 'sobel-x' .* or 'sobel-y'"),
         ("gausian-2", r"did you mean 'gaussian'"),
         ("", r"unknown filter ''"),
+        ("gaus", r"did you mean 'gauss'\?"),
+        ("sobelx", r"did you mean 'sobel-x'\?"),
+        ("boxblur-5", r"did you mean 'box-blur-5'\?"),
+        ("secondderivativex", r"did you mean 'second-derivative-x'\?"),
+        ("box5x5", r"did you mean 'box'\?"),
+        ("highpass", r"did you mean 'laplacian', 'dog' or 'sharpen'\?"),
+        ("high-pass-3", r"did you mean 'laplacian', 'dog' or 'sharpen'\?"),
+        ("low_pass filter", r"did you mean 'gaussian' or 'box'\?"),
+        ("edges", r"did you mean 'sobel-x', 'sobel-y' or 'laplacian'\?"),
+        ("edge detection", r"did you mean 'sobel-x', 'sobel-y' or 'laplacian'\?"),
+        ("emboss", r"did you mean 'sobel-x' or 'sobel-y'\?"),
+        ("sharp", r"did you mean 'sharpen'\?"),
+        ("outline", r"did you mean 'sobel-x'"),
+        ("mexican", r"unknown filter 'mexican'; allowed"),
+        ("median", r"'median' is no correlation: .*; scipy.ndimage.median_filter computes it"),
+        ("medianBlur-3", r"'medianBlur-3' is no correlation: .*median_filter"),
+        ("bilateral filter", r"'bilateral filter' is no correlation: .*denoise_bilateral"),
     ],
 )
 def test_names_that_are_wrong(name, text):
