@@ -276,7 +276,11 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--array", metavar="NAME", help="in an .npz file or a Zarr group")
     reading.add_argument("--hdu", metavar="N", help="number or name of an image in a FITS file")
     numbers = parser.add_argument_group("numbers and colours")
-    numbers.add_argument("--dtype", help="of the output; by default that of the input")
+    numbers.add_argument(
+        "--dtype", metavar="DTYPE",
+        help="of the output, such as uint8; by default that of the input; integers that hold less "
+        "need --scale or --range",
+    )  # fmt: skip
     how = numbers.add_mutually_exclusive_group()
     how.add_argument(
         "--range", type=float, nargs=2, metavar=("LO", "HI"), action=_Range,

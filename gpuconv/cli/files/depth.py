@@ -84,6 +84,8 @@ def choose_depth(image: Image, form: Format, options: DepthOptions, zero_sum: bo
         Whether the weights sum to zero, so that results have both signs.
     """
     dtype, note = _choose_dtype(image, form, options)
+    if options.scale is None and options.range is None and not _fills(image, form):
+        _check_fits(image, dtype)
     source = image.dtype
     unsigned = dtype.kind in "ub"
     signed = options.signed
@@ -95,7 +97,7 @@ def choose_depth(image: Image, form: Format, options: DepthOptions, zero_sum: bo
     if signed == "offset" and not unsigned:
         raise WriteError(
             f"--signed offset is for unsigned numbers, but the output is {dtype}; leave it out, or "
-            "choose the output's numbers with --dtype uint8"
+            "choose the output's numbers with --dtype uint8 (and --scale or --range)"
         )
     low, factor, white = _choose_scale(image, form, options, dtype)
     offset = 0.0
@@ -139,6 +141,24 @@ def _choose_dtype(
     )
 
 
+def _fills(image: Image, form: Format) -> bool:
+    """Whether white is written as white, though it is another number in the input."""
+    return form.is_picture and (image.dtype.kind == "b" or image.bits is not None)
+
+
+def _check_fits(image: Image, dtype: np.dtype[Any]) -> None:
+    """Refuse integers that do not hold the input's numbers, which would be cut off in silence."""
+    source, most = image.dtype, full_range(dtype)[1]
+    if dtype.kind not in "iub" or (source.kind != "f" and image.white <= most):
+        return
+    raise WriteError(
+        f"{image.source.path}: {source.name} does not become {dtype} without a scale; pass --scale "
+        f"(0 to {image.white:.0f} becomes 0 to {most:.0f}), --range LO HI (the values that become "
+        f"0 and {most:.0f}), or --scale 1 to round the numbers as they are and cut off what is "
+        f"beyond {most:.0f}"
+    )
+
+
 def _choose_scale(
     image: Image, form: Format, options: DepthOptions, dtype: np.dtype[Any]
 ) -> tuple[float, float, float]:
@@ -151,7 +171,6 @@ def _choose_scale(
     kept = image.white if dtype == image.dtype and not form.is_picture else white
     if isinstance(options.scale, float):
         return 0, options.scale, kept
-    fills = form.is_picture and (image.dtype.kind == "b" or image.bits is not None)
-    if options.scale is not None or fills:
+    if options.scale is not None or _fills(image, form):
         return 0, white / image.white, white
     return 0, 1, kept

@@ -88,6 +88,46 @@ def test_what_needs_a_scale_is_refused_without(tmp_path, capsys, dtype, suffix):
     assert y.max() > white / 3
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".npy", ".png"])
+@pytest.mark.parametrize(
+    ("given", "asked", "most"),
+    [("float32", "uint8", 1), ("float64", "uint16", 1), ("uint16", "uint8", 65535),
+     ("int64", "uint8", 2**63 - 1), ("int16", "uint8", 32767), ("uint8", "int8", 255)],
+)  # fmt: skip
+def test_integers_that_hold_less_need_a_scale(tmp_path, capsys, given, asked, most, suffix):
+    """Even if every number of the input happens to fit."""
+    if suffix == ".png" and asked == "int8":
+        return
+    x = RNG.integers(0, 2, (9, 8)).astype(given)
+    np.save(tmp_path / "x.npy", x)
+    files = [tmp_path / "x.npy", tmp_path / f"y{suffix}", "--filter", "box-1"]
+    text = refused(capsys, 4, *files, "--dtype", asked)
+    limit = np.iinfo(asked).max
+    assert f"x.npy: {given} does not become {asked} without a scale; pass --scale (0 to " in text
+    assert f"becomes 0 to {limit})" in text
+    assert "--scale 1 to round the numbers as they are" in text
+    assert not files[1].exists()
+    for number, more in enumerate((["--scale"], ["--range", 0, most], ["--scale", 1])):
+        files[1] = tmp_path / f"y{number}{suffix}"
+        assert run(*files, "--dtype", asked, *more) == 0
+        factor = 1 if number == 2 else limit / most
+        np.testing.assert_array_equal(read(files[1]), np.rint(x * factor))
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [("uint8", "int16"), ("int8", "uint8"), ("int16", "uint16"), ("bool", "uint8"),
+     ("uint16", "float16"), ("float64", "float16"), ("int64", "float32")],
+)  # fmt: skip
+def test_numbers_that_hold_as_much_need_no_scale(tmp_path, given, asked):
+    x = RNG.integers(0, 2, (9, 8)).astype(given)
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "y.npy"
+    assert run(tmp_path / "x.npy", out, "--filter", "box-1", "--dtype", asked) == 0
+    assert read(out).dtype == asked
+    np.testing.assert_array_equal(read(out), x)
+
+
 def test_scales(tmp_path):
     x = RNG.integers(0, 65536, (9, 8)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "x.tif", x)
@@ -117,8 +157,8 @@ def test_signs_in_unsigned_numbers(tmp_path, dtype, signed):
     x = (RNG.random((9, 8)) * 20).astype(dtype)
     np.save(tmp_path / "x.npy", x)
     out = np.dtype("uint8" if dtype != "uint16" else "uint16")
-    more = ["--signed", signed] if signed else []
-    assert run(tmp_path / "x.npy", tmp_path / "y.tif", *EDGE, "--dtype", out.name, *more) == 0
+    more = ["--dtype", out.name, "--scale", 1, *(["--signed", signed] if signed else [])]
+    assert run(tmp_path / "x.npy", tmp_path / "y.tif", *EDGE, *more) == 0
     y = sums(x, "sobel-x", dtype="f8")
     half = (np.iinfo(out).max + 1) // 2
     want = {"offset": y + half, "clip": np.maximum(y, 0)}.get(signed, np.abs(y))

@@ -82,7 +82,7 @@ def with_nan(*shape):
 @pytest.mark.parametrize(
     ("out", "more"),
     [("y.png", ["--range", 0, 1, "--dtype", "uint8"]), ("y.png", ["--scale"]),
-     ("y.tif", ["--dtype", "uint8"]), ("y.npy", ["--dtype", "int16"])],
+     ("y.tif", ["--dtype", "uint8", "--scale"]), ("y.npy", ["--dtype", "int16", "--scale", 1])],
 )  # fmt: skip
 def test_nan_becomes_no_integer(tmp_path, capsys, monkeypatch, out, more):
     tifffile.imwrite(tmp_path / "x.tif", with_nan(20, 30))
@@ -111,7 +111,7 @@ def test_nan_with_a_nodata_value_becomes_that(tmp_path):
     x = with_nan(20, 30) * 200 + 20
     x[8, 9] = 3
     tifffile.imwrite(tmp_path / "x.tif", x, **mark(3))
-    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR, "--dtype", "uint8") == 0
+    assert run(tmp_path / "x.tif", tmp_path / "y.tif", *BLUR, "--dtype", "uint8", "--scale", 1) == 0
     y = tifffile.imread(tmp_path / "y.tif")
     assert list(zip(*np.nonzero(y == 3), strict=True)) == [(5, 6), (8, 9)]
 
