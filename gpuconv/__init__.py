@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from .core import startup  # noqa: F401  (first: what Ctrl-C does during all other imports)
+
+# isort: split
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .core import startup  # first: it decides what Ctrl-C does during the other imports
-
-# isort: split
 from .api import convolve2d, corr2d
 from .backends.cpu.threads import threads
 from .config import backends, show_config
@@ -84,6 +84,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-startup.end_of_imports()

@@ -121,11 +121,9 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         "name", nargs="?", metavar="NAME", help="show this one, such as gaussian-2; else all"
     )
     parser.add_argument(
-        "--save",
-        type=Path,
-        metavar="FILE",
+        "--save", type=Path, metavar="FILE",
         help="keep the weights: .npy as numbers (for `filter --kernel`), .png as a picture",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an existing file that gpuconv wrote"
     )
@@ -174,11 +172,9 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 def _add_display_options(parser: argparse.ArgumentParser) -> None:
     """Add what a person at a terminal wants to see."""
     parser.add_argument(
-        "--compare",
-        type=Path,
-        metavar="FILE",
+        "--compare", type=Path, metavar="FILE",
         help="write the input and the output side by side, too, as a picture",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--quiet", action="store_true", help="say nothing about the work; errors are still shown"
     )

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 
+from ..core.startup import python_handled_interrupts
+
 __all__ = ["start"]
 
 _NEW_OBJECTS = 100_000  # after so many Python looks for garbage
@@ -16,7 +18,7 @@ def start() -> int:
     """Run the command line as a process of its own and return its exit code."""
     # There is nothing to clean up before the work and after it, so Ctrl-C ends the process at once.
     # An exception would print a traceback there, because Python raises it inside an import.
-    python_handles_it = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    python_handles_it = python_handled_interrupts
     if python_handles_it:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Importing makes half a million objects that live as long as the process. Looking for garbage

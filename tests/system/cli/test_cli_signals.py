@@ -116,8 +116,44 @@ def test_a_second_signal_while_the_first_is_obeyed(tmp_path):
     assert os.listdir(tmp_path) == ["x.npy"]
 
 
-# The last is loaded by the command line, the others by the package.
-@pytest.mark.parametrize("module", ["numpy.version", "gpuconv.core.problem", "argparse"])
+# Lists the modules that are loaded while Ctrl-C would still print a traceback.
+EARLY_IMPORTS = """
+import _signal, atexit, sys
+
+class Finder:
+    names = []
+
+    def find_spec(self, name, path=None, target=None):
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            self.names.append(name)
+
+sys.meta_path.insert(0, Finder())
+atexit.register(lambda: print(*Finder.names))
+"""
+SCRIPT = "from gpuconv.cli.process import start; raise SystemExit(start())"
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_little_is_loaded_before_interrupts_are_silent(tmp_path, script):
+    """No more than the package itself and the module that sees to it, not even `signal`."""
+    (tmp_path / "sitecustomize.py").write_text(EARLY_IMPORTS)
+    (tmp_path / "gpuconv").write_text(SCRIPT)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [tmp_path / "gpuconv"] if script else ["-m", "gpuconv"]
+    child = run(*command, "--version", env=os.environ | {"PYTHONPATH": path})
+    output, _ = child.communicate(timeout=GUARD)
+    names = output.splitlines()[-1].split()
+    silent = names.index("gpuconv.core.startup")
+    before, after = names[names.index("gpuconv") : silent], names[silent + 1 :]
+    assert set(before) <= {"gpuconv", "__future__", "gpuconv.core"}
+    # Later it is a command, which is interrupted in an orderly way, that loads what it needs.
+    assert not [name for name in after if name.split(".")[0] in ("gpuconv", "numpy", "argparse")]
+
+
+# The first is loaded by the package, the last by the command line.
+@pytest.mark.parametrize(
+    "module", ["typing", "numpy.version", "gpuconv.core.problem", "gpuconv.cli.process", "argparse"]
+)
 def test_interrupt_during_imports(module, tmp_path):
     # Python runs this file first.
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_IMPORT.format(module=module))
