@@ -51,8 +51,21 @@ def test_no_test_file_imports_another():
                 assert not [part for part in parts if part.startswith("test_")], path
 
 
-def test_one_place_names_an_address():
-    """Until the project has one."""
-    assert set(PROJECT["urls"]) == {"Homepage"}
-    for name in ("README.md", "CITATION.cff", "SECURITY.md", "recipe/recipe.yaml"):
+def test_addresses_agree():
+    home = PROJECT["urls"]["Homepage"]
+    assert re.fullmatch(r"https://github\.com/[\w-]+/gpuconv", home)
+    assert all(url == home or url.startswith(f"{home}/") for url in PROJECT["urls"].values())
+    recipe = read("recipe/recipe.yaml")
+    about = dict(re.findall(r"^  (homepage|repository): (.*)$", recipe, re.M))
+    assert about == {"homepage": home, "repository": home}
+    maintainers = re.findall(r"^    - (.*)$", recipe.split("  recipe-maintainers:\n")[1], re.M)
+    assert maintainers
+    # The account is set in all places or in none.
+    assert ("OWNER" in maintainers) == ("/OWNER/" in home)
+
+
+def test_no_other_file_names_an_address():
+    for name in ("README.md", "CITATION.cff", "SECURITY.md", "CODE_OF_CONDUCT.md"):
         assert "github.com" not in read(name)
+    forms = (ROOT / ".github").rglob("*.yml")
+    assert all("OWNER" not in path.read_text("utf-8") for path in forms)
