@@ -41,12 +41,17 @@ __all__ = ["call_keywords", "filter_files"]
 
 def call_keywords(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `corr2d` on the command line, without `mode`."""
-    names = ("boundary", "fillvalue", "stride", "dilation", "method", "backend")
-    return {name: getattr(options, name) for name in names}
+    if options.fillvalue is not None and options.boundary != "constant":
+        raise ValueError(
+            f"--fillvalue is for --boundary constant; the border is {options.boundary}"
+        )
+    names = ("boundary", "stride", "dilation", "method", "backend")
+    return {name: getattr(options, name) for name in names} | dict(fillvalue=options.fillvalue or 0)
 
 
 def filter_files(options: argparse.Namespace) -> int:
     """Filter the inputs; return the exit code."""
+    call_keywords(options)  # what is wrong with them is the same for all files
     weights = read_weights(options)
     report = Report(options.quiet)
 
@@ -108,7 +113,7 @@ def _filter_image(
     check_real(weights, image, depth.dtype, options)
     work = plan_work(image, weights, options.mode, keywords)
     check_holds(form, image, work.shape)
-    _check_fillvalue(options, depth.dtype)
+    _check_fillvalue(keywords, depth.dtype)
     missing = plan_missing_pixels(image, form, depth.dtype, zero_sum)
     output = _describe_output(job.output, image, work, depth.dtype, keywords)
     check_codecs(output)
@@ -130,12 +135,11 @@ def _filter_image(
     return tuple(notes)
 
 
-def _check_fillvalue(options: argparse.Namespace, dtype: np.dtype[Any]) -> None:
+def _check_fillvalue(keywords: dict[str, Any], dtype: np.dtype[Any]) -> None:
     """Refuse a border that makes results which integers do not hold."""
-    endless = options.boundary == "constant" and not math.isfinite(options.fillvalue)
-    if endless and dtype.kind not in "fc":
+    if not math.isfinite(keywords["fillvalue"]) and dtype.kind not in "fc":
         raise WriteError(
-            f"--fillvalue {options.fillvalue} makes results that {dtype} does not hold; pass a "
+            f"--fillvalue {keywords['fillvalue']} makes results that {dtype} does not hold; pass a "
             "finite number, or write a .tif of --dtype float32"
         )
 

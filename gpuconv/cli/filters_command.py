@@ -31,9 +31,11 @@ def print_filters(options: argparse.Namespace) -> None:
         return
     (found,) = find(options.name)
     weights = by_name(options.name)
+    if options.save is not None:
+        _check(options.save, options.overwrite)
     _print_one(found, weights)
     if options.save is not None:
-        _save(options.save, weights, options.overwrite)
+        _save(options.save, weights)
         print(f"\nwritten: {options.save}")
 
 
@@ -59,12 +61,14 @@ def _print_one(found: NamedFilter, weights: NDArray[Any]) -> None:
     print(f"\n{draw_in_terminal(weights, colours)}\n({legend})")
 
 
-def _save(path: Path, weights: NDArray[Any], overwrite: bool) -> None:
-    suffix = path.suffix.lower()
-    if suffix not in (".npy", ".png"):
-        raise WriteError(f"{path}: weights are saved as .npy (numbers) or .png (a picture)")
+def _check(path: Path, overwrite: bool) -> None:
     check_output(path, Inputs(), overwrite, "--save")
-    if suffix == ".png":
+    if path.suffix.lower() not in (".npy", ".png"):
+        raise WriteError(f"{path}: weights are saved as .npy (numbers) or .png (a picture)")
+
+
+def _save(path: Path, weights: NDArray[Any]) -> None:
+    if path.suffix.lower() == ".png":
         write_picture(path, paint(weights))
         return
     with replace_on_success(path) as temporary:

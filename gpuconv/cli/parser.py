@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
-from typing import Any
 
 import gpuconv
 
@@ -13,14 +11,17 @@ from ..backends import BACKENDS, CHECKED
 from ..core.arguments import MODES
 from ..core.boundary import BOUNDARIES
 from ..methods import METHODS
+from .command_parser import (
+    Parser,
+    Range,
+    read_boundary,
+    read_dtype,
+    read_format,
+    read_scale,
+    read_shape,
+)
 
 __all__ = ["build_parser"]
-
-
-def _read_shape(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"\d+(x\d+)+", text):
-        raise argparse.ArgumentTypeError(f"must be HxW (or NxHxW), got {text!r}")
-    return tuple(int(n) for n in text.split("x"))
 
 
 def _add_call_options(parser: argparse.ArgumentParser, mode: str, boundary: str) -> None:
@@ -34,17 +35,18 @@ def _add_call_options(parser: argparse.ArgumentParser, mode: str, boundary: str)
     )
     parser.add_argument(
         "--boundary",
+        type=read_boundary,
         choices=BOUNDARIES,
         default=boundary,
         help="what lies beyond the image's edge: a number (constant), the last pixel (edge), the "
-        "image mirrored (reflect, symmetric) or repeated (wrap); default: %(default)s",
+        "image mirrored without its last pixel (reflect) or with it (symmetric), or repeated "
+        "(wrap); names of other packages are understood; default: %(default)s",
     )
     parser.add_argument(
         "--fillvalue",
         type=float,
-        default=0,
         metavar="NUMBER",
-        help="the number beyond a constant border; default: 0",
+        help="the number beyond the edge, for --boundary constant; default: 0",
     )
     parser.add_argument(
         "--stride", type=int, default=1, metavar="N", help="keep every Nth row and column"
@@ -71,20 +73,9 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser of a command whose files may stand before and after its options."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        options, rest = super().parse_known_args(args, namespace)
-        if "files" in options:
-            options.files += [Path(one) for one in rest if one == "-" or not one.startswith("-")]
-            rest = [one for one in rest if one != "-" and one.startswith("-")]
-        return options, rest
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the parsed `command` is the name of the command to run."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="gpuconv",
         description=gpuconv.__doc__,
         epilog="gpuconv COMMAND --help says more about a command. Examples: gpuconv demo; "
@@ -98,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_debug(parser, False)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=_Parser
+        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=Parser
     )
     for name, help, add in (
         ("filter", "filter a picture or array file", _add_filter),
@@ -130,10 +121,14 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", type=_read_shape, help="size of the image, HxW or NxHxW")
-    parser.add_argument("kernel", type=_read_shape, help="size of the kernel, PxQ")
+    parser.add_argument("image", type=read_shape, help="size of the image, HxW or NxHxW")
+    parser.add_argument("kernel", type=read_shape, help="size of the kernel, PxQ")
     parser.add_argument(
-        "--dtype", default="float32", help="of image and kernel; default: %(default)s"
+        "--dtype",
+        type=read_dtype,
+        default="float32",
+        metavar="DTYPE",
+        help="numbers of image and kernel; default: %(default)s",
     )
     _add_call_options(parser, "valid", "constant")
 
@@ -176,7 +171,7 @@ def _add_display_options(parser: argparse.ArgumentParser) -> None:
         help="write the input and the output side by side, too, as a picture",
     )  # fmt: skip
     parser.add_argument(
-        "--quiet", action="store_true", help="say nothing about the work; errors are still shown"
+        "--quiet", action="store_true", help="say nothing about the work, only notes and errors"
     )
 
 
@@ -211,31 +206,6 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--progress", action="store_true", help="show progress on a pipe too")
 
 
-def _read_scale(text: str) -> float | str:
-    if text == "full":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be a number, or nothing; put the names of files before it, got {text!r}"
-        ) from None
-
-
-class _Range(argparse.Action):
-    """Two numbers, the second above the first."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        low, high = values
-        if not low < high:
-            parser.error(f"{option} needs LO below HI, got {low:g} {high:g}")
-        setattr(namespace, self.dest, (low, high))
-
-
-def _read_format(text: str) -> str:
-    return "." + text.lower().removeprefix(".")
-
-
 def _add_file_options(parser: argparse.ArgumentParser) -> None:
     """Add the inputs and outputs, and what says how files are read and written."""
     parser.add_argument(
@@ -246,9 +216,14 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         help="an input and an output, each in the format of its suffix, or with --output-dir any "
         "number of inputs; - is the standard input or output",
     )
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where many outputs go")
     parser.add_argument(
-        "--format", type=_read_format, metavar="SUFFIX",
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the outputs, which have the names of the inputs",
+    )
+    parser.add_argument(
+        "--format", type=read_format, metavar="SUFFIX",
         help="format of outputs in --output-dir or on the standard output, such as png",
     )  # fmt: skip
     parser.add_argument(
@@ -269,21 +244,23 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     reading.add_argument(
         "--alpha", action="store_true", help="the last channel of such an array is alpha"
     )
-    reading.add_argument("--array", metavar="NAME", help="in an .npz file or a Zarr group")
-    reading.add_argument("--hdu", metavar="N", help="number or name of an image in a FITS file")
+    reading.add_argument(
+        "--array", metavar="NAME", help="which array of an .npz file or a Zarr group"
+    )
+    reading.add_argument("--hdu", metavar="N", help="which image of a FITS file, by number or name")
     numbers = parser.add_argument_group("numbers and colours")
     numbers.add_argument(
         "--dtype", metavar="DTYPE",
-        help="of the output, such as uint8; by default that of the input; integers that hold less "
-        "need --scale or --range",
+        help="numbers of the output, such as uint8; default: those of the input; integers that "
+        "hold less need --scale or --range",
     )  # fmt: skip
     how = numbers.add_mutually_exclusive_group()
     how.add_argument(
-        "--range", type=float, nargs=2, metavar=("LO", "HI"), action=_Range,
+        "--range", type=float, nargs=2, metavar=("LO", "HI"), action=Range,
         help="results that become black and white (0 and 1 in floats)",
     )  # fmt: skip
     how.add_argument(
-        "--scale", type=_read_scale, nargs="?", const="full", metavar="FACTOR",
+        "--scale", type=read_scale, nargs="?", const="full", metavar="FACTOR",
         help="multiply results; without a number: the whole range of the input's numbers (0 to 1 "
         "for floats) becomes the whole range of the output's",
     )  # fmt: skip
