@@ -24,8 +24,9 @@ from .files.geotiff import move_geotiff
 from .files.image import Image
 from .files.output import Output
 from .files.pillow_writer import words_for_lost
-from .files.safety import WriteError, check_regular
+from .files.safety import ReadError, WriteError, check_regular
 from .files.tiff_writer import find_kind, is_big
+from .files.zarr_reader import find_store
 from .filter_blocks import Work, find_geometry, plan_work, sum_to_zero
 from .many_files import Job, find_jobs, run_jobs
 from .missing import plan_missing_pixels
@@ -57,6 +58,7 @@ def filter_files(options: argparse.Namespace) -> int:
 
     def run(job: Job, bar: ProgressBar | None) -> tuple[str, ...]:
         with use_files(job, options.format) as on_files:
+            _check_source(on_files.source)
             if job.output != STREAM:
                 in_folder = "--output-dir" if options.output_dir is not None else None
                 check_output(job.output, inputs, options.overwrite, in_folder)
@@ -77,6 +79,15 @@ def filter_files(options: argparse.Namespace) -> int:
     return run_jobs(jobs, run, options.progress, options.quiet)
 
 
+def _check_source(source: Path) -> None:
+    check_regular(source)
+    if source.is_dir() and find_store(source) is None:
+        raise ReadError(
+            f"{source}: is a folder; name the files in it, such as {source / '*'}, and pass "
+            "--output-dir"
+        )
+
+
 def _filter_file(
     job: Job,
     weights: NDArray[Any],
@@ -86,7 +97,6 @@ def _filter_file(
 ) -> tuple[str, ...]:
     """Filter one file and return notes; what forbids it is found before anything is computed."""
     find_format(job.output)
-    check_regular(job.source)
     check_packages(job.output)  # before the work, not after it
     reading = ReadOptions(options.page, options.axes, options.alpha, options.array, options.hdu)
     with open_image(job.source, reading) as image:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from .files.replace import check_own
 from .files.safety import WriteError, reason_of
+from .files.zarr_contents import is_zarr
+from .files.zarr_reader import find_store
 from .files.zarr_writer import check_replaceable
 
 __all__ = ["Inputs", "check_output", "make_folder"]
@@ -101,6 +103,8 @@ def check_output(path: Path, inputs: Inputs, overwrite: bool, option: str | None
     """
     there = _look(path)
     in_zarr = path.suffix.lower() == ".zarr"
+    if not in_zarr:
+        _refuse_in_zarr(path.parent, path)
     if path.is_dir() and not in_zarr:
         more = f"; to write into it pass --output-dir {path}" if option is None else ""
         raise WriteError(f"{path}: is a folder; it is not replaced{more}")
@@ -138,6 +142,7 @@ def _look(path: Path) -> os.stat_result | None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder, and those that it is to lie in, unless it is there; WriteError if it fails."""
+    _refuse_in_zarr(folder, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -151,3 +156,10 @@ def _refuse_file(folder: Path, named: Path) -> None:
         if os.path.lexists(one) and not one.is_dir():
             what = "is a file, not a folder" if one == named else f"{one} is a file, not a folder"
             raise WriteError(f"{named}: {what}")
+
+
+def _refuse_in_zarr(folder: Path, named: Path) -> None:
+    """Raise WriteError if a folder is or lies in a Zarr array or group, which holds no others."""
+    store = find_store(folder.absolute())
+    if store is not None and is_zarr(store):
+        raise WriteError(f"{named}: is part of {store.name}, a Zarr array or group; choose another")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["list_foreign", "read_attributes"]
+__all__ = ["is_zarr", "list_foreign", "read_attributes"]
 
 _LONGEST_DOCUMENT = 1 << 24
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -30,6 +30,11 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     if isinstance(attributes, dict) and attributes:
         return attributes
     return _read_document(folder / ".zattrs")
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder says that it is an array or a group."""
+    return any((folder / name).exists() for name in _METADATA)
 
 
 def list_foreign(folder: Path) -> list[str]:

@@ -145,6 +145,27 @@ def test_outputs_that_cannot_be(tmp_path, capsys, monkeypatch, output, says):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_folder_is_no_input(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    save(folder / "a.png")
+    for more in ([tmp_path / "y.png"], ["--output-dir", tmp_path / "out"]):
+        text = refused(capsys, 3, folder, *more, *BLUR)
+        assert f"{folder}: is a folder; name the files in it, such as {folder / '*'}" in text
+        assert "--output-dir" in text
+
+
+def test_pictures_do_not_go_into_zarr_arrays(tmp_path, capsys):
+    source, store = save(tmp_path / "x.png"), tmp_path / "s.zarr"
+    assert run(source, store, *BLUR) == 0
+    before = contents(tmp_path)
+    for more in ([store / "y.png"], ["--output-dir", store], ["--output-dir", store / "new"]):
+        text = refused(capsys, 4, source, *more, *BLUR)
+        assert "is part of s.zarr, a Zarr array or group" in text
+    assert contents(tmp_path) == before
+    assert not (store / "new").exists()
+
+
 @pytest.mark.parametrize("where", ["file", "file/folder"])
 @pytest.mark.parametrize("command", ["filter", "demo"])
 def test_folders_that_cannot_be(tmp_path, capsys, where, command):
