@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..core import dtypes
 from ..imaging.filters import names
+from .files.formats import FORMATS
 
 __all__ = ["print_completion"]
 
@@ -18,17 +20,25 @@ def print_completion(parser: argparse.ArgumentParser, shell: str) -> None:
         raise ValueError(
             "completion needs the package shtab; run: pip install 'gpuconv[completion]'"
         ) from None
-    _describe_values(parser, shtab.FILE)
+    _describe_values(parser, shtab.FILE, shtab.DIRECTORY)
     print(shtab.complete(parser, shell))
 
 
-def _describe_values(parser: argparse.ArgumentParser, files: object) -> None:
-    """Say which arguments are files and which are names of filters."""
+def _describe_values(parser: argparse.ArgumentParser, files: object, folders: object) -> None:
+    """Say which arguments are files and folders, and what names others take."""
+    known = {
+        "filter": names(),
+        "name": names(),
+        "format": [suffix.removeprefix(".") for suffix in FORMATS],
+        "dtype": dtypes.NAMES,
+    }
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
-                _describe_values(command, files)
+                _describe_values(command, files, folders)
         elif action.type is Path:
-            action.complete = files  # type: ignore[attr-defined]
-        elif "--filter" in action.option_strings or action.dest == "name":
-            action.choices = names()
+            action.complete = (  # type: ignore[attr-defined]
+                folders if action.dest == "output_dir" else files
+            )
+        elif action.dest in known:
+            action.choices = known[action.dest]

@@ -4,6 +4,7 @@ import argparse
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -207,6 +208,34 @@ def test_completion(shell, capsys):
     script = capsys.readouterr().out
     for word in ("calibrate", "--compare", "gaussian-1", "symmetric"):
         assert word in script
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("gpuconv fil", {"filter", "filters"}),
+        ("gpuconv filter --filter sob", {"sobel-x", "sobel-y"}),
+        ("gpuconv filters gau", {"gaussian-1"}),
+        ("gpuconv filter in.png --dtype uint1", {"uint16"}),
+        ("gpuconv filter in.png --format jp", {"jpg", "jpeg", "jp2"}),
+        ("gpuconv filter in.png --boundary sy", {"symmetric"}),
+        ("gpuconv filter in.png i", {"in.png", "inside"}),
+        ("gpuconv filter in.png --output-dir i", {"inside"}),
+    ],
+)
+def test_bash_completes(photo, tmp_path, capsys, words, offered):
+    pytest.importorskip("shtab")
+    (tmp_path / "inside").mkdir()
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out + (
+        f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _shtab_gpuconv;"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert set(done.stdout.split()) == offered
 
 
 def test_completion_needs_shtab(monkeypatch, capsys):
