@@ -9,7 +9,8 @@ from numba import njit
 from numba.extending import register_jitable
 
 from ....core.worker_thread import on_worker_thread
-from .functions import load_or_compile, named, on_disk
+from .functions import load_or_compile, named
+from .kept_code import on_disk, warn_not_kept
 from .params import LINE_BYTES
 
 # Options of functions that compiled code alone calls, and that are not cached by themselves (see
@@ -77,7 +78,12 @@ class Compiled:
         kinds = tuple(map(_kind, arguments))
         if kinds not in self._known:
             types = tuple(map(self.code.typeof_pyval, arguments))
-            on_worker_thread(load_or_compile, self.code.compile, types)
+            try:
+                on_worker_thread(load_or_compile, self.code.compile, types)
+            except OSError as error:
+                if not self.code.overloads:  # Numba adds code before it writes it
+                    raise
+                warn_not_kept(error)
             self._known.add(kinds)
 
     def __call__(self, *arguments: Any) -> Any:

@@ -25,7 +25,8 @@ from numba.core.registry import cpu_target
 
 from ....core.kept_files import replace_file, seal, unseal
 from ....core.worker_thread import on_worker_thread
-from .functions import FUNCTION, code_folder, source_stamp
+from .functions import FUNCTION, source_stamp
+from .kept_code import code_folder, warn_not_kept
 from .vectors import vector_bytes
 
 _OPTIMIZATION = 3
@@ -100,6 +101,8 @@ def _write(path: Path, code: bytes) -> None:
         # not be replaced: it is for them to keep.
         if not path.exists():
             raise
+    except OSError as error:
+        warn_not_kept(error)
 
 
 def _load_or_compile(name: str, emit: Callable[..., None], *arguments: Any) -> int:

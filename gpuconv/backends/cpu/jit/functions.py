@@ -12,7 +12,6 @@ import gc
 import hashlib
 import re
 import types as python
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import cfunc, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
 from ....core.worker_thread import on_worker_thread
+from .kept_code import code_folder, on_disk, warn_not_kept
 
 _LONG = ir.IntType(64)
 _SIGNATURE = types.void(*[types.int64] * 8)
@@ -92,30 +92,6 @@ def named(function: Any, name: str, bound_by: str | None = None, **bindings: Any
     return copy
 
 
-@cache
-def code_folder() -> Path | None:
-    """Where compiled code is kept on disk; if nowhere, a warning says what to do."""
-    try:
-        function = njit(cache=True)(_path)  # any function of this folder; nothing is compiled
-    except RuntimeError as error:
-        if "no locator" not in str(error):
-            raise
-    else:
-        return Path(function.stats.cache_path)
-    warnings.warn(
-        "compiled code cannot be kept: neither the package's directory nor the user's cache can be "
-        "written, so every process compiles anew; set NUMBA_CACHE_DIR to a directory that can",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return None
-
-
-def on_disk(compiler: Any, *arguments: Any, **options: Any) -> Any:
-    """Decorator that compiles and caches the code on disk if a cache directory can be written."""
-    return compiler(*arguments, cache=code_folder() is not None, **options)
-
-
 def load_or_compile(function: Any, *arguments: Any) -> Any:
     """Call a function of Numba's that looks on the disk for code before it compiles any.
 
@@ -166,8 +142,12 @@ def _load_before_refreshing(function: Any, *arguments: Any) -> Any:
 
 def compile_function(function: Any, name: str, bound_by: str | None = None, **bindings: Any) -> int:
     """Address of a jit function: `function` compiled as the copy that `named` makes of it."""
-    compiler = on_disk(cfunc, _SIGNATURE, nopython=True)
     copy = named(function, name, bound_by, **bindings)
-    compiled = on_worker_thread(load_or_compile, compiler, copy)
+    try:
+        compiler = on_disk(cfunc, _SIGNATURE, nopython=True)
+        compiled = on_worker_thread(load_or_compile, compiler, copy)
+    except OSError as error:
+        warn_not_kept(error)
+        compiled = on_worker_thread(cfunc(_SIGNATURE, nopython=True), copy)
     _compiled.append(compiled)
     return int(compiled.address)

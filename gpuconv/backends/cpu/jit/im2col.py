@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import njit
 
 from .drivers import Compiled
-from .functions import on_disk
+from .kept_code import on_disk
 
 
 @Compiled

@@ -72,6 +72,36 @@ def test_a_second_process_compiles_nothing(names):
     assert done.stdout == "0\n"
 
 
+FULL_DISK = """
+import resource, warnings
+import numpy as np
+import gpuconv
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # no compiled function is so short
+x = np.random.default_rng(0).random((60, 70), np.float32)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for weights in (gpuconv.filters.gaussian(1), gpuconv.filters.box(9)):
+        y, expected = (
+            gpuconv.corr2d(x, weights, backend=backend) for backend in ("cpu", "reference")
+        )
+        np.testing.assert_allclose(y, expected, rtol=1e-5)
+print(*(warning.message for warning in caught), sep="\\n")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_full_disk_keeps_nobody_from_computing(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK], env=environment, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    (warning,) = done.stdout.splitlines()
+    assert warning.startswith(f"compiled code cannot be kept ({tmp_path}")
+    assert "File too large), so every process compiles anew; set NUMBA_CACHE_DIR" in warning
+
+
 @exhaustive
 def test_each_form_has_files_of_its_own(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
