@@ -51,6 +51,15 @@ def test_no_test_file_imports_another():
                 assert not [part for part in parts if part.startswith("test_")], path
 
 
+def test_unit_tests_mirror_the_package():
+    """A folder for each of its folders, and what stands beside these is of a module beside them."""
+    for path in (ROOT / "tests/unit").rglob("test_*.py"):
+        folder = path.parent.relative_to(ROOT / "tests/unit")
+        assert (ROOT / "gpuconv" / folder / "__init__.py").is_file(), path
+        if not folder.parts:
+            assert (ROOT / "gpuconv" / path.name.removeprefix("test_")).is_file(), path
+
+
 def test_addresses_agree():
     home = PROJECT["urls"]["Homepage"]
     assert re.fullmatch(r"https://github\.com/[\w-]+/gpuconv", home)

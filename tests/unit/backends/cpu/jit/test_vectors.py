@@ -55,22 +55,22 @@ TESTS = (
     "unit/backends/cpu/test_narrow_sums.py::test_halves_are_rounded_to_even",
     "unit/backends/cpu/test_narrow_sums.py::test_what_fits_is_found",
     "unit/backends/cpu/test_strides.py::test_other_layouts",
-    "unit/backends/cpu/test_saturated_results.py::test_the_same_as_when_stored_after"
+    "unit/backends/cpu/jit/test_saturated_results.py::test_the_same_as_when_stored_after"
     "[uint8-float32-uint8]",
-    "unit/backends/cpu/test_saturated_results.py::test_every_kind_of_number[uint8-float32]",
-    "unit/backends/cpu/test_saturated_results.py::test_every_kind_of_number[int16-float64]",
-    "unit/backends/cpu/test_saturated_results.py::test_other_layouts",
+    "unit/backends/cpu/jit/test_saturated_results.py::test_every_kind_of_number[uint8-float32]",
+    "unit/backends/cpu/jit/test_saturated_results.py::test_every_kind_of_number[int16-float64]",
+    "unit/backends/cpu/jit/test_saturated_results.py::test_other_layouts",
     "unit/backends/cpu/test_fft.py::test_lines_of_taps[shape1-float32]",
     "unit/imaging/test_normalized_one_pass.py::test_every_step_of_rows_and_columns[few-direct]",
     "unit/imaging/test_normalized_one_pass.py::test_every_step_of_rows_and_columns[many-direct]",
     "unit/imaging/test_normalized_one_pass.py::test_every_step_of_rows_and_columns[few-separable]",
     "unit/imaging/test_normalized_one_pass.py::test_every_step_of_rows_and_columns[many-separable]",
-    "unit/test_gradients.py::test_methods_agree[direct]",
-    "unit/test_gradients.py::test_the_kernels_gradient_is_its_definition"
+    "unit/gradients/test_gradients.py::test_methods_agree[direct]",
+    "unit/gradients/test_gradients.py::test_the_kernels_gradient_is_its_definition"
     "[uint8-float32-shape0-taps0-keywords0]",
-    "unit/test_gradients.py::test_the_kernels_gradient_is_its_definition"
+    "unit/gradients/test_gradients.py::test_the_kernels_gradient_is_its_definition"
     "[float32-float64-shape4-taps4-keywords4]",
-    "unit/test_gradients.py::test_the_kernels_gradient_is_its_definition"
+    "unit/gradients/test_gradients.py::test_the_kernels_gradient_is_its_definition"
     "[float32-float32-shape4-taps4-keywords4]",
     "conformance/test_mirrored.py::test_flips[float32-5]",
     "conformance/test_mirrored.py::test_flips[float64-17]",

@@ -18,9 +18,9 @@ from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.methods import METHODS
 
-from ..emulator.backend import emulated
-from ..emulator.device_arrays import DeviceArraysLauncher, installed
-from ..marks import always, cross, exhaustive
+from ...emulator.backend import emulated
+from ...emulator.device_arrays import DeviceArraysLauncher, installed
+from ...marks import always, cross, exhaustive
 
 pytestmark = pytest.mark.usefixtures("calls_by_method")
 CPU, CUDA = get_backend("cpu"), get_backend("cuda")

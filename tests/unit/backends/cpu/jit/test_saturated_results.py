@@ -10,8 +10,8 @@ from gpuconv.backends.cpu import in_place, sums
 from gpuconv.backends.cpu.jit import saturated_results
 from gpuconv.core.problem import make_problem
 
-from ....marks import always
-from ....oracle import sample
+from .....marks import always
+from .....oracle import sample
 
 DTYPES = saturated_results.DTYPES["float32"]
 

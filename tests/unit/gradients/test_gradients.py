@@ -14,8 +14,8 @@ from gpuconv.core.boundary import BOUNDARIES, fold, index_map
 from gpuconv.core.phases import phases
 from gpuconv.core.problem import make_problem
 
-from ..marks import always
-from ..oracle import sample, windows
+from ...marks import always
+from ...oracle import sample, windows
 
 RNG = np.random.default_rng(21)
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
