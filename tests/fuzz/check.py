@@ -369,10 +369,10 @@ def _crop(case, x, k, y):
 
 
 def _mirrored(case, x, k, y, x_native, k_native):
-    """Weights that are the same, or the negative, when turned over treat both directions alike.
+    """Weights that are the same, or the negative, when flipped treat both directions alike.
 
     Where sums are direct along one dimension, or separable: a derivative of a constant is 0, and
-    the image turned over gives the result turned over, bit for bit.
+    the flipped image gives the flipped result, bit for bit.
     """
     if case.k_values not in ("symmetric", "antisymmetric") or 0 in y.shape or case.backend != "cpu":
         return
@@ -388,23 +388,23 @@ def _mirrored(case, x, k, y, x_native, k_native):
             continue
         pads = list(case.pad)
         pads[axis] = pads[axis][::-1]
-        turned = np.flip(_call(case, np.flip(x, axis), k, mode=tuple(pads), dtype=y.dtype), axis)
+        flipped = np.flip(_call(case, np.flip(x, axis), k, mode=tuple(pads), dtype=y.dtype), axis)
         negated = case.k_values == "antisymmetric" and not _unsigned(case)
         name = case.dtype or case.result
         if negated and (name.startswith("u") or (dtypes.is_integer(case.acc) and case.dtype)):
             continue  # results that were cut off, or wrapped, at the ends of the range
         if name == "bfloat16":
-            turned, y_here = turned.astype(np.float32), y.astype(np.float32)
+            flipped, y_here = flipped.astype(np.float32), y.astype(np.float32)
         else:
             y_here = y
         expected_here = -y_here if negated else y_here
         with np.errstate(all="ignore"):
-            same = (turned == expected_here) | (np.isnan(turned) & np.isnan(expected_here))
+            same = (flipped == expected_here) | (np.isnan(flipped) & np.isnan(expected_here))
         if negated and dtypes.is_integer(
             name
         ):  # the ends of the range are not each other's negation
             ends = np.iinfo(name).min, np.iinfo(name).max
-            same |= np.isin(turned, ends) & np.isin(y_here, ends)
+            same |= np.isin(flipped, ends) & np.isin(y_here, ends)
         if not same.all():
             raise Failure("mirror", f"{(~same).sum()} of {same.size} differ along axis {axis}")
 

@@ -92,7 +92,7 @@ def test_workspace_is_bounded():
     y = nn.conv2d(x, w, padding=1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < y.nbytes + 64 * 202 * 202 * 4 + (12 << 20)  # all patches would be 369 MB
+    assert peak < y.nbytes + 64 * 202 * 202 * 4 + (12 << 20)  # im2col of all would be 369 MB
 
 
 @pytest.mark.parametrize("case", CASES[:-1], ids=str)

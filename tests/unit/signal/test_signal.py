@@ -42,7 +42,7 @@ def test_functions_and_dtypes(pair, name, mode):
 
 @pytest.mark.parametrize("name", signal.__all__)
 def test_the_smaller_array_is_the_kernel(name):
-    """In mode "valid", whichever comes first; correlations are turned round then."""
+    """In mode "valid", whichever comes first; results of correlations are flipped then."""
     for dtype in ("int16", "complex64"):
         compare(name, sample((3, 4), dtype), sample((9, 8), dtype), "valid")
     if not name.endswith("2d"):

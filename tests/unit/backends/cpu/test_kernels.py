@@ -408,7 +408,7 @@ def test_serial_and_parallel_forms_have_the_same_bits(monkeypatch, fresh_plans, 
         assert np.array_equal(results[0], results[2])
 
 
-CARRIERS = [  # dtypes of X and K, weights, fill value, dtype of the sums
+EXACT = [  # dtypes of X and K, weights, fill value, dtype of the sums
     ("bool", "int64", [[2**24 - 1, 1]], 0, "float32"),
     ("bool", "int64", [[2**24, 1]], 0, "float64"),
     ("bool", "int64", [[2**52]], 0, "float64"),
@@ -429,10 +429,10 @@ CARRIERS = [  # dtypes of X and K, weights, fill value, dtype of the sums
 
 
 @pytest.mark.parametrize(
-    ("x_dtype", "k_dtype", "weights", "fill", "carrier"),
-    always(CARRIERS, *(CARRIERS[n] for n in (0, 1, 3, 4, 7, 10, 12, 14)), rows=True),
+    ("x_dtype", "k_dtype", "weights", "fill", "exact"),
+    always(EXACT, *(EXACT[n] for n in (0, 1, 3, 4, 7, 10, 12, 14)), rows=True),
 )
-def test_integers_are_summed_in_what_holds_them(x_dtype, k_dtype, weights, fill, carrier):
+def test_integers_are_summed_in_what_holds_them(x_dtype, k_dtype, weights, fill, exact):
     k = np.array(weights, k_dtype)
     keywords = dict(mode=((1, 1), (2, 2)), fillvalue=fill)
     if x_dtype == "bool":
@@ -442,10 +442,10 @@ def test_integers_are_summed_in_what_holds_them(x_dtype, k_dtype, weights, fill,
     rng = np.random.default_rng(10)
     shape = (k.shape[0] + 6, k.shape[1] + 40)
     problem = make_problem(shape, k.shape, x_dtype, k_dtype, **keywords)
-    if carrier == "int64" and problem.acc_dtype == "uint64":
-        carrier = "uint64"
+    if exact == "int64" and problem.acc_dtype == "uint64":
+        exact = "uint64"
     wide = k.astype(problem.acc_dtype)
-    assert accumulator.choose_exact_accumulator(problem, wide) == carrier
+    assert accumulator.choose_exact_accumulator(problem, wide) == exact
     for some in (0.5, 0.01, 0.99):
         x = np.where(rng.random(shape) < some, lowest, highest).astype(x_dtype)
         if x_dtype != "bool":
@@ -458,7 +458,7 @@ def test_integers_are_summed_in_what_holds_them(x_dtype, k_dtype, weights, fill,
 
 
 @pytest.mark.parametrize(
-    ("x_dtype", "u", "v", "carrier"),
+    ("x_dtype", "u", "v", "exact"),
     [
         ("uint8", [100, 157], [128, -128], "float32"),  # 257 * 256 * 255 is just below 2**24
         ("uint8", [100, 158], [128, -128], "float64"),
@@ -467,7 +467,7 @@ def test_integers_are_summed_in_what_holds_them(x_dtype, k_dtype, weights, fill,
         ("int32", [2**20, 7, 1], [2**30, -5], "int64"),
     ],
 )
-def test_separable_integers_are_summed_in_what_holds_them(x_dtype, u, v, carrier):
+def test_separable_integers_are_summed_in_what_holds_them(x_dtype, u, v, exact):
     rng = np.random.default_rng(11)
     k = np.outer(np.array(u, np.int64), np.array(v, np.int64))
     x = rng.integers(0, 2, (30, 60)).astype(x_dtype)
@@ -475,7 +475,7 @@ def test_separable_integers_are_summed_in_what_holds_them(x_dtype, u, v, carrier
         x *= np.iinfo(x_dtype).max
     problem = make_problem(x.shape, k.shape, x_dtype, "int64")
     factors = np.array([[v]], np.int64), np.array([[u]], np.int64)
-    assert accumulator.choose_exact_accumulator(problem, *factors) == carrier
+    assert accumulator.choose_exact_accumulator(problem, *factors) == exact
     for out in (None, "u1", "uint64", "float64"):
         got = gpuconv.corr2d(x, k, method="separable", dtype=out)
         assert np.array_equal(got, gpuconv.corr2d(x, k, backend="reference", dtype=out))
