@@ -179,7 +179,7 @@ def test_a_launch_reads_its_own_parameters():
 
     def queue(blocks):
         reading.set()
-        assert go_on.wait(60)
+        assert go_on.wait(1800)
         read.append((blocks, *(array[0].item() for array in parameters.arrays)))
 
     kernel = Kernel(parameters, 5, queue)
@@ -187,7 +187,7 @@ def test_a_launch_reads_its_own_parameters():
     first = threading.Thread(target=kernel.launch, args=((1, 2), number[0], 0))
     second = threading.Thread(target=kernel.launch, args=((3, 4), number[1], 6))
     first.start()
-    assert reading.wait(60)
+    assert reading.wait(1800)  # only so that what hangs ends
     second.start()
     second.join(0.05)  # would have written by now
     go_on.set()
