@@ -1,4 +1,4 @@
-"""Fourier transforms by SciPy, for large kernels and single rows or columns of taps.
+"""Fourier transforms by SciPy, for kernels too large for the package's own tiles, or nearly so.
 
 Overlap-save as in `jit.fft.fft_groups`: tiles of the padded image (`scipy_tiles`), up to all of it
 (`scipy_plan`), are transformed (`scipy_transforms`), multiplied by the kernel's spectrum and
