@@ -109,6 +109,14 @@ def test_imports_go_down(name):
     assert not upward
 
 
+def test_compiled_code_knows_nothing_of_its_callers():
+    """As `backends/cpu/jit/__init__.py` says; what compiled code is told is in its params."""
+    known = ("core", "backends.cpu.jit", "backends.cpu.vector_width")
+    for name in MODULES:
+        if name.startswith("backends.cpu.jit."):
+            assert not [other for other in imported(name) if not other.startswith(known)], name
+
+
 def test_no_circle_of_files():
     left = {name: set(imported(name)) - {name} for name in MODULES}
     while free := [name for name, needs in left.items() if not needs & left.keys()]:
