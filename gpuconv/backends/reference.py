@@ -1,4 +1,4 @@
-"""The living definition: one output element at a time, as the formula is written.
+"""The living definition: products of each window with the kernel, added up as the formula says.
 
 It is slow on purpose. Every other backend is tested against it, and it is itself tested against
 `scipy.signal` and `scipy.ndimage`.
@@ -43,7 +43,7 @@ class ReferenceBackend(Backend):
         return np
 
     def direct(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
-        """Fill `out` with the correlation, looping over its elements."""
+        """Fill `out` with the correlation, one row of windows after another."""
         x = arrays.to_native_order(x)
         images = np.broadcast_to(x, problem.batch + x.shape[-2:])
         kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
@@ -85,7 +85,8 @@ class ReferenceBackend(Backend):
         return _gather(total, problem.k_shape, problem.k_dtype)
 
 
-_PRODUCTS = 1 << 16  # of outputs that are summed at a time, so that they take little memory
+# Products that are held at a time, those of some outputs of a row, so that they take little memory.
+_PRODUCTS = 1 << 16
 
 
 def _correlate_image(problem: Problem, image: Array, kernel: Array) -> Any:
@@ -102,7 +103,7 @@ def _correlate_image(problem: Problem, image: Array, kernel: Array) -> Any:
     with np.errstate(all="ignore"):  # inf and nan are data here; integers wrap modulo 2**64
         for i in range(problem.r):
             for j in range(0, problem.s, some):
-                # Of each window (columns, p, q) the products lie in one piece.
+                # Each window's products are contiguous.
                 part = columns[j : j + some].reshape(-1)
                 windows = _window(problem, image, rows[i], part)
                 windows = windows.reshape(problem.p, -1, problem.q).swapaxes(0, 1)

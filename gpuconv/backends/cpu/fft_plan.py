@@ -109,7 +109,7 @@ def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int, images:
     transforms = _DOWN[ny] if problem.q == 1 else down + _ACROSS[nx]
     per_element, group_size = _READ + transforms, _group_size(problem)
     if group_size == 1:
-        # The unit is twice as long (`costs.Costs.of`), but it is the same transform.
+        # The unit is twice as long (`base.Costs.of`), but it is the same transform.
         per_element = _READ + transforms / 2
     if ny * nx >= _LARGE_DOUBLE and real_bytes(problem.acc_dtype) == 8:
         per_element *= _DOUBLE

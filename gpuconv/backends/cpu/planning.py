@@ -35,8 +35,9 @@ _WINDOW_BYTES = 512 * 1024
 # Nanoseconds of one thread for an output and for a tap of it, and of starting threads: where they
 # save less, one thread does all.
 _OUTPUT, _TAP, START = 0.17, 0.018, 14000
-# Rows that are summed together, and of how many more rows a single one takes the time where it has
-# no more than so many vectors: the multiply-adds of a vector wait for each other.
+# Rows of a block, which are summed together. Rows that are left over are summed alone: each takes
+# as long as so many more where it has at most so many vectors, because the multiply-adds of a
+# vector wait for each other.
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
 # Kernels of no more taps than this fill vectors whatever the image's width (see `Places`).
 _FEW_TAPS = 32

@@ -14,7 +14,8 @@ def find_functions(
 ) -> dict[str, int]:  # fmt: skip
     """Jit functions of a plan's DIRECT_PARAMS, by name.
 
-    Sums are converted to a dtype by a shift in registers, if these are `out`.
+    `planes` of real pixels are summed by the same weights, and of `every` so many columns of sums
+    one is written. With `out`, a dtype and a shift, sums are converted to it in registers.
     """
     from .jit import row_buffer
     from .jit.direct import column_sums, direct_driver, edge_columns, micro_kernel

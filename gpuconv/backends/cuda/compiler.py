@@ -113,8 +113,8 @@ def compile_cached(source: str, capability: int) -> Binary:
     """Compile for a GPU, or find on disk what any process compiled before.
 
     `capability` is its compute capability, 90 for 9.0. The folder is that of CuPy's own kernels. A
-    file there is named by all that decides about its
-    contents, is replaced as a whole and is compiled anew if it is damaged.
+    file there is named by all that decides about its contents, is replaced as a whole and is
+    compiled anew if it is damaged.
     """
     arch = target(capability)
     path = cache_folder() / f"gpuconv-{_key(source, arch)}.bin"

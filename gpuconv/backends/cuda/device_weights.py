@@ -125,7 +125,7 @@ class Uploads:
 
 @lru_cache(maxsize=64)
 def uploads(launcher: Launcher, device: int) -> Uploads:
-    """Return what lies on a device."""
+    """Return the copies that a device has of host arrays."""
     return Uploads(launcher)
 
 

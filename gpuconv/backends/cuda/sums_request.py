@@ -21,7 +21,7 @@ _MIRRORED_SHORT_OTHERS = 64
 
 @dataclass(frozen=True)
 class Request:
-    """What `plan` is asked for."""
+    """What `planning.plan` was asked for, as the planners take it."""
 
     problem: Problem
     kernel: str

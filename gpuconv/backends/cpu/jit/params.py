@@ -259,8 +259,8 @@ WEIGHT_GRADIENT_PARAMS = fields(
     # Image: byte offset of each one, bytes between rows, the row of the image that stands at each
     # padded one (-1: the fill value).
     "x_offsets", "x_row_stride", "rows",
-    # Whether rows that lie beside the border are summed where they are; all others are read by
-    # a jit function from a ROW_SOURCE.
+    # Whether strips of columns that read none of the border are summed where they are; all others
+    # are read by a jit function from a ROW_SOURCE.
     "x_in_place", "read_x", "x_source",
     # Gradient of the outputs: byte offset of each one, bytes between rows, and the jit function
     # and ROW_SOURCE that convert rows (0: they are summed where they are).

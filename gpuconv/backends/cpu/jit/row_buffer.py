@@ -29,8 +29,6 @@ _AHEAD = 4
 # Runs of at least a cache line are copied by vectors, those of so few numbers one by one.
 _FEW = 8
 
-# Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
-
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
 # the sums' parts, and whether there is a column stride.
 TAG = ACC = STRIDED = None
@@ -232,6 +230,7 @@ def _convert_pairs(source, n, target, distance, unused, unused2, unused3, unused
     """
     pairs = elements(TAG, source, 2 * n)
     firsts, seconds = elements(ACC, target, n), elements(ACC, target + distance, n)
+    # Unsigned indices: LLVM makes vectors of loops in which no index can be negative.
     for j in range(n):
         firsts[j] = widened(TAG, pairs[np.uintp(2 * j)])
         seconds[j] = widened(TAG, pairs[np.uintp(2 * j + 1)])

@@ -15,8 +15,6 @@ from .functions import compile_function
 from .intrinsics import elements
 from .row_buffer import TAKEN_APART, parts_of
 
-# Places in complex rows are unsigned: LLVM makes vectors of loops where no index may be negative.
-
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
 # the sums' parts, and of how many sums one is written, if code is made for that number.
 TAG = ACC = EVERY = None
@@ -45,6 +43,7 @@ def _store_complex(sums, n, out, step, count, pitch, out_pitch, imaginary):
         other = elements(ACC, sums + imaginary + row * pitch, n)
         if step == 2 * TAG.itemsize:
             target = elements(TAG, start, 2 * n)
+            # Unsigned indices: LLVM makes vectors of loops in which no index can be negative.
             for j in range(n):
                 target[np.uintp(2 * j)] = narrowed(TAG, real[j])
                 target[np.uintp(2 * j + 1)] = narrowed(TAG, other[j])

@@ -28,7 +28,7 @@ def _sum_rows(columns: Any, q: int, count: int, tails: Any, sums: Any) -> None:
         tail, sum_ = tails[first : first + q], sums[first : min(first + q, count)]
         total = 0.0
         for back in range(q):
-            j = np.uint64(q - 1 - back)  # of no sign, so that no index is counted from the end
+            j = np.uint64(q - 1 - back)  # unsigned: no index is counted from the end
             total += group[j]
             tail[j] = total
         sum_[0] = total
@@ -52,7 +52,7 @@ def _sum_two_rows(
         sum1, sum2 = sums1[first:last], sums2[first:last]
         total1 = total2 = 0.0
         for back in range(q):
-            j = np.uint64(q - 1 - back)  # of no sign, so that no index is counted from the end
+            j = np.uint64(q - 1 - back)  # unsigned: no index is counted from the end
             total1 += group1[j]
             total2 += group2[j]
             tail1[j] = total1
@@ -112,7 +112,10 @@ def _mark(second: Any, square: Any, marks: Any) -> None:
 
 @inner
 def _note(divisors: Any, second: Any, marks: Any, least: Any, largest: Any) -> None:
-    """Note a row of windows, column by column: loops without a common result are vectors."""
+    """Keep the least divisor and the largest sum of each column, row by row.
+
+    Such loops become vectors; one with a single result for all columns would not.
+    """
     for j in range(len(least)):
         value, old = divisors[j], least[j]
         value = value if (value > 0) & (marks[j] == 0) else np.inf

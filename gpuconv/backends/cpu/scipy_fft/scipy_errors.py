@@ -21,7 +21,8 @@ class ErrorEstimates:
     def __init__(self, tile_filter: TileFilter) -> None:
         self.filter = tile_filter
         self.info = np.finfo(tile_filter.problem.acc_dtype)
-        # Sums of squares between these are exact enough, and nothing that follows is out of range.
+        # Tiles whose squares sum to between 1 / safe and safe are exact enough, and nothing that is
+        # computed from them leaves the range.
         self.safe = 2.0 ** (2 * fft_errors.SAFE_EXPONENT[f"float{self.info.bits}"])
 
     def find_doubtful(
@@ -29,7 +30,7 @@ class ErrorEstimates:
     ) -> list[int]:
         """Find tiles of which it is not clear that they are as exact as promised.
 
-        `kept` are the sums of their outputs, as many of which are needed as `parts` have.
+        `kept` are the sums of their outputs, of which the result has the columns of `parts`.
         """
         found: list[int] = []
         with np.errstate(over="ignore", invalid="ignore"):

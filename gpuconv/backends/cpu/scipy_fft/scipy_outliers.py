@@ -1,4 +1,4 @@
-"""Tiles that SciPy's transforms sum again, without their largest pixels.
+"""Tiles summed again by SciPy's transforms without their largest pixels, added tap by tap.
 
 See `jit.fft.fft_outliers`.
 """
@@ -75,7 +75,7 @@ class TileRetry:
             dilation = self.filter.problem.dilation[axis] if tiles.span > 1 else 1
             taps = (tiles.span - 1) // dilation + 1
             last = (n - 1) * tiles.spacing + tiles.span
-            # Sums of every so manyth pixel up to each; behind the tile there are only zeros.
+            # Running sums of the pixels of each phase of the dilation; behind the tile are zeros.
             padded = np.zeros((dilation + max(last, len(counts)), counts.shape[1]), np.int32)
             padded[dilation : dilation + len(counts)] = counts
             for first in range(dilation):

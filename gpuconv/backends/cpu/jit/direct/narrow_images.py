@@ -82,9 +82,9 @@ class _Rows(Vectors):
         }
 
     def _choose(self, tap: int, c: int) -> list[tuple[int, Any]]:
-        """Which of the pixels beside a row a vector holds, and the lanes from which on it does.
+        """Pixels beside a row that a vector holds, each with a mask of all lanes from its own on.
 
-        Of two that hold for a lane the second does; where there are none they are all lanes (None).
+        So a later one replaces those before it. The first needs no mask (None).
         """
         b, first = self.builder, c * self.lanes + tap - self.left
         found: list[tuple[int, Any]] = []

@@ -84,7 +84,10 @@ def _scale(plane, pitch, rows, columns, exponent):
 
 
 def _measure(address, plane, squares, tile_address):
-    """Note a tile's sum of squares, scaling the tile if need be; whether all of it is finite."""
+    """Note a tile's sum of squares, and scale the tile if need be.
+
+    Returns whether all of it is finite.
+    """
     params, tile = fft_params(address), tile_state(tile_address)
     rows, columns = PARTS * params.side_y, params.side_x
     exponent = 0

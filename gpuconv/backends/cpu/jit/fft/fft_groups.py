@@ -55,7 +55,7 @@ def _load_tile(address, x, number, plane):
 
 
 def load_group(address, work, x, first, count, state, unused, unused2):
-    """Read the tiles of a group; whether all pixels are finite and no sum can leave the range."""
+    """Read a group's tiles; note whether all pixels are finite and no sum can leave the range."""
     params, group = fft_params(address), group_state(state)
     finite = True
     for t in range(2):
@@ -72,7 +72,7 @@ def load_group(address, work, x, first, count, state, unused, unused2):
 
 
 def _store_line(line, imaginary, target, n):
-    """Copy a row of sums; the largest of the magnitudes' bits."""
+    """Copy a row of sums, and return the largest of the magnitudes' bits."""
     rest = n * SIZE - BYTES
     if PARTS == 2:
         return max(
@@ -122,7 +122,7 @@ def _round(plane, pitch, rows, columns):
 
 
 def store_group(address, work, out, first, count, state, outliers, unused):
-    """Write a group's sums and estimate their error; whether all are finite.
+    """Write a group's sums, note whether all are finite, and estimate their error.
 
     So many `outliers` were taken out of its only tile.
     """
@@ -158,7 +158,7 @@ def store_group(address, work, out, first, count, state, outliers, unused):
 
 
 def filter_group(address, work, x, out, first, count, state, unused):
-    """Outputs of a group of tiles from tile `first` on, and what is left to be done about them."""
+    """Filter a group of tiles from tile `first` on, and note what is left to be done about them."""
     params, group = fft_params(address), group_state(state)
     one, other = tile_state(state), tile_state(state + TILE_STATE_BYTES)
     group.outcome = DIRECT

@@ -20,9 +20,10 @@ TAKE_OUT = None
 
 
 def _take_out(address, work, limit, exponent):
-    """Take pixels larger than a limit out of a tile; how many, or -1 where they are too many.
+    """Take pixels larger than a limit out of a tile.
 
-    They are noted as they were before they were divided by 2**exponent.
+    They are noted as they were before they were divided by 2**exponent. Returns how many they are,
+    or -1 if they are too many.
     """
     params = fft_params(address)
     ny, nx, most = params.side_y, params.side_x, params.outliers_most
