@@ -275,7 +275,7 @@ def _correlate_on_stream(
 
     prepared = prepare_for(k.array)
     choice = prepared.choice
-    max_device_bytes = _read_max_device_bytes(max_device_bytes, choice, x.device)
+    max_device_bytes = _read_max_device_bytes(max_device_bytes, prepared.backend, x.device)
     target = None if out is None else read_target(out, problem.out_shape, X=x, K=k)
     result = Result.of(problem.out_shape, problem.out_dtype, x, target)
     if result.array.size:
@@ -283,7 +283,7 @@ def _correlate_on_stream(
         if prepared.restated and not choice.weight_independent:
             key = None  # weights of a part are within the caller's array
         unaligned = target is not None and result.is_new
-        if key is not None and not unaligned and _may_be_cached(x, k, choice):
+        if key is not None and not unaligned and _may_be_cached(x, k, prepared.backend):
             call_cache.remember(key, prepared, k.array, prepare_for)
     return result.deliver(out)
 
@@ -299,20 +299,20 @@ def dtype_of_out(out: Array, asked: Any) -> str:
     return operand.dtype
 
 
-def _read_max_device_bytes(value: Any, choice: Choice, device: str) -> int | None:
+def _read_max_device_bytes(value: Any, backend: Backend, device: str) -> int | None:
     if value is None:
         return None
     number = integer(value, "max_device_bytes", 1, None)
-    if choice.backend != "cuda" or device != arrays.HOST:
+    if not backend.on_device or device != arrays.HOST:
         raise ValueError(
             "max_device_bytes= is for host arrays with backend='cuda', but "
-            + (f"X is on {device}" if device != arrays.HOST else f"got {choice.backend!r}")
+            + (f"X is on {device}" if device != arrays.HOST else f"got {backend.name!r}")
         )
     return number
 
 
-def _may_be_cached(x: arrays.Operand, k: arrays.Operand, choice: Choice) -> bool:
+def _may_be_cached(x: arrays.Operand, k: arrays.Operand, backend: Backend) -> bool:
     """Not bfloat16's, nor bytes in another machine's order, nor host arrays for a device."""
     if x.library == "cupy":
         return k.library in ("numpy", "cupy")
-    return x.library == k.library == "numpy" and choice.backend != "cuda"
+    return x.library == k.library == "numpy" and not backend.on_device

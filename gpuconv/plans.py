@@ -164,11 +164,12 @@ class Plan:
         """Shapes and dtypes of arrays that the prepared call runs on as they are, if any."""
         problem = self.problem
         dtypes_of_call = problem.x_dtype, problem.k_dtype, problem.out_dtype
-        large = self.backend != "cuda" and math.prod(problem.out_shape) > arrays.LARGE_RESULT
+        on_device = self.prepared.backend.on_device
+        large = not on_device and math.prod(problem.out_shape) > arrays.LARGE_RESULT
         if (
             large
             or self.prepared.restated
-            or (self._depends_on_weights and self.backend == "cuda")
+            or (self._depends_on_weights and on_device)
             or not all(map(dtypes.is_in_numpy, dtypes_of_call))
             or 0 in (*problem.x_shape, *problem.k_shape, *problem.out_shape)
         ):
@@ -178,14 +179,18 @@ class Plan:
 
     def _runs_on(self, X: Any, K: Any, out: Any) -> bool:
         """Whether the arrays need no reading: plain NumPy arrays as planned."""
-        if type(X) is not np.ndarray or type(K) is not np.ndarray or self.backend == "cuda":
+        if type(X) is not np.ndarray or type(K) is not np.ndarray:
+            return False
+        if self.prepared.backend.on_device:
             return False
         plain = out is None or type(out) is np.ndarray
         return plain and self._is_planned(X, K, out)
 
     def _runs_on_device(self, X: Any, K: Any, out: Any) -> bool:
         """Whether the arrays need no reading: aligned CuPy arrays as planned."""
-        if self.backend != "cuda" or not call_cache.are_on_current_device(X, K, out):
+        if not self.prepared.backend.on_device:
+            return False
+        if not call_cache.are_on_current_device(X, K, out):
             return False
         return self._is_planned(X, K, out)
 

@@ -69,6 +69,8 @@ class Backend(Protocol):
     compiled_look: ClassVar[bool] = False
     # Whether what a problem costs is always the same, not another on another device.
     fixed_prices: ClassVar[bool] = False
+    # Whether it computes on a device with memory of its own, to which host arrays go in strips.
+    on_device: ClassVar[bool] = False
 
     def __hash__(self) -> int:
         """Of its identity: prices of a problem are kept by backend."""

@@ -135,7 +135,7 @@ def _run(call: NormalizedCall, kernel: KernelSums, inputs: Inputs, device: str, 
     if 0 in problem.x_shape[-2:]:
         _fill_without_pixels(call, kernel, out)
         return
-    host = device == arrays.HOST and backend_for(device, call.backend) != "cuda"
+    host = device == arrays.HOST and not get_backend(backend_for(device, call.backend)).on_device
     height, images = _block_size(call, device, host)
     parts = [
         (index, first, min(problem.r, first + height))

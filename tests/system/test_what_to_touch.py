@@ -103,6 +103,24 @@ def test_lists_of_methods_and_backends():
     }
 
 
+def test_who_asks_for_a_backend_by_its_name():
+    """All else asks a `Backend` what it is, so that another one needs no change there."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.Compare):
+                values = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+                if {"cpu", "cuda"} & set(map(str, values)):
+                    found.add(path.relative_to(PACKAGE).as_posix())
+    elsewhere = {path for path in found if not path.startswith(("core/", "backends/"))}
+    assert elsewhere == {
+        "cli/report.py",  # says that Numba compiles
+        "imaging/compiled_blocks.py",  # has loops for the CPU alone
+        "imaging/normalized_one_pass.py",  # so has this
+        "selection/costs.py",  # those of the CPU may have been measured
+    }
+
+
 def test_the_files_named_exist():
     for end in re.findall(
         r"`((?:core|cpu|cuda|jit|methods|backends|src|cli|adapters|tests)/[\w./]+)`", TEXT

@@ -49,6 +49,7 @@ class CudaBackend(Backend):
         fft_call=5e-5, fft=1 / 2.25e12,
     )  # fmt: skip
     dot_cost = 4.0
+    on_device = True
 
     def __init__(self) -> None:
         self.launcher: Launcher = DeviceLauncher()
