@@ -33,15 +33,16 @@ _CACHED_BYTES = 1 << 10
 # Bytes of the sums down the image that a task keeps. Half of the second-level cache leaves no room
 # for long windows, whose strips would overlap for the most part.
 _DOWN_BYTES = 2 << 20
-# Windows down the image that are summed at once: as many vectors of rows as make the rows of their
-# last block, which is summed again, few; more where windows are higher, up to a limit.
+# Windows down the image that are summed at once, in vectors of them: so many that the rows of the
+# last block, which the next windows sum again, are few. As many as a window has rows where that is
+# more, up to a limit.
 _VECTORS_OF_ROWS, _WINDOW_ROWS = 8, 512
-# As many where windows are summed along rows, and the longest such windows, by dtype.
+# The same where windows are summed along rows, and the longest windows that are, by dtype.
 _VECTORS_ALONG, _ALONG_MOST = 2, {"uint16": 11, "int32": 8}
 _LEAST_STRIP = 256
-# What a pixel and an output take, in units of `_UNIT` nanoseconds of one thread; below how many
-# starting threads costs more than it saves. Which part of that narrow integers take, and those
-# summed along rows: by themselves and for each column of the window.
+# What a pixel and an output take, in units of `_UNIT` nanoseconds of one thread, and how many
+# nanoseconds a call takes at least that is worth starting threads for. Which share of that narrow
+# integers take; summed along rows another one, and more for each column of the window.
 _PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 20000
 _NARROW, _ALONG, _ALONG_COLUMN = 0.55, 0.2, 0.015
 # How many times longer than all that small images take.

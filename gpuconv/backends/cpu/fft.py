@@ -189,7 +189,7 @@ def _run_tasks(
         run_in_slices(part, tasks)
 
 
-# Columns that the direct driver sums at a time at least: those of the widest tile.
+# Direct sums are planned for at least so many columns at a time: those of the widest tile.
 _TILE_COLUMNS = 1024
 
 

@@ -27,16 +27,16 @@ SIDES = tuple(_DOWN)
 # Elements of a tile that is too large for most caches in float64, and how many times longer than
 # twice that it takes then.
 _LARGE_DOUBLE, _DOUBLE = 1 << 20, 1.7
-# A group is one thread's. What is wasted where another thread has none then, in groups: less than
-# one, because who has the memory alone is faster. Of two threads, so that a choice does not depend
-# on how many there are.
+# A group of tiles is the work of one thread. If their number is odd, one of two threads has nothing
+# to do in the last round, which costs so many groups: less than one, because the other thread has
+# the memory to itself. Two are assumed, so that the sides do not depend on how many there are.
 _WASTED = 0.6
 _UNTRANSFORMED_WIDTH = 256
 _WORKSPACES_BYTES = 40 << 20  # of all threads
 SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
-# Outliers cost as many multiply-adds as the kernel has taps. In the time that a tile's transforms
-# take for each of its elements there are so many; of very small kernels no more outliers than the
-# second number are noted.
+# An outlier costs a multiply-add for each tap of the kernel. A tile's transforms take as long as so
+# many multiply-adds for each of its elements, and outliers may take no longer; nor, with very small
+# kernels, may there be more of them than the second number.
 _TAPS_PER_ELEMENT, _OUTLIERS_MOST = 32, 4096
 
 

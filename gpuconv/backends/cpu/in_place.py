@@ -36,8 +36,8 @@ _STREAMED_BYTES = 16 << 20
 # In short rows the waiting at their ends costs more than that saves.
 _STREAMED_ROW = 4096
 # An image with a border is read in place if it is this many times wider than the border, and for
-# separable sums if its rows have more bytes than this: columns beside the
-# border are summed separately.
+# separable sums if its rows have more bytes than this: columns beside the border are summed
+# separately.
 _NARROW, _SHORT_ROW = 32, 4096
 # Bytes after which the first-level cache begins anew, and how many rows of an image that have one
 # place in it are read where they are: by separable sums, and by direct ones with a single column of

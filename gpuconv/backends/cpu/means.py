@@ -15,10 +15,9 @@ from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record
 from .planning import SumsPlan
 from .threads import run_on_pool
 
-# Pixels from which on several threads look at them: one has looked at fewer before another wakes
-# up. Of those that are read as they are it has looked at so many times as many.
+# From so many pixels on several threads look at them: one has looked at fewer before another wakes
+# up. Of pixels that are not converted, and all count, from so many times as many on.
 _PARALLEL_LEAST, _AS_THEY_ARE = 1 << 18, 8
-
 
 # Nanoseconds of one thread. Where few pixels are missing: to add a vector of weights, whatever else
 # a missing pixel takes, and to look for missing pixels in a vector of them. Where what pixels count

@@ -29,8 +29,7 @@ from .tasks import run_tasks
 # once.
 _CACHED_BYTES = 1 << 14
 
-# Sums are looked at for whether 16 bits hold them where there are no more weights, and no fewer
-# outputs, than this.
+# Whether 16 bits hold the sums is found out for up to so many weights, and so many outputs or more.
 _NARROW_TAPS, _NARROW_LEAST = 256, 1 << 14
 
 # Orders of summation in a call: whether columns and rows of taps are summed in mirrored order, and

@@ -15,7 +15,7 @@ from ...core.arguments import Pair
 from ...core.box import choose_window_accumulator
 from ...core.problem import Problem, rows_and_columns
 
-# Sums of windows of rows of a chunk: about what a large chip's cache holds.
+# Bytes of the sums of a chunk's windows of rows: about what a large chip's cache holds.
 WORKSPACE_BYTES = 32 << 20
 # Fewer rows than the kernel has would be read many times over; they may take up to this instead.
 TALL_BYTES = 4 * WORKSPACE_BYTES
@@ -33,8 +33,8 @@ _LARGE = ("float64", "complex128")
 
 # What an output takes, in units of `Costs.pixel`: down, and across if windows are summed tap by tap
 # or from groups. Measured on an H100 with float32. Sums of which threads cannot keep a group in
-# registers take so many times as much, short windows across and others. A call takes some more to
-# start, and with segments.
+# registers take so many times as much, short windows across and others. A call takes so much more
+# to start, and for each axis with segments.
 _DOWN, _SHORT, _SHORT_TAP, _ACROSS = 3.2, 4.3, 0.5, 8.8
 _LARGER_SHORT, _LARGER = 1.4, 3.3
 _START, _START_SEGMENTS = 1.3e7, 0.9e7

@@ -24,7 +24,7 @@ from .vectors import copy_bytes, prefetch
 
 row_source = reader(ROW_SOURCE)
 
-# Rows are asked for this many rows before they are read.
+# Rows are prefetched this many rows before they are read.
 _AHEAD = 4
 # Runs of at least a cache line are copied by vectors, those of so few numbers one by one.
 _FEW = 8
@@ -151,7 +151,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     high = larger(smaller(left + source.width - first, length), low)
     run = high - low
     column = load_int(here, low) if run else 0
-    # Short runs of long rows are nothing that a processor foresees.
+    # A processor does not foresee short runs of long rows: they are prefetched.
     run_bytes = run * source.pixel_size
     scattered = step == source.pixel_size and abs(row_stride) > 2 * run_bytes
     copied = source.plain and not STRIDED and step == size and run * size >= LINE_BYTES
