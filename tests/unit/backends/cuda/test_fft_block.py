@@ -13,7 +13,6 @@ from gpuconv.backends import get_backend
 from gpuconv.backends.cuda import chips, fft_block, fft_block_planning, fft_planning, twiddles
 from gpuconv.backends.cuda.fft_block_planning import BlockPlan
 from gpuconv.core import dtypes
-from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
 from .... import oracle
@@ -47,28 +46,6 @@ def small(monkeypatch):
 
 def sample(shape, name):
     return oracle.sample(RNG, shape, name)
-
-
-@pytest.mark.parametrize(
-    ("stride", "dilation", "boundary"),
-    always(
-        [
-            (*steps, boundary)
-            for steps in ((1, 1), ((2, 3), 1), (1, (3, 2)), ((3, 2), (2, 3)), ((40, 1), 1))
-            for boundary in BOUNDARIES
-        ],
-        *((1, 1, boundary) for boundary in BOUNDARIES),
-        ((3, 2), (2, 3), "reflect"),
-        rows=True,
-    ),
-)
-def test_borders_wider_than_the_image(small, boundary, stride, dilation):
-    x, k = sample((7, 5), "float32"), sample((4, 3), "float32")
-    problem = problem_of(
-        x, k, mode=((9, 46), (12, 30)), boundary=boundary, fillvalue=2.5, stride=stride,
-        dilation=dilation,
-    )  # fmt: skip
-    compare(problem, x, k)
 
 
 @pytest.mark.parametrize(
@@ -124,30 +101,6 @@ def test_twiddle_factors_are_exact_to_the_last_bit():
         assert abs(numbers - exact).max() <= {"float32": 0.51, "float64": 1}[real] * eps / 2
 
 
-@pytest.mark.parametrize(
-    ("x_dtype", "k_dtype", "out"),
-    always(
-        [
-            ("float16", "float16", None),
-            ("bfloat16", "bfloat16", None),
-            ("float64", "float64", None),
-            ("complex64", "complex64", None),
-            ("float64", "complex128", None),
-            ("uint8", "float32", "uint8"),
-            ("int16", "float32", "float64"),
-        ],
-        ("float16", "float16", None),
-        ("float64", "complex128", None),
-        ("uint8", "float32", "uint8"),
-        rows=True,
-    ),
-)
-def test_dtypes(small, x_dtype, k_dtype, out):
-    x, k = sample((3, 23, 29), x_dtype), sample((3, 4, 5), k_dtype)
-    problem = problem_of(x, k, x_dtype, k_dtype, mode="same", boundary="wrap", dtype=out)
-    compare(problem, x, k)
-
-
 BATCHES = [
     ((5, 1, 20, 24), (1, 4, 5)),  # one kernel, an odd number of tiles
     ((20, 24), (7, 4, 5)),  # a bank over one image
@@ -175,19 +128,6 @@ def test_batches_of_complex_images(small, monkeypatch):
     monkeypatch.setattr(fft_block_planning, "TILES_MOST", 3)
     x, k = sample((2, 4, 20, 24), "complex128"), sample((4, 4, 5), "complex128")
     compare(problem_of(x, k, mode="same"), x, k)
-
-
-def test_any_strides(small):
-    x, k = sample((3, 44, 60), "float32")[::-1, ::-1, ::-2], sample((5, 4), "float32")[::-1, ::-1]
-    compare(problem_of(x, k), x, k)
-    x = np.broadcast_to(sample((20, 41), "float32"), (2, 3, 20, 41)).swapaxes(-1, -2)
-    k = np.asfortranarray(sample((3, 5, 4), "float32"))
-    for stride in (1, (2, 1)):
-        problem = problem_of(x, k, mode="same", stride=stride)
-        wide = np.full((*problem.out_shape[:2], problem.s, 3 * problem.r), 7, "f4")
-        out = wide[:, ::-1, :, ::3].swapaxes(-1, -2)
-        compare(problem, x, k, out)
-        assert (wide[..., 1::3] == 7).all() and (wide[..., 2::3] == 7).all()
 
 
 def test_what_shares_a_tile_with_a_bad_pixel_is_not_summed_directly(small):
@@ -348,19 +288,6 @@ def test_whole_sums_are_exact(small, name, out, stride):
     sums, _ = oracle.exact(problem, x, k)
     np.testing.assert_array_equal(actual, dtypes.finish(sums, out))
     assert [spec.kernel for spec, *_ in small.launched] == ["fft_block_spectrum", "fft_block"]
-
-
-@exhaustive
-def test_whole_sums_of_large_numbers(small):
-    """Sums near 2**50, which the transform does not give to the last bit of float64 by itself."""
-    x = RNG.integers(0, 2**32, (40, 50), dtype="uint32")
-    k = RNG.integers(-(2**12), 2**12, (6, 7)).astype("f4")
-    problem = replace(problem_of(x, k), acc_dtype="float64", out_dtype="int64")
-    actual = np.empty(problem.out_shape, "i8")
-    cuda.fft(problem, x, k.astype("f8"), actual, whole=True)
-    exact = make_problem(x.shape, k.shape, "uint32", "int64")
-    sums, _ = oracle.exact(exact, x, k.astype("i8"))
-    np.testing.assert_array_equal(actual, sums)
 
 
 def test_pixels_that_no_window_holds_are_not_read(small):
