@@ -216,7 +216,7 @@ def _load_rows(params, task, columns, loaded, end_row):
 
 
 @inner
-def _sum_bands(params, task, columns):
+def _sum_all_rows(params, task, columns):
     """Sum the rows of a task, block after block."""
     first_row, end_row, block = task.first_row, task.end_row, params.block_rows
     # Rows of a block are `dilation_y` apart, so that they share their input rows; with a stride
@@ -271,7 +271,7 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
     if memory == 0:
         count_up(address + DIRECT_FAILED, 0)
         return
-    _sum_bands(params, task, columns)
+    _sum_all_rows(params, task, columns)
     release(memory)
 
 
