@@ -1,6 +1,6 @@
 """Missing pixels of files: nodata values and NaN take no part in a filter, and stay missing.
 
-Where the weights sum to zero nothing can be weighed up: there a result is missing wherever a
+Where the weights sum to zero sums cannot be scaled up: there a result is missing wherever a
 missing pixel lies under the weights.
 """
 
@@ -29,7 +29,7 @@ class MissingPixels:
     zero_sum: bool  # whether the weights sum to zero
 
     def correlate(self, image: Pixels, weights: Any, **keywords: Any) -> Any:
-        """`gpuconv.corr2d` of the pixels that are there, weighed up; NaN where a result is none."""
+        """`gpuconv.corr2d` of the pixels that are there, scaled up; NaN where a result is none."""
         missing = np.isnan(image) if image.dtype.kind in "fc" else np.zeros(image.shape, bool)
         if self.nodata is not None and not math.isnan(self.nodata):
             missing |= image == self.nodata

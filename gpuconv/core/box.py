@@ -45,7 +45,7 @@ def has_equal_weights(k: Array, k_dtype: str) -> bool:
 
 @lru_cache(maxsize=256)
 def choose_window_accumulator(problem: Problem) -> str:
-    """Return the dtype in which the pixels of windows are added up, before they are weighed.
+    """Return the dtype in which the pixels of windows are added up, before the weight is applied.
 
     Whole numbers have the narrowest in which all sums are exact.
 

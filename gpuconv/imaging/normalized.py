@@ -68,7 +68,7 @@ def normalized_corr2d(
         `undefined`.
     normalize_kernel : bool
         With False results are multiplied by ``sum(K)``: they are those of `corr2d` where nothing is
-        missing, and weighed up to that where something is.
+        missing, and scaled up to that where something is.
     mode, boundary, stride, dilation, axes
         As in `corr2d`. A `mask` or `weights` of as many dimensions as X lies as X does; beside an X
         of more dimensions, one of two has rows and columns.

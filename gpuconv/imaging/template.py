@@ -45,7 +45,7 @@ def match_template(
         image give n results, whose windows are summed once.
     mask : array_like, shape (p, q) or that of `template`, optional
         Which pixels of the template count: bools or integers (0: not), or weights m >= 0 of floats.
-        As in OpenCV means are weighed by m and products by m^2.
+        As in OpenCV means are weighted by m and products by m^2.
     method : {"zncc", "ncc", "sqdiff", "sqdiff_normed"}
         What is computed. "zncc" is `skimage.feature.match_template` and OpenCV's TM_CCOEFF_NORMED;
         the others are TM_CCORR_NORMED, TM_SQDIFF and TM_SQDIFF_NORMED.

@@ -19,7 +19,7 @@ __all__ = ["Deviations", "Windows", "find_deviations", "find_squares", "positive
 class Windows:
     """How windows of ``p x q`` pixels are summed.
 
-    The weights of a mask are those of pixels; a mean is weighed by them, squares by their squares,
+    The weights of a mask are those of pixels; a mean is weighted by them, squares by their squares,
     as OpenCV defines it.
     """
 
@@ -85,9 +85,9 @@ def find_deviations(windows: Windows, pixels: Array, squares: Array) -> Deviatio
         second -= first
     else:
         # sum(w^2 (x - mean)^2), multiplied out
-        weighed = windows.sum(pixels, squared_weights=True)
+        weighted = windows.sum(pixels, squared_weights=True)
         weights = _on((windows.mask**2).sum(axis=(-2, -1), keepdims=True), xp)  # type: ignore[operator]
-        second = second - 2 * mean * weighed + mean * mean * weights
+        second = second - 2 * mean * weighted + mean * mean * weights
     if windows.mask is None:
         first *= LEAST_SHARE
         inexact = second <= first

@@ -2,9 +2,9 @@
 
 Windows of rows are added up, then windows of columns of these sums, with three additions each (van
 Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels",
-1992; Gil and Werman, "Computing 2-D min, median, and max filters", 1993). The sum is weighed once,
-at its end: the mean of equal pixels is their value. How the pixels of a window are grouped depends
-on its place, so that a crop of floating-point numbers does not give the same bits.
+1992; Gil and Werman, "Computing 2-D min, median, and max filters", 1993). The weight is applied to
+the sum: the mean of equal pixels is their value. How the pixels of a window are grouped depends on
+its place, so that a crop of floating-point numbers does not give the same bits.
 """
 
 from __future__ import annotations
