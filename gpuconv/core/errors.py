@@ -44,7 +44,10 @@ class FunctionOfSciPyOnly(NotImplementedError, AttributeError):
 def missing_attribute(module: str, theirs: str, name: str, names: Iterable[str]) -> AttributeError:
     """Build the error for a name that a module in the place of SciPy's `theirs` does not have."""
     if name in names:
-        return FunctionOfSciPyOnly(f"{module} has no {name}; use {theirs}.{name}")
+        error = FunctionOfSciPyOnly(f"{module} has no {name}; use {theirs}.{name}")
+        # Otherwise Python would set it, and suggest another name behind this message.
+        error.obj = module
+        return error
     return AttributeError(f"module {module!r} has no attribute {name!r}")
 
 

@@ -30,7 +30,7 @@ def factors_text(side: int, real: str) -> str:
     numbers: list[float] = []
     for product in (n * k for n in range(second) for k in range(first)):
         factor = _root(product, side)
-        numbers += [factor.real, factor.imag]
+        numbers += [factor.real + 0.0, factor.imag + 0.0]  # no negative zero, as Python 3.14 makes
     return ", ".join(float(value).hex() for value in np.array(numbers, real))
 
 

@@ -54,7 +54,7 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
     """Read what goes with the pixels of a page."""
     tags = {tag.code: tag for tag in page.tags}
     kind = next((kind for kind in ("ome", "imagej") if series.kind == kind), None)
-    known = series.kind in ("shaped", "generic", "uniform", "imagej", "ome")
+    known = series.kind in ("shaped", "generic", "uniform", "geotiff", "imagej", "ome")
     lost = []
     if not known:
         lost.append(f"{series.kind} metadata")

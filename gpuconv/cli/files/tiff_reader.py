@@ -117,7 +117,7 @@ def _read_axes(series: Any) -> tuple[str, str | None]:
     if "Y" not in axes or "X" not in axes:
         others = [n for n, letter in enumerate(axes) if letter != channel]
         if len(others) < 2:
-            raise ReadError(f"a picture needs rows and columns, got the axes {axes!r}")
+            raise ValueError(f"a picture needs rows and columns, got the axes {axes!r}")
         letters = [("q" if letter in "YX" else letter) for letter in axes]
         letters[others[-2]], letters[others[-1]] = "Y", "X"
         axes = "".join(letters)

@@ -1,5 +1,7 @@
 """Every refusal: what was wrong, what was given, what is allowed; and nothing has changed."""
 
+import traceback
+
 import numpy as np
 import pytest
 
@@ -144,3 +146,11 @@ def test_show_config(capsys):
     text = capsys.readouterr().out
     for name in ("gpuconv 0.", "reference", "cpu", "cuda"):
         assert name in text
+
+
+def test_functions_of_scipy_only_have_no_second_suggestion():
+    for module in (gpuconv.ndimage, gpuconv.signal):
+        assert not hasattr(module, "median_filter") and not hasattr(module, "butter")
+    with pytest.raises(AttributeError, match=r"use scipy\.ndimage\.median_filter") as caught:
+        gpuconv.ndimage.median_filter  # noqa: B018
+    assert "Did you mean" not in "".join(traceback.format_exception_only(caught.value))
