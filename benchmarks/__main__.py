@@ -22,6 +22,7 @@ SUITES = {
     "filters": ("against_peers", "one image, kernels of full rank, float32"),
     "dtypes": ("against_peers", "float64, and integer images with float32 kernels"),
     "separable": ("against_peers", "Gaussians, float32"),
+    "thin": ("against_peers", "single rows and columns of taps, float32"),
     "boxes": ("against_peers", "means over squares of equal weights"),
     "small": ("against_peers", "small images, float32"),
     "batch": ("against_peers", "many images with one kernel, one image with many kernels"),
@@ -30,6 +31,7 @@ SUITES = {
     "photos": ("photos", "photographs: channels last, bytes to bytes"),
     "choice": ("choice", "the automatic choice against every method"),
     "cliffs": ("cliffs", "kernels from one tap to the whole image, float32"),
+    "cliffs-large": ("cliffs", "kernels from one tap to the whole of a large image, float32"),
     "templates": ("templates", "template matching, zncc"),
     "memory": ("memory", "memory of a call besides its arrays"),
     "accuracy": ("accuracy", "errors against sums in higher precision"),
@@ -133,7 +135,7 @@ def _run(name: str, options: argparse.Namespace, gflops: float) -> list[report.C
     rest.append(f"- took {time.perf_counter() - start:.0f} s")
     print("\n".join(rest) + "\n", flush=True)
     if not options.quick:
-        draw = report.plot_times if name == "cliffs" else report.plot
+        draw = report.plot_times if module == "cliffs" else report.plot
         for path in report.keep(options.output, name, lines + rest, cells, gflops, draw=draw):
             print(f"wrote {path}")
         print()

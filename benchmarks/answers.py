@@ -100,9 +100,9 @@ def check(case: Case, result: Any, expected: list[tuple[Any, Any]], allowed: flo
 
 def agree(case: Case, a: Any, b: Any, allowed: float, same_border: bool) -> None:
     """Raise `WrongAnswer` unless two results agree, except at borders if their rules differ."""
-    margin = 0 if same_border else case.k // 2
-    inside = slice(margin, -margin or None)
-    a, b = (array[..., inside, inside] for array in (a, b))
+    margins = [0 if same_border else n // 2 for n in case.k_shape[-2:]]
+    inside = (..., *(slice(margin, -margin or None) for margin in margins))
+    a, b = a[inside], b[inside]
     for start in range(0, a.shape[-2], _ROWS):
         part = slice(start, start + _ROWS)
         _compare(a[..., part, :], b[..., part, :], 2 * allowed, "another")

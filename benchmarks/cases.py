@@ -31,7 +31,7 @@ class Case:
 
     @property
     def k(self) -> int:
-        return self.k_shape[-1]
+        return max(self.k_shape[-2:])
 
     @property
     def sigma(self) -> float:
@@ -63,11 +63,13 @@ class Case:
         bank = f", {self.k_shape[0]} kernels" if len(self.k_shape) > 2 else ""
         method = "" if self.method == "auto" else f", method={self.method}"
         stride = "" if self.stride == 1 else f", stride {self.stride}"
-        return f"{shape} {kinds}, {self.weights}{bank}{stride}{method}"
+        p, q = self.k_shape[-2:]
+        thin = "" if p == q else ", row" if p == 1 else ", column"
+        return f"{shape} {kinds}, {self.weights}{thin}{bank}{stride}{method}"
 
     @property
     def name(self) -> str:
-        return f"{self.group}, {self.k}x{self.k}"
+        return f"{self.group}, {self.k_shape[-2]}x{self.k_shape[-1]}"
 
     def line(self) -> Any:
         """Return the Gaussian's factor, which sums to 1."""
@@ -141,6 +143,15 @@ def _separable() -> list[Case]:
     ]
 
 
+def _thin() -> list[Case]:
+    return [
+        Case("thin", (side, side), shape, targets=((BEST, 2.0),), rounds=5)
+        for side in (512, 2048)
+        for k in (3, 7, 15, 31, 63, 101, 255, 501)
+        for shape in ((1, k), (k, 1))
+    ]
+
+
 def _boxes() -> list[Case]:
     return [
         Case("boxes", shape, (k, k), dtype, weights=BOX, targets=(("cv2.boxFilter", 1.5),))
@@ -198,6 +209,7 @@ _SUITES = {
     "filters": _filters,
     "dtypes": _dtypes,
     "separable": _separable,
+    "thin": _thin,
     "boxes": _boxes,
     "small": _small,
     "batch": _batch,

@@ -28,7 +28,8 @@ HEAD = (
     "case", "gpuconv ms", "method", "measured / predicted", "methods ms", "peers ms",
     "best peer / gpuconv", "auto / best", "targets",
 )  # fmt: skip
-SIDES = (64, 128, 256, 509, 1024, 2048, 4096)
+# By suite: the largest images, of which a run takes an hour, are one of their own.
+SIDES = {"cliffs": (64, 128, 256, 509, 1024, 2048), "cliffs-large": (4096,)}
 METHODS = ("direct", "separable", "fft")
 DEAR = 10.0  # a method of this many times the least price is not called
 NAME, CONVOLVE, MATCH = "gpuconv", "scipy.signal.fftconvolve", "cv2.matchTemplate"
@@ -62,10 +63,10 @@ class Size:
         return x, rng.standard_normal(self.kernel).astype(np.float32)
 
 
-def sizes(sides: tuple[int, ...] = SIDES) -> list[Size]:
-    """List all cases."""
+def sizes(suite: str) -> list[Size]:
+    """List the cases of a suite."""
     found = []
-    for n in sides:
+    for n in SIDES[suite]:
         for k in _steps(n):
             found += [
                 Size(n, (k, k), "same", "k x k"),
@@ -91,7 +92,7 @@ def _prime_below(n: int) -> int:
 def cells(suite: str, quick: bool = False, threads: int = 2) -> Iterator[Cell]:
     """Measure all cases, and say which is worst."""
     found = []
-    for size in [Size(64, (33, 33), "same", "k x k")] if quick else sizes():
+    for size in [Size(64, (33, 33), "same", "k x k")] if quick else sizes(suite):
         found.append(measure(size, threads, quick))
         yield found[-1]
     for what in {check.what for cell in found for check in cell.checks}:

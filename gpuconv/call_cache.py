@@ -72,24 +72,26 @@ class Repeater:
         # None if it is not known yet, False if there is none.
         self._layout: _Layout | bool | None = None
 
-    def run(self, problem: Problem, X: Any, K: Any, out: Array, fitting: bool = False) -> Any:
-        """Result of a call of `problem`, or None if it is to be run as any other.
-
-        `fitting` says that `out` is known to be one that `fits`.
-        """
+    def run(self, problem: Problem, X: Any, K: Any, out: Array) -> Any:
+        """Result of a call of `problem`, or None if it is to be run as any other."""
         layout: Any = self._layout
         if not layout or layout.x_strides != X.strides or layout.k_strides != K.strides:
             return None
-        if not X.flags.aligned:
+        x_flags = X.flags
+        if not x_flags.aligned:
             return None
         if out is None:
             out = np.empty(layout.shape, layout.dtype)
-        elif (
-            out.strides != layout.strides
-            or not out.flags.aligned
-            or not (fitting or fits(out, problem, X, K))
-        ):
-            return None
+        else:
+            flags = out.flags
+            if out.strides != layout.strides or not flags.aligned:
+                return None
+            # Arrays that own their memory share none, which is found out sooner than by addresses.
+            apart = flags.owndata and x_flags.owndata and K.flags.owndata
+            apart = apart and out is not X and out is not K
+            sure = apart and flags.writeable and out.shape == layout.shape
+            if not (sure or fits(out, problem, X, K)):
+                return None
         if layout.run(X, K, out):
             return out
         self._layout = None

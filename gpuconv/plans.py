@@ -114,7 +114,10 @@ class Plan:
         return self._call_anew(X, K, out)
 
     def _run_on_host(self, X: Any, K: Any, out: Any) -> Any:
-        """Run on NumPy arrays as planned; None if it depends on their weights and is the first."""
+        """Run on NumPy arrays as planned; None if it depends on their weights and is the first.
+
+        It is None, too, where `out` cannot be written to.
+        """
         problem = self.problem
         if self._depends_on_weights:
             new = out is None
@@ -122,9 +125,11 @@ class Plan:
                 options = *self._options(new), None
                 self._keys[new] = call_cache.key_of(X, K, out, False, options)
             return call_cache.repeat(self._keys[new], X, K, out, False)
-        result = self._repeater.run(problem, X, K, out, fitting=True)
+        result = self._repeater.run(problem, X, K, out)
         if result is not None:
             return result
+        if out is not None and not call_cache.fits(out, problem, X, K):
+            return None
         result = out
         if out is None:
             result = arrays.empty_on_host(problem.out_shape, problem.out_dtype, X)
@@ -192,18 +197,17 @@ class Plan:
             return False
         if not call_cache.are_on_current_device(X, K, out):
             return False
-        return self._is_planned(X, K, out)
+        fits = out is None or call_cache.fits(out, self.problem, X, K)
+        return fits and self._is_planned(X, K, out)
 
     def _is_planned(self, X: Any, K: Any, out: Any) -> bool:
-        """Whether arrays have the planned shapes and dtypes, and `out` can be written to."""
+        """Whether arrays have the planned shapes and dtypes; that of `out` is not looked at."""
         if self._layout is None:
             return False
         x_shape, x_dtype, k_shape, k_dtype, out_dtype = self._layout
         if X.shape != x_shape or K.shape != k_shape or X.dtype != x_dtype or K.dtype != k_dtype:
             return False
-        if out is None:
-            return True
-        return out.dtype == out_dtype and call_cache.fits(out, self.problem, X, K)
+        return out is None or bool(out.dtype == out_dtype)
 
     def _call_anew(self, X: Any, K: Any, out: Any) -> Any:
         """Call with the planned method whatever the arrays are, if shapes and dtypes are right."""

@@ -22,7 +22,7 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     weights = jax.numpy.asarray(k.reshape(-1, 1, *k.shape[-2:]))
     if len(images) > 1 and len(weights) > 1:
         return []
-    pad = [(case.k // 2, case.k // 2)] * 2
+    pad = [(n // 2, n // 2) for n in case.k_shape[-2:]]
 
     @jax.jit
     def conv(images: Any, weights: Any) -> Any:

@@ -23,10 +23,10 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     images = x.reshape((1,) * (rank - x.ndim) + x.shape)
     flipped = k.reshape((1,) * (rank - k.ndim) + k.shape)[..., ::-1, ::-1].conj()
 
-    h, w = x.shape[-2:]
-    at = (case.k - 1) // 2
     step = case.stride
-    inside = (..., slice(at, at + h, step), slice(at, at + w, step))
+    starts = [(n - 1) // 2 for n in k.shape[-2:]]
+    ends = [at + n for at, n in zip(starts, x.shape[-2:], strict=True)]
+    inside = (..., *(slice(at, end, step) for at, end in zip(starts, ends, strict=True)))
 
     def transforms(function: Any) -> Any:
         def call() -> Any:

@@ -29,12 +29,13 @@ def prepare(case: Case, x: Any, k: Any, threads: int) -> list[Contender]:
     if len(images) > 1 and len(weights) > 1:
         return []
     kind = getattr(torch, case.out_dtype)
+    padding = tuple(n // 2 for n in case.k_shape[-2:])
 
     @torch.no_grad()
     def conv2d() -> Any:
         return np.asarray(
             torch.nn.functional.conv2d(
-                images.to(kind), weights, stride=case.stride, padding=case.k // 2
+                images.to(kind), weights, stride=case.stride, padding=padding
             )
         )
 
