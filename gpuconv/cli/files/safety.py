@@ -136,8 +136,10 @@ def convert_errors(path: Path, expected: int = 0) -> Iterator[None]:
     except Exception as error:
         text = " ".join(str(error).split())[:300] or type(error).__name__
         text = "".join(c if c.isprintable() else "?" for c in text)
-        if "imagecodecs" in text and not _is_installed("imagecodecs"):
-            text = install_hint("imagecodecs")  # tifffile and zarr say only what they lack
+        # tifffile and zarr say only what they lack; `compression` is Python's since 3.14.
+        lacks_codec = "imagecodecs" in text or "named 'compression'" in text
+        if lacks_codec and not _is_installed("imagecodecs"):
+            text = install_hint("imagecodecs")
         kind = f" as {path.suffix[1:].lower()}" if path.suffix else ""
         raise ReadError(f"{path}: cannot be read{kind}: {text}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
         name = multiscales.path if multiscales is not None else name
         array = _choose_array(path, opened, name)
     else:
-        array = opened
+        array, name = opened, path.name
+    if group is not None:
+        lost += _name_rest(group, name or array.basename, multiscales)
     if array.dtype.hasobject or "pickle" in str(array.metadata.to_dict()).lower():
         raise ReadError(f"{path}: holds Python objects or a pickle codec, which is never read")
     overhead = chunk_overhead(path, array, sum(sizes), len(sizes))
@@ -82,6 +85,19 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     )
 
 
+def _name_rest(group: Any, name: str, multiscales: Multiscales | None) -> list[str]:
+    """Name what a group holds beside the array that is read, or the pyramid that it is of."""
+    attributes = group.attrs.asdict()
+    paths = [name]
+    if multiscales is not None:
+        paths += [str(level["path"]) for level in (_find_scales(attributes) or [{}])[0]["datasets"]]
+    others = set(group.keys()) - {one.split("/")[0] for one in paths}
+    lost = [f"what else the group holds ({_list_names(others)})"] if others else []
+    if multiscales is None and attributes.keys() - {MARK, "ome", "multiscales", "omero"}:
+        lost.append("attributes of the group that the array is in")
+    return lost
+
+
 def _choose_array(path: Path, group: Any, name: str | None) -> Any:
     zarr = require("zarr")
     if name is not None:
@@ -98,8 +114,12 @@ def _choose_array(path: Path, group: Any, name: str | None) -> Any:
 
 
 def _list_arrays(group: Any) -> str:
-    names = sorted(group.keys())
-    return ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "") or "nothing"
+    return _list_names(group.keys()) or "nothing"
+
+
+def _list_names(names: Iterable[str]) -> str:
+    found = sorted(names)
+    return ", ".join(map(repr, found[:8])) + (", ..." if len(found) > 8 else "")
 
 
 def _open_group_around(zarr: Any, path: Path) -> Any:

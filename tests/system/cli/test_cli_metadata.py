@@ -330,6 +330,31 @@ def test_the_other_arrays_of_an_archive_are_named(tmp_path, capsys):
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), x[1:])
 
 
+@pytest.mark.parametrize("form", [2, 3])
+def test_what_else_a_zarr_group_holds_is_named(tmp_path, capsys, form):
+    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w", zarr_format=form)
+    group.attrs["title"] = "a survey"
+    x = pixels(12, 15)
+    group.create_array("a", data=x)
+    group.create_array("in/b", data=x)
+    attributes = "attributes of the group that the array is in"
+    for source, options, others in (
+        ("x.zarr", [], "'in'"),
+        ("x.zarr", ["--array", "in/b"], "'a'"),
+        ("x.zarr/a", [], "'in'"),
+    ):
+        command = [tmp_path / source, tmp_path / "y.npy", "--filter", "box-1", "--overwrite"]
+        assert run(*command, *options) == 0
+        (note,) = notes(capsys)
+        assert f"dropped what else the group holds ({others}), {attributes}" in note
+    scales = [{"axes": [{"name": name} for name in "yx"], "datasets": [{"path": "a"}]}]
+    group.attrs.update({"multiscales": scales} if form == 2 else {"ome": {"multiscales": scales}})
+    assert run(tmp_path / "x.zarr", tmp_path / "y.zarr", "--filter", "box-1") == 0
+    (note,) = notes(capsys)
+    assert note.split("dropped ")[1].startswith("what else the group holds ('in') of ")
+    assert zarr.open_group(str(tmp_path / "y.zarr"), mode="r").attrs["title"] == "a survey"
+
+
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_channels_of_ome_are_no_colours(tmp_path, capsys, channels):
     scales = [{"axes": [{"name": name} for name in "cyx"], "datasets": [{"path": "0"}]}]

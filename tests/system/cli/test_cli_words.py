@@ -6,6 +6,7 @@ from PIL import Image
 
 import gpuconv
 from gpuconv.cli import main
+from gpuconv.cli.files import safety
 from gpuconv.core.boundary import ALIASES
 
 from .calls import refused, run
@@ -95,3 +96,12 @@ def test_weights_are_not_shown_if_they_cannot_be_saved(tmp_path, capsys):
     for name in ("k.txt", "no/k.npy"):
         assert main(["filters", "sobel-x", "--save", str(tmp_path / name)]) == 4
         assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("lacking", ["imagecodecs", "compression"])
+def test_what_a_missing_codec_takes_is_said(tmp_path, monkeypatch, lacking):
+    monkeypatch.setattr(safety, "_is_installed", lambda module: False)
+    message = r"x\.tif: cannot be read as tif: .*gpuconv\[cli\]"
+    refused_with = pytest.raises(safety.ReadError, match=message)
+    with refused_with, safety.convert_errors(tmp_path / "x.tif"):
+        raise ModuleNotFoundError(f"No module named {lacking!r}")
