@@ -30,10 +30,8 @@ def write_fits(temporary: Path, output: Output, blocks: Iterable[Block]) -> None
         header = header.copy()
         _move_reference(header, output.geometry)
     nodata = output.metadata.nodata
-    if nodata is not None and whole.dtype.kind == "f":
-        whole = np.where(whole == nodata, np.nan, whole).astype(
-            whole.dtype
-        )  # the only mark of floats
+    if nodata is not None and whole.dtype.kind == "f":  # which only NaN marks
+        whole = np.where(whole == nodata, whole.dtype.type(np.nan), whole)
     hdu = fits.PrimaryHDU(np.ascontiguousarray(whole), header=header)
     if nodata is not None and whole.dtype.kind in "iu":
         hdu.header["BLANK"] = int(nodata) - int(hdu.header.get("BZERO", 0))

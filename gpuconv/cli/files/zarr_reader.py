@@ -24,8 +24,12 @@ class Multiscales:
     """Metadata of an OME-Zarr group whose first level was read."""
 
     attributes: dict[str, Any]  # of the group, with the first level only
-    path: str  # of the first level's array
-    levels: int
+    paths: tuple[str, ...]  # of the arrays of all levels
+
+    @property
+    def path(self) -> str:
+        """The path of the first level's array."""
+        return self.paths[0]
 
 
 def find_store(path: Path) -> Path | None:
@@ -43,15 +47,13 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     group = opened if isinstance(opened, zarr.Group) else _open_group_around(zarr, path)
     if group is opened and name is None:
         multiscales = _read_multiscales(group)
-    elif group is not None and _find_scales(group.attrs.asdict()):
-        lost.append("OME-Zarr metadata of the group that the array is in")
     if opened is group:
         name = multiscales.path if multiscales is not None else name
         array = _choose_array(path, opened, name)
     else:
         array, name = opened, path.name
     if group is not None:
-        lost += _name_rest(group, name or array.basename, multiscales)
+        lost += _name_rest(group, multiscales, name or array.basename)
     if array.dtype.hasobject or "pickle" in str(array.metadata.to_dict()).lower():
         raise ReadError(f"{path}: holds Python objects or a pickle codec, which is never read")
     overhead = chunk_overhead(path, array, sum(sizes), len(sizes))
@@ -62,7 +64,7 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     elif letters is None:
         letters = _read_dimension_names(array)
     attributes = {k: v for k, v in array.attrs.asdict().items() if k != MARK}
-    if multiscales is not None and multiscales.levels > 1:
+    if multiscales is not None and len(multiscales.paths) > 1:
         lost.append("smaller levels of the pyramid")
     metadata = Metadata(
         attributes=attributes,
@@ -85,14 +87,15 @@ def open_zarr_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) 
     )
 
 
-def _name_rest(group: Any, name: str, multiscales: Multiscales | None) -> list[str]:
-    """Name what a group holds beside the array that is read, or the pyramid that it is of."""
-    attributes = group.attrs.asdict()
-    paths = [name]
-    if multiscales is not None:
-        paths += [str(level["path"]) for level in (_find_scales(attributes) or [{}])[0]["datasets"]]
-    others = set(group.keys()) - {one.split("/")[0] for one in paths}
-    lost = [f"what else the group holds ({_list_names(others)})"] if others else []
+def _name_rest(group: Any, multiscales: Multiscales | None, name: str) -> list[str]:
+    """Name what a group holds beside the pyramid that is read or, without one, the array."""
+    attributes, lost = group.attrs.asdict(), []
+    if multiscales is None and _find_scales(attributes):
+        lost.append("OME-Zarr metadata of the group that the array is in")
+    paths = [name] if multiscales is None else multiscales.paths
+    others = set(group.keys()) - {path.split("/")[0] for path in paths}
+    if others:
+        lost.append(f"what else the group holds ({_list_names(others)})")
     if multiscales is None and attributes.keys() - {MARK, "ome", "multiscales", "omero"}:
         lost.append("attributes of the group that the array is in")
     return lost
@@ -141,10 +144,10 @@ def _read_multiscales(group: Any) -> Multiscales | None:
         return None
     holder = attributes.get("ome", attributes)
     levels = scales[0]["datasets"]
-    first = str(levels[0]["path"])
+    paths = tuple(str(level["path"]) for level in levels)
     scales[0]["datasets"] = levels[:1]
     holder["multiscales"] = scales[:1]
-    return Multiscales(attributes, first, len(levels))
+    return Multiscales(attributes, paths)
 
 
 def _find_scales(attributes: dict[str, Any]) -> list[Any] | None:

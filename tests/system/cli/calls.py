@@ -1,6 +1,16 @@
-"""Calls of ``gpuconv filter`` in this process, and what an error of it looks like."""
+"""Calls of ``gpuconv filter`` in this process, what they read, and what an error looks like."""
+
+import numpy as np
+from PIL import Image
 
 from gpuconv.cli import main
+
+
+def save_photo(rng, path, *shape):
+    """Write a picture of random bytes, and return its path."""
+    x = rng.integers(0, 256, shape or (12, 15, 3)).astype(np.uint8)
+    Image.fromarray(x).save(path)
+    return path
 
 
 def run(*arguments):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,16 +14,11 @@ from PIL import Image
 from gpuconv.cli import main, progress
 
 from ...marks import always
-from .calls import refused, run
+from .calls import refused, run, save_photo
 
 RNG = np.random.default_rng(23)
 BLUR = ["--filter", "box-3"]
-
-
-def save(path, *shape):
-    x = RNG.integers(0, 256, shape or (12, 15, 3)).astype(np.uint8)
-    Image.fromarray(x).save(path)
-    return path
+save = partial(save_photo, RNG)
 
 
 @pytest.fixture

@@ -3,22 +3,18 @@
 import io
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from .calls import refused, run
+from .calls import refused, run, save_photo
 
 RNG = np.random.default_rng(24)
 BLUR = ["--filter", "box-3"]
-
-
-def save(path, *shape):
-    x = RNG.integers(0, 256, shape or (12, 15, 3)).astype(np.uint8)
-    Image.fromarray(x).save(path)
-    return path
+save = partial(save_photo, RNG)
 
 
 class Stream:

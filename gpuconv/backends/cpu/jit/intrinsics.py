@@ -55,27 +55,33 @@ def elements(typingctx, kind, address, shape):
     return array(kind, types.int64, shape), codegen
 
 
-@intrinsic
-def load_int(typingctx, address, place):
-    """Read an element of an array of 64-bit integers (compiled code only)."""
+def access(kind: Any, stored: Any) -> tuple[Any, Any]:
+    """Functions for compiled code that read and write elements of an array at an address.
 
-    def codegen(context, builder, signature, args):
-        start = builder.inttoptr(args[0], _LONG.as_pointer())
-        return builder.load(builder.gep(start, [args[1]]))
+    `kind` is the elements' type for Numba, `stored` for LLVM.
+    """
 
-    return types.int64(types.int64, types.intp), codegen
+    @intrinsic
+    def load(typingctx, address, place):
+        def codegen(context, builder, signature, args):
+            start = builder.inttoptr(args[0], stored.as_pointer())
+            return builder.load(builder.gep(start, [args[1]]))
+
+        return kind(types.int64, types.intp), codegen
+
+    @intrinsic
+    def store(typingctx, address, place, value):
+        def codegen(context, builder, signature, args):
+            start = builder.inttoptr(args[0], stored.as_pointer())
+            builder.store(args[2], builder.gep(start, [args[1]]))
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.intp, kind), codegen
+
+    return load, store
 
 
-@intrinsic
-def store_int(typingctx, address, place, value):
-    """Write an element of an array of 64-bit integers (compiled code only)."""
-
-    def codegen(context, builder, signature, args):
-        start = builder.inttoptr(args[0], _LONG.as_pointer())
-        builder.store(args[2], builder.gep(start, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.intp, types.int64), codegen
+load_int, store_int = access(types.int64, _LONG)
 
 
 @intrinsic

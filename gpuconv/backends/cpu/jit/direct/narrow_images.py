@@ -98,14 +98,11 @@ class _Rows(Vectors):
         # those of taps that follow.
         assert self.right is not None
         for e in range(self.right - (self.q - 1 - tap) if c == self.columns - 1 else 0):
-            start = b.add(self.width, ir.Constant(_INT, e))
-            mask = b.not_(self.within(ir.Constant(_INT, first + self.left), self._shifted(start)))
+            # Both are counted from the first column on the left, so that none is negative.
+            start = b.add(self.width, ir.Constant(_INT, self.left + e))
+            mask = b.not_(self.within(ir.Constant(_INT, first + self.left), start))
             found.append((self.left + e, mask if found else None))
         return found
-
-    def _shifted(self, place: Any) -> Any:
-        """A column counted from the first of those on the left, so that none is negative."""
-        return self.builder.add(place, ir.Constant(_INT, self.left))
 
     def beside(self, row: Any, tap: int, c: int, pixels: dict[int, Any]) -> Any:
         """What a vector that is loaded under a mask holds beside the row.

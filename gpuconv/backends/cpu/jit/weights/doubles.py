@@ -6,6 +6,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..intrinsics import access
+
 _SPLIT = 2.0**27 + 1
 _DOUBLE, _LONG = ir.DoubleType(), ir.IntType(64)
 
@@ -21,27 +23,7 @@ def start(typingctx, array):
     return types.int64(array), codegen
 
 
-@intrinsic
-def get(typingctx, address, place):
-    """Read an element of an array of float64 numbers."""
-
-    def codegen(context, builder, signature, args):
-        start = builder.inttoptr(args[0], _DOUBLE.as_pointer())
-        return builder.load(builder.gep(start, [args[1]]))
-
-    return types.float64(types.int64, types.intp), codegen
-
-
-@intrinsic
-def put(typingctx, address, place, value):
-    """Write an element of an array of float64 numbers."""
-
-    def codegen(context, builder, signature, args):
-        start = builder.inttoptr(args[0], _DOUBLE.as_pointer())
-        builder.store(args[2], builder.gep(start, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.intp, types.float64), codegen
+get, put = access(types.float64, _DOUBLE)
 
 
 @intrinsic
