@@ -96,6 +96,7 @@ def read_operands(X: Any, K: Any, names: tuple[str, str] = ("X", "K")) -> Operan
     operands = []
     for array, name in zip((X, K), names, strict=True):
         check_known(array, name)
+        arrays.refuse_annotated(array, name)
         operands.append(arrays.read(array._meta if isinstance(array, da.Array) else array, name))
     x, k = operands
     arrays.check_same_device(x, k)

@@ -8,7 +8,12 @@ import numpy as np
 
 from .libraries import is_instance_of
 
-__all__ = ["refuse_annotated"]
+__all__ = ["is_lazy_masked", "refuse_annotated"]
+
+
+def is_lazy_masked(obj: Any) -> bool:
+    """Whether an object is a Dask array whose blocks are masked arrays, as far as Dask knows."""
+    return is_instance_of(obj, "dask.array", "Array") and isinstance(obj._meta, np.ma.MaskedArray)
 
 
 def refuse_annotated(obj: Any, name: str) -> None:
@@ -22,9 +27,14 @@ def refuse_annotated(obj: Any, name: str) -> None:
     ...     print(str(error)[:56])
     weights is a masked array, whose mask would be lost; pas
     """
-    if isinstance(obj, np.ma.MaskedArray):
+    if isinstance(obj, np.ma.MaskedArray) or is_lazy_masked(obj):
+        lazy = not isinstance(obj, np.ma.MaskedArray)
+        what = (
+            "a Dask array of masked arrays, whose masks" if lazy else "a masked array, whose mask"
+        )
+        filled = f"dask.array.ma.filled({name}, value)" if lazy else f"{name}.filled(value)"
         raise TypeError(
-            f"{name} is a masked array, whose mask would be lost; pass {name}.filled(value), "
+            f"{name} is {what} would be lost; pass {filled}, "
             "or call normalized_corr2d or normalized_convolve2d, which leave masked pixels out"
         )
     if is_instance_of(obj, "astropy.units", "Quantity"):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import unknown_name_error
+from .errors import suggest, unknown_name_error
 
 __all__ = [
     "ALIASES",
@@ -29,6 +29,7 @@ __all__ = [
     "read_boundary",
     "reads_other_end",
     "sources",
+    "suggest_boundary",
 ]
 
 BOUNDARIES = ("constant", "edge", "reflect", "symmetric", "wrap")
@@ -75,6 +76,25 @@ def read_boundary(boundary: object) -> str:
         if boundary in ALIASES:
             return ALIASES[boundary]
     raise unknown_name_error("boundary", boundary, (*BOUNDARIES, *ALIASES))
+
+
+def suggest_boundary(name: object, names: dict[str, str]) -> str:
+    """Return what to append to a message about a border that is not among `names` of SciPy's.
+
+    That is the one by which SciPy means the same, or else the nearest, if there is one.
+
+    Examples
+    --------
+    >>> suggest_boundary("edge", NDIMAGE_MODES), suggest_boundary("reflct", NDIMAGE_MODES)
+    ("; did you mean 'nearest'?", "; did you mean 'reflect'?")
+    """
+    if not isinstance(name, str):
+        return ""
+    meaning = ALIASES.get(name, name)
+    for theirs, ours in names.items():
+        if ours == meaning:
+            return f"; did you mean {theirs!r}?"
+    return suggest(name, names)
 
 
 def index_map(n: int, before: int, after: int, boundary: str) -> Any:

@@ -17,6 +17,7 @@ __all__ = [
     "incomplete_out_error",
     "missing_attribute",
     "set_complete_rows",
+    "suggest",
     "unknown_name_error",
 ]
 
@@ -43,12 +44,16 @@ class FunctionOfSciPyOnly(NotImplementedError, AttributeError):
 
 def missing_attribute(module: str, theirs: str, name: str, names: Iterable[str]) -> AttributeError:
     """Build the error for a name that a module in the place of SciPy's `theirs` does not have."""
+    names = list(names)
     if name in names:
-        error = FunctionOfSciPyOnly(f"{module} has no {name}; use {theirs}.{name}")
-        # Otherwise Python would set it, and suggest another name behind this message.
-        error.obj = module
-        return error
-    return AttributeError(f"module {module!r} has no attribute {name!r}")
+        error: AttributeError = FunctionOfSciPyOnly(f"{module} has no {name}; use {theirs}.{name}")
+    else:
+        # Names that Python itself asks for, such as __wrapped__, are not mistakes.
+        hint = "" if name.startswith("_") else suggest(name, names)
+        error = AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+    # Otherwise Python would set it, and suggest another name behind this message.
+    error.obj = module
+    return error
 
 
 def format_value(value: object) -> str:
@@ -68,11 +73,21 @@ def unknown_name_error(kind: str, name: object, allowed: Iterable[str]) -> Value
     """Build the error for a name that is not one of `allowed`; it suggests the nearest."""
     names = list(allowed)
     text = f"unknown {kind} {format_value(name)}; allowed: {', '.join(repr(n) for n in names)}"
-    if isinstance(name, str):
-        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-        if near:
-            text += f"; did you mean {near[0]!r}?"
-    return ValueError(text)
+    return ValueError(text + suggest(name, names))
+
+
+def suggest(name: object, allowed: Iterable[str]) -> str:
+    """Return what to append to a message about an unknown name: the nearest of `allowed`, if any.
+
+    Examples
+    --------
+    >>> suggest("reflct", ["reflect", "wrap"]), suggest("zero", ["reflect", "wrap"])
+    ("; did you mean 'reflect'?", '')
+    """
+    if not isinstance(name, str):
+        return ""
+    near = difflib.get_close_matches(name.lower(), list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 # A MemoryError carries the number of rows of the result that are complete, counted from the first

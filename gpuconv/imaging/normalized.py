@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arrays
+from ..core import arrays, dtypes
+from ..core.annotated import is_lazy_masked
 from ..core.axes import LAST, axes_of, move_to_last, put_back, warn_of_channels
 from .missing_pixels import MissingRules, check_fits, check_mask_dtype, read_rules
 
@@ -45,7 +46,8 @@ def normalized_corr2d(
     Parameters
     ----------
     X : array_like, shape (..., h, w)
-        Images, as in `corr2d`; also `numpy.ma.MaskedArray`, whose mask is added to `mask`.
+        Images, as in `corr2d`; also `numpy.ma.MaskedArray`, or a Dask array of such, whose mask is
+        added to `mask`.
     K : array_like, shape (..., p, q)
         Kernels, whose weights must not add up to zero. They may be negative.
     mask : array_like of bool, optional
@@ -212,10 +214,13 @@ def _call(
     flipped: bool, options: dict[str, Any],
 ) -> Any:  # fmt: skip
     for array, name in ((K, "K"), (mask, "mask"), (weights, "weights"), (out, "out")):
-        if isinstance(array, np.ma.MaskedArray):
+        if isinstance(array, np.ma.MaskedArray) or is_lazy_masked(array):
+            filled = f"{name}.filled(value)"
+            if not isinstance(array, np.ma.MaskedArray):
+                filled = f"dask.array.ma.filled({name}, value)"
             raise TypeError(
                 f"{name} is a masked array, whose mask would be lost: only X may be one; pass "
-                f"{name}.filled(value)"
+                f"{filled}"
             )
     if arrays.is_instance_of(X, "xarray", "DataArray"):
         from ..adapters import xarray as adapter
@@ -233,6 +238,10 @@ def _call(
     own = None
     if isinstance(X, np.ma.MaskedArray):
         own, X = np.ma.getmaskarray(X), X.data
+    elif is_lazy_masked(X):
+        from dask.array import ma
+
+        own, X = ma.getmaskarray(X), ma.getdata(X)
     if axes is LAST:
         warn_of_channels(getattr(X, "shape", ()), stacklevel=3)
         mask = _join_masks(own, mask)
@@ -259,6 +268,7 @@ def _data_of(array: Any) -> Any:
 def _with_shape(array: Any, name: str) -> Any:
     """Read nested lists, whose axes are moved like those of arrays, and take a DataArray's data."""
     array = _data_of(array)
+    arrays.refuse_annotated(array, name)
     return array if array is None or hasattr(array, "shape") else arrays.read(array, name).array
 
 
@@ -266,6 +276,12 @@ def _join_masks(own: Any, mask: Any) -> Any:
     """Join the mask of a masked array with the one given; rows and columns are last in both."""
     if own is None or mask is None:
         return own if mask is None else mask
+    if not isinstance(own, np.ndarray):  # Dask's
+        if not arrays.is_instance_of(mask, "dask.array", "Array"):
+            mask = arrays.read(mask, "mask").array
+        check_mask_dtype(dtypes.name_of(mask.dtype, "mask"))
+        check_fits(tuple(mask.shape), own.shape, "mask")
+        return own | mask
     given = arrays.read(mask, "mask")
     check_mask_dtype(given.dtype)
     check_fits(tuple(given.array.shape), own.shape, "mask")

@@ -7,7 +7,7 @@ from typing import Any
 from ..core import arrays
 from ..core.axes import LAST, call_along, warn_of_channels
 from ..core.errors import unknown_name_error
-from .template_values import METHODS
+from .template_values import METHODS, OPENCV_METHODS, OPENCV_NUMBERS
 
 __all__ = ["match_template"]
 
@@ -112,7 +112,7 @@ def match_template(
     1.0
     """
     if not isinstance(method, str) or method not in METHODS:
-        raise unknown_name_error("method", method, METHODS)
+        raise _unknown_method(method)
     padding = dict(mode=mode, boundary=boundary, fillvalue=fillvalue)
 
     # Frames from the one that warns to that of the caller.
@@ -135,3 +135,16 @@ def match_template(
         return call_along(axes, image, out, call)
     warn_of_channels(getattr(image, "shape", ()), stacklevel=2)
     return call(image, out)
+
+
+def _unknown_method(method: Any) -> ValueError:
+    """Build the error for an unknown method; of OpenCV's it says what they are here."""
+    meant = None
+    if isinstance(method, str):
+        meant = OPENCV_METHODS.get("TM_" + method.upper().removeprefix("TM_"))
+    elif isinstance(method, int):
+        meant = OPENCV_NUMBERS.get(method)
+    if meant is None:
+        return unknown_name_error("method", method, METHODS)
+    names = ", ".join(map(repr, METHODS))
+    return ValueError(f"unknown method {method!r}; allowed: {names}; OpenCV's is {meant!r} here")

@@ -63,6 +63,13 @@ def read_problem(
             f"template of shape {template} is larger than the padded image {padded} made from the "
             f"image of shape {image}"
         )
+    try:
+        np.broadcast_shapes(image[:-2], template[:-2])
+    except ValueError:
+        raise ValueError(
+            f"the leading dimensions of image {image} and template {template} do not broadcast: "
+            f"{image[:-2]} against {template[:-2]}"
+        ) from None
     return make_problem(image, template, image_dtype, template_dtype, **padding)
 
 

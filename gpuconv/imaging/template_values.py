@@ -11,6 +11,8 @@ from ..core.arrays import Array
 
 __all__ = [
     "METHODS",
+    "OPENCV_METHODS",
+    "OPENCV_NUMBERS",
     "TemplateSums",
     "are_constant",
     "check_mask",
@@ -20,6 +22,14 @@ __all__ = [
 ]
 
 METHODS = ("zncc", "ncc", "sqdiff", "sqdiff_normed")
+# What OpenCV calls them, and their numbers there.
+OPENCV_METHODS = {
+    "TM_SQDIFF": "sqdiff",
+    "TM_SQDIFF_NORMED": "sqdiff_normed",
+    "TM_CCORR_NORMED": "ncc",
+    "TM_CCOEFF_NORMED": "zncc",
+}
+OPENCV_NUMBERS = {0: "sqdiff", 1: "sqdiff_normed", 3: "ncc", 5: "zncc"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,11 @@ def mask_weights(mask: Array, dtype: str) -> Array:
     ------
     ValueError
         Negative, infinite or NaN weights; a mask without a pixel.
+    TypeError
+        Complex weights.
     """
+    if dtypes.is_complex(dtype):
+        raise TypeError(f"mask must be bools or real numbers, got dtype {dtype}")
     if dtypes.is_integer(dtype):
         weights = (mask != 0).astype(np.uint8)
     else:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.boundary import NDIMAGE_MODES
+from ..core.boundary import NDIMAGE_MODES, suggest_boundary
 
 __all__ = [
     "check_origin",
@@ -34,6 +34,7 @@ def read_mode(mode: Any) -> str:
     if mode not in NDIMAGE_MODES:
         raise RuntimeError(
             f"boundary mode not supported: {mode!r}; allowed: {', '.join(NDIMAGE_MODES)}"
+            + suggest_boundary(mode, NDIMAGE_MODES)
         )
     return NDIMAGE_MODES[mode]
 

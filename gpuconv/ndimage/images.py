@@ -50,6 +50,7 @@ def read_image(value: Any) -> Image:
     """Read an input without copying it; RuntimeError for dtypes that SciPy's filters refuse."""
     tensor = arrays.is_instance_of(value, "torch", "Tensor")
     if tensor or arrays.is_instance_of(value, "dask.array", "Array"):
+        arrays.refuse_annotated(value, "input")
         dtype = _name_of(value.dtype, "input")
         deferred = not tensor or not dtypes.is_integer(dtype)
         image = Image(value, tuple(value.shape), dtype, deferred)

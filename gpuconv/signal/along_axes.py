@@ -11,6 +11,7 @@ from .. import api
 from ..core import dtypes
 from ..core.axes import move_to_last, put_back
 from ..core.casting import cast
+from ..core.errors import suggest
 from .arguments import (
     MODES,
     check_mode,
@@ -199,7 +200,10 @@ def _convolve_as_floats(name: str, in1: Any, in2: Any, mode: str, axes: Any) -> 
     if must_swap(mode, in1.shape, in2.shape, both_long):
         in1, in2 = in2, in1
     if mode not in MODES:
-        raise ValueError(f"acceptable mode flags are 'valid', 'same', or 'full'; got {mode!r}")
+        raise ValueError(
+            f"acceptable mode flags are 'valid', 'same', or 'full'; got {mode!r}"
+            + suggest(mode, MODES)
+        )
     if both_long:
         in1, in2 = (cast(array, _float_dtype(dtype_of(array))) for array in (in1, in2))
     return _sum_along(name, in1, in2, mode, both_long, True)
@@ -264,7 +268,10 @@ def _padding(taps: int, mode: str) -> tuple[int, int]:
 
 def _check_method(method: Any) -> None:
     if method not in _METHODS:
-        raise ValueError(f"Acceptable method flags are 'auto', 'direct', or 'fft'; got {method!r}.")
+        raise ValueError(
+            f"Acceptable method flags are 'auto', 'direct', or 'fft'; got {method!r}"
+            + suggest(method, _METHODS)
+        )
 
 
 def _read_axes(axes: Any, ndim: int) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import arrays, dtypes
 from ..core.casting import cast
+from ..core.errors import suggest
 
 __all__ = [
     "MODES",
@@ -82,10 +83,10 @@ def _as_array(name: str, value: Any, argument: str) -> Any:
     """Return an argument as an array of its own library."""
     if is_tensor(value):
         arrays.refuse_sparse(value, argument)
+    arrays.refuse_annotated(value, argument)
     if is_tensor(value) or is_lazy(value) or arrays.is_instance_of(value, "cupy", "ndarray"):
         dtypes.name_of(value.dtype, argument)
         return value
-    arrays.refuse_annotated(value, argument)
     value = np.asarray(value)
     if str(value.dtype.newbyteorder("=")) not in dtypes.NAMES:
         raise NotImplementedError(
@@ -134,7 +135,10 @@ def conjugate(array: Any) -> Any:
 def check_mode(mode: Any) -> None:
     """Raise ValueError unless `mode` is one of `MODES`."""
     if mode not in MODES:
-        raise ValueError(f"Acceptable mode flags are 'valid', 'same', or 'full'; got {mode!r}.")
+        raise ValueError(
+            f"Acceptable mode flags are 'valid', 'same', or 'full'; got {mode!r}"
+            + suggest(mode, MODES)
+        )
 
 
 def must_swap(mode: Any, shape1: Any, shape2: Any, axes: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import api
 from ..core import dtypes
-from ..core.boundary import SIGNAL_BOUNDARIES
+from ..core.boundary import SIGNAL_BOUNDARIES, suggest_boundary
 from .arguments import check_mode, finish, flip, must_swap, promote, read_both
 
 __all__ = ["convolve2d", "correlate2d"]
@@ -100,17 +100,18 @@ def _sum_planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillval
         raise ValueError(f"{name} inputs must both be 2-D arrays")
     swapped = must_swap(mode, in1.shape, in2.shape, range(2))
     check_mode(mode)
-    if boundary not in SIGNAL_BOUNDARIES:
+    if not isinstance(boundary, str) or boundary not in SIGNAL_BOUNDARIES:
         raise ValueError(
             "Acceptable boundary flags are 'fill', 'circular' (or 'wrap'), and 'symmetric' (or "
-            f"'symm'); got {boundary!r}"
+            f"'symm'); got {boundary!r}{suggest_boundary(boundary, SIGNAL_BOUNDARIES)}"
         )
     if swapped:
         in1, in2 = in2, in1
     in1, in2, dtype = promote(in1, in2)
     flipped = name == "convolve2d"
     call = api.convolve2d if flipped else api.corr2d
-    fill = _read_fillvalue(fillvalue, dtype)
+    is_filled = SIGNAL_BOUNDARIES[boundary] == "constant" and mode != "valid"
+    fill = _read_fillvalue(fillvalue, dtype) if is_filled else 0
     sums = call(in1, in2, mode=mode, boundary=SIGNAL_BOUNDARIES[boundary], fillvalue=fill)
     result = finish(sums, dtype)
     return flip(result, range(2)) if swapped and not flipped else result

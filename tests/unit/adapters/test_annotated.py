@@ -59,10 +59,28 @@ def test_they_are_refused_with_what_to_pass(call, kind):
         function(annotate)
 
 
+@pytest.mark.parametrize(
+    "call", [call for call in CALLS if call.startswith(("in", "image"))]
+)  # fmt: skip
+def test_dask_arrays_of_masked_arrays(call):
+    da = pytest.importorskip("dask.array")
+    function, name = CALLS[call]
+    text = rf"^{name} is a Dask array of masked arrays.* pass dask\.array\.ma\.filled\({name}, "
+    with pytest.raises(TypeError, match=text):
+        function(lambda array: da.from_array(masked(array), chunks=4))
+
+
 def test_data_without_a_shape_is_refused_by_its_name():
     data = pytest.importorskip("astropy.nddata").NDData(X)
     with pytest.raises(TypeError, match=r"input is a NDData .* pass input\.data"):
         ndimage.gaussian_filter(data, 1)
+
+
+def test_weights_with_a_unit_are_refused_by_their_name():
+    da = pytest.importorskip("dask.array")
+    for image in (X, da.from_array(X, chunks=4)):
+        with pytest.raises(TypeError, match=r"^weights is an astropy Quantity"):
+            gpuconv.normalized_corr2d(image, K, weights=quantity(X))
 
 
 def test_kernels_and_masks_may_be_data_arrays():

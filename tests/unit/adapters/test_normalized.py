@@ -43,6 +43,31 @@ def test_dask(boundary, chunks):
     )
 
 
+def test_dask_arrays_of_masked_arrays():
+    da = pytest.importorskip("dask.array")
+    x = np.ma.MaskedArray(np.nan_to_num(X, nan=99), RNG.random(X.shape) < 0.3)
+    lazy = da.from_array(x, chunks=(1, 10, 11))
+    for mask in (None, MASK, da.from_array(MASK, chunks=7), MASK.tolist()):
+        plain = mask.compute() if isinstance(mask, da.Array) else mask
+        y = gpuconv.normalized_corr2d(lazy, K, mask=mask, mode="same", preserve_nan=True)
+        assert isinstance(y, da.Array)
+        whole = gpuconv.normalized_corr2d(x, K, mask=plain, mode="same", preserve_nan=True)
+        assert type(y.compute()) is np.ndarray
+        np.testing.assert_allclose(y.compute(), whole, atol=1e-12)
+    photo = lazy.transpose(1, 2, 0)
+    y = gpuconv.normalized_corr2d(photo, K, mask=MASK, axes=(0, 1))
+    whole = gpuconv.normalized_corr2d(x, K, mask=MASK)
+    np.testing.assert_allclose(y.compute(), whole.transpose(1, 2, 0), atol=1e-12)
+    for wrong, error, text in (
+        (MASK[1:], ValueError, r"mask has shape \(36, 41\), but X has shape \(2, 37, 41\)"),
+        (MASK * 1.0, TypeError, "mask must be boolean"),
+    ):
+        with pytest.raises(error, match=text):
+            gpuconv.normalized_corr2d(lazy, K, mask=wrong)
+    with pytest.raises(TypeError, match=r"mask is a masked array, .* pass dask\.array\.ma\.filled"):
+        gpuconv.normalized_corr2d(lazy, K, mask=lazy > 0)
+
+
 def test_dask_is_lazy_and_refuses():
     da = pytest.importorskip("dask.array")
 

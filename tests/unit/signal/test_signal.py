@@ -76,6 +76,12 @@ def test_axes(name, first, second, axes, mode):
     compare(name, sample(first, "float64"), sample(second, "float64"), mode, axes)
 
 
+def test_a_fill_value_that_is_not_used_may_be_any():
+    x, k = sample((5, 6), "int16"), sample((3, 3), "int16")
+    compare("convolve2d", x, k, "same", "wrap", 1j)
+    compare("correlate2d", x, k, "same", "symm", 1j)
+
+
 def test_bools():
     x, k = np.array([True, False, True, False, False]), np.array([True, True])
     compare("convolve", x, k)
@@ -99,9 +105,13 @@ def test_a_nan_stays_in_its_windows():
          "no arrays of dtype object, which in2 has; use scipy.signal.correlate"),
         (lambda x: signal.convolve(x.astype("longdouble"), x), NotImplementedError, "use scipy"),
         (lambda x: signal.lfilter, NotImplementedError, "use scipy.signal.lfilter"),
-        (lambda x: signal.edges, AttributeError, "no attribute 'edges'"),
-        (lambda x: signal.convolve2d(x, x, "some"), ValueError, "mode flags .* 'some'"),
-        (lambda x: signal.convolve2d(x, x, boundary="edge"), ValueError, "flags .* 'edge'"),
+        (lambda x: signal.convolv, AttributeError, "'convolv'; did you mean 'convolve'"),
+        (lambda x: signal.convolve2d(x, x, "some"), ValueError,
+         "mode flags .* 'some'; did you mean 'same'"),
+        (lambda x: signal.fftconvolve(x, x, "some"), ValueError, "did you mean 'same'"),
+        (lambda x: signal.convolve2d(x, x, boundary="edge"), ValueError, "flags .* 'edge'$"),
+        (lambda x: signal.convolve2d(x, x, boundary="constant"), ValueError, "you mean 'fill'"),
+        (lambda x: signal.convolve2d(x, x, boundary=["wrap"]), ValueError, r"\['wrap'\]"),
         (lambda x: signal.convolve2d(x, x, fillvalue=1j), ValueError, "could not cast `fillvalue`"),
         (lambda x: signal.correlate(x, x, method="fast"), ValueError, "method flags .* 'fast'"),
         (lambda x: signal.correlate(x, x[0]), ValueError, "2 and 1 dimensions"),
