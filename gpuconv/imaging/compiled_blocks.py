@@ -14,7 +14,7 @@ from ..core import dtypes
 from ..core.arrays import Array
 from ..core.blocks import even_length
 from .faint_windows import refine_deviations
-from .template_blocks import Similarity, find_centre, float32_serves
+from .template_blocks import Similarity, centre_serves, find_centre, float32_serves
 from .template_values import TemplateSums, invert_norms
 
 __all__ = ["CompiledBlocks", "serves"]
@@ -52,14 +52,15 @@ class CompiledBlocks:
         self.dtype = self.similarity.dtype
         import_numba()
 
-    def match(self, pixels: Array, out: Array, name: str) -> None:
+    def match(self, pixels: Array, out: Array, name: str, centred: bool = True) -> None:
         """Fill the results of a block.
 
         The pixels are integers, or of the dtype of the correlation; `name` is the dtype of `out`.
+        Unless `centred`, no number is subtracted from them.
         """
         method, whole = self.similarity.method, self.similarity.whole
         centre = 0.0
-        if method == "zncc" or (method != "ncc" and not whole):
+        if centred and (method == "zncc" or (method != "ncc" and not whole)):
             centre = find_centre(pixels)
         if whole:
             centre = float(int(centre))
@@ -76,6 +77,12 @@ class CompiledBlocks:
         ):
             self.dtype = "float64"
             self.match(pixels, out, name)
+        elif (
+            method == "sqdiff_normed"
+            and centre
+            and not centre_serves(least, findings.largest, sums, template.square)
+        ):
+            self.match(pixels, out, name, centred=False)
         elif found is not out:
             out[...] = dtypes.finish(found, name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,15 @@ from ..core.arrays import Array, to_host
 from .template_values import TemplateSums, invert_norms, sum_template
 from .window_sums import Windows, find_deviations, find_squares, positive_range
 
-__all__ = ["Similarity", "find_centre", "float32_serves", "match_block"]
+__all__ = ["Similarity", "centre_serves", "find_centre", "float32_serves", "match_block"]
 
 
 # The block is correlated in float32 only where the norms of windows differ by less: errors of
 # transforms are relative to the largest.
 _FLOAT32_MOST = 32.0
+# Without a centre normed differences err by some rounding errors of float64. With one these grow by
+# as much as the norms differ; up to here that is worth it, as small differences keep their digits.
+_CENTRED_MOST = 2.0**26
 # Pixels that a block's centre is the median of.
 _SAMPLE = 1024
 # Results that are finished at a time, which stay in the cache.
@@ -73,7 +76,18 @@ def _match_block(similarity: Similarity, pixels: Array, out: Array, name: str) -
     terms = _sum_windows(similarity, pixels, centred)
     sums = similarity.template_sums(centre, "float64")
     # Differences are normed by the template as it is, without a centre.
-    template = sums.square if terms.norm is None else similarity.template_sums(0, "float64").square
+    template = sums.square
+    if terms.norm is not None:
+        uncentred = similarity.template_sums(0, "float64")
+        template = uncentred.square
+        least, largest = positive_range(terms.norm)
+        if centre and not centre_serves(least, terms.largest, sums, template):
+            terms, sums, centred = (
+                replace(terms, square=terms.norm, largest=largest),
+                uncentred,
+                pixels,
+            )
+            centre = 0.0
     if not similarity.whole and similarity.dtype == "float32" and similarity.windows.mask is None:
         least, _ = positive_range(terms.square if terms.norm is None else terms.norm)
         if float32_serves(similarity.method, least, terms.largest, sums, template):
@@ -128,6 +142,7 @@ def float32_serves(
     Parameters
     ----------
     method : str
+        Name of the similarity.
     least : float
         The least positive sum of squares of a window that results are divided by.
     largest : float
@@ -136,13 +151,29 @@ def float32_serves(
     template : array
         Sums of squares that results are divided by.
     """
+    return _difference_of_norms(method, least, largest, sums, template) <= _FLOAT32_MOST
+
+
+def centre_serves(least: float, largest: float, sums: TemplateSums, template: Array) -> bool:
+    """Whether "sqdiff_normed" is accurate with a centre subtracted; see `float32_serves`.
+
+    Windows near zero are far from the centre of a block that has bright pixels as well.
+    """
+    found = _difference_of_norms("sqdiff_normed", least, largest, sums, template)
+    return found <= _CENTRED_MOST
+
+
+def _difference_of_norms(
+    method: str, least: float, largest: float, sums: TemplateSums, template: Array
+) -> float:
+    """How many times the largest norm that is correlated is one that results are divided by."""
     if method == "sqdiff":
         ratio = (largest * sums.square) ** 0.5 / (least + sums.square)
     elif method == "sqdiff_normed":
         ratio = (largest * sums.square / (least * template)) ** 0.5
     else:
         ratio = np.sqrt(largest / least)
-    return bool((np.nan_to_num(ratio) <= _FLOAT32_MOST).all())
+    return float(np.max(np.nan_to_num(ratio), initial=0.0))
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,23 @@ def test_a_window_of_zeros_has_no_normed_difference():
     assert (gpuconv.match_template(x[:3], 0 * t, method="sqdiff_normed") == 0).all()
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dark_windows_in_an_image_with_bright_ones(monkeypatch, dtype, compiled):
+    """Their differences are small beside those from the middle of all pixels."""
+    monkeypatch.setattr(template_arrays, "_COMPILED_LEAST", 0 if compiled else 1 << 62)
+    for bright in (10.0, 1e3, 1e6):
+        x = RNG.standard_normal((40, 41)) * 1e-3 + bright * (np.arange(41) > 17)
+        x = x.astype(dtype)
+        for left in (2, 15, 30):
+            t = x[5:15, left : left + 9]
+            bank = np.stack([t, x[7:17, 12:21]])
+            for mask in (None, RNG.random(t.shape) > 0.4):
+                found = gpuconv.match_template(x, bank, method="sqdiff_normed", mask=mask)
+                for each, template in zip(found, bank, strict=True):
+                    check(x, template, "sqdiff_normed", each, mask)
+
+
 def test_faint_noise_on_plateaus():
     """The contrast of a window is a millionth of the distance to the block's other pixels."""
     x = np.repeat([0.0, 1e6, -3e7], 20)[None, :] + RNG.standard_normal((50, 60)) * 1e-2
@@ -301,7 +318,20 @@ def test_a_constant_template_says_what_is_returned():
         (dict(template=np.ones((0, 3))), ValueError, r"template of shape \(0, 3\) has no pixel"),
         (dict(template=np.ones((2, 2), complex)), TypeError, "template has dtype complex128"),
         (dict(method="zncz"), ValueError, "unknown method 'zncz'.*did you mean 'zncc'"),
-        (dict(method=3), ValueError, "unknown method 3"),
+        (dict(method=2), ValueError, "unknown method 2; allowed: .*'sqdiff_normed'$"),
+        (dict(method="TM_CCOEFF_NORMED"), ValueError, "OpenCV's is 'zncc' here"),
+        (dict(method="sqdiff_NORMED"), ValueError, "OpenCV's is 'sqdiff_normed' here"),
+        (dict(method=5), ValueError, "unknown method 5; .* OpenCV's is 'zncc' here"),
+        (
+            dict(template=np.ones((5, 3, 3)), image=np.ones((2, 8, 6))),
+            ValueError,
+            r"dimensions of image \(2, 8, 6\) and template \(5, 3, 3\) do not broadcast",
+        ),
+        (
+            dict(mask=np.ones((3, 3), complex)),
+            TypeError,
+            "mask must be bools or real .* complex128",
+        ),
         (dict(boundary="wrapp"), ValueError, "did you mean 'wrap'"),
         (dict(mode="smae"), ValueError, "did you mean 'same'"),
         (dict(mask=np.ones((2, 2))), ValueError, r"mask has shape \(2, 2\).*\(3, 3\)"),
