@@ -66,13 +66,14 @@ def _joined(first: Pass, second: Pass) -> Pass:
     down, across = (first, second) if first.weights.shape[1] == 1 else (second, first)
     p, q = down.weights.shape[0], across.weights.shape[1]
     equal = down.divisor != 1 and across.divisor != 1
+    long = max(p, q) > _SEPARABLE_MOST and first.method == second.method == "auto"
     return replace(
         first,
         weights=down.weights * across.weights,
         pad=(down.pad[0], across.pad[1]),
         divisor=down.divisor * across.divisor,
         rank=1,
-        method="auto" if equal or max(p, q) > _SEPARABLE_MOST else "separable",
+        method="auto" if equal or long else "separable",
     )
 
 

@@ -43,13 +43,15 @@ def cut(
 
     The first axes are cut first. Where the axes that stay whole have more elements than that, each
     part is one line along them; along the `innermost` axis in memory it is `_LINE` elements, which
-    are read together. No part is larger than the first.
+    are read together. No part is larger than the first. An array without elements has no parts.
 
     Examples
     --------
     >>> list(cut((4, 5), (False, True), 10))
     [(slice(0, 2, None), slice(0, 5, None)), (slice(2, 4, None), slice(0, 5, None))]
     """
+    if 0 in shape:
+        return iter(())
     lengths = list(shape)
     for axis, length in enumerate(shape):
         if not whole[axis]:

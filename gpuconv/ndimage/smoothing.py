@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -77,7 +78,7 @@ def _make_gaussian_pass(
 ) -> list[Pass]:  # fmt: skip
     along = count_from_end(axis, image.ndim)
     gaussian = _gaussian_pass(along, sigma, order, read_mode(mode), truncate, radius)
-    return _with_cval(image, [gaussian], cval)
+    return _with_cval(image, _without_transforms([gaussian], [order]), cval)
 
 
 def gaussian_filter(
@@ -134,13 +135,16 @@ def _make_gaussian_passes(
     image: Image, sigma: Any, order: Any, mode: Any, cval: Any, truncate: float, radius: Any,
     axes: Any,
 ) -> list[Pass]:  # fmt: skip
+    each = [
+        one
+        for one in with_each_axis(axes, image.ndim, sigma, order, mode, radius)
+        if one[1] > _LEAST_SIGMA
+    ]
     passes = [
         _gaussian_pass(at, sigma, order, read_mode(mode), truncate, radius)
-        for at, sigma, order, mode, radius in with_each_axis(
-            axes, image.ndim, sigma, order, mode, radius
-        )
-        if sigma > _LEAST_SIGMA
+        for at, sigma, order, mode, radius in each
     ]
+    passes = _without_transforms(passes, [order for _, _, order, _, _ in each])
     return _with_cval(image, passes, cval)
 
 
@@ -155,6 +159,17 @@ def _gaussian_pass(
     # A derivative is that of the convolution, and passes correlate.
     weights = _gaussian_weights(float(sigma), order, radius)[::-1].copy()
     return line_pass(weights, axis, (radius, radius), boundary)
+
+
+def _without_transforms(passes: list[Pass], orders: Iterable[int]) -> list[Pass]:
+    """Let passes with an odd derivative among them be sums, in which its weights cancel.
+
+    So the derivative of a constant is 0, which transforms make of neither these weights nor a
+    constant that they smooth.
+    """
+    if not any(order % 2 for order in orders):
+        return passes
+    return [replace(one, method="direct") for one in passes]
 
 
 @lru_cache(maxsize=64)

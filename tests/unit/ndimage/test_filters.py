@@ -79,6 +79,29 @@ def test_each_sigma_is_along_the_axis_at_its_place():
     compare("gaussian_laplace", x[None], (0.6, 1.2), axes=(2, 1))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("name", CALLS)
+def test_images_without_pixels(name, dtype):
+    for shape in ((0, 5), (4, 0), (0, 0)):
+        x, out = np.zeros(shape, dtype), np.zeros(shape, "float64")
+        compare(name, x, *CALLS[name])
+        assert getattr(ndimage, name)(x, *CALLS[name], output=out) is out
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (50, 60), (6, 40, 50)])
+def test_derivatives_of_a_constant_are_zero(shape):
+    """However many weights there are, by which transforms would be taken for other filters."""
+    for value, sigma in ((255.0, 0.7), (0.1, 2.0)):
+        x = np.full(shape, value)
+        for axis in range(len(shape)):
+            order = np.eye(len(shape), dtype=int)[axis].tolist()
+            for dtype in ("float32", "float64"):
+                y = ndimage.gaussian_filter(x.astype(dtype), sigma, order, truncate=100)
+                assert not y.any()
+            assert not ndimage.gaussian_filter1d(x, sigma, axis, order=3, truncate=200).any()
+        assert not ndimage.gaussian_gradient_magnitude(x, sigma, truncate=100).any()
+
+
 @pytest.mark.parametrize("name", ["laplace", "gaussian_gradient_magnitude", "gaussian_filter"])
 def test_along_no_axes(name):
     compare(name, sample((5, 6), "float64"), *CALLS[name], axes=())
@@ -221,9 +244,12 @@ def test_complex_outputs():
         (lambda x: ndimage.correlate(x[None], np.arange(12).reshape(3, 2, 2)), NotImplementedError,
          r"got others of shape \(3, 2, 2\); use scipy.ndimage.correlate"),
         (lambda x: ndimage.median_filter(x), NotImplementedError, "scipy.ndimage.median_filter"),
-        (lambda x: ndimage.gaussian, AttributeError, "no attribute 'gaussian'"),
+        (lambda x: ndimage.gaussian_filt, AttributeError,
+         "no attribute 'gaussian_filt'; did you mean 'gaussian_filter'"),
         (lambda x: ndimage.correlate1d(x, [1], mode="edge"), RuntimeError,
-         "boundary mode not supported: 'edge'; allowed: reflect, "),
+         "boundary mode not supported: 'edge'; allowed: reflect, .*; did you mean 'nearest'"),
+        (lambda x: ndimage.sobel(x, mode="symmetric"), RuntimeError, "did you mean 'reflect'"),
+        (lambda x: ndimage.sobel(x, mode=["wrap", "miror"]), RuntimeError, "you mean 'mirror'"),
         (lambda x: ndimage.correlate1d(x, []), RuntimeError, r"no filter weights given: .* \(0,\)"),
         (lambda x: ndimage.correlate1d(x, [1, 2], origin=1), ValueError, "it is 1 for 2 taps"),
         (lambda x: ndimage.correlate1d(x, [1, 2], axis=2), ValueError, "axis 2 is out of bounds"),
