@@ -120,7 +120,7 @@ def _square(pixels: Array) -> Array:
 
 
 def find_centre(pixels: Array) -> float:
-    """A number in the middle of the block's pixels: float32's differ from it by exact numbers."""
+    """The median of a sample of the block's pixels, from which those near it differ exactly."""
     rows = max(1, pixels.shape[-2] * pixels.shape[-1] // _SAMPLE)
     step = max(1, int(rows**0.5))
     sample = pixels[..., step // 2 :: step, step // 2 :: step]
@@ -128,8 +128,7 @@ def find_centre(pixels: Array) -> float:
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return 0.0
-    middle = float(np.float32(np.partition(sample, sample.size // 2)[sample.size // 2]))
-    return middle if np.isfinite(middle) else 0.0
+    return float(np.partition(sample, sample.size // 2)[sample.size // 2])
 
 
 def float32_serves(

@@ -102,9 +102,9 @@ def sum_template(
     weights = np.ones(template.shape[-2:], np.uint8) if mask is None else mask
     squares = weights if weights.dtype == np.uint8 else weights * weights
     if method == "zncc":
-        shifted = template - _mean(template, weights, whole)
+        shifted = _less_mean(template, weights, whole)
         # Whole numbers are not centred exactly; the deviations of the square are.
-        exact = shifted - _mean(shifted, weights, False) if whole else shifted
+        exact = _less_mean(shifted, weights, False) if whole else shifted
         square = (squares * exact * exact).sum(axis=(-2, -1))
         square = np.where(are_constant(template, mask), 0, square)
     else:
@@ -129,12 +129,14 @@ def are_constant(template: Array, mask: Array | None) -> Array:
     return same.all(axis=(-2, -1))
 
 
-def _mean(values: Array, weights: Array, whole: bool) -> Array:
-    """Mean of the templates' pixels by their weights; the nearest integer if `whole`."""
+def _less_mean(values: Array, weights: Array, whole: bool) -> Array:
+    """Templates less their mean by weights of pixels; less the nearest integer to it if `whole`."""
     count = weights.sum(axis=(-2, -1), keepdims=True, dtype=np.float64)
-    first = _first(values, weights)  # subtracted, so that the mean of equal pixels is exact
-    mean = (weights * (values - first)).sum(axis=(-2, -1), keepdims=True) / count
-    return first + (np.rint(mean).astype(np.int64) if whole else mean)
+    # Less a pixel first: of equal pixels nothing is left, and the mean of others near a large
+    # offset keeps its digits.
+    values = values - _first(values, weights)
+    mean = (weights * values).sum(axis=(-2, -1), keepdims=True) / count
+    return values - (np.rint(mean).astype(np.int64) if whole else mean)
 
 
 def _first(values: Array, weights: Array) -> Array:

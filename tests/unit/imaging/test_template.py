@@ -230,6 +230,14 @@ def test_a_window_of_zeros_has_no_normed_difference():
     assert (gpuconv.match_template(x[:3], 0 * t, method="sqdiff_normed") == 0).all()
 
 
+def test_weights_of_a_mask_and_an_offset_that_float32_does_not_hold():
+    for _ in range(20):
+        x = 7e12 + RNG.standard_normal((27, 48))
+        t = x[3:18, 7:12]
+        mask = RNG.random(t.shape) * (RNG.random(t.shape) > 0.4)
+        check(x, t, "zncc", gpuconv.match_template(x, t, mask=mask), mask)
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_dark_windows_in_an_image_with_bright_ones(monkeypatch, dtype, compiled):
