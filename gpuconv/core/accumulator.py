@@ -17,8 +17,9 @@ def choose_exact_accumulator(problem: Problem, weights: Array, vertical: Any = N
     """Return the dtype to accumulate in: for integers the fastest in which all sums are exact.
 
     Sums of products of whole numbers are exact in float32 up to 2**24 and in float64 up to 2**53,
-    in any order. How large they can get follows from the dtypes and the weights alone. With
-    `vertical`, the weights are the horizontal factors of a separable kernel and these the vertical.
+    in any order. How large they can get follows from the dtypes and the weights alone. If
+    `vertical` is given, `weights` are the horizontal factors of a separable kernel and `vertical`
+    its vertical factors.
     """
     acc = problem.acc_dtype
     if not dtypes.is_integer(acc) or not weights.size:
@@ -44,15 +45,15 @@ class NarrowSums:
 
 
 _BYTES = ("uint8", "int8")
-# Weights are taken for multiples of a power of two no smaller than this one.
+# Weights may be multiples of 2**-_SHIFT_MOST, or of a larger power of two.
 _SHIFT_MOST = 8
 
 
 def choose_narrow_sums(problem: Problem, weights: Array) -> NarrowSums | None:
-    """Find out whether sums of bytes that are rounded to bytes are exact in 16 bits.
+    """Return the 16-bit dtype in which sums of bytes that become bytes are exact, if there is one.
 
-    They are for many small kernels: Sobel's, Laplace's, sharpening, binomial ones. The same sums
-    are exact in the accumulator that the problem has, so that the results are the same.
+    There is for many small kernels: Sobel's, Laplace's, sharpening, binomial ones. These sums are
+    exact in the problem's own accumulator as well, so the results are the same.
 
     Examples
     --------
@@ -94,7 +95,7 @@ def _find_narrow_sums(
 def find_mirrored(weights: Array) -> Any:
     """Find the kernels, in an array (kernels, terms, taps), all of whose rows are mirrored.
 
-    A mirrored row equals its own reverse, or the negative of that, exactly. Of a complex row the
+    A mirrored row equals its own reverse, or the negative of that, exactly. In a complex row the
     real and the imaginary part must both be mirrored.
 
     Examples

@@ -1,7 +1,7 @@
-"""Device arrays whose elements do not lie at multiples of their size, as those of viewed bytes may.
+"""Device arrays whose elements do not lie at multiples of their size, as in some views of bytes.
 
-A GPU cannot load such elements: its kernels would fault, CuPy's own among them. So the values go
-through an array of their own, byte by byte. Kernels and CuPy see aligned arrays only.
+A GPU cannot load such elements: kernels would fault, CuPy's own among them. So the values are
+copied byte by byte to or from an aligned array, and kernels and CuPy see only that one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def is_aligned(array: Any) -> bool:
     return not array.data.ptr % size and _are_multiples(array.strides, size)
 
 
-@lru_cache(maxsize=1024)  # of few strides, and looked at in every call
+@lru_cache(maxsize=1024)  # every call asks, and few different strides occur
 def _are_multiples(steps: tuple[int, ...], size: int) -> bool:
     return math.gcd(*steps) % size == 0
 

@@ -1,4 +1,4 @@
-"""Arrays that are more than numbers: masks, units, names and coordinates, which would be lost."""
+"""Refuses arrays with masks, units, names or coordinates that the result would not have."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ __all__ = [
 Array = Any
 
 HOST = "cpu"
-# NumPy's limit on the bytes of an array. Of an empty array it multiplies the other dimensions.
+# NumPy's limit on the bytes of an array. For an empty array it leaves out dimensions of length 0.
 _MAX_BYTES = 2**63 - 1
 
 
@@ -62,12 +62,12 @@ class Operand:
 
 
 def array_module(array: Array) -> Any:
-    """NumPy, or CuPy for an array of its own."""
+    """NumPy for a NumPy array, otherwise CuPy."""
     return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
 
 def to_host(array: Array) -> Array:
-    """Return an array as one of NumPy's: a device array is copied, after all queued before."""
+    """Return a NumPy array; a device array is copied, after all work queued before."""
     return array if isinstance(array, np.ndarray) else array.get()
 
 
@@ -85,13 +85,13 @@ def as_argument(array: Any, like: Operand) -> Any:
 def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
 
-    Only arrays in foreign byte order are copied, into native order, unless `swapped` is true; and
-    arrays on a device that are not aligned.
+    Only two kinds of array are copied: those in foreign byte order, into native order, unless
+    `swapped` is true, and those on a device that are not aligned.
 
     Raises
     ------
     TypeError
-        No array can be made of it, or its dtype is not supported.
+        It cannot be read as an array, or its dtype is not supported.
     """
     operand = read_as_it_lies(obj, name, swapped)
     if operand.device != HOST:
@@ -229,7 +229,7 @@ def read_out(out: Any, shape: tuple[int, ...], device: str) -> Operand:
 
 
 def total_memory(device: str) -> int | None:
-    """Total bytes of memory of a device, or None where the system does not tell."""
+    """Total bytes of memory of a device, or None where the system does not say."""
     if device != HOST:
         import cupy
 
@@ -244,7 +244,7 @@ def total_memory(device: str) -> int | None:
 
 
 def empty_on_host(shape: tuple[int, ...], dtype: Any, like: Array) -> Any:
-    """Allocate a NumPy array in which channels take turns if they do in an array of images.
+    """Allocate a NumPy array whose channels are interleaved if those of the images `like` are.
 
     Examples
     --------

@@ -63,7 +63,7 @@ def _count_from_the_end(axes: tuple[int, int], ndim: int, name: str) -> tuple[in
 
 def axes_of(axes: Any, array: Any, name: str = "X") -> tuple[Any, tuple[int, int]]:
     """Return an array whose axes can be moved, and its axes of rows and columns."""
-    if isinstance(array, np.ndarray):  # the quickest, because a microsecond counts
+    if isinstance(array, np.ndarray):  # first, because here a microsecond counts
         return array, read_axes(axes, array.ndim, name)
     if arrays.is_traced(array):
         return array, read_axes(axes, None, name)

@@ -22,7 +22,8 @@ __all__ = [
     "restate_steps", "run_block",
 ]  # fmt: skip
 
-# A block leaves the border to its call where this has so many times the pixels.
+# The call of a block applies the border itself where the block, padded, would have more than this
+# many times the pixels of the axis.
 _TIMES_PIXELS = 4
 
 
@@ -39,8 +40,8 @@ class BlockInput:
     count: int
     # Stride and dilation of the call, where they are not the problem's.
     steps: Pair | None = None
-    # Border and padding of a call on the joined ranges, without `positions`, where these would be
-    # many times the pixels.
+    # Border and padding of a call on the joined ranges, used in place of `positions` where these
+    # would be many times as many as the pixels.
     border: tuple[str, Pair] | None = None
 
 
@@ -231,9 +232,9 @@ def restate_steps(
 def leave_border(
     rows: BlockInput, columns: BlockInput
 ) -> tuple[BlockInput, BlockInput, dict[str, str]]:
-    """Return the inputs with the padding of their calls, and `boundary` where these have a border.
+    """Return the inputs as their calls take them, and `boundary` where a call applies a border.
 
-    A border other than "constant" is in `positions`, unless there would be too many.
+    Otherwise `positions` have the border already, unless it is "constant".
     """
     boundaries: dict[str, str] = {}
     found = []

@@ -125,7 +125,7 @@ def index_map(n: int, before: int, after: int, boundary: str) -> Any:
 
 
 def period_of(n: int, boundary: str) -> int:
-    """Return after how many positions a border that repeats all of `n` pixels begins again.
+    """Return the period of a border that repeats all of an axis of `n` pixels.
 
     Examples
     --------
@@ -161,9 +161,9 @@ def sources(i: Any, n: int, boundary: str) -> Any:
 
 
 def reads_other_end(boundary: str, n: int, before: int, read: int) -> bool:
-    """Whether the border before an axis is made of pixels that no position up to `read` is.
+    """Whether the padding before an axis repeats any of its pixels from the index `read` on.
 
-    Positions from ``-before`` to before `read` are met, counted from the first of `n` pixels.
+    If not, positions from ``-before`` up to `read` read pixels before `read` alone.
 
     Examples
     --------
@@ -175,8 +175,9 @@ def reads_other_end(boundary: str, n: int, before: int, read: int) -> bool:
     return boundary == "wrap" or (boundary in ("reflect", "symmetric") and read <= before)
 
 
-# An axis padded by at most this plus its own length has a table of its whole padded length, unless
-# its taps are so many positions apart, and so many times further than the outputs.
+# The table of an axis holds the whole padded axis where the padding is at most the axis's length
+# plus _MAX_FULL_PADDING, unless the dilation is above _MAX_FULL_DILATION + _TIMES_OUTPUTS times the
+# positions that the outputs cover.
 _MAX_FULL_PADDING = 64
 _MAX_FULL_DILATION, _TIMES_OUTPUTS = 64, 8
 
@@ -231,11 +232,12 @@ def build_axis_table(
 ) -> AxisTable:  # fmt: skip
     """Build the table of an axis of `n` pixels for windows of `taps` taps.
 
-    With several `channels` these take turns along the axis, and all lengths count each of them.
+    With several `channels`, their pixels are interleaved along the axis, and all lengths count the
+    pixels of every channel.
 
-    As a rule it holds the padded axis. Where most of that is padding between the few positions that
-    are read, because stride or dilation is large, it holds only these, one window after the other.
-    Then no table, buffer or loop grows with the padding.
+    As a rule it holds the padded axis. Where stride or dilation is so large that most of it is
+    padding between the few positions that are read, it holds only these, one window after the
+    other, so that no table, buffer or loop grows with the padding.
 
     Examples
     --------

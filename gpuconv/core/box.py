@@ -47,7 +47,7 @@ def has_equal_weights(k: Array, k_dtype: str) -> bool:
 def choose_window_accumulator(problem: Problem) -> str:
     """Return the dtype in which the pixels of windows are added up, before the weight is applied.
 
-    Whole numbers have the narrowest in which all sums are exact.
+    For whole numbers it is the narrowest in which all sums are exact.
 
     Examples
     --------
@@ -77,9 +77,9 @@ def describe_scales(problem: Problem, k: Array) -> dict[str, Any]:
     Returns
     -------
     dict
-        Of each kernel the weight: `real`, `imaginary` and, for integers, `whole`; the `divisor` n
-        where the weight is the number nearest to 1/n, otherwise 0. Division gives the mean of equal
-        pixels exactly, which a product with the rounded 1/n does not.
+        For integers `whole`, the weight of each kernel. Otherwise its `real` and `imaginary` parts
+        and `divisor`: n where the weight is the number nearest to 1/n, else 0. Division gives the
+        mean of equal pixels exactly, which a product with the rounded 1/n does not.
     """
     acc = problem.acc_dtype
     weights = dtypes.widen(k[..., 0, 0], problem.k_dtype, acc).reshape(-1)
@@ -93,7 +93,7 @@ def describe_scales(problem: Problem, k: Array) -> dict[str, Any]:
 
 
 def _find_divisors(weights: Any) -> Any:
-    """The whole number n of each weight that is the nearest to 1/n, 0 where there is none."""
+    """Return the n for which each weight is the number nearest to 1/n, 0 where there is none."""
     real = weights.real
     with np.errstate(all="ignore"):
         n = np.rint(1 / real.astype(np.float64))
@@ -103,13 +103,13 @@ def _find_divisors(weights: Any) -> Any:
 
 
 def find_reciprocal(problem: Problem, divisor: float) -> tuple[int, int]:
-    """Find integers that divide sums of 16 bits, in rounding to nearest even.
+    """Find a product and a shift that divide 16-bit sums, for rounding to nearest even.
 
     Returns
     -------
     reciprocal, shift : int
         ``(s * reciprocal >> 16) >> shift`` is ``s // divisor`` for all s that occur: sums of the
-        problem's pixels plus half of the divisor. Both are 0 if there are none.
+        problem's pixels plus half of the divisor. Both are 0 if no two numbers do that.
 
     Examples
     --------

@@ -61,7 +61,7 @@ def name_of(dtype: object, what: str = "array") -> str:
 
 @lru_cache(maxsize=256)
 def _numpy_name(dtype: np.dtype[Any]) -> str:
-    """`str` of a dtype, which takes NumPy as long as all else that reads an array."""
+    """`str` of a dtype, cached: it takes as long as all else that is read from an array."""
     return str(dtype)
 
 
@@ -92,7 +92,7 @@ def part(name: str) -> str:
 
 @cache
 def float_limits(name: str) -> tuple[float, float]:
-    """Return the rounding error of a dtype, and the smallest number it has to all its digits."""
+    """Return the machine epsilon of a dtype, and its smallest normal number."""
     info = np.finfo(name)
     return float(info.eps), float(info.tiny)
 
@@ -198,7 +198,7 @@ def finish(acc: Any, out_name: str, xp: Any = np) -> Any:
 
 
 def holds(name: str, value: Any, acc: str) -> bool:
-    """Whether a dtype has a number that sums take for `value`, NaN included."""
+    """Whether a dtype holds `value` exactly, as sums in dtype `acc` see it; NaN counts as held."""
     wide = np.array([value], acc)
     if is_complex(acc) and not is_complex(name):
         if wide[0].imag != 0:

@@ -1,8 +1,8 @@
 """Taps that read the same pixel in every output, where a kernel is many times longer than an image.
 
-A border that repeats the image makes taps a period apart equal; beyond the last pixel of `edge`,
-and beyond a border of one value, all are. One tap with the sum of their weights stands for them, so
-that the cost is that of the pixels there are.
+With a border that repeats the image, taps a period apart are equal; with "edge" or "constant", all
+taps beyond the image are. One tap with the sum of their weights stands for them, so that the cost
+is that of the pixels there are.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from .problem import Problem, rows_and_columns
 
 __all__ = ["EqualTaps", "find_equal_taps"]
 
-# Taps are merged where there are so many, and so many times more than are different. In smaller
-# kernels every weight is multiplied by itself, so that no bits depend on the image's size.
+# Taps are merged where there are at least this many, and this many times as many as different ones.
+# In smaller kernels every weight is multiplied separately, so that no bits depend on the image's
+# size.
 _TAPS_LEAST, _TIMES_FEWER = 1024, 4
 
 
@@ -81,7 +82,7 @@ def _classes(
 def find_equal_taps(problem: Problem) -> EqualTaps | None:
     """Find the taps that can be merged; None if too few can.
 
-    Padding with zeros is left to `core.reach`, and with what is not finite to nobody.
+    Padding with zeros is left to `core.reach`; beside padding that is not finite nothing is merged.
 
     Examples
     --------

@@ -21,9 +21,9 @@ def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
 
 @lru_cache(maxsize=16)
 def kernel_index(problem: Problem) -> Any:
-    """Return the number of each output image's kernel, in C order of K's leading dimensions.
+    """Return the index of each output image's kernel, in C order of K's leading dimensions.
 
-    The array is read-only, because it is kept.
+    The array is cached, hence read-only.
     """
     lead = problem.k_shape[:-2]
     numbers = np.arange(math.prod(lead), dtype=np.int64).reshape(lead)

@@ -15,5 +15,5 @@ def is_instance_of(obj: Any, module: str, name: str) -> bool:
 
 
 def is_traced(obj: Any) -> bool:
-    """Whether this stands for a tensor while `torch.fx` looks at what is called."""
+    """Whether an object stands for a tensor while `torch.fx` traces a call."""
     return is_instance_of(obj, "torch.fx", "Proxy")

@@ -69,8 +69,8 @@ class Problem:
     dilation: Pair
     conjugate: bool
     precision: str | None  # "tf32": products of float32 may be rounded to TF32
-    # Pixels of so many images take turns in a row: the columns of all of them count as the
-    # columns of one image, and so do their padding and dilation.
+    # The pixels of this many images are interleaved in each row. Columns, and with them padding
+    # and dilation, then count the pixels of all of them.
     channels: int = 1
     # Computed once, because a call looks its problem up in several caches.
     _hash: int = field(init=False, repr=False, compare=False)

@@ -24,7 +24,7 @@ __all__ = ["Part", "parts_with_pixels", "reaching_taps"]
 _SPLIT_LEAST = 1 << 14
 # Parts along an axis at most, and outputs between two of them at least.
 _PARTS_MOST, _GAP_LEAST = 64, 16
-# Taps are left out if at least one in so many can be.
+# Taps are left out if at least one in this many can be.
 _CROPPED_LEAST = 8
 
 
@@ -61,9 +61,9 @@ class _Axis:
     def reach(self) -> slice:
         """Return the taps from the first to the last that meet a pixel; at least one.
 
-        Those left out are as many as their padding, so that the others need no part of the image
-        cut off. The first tap kept has the phase of the stride that the first tap has, because the
-        order of sums depends on it.
+        No more are left out at either end than the padding there allows, so that no pixels need be
+        cut off. The first tap kept has the same phase of the stride as the first of all, because
+        the order of sums depends on it.
         """
         (before, after), d, s = self.pad, self.dilation, self.stride
         start = max(0, -(-(before - (self.outputs - 1) * s) // d))
@@ -73,17 +73,17 @@ class _Axis:
         return slice(start, max(stop, self.taps - after // d, start + 1))
 
     def phase_step(self) -> int:
-        """Return after how many taps the phase of the stride is the same again."""
+        """Return the number of taps after which the phase of the stride repeats."""
         return self.stride // math.gcd(self.stride, self.dilation)
 
     def centre(self, kept: slice) -> slice:
-        """Extend a range of taps until as many are left out at both ends."""
+        """Extend a range of taps until equally many are left out at both ends."""
         fewer = min(kept.start, self.taps - kept.stop)
         fewer -= fewer % self.phase_step()
         return slice(fewer, self.taps - fewer)
 
     def extend(self, kept: slice) -> slice:
-        """Extend a single tap, one of several, by another."""
+        """Extend a range that holds one of several taps to hold two."""
         if kept.stop < self.taps:
             return slice(kept.start, kept.stop + 1)
         return slice(kept.start - self.phase_step(), kept.stop)
@@ -95,7 +95,7 @@ class _Axis:
         return replace(self, taps=kept.stop - kept.start, pad=pad)
 
     def split(self) -> list[Pair]:
-        """Return ranges of outputs outside of which none meets a pixel."""
+        """Return ranges of outputs; no output outside them meets a pixel."""
         whole = [(0, self.outputs)]
         if 2 * self.taps * (self.n // self.stride + 2) > self.outputs:
             return whole
@@ -136,11 +136,10 @@ def _is_zero_padded(problem: Problem) -> bool:
 
 
 def _crop(axes: tuple[_Axis, _Axis], mirrored: bool) -> tuple[slice, slice]:
-    """Return the taps to be kept: all, where few could be left out.
+    """Return the taps to be kept: all of them, where few could be left out.
 
-    Rows and columns of taps that are the same both ways are summed from both ends at once, so they
-    keep their middle. A single row or column is summed in another order than several are, so
-    several stay several.
+    Mirrored rows and columns of taps are summed from both ends at once, so they keep their middle.
+    A single row or column is summed in another order than several are, so several stay several.
     """
     rows, columns = (axis.reach() for axis in axes)
     if mirrored or 1 in (axes[0].taps, axes[1].taps):
@@ -160,9 +159,9 @@ def _crop(axes: tuple[_Axis, _Axis], mirrored: bool) -> tuple[slice, slice]:
 
 @lru_cache(maxsize=512)
 def reaching_taps(problem: Problem, mirrored: bool = False) -> Part | None:
-    """Return the problem with the taps alone that meet a pixel in some output.
+    """Return the problem with only those taps that meet a pixel in some output.
 
-    None if these are all, or most.
+    None if that is all of them, or most.
     """
     if not _is_zero_padded(problem):
         return None
@@ -179,8 +178,8 @@ def reaching_taps(problem: Problem, mirrored: bool = False) -> Part | None:
 def parts_with_pixels(problem: Problem, mirrored: bool = False) -> tuple[Part, ...]:
     """Split a problem into those parts of the result that meet pixels.
 
-    With `mirrored` the taps left out are as many at both ends of the kernel.
-    All outputs beside the parts are zero times the sum of the weights. No parts: nothing would be
+    With `mirrored`, equally many taps are left out at both ends of the kernel. All outputs outside
+    the parts are zero times the sum of the weights. No parts are returned where nothing would be
     saved.
 
     Examples
