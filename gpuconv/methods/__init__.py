@@ -1,6 +1,6 @@
-"""The methods by name. A new method is a file with the names of `Method` and a row here.
+"""The methods by name. A new method is a module with the names of `Method` and an entry here.
 
-One that may be chosen for what its weights are has those of `WeightMethod`, and another row.
+If `auto` chooses it for some weights only, it has the names of `WeightMethod` and a second entry.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["METHODS", "WEIGHT_METHODS", "Method", "WeightMethod"]
 
 
 class Method(Protocol):
-    """What a method's module has."""
+    """The names that a method's module has."""
 
     NAME: str
 
@@ -30,20 +30,20 @@ class Method(Protocol):
     def run(
         self, problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
     ) -> None:
-        """Compute `out` on the backend; `weights` are those of `k` if they were looked at."""
+        """Compute `out` on the backend; `weights` are those of `k` if the choice examined them."""
 
 
 class WeightMethod(Method, Protocol):
-    """What the module of a method has that ``method="auto"`` takes only for some weights."""
+    """The names of a method's module that ``method="auto"`` chooses for some weights only."""
 
     PRICE_NEEDS_WEIGHTS: bool
 
     def offer(
         self, problem: Problem, costs: Costs, backend: Backend, weights: Weights, rival: Rival
     ) -> Offer:
-        """Look at the weights, if that may pay, and say what the method would cost for them."""
+        """Examine the weights, if that may pay, and say what the method would cost for them."""
 
 
 METHODS: dict[str, Method] = {m.NAME: m for m in (direct, separable, box, fft, tensor)}
-# In the order in which they are asked: each is to beat the best of all before.
+# In the order in which they are asked for offers: each has to beat the best of those before it.
 WEIGHT_METHODS: dict[str, WeightMethod] = {m.NAME: m for m in (box, separable)}

@@ -20,8 +20,8 @@ from .weights import Weights
 NAME = "box"
 PRICE_NEEDS_WEIGHTS = False
 
-# Operations to compare all weights with the first, as `methods.operations` counts them: those of
-# some calls of NumPy, and for each weight.
+# Operations to compare all weights with the first, as `methods.operations` counts them: once, and
+# for each weight.
 _CALLS, _EACH = 12_000, 3
 
 
@@ -36,7 +36,7 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
 
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
-    """Seconds, whatever the weights are."""
+    """Predict the seconds, which are the same for all weights."""
     return _seconds(problem, costs, backend)
 
 
@@ -48,7 +48,7 @@ def _seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
 def offer(
     problem: Problem, costs: Costs, backend: Backend, weights: Weights, rival: Rival
 ) -> Offer:
-    """Compare the weights, if box sums may be quicker than the best of the other methods."""
+    """Test whether the weights are equal, if box sums may be faster than the best other method."""
     seconds, refused = _worth_comparing(problem, costs, backend, rival)
     if refused is not None:
         return refused
@@ -63,7 +63,7 @@ def offer(
 def _worth_comparing(
     problem: Problem, costs: Costs, backend: Backend, rival: Rival
 ) -> tuple[float, Offer | None]:
-    """Seconds of box sums, and why no weights are compared for them, unless they are."""
+    """Return the seconds of box sums, and an offer of infinity if comparing weights cannot pay."""
     remark = backend.refuse(problem, NAME)
     if remark:
         return math.inf, Offer(math.inf, remark, True)

@@ -77,7 +77,7 @@ def _padded(problem: Problem) -> list[int]:
 
 
 def _may_be_exact(problem: Problem) -> bool:
-    """Whether it is a matter of the weights whether sums are whole numbers."""
+    """Whether sums are whole numbers if the weights are."""
     fill = problem.fillvalue
     return (
         dtypes.is_integer(problem.x_dtype)
@@ -87,21 +87,21 @@ def _may_be_exact(problem: Problem) -> bool:
 
 
 def price_depends_on_weights(problem: Problem, costs: Costs, backend: Backend) -> bool:
-    """Whether weights decide about the price, which is not the case where direct is cheaper."""
+    """Whether the price depends on the weights, and transforms may be cheaper than direct sums."""
     if not _may_be_exact(problem):
         return False
     return _seconds(problem, costs, backend, False) < direct.seconds(problem, costs, backend)
 
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
-    """Seconds: two transforms a tile, plus the kernel's."""
+    """Predict the seconds: two transforms a tile, plus the kernel's."""
     wide = price_depends_on_weights(problem, costs, backend) and exact(problem, weights)
     return _seconds(problem, costs, backend, wide)
 
 
 @kept
 def _seconds(problem: Problem, costs: Costs, backend: Backend, wide: bool) -> float:
-    """Seconds in the sums' dtype, or `wide`, in float64 (as integers always)."""
+    """Seconds of transforms in the sums' dtype; in float64 if `wide`, and for integers always."""
     unit = costs.fft * (2.0 if wide and problem.acc_dtype == "float32" else 1.0)
     if wide or dtypes.is_integer(problem.acc_dtype):
         problem = _in_float64(problem)

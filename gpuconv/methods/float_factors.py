@@ -1,6 +1,7 @@
-"""Factors of a kernel of floats: crosses through the largest remaining element.
+"""Factors of a kernel of floats, found in the widest floats that the machine has.
 
-They are found in the widest floats that there are.
+A *cross* is the column through an element times the row through it, divided by the element.
+Subtracting it from the kernel leaves zeros in that column and row.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .operations import (
 _AMPLIFICATION = 4.0
 # What factors may miss of an element, in rounding errors of the sum of their absolute products.
 _MISSED = 4
-# Rows and columns of a kernel whose decomposition takes long.
+# The singular values of a kernel with more rows and columns than this take long.
 _LARGE = 256
 
 Pair = tuple[list[Any], list[Any]]  # columns and rows of taps of one kernel, one of each a term
@@ -41,7 +42,7 @@ Pair = tuple[list[Any], list[Any]]  # columns and rows of taps of one kernel, on
 def accurate_factors(
     kernel: Array, acc: str, limit: int, work: Operations, single: bool = True
 ) -> Pair:
-    """One product where that does, more where they may be accurate."""
+    """Return one product of a column and a row where that suffices, otherwise several."""
     pair = _rank_one_factors(kernel, acc, work) if single else None
     if pair is None:
         pair = cross_approximation(kernel, acc, limit, work)
@@ -52,17 +53,17 @@ def accurate_factors(
 
 
 def _rank_one_factors(kernel: Array, acc: str, work: Operations) -> Pair | None:
-    """The cross through the largest element, if it is all of the kernel.
+    """Return the cross through the largest element if it is the whole kernel.
 
-    Most kernels are found out here: where a cross is much larger than the kernel, others would have
-    to cancel it.
+    Most kernels without accurate factors are rejected here: where the cross is much larger than the
+    kernel, other crosses would have to cancel it.
     """
     p, q = kernel.shape
     take_product(work, 1, p * q, acc)
     is_complex, (eps, tiny) = kernel.dtype.kind == "c", dtypes.float_limits(acc)
     wide = np.clongdouble if is_complex else np.longdouble
     sizes = np.abs(kernel)
-    # Sizes of complex numbers are compared in all their digits, as `cross_approximation` does.
+    # Magnitudes of complex numbers are compared in extended precision, as in `cross_approximation`.
     i, j = divmod(int((np.abs(kernel.astype(wide)) if is_complex else sizes).argmax()), q)
     top = float(sizes[i, j])
     if not math.isfinite(top):
@@ -77,8 +78,8 @@ def _rank_one_factors(kernel: Array, acc: str, work: Operations) -> Pair | None:
     missed = np.abs(product)
     if np.count_nonzero(missed > 2 * eps * sizes + tiny):
         return None
-    # What is missed has to be less than a singular value that counts, too. Of all but small
-    # kernels, and of numbers at the end of the range, that follows.
+    # What is missed must also be less than any singular value that counts. That follows from the
+    # test above, unless the kernel is small or its numbers are near the smallest.
     if max(p, q) < 5 or top * eps < p * q * tiny:
         work.take(12, 4 * p * q)
         if not _vanishes(_norm(missed / top), _norm(sizes / top), 1, max(p, q), acc):
@@ -99,15 +100,15 @@ def _vanishes(missed: float, whole: float, rank: int, side: int, acc: str) -> bo
 
 
 def numerical_rank(kernel: Array, acc: str) -> int:
-    """Numerical rank by singular values, relative to what the accumulator can tell apart."""
+    """Numerical rank by singular values, with a tolerance that follows from the accumulator."""
     if not np.isfinite(kernel).all():
         return int(min(kernel.shape))
-    # Away from both ends of the range, by a power of two that changes no digit.
+    # Scaled away from both ends of the range, by a power of two, which changes no digit.
     parts = kernel.view(np.float64) if kernel.dtype.kind == "c" else kernel
     exponent = int(np.frexp(np.abs(parts).max())[1])
     scaled = np.ldexp(parts, -exponent).view(kernel.dtype)
     decompose = partial(np.linalg.svd, scaled, compute_uv=False)
-    # Of large kernels it takes seconds, which Ctrl-C should not wait for.
+    # For large kernels it takes seconds, which Ctrl-C should not wait for.
     values = on_worker_thread(decompose) if min(kernel.shape) > _LARGE else decompose()
     return int((values > values[0] * max(kernel.shape) * dtypes.float_limits(acc)[0]).sum())
 
@@ -115,15 +116,15 @@ def numerical_rank(kernel: Array, acc: str) -> int:
 def cross_approximation(
     kernel: Array, acc: str, limit: int, work: Operations, least: int | None = None
 ) -> Pair:
-    """Factors by crosses through the largest remaining element: `least` of them, or more.
+    """Find factors by crosses, each through the largest element left: `least` of them, or more.
 
     Unlike singular vectors they reproduce a rank-1 kernel to relative precision in every element,
     small ones too, which is what the elementwise error bound needs. Singular values say nothing of
-    small elements, so that more crosses are taken where these are missed. What is left of an
-    element is told from rounding errors by a bound on these, carried along.
+    small elements, so more crosses are subtracted until these are reproduced, too. A bound on the
+    rounding errors of each element is carried along; what is left below it counts as zero.
 
-    Without `least` it is the numerical rank, which is computed only where what is left might count
-    for it, and the factors are only wanted if they are accurate.
+    If `least` is None it is the numerical rank, computed only where what is left might add to it,
+    and a search whose factors would not be accurate raises `NotWorthwhile`.
     """
     if least is not None and least > limit:
         raise NotWorthwhile(ABOVE_LIMIT)
@@ -187,7 +188,8 @@ def _no_singular_value(left: Any, sizes: Any, rank: int, acc: str) -> bool:
 def misses(kernel: Array, us: list[Any], vs: list[Any], acc: str) -> bool:
     """Whether factors differ from the kernel by more than rounding errors of their products.
 
-    Of nearly full rank, the bound on what is left of an element may outgrow the element.
+    For a kernel of nearly full rank, the bound on the rounding errors of an element may outgrow
+    the element, which then counts as zero.
     """
     if not us or not np.isfinite(kernel).all():
         return False

@@ -1,6 +1,6 @@
-"""Factors of a kernel of integers, modulo 2**64, as they are summed.
+"""Factors of a kernel of integers modulo 2**64, which is how integers are summed.
 
-Elimination then needs neither fractions nor integers of more than 64 bits.
+Elimination modulo 2**64 needs neither fractions nor integers of more than 64 bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SAFE = 1 << 62
 def integer_factors(
     kernel: Array, acc: str, limit: int, work: Operations, single: bool = True
 ) -> Pair:
-    """Factors modulo 2**64, small ones where there are."""
+    """Find factors modulo 2**64, small ones where there are such."""
     pair = _integer_product(kernel, work) if single else None
     if pair is not None:
         return pair
@@ -38,7 +38,7 @@ def integer_factors(
 
 
 def _integer_product(kernel: Array, work: Operations) -> Pair | None:
-    """A row without its common divisor and what multiples of it the rows are, if they are."""
+    """Return a row over its common divisor, and the factor of each row, if all are multiples."""
     take_integer_product(work, 1, *kernel.shape)
     i, j = divmod(int((kernel != 0).argmax()), kernel.shape[1])
     if kernel[i, j] == 0:
@@ -49,11 +49,11 @@ def _integer_product(kernel: Array, work: Operations) -> Pair | None:
 
 
 def _eliminate(kernel: Array, limit: int, work: Operations) -> Pair:
-    """Factors modulo 2**64, as few as there are.
+    """Find factors modulo 2**64, as few as possible.
 
-    An element that the fewest powers of two divide divides all others modulo 2**64: one cross for
-    each takes away its row and column for good. No factorisation has fewer terms, because those of
-    this one are as many as the row space needs generators.
+    An element that the fewest powers of two divide divides all others modulo 2**64, so subtracting
+    one cross makes its row and column zero for good. No factorisation has fewer terms, because this
+    one has as many as the row space needs generators.
     """
     rest = kernel.copy()
     us: list[Any] = []
@@ -76,7 +76,7 @@ def _eliminate(kernel: Array, limit: int, work: Operations) -> Pair:
 
 def _pivot(rest: Any, row: int, work: Operations) -> tuple[int, int]:
     """Place of an element that the fewest powers of two divide."""
-    if row < len(rest):  # an odd one is often at hand
+    if row < len(rest):  # this row often has an odd one
         work.take(4, 2 * rest.shape[1])
         odd = rest[row] & np.uint64(1)
         column = int(odd.argmax())
@@ -91,8 +91,8 @@ def _pivot(rest: Any, row: int, work: Operations) -> tuple[int, int]:
 def _factor_by_division(kernel: Array, rank: int, work: Operations) -> Pair | None:
     """Factors by Euclid's algorithm on rows, or None if they are not small or not so few.
 
-    Row operations that can be undone in integers lead to an echelon form; its rows are the factors,
-    and the kernel's columns at its pivots tell of what multiples of them the kernel consists.
+    Row operations that can be undone in integers lead to an echelon form. Its rows are the factors;
+    the multiples of them that make up the kernel follow from the kernel's columns at its pivots.
     """
     work.take(3, 3 * kernel.size)
     largest = max(abs(int(kernel.min())), abs(int(kernel.max())))
@@ -120,7 +120,8 @@ def _factor_by_division(kernel: Array, rank: int, work: Operations) -> Pair | No
 def _divide(rows: Array, row: int, column: int, largest: int, work: Operations) -> int:
     """Leave the remainders of division by the row with the smallest element in a column.
 
-    Return a bound on all elements, which is too large to tell anything if they may have wrapped.
+    Return a bound on all elements; if it is `_SAFE` or more, they were left as they are, because
+    they might have wrapped.
     """
     p, q = rows.shape
     work.take(24, 4 * (p - row) * q + 10 * p)
@@ -132,7 +133,7 @@ def _divide(rows: Array, row: int, column: int, largest: int, work: Operations) 
         return largest
     times = rows[row + 1 :, column] // rows[row, column]
     most = int(np.abs(times).max())
-    if largest * (1 + most) >= _SAFE:  # the bound may be far from what there is
+    if largest * (1 + most) >= _SAFE:  # the bound may be far above the largest element
         work.take(4, 2 * (p - row) * q)
         largest = int(np.abs(rows[row:]).max())
     largest *= 1 + most
@@ -144,7 +145,7 @@ def _divide(rows: Array, row: int, column: int, largest: int, work: Operations) 
 def _multiples(
     kernel: Array, rows: Array, columns: list[int], work: Operations
 ) -> list[Any] | None:
-    """Columns of which the kernel consists with these rows in echelon form."""
+    """Return the columns whose products with these rows in echelon form add up to the kernel."""
     us: list[Any] = []
     for number, column in enumerate(columns):
         work.take(4 + 4 * number, (4 + 4 * number) * len(kernel))

@@ -1,4 +1,4 @@
-"""What it costs to look at weights: a count of operations, and how many there may be.
+"""What it costs to examine weights: a count of operations, with a limit.
 
 The unit is an operation of NumPy on one element of float64 or int64, which takes
 `costs.seconds_per_operation()`.
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import dtypes
 
-# Why there are no factors that are worth having.
+# Remarks: why there are no factors that are worth having.
 TOO_LONG = "to learn the kernel's rank would take too long"
 ABOVE_LIMIT = "the kernel's rank is above the limit"
 NOT_FINITE = "the weights are not finite"
@@ -28,17 +28,17 @@ class NotWorthwhile(Exception):
     """The weights have no factors worth having; the message is one of the remarks above."""
 
 
-# By the smallest of many times for 3x3 to 121x121 elements: a call beside what it does to the
-# elements, an operation on long doubles and on complex numbers, and the part of a singular value
-# decomposition that is for one element and singular value.
+# From the smallest of many timings for 3x3 to 121x121 elements: the fixed cost of a call, an
+# operation on long doubles and on complex numbers, and a singular value decomposition by element
+# and singular value.
 _CALL = 1500
 _WIDE, _COMPLEX, _WIDE_COMPLEX = 10, 3, 30
 _SVD, _SVD_CALLS = 4, 60
-BANK_CALLS = 9  # beside those for each kernel
-# To ask compiled code of one cross, and of several, each of which takes so much for an element.
+BANK_CALLS = 9  # in addition to those for each kernel
+# The compiled search: for one cross; for several, and an element of each of these.
 COMPILED, COMPILED_CROSSES, COMPILED_CROSS = 6500, 5000, 28
-# Of so many elements each takes twice as long, because they leave the nearest caches; of many more,
-# three times.
+# With this many elements an operation on each takes twice as long, because they leave the nearest
+# caches; with twice as many or more, three times.
 _NEAR = 1 << 13
 
 
@@ -80,7 +80,7 @@ def least_compiled(kernels: int, p: int, q: int, k_dtype: str, acc: str) -> int:
 
 
 def take_values(work: Operations, kernels: int, elements: int) -> None:
-    """Count the conversion of kernels to the dtype they are looked at in."""
+    """Count the conversion of kernels to the dtype in which they are examined."""
     work.take(5 * kernels, 3 * kernels * elements)
 
 
@@ -130,7 +130,7 @@ def take_pivot(work: Operations, elements: int) -> None:
 
 @cache
 def exact_dtype(k_dtype: str, acc: str) -> np.dtype[Any] | None:
-    """What a copy of weights holds all digits in that the accumulator has, if NumPy makes one."""
+    """Return the dtype in which NumPy copies weights as exactly as they are summed, or None."""
     if dtypes.is_integer(acc):
         return np.dtype(acc)
     if not dtypes.is_in_numpy(k_dtype):

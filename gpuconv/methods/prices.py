@@ -1,6 +1,6 @@
-"""Prices: kept, for those of a problem are asked for again with other weights, and offers.
+"""Prices, cached because a problem is priced again for other weights, and offers.
 
-An *offer* is what a method costs that looks at the weights, if that may pay.
+An *offer* is the price of a method for the weights of a call, which it examines if that may pay.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Price = TypeVar("Price")
 _MOST = 1024
 _caches: list[Any] = []
 
-# What may be spent on looking at the weights: a part of the time of the best method without it, or
-# a part of what the weights could save in a call. The first look, which finds the kernels that save
-# the most, may take what these save in so many calls: kernels mostly come again, and are looked at
-# once.
+# What may be spent on examining the weights: a part of the time of the best method without that, or
+# a part of what the weights could save in a call. The least search, which finds the kernels that
+# save the most, may take what these save in this many calls: most kernels are used again, and
+# examined only once.
 _LOOK_PART, _LOOK_SAVED, _FIRST_LOOK_CALLS = 0.1, 0.5, 2
 
 
@@ -35,9 +35,9 @@ class Rival(NamedTuple):
     seconds_per_operation: float
 
     def operations(self, least: float, first_look: float) -> float:
-        """Operations for looking at weights with which a method may take as little as `least`.
+        """Return the operations that may be spent on weights to find a method of `least` seconds.
 
-        `first_look` are those without which nothing is found.
+        The least search takes `first_look` operations; with fewer nothing is found.
         """
         saved = self.biased - least
         most = max(_LOOK_PART * self.seconds, _LOOK_SAVED * saved) / self.seconds_per_operation
@@ -46,7 +46,7 @@ class Rival(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """What a method costs where `auto` may take it for its weights; infinity elsewhere, and why."""
+    """What a method costs with the weights of a call; infinity, and why, where it is ruled out."""
 
     seconds: float
     remark: str = ""
@@ -56,9 +56,9 @@ class Offer(NamedTuple):
 def kept(
     price: Callable[[Problem, Costs, Backend, *More], Price],
 ) -> Callable[[Problem, Costs, Backend, *More], Price]:
-    """Keep what a function has found, on backends where it depends on the arguments alone.
+    """Cache the results of a function on backends where they depend on the arguments alone.
 
-    Elsewhere it may be something else on another device.
+    On other backends they may differ between devices.
     """
     cached: Any = lru_cache(maxsize=_MOST)(price)
     _caches.append(cached)
@@ -72,6 +72,6 @@ def kept(
 
 
 def forget() -> None:
-    """Forget all that was kept."""
+    """Clear all caches of prices."""
     for cached in _caches:
         cached.cache_clear()

@@ -4,8 +4,8 @@ Two questions are answered. `separate` takes what it needs to find the factors o
 `separate_within` finds only factors that are worth having: of no more than a given rank, as
 accurate as direct sums, and for no more than a given number of operations. It counts operations
 before it does them (`operations`), so that where it stops depends only on the weights and on the
-limits. Most kernels have rank one, or a low rank, or no factors worth having, which compiled code
-tells `search_compiled` in the time of a few calls of NumPy.
+limits. Most kernels have rank one, or a low rank, or no factors worth having: `search_compiled`
+finds that out in the time of a few calls of NumPy.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Found(NamedTuple):
 
     @property
     def factors(self) -> Factors | None:
-        """The factors, which may be made only now."""
+        """The factors, which may be built only here."""
         return self.made() if callable(self.made) else self.made
 
 
@@ -103,10 +103,10 @@ def separate(kernels: Array, k_dtype: str, acc: str) -> Factors:
 def search_compiled(
     kernels: Array, k_dtype: str, acc: str, limit: int, least: int, most: float = math.inf
 ) -> Found:
-    """Accurate factors of real kernels, or why none are worth having, by compiled code.
+    """Find accurate factors of real kernels, or why none are worth having, by compiled code.
 
-    `least` is what `least_compiled` says, and no more than `most`. The remark is MORE or UNDECIDED
-    if only `separate_within` can tell, which finds the same factors.
+    `least` is what `least_compiled` returns, and at most `most`. The remark is MORE or UNDECIDED if
+    only `separate_within` can decide, which finds the same factors.
     """
     values = _contiguous(kernels, k_dtype, acc)
     verdict, found = rank_one.find_rank_one_factors(values, acc)
@@ -123,7 +123,7 @@ def _make_factors(found: Any, acc: str, rank: int, shape: tuple[int, int, int]) 
 
 
 def _look_for_crosses(kernel: Array, limit: int, most: float, operations: int) -> Found:
-    """Look for a cross approximation, of as many crosses as the operations left allow."""
+    """Search for a cross approximation with as many crosses as the remaining operations allow."""
     each = COMPILED_CROSS * kernel.size
     affordable = int(min((most - operations - COMPILED_CROSSES) / each, limit))
     if affordable < 2:
@@ -163,14 +163,14 @@ def separate_within(
 ) -> Found:
     """Accurate factors of rank `limit` at most, below full rank, or why there are none.
 
-    They are those of `separate`. A kernel is not a product of one column and row if not `single`.
+    They are those of `separate`. With `single` false it is known that no kernel has rank one.
     """
     work, pairs = Operations(most), []
     find = integer_factors if dtypes.is_integer(acc) else accurate_factors
     try:
         with np.errstate(all="ignore"):
             work.take(BANK_CALLS)
-            for kernel in kernels:  # the first tells most banks that do not separate
+            for kernel in kernels:  # the first is enough for most banks that do not separate
                 take_values(work, 1, kernel.size)
                 pairs.append(find(_values(kernel, k_dtype, acc), acc, limit, work, single))
             factors = _join(kernels.shape, pairs, acc)
@@ -190,7 +190,7 @@ def _values(kernels: Array, k_dtype: str, acc: str) -> Any:
 def _join(
     shape: tuple[int, int, int], pairs: list[Pair], acc: str, accurate: bool = True
 ) -> Factors:
-    """One array for the factors of all kernels; those of lower rank end in zeros."""
+    """Join the factors of all kernels in one array; those of lower rank end in zeros."""
     n, p, q = shape
     rank = max((len(columns) for columns, _ in pairs), default=0) or 1
     u, v = np.zeros((n, rank, p), acc), np.zeros((n, rank, q), acc)

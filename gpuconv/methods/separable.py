@@ -38,13 +38,13 @@ def _seconds(problem: Problem, costs: Costs, backend: Backend, rank: int) -> flo
 
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
-    """Seconds; how long it takes to find the factors is not asked."""
+    """Predict the seconds, without those of finding the factors."""
     return _seconds(problem, costs, backend, weights.factors().rank)
 
 
 @kept
 def largest_rank(problem: Problem, costs: Costs, backend: Backend, seconds: float) -> int:
-    """The largest rank below full for which separable sums take less than so many seconds."""
+    """The largest rank below full for which separable sums take fewer than `seconds`."""
     ranks = range(1, min(problem.p, problem.q))
     return bisect_left(ranks, seconds, key=lambda rank: _seconds(problem, costs, backend, rank))
 
@@ -52,7 +52,7 @@ def largest_rank(problem: Problem, costs: Costs, backend: Backend, seconds: floa
 def offer(
     problem: Problem, costs: Costs, backend: Backend, weights: Weights, rival: Rival
 ) -> Offer:
-    """Look for accurate factors with which separable sums beat the best of the other methods."""
+    """Search for accurate factors with which separable sums beat the best of the other methods."""
     compiled = backend.compiled_look
     first_look = weights.least_operations(compiled)
     limit, operations = _worth_looking(problem, costs, backend, rival, first_look)
@@ -76,9 +76,9 @@ def offer(
 def _worth_looking(
     problem: Problem, costs: Costs, backend: Backend, rival: Rival, first_look: float
 ) -> tuple[int, float]:
-    """The largest rank worth having, and how many operations may be spent on finding it.
+    """Return the largest rank worth having, and how many operations may be spent on factors.
 
-    Without `first_look` operations nothing is found.
+    With fewer than `first_look` operations nothing is found.
     """
     limit = largest_rank(problem, costs, backend, rival.biased)
     least = _seconds(problem, costs, backend, 1) if limit else math.inf
@@ -89,7 +89,7 @@ _DEAR = "to learn the kernel's rank would take too much of {}'s time"
 
 
 def _no_look(problem: Problem, weights: Weights, limit: int, rival: Rival) -> str:
-    """Why the weights are not looked at."""
+    """Say why the weights are not searched for factors."""
     if not weights.known:
         return "the weights are not known here, so their rank is not either"
     if min(problem.p, problem.q) == 1:

@@ -15,12 +15,12 @@ from .weights import Weights
 
 NAME = "tensor"
 
-# In the time of a multiply-add outside them, tensor cores make this many, by the factors' dtype.
-# Moving an output's pixels to them and its sum away takes the time of some more, compared with
-# direct sums of halves. Measured on an H200.
+# Multiply-adds of tensor cores in the time of one elsewhere, by the factors' dtype. Moving an
+# output's pixels there and its sum away takes the time of _OVERHEAD more, compared with direct sums
+# of halves. Measured on an H200.
 _HALF_RATE, _TF32_RATE = 8.5, 4
 _OVERHEAD = 14
-# Seconds by which few tiles take longer than direct sums do, on an H100.
+# Seconds by which a call on few tiles takes longer than direct sums do, on an H100.
 _START = 2e-5
 
 
@@ -48,7 +48,7 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
 
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
-    """Seconds: multiply-adds with the band's zeros too, for whole tiles of outputs."""
+    """Predict the seconds: multiply-adds for whole tiles of outputs, the band's zeros included."""
     work, (height, width) = backend.tensor_work(problem)
     outputs = problem.n * -(-problem.r // height) * height * -(-problem.s // width) * width
     taps = _OVERHEAD + work / (_HALF_RATE if dtypes.is_half(problem.x_dtype) else _TF32_RATE)

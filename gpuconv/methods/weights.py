@@ -1,4 +1,4 @@
-"""The weights of a call: what is known of them, and what it may cost to know more."""
+"""The weights of a call: their sizes, whether they are equal, and their separable factors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .rank import Factors, Found, search_compiled, separate, separate_within
 
 __all__ = ["Factors", "Weights"]
 
-# Where the choice depends on the weights, the call cache hashes them once, to look a call up and to
-# keep it.
+# How often the call cache hashes weights that the choice depends on: once, to look a call up and to
+# store it.
 _REPEATED = 1
 
 
@@ -61,7 +61,7 @@ class Weights:
     def factored(self, problem: Problem, taps: tuple[slice, slice]) -> Weights:
         """Return the weights of some of the taps, whose factors are parts of those of all taps.
 
-        So that the bits of separable sums do not depend on which taps meet pixels.
+        With these the bits of separable sums do not depend on which taps meet pixels.
         """
         other, found = self.of_taps(problem, taps), self.factors()
         other._factors = found._replace(u=found.u[..., taps[0]], v=found.v[..., taps[1]])
@@ -128,7 +128,7 @@ class Weights:
         """Look for accurate factors of rank `limit` at most, with no more operations than these.
 
         The result depends only on the weights and the arguments, not on earlier searches. With
-        `compiled`, compiled code looks first.
+        `compiled`, compiled code searches first.
         """
         if self._k is None:
             raise ValueError("the weights are not on the host")

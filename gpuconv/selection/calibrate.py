@@ -1,4 +1,4 @@
-"""Measures what the CPU of this machine costs, for `costs.save` to keep: `gpuconv calibrate`."""
+"""Measures the costs of this machine's CPU, which `gpuconv calibrate` keeps with `costs.save`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _SIDE, _SMALL = 1024, 64
 _DIRECT = (3, 7, 11, 15, 21)  # sides of the kernels that pixel, tap and row are fitted to
 _ROUNDS_MIN = 3
 _SMALL_CALLS = 20  # timed together: one alone is too short for the clock
-# What else runs adds to many times, often to more than half: the fastest tenth counts.
+# Other processes lengthen many calls, often more than half of them: the fastest tenth counts.
 _UNDISTURBED = 0.1
-# Nothing measured is believed further from the shipped figures than these factors.
+# Measured costs are clipped to the shipped ones times these factors.
 _LEAST, _MOST = 1e-2, 1e3
 
 
@@ -37,7 +37,7 @@ Correlate = Callable[..., Any]
 
 
 class _Timed:
-    """A repeated call to be timed: its arrays, its problem, its times."""
+    """A call that is timed repeatedly: its arrays, its problem, its times."""
 
     def __init__(
         self, correlate: Correlate, n: int, side: int, kernel: int, method: str,
@@ -67,9 +67,9 @@ class _Timed:
 
 
 def measure(correlate: Correlate, *, seconds: float = 6.0) -> Costs:
-    """Measure what the CPU costs on this machine.
+    """Measure the CPU's costs on this machine.
 
-    The calls of all kinds take turns, so that what else the machine does touches them alike. It
+    The calls of all kinds take turns, so that whatever else the machine does affects them alike. It
     should do little: where every core is busy, the costs come out too high.
 
     Parameters
@@ -77,7 +77,7 @@ def measure(correlate: Correlate, *, seconds: float = 6.0) -> Costs:
     correlate : callable
         What to time: `gpuconv.corr2d`.
     seconds : float
-        How long to measure, beside compilation. Every call is timed three times at least.
+        How long to measure, after compilation. Every call is timed three times at least.
 
     Returns
     -------

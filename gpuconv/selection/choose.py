@@ -19,7 +19,7 @@ from .costs import Costs, costs_of, seconds_per_operation
 
 __all__ = ["Choice", "choose", "depends_on_weights"]
 
-# Fourier transforms must be this much faster to be preferred to sums that are as exact as can be.
+# Fourier transforms must be this much faster to be preferred, because other sums are more exact.
 _FFT_BIAS = 1.1
 
 
@@ -88,7 +88,7 @@ class _Prices:
         self.problem, self.backend, self.weights = problem, backend, weights
         self.costs = costs_of(backend.name, problem.acc_dtype)
         # Whether integers may be transformed, and in which dtype they are summed, depends on the
-        # weights. They are looked at only where transforms could win.
+        # weights. These are examined only where transforms could win.
         integers = dtypes.is_integer(problem.acc_dtype)
         looks = "fft" in backend.methods and fft.price_depends_on_weights(
             problem, self.costs, backend
@@ -106,14 +106,14 @@ class _Prices:
             self.seconds["direct"] = direct.seconds(problem, self.costs, self.backend)
 
     def _exact_float(self) -> str:
-        """Floating-point dtype that holds all sums of integers."""
+        """Return the floating-point dtype that holds all sums of integers."""
         problem = self.problem
         largest = max(dtypes.largest(problem.x_dtype), abs(int(problem.fillvalue)))  # type: ignore[arg-type]
         total = largest * self.weights.sizes.total
         return "float32" if total <= 2.0**24 else "float64"
 
     def add(self, name: str, method: WeightMethod, asked: bool) -> None:
-        """Price a method that looks at the weights, where that may pay or it is asked for."""
+        """Price a method whose price needs the weights, if that may pay or the call asks for it."""
         if name not in self.backend.methods:
             return
         if asked and (self.weights.known or not method.PRICE_NEEDS_WEIGHTS):
@@ -127,7 +127,7 @@ class _Prices:
         self.weight_independent &= found.weight_independent
 
     def cheapest(self) -> str:
-        """Name of the method that is chosen."""
+        """Return the name of the method that is chosen."""
         return min(self.seconds, key=self._biased)
 
     def _biased(self, method: str) -> float:
@@ -140,9 +140,8 @@ def _independent_prices(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Seconds and remarks of the methods that do not depend on the weights; infinity for others.
 
-    Transforms are among the others where the weights are looked at for them. Where they are not,
-    sums of integers by transforms are priced without asking whether they are refused: they could
-    not win.
+    Transforms are among the others if `looks`. If not, transforms of integers are priced without
+    asking whether they would be refused, because they could not win.
     """
     unknown, integers = Weights(problem, None), dtypes.is_integer(problem.acc_dtype)
     seconds, remarks = dict.fromkeys(METHODS, math.inf), dict.fromkeys(METHODS, "")
@@ -164,7 +163,7 @@ def _missing(backend: Backend) -> str:
 
 
 def _method_of_precision(precision: str, method: str, backend: Backend) -> str:
-    """Lower precision is computed by one method alone, and by nothing else instead."""
+    """Return the only method that computes in lower precision, or raise ValueError."""
     if method not in ("auto", "tensor"):
         raise ValueError(
             f"precision={precision!r} is for method='tensor' (or 'auto'), got method={method!r}"

@@ -1,8 +1,7 @@
-"""What a multiply-add, a pixel and a call cost on each backend: what `choose` prices methods by.
+"""What a multiply-add, a pixel and a call cost on each backend: `choose` prices methods by these.
 
-The shipped figures are those of a server core, by its vectors. `gpuconv calibrate`
-measures this machine's and keeps them in the user's configuration directory, where they are found
-from then on.
+`gpuconv calibrate` measures those of this machine's CPU and keeps them in the user's configuration
+directory, from which they are read in place of the shipped ones.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from ..methods import prices
 __all__ = ["Costs", "config_file", "costs_of", "forget", "save", "seconds_per_operation"]
 
 
-# What NumPy takes for an operation on one element in the caches, the unit in which
-# `methods.operations` counts what it takes to look at a kernel's weights; and what a multiply-add
-# takes on the fastest processor that this was measured on.
+# Seconds that NumPy takes for an operation on one element in the caches, which is the unit of
+# `methods.operations`; and those of a multiply-add on the fastest processor that this was measured
+# on.
 _SECONDS_PER_OPERATION, _TAP = 4e-10, 1.76e-11
 
 
@@ -79,12 +78,12 @@ def _cpu() -> Costs:
 
 
 def shipped() -> Costs:
-    """The CPU's costs as the package has them."""
+    """The CPU's costs that come with the package."""
     return get_backend("cpu").costs
 
 
 def forget() -> None:
-    """Read the configuration again when next asked."""
+    """Drop what was read and priced, so that the configuration is read again."""
     for cached in (_cpu, costs_of, seconds_per_operation):
         cached.cache_clear()
     prices.forget()
