@@ -25,7 +25,7 @@ CHECKED = tuple(name for name in BACKENDS if name != "reference")
 
 
 def get_backend(name: str) -> Backend:
-    """The backend of this name, usable here or not. Nothing heavy is imported yet."""
+    """Return the backend of this name, usable here or not, without importing anything heavy."""
     if name not in BACKENDS:
         raise unknown_name_error("backend", name, ("auto", *BACKENDS))
     return _instance(BACKENDS[name])
@@ -39,7 +39,7 @@ def _instance(path: str) -> Backend:
 
 
 def require_backend(name: str) -> Backend:
-    """The backend of this name, or `BackendUnavailable` with the reason."""
+    """Return the backend of this name, or raise `BackendUnavailable` with the reason."""
     backend = get_backend(name)
     reason = backend.unavailable()
     if reason is not None:

@@ -1,11 +1,11 @@
 """What a backend is: every hook once.
 
 A backend is a class derived from `Backend` in a module or folder of its own, and a line in
-`backends.BACKENDS`. The hooks without a body here must be there; the others are for methods and
-features that a backend may lack.
+`backends.BACKENDS`. It must define the hooks that have no body here; the others are for methods and
+features that it may lack.
 
-Arrays that hooks are given hold elements in their storage dtype (bfloat16 as uint16); a `Problem`
-says what they are. Hooks never write to the inputs. Nothing here is called with empty results.
+Hooks take arrays in their storage dtype (bfloat16 as uint16); the `Problem` names the dtypes. They
+never write to the inputs, and are never called for empty results.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Costs:
     pixel: float  # reading an input pixel and writing an output
     tap: float  # a multiply-add of direct summation
     tap_double: float  # the same in float64
-    row: float  # what each row of taps costs an output beside its multiply-adds
+    row: float  # what each row of taps costs an output, in addition to its multiply-adds
     separable: float  # a multiply-add of a separable pass
     fft_call: float  # fixed cost of the FFT method
     fft: float  # a unit of `Backend.fft_work`
 
     def of(self, acc: str) -> Costs:
-        """The same for sums in another dtype."""
+        """Return the costs of sums in another dtype."""
         double = self.tap_double / self.tap
         factor = {"float32": 1.0, "float64": double, "int64": double, "uint64": double,
                   "complex64": 4.0, "complex128": 8.5}[acc]  # fmt: skip
@@ -62,24 +62,23 @@ class Backend(Protocol):
     name: ClassVar[str]
     methods: ClassVar[frozenset[str]]  # that it has, by name
     costs: ClassVar[Costs]  # as shipped
-    # A dot product of the weight gradient takes so many times what a tap of direct sums does.
+    # Time of a multiply-add of the weight gradient, relative to one of direct sums.
     dot_cost: ClassVar[float] = 1.0
-    # Whether compiled code on the host may look for factors of the weights first (see
-    # `Weights.search`).
+    # Whether compiled code on the host may search weights for factors first (`Weights.search`).
     compiled_look: ClassVar[bool] = False
-    # Whether what a problem costs is always the same, not another on another device.
+    # Whether the price of a problem is the same on all devices of this backend.
     fixed_prices: ClassVar[bool] = False
     # Whether it computes on a device with memory of its own, to which host arrays go in strips.
     on_device: ClassVar[bool] = False
 
     def __hash__(self) -> int:
-        """Of its identity: prices of a problem are kept by backend."""
+        """Hash by identity: prices of a problem are cached by backend."""
         return id(self)
 
     # --- what there is ---------------------------------------------------------------------------
 
     def unavailable(self) -> str | None:
-        """Return None where this backend can compute, otherwise the reason and what mends it."""
+        """Return None where this backend can compute, otherwise the reason and how to fix it."""
 
     def describe(self) -> dict[str, str]:
         """Versions and hardware, for `gpuconv.show_config`."""
@@ -92,7 +91,7 @@ class Backend(Protocol):
         return 1
 
     def elapsed(self, seconds: float) -> float:
-        """Predict how long a call takes whose work takes so many seconds on one thread."""
+        """Predict how long a call takes whose work takes `seconds` on one thread."""
         return seconds
 
     # --- what it takes, and at what cost ---------------------------------------------------------
@@ -106,19 +105,19 @@ class Backend(Protocol):
         return None
 
     def direct_work(self, problem: Problem) -> float:
-        """Multiply-adds of direct sums, and whatever else takes as long as so many."""
+        """Multiply-adds of direct sums; other work counts as those that take as long."""
         # With a stride, output rows share too few input rows to be summed together.
         taps = problem.p * problem.q * (2 if problem.stride[0] > 1 else 1)
         return float(math.prod(problem.out_shape) * taps)
 
     def pixels_read(self, problem: Problem) -> float:
-        """Pixels that direct sums read of an image for each of its outputs."""
+        """Pixels of an image that direct sums read, by output."""
         outputs = math.prod(problem.out_shape)
         read = math.prod(problem.x_shape) / outputs if outputs else 1.0
         return min(read, float(problem.stride[0] * problem.stride[1]))
 
     def separable_work(self, problem: Problem, rank: int) -> float:
-        """Multiply-adds of separable sums, and whatever else takes as long as so many."""
+        """Multiply-adds of separable sums; other work counts as those that take as long."""
         return float(math.prod(problem.out_shape) * rank * (problem.p + problem.q))
 
     def fft_work(self, problem: Problem) -> float:
@@ -138,9 +137,9 @@ class Backend(Protocol):
     def strips(
         self, problem: Problem, x: Array, out: Array, method: str, max_device_bytes: int | None
     ) -> Any:
-        """Return None if the call runs on the arrays as they are, or how they are cut otherwise.
+        """Return None if the call runs on the arrays as they are, otherwise how to cut them.
 
-        They are where image or result are on another device, or in a layout that the methods do
+        They are cut if image or result are on another device, or in a layout that the methods do
         not take.
         """
         return None
@@ -148,7 +147,7 @@ class Backend(Protocol):
     def run_in_strips(
         self, problem: Problem, layout: Any, x: Array, out: Array, compute: Compute
     ) -> None:
-        """Call `compute` on copies of parts of the arrays, cut as `strips` says."""
+        """Call `compute` on copies of parts of the arrays, cut as `strips` returned."""
         raise NotImplementedError
 
     # --- methods ---------------------------------------------------------------------------------
@@ -157,7 +156,7 @@ class Backend(Protocol):
         """Fill `out` by summing over all taps of `k`, which is stored as it was given."""
 
     def repeated(self, problem: Problem, x: Array, k: Array, out: Array) -> Repeated | None:
-        """Return what makes direct sums like those just made, with less ado; None if nothing does.
+        """Return a function that repeats the direct sums just computed with less overhead, or None.
 
         It is called with aligned arrays of the same shapes, dtypes and strides, and returns whether
         it has filled `out`. If not, the call is run as any other.
@@ -167,21 +166,21 @@ class Backend(Protocol):
     def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps `u` (kernels, rank, p), then rows `v` (kernels, rank, q).
 
-        Both are of the sums' dtype, and on the host.
+        Both are in the sums' dtype, and on the host.
         """
         raise NotImplementedError
 
     def fft(self, problem: Problem, x: Array, weights: Array, out: Array, whole: bool) -> None:
-        """Fill `out` by Fourier transforms of tiles; `weights` are of the sums' dtype.
+        """Fill `out` by Fourier transforms of tiles; `weights` are in the sums' dtype.
 
         With `whole` all sums are whole numbers, to which they are rounded.
         """
         raise NotImplementedError
 
     def box(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
-        """Fill `out` by kernels, on the host, each of which has one weight in all places.
+        """Fill `out` by kernels each of whose weights are all equal.
 
-        They are stored as they were given.
+        `k` is on the host, and stored as it was given.
         """
         raise NotImplementedError
 
@@ -192,7 +191,7 @@ class Backend(Protocol):
     # --- gradients -------------------------------------------------------------------------------
 
     def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Any:
-        """Return the gradient with respect to X, or None if it is to be made of correlations."""
+        """Return the gradient with respect to X, or None to have it computed by correlations."""
         return None
 
     def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
@@ -222,7 +221,7 @@ class Backend(Protocol):
     ) -> Any:  # fmt: skip
         """Return its gradient with respect to x, in the accumulator dtype.
 
-        None if it is to be made of other layers.
+        None to have it computed by other layers.
         """
         return None
 

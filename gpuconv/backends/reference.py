@@ -1,4 +1,4 @@
-"""The living definition: products of each window with the kernel, added up as the formula says.
+"""The definition: each window times the kernel, added up as the formula says.
 
 It is slow on purpose. Every other backend is tested against it, and it is itself tested against
 `scipy.signal` and `scipy.ndimage`.
@@ -52,7 +52,7 @@ class ReferenceBackend(Backend):
                 out[index] = _correlate_image(problem, images[index], kernels[index])
 
     def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Any:
-        """Gradient with respect to X: every output's window, scattered tap by tap."""
+        """Gradient with respect to X: the gradient of each output, scattered tap by tap."""
         wide = _wide(problem, dy_dtype)
         kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
         rows, columns = _positions(problem)
@@ -69,7 +69,7 @@ class ReferenceBackend(Backend):
         return _gather(total, problem.x_shape, problem.x_dtype)
 
     def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
-        """Gradient with respect to K: for each tap, the pixels it meets times the outputs'."""
+        """Gradient with respect to K: for each tap, the sum of its pixels times the gradients."""
         wide = _wide(problem, dy_dtype)
         images = np.broadcast_to(x, problem.batch + x.shape[-2:])
         rows, columns = _positions(problem)
@@ -85,7 +85,7 @@ class ReferenceBackend(Backend):
         return _gather(total, problem.k_shape, problem.k_dtype)
 
 
-# Products that are held at a time, those of some outputs of a row, so that they take little memory.
+# Products that are held at a time, to take little memory: those of some outputs of a row.
 _PRODUCTS = 1 << 16
 
 
@@ -126,7 +126,7 @@ def _positions(problem: Problem) -> Any:
 def _window(problem: Problem, image: Array, rows: Array, columns: Array) -> Any:
     if not image.size:
         return np.full((len(rows), len(columns)), problem.fillvalue, image.dtype)
-    window = image[rows[:, None], columns]  # position -1 is a pixel too, as NumPy counts
+    window = image[rows[:, None], columns]  # -1 reads the last pixel, which is replaced below
     window[rows < 0] = problem.fillvalue
     window[:, columns < 0] = problem.fillvalue
     return window

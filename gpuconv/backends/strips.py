@@ -22,7 +22,7 @@ from ..core.blocks import even_length
 from ..core.boundary import sources
 from ..core.problem import Index, Problem, build_axis_tables, slice_batch_shape, tables_are_gathered
 
-# Strips on their way at the same time: one uploaded, one computed, one downloaded.
+# Strips in progress at the same time: one uploaded, one computed, one downloaded.
 LANES = 3
 # Large enough for transfers at full speed, and small enough for page-locked buffers. There should
 # be at least `STRIPS` of them, because nothing overlaps the first upload and the last download.
@@ -223,7 +223,7 @@ def plan_strips(
 ) -> tuple[StripLayout | None, int]:
     """Return the fastest layout within `bound` bytes, and the bytes of the smallest layout.
 
-    The layout is None if even the smallest takes more.
+    The layout is None if even the smallest takes more than `bound`.
     """
     batch = problem.batch
     lead = problem.x_shape[:-2]
@@ -252,10 +252,10 @@ def plan_strips(
 
 
 def cut_strips(problem: Problem, layout: StripLayout) -> Iterator[Strip]:
-    """Cut the problem into strips, from top to bottom of the images at an index, index by index.
+    """Cut the problem into strips: index by index of the batch, from top to bottom.
 
-    Rows of the image may be repeated to make a border. A constant border stays padding, because the
-    image's dtype may not be able to hold the fill value.
+    A strip holds the rows of a border as copies of the image's rows. A constant border stays
+    padding, because the image's dtype may not be able to hold the fill value.
     """
     if layout.whole:
         everything = (RowRun(slice(0, problem.h), problem.h),)
