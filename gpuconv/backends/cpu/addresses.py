@@ -16,15 +16,15 @@ def _interface_address(array: Array) -> int:
 
 
 def _struct_address(array: Array) -> int:
-    # Reading it there takes a quarter of the microsecond that the attribute takes.
+    # Reading the object's memory takes a quarter of the microsecond that the attribute takes.
     return ctypes.c_void_p.from_address(id(array) + OBJECT_HEAD).value or 0
 
 
 address = _interface_address
-# Bytes from an array object to the address of its elements, which compiled code can then read
+# Bytes from an array object to the pointer to its elements, which compiled code can then read
 # itself; None where that is not known.
 HEAD: int | None = None
-# Where array objects turn out to be laid out otherwise, the attribute is read.
+# Where array objects turn out to be laid out differently, the attribute is read.
 if sys.implementation.name == "cpython":
     _samples = [np.zeros(9), np.zeros(9)[3:], np.zeros((4, 5), np.uint8)[::-1, ::-1]]
     if all(_struct_address(a) == _interface_address(a) for a in _samples):

@@ -1,4 +1,4 @@
-"""The CPU backend: its hooks. What they need is in this folder, compiled code in `jit`."""
+"""The hooks of the CPU backend. They plan in this folder and call compiled code in `jit`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import fft as own_fft
 from .costs import shipped
 from .scipy_fft import scipy_fft
 
-# What has to be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
+# What must be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20
 
 
@@ -70,34 +70,34 @@ class CpuBackend(Backend):
         return min(seconds, seconds / self.threads() + planning.START * 1e-9)
 
     def direct_work(self, problem: Problem) -> float:
-        """Multiply-adds, those too that nobody needs but that fill up vectors."""
+        """Multiply-adds, including those that only fill up vectors."""
         return planning.direct_work(problem)
 
     def pixels_read(self, problem: Problem) -> float:
-        """Pixels of an image that direct sums read for an output: none that a stride skips."""
+        """Pixels of an image that direct sums read, by output: none that a stride skips."""
         sides = zip(problem.stride, problem.span, strict=True)
         return min(super().pixels_read(problem), math.prod(min(side) for side in sides))
 
     def separable_work(self, problem: Problem, rank: int) -> float:
-        """Multiply-adds of columns of taps, those too that only ends of rows read, and of rows."""
+        """Multiply-adds of columns of taps, also beside the outputs, and of rows of taps."""
         return planning.separable_work(problem, rank)
 
     def fft_work(self, problem: Problem) -> float:
-        """Work of the package's own transforms or SciPy's, whichever take the problem."""
+        """Work of the package's own transforms or of SciPy's, whichever the problem goes to."""
         own = own_transforms(problem)
         return own_fft.work(problem) if own else scipy_fft.work(problem)
 
     def box_work(self, problem: Problem) -> float:
-        """Pixels and outputs, by how long they take."""
+        """Pixels and outputs, weighted by the time they take."""
         return box.work(problem)
 
     def strips(
         self, problem: Problem, x: Array, out: Array, method: str, max_device_bytes: int | None
     ) -> StripLayout | None:
-        """Cut what compiled code cannot take as it is: it is copied, a few rows at a time.
+        """Cut what compiled code cannot take as it is, to be copied a few rows at a time.
 
-        That is: pixels whose bytes are in another machine's order, arrays that are not aligned to
-        their elements, and results in half precision of sums in anything but float32.
+        That is: pixels in foreign byte order, arrays that are not aligned to their elements, and
+        results in half precision of sums in anything but float32.
         """
         needs_conversion = _needs_conversion(problem) and method != "fft"
         if not needs_conversion and x.flags.aligned and out.flags.aligned and x.dtype.isnative:
@@ -141,7 +141,7 @@ class CpuBackend(Backend):
         sums.direct(problem, x, k, out)
 
     def repeated(self, problem: Problem, x: Array, k: Array, out: Array) -> Repeated | None:
-        """Return what makes short direct sums whose plan is kept."""
+        """Return a function that runs the cached plan of short direct sums, or None."""
         return sums.repeated(problem, x, k, out)
 
     def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
@@ -193,23 +193,23 @@ def _needs_conversion(problem: Problem) -> bool:
 
 
 def _rows_at_once(problem: Problem) -> int:
-    """Rows of the strips that an image is copied in, 0 where everything is copied at once."""
+    """Output rows of a strip that is copied at once; 0 to copy everything at once."""
     item = dtypes.storage(problem.x_dtype).itemsize
     if math.prod(problem.x_shape) * item + math.prod(problem.out_shape) * 8 < _COPIED_BYTES:
         return 0
     x_row, out_row = problem.w * item, problem.s * 8
     stride, _, span = row_steps(problem)
     fit = (_COPIED_BYTES // 4 - span * x_row) // (stride * x_row + out_row)
-    # Not much lower than the rows that two strips share are.
+    # Several times as many as the input rows that two strips share.
     height = max(4 * span, fit)
     return height if problem.n > 1 or height < problem.r else 0
 
 
 @lru_cache(maxsize=512)
 def own_transforms(problem: Problem) -> bool:
-    """Whether the package's own transforms take this problem: SciPy's do not, or take longer.
+    """Whether a problem goes to the package's own transforms, not to SciPy's.
 
-    Asked of one image, so that each has the bits in a batch that it has alone.
+    Decided for a single image, so that its bits do not depend on how many are in the batch.
     """
     if _needs_conversion(problem):
         return False

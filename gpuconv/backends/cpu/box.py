@@ -28,26 +28,25 @@ from .numba_threads import max_threads
 from .planning import LONG, LONG_TASK, SHORT, band_rows
 from .tasks import TaskPlan, Tasks, run_tasks
 
-# The scales of kernels whose first weights have up to so many bytes are kept.
+# Scales are cached for banks whose first weights have up to this many bytes.
 _CACHED_BYTES = 1 << 10
-# Bytes of the sums down the image that a task keeps. Half of the second-level cache leaves no room
-# for long windows, whose strips would overlap for the most part.
+# Bytes of the sums down the image that a task keeps. With half of the second-level cache, the
+# strips of long windows would mostly overlap.
 _DOWN_BYTES = 2 << 20
-# Windows down the image that are summed at once, in vectors of them: so many that the rows of the
-# last block, which the next windows sum again, are few. As many as a window has rows where that is
-# more, up to a limit.
+# Rows of windows that are summed down the image at once: at least _VECTORS_OF_ROWS vectors, so that
+# few rows are summed again for the next ones; as many as a window has, up to _WINDOW_ROWS.
 _VECTORS_OF_ROWS, _WINDOW_ROWS = 8, 512
-# The same where windows are summed along rows, and the longest windows that are, by dtype.
+# The vectors where windows are summed along rows, and the longest windows that are, by dtype.
 _VECTORS_ALONG, _ALONG_MOST = 2, {"uint16": 11, "int32": 8}
 _LEAST_STRIP = 256
-# What a pixel and an output take, in units of `_UNIT` nanoseconds of one thread, and how many
-# nanoseconds a call takes at least that is worth starting threads for. Which share of that narrow
-# integers take; summed along rows another one, and more for each column of the window.
+# Time of a pixel and of an output, in units of `_UNIT` nanoseconds of one thread, and the least
+# nanoseconds of a call that is worth starting threads for. The share of that time for narrow
+# integers; for those summed along rows, and for each column of the window.
 _PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 20000
 _NARROW, _ALONG, _ALONG_COLUMN = 0.55, 0.2, 0.015
-# How many times longer than all that small images take.
+# Small images take up to this many times as long.
 _SMALL_SLOWER = 4
-# How many times longer than in float32 sums take.
+# Time of sums relative to float32.
 _SLOWER = {
     "uint16": 1.0, "int32": 1.0, "float32": 1.0, "float64": 2.0, "int64": 2.5, "uint64": 2.5,
 }  # fmt: skip
@@ -55,12 +54,12 @@ _SLOWER = {
 
 @dataclass(frozen=True, eq=False)
 class BoxPlan(TaskPlan):
-    """What the driver of box sums is told, for all arrays of one layout; the params are BOX_PARAMS.
+    """The BOX_PARAMS of the driver of box sums, for all arrays of one layout.
 
-    `arrays` are what the params lead to.
+    `arrays` are those that the params point to.
     """
 
-    grow: float  # what pixels are divided by where their sums would leave the dtype's range
+    grow: float  # what shrunk sums are multiplied by; pixels are shrunk where sums would overflow
     to_bytes: bool  # whether sums of 16 bits become bytes
     arrays: tuple[Any, ...]
 
@@ -75,7 +74,7 @@ def _kernels() -> tuple[Any, Any]:
 
 
 def box(problem: Problem, x: Array, k: Array, out: Array) -> None:
-    """Fill `out` with sums by kernels, each of which has one weight in all places."""
+    """Fill `out` with sums by kernels each of whose weights are all equal."""
     strided = join_channels(problem, x.strides, out.strides, x.itemsize)
     problem = strided.problem
     plan = _plan(problem, strided.x_strides, strided.out_strides)
@@ -158,7 +157,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
 
 
 def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, int]:
-    """Jit functions of a plan's BOX_PARAMS, by name, and what shrinks sums beyond their range.
+    """Return the jit functions of BOX_PARAMS, and the power of two that shrinks pixels, by name.
 
     `in_place` is the dtype of pixels that are summed where they are, None if none are.
     """
@@ -187,9 +186,9 @@ def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, i
 
 
 def _pixel_dtype(problem: Problem) -> str | None:
-    """Dtype as which pixels can be summed where they are, None: only converted ones can."""
+    """Return the dtype as which pixels are summed where they are; None if they are converted."""
     total = choose_window_accumulator(problem)
-    if problem.x_dtype == total:  # complex pixels are taken apart
+    if problem.x_dtype == total:  # complex pixels are split into real and imaginary parts
         return None if dtypes.is_complex(total) else total
     pixel = np.dtype("uint8" if problem.x_dtype == "bool" else dtypes.storage(problem.x_dtype))
     if not dtypes.is_integer(problem.x_dtype) or np.dtype(total).kind not in "iu":
@@ -202,12 +201,12 @@ def _pixel_dtype(problem: Problem) -> str | None:
 
 
 def _fill_in(pixel: str | None, problem: Problem) -> Any:
-    """The border's value in rows of the image's dtype."""
+    """Return the fill value in rows of the image's dtype."""
     return 0 if pixel is None else np.dtype(pixel).type(problem.fillvalue)
 
 
 def _fill_sums(problem: Problem, total: str) -> Any:
-    """Sums of p of the border's values, then of as many that are shrunk."""
+    """Return the sum of p fill values, then that of p shrunk ones."""
     kind = np.dtype(total).type
     with np.errstate(over="ignore", invalid="ignore"):
         value, p = kind(problem.fillvalue), kind(problem.p)
@@ -219,9 +218,9 @@ def _fill_sums(problem: Problem, total: str) -> Any:
 def _source_of_image_columns(
     problem: Problem, total: str, x_strides: tuple[int, ...]
 ) -> tuple[Any, Any, Any, Any]:
-    """Make the ROW_SOURCE of the image's columns; also the tables that it and the driver read.
+    """Make the ROW_SOURCE of the image's columns, and the tables that it and the driver read.
 
-    These are the padded rows, the padded columns and the image's columns.
+    These are of the padded rows, the padded columns and the image's columns.
     """
     rows, columns = (table.pixels for table in build_axis_tables(problem))
     inside = np.arange(problem.w, dtype=np.int64)
@@ -273,7 +272,7 @@ def _cut(problem: Problem, part: str, window_rows: int, lanes: int) -> Tasks:
 
 
 def work(problem: Problem) -> float:
-    """Pixels and outputs, in units of the time that reading and writing one takes otherwise."""
+    """Count pixels and outputs, in units of `Costs.pixel`."""
     pixels, outputs = _pixels_read(problem), math.prod(problem.out_shape)
     part, factor = choose_window_accumulator(problem), 1.0
     if _along_rows(problem, part):
@@ -284,7 +283,7 @@ def work(problem: Problem) -> float:
 
 
 def _pixels_read(problem: Problem) -> float:
-    """Pixels that the windows of all outputs read, each counted once."""
+    """Count the pixels that the windows of all outputs read, each of them once."""
     laid = restate_for_tables(problem)
     sides = (
         (outputs - 1) * stride + span

@@ -1,4 +1,4 @@
-"""What calls take on one thread, which short ones use for a while after others were held up."""
+"""Times of calls on one thread, and the use of one thread for a while after a stall."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 # A parallel call ends when its last thread does. Where another program keeps a core busy, a thread
-# may get none for a time slice of the operating system, milliseconds, while GNU OpenMP's others
-# wait for it. A call that takes so many seconds more than it has taken on one thread is such a
-# stall. For a pause after it, longer with each stall in a row, short calls use one thread.
+# may wait a time slice of the operating system, milliseconds, for a core, and GNU OpenMP's other
+# threads wait for it. A call that takes _STALL_SECONDS longer than on one thread is such a stall.
+# For a pause after it, which doubles with each stall in a row, short calls use one thread.
 _STALL_SECONDS, _PAUSE_LEAST, _PAUSE_MOST, _SHORT_SECONDS = 0.003, 0.1, 1.0, 0.01
-# What a call takes on one thread is found out by as many calls, the fastest of which counts, after
-# one that may have been a stall; not by calls that take longer than this, nor by those that are
-# predicted to be long, because one thread may take many times as long as all.
+# After a call that may have been a stall, the next _TRIALS of its kind are timed on one thread; the
+# fastest counts. Not if it took longer than _TRIAL_SECONDS or is predicted to be long, because one
+# thread may take many times as long as all.
 _TRIALS, _TRIAL_SECONDS = 3, 0.05
 
 
@@ -24,16 +24,16 @@ class Pause:
         self.until, self.length = 0.0, _PAUSE_LEAST
 
     def note_stall(self, now: float) -> None:
-        """Let short calls use one thread for a while."""
+        """Begin a pause, if there is none."""
         if now >= self.until:  # others may have been held up by the same busy core
             self.until = now + self.length
             self.length = min(2 * self.length, _PAUSE_MOST)
 
 
 class CallTimes:
-    """What calls of one kind have taken on one thread, and whether the next one is to find out.
+    """The time of calls of one kind on one thread, and whether the next call is to measure it.
 
-    It is found out only of calls that are predicted to be `short`.
+    Only calls that are predicted to be `short` are measured.
     """
 
     def __init__(self, short: bool) -> None:
@@ -51,7 +51,7 @@ class CallTimes:
         return done
 
     def run_together(self, pause: Pause, parallel: Any, *arguments: Any) -> Any:
-        """Call the parallel form of a kernel, and note whether it was held up."""
+        """Call the parallel form of a kernel, and note whether that stalled."""
         begin = time.perf_counter()
         done = parallel(*arguments)
         now = time.perf_counter()
@@ -65,6 +65,6 @@ class CallTimes:
         return done
 
     def uses_one_thread(self, pause: Pause) -> bool:
-        """Whether the next call uses one thread: in a pause, or to find out how long it takes."""
+        """Whether the next call uses one thread: in a pause, or to measure its time."""
         paused = self.alone < _SHORT_SECONDS and time.perf_counter() < pause.until
         return self.wanted or paused

@@ -1,4 +1,4 @@
-"""What the CPU's methods cost as shipped, by the width of the processor's vector registers."""
+"""The shipped costs of the CPU's methods, by the width of the processor's vector registers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .vector_width import computes_in_halves, read_features, width_of
 
 __all__ = ["IN_HALVES", "SHIPPED", "scipy_factor", "shipped", "vector_bytes"]
 
-# Of server processors with AVX-512 (Zen 5) and with AVX2 (Zen 3), the least that many calls took.
-# Those of 16 bytes are in proportion to what `selection.calibrate.measure` found on Zen 4 with code
-# for SSE4.
+# Measured on server processors with AVX-512 (Zen 5) and with AVX2 (Zen 3), from the fastest of many
+# calls. Those of 16 bytes are in proportion to what `selection.calibrate.measure` found on Zen 4
+# with code for SSE4.
 SHIPPED = {
     64: Costs(
         call=3e-6, pixel=2.5e-10, tap=8.8e-12, tap_double=1.8e-11, row=5e-12, separable=1.6e-11,
@@ -26,14 +26,14 @@ SHIPPED = {
         fft_call=4e-5, fft=2.3e-9,
     ),
 }  # fmt: skip
-# Of processors that compute one half of 64 bytes after the other (Zen 4).
+# Those of processors that compute one half of 64 bytes after the other (Zen 4).
 IN_HALVES = Costs(
     call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
     fft_call=4e-5, fft=1.1e-9,
 )  # fmt: skip
 
-# Of SciPy's transforms, what their work in the unit of the package's own (`Costs.fft`) is
-# multiplied by: theirs take as long with vectors of any width, the unit does not.
+# What the work of SciPy's transforms is multiplied by, to be in the unit of the package's own
+# (`Costs.fft`): that depends on the width of vectors, the time of SciPy's does not.
 _SCIPY_FACTOR, _SCIPY_FACTOR_IN_HALVES = {64: 1.25, 32: 0.8, 16: 0.5}, 1.0
 
 
@@ -43,7 +43,7 @@ def shipped() -> Costs:
 
 
 def scipy_factor() -> float:
-    """Units of the package's transforms in one of SciPy's, on a processor like this one."""
+    """Return the units of the package's transforms in one of SciPy's, on a processor like this."""
     return _SCIPY_FACTOR_IN_HALVES if _halves() else _SCIPY_FACTOR[vector_bytes()]
 
 
@@ -52,9 +52,9 @@ def _halves() -> bool:
 
 
 def vector_bytes() -> int:
-    """Width of a vector register, found without the compiler, whose import takes a second.
+    """Return the width of a vector register without the compiler, whose import takes a second.
 
-    It is what `jit.vectors.vector_bytes` says: NUMBA_CPU_FEATURES may ask for shorter ones.
+    It equals `jit.vectors.vector_bytes()`: NUMBA_CPU_FEATURES may ask for shorter vectors.
     """
     asked = os.environ.get("NUMBA_CPU_FEATURES")
     if asked is not None:
@@ -63,7 +63,7 @@ def vector_bytes() -> int:
 
 
 def _features() -> dict[str, bool]:
-    """Return what NumPy has found out about the processor; it has no public name for it."""
+    """Return the processor's features as NumPy detects them, which has no public name for them."""
     try:
         from numpy._core._multiarray_umath import (  # type: ignore[import-not-found,unused-ignore]
             __cpu_features__,

@@ -1,4 +1,4 @@
-"""Fourier transforms on the CPU: filters by the tiles of `fft_plan`, and directly where need be."""
+"""Fourier transforms on the CPU: filters the tiles of `fft_plan`; sums some of them directly."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ class _Call:
     params: Any  # its fields
     x: Any
     out: Any
-    images: Any  # their numbers
+    images: Any  # their indices in the batch
 
     def rows_before(self, group: int) -> int:
-        """Rows of the images' results that the groups of tiles before one make."""
+        """Count the rows of the images' results that are complete before a group of tiles."""
         problem, grid = self.problem, self.plan.grid
         image, group_of_image = divmod(group, grid.groups)
         tile_row = group_of_image * grid.group_size // grid.counts[1]
@@ -85,7 +85,7 @@ class _Call:
 
 
 def _of_one_kernel(call: _Call, weights: Array) -> None:
-    """Filter the images, by direct sums where transforms do not serve."""
+    """Filter the images by one kernel; tiles that transforms cannot serve are summed directly."""
     plan, params = call.plan, call.params
     kernel = np.ascontiguousarray(weights)
     offsets = plan.x_offsets, plan.out_offsets
@@ -104,16 +104,16 @@ def _of_one_kernel(call: _Call, weights: Array) -> None:
 
 @cache
 def _compiled() -> tuple[Any, Any, Any]:
-    """Modules of compiled code; an import in a function that is called often takes microseconds."""
+    """Modules of compiled code, cached: an import statement at every call takes microseconds."""
     from .jit.fft import fft_driver, fft_errors, fft_functions
 
     return fft_driver, fft_errors, fft_functions
 
 
 def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> Any:
-    """Transform all groups of tiles, and again those that are not shown to be exact enough.
+    """Transform all groups of tiles, and retry those that are not shown to be exact enough.
 
-    Returns the numbers of those that are to be summed directly.
+    Returns the numbers of the groups that must be summed directly.
     """
     fft_driver, fft_errors, fft_functions = _compiled()
     params, acc = call.params, call.problem.acc_dtype
@@ -127,7 +127,7 @@ def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> A
 
     def transform(groups: Any) -> None:
         def rows_before(number: int) -> int:
-            # What is not exact is not complete before all others are.
+            # Groups that must be summed again are completed last.
             left = np.flatnonzero(states["outcome"][: int(groups[number])])
             return call.rows_before(int(left[0] if left.size else groups[number]))
 
@@ -158,18 +158,18 @@ def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> A
 
 @dataclass(frozen=True)
 class _Memory:
-    """What tasks need memory for, and what is told where there is none."""
+    """The memory that tasks need, and what is needed to report that there is none."""
 
-    what: str
-    workers: int  # that need it at once
-    failed: Any  # how often there was none
+    what: str  # what it is for
+    workers: int  # how many need it at once
+    failed: Any  # counts failed allocations
     rows_before: Callable[[int], int]  # complete rows of the result where a task fails
 
 
 def _run_tasks(
     params: Any, serial: Any, parallel: Any, tasks: int, nanoseconds: float, memory: _Memory
 ) -> None:
-    """Run a loop of `fft_driver` on so many tasks, in slices if they take long."""
+    """Run a loop of `fft_driver` on all tasks, in slices if they take long."""
 
     def alone(first: int, last: int) -> None:
         params.first, params.last = first, last
@@ -189,23 +189,23 @@ def _run_tasks(
         run_in_slices(part, tasks)
 
 
-# Direct sums are planned for at least so many columns at a time: those of the widest tile.
+# Direct sums are planned for this many columns at a time: those of the widest tile.
 _TILE_COLUMNS = 1024
 
 
 @dataclass(frozen=True)
 class _DirectPlan:
-    """What the direct driver offers to sum tiles with."""
+    """What the direct driver needs to sum tiles."""
 
-    params: int  # their address
+    params: int  # the address of its DIRECT_PARAMS
     sum_columns: int  # address of the jit function that sums columns of a task
     weights: Any  # in the order of taps that it takes
-    failed: Any  # how often it had no memory
-    kept: Any  # what the addresses lead to
+    failed: Any  # counts failed allocations
+    kept: Any  # owns what the addresses point to
 
 
 def _direct_plan(call: _Call, kernel: Array) -> _DirectPlan:
-    """Plan direct sums with a kernel; nothing else here knows the direct driver."""
+    """Plan direct sums with a kernel; only this function knows the direct driver's params."""
     problem = call.problem
     plan = plan_sums(
         problem, problem.acc_dtype, 0, call.x.strides, call.out.strides, columns=_TILE_COLUMNS
@@ -216,7 +216,7 @@ def _direct_plan(call: _Call, kernel: Array) -> _DirectPlan:
 
 
 def _sum_directly(call: _Call, kernel: Array, groups: Any) -> None:
-    """Sum the groups of tiles of these numbers tap by tap."""
+    """Sum groups of tiles, given by their numbers, tap by tap."""
     if dtypes.is_complex(call.problem.acc_dtype):
         for group in groups:
             with complete_rows_before(call.rows_before(int(group)), copied_later=True):
@@ -226,7 +226,7 @@ def _sum_directly(call: _Call, kernel: Array, groups: Any) -> None:
 
 
 def _sum_complex_tile(call: _Call, kernel: Array, number: int) -> None:
-    """Sum a tile of complex sums: its padded pixels are an image of their own."""
+    """Sum a complex tile, with its padded pixels as an image of their own."""
     problem, laid, acc = call.problem, restate_for_tables(call.problem), call.problem.acc_dtype
     image, tile = divmod(number, call.plan.grid.groups)
     index = np.unravel_index(call.images[image], problem.batch)
@@ -251,7 +251,7 @@ def _sum_complex_tile(call: _Call, kernel: Array, number: int) -> None:
 
 
 def _sum_real_groups(call: _Call, kernel: Array, groups: Any) -> None:
-    """Sum groups of tiles of real sums, by the direct driver."""
+    """Sum groups of real tiles, by the direct driver."""
     from .jit.fft import fft_driver
 
     problem, grid, direct = call.problem, call.plan.grid, _direct_plan(call, kernel)

@@ -17,26 +17,27 @@ from .addresses import address
 from .image_layout import geometry_fields, make_image_row_source
 from .jit.params import FFT_PARAMS, record
 
-# Work in nanoseconds of one thread for float32: for an element of a complex tile to be read, and
-# to be transformed down and across by the tile's sides, and for an output to be written.
+# Work in nanoseconds of one thread for float32: to read an element of a complex tile, to transform
+# it down and across (by the tile's sides), and to write an output.
 _READ, _WRITE = 0.45, 0.5
 _DOWN = {32: 0.9, 64: 0.9, 128: 0.9, 256: 1.1, 512: 1.6, 1024: 3.2}
 _TRANSPOSE = 0.4
 _ACROSS = {32: 0.8, 64: 0.8, 128: 0.75, 256: 0.85, 512: 1.3, 1024: 2.9}
 SIDES = tuple(_DOWN)
-# Elements of a tile that is too large for most caches in float64, and how many times longer than
-# twice that it takes then.
+# From this many elements on a tile in float64 is too large for most caches, and takes this many
+# times longer than the unit, which is twice that of float32.
 _LARGE_DOUBLE, _DOUBLE = 1 << 20, 1.7
-# A group of tiles is the work of one thread. If their number is odd, one of two threads has nothing
-# to do in the last round, which costs so many groups: less than one, because the other thread has
-# the memory to itself. Two are assumed, so that the sides do not depend on how many there are.
+# A group of tiles is the work of one thread. If there is an odd number of groups, one of two
+# threads is idle in the last round, which costs this part of a group: less than one, because the
+# other thread has the memory to itself. Two threads are assumed, so that the sides do not depend on
+# how many there are.
 _WASTED = 0.6
 _UNTRANSFORMED_WIDTH = 256
 _WORKSPACES_BYTES = 40 << 20  # of all threads
 SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
-# An outlier costs a multiply-add for each tap of the kernel. A tile's transforms take as long as so
-# many multiply-adds for each of its elements, and outliers may take no longer; nor, with very small
-# kernels, may there be more of them than the second number.
+# An outlier costs a multiply-add for each tap of the kernel. A tile's transforms take as long as
+# _TAPS_PER_ELEMENT multiply-adds for each of its elements, and outliers may take no longer. With
+# very small kernels there may be at most _OUTLIERS_MOST.
 _TAPS_PER_ELEMENT, _OUTLIERS_MOST = 32, 4096
 
 
@@ -57,14 +58,14 @@ class Grid:
 
 @lru_cache(maxsize=256)
 def sides(problem: Problem) -> tuple[int, int] | None:
-    """Sides of the tiles that cost least, or None where none is large enough.
+    """Return the sides of the tiles that cost least, or None where none is large enough.
 
-    They do not depend on how many images there are, so that each has the bits that it has alone.
+    They do not depend on the number of images, so that an image's bits do not depend on its batch.
     """
     laid, best, least = restate_for_tables(problem), None, math.inf
-    # Axis by axis: this is on the way to a choice of method, where every microsecond counts.
+    # Axis by axis: choosing a method needs this, where every microsecond counts.
     down, across = SIDES, SIDES
-    # Along an axis that is not transformed, rows are long enough for the work that each takes.
+    # Along an axis that is not transformed, the side only has to outweigh the work for each row.
     if problem.q == 1:
         across = (next(side for side in SIDES if side >= min(problem.s, _UNTRANSFORMED_WIDTH)),)
     elif problem.p == 1:
@@ -80,9 +81,9 @@ def sides(problem: Problem) -> tuple[int, int] | None:
 
 
 def _cover(laid: Problem, axis: int, side: int) -> tuple[int, int]:
-    """Pixels from a tile of this side to the next along an axis, and the number of tiles.
+    """Return the pixels from a tile to the next along an axis, and the number of tiles.
 
-    None is large enough for the kernel where that is 0.
+    The number is 0 if the side is too small for the kernel.
     """
     stride = laid.stride[axis]
     step = (side - laid.span[axis] + 1) // stride * stride
@@ -104,7 +105,7 @@ def _group_size(problem: Problem) -> int:
 def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int, images: int) -> float:
     ny, nx = sides
     written = math.prod(problem.out_shape) * _WRITE
-    # Where there is a single row of taps, columns are transposed and no more, or not even that.
+    # With a single row of taps, columns are only transposed; with a single column, not even that.
     down = _DOWN[ny] if problem.p > 1 else _TRANSPOSE
     transforms = _DOWN[ny] if problem.q == 1 else down + _ACROSS[nx]
     per_element, group_size = _READ + transforms, _group_size(problem)
@@ -154,7 +155,7 @@ def twiddles(n: int, acc: str) -> Any:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where what lies in a thread's workspace: offsets and distances in bytes, as in FFT_PARAMS."""
+    """The layout of a thread's workspace: offsets and pitches in bytes, as in FFT_PARAMS."""
 
     pitch: int
     plane_bytes: int
@@ -168,10 +169,10 @@ class Workspace:
 
 
 def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
-    """Lay a workspace out.
+    """Lay out a workspace.
 
-    Rows are a vector longer than the tile: a power of two from each other they would all compete
-    for the same places in the cache.
+    Rows are a vector longer than the tile: with a power of two as the pitch they would all compete
+    for the same sets of the cache.
     """
     from .jit.vectors import vector_bytes
 
@@ -181,7 +182,7 @@ def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
     columns = transposed + 2 * nx * transposed_pitch
     outliers = columns + 2 * max(ny, nx) * vector
     most = min(_OUTLIERS_MOST, _TAPS_PER_ELEMENT * ny * nx // (problem.p * problem.q))
-    # Of each outlier its place and its parts, and a row of sums of their contributions.
+    # The place and the parts of each outlier, and a row for the sums of their contributions.
     parts = 2 if dtypes.is_complex(problem.acc_dtype) else 1
     total = outliers + 8 * most + 8 * parts * (most + nx)
     return Workspace(
@@ -192,16 +193,16 @@ def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """All calls of one problem and layout: what does not depend on arrays and kernels."""
+    """The plan of all calls of one problem and layout, whatever their arrays and kernels."""
 
     params: Any  # a record of FFT_PARAMS, to be copied for each call
     sides: tuple[int, int]
     grid: Grid
-    workspace: Workspace  # of each of so many workers
+    workspace: Workspace  # of each worker
     workers: int
     x_offsets: Any  # bytes from the first image to each
     out_offsets: Any
-    kept: tuple[Any, ...]  # arrays that addresses in `params` lead to
+    kept: tuple[Any, ...]  # arrays that addresses in `params` point to
     nanoseconds: float  # of one thread
 
 

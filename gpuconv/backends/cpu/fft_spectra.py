@@ -1,4 +1,4 @@
-"""Spectra of kernels: made by tiles' transforms, and kept for the next call."""
+"""Spectra of kernels, by the transforms of tiles, and a cache of them for later calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CANCEL = 0.25
 
 
 class Sized(Protocol):
-    """What is kept: something that says how many bytes it takes."""
+    """Something to be cached that says how many bytes it takes."""
 
     @property
     def nbytes(self) -> int:
@@ -33,21 +33,21 @@ class Sized(Protocol):
 
 
 class SpectrumCache:
-    """The spectra used last, up to so many bytes, and one at least that is not very large."""
+    """The spectra used last, up to a number of bytes; always one, unless it is very large."""
 
     def __init__(self, most: int) -> None:
         self._most, self._bytes, self._lock = most, 0, Lock()
         self._kept: OrderedDict[Hashable, Sized] = OrderedDict()
 
     def get(self, key: Hashable) -> Any:
-        """The spectrum kept by this key, or None."""
+        """Return the spectrum kept under this key, or None."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, key: Hashable, spectrum: Sized) -> None:
-        """Keep this spectrum, and let go of what was not used for the longest time."""
+        """Keep this spectrum, and drop those that were not used for the longest time."""
         if spectrum.nbytes > _SPECTRUM_MOST:
             return
         with self._lock:
@@ -62,17 +62,17 @@ _cache = SpectrumCache(SPECTRA_BYTES)
 
 
 def cache() -> SpectrumCache:
-    """The spectra kept, those of SciPy's transforms too."""
+    """Return the cache of spectra, which SciPy's transforms share."""
     return _cache
 
 
 def are_kept(kernels: int, nbytes: int) -> bool:
-    """Whether the spectra of so many kernels, of so many bytes each, are kept for the next call."""
+    """Whether the spectra of a bank, of `nbytes` each, are kept for the next call."""
     return nbytes <= _SPECTRUM_MOST and (kernels == 1 or kernels * nbytes <= SPECTRA_BYTES)
 
 
 def _forget() -> None:
-    """After a fork: a thread of the parent's may have held the lock."""
+    """Start with an empty cache after a fork: a thread of the parent may have held the lock."""
     global _cache
     _cache = SpectrumCache(SPECTRA_BYTES)
 
@@ -83,7 +83,7 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class ScaledWeights:
-    """Finite weights away from both ends of the range, and what the estimate of errors takes."""
+    """Finite weights scaled away from both ends of the range, and what error estimates need."""
 
     values: Any  # divided by 2**exponent, which changes no digit
     exponent: int
@@ -110,7 +110,7 @@ def scale_weights(weights: Array, acc: str) -> ScaledWeights:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """A kernel's spectrum and what the estimate of a tile's error takes of it."""
+    """A kernel's spectrum, and what the error estimate of a tile needs to know of the kernel."""
 
     memory: Any  # bytes that hold it from the first cache line on
     measures: Any  # a record of KERNEL_MEASURES
@@ -124,17 +124,17 @@ class Spectrum:
 
     @property
     def address(self) -> int:
-        """Where the spectrum begins."""
+        """Address at which the spectrum begins."""
         return line_start(self.memory)
 
 
 def line_start(memory: Any) -> int:
-    """First address in some bytes that a cache line begins at."""
+    """Return the first address in some bytes at which a cache line begins."""
     return address(memory) + -address(memory) % LINE_BYTES
 
 
 def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | None:
-    """Spectrum of one kernel, kept for the next call; None of one that is not finite."""
+    """Return the spectrum of one kernel, cached; None if the kernel is not finite."""
     dilation = restate_for_tables(problem).dilation
     key = weights.tobytes(), weights.shape, dilation, problem.acc_dtype, plan.sides
     found: Spectrum | None = _cache.get(key)
@@ -158,7 +158,7 @@ def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum
         fft_functions.kernel_spectrum(acc), address(plan.params), line_start(workspace),
         address(values), line_start(memory), address(measures),
     )  # fmt: skip
-    # Only along axes with several taps is there a transform.
+    # Axes with a single tap are not transformed.
     length = ny if problem.q == 1 else nx if problem.p == 1 else ny * nx
     measures["noise"] = fft_errors.noise(scaled.norm, float(measures["strongest"][0]), length)
     cancels = bool(abs(scaled.values.sum()) < _CANCEL * scaled.magnitudes.sum())

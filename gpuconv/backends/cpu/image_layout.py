@@ -1,6 +1,6 @@
 """Where images and results are in memory, and how their rows are read and written.
 
-This is what the plans of all compiled drivers have in common.
+The plans of all compiled drivers share this.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "run_of_columns",
 ]
 
-# More slots than a row buffer has rows: row y is read to place y.
+# More slots than a row buffer has rows: row y is loaded to slot y.
 _EVERY_ROW = 1 << 62
 
 
@@ -38,14 +38,14 @@ class ImageLayout:
     source : numpy.ndarray
         The ROW_SOURCE of the images.
     load, store : int
-        Addresses of the jit functions that read and write rows of sums' dtype, 0 where none is.
+        Addresses of the jit functions that read rows of pixels and write rows of sums; 0: none.
     kernel_index, x_offsets, out_offsets : numpy.ndarray
-        Of each image in the batch: the number of its kernel, and the byte offsets of image and
-        result.
+        For each image of the batch: the index of its kernel, and the byte offsets of the image and
+        of its result.
     in_place : bool
-        Whether sums are written to the result by what sums them.
+        Whether micro-kernels write sums to the result themselves.
     tables : tuple
-        The index maps that the source leads to.
+        The index maps that the source points to.
     """
 
     source: Any
@@ -58,7 +58,7 @@ class ImageLayout:
     tables: tuple[Any, ...]
 
     def fields(self) -> dict[str, int]:
-        """Return what of this DIRECT_PARAMS hold."""
+        """Return the fields of DIRECT_PARAMS that describe this."""
         return dict(
             row_source=address(self.source),
             load=self.load,
@@ -71,7 +71,7 @@ class ImageLayout:
 
 
 def geometry_fields(problem: Problem, out_strides: tuple[int, ...]) -> dict[str, int]:
-    """Return the sizes, stride and dilation of a problem as the params of all drivers hold them."""
+    """Return the sizes, stride and dilation of a problem as fields of all drivers' params."""
     laid = restate_for_tables(problem)
     return dict(
         out_row_stride=out_strides[-2],
@@ -91,11 +91,11 @@ def make_row_source(
     pixel: str, acc: str, rows: Any, columns: Any, run: tuple[int, int], strides: tuple[int, ...],
     *, step: int = 1, phases: int = 1, slots: int = _EVERY_ROW, **fields: Any,
 ) -> Any:  # fmt: skip
-    """Make a ROW_SOURCE of pixels of a dtype, which keeps neither of its two tables alive.
+    """Make a ROW_SOURCE of pixels of a dtype, which does not keep its two tables alive.
 
-    Row y is read to place ``y % slots`` of a row buffer, and columns in `step` phases, of which the
-    first `phases` are read. `run` is the position and length of the run of the image's columns
-    among `columns`; `fields` are others of the record.
+    Row y is loaded to slot ``y % slots`` of a row buffer, its columns in `step` phases, of which
+    the first `phases` are loaded. `run` is the position and length of the run of the image's
+    columns among `columns`; `fields` are further fields of the record.
     """
     from .jit import row_buffer
 
@@ -117,7 +117,7 @@ def make_image_row_source(
     problem: Problem, acc: str, x_strides: tuple[int, ...], *, step: int = 1,
     slots: int = _EVERY_ROW, imaginary: int = 0,
 ) -> tuple[Any, tuple[Any, Any]]:  # fmt: skip
-    """Make the ROW_SOURCE of padded images; return it with the two tables that it points to.
+    """Make the ROW_SOURCE of padded images; also return the two tables that it points to.
 
     `imaginary` is the distance of a row's imaginary parts from its real ones, in bytes.
     """
@@ -131,7 +131,7 @@ def make_image_row_source(
 
 
 def run_of_columns(problem: Problem) -> tuple[int, int]:
-    """Position and length of the run of the image's columns, 0 and 0 where they do not form one."""
+    """Return the position and length of the run of the image's columns; 0, 0 if they form none."""
     return (0, 0) if tables_are_gathered(problem)[1] else (problem.pad[1][0], problem.w)
 
 
@@ -157,9 +157,9 @@ def describe_images(
 ) -> ImageLayout:
     """Describe images and results of these strides, for sums of a dtype times ``2**shift``.
 
-    `step`, `slots` and `imaginary` are those of `make_image_row_source`. `in_place` is that of
-    `ImageLayout`; `loads` says whether any row is read into a row buffer, and `stores` whether any
-    sums are written to the result from memory: all of them, or one of `every` so many.
+    `step`, `slots` and `imaginary` are those of `make_image_row_source`, `in_place` is that of
+    `ImageLayout`. `loads` says whether any row is read into a row buffer, and `stores` whether any
+    sums are written to the result from memory; of those, every `every`-th is.
     """
     from .jit import row_buffer
 
@@ -180,9 +180,9 @@ def describe_images(
 
 
 def find_store(problem: Problem, acc: str, shift: int, every: int = 1) -> int:
-    """Address of the jit function that writes one of `every` so many sums.
+    """Return the address of the jit function that writes every `every`-th sum to the result.
 
-    They are those of weights times ``2**shift``.
+    The sums are those of weights times ``2**shift``.
     """
     from .jit import narrow_results, stored_rows
 

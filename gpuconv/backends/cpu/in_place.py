@@ -1,7 +1,7 @@
-"""Where direct and separable sums read pixels and write results: where these are, or in a buffer.
+"""Whether direct and separable sums read pixels and write results in place or through a buffer.
 
-Rows that are read in place need no row buffer, and sums that are written in place none to be stored
-from. What is asked here decides how a plan is made (see `planning`).
+Rows that are read in place need no row buffer, and sums that are written in place are not stored
+from one. The answers decide how `planning` makes a plan.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ __all__ = [
     "sums_all_columns",
 ]
 
-# Results that no cache would hold are written past them: their old content need not be read first.
-# Only by vectors of a whole line of cache: shorter ones take several times as long that way, even
-# where they fill the lines in pairs (AMD Zen 3).
+# Results that no cache would hold are written past the caches, so that their old content is not
+# read first. Only with vectors as long as a cache line: shorter ones take several times as long
+# that way, even where pairs of them fill the lines (AMD Zen 3).
 _STREAMED_BYTES = 16 << 20
-# In short rows the waiting at their ends costs more than that saves.
+# In rows of fewer bytes, waiting at their ends costs more than that saves.
 _STREAMED_ROW = 4096
 # An image with a border is read in place if it is this many times wider than the border, and for
 # separable sums if its rows have more bytes than this: columns beside the border are summed
 # separately.
 _NARROW, _SHORT_ROW = 32, 4096
-# Bytes after which the first-level cache begins anew, and how many rows of an image that have one
-# place in it are read where they are: by separable sums, and by direct ones with a single column of
-# taps. With more columns a row is read several times while it is there. Rows of more bytes than the
-# last number come from so far that a copy of them gains nothing.
+# Rows whose addresses differ by a multiple of _CACHE_WAY bytes compete for one set of the
+# first-level cache. The most such rows that are read in place: by separable sums, and by direct
+# ones with a single column of taps. With more columns, a row is read several times while it is
+# cached, and if rows are further apart than _NEAR_ROW bytes, copying them gains nothing.
 _CACHE_WAY, _ROWS_OF_A_PLACE, _COLUMN_ROWS_OF_A_PLACE, _NEAR_ROW = 4096, 10, 18, 8192
-# Nanoseconds of laying out a row of pixels phase by phase instead of as it is; of a pixel of it, if
-# rows could be read where they are, and more if the stride is not one of those for which whole
-# vectors are taken apart.
+# Nanoseconds of laying out a row of pixels phase by phase; of a pixel of it if the row could
+# otherwise be read in place; and of a pixel if its stride is not one of those for which whole
+# vectors are de-interleaved.
 _LAID_ROW, _LAID_PIXEL, _LAID_ALONE = 130, 0.2, 0.29
-# Nanoseconds of a tap of a sum that is not kept, if rows of outputs share pixels or not, and of
-# keeping a sum.
+# Nanoseconds of a tap of a sum that is then skipped, if rows of outputs share pixels and if not,
+# and of keeping a sum.
 _SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.048, 0.15
-# Columns of taps that are no further apart than this are written out one by one.
+# For columns of taps no further apart than this, micro-kernels are unrolled tap by tap.
 STEP_MOST = 4
 
 
@@ -62,15 +62,15 @@ class Places:
     Attributes
     ----------
     x_in_place : bool
-        Pixels are read where they are, at least those far from the border.
+        Pixels are read in place, at least those far from the border.
     as_they_are, converted : bool
-        Sums are written where results are: as they are, or converted in registers.
+        Sums are written in place: as they are, or converted in registers.
     past_caches : bool
         They are written past the caches.
     whole_rows : bool
         Whole rows of a narrow image are summed at once.
     few_columns : bool
-        Some columns are summed that are fewer than a vector's, or beside the border.
+        Some columns are summed separately: fewer than a vector's, or beside the border.
     loads : bool
         Some rows are read into a row buffer.
     """
@@ -85,7 +85,7 @@ class Places:
 
     @property
     def out_in_place(self) -> bool:
-        """Whether sums are written where results are."""
+        """Whether sums are written to the result in place."""
         return self.as_they_are or self.converted
 
     @property
@@ -101,8 +101,8 @@ def decide_places(
 ) -> Places:  # fmt: skip
     """Decide where sums in a dtype, times ``2**shift``, are read and written.
 
-    `all_written` says whether results are the sums themselves, each of them, and `for_columns`
-    whether the plan is for who calls its `sum_columns` (see `planning.plan_sums`).
+    `all_written` says whether every sum is a result, and `for_columns` whether the plan is for a
+    caller of its `sum_columns` (see `planning.plan_sums`).
     """
     from .jit import vectors
 
@@ -132,7 +132,7 @@ def _writes_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...], s
 
 
 def converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...]) -> bool:
-    """Whether sums are converted in registers, and written where results are."""
+    """Whether sums are converted in registers and written to the result in place."""
     from .jit import saturated_results
 
     return (
@@ -142,13 +142,13 @@ def converts_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...]) 
 
 
 def _sums_few_columns(problem: Problem, tasks: Tasks, lanes: int, x_in_place: bool) -> bool:
-    """Whether some columns are summed that are fewer than a vector's, or beside the border."""
+    """Whether some columns are summed separately: fewer than a vector's, or beside the border."""
     rest = problem.s % tasks.strip if tasks.strip else 0
     return problem.s < lanes or 0 < rest < lanes or (x_in_place and any(problem.pad[1]))
 
 
 def edge_most(problem: Problem, acc: str, rank: int) -> int:
-    """How many columns beside the border are summed with rows and columns exchanged, at most."""
+    """The most columns beside the border that are summed transposed."""
     from .jit import vectors
 
     # Rows of separable sums are summed by themselves.
@@ -156,10 +156,10 @@ def edge_most(problem: Problem, acc: str, rank: int) -> int:
 
 
 def _buffers_columns(problem: Problem, acc: str, rank: int, tasks: Tasks) -> bool:
-    """Whether any columns are read into the row buffer although pixels are read where they are.
+    """Whether any columns are read into the row buffer although pixels are read in place.
 
-    That is the driver's own choice (`_sum_task` of `direct_driver`). Compiling what loads them
-    takes a quarter of a first call.
+    `direct_driver._sum_task` decides so by the same rule. It is worth knowing before, because
+    compiling the function that loads rows takes a quarter of a first call.
     """
     from .jit import vectors
 
@@ -192,7 +192,7 @@ def _sums_whole_rows(problem: Problem, acc: str, rank: int, x_strides: tuple[int
 
 
 def sides_of_rows(problem: Problem) -> tuple[int, int | None]:
-    """Columns of the border left and right of a row, as `narrow_images` takes them."""
+    """Return the columns of the border left and right of a row, as `narrow_images` takes them."""
     left, right = problem.pad[1]
     return left, None if problem.boundary == "constant" or not left + right else right
 
@@ -209,11 +209,11 @@ def _streams_results(problem: Problem, out_strides: tuple[int, ...]) -> bool:
 
 
 def _rows_collide(problem: Problem, rank: int, row_stride: int) -> bool:
-    """Whether the rows of a column of taps take each other's places in the first-level cache."""
+    """Whether the rows of a column of taps evict each other from the first-level cache."""
     from .jit.direct import micro_kernel
 
     distance = abs(row_stride) * problem.dilation[0]  # of the rows that are summed
-    # With a stride no outputs share rows, which a copy would be read for once.
+    # With a stride outputs share no rows, so a copy would be read only once.
     if not rank and (problem.q > 1 or problem.stride[0] > 1 or distance > _NEAR_ROW):
         return False
     most = _ROWS_OF_A_PLACE if rank else _COLUMN_ROWS_OF_A_PLACE
@@ -222,7 +222,7 @@ def _rows_collide(problem: Problem, rank: int, row_stride: int) -> bool:
 
 
 def reads_in_place(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
-    """Whether pixels are summed where they are, at least those far from the border."""
+    """Whether pixels are read in place, at least those far from the border."""
     return (
         _readable(problem, acc, rank)
         and is_contiguous(problem, x_strides)
@@ -231,7 +231,7 @@ def reads_in_place(problem: Problem, acc: str, rank: int, x_strides: tuple[int, 
 
 
 def _readable(problem: Problem, acc: str, rank: int) -> bool:
-    """Whether pixels are summed where they are, if they are side by side."""
+    """Whether pixels are read in place if they are contiguous."""
     # The columns beside the border are summed separately; in a narrow image copying all is cheaper.
     border = sum(problem.pad[1])
     short = rank > 0 and border > 0 and problem.s * np.dtype(acc).itemsize <= _SHORT_ROW
@@ -242,9 +242,9 @@ def _readable(problem: Problem, acc: str, rank: int) -> bool:
 
 
 def sums_all_columns(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
-    """Whether the columns that a stride skips are summed too, and not written.
+    """Whether the columns that a stride skips are summed, too, and then not written.
 
-    Of few taps, or in short rows, that takes less time than to lay out rows phase by phase.
+    With few taps, or in short rows, that takes less time than laying out rows phase by phase.
     """
     from .jit import row_buffer
     from .jit.direct import micro_kernel

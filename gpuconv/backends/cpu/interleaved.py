@@ -1,4 +1,4 @@
-"""Images whose pixels take turns in memory, such as the channels of a photo, as one wide image.
+"""Images that are interleaved in memory, such as the channels of a photo, as one wide image.
 
 A row of a photo of shape (h, w, channels) is a contiguous line of ``w * channels`` numbers. Sums of
 each channel are those of one image as wide as that line, by taps that are `channels` numbers apart:
@@ -27,9 +27,9 @@ class StridedProblem:
 def join_channels(
     problem: Problem, x_strides: Strides, out_strides: Strides, x_size: int
 ) -> StridedProblem:
-    """Restate a problem whose last leading dimension is channels that take turns in memory.
+    """Restate a problem whose last leading dimension is channels interleaved in memory.
 
-    `x_size` is how many bytes a pixel has. Other problems are returned as they are.
+    `x_size` is the bytes of a pixel. Other problems are returned as they are.
     """
     if len(problem.x_shape) > 2 and x_strides[-3] == x_size != x_strides[-1]:
         joined = _join(problem, x_strides, out_strides)

@@ -23,26 +23,26 @@ from .threads import run_on_pool
 
 __all__ = ["forward", "input_gradient", "weight_gradient"]
 
-# Elements of the im2col matrix: it should stay in the last level of cache, but every change between
+# Elements of an im2col matrix: it should stay in the last level of cache, but every change between
 # laying it out and multiplying by it costs a wake-up of threads.
 _BLOCK_ELEMENTS = 1 << 20
-# Below this many elements, laying them out on one thread is faster.
+# Up to this many elements, laying them out on one thread is faster.
 _SERIAL_ELEMENTS = 1 << 15
-# Multiply-adds of a product that is not interrupted, some hundredths of a second, and its rows.
+# The most multiply-adds of a product that Ctrl-C waits for, hundredths of a second, and its rows.
 _PRODUCT, _PRODUCT_ROWS = 1 << 30, 64
 
 
 def forward(
     x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry, size: Pair, acc: str
 ) -> Any:
-    """Sums (N, O, r, s) of a layer, in the accumulator dtype; `size` is (r, s)."""
+    """Return the sums (N, O, r, s) of a layer, in the accumulator dtype; `size` is (r, s)."""
     images, weights = dtypes.widen(x, x_dtype, acc), dtypes.widen(w, w_dtype, acc)
     o, cg, p, q = weights.shape
     n, og, area = len(images), o // layer.groups, math.prod(size)
     out = np.empty((n, o, *size), acc)
     weights = np.ascontiguousarray(weights).reshape(layer.groups, og, cg * p * q)
     layout = _Im2col(layer, images.shape, (cg, p, q), size)
-    # With a single tap and nothing else to do, the image already is its own matrix.
+    # With a single tap, no stride and no padding, the image already is the matrix.
     as_it_is = (
         (p, q) == (1, 1)
         and layer.stride == (1, 1)
@@ -69,7 +69,7 @@ def input_gradient(
     x_shape: tuple[int, ...],
     acc: str,
 ) -> Any:
-    """Gradient of a layer with respect to x, in the accumulator dtype.
+    """Return the gradient of a layer with respect to x, in the accumulator dtype.
 
     The gradient of the im2col matrix is a product of matrices; it is added to the pixels that the
     matrix was copied from.
@@ -103,7 +103,7 @@ def weight_gradient(
     w_dtype: str,
     acc: str,
 ) -> Any:
-    """Gradient of a layer with respect to w, summed over the batch in float64, in a fixed order."""
+    """Return the gradient with respect to w, summed over the batch in float64, in a fixed order."""
     images = dtypes.widen(x, x_dtype, acc)
     gradients = np.ascontiguousarray(dtypes.widen(dy, dy_dtype, acc))
     n, o, r, s = gradients.shape
@@ -122,7 +122,7 @@ def weight_gradient(
 
 def _multiply(a: Array, b: Array, out: Array) -> None:
     """``out[...] = a @ b``, as several products between which Ctrl-C is seen."""
-    # Of few rows each, because every row of a new array may begin in a page of 2 MiB that the
+    # Each has few rows, because every row of a new array may begin in a page of 2 MiB that the
     # system has yet to clear.
     height = len(a) if a.size * b.shape[1] <= _PRODUCT else min(len(a), _PRODUCT_ROWS)
     width = max(1, _PRODUCT // max(1, height * a.shape[1]))
@@ -133,7 +133,7 @@ def _multiply(a: Array, b: Array, out: Array) -> None:
 
 
 class _Im2col:
-    """How the pixels that a group's outputs read are laid out as matrices of a few output rows."""
+    """Lays out the pixels that a group's outputs read as matrices, each for a few output rows."""
 
     def __init__(
         self, layer: LayerGeometry, x_shape: tuple[int, ...], taps: tuple[int, int, int], size: Pair
@@ -147,7 +147,7 @@ class _Im2col:
         self.gathered = _gathered_axes(layer, self.image_size, self.taps, size)
 
     def _blocks(self) -> Iterator[tuple[int, int, slice]]:
-        """First row and number of rows of each block of outputs, and its columns of the matrix."""
+        """Yield the first row, the number of rows and the columns of outputs of each block."""
         r, s = self.size
         for i0 in range(0, r, self.block_rows):
             rows = min(self.block_rows, r - i0)
@@ -173,14 +173,14 @@ class _Im2col:
             yield columns, matrix
 
     def empty_padded(self, dtype: Any) -> Any:
-        """Array for the padded channels of a group, as `add_back` needs it."""
+        """Return an array for the padded channels of a group, as `add_back` needs it."""
         if self.gathered is not None:
             return np.empty(0, dtype)
         sides = zip(self.image_size, self.layer.pad, strict=True)
         return np.empty((self.channels, *(n + sum(pad) for n, pad in sides)), dtype)
 
     def add_back(self, fill: Callable[[slice, Any], None], x: Array, padded: Any) -> None:
-        """Have the matrix of each block filled and add it to the pixels it would be copied from.
+        """Fill the matrix of each block and add it to the pixels that im2col would copy to it.
 
         ``fill(columns, matrix)`` fills a block; `x` is zero at first, and `padded` is from
         `empty_padded`.
@@ -220,7 +220,7 @@ class _Im2col:
 
 
 def _padded(x: Array, layer: LayerGeometry) -> Any:
-    """The channels of one image with zeros around them, in a buffer that is kept."""
+    """Return the channels of one image with zeros around them, in a buffer that is kept."""
     (top, bottom), (left, right) = layer.pad
     if not (top or bottom or left or right):
         return x
@@ -234,7 +234,7 @@ def _padded(x: Array, layer: LayerGeometry) -> Any:
 
 
 class _GatheredAxes:
-    """Padded images that are mostly padding which no output reads: tables of what is read.
+    """Tables of the pixels that outputs read, for images that are mostly padding that none reads.
 
     `layer` has the stride and dilation with which outputs read the gathered rows and columns.
     """
@@ -252,7 +252,7 @@ class _GatheredAxes:
         )
 
     def _band(self, i0: int, rows: int) -> Any:
-        """Shape of the band that some output rows read, and indices of its pixels.
+        """Return the shape of the band that some output rows read, and indices of its pixels.
 
         The first index is into the image's channels, the second into the band.
         """
@@ -263,14 +263,14 @@ class _GatheredAxes:
         return shape, (slice(None), *np.ix_(*pixels)), (slice(None), *np.ix_(*places))
 
     def read(self, x: Array, i0: int, rows: int) -> Any:
-        """The padded rows that some output rows read, of all channels."""
+        """Return the padded rows that some output rows read, of all channels."""
         shape, pixels, places = self._band(i0, rows)
         band = np.zeros((len(x), *shape), x.dtype)
         band[places] = x[pixels]
         return band
 
     def zeros(self, channels: int, i0: int, rows: int, dtype: Any) -> Any:
-        """Zeros in the shape of such a band."""
+        """Return zeros in the shape of such a band."""
         return np.zeros((channels, *self._band(i0, rows)[0]), dtype)
 
     def add(self, band: Any, i0: int, rows: int, x: Array) -> None:
@@ -290,7 +290,7 @@ def _axes(layer: LayerGeometry, image_size: Pair, taps: Pair, size: Pair) -> Ite
 def _gathered_axes(
     layer: LayerGeometry, image_size: Pair, taps: Pair, size: Pair
 ) -> _GatheredAxes | None:
-    """Tables for images that are mostly padding which no output reads, None for all others."""
+    """Return the tables if images are mostly padding that no output reads, otherwise None."""
     if any(plan_axis_steps(*axis)[2] for axis in _axes(layer, image_size, taps, size)):
         return _GatheredAxes(layer, image_size, taps, size)
     return None
@@ -303,7 +303,7 @@ class _Buffer(threading.local):
         self.kept = np.empty(0, np.uint8)
 
     def take(self, size: int, dtype: Any) -> Any:
-        """Array of so many elements, with arbitrary content; shares the memory of the last one."""
+        """Return an array of arbitrary content; it shares the memory of the one taken before."""
         needed = size * np.dtype(dtype).itemsize
         buffer = self.kept
         if buffer.nbytes < needed:

@@ -1,4 +1,4 @@
-"""Means of the pixels of an image that are there: what is told of them, and their range."""
+"""Means over the pixels of an image that are not missing: their params, and the pixels' range."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record
 from .planning import SumsPlan
 from .threads import run_on_pool
 
-# From so many pixels on several threads look at them: one has looked at fewer before another wakes
-# up. Of pixels that are not converted, and all count, from so many times as many on.
+# From this many pixels on several threads find their range: one thread is done with fewer before
+# another wakes up. Times _AS_THEY_ARE if pixels need no conversion and there are no counts.
 _PARALLEL_LEAST, _AS_THEY_ARE = 1 << 18, 8
 
-# Nanoseconds of one thread. Where few pixels are missing: to add a vector of weights, whatever else
-# a missing pixel takes, and to look for missing pixels in a vector of them. Where what pixels count
-# is summed, for each vector of pixels: a tap, and a tap of a factor.
+# Nanoseconds of one thread. If the weights on missing pixels are summed: to add a vector of
+# weights, the rest of the work for a missing pixel, and to search a vector of pixels. If the
+# weights on all other pixels are summed, for each vector of pixels: a tap, and a tap of a factor.
 _ADDED, _FOUND, _LOOKED_FOR, _DIRECT_TAP, _SEPARABLE_TAP = 1.4, 3.0, 2.8, 0.24, 0.4
 
 
 def few_missing(problem: Problem, acc: np.dtype[Any], separable: bool) -> float:
-    """Missing pixels of an image up to which it is quicker to sum the weights on them.
+    """Return up to how many missing pixels it is faster to sum the weights on them.
 
-    Otherwise it is quicker to sum the weights on all other pixels (see `jit.means.missing_sums`).
+    With more, summing the weights on all other pixels is faster (see `jit.means.missing_sums`).
     """
     from .jit import vectors
 
@@ -43,7 +43,7 @@ def few_missing(problem: Problem, acc: np.dtype[Any], separable: bool) -> float:
 
 @dataclass(frozen=True)
 class PixelRange:
-    """The least and the greatest pixel that is there, and how many are missing."""
+    """The least and the greatest pixel that is not missing, and how many are."""
 
     least: float
     greatest: float
@@ -53,8 +53,8 @@ class PixelRange:
     def nearest_to_zero(self) -> float:
         """The pixel nearest to zero if all are finite and have one sign, otherwise 0.
 
-        Subtracted from them it makes none larger, so sums lose nothing; of equal pixels nothing is
-        left, and the mean is the pixel itself.
+        Subtracting it makes no pixel larger, so sums lose no accuracy. Of equal pixels zeros are
+        left, and their mean is the pixel itself.
         """
         if 0 < self.least < np.inf:
             return self.least
@@ -63,14 +63,14 @@ class PixelRange:
 
 @dataclass(frozen=True)
 class RowSums:
-    """Sums of weights of which many rows are the same.
+    """Sums of weights, many of whose rows are the same.
 
     Attributes
     ----------
     rows : array, shape (n, s)
         Contiguous rows in the sums' dtype.
     index : array of int64, shape (r,)
-        Which of them each row of results has.
+        Which of them belongs to each row of results.
     """
 
     rows: Array
@@ -78,12 +78,12 @@ class RowSums:
 
     @cached_property
     def addresses(self) -> Array:
-        """Address of the row of each row of results."""
+        """For each row of results, the address of its row of sums."""
         return address(self.rows) + self.rows.strides[0] * self.index
 
 
 def name_of_counts(counts: Array) -> str:
-    """How it is told which pixels count: by NaN alone (""), a mask of missing ones, or weights."""
+    """Name what says which pixels are missing: NaN alone (""), a "mask" as well, or "weights"."""
     if counts is None:
         return ""
     return "mask" if counts.dtype == bool else "weights"
@@ -91,23 +91,24 @@ def name_of_counts(counts: Array) -> str:
 
 @dataclass(frozen=True)
 class Means:
-    """How means are made of sums.
+    """How sums become means.
 
     Attributes
     ----------
     least, undefined : float
-        Where no weight is there, or less than `least`, the mean is `undefined`.
+        Where the weights of the pixels that are not missing sum to zero, or to less than `least`,
+        the mean is `undefined`.
     acc : numpy.dtype
-        That of sums.
+        The dtype of sums.
     border_missing : bool
-        Whether a border of NaN is missing.
+        Whether a border of NaN counts as missing.
     weight_sums : RowSums or None
-        The sums of weights of an image of which no pixel is missing, if none is or few are.
+        The sums of weights of an image without missing pixels, if "none" or "few" are missing.
     kernel : array, shape (p, q)
-        The weights, none of them below 0, if few are missing.
+        The weights, none of them below 0, if "few" are missing.
     counted : str
-        Beside NaN, which pixels are missing ("mask") or how much each one counts ("weights"); see
-        `name_of_counts`.
+        What counts there are in addition to NaN: a "mask" of missing pixels, or "weights" of all
+        pixels; see `name_of_counts`.
     """
 
     least: float
@@ -126,7 +127,7 @@ class Means:
         return "none" if self.kernel is None else "few"
 
     def bind(self, plan: SumsPlan, counts_strides: tuple[int, ...]) -> MeansPlan:
-        """Add to a plan of sums what their means are made with."""
+        """Add the MEANS params to a plan of sums."""
         means = record(MEANS, least=self.least, undefined=self.undefined)
         kept: list[Any] = []
         if self.weight_sums is not None:
@@ -151,7 +152,7 @@ class Means:
         return MeansPlan(plan, means, kept)
 
     def _describe_missing_sums(self, plan: SumsPlan, means: Array) -> Array:
-        """Write what sums over missing pixels are made with, and return what that leads to."""
+        """Write the params of sums over missing pixels, and return the array they point to."""
         from .jit import vectors
         from .jit.drivers import odd_lines
         from .jit.means.missing_sums import PLACES_BEYOND
@@ -179,13 +180,13 @@ class MeansPlan:
 
     plan: SumsPlan
     means: Array
-    kept: list[Any]  # what the addresses in `means` lead to
+    kept: list[Any]  # what the addresses in `means` point to
 
     def of_pixels(self, pivot: float, counts: Array) -> tuple[Array, Array]:
         """Return the params of an image, and what must be kept as long as they are used.
 
-        `pivot` is subtracted from the pixels and added to the means. `counts` are None or an array:
-        which pixels are missing (bool), or how much each one counts (in the dtype of sums).
+        `pivot` is subtracted from the pixels and added to the means. `counts` is None, or an array
+        that says which pixels are missing (bool) or how much each counts (in the dtype of sums).
         """
         means, params = copy_record(self.means), copy_record(self.plan.params)
         means["pivot"] = pivot
@@ -198,7 +199,7 @@ class MeansPlan:
 def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -> PixelRange:
     """Find the range of the pixels of an image (rows, columns), converted to the sums' dtype.
 
-    `counts` are those of `Means`: pixels that are masked or weigh nothing are missing.
+    Pixels that `counts` mask or give no weight are missing; see `MeansPlan.of_pixels`.
     """
     function, numbers, run = _find_range(dtype, acc, name_of_counts(counts))
     rows, columns = x.shape
@@ -228,7 +229,7 @@ def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -
 
 @cache
 def _find_range(dtype: str, acc: np.dtype[Any], counted: str) -> tuple[int, int, Any]:
-    """The jit function, how many numbers its memory has, and what calls it."""
+    """Return the jit function, the length of its working memory, and the function to call it by."""
     from .jit.means import pixel_range
 
     pixel_range.run_function.ready(*[0] * 9)

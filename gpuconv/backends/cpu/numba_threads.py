@@ -50,7 +50,7 @@ def max_threads() -> int:
 
 
 class Process:
-    """What all threads of a process share; a forked child starts with a new one.
+    """The state that all threads of a process share; a forked child starts with a new one.
 
     There are no locks, as Ctrl-C between two lines could leave them locked: every change, and
     every undoing of one, is a single atomic operation of Python's.
@@ -69,8 +69,8 @@ class Process:
 
 
 process = Process()
-# Held while Numba is imported or starts its threads. A fork waits for it, since it would leave the
-# child with one half of that.
+# Held while Numba is imported or starts its threads. A fork waits for it, because the child would
+# be left with a half-finished import or start.
 _fork_lock = threading.RLock()
 _tbb_starter: int | None = None  # the thread from which TBB was started
 _held_over_fork: list[Any] = []  # the locks
@@ -137,7 +137,7 @@ def threading_layer() -> str:
 
 @cache
 def start_numba_threads() -> tuple[Callable[[], int], Callable[[int], None]]:
-    """Let Numba start its threads; return getter and setter of the calling thread's number."""
+    """Let Numba start its threads; return the functions that get and set how many are used."""
     global _tbb_starter
     import_numba()
     import numba
@@ -148,8 +148,8 @@ def start_numba_threads() -> tuple[Callable[[], int], Callable[[int], None]]:
         if started_layer() is None:
             numba.get_num_threads()
             _tbb_starter = threading.get_ident()
-    # The public functions acquire, in Python and at every call, a lock that all forked processes
-    # share: after an interrupt, or when a process is killed, everyone would wait for it for ever.
+    # The public functions acquire, at every call and in Python, a lock that forked processes share:
+    # if an interrupt, or the end of a process, left it locked, all would wait for it for ever.
     get = getattr(parallel, "_get_num_threads", numba.get_num_threads)
     put = getattr(parallel, "_set_num_threads", numba.set_num_threads)
     return get, put
@@ -157,11 +157,11 @@ def start_numba_threads() -> tuple[Callable[[], int], Callable[[int], None]]:
 
 @cache
 def load_tbb() -> None:
-    """Load the library of PyPI's package tbb from where the system's loader would not find it."""
+    """Load the library of PyPI's package tbb, which the system's loader does not find."""
     path = Path(sys.prefix) / "lib" / "libtbb.so.12"
     if sys.platform.startswith("linux") and started_layer() is None and path.is_file():
-        # A library that cannot be loaded is like none: Numba takes another layer, or raises if
-        # TBB was asked for by name.
+        # If it cannot be loaded, Numba takes another layer, or raises if TBB was asked for by
+        # name.
         try:
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         except OSError:

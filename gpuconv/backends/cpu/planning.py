@@ -1,4 +1,4 @@
-"""Plans of direct and separable sums: what compiled code is told about a problem and its layout."""
+"""Plans of direct and separable sums: the params of compiled code for a problem and its layout."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from .tasks import TaskPlan, Tasks
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
 # Nanoseconds of one thread for an output and for a tap of it, and of starting threads: where they
-# save less, one thread does all.
+# would save less than that, one thread does everything.
 _OUTPUT, _TAP, START = 0.17, 0.018, 14000
-# Rows of a block, which are summed together. Rows that are left over are summed alone: each takes
-# as long as so many more where it has at most so many vectors, because the multiply-adds of a
-# vector wait for each other.
+# Rows of a block, which are summed together. Rows left over are summed one by one: in a row of at
+# most _VECTORS vectors that takes _ROW_ALONE times longer than it should, because the multiply-adds
+# of a vector wait for each other.
 _BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
 # Kernels of no more taps than this fill vectors whatever the image's width (see `Places`).
 _FEW_TAPS = 32
-# In a single row of taps, those beyond so many take twice as long: no block of rows shares them.
+# In a single row of taps, those beyond this many take twice as long: no block of rows shares them.
 _ROW_TAPS = 16
-# In a column or row of a separable kernel, those beyond so many take one and a half times as long:
+# In a column or row of a separable kernel, taps beyond this many take one and a half times as long:
 # their pixels do not stay in the nearest caches.
 _NEAR_TAPS = 48
-# Nanoseconds of a call that is long enough to be cut into slices of so much, and of a task of it:
-# far below what a person waits for after Ctrl-C, because other machines and dtypes are slower.
+# From this many nanoseconds, for each thread, a call runs in slices; nanoseconds of a task of it.
+# Both are far below what a person waits for after Ctrl-C, because other machines are slower.
 LONG, LONG_TASK = 1e8, 1e7
 # Nanoseconds below which a call is short.
 SHORT = 2e6
-# How many times longer than in float32 sums take.
+# Time of sums relative to float32.
 _SLOWER = {
     "uint16": 1.0, "int16": 1.0, "float32": 1.0,
     "float64": 2.0, "int64": 16.0, "uint64": 16.0, "complex64": 4.0,
@@ -61,18 +61,18 @@ _SLOWER = {
 
 @dataclass(frozen=True, eq=False)
 class SumsPlan(TaskPlan):
-    """What the driver of direct and separable sums is told, for all arrays of one layout.
+    """The plan of direct or separable sums for all arrays of one layout.
 
     Attributes
     ----------
     params : numpy.ndarray
         The DIRECT_PARAMS.
     order : numpy.ndarray or None
-        In which order columns of weights are taken; None: as they come.
+        The order in which columns of weights are summed; None: as they come.
     layout : ImageLayout
         The images and results.
     tap_offsets, tap_order, fill_row : numpy.ndarray or None
-        What else the params lead to.
+        Further arrays that the params point to.
     """
 
     order: Any
@@ -88,8 +88,8 @@ def tap_offsets(
     """Lay out a row of the row buffer for a strip of columns.
 
     Returns the pixels of a row, the byte offset in it of each column of taps, and the order in
-    which columns of taps are summed. That is their order in memory, for the stride and dilation
-    asked for, however columns are laid out; unless `ordered` they are taken as they come.
+    which columns of taps are summed. With `ordered` that is the order of `order_of_taps`, which
+    depends on the stride and dilation asked for alone; otherwise they are summed as they come.
     """
     from .jit.direct.micro_kernel import order_of_taps
     from .jit.drivers import odd_lines
@@ -115,14 +115,14 @@ def per_output(problem: Problem, rank: int) -> float:
 
 
 def _unshared_taps(problem: Problem) -> int:
-    """Taps of a single row that take twice as long as others."""
+    """Count the taps of a single row of taps that take twice as long as others."""
     return max(0, problem.q - _ROW_TAPS) if problem.p == 1 else 0
 
 
 def direct_work(problem: Problem) -> float:
-    """Multiply-adds of direct sums, and whatever else takes as long as so many.
+    """Multiply-adds of direct sums; other work counts as those that take as long.
 
-    This is asked for before compiled code is loaded, and has the same answer on every processor.
+    Prices need this before compiled code is loaded; it is the same on every processor.
     """
     lanes = LINE_BYTES // dtypes.storage(dtypes.part(problem.acc_dtype)).itemsize
     vectors = -(-problem.s // lanes)
@@ -154,17 +154,17 @@ def plan_sums(
     """Plan the sums of a problem in a dtype, by kernels of a rank (0: direct sums).
 
     `mirror` says whether columns and rows of weights are summed in mirrored order (see
-    `micro_kernel`); those of direct sums only where there is one of them. With `columns` the plan
-    is for who calls its `sum_columns` for up to so many columns, instead of its tasks. Sums are of
-    weights times ``2**shift``. With `missing` the plan is for means of the pixels that are not NaN,
-    of which "none", "few" or "many" are missing; `counted` says which counts of pixels there are
-    beside ("mask", "weights" or none). The address of their MEANS is yet to be put into the params.
+    `micro_kernel`); for direct sums only a single column or row may be. With `columns` the plan is
+    for a caller of its `sum_columns`, on up to that many columns, not of its tasks. Sums are of
+    weights times ``2**shift``. With `missing` ("none", "few" or "many") the plan is for means of
+    the pixels that are not missing, and `counted` is the name of their counts (see `Means`). The
+    address of the MEANS is still to be put into the params.
     """
     from .jit import vectors
     from .jit.direct import micro_kernel
     from .jit.means import means as jit_means
 
-    every = 1  # of so many columns of sums one is written
+    every = 1  # every `every`-th column of sums is written
     if not (columns or missing) and sums_all_columns(problem, acc, rank, x_strides):
         every = problem.stride[1]
         problem = restate_with_all_columns(problem)
@@ -190,7 +190,7 @@ def plan_sums(
     tap_order = fill_row = None
     if places.whole_rows:
         tasks = replace(tasks, strip=problem.s, strips=1)
-        # What rows above and below the image hold.
+        # Stands for the rows above and below the image.
         fill_row = np.full(problem.w, problem.fillvalue, acc)
         functions = find_narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
@@ -241,7 +241,7 @@ def plan_sums(
 
 
 def separable_work(problem: Problem, rank: int) -> float:
-    """Multiply-adds of separable sums: columns of taps are summed beside the outputs, too."""
+    """Multiply-adds of separable sums; columns of taps are summed beside the outputs, too."""
     laid = restate_for_tables(problem)
     columns = (problem.s - 1) * laid.stride[1] + laid.span[1] if problem.s else 0
     p, q = (n + max(0, n - _NEAR_TAPS) / 2 for n in (problem.p, problem.q))
@@ -249,7 +249,7 @@ def separable_work(problem: Problem, rank: int) -> float:
 
 
 def _buffered_rows(problem: Problem) -> int:
-    """Rows of the row buffer: those that a block of output rows reads, and the next ones."""
+    """Count the rows of the row buffer: those that a block of output rows reads, and the next."""
     from .jit.direct import micro_kernel
 
     laid = restate_for_tables(problem)
@@ -287,9 +287,9 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -
 
 
 def band_rows(problem: Problem, strips: int, least: int) -> int:
-    """Rows of a task: two tasks for each thread, or one where rows are few.
+    """Return the rows of a task: two tasks for each thread, or one where rows are few.
 
-    With more tasks the rows where bands meet would be read twice for nothing.
+    With more tasks, more rows where two bands meet would be read twice.
     """
     tasks, threads = max(1, problem.n * strips), max_threads()
     band = -(-problem.r // -(-2 * threads // tasks))

@@ -1,6 +1,6 @@
-"""Factors of low rank of the weights, as compiled code finds them in a microsecond.
+"""Calls the compiled search for factors of the weights, which takes a microsecond.
 
-Choosing a method waits for this, so every call of NumPy counts.
+The choice of a method waits for it, so every call of NumPy counts.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _LONG_SEARCH = 1 << 23
 
 
 def find_rank_one_factors(values: Array, acc: str) -> tuple[Verdict, Any]:
-    """Look for factors of kernels of shape (n, p, q), each a product of a column and a row.
+    """Find out whether kernels of shape (n, p, q) are products of a column and a row, and factors.
 
     Values are contiguous float64, int64 or uint64. The factors are those that `methods.rank` finds
-    with NumPy, to the bit, in the accumulator dtype; `factors_of` reads them from the second value.
+    with NumPy, bit for bit, in the accumulator dtype; `factors_of` reads them from the second
+    value.
     """
     compiled = _rank_one_code(acc)
     if compiled is None:
@@ -46,16 +47,16 @@ def find_rank_one_factors(values: Array, acc: str) -> tuple[Verdict, Any]:
 
 
 def factors_of(found: Any, acc: str, n: int, rank: int, p: int, q: int) -> tuple[Any, Any]:
-    """Columns (n, rank, p) and rows (n, rank, q) in what a search has found."""
+    """View the columns (n, rank, p) and rows (n, rank, q) in the memory that a search filled."""
     u = np.ndarray((n, rank, p), acc, found)
     return u, np.ndarray((n, rank, q), acc, found, u.nbytes)
 
 
 def find_cross_approximation(kernel: Array, limit: int) -> tuple[Verdict, int, Any]:
-    """Look for accurate factors of a kernel, for sums in float32, of a rank up to `limit`.
+    """Search for accurate factors of a kernel, for sums in float32, of a rank up to `limit`.
 
-    The verdict comes after a number of crosses, which is the second value; `factors_of` reads the
-    factors from the third.
+    The second value is the number of crosses after which the verdict was reached; `factors_of`
+    reads the factors from the third.
     """
     code = _cross_approximation_code()
     if code is None:
@@ -109,8 +110,9 @@ def _rank_one_code(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | Non
     options: tuple[Any, ...]
     if dtype.kind == "f":
         more_digits = np.finfo(np.longdouble).nmant - 52
-        # How far from a float64, in units of its last digit, a quotient rounds to a long double
-        # that is the middle between it and the next; nowhere, if a long double is a float64.
+        # The least distance from a float64, in units of its last digit, at which a quotient rounds
+        # to the long double halfway to the next float64; 1, which no distance reaches, if a long
+        # double is a float64.
         half = 0.5 - 2.0 ** -(more_digits + 1) if more_digits else 1.0
         options = *dtypes.float_limits(acc), half, dtype.itemsize
         jit.rank_one_factors.ready(np.zeros((1, 2, 2)), 1, 2, 2, *options, np.zeros(6))

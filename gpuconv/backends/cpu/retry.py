@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.errors import set_complete_rows
 
-# What a MemoryError names when a task of sums or transforms had no memory.
+# How a MemoryError describes the memory of a task of sums.
 ROW_BUFFERS = "rows of pixels for each thread"
 
 
@@ -28,14 +28,14 @@ def with_retries(
     Parameters
     ----------
     work, alone : callable
-        Run the tasks from a first to before a last: on any threads, and on this one.
+        Run the tasks ``first`` to ``last - 1``: on any threads, and on this one.
     failed : array or memoryview
         Counts the tasks that had no memory; it only ever grows.
     what : str
         What the memory is for.
     rows : callable
-        How many rows of the result are complete before a task: the error says so where even the
-        retry has no memory.
+        Returns how many rows of the result are complete before a task, for the error that is raised
+        if even the retry has no memory.
     """
 
     def part(first: int, last: int) -> None:

@@ -1,4 +1,4 @@
-"""Direct and separable sums: runs `jit.direct.direct_driver` by the plans of `planning`."""
+"""Direct and separable sums: runs `jit.direct.direct_driver` with the plans of `planning`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .means import Means, MeansPlan
 from .planning import SumsPlan, plan_sums
 from .tasks import run_tasks
 
-# For weights of up to so many bytes the order of summation is cached, and direct sums are planned
-# once.
+# For weights of up to this many bytes, the order of summation and the plans of direct sums are
+# cached.
 _CACHED_BYTES = 1 << 14
 
-# Whether 16 bits hold the sums is found out for up to so many weights, and so many outputs or more.
+# Sums in 16 bits are considered for up to this many weights, and from this many outputs on.
 _NARROW_TAPS, _NARROW_LEAST = 256, 1 << 14
 
 # Orders of summation in a call: whether columns and rows of taps are summed in mirrored order, and
@@ -51,7 +51,7 @@ def _kernels() -> tuple[Any, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Sums of some images of a batch: the plan, and the weights as the driver reads them."""
+    """Sums of some images of a batch: their plan, and the weights as the driver reads them."""
 
     problem: Problem
     plan: SumsPlan
@@ -73,7 +73,7 @@ def _run_plan(
     problem: Problem, plan: SumsPlan, x: Array, out: Array, rows: Array, columns: int = 0,
     copied_later: bool = False,
 ) -> None:  # fmt: skip
-    """Fill `out` by a plan, with rows of weights and those of columns at an address."""
+    """Fill `out` by a plan, with rows of weights and the address of columns of weights."""
     if plan.serial and HEAD is not None:
         before = plan.failures[0]
         _sum_arrays()(plan.params_address, id(x), id(out), id(rows), columns)
@@ -87,13 +87,13 @@ def _plan_sums_of(
     problem: Problem, x: Array, weights: Array, columns: Array | None, out: Array,
     means: Means | None = None,
 ) -> Iterator[_Sums]:  # fmt: skip
-    """Plan the sums by weights of shape (kernels, p, q), of some images of a batch after others.
+    """Plan the sums by weights of shape (kernels, p, q), one group of a batch's images at a time.
 
     With `columns`, of shape (kernels, rank, p), the weights are rows of shape (kernels, rank, q).
-    With `means` sums of one image are to be divided by those of the weights that are there.
+    With `means` the sums of one image become means.
 
-    Keep what this gives until all is summed: it owns the arrays that its addresses point to, and
-    the cache of plans may drop them.
+    Hold the yielded sums until they are computed: they own the arrays that their addresses point
+    to, and the cache of plans may drop those.
     """
     strided = join_channels(problem, x.strides, out.strides, x.itemsize)
     problem, acc, shift = strided.problem, problem.acc_dtype, 0
@@ -205,7 +205,7 @@ def direct(problem: Problem, x: Array, k: Array, out: Array) -> None:
 
 
 def repeated(problem: Problem, x: Array, k: Array, out: Array) -> Repeated | None:
-    """Return what makes direct sums like these, of arrays of the same strides; see `Backend`."""
+    """Return a function that computes direct sums of arrays of the same strides; see `Backend`."""
     plain = _plain_plans.get((problem, x.strides, out.strides))
     if plain is None or k.dtype != plain[1] or not k.flags.c_contiguous:
         return None
@@ -223,7 +223,7 @@ def repeated(problem: Problem, x: Array, k: Array, out: Array) -> Repeated | Non
     return run
 
 
-# A new object each time that plans are forgotten.
+# Holds a new object each time that plans are forgotten.
 _current_plans = [object()]
 # Direct sums by problem, strides and the bytes of few weights.
 _direct_sums: dict[Any, tuple[_Sums, ...]] = {}
@@ -233,7 +233,7 @@ _DIRECT_SUMS_MAX = 256
 def _find_sums(
     strided: tuple[Problem, tuple[int, ...], tuple[int, ...]], x: Array, k: Array, out: Array
 ) -> Iterable[_Sums]:
-    """Plan direct sums, or find those of the same weights."""
+    """Plan direct sums, or return those cached for the same weights."""
     few = k.nbytes <= _CACHED_BYTES
     if few:
         key = strided, k.dtype, k.tobytes()
@@ -261,9 +261,9 @@ _SEPARABLE_SUMS_MAX = 256
 
 
 def forget_plans() -> None:
-    """Forget the plans of sums that are kept here, as who changes how they are made must.
+    """Forget the plans of sums that are cached here, after a change of how plans are made.
 
-    Those of means are kept by who asked for them.
+    Plans of means are kept by their callers.
     """
     _current_plans[0] = object()
     plan_sums.cache_clear()
@@ -284,11 +284,11 @@ def _sum_arrays() -> Any:
 def _find_plain_plan(
     problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...]
 ) -> tuple[SumsPlan, np.dtype[Any]] | None:
-    """Find the plan of a problem whose weights are used as they are, in a call that is not long."""
+    """Return the plan of a problem whose weights are used as they are, unless the call is long."""
     acc = problem.acc_dtype
     as_they_are = problem.k_dtype == acc in ("float32", "float64") and 1 not in problem.k_shape[-2:]
     joined = len(problem.x_shape) > 2  # channels may be
-    bytes_alone = problem.out_dtype in ("uint8", "int8")  # weights decide which sums they have
+    bytes_alone = problem.out_dtype in ("uint8", "int8")  # the weights decide on sums in 16 bits
     large = math.prod(problem.out_shape) >= _NARROW_LEAST
     if HEAD is None or not as_they_are or joined or (bytes_alone and large):
         return None
@@ -299,7 +299,7 @@ def _find_plain_plan(
 def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
     """Fill `out` by columns of taps `u` (kernels, rank, p) and then rows `v` (kernels, rank, q).
 
-    Whoever repeats a call gives the same arrays `u` and `v`, unchanged.
+    The plan is cached by the identity of `u` and `v`, which must not be changed.
     """
     key = problem, x.strides, out.strides, id(u), id(v)
     found = _separable_sums.get(key)
@@ -313,7 +313,7 @@ def separable(problem: Problem, x: Array, u: Array, v: Array, out: Array) -> Non
 
 @dataclass(frozen=True, eq=False)
 class MeansOfImages:
-    """Means of the pixels that are there, of images of one layout by one kernel."""
+    """Means over the pixels that are not missing, of images of one layout by one kernel."""
 
     sums: _Sums
     means: MeansPlan
@@ -329,7 +329,7 @@ class MeansOfImages:
             params, kept = self.means.of_pixels(pivot, counts)
         arrays = address(x), address(out), address(sums.rows), columns
         run_tasks(sums.problem, sums.plan.with_params(params), _kernels(), arrays)
-        del kept  # what params lead to, needed until here
+        del kept  # holds what params point to, needed until here
 
 
 def plan_means(

@@ -12,16 +12,16 @@ def find_functions(
     problem: Problem, acc: str, rank: int, mirror: tuple[bool, bool], places: Places, planes: int,
     every: int, out: tuple[str, int] | None,
 ) -> dict[str, int]:  # fmt: skip
-    """Jit functions of a plan's DIRECT_PARAMS, by name.
+    """Return the jit functions of a plan's DIRECT_PARAMS, by name.
 
-    `planes` of real pixels are summed by the same weights, and of `every` so many columns of sums
-    one is written. With `out`, a dtype and a shift, sums are converted to it in registers.
+    So many `planes` of real pixels are summed by the same weights, and every `every`-th column of
+    sums is written. With `out`, a dtype and a shift, sums are converted to it in registers.
     """
     from .jit import row_buffer
     from .jit.direct import column_sums, direct_driver, edge_columns, micro_kernel
 
     laid = restate_for_tables(problem)
-    # Steps that code is written out for: of pixels side by side, and of a photo's channels.
+    # Steps between taps that code is unrolled for: adjacent pixels, and a photo's channels.
     written_out = laid.stride[1] == 1 and laid.dilation[1] <= STEP_MOST
     step = laid.dilation[1] if written_out else 0
     columns_mirrored = mirror[0] if rank else any(mirror)
@@ -36,7 +36,7 @@ def find_functions(
         stride=every,
     )
     found = {"sum_columns": column_sums.sum_columns(), "sum_task": direct_driver.sum_task()}
-    # Rows of a stride are summed one by one.
+    # With a stride rows are summed one by one.
     block = micro_kernel.ROWS if laid.stride[0] == 1 else 1
     if rank or places.stores:
         found |= {"sum_block": sums(block), "sum_row": sums(1)}
@@ -61,7 +61,7 @@ def find_functions(
 
 
 def find_means_functions(acc: str, missing: str, counted: str, step: int) -> dict[str, int]:
-    """Jit functions of means in a plan's DIRECT_PARAMS, by name."""
+    """Return the jit functions of means in a plan's DIRECT_PARAMS, by name."""
     from .jit import row_buffer
     from .jit.means import means, missing_sums
 
@@ -74,7 +74,7 @@ def find_means_functions(acc: str, missing: str, counted: str, step: int) -> dic
 
 
 def find_narrow_functions(problem: Problem, acc: str) -> dict[str, int]:
-    """Jit functions of a plan's DIRECT_PARAMS where whole rows are summed, by name."""
+    """Return the jit functions of a plan's DIRECT_PARAMS where whole rows are summed, by name."""
     from .jit.direct import narrow_images
 
     columns, sides = (problem.s, problem.p, problem.q), sides_of_rows(problem)

@@ -38,7 +38,7 @@ class Tasks:
     short: bool
 
     def fields(self, images: int) -> dict[str, int]:
-        """Return the params of a call that runs the tasks of so many images."""
+        """Return the fields of the params of a call on `images` images."""
         return dict(
             strip=self.strip,
             strips=self.strips,
@@ -50,7 +50,7 @@ class Tasks:
 
 @dataclass(frozen=True, eq=False)
 class TaskPlan:
-    """What a driver is told, for all arrays of one layout.
+    """The params of a driver for all arrays of one layout.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class TaskPlan:
     failures : memoryview
         Its only item counts tasks that had no memory.
     times : CallTimes
-        What calls by the plan have taken.
+        The times of calls by the plan.
     """
 
     params: Any
@@ -75,13 +75,13 @@ class TaskPlan:
 
     @staticmethod
     def views(params: Any) -> dict[str, Any]:
-        """What belongs to params: their address, and a view of `failed`."""
+        """Return the fields of a plan that follow from its params: address and view of `failed`."""
         place = params.dtype.fields["failed"][1] // 8
         failures = params.view(np.int64).data[place : place + 1]
         return dict(params_address=address(params), failures=failures)
 
     def with_params(self, params: Any) -> Self:
-        """Copy of the plan that has these params."""
+        """Return a copy of the plan with these params."""
         return replace(self, params=params, **self.views(params))
 
 
@@ -92,7 +92,7 @@ def run_tasks(
     arrays: tuple[int, ...],
     copied_later: bool = False,
 ) -> None:
-    """Run all tasks of a plan by the serial and parallel form of its driver.
+    """Run all tasks of a plan; `kernels` are the serial and the parallel form of its driver.
 
     `copied_later` is that of `complete_rows_before`.
     """

@@ -92,8 +92,8 @@ def thread_count() -> int:
 def run_kernel(serial: Any, parallel: Any, *arguments: Any, times: CallTimes | None = None) -> Any:
     """Call the parallel form of a compiled kernel, or the serial one if one thread is to be used.
 
-    Calls that run at the same time divide the threads among them. With the `times` of calls of the
-    same kind, short ones use one thread for a while after others were held up.
+    Calls that run at the same time divide the threads among them. With `times`, those of calls of
+    the same kind, short calls use one thread for a while after a stall (see `call_times`).
     """
     process = numba_threads.process
     if times is not None:
@@ -122,7 +122,7 @@ def run_kernel(serial: Any, parallel: Any, *arguments: Any, times: CallTimes | N
         finally:
             put(own)
     finally:
-        # Ctrl-C is seen when a call returns, so none comes before all of this is done.
+        # Ctrl-C is seen when a call returns, so it cannot cut this short.
         if process.in_workqueue:
             try:
                 if process.in_workqueue[""] is token:
@@ -191,7 +191,7 @@ def run_in_slices(work: Callable[[int, int], Any], total: int) -> None:
     """
     done, some, least = 0, 1, max_threads()
     while done < total:
-        last = min(total, done + -(-some // least) * least)  # as many for each thread
+        last = min(total, done + -(-some // least) * least)  # equally many for each thread
         begin = time.perf_counter()
         work(done, last)
         took = max(time.perf_counter() - begin, 1e-6)

@@ -1,4 +1,4 @@
-"""How wide a processor's vectors are, by the names that LLVM has for its features, and how fast."""
+"""How wide a processor's vectors are, by LLVM's names of its features, and how it computes them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from functools import cache
 
 __all__ = ["computes_in_halves", "read_features", "width_of"]
 
-# Where Linux describes processors; it has the first of them within so many characters.
+# Where Linux describes processors, the first of them within this many characters.
 _PROCESSORS, _FIRST = "/proc/cpuinfo", 2000
-# The family of Zen 3 and Zen 4, as Linux and Windows say it.
+# The family of Zen 3 and Zen 4, as Linux and Windows write it.
 _ZEN_4 = re.compile(
     r"AuthenticAMD\s+cpu family\s*: 25\b|AMD64 Family 25 .*AuthenticAMD", re.IGNORECASE
 )
 
 
 def read_features(text: str) -> set[str]:
-    """Read what NUMBA_CPU_FEATURES asks for.
+    """Read the features that a value of NUMBA_CPU_FEATURES turns on.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def computes_in_halves() -> bool:
 
 
 def _describe_processor() -> str:
-    """Vendor and family of the processor as the operating system says it; empty if it does not."""
+    """Return what the operating system says of the processor's vendor and family, or nothing."""
     if sys.platform == "win32":
         return os.environ.get("PROCESSOR_IDENTIFIER", "")
     try:

@@ -22,22 +22,22 @@ from .planning import LONG, per_output, tap_offsets
 from .retry import ROW_BUFFERS, no_memory_error
 from .threads import run_in_slices, run_kernel
 
-# Multiply-adds of one task: enough to be worth starting, and by the problem alone, so that the
-# order of the sums does not depend on the number of threads.
+# Multiply-adds of one task: enough to be worth starting. It depends on the problem alone, so that
+# the order of the sums does not depend on the number of threads.
 _TASK_OPERATIONS = 1 << 22
-# The most multiply-adds of a unit, which cannot be interrupted.
+# The most multiply-adds of a unit, which cannot be interrupted; bytes of the tasks' partial sums.
 _UNIT_OPERATIONS = 1 << 28
 _PARTIAL_BYTES = 32 << 20
 # Below this many multiply-adds starting threads costs more than it saves.
 _SERIAL_OPERATIONS = 200_000
-# Columns that are summed at once; outputs and rows that are summed before the sums are added up in
-# float64. A lane of a vector of float32 sums no more outputs than the last number.
+# Columns that are summed at once; outputs and rows that are summed before the sums are added to
+# those in float64. A lane of a vector of float32 sums at most _IN_A_LANE outputs.
 _STRIP, _OUTPUTS, _ROWS, _IN_A_LANE = 512, 4096, 128, 512
 
 
 @dataclass(frozen=True)
 class _Tasks:
-    """A division of the work that depends on the problem alone.
+    """How the work is cut into tasks, which depends on the problem alone.
 
     Task i sums the units from ``starts[i]`` to before ``starts[i + 1]``, all of one kernel;
     ``first_of_kernel`` has the first task of each kernel.
@@ -75,10 +75,10 @@ def _tasks(problem: Problem) -> _Tasks:
 
 
 def _in_slices(problem: Problem, starts: Any, work: Callable[[slice, Any, Any], None]) -> None:
-    """Call ``work(tasks, begins, ends)`` until it has been called on all units of all tasks.
+    """Call ``work(tasks, begins, ends)`` on all units of all tasks.
 
-    Short problems take one call. Long ones take slices between which signals are seen: some units
-    of some tasks at a time.
+    Short problems take one call. Long ones take slices, some units of some tasks at a time, so that
+    signals are handled in between.
     """
     begins, ends = starts[:-1], starts[1:]
     time = 8 * per_output(problem, 0) * math.prod(problem.out_shape)
@@ -99,11 +99,11 @@ def _in_slices(problem: Problem, starts: Any, work: Callable[[slice, Any, Any], 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is the same for all arrays of one layout."""
+    """The plan of all calls whose arrays have one layout."""
 
     params: Any  # a WEIGHT_GRADIENT_PARAMS
     order: Any  # the columns of taps, in the order of the sums
-    keep: tuple[Any, ...]  # the arrays that addresses in `params` lead to
+    keep: tuple[Any, ...]  # the arrays that addresses in `params` point to
 
 
 def _round_up(n: int, multiple: int) -> int:
@@ -111,9 +111,10 @@ def _round_up(n: int, multiple: int) -> int:
 
 
 def _task_memory(p: int, step: int, row_bytes: int, slots: int, rows: int, dy_bytes: int) -> Any:
-    """Where in a task's memory its buffers are, as fields of WEIGHT_GRADIENT_PARAMS.
+    """Lay out the buffers in a task's memory, as fields of WEIGHT_GRADIENT_PARAMS.
 
-    Rows of outputs are `step` rows of pixels apart; `dy_bytes` is the size of converted rows of dY.
+    Rows of outputs are `step` entries apart in the table of rows of pixels; `dy_bytes` is the size
+    of converted rows of dY.
     """
     fill_row = _round_up(slots * row_bytes, LINE_BYTES)
     dy_buffer = _round_up(fill_row + row_bytes, LINE_BYTES)
@@ -222,7 +223,7 @@ def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
     """Sums of real products for every kernel, in float64."""
     from .jit import weight_gradient as jit
 
-    # Held until the sums are there: addresses in the params keep nothing alive.
+    # Held until the sums are computed: addresses in the params keep nothing alive.
     plan, tasks = _plan(problem, x.strides, dy.strides, dy_dtype), _tasks(problem)
     params = copy_record(plan.params)
     partial = np.zeros((len(tasks.starts) - 1, problem.p, problem.q))
@@ -268,7 +269,7 @@ def weight_gradient(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any
 
 
 def _complex_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
-    """Sums of X times the conjugate of dY, made of real sums of their real and imaginary parts."""
+    """Sums of X times the conjugate of dY, by real sums of their real and imaginary parts."""
     fill = complex(problem.fillvalue)
     images, x_dtype = _real_parts(x, problem.x_dtype)
     gradients, dy_dtype = _real_parts(dy, dy_dtype)

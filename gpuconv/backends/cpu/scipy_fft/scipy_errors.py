@@ -28,9 +28,9 @@ class ErrorEstimates:
     def find_doubtful(
         self, tiles: Array, sums: TileSums, kept: Any, parts: list[Any], kernel: Kernel
     ) -> list[int]:
-        """Find tiles of which it is not clear that they are as exact as promised.
+        """Find the tiles that are not shown to be as exact as promised.
 
-        `kept` are the sums of their outputs, of which the result has the columns of `parts`.
+        `kept` are the sums of their outputs; `parts` are the views of the result that they go to.
         """
         found: list[int] = []
         with np.errstate(over="ignore", invalid="ignore"):
@@ -48,7 +48,7 @@ class ErrorEstimates:
                     bound = self.bound_sums(sums, t)
                     estimate = kernel.noise * norm + fft_errors.LARGEST_SUM * bound
                     if not self.is_shown(estimate, largest):
-                        # Of few outputs, none may be large where sums of absolute values are.
+                        # A tile of few outputs may have large sums of absolute values alone.
                         high, wide = here.shape
                         middle = self.sample(tiles[t], kernel.scaled, high, wide, 1)
                         if not self.is_shown(estimate, max(largest, middle)):
@@ -65,13 +65,13 @@ class ErrorEstimates:
         return bool(estimate <= fft_errors.PROMISED * reach)
 
     def bound_sums(self, sums: TileSums, tile: int) -> float:
-        """Bound the magnitude of all sums of a tile, those too that are no output."""
+        """Bound the magnitude of all sums of a tile, including those that are no output."""
         others = self.filter.call(sums.others, tile)
         most = max(find_largest(sums.rows[tile]), find_largest(others))
         return most * (math.sqrt(2) if self.filter.is_complex else 1)
 
     def sum_squares(self, tiles: Array) -> Any:
-        """Sum the squares of what is transformed at once, the largest sum in each tile."""
+        """Sum the squares of each tile; of its largest line if only lines are transformed."""
         down, across = (axis.transformed for axis in self.filter.tiles)
         lines = "tij,tij->ti" if across else "tij,tij->tj"
         squares = sum(
@@ -88,17 +88,17 @@ class ErrorEstimates:
             for j in {(2 * n + 1) * columns // (2 * lines) for n in range(lines)}:
                 y, x = i * down.spacing, j * across.spacing
                 window = pixels[y : y + ph : dy, x : x + pw : dx]
-                # Behind the tile there are only zeros.
+                # Beyond the tile there are only zeros.
                 read = size[: window.shape[0], : window.shape[1]]
                 found = max(found, float((np.abs(window) * read).sum()))
         return found
 
 
 def _parts(array: Array) -> tuple[Any, ...]:
-    """The real numbers that an array consists of: its real and imaginary parts, as views."""
+    """Return views of an array's real numbers: itself, or its real and imaginary parts."""
     if array.dtype.kind != "c":
         return (array,)
-    if array.size and array.strides[-1] == array.itemsize:  # they take turns
+    if array.size and array.strides[-1] == array.itemsize:  # interleaved
         return (array.view(array.real.dtype),)
     return array.real, array.imag
 

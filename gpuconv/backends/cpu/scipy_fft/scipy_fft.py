@@ -1,4 +1,4 @@
-"""Fourier transforms by SciPy, for kernels too large for the package's own tiles, or nearly so.
+"""Fourier transforms by SciPy, for kernels that are too large, or nearly, for the package's tiles.
 
 Overlap-save as in `jit.fft.fft_groups`: tiles of the padded image (`scipy_tiles`), up to all of it
 (`scipy_plan`), are transformed (`scipy_transforms`), multiplied by the kernel's spectrum and
@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel.
 
-    With `whole`, sums are whole numbers and far enough from the next ones to be rounded to them.
+    With `whole`, sums are rounded: they are whole numbers, and transforms come close enough.
     Tiles that transforms cannot serve are summed by `direct`.
     """
     call = _Call(problem, threads, whole, direct)
@@ -66,7 +66,7 @@ class _Call:
     def __init__(
         self, problem: Problem, threads: int, whole: bool, direct: Callable[..., None]
     ) -> None:
-        # Numba, which takes long to import, is loaded by now.
+        # These import Numba, which takes long; planning must not.
         from .scipy_errors import ErrorEstimates
         from .scipy_outliers import TileRetry
 
@@ -81,7 +81,7 @@ class _Call:
         self.some = max(1, CHUNK_BYTES // tile_bytes)
         count = -(-problem.s // self.across.kept)
         self.together = max(1, self.some // count)
-        # Kernels of a bank follow each other: the image that they have in common is kept.
+        # The kernels of a bank follow each other: the tiles of an image that they share are kept.
         shared = problem.n > math.prod(problem.x_shape[:-2])
         alone = self.down.count == 1 and count <= self.some
         self.reader = TileReader(problem, tiles, shared and alone, self.filter.call)
@@ -92,7 +92,7 @@ class _Call:
         for i in range(0, self.problem.r, self.down.kept):
             rows = [out[i : i + self.down.kept] for out in outs]
             for first in range(0, len(starts), self.some):
-                # Of the images that go together, the first one has been written so far.
+                # Of images that are computed together, only rows of the first one are complete.
                 with complete_rows_before(i):
                     self._fill_rows(images, kernel, i, starts[first : first + self.some], rows)
 
@@ -107,7 +107,7 @@ class _Call:
         if kernel.finite:
             kept, doubtful = self._transform(loaded, kernel, parts)
         else:
-            # Every output reads every tap: with one that is NaN there is nothing to be summed.
+            # Every output reads every tap: if one is NaN, all outputs are.
             lost = bool(np.isnan(kernel.weights).any())
             nothing = complex(math.nan, math.nan) if self.filter.is_complex else math.nan
             shape = len(parts), len(rows[0]), self.across.kept
@@ -117,7 +117,7 @@ class _Call:
             np.rint(kept, out=kept)
         for t in doubtful:
             high, columns = parts[t].shape
-            # What is written while this sums is not of the result.
+            # The rows that direct sums complete here are not the result's.
             with complete_rows_before(0, copied_later=True):
                 found = self.retry.sum_again(loaded.tiles[t], kernel, high, columns)
                 if found is None:
@@ -138,7 +138,7 @@ class _Call:
 
     @np.errstate(all="ignore")
     def _filter(self, loaded: LoadedTiles, spectrum: Array) -> TileSums:
-        """Sum tiles; their frequencies are kept with tiles that the next kernel takes, too."""
+        """Sum tiles; if these are kept for the next kernel, their frequencies are, too."""
         if not self.reader.keeps:
             return self.filter.apply(loaded.tiles, spectrum)
         if loaded.frequencies is None:

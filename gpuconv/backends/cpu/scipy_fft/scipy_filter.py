@@ -1,4 +1,4 @@
-"""Tiles of one problem filtered by SciPy's transforms: spectra of kernels, and sums of tiles."""
+"""Filters tiles of one problem by SciPy's transforms: spectra of kernels, and sums of tiles."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .scipy_transforms import TileSums, Transforms
 
 __all__ = ["Kernel", "TileFilter"]
 
-# Elements of a tile whose transform takes so long that Ctrl-C should not wait for it.
+# From this many elements on, a transform takes so long that Ctrl-C should not wait for it.
 _LARGE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel, its spectrum, and what the estimate of a tile's error takes of it."""
+    """A kernel, its spectrum, and what the error estimate of a tile needs to know of it."""
 
     weights: Any  # as given
     finite: bool
@@ -49,12 +49,11 @@ class TileFilter:
     Parameters
     ----------
     problem : Problem
-        The problem. The attribute is restated with the stride, dilation and padding that the
-        tables of rows and columns are read with.
+        The problem. The attribute of this name is restated by `restate_for_tables`.
     tiles : tuple of AxisTiles
         Tiles down and across.
     threads : int
-        On which tiles are transformed.
+        How many threads transform tiles.
     """
 
     def __init__(self, problem: Problem, tiles: tuple[AxisTiles, AxisTiles], threads: int) -> None:
@@ -74,13 +73,13 @@ class TileFilter:
         self._is_large = self.down.side * self.across.side >= _LARGE
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function that takes long for large tiles: then where Ctrl-C need not wait."""
+        """Call a function; for large tiles, which take long, where Ctrl-C need not wait for it."""
         if self._is_large:
             return on_worker_thread(function, *arguments)
         return function(*arguments)
 
     def find_kernel(self, weights: Array) -> Kernel:
-        """Transform a kernel, or find what was kept of it for the next call."""
+        """Return a kernel with its spectrum, from the cache if it is there."""
         problem = self.problem
         key = (weights.tobytes(), weights.shape, problem.dilation, problem.acc_dtype, self.tiles)
         found = fft_spectra.cache().get(key)
@@ -113,7 +112,7 @@ class TileFilter:
 
     def apply(self, tiles: Array, spectrum: Array) -> TileSums:
         """Sum some tiles by a kernel."""
-        # What overflows or is not finite is found in the sums and computed again.
+        # Sums that overflow or are not finite are found later and computed again.
         with np.errstate(all="ignore"):
             frequencies = self.forward(tiles)
             frequencies *= spectrum
@@ -121,7 +120,7 @@ class TileFilter:
 
     @np.errstate(all="ignore")
     def backward(self, frequencies: Array) -> TileSums:
-        """Return the sums of tiles, down to the last output's. Overwrites the frequencies."""
+        """Return the sums of tiles, up to the last output's row. Overwrites the frequencies."""
         lines = self.transforms.backward(frequencies)
         sums = self.transforms.sums(lines, slice(0, (self.down.kept - 1) * self.down.spacing + 1))
         return TileSums(self.transforms, sums, lines)

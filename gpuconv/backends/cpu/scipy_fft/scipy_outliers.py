@@ -1,6 +1,6 @@
-"""Tiles summed again by SciPy's transforms without their largest pixels, added tap by tap.
+"""Sums tiles again by SciPy's transforms without their largest pixels, which are added tap by tap.
 
-See `jit.fft.fft_outliers`.
+It is what `jit.fft.fft_outliers` does for the package's own transforms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TAKEN_MOST = 256
 
 @dataclass
 class _Tile:
-    """A tile about to be transformed alone, and what is known of it."""
+    """A scaled tile that is transformed alone, and its norm."""
 
     pixels: Any  # divided by 2**exponent
     exponent: int
@@ -52,8 +52,8 @@ class TileRetry:
     def _sum_without_infinite(self, tile: Array, kernel: Kernel, rows: int, columns: int) -> Any:
         """Sum a tile in which some pixels are NaN or infinite; None where transforms cannot.
 
-        Those are taken out. Outputs that read one are what it makes of them; the errors of all
-        others are promised relative to the largest of those others.
+        These pixels are taken out. Outputs that read one become NaN or infinite; the error of all
+        others is relative to the largest of those others.
         """
         nan, infinite = np.isnan(tile), np.isinf(tile)
         if self.filter.is_complex or np.count_nonzero(infinite) > _TAKEN_MOST:
@@ -68,14 +68,14 @@ class TileRetry:
         return sums
 
     def _count_read(self, bad: Array, outputs: Pair) -> Any:
-        """Count how many of these pixels each output reads."""
+        """Count how many of the marked pixels each output reads."""
         counts = bad.astype(np.int32)
         for axis, (tiles, n) in enumerate(zip(self.filter.tiles, outputs, strict=True)):
             counts = np.moveaxis(counts, axis, 0)
             dilation = self.filter.problem.dilation[axis] if tiles.span > 1 else 1
             taps = (tiles.span - 1) // dilation + 1
             last = (n - 1) * tiles.spacing + tiles.span
-            # Running sums of the pixels of each phase of the dilation; behind the tile are zeros.
+            # Running sums of the pixels of each phase of the dilation; beyond the tile are zeros.
             padded = np.zeros((dilation + max(last, len(counts)), counts.shape[1]), np.int32)
             padded[dilation : dilation + len(counts)] = counts
             for first in range(dilation):
@@ -111,7 +111,7 @@ class TileRetry:
         return sums.astype(self.filter.problem.acc_dtype)
 
     def _apply(self, pixels: Array, spectrum: Array, shape: Pair) -> tuple[Any, float]:
-        """Sum a tile for so many rows and columns of outputs; also a bound on all its sums."""
+        """Return the sums of a tile for outputs of a shape, and a bound on all its sums."""
         found = self.filter.call(self.filter.apply, pixels[None], spectrum)
         sums = found.rows[0, self.filter.down.sums, self.filter.across.sums]
         return sums[: shape[0], : shape[1]], self.errors.bound_sums(found, 0)
@@ -135,7 +135,7 @@ class TileRetry:
                 limit = fft_errors.PROMISED * reach / share / noise
                 limit = _times(limit, exponent - left.exponent)
                 if left.exponent > 0 and not limit > 1 / self.errors.safe:
-                    return None  # scaling by the largest pixel has cost the others their digits
+                    return None  # scaling by the largest pixel has rounded the others away
                 large = np.abs(left.pixels) > limit
                 if np.count_nonzero(large) > _TAKEN_MOST:
                     return None
@@ -152,12 +152,12 @@ class TileRetry:
             reach = max(reach, _times(proven, left.exponent - exponent))
             if _times(estimate, left.exponent - exponent) <= fft_errors.PROMISED * reach:
                 return sums
-            # Those taken out so far must be taken again: the next limit is lower.
+            # The next limit is lower, and starts from the whole tile again.
             left = self._scale(tile.copy(), 0)
         return None
 
     def _sum_tile(self, tile: _Tile, kernel: Kernel, shape: Pair) -> tuple[Any, float]:
-        """Sum a scaled tile; also the estimate of its error, relative to its scale."""
+        """Return the sums of a scaled tile, and the estimate of the scaled tile's error."""
         if not tile.norm:
             return np.zeros(shape, self.filter.problem.acc_dtype), 0.0
         sums, bound = self._apply(tile.pixels, kernel.spectrum, shape)
@@ -165,7 +165,7 @@ class TileRetry:
         return _ldexp(sums, tile.exponent + kernel.exponent), estimate
 
     def _scale(self, pixels: Array, exponent: int) -> _Tile:
-        """Bring a tile away from both ends of the range; it is divided by 2**exponent already."""
+        """Scale a tile, already divided by 2**exponent, away from both ends of the range."""
         squares = float(self.errors.sum_squares(pixels[None])[0])
         if not self.errors.is_safe(squares) and pixels.any():
             more = math.frexp(find_largest(pixels))[1]
@@ -199,18 +199,18 @@ class TileRetry:
 
 
 def _times(number: float, exponent: int) -> float:
-    """A number times a power of two; infinite beyond the range."""
+    """Return a number times a power of two; infinite beyond the range."""
     with np.errstate(over="ignore"):
         return float(np.ldexp(number, exponent))
 
 
 def _ldexp(array: Array, exponent: int) -> Any:
-    """Array times a power of two, in two steps, as that may be out of the dtype's range."""
+    """Return an array times a power of two, in two steps, as that may be beyond the range."""
     if not exponent:
         return array
     real = array.real.dtype
     half = exponent // 2
-    # Real and imaginary parts each by themselves: a complex product would make NaN of Inf times 0.
+    # Real and imaginary parts separately: in a complex product Inf times 0 would give NaN.
     parts = np.ascontiguousarray(array).view(real)
     with np.errstate(over="ignore", under="ignore"):
         parts = parts * real.type(math.ldexp(1.0, half))

@@ -13,19 +13,20 @@ from ....core.problem import Problem, restate_for_tables, tables_are_gathered
 from .. import fft_spectra
 from ..costs import scipy_factor
 
-# Work in the unit of `fft_plan.work`: of transforms there and back for an element and power of two
-# of their size, the same beyond the caches, of all else that is done to an element, and of a chunk
-# of tiles whatever its size. Some of this is done on one thread, however many there are.
+# Work in the unit of `fft_plan.work`, before `scipy_factor`: of a forward and inverse transform,
+# for each element and power of two of their size, and more for powers beyond the caches; of all
+# else for an element; and the fixed work of a chunk of tiles. Some of it runs on one thread,
+# however many there are.
 _WORK, _FAR_WORK, _ELEMENT_WORK, _CHUNK_WORK = 0.2, 1.6, 3.5, 3e5
-# Of a call, whatever its size.
+# The fixed work of a call.
 _CALL_WORK = 1.5e5
 # Powers of two of the size of a transform that the caches hold.
 _NEAR_BITS = 20
 # Bytes of tiles transformed at once.
 CHUNK_BYTES = 4 << 20
-# Elements of a tile at most: so many, or so many times the pixels that the kernel covers. With a
-# chunk of tiles, these are what the workspace is bounded by (a few times this). From so many times
-# on, smaller tiles cost no more than one that holds the image.
+# The most elements of a tile: this many, or this many times the pixels that the kernel covers. The
+# workspace is a few times this, or a chunk of tiles. With larger tiles, up to one that holds the
+# image, calls would not cost less.
 _TILE_MOST, _TILE_MOST_SPANS = 1 << 23, 40
 
 
@@ -42,8 +43,8 @@ class AxisTiles:
     transformed : bool
         Whether tiles are transformed along this axis.
     left_out : int
-        Pixels behind the tile that its outputs read too. They are all zero, and so are as many at
-        the beginning of the tile, which a transform puts in their place.
+        Pixels beyond the tile that its outputs read, too. They are zero, as are equally many at the
+        beginning of the tile, which the transform's wrap-around puts in their place.
     """
 
     side: int
@@ -56,7 +57,7 @@ class AxisTiles:
 
     @property
     def sums(self) -> slice:
-        """Where in a tile its outputs are."""
+        """Places of the outputs in a tile."""
         return slice(0, self.kept * self.stride if self.transformed else self.kept, self.spacing)
 
     @property
@@ -67,17 +68,17 @@ class AxisTiles:
 
 @dataclass(frozen=True)
 class _Extent:
-    """What outputs read along one axis."""
+    """The padded pixels that outputs read along one axis."""
 
     outputs: int
     span: int
     stride: int
-    length: int  # pixels, those of the padding too
-    zeros: int  # that begin them and end them: what a transform of the whole may leave out
+    length: int  # pixels, padding included
+    zeros: int  # how many of these a transform of the whole may leave out, since they are zeros
 
 
 def plan_axes(problem: Problem) -> tuple[AxisTiles, AxisTiles]:
-    """Tiles down and across that cost least."""
+    """Return the tiles down and across that cost least."""
     return _plan(problem)[0]
 
 
@@ -87,7 +88,7 @@ def work(problem: Problem) -> float:
 
 
 def rows_of_pixels(problem: Problem, down: AxisTiles) -> slice:
-    """Rows of a tile that may hold anything but zeros."""
+    """Return the rows of a tile that may hold anything but zeros."""
     extent = _extent(problem, 0)
     if down.count > 1:
         return slice(0, down.side)
@@ -107,7 +108,7 @@ def _zero_padding(problem: Problem, axis: int) -> bool:
 def _extent(problem: Problem, axis: int) -> _Extent:
     laid = restate_for_tables(problem)
     span, stride = laid.span[axis], laid.stride[axis]
-    outputs = max(1, laid.out_shape[axis - 2])  # of none, nothing is computed
+    outputs = max(1, laid.out_shape[axis - 2])  # without outputs nothing is computed
     length, zeros = (outputs - 1) * stride + span, 0
     if _zero_padding(problem, axis):
         before = laid.pad[axis][0]
@@ -120,7 +121,7 @@ def _extent(problem: Problem, axis: int) -> _Extent:
 def fast_length(least: int) -> int:
     """Return ``scipy.fft.next_fast_len(least, real=True)``: the next product of 2s, 3s and 5s.
 
-    Choosing a method takes this, and importing SciPy's transforms takes longer than a small call.
+    Choosing a method needs this, and importing SciPy's transforms takes longer than a small call.
     """
     best = 1 << (least - 1).bit_length()
     fives = 1
@@ -134,7 +135,7 @@ def fast_length(least: int) -> int:
 
 
 def _tilings(extent: _Extent, most: int) -> Iterator[AxisTiles]:
-    """Tiles of sides that transforms are fast for, from the kernel's to the whole image's."""
+    """Yield tiles of sides that transform fast, from the kernel's to the whole image's."""
     span, stride, outputs = extent.span, extent.stride, extent.outputs
     whole = fast_length(max(span, extent.length - extent.zeros))
     side = 64
@@ -162,7 +163,7 @@ def _plan(problem: Problem) -> tuple[tuple[AxisTiles, AxisTiles], float]:
         most = max(_TILE_MOST, _TILE_MOST_SPANS * extent.span)
         whole = AxisTiles(extent.outputs, extent.outputs, 1, extent.span, extent.stride, False)
         choices.append(list(_tilings(extent, most)) if taken else [whole])
-    # As few elements more than allowed as can be.
+    # If even the smallest tile has more elements than allowed, it is taken.
     smallest = math.prod(
         min(axis.side for axis in options) for options in choices if options[0].transformed
     )
@@ -183,7 +184,7 @@ def _plan(problem: Problem) -> tuple[tuple[AxisTiles, AxisTiles], float]:
 def _work_of_tiles(
     problem: Problem, down: AxisTiles, across: AxisTiles, size: int, item: int
 ) -> float:
-    """Work of tiles, each of so many elements in a transform and bytes in an element."""
+    """Work of tiles, with transforms of `size` elements of `item` bytes."""
     area = down.side * across.side
     tiles = problem.n * down.count * across.count
     chunks = down.count * max(1.0, problem.n * across.count * area * item / CHUNK_BYTES)

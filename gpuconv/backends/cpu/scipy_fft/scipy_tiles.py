@@ -1,4 +1,4 @@
-"""Tiles of padded images, as SciPy's transforms take them."""
+"""Reads tiles of padded images for SciPy's transforms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["LoadedTiles", "TileReader"]
 class LoadedTiles:
     """Tiles of some images, and their frequencies once a kernel of a bank has needed them."""
 
-    images: tuple[int, ...]  # where these are in memory
+    images: tuple[int, ...]  # their addresses
     tiles: Any
     frequencies: Any = None
 
@@ -48,7 +48,7 @@ class TileReader:
         keeps: bool,
         call: Callable[..., Any],
     ) -> None:
-        # Far padding is laid out without what no output reads.
+        # Axes whose tables are gathered are read through these.
         self._tables: list[Any] = [None, None]
         if any(tables_are_gathered(problem)):
             self._tables = [
@@ -63,7 +63,7 @@ class TileReader:
         key = tuple(address(image) for image in images)
         if self._kept is not None and self._kept.images == key:
             return self._kept
-        self._kept = None  # before there is memory for the next ones
+        self._kept = None  # freed before the next ones are allocated
         down, across = self.tiles
         shift = across.kept * across.spacing  # from a tile to the next
         width = (len(starts) - 1) * shift + across.side
@@ -80,7 +80,7 @@ class TileReader:
         return found
 
     def _read_stripes(self, images: list[Any], i: int, j: int, width: int) -> Any:
-        """Pixels of the tiles that begin at output row `i` and column `j`, zero beyond the end."""
+        """Read the pixels of tiles from output row `i` and column `j` on; zeros beyond the end."""
         problem, side = self.problem, self.tiles[0].side
         stripes = np.zeros((len(images), side, width), problem.acc_dtype)
         columns = list(self._runs(1, j, width))
@@ -101,10 +101,10 @@ class TileReader:
         return stripes
 
     def _runs(self, axis: int, first: int, count: int) -> Iterator[tuple[slice, Any]]:
-        """Positions of a tile, from an output's first on, and the pixels that stand there.
+        """Yield runs of positions in a tile, from output `first` on, and the pixels to put there.
 
-        Those are a slice inside the image, indices elsewhere (-1: the fill value), or None for the
-        fill value. There may be fewer than `count` positions, at the end of the image.
+        The pixels are a slice inside the image, indices elsewhere (-1: the fill value), or None for
+        the fill value. At the end of the image there may be fewer than `count` positions.
         """
         problem, tiles, table = self.problem, self.tiles[axis], self._tables[axis]
         n, (before, _) = problem.x_shape[axis - 2], problem.pad[axis]

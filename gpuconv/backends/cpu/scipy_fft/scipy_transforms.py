@@ -1,4 +1,4 @@
-"""Transforms of tiles by SciPy, without rows that are known to be zero or that nobody reads."""
+"""Transforms of tiles by SciPy, without rows that are known to be zero or that are not read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from ....core.arrays import Array
 from ....core.problem import Pair
 
-# Rows of pixels are left out where they are at least one in so many: what is left is copied.
+# Rows of zeros are left out if they are at least one in this many: the other rows are then copied.
 _LEFT_OUT_LEAST = 8
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """Transforms of tiles of one size, three-dimensional arrays of them.
+    """Transforms of tiles of one size, in arrays of shape (tiles, rows, columns).
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Transforms:
     is_complex : bool
         Whether pixels and sums are complex.
     workers : int
-        Threads. Each transforms rows and columns of its own, which changes no bits.
+        Threads. Each transforms whole rows or columns, so that their number changes no bits.
     """
 
     sides: Pair
@@ -37,7 +37,7 @@ class Transforms:
     workers: int
 
     def forward(self, tiles: Array, pixels: slice) -> Any:
-        """Frequencies of tiles of which only these rows hold anything but zeros."""
+        """Return the frequencies of tiles in which only the rows `pixels` are not zeros."""
         import scipy.fft
 
         along = scipy.fft.fft if self.is_complex else scipy.fft.rfft
@@ -55,7 +55,7 @@ class Transforms:
         return scipy.fft.fft(frequencies, axis=1, overwrite_x=True, workers=self.workers)
 
     def spectrum(self, weights: Array, dilation: Pair) -> Any:
-        """Conjugate spectrum of a kernel."""
+        """Return the conjugate spectrum of a kernel."""
         (p, q), (dy, dx) = weights.shape, dilation
         span = (p - 1) * dy + 1, (q - 1) * dx + 1
         shape = self.sides[0] if self.down else 1, self.sides[1] if self.across else 1
@@ -66,7 +66,7 @@ class Transforms:
         return self.forward(spread, slice(0, span[0]))[0].conj()
 
     def backward(self, frequencies: Array) -> Any:
-        """Transform back all but rows: what `sums` takes. Overwrites the frequencies."""
+        """Transform back all but the rows, for `sums`. Overwrites the frequencies."""
         import scipy.fft
 
         if not self.across:
@@ -78,7 +78,7 @@ class Transforms:
         return scipy.fft.ifft(frequencies, axis=1, overwrite_x=True, workers=self.workers)
 
     def sums(self, lines: Array, rows: slice) -> Any:
-        """Some rows of the sums of all tiles."""
+        """Return some rows of the sums of all tiles."""
         import scipy.fft
 
         if not self.across:
@@ -90,13 +90,13 @@ class Transforms:
 
 @dataclass(frozen=True)
 class TileSums:
-    """The sums of some tiles: those of the first rows, and what the others are made of."""
+    """The sums of some tiles: those of the first rows, and the lines to compute the others from."""
 
     transforms: Transforms
     rows: Any  # (tiles, rows, columns)
     lines: Any
 
     def others(self, tile: int) -> Any:
-        """Sums of a tile that are not in `rows`."""
+        """Return the sums of a tile that are not in `rows`."""
         behind = slice(self.rows.shape[1], None)
         return self.transforms.sums(self.lines[tile : tile + 1], behind)[0]
