@@ -1,1 +1,1 @@
-"""Compiled code of the CPU backend (Numba and LLVM). Imports `core` and `vector_width` alone."""
+"""Compiled code of the CPU backend (Numba and LLVM). Imports nothing but `core`, `vector_width`."""

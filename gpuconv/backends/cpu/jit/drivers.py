@@ -22,13 +22,13 @@ inner = njit(**INNER)
 
 @inner
 def round_up(n, step):
-    """The next multiple of `step`."""
+    """Return the least multiple of `step` that is not below `n`."""
     return (n + step - 1) // step * step
 
 
 @inner
 def min_of(line):
-    """The smallest of one or more numbers that are not NaN; `min` of NumPy's compiles longer."""
+    """Return the smallest of some numbers that are not NaN; NumPy's `min` compiles more slowly."""
     found = line[0]
     for j in range(1, line.shape[0]):
         found = line[j] if line[j] < found else found
@@ -37,7 +37,7 @@ def min_of(line):
 
 @inner
 def max_of(line):
-    """The largest of one or more numbers that are not NaN."""
+    """Return the largest of one or more numbers that are not NaN."""
     found = line[0]
     for j in range(1, line.shape[0]):
         found = line[j] if line[j] > found else found
@@ -46,16 +46,16 @@ def max_of(line):
 
 @register_jitable(**INNER)  # plans call it, too
 def odd_lines(size: Any) -> Any:
-    """Bytes of a row of at least `size`, an odd number of cache lines.
+    """Return the bytes of a row of at least `size`: an odd number of cache lines.
 
-    Rows of a power of two would take each other's places in the first-level cache, where a block
-    of sums reads or writes several of them at the same columns.
+    A block of sums reads or writes several rows at the same columns. Rows of a power of two would
+    evict each other from the first-level cache.
     """
     return (size + 2 * LINE_BYTES - 1) // (2 * LINE_BYTES) * (2 * LINE_BYTES) + LINE_BYTES
 
 
 def _kind(value: Any) -> Any:
-    """Key of an argument's Numba type: values with equal keys have equal types."""
+    """Return a key of an argument's Numba type: values with equal keys have equal types."""
     if type(value) is np.ndarray:
         return value.dtype, value.ndim, value.flags.num
     if type(value) is tuple:
@@ -92,7 +92,7 @@ class Compiled:
 
 
 def compiled(function: Any) -> Compiled:
-    """Return a function without loops over `prange`; its name on disk has no leading underscore."""
+    """Compile a function without `prange` when first called; its cached name has no leading `_`."""
     name = function.__name__.lstrip("_")
     return Compiled(on_disk(njit, nogil=True, error_model="numpy")(named(function, name)))
 
@@ -112,6 +112,6 @@ def variants(function: Any, **options: Any) -> tuple[Any, Any]:
 
 
 def serial_variant(function: Any, **options: Any) -> Any:
-    """Return the serial one of the `variants` of a loop."""
+    """Return the serial one of a loop's `variants` alone."""
     serial = named(function, f"{function.__name__}_serial")
     return Compiled(on_disk(njit, nogil=True, **options)(serial))

@@ -1,10 +1,10 @@
-"""Jit functions that are written out, instruction by instruction, and kept on disk (llvmlite).
+"""Jit functions that are emitted instruction by instruction, and kept on disk (llvmlite).
 
-Numba could compile them, too, as the body of a Python function, but takes three times as long:
-there is no Python code to analyse here, and little that its passes over the instructions could
-improve. One pass is enough, which turns variables into registers. Most jit functions of a program
-are of this kind. The processor they are compiled for and the folder they are kept in are those of
-Numba's own (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES, NUMBA_CACHE_DIR).
+Numba could compile them, too, as intrinsics in the body of a Python function, but takes three times
+as long: there is no Python code to analyse here, and little that its passes over the instructions
+could improve. One pass is enough, which turns variables into registers. Most jit functions of a
+process are of this kind. The processor they are compiled for and the folder they are kept in are
+Numba's (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES, NUMBA_CACHE_DIR).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _addresses: dict[str, int] = {}  # of functions in memory: each is loaded once
 
 
 def _processor() -> tuple[str, str, str]:
-    """Triple, name and features of the processor that Numba compiles for."""
+    """Return the triple, name and features of the processor that Numba compiles for."""
     found: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
     return found
 
@@ -51,7 +51,7 @@ def _machine() -> Any:
 
 @cache
 def _engine() -> Any:
-    """What holds the code of all these functions in memory, as long as the process lives."""
+    """The engine that holds the code of all these functions as long as the process lives."""
     empty = llvm.parse_assembly(str(_new_module("gpuconv")))
     engine = llvm.create_mcjit_compiler(
         empty, _machine(), use_lmm=config.USE_LLVMLITE_MEMORY_MANAGER
@@ -86,7 +86,7 @@ def _compile(name: str, emit: Callable[..., None], *arguments: Any) -> bytes:
 
 
 def _read(path: Path) -> bytes | None:
-    """Return the object file that `_write` has kept, if it can be read and is whole."""
+    """Return the object file that `_write` has kept, if it can be read and is intact."""
     try:
         return unseal(path.read_bytes())
     except OSError:  # not there, another user's, or being replaced (on Windows)
@@ -124,9 +124,9 @@ def _load_or_compile(name: str, emit: Callable[..., None], *arguments: Any) -> i
 
 
 def compile_emitted(name: str, emit: Callable[..., None], *arguments: Any) -> int:
-    """Address of a jit function whose instructions ``emit(*arguments, builder, values)`` writes.
+    """Return the address of a jit function emitted by ``emit(*arguments, builder, values)``.
 
-    `values` are those of its eight integers. `name` tells it from all others.
+    `values` are its eight integers. `name` is unique to the function.
     """
     stamp = source_stamp(emit.__module__)
     return on_worker_thread(_load_or_compile, f"{name}_{stamp}", emit, *arguments)

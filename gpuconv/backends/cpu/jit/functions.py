@@ -1,7 +1,7 @@
 """Compiled functions that call each other by address (Numba).
 
-The loops over an image are the same for every dtype and size of the weights; what differs is how a
-row is read, how sums are taken and how they are written. Each of those is a *jit function*: a C
+The loops over an image are the same for every dtype and kernel size. What differs is how a row is
+read, how it is summed and how sums are written. Each of these steps is a *jit function*: a C
 function of eight 64-bit integers, compiled when first needed and kept on disk. So the loops around
 them are compiled once, not once for every combination.
 """
@@ -33,7 +33,7 @@ FUNCTION = ir.FunctionType(ir.VoidType(), [_LONG] * 8)  # the same for LLVM
 _compiled: list[Any] = []  # all functions compiled here: their code lives as long as these objects
 
 
-# The package's folder, and this one in it, as the names of modules have it.
+# The package's folder, and this folder's name in it as part of module names.
 _PACKAGE = Path(__file__).parents[3]
 _HERE = "backends.cpu.jit"
 _IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|.*)$", re.M)
@@ -50,7 +50,7 @@ def _read(module: str) -> bytes:
 
 @cache
 def _imports(module: str) -> set[str]:
-    """Modules of the package ("core.dtypes", "backends.cpu.jit.vectors") that one imports."""
+    """Return the package's modules ("core.dtypes", "backends.cpu.jit.vectors") that one imports."""
     text = _read(module).decode("utf-8")
     package = module.split(".")[:-1]
     found = set()
@@ -63,10 +63,10 @@ def _imports(module: str) -> set[str]:
 
 @cache
 def source_stamp(module: str) -> str:
-    """Digest of the sources of a module of the package and of all in it that it imports.
+    """Return a digest of the sources of a module and of all modules of the package it imports.
 
-    Numba's disk cache goes by the file of the compiled function alone, not by the files of what
-    the function calls. With this digest in its name, code of an older version is never loaded.
+    Numba's disk cache looks at the file of the compiled function alone, not at the files of the
+    functions it calls. With this digest in the name, code of an older version is never loaded.
     """
     package = __package__.removesuffix(_HERE)
     reached, new = set(), {module.removeprefix(package)}
@@ -80,9 +80,9 @@ def source_stamp(module: str) -> str:
 
 
 def named(function: Any, name: str, bound_by: str | None = None, **bindings: Any) -> Any:
-    """Copy of a function under another name, with `bindings` in place of some of its globals.
+    """Copy a function under another name, with `bindings` in place of some of its globals.
 
-    `bound_by` is the module that they come from, unless it is the function's.
+    `bound_by` is the module that the bindings come from, unless it is the function's.
     """
     name = f"{name}_{source_stamp(bound_by or function.__module__)}"
     copy = python.FunctionType(function.__code__, {**function.__globals__, **bindings}, name)
@@ -93,11 +93,11 @@ def named(function: Any, name: str, bound_by: str | None = None, **bindings: Any
 
 
 def load_or_compile(function: Any, *arguments: Any) -> Any:
-    """Call a function of Numba's that looks on the disk for code before it compiles any.
+    """Call a compiler of Numba's that loads code from disk if it can, without a needless refresh.
 
-    Before it looks, it refreshes its context: it imports all that it could compile, SciPy's linear
-    algebra too, which takes longer than loading the code. So this is left out here, until it begins
-    to compile, which it does by refreshing the context of types.
+    Before it looks for code, Numba refreshes its contexts: it imports everything that it could
+    compile, SciPy's linear algebra too, which takes longer than loading the code. Here that is put
+    off until Numba begins to compile, the first step of which is to refresh the typing context.
     """
     with global_compiler_lock, _without_garbage_collection():
         if code_folder() is None:
@@ -107,10 +107,10 @@ def load_or_compile(function: Any, *arguments: Any) -> Any:
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Do not look for garbage meanwhile.
+    """Turn off garbage collection meanwhile.
 
-    A compiler makes a great many objects, most of which stay; looking through them all again and
-    again is a tenth of the time that it takes.
+    A compiler makes a great many objects, most of which stay; going through them again and again
+    would be a tenth of its time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -130,7 +130,7 @@ def _load_before_refreshing(function: Any, *arguments: Any) -> Any:
             attributes.pop("refresh", None)
         context.refresh()
 
-    rtsys.initialize(context)  # the part of it that loaded code needs: memory management
+    rtsys.initialize(context)  # the part of a refresh that loaded code needs: memory management
     context.refresh = lambda: None
     context.typing_context.refresh = refresh_both
     try:
@@ -141,7 +141,7 @@ def _load_before_refreshing(function: Any, *arguments: Any) -> Any:
 
 
 def compile_function(function: Any, name: str, bound_by: str | None = None, **bindings: Any) -> int:
-    """Address of a jit function: `function` compiled as the copy that `named` makes of it."""
+    """Compile the copy that `named` makes of a function; return its address as a jit function."""
     copy = named(function, name, bound_by, **bindings)
     try:
         compiler = on_disk(cfunc, _SIGNATURE, nopython=True)

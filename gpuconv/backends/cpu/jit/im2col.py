@@ -1,8 +1,8 @@
 """Pixels under a layer's taps as a matrix, for a block of output rows, and back (Numba).
 
-Images come padded, so that without a border to look out for a row of the matrix is copied from a
-row of the image. The channels are divided among threads by the caller: Numba's own threads would
-spin between calls, beside the threads of BLAS.
+Images come padded, so that rows of the matrix are plain copies of rows of the image. The caller
+divides the channels among threads: Numba's own threads would spin between calls and slow down the
+threads of BLAS.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .kept_code import on_disk
 @Compiled
 @on_disk(njit, nogil=True)
 def im2col(first, last, x, i0, rows, s, taps, stride, dilation, out):
-    """Fill the lines of `out` that belong to channels `first` to `last`.
+    """Fill the rows of `out` that belong to the channels ``first`` to ``last - 1``.
 
     ``out[(c, a, b), (i, j)]`` is the pixel that output (i0 + i, j) meets at tap (a, b); `x` is
     (channels, h, w) with its padding, `out` (channels * p * q, rows * s).

@@ -56,7 +56,7 @@ def elements(typingctx, kind, address, shape):
 
 
 def access(kind: Any, stored: Any) -> tuple[Any, Any]:
-    """Functions for compiled code that read and write elements of an array at an address.
+    """Return functions for compiled code that read and write elements of an array at an address.
 
     `kind` is the elements' type for Numba, `stored` for LLVM.
     """
@@ -101,7 +101,7 @@ def copy_number(typingctx, source, target, size):
 
 
 def _chooser(comparison: str) -> Any:
-    """Function for compiled code that returns the one of two integers that compares so."""
+    """Return a function for compiled code that selects one of two integers by a comparison."""
 
     @intrinsic
     def choose(typingctx, a, b):
@@ -113,13 +113,13 @@ def _chooser(comparison: str) -> Any:
     return choose
 
 
-# What `min` and `max` return of two integers. Numba compiles those as functions of their own,
-# again in each jit function, which shows in the time of a first call.
+# The smaller and the larger of two integers. Numba compiles `min` and `max` as functions of their
+# own, once more in each jit function, which adds to the time of a first call.
 smaller, larger = _chooser("<"), _chooser(">")
 
 
 def reader(dtype: Any) -> Any:
-    """Function for compiled code that views the memory at an address as a record of this dtype."""
+    """Return a function for compiled code that views memory at an address as a record."""
     kind = from_dtype(dtype)
 
     @intrinsic
@@ -134,7 +134,7 @@ def reader(dtype: Any) -> Any:
 
 @intrinsic
 def address_of(typingctx, view):
-    """Address of a record that a `reader` views (compiled code only)."""
+    """Return the address of a record that a `reader` views (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         return builder.ptrtoint(args[0], _LONG)
@@ -167,9 +167,9 @@ def release(typingctx, address):
 
 
 def on_stack(dtype: Any) -> Any:
-    """Function for compiled code that makes room for a record of this dtype on the caller's stack.
+    """Return a function for compiled code that allocates a record on its caller's stack.
 
-    It returns the address, which is good until the caller returns.
+    It returns the address, which is valid until the caller returns.
     """
     numbers = -(-dtype.itemsize // 8)
 

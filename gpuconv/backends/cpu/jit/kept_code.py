@@ -1,4 +1,4 @@
-"""Where compiled code is kept on disk, and that calls work where it cannot be."""
+"""Where compiled code is kept on disk, and a warning where it cannot be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numba import njit
 
 @cache
 def code_folder() -> Path | None:
-    """Where compiled code is kept on disk; if nowhere, a warning says what to do."""
+    """Return where compiled code is kept on disk; None, with a warning, if nowhere."""
     try:
         # Any function of this folder; nothing is compiled.
         function = njit(cache=True)(warn_not_kept)
@@ -26,7 +26,7 @@ def code_folder() -> Path | None:
 
 
 def on_disk(compiler: Any, *arguments: Any, **options: Any) -> Any:
-    """Decorator that compiles and caches the code on disk if a cache directory can be written."""
+    """Return a decorator that compiles, and caches on disk if a directory can be written."""
     return compiler(*arguments, cache=code_folder() is not None, **options)
 
 

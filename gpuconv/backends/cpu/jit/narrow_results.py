@@ -1,7 +1,7 @@
 """Results of sums in 16 bits: divided by a power of two, rounded, saturated (llvmlite, Numba).
 
-Numba computes with integers of 64 bits, which would take four vectors for one. So what is written
-as bytes is converted vector by vector.
+Numba's integer arithmetic is in 64 bits, so that one vector of sums would become four. Hence the
+conversion to bytes is emitted vector by vector.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _store(sums, n, out, step, count, pitch, out_pitch, unused):
 
 @cache
 def store(acc: str, out: str, shift: int) -> int:
-    """Address of the jit function that writes sums of weights times ``2**shift`` as bytes."""
+    """Return the address of the jit function that writes sums times ``2**shift`` as bytes."""
     return compile_function(
         _store,
         f"store_narrow_{acc}_{out}_shift{shift}",

@@ -1,10 +1,10 @@
-"""What compiled code is told, as records with named fields.
+"""The parameters of compiled code: records with named fields.
 
-Each algorithm has a NumPy record dtype. Python fills one in by name (`record`) and passes its
-address; compiled code sees it by name, too, through a `intrinsics.reader` of the dtype:
-``source = row_source(address)``, ``source.width``. LLVM makes a plain load at an offset of each.
+Each algorithm has a NumPy record dtype. Python fills in a record by name (`record`) and passes its
+address; compiled code reads it by name, too, through an `intrinsics.reader` of the dtype:
+``source = row_source(address)``, ``source.width``. LLVM turns each field into a load at an offset.
 
-An address keeps nothing alive: whoever makes a record holds the arrays that its fields lead to.
+An address keeps nothing alive: whoever makes a record holds the arrays that its fields point to.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 
 LINE_BYTES = 64  # bytes of a cache line
-# Bytes from an array object of NumPy to the address of its elements: it begins with what every
-# Python object begins with (see `addresses`, which looks whether that is so).
+# Bytes from an array object of NumPy to the pointer to its elements, which follows the header of
+# all Python objects (`addresses` checks that this is so).
 OBJECT_HEAD = object.__basicsize__
 
 
 def fields(*names: str) -> np.dtype[Any]:
-    """Dtype of a record of 64-bit integers with these names."""
+    """Return the dtype of a record of 64-bit integers with these names."""
     return np.dtype([(name, np.int64) for name in names])
 
 
 def record(dtype: np.dtype[Any], **values: Any) -> Any:
-    """Array of one record whose fields have these values, and 0 where none is given."""
+    """Return an array of one record whose fields have these values; all others are 0."""
     made = np.zeros(1, dtype)
     for name, value in values.items():
         made[name] = value
@@ -39,36 +39,35 @@ def copy_record(params: Any) -> Any:
 
 
 def structure(dtype: np.dtype[Any]) -> type[ctypes.Structure]:
-    """Type that views a record of 64-bit integers at an address, to set its fields by name.
+    """Return a type that views a record of 64-bit integers at an address, to set fields by name.
 
-    That takes a tenth of what setting them by NumPy takes.
+    That takes a tenth of the time that NumPy takes to set them.
     """
     assert dtype.names is not None
     members = [(name, ctypes.c_int64) for name in dtype.names]
     return type("Params", (ctypes.Structure,), {"_fields_": members})
 
 
-# Where rows of pixels come from, as `row_buffer` reads them.
+# Where `row_buffer` loads rows of pixels from, and how.
 ROW_SOURCE = np.dtype(
     [
         *fields(
-            # Addresses of the tables that say which row and column of the image stands at each
-            # padded one (-1: the fill value), the number of padded columns, and where the run of
-            # the image's columns begins among them and how long it is.
+            # Addresses of the tables that give the image's row or column at each padded one (-1:
+            # the fill value), the number of padded columns, and the position and length of the run
+            # of the image's columns among them.
             "rows", "columns", "column_count", "left", "width",
             # Bytes between the image's rows and columns.
             "row_stride", "column_stride",
-            # Columns from one output to the next, which are as many phases, and how many of these
-            # are read; rows that the row buffer holds, and bytes from a row's real parts to its
-            # imaginary parts.
+            # The column stride, which is the number of phases, and how many of these are read; rows
+            # that the row buffer holds, and bytes from a row's real parts to its imaginary parts.
             "step", "phases", "slots", "imaginary",
             # Bytes of a part of a sum and of a pixel, how many parts they have, and whether both
             # are of one real dtype.
             "size", "pixel_size", "parts", "pixel_parts", "plain",
             # Jit functions that convert parts of pixels (0: they are copied), and groups of them:
-            # the parts of complex pixels, or as many as the stride (0: none is needed).
+            # both parts of complex pixels, or as many pixels as the stride (0: none is needed).
             "convert", "convert_groups",
-            # What stands for the imaginary parts of real pixels.
+            # Zero, for the imaginary parts of real pixels.
             "zero",
         ).descr,
         ("fill", np.uint8, 16),  # the fill value, in the dtype of sums
@@ -84,84 +83,84 @@ ZERO = ROW_SOURCE.fields["zero"][1]  # type: ignore[index]
 DIRECT_PARAMS = fields(
     # Byte offset of each image, and of each result; bytes between a result's rows and columns.
     "x_offsets", "out_offsets", "out_row_stride", "out_column_stride",
-    # The number of each image's kernel, and the bytes of a weight, of a kernel's weights and of its
-    # column weights.
+    # The index of each image's kernel, the rank, and the bytes of a weight, of a kernel's weights
+    # and of its column weights.
     "kernel_index", "rank", "weight_bytes", "weights_bytes", "column_weights_bytes",
     "out_rows", "out_columns", "p", "q", "stride_y", "stride_x", "dilation_y", "dilation_x",
-    # Columns from the first to the last that an output reads, and the byte offset of each column of
-    # taps in a row of the row buffer.
+    # Columns that the window of an output spans, and the byte offset of each column of taps in a
+    # row of the row buffer.
     "span_x", "tap_offsets",
     # Tasks are images by bands of rows by strips of columns; this call runs those from `first` to
     # before `last`. `failed` counts tasks that had no memory, and only ever grows.
     "bands", "band", "strips", "strip", "first", "last", "failed",
-    # Parts of a number that are summed at once (2 if it is complex, or a pixel and what it counts),
-    # how many planes of them rows have, bytes of one, numbers in a vector, columns of a row in the
-    # row buffer, output rows that are summed at once.
+    # Parts of a number that are summed at once (2: real and imaginary part, or a pixel and its
+    # count), planes of a row in the row buffer, bytes of a part, lanes of a vector, columns of a
+    # row in the row buffer, output rows that are summed at once.
     "parts", "planes", "size", "lanes", "pitch", "block_rows",
-    # Whether pixels are read, and sums written, where they are.
+    # Whether pixels are read, and sums written, in place.
     "x_in_place", "out_in_place",
-    # Of so many columns that are summed the first is written.
+    # Of this many columns that are summed, the first is written.
     "every",
     # The ROW_SOURCE of pixels, and the jit functions that read and write rows (0: none is needed).
     "row_source", "load", "store",
-    # Micro-kernels: sums of a block of rows, and of one row, into memory or where results are; of
-    # separable kernels the first two take the columns of taps, and the last two the rows.
+    # Micro-kernels: sums of a block of rows, and of one row, into memory or to the result in place.
+    # For separable kernels the first two sum columns of taps, and the last two rows of taps.
     "sum_block", "sum_row", "sum_block_in_place", "sum_row_in_place",
     "sum_across", "sum_across_in_place",
     # Jit functions that sum a task, and some columns of one.
     "sum_task", "sum_columns",
-    # Up to `edge_most` columns beside the border are summed by a jit function of their own, which
-    # reads them transposed, adds up taps by a micro-kernel, in the order at an address (0: as they
-    # come), and writes one of some sums of a column.
+    # Up to `edge_most` columns beside the border are summed by a jit function of their own: it
+    # loads them transposed, sums by a micro-kernel, with taps in the order of a table (0: as they
+    # come), and writes some of the sums of a column.
     "edge_most", "sum_edge_columns", "load_transposed", "sum_edge", "tap_order", "store_edge",
-    # Narrow images: the jit function that sums whole rows, whether pixels are repeated beside them,
-    # and the address of a row of the border's value.
+    # Narrow images: the jit function that sums whole rows, whether the border repeats pixels beside
+    # them, and the address of a row of the fill value.
     "sum_whole_rows", "repeats_pixels", "fill_row",
-    # Means of the pixels that are there (otherwise 0): address of the MEANS, and the jit functions
-    # that load rows of their counts, mark the missing pixels of loaded rows, and sum the weights
-    # that are there of the outputs in a block of which little is there.
+    # Means over the pixels that are not missing (otherwise 0): address of the MEANS, and the jit
+    # functions that load rows of counts, mark the missing pixels of loaded rows, and sum weights
+    # anew for blocks of outputs with few pixels left.
     "means", "load_counts", "mark_missing", "sum_remaining",
 )  # fmt: skip
 DIRECT_FAILED = DIRECT_PARAMS.fields["failed"][1]  # type: ignore[index]
 
-# What means of the pixels that are there are made with: a number that is subtracted from pixels and
-# added to means, the least sum of weights, and what stands where less is there, or nothing. If few
-# pixels are missing or none, `weight_rows` is the address of a table: for each row of results the
-# address of its sums of weights over an image of which none is. Otherwise it is 0, and the sums of
-# weights are the second plane of sums. `counts` are 0 or the address of a mask of missing pixels or
-# of their weights, and the ROW_SOURCE of these.
+# Means over the pixels that are not missing: a `pivot` that is subtracted from pixels and added to
+# means, the least sum of weights, and the result where the sum is 0 or below that. If none or few
+# pixels are missing, `weight_rows` is the address of a table: for each row of results, the address
+# of its sums of weights over an image without missing pixels. Otherwise it is 0, and the sums of
+# weights are the second plane of sums. `counts` is the address of a mask of missing pixels or of
+# the pixels' weights (0: there is none), and `counts_source` their ROW_SOURCE.
 MEANS = np.dtype(
     [
         *((name, np.float64) for name in ("pivot", "least", "undefined")),
         *fields(
             "weight_rows", "counts", "counts_source",
             # If few are missing (see `missing_sums`): the kernel's sides, the address of its rows
-            # from the last column of weights to the first, vectors in one and bytes of a vector,
-            # bytes of a row of missing sums and of all memory for them, the ROW_SOURCE of pixels,
-            # and whether their border is missing, which `weight_rows` knows of.
+            # with weights from last to first, vectors of such a row and bytes of a vector, bytes of
+            # a row of missing sums and of all memory for them, the ROW_SOURCE of pixels, and
+            # whether the border is missing, which `weight_rows` takes into account.
             "p", "q", "reversed_weights", "vectors", "vector_bytes",
             "missing_pitch", "missing_bytes", "source", "border_missing",
         ).descr,
     ]
 )  # fmt: skip
-# Where `counts` begin for who looks at some rows of an image, and bytes between rows and columns.
+# The counts of some rows of an image: their address, and the bytes between rows and columns.
 COUNTED_PIXELS = fields("counts", "row_stride", "column_stride")
-# Which means are written: address of the MEANS, the first row and column of results, rows from one
-# to the next, and the address of missing sums. `scarce` is set where little is there, and
-# `remaining` says that the sums of weights that are there follow those of pixels.
+# A block of means to be written: address of the MEANS, the first row and column of results, rows
+# from one to the next, and the address of missing sums. `scarce` is set if an output has few pixels
+# left, and `remaining` says that sums of the weights on these follow the sums of pixels.
 MEANS_BLOCK = fields("means", "row", "column", "row_step", "missing_sums", "scarce", "remaining")
 
-# What a task of direct or separable sums is told: addresses of the image, of its result, of its
-# kernel's weights and column weights, the first row of outputs and the one after the last.
+# A task of direct or separable sums: addresses of the image, of its result, of its kernel's weights
+# and column weights, the first row of outputs and the one after the last.
 DIRECT_TASK = fields("x", "out", "weights", "column_weights", "first_row", "end_row")
 
 # How some columns of a task are summed: the first and how many, how many of them are skipped before
-# the first that is written, the first column of results and how many; how many columns are read (at
-# least a vector), columns of a row in the row buffer and in `lines` and from one row to the next,
-# bytes of a row in `sums`, and whether pixels are read and sums written where they are. Then
-# addresses in the task's memory: the row buffer, a row of the border's value, sums that are to be
-# converted, lines between the passes of separable sums, tables of the addresses of input rows and
-# of lines, and missing sums (see `MEANS`).
+# the first that is written, the first column of results and how many; how many columns are summed
+# (at least a vector), columns of a row in the row buffer and in `lines`, and their pitch, bytes of
+# a row in `sums`, and whether pixels are read and sums written in place. Then addresses in the
+# task's memory: the row buffer, a row of the fill value, sums that are to be converted, lines
+# between the passes of separable sums, tables of the addresses of input rows and of lines, and
+# missing sums (see `MEANS`).
 DIRECT_COLUMNS = fields(
     "first", "count", "skipped", "first_out", "count_out", "read", "length", "pitch", "sums_pitch",
     "x_in_place", "out_in_place",
@@ -176,18 +175,19 @@ BOX_PARAMS = fields(
     "out_rows", "out_columns", "p", "q", "stride_y", "stride_x", "dilation_y", "dilation_x",
     "bands", "band", "strips", "strip", "first", "last", "failed",
     "parts", "size", "lanes", "x_in_place", "load",
-    # Bytes of a pixel; rows of windows that are summed down the image before they are summed across
-    # it, a multiple of the lanes; whether they are, and the jit function that sums them along rows
-    # (0: they are transposed).
+    # Bytes of a pixel; windows that are summed down the image before they are summed across it, a
+    # multiple of the lanes; whether there is anything to sum across, and the jit function that sums
+    # windows along rows (0: they are transposed).
     "pixel_size", "window_rows", "across", "sum_along",
     # The ROW_SOURCE of the image's columns without padding; address of the table of the padded
-    # ones, and the position of the image's first column among them. A row of the border's value in
-    # the image's dtype, and sums of p of them (real and imaginary part) in the dtype of sums.
+    # columns, and the position of the image's first column among them. A row of the fill value in
+    # the image's dtype, and sums of p fill values (real and imaginary part) in the dtype of sums.
     "row_source", "columns", "left", "fill_row", "fill_sums",
-    # Jit functions: windows down the image where its pixels are read where they are, and all other
-    # windows; transposition; writing results; writing those of a mask.
+    # Jit functions: sums of windows down an image that is read in place, and of all other windows;
+    # transposition; writing results; writing those of a mask.
     "sum_in_place", "sum_windows", "transpose", "finish", "finish_masked",
-    # Of floating-point sums: finds sums that are not finite, and multiplies rows by two to a power.
+    # For floating-point sums: jit functions that find sums that are not finite, and that multiply
+    # rows by two to a power; and the power.
     "find_overflow", "shrink", "shrink_power",
     # The jit function that sums a task.
     "sum_task",
@@ -196,8 +196,8 @@ BOX_FAILED = BOX_PARAMS.fields["failed"][1]  # type: ignore[index]
 
 # A task of box sums: addresses of the image, of its result and of its kernel's BOX_SCALE, the rows
 # and columns of outputs, and the image's columns that they read. `mask` is the address of a byte
-# for every output, 1 where its sum is not finite (0: none is); `shrunk` says that pixels are
-# divided, and only those outputs written.
+# for every output, 1 where its sum is not finite (0: all are finite); `shrunk` says that pixels are
+# divided, and only the outputs of the mask written.
 BOX_TASK = fields(
     "x", "out", "scale", "first_row", "end_row", "first_column", "end_column", "left", "width",
     "x_in_place", "mask", "shrunk",
@@ -214,9 +214,10 @@ BOX_MEMORY = fields(
     "row_source",
 )  # fmt: skip
 
-# What sums are multiplied by, or divided by where `divisor` is not 0: a weight of 1/n divides by n,
-# so that the mean of equal pixels is their value. Sums of shrunk pixels are multiplied by `grow`.
-# With `reciprocal` and `shift` bytes are divided (0: they are not; see `core.box.find_reciprocal`).
+# The weight that sums are multiplied by, or the `divisor` if that is not 0: sums by a weight of 1/n
+# are divided by n, so that the mean of equal pixels is their value. Sums of shrunk pixels are
+# multiplied by `grow`. `reciprocal` and `shift` divide sums in 16 bits that become bytes (0: these
+# are divided in float32; see `core.box.find_reciprocal`).
 BOX_SCALE = np.dtype(
     [
         ("real", np.float64),
@@ -235,7 +236,7 @@ BOX_FINISH = fields("scale", "imaginary", "mask", "mask_pitch")
 
 
 def fill_bytes(value: Any, acc: str) -> Any:
-    """Bytes of a border's value in the sums' dtype, as records hold them."""
+    """Return the bytes of a fill value in the sums' dtype, as records hold them."""
     raw = np.zeros(16, np.uint8)
     value = np.dtype(acc).type(value)
     raw[: value.itemsize] = np.frombuffer(value.tobytes(), np.uint8)
@@ -249,27 +250,27 @@ UNIT = fields("image", "first", "last")
 # rectangle's first row and column of taps.
 TAP_GROUP = fields("add_dots", "row", "column")
 
-# What a task of the weight gradient is told.
+# The weight gradient (`weight_gradient`).
 WEIGHT_GRADIENT_PARAMS = fields(
     # Sides of the weights, columns of outputs, bytes of a sum.
     "p", "q", "s", "size",
     # Stride and dilation that the tables of rows and columns are read with, the padding on the
-    # left, the image's width, and the columns from the first to the last that an output reads.
+    # left, the image's width, and the columns that the window of an output spans.
     "stride_y", "stride_x", "dilation_y", "left", "width", "span_x",
-    # Image: byte offset of each one, bytes between rows, the row of the image that stands at each
-    # padded one (-1: the fill value).
+    # Images: byte offset of each one, bytes between rows, table of the image's row at each padded
+    # row (-1: the fill value).
     "x_offsets", "x_row_stride", "rows",
-    # Whether strips of columns that read none of the border are summed where they are; all others
-    # are read by a jit function from a ROW_SOURCE.
+    # Whether strips of columns that read none of the border are read in place; all others are
+    # loaded by a jit function from a ROW_SOURCE.
     "x_in_place", "read_x", "x_source",
-    # Gradient of the outputs: byte offset of each one, bytes between rows, and the jit function
-    # and ROW_SOURCE that convert rows (0: they are summed where they are).
+    # Gradients of the outputs: byte offset of each one, bytes between rows, and the jit function
+    # and ROW_SOURCE that convert rows (0: they are read in place).
     "dy_offsets", "dy_row_stride", "read_dy", "dy_source",
     # Outputs summed together: columns of a strip, rows. Elements of a row in the row buffer, and
-    # how many rows it has room for.
+    # the rows that it holds.
     "strip", "rows_at_once", "pitch", "slots",
-    # A task's memory: how many bytes, and where in it are a row of the fill value, converted rows
-    # of dY, addresses of rows of pixels, and addresses of rows of dY. The row buffer comes first.
+    # A task's memory: its bytes, and the offsets of a row of the fill value, of converted rows of
+    # dY, and of the addresses of rows of pixels and of dY. The row buffer comes first.
     "task_bytes", "fill_row", "dy_buffer", "x_rows", "dy_rows",
     # Taps: byte offset of each column of taps in a row, and an array of TAP_GROUP.
     "tap_offsets", "groups", "group_count",
@@ -283,7 +284,7 @@ FAILED = WEIGHT_GRADIENT_PARAMS.fields["failed"][1]  # type: ignore[index]
 # part of one complex tile, and a tile of complex sums is one by itself: a *group* is the tiles (two
 # or one) that are transformed at once. A workspace holds the planes of a group's real and imaginary
 # parts, then the same transposed, then a vector's width of columns, then the outliers (pixels taken
-# out of a tile): these fields are offsets in it, and all pitches and sizes of memory are bytes.
+# out of a tile). The fields of these names are offsets in it; all pitches and sizes are in bytes.
 FFT_PARAMS = fields(
     # Addresses of the images and results, and of each image's offsets from them.
     "x", "x_offsets", "out", "out_offsets", "out_row_stride", "out_column_stride",
@@ -298,35 +299,35 @@ FFT_PARAMS = fields(
     # Workspace of a thread.
     "workspace_bytes", "pitch", "plane_bytes", "transposed", "transposed_pitch",
     "transposed_plane_bytes", "columns", "outliers", "outliers_most",
-    # The kernel: its spectrum, its weights as they are, the absolute values of those that the
-    # spectrum was made of, its KERNEL_MEASURES, and whether its weights nearly cancel.
+    # The kernel: its spectrum, its weights as they are, the absolute values of the scaled weights
+    # that were transformed, its KERNEL_MEASURES, and whether its weights nearly cancel.
     "spectrum", "weights", "magnitudes", "measures", "cancels",
     # Whether errors are estimated, and whether sums are rounded to whole numbers.
     "estimate_errors", "round_sums",
-    # Addresses of the jit functions of these names; some are 0 until they are needed.
+    # Jit functions; some are 0 until they are needed.
     "filter_group", "load_group", "transform_group", "store_group", "sample_abs_sums",
     "retry_tile", "add_outliers", "forward", "inverse", "transpose",
-    # Tasks are groups: from the first to before the last, dealt out to the workers. `doubtful` is
-    # 0, or in a second pass the address of the numbers of the groups that are done again.
+    # Tasks are groups, from `first` to before `last`, divided among the workers. `doubtful` is 0,
+    # or in a second pass the address of the numbers of the groups that are retried.
     "first", "last", "workers", "doubtful",
     # A TILE_GROUP_STATE of each group.
     "states",
-    # How often memory for a workspace could not be had; it only ever grows.
+    # Counts workspaces that could not be allocated; it only ever grows.
     "failed",
 )  # fmt: skip
 FftParams = structure(FFT_PARAMS)
 FFT_FAILED = FFT_PARAMS.fields["failed"][1]  # type: ignore[index]
 
-# Groups whose sums are taken directly: their numbers, the FFT_PARAMS of the call, the params of
-# direct sums, the jit function that sums columns of a task, the weights in the order that it takes
-# them in, rows of a task and tasks of a group, and the tasks of this call.
+# Groups that are summed directly: the FFT_PARAMS of the call, the numbers of the groups, the
+# DIRECT_PARAMS, the jit function that sums columns of a task, the weights in the order that it
+# takes them in, rows of a task and tasks of a group, and the tasks of this call.
 DIRECT_TILES_PARAMS = fields(
     "fft_params", "groups", "direct_params", "sum_columns", "weights", "band", "bands",
     "first", "last",
 )  # fmt: skip
 DirectTilesParams = structure(DIRECT_TILES_PARAMS)
 
-# What is found out about a tile and a group of them. All but the exponents are of scaled pixels.
+# What is known of a tile, and of a group of tiles. All but the exponents are of scaled pixels.
 TILE_STATE = np.dtype(
     [
         ("squares", np.float64),  # sum of the squares of all pixels
@@ -339,13 +340,13 @@ TILE_GROUP_STATE = np.dtype(
     [
         ("tiles", TILE_STATE, (2,)),
         ("estimate", np.float64),  # of the error of the group's sums, in units of eps
-        ("finite", np.int64),  # whether all pixels were, and then all sums
+        ("finite", np.int64),  # whether all pixels are, later whether all sums are
         ("outcome", np.int64),  # 0, or what is left to be done: see `fft_errors`
     ]
 )
-TILE_STATE_BYTES = TILE_STATE.itemsize  # from one tile to the next; they come first in a group's
+TILE_STATE_BYTES = TILE_STATE.itemsize  # from one tile to the next, at the start of a group's state
 
-# What the estimate of a tile's error takes of a kernel, all of scaled weights.
+# What the error estimate of a tile needs to know of a kernel, all of scaled weights.
 KERNEL_MEASURES = np.dtype(
     [
         ("noise", np.float64),  # what the norm of a tile's pixels is multiplied by

@@ -1,10 +1,10 @@
 """The row buffer: jit functions that load padded rows of pixels (Numba).
 
-Rows of complex numbers lie in two planes, of real and of imaginary parts: loading takes complex
-pixels apart, as storing (`stored_rows`) puts the parts of sums together.
+Rows of complex numbers lie in two planes, of real and of imaginary parts: loading splits complex
+pixels, and storing (`stored_rows`) joins the parts of sums.
 
-Which pixels stand in a row is the same for every dtype, so loading is one function, compiled with
-and without a column stride. It calls a short one that converts pixels of a dtype.
+Which pixels a row holds does not depend on the dtype, so loading is one function, compiled with and
+without a column stride. It calls a short one that converts pixels of a dtype.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ row_source = reader(ROW_SOURCE)
 
 # Rows are prefetched this many rows before they are read.
 _AHEAD = 4
-# Runs of at least a cache line are copied by vectors, those of so few numbers one by one.
+# Runs of at least a cache line are copied by vectors, those of fewer numbers than this one by one.
 _FEW = 8
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
 # the sums' parts, and whether there is a column stride.
 TAG = ACC = STRIDED = None
-# Column strides for which whole vectors are taken apart.
+# Column strides for which whole vectors are de-interleaved.
 TAKEN_APART = (2, 4)
 
 
@@ -54,7 +54,7 @@ def repeat_number(number, target, n, size):
 
 @inner
 def _load_run(source, pixels, n, target, zero):
-    """Load `n` pixels that follow each other, from their address to the address `target`."""
+    """Load `n` pixels of consecutive columns from one address to another."""
     step, size = source.column_stride, source.size
     if source.convert_groups:
         call(source.convert_groups, pixels, n, target, source.imaginary, 0, 0, 0, 0)
@@ -71,13 +71,13 @@ def _load_run(source, pixels, n, target, zero):
 
 @inner
 def _load_strided(source, pixels, low, high, target, phase, zero):
-    """Load the pixels of columns `low` to before `high` of a row, from the address of the first.
+    """Load the pixels of the columns ``low`` to ``high - 1`` of a row, given the first's address.
 
-    Phases of the row, which begins at `target`, are `phase` numbers apart.
+    The row begins at `target`, and its phases are `phase` numbers apart.
     """
     stride, step, first, end = source.step, source.column_stride, high, high
     if source.convert_groups:
-        # All phases at once: whole vectors are read and taken apart.
+        # All phases at once: whole vectors are read and de-interleaved.
         first = smaller(round_up(low, stride), high)
         groups = (high - first) // stride
         place, distance = target + first // stride * source.size, phase * source.size
@@ -114,7 +114,7 @@ def _load_phases(source, pixels, low, high, target, phase, zero):
 def _copy_beside(fill, columns, row, low, run, beside, size):
     """Fill the columns left and right of a run that holds all columns of the image.
 
-    They are the fill value, or what the run holds.
+    They hold the fill value, or copies of numbers in the run.
     """
     known = row + low * size
     for e in range(beside):
@@ -125,14 +125,14 @@ def _copy_beside(fill, columns, row, low, run, beside, size):
 
 @inner
 def _before(columns, f):
-    """How many of the first columns, given as (whole strides, rest), are in phase `f`."""
+    """Count how many of the first columns, given as (whole strides, rest), are in phase `f`."""
     return columns[0] + 1 if f < columns[1] else columns[0]
 
 
 def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
-    """Load `n` columns from column `first` on of rows `y0` to `y1`, all counted with the padding.
+    """Load `n` columns from column `first` on of the rows ``y0`` to ``y1 - 1``, padding included.
 
-    Row y goes to place ``y % slots`` of the row buffer, places being `pitch` numbers apart. With a
+    Row y goes to slot ``y % slots`` of the row buffer; slots are `pitch` numbers apart. With a
     column stride the row is laid out phase after phase, each as long as `pitch` divided by the
     stride; phases that no output reads are left out.
     """
@@ -143,15 +143,15 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
     parts, imaginary = source.parts, source.imaginary
     here = source.columns + 8 * first
     last = smaller(source.column_count, first + n)
-    # Columns inside the image stand in one ascending run; only what is left of and right of that
-    # run goes through the map.
+    # Columns inside the image form one ascending run; only those left and right of it are looked up
+    # in the table.
     left, length = source.left, last - first
     phase = pitch // stride
     low = smaller(larger(left - first, 0), length)
     high = larger(smaller(left + source.width - first, length), low)
     run = high - low
     column = load_int(here, low) if run else 0
-    # A processor does not foresee short runs of long rows: they are prefetched.
+    # The processor's own prefetching misses short runs of long rows.
     run_bytes = run * source.pixel_size
     scattered = step == source.pixel_size and abs(row_stride) > 2 * run_bytes
     copied = source.plain and not STRIDED and step == size and run * size >= LINE_BYTES
@@ -182,7 +182,7 @@ def _load(source_params, x, y0, y1, first, n, row_buffer, pitch):
         if whole:
             for part in range(parts):
                 plane, value = target + part * imaginary, fill + part * size
-                if size == 4:  # the usual size, for which code is made
+                if size == 4:  # the usual size, as a constant for the compiler
                     _copy_beside(value, here, plane, low, run, length - run, np.int64(4))
                 else:
                     _copy_beside(value, here, plane, low, run, length - run, size)
@@ -224,13 +224,13 @@ def _convert(source, step, n, target, unused, unused2, unused3, unused4):
 
 
 def _convert_pairs(source, n, target, distance, unused, unused2, unused3, unused4):
-    """Convert `n` pairs of stored numbers; those of one place in the pairs go to one line.
+    """Convert `n` pairs of stored numbers and de-interleave them: first numbers, then second ones.
 
-    Lines are `distance` bytes apart.
+    These begin `distance` bytes apart.
     """
     pairs = elements(TAG, source, 2 * n)
     firsts, seconds = elements(ACC, target, n), elements(ACC, target + distance, n)
-    # Unsigned indices: LLVM makes vectors of loops in which no index can be negative.
+    # Unsigned indices: LLVM vectorises loops in which no index can be negative.
     for j in range(n):
         firsts[j] = widened(TAG, pairs[np.uintp(2 * j)])
         seconds[j] = widened(TAG, pairs[np.uintp(2 * j + 1)])
@@ -250,7 +250,7 @@ def _convert_fours(source, n, target, distance, unused, unused2, unused3, unused
 
 
 def _load_transposed(source_params, x, y0, y1, first, n, target, pitch):
-    """Load the same pixels transposed: padded column `first` + e to line e, `pitch` bytes apart."""
+    """Load the same pixels transposed: padded column `first` + e to row e, `pitch` bytes apart."""
     fill = elements(ACC, source_params + FILL, 1)[0]
     source = row_source(source_params)
     rows, columns = source.rows, source.columns
@@ -272,7 +272,7 @@ def parts_of(dtype: str) -> int:
 
 
 def load(step: int = 1) -> int:
-    """Address of the jit function that loads rows of a ROW_SOURCE with this column stride."""
+    """Return the address of the jit function that loads rows with this column stride."""
     return _compiled_load(step > 1)
 
 
@@ -299,7 +299,7 @@ def pixel_fields(
     copied = pixel == acc and step == 1 and side_by_side
     if pixel_parts == 2 and step == 1 and side_by_side:
         groups = _convert_pairs
-    elif parts == 1 and side_by_side and 2 * phases > step:  # otherwise most would be of no use
+    elif parts == 1 and side_by_side and 2 * phases > step:  # if most phases are needed
         groups = dict(zip(TAKEN_APART, (_convert_pairs, _convert_fours), strict=True)).get(step)
     return dict(
         size=np.dtype(acc_part).itemsize,
@@ -317,6 +317,6 @@ def pixel_fields(
 
 @cache
 def load_transposed(source: str, acc: str) -> int:
-    """Address of the jit function that reads columns of this dtype."""
+    """Return the address of the jit function that loads pixels of this dtype transposed."""
     name = f"load_transposed_{source}_{acc}"
     return compile_function(_load_transposed, name, TAG=make_tag(source), ACC=make_tag(acc))

@@ -19,14 +19,14 @@ __all__ = ["DTYPES", "emit_saturated"]
 
 _BYTES = ("uint8", "int8")
 _SHORT = (*_BYTES, "uint16", "int16")  # all numbers are exact in float32
-# What sums of a dtype are converted to.
+# The dtypes that sums are converted to in registers, by the dtype of sums.
 DTYPES = {"uint16": _BYTES, "int16": _BYTES, "float32": _SHORT, "float64": _SHORT}
 
 
 def emit_saturated(
     vectors: Vectors, sums: list[Any], acc: str, dtype: str, shift: int, address: Any
 ) -> None:
-    """Emit the conversion of vectors of sums, which are written one after the other.
+    """Emit the conversion of vectors of sums, and their stores one after the other.
 
     The sums, in dtype `acc`, are ``2**shift`` times the results.
     """
@@ -41,7 +41,7 @@ def emit_saturated(
             whole = [_to_integers(vectors, x, info) for x in some]
         count = vectors.lanes * len(whole)
         joined = whole[0] if len(whole) == 1 else vectors.shuffle(*whole, list(range(count)))
-        # Also of what is in range, which LLVM does not know: it takes instructions that saturate.
+        # Needed only for whole numbers, but with it LLVM chooses instructions that saturate.
         joined = _saturate(b, joined, signed, info)
         small = b.trunc(joined, ir.VectorType(ir.IntType(info.bits), count))
         place = b.inttoptr(address, small.type.as_pointer())
@@ -71,14 +71,14 @@ def _divide(vectors: Vectors, sums: Any, shift: int, signed: bool) -> Any:
     places = vectors.constant(shift)
     quotient = b.ashr(sums, places) if signed else b.lshr(sums, places)
     rest = b.and_(sums, vectors.constant((1 << shift) - 1))
-    # Half of the divisor is rounded up where the quotient is odd.
+    # A remainder of half the divisor is rounded up where the quotient is odd.
     rest = b.add(rest, b.and_(quotient, vectors.constant(1)))
     up = b.icmp_unsigned(">", rest, vectors.constant(1 << (shift - 1)))
     return b.add(quotient, b.zext(up, vectors.kind))
 
 
 def _saturate(b: Any, values: Any, signed: bool, info: Any) -> Any:
-    """Bring whole numbers into the range of an integer dtype."""
+    """Clip whole numbers to the range of an integer dtype."""
     compare: Callable[..., Any] = b.icmp_signed if signed else b.icmp_unsigned
     low, high = (ir.Constant(values.type, [n] * values.type.count) for n in (info.min, info.max))
     values = b.select(compare(">", values, high), high, values)

@@ -1,6 +1,6 @@
 """Jit functions that write rows of sums to the output, in its dtype (Numba).
 
-The parts of complex sums lie in two planes, of real and of imaginary parts, and are put together.
+The parts of complex sums lie in two planes, of real and of imaginary parts, and are joined here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .intrinsics import elements
 from .row_buffer import TAKEN_APART, parts_of
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
-# the sums' parts, and of how many sums one is written, if code is made for that number.
+# the sums' parts, and the `every` of `store` if it is a constant of the code.
 TAG = ACC = EVERY = None
 
 
@@ -28,7 +28,7 @@ def _store(sums, n, out, step, count, pitch, out_pitch, unused):
 
 
 def _store_every(sums, n, out, step, count, pitch, out_pitch, every):
-    """Write rows of `n` sums as `_store` does: the first of every so many that stand in memory."""
+    """Write rows of `n` sums as `_store` does: the first of every `every` that are in memory."""
     step_of_sums = EVERY if EVERY else every
     for row in range(count):
         line = elements(ACC, sums + row * pitch, step_of_sums * n)
@@ -43,7 +43,7 @@ def _store_complex(sums, n, out, step, count, pitch, out_pitch, imaginary):
         other = elements(ACC, sums + imaginary + row * pitch, n)
         if step == 2 * TAG.itemsize:
             target = elements(TAG, start, 2 * n)
-            # Unsigned indices: LLVM makes vectors of loops in which no index can be negative.
+            # Unsigned indices: LLVM vectorises loops in which no index can be negative.
             for j in range(n):
                 target[np.uintp(2 * j)] = narrowed(TAG, real[j])
                 target[np.uintp(2 * j + 1)] = narrowed(TAG, other[j])
@@ -71,10 +71,10 @@ def _store_exact(sums, n, out, step, count, pitch, out_pitch, unused):
 
 @cache
 def store(acc: str, out: str, exact: bool = False, every: int = 1) -> int:
-    """Address of the jit function that writes this dtype; `exact` if sums are integers that fit.
+    """Return the address of the jit function that writes sums in dtype `out`.
 
-    With `every` above 1 it writes the first of so many real sums, and is told how many; `exact`
-    makes no difference then.
+    `exact` says that sums are integers within its range. With `every` above 1, which is also passed
+    to the function, it writes every `every`-th real sum; `exact` makes no difference then.
     """
     if every > 1:
         known = every if every in TAKEN_APART else 0
@@ -82,7 +82,7 @@ def store(acc: str, out: str, exact: bool = False, every: int = 1) -> int:
         return compile_function(_store_every, name, TAG=tags[0], ACC=tags[1], EVERY=known)
     function = _store_complex if parts_of(acc) == 2 else _store_exact if exact else _store
     name = f"store_{acc}_{out}{'_exact' if exact else ''}"
-    # Complex sums are written part by part, real ones as whole elements, complex ones too.
+    # Complex sums are written part by part; real sums as elements of `out`, which may be complex.
     stored = dtypes.part(out) if parts_of(acc) == 2 else out
     tags = make_tag(stored), make_tag(dtypes.part(acc))
     return compile_function(function, name, TAG=tags[0], ACC=tags[1])

@@ -29,7 +29,7 @@ def vector_bytes() -> int:
 
 
 def lanes(dtype: str) -> int:
-    """Elements of a vector of this dtype."""
+    """Return the number of elements in a vector of this dtype."""
     return vector_bytes() // np.dtype(dtype).itemsize
 
 
@@ -129,7 +129,7 @@ class Vectors:
         return self.builder.shuffle_vector(a, b, mask)
 
     def transposed(self, rows: list[Any]) -> list[Any]:
-        """The columns of a square of as many vectors as one has lanes."""
+        """Return the columns of a square matrix, given as many vectors as one has lanes."""
         rows, n = list(rows), self.lanes
         half = n // 2
         while half:
@@ -196,7 +196,7 @@ def prefetch(typingctx, address, n):
 
 @inner
 def copy_bytes(source, target, n):
-    """Copy `n` bytes, at least as many as a vector has."""
+    """Copy `n` bytes, at least those of a vector."""
     width = vector_bytes_here()
     _copy_vectors(source, target, n // width)
     _copy_vectors(source + n - width, target + n - width, 1)

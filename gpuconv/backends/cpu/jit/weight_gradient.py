@@ -27,7 +27,7 @@ from .row_buffer import repeat_number
 from .vectors import LONG, Vectors, vector_bytes
 
 _INT = ir.IntType(32)
-# Rows of outputs that are taken together.
+# Rows of outputs that share each vector of pixels that is loaded.
 _ROWS = 4
 
 weight_gradient_params = reader(WEIGHT_GRADIENT_PARAMS)
@@ -46,8 +46,8 @@ class _Dots(Vectors):
     def add(self, x_rows: list[Any], offsets: list[Any], dy_rows: list[Any], mask: Any) -> None:
         """Add the products of a vector of each row of dY with the pixels under the taps.
 
-        Rows are addresses, `offsets` the bytes to each column of taps. Lanes outside `mask`
-        (None: all lanes count) are not read.
+        Rows are given by address, `offsets` are the bytes to each column of taps. Only the lanes of
+        `mask` are read (None: all).
         """
         b, zero = self.builder, self.constant(0.0)
 
@@ -84,9 +84,9 @@ class _Dots(Vectors):
 def _emit_add_dots(acc: str, down: int, across: int, adjacent: bool, b: Any, args: Any) -> None:
     """Emit the dot products of `rows` rows of `n` outputs with the pixels under a group of taps.
 
-    They are added to `total`. `x_rows` and `dy_rows` are arrays of addresses. The first row of
-    pixels of an output's row is `step` places after that of the row before; where `step` is 1 they
-    share rows of pixels. `offsets` has the bytes to each column of taps.
+    They are added to `total`. `x_rows` and `dy_rows` are tables of addresses. From one row of
+    outputs to the next, its first row of pixels moves by `step` entries; if `step` is 1 they share
+    rows of pixels. `offsets` has the bytes to each column of taps.
     """
     x_rows, dy_rows, rows, step, n, offsets, total, pitch = args
     code = _Dots(b, acc, down, across)
@@ -130,7 +130,7 @@ def _emit_add_dots(acc: str, down: int, across: int, adjacent: bool, b: Any, arg
 class _Buffers(NamedTuple):
     """Addresses in a task's memory (see `WEIGHT_GRADIENT_PARAMS`)."""
 
-    x: Any  # the row buffer: row y of the padded image at place y % slots
+    x: Any  # the row buffer: row y of the padded image is in slot y % slots
     fill: Any
     dy: Any
     x_rows: Any
@@ -139,7 +139,7 @@ class _Buffers(NamedTuple):
 
 @inner
 def _lay_out(params, memory):
-    """Divide up a task's memory and write the row of the fill value."""
+    """Lay out a task's memory, and write the row of the fill value."""
     start = round_up(memory, LINE_BYTES)
     fill = start + params.fill_row
     repeat_number(params.x_source + FILL, fill, params.pitch, params.size)
@@ -199,7 +199,7 @@ def _add_groups(params, buffers, rows, n, total):
 
 @inner
 def _add_strip(params, buffers, image, dy, first, last, j0, total):
-    """Add what rows `first` to `last` of outputs contribute, in the strip from column `j0` on."""
+    """Add the products of output rows ``first`` to ``last - 1`` in the strip at column `j0`."""
     n = min(params.s - j0, params.strip)
     stride, dilation, span = params.stride_y, params.dilation_y, params.span_x
     column = j0 - params.left
@@ -227,7 +227,7 @@ def _add_strip(params, buffers, image, dy, first, last, j0, total):
 
 
 def _task(address, task, x, dy, units, begins, ends, partial):
-    """Add up the units of a task in its place of `partial`."""
+    """Sum the units of a task to its part of `partial`."""
     params = weight_gradient_params(address)
     memory = allocate(params.task_bytes)
     if memory == 0:
@@ -245,20 +245,20 @@ def _task(address, task, x, dy, units, begins, ends, partial):
 
 
 def _group_sides(n: int) -> list[int]:
-    """Divide `n` taps, as evenly as possible, into sides of groups whose sums fit the registers."""
+    """Divide `n` taps evenly into sides of groups whose sums fit the registers."""
     count = -(-n // (5 if vector_bytes() == 64 else 3))
     return [n // count + (i < n % count) for i in range(count)]
 
 
 @cache
 def _add_dots_function(acc: str, down: int, across: int, adjacent: bool) -> int:
-    """Address of the jit function that adds the dot products of a group of down x across taps."""
+    """Return the address of the jit function that adds the dot products of a group of taps."""
     name = f"dots_{acc}_{down}x{across}{'' if adjacent else '_any'}"
     return compile_emitted(name, _emit_add_dots, acc, down, across, adjacent)
 
 
 def tap_groups(acc: str, p: int, q: int, adjacent: bool) -> Any:
-    """Groups of p x q taps, an array of TAP_GROUP.
+    """Return the groups of p x q taps, an array of TAP_GROUP.
 
     `adjacent` says that columns of taps are next to each other in memory.
     """
@@ -274,7 +274,7 @@ def tap_groups(acc: str, p: int, q: int, adjacent: bool) -> Any:
 
 @cache
 def task_function() -> int:
-    """Address of the jit function that sums one task."""
+    """Return the address of the jit function that sums one task."""
     return compile_function(_task, "gradient_task")
 
 

@@ -1,7 +1,7 @@
-"""Sums of an image's windows, and at once what they and a correlation make: compiled loops.
+"""Sums of an image's windows, and in the same pass similarities from these and a correlation.
 
 Windows are summed as method "box" sums them (see `methods.box`): down the columns, then along the
-rows, each from sums towards the end of a group of pixels and sums from the beginning of the next.
+rows, each from the sum up to the end of a group of pixels and the sum from the start of the next.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .drivers import compiled, inner, max_of, min_of
 __all__ = ["METHODS", "finish_windows"]
 
 METHODS = {"zncc": 0, "ncc": 1, "sqdiff": 2, "sqdiff_normed": 3}
-# The deviations of a window nearly cancel where they are so small a share of its squares: see
+# A window's squared deviations nearly cancel where they are at most this share of its squares: see
 # `imaging.faint_windows`.
 _LEAST_SHARE = 1e-9
 
 
 @inner
 def _sum_rows(columns: Any, q: int, count: int, tails: Any, sums: Any) -> None:
-    """Sums of `count` runs of q neighbours."""
+    """Sum `count` runs of q neighbours."""
     for first in range(0, count, q):
         group, next_group = columns[first : first + q], columns[first + q :]
         tail, sum_ = tails[first : first + q], sums[first : min(first + q, count)]
@@ -43,7 +43,7 @@ def _sum_two_rows(
     columns1: Any, columns2: Any, q: int, count: int, tails1: Any, tails2: Any, sums1: Any,
     sums2: Any,
 ) -> None:  # fmt: skip
-    """`_sum_rows` of two rows in turns, as an addition waits for the one before."""
+    """`_sum_rows` of two rows in turns, because an addition waits for the one before."""
     for first in range(0, count, q):
         last = min(first + q, count)
         group1, next1 = columns1[first : first + q], columns1[first + q :]
@@ -69,7 +69,7 @@ def _sum_two_rows(
 
 @inner
 def _add_pixels(pixels: Any, centre: float, raw: bool, before: Any, after: Any) -> None:
-    """Add a row of pixels less the centre; of the pixels' own squares, if `raw`."""
+    """Add a row of pixels less the centre, or with `raw` of their squares."""
     if raw:
         for j in range(len(after)):
             value = np.float64(pixels[j])
@@ -95,7 +95,7 @@ def _add(a: Any, b: Any, sums: Any) -> None:
 
 @inner
 def _subtract_means(n: int, first: Any, second: Any, square: Any) -> None:
-    """Make means of n pixels' sums, and squared deviations of their squares' sums."""
+    """Turn sums of n pixels into means, and sums of their squares into squared deviations."""
     for j in range(len(square)):
         mean = first[j] / n
         square[j] = second[j] - first[j] * mean
@@ -112,9 +112,9 @@ def _mark(second: Any, square: Any, marks: Any) -> None:
 
 @inner
 def _note(divisors: Any, second: Any, marks: Any, least: Any, largest: Any) -> None:
-    """Keep the least divisor and the largest sum of each column, row by row.
+    """Update the least divisor and the largest sum of each column by a row.
 
-    Such loops become vectors; one with a single result for all columns would not.
+    Such loops are vectorised; one with a single result for all columns would not be.
     """
     for j in range(len(least)):
         value, old = divisors[j], least[j]
@@ -128,7 +128,7 @@ def _note(divisors: Any, second: Any, marks: Any, least: Any, largest: Any) -> N
 
 @inner
 def _coefficients(found: Any, first: Any, square: Any, shift: float, sums: Any, marks: Any) -> None:
-    """Coefficients of a row; of windows that are marked not yet divided by their deviations."""
+    """Compute the coefficients of a row; those of marked windows are not divided by deviations."""
     total, factor = sums[0], sums[2]
     for j in range(len(found)):
         value = (found[j] - (first[j] + shift) * total) * factor
@@ -140,7 +140,7 @@ def _coefficients(found: Any, first: Any, square: Any, shift: float, sums: Any, 
 
 @inner
 def _difference(found: Any, first: Any, second: Any, sums: Any, normed: bool) -> None:
-    """Squared differences of a row."""
+    """Compute the squared differences of a row."""
     template, norm = sums[1], sums[3]
     for j in range(len(found)):
         value = second[j] - 2 * found[j] + template
@@ -197,15 +197,15 @@ def _finish_windows(
     x: Any, centre: float, shape: Any, method: int, cross: Any, integers: Any, shift: float,
     sums: Any, rows: Any, columns: Any, tails: Any, lines: Any, marks: Any, counts: Any,
 ) -> None:  # fmt: skip
-    """Turn these rows and columns of correlations into similarities.
+    """Turn some rows and columns of correlations into similarities.
 
     Where the correlations are integers, `integers` is a view of the memory of `cross` that holds
     them; otherwise it is empty.
 
-    Each template has in `sums` its total, sum of squares, factor and norm. `marks` of windows whose
-    deviations nearly cancel are set. `counts` are the least positive sum of squares of a window
-    that results are divided by (of deviations, for "zncc"), marked ones left out, and the largest.
-    `tails` has 2 p rows and `lines` 12, no narrower than the pixels that are read.
+    `sums` holds the total, sum of squares, factor and norm of each template. `marks` are set for
+    windows whose deviations nearly cancel. `counts` receives the least positive sum of squares that
+    results are divided by (of deviations, for "zncc"), without marked windows, and the largest sum
+    of squares. `tails` has 2 p rows and `lines` 12, no narrower than the pixels that are read.
     """
     (p, q), (left, right), raw = shape, columns, method == 3
     width, count = right - left + q - 1, right - left

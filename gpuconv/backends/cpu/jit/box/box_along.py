@@ -1,7 +1,7 @@
 """Sums of short windows along rows of whole numbers, which are exact in any order (llvmlite).
 
-As many additions as the window has columns take less time than transposing rows twice, which is
-what longer windows need (see `box_driver`).
+Adding up all columns of a short window takes less time than transposing rows twice, as for longer
+windows (see `box_driver`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from ..functions import compile_function
 from ..vectors import Vectors, lanes
 
-# Vectors of a row that are summed at once: their additions do not wait for each other.
+# Vectors of a row that are summed at once, so that their additions do not wait for each other.
 VECTORS = 4
 
 
@@ -62,7 +62,7 @@ def _sum_along(row, n, q, step, target, unused, unused2, unused3):
 
 @cache
 def sum_along(dtype: str) -> int:
-    """Address of the jit function that sums windows along a row of this dtype."""
+    """Return the address of the jit function that sums windows along a row of this dtype."""
     return compile_function(
         _sum_along,
         f"box_sum_along_{dtype}",

@@ -1,8 +1,8 @@
 """Means of bytes: sums in 16 bits are divided, rounded and stored in vectors (llvmlite, Numba).
 
-A division by a whole number n is a multiplication by about ``2**(16 + shift) / n``, of whose
-product the upper bits are kept (Granlund and Montgomery, "Division by invariant integers using
-multiplication", 1994). `core.box.find_reciprocal` says for which n that is exact.
+A division by a whole number n is a multiplication by about ``2**(16 + shift) / n`` that keeps the
+upper bits of the product (Granlund and Montgomery, "Division by invariant integers using
+multiplication", 1994). `core.box.find_reciprocal` finds out for which n that is exact.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ class _Means(Vectors):
     """Emits the division of a vector of unsigned 16-bit sums."""
 
     def upper_product(self, a: Any, b: Any) -> Any:
-        """Upper 16 bits of the products."""
+        """Return the upper 16 bits of the products."""
         wide = ir.VectorType(ir.IntType(32), self.lanes)
         product = self.builder.mul(self.builder.zext(a, wide), self.builder.zext(b, wide))
         shift = ir.Constant(wide, [16] * self.lanes)
         return self.builder.trunc(self.builder.lshr(product, shift), self.kind)
 
     def short(self, value: Any) -> Any:
-        """Vector with a 64-bit integer in every lane."""
+        """Return a vector with a 64-bit integer in every lane."""
         return self.spread(self.builder.trunc(value, self.element))
 
     def divided(self, sums: Any, n: Any, reciprocal: Any, shift: Any, even: bool) -> Any:
-        """``sums / n``, to nearest even; no more than 255."""
+        """Return ``sums / n``, rounded to nearest even, at most 255."""
         b, zero, one = self.builder, self.constant(0), self.constant(1)
         raised = b.add(sums, b.lshr(n, one))
         quotient = b.lshr(self.upper_product(raised, reciprocal), shift)
-        if even:  # halves were rounded up, and those down again that came to an odd number
+        if even:  # halves were rounded up; where that gave an odd number, subtract one
             half = b.icmp_unsigned("==", b.mul(quotient, n), raised)
             quotient = b.sub(quotient, b.select(half, b.and_(quotient, one), zero))
         most = self.constant(255)
@@ -74,7 +74,7 @@ LANES = None
 
 
 def _finish_bytes(sums, n, out, step, count, pitch, out_pitch, finish_address):
-    """Weigh `count` rows of `n` sums, `pitch` bytes apart, and write them `out_pitch` apart."""
+    """Weight `count` rows of `n` sums, `pitch` bytes apart, and write them `out_pitch` apart."""
     scale = box_scale(box_finish(finish_address).scale)
     reciprocal, shift, divisor = scale.reciprocal, scale.shift, np.int64(scale.divisor)
     for row in range(count):
@@ -87,7 +87,7 @@ def _finish_bytes(sums, n, out, step, count, pitch, out_pitch, finish_address):
             continue
         source, j = sums + row * pitch, 0
         while j < n:
-            j = min(j, n - LANES)  # the last vector overlaps: the same means once more
+            j = min(j, n - LANES)  # the last vector may overlap, and compute the same means again
             if divisor % 2:
                 _divide_by_odd(source + 2 * j, start + j, divisor, reciprocal, shift)
             else:
@@ -97,5 +97,5 @@ def _finish_bytes(sums, n, out, step, count, pitch, out_pitch, finish_address):
 
 @cache
 def finish_bytes() -> int:
-    """Address of the jit function that weighs sums of 16 bits and writes them as bytes."""
+    """Return the address of the jit function that weights 16-bit sums and writes them as bytes."""
     return compile_function(_finish_bytes, "box_finish_bytes", LANES=lanes("uint16"))

@@ -1,9 +1,9 @@
 """The driver of box sums: windows of rows, then windows of columns of their sums (Numba).
 
-Both are taken by `window_sums`, which sums rows: sums of windows down the image are transposed, a
-few rows at a time, so that their columns are rows of as many elements as a vector has lanes. Rows
-and columns are read through tables of addresses, where borders, strides and dilations are made.
-Short windows of whole numbers are summed along the rows instead (`box_along`).
+Both are summed by `window_sums`, which sums windows of rows: sums of windows down the image are
+transposed, a vector of rows at a time, so that columns become rows one vector long. Rows and
+columns are read through tables of addresses, which account for borders and dilations. Short windows
+of whole numbers are summed along the rows instead (`box_along`).
 
 Sums of floating-point numbers may leave the dtype's range although the mean does not. Outputs whose
 sums are not finite are computed once more, from pixels divided by a power of two.
@@ -61,7 +61,7 @@ _SOURCE_WORDS = ROW_SOURCE.itemsize // 8
 
 @inner
 def _sum_across(params, task, memory, down, sums, first, columns):
-    """Sum windows of columns of as many rows as a vector has lanes; `down` is their table."""
+    """Sum windows of columns for a vector of rows, whose addresses are in the table `down`."""
     lanes, size, dilation = params.lanes, params.size, params.dilation_x
     vector, stride, q = lanes * size, params.stride_x, params.q
     squares = round_up(task.width, lanes) // lanes
@@ -69,7 +69,7 @@ def _sum_across(params, task, memory, down, sums, first, columns):
         params.transpose, down, 0, squares, vector, memory.columns, lanes * vector, vector, 0
     )  # fmt: skip
     n = task.end_column - task.first_column
-    step = dilation // gcd(dilation, stride)  # outputs of one phase are so many apart
+    step = dilation // gcd(dilation, stride)  # the distance of outputs of one phase
     for start in range(smaller(step, n)):
         last = start + (n - 1 - start) // step * step
         phase = start * stride % dilation
@@ -90,9 +90,9 @@ def _sum_across(params, task, memory, down, sums, first, columns):
 
 @inner
 def _finish(params, task, sums, pitch, imaginary, row, count, row_step):
-    """Write results of `count` rows of sums, the first of them `row`, or look for what overflowed.
+    """Write the results of `count` rows of sums from `row` on, and mark sums that overflowed.
 
-    Returns whether memory for a mask could not be had.
+    Returns whether there was no memory for the mask.
     """
     finish_address = new_box_finish()
     finish = box_finish(finish_address)
@@ -129,7 +129,7 @@ def _finish(params, task, sums, pitch, imaginary, row, count, row_step):
 
 @inner
 def _sum_windows_down(params, task, memory, phase, first, end):
-    """Sum windows down the image, those that begin at rows `first` to before `end` of a phase."""
+    """Sum the windows down the image that begin at rows ``first`` to ``end - 1`` of a phase."""
     base = first // params.p * params.p
     write_row_table(params, task, memory, phase, base, first, end + params.p - 1)
     kernel = params.sum_in_place if task.x_in_place else params.sum_windows
@@ -244,7 +244,7 @@ def _sum_task(address, number, x, out, scales, unused, unused2, unused3):
 
 @cache
 def sum_task() -> int:
-    """Address of the jit function that sums one task."""
+    """Return the address of the jit function that sums one task."""
     return compile_function(_sum_task, "box_sum_task")
 
 

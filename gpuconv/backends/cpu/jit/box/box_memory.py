@@ -34,7 +34,7 @@ def find_columns(params, task):
 
 @inner
 def allocate_memory(params, task, memory, columns):
-    """Allocate the memory of a task that reads so many padded columns, 0 if there is none."""
+    """Allocate the memory of a task that reads `columns` padded columns; 0 if there is none."""
     size, lanes, parts = params.size, params.lanes, params.parts
     height, n = params.window_rows, task.end_column - task.first_column
     memory.pitch = odd_lines(task.width * size)
@@ -51,7 +51,7 @@ def allocate_memory(params, task, memory, columns):
     if not params.across:
         columns_bytes = across_bytes = sums_bytes = 0
     if params.sum_along:
-        # A padded row, and whole vectors behind the windows of the last places.
+        # A padded row, and room for whole vectors beyond its end.
         columns_bytes = 0
         across_bytes = round_up((columns + SPARE * lanes) * size, LINE_BYTES)
         sums_bytes += round_up(SPARE * lanes * size, LINE_BYTES)
@@ -74,13 +74,13 @@ def allocate_memory(params, task, memory, columns):
 
 @inner
 def first_of_phase(phase, dilation, count):
-    """How many of `count` positions belong to phases before this one."""
+    """Count how many of `count` positions belong to phases before this one."""
     return phase * (count // dilation) + smaller(phase, count % dilation)
 
 
 @inner
 def write_column_tables(params, task, memory, first, columns):
-    """Write the addresses of the transposed columns, phase after phase, and those of results."""
+    """Write the addresses of transposed columns, phase after phase, and those of outputs."""
     vector, dilation = params.lanes * params.size, params.dilation_x
     border = memory.columns + memory.pitch // params.size * vector
     for column in range(columns):
@@ -98,9 +98,9 @@ def write_column_tables(params, task, memory, first, columns):
 
 @inner
 def write_padded_row(params, task, memory, down, first, columns):
-    """Write a row of sums down the image with its border to `memory.across`."""
+    """Write a row of sums down the image, with its border, to `memory.across`."""
     size, start = params.size, params.left - first
-    # The image's columns among the padded ones of the task stand in one run.
+    # The image's columns form one run among the padded columns of the task.
     low = smaller(larger(start, 0), columns)
     high = larger(smaller(start + row_source(params.row_source).width, columns), low)
     run, source = (high - low) * size, down + (low - start - task.left) * size
@@ -118,9 +118,9 @@ def write_padded_row(params, task, memory, down, first, columns):
 
 @inner
 def write_row_table(params, task, memory, phase, base, first, end):
-    """Write the addresses of rows `first` to before `end` of a phase; the table begins at `base`.
+    """Write the addresses of rows ``first`` to ``end - 1`` of a phase; the table begins at `base`.
 
-    Where rows are not read in place they are loaded.
+    Rows that are not read in place are loaded.
     """
     source = row_source(memory.row_source)
     for t in range(first, end):
@@ -136,7 +136,7 @@ def write_row_table(params, task, memory, phase, base, first, end):
             table = memory.row_table + 8 * part * (params.window_rows + 2 * params.p)
             store_int(table, t - base, address)
         address = memory.row_buffer + (t - first) * memory.pitch
-        # The row buffer has a place for every row; this is that of row 0.
+        # Row y is loaded to slot y; the address passed is that of slot 0.
         call(
             params.load, memory.row_source, task.x, row, row + 1, task.left, task.width,
             address - row * memory.pitch, memory.pitch // params.size,
@@ -149,7 +149,7 @@ def write_row_table(params, task, memory, phase, base, first, end):
 
 @inner
 def write_border_sums(params, task, memory, part):
-    """Write the sums of a column of the border's value, a vector of them."""
+    """Write a vector of sums of a column of fill values."""
     size, lanes = params.size, params.lanes
     target = memory.columns + memory.pitch * lanes
     source = params.fill_sums + (task.shrunk * params.parts + part) * size

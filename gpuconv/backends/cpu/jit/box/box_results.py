@@ -1,4 +1,4 @@
-"""Results of box sums: jit functions that weigh sums and write them (Numba)."""
+"""Results of box sums: jit functions that weight sums and write them (Numba)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ box_finish = reader(BOX_FINISH)
 box_scale = reader(BOX_SCALE)
 
 # Bound to other values in every compiled function: tags (see `conversion`) of sums, of results
-# before they are converted, of the wider of the two where these are floats, and of what is stored;
-# bits of an infinity, as an integer of a sum's size.
+# before they are converted, of the dtype in which sums are weighted, and of what is stored; the
+# bits of infinity, as an integer of a sum's size.
 SUM = ACC = WIDE = TAG = INFINITY = None
 
 
 @inner
 def weigh(value, scale, kind):
-    """Weigh a sum."""
+    """Multiply a sum by the weight, or divide it by the divisor."""
     if scale.divisor != 0:
         return value / kind(scale.divisor)
     return value * kind(scale.real)
@@ -33,7 +33,7 @@ def weigh(value, scale, kind):
 
 @inner
 def _weigh_shrunk(value, scale, kind):
-    """Weigh a sum of pixels that were divided by `scale.grow`, without leaving the range sooner."""
+    """Weight a sum of pixels that were divided by `scale.grow`, without overflow in between."""
     grow, weight = kind(scale.grow), kind(scale.real)
     if scale.divisor != 0:
         return value / kind(scale.divisor) * grow
@@ -43,7 +43,7 @@ def _weigh_shrunk(value, scale, kind):
 
 
 def _finish_real(sums, n, out, step, count, pitch, out_pitch, finish_address):
-    """Weigh `count` rows of `n` sums, `pitch` bytes apart, and write them `out_pitch` apart."""
+    """Weight `count` rows of `n` sums, `pitch` bytes apart, and write them `out_pitch` apart."""
     scale = box_scale(box_finish(finish_address).scale)
     kind = WIDE.dtype.type
     divisor, weight = kind(scale.divisor), kind(scale.real)
@@ -65,7 +65,7 @@ def _finish_real(sums, n, out, step, count, pitch, out_pitch, finish_address):
 
 
 def _finish_masked(sums, n, out, step, count, pitch, out_pitch, finish_address):
-    """`_finish_real` for sums of shrunk pixels: only results that the mask has are written."""
+    """`_finish_real` for sums of shrunk pixels: only the results of the mask are written."""
     finish = box_finish(finish_address)
     scale = box_scale(finish.scale)
     for row in range(count):
@@ -120,7 +120,7 @@ def _finish_complex_masked(sums, n, out, step, count, pitch, out_pitch, finish_a
     scale = box_scale(finish.scale)
     kind = ACC.dtype.type
     a, b, grow = kind(scale.real), kind(scale.imaginary), kind(scale.grow)
-    # Weights or products take the factor, whichever of them has room for it.
+    # The factor goes to the weights if these are below 1, otherwise to the products.
     first, last = (kind(1), grow) if max(abs(a), abs(b)) >= 1 else (grow, kind(1))
     a, b = a * first, b * first
     for row in range(count):
@@ -141,7 +141,7 @@ def _finish_complex_masked(sums, n, out, step, count, pitch, out_pitch, finish_a
 
 
 def _find_overflow(sums, n, count, pitch, found, mask, mask_pitch, unused):
-    """Write 1 to `found`, and to the places of a `mask`, where sums are not finite."""
+    """Write 1 to `found` if any sum is not finite, and to its element of a `mask`."""
     kind = INFINITY.dtype.type
     for row in range(count):
         line = elements(INFINITY, sums + row * pitch, n)
@@ -168,7 +168,7 @@ def _shrink(pixels_address, n, power, unused, unused2, unused3, unused4, unused5
 
 @cache
 def finish(total: str, acc: str, out: str, masked: bool) -> int:
-    """Address of the jit function that makes results of sums of a dtype and writes them."""
+    """Return the address of the jit function that turns sums into results and writes them."""
     functions: dict[tuple[bool, bool], Any] = {
         (False, False): _finish_whole if dtypes.is_integer(acc) else _finish_real,
         (False, True): _finish_masked,
@@ -188,12 +188,12 @@ def finish(total: str, acc: str, out: str, masked: bool) -> int:
 
 @cache
 def find_overflow(dtype: str) -> int:
-    """Address of the jit function that looks for sums that are not finite."""
+    """Return the address of the jit function that finds sums that are not finite."""
     infinity = np.array([np.inf], dtype).view(np.int32 if dtype == "float32" else np.int64)
     return compile_function(_find_overflow, f"box_find_overflow_{dtype}", INFINITY=infinity)
 
 
 @cache
 def shrink(dtype: str) -> int:
-    """Address of the jit function that divides pixels."""
+    """Return the address of the jit function that shrinks pixels."""
     return compile_function(_shrink, f"box_shrink_{dtype}", SUM=make_tag(dtype))

@@ -1,15 +1,15 @@
 """Sums of windows of consecutive rows, three additions each whatever their height (llvmlite).
 
 Rows are grouped in blocks as high as a window (van Herk; Gil and Werman). A window that begins
-inside a block is the end of that block and the beginning of the next one:
+inside a block is the end of that block and the start of the next one:
 
     block 0      block 1
     a b c d e    f g h i j      window c..g = (c + d + e) + (f + g)
 
-So it is the sum of its own rows alone: nothing that lies outside of it, such as a NaN, has any
-effect on it, and no error piles up along the image, as it does in a running sum. The blocks are
-counted from the first row of the padded image, so that the order of summation, and with it every
-bit of the result, depends neither on threads nor on how the work is cut.
+So it is the sum of its own rows alone: nothing outside it, such as a NaN, has any effect on it, and
+no error accumulates along the image, as it does in a running sum. The blocks are counted from the
+first row of the padded image, so that the order of summation, and with it every bit of the result,
+depends neither on threads nor on how the work is cut.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from numba.extending import intrinsic
 from ..functions import compile_function
 from ..vectors import LONG, Vectors, lanes
 
-# Vectors of a row that are summed at once: whole lines of cache, of several rows on their way.
+# Vectors of a row that are summed at once: whole cache lines, of which several are loaded ahead.
 _COLUMNS = 4
 
 
 class _Window(Vectors):
-    """Emits the code of some vectors of columns, for all windows."""
+    """Emits the code that sums some vectors of columns, for all windows."""
 
     def __init__(self, builder: Any, acc: str, pixel: str, columns: int) -> None:
         super().__init__(builder, acc)
@@ -92,7 +92,7 @@ def _block(acc: str, pixel: str, columns: int) -> Any:
                 low = larger(b.sub(first, begin), code.long(0))
                 high = smaller(b.sub(end, begin), p)
                 target = b.add(out, b.mul(b.sub(begin, first), pitch))
-                # The ends of this block, from its last row upwards.
+                # The sums to the end of this block, from its last row upwards.
                 code.clear()
                 with cgutils.for_range(b, b.sub(p, high)) as loop:
                     code.add_row(rows, b.sub(b.sub(p, one), loop.index), distance)
@@ -100,7 +100,7 @@ def _block(acc: str, pixel: str, columns: int) -> Any:
                     row = b.sub(b.sub(high, one), loop.index)
                     for c, value in enumerate(code.add_row(rows, row, distance)):
                         code.store(value, place(target, row, c))
-                # The beginnings of the next.
+                # The sums from the start of the next.
                 code.clear()
                 rows = b.add(rows, b.mul(b.sub(p, one), code.long(8)))
                 with cgutils.for_range(b, low, start=one) as loop:
@@ -140,27 +140,27 @@ WIDE = ONE = SQUARE = LANES = COLUMNS = None
 
 
 def _sum_windows(table, n, p, first, end, out, pitch, unused):
-    """Sum windows of `p` rows, those that begin at rows `first` to before `end`.
+    """Sum the windows of `p` rows that begin at rows ``first`` to ``end - 1``.
 
-    `table` holds the addresses of the rows from the beginning of a block on, each of `n` pixels,
-    at least a vector of them. The sums are written to rows `pitch` bytes apart.
+    `table` holds the addresses of the rows from the start of a block on, each of `n` pixels, at
+    least a vector. The sums are written to rows `pitch` bytes apart.
     """
     j = 0
     while j + LANES * COLUMNS <= n:
         WIDE(table, j, p, first, end, out, pitch)
         j += LANES * COLUMNS
     while j < n:
-        j = min(j, n - LANES)  # the last vector overlaps: the same sums once more
+        j = min(j, n - LANES)  # the last vector may overlap, and compute the same sums again
         ONE(table, j, p, first, end, out, pitch)
         j += LANES
 
 
 def _transpose_squares(table, table_step, squares, step, target, target_step, pitch, unused):
-    """Transpose squares of as many rows as a vector has lanes.
+    """Transpose squares of as many rows and columns as a vector has lanes.
 
-    `table` holds the addresses of the rows of a square. From one square to the next are
-    `table_step` bytes in the table, `step` bytes in every row and `target_step` bytes where they
-    are written to, to rows `pitch` bytes apart.
+    `table` holds the addresses of the rows of a square. The next square is `table_step` bytes
+    further in the table, `step` bytes further in every row, and written `target_step` bytes
+    further. Rows are written `pitch` bytes apart.
     """
     for i in range(squares):
         SQUARE(table + i * table_step, i * step, target + i * target_step, pitch)
@@ -168,7 +168,7 @@ def _transpose_squares(table, table_step, squares, step, target, target_step, pi
 
 @cache
 def sum_windows(acc: str, pixel: str) -> int:
-    """Address of the jit function that sums windows of rows of a dtype."""
+    """Return the address of the jit function that sums windows of rows of a dtype."""
     return compile_function(
         _sum_windows,
         f"window_sums_{acc}_{pixel}",
@@ -181,7 +181,7 @@ def sum_windows(acc: str, pixel: str) -> int:
 
 @cache
 def transpose_squares(dtype: str) -> int:
-    """Address of the jit function that transposes squares of this dtype."""
+    """Return the address of the jit function that transposes squares of this dtype."""
     return compile_function(
         _transpose_squares, f"transpose_squares_{dtype}", SQUARE=_square(dtype), LANES=lanes(dtype)
     )

@@ -1,7 +1,7 @@
 """Direct and separable sums of some columns of a task, block of rows after block (Numba).
 
-Where pixels have the sums' dtype and stand side by side they are read where they are; elsewhere,
-and beside the image, a row buffer of padded, converted rows is kept.
+Pixels that have the sums' dtype and are contiguous are read in place, except beside the border. All
+others are read through a row buffer of padded, converted rows.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _reads_fill_row(params, task):
 
 @inner
 def _allocate_columns(params, task, columns):
-    """Allocate what summing some columns of a task takes, in one piece; 0 if there is no memory.
+    """Allocate the memory to sum some columns of a task; return its address, 0 if there is none.
 
     The addresses of its parts are written to the DIRECT_COLUMNS.
     """
@@ -96,9 +96,9 @@ def _allocate_columns(params, task, columns):
 
 @inner
 def write_row_table(params, task, columns, row, count, first_plane):
-    """Write the addresses of `count` input rows, the first of which output row `row` begins at.
+    """Write the addresses of `count` input rows, from the first that output row `row` reads on.
 
-    Of what the row buffer holds these are the planes from `first_plane` on.
+    In the row buffer they are those of the planes from `first_plane` on.
     """
     source = row_source(params.row_source)
     y, dilation = row * params.stride_y, params.dilation_y
@@ -122,7 +122,7 @@ def write_row_table(params, task, columns, row, count, first_plane):
 
 @inner
 def sum_rows(params, task, columns, number, sums, pitch):
-    """Sum `number` output rows to memory `pitch` bytes from row to row.
+    """Sum `number` output rows, and write them to rows of memory `pitch` bytes apart.
 
     Rows of imaginary parts follow those of real parts.
     """
@@ -154,7 +154,7 @@ def sum_rows(params, task, columns, number, sums, pitch):
 
 @inner
 def _sum_block(params, task, columns, row, number, row_step):
-    """Sum and write `number` output rows, the first of them `row`, `row_step` rows apart."""
+    """Sum and write `number` output rows from `row` on that are `row_step` rows apart."""
     write_row_table(params, task, columns, row, params.p + number - 1, 0)
     out_pitch = row_step * params.out_row_stride
     target = task.out + row * params.out_row_stride + columns.first_out * params.out_column_stride
@@ -165,7 +165,7 @@ def _sum_block(params, task, columns, row, number, row_step):
     sum_rows(params, task, columns, number, columns.sums, pitch)
     sums = columns.sums + columns.skipped * params.size
     count, step = columns.count_out, params.out_column_stride
-    # The last argument is what the function that writes such sums has to know beside the others.
+    # The last argument differs between the functions that write sums.
     if params.means:
         means_address = new_means_block()
         block = means_block(means_address)
@@ -187,9 +187,9 @@ def _sum_block(params, task, columns, row, number, row_step):
 
 @inner
 def _load_rows(params, task, columns, loaded, end_row):
-    """Load the input rows before the last that output row `end_row - 1` reads, after `loaded`.
+    """Load the input rows from `loaded` up to the last that output row ``end_row - 1`` reads.
 
-    Gives the first row that is not loaded.
+    Returns the first row that is not loaded.
     """
     span = (params.p - 1) * params.dilation_y + 1
     needed = (end_row - 1) * params.stride_y + span
@@ -220,7 +220,7 @@ def _sum_all_rows(params, task, columns):
     """Sum the rows of a task, block after block."""
     first_row, end_row, block = task.first_row, task.end_row, params.block_rows
     # Rows of a block are `dilation_y` apart, so that they share their input rows; with a stride
-    # they share too few, and each is summed by itself.
+    # they would share too few, and each is summed alone.
     blocks = params.stride_y == 1
     row_step = params.dilation_y if blocks else 1
     step = block * row_step if blocks else 1
@@ -230,14 +230,14 @@ def _sum_all_rows(params, task, columns):
     for i in range(first_row, end_row, step):
         end = smaller(i + step, end_row)
         if not columns.x_in_place and end < end_row:
-            # A block ahead: reading what has only just been written would wait for the writes.
+            # A block ahead, because reading what has only just been written would wait for it.
             # Rows that a stride skips are not loaded.
             loaded = larger(loaded, end * params.stride_y)
             loaded = _load_rows(params, task, columns, loaded, smaller(end + step, end_row))
         for phase in range(smaller(row_step, end - i)):
             row, number = i + phase, 1
             count = (end_row - first_row - phase + row_step - 1) // row_step if blocks else 0
-            if count >= block:  # the last block overlaps: the same sums once more
+            if count >= block:  # the last block may overlap, and compute the same sums once more
                 number = block
                 row = smaller(row, first_row + phase + (count - block) * row_step)
             while row < end:
@@ -246,7 +246,7 @@ def _sum_all_rows(params, task, columns):
 
 
 def _sum_columns(address, task_address, first, count, in_place, unused, unused2, unused3):
-    """Sum `count` columns of a task from `first` on, whose pixels are read where they are or not.
+    """Sum `count` columns of a task from `first` on; `in_place` says where their pixels are read.
 
     The addresses are of DIRECT_PARAMS and DIRECT_TASK.
     """
@@ -259,7 +259,7 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
     if columns.count_out <= 0:
         return
     columns.read = count if in_place else larger(count, params.lanes)
-    # Imaginary parts are a plane behind real ones, whose size is that of the widest strip.
+    # A second plane is at a fixed distance, so rows then have the pitch of the widest strip.
     compact = params.stride_x == 1 and params.planes == 1
     columns.length = columns.pitch = params.pitch
     if compact:
@@ -277,5 +277,5 @@ def _sum_columns(address, task_address, first, count, in_place, unused, unused2,
 
 @cache
 def sum_columns() -> int:
-    """Address of the jit function that sums some columns of a task."""
+    """Return the address of the jit function that sums some columns of a task."""
     return compile_function(_sum_columns, "sum_columns")

@@ -1,8 +1,8 @@
-"""The driver of direct and separable sums: which rows and columns are summed when (Numba).
+"""The driver of direct and separable sums: runs tasks, and divides their columns (Numba).
 
 The output is cut into tasks: one image, a band of rows, a strip of columns. `column_sums` sums most
 columns, `edge_columns` a few beside the image's border. The driver knows addresses only, so one
-compiled form serves every dtype and layout. What it is told are the records of `params`.
+compiled form serves every dtype and layout. Its parameters are the records of `params`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ new_direct_task = on_stack(DIRECT_TASK)
 
 @inner
 def _columns_in_place(params, first, end):
-    """Which of some columns of outputs read their pixels where they are, as (first, end)."""
+    """Return which of some columns of outputs read their pixels in place, as (first, end)."""
     source = row_source(params.row_source)
     low, high = end, end
     if params.x_in_place:
@@ -62,7 +62,7 @@ def _sum_task(address, number, x, out, weights, column_weights, unused, unused2)
 
 @cache
 def sum_task() -> int:
-    """Address of the jit function that sums one task."""
+    """Return the address of the jit function that sums one task."""
     return compile_function(_sum_task, "sum_task")
 
 
@@ -77,7 +77,7 @@ sum_tasks_serial, sum_tasks_parallel = variants(_sum_tasks)
 
 
 def _sum_arrays(address, x, out, weights, column_weights):
-    """All tasks on one thread; `x`, `out` and `weights` are addresses of array objects."""
+    """Sum all tasks on one thread; `x`, `out` and `weights` are addresses of array objects."""
     params = direct_params(address)
     sum_task = params.sum_task
     places = (

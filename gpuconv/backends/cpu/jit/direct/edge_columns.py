@@ -20,20 +20,20 @@ from ..intrinsics import (
 from ..params import DIRECT_FAILED, LINE_BYTES
 from .column_sums import direct_params, direct_task
 
-# Rows of an edge at a time, so that their columns stay in the first-level cache.
+# Rows that are summed at a time, so that their columns stay in the first-level cache.
 _EDGE_ROWS = 256
 
 
 def _sum_edge_columns(address, task_address, first, count, unused, unused2, unused3, unused4):
     """Sum a few columns beside the image's border, all rows of a column at once.
 
-    Pixels are transposed, so that a vector holds as many rows; each output column is a sum of
-    shifted columns, tap after tap in the order of all others.
+    Pixels are transposed, so that a vector holds pixels of consecutive rows. Each output column is
+    a sum of shifted columns, with taps in the order of all other sums.
     """
     params, task = direct_params(address), direct_task(task_address)
     size, p, q, lanes = params.size, params.p, params.q, params.lanes
     stride_y, dilation_y, dilation_x = params.stride_y, params.dilation_y, params.dilation_x
-    # Of input rows those that no output reads are left out; of every `step` sums one is written.
+    # Input rows that no output reads are left out; every `step`-th sum is written.
     span = (p - 1) * dilation_y + 1
     step = smaller(stride_y, span)
     rows = smaller(task.end_row - task.first_row, (_EDGE_ROWS - 1) // step + 1)
@@ -78,5 +78,5 @@ def _sum_edge_columns(address, task_address, first, count, unused, unused2, unus
 
 @cache
 def sum_edge_columns() -> int:
-    """Address of the jit function that sums columns beside the border."""
+    """Return the address of the jit function that sums columns beside the border."""
     return compile_function(_sum_edge_columns, "sum_edge_columns")

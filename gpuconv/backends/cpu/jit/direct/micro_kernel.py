@@ -2,18 +2,18 @@
 
 A block of sums, `R` output rows by `C` vectors of columns, stays in registers while all taps are
 added to it. An input row is read once for the (up to) `R` output rows that it belongs to, so each
-vector loaded feeds `R` multiply-adds, and each weight `C`. Numba's loops cannot say that: they keep
-sums in memory, and LLVM's vectoriser prefers 256-bit vectors where 512 are faster. Hence the vector
-code is written out, instruction by instruction; LLVM assigns the registers.
+vector loaded feeds `R` multiply-adds, and each weight `C`. Numba's loops cannot express that: they
+keep sums in memory, and LLVM's vectoriser prefers 256-bit vectors where 512-bit ones are faster.
+Hence the vector code is emitted instruction by instruction; LLVM assigns the registers.
 
-Every sum takes its taps row by row, left to right, in one chain of multiply-adds, wherever the
-output stands in a block: that makes crops bitwise equal.
+Every sum adds its taps row by row, left to right, in one chain of multiply-adds, wherever the
+output is in a block: that makes crops bitwise equal.
 
 A row or column of weights that is its own mirror image, or the negative of it, is summed in
 `mirrored` order instead: two chains, from either end towards the middle, are added to each other,
 and then the middle tap. The chains are rounded alike, so that a flipped image gives the same bits
-flipped, and opposite weights cancel exactly, for one addition more and no other load. Adding
-opposite pixels first would do so too, but overflows where the products do not.
+flipped, and opposite weights cancel exactly, for one more addition and no more loads. Adding
+opposite pixels first would do so too, but may overflow where the products do not.
 
 To see the machine code, set NUMBA_DUMP_ASSEMBLY=1 and NUMBA_CACHE_DIR to an empty folder. It should
 hold one ``vfmadd231ps zmm`` for each register of sums and tap, and no access to the stack between
@@ -37,18 +37,19 @@ from .mirrored_block import MirroredBlock, emit_mirrored
 from .register_block import RegisterBlock, emit
 
 ROWS = 4
-# Kernels up to these sizes are written out tap by tap; wider ones loop over their columns.
+# Kernels that are unrolled tap by tap, and the most vectors of a block then.
 _UNROLLED = {(3, 3): 3, (5, 5): 2}
+# Rows of taps up to this length are unrolled; longer ones are loops.
 _WIDEST = 16
 
 
 def _parts(acc: str, planes: int) -> int:
-    """Sums of an output, each of which has an input row of its own in the table."""
+    """Return the number of sums of an output; each has input rows of its own in the table."""
     return 2 if np.dtype(acc).kind == "c" else planes
 
 
 def _columns(rows: int, parts: int) -> int:
-    """Vectors of a block: as many as leave the compiler registers for pixels and weights."""
+    """Return the vectors of a block: as many as leave registers for pixels and weights."""
     if rows == 1:
         return 8 // parts
     short = vector_bytes() == 32
@@ -75,10 +76,11 @@ def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, st
 def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
     """Emit the sums of `n` columns (at least one vector) of a block of output rows.
 
-    `table` holds the addresses of the input rows (of complex numbers: of real and imaginary parts
-    in turn), then come the address and the shape of the weights. `offsets` are the bytes from an
-    output's first pixel to that of each column of taps. Output rows are `stride` bytes apart; those
-    of imaginary parts follow those of all real parts.
+    The arguments are a table of the addresses of the input rows (of complex numbers: of real and
+    imaginary parts in turn), `n`, the address and the shape of the weights, `offsets`, the bytes
+    from an output's first pixel to that of each column of taps, and the address of the first output
+    row. Output rows are `stride` bytes apart; those of imaginary parts follow those of all real
+    parts.
     """
     table, *others, out, stride = args
     if not made.separate_rows:
@@ -109,7 +111,7 @@ def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> Non
     def emit_rest(columns: int, first: Any) -> None:
         """Emit the columns from `first` on in blocks, the last of which may overlap others.
 
-        It takes the same sums once more.
+        It computes the same sums once more.
         """
         block = ir.Constant(LONG, vector * columns)
         count = b.udiv(b.add(b.sub(n, first), ir.Constant(LONG, vector * columns - 1)), block)
@@ -118,7 +120,7 @@ def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> Non
             emit_at(b.select(b.icmp_signed("<", column, last), column, last), columns, False)
 
     first = ir.Constant(LONG, 0)
-    if stream:  # a vector covers what lies before a line of cache; then lines are written whole
+    if stream:  # one vector up to the first whole cache line; from there on lines are written whole
         line = ir.Constant(LONG, vector * size - 1)
         first = b.udiv(b.and_(b.neg(out), line), ir.Constant(LONG, size))
         with b.if_then(b.icmp_signed(">", first, ir.Constant(LONG, 0))):
@@ -142,16 +144,16 @@ def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> Non
 
 @dataclass(frozen=True)
 class _Code:
-    """How the code of a micro-kernel is written out."""
+    """How the code of a micro-kernel is emitted."""
 
     rows: int
     columns: int  # vectors of a row
-    p: int | None  # rows and columns of taps that are written out one by one; None: in a loop
+    p: int | None  # rows and columns of taps that are unrolled; None: in a loop
     q: int | None
     direction: str  # of mirrored weights: "down", "across" or none
-    step: int  # pixels from one column of taps to the next, where these are written out
+    step: int  # pixels from one column of taps to the next, if these are unrolled
     planes: int  # of real pixels, summed by the same weights
-    order: tuple[int, ...] = ()  # in which written-out columns of taps are taken, if not in turn
+    order: tuple[int, ...] = ()  # of unrolled columns of taps; empty: left to right
     out: tuple[str, int] | None = None  # what sums are converted to, if they are (see `sums`)
 
     @property
@@ -161,16 +163,16 @@ class _Code:
 
     @property
     def rest(self) -> int:
-        """Vectors of a block beside the widest ones.
+        """Vectors of the blocks that sum the columns left over by the widest ones.
 
-        Each of a block's sums waits for its last multiply-add, so that one vector takes as long as
-        four.
+        Each multiply-add of a sum waits for the one before, so that a block of one vector takes as
+        long as one of four.
         """
         one_row = self.rows == 1 or self.separate_rows
         return self.columns // 2 if one_row and self.columns > 2 else 1
 
     def name(self, acc: str) -> str:
-        """Name of the compiled function."""
+        """Return the name of the compiled function."""
         name = f"sums_{acc}_{self.rows}x{self.columns}_p{self.p or 'any'}_q{self.q or 'any'}"
         name += f"_step{self.step}" if self.step > 1 else ""
         name += f"_planes{self.planes}" if self.planes > 1 else ""
@@ -180,13 +182,13 @@ class _Code:
 
 
 def order_of_taps(q: int, stride: int, dilation: int) -> Any:
-    """Order in which `q` columns of taps are summed: those of one phase of the stride in turn."""
+    """Return the order in which `q` columns of taps are summed: phase by phase of the stride."""
     reach = np.arange(q, dtype=np.int64) * dilation
     return np.lexsort((reach // stride, reach % stride))
 
 
 def writes_out(acc: str, q: int, planes: int = 1) -> bool:
-    """Whether so many columns of taps are written out one by one, if they are evenly apart."""
+    """Whether `q` evenly spaced columns of taps are unrolled."""
     return q <= _WIDEST // _parts(acc, planes)
 
 
@@ -200,12 +202,12 @@ def _code(
     order = () if order == tuple(range(q)) else order
     columns = _columns(rows, parts)
     if rows > 1 and (p == 1 or across):  # rows are summed one by one
-        # Vectors of taps that are written out wait for pixels, those of a loop for their last sums.
+        # Unrolled taps wait for pixels, those in a loop for their own sums.
         columns = 4 if fixed_q else _columns(1, parts)
     step = step if fixed_q and q > 1 else 1
     fixed_p = p if p < rows and (p == 1 or not across) else None
     if mirrored:
-        # Written out, pixels that both chains read stay in registers, if fewer are summed at once.
+        # Unrolled, pixels that both chains read stay in registers, if fewer sums are in them.
         if not across and rows > 1 and p <= _WIDEST // parts:
             fixed_p, columns = p, 1 if parts == 2 or vector_bytes() == 32 else 2
         direction = "across" if across else "down"
@@ -225,14 +227,14 @@ def sums(
     acc: str, rows: int, p: int, q: int, step: int, stream: bool = False, mirrored: bool = False,
     planes: int = 1, stride: int = 1, out: tuple[str, int] | None = None,
 ) -> int:  # fmt: skip
-    """Address of the micro-kernel for p by q taps that sums `rows` output rows at once.
+    """Return the address of the micro-kernel for p by q taps that sums `rows` output rows at once.
 
-    Columns of taps are `step` pixels apart in memory, or, if that is 0, as the offsets say.
-    `stream` writes past the caches, which wants output rows a multiple of a vector apart.
-    `mirrored` takes each row of taps, or the column where q is 1, in mirrored order. With two
-    `planes`, which lie as parts of complex numbers do, both are summed by the same real weights.
-    Taps that are written out, and not mirrored, may be taken in the order of a `stride`. With an
-    `out`, a dtype and a shift, `saturated_results` converts sums of real numbers to it.
+    Columns of taps are `step` pixels apart in memory, or, if that is 0, where the offsets say.
+    `stream` writes past the caches, which needs output rows a multiple of a vector apart.
+    `mirrored` sums each row of taps, or the column where q is 1, in mirrored order. Two `planes`,
+    laid out like the parts of complex numbers, are both summed by the same real weights. Unrolled
+    taps, if not mirrored, may be summed in the order for a `stride`. With `out`, a dtype and a
+    shift, `saturated_results` converts sums of real numbers to it.
     """
     made = _code(acc, rows, p, q, step, mirrored, planes, stride)
     return _compiled(acc, replace(made, out=out), stream)

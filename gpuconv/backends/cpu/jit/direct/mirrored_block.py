@@ -1,6 +1,6 @@
-"""Code of a block of sums that takes taps from either end towards the middle (llvmlite).
+"""Emits a block of sums that adds taps from either end towards the middle (llvmlite).
 
-`micro_kernel` says what that is for.
+`micro_kernel` says why.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .register_block import RegisterBlock
 
 
 class MirroredBlock(RegisterBlock):
-    """Code of one block of sums in mirrored order: `sums` from the first tap, `back` from the last.
+    """Emits one block of sums in mirrored order: `sums` from the first tap, `back` from the last.
 
-    A number of taps, and what follows from it, is an int where it is known while compiling.
+    Numbers of taps, and values computed from them, are ints if they are known at compile time.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class MirroredBlock(RegisterBlock):
         self.back = self.zeros(rows, self.parts * columns)
 
     def each(self, first: int, last: Any, emit: Any) -> None:
-        """Emit code for the numbers from `first` to before `last`: a loop where it is not known."""
+        """Emit code for ``first`` to ``last - 1``: unrolled if `last` is an int, else as a loop."""
         if isinstance(last, int):
             for number in range(first, last):
                 emit(number)
@@ -38,7 +38,7 @@ class MirroredBlock(RegisterBlock):
             emit(loop.index)
 
     def meet(self, outputs: range, taps: Any, middle: Any) -> None:
-        """Add the two chains of some rows; then the middle tap, if their number is odd."""
+        """Add the two chains of some rows; then the middle tap, if the number of taps is odd."""
         for output in outputs:
             for place, other in zip(self.sums[output], self.back[output], strict=True):
                 self.write(place, self.add(self.read(place), self.read(other)))

@@ -1,8 +1,8 @@
 """Direct sums of narrow images: whole rows in registers (llvmlite).
 
-An image no wider than a few vectors is read where it is: vectors that reach beyond a row are
-loaded under a mask, and beside the row they get what the border holds there, a constant or pixels
-of the same row. Nothing is copied or padded. A sum takes its taps in the order of `micro_kernel`.
+An image no wider than a few vectors is read in place: vectors that reach beyond a row are loaded
+under a mask, and lanes beside the row get what the border holds there, a constant or pixels of the
+same row. Nothing is copied or padded. A sum adds its taps in the order of `micro_kernel`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .column_sums import direct_params
 
 _INT = ir.IntType(32)
 WIDEST = 256  # bytes of a row of outputs
-# Registers for sums by the bytes of a vector: half of those there are.
+# Registers for sums, by the bytes of a vector: half of all.
 _REGISTERS = {64: 16, 32: 8}
 _AT_ONCE = 4  # vectors of a row that are summed at once, at most
 _MOST_ROWS = 8  # of a block
-_LONGEST = 7  # rows and columns of taps, all written out
-# Rows that are summed in a call, for which a table of their input rows lies on the stack.
+_LONGEST = 7  # rows and columns of taps, all unrolled
+# Rows that are summed in a call; a table of their input rows is on the stack.
 _ROWS_AT_ONCE = 64
 _TABLE_ROWS = max(_ROWS_AT_ONCE, _MOST_ROWS) + _LONGEST - 1
 
 
 def _allocate_on_stack(builder: Any, kind: Any) -> Any:
-    """Address of memory on the stack, which `cgutils.alloca_once` would fill with zeros."""
+    """Return the address of memory on the stack, which is not cleared as by `alloca_once`."""
     with builder.goto_entry_block():
         place = builder.alloca(kind)
     return builder.ptrtoint(place, LONG)
@@ -53,7 +53,7 @@ class _Rows(Vectors):
         self.columns, self.q, self.left, self.right = columns, q, left, right
 
     def masks(self, width: Any) -> dict[tuple[int, int], Any]:
-        """Masks of the vectors that may reach beyond the row, by column of taps and vector."""
+        """Return masks of vectors that may reach beyond the row, by column of taps and vector."""
         found = {}
         for tap in range(self.q):
             for c in range(self.columns):
@@ -63,13 +63,13 @@ class _Rows(Vectors):
         return found
 
     def read_border(self, beside: Any, width: Any) -> None:
-        """Read what says what is beside the rows, from its address (see `_emit_rows`)."""
+        """Read the border beside the rows from the address `beside` (see `_emit_rows`)."""
         b = self.builder
         self.fill: Any = None
         if self.right is None:
             self.fill = self.splat(beside)
             return
-        # Distances from a row's first pixel to those that stand beside it, left and then right.
+        # Distances from a row's first pixel to those that the border repeats, left and then right.
         places = [self.long(e) for e in range(self.left)]
         places += [b.add(width, self.long(self.left + e)) for e in range(self.right)]
         self.distances = [
@@ -82,9 +82,9 @@ class _Rows(Vectors):
         }
 
     def _choose(self, tap: int, c: int) -> list[tuple[int, Any]]:
-        """Pixels beside a row that a vector holds, each with a mask of all lanes from its own on.
+        """List the pixels beside a row that a vector holds, each with a mask of its lane and later.
 
-        So a later one replaces those before it. The first needs no mask (None).
+        So each replaces the ones before it in later lanes. The first needs no mask (None).
         """
         b, first = self.builder, c * self.lanes + tap - self.left
         found: list[tuple[int, Any]] = []
@@ -94,8 +94,8 @@ class _Rows(Vectors):
                 places = ir.VectorType(ir.IntType(1), self.lanes)
                 mask = ir.Constant(places, [place >= lane for place in range(self.lanes)])
                 found.append((e, mask if found else None))
-        # Outputs of the last column read as many columns on the right as are added there, less
-        # those of taps that follow.
+        # An output in the last column reads all columns of the border on the right, those of later
+        # taps excepted.
         assert self.right is not None
         for e in range(self.right - (self.q - 1 - tap) if c == self.columns - 1 else 0):
             # Both are counted from the first column on the left, so that none is negative.
@@ -105,9 +105,9 @@ class _Rows(Vectors):
         return found
 
     def beside(self, row: Any, tap: int, c: int, pixels: dict[int, Any]) -> Any:
-        """What a vector that is loaded under a mask holds beside the row.
+        """Return what a vector that is loaded under a mask holds beside the row.
 
-        `pixels` are those beside this row that have been read.
+        `pixels` are the border's pixels of this row that have been read already.
         """
         if self.fill is not None:
             return self.fill
@@ -122,9 +122,9 @@ class _Rows(Vectors):
     def input_row(
         self, row: Any, weights: dict[int, list[Any]], masks: Any, sums: list[dict[int, Any]]
     ) -> None:
-        """Add a row of pixels, times its weights, to the output rows that `weights` has them for.
+        """Add a row of pixels to some output rows, times their `weights` by output row.
 
-        `sums` are the values of sums so far by output row and vector.
+        `sums` are the sums so far, by output row and vector.
         """
         pixels: dict[int, Any] = {}
         for tap in range(self.q):
@@ -139,7 +139,7 @@ class _Rows(Vectors):
                     sums[output][c] = self.multiply_add(x, taps[tap], sums[output][c])
 
     def output_row(self, sums: dict[int, Any], address: Any, last: Any) -> None:
-        """Write a row of sums, of its last vector the lanes of a mask."""
+        """Write a row of sums; of the last vector only the lanes of a mask."""
         for c, value in sums.items():
             at = self.at(address, c * self.bytes)
             if c == self.columns - 1:
@@ -156,8 +156,8 @@ class _Rows(Vectors):
         `last` is the mask of the last vector of a row of outputs.
         """
         b, p = self.builder, len(taps)
-        # The others are written to memory that nobody reads: in code with a branch the compiler
-        # would sum each row by itself.
+        # The others are written to memory that is never read: in code with a branch the compiler
+        # would sum each row separately.
         unread = _allocate_on_stack(b, ir.ArrayType(self.kind, self.columns))
         starts = [b.add(out, b.mul(stride, self.long(o))) for o in range(rows)]
         for o in range(1, rows):
@@ -175,7 +175,7 @@ class _Rows(Vectors):
 
 
 def _groups(columns: int) -> list[range]:
-    """Group the vectors of a row by those that are summed at once, as evenly as possible."""
+    """Divide the vectors of a row evenly into groups that are summed at once."""
     count = -(-columns // _AT_ONCE)
     ends = [columns * n // count for n in range(count + 1)]
     return [range(a, b) for a, b in itertools.pairwise(ends)]
@@ -187,23 +187,23 @@ def _emit_rows(
 ) -> None:  # fmt: skip
     """Emit the sums of `count` rows of `n` outputs, block after block.
 
-    `table` holds the addresses of the input rows, of `width` pixels, `w` the weights. At `beside`
-    is the border's value or, if there are so many columns `right` of a row that repeat pixels of it
-    (not None), the table of which pixel is at each padded column. Output rows are `stride` bytes
-    apart. Where there are fewer rows than a block has, the table still has all that a block reads.
+    `table` holds the addresses of the input rows, of `width` pixels, and `w` the weights. At
+    `beside` is the fill value or, if the border repeats pixels (`right` is not None), the table of
+    the pixel at each padded column. Output rows are `stride` bytes apart. If there are fewer rows
+    than in a block, the table still has all input rows that a block reads.
     """
     table, w, width, n, beside, out, stride, count = args
     block = _Rows(b, acc, columns, q, left, right)
     block.read_border(beside, width)
     masks = block.masks(b.trunc(width, _INT))
     last = block.within(ir.Constant(_INT, (columns - 1) * block.lanes), b.trunc(n, _INT))
-    # Fewer rows than a block has are summed as if there were as many, and not written.
+    # With fewer rows than in a block, a whole block is summed, and only these rows are written.
     few = b.icmp_signed("<", count, block.long(rows))
     written = b.select(few, count, block.long(rows))
     blocks = b.udiv(b.add(count, block.long(rows - 1)), block.long(rows))
     with cgutils.for_range(b, blocks) as loop:
         first, most = b.mul(loop.index, block.long(rows)), b.sub(count, written)
-        # The last block overlaps: the same sums once more.
+        # The last block may overlap, and compute the same sums once more.
         first = b.select(b.icmp_signed("<", first, most), first, most)
         inputs = b.add(table, b.mul(first, block.long(8)))
         outputs = b.add(out, b.mul(first, stride))
@@ -215,7 +215,7 @@ def _emit_rows(
 
 @intrinsic
 def _table(typingctx):
-    """Address of _TABLE_ROWS integers on the stack (compiled code only)."""
+    """Return the address of _TABLE_ROWS integers on the stack (compiled code only)."""
 
     def codegen(context, builder, signature, args):
         return _allocate_on_stack(builder, ir.ArrayType(LONG, _TABLE_ROWS))
@@ -235,8 +235,8 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     weights += load_int(params.kernel_index, image) * params.weights_bytes
     width, n = source.width, params.out_columns
     beside = source.columns if params.repeats_pixels else params.row_source + FILL
-    # Addresses of input rows; of those outside of the image, and of those that no output needs, it
-    # is that of a row of the border's value.
+    # Addresses of input rows; for rows outside the image, and for those that no output needs, that
+    # of a row of the fill value.
     table = _table()
     for i in range(first, end, _ROWS_AT_ONCE):
         count = smaller(_ROWS_AT_ONCE, end - i)
@@ -252,8 +252,8 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
 def fits(acc: str, n: int, width: int, p: int, q: int, left: int, right: int | None) -> bool:
     """Whether rows of `n` outputs from `width` pixels can be summed whole.
 
-    That takes vectors that can be loaded under a mask, and rows that only the last vector reaches
-    beyond at the right. The borders are as in `sum_whole_rows`.
+    That needs vectors that can be loaded under a mask, and rows beyond whose right end only the
+    last vector reaches. The borders are as in `sum_whole_rows`.
     """
     columns = -(-n // lanes(acc))
     inner = (columns - 1) * lanes(acc) + q - 1 - left
@@ -268,9 +268,9 @@ def fits(acc: str, n: int, width: int, p: int, q: int, left: int, right: int | N
 
 
 def sum_whole_rows(acc: str, n: int, p: int, q: int, left: int, right: int | None) -> int:
-    """Address of the jit function that sums rows of `n` outputs.
+    """Return the address of the jit function that sums rows of `n` outputs.
 
-    Beside a row are `left` columns of the border and, unless they hold a constant, `right` ones.
+    The border has `left` and `right` columns beside a row; `right` is None if it is a constant.
     """
     return _compiled_sum_whole_rows(acc, -(-n // lanes(acc)), p, q, left, right)
 
@@ -287,5 +287,5 @@ def _compiled_sum_whole_rows(
 
 @cache
 def sum_task() -> int:
-    """Address of the jit function that sums a task."""
+    """Return the address of the jit function that sums a task."""
     return compile_function(_sum_task, "narrow_sum_task")

@@ -1,4 +1,4 @@
-"""Code of a block of sums that stays in registers while all taps are added to it (llvmlite)."""
+"""Emits a block of sums that stays in registers while all taps are added to it (llvmlite)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class RegisterBlock(Vectors):
     """Emits the code of one block of sums.
 
     Sums of complex numbers are two blocks, of real and of imaginary parts. The table of rows then
-    has two addresses for each, weights are complex numbers as they are, and the rows of imaginary
-    parts are written behind those of real parts. So are the sums of two real `planes` of pixels,
-    both by the same weights.
+    has two addresses for each row, weights are interleaved complex numbers, and the rows of
+    imaginary parts are written after those of real parts. The same holds for two real `planes` of
+    pixels, except that the weights, the same for both, are real.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class RegisterBlock(Vectors):
         part_rows: int = 0, order: tuple[int, ...] = (), out: tuple[str, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(builder, dtypes.part(acc))
-        self.order = order  # of written-out columns of taps, if they are not taken in turn
+        self.order = order  # of unrolled columns of taps; empty: left to right
         # What sums are converted to, as a dtype and a shift (see `saturated_results`), or None.
         self.acc, self.out = acc, out
         self.part_rows = part_rows or rows  # from a row of real parts to that of imaginary parts
@@ -44,7 +44,7 @@ class RegisterBlock(Vectors):
     def hold(self, straight: bool = True) -> Iterator[None]:
         """Keep sums as values while `straight` code, without a branch, is emitted; then store them.
 
-        That is a third of the instructions, which compile in less time.
+        That emits a third of the instructions, which compile faster.
         """
         if self.held is not None or not straight:
             yield
@@ -58,7 +58,7 @@ class RegisterBlock(Vectors):
             self.held = None
 
     def read(self, place: Any) -> Any:
-        """Value of a variable."""
+        """Return the value of a variable."""
         if self.held is None or place not in self.held:
             return self.builder.load(place)
         return self.held[place]
@@ -71,29 +71,29 @@ class RegisterBlock(Vectors):
             self.held[place] = value
 
     def value(self, number: Any) -> Any:
-        """A number, which may be an int that is known while compiling, as a value of the code."""
+        """Return a number, which may be an int known at compile time, as a value of the code."""
         return self.long(number) if isinstance(number, int) else number
 
     def plus(self, a: Any, b: Any) -> Any:
-        """Sum of two numbers."""
+        """Return the sum of two numbers."""
         if isinstance(a, int) and isinstance(b, int):
             return a + b
         return self.builder.add(self.value(a), self.value(b))
 
     def minus(self, a: Any, b: Any) -> Any:
-        """Difference of two numbers."""
+        """Return the difference of two numbers."""
         if isinstance(a, int) and isinstance(b, int):
             return a - b
         return self.builder.sub(self.value(a), self.value(b))
 
     def times(self, a: Any, b: Any) -> Any:
-        """Product of two numbers."""
+        """Return the product of two numbers."""
         if isinstance(a, int) and isinstance(b, int):
             return a * b
         return self.builder.mul(self.value(a), self.value(b))
 
     def addresses(self, table: Any, y: Any, distance: Any) -> list[Any]:
-        """Addresses in input row `y`, for each part, at a distance in bytes."""
+        """Return the addresses in input row `y`, for each part, at a distance in bytes."""
         entry = self.at(table, self.times(y, 8 * self.parts))
         return [
             self.at(self.load(self.at(entry, 8 * part), LONG), distance)
@@ -103,10 +103,10 @@ class RegisterBlock(Vectors):
     def tap(
         self, pixels: list[Any], weights: dict[int, Any], offset: Any, sums: Any = None
     ) -> None:
-        """Add one column of taps: pixels and the output rows' weights are given by address.
+        """Add one tap to each output row: pixels and the output rows' weights are given by address.
 
-        Products with the real pixel come first, in every sum of complex numbers: its order is the
-        same wherever it stands in a block.
+        Every sum of complex numbers adds the product with the real part of the pixel first, so that
+        the order is the same wherever the output is in a block.
         """
         b, sums = self.builder, sums or self.sums
         vectors = [
@@ -132,7 +132,7 @@ class RegisterBlock(Vectors):
                         self.write(place, self.multiply_add(x, w, self.read(place)))
 
     def input_row(self, y: Any, outputs: range, args: Any, q: Any) -> None:
-        """Add what input row `y` of the block gives to the output rows in `outputs`."""
+        """Add the products of input row `y` of the block to the output rows in `outputs`."""
         b = self.builder
         table, column, w, taps, offsets = args
         pixels = self.addresses(table, y, column)
@@ -166,7 +166,7 @@ class RegisterBlock(Vectors):
 
 
 def emit(block: RegisterBlock, args: Any, p: int | None, q: int | None, stream: bool) -> None:
-    """Emit the code of a block for p by q taps that are written out; None: in a loop."""
+    """Emit the code of a block for p by q unrolled taps; None: in a loop."""
     b = block.builder
     table, column, w, taps_down, taps, offsets, out, stride = args
     common = (table, column, w, taps, offsets)

@@ -1,4 +1,4 @@
-"""Loops over groups of tiles, one form for all dtypes (Numba)."""
+"""The drivers of Fourier transforms: loops over groups of tiles, for all dtypes (Numba)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATE_BYTES = TILE_GROUP_STATE.itemsize
 
 @inner
 def _work_on_groups(address, worker):
-    """The groups of one worker, in a workspace of its own."""
+    """Filter the groups of one worker, in a workspace of its own."""
     params = fft_params(address)
     if params.first + worker >= params.last:
         return
@@ -48,10 +48,10 @@ def _work_on_groups(address, worker):
 
 @inner
 def _retry_group(address, work, x, out, first, state):
-    """Do the doubtful tiles of a group again."""
+    """Retry the doubtful tiles of a group."""
     params, group = fft_params(address), group_state(state)
     before, retry = group.outcome, new_group_state()
-    # That may have been done before, if another thread had no memory then.
+    # A second retry, after another thread had no memory, must keep the outcome of the first.
     outcome = before & DIRECT
     for t in range(params.group_size):
         if before >> t & DOUBTFUL:
@@ -90,7 +90,7 @@ def _sum_group_directly(address, group, band):
 
 
 def _directly(address):
-    """Sum groups whose transforms are not exact enough, or not finite: some rows a task."""
+    """Sum groups whose transforms are not exact enough, or not finite; a task is some rows."""
     direct = direct_tiles_params(address)
     first, bands, groups = direct.first, direct.bands, direct.groups
     for number in prange(direct.last - first):
@@ -104,5 +104,5 @@ directly_serial, directly_parallel = variants(_directly)
 
 @compiled
 def make_spectrum(kernel_spectrum, address, work, weights, spectrum, measures):
-    """Call the jit function that makes a spectrum."""
+    """Call the jit function that computes a spectrum."""
     call(kernel_spectrum, address, work, weights, spectrum, measures, 0, 0, 0)

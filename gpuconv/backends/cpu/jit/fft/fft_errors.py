@@ -9,11 +9,11 @@ units of eps:
 
 where Y are all N sums of the tile, discarded ones too; the numbers are measured, not proven. The
 first term is noise, and leakage from the strongest frequency of the tile into the one that the
-kernel amplifies most. The second term is for copies of a large sum at other places, which errors
-of the transform's factors make. The largest sum of absolute values is at least the largest kept
-sum, and at least that of any output for which it is computed. Where this does not show that the
-promise is kept, the largest pixels are taken out of the tile, what is left is transformed again,
-and what they contribute is added tap by tap (`fft_outliers`).
+kernel amplifies most. The second term is for copies of a large sum at other places, which come from
+errors of the twiddle factors. The largest sum of absolute values is at least the largest kept sum,
+and at least that of any output for which it is computed. Where this does not show that the promise
+is kept, the largest pixels are taken out of the tile, the rest is transformed again, and the
+products of those pixels are added tap by tap (`fft_outliers`).
 
 How names in capitals get their values is explained in `fft_functions`.
 """
@@ -31,16 +31,15 @@ from .fft_tiles import fft_params, kernel_measures
 group_state = reader(TILE_GROUP_STATE)
 tile_state = reader(TILE_STATE)
 
-# What is left to be done about a group of tiles: sum it directly, or look at tile t of it again
-# (DOUBTFUL << t).
+# What remains to be done for a group of tiles: sum it directly, or retry tile t (DOUBTFUL << t).
 DIRECT, DOUBTFUL = 1, 2
-# How many times the largest sum of absolute values an error may be, in units of eps.
+# The error promised, in units of eps times the largest sum of absolute values.
 PROMISED = 64.0
-# What the terms of the estimate are multiplied by: with these, the errors of the transforms of 17
-# kinds of images and 8 kinds of kernels, of tiles from 32 to 1024, were at most 0.7 of it.
+# The factors of the estimate's terms: with these, the errors of the transforms of 17 kinds of
+# images and 8 kinds of kernels, with tiles from 32 to 1024, were at most 0.7 of the estimate.
 NORMS, STRONGEST, LARGEST_SUM = 10.0, 2.0, 8.0
-# How many times less than the whole error a pixel that is left in a tile may contribute, in the
-# first attempt and in the second.
+# A pixel that is left in a tile may contribute at most one part in this many of the error promised,
+# in the first attempt and in the second.
 SHARES = (2.0, 32.0)
 # Weights, and norms of tiles, between 2**-n and 2**n are transformed as they are: they are exact
 # enough, and no sum leaves the dtype's range. All others are divided by a power of two first.
@@ -48,7 +47,7 @@ SAFE_EXPONENT = {"float32": 40, "float64": 300}
 
 
 def noise(norm: float, strongest: float, size: int) -> float:
-    """What a tile's norm is multiplied by in the estimate, for transforms of this many elements.
+    """Return what the estimate multiplies a tile's norm by, for transforms of `size` elements.
 
     It is not compiled.
     """
@@ -61,14 +60,14 @@ SQUARES = LARGEST = FLOAT_OF = UNSCALED = SCALE = KEPT_PART = None
 
 
 def _float_of(bits):
-    """The number of these bits."""
+    """Return the number with these bits."""
     place = number_on_stack()
     store_int(place, 0, bits)
     return np.float64(elements(REAL, place, 1)[0])
 
 
 def _unscaled(bits, exponent):
-    """The number of these bits divided by 2**exponent, which may be out of the dtype's range."""
+    """Return the number with these bits over 2**exponent, which may be beyond the dtype's range."""
     step = exponent // 2
     return FLOAT_OF(bits) * math.ldexp(1.0, -step) * math.ldexp(1.0, step - exponent)
 
@@ -105,7 +104,7 @@ def _measure(address, plane, squares, tile_address):
 
 
 def _balance(address, work, state):
-    """Scale two tiles to about the same norm, so that neither's errors drown the other.
+    """Scale two tiles to about the same norm, so that the errors of neither swamp the other.
 
     Returns whether no sum can leave the dtype's range.
     """
@@ -131,7 +130,7 @@ def _balance(address, work, state):
 
 
 def _abs_sum_of(address, plane, i, j):
-    """Sum of absolute values of one output of a tile that is not transformed yet."""
+    """Return the sum of absolute values of one output of a tile that is not transformed yet."""
     params = fft_params(address)
     pitch, p, q, dilation = params.pitch, params.p, params.q, params.dilation_x
     span = (q - 1) * dilation + 1
@@ -159,7 +158,7 @@ def _abs_sum_of(address, plane, i, j):
 def _estimate_error(address, work, first, count, state, largest):
     """Estimate the error of a group whose sums, the `largest` so far, are in the workspace.
 
-    By the same estimate the sums that are kept show how large sums of absolute values are at least.
+    The estimate also gives a lower bound of the largest sum of absolute values, from the kept sums.
     """
     params, group = fft_params(address), group_state(state)
     kernel = kernel_measures(params.measures)
@@ -176,10 +175,10 @@ def _estimate_error(address, work, first, count, state, largest):
     if not group.estimate <= PROMISED * least:
         for t in range(count):
             _i0, _j0, rows, columns = KEPT_PART(address, first + t)
-            # All rows, where discarded ones lie between those that are kept.
+            # All rows, if there are discarded ones between those that are kept.
             with_gaps = params.stride_y > 1 or params.stride_x > 1
             inside = 0 if with_gaps else rows
-            first_vector = columns // LANES  # with some sums that are kept
+            first_vector = columns // LANES  # the first that holds discarded sums
             beside = nx // LANES - first_vector
             tile = tile_state(state + t * TILE_STATE_BYTES)
             for part in range(PARTS):

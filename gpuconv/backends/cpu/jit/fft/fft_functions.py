@@ -1,15 +1,15 @@
 """The functions of the Fourier transforms, compiled for a dtype of sums when first needed (Numba).
 
 The modules `fft_tiles`, `fft_errors`, `fft_groups` and `fft_outliers` are written once for all
-dtypes. What differs from dtype to dtype are names in capitals, which these modules declare as None:
+dtypes. What depends on the dtype has a name in capitals, which these modules declare as None:
 
 - constants and vector instructions of a dtype (`_constants`, `fft_transforms.intrinsics`);
 - the modules' own functions that begin with an underscore: `_scale` is called as SCALE, because
-  it is another function for every dtype.
+  it is a different function for every dtype.
 
 For each dtype a function is copied with these names bound to their values (`functions.named`), and
-the copy is compiled. Functions without an underscore are C functions called by address; the
-functions of the same names here give that address, for a dtype.
+the copy is compiled. Functions without an underscore are jit functions, called by address; the
+functions of the same names here return that address for a dtype.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def _constants(acc: str) -> dict[str, Any]:
 
 @cache
 def _bindings(acc: str) -> dict[str, Any]:
-    """Values of the names in capitals, for sums of a dtype."""
+    """Return the values of the names in capitals, for sums of a dtype."""
     names = _constants(acc) | fft_transforms.intrinsics(dtypes.part(acc))
     for function in (
         *fft_tiles.FUNCTIONS, *fft_errors.FUNCTIONS, *fft_groups.FUNCTIONS, *fft_outliers.FUNCTIONS,
     ):  # fmt: skip
-        # Only sums of absolute values, which are compared with bounds, may be taken in any order.
+        # Only sums of absolute values, which are compared with bounds, may be reordered.
         fast = {"reassoc"} if function.__name__ == "_abs_sum_of" else False
         copy = named(function, f"{function.__name__}_{acc}", __name__, **names)
         names[function.__name__[1:].upper()] = njit(fastmath=fast, **INNER)(copy)
@@ -66,7 +66,7 @@ def _bindings(acc: str) -> dict[str, Any]:
 
 
 def _of_sums(function: Any) -> Callable[[str], int]:
-    """Address of a function by the dtype of sums."""
+    """Return a function that gives the address of a jit function for a dtype of sums."""
 
     @cache
     def address(acc: str) -> int:
@@ -76,7 +76,7 @@ def _of_sums(function: Any) -> Callable[[str], int]:
 
 
 def _of_parts(function: Any) -> Callable[[str], int]:
-    """Address of a function that is the same for real and complex sums of one precision."""
+    """`_of_sums` for a jit function that real and complex sums of one precision share."""
     address = _of_sums(function)
     return lambda acc: address(dtypes.part(acc))
 

@@ -1,9 +1,9 @@
-"""What becomes of one group of tiles: read, transformed, stored, judged (Numba).
+"""Filters one group of tiles: reads, transforms, stores, and estimates the error (Numba).
 
-Overlap-save: tiles overlap by the kernel's span less one pixel, and of each the sums are kept that
-no wrap-around reaches. Two neighbouring tiles of real sums are the real and the imaginary part of
-one complex tile: the kernel is real, so each part of the result is one tile's. A tile of complex
-sums is a complex tile already.
+Overlap-save: tiles overlap by the kernel's span less one pixel, and the sums of a tile that no
+wrap-around reaches are kept. Two neighbouring tiles of real sums are the real and the imaginary
+part of one complex tile: the kernel is real, so each part of the result belongs to one tile. A tile
+of complex sums is a complex tile already.
 
 How names in capitals get their values is explained in `fft_functions`.
 """
@@ -23,7 +23,7 @@ MOVE = INTERLEAVE = SQUARES = LARGEST = None
 CLEAR = KEPT_PART = SCALE = UNSCALED = MEASURE = BALANCE = ABS_SUM_OF = ESTIMATE_ERROR = None
 LOAD_TILE = STORE_LINE = STORE_TILE = ROUND = None
 
-# Rows of a tile that are read at once, a multiple of four that all sides are multiples of.
+# Rows of a tile that are read at once: a multiple of four, and a divisor of all sides.
 ROWS_AT_ONCE = 32
 
 
@@ -36,10 +36,10 @@ def _load_tile(address, x, number, plane):
     padded_rows = (params.out_rows - 1) * params.stride_y + (params.p - 1) * params.dilation_y + 1
     rows = max(0, min(ny, padded_rows - y0))
     columns = max(0, min(nx, row_source(params.row_source).column_count - x0))
-    for first in range(0, ny, ROWS_AT_ONCE):  # while they are in the first-level cache
+    for first in range(0, ny, ROWS_AT_ONCE):  # squared while they are in the first-level cache
         last = min(first + ROWS_AT_ONCE, rows)
         if first < last and columns > 0:
-            # The source's row buffer has no end: row y belongs y rows behind its beginning.
+            # The source's row buffer has a slot for every row: row y goes y rows after its start.
             call(
                 params.load, params.row_source, x, y0 + first, y0 + last, x0, columns,
                 plane - y0 * pitch, pitch // SIZE,
@@ -55,7 +55,7 @@ def _load_tile(address, x, number, plane):
 
 
 def load_group(address, work, x, first, count, state, unused, unused2):
-    """Read a group's tiles; note whether all pixels are finite and no sum can leave the range."""
+    """Read a group's tiles, and note whether all pixels are finite and no sum can overflow."""
     params, group = fft_params(address), group_state(state)
     finite = True
     for t in range(2):
@@ -72,7 +72,7 @@ def load_group(address, work, x, first, count, state, unused, unused2):
 
 
 def _store_line(line, imaginary, target, n):
-    """Copy a row of sums, and return the largest of the magnitudes' bits."""
+    """Copy a row of sums, and return the bits of the largest magnitude."""
     rest = n * SIZE - BYTES
     if PARTS == 2:
         return max(
@@ -83,7 +83,7 @@ def _store_line(line, imaginary, target, n):
 
 
 def _store_tile(address, plane, out, number):
-    """Write one tile's sums; returns the largest of the magnitudes' bits."""
+    """Write one tile's sums, and return the bits of the largest magnitude."""
     params = fft_params(address)
     i0, j0, rows, columns = KEPT_PART(address, number)
     stride, pitch = params.stride_x, params.pitch
@@ -124,7 +124,7 @@ def _round(plane, pitch, rows, columns):
 def store_group(address, work, out, first, count, state, outliers, unused):
     """Write a group's sums, note whether all are finite, and estimate their error.
 
-    So many `outliers` were taken out of its only tile.
+    `outliers` is the number of pixels that were taken out of its only tile.
     """
     params, group = fft_params(address), group_state(state)
     kernel = kernel_measures(params.measures)
@@ -134,7 +134,7 @@ def store_group(address, work, out, first, count, state, outliers, unused):
     for t in range(count):
         tile = tile_state(state + t * TILE_STATE_BYTES)
         plane, exponent = work + t * params.plane_bytes, tile.exponent + kernel.exponent
-        if params.estimate_errors and tile.squares == 0:  # the errors of the other tile
+        if params.estimate_errors and tile.squares == 0:  # there are only errors of the other tile
             CLEAR(plane, pitch, rows, columns)
         if exponent:
             SCALE(plane, pitch, rows, columns, exponent)
@@ -158,7 +158,7 @@ def store_group(address, work, out, first, count, state, outliers, unused):
 
 
 def filter_group(address, work, x, out, first, count, state, unused):
-    """Filter a group of tiles from tile `first` on, and note what is left to be done about them."""
+    """Filter a group of tiles from tile `first` on, and note what remains to be done for them."""
     params, group = fft_params(address), group_state(state)
     one, other = tile_state(state), tile_state(state + TILE_STATE_BYTES)
     group.outcome = DIRECT
@@ -183,9 +183,9 @@ def filter_group(address, work, x, out, first, count, state, unused):
 
 
 def sample_abs_sums(address, work, number, t, across, tile_address, unused, unused2):
-    """Note what sums of absolute values some outputs of a tile have, `across` x `across` of them.
+    """Note the largest sum of absolute values of `across` by `across` outputs of a tile.
 
-    The tile, the first or second of its group, is not transformed yet.
+    The tile, the first or second (`t`) of its group, is not transformed yet.
     """
     tile = tile_state(tile_address)
     _i0, _j0, rows, columns = KEPT_PART(address, number)

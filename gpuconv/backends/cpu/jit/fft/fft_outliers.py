@@ -1,4 +1,4 @@
-"""Tiles whose sums may not be exact enough: done again without their largest pixels (Numba).
+"""Retries tiles whose sums may not be exact enough, without their largest pixels (Numba).
 
 How names in capitals get their values is explained in `fft_functions`.
 """
@@ -22,8 +22,8 @@ TAKE_OUT = None
 def _take_out(address, work, limit, exponent):
     """Take pixels larger than a limit out of a tile.
 
-    They are noted as they were before they were divided by 2**exponent. Returns how many they are,
-    or -1 if they are too many.
+    Their values are noted as they were before they were divided by 2**exponent. Returns how many
+    were taken out, or -1 if there are too many.
     """
     params = fft_params(address)
     ny, nx, most = params.side_y, params.side_x, params.outliers_most
@@ -59,7 +59,7 @@ def _take_out(address, work, limit, exponent):
 
 
 def add_outliers(address, work, number, count, unused, unused2, unused3, unused4):
-    """Add what pixels taken out of a tile contribute to its outputs, summed in float64."""
+    """Add the products of the pixels taken out of a tile to its outputs, summed in float64."""
     params = fft_params(address)
     _i0, _j0, rows, columns = KEPT_PART(address, number)
     nx, most, p, q = params.side_x, params.outliers_most, params.p, params.q
@@ -71,7 +71,7 @@ def add_outliers(address, work, number, count, unused, unused2, unused3, unused4
     last, begin = (columns - 1) * sx, 0
     for i in range(0, (rows - 1) * sy + 1, sy):
         met = False
-        while begin < count and places[begin] // nx < i:  # they are in the order of rows
+        while begin < count and places[begin] // nx < i:  # they are sorted by row
             begin += 1
         for n in range(begin, count):
             y, x = places[n] // nx, places[n] % nx
@@ -100,7 +100,7 @@ def add_outliers(address, work, number, count, unused, unused2, unused3, unused4
 
 
 def retry_tile(address, work, x, out, number, t, before, retry):
-    """Show that a tile's sums are exact as they are, or make them so.
+    """Show that a tile's sums are exact enough as they are, or compute them anew.
 
     The tile was the first or second (`t`) of the group whose state is at `before`. The outcome, in
     the state at `retry`, is 0 or DIRECT.
@@ -127,13 +127,13 @@ def retry_tile(address, work, x, out, number, t, before, retry):
         limit = PROMISED * abs_sum / SHARES[attempt] / (kernel.noise + LARGEST_SUM * kernel.peak)
         exponent = tile.exponent
         if exponent > 0 and limit < SMALLEST:
-            return  # scaling by the largest pixel has cost the others their digits
+            return  # scaling by the largest pixel has rounded the others away
         outliers = TAKE_OUT(address, work, limit, exponent)
         if outliers < 0:
             return
         rows, vectors = PARTS * params.side_y, params.side_x // LANES
         MEASURE(address, work, SQUARES(work, params.pitch, rows, vectors), retry)
-        more = tile.exponent  # what is left may be so small that it is scaled again
+        more = tile.exponent  # the rest may be so small that it was scaled again
         tile.exponent += exponent
         tile.abs_sum = math.ldexp(abs_sum, -more)
         call(params.transform_group, address, work, 0, 0, 0, 0, 0, 0)

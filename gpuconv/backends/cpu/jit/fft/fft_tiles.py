@@ -1,11 +1,12 @@
 """Transforms of one complex tile and of a kernel (Numba).
 
-Columns are transformed a vector's width of them at a time, then the tile is transposed and the same
-is done to its rows, times the kernel's spectrum and back at once, while they are in the first-level
-cache. The transform ends in digit-reversed order and the inverse begins there.
+Columns are transformed a vector's width at a time. Then the tile is transposed, and a vector's
+width of its rows at a time is transformed, multiplied by the kernel's spectrum and transformed back
+while in the first-level cache. The transform ends in digit-reversed order and the inverse begins
+there.
 
-A kernel of a single column of taps moves nothing across: only columns are transformed, and nothing
-is transposed. With a single row of taps only rows are.
+With a single column of taps only columns are transformed, and nothing is transposed. With a single
+row of taps only rows are transformed.
 
 How names in capitals get their values is explained in `fft_functions`.
 """
@@ -35,7 +36,7 @@ def _clear(plane, pitch, rows, columns):
 
 
 def _kept_part(address, number):
-    """First output row and column of a tile, and how many of each it gives."""
+    """Return the first output row and column of a tile, and how many of each it has."""
     params = fft_params(address)
     rows, columns = params.step_y // params.stride_y, params.step_x // params.stride_x
     i0 = number // params.tiles_x * rows
@@ -200,7 +201,7 @@ def _filter_columns(address, work):
 
 
 def transform_group(address, work, unused, unused2, unused3, unused4, unused5, unused6):
-    """Multiply the spectrum of the complex tile in a workspace by the kernel's."""
+    """Filter the complex tile in a workspace: transform, multiply by the spectrum, and invert."""
     if fft_params(address).q == 1:
         FILTER_COLUMNS(address, work)
         return
@@ -210,16 +211,16 @@ def transform_group(address, work, unused, unused2, unused3, unused4, unused5, u
 
 
 def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2, unused3):
-    """Conjugate spectrum of a kernel's conjugate weights, divided by the elements transformed.
+    """Compute the conjugate spectrum of a kernel's conjugate weights, over the transform's length.
 
-    That of a single column of taps has each number in all lanes of a vector. The largest magnitude
-    in it, not divided, is noted in the kernel's measures.
+    For a single column of taps each number is in all lanes of a vector. The largest magnitude of
+    the spectrum, before the division, is noted in the kernel's measures.
     """
     params = fft_params(address)
     ny, nx, pitch, p, q = params.side_y, params.side_x, params.pitch, params.p, params.q
     CLEAR(work, pitch, 2 * ny, pitch // SIZE)
     taps = elements(REAL, weights, (p, q, PARTS))
-    # A single row of taps is that of every row of the spectrum.
+    # A single row of taps has the same spectrum in every row.
     for a in range(ny if p == 1 and q > 1 else p):
         row = work + a * (1 if p == 1 else params.dilation_y) * pitch
         real = elements(REAL, row, nx)

@@ -1,11 +1,11 @@
-"""Fourier transforms of many columns at once: one vector lane a column (llvmlite).
+"""Fourier transforms of many columns at once, one in each lane of a vector (llvmlite).
 
 A transform of length n goes through stages of radix 8 or 4. Forward, each stage transforms r
-elements that are m / r elements from each other and multiplies the results by twiddle factors
-(Gentleman-Sande, decimation in frequency), so that the transform comes in digit-reversed order; the
-inverse undoes the stages in opposite order. A product of spectra can be taken in any order, so
-nothing is ever sorted. Real and imaginary parts are in planes of their own: every instruction works
-on whole vectors and none moves data between lanes, except where a tile is transposed.
+elements that are m / r elements apart and multiplies the results by twiddle factors
+(Gentleman-Sande, decimation in frequency), so that the result is in digit-reversed order; the
+inverse undoes the stages in opposite order. Spectra can be multiplied in any order, so nothing is
+ever reordered. Real and imaginary parts are in planes of their own: every instruction works on
+whole vectors and none moves data between lanes, except where a tile is transposed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RADICES = {32: (8, 4), 64: (8, 8), 128: (8, 4, 4), 256: (8, 8, 4), 512: (8, 8, 8
 
 
 def twiddles(n: int, dtype: str) -> Any:
-    """Twiddle factors of all stages in turn: for each k, those of outputs 1 to r - 1."""
+    """Return the twiddle factors of all stages in turn: for each k, those of outputs 1 to r - 1."""
     parts = []
     m = n
     for r in RADICES[n]:
@@ -38,7 +38,7 @@ def twiddles(n: int, dtype: str) -> Any:
 
 
 class _Butterfly(Vectors):
-    """One transform of r elements, in registers."""
+    """Emits one transform of r elements in registers."""
 
     def __init__(self, builder: Any, dtype: str, inverse: bool) -> None:
         super().__init__(builder, dtype)
@@ -51,7 +51,7 @@ class _Butterfly(Vectors):
         return self.subtract(a[0], b[0]), self.subtract(a[1], b[1])
 
     def quarter(self, a: Any, b: Any) -> tuple[Any, Any]:
-        """``a - i b`` and ``a + i b``, in the opposite order if inverse."""
+        """Return ``a - i b`` and ``a + i b``, in the opposite order if inverse."""
         one = self.add(a[0], b[1]), self.subtract(a[1], b[0])
         other = self.subtract(a[0], b[1]), self.add(a[1], b[0])
         return (other, one) if self.inverse else (one, other)
@@ -91,7 +91,7 @@ class _Butterfly(Vectors):
         return self.four(x) if len(x) == 4 else self.eight(x)
 
     def twiddled(self, a: Any, address: Any) -> Any:
-        """``a`` times the twiddle factor at an address, or, inverse, times its conjugate."""
+        """Return ``a`` times the twiddle factor at an address, or its conjugate if inverse."""
         c, s = self.splat(address), self.splat(self.at(address, self.size))
         if self.inverse:
             s = self.builder.fneg(s)
@@ -171,7 +171,7 @@ def _product(dtype: str) -> Any:
 
 
 class _Magnitudes(Vectors):
-    """The largest of the magnitudes of many vectors, compared as integers that hold their bits."""
+    """Emits the search for the largest magnitude in many vectors, by its bits as an integer."""
 
     def __init__(self, builder: Any, dtype: str) -> None:
         super().__init__(builder, dtype)
@@ -199,7 +199,7 @@ class _Magnitudes(Vectors):
 def _move(dtype: str) -> Any:
     @intrinsic
     def move(typingctx, source, target, n):
-        """Copy `n` vectors; the largest of all elements' magnitudes' bits."""
+        """Copy `n` vectors, and return the bits of the largest magnitude."""
 
         def codegen(context, builder, signature, args):
             source, target, n = args
@@ -219,7 +219,7 @@ def _move(dtype: str) -> Any:
 def _largest(dtype: str) -> Any:
     @intrinsic
     def largest(typingctx, source, pitch, rows, n):
-        """Largest of the magnitudes' bits in `n` vectors of each of some rows."""
+        """Return the bits of the largest magnitude in `n` vectors of each of some rows."""
 
         def codegen(context, builder, signature, args):
             source, pitch, rows, n = args
@@ -238,12 +238,12 @@ def _largest(dtype: str) -> Any:
 def _squares(dtype: str) -> Any:
     @intrinsic
     def squares(typingctx, source, pitch, rows, n):
-        """Sum of the squares of `n` vectors of each of some rows, a multiple of four."""
+        """Return the sum of squares of `n` vectors of each of `rows` rows, a multiple of four."""
 
         def codegen(context, builder, signature, args):
             source, pitch, rows, n = args
             b = Vectors(builder, dtype)
-            places = [place for (place,) in b.zeros(4, 1)]  # four sums that need not wait
+            places = [place for (place,) in b.zeros(4, 1)]  # four sums that do not wait for another
             with cgutils.for_range(builder, builder.udiv(rows, b.long(4))) as group:
                 first = builder.mul(group.index, b.long(4))
                 start = builder.add(source, builder.mul(first, pitch))
@@ -273,7 +273,7 @@ def _interleave(dtype: str) -> Any:
     def interleave(typingctx, re, im, target, n):
         """Write `n` vectors of real and imaginary parts as complex numbers.
 
-        Returns the largest of all parts' magnitudes' bits.
+        Returns the bits of the largest magnitude of a part.
         """
 
         def codegen(context, builder, signature, args):
@@ -300,7 +300,7 @@ def _interleave(dtype: str) -> Any:
 
 
 def intrinsics(dtype: str) -> dict[str, Any]:
-    """The instructions on vectors of a dtype, by the names that `fft_functions` binds them to."""
+    """Return the intrinsics for a dtype, by the names that `fft_functions` binds them to."""
     butterflies = {
         f"{'INVERSE' if inverse else 'FORWARD'}{r}{'' if twiddled else '_LAST'}": _butterfly(
             dtype, r, inverse, twiddled

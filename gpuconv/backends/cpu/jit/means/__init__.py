@@ -1,1 +1,1 @@
-"""Means of the pixels that are there."""
+"""Means over the pixels that are not missing."""

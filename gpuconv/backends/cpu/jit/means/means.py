@@ -1,10 +1,11 @@
-"""Means of the pixels that are there: jit functions between the steps of direct sums (Numba).
+"""Means over the pixels that are not missing: jit functions called between steps of sums (Numba).
 
-If many pixels of an image are missing, rows lie in the row buffer in two planes: the pixels, with 0
-where one is missing, and what each counts: its weight, or 1 where it is there. Both are summed by
-the same kernel, and the first sums are divided by the second ones when they are written: image and
-result are passed once. If none is missing, the sums of weights follow from the border alone, and
-there is one plane. If few are, these are lessened by the weights on them (see `missing_sums`).
+If many pixels of an image are missing, rows of the row buffer have two planes: the pixels, with 0
+in place of missing ones, and their counts: a weight or 1, and 0 for missing ones. Both are summed
+by the same kernel, and the sums of pixels are divided by those of counts when they are written, so
+that image and result are passed over once. If none is missing, the sums of weights follow from the
+border alone, and there is one plane. If few are, the weights on these are subtracted from those
+sums (see `missing_sums`).
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ TAG = ACC = MISSING = COUNTED = None
 
 
 def _mark_missing(row_buffer, first, end, slots, pitch, counts, means_address, columns_address):
-    """Split rows `first` to before `end` of the row buffer, in which NaN is a missing pixel.
+    """Replace pixels in rows ``first`` to ``end - 1`` of the row buffer, where NaN is missing.
 
-    Row y is at place ``y % slots``, places being `pitch` numbers apart. What is left of a pixel is
-    its difference from the pivot times what it counts, and 0 of a missing one. If any is MISSING,
-    what pixels count is written `counts` bytes behind them; what is COUNTED, a mask of missing
-    pixels or weights, is there already. The last argument is the address of the DIRECT_COLUMNS.
+    Row y is in slot ``y % slots``; slots are `pitch` numbers apart. A pixel becomes its difference
+    from the pivot times its count, and a missing one 0. If any is MISSING, counts are written
+    `counts` bytes after the pixels; if there are COUNTED pixels, a mask of missing ones or weights
+    is there already. The last argument is the address of the DIRECT_COLUMNS.
     """
     means = means_of(means_address)
     zero, one = ACC.dtype.type(0), ACC.dtype.type(1)
@@ -106,7 +107,7 @@ def _store(sums, n, out, step, count, pitch, out_pitch, block_address):
 
 @cache
 def mark_missing(acc: str, missing: str, counted: str) -> int:
-    """Address of the jit function that marks the missing pixels of the row buffer's rows."""
+    """Return the address of the jit function that marks missing pixels in the row buffer."""
     name = f"mark_missing_{acc}_{missing}_{counted}"
     bindings = dict(ACC=make_tag(acc), MISSING=missing, COUNTED=counted)
     return compile_function(_mark_missing, name, **bindings)
@@ -114,6 +115,6 @@ def mark_missing(acc: str, missing: str, counted: str) -> int:
 
 @cache
 def store(acc: str, out: str, missing: str) -> int:
-    """Address of the jit function that makes means of sums and writes them."""
+    """Return the address of the jit function that turns sums into means and writes them."""
     name = f"store_means_{acc}_{out}_{missing}"
     return compile_function(_store, name, TAG=make_tag(out), ACC=make_tag(acc), MISSING=missing)

@@ -1,4 +1,4 @@
-"""Images with missing pixels: zeros in their places, and means of what is there (Numba).
+"""Images with missing pixels: replaces these by zeros, and divides sums by weights (Numba).
 
 Arrays are (images, rows, columns). Each loop is one pass over memory, in vectors.
 """
@@ -16,7 +16,7 @@ __all__ = ["EXTREMES", "divide", "fill_missing", "find_pivots"]
 
 @inner
 def _mark_present(row, hidden, there, masked, nan_missing):
-    """Note which pixels of a row are there; each loop is compiled to vectors."""
+    """Note which pixels of a row are not missing; each loop is vectorised."""
     if masked and nan_missing:
         for j in range(row.shape[0]):
             there[j] = (row[j] == row[j]) & (not hidden[j])
@@ -32,11 +32,11 @@ def _mark_present(row, hidden, there, masked, nan_missing):
 
 @compiled
 def find_pivots(x, mask, masked, nan_missing, pixels, present, pivots, extremes):
-    """Find of each image the pixel nearest to zero, if all that are there have one sign, or 0.
+    """Find the pixel nearest to zero of each image whose pixels all have one sign; otherwise 0.
 
-    Pixels are missing where `mask` says so, if `masked`, and where they are NaN, if `nan_missing`.
-    What is in `pixels`, whose rows are contiguous, and in `present` is overwritten; `extremes` is
-    memory of `pixel_range.EXTREMES` numbers.
+    Pixels are missing where `mask` is true, if `masked`, and where they are NaN, if `nan_missing`.
+    `pixels`, whose rows are contiguous, and `present` are overwritten; `extremes` is memory for
+    `pixel_range.EXTREMES` numbers.
     """
     nan, infinity = pixels.dtype.type(np.nan), pixels.dtype.type(np.inf)
     memory = np.int64(extremes.ctypes.data)
@@ -59,10 +59,10 @@ def find_pivots(x, mask, masked, nan_missing, pixels, present, pivots, extremes)
 
 @compiled
 def fill_missing(x, mask, masked, nan_missing, pivots, pixels, present):
-    """Put pixels less their image's pivot, or 0 where missing, into `pixels`.
+    """Write pixels less their image's pivot, or 0 if missing, to `pixels`.
 
-    Which are missing is as in `find_pivots`; `present` says which are there. Returns whether any
-    is missing.
+    Pixels are missing as in `find_pivots`; `present` receives which are not. Returns whether any is
+    missing.
     """
     any_missing = False
     zero = pixels.dtype.type(0)
@@ -82,7 +82,7 @@ def fill_missing(x, mask, masked, nan_missing, pivots, pixels, present):
 
 @compiled
 def divide(sums, weights, least, added, undefined, out):
-    """Divide sums by weights and add to each image a number of its own; `out` may be `sums`.
+    """Divide sums by weights, and add a number to all of an image; `out` may be `sums`.
 
     Where weights are 0 or below `least` the result is `undefined`.
     """

@@ -1,12 +1,12 @@
 """Sums of weights where few pixels are missing: of all weights, less those on missing ones (Numba).
 
-To sum what each pixel counts takes as long as to sum the pixels themselves. Where few are missing
-it is quicker to add, for each of them, the weights that fall on it to the outputs around it. These
-*missing sums* are kept for as many rows of outputs as the row buffer has rows: output row y is at
-place ``y % slots``, and begins with `q - 1` numbers that no output has.
+Summing the counts of all pixels takes as long as summing the pixels. If few are missing, it is
+faster to add, for each of them, the weights that fall on it to the outputs around it. These
+*missing sums* are kept for as many rows of outputs as the row buffer has rows: output row y is in
+slot ``y % slots``, and begins with `q - 1` numbers that belong to no output.
 
-Where more than half of the weights fall on missing pixels the difference would lose digits, and
-leave something where nothing is. The weights that are left are summed there.
+Where more than half of the weights fall on missing pixels, the difference would lose digits, and
+not be 0 where it should. There the remaining weights are summed.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def _add_vectors(typingctx, kind, source, target, count):
     return types.void(kind, types.int64, types.int64, types.int64), codegen
 
 
-# Places may be written for so many columns more than there are.
+# Places of up to this many columns beyond the last may be written.
 PLACES_BEYOND = 32
-# Places of the ones in a number of four bits, packed into a number of four bytes.
+# The positions of ones in a 4-bit number, packed into four bytes.
 _PLACES = [
     sum(place << 8 * k for k, place in enumerate(i for i in range(4) if bits >> i & 1))
     for bits in range(16)
@@ -62,10 +62,10 @@ _PLACES = [
 
 @intrinsic
 def _list_zeros(typingctx, kind, numbers, low, high, places):
-    """Write the places of zeros among the numbers `low` to before `high` at an address.
+    """Write the places of zeros among the numbers ``low`` to ``high - 1`` of a row.
 
     `places` is the address of 32-bit integers, PLACES_BEYOND more than there may be zeros. Returns
-    how many places were written, of which the last may be beyond `high`.
+    how many places were written, the last of which may be beyond `high`.
     """
 
     def codegen(context, b, signature, args):
@@ -81,7 +81,7 @@ def _list_zeros(typingctx, kind, numbers, low, high, places):
             there = v.load(b.add(numbers, b.mul(first, v.long(v.size))))
             zero = b.bitcast(b.fcmp_ordered("==", there, v.constant(0.0)), ir.IntType(v.lanes))
             zero, first = b.zext(zero, LONG), b.trunc(first, _INT)
-            # Four at a time, without a branch: which pixels are missing is not foreseen.
+            # Four at a time, without a branch, which would often be mispredicted.
             for k in range(0, v.lanes, 4):
                 four = b.and_(b.lshr(zero, v.long(k)), v.long(15))
                 packed = b.load(b.gep(table, [v.long(0), four]))
@@ -102,8 +102,8 @@ def _list_zeros(typingctx, kind, numbers, low, high, places):
 def add_missing(kind, present, y, slot, slots, means, columns):
     """Add the weights that fall on the missing pixels of input row `y` to the outputs around them.
 
-    `present` is the address of what its pixels count, 0 of those that are missing; `slot` is the
-    row's place in the row buffer.
+    `present` is the address of the counts of its pixels, which are 0 for missing ones; `slot` is
+    the row's slot in the row buffer.
     """
     pitch, vectors, size, p = means.missing_pitch, means.vectors, kind.itemsize, means.p
     source, row = row_source(means.source), columns.missing_sums + slot * pitch
@@ -135,10 +135,10 @@ def add_missing(kind, present, y, slot, slots, means, columns):
 
 @inner
 def subtract_missing(kind, weights, block, means, i):
-    """Write the sums of the weights that are there, for row `i` of a block of outputs.
+    """Write the sums of the remaining weights, for row `i` of a block of outputs.
 
-    Returns whether they are yet to be summed for some of the outputs, and leaves alone those that
-    have been.
+    Returns whether those of some outputs must still be summed (see `_sum_remaining`); after that
+    has been done, leaves their sums alone.
     """
     size, n = kind.itemsize, weights.shape[0]
     row = block.row + i * block.row_step
@@ -160,7 +160,7 @@ def subtract_missing(kind, weights, block, means, i):
 
 
 def _sum_remaining(address, task_address, columns_address, row, number, row_step, others, unused):
-    """Sum the weights that are there for a block of outputs, and write its means once more."""
+    """Sum the remaining weights for a block of outputs, and write its means once more."""
     params, task = direct_params(address), direct_task(task_address)
     columns, block = direct_columns(columns_address), means_block(others)
     pitch = columns.sums_pitch
@@ -176,5 +176,5 @@ def _sum_remaining(address, task_address, columns_address, row, number, row_step
 
 @cache
 def sum_remaining() -> int:
-    """Address of the jit function that sums weights where few of them are there."""
+    """Return the address of the jit function that sums weights of which few remain."""
     return compile_function(_sum_remaining, "sum_remaining")

@@ -1,7 +1,7 @@
-"""The range of the pixels of an image that are there: one pass, extremes in registers (llvmlite).
+"""The range of the pixels that are not missing: one pass, with extremes in registers (llvmlite).
 
-Numba's own loops would compare one pixel after the other, because a minimum whose order of
-comparisons may not change waits for the one before it.
+Numba's own loops would compare one pixel after the other, because the order of comparisons may not
+change, and each waits for the one before.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ counted_pixels = reader(COUNTED_PIXELS)
 _INT = ir.IntType(32)
 # Vectors of pixels at once, so that none waits for the one before it.
 _AT_ONCE = 4
-# Lanes of the widest vectors there are, and numbers of the memory that extremes are kept in: those
-# of the lanes, and how many NaN there were.
+# Lanes of the widest vectors there are, and numbers in the memory of the extremes: the extremes of
+# each lane, and the count of NaN.
 _LANES = 16
 EXTREMES = 2 * _LANES + 2
-# Pixels that are converted at a time, and numbers of the memory that `find_range` needs: these
-# pixels, what they count, and their extremes.
+# Pixels that are converted at a time, and numbers in the memory that `find_range` needs: these
+# pixels, their counts, and their extremes.
 _RUN = 512
 RANGE_NUMBERS = 2 * _RUN + EXTREMES
 
@@ -64,7 +64,7 @@ class _Extremes:
             b.store(ir.Constant(self.counter, [0] * self.v.lanes), self.nan[i])
 
     def take(self, i: int, x: Any, there: Any = None) -> None:
-        """Take a vector of pixels, of which only some lanes may be `there`; the others are NaN."""
+        """Take a vector of pixels; lanes outside the mask `there` (None: no mask) hold no pixel."""
         b = self.v.builder
         # Comparisons with NaN are false, which leaves NaN out.
         for place, sign in ((self.low[i], "<"), (self.high[i], ">")):
@@ -92,10 +92,10 @@ class _Extremes:
 
 @intrinsic
 def look(typingctx, kind, pixels, n, extremes):
-    """Look at `n` contiguous pixels at an address, all of which are there but NaN.
+    """Update extremes by `n` contiguous pixels at an address; only NaN is missing.
 
-    `kind` is an array of their dtype. The least and greatest pixels, and how many are NaN, are
-    added to what the memory `extremes` holds, which `begin` prepares and `end` reads.
+    `kind` is an array of their dtype. `extremes` is the address of memory that `begin` prepares and
+    `end` reads.
     """
 
     def codegen(context, builder, signature, args):
@@ -132,7 +132,7 @@ def _emit_look(dtype: str, b: Any, pixels: Any, n: Any, extremes: Any) -> None:
 
 @inner
 def begin(kind, extremes):
-    """Prepare the memory of the extremes of no pixels, of EXTREMES numbers of a dtype."""
+    """Prepare memory for extremes, EXTREMES numbers of a dtype, before any pixels."""
     lines = elements(kind, extremes, (2, _LANES))
     for j in range(_LANES):
         lines[0, j] = np.inf
@@ -142,7 +142,7 @@ def begin(kind, extremes):
 
 @inner
 def end(kind, extremes):
-    """The least and the greatest pixel that `look` has seen, and how many were NaN."""
+    """Return the least and the greatest pixel that `look` was given, and how many were NaN."""
     lines = elements(kind, extremes, (2, _LANES))
     low, high = lines[0, 0], lines[1, 0]
     for j in range(1, _LANES):
@@ -152,10 +152,10 @@ def end(kind, extremes):
 
 
 def _find_range(image, rows, columns, row_stride, column_stride, memory, found, counted_address):
-    """Find the least and the greatest pixel that is there, and count those that are missing.
+    """Find the least and the greatest pixel that is not missing, and count those that are.
 
-    The three numbers are written to `found`; `memory` is that of RANGE_NUMBERS. The last argument
-    is the address of COUNTED_PIXELS, if there are counts.
+    The three numbers are written to `found`; `memory` is for RANGE_NUMBERS numbers. The last
+    argument is the address of COUNTED_PIXELS, if there are counts.
     """
     counted = counted_pixels(counted_address)
     row, weight = elements(ACC, memory, _RUN), elements(ACC, memory + _RUN * ACC.itemsize, _RUN)
@@ -184,7 +184,7 @@ def _find_range(image, rows, columns, row_stride, column_stride, memory, found, 
 
 @cache
 def find_range(dtype: str, acc: str, counted: str) -> int:
-    """Address of the jit function that finds the range of pixels of a dtype."""
+    """Return the address of the jit function that finds the range of pixels of a dtype."""
     return compile_function(
         _find_range,
         f"find_range_{dtype}_{acc}_{counted}",

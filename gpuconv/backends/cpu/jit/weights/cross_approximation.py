@@ -1,7 +1,7 @@
 """Factors of kernels of low rank by cross approximation, for sums in float32 (Numba).
 
-The NumPy of `methods.float_factors` finds the same factors, to the bit, and comes to the same
-verdict. What the arithmetic here cannot decide as that does is left to it (`UNDECIDED`).
+`methods.float_factors` finds the same factors with NumPy, bit for bit, and comes to the same
+verdict. Cases where the arithmetic here might decide differently are left to it (`UNDECIDED`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .verdict import ACCURATE, CANCELS, MORE_NEEDED, UNDECIDED
 
 @inner
 def _get_pair(pairs, place):
-    """Element of an array of numbers that are each the sum of two float64."""
+    """Return an element of an array of numbers that are each the sum of two float64."""
     return get(pairs, 2 * place), get(pairs, 2 * place + 1)
 
 
@@ -23,7 +23,8 @@ def _get_pair(pairs, place):
 def _pivot_is_unsure(k, high, place, p, q, number, us, vs):
     """Whether an element may be larger than the pivot in digits that are not computed here.
 
-    One that came of the same numbers as the pivot, but for signs, is equal to it in all digits.
+    One that was computed from the same numbers as the pivot, except for signs, is equal to it in
+    all digits.
     """
     i, j, largest = place // q, place % q, abs(get(high, place))
     for e in range(p * q):
@@ -88,8 +89,8 @@ def _cross_approximation(kernel, p, q, limit, eps, tiny, unit, work, found):
     room for 4 kernels, a row, and each factor twice.
     """
     k, high, out = start(kernel), start(work), start(found)
-    # Of each element: the remainder's second part, the sum of the products' magnitudes, and a bound
-    # on the rounding errors so far; the latter also of the pivot's row.
+    # For each element: the remainder's second part, the sum of the products' magnitudes, and a
+    # bound on the rounding errors so far; a copy of that bound for the pivot's row.
     low, reach, noise = high + 8 * p * q, high + 16 * p * q, high + 24 * p * q
     of_v = high + 32 * p * q
     us, vs = of_v + 8 * q, of_v + 8 * q + 16 * limit * p
@@ -152,7 +153,7 @@ def _cross_approximation(kernel, p, q, limit, eps, tiny, unit, work, found):
         if not misses:
             break
     if math.sqrt(missed) * math.sqrt(number) > max(p, q) / 2 * eps * math.sqrt(whole):
-        return 8 * number + UNDECIDED  # singular values would tell
+        return 8 * number + UNDECIDED  # singular values are needed
     if not _factors_are_accurate(k, p, q, number, us, vs, eps, tiny):
         return 8 * number + CANCELS
     for e in range(number * p):

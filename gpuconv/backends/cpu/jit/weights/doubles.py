@@ -1,4 +1,4 @@
-"""Float64 numbers at addresses, and what rounding loses of their products (compiled code only)."""
+"""Float64 numbers at addresses, and rounding errors of their products (compiled code only)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DOUBLE, _LONG = ir.DoubleType(), ir.IntType(64)
 
 @intrinsic
 def start(typingctx, array):
-    """Address of an array's first element."""
+    """Return the address of an array's first element."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(array)(context, builder, args[0]).data
@@ -56,7 +56,7 @@ def float_of(typingctx, bits):
 
 @intrinsic
 def product_error(typingctx, x, y):
-    """Rounding error of the product of two floats, exactly (Dekker)."""
+    """Return the rounding error of the product of two floats, exactly (Dekker)."""
 
     def codegen(context, builder, signature, args):
         def halves(number):  # Veltkamp

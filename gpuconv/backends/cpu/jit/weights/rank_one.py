@@ -1,8 +1,8 @@
 """Factors of kernels of rank 1, found or ruled out in a microsecond (Numba).
 
-The NumPy of `methods.float_factors` and `methods.integer_factors` finds the same factors, to the
-bit, and comes to the same verdict. What the arithmetic here cannot decide as that does is left to
-it (`UNDECIDED`).
+`methods.float_factors` and `methods.integer_factors` find the same factors with NumPy, bit for bit,
+and come to the same verdict. Cases where the arithmetic here might decide differently are left to
+them (`UNDECIDED`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .verdict import ACCURATE, CANCELS, MORE_NEEDED, NOT_FINITE, UNDECIDED
 
 # All bits but the sign, the bits of infinity, and the smallest 64-bit integer.
 _MAGNITUDE, _INFINITY, _LEAST = 0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000, -(1 << 63)
-# Outside these, halves of products are inexact or overflow.
+# Outside these, the split products of `product_error` are inexact or overflow.
 _SMALL, _LARGE = 2.0**-900, 2.0**900
 
 
@@ -29,9 +29,9 @@ def _rank_one_factors(values, kernels, p, q, eps, tiny, half, size, found):
     more float64 numbers.
 
     The column is the pivot's column divided by the pivot, the largest element; the row is the
-    pivot's row. NumPy rounds quotients to a long double first and then to float64: `half` is how
-    far from a float64, in units of its last digit, a quotient must lie for the long double to be
-    the middle between that float64 and the next, of which the second rounding takes the even one.
+    pivot's row. NumPy rounds quotients to a long double first and then to float64. A quotient at
+    least `half` units in the last place from a float64 becomes a long double halfway to the next
+    float64, which the second rounding takes to the even one of the two.
     """
     kernel, us = start(values), start(found)
     vs, u = us + size * kernels * p, us + 8 * kernels * (p + q)  # u: a column, in float64
@@ -94,7 +94,7 @@ def _rank_one_factors(values, kernels, p, q, eps, tiny, half, size, found):
 
 
 def _integer_rank_one_factors(values, kernels, p, q, unsigned, found):
-    """The same for integers, whose products are taken modulo 2**64.
+    """Factor kernels of integers of rank 1, with products modulo 2**64.
 
     The row is the first row that is not zero, divided by the greatest common divisor of its
     elements.

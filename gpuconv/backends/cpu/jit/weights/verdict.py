@@ -1,4 +1,4 @@
-"""What compiled code finds out about the weights."""
+"""Verdicts of the compiled search for factors of the weights."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import IntEnum
 
 
 class Verdict(IntEnum):
-    """Whether the factors that `rank_one` and `cross_approximation` look for are accurate."""
+    """Whether `rank_one` or `cross_approximation` found accurate factors, or why not."""
 
-    ACCURATE = 0  # of all kernels
+    ACCURATE = 0  # for all kernels
     CANCELS = 1  # products of the factors are much larger than an element they add up to
-    MORE_NEEDED = 2  # so few products of a column and a row do not make up a kernel
+    MORE_NEEDED = 2  # a kernel needs more products of a column and a row
     NOT_FINITE = 3  # an element is infinite or NaN
     UNDECIDED = (
         4  # the arithmetic of compiled code cannot tell; that of `methods.float_factors` can
