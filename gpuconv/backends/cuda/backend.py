@@ -1,4 +1,4 @@
-"""The CUDA backend: which hook is where. Kernels are in `src`; `launcher` runs them.
+"""The hooks of the CUDA backend. Kernels are in `src`; `launcher` runs them.
 
 Work is queued on the caller's current stream and nothing waits for it.
 """
@@ -57,7 +57,7 @@ class CudaBackend(Backend):
     # --- what there is ---------------------------------------------------------------------------
 
     def unavailable(self) -> str | None:
-        """Return None where kernels can run, otherwise the reason and what mends it."""
+        """Return None where kernels can run, otherwise the reason and how to fix it."""
         return self.launcher.unavailable()
 
     def describe(self) -> dict[str, str]:
@@ -103,19 +103,19 @@ class CudaBackend(Backend):
         )
 
     def direct_work(self, problem: Problem) -> float:
-        """Multiply-adds of direct sums, and whatever else takes as long as so many."""
+        """Multiply-adds of direct sums; other work counts as those that take as long."""
         return sums_work.direct_work(problem, self._chip())
 
     def separable_work(self, problem: Problem, rank: int) -> float:
-        """Multiply-adds of separable sums, and whatever else takes as long as so many."""
+        """Multiply-adds of separable sums; other work counts as those that take as long."""
         return sums_work.separable_work(problem, rank, self._chip())
 
     def _chip(self) -> Chip:
-        """Return the device's limits, or those of a usual one where there is none."""
+        """Return the device's limits, or those of an H100 if there is no device."""
         return HOPPER if self.launcher.unavailable() else self.launcher.chip()
 
     def fft_work(self, problem: Problem) -> float:
-        """Bytes that the transforms move, or could move in their time, counted in float32."""
+        """Bytes that the transforms move or could move in their time, as if in float32."""
         return fft_planning.work(problem, self._chip())
 
     def box_work(self, problem: Problem) -> float:
@@ -132,7 +132,7 @@ class CudaBackend(Backend):
     def strips(
         self, problem: Problem, x: Array, out: Array, method: str, max_device_bytes: int | None
     ) -> StripLayout | None:
-        """Return None where X lies on the device, otherwise how host arrays are cut."""
+        """Return None if X is on the device, otherwise how host arrays are cut."""
         if not isinstance(x, np.ndarray):
             return None
         chip = self.launcher.chip()
@@ -170,7 +170,7 @@ class CudaBackend(Backend):
         fft.run(self.launcher, problem, x, weights, out, whole)
 
     def box(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
-        """Fill `out` by kernels, each of which has one weight in all places."""
+        """Fill `out` by kernels each of whose weights are all equal."""
         box.box(self.launcher, problem, x, k, out)
 
     def tensor(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
@@ -201,7 +201,7 @@ class CudaBackend(Backend):
 
 
 def workspace_bytes(problem: Problem, method: str, chip: Chip = HOPPER) -> int:
-    """Device memory that a method takes beside images and results where K lies on the host."""
+    """Device memory that a method takes besides images and results, if K is on the host."""
     p, q = problem.p, problem.q
     if method == "box":
         return box_planning.workspace_bytes(problem) + math.prod(problem.k_shape[:-2]) * 32

@@ -1,9 +1,9 @@
 """Box sums on the GPU: the launches of a call.
 
-All sums of windows of rows of a chunk go into working memory, and those of windows of columns of
-them to the result. Floating-point numbers are added up in float64, so that float32's sums cannot
-leave the range; where float64's could, a second sum of each window is kept, of pixels multiplied by
-a small power of two.
+The sums of windows down a chunk go to working memory, and sums of windows across these to the
+result. Floating-point numbers are added up in float64, so that sums of float32 cannot leave the
+range; where those of float64 could, a second sum of each window is kept, of pixels multiplied by a
+small power of two.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from .launcher import Launcher, address_of, addresses_of
 from .spec import Spec
 from .structs import BOX, BOX_AXIS, BOX_SCALE, LEADS
 
-# Layouts in memory that a problem's launches are kept for.
+# Memory layouts for which a problem's launches are kept.
 LAYOUTS_MOST = 16
 
 
 @dataclass(frozen=True)
 class Step:
-    """The launches of a chunk, ready but for addresses."""
+    """The launches of a chunk, complete except for addresses."""
 
     box: bytes  # struct Box
     grids: dict[str, int]  # blocks of each kernel
     x: int  # bytes from the first element of the image
-    out: int  # the same of the result
-    kernel: int  # number of the first kernel
+    out: int  # bytes from the first element of the result
+    kernel: int  # index of the first kernel
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Launches:
 
 
 class PreparedBox:
-    """The box sums of a problem, with what earlier calls have found out."""
+    """The box sums of a problem, with launches and weights that earlier calls prepared."""
 
     def __init__(self, launcher: Launcher, problem: Problem, plan: Plan) -> None:
         self.launcher, self.problem, self.plan = launcher, problem, plan
@@ -77,7 +77,7 @@ class PreparedBox:
             launches = self._launches[key] = self._prepare(
                 x.shape, x.strides, out.strides, x_at % 16
             )
-        # Some may be of no bytes, but every kernel is given an address.
+        # Some may have no bytes, but every kernel is given an address.
         memory = [launcher.empty((max(n, 1),), np.uint8) for n in working_memory(self.problem)]
         for step in launches.steps:
             self._queue(
@@ -135,7 +135,7 @@ class PreparedBox:
         return Launches({name: self._kernel(name, aligned) for name in needed}, tuple(steps))
 
     def _kernel(self, name: str, aligned: bool) -> Kernel:
-        """Compile a kernel, and write its parameters but for what changes."""
+        """Compile a kernel, and write those of its parameters that do not change."""
         problem, plan = self.problem, self.plan
         down = name.startswith("box_down")
         axis = plan.rows if down else plan.columns
@@ -159,12 +159,12 @@ def _prepared(launcher: Launcher, problem: Problem, plan: Plan) -> PreparedBox:
 
 
 def box(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) -> None:
-    """Fill `out` by kernels, on the host, each of which has one weight in all places."""
+    """Fill `out` by kernels, on the host, each of whose weights are all equal."""
     _prepared(launcher, problem, plan_of(problem)).run(x, k, out)
 
 
 def spec_of(name: str, problem: Problem, plan: Plan, aligned: bool) -> Spec:
-    """Specialise a kernel by what matters to it alone."""
+    """Specialise a kernel only by what matters to it."""
     down, stores = name.startswith("box_down"), name in ("box_across", "box_short")
     block = plan.side if name.startswith("box_across") else box_planning.THREADS
     grouped = name in ("box_down", "box_across") and plan.is_grouped(
@@ -243,12 +243,12 @@ def _scales(problem: Problem, k: Array) -> HostArray:
     scales = np.zeros(math.prod(problem.k_shape[:-2]), BOX_SCALE)
     for name, values in describe_scales(problem, k).items():
         scales[name] = values.view(np.uint64) if name == "whole" else values
-    # Structs travel as the 64-bit integers that they consist of.
+    # Structs are uploaded as the 64-bit integers that they consist of.
     return HostArray(scales.view(np.int64), "what sums of K are multiplied by")
 
 
 def _border(problem: Problem, plan: Plan, count: int) -> Any:
-    """The sum of so many of the border's values, as kernels keep it."""
+    """Return the sum of `count` fill values, as kernels keep it."""
     with np.errstate(all="ignore"):
         value = np.array(problem.fillvalue, problem.acc_dtype).astype(plan.dtype)
         number = np.array(count).astype(plan.dtype)

@@ -17,24 +17,25 @@ from ...core.problem import Problem, rows_and_columns
 
 # Bytes of the sums of a chunk's windows of rows: about what a large chip's cache holds.
 WORKSPACE_BYTES = 32 << 20
-# Fewer rows than the kernel has would be read many times over; they may take up to this instead.
+# Chunks of fewer rows than the kernel has would read pixels many times over: they get more rows, up
+# to this many bytes.
 TALL_BYTES = 4 * WORKSPACE_BYTES
 # Positions of a segment, outputs of a group, and threads of the blocks that sum across: fewer
 # where two squares of sums would not fit shared memory.
 SIDE, WIDE_SIDE = 32, 16
-# Of a sum, of which a thread can keep a group in registers.
+# The largest sum, in bytes, of which a thread can keep a group in registers.
 _GROUPED_BYTES = 8
-# Windows of so many segments are made of their sums.
+# Windows of at least this many segments are summed from the segments' sums.
 _SEGMENTS_LEAST = 4
 # Threads of the other blocks.
 THREADS = 256
 # Elements of these may add up to more than float64 holds.
 _LARGE = ("float64", "complex128")
 
-# What an output takes, in units of `Costs.pixel`: down, and across if windows are summed tap by tap
-# or from groups. Measured on an H100 with float32. Sums of which threads cannot keep a group in
-# registers take so many times as much, short windows across and others. A call takes so much more
-# to start, and for each axis with segments.
+# The time of an output, in units of `Costs.pixel`: down, and across if windows are summed tap by
+# tap or from groups. Measured on an H100 with float32. Where threads cannot keep a group in
+# registers that is multiplied by _LARGER_SHORT or, for windows longer than a segment, _LARGER. A
+# call adds _START, and _START_SEGMENTS for each axis with segments.
 _DOWN, _SHORT, _SHORT_TAP, _ACROSS = 3.2, 4.3, 0.5, 8.8
 _LARGER_SHORT, _LARGER = 1.4, 3.3
 _START, _START_SEGMENTS = 1.3e7, 0.9e7
@@ -63,7 +64,7 @@ class Plan:
     """How windows of a problem are summed."""
 
     dtype: str  # of sums
-    shrunk: bool  # a second sum is kept, of smaller pixels
+    shrunk: bool  # a second sum is kept, of pixels times a small power of two
     side: int
     rows: Axis
     columns: Axis
@@ -75,7 +76,7 @@ class Plan:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of a sum as it is kept."""
+        """Bytes of a sum, with the second one if it is kept."""
         return dtypes.storage(self.dtype).itemsize * (2 if self.shrunk else 1)
 
     @property
@@ -143,7 +144,7 @@ def plan_of(problem: Problem) -> Plan:
 
 
 def _chunk_size(problem: Problem, plan: Plan) -> tuple[int, int]:
-    """Images and rows of a chunk at most; one of them is 1 or the rows are all there are."""
+    """Return the most images and rows of a chunk: either one image or all rows."""
     whole = plan.image_bytes + problem.r * plan.row_bytes
     if whole <= WORKSPACE_BYTES:
         return min(max(1, problem.n), WORKSPACE_BYTES // whole), problem.r
@@ -156,7 +157,7 @@ def _chunk_size(problem: Problem, plan: Plan) -> tuple[int, int]:
 
 
 def chunks(problem: Problem, plan: Plan, images: int) -> Iterator[Chunk]:
-    """Cut so many images of a problem into chunks."""
+    """Cut `images` images of a problem into chunks."""
     most, rows = _chunk_size(problem, plan)
     for image in range(0, images, most):
         for row in range(0, problem.r, rows):
@@ -173,7 +174,7 @@ def working_memory(problem: Problem) -> tuple[int, int, int]:
 
 
 def workspace_bytes(problem: Problem) -> int:
-    """Device memory that a call takes beside its operands."""
+    """Device memory that a call takes besides its operands."""
     return sum(working_memory(problem))
 
 

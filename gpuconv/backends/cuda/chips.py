@@ -1,4 +1,4 @@
-"""What the plans depend on of a GPU: its compute capability, multiprocessors and shared memory."""
+"""The properties of a GPU that plans depend on: compute capability, multiprocessors, memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Chip:
-    """The limits of a GPU that decide about tiles and launches."""
+    """The limits of a GPU that tiles and launches depend on."""
 
     capability: int  # compute capability, 90 for 9.0
     multiprocessors: int
@@ -16,7 +16,7 @@ class Chip:
 
 
 # Shared memory by compute capability, in KiB: the most for a block, and all of a multiprocessor
-# (tables of the CUDA C++ Programming Guide). The runtime takes 1 KiB of each block's.
+# (tables of the CUDA C++ Programming Guide). The runtime takes 1 KiB for each block.
 _SHARED_KIB = {
     70: (96, 96), 72: (96, 96), 75: (64, 64), 80: (163, 164), 86: (99, 100), 87: (163, 164),
     89: (99, 100), 90: (227, 228), 100: (227, 228), 103: (227, 228), 110: (227, 228),

@@ -1,6 +1,6 @@
-"""Compiles CUDA C++ with NVRTC: for launches, for tests and for reports by the same function.
+"""Compiles CUDA C++ with NVRTC: launches, tests and reports use the same function.
 
-CuPy's own `RawModule` is not used: it appends options of its own behind ours, one of which flushes
+CuPy's own `RawModule` is not used: it appends its own options to ours, one of which flushes
 subnormal numbers to zero. Nothing here needs a GPU or a driver.
 """
 
@@ -26,7 +26,7 @@ _LENGTH_BYTES = 8
 
 @dataclass(frozen=True)
 class Binary:
-    """What a source was compiled to."""
+    """The result of compiling a source."""
 
     code: bytes  # a cubin, or PTX for chips that this NVRTC does not know
     log: str  # what the compiler said
@@ -104,17 +104,17 @@ def compile_source(source: str, arch: str) -> Binary:
     nvrtc = cupy.cuda.nvrtc
     with compiled(source, arch) as program:
         code = nvrtc.getCUBIN(program) if arch.startswith("sm_") else nvrtc.getPTX(program)
-        # CuPy takes off the last byte, as it would of a C string; a binary ends with any byte.
+        # CuPy drops the last byte, as if it ended a C string, but a binary may end in any byte.
         code = (code.encode() if isinstance(code, str) else code) + b"\0"
         return Binary(code, nvrtc.getProgramLog(program))
 
 
 def compile_cached(source: str, capability: int) -> Binary:
-    """Compile for a GPU, or find on disk what any process compiled before.
+    """Compile for a GPU, or read from disk what any process compiled before.
 
     `capability` is its compute capability, 90 for 9.0. The folder is that of CuPy's own kernels. A
-    file there is named by all that decides about its contents, is replaced as a whole and is
-    compiled anew if it is damaged.
+    file's name is a digest of everything that its contents depend on. Files are replaced as a
+    whole, and compiled anew if they are damaged.
     """
     arch = target(capability)
     path = cache_folder() / f"gpuconv-{_key(source, arch)}.bin"

@@ -1,7 +1,7 @@
 """Host threads that copy between the caller's arrays and page-locked buffers.
 
 NumPy copies without holding the interpreter's lock. Threads are kept for the next call. Copies are
-started on worker threads alone (see `stoppable_work`), which no interrupt cuts between two lines.
+only started on worker threads (see `stoppable_work`), which no interrupt can cut between two lines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _lock = threading.Lock()
 
 
 def _forget_threads() -> None:
-    """After a fork: threads are not inherited, and the lock may be held by one that is gone."""
+    """Start anew after a fork: threads are not inherited, and one may have held the lock."""
     global _lock
     _lock = threading.Lock()
     _pools.clear()
@@ -45,7 +45,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def thread_count() -> int:
-    """Threads that copy: as many as this process has cores, up to a limit."""
+    """Return how many threads copy: as many as this process has cores, up to a limit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(cores or 1, _THREADS_MAX)
 

@@ -1,8 +1,9 @@
-"""cuFFT's plans: made once for a stream, kept within a bound, executed into given arrays.
+"""cuFFT's plans: made once for each stream, cached within a bound, executed into given arrays.
 
-CuPy's own cache hands the same plan, and with it the same work area, to every stream; on two
-streams at once they would write each other's memory (cupy issue 8079). Here every stream has its
-own, and a plan that a CUDA graph has captured is kept for good: the graph names its work area.
+CuPy's own cache gives the same plan, and with it the same work area, to every stream; calls on two
+streams would overwrite each other's memory (cupy issue 8079). Here every stream has plans of its
+own, and a plan that a CUDA graph has captured is kept for good, because the graph refers to its
+work area.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _PER_THREAD_STREAM = 2  # CUDA's name for each thread's own default stream
 
 
 class Layout(NamedTuple):
-    """A batch of two-dimensional transforms, one after the other in memory, as cuFFT names it."""
+    """A batch of two-dimensional transforms, contiguous in memory, with cuFFT's names."""
 
     shape: tuple[int, int]
     inembed: tuple[int, int]
@@ -35,7 +36,7 @@ class Layout(NamedTuple):
 
 
 def layout(source: Any, target: Array, inverse: bool) -> Layout:
-    """Describe the transforms from one array of tiles to another; spectra of reals are halves.
+    """Describe the transforms from one array of tiles to another; real spectra are half as wide.
 
     Examples
     --------
@@ -55,7 +56,7 @@ def layout(source: Any, target: Array, inverse: bool) -> Layout:
 
 
 class PlanCache:
-    """Plans by key: the least recently used go when there are too many or they hold too much."""
+    """Plans by key: the least recently used are dropped if there are too many or they are large."""
 
     def __init__(self, count: int, nbytes: int) -> None:
         self.count, self.nbytes = count, nbytes
@@ -86,10 +87,10 @@ _lock = Lock()  # a plan must not be executed by two threads at once
 
 
 def transforms(source: Any, target: Array, inverse: bool) -> Callable[[], None]:
-    """Return what queues transforms without a norm on the stream that is current now.
+    """Return a function that queues unnormalised transforms on the stream that is current now.
 
-    Both arrays are contiguous, `(tiles, rows, columns)`; complex ones may be the same. From complex
-    to real, `source` goes.
+    Both arrays are contiguous, `(tiles, rows, columns)`; complex ones may be the same. Transforms
+    from complex to real overwrite `source`.
     """
     import cupy
     from cupy.cuda import cufft

@@ -11,8 +11,8 @@ from ...core.arrays import Array
 # CUDA's names for the directions of a copy.
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
 
-# Streams of calls that are over: CuPy's memory pool keeps what was freed on a stream for the next
-# allocation on that stream, so new ones for every call would fill the device.
+# Streams of finished calls. CuPy's memory pool keeps what was freed on a stream for allocations on
+# that stream, so new streams for every call would fill the device.
 _idle_streams: dict[int, list[tuple[Any, ...]]] = {}
 
 
@@ -20,7 +20,7 @@ class Event(Protocol):
     """A point in a stream's queue."""
 
     def synchronize(self) -> None:
-        """Wait until the stream has come to it."""
+        """Wait until the stream has reached it."""
 
 
 class Stream(Protocol):
@@ -38,14 +38,14 @@ class Stream(Protocol):
 
 
 class Link(Protocol):
-    """What strips of host arrays pass through."""
+    """The streams, buffers and transfers that strips of host arrays pass through."""
 
     up: Stream  # stream of the transfers to the device
     run: Stream  # stream of the sums
     down: Stream  # stream of the transfers to the host
 
     def page_locked(self, nbytes: int) -> Any:
-        """Allocate host bytes that the device reads and writes by itself."""
+        """Allocate host bytes that the device can read and write directly."""
 
     def buffer(self, nbytes: int) -> Any:
         """Allocate bytes of the device."""
@@ -63,11 +63,11 @@ class Link(Protocol):
         """Return an event of all that is queued on a stream so far."""
 
     def close(self) -> None:
-        """Leave the streams, which have nothing left to do, to the next call."""
+        """Leave the streams, which are idle now, to the next call."""
 
 
 def is_page_locked(array: Array) -> bool:
-    """Whether CUDA transfers from and to a contiguous host array without staging it."""
+    """Whether CUDA transfers a contiguous host array without staging."""
     from cupy.cuda import runtime
 
     first = array.ctypes.data
@@ -96,7 +96,7 @@ class DeviceLink(Link):
         """Allocate host bytes from CuPy's pool of page-locked memory."""
         import cupyx
 
-        # CuPy keeps freed blocks for requests of exactly their size: let there be few sizes.
+        # CuPy keeps freed blocks for requests of exactly their size, so few sizes are used.
         return cupyx.empty_pinned(1 << max(0, nbytes - 1).bit_length(), np.uint8)[:nbytes]
 
     def buffer(self, nbytes: int) -> Any:

@@ -1,9 +1,9 @@
-"""Weights of calls seen before: ready for the kernels, and on the devices that have read them.
+"""Caches of weights of earlier calls, on the host as kernels take them, and on devices.
 
-A call with weights on the host is told from others by their bytes, so a caller may write new ones
-into the same array. Small weights are parameters of the launch. Larger ones are uploaded once and
-stay on the device, within a bound; those that a CUDA graph has captured stay for good, because the
-graph names their address.
+Weights on the host are identified by their bytes, so a caller may write new ones into the same
+array. Small weights are parameters of the launch. Larger ones are uploaded once and stay on the
+device, within a bound; those that a CUDA graph has captured stay for good, because the graph refers
+to their address.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import numpy as np
 from ...core.arrays import Array
 from .launcher import Launcher
 
-# Of one problem, how many weights are remembered.
+# How many weights of one problem are remembered.
 SEEN_MOST = 64
-# Bytes of weights that are kept on a device, those in graphs and half as many retired ones aside.
+# Bytes of weights that are kept on a device, not counting those in graphs and retired ones, of
+# which there are at most half as many.
 KEPT_BYTES = 32 << 20
 
 WEIGHTS = "K"
@@ -33,7 +34,7 @@ _thread = local()
 class HostArray:
     """A contiguous array on the host, of which devices may have copies.
 
-    `name` says in errors what it is.
+    `name` says what it is, for errors.
     """
 
     def __init__(self, array: Array, name: str = WEIGHTS) -> None:
@@ -56,7 +57,7 @@ class Seen:
     def find(self, raw: bytes, make: Callable[[], Any]) -> Any:
         """Return what `make` returned for these bytes."""
         last, found = self._last
-        if found is not None and last == raw:  # compared, which takes a fraction of hashing
+        if found is not None and last == raw:  # comparing takes a fraction of the time of hashing
             return found
         found = self._by_bytes.get(raw)
         if found is None:
@@ -80,7 +81,7 @@ class Uploads:
         self._lock = Lock()
 
     def get(self, host: HostArray) -> Any:
-        """Return an array on the device, which is uploaded unless it is there."""
+        """Return the copy of an array on the device, uploading it first if there is none."""
         captured = self._captured.get(host)
         if captured is not None:
             return captured
@@ -115,7 +116,7 @@ class Uploads:
         return launcher.keep(array)
 
     def _make_room(self, nbytes: int) -> None:
-        """Retire what was used least recently, until half is free: this waits for the device."""
+        """Retire what was used least recently until half of the bound is free, after a wait."""
         self._launcher.wait()
         self._retired.clear()
         while self._arrays and self._nbytes + nbytes > KEPT_BYTES // 2:
@@ -131,7 +132,7 @@ def uploads(launcher: Launcher, device: int) -> Uploads:
 
 @contextlib.contextmanager
 def in_strips() -> Iterator[None]:
-    """Have this thread's uploads freed with their call: `max_device_bytes` bounds what is held."""
+    """Free this thread's uploads with their call, because `max_device_bytes` bounds all memory."""
     _thread.in_strips = True
     try:
         yield

@@ -18,21 +18,21 @@ SMALL = 49
 _FEW_OF_MEANS = {"float32": 25, "float64": 9}
 # Rows of outputs of a thread: doubles take registers.
 _DOUBLE_ROWS = 4
-# Kernels up to this size get code of their own; wider than CHUNK_Q taps they are cut into column
-# blocks. These decide about the order of the sums, so they depend on nothing.
+# Kernels up to LARGEST get code of their own; those wider than CHUNK_Q taps are cut into blocks of
+# columns. The order of sums depends on these, so they are the same on all chips.
 LARGEST = 32
 LARGEST_LINE = 128  # of a single row or column of taps
 CHUNK_Q = 256
-# With strides or dilations: rows that the taps of an output extend over, and registers, in bytes,
+# With strides or dilations: the most rows that the taps of an output span, and bytes of registers
 # for the pixels that a thread reads of one row.
 _REACH_MOST, _REACH_BYTES_MOST = 64, 320
-# Multiply-adds written out one after the other: what the instruction cache holds, for a whole
-# kernel (doubles run out of registers sooner) and for the rows of taps in a loop, whose weights
-# have to fit registers too. Rows of more than WIDE taps are better off with two or three of them in
-# a loop than with one. Measured.
+# The most unrolled multiply-adds: what the instruction cache holds, for a whole kernel (doubles run
+# out of registers sooner) and for the rows of taps in the body of a loop, whose weights must fit
+# registers, too. With rows of more than WIDE taps, two or three of them in the body are faster than
+# one. Measured.
 _WRITTEN_OUT = {"float64": 790, "complex128": 790}
 _WRITTEN_OUT_OTHERS = 1600
-# Less where more is in registers at once: pixels between taps, or what means take beside sums.
+# Fewer where more is in registers at once: pixels between taps, or what means need besides sums.
 _WRITTEN_OUT_WITH_STEPS = {"complex128": 395}
 _WRITTEN_OUT_OF_MEANS = {"float64": 300}
 _IN_A_LOOP, _IN_A_LOOP_WIDE = 1300, 2048
@@ -44,7 +44,7 @@ _WEIGHTS_BYTES_OTHERS = 256
 
 @dataclass(frozen=True)
 class _Tile:
-    """The outputs of a block of threads, each of which makes `rows` x `columns` of them."""
+    """The outputs of a block of threads, each of which computes `rows` x `columns` of them."""
 
     across: int  # threads side by side
     down: int  # threads one below the other
@@ -130,14 +130,14 @@ def has_own_code(p: int, q: int, itemsize: int) -> bool:
 def has_own_steps(problem: Problem, itemsize: int) -> bool:
     """Whether code is compiled for this size of kernel with its stride and dilation.
 
-    The code for any takes the taps in the same order, row by row.
+    The code for any size sums the taps in the same order, row by row.
     """
     if not has_own_code(problem.p, problem.q, itemsize):
         return False
     if problem.unit:
         return True
     (sy, sx), (reach_y, reach_x) = problem.stride, problem.span
-    # Rows and columns between windows are loaded in vain.
+    # Panels would load the rows and columns between windows for nothing.
     if min(problem.p, problem.q) == 1 or sy > 2 * reach_y or sx > 2 * reach_x:
         return False
     of_thread = ((16 // itemsize - 1) * sx + reach_x) * itemsize
@@ -169,7 +169,7 @@ def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
 
 
 def _direct_tile(request: Request, threads: int, most_rows: int, fixed: bool) -> _Tile:
-    """Choose the block and the rows of a thread, before shared memory is looked at."""
+    """Choose the block and the rows of a thread, before shared memory is taken into account."""
     problem, columns = request.problem, request.columns
     # Few threads side by side where the image is narrow.
     across = next((n for n in (8, 16) if problem.s <= n * columns), 32)
@@ -220,7 +220,7 @@ def _general_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
 
 
 def _tap_rows(request: Request, tile: _Tile) -> int:
-    """Rows of taps to write out: all of them, or those that a loop repeats."""
+    """Return how many rows of taps are unrolled: all of them, or those in the body of a loop."""
     problem, acc = request.problem, request.problem.acc_dtype
     row = tile.rows * tile.columns * problem.q * _INSTRUCTIONS.get(acc, 4)
     most_at_once = _WRITTEN_OUT.get(acc, _WRITTEN_OUT_OTHERS)

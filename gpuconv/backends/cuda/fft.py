@@ -1,11 +1,11 @@
 """Overlap-save on the GPU by cuFFT, or in shared memory (`fft_block`) where that costs less.
 
-A chunk of tiles is gathered with the border's rule, transformed, multiplied by the spectrum of its
+A chunk of tiles is gathered by the border rule, transformed, multiplied by the spectrum of its
 kernel, transformed back and stored, all within the working memory of its plan. Tiles in which a sum
 is not finite, or not shown to be as exact as the method promises (src/fft/fft_exactness.cuh), are
 summed directly by a last launch. The host waits for nothing, so a call can be captured in a CUDA
-graph, once an earlier call on the same stream has made cuFFT's plans and brought K to the device.
-As with all captured CuPy code the memory allocated meanwhile must outlive the graph: capture under
+graph, once an earlier call on the same stream has made cuFFT's plans and uploaded K. As with all
+captured CuPy code, the memory allocated meanwhile must outlive the graph: capture under
 ``cupy.cuda.using_allocator(pool.malloc)`` with a pool of the graph's own.
 """
 
@@ -32,7 +32,7 @@ _SPECTRUM_DTYPES = {"float32": "complex64", "float64": "complex128"}
 
 
 class PreparedTransforms(Prepared[Plan, Group]):
-    """A problem's kernels and chunks, with what earlier calls have found out."""
+    """A problem's kernels and chunks, as earlier calls prepared them."""
 
     def cut(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
@@ -52,11 +52,11 @@ class PreparedTransforms(Prepared[Plan, Group]):
             call.queue(part, x + part.x, weights + part.weights, out + part.out)
 
     def compile(self) -> dict[str, Kernel]:
-        """Compile the kernels and write their parameters, but for what changes."""
+        """Compile the kernels, and write those of their parameters that do not change."""
         problem, plan, prepare = self.problem, self.plan, self.launcher.prepare
         overlap, fill = Changing(OVERLAP), np.array(problem.fillvalue, problem.acc_dtype)
         real = np.dtype(_real(problem.acc_dtype))
-        # A struct Norm for every thread is the most that a block's threads show each other.
+        # A struct Norm for every thread is the most that a block's threads exchange.
         shared = math.prod(fft_planning.BLOCK) * NORM_NUMBERS * real.itemsize
         length = np.int64(plan.product_length)
         norm = np.array(1 / math.prod(plan.sides), real)
@@ -77,17 +77,17 @@ class PreparedTransforms(Prepared[Plan, Group]):
 
 @lru_cache(maxsize=128)
 def prepare(launcher: Launcher, problem: Problem, plan: Plan, whole: bool) -> PreparedTransforms:
-    """Return the transforms of a problem, as earlier calls have left them."""
+    """Return the transforms of a problem, with what earlier calls prepared."""
     return PreparedTransforms(launcher, problem, plan, whole)
 
 
 def run(
     launcher: Launcher, problem: Problem, x: Array, weights: Array, out: Array, whole: bool
 ) -> None:
-    """Queue all that fills `out`; `weights` are of the sums' dtype, on the host or the device.
+    """Queue the launches that fill `out`; `weights` are in the sums' dtype, on host or device.
 
-    With `whole` the sums are known to be integers that the transforms miss by less than a half:
-    they are rounded, and no tile is summed directly.
+    With `whole` the sums are known to be integers, and the transforms to come within a half of
+    them: they are rounded, and no tile is summed directly.
     """
     plan = fft_planning.chosen(problem, launcher.chip())
     if isinstance(plan, BlockPlan):
@@ -97,7 +97,7 @@ def run(
 
 
 class _WorkingMemory:
-    """Arrays that the chunks of a call go through one after the other."""
+    """The arrays that the chunks of a call use one after the other."""
 
     def __init__(self, launcher: Launcher, problem: Problem, plan: Plan) -> None:
         self.plan = plan
@@ -111,12 +111,12 @@ class _WorkingMemory:
         self.gathered = (
             empty((plan.sources, *spectrum), bins) if plan.real or plan.shared else self.planes
         )
-        # Their products with the kernels' spectra: in place wherever nothing else is needed of it.
+        # Their products with the kernels' spectra: in place, unless the spectra are still needed.
         if plan.real and plan.shared:
             self.products = empty((plan.targets, *spectrum), bins)
         else:
             self.products = self.gathered if plan.real else self.planes
-        # What the errors of the tiles are bounded by, and which tiles have to be summed directly.
+        # Bounds of the tiles' errors, and flags of the tiles that must be summed directly.
         self.flags = empty((plan.targets,), np.int32)
         tiles = max(plan.sources, plan.kernels)
         self.norms = empty((tiles, plan.slabs, NORM_NUMBERS), _real(acc))
@@ -135,7 +135,7 @@ class _Call:
         self.whole = whole
         plan, planes, gathered = memory.plan, memory.planes, memory.gathered
         spread = planes if plan.real else memory.kernel_spectra
-        # A last chunk that is not full is transformed with what an earlier one left behind it.
+        # A last chunk that is not full is transformed along with what an earlier one left there.
         tiles = planes[: plan.sources] if plan.real else gathered
         transforms = launcher.transforms
         self.transform_kernels = transforms(spread[: plan.kernels], memory.kernel_spectra, False)
@@ -174,5 +174,5 @@ class _Call:
 
 
 def _real(acc_dtype: str) -> str:
-    """Dtype of the real part of sums."""
+    """Return the dtype of the real part of sums."""
     return "float32" if acc_dtype in ("float32", "complex64") else "float64"

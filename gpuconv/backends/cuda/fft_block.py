@@ -27,7 +27,7 @@ from .structs import OVERLAP, SIZE
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tiles of a launch: their struct Overlap, and blocks of the launches."""
+    """The tiles of a launch: their struct Overlap, and the blocks of the launches."""
 
     overlap: bytes
     blocks: int
@@ -36,7 +36,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Group:
-    """Kernels whose spectra are held together, and the tiles that meet them."""
+    """Kernels whose spectra are held together, and the tiles that are filtered by them."""
 
     overlap: bytes
     kernels: int
@@ -44,7 +44,7 @@ class Group:
 
 
 class PreparedBlocks(Prepared[BlockPlan, Group]):
-    """A problem's kernels and launches, with what earlier calls have found out."""
+    """A problem's kernels and launches, as earlier calls prepared them."""
 
     def cut(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
@@ -57,7 +57,7 @@ class PreparedBlocks(Prepared[BlockPlan, Group]):
         )
 
     def compile(self) -> dict[str, Kernel]:
-        """Compile the kernels and write their parameters, but for what changes."""
+        """Compile the kernels, and write those of their parameters that do not change."""
         problem, plan, prepare = self.problem, self.plan, self.launcher.prepare
         overlap, fill = Changing(OVERLAP), np.array(problem.fillvalue, problem.acc_dtype)
         declared: dict[str, tuple[Spec, int, tuple[Any, ...]]] = {
@@ -101,7 +101,7 @@ class PreparedBlocks(Prepared[BlockPlan, Group]):
 
 @lru_cache(maxsize=128)
 def prepare(launcher: Launcher, problem: Problem, plan: BlockPlan, whole: bool) -> PreparedBlocks:
-    """Return the launches of a problem, as earlier calls have left them."""
+    """Return the launches of a problem, with what earlier calls prepared."""
     return PreparedBlocks(launcher, problem, plan, whole)
 
 
@@ -123,7 +123,7 @@ def spec_of(name: str, problem: Problem, plan: BlockPlan) -> Spec:
 
 
 def _groups(part: BatchPart, plan: BlockPlan) -> Iterator[Group]:
-    """Cut the kernels of a part into groups, and the tiles that meet them into chunks."""
+    """Cut the kernels of a part into groups, and the tiles of each group into chunks."""
     g = part.overlap
     of_kernel = int(g["images"] * g["tiles"])
     for kernel in range(0, part.kernels, plan.kernels):
@@ -134,7 +134,7 @@ def _groups(part: BatchPart, plan: BlockPlan) -> Iterator[Group]:
 
 
 def _ranges(of_kernel: int, kernels: int, plan: BlockPlan) -> Iterator[tuple[int, int]]:
-    """First tile and number of tiles of each chunk: of whole kernels, or of a part of one."""
+    """Yield the first tile and the tiles of each chunk: of whole kernels, or a part of one."""
     if of_kernel <= plan.tiles:
         most, tiles = plan.tiles - plan.tiles % of_kernel, of_kernel * kernels
         for first in range(0, tiles, most):
@@ -146,7 +146,7 @@ def _ranges(of_kernel: int, kernels: int, plan: BlockPlan) -> Iterator[tuple[int
 
 
 def _chunk(g: Any, plan: BlockPlan, first: int, tiles: int) -> Chunk:
-    """Make a chunk of so many tiles."""
+    """Make a chunk of `tiles` tiles."""
     of_kernel = min(tiles, int(g["images"] * g["tiles"]))
     redo = fft_chunks.redo_blocks(plan.kept, tiles)
     g["first"], g["count"], g["parts"] = first, tiles, redo

@@ -1,6 +1,6 @@
-"""Plans of overlap-save in shared memory: a block of threads takes whole tiles.
+"""Plans of overlap-save in shared memory: a block of threads computes whole tiles.
 
-See src/fft/fft_block.cu. The numbers at the top say what is offered and what it costs.
+See src/fft/fft_block.cu. `TILINGS` lists the tiles to choose from and what they cost.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Tiling:
     element_bytes: float
 
 
-# By the dtype of the sums' real part. Of those that the chip's shared memory holds the cheapest is
-# run. Costs were measured on an H200 with 8192 x 8192 pixels.
+# By the dtype of the sums' real part. The cheapest of those that the chip's shared memory holds is
+# chosen. Costs were measured on an H200 with 8192 x 8192 pixels.
 TILINGS = {
     "float32": (
         Tiling((64, 64), 128, 19.5),
@@ -43,25 +43,26 @@ TILINGS = {
         Tiling((128, 64), 512, 21.0),
     ),
 }
-# What the launches of a call cost that goes through cuFFT, beyond those of a call that does not.
+# How much more the launches of a call through cuFFT cost.
 CUFFT_LAUNCH_BYTES = 2.4e8
-# A complex sum counts twice in the unit, and needs a complex element of its own.
+# A complex sum counts as two in the unit, but needs as many complex elements as two real ones.
 _COMPLEX = 0.5
-# Registers that a thread needs at least, of the many that a multiprocessor has.
+# Registers that a thread needs at least, and those of a multiprocessor.
 _REGISTERS = {"float32": 64, "float64": 128}
 _ALL_REGISTERS = 65536
 # Spectra of kernels that are held at once, and tiles of a launch.
 SPECTRA_BYTES = 64 << 20
 TILES_MOST = 1 << 22
-# Shared memory that CUDA takes of every block.
+# Shared memory that CUDA takes for every block.
 _RESERVED_BYTES = 1024
-# What a block keeps beside its tile: less than this, and the image's row for each row of two tiles.
+# Bytes that a block keeps besides its tile: at most this, and the image's row for each row of two
+# tiles.
 _STATE_BYTES, _ROW_BYTES = 1024, 16
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """Tiles of a problem, and what is held at once."""
+    """The tiles of a problem, and how many are computed at once."""
 
     tiling: Tiling
     kept: tuple[int, int]  # outputs of a tile, down and across
@@ -101,7 +102,7 @@ def _shared_bytes(sides: tuple[int, int], itemsize: int) -> int:
 
 
 def _kept(side: int, span: int, length: int, stride: int, multiple: int) -> int:
-    """Outputs of a tile along an axis; of many a multiple, if they are not all there are."""
+    """Return the outputs of a tile along an axis: all, or if they are many, a multiple."""
     kept = (side - span) // stride + 1
     if kept >= length:
         return length
@@ -117,7 +118,7 @@ def _plan_tiling(problem: Problem, tiling: Tiling, chip: Chip) -> BlockPlan | No
     if not fits or shared > chip.block_bytes:
         return None
     axes = zip(tiling.sides, problem.span, problem.out_shape[-2:], problem.stride, strict=True)
-    # Tiles that begin at whole sectors of memory are read and written with fewer of them.
+    # Tiles that begin at a sector of memory touch fewer sectors.
     down, across = (_kept(*axis, multiple) for axis, multiple in zip(axes, (1, 8), strict=True))
     grid = -(-problem.r // down), -(-problem.s // across)
     kernels = max(1, math.prod(problem.k_shape[:-2]))
@@ -135,10 +136,10 @@ def _plan_tiling(problem: Problem, tiling: Tiling, chip: Chip) -> BlockPlan | No
 
 
 def cost(problem: Problem, plan: BlockPlan, chip: Chip) -> float:
-    """Bytes that would take as long, in the unit of `fft_planning.work`."""
+    """Return the cost of a plan in the unit of `fft_planning.work`: bytes that take as long."""
     kernels = max(1, math.prod(problem.k_shape[:-2]))
     tiles = problem.n // kernels * math.prod(plan.grid)
-    # All multiprocessors work until the last one is done.
+    # The call takes as long as the multiprocessor with the most blocks.
     rounds = -(-kernels * -(-tiles // plan.together) // chip.multiprocessors)
     transformed = rounds * chip.multiprocessors + kernels / 2
     factor = _COMPLEX if dtypes.is_complex(problem.acc_dtype) else 1.0

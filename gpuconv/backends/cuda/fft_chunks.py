@@ -1,4 +1,4 @@
-"""The chunks of tiles that a call goes through Fourier transforms in, with their structs."""
+"""Cuts a call by Fourier transforms into chunks of tiles, and fills in their structs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .geometry import merge_leads
 from .spec import PRODUCT_RUN
 from .structs import LEADS, OVERLAP
 
-# Blocks that look for flagged tiles: enough to fill a chip, few enough to cost nothing.
+# Blocks that check tiles for flags: enough to fill a chip, few enough to cost nothing.
 _REDO_BLOCKS = 2048
 GroupT = TypeVar("GroupT")
 
 
 class Tiles(Protocol):
-    """What struct Overlap has of a plan."""
+    """What struct Overlap needs of a plan."""
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -56,7 +56,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Group:
-    """Kernels whose spectra are held together, and the tiles that meet them."""
+    """Kernels whose spectra are held together, and the tiles that are filtered by them."""
 
     overlap: bytes
     spread: int  # blocks
@@ -65,7 +65,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Part(Generic[GroupT]):
-    """A part of the batch, by where it begins: bytes of image, result and weights."""
+    """A part of the batch; it begins so many bytes into image, result and weights."""
 
     x: int
     out: int
@@ -80,7 +80,7 @@ class BatchPart:
     x: int  # bytes from where image, result and weights begin
     out: int
     weights: int
-    overlap: Any  # the struct, but for what changes from chunk to chunk
+    overlap: Any  # the struct, except for what changes from chunk to chunk
     kernels: int
 
 
@@ -131,7 +131,7 @@ def batch_parts(
 
 
 def _groups(g: Any, plan: Plan, kernels: int) -> Iterator[Group]:
-    """Cut the kernels of a part into groups, and the tiles that meet them into chunks."""
+    """Cut the kernels of a part into groups, and the tiles of each group into chunks."""
     for kernel in range(0, kernels, plan.kernels):
         count = min(plan.kernels, kernels - kernel)
         g["kernel0"] = kernel
@@ -145,7 +145,7 @@ def _groups(g: Any, plan: Plan, kernels: int) -> Iterator[Group]:
 
 
 def _chunk(g: Any, plan: Plan, first: int, sources: int, targets: int) -> Chunk:
-    """Make a chunk of so many gathered tiles and result tiles."""
+    """Make a chunk of `sources` gathered tiles and `targets` result tiles."""
     threads, redo = math.prod(fft_planning.BLOCK), redo_blocks(plan.kept, targets)
     g["first"], g["count"], g["parts"] = first, targets, redo
     return Chunk(
@@ -159,7 +159,7 @@ def _chunk(g: Any, plan: Plan, first: int, sources: int, targets: int) -> Chunk:
 
 
 def redo_blocks(kept: tuple[int, int], tiles: int) -> int:
-    """Count the blocks that sum a flagged one of so many tiles."""
+    """Return how many blocks sum each flagged one of `tiles` tiles."""
     needed = -(-math.prod(kept) // math.prod(fft_planning.BLOCK))
     return max(1, min(needed, _REDO_BLOCKS // tiles))
 
@@ -172,7 +172,7 @@ def overlap(
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
 ) -> Any:
-    """Fill in struct Overlap, but for what changes from chunk to chunk."""
+    """Fill in struct Overlap, except for what changes from chunk to chunk."""
     g = np.zeros((), OVERLAP)
     g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s
     g["need_y"], g["need_x"] = (

@@ -14,22 +14,22 @@ from .chips import HOPPER, Chip
 from .fft_block_planning import BlockPlan, Tiling
 from .structs import LARGEST, SIZE, norm
 
-# Everything a call takes beside its operands: tiles, spectra and what cuFFT works in. Tiles go
-# through it in chunks, and large chunks are fast: on an H100, 8192 x 8192 pixels and 255 x 255 taps
-# took 9.9 ms within 64 MiB, 3.9 within 256 and 3.0 within a GiB. So it may be twice what the
-# operands take, between these bounds. Only for large kernels may a tile take more, and then as
-# little as it must.
+# Bounds of the memory that a call takes besides its operands: tiles, spectra and cuFFT's work
+# areas. Tiles go through it in chunks, and large chunks are fast: on an H100, 8192 x 8192 pixels
+# and 255 x 255 taps took 9.9 ms within 64 MiB, 3.9 within 256 and 3.0 within a GiB. So it may be
+# twice the operands' bytes, between these bounds. Only for large kernels may a tile take more, and
+# then as little as it must.
 WORKSPACE_BYTES, WORKSPACE_MOST = 256 << 20, 1 << 30
 # Sides of tiles; those above 1024 are for kernels that need them.
 SIDES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-# Up to this side cuFFT is taken to read and write its data once for a dimension.
+# Up to this side cuFFT is assumed to read and write its data once for each dimension.
 _ONE_PASS = 2048
-# What a side that is no power of two costs more; cuFFT's documentation says these are fastest.
+# The cost of a side that is no power of two, relative to one that is (cuFFT's fastest).
 _ODD_SIDE = 1.1
 # cuFFT's plans count the elements of a transform in 32 bits.
 _LARGEST = 2**31 - 1
 
-# Threads of a block (across, down), and rows of a tile for a thread.
+# Threads of a block (across, down), and rows of a tile that each thread handles.
 BLOCK = (32, 8)
 ROWS = 4
 # Numbers of struct Norm.
@@ -37,7 +37,7 @@ NORM_NUMBERS = len(norm("float32").names or ())
 
 
 def slabs_of(rows: int) -> int:
-    """Count the blocks that share a tile of so many rows."""
+    """Count the blocks that share a tile of `rows` rows."""
     return -(-rows // (BLOCK[1] * ROWS))
 
 
@@ -81,12 +81,12 @@ class Plan:
 
     @property
     def planes(self) -> int:
-        """Tiles there is room for; real kernels are spread in them too."""
+        """Tiles there is room for; real kernels are spread in them, too."""
         return max(self.targets, self.kernels) if self.real else self.targets
 
     @property
     def workspace_bytes(self) -> int:
-        """All arrays, with a work area of cuFFT's as large as the spectra it makes or reads."""
+        """Bytes of all arrays, with work areas of cuFFT as large as the spectra it handles."""
         plane = math.prod(self.sides) * self.itemsize
         if not self.real:
             sources = 2 * self.sources * plane if self.shared else 0
@@ -97,7 +97,7 @@ class Plan:
 
     @property
     def _check_bytes(self) -> int:
-        """What the tiles' errors are bounded by, and their flags."""
+        """Bytes of the bounds of the tiles' errors, and of their flags."""
         norms = max(self.sources, self.kernels) * self.slabs * NORM_NUMBERS * self.itemsize
         sizes = (self.sources + self.kernels) * SIZE.itemsize
         return norms + sizes + self.targets * (LARGEST.itemsize + 4)
@@ -134,8 +134,7 @@ def _kept(side: int, span: int, length: int, stride: int) -> int:
     kept = (side - span) // stride + 1
     if kept >= length:
         return length
-    # With a multiple of 8 tiles begin at whole sectors of memory; of few outputs it would drop too
-    # many.
+    # With a multiple of 8, tiles begin at sectors of memory; with few outputs that drops too many.
     return kept if kept < 64 else kept - kept % 8
 
 
@@ -180,7 +179,7 @@ def _traffic(problem: Problem, sides: tuple[int, int]) -> float:
 
 
 def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> Plan:
-    """Plan for as many tiles of these sides at once as the budget holds, one at least."""
+    """Plan for as many tiles of these sides at once as the budget holds, at least one."""
     kept, grid = _grid(problem, sides)
     kernels, shared = max(1, _kernel_count(problem)), _is_shared(problem)
     real = not dtypes.is_complex(problem.acc_dtype)
@@ -198,7 +197,7 @@ def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> Plan:
     # much smaller would be transformed with room that holds nothing.
     group = -(-kernels // -(-kernels // group))
     tiles = max(1, problem.n // kernels * math.prod(grid)) * (1 if shared else group)
-    # The workspace grows by as much for every further tile.
+    # The workspace grows by the same amount for every further tile.
     least, next_bytes = (plan(group, group + n).workspace_bytes for n in (0, 1))
     most = max(1, group + (budget - least) // (next_bytes - least))
     while most > 1 and plan(group, most).workspace_bytes > budget:
@@ -214,7 +213,7 @@ def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> Plan
     plans = [_batch(problem, sides, budget) for sides in itertools.product(down, across)]
 
     def cost(plan: Plan) -> float:
-        # Memory beyond the budget must halve the traffic, and save more the more it is.
+        # Memory beyond the budget must halve the traffic, and save the more the more it is.
         over = plan.workspace_bytes / budget
         return _traffic(problem, plan.sides) * (2 * over if over > 1 else 1)
 
@@ -222,7 +221,7 @@ def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> Plan
 
 
 def plan_of(problem: Problem) -> Plan:
-    """Return the tiles that move the fewest bytes by the model, as many as the bound allows."""
+    """Return the tiles that move the fewest bytes by the model, as many at once as allowed."""
     return _plan(problem, SIDES, _budget(problem))
 
 
@@ -258,17 +257,17 @@ def _chosen(
 
 
 def workspace_bytes(problem: Problem, chip: Chip = HOPPER) -> int:
-    """Device memory that a call takes beside its operands.
+    """Device memory that a call takes besides its operands.
 
-    With cuFFT within the bounds of `WORKSPACE_BYTES` and `WORKSPACE_MOST`, unless the kernel is so
-    large (many hundred pixels a side) that a tile which needs more moves less than half the bytes.
-    cuFFT's work areas, which its plans keep, are in it; their size is an estimate.
+    With cuFFT it is at most `WORKSPACE_MOST`, unless the kernel is so large (many hundred pixels a
+    side) that a tile which needs more memory moves less than half the bytes. cuFFT's work areas,
+    which its plans keep, are included; their size is an estimate.
     """
     return chosen(problem, chip).workspace_bytes
 
 
 def work(problem: Problem, chip: Chip = HOPPER) -> float:
-    """Bytes that the method moves, or could move in its time: the unit of `Costs.fft` here.
+    """Bytes that the method moves or could move in its time, which is the unit of `Costs.fft`.
 
     They are counted as if sums were float32.
     """

@@ -1,4 +1,4 @@
-"""What the executors of overlap-save keep from call to call: weights, layouts and kernels."""
+"""What both ways to run overlap-save keep from call to call: weights, layouts and kernels."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .kernels import Kernel
 from .launcher import Launcher, addresses_of, on_device
 from .spec import Spec
 
-# Layouts in memory that a problem's parts are kept for.
+# Memory layouts for which the parts of a problem's batch are kept.
 LAYOUTS_MOST = 16
 PlanT = TypeVar("PlanT")
 
 
 class Prepared(Generic[PlanT, GroupT]):
-    """A problem's kernels and the parts of its batch, with what earlier calls have found out."""
+    """A problem's kernels and the parts of its batch, as earlier calls prepared them."""
 
     def __init__(self, launcher: Launcher, problem: Problem, plan: PlanT, whole: bool) -> None:
         self.launcher, self.problem, self.plan, self.whole = launcher, problem, plan, whole
@@ -36,7 +36,7 @@ class Prepared(Generic[PlanT, GroupT]):
         raise NotImplementedError
 
     def compile(self) -> dict[str, Kernel]:
-        """Compile the kernels and write their parameters, but for what changes."""
+        """Compile the kernels, and write those of their parameters that do not change."""
         raise NotImplementedError
 
     def queue(
@@ -47,7 +47,7 @@ class Prepared(Generic[PlanT, GroupT]):
         raise NotImplementedError
 
     def run(self, x: Array, weights: Array, out: Array) -> None:
-        """Queue all that fills `out`."""
+        """Queue the launches that fill `out`."""
         launcher, device = self.launcher, self.launcher.device()
         if isinstance(weights, np.ndarray):
             host = self._seen.find(weights.tobytes(), lambda: HostArray(weights))

@@ -1,4 +1,4 @@
-"""Fills in struct Geometry: a problem, its launch and where its batch lies in memory."""
+"""Fills in struct Geometry: a problem, its launch and the layout of its batch in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def merge_leads(
 
     Returns the lengths and strides of the fewest dimensions that describe the same batch.
     """
-    merged: list[tuple[int, ...]] = []  # of each dimension: its length, then its strides
+    merged: list[tuple[int, ...]] = []  # for each dimension its length, then its strides
     for dimension in zip(shape, *strides, strict=True):
         length = dimension[0]
         if length == 1:
@@ -48,9 +48,9 @@ def geometry(
 ) -> Any:
     """Fill in the struct of a launch.
 
-    `lead_strides` are those of the leading dimensions in image, result (bytes) and kernels (whole
-    ones); `x_strides` and `out_strides` those of rows and columns. `mean_rule` is for launches that
-    make means.
+    `lead_strides` are the strides of the leading dimensions: of image and result in bytes, of K in
+    kernels. `x_strides` and `out_strides` are those of rows and columns. `mean_rule` is for
+    launches that compute means.
     """
     g = np.zeros((), GEOMETRY)
     g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s

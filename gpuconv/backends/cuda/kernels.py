@@ -1,7 +1,7 @@
-"""Kernels ready to launch: their parameters lie in memory that is kept from launch to launch.
+"""Kernels ready to launch, with their parameters in memory that is kept from launch to launch.
 
-To make a struct anew and hand it to the driver takes longer than most launches. Here all parameters
-are written once. A launch overwrites addresses, and one parameter that changes where there is one.
+Making a struct for every launch would take longer than most launches. Here all parameters are
+written once, and a launch overwrites only the addresses, and one more parameter if it changes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ...core.arrays import Array
 
 
 class _Address:
-    """Stands for a parameter that is an address; every launch gives it."""
+    """Stands for a parameter that is an address, which every launch passes."""
 
 
 ADDRESS = _Address()
 
 
 class Changing:
-    """Stands for a parameter of this dtype, passed by value, that every launch may give."""
+    """Stands for a parameter of this dtype, by value, that every launch may pass."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
@@ -36,8 +36,8 @@ class Parameters:
     Parameters
     ----------
     declared : sequence
-        A NumPy value for each parameter that stays, `ADDRESS` for each address, and at most one
-        `Changing`.
+        A NumPy value for each parameter that does not change, `ADDRESS` for each address, and at
+        most one `Changing`.
     """
 
     def __init__(self, declared: Sequence[Any]) -> None:
@@ -46,7 +46,7 @@ class Parameters:
         self._addresses = _bytes_of(addresses)
         self._format = Struct(f"{len(addresses)}Q")
         self._changing: memoryview | None = None
-        self._written: Any = None  # what the changing one was given last
+        self._written: Any = None  # the last value of the changing parameter
         used = 0
         for parameter in declared:
             if parameter is ADDRESS:
@@ -59,7 +59,7 @@ class Parameters:
                 self.arrays.append(np.array(parameter).reshape(1))
 
     def write(self, addresses: Sequence[int], value: bytes | None) -> None:
-        """Write what a launch gives: all addresses, and the first bytes of the changing one."""
+        """Write what a launch passes: all addresses, and the first bytes of the changing one."""
         self._format.pack_into(self._addresses, 0, *addresses)
         if value is not None and value is not self._written:
             assert self._changing is not None
@@ -74,7 +74,7 @@ def _bytes_of(array: Array) -> memoryview:
 class Kernel:
     """A kernel of one device with its parameters. Several threads may launch it at once.
 
-    `queue` queues the kernel with so many blocks. It has read the parameters when it returns.
+    `queue` queues the kernel with a number of blocks, and returns once the parameters are read.
     """
 
     def __init__(self, parameters: Parameters, grid: int, queue: Callable[[int], None]) -> None:
@@ -84,7 +84,7 @@ class Kernel:
         self._lock = Lock()
 
     def launch(self, addresses: Sequence[int], value: bytes | None, grid: int) -> None:
-        """Queue it; 0 blocks are as many as it was prepared for."""
+        """Queue it; a `grid` of 0 means as many blocks as it was prepared for."""
         with self._lock:
             self._parameters.write(addresses, value)
             self._queue(grid or self.grid)

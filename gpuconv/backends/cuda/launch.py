@@ -1,4 +1,4 @@
-"""What a planned launch is, and how the arrays of a call lie in memory."""
+"""The values that describe a planned launch and the memory layout of a call's arrays."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .spec import Spec
 
 # Kernel parameters may take 4 KiB in all; the geometry takes under 0.7 of them.
 PARAMETER_BYTES = 3072
-# Two sizes of the weights parameter: a small kernel need not be launched with 3 KiB.
+# Two sizes of the weights parameter, so that small kernels are not launched with 3 KiB.
 _CAPACITIES = (256, PARAMETER_BYTES)
-# Blocks of a launch at most; they go on from tile to tile. Enough to fill any chip many times.
+# The most blocks of a launch, enough to fill any chip many times; they loop over tiles.
 GRID_MAX = 1 << 20
 # Tiles are counted in 32 bits, and one more step of the grid must not wrap around.
 TILES_MOST = (1 << 31) - GRID_MAX
@@ -18,7 +18,7 @@ TILES_MOST = (1 << 31) - GRID_MAX
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything about a launch but addresses and strides."""
+    """Everything about a launch except addresses and strides."""
 
     spec: Spec
     chunk: tuple[int, int]  # rows and columns of taps that a shared tile serves at once
@@ -33,7 +33,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class MeanRule:
-    """Where means are `undefined`: where no weights are there, or less than `least` in all."""
+    """A mean is `undefined` if the weights of its pixels sum to zero, or to less than `least`."""
 
     least: float
     undefined: float
@@ -41,18 +41,18 @@ class MeanRule:
 
 @dataclass(frozen=True)
 class Layout:
-    """How arrays lie in memory, as far as kernels are compiled for it."""
+    """The memory layout of arrays, as far as kernels are compiled for it."""
 
-    shift: int = 0  # elements from 16 bytes' alignment to the first image's first element
+    shift: int = 0  # elements from a multiple of 16 bytes to the first element of the image
     aligned: bool = False  # strides of rows and images are multiples of 16 bytes, columns adjacent
-    out_wide: bool = False  # the same of the result, whose first element is aligned too
+    out_wide: bool = False  # the same for the result, whose first element is at such a multiple
 
 
 def layout(
     x_address: int, x_strides: tuple[int, ...], x_size: int, out_address: int,
     out_strides: tuple[int, ...], out_size: int,
 ) -> Layout:  # fmt: skip
-    """Look at addresses and strides, all in bytes; strides of dimensions of length 1 are 0."""
+    """Describe arrays by addresses and strides in bytes; strides of length-1 dimensions are 0."""
     aligned = x_strides[-1] == x_size and not any(s % 16 for s in x_strides[:-1])
     aligned = aligned and x_address % x_size == 0
     wide = out_strides[-1] == out_size and not any(s % 16 for s in out_strides[:-1])
@@ -61,5 +61,5 @@ def layout(
 
 
 def capacity(weights: int, itemsize: int) -> int:
-    """Weights that the smallest parameter which holds them has room for; 0 where none does."""
+    """Return how many weights the smallest parameter that holds these has room for; 0: none."""
     return next((c // itemsize for c in _CAPACITIES if weights * itemsize <= c), 0)

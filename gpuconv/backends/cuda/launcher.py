@@ -25,21 +25,21 @@ from .spec import Spec
 
 _INSTALL = 'pip install "gpuconv[cuda12]" (or "gpuconv[cuda13]" with a CUDA 13 driver)'
 _NO_DEVICE = "there is an NVIDIA driver but no device; check: nvidia-smi"
-# What a function may take of shared memory without asking, on every chip.
+# Shared memory that a kernel may use without an attribute being set, on every chip.
 _SHARED_BYTES_UNASKED = 48 << 10
 # CUDA's names for the stream that cannot be captured.
 _LEGACY_STREAMS = (0, 1)
 
 
 class Launcher(Protocol):
-    """What the backend asks of a device. Work is queued on the current stream; nothing waits."""
+    """What the backend needs of a device. Work is queued on the current stream; nothing waits."""
 
     def __hash__(self) -> int:
-        """Hash by identity: what is prepared for a launcher is of no use to another."""
+        """Hash by identity: what is prepared for one launcher is of no use to another."""
         return object.__hash__(self)
 
     def unavailable(self) -> str | None:
-        """Return None where kernels can run, otherwise the reason and what mends it."""
+        """Return None where kernels can run, otherwise the reason and how to fix it."""
 
     def chip(self) -> Chip:
         """Limits of the current device."""
@@ -55,7 +55,7 @@ class Launcher(Protocol):
     def launch(
         self, kernel: Kernel, addresses: Sequence[int], value: bytes | None = None, grid: int = 0
     ) -> None:
-        """Queue a prepared kernel, with other than its own number of blocks if `grid` is given."""
+        """Queue a prepared kernel, with `grid` blocks (0: as many as it was prepared for)."""
 
     def upload(self, host: Any) -> Any:
         """Return an array of the same contents where kernels can read it."""
@@ -64,7 +64,7 @@ class Launcher(Protocol):
         """Return an array of the same contents that kernels on any stream can read at once."""
 
     def capturing(self) -> bool:
-        """Whether a CUDA graph is being made of what is queued on the current stream."""
+        """Whether a CUDA graph captures what is queued on the current stream."""
 
     def wait(self) -> None:
         """Wait for all that is queued on the current device."""
@@ -73,13 +73,13 @@ class Launcher(Protocol):
         """Return a new array where kernels can write."""
 
     def transforms(self, source: Any, target: Array, inverse: bool) -> Callable[[], None]:
-        """Return what queues Fourier transforms of tiles, without a norm, into a given array."""
+        """Return a function that queues unnormalised Fourier transforms of tiles."""
 
     def link(self) -> Link:
         """Return new streams, buffers and transfers for strips of host arrays."""
 
     def is_page_locked(self, array: Array) -> bool:
-        """Whether transfers may read or write a contiguous host array where it lies."""
+        """Whether transfers may read or write a contiguous host array in place."""
 
     def here(self) -> AbstractContextManager[Any]:
         """Return the device and allocator of this thread, as a context for another thread."""
@@ -120,7 +120,7 @@ class DeviceLauncher(Launcher):
         return None
 
     def chip(self) -> Chip:
-        """Limits of the current device, as the driver tells them."""
+        """Limits of the current device, as the driver reports them."""
         import cupy
 
         return _chip(cupy.cuda.runtime.getDevice())
@@ -163,7 +163,7 @@ class DeviceLauncher(Launcher):
         import cupy
 
         stream, pool = _upload_stream(self.device()), cupy.get_default_memory_pool()
-        # This stream's part of the pool, which the work of no other stream can be at.
+        # This stream's part of the pool, which no work on other streams can be using.
         with cupy.cuda.using_allocator(pool.malloc), stream:
             array = cupy.empty(host.shape, host.dtype)
             array.set(host)
@@ -190,7 +190,7 @@ class DeviceLauncher(Launcher):
         return cupy.empty(shape, dtype)
 
     def transforms(self, source: Any, target: Array, inverse: bool) -> Callable[[], None]:
-        """Return what queues cuFFT's transforms of a batch of tiles."""
+        """Return a function that queues cuFFT's transforms of a batch of tiles."""
         return transforms(source, target, inverse)
 
     def link(self) -> Link:
@@ -238,7 +238,7 @@ def _chip(device: int) -> Chip:
     tabulated = chips.chip(
         10 * properties["major"] + properties["minor"], properties["multiProcessorCount"]
     )
-    # What the driver says counts; of a chip that is not in the table nothing else is known.
+    # The driver's limits take precedence; the table is for drivers that do not report them.
     return replace(
         tabulated,
         block_bytes=int(properties.get("sharedMemPerBlockOptin") or tabulated.block_bytes),
@@ -257,8 +257,8 @@ def _compiled(spec: Spec, device: int, shared_bytes: int) -> Any:
         allowed = driver.funcGetAttribute(attribute, function.ptr)
         driver.funcSetAttribute(function.ptr, attribute, max(allowed, shared_bytes))
     if shared_bytes > _SHARED_BYTES_UNASKED or spec.state_bytes:
-        # Left to itself, the driver may give most of a multiprocessor's memory to the cache and
-        # so leave room for a single block.
+        # Otherwise the driver may give most of a multiprocessor's memory to the cache, which leaves
+        # room for a single block only.
         driver.funcSetAttribute(
             function.ptr, driver.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100
         )
@@ -275,7 +275,7 @@ def _loaded(spec: Spec, device: int) -> Any:
 
 
 def address_of(array: Array) -> int:
-    """Address of the first element of a NumPy or CuPy array."""
+    """Return the address of the first element of a NumPy or CuPy array."""
     if isinstance(array, np.ndarray):
         return int(array.__array_interface__["data"][0])
     return int(array.data.ptr)

@@ -22,9 +22,9 @@ from .spec import LAYER_DEPTH, LAYER_SIDE, Spec
 from .structs import LAYER
 from .weight_gradient import PreparedGradient, table_of_gradient, total_of_tasks
 
-# Threads of a block (across, down), each of which makes a square of LAYER_SIDE outputs.
+# Threads of a block (across, down), each of which computes a square of LAYER_SIDE outputs a side.
 LAYER_BLOCK = (16, 16)
-# Images of one task of the weight gradient: not by the chip, so that the bits do not depend on it.
+# Images of one task of the weight gradient: the same on all chips, so that the bits are, too.
 TASK_IMAGES = 4
 
 
@@ -106,8 +106,8 @@ def _struct(
 ) -> Any:  # fmt: skip
     """Fill in struct Layer; `tasks` is above 0 for the gradient of the weights.
 
-    Either product has a group's outputs down. Across it has pixels, for the gradient terms (a
-    channel's tap each).
+    The rows of either product are a group's outputs. Its columns are pixels or, for the gradient,
+    terms (one for each channel and tap).
     """
     o, channels, p, q = w_shape
     outputs, terms, pixels = o // layer.groups, channels * p * q, size[0] * size[1]

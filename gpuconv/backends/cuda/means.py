@@ -1,7 +1,7 @@
-"""Means of the pixels that are there, in one launch that reads the image once.
+"""Means over the pixels that are not missing, in one launch that reads the image once.
 
-A missing pixel is NaN. The kernels of direct and separable sums add up the pixels that are there
-and, where one is missing, what they count (see src/means/means.cuh).
+A missing pixel is NaN. The kernels of direct and separable sums add up the other pixels and, where
+one is missing, the weights on these (see src/means/means.cuh).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .launch import Layout, MeanRule
 from .launcher import Launcher
 from .spec import LOOK, NO, YES
 
-# One of each kind of layout and order of sums: planning looks at nothing else.
+# One layout of each kind that plans may differ for.
 _LAYOUTS = (
     Layout(),
     *(Layout(shift, True, wide) for shift in range(4) for wide in (False, True)),

@@ -1,7 +1,7 @@
 """Whether the taps of a call are summed in mirrored order (see src/common/mirrored_sums.cuh).
 
-Weights on the host are looked at here; those on the device, and banks of which some kernels are
-mirrored, are left to the kernel.
+Weights on the host are examined here. For weights on the device, and for banks only some of whose
+kernels are mirrored, the CUDA kernel decides.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ...core.arrays import Array
 from ...core.problem import Problem
 from .spec import LOOK, NO, YES
 
-# Weights of up to so many bytes are remembered with their order.
+# The order is cached for weights of up to this many bytes.
 _REMEMBERED_BYTES = 1 << 14
 
 
 def mirror_order(kernel: str, problem: Problem, weights: Array, rank: int) -> tuple[int, int]:
-    """Return NO, YES or LOOK for columns and for rows of taps; one row of `weights` a kernel."""
+    """Return NO, YES or LOOK for columns and rows of taps; each row of `weights` is a kernel."""
     p, q = problem.k_shape[-2:]
     if kernel == "tensor" or (kernel == "direct" and (p > 1) == (q > 1)):
         return NO, NO

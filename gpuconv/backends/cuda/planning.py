@@ -2,7 +2,7 @@
 
 Nothing here needs a GPU or CuPy. The order in which an output's taps are summed depends on the
 kernel's shape, stride, dilation, the dtypes and `mirror` alone, never on the image, the chip or the
-alignment: those decide only about tiles.
+alignment: only tiles depend on those.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .spec import NO
 from .strided_planning import BLOCK, ROWS, plan_strided
 from .sums_request import Request
 
-# Of panels: threads of a block, and most rows of outputs of a thread.
+# For panels: threads of a block, and the most rows of outputs of a thread.
 THREADS = 256
 WINDOW_ROWS = 8
 
@@ -38,10 +38,10 @@ def plan(
     """Plan a launch of `kernel`, "direct" or "separable".
 
     `mirror` says whether columns and rows of taps are summed in mirrored order; `pointer` that the
-    weights already lie on the device, or differ between images; `general` that nothing is to be
-    compiled for this size of kernel alone; `means` that pixels are NaN where they are missing and
-    means are wanted of the others, which only some kernels have code for (`Spec.means` tells).
-    Without a layout, arrays are taken to be aligned.
+    weights are already on the device, or differ between images; `general` that nothing is to be
+    compiled for this size of kernel alone. `means` asks for means over the pixels that are not NaN,
+    for which only some kernels have code (`Spec.means` says whether the planned one does). Without
+    a layout, arrays are assumed to be aligned.
     """
     if layout is None:
         layout = Layout(0, True, True)

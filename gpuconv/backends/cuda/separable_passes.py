@@ -1,8 +1,8 @@
-"""Separable sums of large kernels in two passes: sums of columns, and from these of rows.
+"""Separable sums of large kernels in two passes: by columns of taps, then by rows of taps.
 
-Both passes are direct launches. They add in the order in which src/separable/separable.cu does, so
-that results have the same bits. The first pass sums the columns of the padded image, so that the
-second has no border.
+Both passes are direct launches. They add in the same order as src/separable/separable.cu, so that
+results have the same bits. The first pass sums all columns of the padded image, so that the second
+has no border.
 """
 
 from __future__ import annotations

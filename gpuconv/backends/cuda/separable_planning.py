@@ -17,16 +17,16 @@ from .sums_request import BLOCKS_PER_MULTIPROCESSOR, Request, mirrored_rows, who
 
 # Kernels up to this size get code of their own.
 SEPARABLE_LARGEST = 64
-# Kernels of more taps have large blocks, because their halos are large, if there are so many usual
-# tiles for each multiprocessor.
+# Kernels of more than _LONG taps, whose halos are large, get larger blocks if there are at least
+# this many tiles of the usual size for each multiprocessor.
 _LONG, _TILES_LEAST = 40, 3
-# With up to so many taps a multiprocessor holds more blocks: of pixels that are summed as they are,
-# and of those that are converted.
+# With up to this many taps a multiprocessor holds more blocks: if pixels are summed as they are,
+# and if they are converted.
 _SHORT, _SHORT_CONVERTED, _BLOCKS_SHORT = 11, 15, 3
-# Taps up to which sums of pixels and of what they count fit registers with all rows of a thread.
+# With up to this many taps, sums of pixels and of weights fit registers with all rows of a thread.
 _MEANS_SHORT = 32
-# Sums of columns between two passes: about what a large chip's cache holds, of so many rows at
-# least.
+# Bytes of the sums between two passes, about what a large chip's cache holds, and the fewest rows
+# of them.
 _COLUMNS_BYTES = 32 << 20
 _LEAST_ROWS = 64
 
@@ -70,7 +70,7 @@ def _choose_blocks(request: Request, threads: int, rows: int) -> _Blocks:
 
 
 def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | None:
-    """Plan the one launch that makes both passes, or None where its panels do not fit."""
+    """Plan the one launch that does both passes, or None where its panels do not fit."""
     problem, chip = request.problem, request.chip
     p, q = problem.p, problem.q
     columns, shift = request.columns, request.shift
@@ -100,7 +100,7 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
     rows = mirrored_rows(request, rows, terms=request.rank)
     if request.means and (max(p, q) > _MEANS_SHORT or problem.acc_dtype == "float64"):
         rows = min(rows, 4)
-    # The halo's columns are summed too: where they are many, tiles are wide and low.
+    # The halo's columns are summed, too: if there are many, tiles are wide and low.
     narrow = tile_width(across) < 0.8 * across * columns
     fits = shared_bytes(64, rows) <= most
     if narrow and across == 32 and fits and problem.s > tile_width(32):
@@ -129,7 +129,7 @@ def plan_separable(request: Request, threads: int, most_rows: int) -> Launch | N
 def takes_two_passes(problem: Problem, rank: int) -> bool:
     """Whether columns are summed by one launch and rows by another.
 
-    It depends on nothing but the kernel, its stride and dilation, as the order of sums does.
+    Like the order of sums, that depends on the kernel, its stride and dilation alone.
     """
     return problem.unit and rank == 1 and max(problem.p, problem.q) > SEPARABLE_LARGEST
 
@@ -140,7 +140,7 @@ def rows_of_pass(problem: Problem) -> int:
 
 
 def workspace_bytes(problem: Problem) -> int:
-    """Device memory that two passes take beside images, results and weights."""
+    """Device memory that two passes take besides images, results and weights."""
     return rows_of_pass(problem) * _row_bytes(problem)
 
 

@@ -1,4 +1,4 @@
-"""A specialisation: one CUDA kernel with everything that is fixed when it is compiled."""
+"""A specialisation: one CUDA kernel with everything that is fixed at compile time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ...core import dtypes
 from ...core.boundary import BOUNDARIES
 from . import structs, twiddles
 
-# Whether taps are summed in mirrored order (see src/common/mirrored_sums.cuh): not, always, or
-# where the kernel itself finds that the weights permit it.
+# Whether taps are summed in mirrored order (see src/common/mirrored_sums.cuh): never, always, or
+# where the CUDA kernel finds that the weights are mirrored.
 NO, YES, LOOK = 0, 1, 2
 
 # Pixels of single rows and columns of more taps are read just before they are needed (direct.cu).
@@ -19,7 +19,7 @@ LINE_AT_ONCE = 32
 # Taps of a thread in weight_gradient.cu; tiles of a thread in fft_product.cu.
 TAP_RUN = 8
 PRODUCT_RUN = 8
-# Sides of the square of a matrix product that a thread makes, and terms of it at a time.
+# The side of the square of a matrix product that a thread computes, and its terms at a time.
 LAYER_SIDE, LAYER_DEPTH = 4, 8
 
 _C_NAMES = {
@@ -45,7 +45,7 @@ _SUM_NAMES = {"int64": "Signed", "uint64": "Unsigned"}
 
 @dataclass(frozen=True)
 class KernelFile:
-    """Where in src/ a kernel is, and what its text needs before it."""
+    """Where a kernel is in src/, and what its source needs before it."""
 
     folder: str
     headers: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ _TILE = ("common/border.cuh", "common/tile.cuh")
 _COPIES = ("common/async_copy.cuh", "common/realign.cuh")
 _PANEL = (*_TILE, *_COPIES, "common/panel.cuh", "common/mirrored_sums.cuh")
 _GATHERED = (*_TILE, "common/mirrored_sums.cuh")
-_MEANS = "means/means.cuh"  # behind the headers of panels
+_MEANS = "means/means.cuh"  # after the headers of panels
 _LAYER = KernelFile(
     "layers", ("layers/layer.cuh",), ("Layer",), (("SIDE", LAYER_SIDE), ("DEPTH", LAYER_DEPTH))
 )
@@ -100,7 +100,7 @@ KERNEL_FILES = {
     "fft_block_spectrum": KernelFile("fft", (*_FFT.headers, *_FFT_BLOCK), _FFT_STRUCTS),
 }
 
-# Shared memory whose size is given at the launch. The emulator has its own.
+# Shared memory whose size is given at launch. The emulator defines its own.
 _SHARED_MEMORY = """\
 #ifndef SHARED_MEMORY
 #define SHARED_MEMORY(T, name) \\
@@ -121,12 +121,12 @@ class Spec:
     capacity: int  # weights that the parameter has room for, or 0 for weights behind a pointer
     block: tuple[int, int]  # threads across and down
     rows: int = 1  # outputs of a thread, one below the other
-    # Of panels, see src/common/panel.cuh and src/direct/direct.cu.
+    # For panels, see src/common/panel.cuh and src/direct/direct.cu.
     columns: int = 1  # neighbouring outputs of a thread
     width: int = 0  # columns of a tile, where they are not block[0] * columns
     taps: tuple[int, int] = (0, 0)  # the kernel's size; (0, 0) for any
-    tap_rows: int = 0  # rows of taps that are written out
-    blocks_per_multiprocessor: int = 2  # that it is to hold: bounds the registers
+    tap_rows: int = 0  # rows of taps that are unrolled
+    blocks_per_multiprocessor: int = 2  # that should fit at once, which bounds the registers
     shift: int = 0  # elements of a panel before the first pixel that is needed
     aligned: bool = False  # strides of rows and images are multiples of 16 bytes
     raw: bool = False  # panels hold pixels as they are stored
@@ -135,19 +135,19 @@ class Spec:
     single: bool = False  # the rank is 1; compiled in where registers are scarce
     stride: tuple[int, int] = (1, 1)  # of outputs, and of taps, that panels are loaded for
     dilation: tuple[int, int] = (1, 1)
-    means: bool = False  # of the pixels that are there, see src/means/means.cuh
-    # Of box sums, see src/box/box.cuh.
+    means: bool = False  # over the pixels that are not missing, see src/means/means.cuh
+    # For box sums, see src/box/box.cuh.
     window_sums: str = ""  # dtype of a window's sum
     side: int = 0  # positions of a segment; rows and columns of a square in shared memory
     shrunk: bool = False  # each sum is kept a second time, of pixels times a small power of two
     grouped: bool = False  # groups of `side` outputs a position apart
-    # Of transforms in shared memory, see src/fft/fft_block.cuh: rows and columns of a tile, and the
-    # bytes that a block keeps beside it.
+    # For transforms in shared memory, see src/fft/fft_block.cuh: rows and columns of a tile, and
+    # the bytes that a block keeps besides it.
     sides: tuple[int, int] = (0, 0)
     state_bytes: int = 0
 
     def source(self) -> str:
-        """CUDA C++ of this specialisation: macros and structs before the files as they are."""
+        """Return the CUDA C++ of this specialisation: macros and structs, then the files."""
         file = KERNEL_FILES[self.kernel]
         headers = (*file.headers, _MEANS) if self.means else file.headers
         names = ("common/dtype_conversion.cuh", *headers, f"{file.folder}/{self.kernel}.cu")

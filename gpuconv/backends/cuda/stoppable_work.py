@@ -1,8 +1,8 @@
 """Runs work on a thread of its own, where an interrupt cannot cut it between two lines.
 
 Python raises KeyboardInterrupt (and what other signal handlers raise) in the main thread. Streaming
-has buffers, streams and transfers to settle whatever happens, so it runs on a worker thread, which
-is told to stop and waited for. Threads are kept for the next call, and with them what libraries
+must clean up buffers, streams and transfers whatever happens, so it runs on a worker thread, which
+is asked to stop and waited for. Threads are kept for the next call, and with them what libraries
 cache by thread.
 """
 
@@ -17,13 +17,13 @@ from ...core.worker_pool import Completion, WorkerPool
 
 Work = Callable[[Callable[[], bool]], None]
 
-# Calls at a time; further ones wait.
+# The most calls at a time; others wait.
 _WORKERS_MAX = 32
 _workers = [WorkerPool(_WORKERS_MAX)]
 
 
 def _replace_workers() -> None:
-    """After a fork: threads are not inherited."""
+    """Start anew after a fork: threads are not inherited."""
     _workers[:] = [WorkerPool(_WORKERS_MAX)]
 
 
@@ -32,7 +32,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Job(Completion):
-    """Work that can be told to stop, and is waited for."""
+    """Work that can be asked to stop, and waited for."""
 
     def __init__(self, work: Work) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class _Job(Completion):
             self.finish()
 
     def stop(self) -> None:
-        """Wait until the work has noticed, however often Ctrl-C is pressed meanwhile."""
+        """Ask the work to stop and wait for it, however often Ctrl-C is pressed meanwhile."""
         self.stopped = True
         while self.begun and not self.finished:
             try:
@@ -63,7 +63,7 @@ class _Job(Completion):
 
 
 def _clear_frames(error: BaseException | None) -> None:
-    """Empty the frames that an error refers to: whoever keeps it would keep the buffers too."""
+    """Clear the frames that an error refers to: whoever keeps it would keep the buffers, too."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
@@ -72,9 +72,9 @@ def _clear_frames(error: BaseException | None) -> None:
 def run_on_worker_thread(work: Work) -> None:
     """Run ``work(stopped)`` on a worker thread and wait for it; raise what it raises.
 
-    An interrupt of the waiting makes ``stopped()`` true, and is raised once the work has ended.
-    Should a second one fall between two lines here, the work still stops and cleans up by itself,
-    only unwaited for.
+    An interrupt of the waiting makes ``stopped()`` true, and is raised once the work has ended. If
+    a second one comes between two lines here, the work still stops and cleans up by itself, but is
+    not waited for.
     """
     job = _Job(work)
     try:
@@ -88,4 +88,4 @@ def run_on_worker_thread(work: Work) -> None:
         try:
             raise error
         finally:
-            del error  # its traceback refers to this frame: break the circle
+            del error  # its traceback refers to this frame: break the reference cycle

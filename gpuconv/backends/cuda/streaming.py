@@ -1,14 +1,14 @@
-"""Host arrays through the GPU: a pipeline that uploads, computes and downloads strips at once.
+"""Streams host arrays through the GPU: uploads, computes and downloads different strips at once.
 
-A strip goes through three stages: *gather* (threads of the host copy its rows into page-locked
-memory), *enqueue* (upload, sums and download are queued, each on a stream of its own) and *scatter*
-(threads copy the result to where it belongs). One stream for each direction of the link and one
-that computes: so a method's workspace is needed once and never shared by two strips at work. A
-strip has the buffers of a lane to itself.
+A strip goes through three stages: *gather* (host threads copy its rows into page-locked memory),
+*enqueue* (upload, sums and download are queued, each on a stream of its own) and *scatter* (host
+threads copy the result to its place). There is one stream for each direction of the link and one
+that computes, so that there is only one workspace, which no two strips use at once. A strip has the
+buffers of a lane to itself.
 
-The caller's memory is not page-locked for a call: that takes as long as several transfers and
-would pin an image larger than memory. Arrays that are page-locked already are transferred from and
-to where they lie.
+The caller's memory is not page-locked for a call: that takes as long as several transfers, and an
+image may be larger than the memory that can be pinned. Arrays that are page-locked already are
+transferred in place.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def layout_of(
 ) -> StripLayout:
     """Return how a problem on host arrays is cut into strips.
 
-    `workspace` says what computing a part of the problem takes of the device beside x and out.
+    `workspace` returns the device memory that a part of the problem takes besides x and out.
 
     Raises
     ------
     ValueError
         `max_device_bytes` is too small for one strip.
     MemoryError
-        So is half of the free device memory, which is the bound without it.
+        Half of the free device memory, the bound without it, is too small for one strip.
     """
     bound = max_device_bytes if max_device_bytes is not None else launcher.free_bytes() // 2
     layout, least = plan_strips(problem, workspace, bound)
@@ -75,7 +75,7 @@ def run_in_strips(
     `index` is the part of the batch that a strip belongs to.
     """
     here = launcher.here()
-    # A memmap's slices are memmaps again, which cost many times what plain arrays do.
+    # Slices of a memmap are memmaps, which take many times as long to make as plain arrays.
     x, out = np.asarray(x), np.asarray(out)
 
     def work(stopped: Callable[[], bool]) -> None:
@@ -102,7 +102,7 @@ def run_in_strips(
 
 
 class _Lane:
-    """The buffers of a strip on its way, and how far the strips in them have come."""
+    """The buffers of a strip in the pipeline, and the stages that strips in them have reached."""
 
     def __init__(self, link: Link, layout: StripLayout, stage_x: bool, stage_out: bool) -> None:
         self.x = link.buffer(layout.x_bytes)
@@ -148,7 +148,7 @@ class _Pipeline:
     def run(
         self, lanes: list[_Lane], all_strips: Iterable[Strip], stopped: Callable[[], bool]
     ) -> None:
-        """Send all strips through; a strip is gathered while the one before is enqueued."""
+        """Run all strips; a strip is gathered while the one before is enqueued."""
         on_device: deque[_Lane] = deque()
         gathering: _Lane | None = None
 
@@ -161,7 +161,7 @@ class _Pipeline:
         for lane, strip in zip(itertools.cycle(lanes), all_strips, strict=False):
             if stopped():
                 return
-            if gathering is lane:  # the only one
+            if gathering is lane:  # there is only one lane
                 enqueue(lane)
                 gathering = None
             self.gather(lane, strip)
@@ -176,7 +176,7 @@ class _Pipeline:
             _finish(lane.scattering)
 
     def gather(self, lane: _Lane, strip: Strip) -> None:
-        """Begin to copy the rows of a strip into page-locked memory."""
+        """Begin to copy the rows of a strip to page-locked memory."""
         lane.gathered = strip
         if lane.x_host is None:
             return
@@ -225,7 +225,7 @@ class _Pipeline:
             self.link.download(a, b)
 
     def scatter(self, lane: _Lane) -> None:
-        """Wait for the download of a strip and begin to copy it to where it belongs."""
+        """Wait for the download of a strip, and begin to copy it to the result."""
         strip = lane.enqueued
         assert strip is not None
         assert lane.downloaded is not None
@@ -259,7 +259,7 @@ def _contiguous_copies(target: Array, source: Any) -> Iterator[tuple[Any, Any]]:
         yield target, source
         return
     for n in range(target.shape[0]):
-        # One row of the source may stand for several of the target.
+        # One row of the source may be broadcast to several of the target.
         a, b = target[n], source[n if source.shape[0] > 1 else 0]
         yield from [(a, b)] if a.ndim == 1 else _contiguous_copies(a, b)
 

@@ -8,7 +8,8 @@ from .launch import Launch
 from .spec import LOOK, TAP_RUN, Spec
 from .sums_request import BLOCKS_PER_MULTIPROCESSOR, Request
 
-# What every chip since sm_70 gives a block without being asked, less a margin for alignment.
+# Shared memory that a block may use on every chip since sm_70 without an attribute being set, less
+# a margin for alignment.
 SHARED_BYTES = 47 * 1024
 # Threads of a block (across, down), and outputs of a thread, one below the other.
 BLOCK = (32, 8)
@@ -78,8 +79,8 @@ def chunk_of_taps(spec: Spec, problem: Problem) -> tuple[int, int]:
     while tile_bytes(spec, problem, taps) > most:
         if taps == (1, 1):
             raise AssertionError(f"no tile of {spec} fits shared memory")
-        # Direct sums take parts of a row of taps only where it alone does not fit, so that their
-        # order is that of the taps. Of others the longer side is halved: fewest pixels are loaded
+        # Direct sums split a row of taps only if a single row does not fit, so that they add taps
+        # in order. For other sums the longer side is halved, so that fewest pixels are loaded
         # twice.
         rows_first = spec.kernel == "direct_strided" and taps[0] > 1
         if rows_first or taps[0] >= taps[1]:

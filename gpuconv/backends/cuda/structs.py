@@ -1,6 +1,6 @@
 """The structs that Python fills in and CUDA kernels read, each described once by a NumPy dtype.
 
-`struct_source` writes a dtype as a C++ struct. The text of a specialisation (see `spec`) has the
+`struct_source` writes a dtype as a C++ struct. The source of a specialisation (see `spec`) has the
 structs that its kernel needs before the kernel's own files, so both sides agree by construction.
 Members are ordered by size, the largest first, so that there are no gaps. Lengths, positions and
 strides are 64-bit, because images may be larger than 2 GiB; strides count bytes.
@@ -25,7 +25,7 @@ _C_TYPES = {
 
 
 def _members(*groups: tuple[str, str] | tuple[str, str, int]) -> StructDtype:
-    """Make an aligned struct dtype of groups (type, names, length of each as an array)."""
+    """Make an aligned struct dtype from groups (type, names, optional array length of each)."""
     fields: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
     for kind, names, *length in groups:
         for name in names.split():
@@ -65,17 +65,17 @@ GEOMETRY = _members(
     # Lengths of the leading dimensions; their strides, where k_lead counts kernels.
     ("i8", "lead x_lead out_lead k_lead", LEADS),
     ("i8", "top left sy sx dy dx"),  # padding, stride and dilation, of any size
-    ("f8", "least undefined"),  # means where the weights that are there add up to less
+    ("f8", "least undefined"),  # the result where the weights of a mean add up to less
     ("i4", "boundary leads"),  # border rule; leading dimensions in use
     ("i4", "p q chunk_p chunk_q"),  # taps, and how many of them a shared tile serves at once
     ("i4", "rank weights"),  # terms of a separable kernel; weights of a kernel in all
-    ("i4", "stage_bytes panel"),  # shared memory: results on their way out; elements of a panel
+    ("i4", "stage_bytes panel"),  # shared memory: bytes to stage results; elements of a panel
     ("i4", "shift unused"),  # columns loaded before the first that is needed (tensor.cu)
 )
 
 # The weight gradient: the images and tiles that a block sums, as first and last of each range.
 TASK = _members(("i8", "first_image last_image first_tile last_tile"))
-# Where an image and its outputs' gradient begin, in bytes.
+# Byte offsets of an image and of its outputs' gradient.
 IMAGE_OFFSETS = _members(("i8", "x dy"))
 
 # A convolution layer as a product of matrices.
@@ -88,7 +88,7 @@ LAYER = _members(
     ("i4", "channels outputs groups unused"),  # channels and outputs of one group; groups
 )
 
-# A chunk of tiles that goes through Fourier transforms together.
+# A chunk of tiles that are transformed together.
 OVERLAP = _members(
     ("i8", "h w r s"),  # rows and columns of an image, then of a result
     ("i8", "need_y need_x"),  # the padded image as far as some window reaches
@@ -106,16 +106,16 @@ OVERLAP = _members(
     ("i4", "kernels"),  # kernels there is room for; their sizes come before those of tiles
 )
 
-# How large a tile of pixels, or a kernel, is. Where its norm is below 2^-SAFE, or above 2^SAFE for
-# a kernel and 4^SAFE for pixels (see fft_tiles.cuh), it is multiplied by 2^-exponent before it is
-# transformed, lest products over- or underflow; `norm` and `most` are those of the multiple.
+# The magnitude of a tile of pixels, or of a kernel. If its norm is below 2^-SAFE, or above 2^SAFE
+# for a kernel and 4^SAFE for pixels (see fft_tiles.cuh), it is multiplied by 2^-exponent before it
+# is transformed, lest products over- or underflow; `norm` and `most` are those of the multiple.
 SIZE = _members(
     ("f8", "norm most"),  # root of the sum of squares; largest real or imaginary part
     ("u8", "peak"),  # bits of the square of the largest bin of the spectrum (kernels only)
     ("i4", "exponent done"),  # done: slabs of rows that have been measured
 )
 
-# The bits of the largest sums of a tile: of those it keeps, and of all sums of the plane.
+# The bits of the largest sums of a tile: of those it keeps, and of all.
 LARGEST = _members(
     ("u8", "kept all"),
     ("i4", "done unused"),  # slabs of rows that have added theirs
@@ -135,11 +135,11 @@ BOX = _members(
 # One axis of box sums, see src/box/box.cuh.
 BOX_AXIS = _members(
     ("i8", "pixels taps stride dilation before"),  # before: padding
-    ("i8", "phases step"),  # outputs of one phase are so many apart
+    ("i8", "phases step"),  # step: from one output of a phase to the next
     ("i8", "advance"),  # positions from the window of one of them to that of the next
     ("i8", "group"),  # outputs that are summed together
-    ("i8", "segments"),  # of a phase; 0 where windows are not made of any
-    # After so many positions the border begins again (0: never); steps modulo this.
+    ("i8", "segments"),  # of a phase; 0 where windows are not summed from segments
+    # The period of the border in positions (0: none); steps modulo the period.
     ("i8", "period forward backward"),
 )
 # What the sums of a kernel are multiplied by, or divided by where the divisor is not 0.
@@ -165,5 +165,5 @@ _NORMS = {
 
 
 def norm(acc_dtype: str) -> StructDtype:
-    """Dtype of struct Norm: how large the numbers are that a thread, block or slab has seen."""
+    """Return the dtype of struct Norm: the magnitude of numbers read by a thread, block or slab."""
     return _NORMS["f4" if acc_dtype in ("float32", "complex64") else "f8"]

@@ -1,7 +1,7 @@
 """Launches of direct, separable and tensor sums.
 
-A call is prepared once for its problem and memory layout: what is compiled, how many blocks, all
-parameters. A repeated call writes addresses, and weights where they are a parameter.
+A call is prepared once for its problem and memory layout: kernels are compiled, blocks counted, and
+parameters written. A later call writes only addresses, and weights where they are a parameter.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from .launcher import Launcher, address_of
 from .mirroring import mirror_order
 from .structs import LEADS
 
-# A process compiles direct kernels of up to so many specialisations for one size of taps each;
-# others go to the code for any size, which gives the same bits. Means are not counted: they have
-# no code for any size.
+# A process compiles up to this many specialisations of direct sums for one size of kernel each;
+# further sizes go to the code for any size, which gives the same bits. Means are not counted: for
+# them there is no code for any size.
 SPECIALISED_MOST = 128
 _specialised: set[Any] = set()
-# Layouts in memory that a problem's launches are kept for.
+# Memory layouts for which a problem's launches are kept.
 LAYOUTS_MOST = 16
 
 
@@ -46,16 +46,16 @@ class BatchPart:
 
     lead: tuple[int, ...]
     strides: list[tuple[int, ...]]  # of the leading dimensions: image, result, kernels
-    offset: tuple[int, int, int]  # bytes of image and result, number of the first kernel
+    offset: tuple[int, int, int]  # bytes of image and result, index of the first kernel
 
 
 @dataclass(frozen=True)
 class Step:
-    """A launch ready but for addresses."""
+    """A launch, complete except for addresses."""
 
     kernel: Kernel
     x: int  # bytes from the first element of the image
-    out: int  # the same of the result
+    out: int  # bytes from the first element of the result
     weights: int  # bytes from the first kernel's weights
 
 
@@ -63,27 +63,27 @@ class Step:
 class Launches:
     """The launches of a call."""
 
-    by_value: bool  # the weights are a parameter of theirs
+    by_value: bool  # the weights are a parameter
     steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
 class LaunchWeights:
-    """What launches depend on of the weights of a call, and the weights if they are on the host."""
+    """The properties of weights that launches depend on, and the weights if on the host."""
 
-    problem: Problem  # with the dtype that these are summed in
+    problem: Problem  # with the dtype in which these are summed
     rank: int
-    pointer: bool  # they lie on the device, or differ between images
+    pointer: bool  # they are on the device, or differ between images
     mirror: tuple[int, int]
     host: HostArray | None
-    key: tuple[Any, ...]  # all of this but the weights themselves and the call's own problem
+    key: tuple[Any, ...]  # what launches for the same problem differ by
 
 
 class PreparedSums:
-    """The sums of a problem, with what earlier calls have found out.
+    """The sums of a problem, with launches and weights that earlier calls prepared.
 
-    For each layout of image and result in memory it keeps launches in which only addresses have to
-    be written, for each of the last weights on the host how they are summed.
+    It keeps launches for each memory layout of image and result, to which only addresses must be
+    written, and the properties of the last weights on the host.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class PreparedSums:
         weights = self._on_device
         if weights is None:
             weights = self._on_device = self._weights(self.problem, k, False, 1)
-        rows = self._widened_on_device(k)  # which is there until all launches are queued
+        rows = self._widened_on_device(k)  # kept alive until all launches are queued
         self._queue(x, weights, address_of(rows), out)
 
     def run_factors(self, x: Array, u: Array, v: Array, out: Array) -> None:
@@ -113,8 +113,8 @@ class PreparedSums:
 
     def _read(self, k: Array) -> LaunchWeights:
         problem = self.problem
-        # Of the tensor cores they are float32 whatever they were: all of their dtypes fit in, and
-        # are taken out again unchanged.
+        # For the tensor cores, too, weights are passed as float32, which holds all their dtypes
+        # exactly.
         weights = dtypes.widen(k, problem.k_dtype, problem.acc_dtype)
         if problem.conjugate:
             weights = weights.conj()
@@ -162,7 +162,7 @@ class PreparedSums:
                 launch(step.kernel, (x_address + step.x, out_address + step.out), host.raw)
             return
         if host is not None:
-            uploaded = uploads(launcher, device).get(host)  # there until all launches are queued
+            uploaded = uploads(launcher, device).get(host)  # kept alive until all are queued
             address = address_of(uploaded)
         for step in launches.steps:
             at = address + step.weights, x_address + step.x, out_address + step.out
@@ -173,9 +173,9 @@ class PreparedSums:
 def prepare(
     launcher: Launcher, name: str, problem: Problem, mean_rule: MeanRule | None = None
 ) -> PreparedSums:
-    """Return the sums of a problem by the kernel of a name, as earlier calls have left them.
+    """Return the sums of a problem by the CUDA kernel `name`, with what earlier calls prepared.
 
-    With a rule they are means of the pixels that are not NaN (see `means`).
+    With a rule they are means over the pixels that are not NaN (see `means`).
     """
     return PreparedSums(launcher, name, problem, mean_rule)
 
@@ -217,7 +217,7 @@ def _prepare(
     x_strides: tuple[int, ...], out_strides: tuple[int, ...], modulo: tuple[int, int],
     mean_rule: MeanRule | None,
 ) -> Launches:  # fmt: skip
-    """Plan and compile the launches of a call, by its memory layout and addresses modulo 16."""
+    """Plan and compile the launches of a call, given memory layout and addresses modulo 16."""
     problem = weights.problem
     lead, strides = merge_leads(
         problem.batch,
@@ -225,7 +225,7 @@ def _prepare(
         out_strides[: len(problem.batch)],
         _kernel_strides(problem),
     )
-    # Strides of dimensions of length 1 are never stepped along.
+    # Strides along dimensions of length 1 do not matter.
     rows = problem.h > 1, problem.r > 1
     layout = launching.layout(
         modulo[0],
@@ -274,7 +274,7 @@ def _step(
 
 
 def _kernel_strides(problem: Problem) -> tuple[int, ...]:
-    """How many kernels further each leading dimension of the output steps."""
+    """Return how many kernels a step along each leading dimension of the output moves."""
     numbers = np.empty(problem.k_shape[:-2], np.int8)  # its byte strides count elements
     return np.broadcast_to(numbers, problem.batch).strides
 
@@ -282,7 +282,7 @@ def _kernel_strides(problem: Problem) -> tuple[int, ...]:
 def _planned(
     name: str, weights: LaunchWeights, layout: launching.Layout, chip: Chip, means: bool
 ) -> Launch:
-    """Plan a launch, by the code for any size once enough has been compiled for single sizes."""
+    """Plan a launch; use the code for any size once enough single sizes have been compiled."""
     problem, rank, pointer = weights.problem, weights.rank, weights.pointer
     mirror = weights.mirror
     if name == "tensor":

@@ -1,4 +1,4 @@
-"""What the planners of direct and separable sums are asked for, and what they share."""
+"""The request that the planners of direct and separable sums take, and what they share."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .chips import Chip
 from .launch import Layout
 from .spec import LINE_AT_ONCE, LOOK
 
-# Blocks that a multiprocessor should hold: one waits for memory while others compute. More of them
-# have fewer registers each. This number and others that are said to be measured are the fastest on
-# an H200 for 8192 x 8192 pixels.
+# Blocks that a multiprocessor should hold: one waits for memory while others compute. The more
+# there are, the fewer registers each has. This number, and others that are said to be measured, are
+# the fastest on an H200 for 8192 x 8192 pixels.
 BLOCKS_PER_MULTIPROCESSOR = 2
-# Taps across up to which the two chains of a mirrored sum fit registers with all rows of a thread.
+# With up to this many taps across, both chains of a mirrored sum fit registers with all rows.
 _MIRRORED_SHORT = {"float64": 16, "complex128": 8}
 _MIRRORED_SHORT_OTHERS = 64
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `planning.plan` was asked for, as the planners take it."""
+    """The arguments of `planning.plan`, as the planners take them."""
 
     problem: Problem
     kernel: str
@@ -31,7 +31,7 @@ class Request:
     chip: Chip
     general: bool
     mirror: tuple[int, int]
-    means: bool = False  # of the pixels that are there
+    means: bool = False  # over the pixels that are not missing
 
     @property
     def itemsize(self) -> int:
@@ -77,24 +77,24 @@ class Request:
         return fixed and self.problem.p == 1 and self.problem.q > LINE_AT_ONCE
 
     def means_bytes(self, threads: int, rows: int, cells: int) -> int:
-        """Bytes that means take beside a panel of so many cells (src/means/means.cuh)."""
+        """Bytes that means need besides a panel of `cells` cells (src/means/means.cuh)."""
         if not self.means:
             return 0
         kept = threads * rows * 16 if self.kernel == "direct" else 0
         return 2 * threads * self.pixel_bytes + whole_granules(cells) + kept
 
     def shared_most(self, blocks: int) -> int:
-        """Shared memory of a block that leaves room for so many on a multiprocessor."""
+        """Return the most shared memory of a block if `blocks` are to fit a multiprocessor."""
         return min(self.chip.shared_bytes // blocks - 1024, self.chip.block_bytes)
 
     def stage_bytes(self, threads: int, results: int) -> int:
-        """Bytes that results pass through on their way to rows that are not aligned."""
+        """Bytes in which results are staged before they go to rows that are not aligned."""
         itemsize = dtypes.storage(self.problem.out_dtype).itemsize
         return 0 if self.layout.out_wide else whole_granules(threads * results * itemsize)
 
 
 def mirrored_rows(request: Request, rows: int, fixed: bool = True, terms: int = 0) -> int:
-    """Rows of outputs of a thread: fewer where the two chains of each take too many registers."""
+    """Return the rows of a thread: fewer if two chains for each sum take too many registers."""
     acc, mirror = request.problem.acc_dtype, request.mirror
     both_orders = LOOK in mirror and acc == "complex64"  # in one kernel
     short = 16 if both_orders else _MIRRORED_SHORT.get(acc, _MIRRORED_SHORT_OTHERS)

@@ -1,4 +1,4 @@
-"""What sums take on the GPU, counted in multiply-adds of direct sums over a large image.
+"""The work of sums on the GPU, counted in multiply-adds of direct sums over a large image.
 
 Prices of methods are this times `Costs.tap` or `Costs.separable`. All numbers were measured on an
 H100 with float32 images; separable sums of one launch have become 10 to 40 % faster since.
@@ -16,13 +16,14 @@ from .planning import plan
 from .separable_planning import SEPARABLE_LARGEST, takes_two_passes
 from .strided_planning import tile_elements
 
-# Up to so many taps of doubles, all written out, cost this much of what those of larger kernels do.
+# A tap of doubles costs this part of one in larger kernels if there are at most so many taps, all
+# unrolled.
 _FEW_DOUBLES, _FEW_DOUBLES_TAP = 81, 0.35
-# Code for any size against code for one: of kernels, and of single columns and rows of taps.
+# Code for any size relative to code for one size: for kernels, single columns and single rows.
 _ANY_SIZE, _ANY_COLUMN, _ANY_ROW = 1.7, 6.0, 2.0
-# With large strides or dilations pixels are loaded one by one, and each tap is looked up.
+# With large strides or dilations: a pixel that is loaded, and a tap.
 _LOADED, _TAP = 340.0, 2.1
-# The same of separable sums, with what their barriers take of every output and term.
+# The same for separable sums, and the barriers for every output and term.
 _SEPARABLE_LOADED, _SEPARABLE_TAP, _SEPARABLE_TERM = 220.0, 7.0, 830.0
 # Two passes through memory, of lines that have code of their own and of longer ones.
 _TWO_PASSES, _TWO_LONG_PASSES = 1.75, 3.9
@@ -48,7 +49,7 @@ def direct_work(problem: Problem, chip: Chip) -> float:
 
 
 def separable_work(problem: Problem, rank: int, chip: Chip) -> float:
-    """Count the multiply-adds of separable sums of so many terms."""
+    """Count the multiply-adds of separable sums of `rank` terms."""
     outputs, taps = math.prod(problem.out_shape), rank * (problem.p + problem.q)
     if takes_two_passes(problem, rank):
         long = max(problem.p, problem.q) > LARGEST_LINE
@@ -66,7 +67,7 @@ def separable_work(problem: Problem, rank: int, chip: Chip) -> float:
 
 
 def _loaded(problem: Problem, launch: Launch) -> float:
-    """Count the pixels that are loaded for an output, in all chunks of taps."""
+    """Count the pixels that are loaded by output, over all chunks of taps."""
     spec, (p, q) = launch.spec, launch.chunk
     chunks = -(-problem.p // p) * -(-problem.q // q)
     elements = math.prod(tile_elements(problem, launch.chunk, spec.block, spec.rows))

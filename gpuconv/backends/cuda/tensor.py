@@ -17,7 +17,7 @@ CAPABILITY = 80
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a block's outputs are shared out among its warps.
+    """How a block's outputs are divided among its warps.
 
     A matrix product adds to an M tile by N tile, 16 rows by 8 columns of outputs, the products of
     a K tile: 16 bytes of a row of pixels and as many of the band matrix's rows.
@@ -58,15 +58,15 @@ class TensorSpec(Spec):
 
 
 def work(p: int, q: int, itemsize: int) -> int:
-    """Multiply-adds that an output of a p x q kernel costs, those with the band's zeros too."""
+    """Multiply-adds of an output of a p x q kernel, those with the band's zeros included."""
     cell = 16 // itemsize
     return p * cell * -(-(q + 7) // cell)
 
 
 def plan(problem: Problem, pointer: bool) -> Launch:
-    """Plan a launch. What is summed with what depends on the kernel and the padding alone.
+    """Plan a launch. The order of sums depends on the kernel and the padding alone.
 
-    `pointer` says that the weights already lie on the device, or differ between images.
+    `pointer` says that the weights are already on the device, or differ between images.
     """
     itemsize = dtypes.storage(problem.x_dtype).itemsize
     return _plan(problem, pointer, 16 // itemsize, TILINGS[itemsize], SHARED_BYTES, GRID_MAX)
@@ -93,7 +93,7 @@ def _plan(
         "tensor", problem.x_dtype, problem.acc_dtype, problem.out_dtype, True,
         0 if pointer else capacity(weights, 4), (32, tiling.warps), height // tiling.warps,
         width=width,
-        # Registers are what there are fewest of; several passes take more of them.
+        # Registers are the scarcest resource; several passes take more of them.
         blocks_per_multiprocessor=(12 if whole else 8) // tiling.warps,
         n_tiles=tiling.n_tiles, m_tiles=tiling.m_tiles, k_tiles=k_tiles, whole=whole,
     )  # fmt: skip

@@ -34,10 +34,10 @@ PARTIAL_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class WeightGradientPlan:
-    """Which images and tiles are summed by which block."""
+    """Which images and tiles each block sums."""
 
     launch: Launch
-    images: Any  # numbers of the images, in the order of their kernels
+    images: Any  # indices of the images, in the order of their kernels
     tasks: Any  # of dtype TASK: ranges of those and of tiles
     first_tasks: Any  # the first task of each kernel, then the number of tasks
 
@@ -83,9 +83,9 @@ def plan(problem: Problem, dy_dtype: str) -> WeightGradientPlan:
 
 @dataclass(frozen=True)
 class PreparedGradient:
-    """The two launches of a weight gradient, a layer's too, and the tables that they read."""
+    """The two launches of a weight gradient, or of a layer's, and the tables that they read."""
 
-    sums: Kernel | None  # of each task; None where there is nothing to add
+    sums: Kernel | None  # of each task; None if there is nothing to add
     total: Kernel | None  # of all tasks of a kernel
     # The sums between the two launches.
     partial_shape: tuple[int, int]
@@ -96,7 +96,7 @@ class PreparedGradient:
     def launch(self, launcher: Launcher, device: int, x: Array, dy: Array, out: Array) -> None:
         """Fill `out`."""
         kept = uploads(launcher, device)
-        # All before the first launch: an upload may wait for the device.
+        # All uploads come before the first launch, because they may wait for the device.
         *tables, first_tasks = (kept.get(table) for table in (*self.tables, self.first_tasks))
         partial = launcher.empty(self.partial_shape, self.partial_dtype)
         if self.sums is not None:
@@ -155,14 +155,14 @@ def _prepare(
         total_of_tasks(launcher, spec, kernels, launch.weights),
         (max(1, len(tasks)), launch.weights),
         "complex128" if dtypes.is_complex(problem.acc_dtype) else "float64",
-        # Structs travel as the 64-bit integers that they consist of.
+        # Structs are uploaded as the 64-bit integers that they consist of.
         (table_of_gradient(tasks.view(np.int64)), table_of_gradient(offsets.view(np.int64))),
         table_of_gradient(planned.first_tasks),
     )
 
 
 def table_of_gradient(table: Any) -> HostArray:
-    """Have a table of a gradient's tasks uploaded when a launch first reads it."""
+    """Wrap a table of a gradient's tasks, to be uploaded when a launch first reads it."""
     return HostArray(table, "a table of the gradient")
 
 
@@ -170,7 +170,7 @@ def _offsets(
     problem: Problem, x_shape: tuple[int, ...], x_strides: tuple[int, ...],
     dy_strides: tuple[int, ...], images: Array,
 ) -> Any:  # fmt: skip
-    """Where the images and their outputs' gradients begin, in the order of `images`."""
+    """Return the offsets of images and their outputs' gradients, in the order of `images`."""
     offsets = np.empty(len(images), IMAGE_OFFSETS)
     x_lead = lead_strides(x_shape, x_strides, problem.batch)
     offsets["x"] = byte_offsets(problem.batch, x_lead)[images]
