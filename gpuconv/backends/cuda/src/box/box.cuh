@@ -2,15 +2,15 @@
 //
 // Windows of rows are summed first, then windows of columns of these sums. Along either axis outputs
 // fall into phases: the windows of one phase read the same positions, which are a dilation apart. In a
-// group of neighbouring outputs of a phase, all windows share the positions from `split` to before
-// `joint`, or begin before and end after split = joint:
+// group of neighbouring outputs of a phase, all windows contain the positions `split` to `joint` - 1 or,
+// if there are none (split = joint), begin before and end after that:
 //
 //     window of output n:  [n * advance ... split) + [split ... joint) + [joint ... n * advance + taps)
 //
 // The first part is summed backwards from the split, the last one forwards from the joint, for all
-// windows of the group in one go each (van Herk; Gil and Werman). What is between is the sum of whole
-// segments, SIDE positions each, that were summed before. So a window's sum is made of its own
-// positions alone, in an order that depends on nothing but its place.
+// windows of the group in one pass each (van Herk; Gil and Werman). The part between is the sum of whole
+// segments, SIDE positions each, that were summed before. So a window's sum has its own positions alone,
+// in an order that depends only on its place.
 //
 // The host puts structs Box, BoxAxis and BoxScale before this text (see structs.py) and defines SUM,
 // the type of sums, SIDE, and SHRUNK: whether sums may leave the range of float64. Then each sum is kept
@@ -66,7 +66,7 @@ __device__ inline i64 quotient(i64 a, i64 b) {
   return (unsigned)a / (unsigned)b;
 }
 
-// The outputs of a group within [low, high), by their numbers in the phase, and its split and joint.
+// The outputs of a group, [low, high), numbered in the phase, and its split and joint.
 struct Group { i64 low, high, split, joint; };
 
 __device__ inline i64 outputs_before(const BoxAxis& axis, i64 end, i64 phase) {
@@ -104,7 +104,7 @@ struct Walk {
         step(forward ? axis.forward : axis.backward) {
     if (axis.period) at = modulo(at, axis.period);
   }
-  // The pixel, or -1 for the border's value.
+  // The pixel, or -1 for the fill value.
   __device__ i64 pixel(const BoxAxis& axis, int boundary) const {
     if (at >= 0 && at < axis.pixels) return at;
     if (boundary == CONSTANT) return -1;

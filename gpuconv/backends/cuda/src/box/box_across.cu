@@ -1,7 +1,7 @@
 // Sums windows of columns of the sums of windows of rows, and writes the results. A block does that for
 // SIDE rows and a group of outputs: each thread sums a row, and then writes a column.
 
-// Writes what each thread's row of a square holds of a group's outputs: threads are columns here.
+// Writes the outputs of a group from a square that has a row for each thread; here threads are columns.
 __device__ inline void write_results(const Box& g, const BoxAxis& x, const Group& group, i64 phase,
                                      i64 row, const Held* held, const BoxScale* scales, char* out) {
   if (threadIdx.x >= group.high - group.low) return;

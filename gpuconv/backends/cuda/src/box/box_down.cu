@@ -16,7 +16,7 @@ template <bool INSIDE> struct Rows {
     if (INSIDE) at += walk.at * g.x_row;
   }
   // Adds the next COUNT pixels, or `left` if those are fewer, and calls `take` after each. All loads are
-  // under way before the first pixel is needed.
+  // issued before the first pixel is needed.
   template <int COUNT, class Take>
   __device__ void add(Held& sum, i64 left, const Held& fill, const Take& take) {
     X_T pixels[COUNT] = {};
@@ -47,7 +47,7 @@ template <bool INSIDE>
 __device__ inline void sum_group(const Box& g, const BoxAxis& y, const Held& fill, const char* column,
                                  i64 phase, i64 begin, const Group& group, const Held& whole,
                                  Held (&held)[SIDE]) {
-  enum { RUN = SIDE / (sizeof(X_T) > 4 ? 8 : 4) };  // pixels on their way at once
+  enum { RUN = SIDE / (sizeof(X_T) > 4 ? 8 : 4) };  // pixels that are loaded at once
   auto ignore = [](int) {};
   Held sum = whole;
   Rows<INSIDE> back(g, y, column, phase, group.split - 1, false);
@@ -100,7 +100,7 @@ box_down(const __grid_constant__ Box g, const __grid_constant__ BoxAxis y, Held 
       into[(begin + n) * y.step * g.pitch] = held[n];
 #else
   Columns from = columns_of(g, x, column, image);
-  // Of output n of the phase: row n * step + phase of the result.
+  // Output n of the phase is row n * step + phase of the result.
   Held* to = sums + (image * g.rows + phase - g.first_row) * g.pitch + column;
   i64 step = y.step * g.pitch;
   Helds sum;

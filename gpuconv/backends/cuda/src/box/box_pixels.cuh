@@ -1,7 +1,7 @@
 // Reading the pixels of LANES neighbouring columns, row by row (box_down.cu, box_down_segments.cu).
 #pragma once
 
-enum { BATCH = 4 };  // rows on their way at once
+enum { BATCH = 4 };  // rows that are loaded at once
 
 template <class T> __device__ inline void widen(int& a, T v) { a = (int)v; }
 
@@ -24,7 +24,7 @@ __device__ inline Columns columns_of(const Box& g, const char* x, i64 column, i6
   return found;
 }
 
-// Loads the pixels of a row, and returns whether they are the border's value.
+// Loads the pixels of a row, and returns whether they are the fill value instead.
 __device__ inline bool load(const Box& g, const Columns& from, i64 row, Pixels& pixels) {
   if (row < 0) return true;
   const char* start = from.image + row * g.x_row + from.column * g.x_column;
@@ -62,7 +62,7 @@ __device__ inline void add_row(const Box& g, Helds& sums, const Pixels& pixels, 
   }
 }
 
-// Up to BATCH rows on their way.
+// Up to BATCH rows.
 struct Batch {
   int count;
   Pixels rows[BATCH];

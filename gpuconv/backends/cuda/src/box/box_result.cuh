@@ -1,4 +1,4 @@
-// Weighs finished sums and writes results (box_across.cu, box_short.cu).
+// Weights finished sums and writes results (box_across.cu, box_short.cu).
 #pragma once
 
 __device__ inline u64 whole(int a) { return (u64)(i64)a; }
@@ -38,7 +38,7 @@ __device__ inline void weigh(Complex<R>& to, Complex<double> a, const BoxScale& 
 }
 
 #if SHRUNK
-// The same of shrunk pixels: the weight or its product takes the factor, whichever has room for it.
+// For sums of shrunk pixels: the factor goes to the weight if that is below 1, otherwise to the product.
 __device__ inline void weigh_shrunk(double& to, double sum, BoxScale scale, double grow) {
   if (scale.divisor != 0) to = sum / scale.divisor * grow;
   else if (fabs(scale.real) >= 1) to = sum * scale.real * grow;
@@ -55,7 +55,7 @@ __device__ inline void weigh_shrunk(Complex<double>& to, Complex<double> a, BoxS
 }
 #endif
 
-// Where the results of an image are, and how they are weighed.
+// Where the results of an image are, and how they are weighted.
 struct Target {
   char* out;
   BoxScale scale;

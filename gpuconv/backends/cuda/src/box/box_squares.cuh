@@ -2,8 +2,8 @@
 // column of them and sums a row (box_across.cu, box_across_segments.cu).
 #pragma once
 
-// Loads the rows of a chunk from `row` on, at positions from `first` to before `end` of a phase. What is
-// not there is left out.
+// Loads the rows of a chunk from `row` on, at positions from `first` to before `end` of a phase; rows and
+// positions beyond the last are left as they are.
 __device__ inline void load_square(const Box& g, const BoxAxis& x, const Held* sums,
                                    const Held& border_sum, i64 row, i64 phase, i64 first, i64 end,
                                    Held* square) {

@@ -1,5 +1,5 @@
 // Asynchronous copies from global to shared memory: a thread starts them and waits for them later.
-// From sm_80 on they bypass the registers (cp.async); on older chips they are made at once. The tests'
+// From sm_80 on they bypass the registers (cp.async); on older chips they are plain copies. The tests'
 // emulator defines the three functions itself.
 #pragma once
 

@@ -1,8 +1,7 @@
 // The border rule. The host defines CONSTANT, EDGE, REFLECT, SYMMETRIC and WRAP.
 #pragma once
 
-// Index of the pixel that position i, which may be outside the n pixels, stands for; -1 for the fill
-// value.
+// Returns the index of the pixel at position i, which may be outside the n pixels; -1: the fill value.
 __device__ inline i64 border(i64 i, i64 n, int boundary) {
   if (i >= 0 && i < n) return i;
   if (boundary == CONSTANT) return -1;

@@ -1,6 +1,6 @@
 // Conversion of dtypes: `widen` turns a stored element into a term of a sum, `narrow` a finished sum
 // into a stored element. It needs no CUDA header, so that NVRTC of any version builds it. Where the
-// hardware has an instruction, an ordinary C++ compiler gets the same from integer arithmetic.
+// hardware has an instruction, an ordinary C++ compiler gets the same result by integer arithmetic.
 #pragma once
 
 typedef long long i64;

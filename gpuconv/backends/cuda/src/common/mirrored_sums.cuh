@@ -5,7 +5,7 @@
 // for bit, and opposite taps cancel exactly.
 //
 // The host defines MIRROR_Y and MIRROR_X, for columns and rows of taps: NO, YES, or LOOK where the
-// kernel finds out by itself, because the weights are on the device or differ between kernels.
+// CUDA kernel decides, because the weights are on the device or differ between kernels.
 #pragma once
 
 // Whether n > 1 taps are symmetric or antisymmetric, in their real and in their imaginary parts.
@@ -15,8 +15,8 @@ __device__ inline bool mirrored(const ACC* taps, int n) {
   return n > 1 && (all & 3) && (all & 12);
 }
 
-// Taps of either chain, 0 in plain order. `terms` rows of n taps are in the same order, each of which
-// begins `step` weights after the one before.
+// Returns the taps of either chain, 0 for plain order. All of `terms` rows of n taps, which begin `step`
+// weights apart, are summed in the same order.
 template <int MIRROR> __device__ inline int chain_length(const ACC* taps, int n, int terms, int step) {
   if (MIRROR == NO) return 0;
   bool all = true;
@@ -25,8 +25,8 @@ template <int MIRROR> __device__ inline int chain_length(const ACC* taps, int n,
   return all ? n / 2 : 0;
 }
 
-// A sum is taken in runs of at most `most` taps (what a shared tile serves), which belong to three
-// parts: the first chain, the last one (whose taps are taken backwards), and the middle. In plain order
+// A sum is computed in runs of at most `most` taps (what a shared tile serves), which belong to three
+// parts: the first chain, the last one (whose taps are added backwards), and the middle. In plain order
 // all taps are the middle.
 enum { FIRST_CHAIN, LAST_CHAIN, MIDDLE, END };
 

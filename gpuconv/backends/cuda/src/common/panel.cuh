@@ -1,17 +1,17 @@
 // What direct.cu and separable.cu share: panels of pixels in shared memory, and the writing of results.
 //
 // A panel consists of cells of 16 bytes. With RAW it holds pixels as they are stored, which are
-// converted when they are read from shared memory: so they are copied there without passing through
-// registers, and take less of it. Otherwise they are converted when they are loaded. The first column of
+// converted when they are read from shared memory: they are copied there without passing through
+// registers, and take less memory. Otherwise they are converted when they are loaded. The first column of
 // a panel is SHIFT elements before the first pixel that is needed, so that with ALIGNED (the strides of
-// rows and images are multiples of 16 bytes) cells of the panel are 16 aligned bytes of memory too.
+// rows and images are multiples of 16 bytes) cells of the panel are 16 aligned bytes of the image, too.
 //
 // A thread reads, sums and writes granules: as many neighbouring pixels as 16 bytes of sums.
 //
 // Outputs may be STRIDE_Y rows and STRIDE_X columns of pixels apart, and taps DILATION_Y and DILATION_X.
 //
-// The host defines, beside these and what tile.cuh needs: COLUMNS (neighbouring outputs of a thread: a granule of
-// them), SHIFT, ALIGNED, OUT_WIDE (the rows of results are aligned to 16 bytes), RAW.
+// The host defines, in addition to these and to what tile.cuh needs: COLUMNS (neighbouring outputs of a
+// thread: a granule of them), SHIFT, ALIGNED, OUT_WIDE (rows of results are aligned to 16 bytes), RAW.
 #pragma once
 
 enum { THREADS = BLOCK_X * BLOCK_Y, LANES = THREADS < 32 ? THREADS : 32, VECTOR = COLUMNS };
@@ -25,13 +25,13 @@ typedef ACC Pixel;
 enum {
   CELL = 16 / sizeof(Pixel),     // pixels of a panel
   ASIDE = SHIFT / VECTOR * VECTOR,  // columns of whole granules before the first that is needed
-  OFFSET = SHIFT - ASIDE,        // and of it, within its granule
+  OFFSET = SHIFT - ASIDE,        // the place of that one in its granule
 };
 struct alignas(16) Granule { ACC at[VECTOR]; };
 struct alignas(16) Cell { Pixel at[CELL]; };
 // The pixels in 16 bytes of the image: one granule or several, since sums are no narrower than pixels.
 enum { SOURCE = 16 / sizeof(X_T), PER_SOURCE = SOURCE / VECTOR };
-enum { IN_FLIGHT = PER_SOURCE < 4 ? 4 : 2 };  // of them a thread reads before it converts the first
+enum { IN_FLIGHT = PER_SOURCE < 4 ? 4 : 2 };  // how many of them a thread reads before it converts any
 struct alignas(16) Source { X_T at[SOURCE]; };
 
 __device__ inline void read_granule(const ACC* shared, ACC* to) {
@@ -131,7 +131,7 @@ __device__ inline void add_row(ACC (&sums)[COUNT], const Read& read, const ACC* 
   }
 }
 
-// The same in a loop over runs of RUN taps if LONG: pixels of all taps at once would not fit registers.
+// `add_row` in a loop over runs of RUN taps if LONG: pixels of all taps at once would not fit registers.
 template <bool LONG, int COUNT, int OFFSET, int FIRST, int LAST, int STEP, class Read>
 __device__ inline void add_runs(ACC (&sums)[COUNT], const Read& read, const ACC* taps) {
   enum { TAPS = LAST - FIRST, RUN = (VECTOR < 4 ? 4 : 8) * VECTOR, RUNS = TAPS / RUN, REST = TAPS % RUN };
@@ -173,7 +173,7 @@ __device__ inline void sum_row(ACC (&sums)[COUNT], const Read& read, const ACC* 
     add_runs<LONG, COUNT, OFFSET, HALF, TAPS - HALF, 1>(sums, read, taps);
 }
 
-// The fill value as a pixel of a panel. With RAW the host has seen that it is one, so that it has no
+// The fill value as a pixel of a panel. With RAW the host has checked that it is one, so that it has no
 // imaginary part where pixels have none.
 template <class P, class A> __device__ inline void narrow_fill(P& pixel, A fill) {
   narrow(pixel, fill);
@@ -203,8 +203,8 @@ __device__ inline ACC pixel_at(const char* address) {
   return value;
 }
 
-// A pixel or several of them to where they belong in a panel. What can be copied asynchronously is not
-// there before the copies have been awaited.
+// Copies a pixel to its place in a panel, asynchronously if possible: it is there once the copies have
+// been awaited.
 template <class P> __device__ inline void load_pixel(const char* address, P* to) {
 #if RAW
   if constexpr (sizeof(P) >= 4) {
@@ -220,7 +220,7 @@ template <class P> __device__ inline void load_pixel(const char* address, P* to)
 #endif
 }
 
-// A cell whose pixels all lie in the image.
+// Copies a cell whose pixels are all in the image.
 template <class P> __device__ inline void load_cell(const Geometry& g, const char* address, P* to) {
 #if RAW && ALIGNED
   copy_async<16>(to, address);
@@ -237,7 +237,7 @@ template <class P> __device__ inline void load_cell(const Geometry& g, const cha
 #endif
 }
 
-// A thread's way through the cells of a panel: every THREADS-th one, row after row.
+// The cells of a panel that a thread handles: every THREADS-th one, row after row.
 struct PanelWalk {
   int row, column, rows, columns, down, across;
   __device__ PanelWalk(int rows, int columns)
@@ -318,8 +318,8 @@ __device__ __noinline__ void load_at_border(const Geometry& g, const char* image
 
 struct PanelSize { int rows, cells; };
 
-// The part of a panel of `rows` rows of `cells` cells that outputs of the image need: it alone is loaded.
-// `reach` is how many columns the taps of an output extend over.
+// The part of a panel of `rows` rows of `cells` cells that outputs of the image need; only that is loaded.
+// `reach` is how many columns the taps of an output span.
 __device__ inline PanelSize loaded_part(const Geometry& g, const OutputTile& at, int rows, int cells,
                                         int reach) {
   i64 high = g.r - at.i0, wide = g.s - at.j0;
@@ -341,13 +341,13 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
   if (inside) {
     const char* corner = at.x + y0 * g.x_row + x0 * g.x_column;
 #if ALIGNED && !RAW
-    // 16 bytes of pixels make several cells; the first and last 16 may extend beyond the panel.
+    // 16 bytes of pixels become several cells; the first and last 16 may extend beyond the panel.
     int before = (int)((unsigned long long)corner % 16 / sizeof(X_T)) / VECTOR;
     PanelWalk walk(rows, (before + cells + PER_SOURCE - 1) / PER_SOURCE);
     while (walk.more()) {
       Source read[IN_FLIGHT] = {};
       ACC* to[IN_FLIGHT];
-      // All reads are on their way before the first is waited for.
+      // All reads are issued before the first is waited for.
 #pragma unroll
       for (int n = 0; n < IN_FLIGHT; ++n, walk.next()) {
         to[n] = 0;
@@ -378,7 +378,7 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
     }
 #else
 #if RAW && !ALIGNED
-    // Neighbouring pixels that are not aligned: the two aligned cells they lie in must be in the row.
+    // Neighbouring pixels that are not aligned: the two aligned cells that hold them must be in the row.
     if (g.x_column == sizeof(X_T) && x0 >= CELL && x0 + (cells + 1) * CELL <= g.w) {
       load_unaligned(g, corner, rows, cells, pitch, shared);
       return;
@@ -393,8 +393,8 @@ __device__ inline void load_panel(const Geometry& g, const OutputTile& at, int a
   load_at_border(g, at.x, y0, x0, rows, cells, pitch, fill, shared);
 }
 
-// Loads a panel of HEIGHT rows of ACROSS cells if all of it lies in the image and its cells are aligned,
-// and says whether. Which cells a thread loads is known at compile time: a tenth of the instructions.
+// Loads a panel of HEIGHT rows of ACROSS cells if all of it is in the image and its cells are aligned;
+// returns whether. Which cells a thread loads is known at compile time: a tenth of the instructions.
 template <int HEIGHT, int ACROSS>
 __device__ inline bool load_whole(const Geometry& g, const OutputTile& at, Pixel* shared) {
 #if RAW && ALIGNED
@@ -447,8 +447,8 @@ __device__ inline void narrow_all(OUT_T (&to)[COUNT], const ACC (&sums)[COUNT]) 
   }
 }
 
-// Stores BYTES of a struct, EACH at once. They are handed over as words: from elements of other sizes
-// the compiler would assemble each 16 bytes by shifts and masks.
+// Stores BYTES of a struct, EACH at once. They are copied as words: from elements of other sizes the
+// compiler would assemble each 16 bytes by shifts and masks.
 template <int BYTES, int EACH, class T> __device__ inline void store_words(const T& from, char* to) {
   typedef typename Word<EACH < 4 ? EACH : 4>::type W;
   struct alignas(EACH) Unit { W at[EACH / sizeof(W)]; };

@@ -1,9 +1,9 @@
-// Sixteen bytes at any address, out of the two aligned cells of 16 bytes that they lie in.
+// Sixteen bytes at any address, from the two aligned cells of 16 bytes that hold them.
 #pragma once
 
 struct alignas(16) Words { unsigned word[4]; };
 
-// The 16 bytes from byte `byte` on of two neighbouring cells.
+// Returns the 16 bytes of two neighbouring cells from byte `byte` on.
 __device__ inline Words realign(const Words& low, const Words& high, unsigned byte) {
   unsigned w[8];
   Words cell;

@@ -1,6 +1,6 @@
 // What the kernels that filter images share: the numbering of output tiles, and the loading of a tile
-// of pixels with its halo, one pixel at a time, for any stride and dilation (panel.cuh has a faster way
-// for small ones that it is compiled for).
+// of pixels with its halo, one pixel at a time, for any stride and dilation (panel.cuh is faster, for
+// small ones that code is compiled for).
 //
 // The host puts before this text struct Geometry (see structs.py) and defines X_T, OUT_T (storage
 // types), ACC (type of the sums), UNIT (stride and dilation are 1), BLOCK_X, BLOCK_Y (threads), ROWS
@@ -43,7 +43,7 @@ __device__ inline OutputTile output_tile(const Geometry& g, i64 tile, const char
 
 // One axis of a tile of pixels in shared memory. Neighbouring outputs share pixels where that takes less
 // memory: the tile is then a part of the padded image. Otherwise, as with large strides or dilations,
-// every output has a pixel of its own for each tap, in the order that the axis prefers.
+// every output has a pixel of its own for each tap; with `taps_together` those of an output are adjacent.
 struct TileAxis {
   bool shared;
   int length, output_step, tap_step;

@@ -1,14 +1,15 @@
 // Direct correlation with small strides and dilations, which the code is compiled for (direct_strided.cu
-// is for any). A block makes TILE_Y x TILE_X outputs: it loads their pixels and the halo into a panel in
-// shared memory, and a thread keeps ROWS x COLUMNS sums in registers. It reads a row of pixels from shared
-// memory, 16 bytes of sums at a time, once for all the rows of sums that it belongs to. While a block waits for its panel, others of the multiprocessor sum: on an H200
-// this is faster than to load the next tile's panel meanwhile, and blocks go to whichever is free.
+// is for any). A block computes TILE_Y x TILE_X outputs: it loads their pixels and the halo into a panel
+// in shared memory, and a thread keeps ROWS x COLUMNS sums in registers. It reads a row of pixels from
+// shared memory, 16 bytes of sums at a time, once for all the rows of sums that it belongs to. While a
+// block waits for its panel, others on the multiprocessor sum: on an H200 this is faster than loading the
+// next tile's panel meanwhile, and blocks go to whichever multiprocessor is free.
 //
 // With TAPS_X the code is compiled for one size of kernel, TAPS_Y x TAPS_X: taps are unrolled, TAP_ROWS
 // rows of them at a time, and weights by value are operands from the constant bank. TAPS_X 0 is for any
-// size, with stride and dilation 1. Both take the taps of a sum row by row, left to right (kernels wider than `g.chunk_q` in column
-// blocks of that width), so that they give the same bits, wherever an output is. A single row or column
-// of taps may be summed in mirrored order (see mirrored_sums.cuh).
+// size, with stride and dilation 1. Both add the taps of a sum row by row, left to right (of kernels wider
+// than `g.chunk_q` in blocks of columns of that width), so that they give the same bits, wherever an output
+// is. A single row or column of taps may be summed in mirrored order (see mirrored_sums.cuh).
 
 #define MIRROR (MIRROR_Y > MIRROR_X ? MIRROR_Y : MIRROR_X)
 // A single row or column of many taps: pixels are read just before they are needed, since those of all
@@ -17,7 +18,7 @@
 
 static_assert(TAPS_X || STRIDE_Y * STRIDE_X * DILATION_Y * DILATION_X == 1, "any size, next to each other");
 
-// Columns and rows of pixels that the taps of an output extend over.
+// Columns and rows of pixels that the taps of an output span.
 enum { REACH_X = (TAPS_X - 1) * DILATION_X + 1, REACH_Y = (TAPS_Y - 1) * DILATION_Y + 1 };
 
 #if TAPS_X && (MIRROR_Y || MIRROR_X || LONG_LINE)
@@ -32,13 +33,13 @@ __device__ inline void sum_line(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels,
 #pragma unroll
     for (int o = 0; o < ROWS; ++o) {
       auto read = [&](int n, ACC* to) { read_granule(pixels + o * pitch + n * VECTOR, to); };
-      __syncwarp();  // the compiler does not read the next rows before: registers are scarce
+      __syncwarp();  // keeps the compiler from reading the next rows early: registers are scarce
       sum_row<COLUMNS, OFFSET, TAPS_X, HALF, LONG_LINE>(sums[o], read, taps);
     }
   }
 }
 
-// The length of the chains is known at compile time, unless the kernel has to look at the weights.
+// The length of the chains is known at compile time, unless it depends on the weights (LOOK).
 __device__ inline void add_taps(ACC (&sums)[ROWS][COLUMNS], const Pixel* pixels, int pitch,
                                 const ACC* taps, int half) {
   if (MIRROR == LOOK && half == 0) sum_line<0>(sums, pixels, pitch, taps);
@@ -218,7 +219,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
     PANEL_ROWS = (TILE_Y - 1) * STRIDE_Y + REACH_Y,
     CELLS = (SHIFT + (TILE_X - 1) * STRIDE_X + REACH_X + CELL - 1) / CELL,
     PITCH = CELLS * CELL,
-    // Where that takes more registers than it saves time, a panel is loaded by the code for any part.
+    // Whether panels are loaded by `load_whole`: otherwise it would take more registers than it saves time.
     LOADS_WHOLE = sizeof(Pixel) < sizeof(ACC) || (TAPS_Y > 1 && TAPS_X > 1 && TAPS_Y * TAPS_X > 49),
   };
   Pixel* panel = (Pixel*)shared;
@@ -226,7 +227,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #if MEANS
   Extremes* extremes = (Extremes*)(panel + PANEL_ROWS * PITCH);
   Present* present = (Present*)(extremes + THREADS);
-  // Sums of pixels are kept while what these count is summed: registers hold one of both alone.
+  // Sums of pixels are kept here while weights are summed: registers hold only one of both.
   enum { KEPT_PITCH = THREADS * VECTOR };
   ACC* kept = (ACC*)(present + (PANEL_ROWS * CELLS + 15) / 16 * 16);
   OUT_T* stage = (OUT_T*)(kept + ROWS * KEPT_PITCH);
@@ -262,7 +263,7 @@ direct(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
 #if MEANS
     Found found = prepare_pixels(g, at, PANEL_ROWS, CELLS, REACH_X, panel, present, extremes);
     bool counted = !found.missing;
-    // In a loop, so that there is one copy of the code that is written out.
+    // In a loop, so that there is only one copy of the unrolled code.
 #pragma unroll 1
     while (true) {
       clear_all(sums);

@@ -1,7 +1,7 @@
-// Direct correlation with any stride and dilation (direct.cu is for small ones). A block makes
+// Direct correlation with any stride and dilation (direct.cu is for small ones). A block computes
 // TILE_Y x TILE_X outputs: it loads their pixels into a tile in shared memory, and each thread sums ROWS
-// outputs, one below the other. Kernels too large for one tile are served in chunks of taps: of some rows,
-// or of a part of one row. So the taps of a sum are taken row by row, left to right, as in direct.cu. A
+// outputs, one below the other. Kernels too large for one tile are summed in chunks of taps: some rows,
+// or a part of one row. So the taps of a sum are added row by row, left to right, as in direct.cu. A
 // single row or column of taps may be summed in mirrored order (see mirrored_sums.cuh).
 
 #if MIRROR_Y || MIRROR_X
@@ -75,7 +75,7 @@ direct_strided(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       const ACC* taps = weights.at + a0 * g.q + b0;
       int taps_pitch = g.q;
 #else
-      // Behind the largest tile; every thread reads the same weight at once, which is one access.
+      // After the largest tile; all threads read the same weight at once, which is one access.
       ACC* copied = shared + Tile(g, g.chunk_p, g.chunk_q).rows * Tile(g, g.chunk_p, g.chunk_q).pitch;
       for (int t = threadIdx.y * BLOCK_X + threadIdx.x; t < taps_y * taps_x; t += BLOCK_X * BLOCK_Y)
         copied[t] = weights[at.kernel * g.weights + (i64)(a0 + t / taps_x) * g.q + b0 + t % taps_x];

@@ -1,10 +1,10 @@
-// Overlap-save of whole tiles in shared memory: a block loads tiles with the border's rule, transforms
-// them, multiplies by the kernel's spectrum, transforms back, stores the sums that no wrap-around reached,
-// and flags the tiles that have to be summed directly (see fft_exactness.cuh).
+// Overlap-save of whole tiles in shared memory: a block loads tiles by the border rule, transforms them,
+// multiplies by the kernel's spectrum, transforms back, stores the sums that no wrap-around reached, and
+// flags the tiles that must be summed directly (see fft_exactness.cuh).
 //
 // Where sums are real, two tiles of one kernel are the real and the imaginary part of one complex tile: the
-// kernel is real too, so they stay apart. Each of them is brought to a range of its own by a power of two
-// where that is needed, so that the darker one is no less exact; one that is not finite is left out.
+// kernel is real, too, so their sums stay separate. Each tile is scaled by a power of two of its own where
+// needed, so that the darker one is no less exact; a tile that is not finite is left out.
 
 enum { TILES = sizeof(ACC) == sizeof(Real) ? 2 : 1 };
 enum { NOT_NEEDED = -2 };             // as a row or column; -1 is the fill value
@@ -26,7 +26,7 @@ struct Scale {
   int zero, usable;                   // whether all pixels are zero; finite, and sums in the dtype's range
 };
 
-struct State {                        // in shared memory, behind the tile
+struct State {                        // in shared memory, after the tile
   BlockTile tiles[TILES];
   i64 rows[TILES][NY];                // of the image, for each row of the tile
   Scale scales[TILES];
@@ -132,7 +132,7 @@ __device__ inline void load_tiles(const Overlap& g, const char* x, const State& 
   });
 }
 
-// What is known of the scale of a tile, from the sum of the squares of pixels times 2^-unit.
+// Sets what the scale of a tile follows from: the sum of the squares of pixels times 2^-unit.
 __device__ inline void set_scale(Scale& scale, double squares, int unit) {
   if (thread_of_block() != 0) return;
   bool usable = squares < (FLOAT32 ? 0x1p1000 : 0x1p1020);  // neither NaN nor infinite
@@ -170,14 +170,14 @@ __device__ inline bool is_safe(Real squares) {
 // the norms, which must be small.
 __device__ inline bool are_alike(Real a, Real b) { return a <= 4 * b && b <= 4 * a; }
 
-// Chooses the exponents of tiles of which everything is known.
+// Chooses the exponents of measured tiles.
 __device__ inline void choose_exponents(Scale (&scales)[TILES]) {
   Scale &first = scales[0], &last = scales[TILES - 1];
   int apart = first.exponent - last.exponent;
   if (TILES == 2 && !first.zero && !last.zero && first.usable && last.usable && apart >= -2 && apart <= 2 &&
       are_alike(ldexp(first.squares, 2 * apart), last.squares))
     first.exponent = last.exponent = apart > 0 ? first.exponent : last.exponent;
-  constexpr int LEAST_EXPONENT = FLOAT32 ? -127 : -1023;  // of what has a reciprocal
+  constexpr int LEAST_EXPONENT = FLOAT32 ? -127 : -1023;  // of a power that has a reciprocal
   for (Scale& scale : scales) {
     if (scale.exponent < LEAST_EXPONENT) scale.exponent = LEAST_EXPONENT;
     scale.of_pixels = ldexp((Real)1, -scale.exponent);
@@ -218,7 +218,7 @@ __device__ inline void load_scaled_tiles(const Overlap& g, const char* x, State&
   }
 }
 
-// Finds what sums are multiplied by. Where no number of the dtype is that factor, they are summed directly.
+// Finds what sums are multiplied by. If the dtype does not hold that factor, the tile is summed directly.
 __device__ inline void set_factor_of_sums(Scale& scale, int exponent_of_kernel) {
   int exponent = scale.exponent + exponent_of_kernel;
   constexpr int LEAST_EXPONENT = FLOAT32 ? -149 : -1074, MOST_EXPONENT = FLOAT32 ? 127 : 1023;
@@ -226,7 +226,7 @@ __device__ inline void set_factor_of_sums(Scale& scale, int exponent_of_kernel) 
   scale.of_sums = scale.usable && !scale.zero ? ldexp((Real)1, exponent) : 0;
 }
 
-// A sum times a factor; it is no negative zero.
+// Returns a sum times a factor, never a negative zero.
 __device__ inline Real scaled(Real sum, Real factor) {
   Real result = 0;
   add(result, sum, factor);
@@ -236,7 +236,7 @@ __device__ inline Bin scaled(Bin sum, Real factor) {
   return {scaled(sum.re, factor), scaled(sum.im, factor)};
 }
 
-// Stores those of sums row + k * Down::SECOND of a column that a tile keeps; returns the largest of them.
+// Stores those of the sums at rows row + k * Down::SECOND of a column that a tile keeps; returns the largest.
 __device__ inline Real store_sums(const Overlap& g, const BlockTile& tile, Real factor, char* out, int row,
                                   int column, const ACC (&sums)[Down::FIRST]) {
   Real kept = 0;
@@ -257,8 +257,8 @@ __device__ inline Real store_sums(const Overlap& g, const BlockTile& tile, Real 
   return kept;
 }
 
-// Flags the tiles that are not shown to be exact, from what `state.of_warps` has of the largest sums: those
-// kept of each tile, then all of the plane.
+// Flags the tiles that are not shown to be exact, by the largest sums in `state.of_warps`: of those kept of
+// each tile, then of the whole plane.
 __device__ inline void flag_tiles(const Overlap& g, State& state, ACC fill, const ACC* weights,
                                   const Size& of_kernel, int* flags) {
   double most = 1.4142135623730952 * read_of_warps(state.of_warps[TILES], Larger());

@@ -4,16 +4,16 @@
 // is transforms of FIRST numbers that are SECOND apart, products with twiddle factors, and transforms of
 // SECOND neighbours. Results stay where their numbers were (decimation in frequency): frequency
 // k + FIRST * m ends at position k * SECOND + m. The kernel's spectrum is in the same order, so nothing
-// has to be reordered, and the way back undoes one stage after the other (decimation in time).
+// needs to be reordered, and the inverse undoes one stage after the other (decimation in time).
 //
-// A thread has the numbers of one such transform in registers. The lanes of a warp take neighbouring
-// columns, or rows, which are an odd number of elements apart: no two of them read from one bank.
+// A thread holds the numbers of one such transform in registers. The lanes of a warp have neighbouring
+// columns, or rows, which are an odd number of elements apart, so that no two of them read from one bank.
 //
 // The host defines the sides NY and NX and lists the twiddle factors of each (see twiddles.py).
 #pragma once
 
 #ifdef __CUDA_ARCH__
-// What the lane whose number differs by these bits holds.
+// Returns the value of the lane whose number differs by these bits.
 __device__ inline Real lane_across(Real mine, int bits) { return __shfl_xor_sync(~0u, mine, bits); }
 #else
 #include "cuda_warp.h"  // the emulator's version
@@ -95,7 +95,7 @@ template <bool INVERSE> __device__ inline void transform_rows_first(Cell* tile) 
   });
 }
 
-// Last stage down of the way back; `store` gets the sums of rows row + k * SECOND of a column.
+// Last stage of the inverse; `store` gets the sums of rows row + k * SECOND of a column.
 template <class Store> __device__ inline void transform_columns_last(const Cell* tile, Store store) {
   share<ELEMENTS / Down::FIRST>([&](int n) {
     int column = n % NX, row = n / NX;
@@ -107,15 +107,15 @@ template <class Store> __device__ inline void transform_columns_last(const Cell*
   });
 }
 
-// A spectrum in device memory is granules of 16 bytes, of neighbouring frequencies of a row. Those of one
-// place in all rows follow one another: the lanes of a warp read neighbouring granules.
+// A spectrum in device memory consists of granules of 16 bytes: neighbouring frequencies of a row. The
+// granules at one place in all rows are adjacent, so that the lanes of a warp read neighbouring ones.
 struct alignas(16) Bins { Bin at[16 / sizeof(Bin)]; };
 enum { PER_GRANULE = 16 / sizeof(Bin), GRANULES = Across::SECOND / PER_GRANULE };
 
 // Where the granules of transform n of the second stage across are; they are NY apart.
 __device__ inline int granules_of(int n) { return n / NY * GRANULES * NY + n % NY; }
 
-// Second stage across, the product with a kernel's conjugate spectrum, and the way back of that stage.
+// Second stage across, the product with a kernel's conjugate spectrum, and the inverse of that stage.
 __device__ inline void multiply_rows(Cell* tile, const Bins* __restrict__ spectrum) {
   share<ELEMENTS / Across::SECOND>([&](int n) {
     Cell* at = tile + n % NY * PITCH + n / NY * Across::SECOND;
@@ -134,7 +134,7 @@ __device__ inline void multiply_rows(Cell* tile, const Bins* __restrict__ spectr
 }
 
 // Second stage across, of a kernel: writes its spectrum times `norm`, and returns the square of the largest
-// bin that this thread has seen.
+// bin of this thread.
 __device__ inline Real write_spectrum(const Cell* tile, Real norm, Bins* spectrum) {
   Real most = 0;
   share<ELEMENTS / Across::SECOND>([&](int n) {
@@ -157,7 +157,7 @@ __device__ inline Real write_spectrum(const Cell* tile, Real norm, Bins* spectru
 }
 
 // Combines a number of every thread of the block, always in the same order; all threads get the result.
-// They first write what their warp has, then all threads must meet, then they read what all warps have.
+// They first write the result of their warp, then synchronise, then read the results of all warps.
 enum { LANES = THREADS < 32 ? THREADS : 32, WARPS = THREADS / LANES };
 
 struct Add {

@@ -2,7 +2,7 @@
 // 64 eps of the largest sum of absolute values among those stored.
 //
 // The error of a transform depends on all pixels of the tile and on all sums of its plane: a large one
-// pollutes the sums that are kept even if it is discarded itself. In units of eps the error is at most
+// spoils the sums that are kept even if it is discarded itself. In units of eps the error is at most
 //   c (|x| (|K| + max |K^|) / sqrt(N) + max |Y|)
 // with c = 8 for cuFFT's transforms and c = 5 for those of fft_block.cuh, Euclidean norms |x| and |K|, the
 // kernel's spectrum K^, the number N of elements of the tile and all sums Y of the plane. The first term
@@ -34,8 +34,8 @@ __device__ inline void combine(Maximum& a, const Maximum& b) { a.bits = a.bits <
 struct Sum { double value; };
 __device__ inline void combine(Sum& a, const Sum& b) { a.value += b.value; }
 
-// Bound of the error of any sum, in units of eps, if no sum of the plane is larger than `most`; NaN if
-// sums may overflow on their way. Sizes are those of the multiples that were transformed (see SIZE in
+// Returns a bound of the error of any sum, in units of eps, if no sum of the plane is larger than `most`;
+// NaN if sums may overflow in between. Sizes are those of the multiples that were transformed (see SIZE in
 // structs.py).
 __device__ inline double error_of(const Overlap& g, const Size& x, const Size& k, double most,
                                   double factor) {
@@ -58,8 +58,8 @@ template <class R> __device__ inline double size_of(Complex<R> v, double factor)
   return fmax(fmax(re, im), 0.7071067811865475 * (re + im));
 }
 
-// Sum of absolute values at an output (or a little less, if complex), computed by all threads of a
-// block together.
+// Returns the sum of absolute values at an output (or a little less, if complex); computed by all threads
+// of a block together.
 __device__ inline double sum_at(const Overlap& g, const char* x, ACC fill, const ACC* taps, i64 i,
                                 i64 j, double of_x, double of_k) {
   Sum total = {0};

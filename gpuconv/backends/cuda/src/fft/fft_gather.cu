@@ -3,7 +3,7 @@
 // output's window are set to zero, whatever the border rule, so that only pixels in windows decide
 // whether a tile is finite.
 
-enum { LOADS = sizeof(ACC) > 8 ? 2 : 4 };  // loads of a thread that are under way at once
+enum { LOADS = sizeof(ACC) > 8 ? 2 : 4 };  // loads that a thread issues at once
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, sizeof(ACC) > 8 ? 3 : 4)
 fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__ x, int* flags,

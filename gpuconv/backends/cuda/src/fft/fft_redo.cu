@@ -1,6 +1,6 @@
 // Computes flagged tiles again by direct summation, so that a pixel that is not finite, or much larger
 // than all others, affects only the windows that hold it. Blocks are launched for all tiles, so that the
-// host need not wait for the flags; those of a tile that is not flagged return at once.
+// host need not wait for the flags; blocks of tiles that are not flagged return at once.
 
 // One step of Kahan's compensated sum: its error is a few eps of the sum of absolute values, however
 // many taps there are.
@@ -18,7 +18,7 @@ __device__ inline void add_exactly(Complex<Real>& sum, Complex<Real>& lost, Comp
   add_exactly(sum.im, lost.im, w.re, x.im);
   add_exactly(sum.im, lost.im, w.im, x.re);
 }
-// The compensation of an infinite sum is NaN, and spoils it: a plain sum tells infinity from NaN.
+// The compensation of an infinite sum is NaN, which spoils it: the plain sum is right then.
 __device__ inline void settle(Real& sum, Real plain) {
   if (!(sum - sum == 0)) sum = plain;
 }

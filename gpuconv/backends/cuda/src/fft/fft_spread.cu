@@ -1,6 +1,6 @@
 // Writes kernels as tiles: taps at steps of the dilation, zeros between and after them. A complex kernel
-// is conjugated, because spectra are conjugated again when they are multiplied. Kernels are measured as
-// tiles are.
+// is conjugated, because spectra are conjugated again when they are multiplied. Kernels are measured like
+// tiles.
 
 __device__ inline void conjugate(float&) {}
 __device__ inline void conjugate(double&) {}

@@ -23,7 +23,7 @@ fft_store(const __grid_constant__ Overlap g, ACC fill, const ACC* weights, const
   int begin = slab * SLAB, end = min(at.rows, begin + SLAB);
   int exponent = 0;
   if (!g.whole) exponent = sizes[g.kernels + n / g.fan_out].exponent + sizes[at.kernel].exponent;
-  // In two factors, because their product may be out of range.
+  // Two factors, because their product may be out of range.
   int first = exponent < -RANGE ? -RANGE : exponent > RANGE ? RANGE : exponent;
   Real factor = ldexp((Real)1, first), rest = ldexp((Real)1, exponent - first);
   const ACC* plane = tiles + n * g.ny * g.nx;
@@ -67,7 +67,7 @@ fft_store(const __grid_constant__ Overlap g, ACC fill, const ACC* weights, const
     atomicMax(&largest[n].all, (unsigned long long)__double_as_longlong(all));
   }
   if (!is_last_block(&largest[n].done, slabs)) return;
-  // Few tiles come here, so what they need is computed again rather than kept in registers.
+  // Few tiles get here, so what they need is computed again rather than kept in registers.
   i64 tile = opaque(blockIdx.x) / slabs;
   if (!is_polluted(g, fill, weights, x, sizes, largest, tile)) return;
   if (leader) atomicOr(flags + tile, 1);

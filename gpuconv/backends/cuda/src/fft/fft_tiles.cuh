@@ -1,5 +1,5 @@
 // What the fft_*.cu files share: the numbering of overlap-save tiles, which are one after the other in
-// working memory, where each of them comes from and goes to, and how large its elements are.
+// working memory, where each of them is read from and written to, and the magnitude of its elements.
 //
 // Tiles are numbered kernel by kernel, image by image, row by row. Where all kernels are applied to the
 // same images, a tile is gathered and transformed once for a group of kernels: `fan_out` result tiles,
@@ -72,8 +72,7 @@ template <class T> __device__ inline T reduce_block(const T& mine) {
   return shared[0];
 }
 
-// The size of what has this norm, with the exponent that brings it to about 1 if it is out of the safe
-// range.
+// Returns the Size for a norm, with the exponent that brings it to about 1 if it is out of the safe range.
 __device__ inline Size size_of_norm(const Norm& all, int safe) {
   int exponent = 0, unit = -ilogb((double)all.inverse);
   double root = sqrt((double)all.squares);
@@ -86,8 +85,8 @@ __device__ inline Size size_of_norm(const Norm& all, int safe) {
   return {norm, ldexp((double)all.most, -exponent), 0, exponent, 0};
 }
 
-// Whether this block is the last of `blocks` blocks to come here. It then sees what the others wrote
-// before they did (the fences order their writes and the counting).
+// Whether this block is the last of `blocks` blocks to call this. It then sees what the others wrote
+// before their calls (the fences order their writes and the counting).
 __device__ inline bool is_last_block(int* done, int blocks) {
   bool last = blocks == 1;
   __syncthreads();
@@ -102,7 +101,7 @@ __device__ inline bool is_last_block(int* done, int blocks) {
 
 struct alignas(16) Reals { Real at[16 / sizeof(Real)]; };
 
-// Called by all threads of a block once it has measured its slab. The last block of a tile to come here
+// Called by all threads of a block once it has measured its slab. The last block of a tile to call it
 // combines the norms of all slabs, in order. If the tile is out of the safe range it then multiplies it
 // by a power of two.
 __device__ inline void finish_measuring(const Overlap& g, const Norm& mine, i64 n, int slab, int slabs,
@@ -136,7 +135,7 @@ struct FftTile {  // where a tile comes from and goes to
   int rows, columns;                  // of its outputs
 };
 
-// Divides numbers that are not negative; mostly they are those of the only image and its only kernel.
+// Divides numbers that are not negative; with one image and one kernel the quotient is 0.
 __device__ inline i64 divide(i64 a, i64 b) { return a < b ? 0 : a / b; }
 
 __device__ inline i64 kernel_of(const Overlap& g, i64 n) {

@@ -6,7 +6,7 @@
 // DEPTH.
 #pragma once
 
-// A thread makes SIDE x SIDE elements of a product, a block TILE_M x TILE_N of them. Factors go through
+// A thread computes SIDE x SIDE elements of a product, a block TILE_M x TILE_N of them. Factors go through
 // shared memory DEPTH at a time along the dimension that is summed over.
 enum { TILE_M = BLOCK_Y * SIDE, TILE_N = BLOCK_X * SIDE };
 

@@ -2,8 +2,8 @@
 // transposed (pixels x terms). A task takes a part of the images and leaves its sums in WIDE precision;
 // weight_gradient_sum.cu adds the tasks, in order. OUT_T is the dtype of the outputs' gradient.
 
-// A sum in ACC is added to the one in WIDE after so many products of tiles, and begins again at 0: its
-// rounding error then does not grow with the number of pixels.
+// After this many products of tiles the sum in ACC is added to the one in WIDE, and starts again at 0, so
+// that its rounding error does not grow with the number of pixels.
 enum { FLUSH = 64 };
 
 extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 1)

@@ -1,17 +1,17 @@
-// Means of the pixels that are there: NaN is missing. A panel first holds pixels, with 0 in place of the
-// missing ones, and then what each pixel counts, 1 or 0. Both are summed by the same code; the second
-// only if something is missing in the panel.
+// Means over the pixels that are not missing; NaN is missing. A panel first holds pixels, with 0 in place
+// of missing ones, and then their counts, 1 or 0. Both are summed by the same code; the counts only if a
+// pixel of the panel is missing.
 //
-// So that means lose nothing where pixels are large beside their differences, the pixel nearest to zero
-// (the pivot) is subtracted from all pixels of the panel if they have one sign, and added to the means:
-// those of equal pixels are the pixel itself.
+// So that means are exact where pixels are large compared to their differences, the pixel nearest to zero
+// (the pivot) is subtracted from all pixels of the panel if they have one sign, and added to the means.
+// The mean of equal pixels is the pixel itself.
 #pragma once
 
 static_assert(RAW && sizeof(Pixel) == sizeof(ACC), "a missing pixel is NaN in the panel, too");
-// Threads that compare what all threads have found.
+// Threads that compare the extremes of all threads.
 enum { COMPARING = LANES, FOUND_EACH = THREADS / COMPARING };
 struct Extremes { Pixel least, greatest; };
-typedef unsigned char Present;  // which pixels of a cell are there, a bit each
+typedef unsigned char Present;  // which pixels of a cell are not missing, a bit each
 struct Found {
   Pixel pivot;
   bool missing;  // whether a pixel of the panel is
@@ -26,7 +26,7 @@ __device__ inline void include(Extremes& found, Extremes other) {
   found.greatest = greater(found.greatest, other.greatest);
 }
 
-// Calls `function` with the numbers of this thread's cells of a panel, of those that have been loaded.
+// Calls `function` with the numbers of this thread's cells of a panel, if they have been loaded.
 template <class Function>
 __device__ inline void for_each_cell(PanelSize loaded, int cells, const Function& function) {
   if (loaded.cells == cells) {  // they follow one another in memory
@@ -38,8 +38,8 @@ __device__ inline void for_each_cell(PanelSize loaded, int cells, const Function
   }
 }
 
-// Makes pixels to be summed of a panel that has been loaded by `load_panel` with these arguments. All
-// threads of the block call it, and may read the panel when it returns.
+// Subtracts the pivot from a panel that `load_panel` has loaded with these arguments, and replaces missing
+// pixels by 0. All threads of the block call it, and may read the panel when it returns.
 __device__ inline Found prepare_pixels(const Geometry& g, const OutputTile& at, int rows, int cells,
                                        int reach, Pixel* panel, Present* present, Extremes* extremes) {
   const Pixel infinity = (Pixel)__uint_as_float(0x7f800000u);
@@ -84,7 +84,7 @@ __device__ inline Found prepare_pixels(const Geometry& g, const OutputTile& at, 
   return found;
 }
 
-// Makes what they count of the pixels of a panel, once all threads have read those.
+// Replaces the pixels of a panel by their counts, once all threads have read the pixels.
 __device__ inline void prepare_counts(const Geometry& g, const OutputTile& at, int rows, int cells,
                                       int reach, Pixel* panel, const Present* present) {
   PanelSize loaded = loaded_part(g, at, rows, cells, reach);
@@ -105,7 +105,7 @@ __device__ inline ACC sum_of_taps(const ACC* taps, int count) {
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-// A mean: undefined where nothing is there, or what is there counts less than `g.least`.
+// A mean: undefined if all pixels are missing, or the weights of the others are below `g.least` in all.
 __device__ inline ACC divide(const Geometry& g, ACC sum, ACC count, Pixel pivot) {
   bool enough = count != 0 && !(count < (ACC)g.least);
   return enough ? sum / count + pivot : (ACC)g.undefined;
@@ -119,7 +119,7 @@ __device__ inline void divide_all(const Geometry& g, ACC (&sums)[ROW][VECTOR], A
     for (int c = 0; c < VECTOR; ++c) sums[o][c] = divide(g, sums[o][c], count, pivot);
 }
 
-// Makes means of a row of sums and their counts, in place of the counts.
+// Computes means from a row of sums and their counts, in place of the counts.
 __device__ inline void divide_row(const Geometry& g, const ACC (&sums)[VECTOR], ACC (&counts)[VECTOR],
                                   Pixel pivot) {
 #pragma unroll
@@ -134,8 +134,8 @@ __device__ inline void copy_all(const ACC (&from)[ROW][VECTOR], ACC (&to)[ROW][V
     for (int c = 0; c < VECTOR; ++c) to[o][c] = from[o][c];
 }
 
-// Makes means of sums that `write_column` has put into rows of `pitch` elements, and their counts, in place
-// of the counts.
+// Computes means from sums that `write_column` has put into rows of `pitch` elements, and their counts, in
+// place of the counts.
 template <int ROW>
 __device__ inline void divide_written(const Geometry& g, const ACC* sums, int pitch,
                                       ACC (&counts)[ROW][VECTOR], Pixel pivot) {

@@ -3,9 +3,9 @@
 // every term of the kernel's rank it makes two passes. In the vertical pass each thread has one column
 // of granules and sums TAPS_Y pixels down, for ROWS rows, into a second panel. In the horizontal pass it
 // sums TAPS_X of those across, for one granule in each of ROWS rows that are BLOCK_Y apart: neighbouring
-// threads have neighbouring granules, and write whole sectors of memory. The first panel is free by the
-// last horizontal pass, and the next tile's pixels are loaded during it, where blocks go on to a next tile:
-// not with short kernels, of which a multiprocessor holds more blocks (separable_planning.py).
+// threads have neighbouring granules, and write whole sectors of memory. The first panel is free during
+// the last horizontal pass: if the block goes on to another tile, that tile's pixels are loaded meanwhile.
+// With short kernels it does not, because a multiprocessor holds more blocks (separable_planning.py).
 //
 // Weights of a kernel: for each term, TAPS_Y vertical ones and then TAPS_X horizontal ones.
 
@@ -15,13 +15,13 @@ enum {
   PITCH = BLOCK_X * VECTOR,
   CELLS = PITCH / CELL,
   PANEL = PANEL_ROWS * PITCH,
-  // Of the horizontal pass: threads side by side, and all that have something to sum.
+  // For the horizontal pass: threads side by side, and all that have something to sum.
   ACROSS = TILE_X / VECTOR,
   ITEMS = ACROSS * BLOCK_Y,
-  // From one row of the second panel to the next. Where a warp goes on in the next row, it reads from
+  // From one row of the second panel to the next. Where a warp continues in the next row, it reads from
   // the banks that come next.
   COLUMNS_PITCH = (BLOCK_X + (ACROSS + 7 * BLOCK_X) % 8) * VECTOR,
-  // Whether a row is summed a few taps at a time, as pixels of all taps would not fit registers.
+  // Whether a row is summed a few taps at a time, because pixels of all taps would not fit registers.
   IN_RUNS = (!SINGLE || MIRROR_X == LOOK) && sizeof(ACC) == 16 && TAPS_X > 16,
   NEEDED = (OFFSET + VECTOR + TAPS_X - 1 + VECTOR - 1) / VECTOR,
 };
@@ -60,7 +60,7 @@ __device__ inline void sum_rows(ACC (&sums)[ROWS][VECTOR], const ACC* columns, c
   }
 }
 
-// The lengths of the chains are known at compile time, unless the kernel has to look at the weights.
+// The lengths of the chains are known at compile time, unless they depend on the weights (LOOK).
 __device__ inline void columns_of(int half, const Pixel* pixels, const ACC* taps, ACC* sums_to) {
   if (MIRROR_Y == LOOK && half == 0) sum_columns<0>(pixels, taps, sums_to);
   else sum_columns<MIRROR_Y == NO ? 0 : TAPS_Y / 2>(pixels, taps, sums_to);
@@ -125,7 +125,7 @@ separable(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill,
       half_x = chain_length<MIRROR_X>(taps + TAPS_Y, TAPS_X, g.rank, TAPS_Y + TAPS_X);
     }
 #endif
-    bool last = true;  // whether nothing is to be read from the panel after the sums of pixels
+    bool last = true;  // whether the panel is not needed after the sums of pixels
 #if MEANS
     Found found = prepare_pixels(g, at, PANEL_ROWS, CELLS, TAPS_X, panel, present, extremes);
     last = !found.missing;

@@ -1,12 +1,12 @@
 // Separable correlation with any stride, dilation and size, in the same order of sums as separable.cu.
 // A block loads a tile of pixels, sums columns of taps into a band of partial results in shared memory,
 // and sums rows of taps from there, for every term of the kernel's rank. Kernels too large for one tile
-// are served in chunks of taps.
+// are summed in chunks of taps.
 //
 // Weights of a kernel: for each term, p vertical ones and then q horizontal ones.
 
 // Adds a run of a column of taps to the sum of output row i. `from` is the tap that the tile begins
-// with; `first_chain` keeps the first chain's sum while the last one is made in `sum`.
+// with; `first_chain` keeps the first chain's sum while the last one is computed in `sum`.
 __device__ inline void add_run(const Runs& run, const ACC* taps, const ACC* column, const Tile& tile,
                                int i, int from, int taps_y, ACC& sum, ACC& first_chain) {
   if (run.part == LAST_CHAIN && run.begins()) {

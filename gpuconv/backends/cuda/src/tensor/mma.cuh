@@ -44,7 +44,7 @@ MULTIPLY(Bfloat, "m16n8k16.row.col.f32.bf16.bf16.f32", "m16n8k8.row.col.f32.bf16
 MULTIPLY(float, "m16n8k8.row.col.f32.tf32.tf32.f32", "m16n8k4.row.col.f32.tf32.tf32.f32")
 #undef MULTIPLY
 
-// A float rounded to the 10 bits of mantissa that TF32 products take.
+// Rounds a float to the 10 bits of mantissa of TF32.
 __device__ inline unsigned to_tf32(unsigned bits) {
   unsigned rounded;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));

@@ -1,12 +1,12 @@
 // Correlation on the tensor cores. For one row of taps, 16 rows by 8 columns of outputs are a matrix
 // product: their pixels (M x K) times a band matrix (K x N), whose column j holds the row of taps from
-// row j on. The band is the same everywhere in the image, so a warp keeps it in registers. Of its
-// products q of 8 * ceil((q + 7) / 8) are useful; the others are by zero.
+// row j on. The band is the same everywhere in the image, so a warp keeps it in registers. For an output
+// q of 8 * ceil((q + 7) / 8) products are useful (halves); the others are by zero.
 //
 // The host defines before this text what tile.cuh needs, where the warps of a block are its rows of
-// threads and make tiles side by side, and: N_TILES, the N tiles (8 columns) of a warp; M_TILES, its M
+// threads and compute tiles side by side, and: N_TILES, the N tiles (8 columns) of a warp; M_TILES, its M
 // tiles (16 rows); K_TILES, the K tiles of the band that are served at once; WHOLE, whether all taps are
-// served at once; BLOCKS that a multiprocessor is to hold. A K tile is one cell, 16 bytes of a row: the
+// served at once; BLOCKS that a multiprocessor should hold. A K tile is one cell, 16 bytes of a row: the
 // unit in which matrices are loaded.
 //
 // M tiles interleave: M tile f has every M_TILES-th row from row f on. So the pixels of M tile f at tap
@@ -21,13 +21,13 @@ enum {
   WARP_CELLS = (N_TILES - 1) * SPLIT + K_TILES,  // of a row of the tile, read by a warp
   ROW_CELLS = (WARPS * N_TILES - 1) * SPLIT + K_TILES,
   PITCH = (ROW_CELLS | 1) * 16,  // odd in cells: 8 rows of a matrix lie in different banks
-  // A pair of cells that is multiplied may begin at any cell. Where the parity varies, pairs are loaded
-  // from every cell on, rather than assembled from registers of two loads.
+  // A pair of cells that is multiplied may begin at any cell. Where the parity varies, a pair is loaded
+  // for every cell, rather than assembled from registers of two loads.
   EVERY = SPLIT == 1 && K_TILES % 2 == 0,
   COPIES = 4 / sizeof(X_T),
   BAND = (CELL * K_TILES + 8) / COPIES + COPIES - 1,  // words of a copy of a row of taps
-  STAGE = (N_TILES * 8 * (int)sizeof(OUT_T) / 16 | 1) * 16,  // bytes of results on their way out
-  DEPTH = 2  // cells of a thread on their way in
+  STAGE = (N_TILES * 8 * (int)sizeof(OUT_T) / 16 | 1) * 16,  // bytes of a row of staged results
+  DEPTH = 2  // cells that a thread loads at once
 };
 
 static_assert(BLOCK_X == 32 && TILE_X == WARPS * N_TILES * 8 && TILE_Y == M_TILES * 16);
@@ -44,7 +44,7 @@ __device__ inline unsigned word_of(Bfloat, const float* taps) {
 }
 __device__ inline unsigned word_of(float, const float* taps) { return __float_as_uint(taps[0]); }
 
-// A thread's way through the cells of a tile: every THREADS-th one, row after row.
+// The cells of a tile that a thread handles: every THREADS-th one, row after row.
 struct CellWalk {
   int row, across;
   __device__ CellWalk(int thread) : row(thread / ROW_CELLS), across(thread % ROW_CELLS) {}
@@ -90,7 +90,7 @@ __device__ inline void load_pixels(const Geometry& g, const OutputTile& at, cons
       Words low[DEPTH] = {}, high[DEPTH] = {};
       Words* to[DEPTH];
       unsigned byte[DEPTH] = {};
-      // All reads are on their way before the first is waited for.
+      // All reads are issued before the first is waited for.
 #pragma unroll
       for (int n = 0; n < DEPTH; ++n) {
         to[n] = 0;
@@ -127,7 +127,7 @@ __device__ inline void load_pixels(const Geometry& g, const OutputTile& at, cons
   }
 }
 
-// All threads of the block make the bands: rows of taps with zeros around them. A factor of two halves
+// All threads of the block write the bands: rows of taps with zeros around them. A factor of two halves
 // may begin at an odd tap, but a word of shared memory cannot, so halves have a second copy of the band
 // that begins one half earlier.
 __device__ inline void load_taps(const Geometry& g, const float* taps, const TapChunk& part,
@@ -152,9 +152,9 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
   // The tap that this lane has of the band's first cell.
   int tap = lane % 4 * COPIES - lane / 4 + 8, odd = tap % COPIES;
   band += (tap + odd) / COPIES + odd * BAND;
-  // Of the last M_TILES rows of taps, the newest first. The first rounds copy factors before any are
-  // loaded: what a loop carries along must have a value from the start, or ptxas may take the value of
-  // the round before to be that of this one.
+  // The factors of the last M_TILES rows of taps, the newest first. The first rounds copy factors before
+  // any are loaded. Whatever a loop carries from round to round must have a value from the start: ptxas
+  // has compiled undefined values wrongly.
   unsigned factors[M_TILES][K_TILES] = {};
 #pragma unroll 1
   for (int m = 0; m < taps + M_TILES - 1; ++m) {
@@ -182,7 +182,7 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
       if (m < f || m >= taps + f) continue;
 #pragma unroll
       for (int b = 0; b < N_TILES; ++b) {
-        // Cells are multiplied in pairs. Of an odd number one is left over, the first or the last, so
+        // Cells are multiplied in pairs. With an odd number one is left over, the first or the last, so
         // that the pairs are those that were loaded.
         int odd = K_TILES % 2 && b * SPLIT % 2;
 #pragma unroll
@@ -201,7 +201,7 @@ __device__ inline void multiply_tile(const char* tile, int plane, const unsigned
   }
 }
 
-// The same sums of the same lane, made without tensor cores: tap by tap and only of pixels inside an
+// Computes the same sums of the same lane without tensor cores: tap by tap, and only with pixels inside an
 // output's window. The band multiplies others by zero, which gives NaN where they are not finite.
 __device__ inline void add_tile(const Geometry& g, const char* tile, int plane, const float* taps,
                                 const TapChunk& part, const Thread& me,
@@ -335,8 +335,8 @@ tensor(const __grid_constant__ Geometry g, WEIGHTS_PARAMETER, ACC fill, const ch
       __syncthreads();
       multiply_tile(shared, plane, band, part.rows, me, sums);
     }
-    // Zero times an infinite pixel beside a window is NaN, so whatever is not finite is in doubt:
-    // the lanes that hold such a sum make theirs anew.
+    // Zero times an infinite pixel beside a window is NaN, so every sum that is not finite is in doubt:
+    // the lanes that hold such a sum compute all of theirs anew.
     bool doubt = !all_finite(sums);
     if (__syncthreads_or(doubt)) {
       if (doubt) clear(sums);

@@ -1,9 +1,9 @@
 // Gradient with respect to the weights: for every tap, the dot product of the pixels that it is
-// multiplied with and the outputs' gradient. A block goes through the tiles of its task, of which it
-// loads pixels and gradient into shared memory. Each of its warps (rows of threads) has a run of RUN
-// taps, one below the other, and each lane one column of the tile, so that a pixel that it reads serves
-// RUN multiply-adds. Tasks are cut by the problem alone and sums are taken in one fixed order: the result
-// has the same bits on every run and every chip.
+// multiplied with and the outputs' gradient. A block loops over the tiles of its task, and loads their
+// pixels and gradient into shared memory. Each of its warps (rows of threads) has a run of RUN taps, one
+// below the other, and each lane one column of the tile, so that a pixel that it reads serves RUN
+// multiply-adds. Tasks depend on the problem alone and sums are computed in one fixed order: the result
+// has the same bits in every run and on every chip.
 //
 // OUT_T is the dtype of the outputs' gradient, WIDE that of the partial sums that a task leaves. The host
 // puts structs Task and ImageOffsets before this text (see structs.py) and defines RUN.
@@ -22,7 +22,7 @@ weight_gradient(const __grid_constant__ Geometry g, ACC fill, const char* __rest
                 const char* __restrict__ dy, const Task* __restrict__ tasks,
                 const ImageOffsets* __restrict__ images, WIDE* __restrict__ partial) {
   SHARED_MEMORY(ACC, shared);
-  ACC* pixels = shared + TILE_Y * TILE_X;  // behind the tile of dY
+  ACC* pixels = shared + TILE_Y * TILE_X;  // after the tile of dY
   Task task = tasks[blockIdx.x];
   WIDE* sums = partial + (i64)blockIdx.x * g.p * g.q;
   for (int a0 = 0; a0 < g.p; a0 += g.chunk_p) {
