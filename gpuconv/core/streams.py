@@ -131,7 +131,7 @@ def _current_stream(owner: _Owner) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class _ForeignStream:
     """A stream that another library made, under the CUDA stream protocol.
 
     torch's own streams have the protocol only in newer versions. Whoever uses the address sees to
@@ -151,5 +151,5 @@ def _stream_at(cupy: Any, address: int, device: int) -> Any:
     It is no more than the address, so one object is good for all streams that are ever there.
     """
     if int(cupy.__version__.partition(".")[0]) >= 14:  # where ExternalStream is deprecated
-        return cupy.cuda.Stream.from_external(_Address(address))
+        return cupy.cuda.Stream.from_external(_ForeignStream(address))
     return cupy.cuda.ExternalStream(address, device)

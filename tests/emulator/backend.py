@@ -37,7 +37,7 @@ _SMALL = {"BLOCK": (8, 2), "ROWS": 2, "THREADS": 16, "WINDOW_ROWS": 2}
 _SMALL_BOX = {"SIDE": 8, "WIDE_SIDE": 8, "THREADS": 16}
 # So cheap that they are taken whenever a kernel fits them.
 _SMALL_TILINGS = (Tiling((16, 16), 16, 1e-6), Tiling((32, 32), 16, 1e-6))
-_SMALL_TENSOR = {2: tensor.Tiling(2, 2, 2, 3), 4: tensor.Tiling(1, 2, 2, 3)}
+_SMALL_TENSOR = {2: tensor.WarpTiling(2, 2, 2, 3), 4: tensor.WarpTiling(1, 2, 2, 3)}
 
 
 @contextlib.contextmanager

@@ -83,7 +83,9 @@ problem_of = partial(oracle.problem_of, conjugate=True)
 
 def run(problem, x, k, out=None):
     offered = bool(fft_block_planning.TILINGS)
-    assert isinstance(fft_planning.chosen(problem), BlockPlan if offered else fft_planning.Plan)
+    assert isinstance(
+        fft_planning.chosen(problem), BlockPlan if offered else fft_planning.TransformPlan
+    )
     if out is None:
         out = np.empty(problem.out_shape, dtypes.storage(problem.out_dtype))
     METHODS["fft"].run(problem, get_backend("cuda"), x, k, out, Weights(problem, k))

@@ -24,7 +24,7 @@ from ...core.layout import lead_strides
 from ...core.problem import Problem
 from . import box_planning
 from . import launch as launching
-from .box_planning import Axis, Chunk, Plan, chunks, plan_of, working_memory
+from .box_planning import BoxAxis, BoxChunk, WindowPlan, chunks, plan_of, working_memory
 from .device_weights import HostArray, Seen, uploads
 from .geometry import merge_leads
 from .kernels import ADDRESS, Changing, Kernel
@@ -37,7 +37,7 @@ LAYOUTS_MOST = 16
 
 
 @dataclass(frozen=True)
-class Step:
+class ChunkLaunches:
     """The launches of a chunk, complete except for addresses."""
 
     box: bytes  # struct Box
@@ -48,20 +48,20 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Launches:
+class BoxLaunches:
     """The launches of a call."""
 
     kernels: dict[str, Kernel]
-    steps: tuple[Step, ...]
+    chunks: tuple[ChunkLaunches, ...]
 
 
 class PreparedBox:
     """The box sums of a problem, with launches and weights that earlier calls prepared."""
 
-    def __init__(self, launcher: Launcher, problem: Problem, plan: Plan) -> None:
+    def __init__(self, launcher: Launcher, problem: Problem, plan: WindowPlan) -> None:
         self.launcher, self.problem, self.plan = launcher, problem, plan
         self._seen = Seen()
-        self._launches: dict[Any, Launches] = {}
+        self._launches: dict[Any, BoxLaunches] = {}
 
     def run(self, x: Array, k: Array, out: Array) -> None:
         """Queue all that fills `out`; `k` is on the host."""
@@ -79,14 +79,20 @@ class PreparedBox:
             )
         # Some may have no bytes, but every kernel is given an address.
         memory = [launcher.empty((max(n, 1),), np.uint8) for n in working_memory(self.problem)]
-        for step in launches.steps:
+        for chunk in launches.chunks:
             self._queue(
-                launches, step, x_at + step.x, scales_at + step.kernel * BOX_SCALE.itemsize,
-                addresses_of(*memory), out_at + step.out,
+                launches, chunk, x_at + chunk.x, scales_at + chunk.kernel * BOX_SCALE.itemsize,
+                addresses_of(*memory), out_at + chunk.out,
             )  # fmt: skip
 
     def _queue(
-        self, launches: Launches, step: Step, x: int, scales: int, memory: list[int], out: int
+        self,
+        launches: BoxLaunches,
+        chunk: ChunkLaunches,
+        x: int,
+        scales: int,
+        memory: list[int],
+        out: int,
     ) -> None:
         """Queue the launches of a chunk."""
         segments, sums, across_segments = memory
@@ -97,13 +103,13 @@ class PreparedBox:
             "box_across": (sums, across_segments, scales, out),
             "box_short": (sums, scales, out),
         }
-        for name, grid in step.grids.items():
-            self.launcher.launch(launches.kernels[name], places[name], step.box, grid)
+        for name, grid in chunk.grids.items():
+            self.launcher.launch(launches.kernels[name], places[name], chunk.box, grid)
 
     def _prepare(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...],
         modulo: int,
-    ) -> Launches:  # fmt: skip
+    ) -> BoxLaunches:  # fmt: skip
         """Compile the kernels for a layout in memory, and write structs Box."""
         problem, plan = self.problem, self.plan
         x_lead = lead_strides(x_shape, x_strides, problem.batch)
@@ -116,7 +122,7 @@ class PreparedBox:
         layout = launching.layout(
             modulo, (*strides[0], row, x_strides[-1]), itemsize, 0, (0,), itemsize
         )
-        steps = []
+        prepared = []
         for part, part_strides, offset in _parts(lead, strides, (0, 0, 0)):
             g = np.zeros((), BOX)
             for name, values in zip(
@@ -129,10 +135,10 @@ class PreparedBox:
             g["out_row"], g["out_column"] = out_strides[-2:]
             g["shrink"] = shrink_factor(problem)
             for chunk in chunks(problem, plan, math.prod(part)):
-                steps.append(_step(g, plan, chunk, offset))
-        needed = {name for step in steps for name in step.grids}
+                prepared.append(_chunk_launches(g, plan, chunk, offset))
+        needed = {name for chunk_launches in prepared for name in chunk_launches.grids}
         aligned = layout.aligned and layout.shift == 0
-        return Launches({name: self._kernel(name, aligned) for name in needed}, tuple(steps))
+        return BoxLaunches({name: self._kernel(name, aligned) for name in needed}, tuple(prepared))
 
     def _kernel(self, name: str, aligned: bool) -> Kernel:
         """Compile a kernel, and write those of its parameters that do not change."""
@@ -154,7 +160,7 @@ class PreparedBox:
 
 
 @lru_cache(maxsize=256)
-def _prepared(launcher: Launcher, problem: Problem, plan: Plan) -> PreparedBox:
+def _prepared(launcher: Launcher, problem: Problem, plan: WindowPlan) -> PreparedBox:
     return PreparedBox(launcher, problem, plan)
 
 
@@ -163,7 +169,7 @@ def box(launcher: Launcher, problem: Problem, x: Array, k: Array, out: Array) ->
     _prepared(launcher, problem, plan_of(problem)).run(x, k, out)
 
 
-def spec_of(name: str, problem: Problem, plan: Plan, aligned: bool) -> Spec:
+def spec_of(name: str, problem: Problem, plan: WindowPlan, aligned: bool) -> Spec:
     """Specialise a kernel only by what matters to it."""
     down, stores = name.startswith("box_down"), name in ("box_across", "box_short")
     block = plan.side if name.startswith("box_across") else box_planning.THREADS
@@ -186,7 +192,9 @@ def spec_of(name: str, problem: Problem, plan: Plan, aligned: bool) -> Spec:
     )
 
 
-def _step(g: Any, plan: Plan, chunk: Chunk, offset: tuple[int, int, int]) -> Step:
+def _chunk_launches(
+    g: Any, plan: WindowPlan, chunk: BoxChunk, offset: tuple[int, int, int]
+) -> ChunkLaunches:
     """Write the struct of a chunk, and count the blocks of its launches."""
     y, x = plan.rows, plan.columns
     first, lines = chunk.first_row, chunk.images * chunk.rows
@@ -210,7 +218,7 @@ def _step(g: Any, plan: Plan, chunk: Chunk, offset: tuple[int, int, int]) -> Ste
             grids["box_across_segments"] = bands * x.segments * x.phases
         of_phase = -(-x.outputs // x.step)
         grids["box_across"] = bands * -(-of_phase // x.group) * x.phases
-    return Step(g.tobytes(), grids, *offset)
+    return ChunkLaunches(g.tobytes(), grids, *offset)
 
 
 def _parts(
@@ -225,7 +233,7 @@ def _parts(
         yield from _parts(lead[1:], [s[1:] for s in strides], (x, out, kernel))
 
 
-def _axis_struct(axis: Axis, boundary: str) -> Any:
+def _axis_struct(axis: BoxAxis, boundary: str) -> Any:
     struct = np.zeros((), BOX_AXIS)
     for field in fields(axis):
         if field.name in (BOX_AXIS.names or ()):
@@ -247,7 +255,7 @@ def _scales(problem: Problem, k: Array) -> HostArray:
     return HostArray(scales.view(np.int64), "what sums of K are multiplied by")
 
 
-def _border(problem: Problem, plan: Plan, count: int) -> Any:
+def _border(problem: Problem, plan: WindowPlan, count: int) -> Any:
     """Return the sum of `count` fill values, as kernels keep it."""
     with np.errstate(all="ignore"):
         value = np.array(problem.fillvalue, problem.acc_dtype).astype(plan.dtype)

@@ -43,7 +43,7 @@ _SIZES = {"float32": 1, "complex64": 2, "complex128": 4}  # as in `Costs.of`; ot
 
 
 @dataclass(frozen=True)
-class Axis:
+class BoxAxis:
     """One axis: see struct BoxAxis."""
 
     pixels: int
@@ -60,17 +60,17 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WindowPlan:
     """How windows of a problem are summed."""
 
     dtype: str  # of sums
     shrunk: bool  # a second sum is kept, of pixels times a small power of two
     side: int
-    rows: Axis
-    columns: Axis
+    rows: BoxAxis
+    columns: BoxAxis
     pitch: int  # sums in a row of the working memory
 
-    def is_grouped(self, axis: Axis) -> bool:
+    def is_grouped(self, axis: BoxAxis) -> bool:
         """Whether a thread keeps the sums of a group in registers: see GROUPED in box.cuh."""
         return axis.advance == 1 and axis.group == self.side and self.held_bytes <= _GROUPED_BYTES
 
@@ -96,7 +96,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class BoxChunk:
     """Images whose rows of outputs are summed together, or rows of one image."""
 
     first_image: int
@@ -107,7 +107,7 @@ class Chunk:
 
 def _axis(
     pixels: int, taps: int, outputs: int, stride: int, dilation: int, pad: Pair, side: int
-) -> Axis:
+) -> BoxAxis:
     # A single tap has no dilation and a single window no stride.
     stride, dilation = stride if outputs > 1 else 1, dilation if taps > 1 else 1
     common = math.gcd(stride, dilation)
@@ -116,14 +116,14 @@ def _axis(
     segments = 0
     if taps >= _SEGMENTS_LEAST * side and advance <= taps:
         segments = (((outputs - 1) // step) * advance + taps) // side
-    return Axis(
+    return BoxAxis(
         pixels, taps, outputs, stride, dilation, pad[0], min(step, outputs), step, advance, group,
         segments,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=256)
-def _plan(problem: Problem, sides: tuple[int, int]) -> Plan:
+def _plan(problem: Problem, sides: tuple[int, int]) -> WindowPlan:
     total = choose_window_accumulator(problem)
     if total == "uint16":
         total = "int32"
@@ -135,15 +135,15 @@ def _plan(problem: Problem, sides: tuple[int, int]) -> Plan:
     side = sides[0] if held < 32 else sides[1]
     rows, columns = (_axis(*axis, side) for axis in rows_and_columns(problem))
     lanes = max(1, 16 // held)
-    return Plan(total, shrunk, side, rows, columns, -(-problem.w // lanes) * lanes)
+    return WindowPlan(total, shrunk, side, rows, columns, -(-problem.w // lanes) * lanes)
 
 
-def plan_of(problem: Problem) -> Plan:
+def plan_of(problem: Problem) -> WindowPlan:
     """Plan the sums of a problem."""
     return _plan(problem, (SIDE, WIDE_SIDE))
 
 
-def _chunk_size(problem: Problem, plan: Plan) -> tuple[int, int]:
+def _chunk_size(problem: Problem, plan: WindowPlan) -> tuple[int, int]:
     """Return the most images and rows of a chunk: either one image or all rows."""
     whole = plan.image_bytes + problem.r * plan.row_bytes
     if whole <= WORKSPACE_BYTES:
@@ -156,12 +156,12 @@ def _chunk_size(problem: Problem, plan: Plan) -> tuple[int, int]:
     return 1, min(problem.r, rows - rows % most if rows >= most else rows)
 
 
-def chunks(problem: Problem, plan: Plan, images: int) -> Iterator[Chunk]:
+def chunks(problem: Problem, plan: WindowPlan, images: int) -> Iterator[BoxChunk]:
     """Cut `images` images of a problem into chunks."""
     most, rows = _chunk_size(problem, plan)
     for image in range(0, images, most):
         for row in range(0, problem.r, rows):
-            yield Chunk(image, min(most, images - image), row, min(rows, problem.r - row))
+            yield BoxChunk(image, min(most, images - image), row, min(rows, problem.r - row))
 
 
 def working_memory(problem: Problem) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ PLAN_BYTES = 256 << 20  # of work areas
 _PER_THREAD_STREAM = 2  # CUDA's name for each thread's own default stream
 
 
-class Layout(NamedTuple):
+class TransformLayout(NamedTuple):
     """A batch of two-dimensional transforms, contiguous in memory, with cuFFT's names."""
 
     shape: tuple[int, int]
@@ -35,7 +35,7 @@ class Layout(NamedTuple):
     last: int  # columns of the result
 
 
-def layout(source: Any, target: Array, inverse: bool) -> Layout:
+def layout(source: Any, target: Array, inverse: bool) -> TransformLayout:
     """Describe the transforms from one array of tiles to another; real spectra are half as wide.
 
     Examples
@@ -49,7 +49,7 @@ def layout(source: Any, target: Array, inverse: bool) -> Layout:
     wide = source.dtype.name in ("float64", "complex128")
     letters = "DZ" if wide else "RC"
     kind = "2".join(letters[a.dtype.kind == "c"] for a in (source, target))
-    return Layout(
+    return TransformLayout(
         (plane[0], plane[1]), before, 1, before[0] * before[1], after, 1, after[0] * after[1],
         kind, batch, after[1],
     )  # fmt: skip

@@ -43,7 +43,7 @@ _WEIGHTS_BYTES_OTHERS = 256
 
 
 @dataclass(frozen=True)
-class _Tile:
+class _BlockTile:
     """The outputs of a block of threads, each of which computes `rows` x `columns` of them."""
 
     across: int  # threads side by side
@@ -61,7 +61,7 @@ class _Tile:
 
 
 @dataclass(frozen=True)
-class _Panel:
+class _PanelMemory:
     """Shared memory of a direct launch."""
 
     chunk: tuple[int, int]  # taps that the panel serves
@@ -144,7 +144,7 @@ def has_own_steps(problem: Problem, itemsize: int) -> bool:
     return reach_y <= _REACH_MOST and of_thread <= _REACH_BYTES_MOST
 
 
-def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
+def _direct_blocks(request: Request, panel: _PanelMemory, tap_rows: int) -> int:
     """Blocks that a multiprocessor should hold: as many as were fastest, if their panels fit."""
     problem, mirrored = request.problem, any(request.mirror)
     single, short = problem.acc_dtype == "float32", problem.q <= WIDE
@@ -168,7 +168,7 @@ def _direct_blocks(request: Request, panel: _Panel, tap_rows: int) -> int:
     return max(BLOCKS_PER_MULTIPROCESSOR, min(wanted, fit))
 
 
-def _direct_tile(request: Request, threads: int, most_rows: int, fixed: bool) -> _Tile:
+def _direct_tile(request: Request, threads: int, most_rows: int, fixed: bool) -> _BlockTile:
     """Choose the block and the rows of a thread, before shared memory is taken into account."""
     problem, columns = request.problem, request.columns
     # Few threads side by side where the image is narrow.
@@ -186,10 +186,10 @@ def _direct_tile(request: Request, threads: int, most_rows: int, fixed: bool) ->
     across_tiles = -(-problem.s // (across * columns)) * problem.n
     while rows > 2 and across_tiles * -(-problem.r // (down * rows)) < request.chip.multiprocessors:
         rows //= 2
-    return _Tile(across, down, rows, columns)
+    return _BlockTile(across, down, rows, columns)
 
 
-def _fixed_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
+def _fixed_panel(request: Request, tile: _BlockTile, stage: int) -> _PanelMemory:
     """Memory of the code for one size of kernel: a panel, and weights from a pointer."""
     p, q = request.problem.p, request.problem.q
     (sy, sx), (reach_y, reach_x) = request.problem.stride, request.problem.span
@@ -197,10 +197,10 @@ def _fixed_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
     panel = ((tile.height - 1) * sy + reach_y) * cells * 16
     stage += request.means_bytes(tile.across * tile.down, tile.rows, panel // 16)
     weights = 0 if request.capacity else whole_granules(p * q * request.itemsize)
-    return _Panel((p, q), panel, panel + stage + weights)
+    return _PanelMemory((p, q), panel, panel + stage + weights)
 
 
-def _general_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
+def _general_panel(request: Request, tile: _BlockTile, stage: int) -> _PanelMemory:
     """Memory of the code for any size: one panel of as many rows of taps as fit, and its taps."""
     chunk_q = min(request.problem.q, CHUNK_Q)
     # One granule more than pixels are needed: the sliding window reads ahead.
@@ -216,10 +216,10 @@ def _general_panel(request: Request, tile: _Tile, stage: int) -> _Panel:
     chunk_p = request.problem.p
     while chunk_p > 1 and shared_bytes(chunk_p) > request.shared_most(BLOCKS_PER_MULTIPROCESSOR):
         chunk_p = -(-chunk_p // 2)
-    return _Panel((chunk_p, chunk_q), panel_bytes(chunk_p), shared_bytes(chunk_p))
+    return _PanelMemory((chunk_p, chunk_q), panel_bytes(chunk_p), shared_bytes(chunk_p))
 
 
-def _tap_rows(request: Request, tile: _Tile) -> int:
+def _tap_rows(request: Request, tile: _BlockTile) -> int:
     """Return how many rows of taps are unrolled: all of them, or those in the body of a loop."""
     problem, acc = request.problem, request.problem.acc_dtype
     row = tile.rows * tile.columns * problem.q * _INSTRUCTIONS.get(acc, 4)

@@ -21,9 +21,9 @@ from ...core.arrays import Array
 from ...core.problem import Problem
 from . import fft_block, fft_chunks, fft_planning
 from .fft_block_planning import BlockPlan
-from .fft_chunks import Group, Part
-from .fft_planning import NORM_NUMBERS, Plan
-from .fft_prepared import Prepared, spec_of_step
+from .fft_chunks import PartLaunches, SpectraGroup
+from .fft_planning import NORM_NUMBERS, TransformPlan
+from .fft_prepared import PreparedOverlapSave, spec_of_step
 from .kernels import ADDRESS, Changing, Kernel
 from .launcher import Launcher, addresses_of
 from .structs import LARGEST, OVERLAP, SIZE
@@ -31,23 +31,23 @@ from .structs import LARGEST, OVERLAP, SIZE
 _SPECTRUM_DTYPES = {"float32": "complex64", "float64": "complex128"}
 
 
-class PreparedTransforms(Prepared[Plan, Group]):
+class PreparedTransforms(PreparedOverlapSave[TransformPlan, SpectraGroup]):
     """A problem's kernels and chunks, as earlier calls prepared them."""
 
     def cut(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
-    ) -> tuple[Part[Group], ...]:
+    ) -> tuple[PartLaunches[SpectraGroup], ...]:
         """Cut a call into parts of its batch, groups of kernels and chunks of tiles."""
         layout = x_shape, x_strides, out_strides
         return tuple(fft_chunks.parts(self.problem, self.plan, self.whole, *layout))
 
     def queue(
-        self, kernels: dict[str, Kernel], parts: tuple[Part[Group], ...], x: int, weights: int,
-        out: int,
+        self, kernels: dict[str, Kernel], parts: tuple[PartLaunches[SpectraGroup], ...], x: int,
+        weights: int, out: int,
     ) -> None:  # fmt: skip
         """Queue the launches of a call, by the addresses of its arrays."""
         memory = _WorkingMemory(self.launcher, self.problem, self.plan)
-        call = _Call(self.launcher, kernels, memory, self.whole)
+        call = _CallLaunches(self.launcher, kernels, memory, self.whole)
         for part in parts:
             call.queue(part, x + part.x, weights + part.weights, out + part.out)
 
@@ -76,7 +76,9 @@ class PreparedTransforms(Prepared[Plan, Group]):
 
 
 @lru_cache(maxsize=128)
-def prepare(launcher: Launcher, problem: Problem, plan: Plan, whole: bool) -> PreparedTransforms:
+def prepare(
+    launcher: Launcher, problem: Problem, plan: TransformPlan, whole: bool
+) -> PreparedTransforms:
     """Return the transforms of a problem, with what earlier calls prepared."""
     return PreparedTransforms(launcher, problem, plan, whole)
 
@@ -99,7 +101,7 @@ def run(
 class _WorkingMemory:
     """The arrays that the chunks of a call use one after the other."""
 
-    def __init__(self, launcher: Launcher, problem: Problem, plan: Plan) -> None:
+    def __init__(self, launcher: Launcher, problem: Problem, plan: TransformPlan) -> None:
         self.plan = plan
         empty, acc = launcher.empty, problem.acc_dtype
         bins = _SPECTRUM_DTYPES.get(acc, acc)
@@ -125,7 +127,7 @@ class _WorkingMemory:
         self.largest = empty((plan.targets, LARGEST.itemsize // 8), np.int64)
 
 
-class _Call:
+class _CallLaunches:
     """The launches of one call, by the addresses of its working memory."""
 
     def __init__(
@@ -152,7 +154,7 @@ class _Call:
             *addresses_of(memory.kernel_spectra, gathered, memory.products), sizes,
         )  # fmt: skip
 
-    def queue(self, part: Part[Group], x: int, weights: int, out: int) -> None:
+    def queue(self, part: PartLaunches[SpectraGroup], x: int, weights: int, out: int) -> None:
         """Queue a part of the batch, group by group and chunk by chunk."""
         launch, kernels = self.launch, self.kernels
         spread = weights, *self.spread_places

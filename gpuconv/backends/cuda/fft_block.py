@@ -17,8 +17,8 @@ import numpy as np
 from ...core.problem import Problem
 from . import fft_chunks
 from .fft_block_planning import BlockPlan
-from .fft_chunks import BatchPart, Part
-from .fft_prepared import Prepared, spec_of_step
+from .fft_chunks import BatchPart, PartLaunches
+from .fft_prepared import PreparedOverlapSave, spec_of_step
 from .kernels import ADDRESS, Changing, Kernel
 from .launcher import Launcher, addresses_of
 from .spec import Spec
@@ -26,7 +26,7 @@ from .structs import OVERLAP, SIZE
 
 
 @dataclass(frozen=True)
-class Chunk:
+class BlockChunk:
     """The tiles of a launch: their struct Overlap, and the blocks of the launches."""
 
     overlap: bytes
@@ -35,24 +35,24 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Group:
+class BlockGroup:
     """Kernels whose spectra are held together, and the tiles that are filtered by them."""
 
     overlap: bytes
     kernels: int
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[BlockChunk, ...]
 
 
-class PreparedBlocks(Prepared[BlockPlan, Group]):
+class PreparedBlocks(PreparedOverlapSave[BlockPlan, BlockGroup]):
     """A problem's kernels and launches, as earlier calls prepared them."""
 
     def cut(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
-    ) -> tuple[Part[Group], ...]:
+    ) -> tuple[PartLaunches[BlockGroup], ...]:
         """Cut a call into parts of its batch, groups of kernels and chunks of tiles."""
         layout = x_shape, x_strides, out_strides
         return tuple(
-            Part(part.x, part.out, part.weights, tuple(_groups(part, self.plan)))
+            PartLaunches(part.x, part.out, part.weights, tuple(_groups(part, self.plan)))
             for part in fft_chunks.batch_parts(self.problem, self.plan, self.whole, *layout)
         )
 
@@ -76,8 +76,8 @@ class PreparedBlocks(Prepared[BlockPlan, Group]):
         }
 
     def queue(
-        self, kernels: dict[str, Kernel], parts: tuple[Part[Group], ...], x: int, weights: int,
-        out: int,
+        self, kernels: dict[str, Kernel], parts: tuple[PartLaunches[BlockGroup], ...], x: int,
+        weights: int, out: int,
     ) -> None:  # fmt: skip
         """Queue the launches of a call, by the addresses of its arrays."""
         plan, launch = self.plan, self.launcher.launch
@@ -122,7 +122,7 @@ def spec_of(name: str, problem: Problem, plan: BlockPlan) -> Spec:
     )
 
 
-def _groups(part: BatchPart, plan: BlockPlan) -> Iterator[Group]:
+def _groups(part: BatchPart, plan: BlockPlan) -> Iterator[BlockGroup]:
     """Cut the kernels of a part into groups, and the tiles of each group into chunks."""
     g = part.overlap
     of_kernel = int(g["images"] * g["tiles"])
@@ -130,7 +130,7 @@ def _groups(part: BatchPart, plan: BlockPlan) -> Iterator[Group]:
         count = min(plan.kernels, part.kernels - kernel)
         g["kernel0"], g["fan_out"] = kernel, 1
         chunks = (_chunk(g, plan, *tiles) for tiles in _ranges(of_kernel, count, plan))
-        yield Group(g.tobytes(), count, tuple(chunks))
+        yield BlockGroup(g.tobytes(), count, tuple(chunks))
 
 
 def _ranges(of_kernel: int, kernels: int, plan: BlockPlan) -> Iterator[tuple[int, int]]:
@@ -145,10 +145,10 @@ def _ranges(of_kernel: int, kernels: int, plan: BlockPlan) -> Iterator[tuple[int
         yield kernel * of_kernel + first, min(most, of_kernel - first)
 
 
-def _chunk(g: Any, plan: BlockPlan, first: int, tiles: int) -> Chunk:
+def _chunk(g: Any, plan: BlockPlan, first: int, tiles: int) -> BlockChunk:
     """Make a chunk of `tiles` tiles."""
     of_kernel = min(tiles, int(g["images"] * g["tiles"]))
     redo = fft_chunks.redo_blocks(plan.kept, tiles)
     g["first"], g["count"], g["parts"] = first, tiles, redo
     blocks = tiles // of_kernel * -(-of_kernel // plan.together)
-    return Chunk(g.tobytes(), blocks, tiles * redo)
+    return BlockChunk(g.tobytes(), blocks, tiles * redo)

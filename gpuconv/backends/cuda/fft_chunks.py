@@ -13,7 +13,7 @@ from ...core.boundary import BOUNDARIES
 from ...core.layout import lead_strides
 from ...core.problem import Problem
 from . import fft_planning
-from .fft_planning import Plan
+from .fft_planning import TransformPlan
 from .geometry import merge_leads
 from .spec import PRODUCT_RUN
 from .structs import LEADS, OVERLAP
@@ -44,7 +44,7 @@ class Tiles(Protocol):
 
 
 @dataclass(frozen=True)
-class Chunk:
+class TileChunk:
     """Tiles that are transformed together: their struct Overlap, and the blocks of each launch."""
 
     overlap: bytes
@@ -55,17 +55,17 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Group:
+class SpectraGroup:
     """Kernels whose spectra are held together, and the tiles that are filtered by them."""
 
     overlap: bytes
     spread: int  # blocks
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[TileChunk, ...]
 
 
 @dataclass(frozen=True)
-class Part(Generic[GroupT]):
-    """A part of the batch; it begins so many bytes into image, result and weights."""
+class PartLaunches(Generic[GroupT]):
+    """The launches of a part of the batch that begins at these bytes of image, result, weights."""
 
     x: int
     out: int
@@ -85,13 +85,13 @@ class BatchPart:
 
 
 def parts(
-    problem: Problem, plan: Plan, whole: bool, x_shape: tuple[int, ...],
+    problem: Problem, plan: TransformPlan, whole: bool, x_shape: tuple[int, ...],
     x_strides: tuple[int, ...], out_strides: tuple[int, ...],
-) -> Iterator[Part[Group]]:  # fmt: skip
+) -> Iterator[PartLaunches[SpectraGroup]]:  # fmt: skip
     """Cut a call into parts of its batch, groups of kernels and chunks of tiles."""
     for part in batch_parts(problem, plan, whole, x_shape, x_strides, out_strides):
         groups = tuple(_groups(part.overlap, plan, part.kernels))
-        yield Part(part.x, part.out, part.weights, groups)
+        yield PartLaunches(part.x, part.out, part.weights, groups)
 
 
 def batch_parts(
@@ -130,7 +130,7 @@ def batch_parts(
     return cut(shape, strides, (0, 0, 0))
 
 
-def _groups(g: Any, plan: Plan, kernels: int) -> Iterator[Group]:
+def _groups(g: Any, plan: TransformPlan, kernels: int) -> Iterator[SpectraGroup]:
     """Cut the kernels of a part into groups, and the tiles of each group into chunks."""
     for kernel in range(0, kernels, plan.kernels):
         count = min(plan.kernels, kernels - kernel)
@@ -141,14 +141,14 @@ def _groups(g: Any, plan: Plan, kernels: int) -> Iterator[Group]:
         for first in range(0, tiles, plan.sources):
             sources = min(plan.sources, tiles - first)
             chunks.append(_chunk(g, plan, first * fan_out, sources, sources * fan_out))
-        yield Group(spread, count * plan.slabs, tuple(chunks))
+        yield SpectraGroup(spread, count * plan.slabs, tuple(chunks))
 
 
-def _chunk(g: Any, plan: Plan, first: int, sources: int, targets: int) -> Chunk:
+def _chunk(g: Any, plan: TransformPlan, first: int, sources: int, targets: int) -> TileChunk:
     """Make a chunk of `sources` gathered tiles and `targets` result tiles."""
     threads, redo = math.prod(fft_planning.BLOCK), redo_blocks(plan.kept, targets)
     g["first"], g["count"], g["parts"] = first, targets, redo
-    return Chunk(
+    return TileChunk(
         g.tobytes(),
         sources * plan.slabs,
         # A thread multiplies 16 bytes of one frequency for PRODUCT_RUN tiles.

@@ -42,7 +42,7 @@ def slabs_of(rows: int) -> int:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TransformPlan:
     """Tiles of a problem and the working memory they go through."""
 
     sides: tuple[int, int]  # rows and columns of a tile
@@ -178,15 +178,15 @@ def _traffic(problem: Problem, sides: tuple[int, int]) -> float:
     )
 
 
-def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> Plan:
+def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> TransformPlan:
     """Plan for as many tiles of these sides at once as the budget holds, at least one."""
     kept, grid = _grid(problem, sides)
     kernels, shared = max(1, _kernel_count(problem)), _is_shared(problem)
     real = not dtypes.is_complex(problem.acc_dtype)
     itemsize = dtypes.storage(problem.acc_dtype).itemsize
 
-    def plan(group: int, sources: int) -> Plan:
-        return Plan(sides, kept, grid, group, sources, shared, real, itemsize)
+    def plan(group: int, sources: int) -> TransformPlan:
+        return TransformPlan(sides, kept, grid, group, sources, shared, real, itemsize)
 
     one = plan(1, 1)
     spectrum = sides[0] * one.columns * itemsize * (2 if real else 1)
@@ -206,13 +206,13 @@ def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> Plan:
 
 
 @lru_cache(maxsize=256)
-def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> Plan:
+def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> TransformPlan:
     """Choose among all pairs of sides; `sides_offered` is `SIDES`, which the cache depends on."""
     axes = zip(problem.span, problem.out_shape[-2:], problem.stride, strict=True)
     down, across = (_candidates(*axis) for axis in axes)
     plans = [_batch(problem, sides, budget) for sides in itertools.product(down, across)]
 
-    def cost(plan: Plan) -> float:
+    def cost(plan: TransformPlan) -> float:
         # Memory beyond the budget must halve the traffic, and save the more the more it is.
         over = plan.workspace_bytes / budget
         return _traffic(problem, plan.sides) * (2 * over if over > 1 else 1)
@@ -220,7 +220,7 @@ def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> Plan
     return min(plans, key=cost)
 
 
-def plan_of(problem: Problem) -> Plan:
+def plan_of(problem: Problem) -> TransformPlan:
     """Return the tiles that move the fewest bytes by the model, as many at once as allowed."""
     return _plan(problem, SIDES, _budget(problem))
 
@@ -237,7 +237,7 @@ def _budget(problem: Problem) -> int:
     return max(WORKSPACE_BYTES, min(WORKSPACE_MOST, 2 * operands))
 
 
-def chosen(problem: Problem, chip: Chip = HOPPER) -> Plan | BlockPlan:
+def chosen(problem: Problem, chip: Chip = HOPPER) -> TransformPlan | BlockPlan:
     """Return what runs: the tiles that take less time, by cuFFT or in shared memory."""
     offered = fft_block_planning.TILINGS.get(dtypes.part(problem.acc_dtype), ())
     return _chosen(problem, chip, SIDES, _budget(problem), offered)
@@ -247,7 +247,7 @@ def chosen(problem: Problem, chip: Chip = HOPPER) -> Plan | BlockPlan:
 def _chosen(
     problem: Problem, chip: Chip, sides_offered: tuple[int, ...], budget: int,
     tilings: tuple[Tiling, ...],
-) -> Plan | BlockPlan:  # fmt: skip
+) -> TransformPlan | BlockPlan:  # fmt: skip
     plan = _plan(problem, sides_offered, budget)
     block = fft_block_planning.plan_of(problem, chip)
     if block is None:

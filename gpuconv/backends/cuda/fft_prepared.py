@@ -10,7 +10,7 @@ from ...core.arrays import Array
 from ...core.problem import Problem
 from . import fft_planning
 from .device_weights import HostArray, Seen, uploads
-from .fft_chunks import GroupT, Part
+from .fft_chunks import GroupT, PartLaunches
 from .kernels import Kernel
 from .launcher import Launcher, addresses_of, on_device
 from .spec import Spec
@@ -20,18 +20,19 @@ LAYOUTS_MOST = 16
 PlanT = TypeVar("PlanT")
 
 
-class Prepared(Generic[PlanT, GroupT]):
+class PreparedOverlapSave(Generic[PlanT, GroupT]):
     """A problem's kernels and the parts of its batch, as earlier calls prepared them."""
 
     def __init__(self, launcher: Launcher, problem: Problem, plan: PlanT, whole: bool) -> None:
         self.launcher, self.problem, self.plan, self.whole = launcher, problem, plan, whole
         self._seen = Seen()
         self._kernels: dict[int, dict[str, Kernel]] = {}  # by device
-        self._parts: dict[Any, tuple[Part[GroupT], ...]] = {}  # by the layout of image and result
+        # By the layout of image and result.
+        self._parts: dict[Any, tuple[PartLaunches[GroupT], ...]] = {}
 
     def cut(
         self, x_shape: tuple[int, ...], x_strides: tuple[int, ...], out_strides: tuple[int, ...]
-    ) -> tuple[Part[GroupT], ...]:
+    ) -> tuple[PartLaunches[GroupT], ...]:
         """Cut a call into parts of its batch."""
         raise NotImplementedError
 
@@ -40,8 +41,8 @@ class Prepared(Generic[PlanT, GroupT]):
         raise NotImplementedError
 
     def queue(
-        self, kernels: dict[str, Kernel], parts: tuple[Part[GroupT], ...], x: int, weights: int,
-        out: int,
+        self, kernels: dict[str, Kernel], parts: tuple[PartLaunches[GroupT], ...], x: int,
+        weights: int, out: int,
     ) -> None:  # fmt: skip
         """Queue the launches of a call, by the addresses of its arrays."""
         raise NotImplementedError

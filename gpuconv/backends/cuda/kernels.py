@@ -16,11 +16,11 @@ import numpy as np
 from ...core.arrays import Array
 
 
-class _Address:
+class _AddressParameter:
     """Stands for a parameter that is an address, which every launch passes."""
 
 
-ADDRESS = _Address()
+ADDRESS = _AddressParameter()
 
 
 class Changing:

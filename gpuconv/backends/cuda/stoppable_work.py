@@ -31,7 +31,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_replace_workers)
 
 
-class _Job(Completion):
+class _StoppableJob(Completion):
     """Work that can be asked to stop, and waited for."""
 
     def __init__(self, work: Work) -> None:
@@ -76,7 +76,7 @@ def run_on_worker_thread(work: Work) -> None:
     a second one comes between two lines here, the work still stops and cleans up by itself, but is
     not waited for.
     """
-    job = _Job(work)
+    job = _StoppableJob(work)
     try:
         _workers[0].submit(job)
         job.wait()

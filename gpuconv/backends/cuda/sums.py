@@ -41,8 +41,8 @@ LAYOUTS_MOST = 16
 
 
 @dataclass(frozen=True)
-class BatchPart:
-    """A part of the batch that one launch computes."""
+class LaunchBatch:
+    """The part of a batch that one launch computes."""
 
     lead: tuple[int, ...]
     strides: list[tuple[int, ...]]  # of the leading dimensions: image, result, kernels
@@ -50,7 +50,7 @@ class BatchPart:
 
 
 @dataclass(frozen=True)
-class Step:
+class PreparedLaunch:
     """A launch, complete except for addresses."""
 
     kernel: Kernel
@@ -64,7 +64,7 @@ class Launches:
     """The launches of a call."""
 
     by_value: bool  # the weights are a parameter
-    steps: tuple[Step, ...]
+    prepared: tuple[PreparedLaunch, ...]
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,15 @@ class PreparedSums:
             )  # fmt: skip
         host, launch = weights.host, launcher.launch
         if host is not None and launches.by_value:
-            for step in launches.steps:
-                launch(step.kernel, (x_address + step.x, out_address + step.out), host.raw)
+            for one in launches.prepared:
+                launch(one.kernel, (x_address + one.x, out_address + one.out), host.raw)
             return
         if host is not None:
             uploaded = uploads(launcher, device).get(host)  # kept alive until all are queued
             address = address_of(uploaded)
-        for step in launches.steps:
-            at = address + step.weights, x_address + step.x, out_address + step.out
-            launch(step.kernel, at)
+        for one in launches.prepared:
+            at = address + one.weights, x_address + one.x, out_address + one.out
+            launch(one.kernel, at)
 
 
 @lru_cache(maxsize=512)
@@ -238,21 +238,21 @@ def _prepare(
     means = mean_rule is not None
     launch = _planned(name, weights, layout, launcher.chip(), means)
     assert launch.spec.means == means, "whether there is code for means was asked before"
-    whole = BatchPart(lead, strides, (0, 0, 0))
+    whole = LaunchBatch(lead, strides, (0, 0, 0))
     steps = x_strides[-2:], out_strides[-2:]
     return Launches(
         launch.spec.capacity > 0,
         tuple(
-            _step(launcher, weights, launch, part, steps, mean_rule)
-            for part in _batch_parts(launch, whole)
+            _prepare_launch(launcher, weights, launch, part, steps, mean_rule)
+            for part in _launch_batches(launch, whole)
         ),
     )
 
 
-def _step(
-    launcher: Launcher, weights: LaunchWeights, launch: Launch, part: BatchPart,
+def _prepare_launch(
+    launcher: Launcher, weights: LaunchWeights, launch: Launch, part: LaunchBatch,
     steps: tuple[tuple[int, ...], tuple[int, ...]], mean_rule: MeanRule | None,
-) -> Step:  # fmt: skip
+) -> PreparedLaunch:  # fmt: skip
     problem, acc = weights.problem, weights.problem.acc_dtype
     at: Any = ADDRESS
     if launch.spec.capacity:
@@ -270,7 +270,7 @@ def _step(
         ),
     )
     x, out, first = part.offset
-    return Step(kernel, x, out, first * launch.weights * dtypes.storage(acc).itemsize)
+    return PreparedLaunch(kernel, x, out, first * launch.weights * dtypes.storage(acc).itemsize)
 
 
 def _kernel_strides(problem: Problem) -> tuple[int, ...]:
@@ -296,7 +296,7 @@ def _planned(
     return launch
 
 
-def _batch_parts(launch: Launch, whole: BatchPart) -> Iterator[BatchPart]:
+def _launch_batches(launch: Launch, whole: LaunchBatch) -> Iterator[LaunchBatch]:
     """Cut a batch into parts whose dimensions and number of tiles fit struct Geometry."""
     lead, strides, offset = whole.lead, whole.strides, whole.offset
     tiles = math.prod(launch.tiles)
@@ -315,7 +315,7 @@ def _batch_parts(launch: Launch, whole: BatchPart) -> Iterator[BatchPart]:
         x, out, kernel = (o + first * s[0] for o, s in zip(offset, strides, strict=True))
         length = min(count, lead[0] - first)
         if length == 1:
-            inner = BatchPart(lead[1:], [s[1:] for s in strides], (x, out, kernel))
-            yield from _batch_parts(launch, inner)
+            inner = LaunchBatch(lead[1:], [s[1:] for s in strides], (x, out, kernel))
+            yield from _launch_batches(launch, inner)
         else:
-            yield BatchPart((length, *lead[1:]), strides, (x, out, kernel))
+            yield LaunchBatch((length, *lead[1:]), strides, (x, out, kernel))

@@ -16,7 +16,7 @@ CAPABILITY = 80
 
 
 @dataclass(frozen=True)
-class Tiling:
+class WarpTiling:
     """How a block's outputs are divided among its warps.
 
     A matrix product adds to an M tile by N tile, 16 rows by 8 columns of outputs, the products of
@@ -35,7 +35,7 @@ class Tiling:
 
 
 # By the bytes of an element: twelve warps with the rows of a 15 x 15 kernel fit a multiprocessor.
-TILINGS = {2: Tiling(), 4: Tiling(warps=2, k_tiles=6)}
+TILINGS = {2: WarpTiling(), 4: WarpTiling(warps=2, k_tiles=6)}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def plan(problem: Problem, pointer: bool) -> Launch:
 
 @lru_cache(maxsize=512)
 def _plan(
-    problem: Problem, pointer: bool, cell: int, tiling: Tiling, most_bytes: int, grid: int
+    problem: Problem, pointer: bool, cell: int, tiling: WarpTiling, most_bytes: int, grid: int
 ) -> Launch:
     read = problem.q + 7  # columns that an N tile's outputs read
     shift = -problem.pad[1][0] % cell
@@ -101,7 +101,9 @@ def _plan(
     return Launch(spec, (rows, problem.q), shared, tiles, weights, grid, shift=shift)
 
 
-def _shared_bytes(out_dtype: str, cell: int, k_tiles: int, tiling: Tiling, tap_rows: int) -> int:
+def _shared_bytes(
+    out_dtype: str, cell: int, k_tiles: int, tiling: WarpTiling, tap_rows: int
+) -> int:
     """Bytes of the pixels and bands that `tap_rows` rows of taps need; of the results after."""
     warps, n_tiles, m_tiles = tiling.warps, tiling.n_tiles, tiling.m_tiles
     pitch = ((warps * n_tiles - 1) * (8 // cell) + k_tiles) | 1  # odd in cells: no bank conflicts

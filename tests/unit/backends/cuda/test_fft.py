@@ -469,7 +469,7 @@ def test_every_stream_has_its_plans(monkeypatch):
             assert (order, last_axis) == ("C", 2)
             assert (last_size is None) == (fft_type in ("C2C", "Z2Z"))
             last = onembed[1] if last_size is None else last_size
-            self.layout = cufft_plans.Layout(
+            self.layout = cufft_plans.TransformLayout(
                 shape, inembed, istride, idist, onembed, ostride, odist, fft_type, batch, last
             )
             made.append(self)

@@ -323,7 +323,7 @@ def test_ctrl_c_while_streaming(device_bytes, monkeypatch):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             assert stopped.wait(1800)
 
-    stopped, stop = threading.Event(), stoppable_work._Job.stop
+    stopped, stop = threading.Event(), stoppable_work._StoppableJob.stop
 
     def stop_and_tell(job):
         job.stopped = True
@@ -332,7 +332,7 @@ def test_ctrl_c_while_streaming(device_bytes, monkeypatch):
 
     out = np.full_like(expected, np.nan)
     with monkeypatch.context() as patch:
-        patch.setattr(stoppable_work._Job, "stop", stop_and_tell)
+        patch.setattr(stoppable_work._StoppableJob, "stop", stop_and_tell)
         patch.setattr(DeviceLauncher, "launch", launch)
         with pytest.raises(KeyboardInterrupt):
             gpuconv.corr2d(x, k, out=out, **keywords)

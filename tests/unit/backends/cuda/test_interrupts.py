@@ -199,13 +199,13 @@ def ctrl_c():
 def test_ctrl_c_at_every_step(monkeypatch, copied_by_threads, ctrl_c, again):
     trial = Trial(monkeypatch)
     noticed = threading.Event()
-    stop = stoppable_work._Job.stop
+    stop = stoppable_work._StoppableJob.stop
 
     def stop_and_tell(job):
         noticed.set()
         stop(job)
 
-    monkeypatch.setattr(stoppable_work._Job, "stop", stop_and_tell)
+    monkeypatch.setattr(stoppable_work._StoppableJob, "stop", stop_and_tell)
     handed = set()
     for n in range(len(trial.steps)):
         noticed.clear()

@@ -14,7 +14,7 @@ from gpuconv.backends.cuda import fft_block_planning, streaming, strided_plannin
 from gpuconv.backends.cuda import tensor as cuda_tensor
 from gpuconv.backends.cuda.backend import workspace_bytes
 from gpuconv.backends.cuda.launch import PARAMETER_BYTES
-from gpuconv.backends.cuda.tensor import Tiling
+from gpuconv.backends.cuda.tensor import WarpTiling
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
@@ -162,7 +162,7 @@ def test_weights_by_value_and_behind_a_pointer(emulated):
 
 
 def test_the_whole_layout(emulated, monkeypatch):
-    monkeypatch.setattr(cuda_tensor, "TILINGS", {2: Tiling()})
+    monkeypatch.setattr(cuda_tensor, "TILINGS", {2: WarpTiling()})
     compare(sample((80, 150), "float16"), sample((7, 11), "float16"), "float16", mode="same")
     spec, grid, _ = emulated.launched[0]
     assert (spec.block, spec.width, spec.k_tiles, spec.whole, grid) == ((32, 4), 128, 3, True, 4)
