@@ -16,15 +16,15 @@ import torch
 from ..core import dtypes
 from .torch_vmap import vmap_forward, vmap_input_gradient, vmap_weight_gradient
 
-__all__ = ["BilinearOps", "Spec", "gradient_error"]
+__all__ = ["BilinearOps", "OpOptions", "gradient_error"]
 
-_SPEC_SCHEMA = (
+_OPTIONS_SCHEMA = (
     "SymInt[] pad, str boundary, float[] fillvalue, SymInt[] stride, SymInt[] dilation, "
     "int groups, str method, str? precision, str backend, str? dtype"
 )
 
 
-class Spec(NamedTuple):
+class OpOptions(NamedTuple):
     """The arguments of an op besides its tensors, in the types that torch's schemas have."""
 
     pad: list[int]  # top, bottom, left, right
@@ -38,7 +38,7 @@ class Spec(NamedTuple):
     backend: str
     dtype: str | None  # of the result; None: that of the sums
 
-    def linear_in_x(self, dtype: str | None = None) -> Spec:
+    def linear_in_x(self, dtype: str | None = None) -> OpOptions:
         """Arguments of a derivative in X, where the fill value vanishes as constants do."""
         return self._replace(fillvalue=[0.0, 0.0], dtype=dtype)
 
@@ -83,7 +83,7 @@ class DifferentiableOp:
     function : callable
         What it computes.
     arguments : str
-        Schema of its arguments before those of `Spec`, the two tensors first.
+        Schema of its arguments before those of `OpOptions`, the two tensors first.
     """
 
     def __init__(self, name: str, function: Callable[..., Any], arguments: str) -> None:
@@ -92,7 +92,7 @@ class DifferentiableOp:
             f"gpuconv::{name}",
             function,
             mutates_args=(),
-            schema=f"({arguments}, {_SPEC_SCHEMA}) -> Tensor",
+            schema=f"({arguments}, {_OPTIONS_SCHEMA}) -> Tensor",
         )
 
     def register(
@@ -143,10 +143,10 @@ class BilinearOps:
     name : str
         Name of the forward op in the namespace ``gpuconv``.
     forward, input_gradient, weight_gradient : callable
-        ``(x, k, spec)``, ``(dy, k, x_like, spec)``, ``(x, dy, k_like, spec)`` on tensors outside
-        any graph; `x_like` and `k_like` have a shape and dtype but no memory.
+        ``(x, k, options)``, ``(dy, k, x_like, options)``, ``(x, dy, k_like, options)`` on tensors
+        outside any graph; `x_like` and `k_like` have a shape and dtype but no memory.
     shape : callable
-        ``(x_shape, k_shape, spec)`` to the shape of the result.
+        ``(x_shape, k_shape, options)`` to the shape of the result.
     broadcasts : bool
         Whether leading dimensions broadcast, so that `vmap` can add one.
     """
@@ -162,16 +162,16 @@ class BilinearOps:
     ) -> None:
         self.shape, self.broadcasts = shape, broadcasts
 
-        def run_forward(x: Any, k: Any, *spec: Any) -> Any:
-            return forward(x.detach(), k.detach(), Spec(*spec))
+        def run_forward(x: Any, k: Any, *options: Any) -> Any:
+            return forward(x.detach(), k.detach(), OpOptions(*options))
 
-        def run_input_gradient(dy: Any, k: Any, x_shape: Any, x_dtype: str, *spec: Any) -> Any:
+        def run_input_gradient(dy: Any, k: Any, x_shape: Any, x_dtype: str, *options: Any) -> Any:
             like = torch.empty((), dtype=torch_dtype(x_dtype), device=dy.device).expand(x_shape)
-            return input_gradient(dy.detach(), k.detach(), like, Spec(*spec))
+            return input_gradient(dy.detach(), k.detach(), like, OpOptions(*options))
 
-        def run_weight_gradient(x: Any, dy: Any, k_shape: Any, k_dtype: str, *spec: Any) -> Any:
+        def run_weight_gradient(x: Any, dy: Any, k_shape: Any, k_dtype: str, *options: Any) -> Any:
             like = torch.empty((), dtype=torch_dtype(k_dtype), device=dy.device).expand(k_shape)
-            return weight_gradient(x.detach(), dy.detach(), like, Spec(*spec))
+            return weight_gradient(x.detach(), dy.detach(), like, OpOptions(*options))
 
         self.forward = DifferentiableOp(name, run_forward, "Tensor x, Tensor k")
         self.input_gradient = DifferentiableOp(
@@ -190,92 +190,92 @@ class BilinearOps:
 
     def _register_forward(self) -> None:
         def fake(x: Any, k: Any, *arguments: Any) -> Any:
-            spec = Spec(*arguments)
-            dtype = spec.dtype or dtypes.promote(dtype_name(x), dtype_name(k))
-            return x.new_empty(self.shape(x.shape, k.shape, spec), dtype=torch_dtype(dtype))
+            options = OpOptions(*arguments)
+            dtype = options.dtype or dtypes.promote(dtype_name(x), dtype_name(k))
+            return x.new_empty(self.shape(x.shape, k.shape, options), dtype=torch_dtype(dtype))
 
         def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
             x, k, *arguments = inputs
-            spec = Spec(*arguments)
-            if spec.dtype and dtypes.is_integer(spec.dtype) and any(ctx.needs_input_grad[:2]):
-                raise gradient_error(spec.dtype)
+            options = OpOptions(*arguments)
+            if options.dtype and dtypes.is_integer(options.dtype) and any(ctx.needs_input_grad[:2]):
+                raise gradient_error(options.dtype)
             ctx.save_for_backward(x, k)
             ctx.save_for_forward(x, k)
             # A lower precision holds for the result alone, not for the gradients.
-            if spec.precision is not None:
-                spec = spec._replace(method="auto", precision=None)
-            ctx.spec = spec
+            if options.precision is not None:
+                options = options._replace(method="auto", precision=None)
+            ctx.options = options
 
         def backward(ctx: Any, g: Any) -> Any:
             x, k = ctx.saved_tensors
-            spec = ctx.spec
+            options = ctx.options
             dx = dk = None
             if ctx.needs_input_grad[0]:
-                dx = self.input_gradient(g, k, x.shape, dtype_name(x), *spec.linear_in_x())
+                dx = self.input_gradient(g, k, x.shape, dtype_name(x), *options.linear_in_x())
             if ctx.needs_input_grad[1]:
-                spec = spec._replace(dtype=None)
-                dk = self.weight_gradient(x, g, k.shape, dtype_name(k), *spec).to(k.device)
-            return dx, dk, *[None] * len(spec)
+                options = options._replace(dtype=None)
+                dk = self.weight_gradient(x, g, k.shape, dtype_name(k), *options).to(k.device)
+            return dx, dk, *[None] * len(options)
 
         def jvp(ctx: Any, tx: Any, tk: Any, *_: Any) -> Any:
             x, k = ctx.saved_tensors
-            spec = ctx.spec
-            dtype = spec.dtype or dtypes.promote(dtype_name(x), dtype_name(k))
+            options = ctx.options
+            dtype = options.dtype or dtypes.promote(dtype_name(x), dtype_name(k))
             if dtypes.is_integer(dtype):
                 raise gradient_error(dtype)
             return _add(
-                None if tx is None else self.forward(tx, k, *spec.linear_in_x(dtype)),
-                None if tk is None else self.forward(x, tk, *spec._replace(dtype=dtype)),
+                None if tx is None else self.forward(tx, k, *options.linear_in_x(dtype)),
+                None if tk is None else self.forward(x, tk, *options._replace(dtype=dtype)),
             )
 
         vmap = partial(vmap_forward, self.broadcasts)
         self.forward.register(fake, vmap, setup_context, backward, jvp)
 
     def _register_input_gradient(self) -> None:
-        def fake(dy: Any, k: Any, x_shape: Any, x_dtype: str, *spec: Any) -> Any:
+        def fake(dy: Any, k: Any, x_shape: Any, x_dtype: str, *options: Any) -> Any:
             return dy.new_empty(x_shape, dtype=torch_dtype(x_dtype))
 
         def backward(ctx: Any, g: Any) -> Any:
             dy, k = ctx.saved_tensors
-            spec = ctx.spec
+            options = ctx.options
             d_dy = dk = None
             if ctx.needs_input_grad[0]:
-                d_dy = self.forward(g, k, *spec.linear_in_x(dtype_name(dy)))
+                d_dy = self.forward(g, k, *options.linear_in_x(dtype_name(dy)))
             if ctx.needs_input_grad[1]:
-                dk = self.weight_gradient(g, dy, k.shape, dtype_name(k), *spec.linear_in_x())
-            return d_dy, dk, None, None, *[None] * len(spec)
+                dk = self.weight_gradient(g, dy, k.shape, dtype_name(k), *options.linear_in_x())
+            return d_dy, dk, None, None, *[None] * len(options)
 
         def jvp(ctx: Any, t_dy: Any, tk: Any, *_: Any) -> Any:
             dy, k = ctx.saved_tensors
-            like, spec = ctx.like, ctx.spec
+            like, options = ctx.like, ctx.options
             return _add(
-                None if t_dy is None else self.input_gradient(t_dy, k, *like, *spec),
-                None if tk is None else self.input_gradient(dy, tk, *like, *spec),
+                None if t_dy is None else self.input_gradient(t_dy, k, *like, *options),
+                None if tk is None else self.input_gradient(dy, tk, *like, *options),
             )
 
         vmap = partial(vmap_input_gradient, self.broadcasts)
         self.input_gradient.register(fake, vmap, _setup_gradient_context, backward, jvp)
 
     def _register_weight_gradient(self) -> None:
-        def fake(x: Any, dy: Any, k_shape: Any, k_dtype: str, *spec: Any) -> Any:
+        def fake(x: Any, dy: Any, k_shape: Any, k_dtype: str, *options: Any) -> Any:
             return dy.new_empty(k_shape, dtype=torch_dtype(k_dtype))
 
         def backward(ctx: Any, g: Any) -> Any:
             x, dy = ctx.saved_tensors
-            spec = ctx.spec
+            options = ctx.options
             dx = d_dy = None
             if ctx.needs_input_grad[0]:
-                dx = self.input_gradient(dy, g, x.shape, dtype_name(x), *spec.linear_in_x())
+                dx = self.input_gradient(dy, g, x.shape, dtype_name(x), *options.linear_in_x())
             if ctx.needs_input_grad[1]:
-                d_dy = self.forward(x, g, *spec._replace(dtype=dtype_name(dy)))
-            return dx, d_dy, None, None, *[None] * len(spec)
+                d_dy = self.forward(x, g, *options._replace(dtype=dtype_name(dy)))
+            return dx, d_dy, None, None, *[None] * len(options)
 
         def jvp(ctx: Any, tx: Any, t_dy: Any, *_: Any) -> Any:
             x, dy = ctx.saved_tensors
-            like, spec = ctx.like, ctx.spec
+            like, options = ctx.like, ctx.options
             return _add(
-                None if tx is None else self.weight_gradient(tx, dy, *like, *spec.linear_in_x()),
-                None if t_dy is None else self.weight_gradient(x, t_dy, *like, *spec),
+                None if tx is None else self.weight_gradient(tx, dy, *like, *options.linear_in_x()),
+                None if t_dy is None else self.weight_gradient(x, t_dy, *like, *options),
             )
 
         vmap = partial(vmap_weight_gradient, self.broadcasts)
@@ -284,10 +284,10 @@ class BilinearOps:
 
 def _setup_gradient_context(ctx: Any, inputs: Any, output: Any) -> None:
     """Save what the derivatives of either gradient need."""
-    a, b, shape, dtype, *spec = inputs
+    a, b, shape, dtype, *options = inputs
     ctx.save_for_backward(a, b)
     ctx.save_for_forward(a, b)
-    ctx.like, ctx.spec = (shape, dtype), Spec(*spec)
+    ctx.like, ctx.options = (shape, dtype), OpOptions(*options)
 
 
 def _add(*terms: Any) -> Any:

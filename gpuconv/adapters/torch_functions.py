@@ -32,7 +32,7 @@ from ..core.arguments import (
 from ..core.boundary import read_boundary
 from ..core.layer import LayerGeometry
 from ..nn.geometry import check_bias, check_shapes
-from .torch_autograd import Spec, dtype_name, gradient_error
+from .torch_autograd import OpOptions, dtype_name, gradient_error
 from .torch_ops import CONV2D, CORR2D
 
 __all__ = ["as_tensor", "conv2d", "corr2d", "record"]
@@ -101,7 +101,7 @@ def corr2d(
         if n != m and 1 not in (n, m):
             raise broadcast_error(tuple(X.shape), tuple(k.shape))
     fill = complex(read_fillvalue(fillvalue, "complex128"))
-    spec = Spec(
+    options = OpOptions(
         pad=[top, bottom, left, right],
         boundary=read_boundary(boundary),
         fillvalue=[fill.real, fill.imag],
@@ -113,7 +113,7 @@ def corr2d(
         backend=backend,
         dtype=name,
     )
-    return CORR2D.forward(X, k, *spec)
+    return CORR2D.forward(X, k, *options)
 
 
 def conv2d(x: torch.Tensor, weight: Any, bias: Any, layer: LayerGeometry) -> torch.Tensor:
@@ -137,7 +137,7 @@ def conv2d(x: torch.Tensor, weight: Any, bias: Any, layer: LayerGeometry) -> tor
     if b is not None:
         check_bias(tuple(b.shape), w.shape[0])
     (top, bottom), (left, right) = layer.pad
-    spec = Spec(
+    options = OpOptions(
         pad=[top, bottom, left, right],
         boundary="constant",
         fillvalue=[0.0, 0.0],
@@ -149,7 +149,7 @@ def conv2d(x: torch.Tensor, weight: Any, bias: Any, layer: LayerGeometry) -> tor
         backend="auto",
         dtype=None,
     )
-    y = CONV2D.forward(x, w, *spec)
+    y = CONV2D.forward(x, w, *options)
     if b is not None:
         y = y + b[: shape[1], None, None].to(y.dtype)
     if _channels_last(x) or _channels_last(w):

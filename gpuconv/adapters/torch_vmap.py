@@ -14,17 +14,17 @@ __all__ = ["vmap_forward", "vmap_input_gradient", "vmap_weight_gradient"]
 
 
 def vmap_forward(
-    broadcasts: bool, call: Any, info: Any, dims: Any, x: Any, k: Any, *spec: Any
+    broadcasts: bool, call: Any, info: Any, dims: Any, x: Any, k: Any, *options: Any
 ) -> Any:
     """Result of `call` for every item, and the dimension that numbers them."""
     if broadcasts:
         lead = max(_count_leading(x, dims[0]), _count_leading(k, dims[1]))
         x, k = _move_to_front(x, dims[0], lead), _move_to_front(k, dims[1], lead)
-        return call(x, k, *spec), 0
+        return call(x, k, *options), 0
     if dims[1] is not None:
-        return _call_for_every_item(call, info, dims, (x, k, *spec))
+        return _call_for_every_item(call, info, dims, (x, k, *options))
     x = x.movedim(dims[0], 0)
-    y = call(x.flatten(0, 1), k, *spec)
+    y = call(x.flatten(0, 1), k, *options)
     return y.unflatten(0, x.shape[:2]), 0
 
 
@@ -37,20 +37,20 @@ def vmap_input_gradient(
     k: Any,
     x_shape: Any,
     x_dtype: str,
-    *spec: Any,
+    *options: Any,
 ) -> Any:
     """As `vmap_forward`, for the gradient with respect to x."""
     if not broadcasts and dims[1] is not None:
-        return _call_for_every_item(call, info, dims, (dy, k, x_shape, x_dtype, *spec))
+        return _call_for_every_item(call, info, dims, (dy, k, x_shape, x_dtype, *options))
     if not broadcasts:
         dy = dy.movedim(dims[0], 0)
         shape = [dy.shape[0] * dy.shape[1], *x_shape[1:]]
-        dx = call(dy.flatten(0, 1), k, shape, x_dtype, *spec)
+        dx = call(dy.flatten(0, 1), k, shape, x_dtype, *options)
         return dx.unflatten(0, dy.shape[:2]), 0
     n, lead = info.batch_size, _count_leading(dy, dims[0])
     dy = dy.expand(n, *dy.shape) if dims[0] is None else _move_to_front(dy, dims[0], lead)
     shape = [n, *[1] * (lead + 2 - len(x_shape)), *x_shape]
-    dx = call(dy, _move_to_front(k, dims[1], lead), shape, x_dtype, *spec)
+    dx = call(dy, _move_to_front(k, dims[1], lead), shape, x_dtype, *options)
     return dx.reshape(n, *x_shape), 0
 
 
@@ -63,15 +63,15 @@ def vmap_weight_gradient(
     dy: Any,
     k_shape: Any,
     k_dtype: str,
-    *spec: Any,
+    *options: Any,
 ) -> Any:
     """As `vmap_forward`, for the gradient with respect to k."""
     if not broadcasts:
-        return _call_for_every_item(call, info, dims, (x, dy, k_shape, k_dtype, *spec))
+        return _call_for_every_item(call, info, dims, (x, dy, k_shape, k_dtype, *options))
     n, lead = info.batch_size, _count_leading(dy, dims[1])
     dy = dy.expand(n, *dy.shape) if dims[1] is None else _move_to_front(dy, dims[1], lead)
     shape = [n, *[1] * (lead + 2 - len(k_shape)), *k_shape]
-    dk = call(_move_to_front(x, dims[0], lead), dy, shape, k_dtype, *spec)
+    dk = call(_move_to_front(x, dims[0], lead), dy, shape, k_dtype, *options)
     return dk.reshape(n, *k_shape), 0
 
 

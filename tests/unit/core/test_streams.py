@@ -110,14 +110,16 @@ def test_bfloat16_tensors(cuda, torch):
 
 def test_layers_and_gradients_read_tensors_on_torchs_stream(cuda, torch):
     from gpuconv.adapters import torch_ops
-    from gpuconv.adapters.torch_autograd import Spec
+    from gpuconv.adapters.torch_autograd import OpOptions
 
-    spec = Spec([1] * 4, "constant", [0.0, 0.0], [1, 1], [1, 1], 1, "auto", None, "auto", None)
+    options = OpOptions(
+        [1] * 4, "constant", [0.0, 0.0], [1, 1], [1, 1], 1, "auto", None, "auto", None
+    )
     x, w = torch.rand(2, 4, 6, 7), torch.rand(4, 4, 3, 3)
-    y = torch_ops._conv2d(x, w, spec)
-    torch_ops._conv2d_input_gradient(y, w, x, spec)
-    torch_ops._conv2d_weight_gradient(x, y, w, spec)
-    torch_ops._corr2d_weight_gradient(x[0, 0], y[0, 0], w[0, 0], spec)
+    y = torch_ops._conv2d(x, w, options)
+    torch_ops._conv2d_input_gradient(y, w, x, options)
+    torch_ops._conv2d_weight_gradient(x, y, w, options)
+    torch_ops._corr2d_weight_gradient(x[0, 0], y[0, 0], w[0, 0], options)
     assert set(on(cuda.calls, "launch", "from_dlpack")) == {MINE}
     assert {call[1] for call in cuda.calls if call[0] == "from_dlpack"} == {"capsule"}
     assert on(cuda.calls, "wait", "alloc") == []
