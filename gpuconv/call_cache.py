@@ -39,7 +39,7 @@ _CALLS_MAX, _KERNELS_MAX = 1024, 64
 _PLAIN = frozenset({int, str, type(None)})
 
 
-class Prepared(Protocol):
+class KeptCall(Protocol):
     """What is kept: see `engine.PreparedCall`."""
 
     @property
@@ -52,7 +52,7 @@ class Prepared(Protocol):
     def repeated(self, x: Array, k: Array, out: Array) -> Repeated | None: ...
 
 
-class _Layout(NamedTuple):
+class _RepeatLayout(NamedTuple):
     """The strides of a call's arrays, its result, and what runs it (see `Backend.repeated`)."""
 
     x_strides: tuple[int, ...]
@@ -70,7 +70,7 @@ class Repeater:
 
     def __init__(self) -> None:
         # None if it is not known yet, False if there is none.
-        self._layout: _Layout | bool | None = None
+        self._layout: _RepeatLayout | bool | None = None
 
     def run(self, problem: Problem, X: Any, K: Any, out: Array) -> Any:
         """Result of a call of `problem`, or None if it is to be run as any other."""
@@ -97,28 +97,28 @@ class Repeater:
         self._layout = None
         return None
 
-    def learn(self, prepared: Prepared, X: Any, K: Any, result: Any) -> None:
+    def learn(self, prepared: KeptCall, X: Any, K: Any, result: Any) -> None:
         """Find out how a call that has just run is run again."""
         if self._layout is not None:
             return
         # Where arrays have more dimensions the result's strides follow those of the image.
         plain = type(X) is type(K) is type(result) is np.ndarray and result.ndim == 2
         run = prepared.repeated(X, K, result) if plain and result.flags.aligned else None
-        self._layout = run is not None and _Layout(
+        self._layout = run is not None and _RepeatLayout(
             X.strides, K.strides, result.strides, result.shape, result.dtype, run
         )
 
 
 @dataclass(slots=True)
-class _Call:
+class _SeenCall:
     problem: Problem
-    for_all_weights: Prepared | None
-    prepare: Callable[[Array], Prepared]  # the call for other weights
-    by_weights: dict[bytes, Prepared] = field(default_factory=dict)
-    last: tuple[bytes, Prepared] | None = None  # found among these last
+    for_all_weights: KeptCall | None
+    prepare: Callable[[Array], KeptCall]  # the call for other weights
+    by_weights: dict[bytes, KeptCall] = field(default_factory=dict)
+    last: tuple[bytes, KeptCall] | None = None  # found among these last
     repeater: Repeater = field(default_factory=Repeater)  # of `for_all_weights`
 
-    def find(self, k: Array) -> Prepared:
+    def find(self, k: Array) -> KeptCall:
         """Return what is kept for weights, or prepare it: arrays need not be read again."""
         raw, last = k.tobytes(), self.last
         if last is not None and last[0] == raw:  # comparing takes a fraction of hashing
@@ -131,14 +131,14 @@ class _Call:
         self.last = raw, found
         return found
 
-    def keep(self, prepared: Prepared, raw: bytes) -> None:
+    def keep(self, prepared: KeptCall, raw: bytes) -> None:
         """Keep what was prepared for weights of these bytes."""
         if len(self.by_weights) >= _KERNELS_MAX:
             self.by_weights.clear()
         self.by_weights[raw] = prepared
 
 
-_calls: dict[Any, _Call] = {}
+_calls: dict[Any, _SeenCall] = {}
 
 
 def exactly(value: Any) -> Any:
@@ -252,7 +252,7 @@ def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
     return result
 
 
-def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], Prepared]) -> None:
+def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], KeptCall]) -> None:
     """Keep a prepared call; `k` are its weights, flipped if they are to be.
 
     `prepare` is to prepare it for others, where the choice of a method depends on them.
@@ -266,7 +266,7 @@ def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], Prepa
     if key not in _calls:
         if len(_calls) >= _CALLS_MAX:
             _calls.clear()
-        _calls[key] = _Call(problem, None, prepare)
+        _calls[key] = _SeenCall(problem, None, prepare)
     call = _calls[key]
     if choice.weight_independent or type(k) is not np.ndarray:
         # Weights on a device are not looked at before a call runs, so all are prepared alike.

@@ -22,7 +22,7 @@ __all__ = ["correlate", "data_like"]
 
 
 @dataclass(frozen=True)
-class _Centres:
+class _DimensionCentres:
     """Pixels that windows are centred on along a dimension, some perhaps beyond the image."""
 
     positions: Any  # rising integers, 0 for the first of `n` pixels
@@ -82,7 +82,7 @@ def correlate(
         first = (span[n] if flipped else span[n] - 1) // 2 - pads[n][0]
         name = X.dims[axis % X.ndim]
         count = Y.shape[dims.index(name)]
-        centres[name] = _Centres(first + steps[n] * np.arange(count), X.sizes[name])
+        centres[name] = _DimensionCentres(first + steps[n] * np.arange(count), X.sizes[name])
     sizes = dict(zip(dims, Y.shape, strict=True))
     return xarray.DataArray(
         Y, dims=dims, coords=_coordinates(X, centres, sizes), name=X.name, attrs=X.attrs
@@ -128,7 +128,9 @@ def _dimensions(X: Any, K: Any, ndim: int) -> tuple[Any, ...]:
     return (*(f"kernel_{n}" for n in range(more)), *X.dims)
 
 
-def _coordinates(X: Any, centres: dict[Any, _Centres], sizes: dict[Any, int]) -> dict[Any, Any]:
+def _coordinates(
+    X: Any, centres: dict[Any, _DimensionCentres], sizes: dict[Any, int]
+) -> dict[Any, Any]:
     """Select coordinates at the centres; leave out those that are not known there."""
     found: dict[Any, Any] = {}
     for name, coordinate in X.coords.items():

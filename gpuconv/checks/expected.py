@@ -17,11 +17,11 @@ from ..gradients import corr2d_vjp
 from . import samples
 from .case import Case
 
-__all__ = ["Expected", "Operands", "difference", "expected", "operands"]
+__all__ = ["CaseArrays", "Expected", "case_arrays", "difference", "expected"]
 
 
 @dataclass(frozen=True, eq=False)
-class Operands:
+class CaseArrays:
     """The arrays of a case, in storage dtypes."""
 
     x: Array
@@ -39,17 +39,17 @@ class Expected:
     dtype: str  # of the result
 
 
-def operands(case: Case) -> Operands:
+def case_arrays(case: Case) -> CaseArrays:
     """Make the arrays of a case, which are the same in every run."""
     rng = samples.random_of(case)
     x, k = samples.pixels(case, rng), samples.weights(case, rng)
     if "gradients" not in case.call:
-        return Operands(x, k, None)
+        return CaseArrays(x, k, None)
     shape = _layer_shape(case) if "layer" in case.call else _problem(case).out_shape
-    return Operands(x, k, samples.draw(rng, shape, case.dtype))
+    return CaseArrays(x, k, samples.draw(rng, shape, case.dtype))
 
 
-def expected(case: Case, given: Operands) -> list[Expected]:
+def expected(case: Case, given: CaseArrays) -> list[Expected]:
     """Compute what a case should return, one after the other."""
     wide = [_widened(a, case.dtype) for a in (given.x, given.k, given.dy)]
     if case.precision == "tf32":

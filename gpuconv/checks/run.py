@@ -13,7 +13,7 @@ from ..gradients import corr2d_vjp
 from ..nn import conv2d, conv2d_vjp
 from . import samples
 from .case import Abilities, Case
-from .expected import Operands, difference, expected, operands
+from .expected import CaseArrays, case_arrays, difference, expected
 from .places import PLACES, Host, Place, argument
 from .report import FAILED, NOT_REACHED, PASSED, SKIPPED, CheckRow
 
@@ -59,7 +59,7 @@ def _run(case: Case, backend: Backend, place: Place) -> tuple[str, str]:
         refusal = _refusal(case, backend)
         if refusal:
             return SKIPPED, refusal
-        given = operands(case)
+        given = case_arrays(case)
         results = _CALLS[case.call](case, backend.name, place, given)
         texts = [
             difference(place.get(result), right)
@@ -83,7 +83,7 @@ def _refusal(case: Case, backend: Backend) -> str | None:
     return backend.refuse(problem, case.method)
 
 
-def _correlate(case: Case, backend: str, place: Place, given: Operands) -> list[Any]:
+def _correlate(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Any]:
     keywords: dict[str, Any] = dict(
         backend=backend, method=case.method, precision=case.precision, **case.keywords
     )
@@ -105,7 +105,7 @@ def _on(place: Place, case: Case, *given: Array) -> list[Any]:
     return [argument(place.put(array), case.dtype, place.device) for array in given]
 
 
-def _gradients(case: Case, backend: str, place: Place, given: Operands) -> list[Any]:
+def _gradients(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Any]:
     x, k, dy = _on(place, case, given.x, given.k, given.dy)
     return list(corr2d_vjp(x, k, dy, backend=backend, method=case.method, **case.keywords))
 
@@ -114,17 +114,17 @@ def _layer_keywords(case: Case) -> dict[str, Any]:
     return dict(padding=case.mode, stride=case.stride, dilation=case.dilation, groups=case.groups)
 
 
-def _layer(case: Case, backend: str, place: Place, given: Operands) -> list[Any]:
+def _layer(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Any]:
     x, weight = _on(place, case, given.x, given.k)
     return [conv2d(x, weight, **_layer_keywords(case))]
 
 
-def _layer_gradients(case: Case, backend: str, place: Place, given: Operands) -> list[Any]:
+def _layer_gradients(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Any]:
     x, weight, dy = _on(place, case, given.x, given.k, given.dy)
     return list(conv2d_vjp(x, weight, dy, **_layer_keywords(case)))
 
 
-Run = Callable[[Case, str, Place, Operands], list[Any]]
+Run = Callable[[Case, str, Place, CaseArrays], list[Any]]
 _CALLS: dict[str, Run] = {
     "corr2d": _correlate,
     "convolve2d": _correlate,

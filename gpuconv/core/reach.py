@@ -38,7 +38,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class _PaddedAxis:
     """One axis of a problem with constant padding."""
 
     n: int  # pixels
@@ -48,7 +48,7 @@ class _Axis:
     dilation: int
     pad: Pair
 
-    def restrict(self, first: int, last: int) -> _Axis:
+    def restrict(self, first: int, last: int) -> _PaddedAxis:
         """Return the axis with the outputs ``first`` to ``last - 1`` alone.
 
         No window of it may begin within the image.
@@ -88,7 +88,7 @@ class _Axis:
             return slice(kept.start, kept.stop + 1)
         return slice(kept.start - self.phase_step(), kept.stop)
 
-    def crop(self, kept: slice) -> _Axis:
+    def crop(self, kept: slice) -> _PaddedAxis:
         """Return the axis with some of its taps alone."""
         before, after = kept.start, self.taps - kept.stop
         pad = self.pad[0] - before * self.dilation, self.pad[1] - after * self.dilation
@@ -114,12 +114,12 @@ class _Axis:
         return ranges if 0 < len(ranges) <= _PARTS_MOST else whole
 
 
-def _axes(problem: Problem) -> tuple[_Axis, _Axis]:
-    rows, columns = (_Axis(*axis) for axis in rows_and_columns(problem))
+def _axes(problem: Problem) -> tuple[_PaddedAxis, _PaddedAxis]:
+    rows, columns = (_PaddedAxis(*axis) for axis in rows_and_columns(problem))
     return rows, columns
 
 
-def _restate(problem: Problem, axes: tuple[_Axis, _Axis]) -> Problem:
+def _restate(problem: Problem, axes: tuple[_PaddedAxis, _PaddedAxis]) -> Problem:
     rows, columns = axes
     return replace(
         problem,
@@ -135,7 +135,7 @@ def _is_zero_padded(problem: Problem) -> bool:
     return problem.boundary == "constant" and problem.fillvalue == 0 and not empty
 
 
-def _crop(axes: tuple[_Axis, _Axis], mirrored: bool) -> tuple[slice, slice]:
+def _crop(axes: tuple[_PaddedAxis, _PaddedAxis], mirrored: bool) -> tuple[slice, slice]:
     """Return the taps to be kept: all of them, where few could be left out.
 
     Mirrored rows and columns of taps are summed from both ends at once, so they keep their middle.

@@ -40,7 +40,7 @@ def input_gradient(
     result = dtypes.accumulator(dtypes.promote(dy.dtype, k.dtype))
     acc = result if not dtypes.is_integer(result) else "float64"
     positions = _Positions.of(problem)
-    total = _Sums(problem, positions, k, dy, acc, method, backend).run()
+    total = _GradientSums(problem, positions, k, dy, acc, method, backend).run()
     if positions.is_folded:
         total = _fold(problem, total)
     total = total.reshape(problem.x_shape)
@@ -76,7 +76,7 @@ class _Positions:
 
 
 @dataclass(frozen=True)
-class _Sums:
+class _GradientSums:
     """What all sums of a call have in common."""
 
     problem: Problem

@@ -165,7 +165,7 @@ def learn_kernel(
         velocity = xp.zeros_like(kernel)
         losses: list[float] = []
         taken = 0
-        with _ProgressBar(count, progress) as bar:
+        with _TqdmBar(count, progress) as bar:
             while True:
                 error = corr2d(image, kernel, **keywords) - target
                 loss = float((error.astype("float64") ** 2).sum())
@@ -254,7 +254,7 @@ def _largest_curvature(
     return curvature
 
 
-class _ProgressBar:
+class _TqdmBar:
     """A tqdm bar, or nothing where none is wanted."""
 
     def __init__(self, steps: int, wanted: bool | None) -> None:
@@ -275,7 +275,7 @@ class _ProgressBar:
                 ) from None
             self._bar = bar(total=steps, unit="step")
 
-    def __enter__(self) -> _ProgressBar:
+    def __enter__(self) -> _TqdmBar:
         return self
 
     def update(self, loss: float) -> None:

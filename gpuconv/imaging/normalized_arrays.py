@@ -32,7 +32,7 @@ from .normalized_blocks import normalize_block
 from .normalized_call import NormalizedCall, undefined_value
 from .normalized_pixels import find_missing
 from .normalized_prepared import (
-    Prepared,
+    PreparedNormalized,
     find_prepared,
     repeat_single_image,
 )
@@ -53,17 +53,17 @@ _scratch = Scratch()
 
 
 @dataclass(frozen=True)
-class Inputs:
+class PixelInputs:
     """Pixels, which are missing, and how much they count, as storage arrays on one device."""
 
     x: Any
     mask: Any
     weights: Any
 
-    def map(self, function: Any) -> Inputs:
+    def map(self, function: Any) -> PixelInputs:
         """Apply a function to the arrays that there are."""
         found = (None if a is None else function(a) for a in (self.x, self.mask, self.weights))
-        return Inputs(*found)
+        return PixelInputs(*found)
 
 
 def normalize(
@@ -89,7 +89,7 @@ def _normalize_new(
         w = read_weights(weights, x)
         prepared = find_prepared(x, k, None if w is None else w.dtype, rules, flipped, options)
         call = prepared.call
-        inputs = Inputs(
+        inputs = PixelInputs(
             x.array, read_mask(mask, x), None if w is None else _summed(w, call.problem)
         )
         problem, target = call.problem, None
@@ -109,7 +109,7 @@ def _normalize_new(
         return result.deliver(out)
 
 
-def _run_at_once(prepared: Prepared, arrays_of_call: tuple[Any, Any, Any, Any]) -> bool:
+def _run_at_once(prepared: PreparedNormalized, arrays_of_call: tuple[Any, Any, Any, Any]) -> bool:
     """Make all results at once, and return whether there is code for that."""
     at_once = prepared.at_once
     if at_once is not None and at_once.takes(*arrays_of_call):
@@ -129,7 +129,9 @@ def _summed(weights: arrays.Operand, problem: Problem) -> Any:
     return dtypes.widen(weights.array, weights.dtype, problem.acc_dtype, xp)
 
 
-def _run(call: NormalizedCall, kernel: KernelSums, inputs: Inputs, device: str, out: Any) -> None:
+def _run(
+    call: NormalizedCall, kernel: KernelSums, inputs: PixelInputs, device: str, out: Any
+) -> None:
     """Fill `out` block by block."""
     problem = call.problem
     if 0 in problem.x_shape[-2:]:
@@ -167,7 +169,7 @@ def _run(call: NormalizedCall, kernel: KernelSums, inputs: Inputs, device: str, 
 
 
 def _run_part(
-    call: NormalizedCall, kernel: KernelSums, inputs: Inputs, out: Any,
+    call: NormalizedCall, kernel: KernelSums, inputs: PixelInputs, out: Any,
     index: Index, first: int, last: int,
 ) -> None:  # fmt: skip
     """Fill the rows ``first`` to ``last - 1`` of a part of the batch."""
@@ -196,7 +198,7 @@ def _run_part(
                   columns.centres(call.flipped, 0, problem.s))  # fmt: skip
 
 
-def _preserve_rows(call: NormalizedCall, inputs: Inputs, out: Any) -> None:
+def _preserve_rows(call: NormalizedCall, inputs: PixelInputs, out: Any) -> None:
     """Make the outputs undefined whose windows are centred on a missing pixel, some at a time."""
     rows, columns = blocks.Axis.both(call.problem)
     budget = _HOST_BYTES if isinstance(out, np.ndarray) else _DEVICE_BYTES
@@ -208,7 +210,7 @@ def _preserve_rows(call: NormalizedCall, inputs: Inputs, out: Any) -> None:
 
 
 def _preserve(
-    call: NormalizedCall, part: Inputs, out: Any, rows: blocks.Centres, columns: blocks.Centres
+    call: NormalizedCall, part: PixelInputs, out: Any, rows: blocks.Centres, columns: blocks.Centres
 ) -> None:
     """Make the outputs undefined whose windows are centred on a missing pixel."""
     here = part.map(lambda a: a[..., rows.pixels, columns.pixels])

@@ -34,7 +34,7 @@ _SLOWER_MOST = 2.0
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedNormalized:
     """A call, how all its pixels would be correlated, and its kernels as summed, on the host."""
 
     call: NormalizedCall
@@ -71,7 +71,7 @@ class Prepared:
         return found if direct.choice.seconds <= _SLOWER_MOST * fft.choice.seconds else None
 
 
-_seen: dict[Any, Prepared] = {}
+_seen: dict[Any, PreparedNormalized] = {}
 
 
 def forget() -> None:
@@ -117,7 +117,7 @@ def _key_of(
 def find_prepared(
     x: arrays.Operand, k: arrays.Operand, w_dtype: str | None, rules: MissingRules, flipped: bool,
     options: dict[str, Any],
-) -> Prepared:  # fmt: skip
+) -> PreparedNormalized:  # fmt: skip
     """Prepare a call, or find one that differs in pixels alone. See `prepare`."""
     key = None
     if isinstance(k.array, np.ndarray) and k.array.nbytes <= _KERNEL_BYTES_MOST:
@@ -130,7 +130,7 @@ def find_prepared(
         k = replace(k, array=k.array.copy())  # the caller's may change
     shapes = tuple(x.array.shape), tuple(k.array.shape)
     call, values, chosen = prepare(x, k, shapes, w_dtype, rules, flipped, options)
-    prepared = Prepared(call, chosen, values, options["method"] == "auto")
+    prepared = PreparedNormalized(call, chosen, values, options["method"] == "auto")
     if key is not None:
         if len(_seen) >= _CALLS_MOST:
             _seen.clear()

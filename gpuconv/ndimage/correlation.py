@@ -9,7 +9,7 @@ import numpy as np
 from ..core import arrays, dtypes
 from .arguments import count_from_end, one_for_each, padding, read_axes, read_cval, read_mode
 from .factors import split_into_lines
-from .images import Image
+from .images import InputImage
 from .passes import Pass, line_pass
 from .repeated import run_filter
 
@@ -100,7 +100,7 @@ def convolve1d(
 
 
 def _make_line_pass(
-    image: Image, weights: Any, axis: int, mode: str, cval: Any, origin: int, flipped: bool
+    image: InputImage, weights: Any, axis: int, mode: str, cval: Any, origin: int, flipped: bool
 ) -> list[Pass]:
     fillvalue = read_cval(cval, image.is_complex)
     weights = _read_weights(weights, image)
@@ -209,7 +209,7 @@ def convolve(
 
 
 def _make_plane_pass(
-    image: Image, name: str, weights: Any, mode: str, cval: Any, origin: Any, axes: Any
+    image: InputImage, name: str, weights: Any, mode: str, cval: Any, origin: Any, axes: Any
 ) -> list[Pass]:
     found = read_axes(axes, image.ndim)
     weights = _read_weights(weights, image)
@@ -253,7 +253,7 @@ def _make_plane_pass(
 
 
 def _along_all_axes(
-    weights: Any, axes: tuple[int, ...], image: Image, origin: Any, flipped: bool
+    weights: Any, axes: tuple[int, ...], image: InputImage, origin: Any, flipped: bool
 ) -> tuple[Any, list[tuple[int, int]]]:
     """Return weights with a dimension for each axis of the image, and their padding."""
     if weights.ndim != len(axes) or 0 in weights.shape:
@@ -275,7 +275,7 @@ def _along_all_axes(
     return weights, pads
 
 
-def _read_weights(weights: Any, image: Image) -> Any:
+def _read_weights(weights: Any, image: InputImage) -> Any:
     """Return weights as float64 or complex128: as they lie, or for eager images by NumPy."""
     if arrays.is_instance_of(weights, "torch", "Tensor"):
         arrays.refuse_sparse(weights, "weights")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import normalize_axis, one_for_each, read_cval, read_mode
-from .images import Image
+from .images import InputImage
 from .passes import Pass, line_pass
 from .repeated import run_filter
 
@@ -89,7 +89,7 @@ def prewitt(
 
 
 def _make_passes(
-    image: Image, axis: int, mode: Any, cval: Any, smoothing: list[float]
+    image: InputImage, axis: int, mode: Any, cval: Any, smoothing: list[float]
 ) -> list[Pass]:
     along = normalize_axis(axis, image.ndim)
     modes = one_for_each(mode, image.ndim)

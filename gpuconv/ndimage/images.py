@@ -15,11 +15,11 @@ import numpy as np
 
 from ..core import arrays, dtypes
 
-__all__ = ["Image", "Target", "read_image", "read_output"]
+__all__ = ["InputImage", "Target", "read_image", "read_output"]
 
 
 @dataclass(frozen=True)
-class Image:
+class InputImage:
     """An input, read."""
 
     original: Any
@@ -46,14 +46,14 @@ class Target:
     array: Any = None  # the caller's
 
 
-def read_image(value: Any) -> Image:
+def read_image(value: Any) -> InputImage:
     """Read an input without copying it; RuntimeError for dtypes that SciPy's filters refuse."""
     tensor = arrays.is_instance_of(value, "torch", "Tensor")
     if tensor or arrays.is_instance_of(value, "dask.array", "Array"):
         arrays.refuse_annotated(value, "input")
         dtype = _name_of(value.dtype, "input")
         deferred = not tensor or not dtypes.is_integer(dtype)
-        image = Image(value, tuple(value.shape), dtype, deferred)
+        image = InputImage(value, tuple(value.shape), dtype, deferred)
     else:
         arrays.refuse_annotated(value, "input")
         if not hasattr(value, "shape"):
@@ -61,7 +61,7 @@ def read_image(value: Any) -> Image:
         if hasattr(value, "dtype"):
             _name_of(value.dtype, "input")
         operand = arrays.read(value, "input", swapped=True)
-        image = Image(value, tuple(operand.array.shape), operand.dtype, False)
+        image = InputImage(value, tuple(operand.array.shape), operand.dtype, False)
     if dtypes.is_half(image.dtype):
         raise RuntimeError(
             f"array type {image.dtype} not supported, as by scipy.ndimage; convert input to "
@@ -70,7 +70,7 @@ def read_image(value: Any) -> Image:
     return image
 
 
-def read_output(output: Any, image: Image, complex_sums: bool) -> Target:
+def read_output(output: Any, image: InputImage, complex_sums: bool) -> Target:
     """Read `output=`: None for the input's dtype, a dtype, or an array to write to.
 
     Complex sums need a complex output: a real dtype is promoted with a warning.

@@ -58,7 +58,7 @@ def _run_on_planes(one: Pass, store: Store, source: Any, target: Any, most: int)
     # Where bits depend on the strips, these must not depend on how planes lie in memory.
     size = target.size if one.method in _OF_EACH_PLACE else height * width
     count = _rows_of_a_strip(taps, most * height // size)
-    rows_read = _Rows(source, taps if may_share_memory(source, target) else 0)
+    rows_read = _OriginalRows(source, taps if may_share_memory(source, target) else 0)
     dtype = dict(dtype=store.dtype) if store.is_plain else {}
     for top in range(0, height, count):
         bottom = min(top + count, height)
@@ -83,7 +83,7 @@ def _rows_of_a_strip(taps: int, usual: int) -> int:
     return max(usual, min(8 * taps, 4 * usual), 2 * taps, 1)
 
 
-class _Rows:
+class _OriginalRows:
     """Rows as they were before an array is overwritten from the top, as far as they are read.
 
     Windows reach `reach` rows up, to the first rows, and from the last rows back into the image.

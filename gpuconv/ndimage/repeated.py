@@ -16,7 +16,7 @@ import numpy as np
 from ..call_cache import exactly
 from ..core import dtypes
 from ..core.overlap import may_share_memory
-from .images import Image, Target, read_image, read_output
+from .images import InputImage, Target, read_image, read_output
 from .joining import join
 from .passes import Pass, prepare
 from .running import run
@@ -49,7 +49,7 @@ class _Filter:
     dtype: Any  # of its results
 
     @classmethod
-    def of(cls, passes: Sequence[Pass], image: Image, target: Target) -> _Filter:
+    def of(cls, passes: Sequence[Pass], image: InputImage, target: Target) -> _Filter:
         """Find out how passes over an image are run."""
         pixels = image.original.reshape((1,) * (2 - image.ndim) + image.shape)
         steps, x_dtype = [], image.dtype

@@ -13,7 +13,7 @@ from ..core import arrays, dtypes
 from ..core.casting import cast
 from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
-from .images import Image, Target, read_output
+from .images import InputImage, Target, read_output
 from .joining import for_device, join
 from .passes import Pass, has_integers_only, prepare
 from .slabs import run_passes
@@ -24,7 +24,7 @@ __all__ = ["run"]
 _SINGLE = ("float32", "complex64")
 
 
-def run(image: Image, passes: Sequence[Pass], output: Any) -> Any:
+def run(image: InputImage, passes: Sequence[Pass], output: Any) -> Any:
     """Filter an image with one pass after the other; without any it is copied."""
     complex_sums = image.is_complex or any(one.is_complex for one in passes)
     target = read_output(output, image, complex_sums)
@@ -35,7 +35,7 @@ def run(image: Image, passes: Sequence[Pass], output: Any) -> Any:
         return _run_eagerly(image, passes, target)
 
 
-def _run_eagerly(image: Image, passes: Sequence[Pass], target: Target) -> Any:
+def _run_eagerly(image: InputImage, passes: Sequence[Pass], target: Target) -> Any:
     source = arrays.read(image.original, "input", swapped=True)
     if target.array is None:
         result = arrays.empty(image.shape, target.dtype, source.device, source)
@@ -95,7 +95,7 @@ def _address(array: Any) -> int:
     return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
 
 
-def _run_deferred(image: Image, passes: Sequence[Pass], dtype: str) -> Any:
+def _run_deferred(image: InputImage, passes: Sequence[Pass], dtype: str) -> Any:
     result, x_dtype = image.original, image.dtype
     missing = max(0, 2 - image.ndim)
     result = result.reshape((1,) * missing + image.shape) if missing else result

@@ -18,7 +18,7 @@ from .arguments import (
     read_mode,
     with_each_axis,
 )
-from .images import Image
+from .images import InputImage
 from .passes import Pass, line_pass
 from .repeated import run_filter
 
@@ -73,7 +73,7 @@ def gaussian_filter1d(
 
 
 def _make_gaussian_pass(
-    image: Image, sigma: float, axis: int, order: int, mode: str, cval: Any, truncate: float,
+    image: InputImage, sigma: float, axis: int, order: int, mode: str, cval: Any, truncate: float,
     radius: int | None,
 ) -> list[Pass]:  # fmt: skip
     along = count_from_end(axis, image.ndim)
@@ -132,7 +132,7 @@ def gaussian_filter(
 
 
 def _make_gaussian_passes(
-    image: Image, sigma: Any, order: Any, mode: Any, cval: Any, truncate: float, radius: Any,
+    image: InputImage, sigma: Any, order: Any, mode: Any, cval: Any, truncate: float, radius: Any,
     axes: Any,
 ) -> list[Pass]:  # fmt: skip
     each = [
@@ -224,7 +224,7 @@ def uniform_filter1d(
 
 
 def _make_uniform_pass(
-    image: Image, size: int, axis: int, mode: str, cval: Any, origin: int
+    image: InputImage, size: int, axis: int, mode: str, cval: Any, origin: int
 ) -> list[Pass]:
     along = count_from_end(axis, image.ndim)
     mean = _uniform_pass(along, size, origin, read_mode(mode))
@@ -276,7 +276,7 @@ def uniform_filter(
 
 
 def _make_uniform_passes(
-    image: Image, size: Any, mode: Any, cval: Any, origin: Any, axes: Any
+    image: InputImage, size: Any, mode: Any, cval: Any, origin: Any, axes: Any
 ) -> list[Pass]:
     passes = [
         _uniform_pass(at, int(size), int(origin), read_mode(mode))
@@ -295,7 +295,7 @@ def _uniform_pass(axis: int, size: int, origin: int, boundary: str) -> Pass:
     return line_pass(np.ones(size), axis, pad, boundary, divisor=size)
 
 
-def _with_cval(image: Image, passes: list[Pass], cval: Any) -> list[Pass]:
+def _with_cval(image: InputImage, passes: list[Pass], cval: Any) -> list[Pass]:
     """Put `cval` beyond the border of passes; it is not looked at where there are none."""
     if not passes:
         return passes

@@ -13,7 +13,7 @@ from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
 from .arguments import one_for_each, read_axes, with_each_axis
 from .correlation import correlate1d
-from .images import Image, Target, read_image, read_output
+from .images import InputImage, Target, read_image, read_output
 from .running import run
 from .slabs import SLAB, cut
 from .smoothing import gaussian_filter
@@ -283,7 +283,11 @@ def _sum_over_axes(
 
 
 def _sum_in_place(
-    image: Image, differentiate: Derivative, axes: tuple[int, ...], target: Target, squared: bool
+    image: InputImage,
+    differentiate: Derivative,
+    axes: tuple[int, ...],
+    target: Target,
+    squared: bool,
 ) -> Any:
     source = arrays.read(image.original, "input", swapped=True)
     original, result = image.original, target.array

@@ -125,6 +125,16 @@ def test_no_circle_of_files():
     assert not left
 
 
+def test_no_class_name_stands_for_two_ideas():
+    """Nor do two that differ in an underscore alone. (`Conv2d` is torch's name of `Conv2D`.)"""
+    found = {}
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name.strip("_"), []).append(name)
+    assert {name: where for name, where in found.items() if len(where) > 1} == {}
+
+
 def test_public_names():
     for name in gpuconv.__all__:
         thing = getattr(gpuconv, name)

@@ -52,7 +52,7 @@ def run(
     for number in (0,) if alone else np.unique(which):
         images = np.arange(problem.n) if alone else np.flatnonzero(which == number)
         try:
-            call = _Call(problem, plan, memory, params, x, out, images)
+            call = _KernelBatch(problem, plan, memory, params, x, out, images)
             _of_one_kernel(call, weights[number])
         except MemoryError as error:
             # Images of other kernels lie between these.
@@ -65,7 +65,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class _Call:
+class _KernelBatch:
     """One call's images that have the same kernel."""
 
     problem: Problem
@@ -84,7 +84,7 @@ class _Call:
         return image * problem.r + tile_row * grid.steps[0] // restate_for_tables(problem).stride[0]
 
 
-def _of_one_kernel(call: _Call, weights: Array) -> None:
+def _of_one_kernel(call: _KernelBatch, weights: Array) -> None:
     """Filter the images by one kernel; tiles that transforms cannot serve are summed directly."""
     plan, params = call.plan, call.params
     kernel = np.ascontiguousarray(weights)
@@ -110,7 +110,7 @@ def _compiled() -> tuple[Any, Any, Any]:
     return fft_driver, fft_errors, fft_functions
 
 
-def _transform(call: _Call, kernel: Array, spectrum: Spectrum, states: Any) -> Any:
+def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum, states: Any) -> Any:
     """Transform all groups of tiles, and retry those that are not shown to be exact enough.
 
     Returns the numbers of the groups that must be summed directly.
@@ -204,7 +204,7 @@ class _DirectPlan:
     kept: Any  # owns what the addresses point to
 
 
-def _direct_plan(call: _Call, kernel: Array) -> _DirectPlan:
+def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
     """Plan direct sums with a kernel; only this function knows the direct driver's params."""
     problem = call.problem
     plan = plan_sums(
@@ -215,7 +215,7 @@ def _direct_plan(call: _Call, kernel: Array) -> _DirectPlan:
     return _DirectPlan(plan.params_address, sum_columns, weights, plan.failures, plan)
 
 
-def _sum_directly(call: _Call, kernel: Array, groups: Any) -> None:
+def _sum_directly(call: _KernelBatch, kernel: Array, groups: Any) -> None:
     """Sum groups of tiles, given by their numbers, tap by tap."""
     if dtypes.is_complex(call.problem.acc_dtype):
         for group in groups:
@@ -225,7 +225,7 @@ def _sum_directly(call: _Call, kernel: Array, groups: Any) -> None:
         _sum_real_groups(call, kernel, groups)
 
 
-def _sum_complex_tile(call: _Call, kernel: Array, number: int) -> None:
+def _sum_complex_tile(call: _KernelBatch, kernel: Array, number: int) -> None:
     """Sum a complex tile, with its padded pixels as an image of their own."""
     problem, laid, acc = call.problem, restate_for_tables(call.problem), call.problem.acc_dtype
     image, tile = divmod(number, call.plan.grid.groups)
@@ -250,7 +250,7 @@ def _sum_complex_tile(call: _Call, kernel: Array, number: int) -> None:
     call.out[(*index, *kept)] = dtypes.finish(result, problem.out_dtype)
 
 
-def _sum_real_groups(call: _Call, kernel: Array, groups: Any) -> None:
+def _sum_real_groups(call: _KernelBatch, kernel: Array, groups: Any) -> None:
     """Sum groups of real tiles, by the direct driver."""
     from .jit.fft import fft_driver
 

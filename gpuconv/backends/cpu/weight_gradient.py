@@ -36,7 +36,7 @@ _STRIP, _OUTPUTS, _ROWS, _IN_A_LANE = 512, 4096, 128, 512
 
 
 @dataclass(frozen=True)
-class _Tasks:
+class _TaskRanges:
     """How the work is cut into tasks, which depends on the problem alone.
 
     Task i sums the units from ``starts[i]`` to before ``starts[i + 1]``, all of one kernel;
@@ -49,7 +49,7 @@ class _Tasks:
 
 
 @lru_cache(maxsize=64)
-def _tasks(problem: Problem) -> _Tasks:
+def _tasks(problem: Problem) -> _TaskRanges:
     row = problem.s * problem.p * problem.q
     band = min(problem.r, max(2 * problem.span[0], 16, _TASK_OPERATIONS // row),
                max(1, _UNIT_OPERATIONS // row))  # fmt: skip
@@ -71,7 +71,7 @@ def _tasks(problem: Problem) -> _Tasks:
         first_of_kernel.append(len(starts))
         starts += range(begin, end, units_of_task)
     starts.append(len(units))
-    return _Tasks(units, np.array(starts, np.int64), np.array(first_of_kernel, np.int64))
+    return _TaskRanges(units, np.array(starts, np.int64), np.array(first_of_kernel, np.int64))
 
 
 def _in_slices(problem: Problem, starts: Any, work: Callable[[slice, Any, Any], None]) -> None:
@@ -98,7 +98,7 @@ def _in_slices(problem: Problem, starts: Any, work: Callable[[slice, Any, Any], 
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _LayoutParams:
     """The plan of all calls whose arrays have one layout."""
 
     params: Any  # a WEIGHT_GRADIENT_PARAMS
@@ -170,7 +170,7 @@ def _describe_output_gradients(
 @lru_cache(maxsize=128)
 def _plan(
     problem: Problem, x_strides: tuple[int, ...], dy_strides: tuple[int, ...], dy_dtype: str
-) -> _Plan:
+) -> _LayoutParams:
     from .jit import vectors
     from .jit import weight_gradient as jit
 
@@ -216,7 +216,7 @@ def _plan(
         group_count=len(groups),
         task=jit.task_function(),
     )
-    return _Plan(params, order, (*keep_x, *keep_dy, offsets, groups))
+    return _LayoutParams(params, order, (*keep_x, *keep_dy, offsets, groups))
 
 
 def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:

@@ -32,7 +32,7 @@ def open_store(folder: Path) -> Iterator[Any]:
     loops: set[asyncio.AbstractEventLoop] = set()
     ended = False
 
-    class Store(require("zarr.storage").LocalStore):  # type: ignore[misc]
+    class ClosableStore(require("zarr.storage").LocalStore):  # type: ignore[misc]
         async def set(self, key: str, value: Any) -> None:
             loops.add(asyncio.get_running_loop())
             if ended:
@@ -40,7 +40,7 @@ def open_store(folder: Path) -> Iterator[Any]:
             await super().set(key, value)
 
     try:
-        yield Store(folder)
+        yield ClosableStore(folder)
     finally:
         ended = True
         for loop in loops:

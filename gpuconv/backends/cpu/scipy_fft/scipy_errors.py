@@ -9,7 +9,7 @@ import numpy as np
 
 from ....core.arrays import Array
 from ..jit.fft import fft_errors
-from .scipy_filter import Kernel, TileFilter
+from .scipy_filter import TileFilter, TransformedKernel
 from .scipy_transforms import TileSums
 
 __all__ = ["ErrorEstimates", "find_largest"]
@@ -26,7 +26,7 @@ class ErrorEstimates:
         self.safe = 2.0 ** (2 * fft_errors.SAFE_EXPONENT[f"float{self.info.bits}"])
 
     def find_doubtful(
-        self, tiles: Array, sums: TileSums, kept: Any, parts: list[Any], kernel: Kernel
+        self, tiles: Array, sums: TileSums, kept: Any, parts: list[Any], kernel: TransformedKernel
     ) -> list[int]:
         """Find the tiles that are not shown to be as exact as promised.
 

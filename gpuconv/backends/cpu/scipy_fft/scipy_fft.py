@@ -20,7 +20,7 @@ from ....core import dtypes
 from ....core.arrays import Array
 from ....core.errors import complete_rows_before
 from ....core.problem import Problem, make_problem
-from .scipy_filter import Kernel, TileFilter
+from .scipy_filter import TileFilter, TransformedKernel
 from .scipy_plan import CHUNK_BYTES, plan_axes, work
 from .scipy_tiles import LoadedTiles, TileReader
 from .scipy_transforms import TileSums
@@ -43,7 +43,7 @@ def run(
     With `whole`, sums are rounded: they are whole numbers, and transforms come close enough.
     Tiles that transforms cannot serve are summed by `direct`.
     """
-    call = _Call(problem, threads, whole, direct)
+    call = _OverlapSave(problem, threads, whole, direct)
     images = np.broadcast_to(x, problem.batch + x.shape[-2:])
     indices = list(np.ndindex(problem.batch))
     kernel, first = None, 0
@@ -60,7 +60,7 @@ def run(
         first = last
 
 
-class _Call:
+class _OverlapSave:
     """Fills the results of one problem, tile by tile."""
 
     def __init__(
@@ -86,7 +86,7 @@ class _Call:
         alone = self.down.count == 1 and count <= self.some
         self.reader = TileReader(problem, tiles, shared and alone, self.filter.call)
 
-    def fill(self, images: list[Any], kernel: Kernel, outs: list[Any]) -> None:
+    def fill(self, images: list[Any], kernel: TransformedKernel, outs: list[Any]) -> None:
         """Fill the results of some images."""
         starts = range(0, self.problem.s, self.across.kept)
         for i in range(0, self.problem.r, self.down.kept):
@@ -98,7 +98,7 @@ class _Call:
 
     @np.errstate(all="ignore")
     def _fill_rows(
-        self, images: list[Any], kernel: Kernel, i: int, starts: range, rows: list[Any]
+        self, images: list[Any], kernel: TransformedKernel, i: int, starts: range, rows: list[Any]
     ) -> None:
         """Fill some rows of results from the tiles that begin at row `i` and some columns."""
         problem = self.problem
@@ -127,7 +127,7 @@ class _Call:
             part[...] = dtypes.finish(kept[t, :, : part.shape[1]], problem.out_dtype)
 
     def _transform(
-        self, loaded: LoadedTiles, kernel: Kernel, parts: list[Any]
+        self, loaded: LoadedTiles, kernel: TransformedKernel, parts: list[Any]
     ) -> tuple[Any, list[int]]:
         """Return the sums of tiles' outputs, and which tiles may not be as exact as promised."""
         sums = self.filter.call(self._filter, loaded, kernel.spectrum)

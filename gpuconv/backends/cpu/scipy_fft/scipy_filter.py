@@ -17,15 +17,15 @@ from .. import fft_spectra
 from .scipy_plan import AxisTiles, rows_of_pixels
 from .scipy_transforms import TileSums, Transforms
 
-__all__ = ["Kernel", "TileFilter"]
+__all__ = ["TileFilter", "TransformedKernel"]
 
 # From this many elements on, a transform takes so long that Ctrl-C should not wait for it.
 _LARGE = 1 << 22
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A kernel, its spectrum, and what the error estimate of a tile needs to know of it."""
+class TransformedKernel:
+    """Weights, their spectrum, and what the error estimate of a tile needs to know of it."""
 
     weights: Any  # as given
     finite: bool
@@ -78,7 +78,7 @@ class TileFilter:
             return on_worker_thread(function, *arguments)
         return function(*arguments)
 
-    def find_kernel(self, weights: Array) -> Kernel:
+    def find_kernel(self, weights: Array) -> TransformedKernel:
         """Return a kernel with its spectrum, from the cache if it is there."""
         problem = self.problem
         key = (weights.tobytes(), weights.shape, problem.dilation, problem.acc_dtype, self.tiles)
@@ -89,15 +89,15 @@ class TileFilter:
         return found  # type: ignore[no-any-return]
 
     @np.errstate(all="ignore")
-    def _make_kernel(self, weights: Array) -> Kernel:
+    def _make_kernel(self, weights: Array) -> TransformedKernel:
         from ..jit.fft import fft_errors
 
         if not np.isfinite(weights).all():  # every tile is summed directly
-            return Kernel(weights, False, weights, 0, np.zeros(0), 0.0, 0.0, 0.0)
+            return TransformedKernel(weights, False, weights, 0, np.zeros(0), 0.0, 0.0, 0.0)
         scaled = fft_spectra.scale_weights(weights, self.problem.acc_dtype)
         spectrum = self.call(self.spectrum, scaled.values)
         noise = fft_errors.noise(scaled.norm, float(np.abs(spectrum).max()), self.size)
-        return Kernel(
+        return TransformedKernel(
             weights, True, scaled.values, scaled.exponent, spectrum, noise, scaled.peak, scaled.norm
         )
 

@@ -15,7 +15,7 @@ from ....core.arrays import Array
 from ....core.problem import Pair
 from ..jit.fft import fft_errors
 from .scipy_errors import ErrorEstimates, find_largest
-from .scipy_filter import Kernel, TileFilter
+from .scipy_filter import TileFilter, TransformedKernel
 
 __all__ = ["TileRetry"]
 
@@ -24,7 +24,7 @@ _TAKEN_MOST = 256
 
 
 @dataclass
-class _Tile:
+class _ScaledTile:
     """A scaled tile that is transformed alone, and its norm."""
 
     pixels: Any  # divided by 2**exponent
@@ -38,7 +38,7 @@ class TileRetry:
     def __init__(self, tile_filter: TileFilter, errors: ErrorEstimates) -> None:
         self.filter, self.errors = tile_filter, errors
 
-    def sum_again(self, tile: Array, kernel: Kernel, rows: int, columns: int) -> Any:
+    def sum_again(self, tile: Array, kernel: TransformedKernel, rows: int, columns: int) -> Any:
         """Sum a tile as exactly as promised; None where transforms cannot.
 
         Its largest pixels are taken out, and what they contribute is added tap by tap.
@@ -49,7 +49,9 @@ class TileRetry:
             return self._sum_without_infinite(tile, kernel, rows, columns)
         return self._sum_finite(tile, kernel, np.ones((rows, columns), bool))
 
-    def _sum_without_infinite(self, tile: Array, kernel: Kernel, rows: int, columns: int) -> Any:
+    def _sum_without_infinite(
+        self, tile: Array, kernel: TransformedKernel, rows: int, columns: int
+    ) -> Any:
         """Sum a tile in which some pixels are NaN or infinite; None where transforms cannot.
 
         These pixels are taken out. Outputs that read one become NaN or infinite; the error of all
@@ -85,14 +87,14 @@ class TileRetry:
             counts = np.moveaxis(counts, 0, axis)
         return counts
 
-    def _sum_finite(self, tile: Array, kernel: Kernel, counted: Array) -> Any:
+    def _sum_finite(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Any:
         """Sum a finite tile as exactly as promised for the outputs that are counted, or None."""
         found = self._sum_without_largest(tile, kernel, counted)
         if found is None and self.errors.info.bits == 32:
             found = self._sum_in_double(tile, kernel, counted)
         return found
 
-    def _sum_in_double(self, tile: Array, kernel: Kernel, counted: Array) -> Any:
+    def _sum_in_double(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Any:
         """Sum by transforms in double precision, or None where even those are not as exact."""
         info = self.errors.info
         pixels, weights = (
@@ -116,7 +118,7 @@ class TileRetry:
         sums = found.rows[0, self.filter.down.sums, self.filter.across.sums]
         return sums[: shape[0], : shape[1]], self.errors.bound_sums(found, 0)
 
-    def _sum_without_largest(self, tile: Array, kernel: Kernel, counted: Array) -> Any:
+    def _sum_without_largest(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Any:
         """Sum a finite tile whose largest pixels are added by themselves, or None."""
         rows, columns = counted.shape
         all_counted = bool(counted.all())
@@ -156,7 +158,9 @@ class TileRetry:
             left = self._scale(tile.copy(), 0)
         return None
 
-    def _sum_tile(self, tile: _Tile, kernel: Kernel, shape: Pair) -> tuple[Any, float]:
+    def _sum_tile(
+        self, tile: _ScaledTile, kernel: TransformedKernel, shape: Pair
+    ) -> tuple[Any, float]:
         """Return the sums of a scaled tile, and the estimate of the scaled tile's error."""
         if not tile.norm:
             return np.zeros(shape, self.filter.problem.acc_dtype), 0.0
@@ -164,16 +168,16 @@ class TileRetry:
         estimate = kernel.noise * tile.norm + fft_errors.LARGEST_SUM * bound
         return _ldexp(sums, tile.exponent + kernel.exponent), estimate
 
-    def _scale(self, pixels: Array, exponent: int) -> _Tile:
+    def _scale(self, pixels: Array, exponent: int) -> _ScaledTile:
         """Scale a tile, already divided by 2**exponent, away from both ends of the range."""
         squares = float(self.errors.sum_squares(pixels[None])[0])
         if not self.errors.is_safe(squares) and pixels.any():
             more = math.frexp(find_largest(pixels))[1]
             pixels, exponent = _ldexp(pixels, -more), exponent + more
             squares = float(self.errors.sum_squares(pixels[None])[0])
-        return _Tile(pixels, exponent, math.sqrt(squares))
+        return _ScaledTile(pixels, exponent, math.sqrt(squares))
 
-    def _add_all(self, sums: Array, places: Array, tile: Array, kernel: Kernel) -> None:
+    def _add_all(self, sums: Array, places: Array, tile: Array, kernel: TransformedKernel) -> None:
         """Add what the pixels at some places contribute, in double precision."""
         if not len(places):
             return

@@ -52,9 +52,9 @@ def scipy_only(monkeypatch):
 @pytest.fixture
 def summed(monkeypatch):
     """One item for each tile that is summed tap by tap."""
-    found, directly = [], scipy_fft._Call._sum_directly
+    found, directly = [], scipy_fft._OverlapSave._sum_directly
     monkeypatch.setattr(
-        scipy_fft._Call, "_sum_directly", lambda *a: (found.append(1), directly(*a))[1]
+        scipy_fft._OverlapSave, "_sum_directly", lambda *a: (found.append(1), directly(*a))[1]
     )
     return found
 

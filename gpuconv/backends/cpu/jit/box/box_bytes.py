@@ -24,7 +24,7 @@ from .box_results import box_finish, box_scale, weigh
 BYTES = make_tag("uint8")
 
 
-class _Means(Vectors):
+class _MeanDivision(Vectors):
     """Emits the division of a vector of unsigned 16-bit sums."""
 
     def upper_product(self, a: Any, b: Any) -> Any:
@@ -55,7 +55,7 @@ def _division(even: bool) -> Any:
     def divide(typingctx, sums, target, n, reciprocal, shift):
         def codegen(context, builder, signature, args):
             sums, target, *numbers = args
-            v = _Means(builder, "uint16")
+            v = _MeanDivision(builder, "uint16")
             means = v.divided(v.load(sums), *map(v.short, numbers), even)
             small = builder.trunc(means, ir.VectorType(ir.IntType(8), v.lanes))
             builder.store(small, builder.inttoptr(target, small.type.as_pointer())).align = 1
