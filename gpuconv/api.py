@@ -9,33 +9,36 @@ from numpy.typing import NDArray
 
 from . import call_cache, engine
 from .core import arrays
+from .core.array_types import ArrayLike
 from .core.axes import LAST, call_along, warn_of_channels
 from .core.errors import incomplete_out_error
-from .core.options import Options
+from .core.options import Mode, Number, Options, Steps
 
 __all__ = ["call", "convolve2d", "corr2d"]
 
 
 # For type checkers: of NumPy arrays and nested lists comes a NumPy array.
 @overload
-def corr2d(X: NDArray[Any] | Sequence[Any], K: Any, **options: Unpack[Options]) -> NDArray[Any]: ...
-@overload
-def corr2d(X: Any, K: Any, **options: Unpack[Options]) -> Any: ...
 def corr2d(
-    X: Any,
-    K: Any,
+    X: NDArray[Any] | Sequence[Any], K: ArrayLike, **options: Unpack[Options]
+) -> NDArray[Any]: ...
+@overload
+def corr2d(X: ArrayLike, K: ArrayLike, **options: Unpack[Options]) -> Any: ...
+def corr2d(
+    X: ArrayLike,
+    K: ArrayLike,
     *,
-    mode: Any = "valid",
+    mode: Mode = "valid",
     boundary: str = "constant",
-    fillvalue: Any = 0,
-    stride: Any = 1,
-    dilation: Any = 1,
-    axes: Any = LAST,
+    fillvalue: Number = 0,
+    stride: Steps = 1,
+    dilation: Steps = 1,
+    axes: Sequence[int] = LAST,
     method: str = "auto",
     backend: str = "auto",
     precision: str | None = None,
     dtype: Any = None,
-    out: Any = None,
+    out: ArrayLike = None,
     max_device_bytes: int | None = None,
 ) -> Any:
     """Two-dimensional cross-correlation of images with kernels.
@@ -137,25 +140,25 @@ def corr2d(
 
 @overload
 def convolve2d(
-    X: NDArray[Any] | Sequence[Any], K: Any, **options: Unpack[Options]
+    X: NDArray[Any] | Sequence[Any], K: ArrayLike, **options: Unpack[Options]
 ) -> NDArray[Any]: ...
 @overload
-def convolve2d(X: Any, K: Any, **options: Unpack[Options]) -> Any: ...
+def convolve2d(X: ArrayLike, K: ArrayLike, **options: Unpack[Options]) -> Any: ...
 def convolve2d(
-    X: Any,
-    K: Any,
+    X: ArrayLike,
+    K: ArrayLike,
     *,
-    mode: Any = "valid",
+    mode: Mode = "valid",
     boundary: str = "constant",
-    fillvalue: Any = 0,
-    stride: Any = 1,
-    dilation: Any = 1,
-    axes: Any = LAST,
+    fillvalue: Number = 0,
+    stride: Steps = 1,
+    dilation: Steps = 1,
+    axes: Sequence[int] = LAST,
     method: str = "auto",
     backend: str = "auto",
     precision: str | None = None,
     dtype: Any = None,
-    out: Any = None,
+    out: ArrayLike = None,
     max_device_bytes: int | None = None,
 ) -> Any:
     """Two-dimensional convolution: `corr2d` with the kernel flipped in both axes.
@@ -205,22 +208,22 @@ def convolve2d(
 
 
 def _along(
-    axes: Any, flipped: bool, X: Any, K: Any, out: Any, max_device_bytes: Any,
-    options: tuple[Any, ...],
+    axes: Sequence[int], flipped: bool, X: ArrayLike, K: ArrayLike, out: ArrayLike,
+    max_device_bytes: int | None, options: tuple[Any, ...],
 ) -> Any:  # fmt: skip
     """`call` on an X whose rows and columns are these axes."""
     if _is_data_array(X):
         return _data_array(X, K, axes, out, max_device_bytes, flipped, options)
 
-    def call_moved(X: Any, out: Any) -> Any:
+    def call_moved(X: ArrayLike, out: ArrayLike) -> Any:
         return call(X, K, out, max_device_bytes, flipped, options, warn=False)
 
     return call_along(axes, X, out, call_moved)
 
 
 def call(
-    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
-    warn: bool = True,
+    X: ArrayLike, K: ArrayLike, out: ArrayLike, max_device_bytes: int | None, flipped: bool,
+    options: tuple[Any, ...], warn: bool = True,
 ) -> Any:  # fmt: skip
     """Call `corr2d`, or `convolve2d` if `flipped`, on arrays of any library.
 
@@ -235,8 +238,8 @@ def call(
 
 
 def _dispatch(
-    X: Any, K: Any, out: Any, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
-    warn: bool,
+    X: ArrayLike, K: ArrayLike, out: ArrayLike, max_device_bytes: int | None, flipped: bool,
+    options: tuple[Any, ...], warn: bool,
 ) -> Any:  # fmt: skip
     key = call_cache.key_of(X, K, out, flipped, (*options, max_device_bytes))
     if key is not None:
@@ -268,13 +271,13 @@ def _dispatch(
     return engine.correlate_new(X, K, out, max_device_bytes, flipped, options, key)
 
 
-def _is_data_array(obj: Any) -> bool:
+def _is_data_array(obj: object) -> bool:
     return arrays.is_instance_of(obj, "xarray", "DataArray")
 
 
 def _data_array(
-    X: Any, K: Any, axes: Any, out: Any, max_device_bytes: Any, flipped: bool,
-    options: tuple[Any, ...],
+    X: ArrayLike, K: ArrayLike, axes: Sequence[int], out: ArrayLike, max_device_bytes: int | None,
+    flipped: bool, options: tuple[Any, ...],
 ) -> Any:  # fmt: skip
     from .adapters import xarray as adapter
 
@@ -285,7 +288,7 @@ def _data_array(
     )  # fmt: skip
 
 
-def _is_tensor(obj: Any) -> bool:
+def _is_tensor(obj: object) -> bool:
     return arrays.is_instance_of(obj, "torch", "Tensor")
 
 
@@ -295,11 +298,13 @@ def _record(*arguments: Any, **keywords: Any) -> Any:
     return adapter.record(*arguments, **keywords)
 
 
-def _is_dask(obj: Any) -> bool:
+def _is_dask(obj: object) -> bool:
     return arrays.is_instance_of(obj, "dask.array", "Array")
 
 
-def _tensors(X: Any, K: Any, out: Any, max_device_bytes: Any, **keywords: Any) -> Any:
+def _tensors(
+    X: ArrayLike, K: ArrayLike, out: ArrayLike, max_device_bytes: int | None, **keywords: Any
+) -> Any:
     if out is not None or max_device_bytes is not None:
         return engine.correlate(X, K, out=out, max_device_bytes=max_device_bytes, **keywords)
     # Imported here, because it imports torch, which is loaded only once a tensor is passed.

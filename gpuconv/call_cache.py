@@ -18,6 +18,7 @@ import numpy as np
 from .backends.base import Repeated
 from .core import dtypes
 from .core.alignment import is_aligned
+from .core.array_types import ArrayLike
 from .core.arrays import LARGE_RESULT, Array, empty_on_host
 from .core.overlap import is_permuted, may_share_memory
 from .core.problem import Problem
@@ -72,7 +73,7 @@ class Repeater:
         # None if it is not known yet, False if there is none.
         self._layout: _RepeatLayout | bool | None = None
 
-    def run(self, problem: Problem, X: Any, K: Any, out: Array) -> Any:
+    def run(self, problem: Problem, X: Array, K: Array, out: Array) -> Array:
         """Result of a call of `problem`, or None if it is to be run as any other."""
         layout: Any = self._layout
         if not layout or layout.x_strides != X.strides or layout.k_strides != K.strides:
@@ -97,7 +98,7 @@ class Repeater:
         self._layout = None
         return None
 
-    def learn(self, prepared: KeptCall, X: Any, K: Any, result: Any) -> None:
+    def learn(self, prepared: KeptCall, X: Array, K: Array, result: Array) -> None:
         """Find out how a call that has just run is run again."""
         if self._layout is not None:
             return
@@ -155,7 +156,9 @@ def exactly(value: Any) -> Any:
     raise TypeError(f"{value!r} may be changed, or equal to something else")
 
 
-def key_of(X: Any, K: Any, out: Array, flipped: bool, options: tuple[Any, ...]) -> Any:
+def key_of(
+    X: ArrayLike, K: ArrayLike, out: ArrayLike, flipped: bool, options: tuple[Any, ...]
+) -> Any:
     """Name of a call of NumPy or CuPy arrays, or None for what is not remembered."""
     array = np.ndarray
     device: Any = None
@@ -183,7 +186,7 @@ def key_of(X: Any, K: Any, out: Array, flipped: bool, options: tuple[Any, ...]) 
     return X.shape, X.dtype, K.shape, K.dtype, own, flipped, device, options
 
 
-def are_on_current_device(X: Any, K: Any, out: Any) -> bool:
+def are_on_current_device(X: ArrayLike, K: ArrayLike, out: ArrayLike) -> bool:
     """Whether these are CuPy arrays of its current device, aligned; K may lie on the host."""
     cupy = sys.modules.get("cupy")
     if cupy is None or type(X) is not cupy.ndarray:
@@ -199,12 +202,12 @@ def are_on_current_device(X: Any, K: Any, out: Any) -> bool:
     return True
 
 
-def empty_on_device(problem: Problem) -> Any:
+def empty_on_device(problem: Problem) -> Array:
     """Allocate a result on CuPy's current device."""
     return sys.modules["cupy"].empty(problem.out_shape, problem.out_dtype)
 
 
-def fits(out: Array, problem: Problem, X: Any, K: Any) -> bool:
+def fits(out: Array, problem: Problem, X: Array, K: Array) -> bool:
     """Whether an array of the same library as X can be written to without further checks."""
     return bool(
         out.shape == problem.out_shape
@@ -220,7 +223,7 @@ def _can_be_filled(out: Array) -> bool:
     return bool(out.flags.c_contiguous and is_aligned(out))
 
 
-def repeat(key: Any, X: Any, K: Any, out: Array, flipped: bool) -> Any:
+def repeat(key: Any, X: Array, K: Array, out: Array, flipped: bool) -> Array:
     """Result of a call seen before, or None."""
     call = _calls.get(key)
     if call is None:

@@ -18,6 +18,7 @@ from . import call_cache
 from .backends import Backend, backend_for, require_backend
 from .backends.base import Repeated
 from .core import arrays, dtypes
+from .core.array_types import ArrayLike
 from .core.arrays import Array
 from .core.equal_taps import EqualTaps, find_equal_taps
 from .core.errors import complete_rows_before
@@ -224,8 +225,8 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def correlate(
-    X: Any, K: Any, *, flipped: bool = False, out: Array = None, max_device_bytes: Any = None,
-    **options: Any,
+    X: ArrayLike, K: ArrayLike, *, flipped: bool = False, out: Array = None,
+    max_device_bytes: int | None = None, **options: Any,
 ) -> Any:  # fmt: skip
     """`gpuconv.corr2d` (`convolve2d`, if `flipped`) outside any autograd graph, not of Dask arrays.
 
@@ -241,8 +242,8 @@ def correlate(
 
 
 def correlate_new(
-    X: Any, K: Any, out: Array, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
-    key: Any = None,
+    X: ArrayLike, K: ArrayLike, out: Array, max_device_bytes: int | None, flipped: bool,
+    options: tuple[Any, ...], key: Any = None,
 ) -> Any:  # fmt: skip
     """`correlate` a call that is not in the call cache, and keep it there by this key."""
     with use_stream_of(X, K, out):
@@ -250,8 +251,8 @@ def correlate_new(
 
 
 def _correlate_on_stream(
-    X: Any, K: Any, out: Array, max_device_bytes: Any, flipped: bool, options: tuple[Any, ...],
-    key: Any,
+    X: ArrayLike, K: ArrayLike, out: Array, max_device_bytes: int | None, flipped: bool,
+    options: tuple[Any, ...], key: Any,
 ) -> Any:  # fmt: skip
     keywords = dict(zip(OPTIONS, options, strict=True))
     method, backend = keywords.pop("method"), keywords.pop("backend")
@@ -288,7 +289,7 @@ def _correlate_on_stream(
     return result.deliver(out)
 
 
-def dtype_of_out(out: Array, asked: Any) -> str:
+def dtype_of_out(out: Array, asked: object) -> str:
     """Dtype that the result is converted to: that of `out`, which `dtype=` may not contradict."""
     if hasattr(out, "shape"):
         operand = arrays.read_as_it_lies(out, "out")
@@ -299,7 +300,7 @@ def dtype_of_out(out: Array, asked: Any) -> str:
     return operand.dtype
 
 
-def _read_max_device_bytes(value: Any, backend: Backend, device: str) -> int | None:
+def _read_max_device_bytes(value: object, backend: Backend, device: str) -> int | None:
     if value is None:
         return None
     number = integer(value, "max_device_bytes", 1, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,8 +14,10 @@ from . import call_cache, engine
 from .api import call
 from .backends import backend_for, require_backend
 from .core import arrays, dtypes
+from .core.array_types import ArrayLike
 from .core.axes import LAST, call_along, move_lengths_to_last, read_axes
 from .core.errors import incomplete_out_error
+from .core.options import Mode, Number, Steps
 from .core.problem import Problem, integer
 from .core.streams import use_stream_of
 from .methods.weights import Weights
@@ -75,7 +78,7 @@ class Plan:
         """Predicted time of one call, in seconds, without compilation."""
         return self.prepared.backend.elapsed(self.choice.seconds)
 
-    def __call__(self, X: Any, K: Any, *, out: Any = None) -> Any:
+    def __call__(self, X: ArrayLike, K: ArrayLike, *, out: ArrayLike = None) -> Any:
         """Run on arrays of the planned shapes and dtypes.
 
         Parameters
@@ -113,7 +116,7 @@ class Plan:
             return result
         return self._call_anew(X, K, out)
 
-    def _run_on_host(self, X: Any, K: Any, out: Any) -> Any:
+    def _run_on_host(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> Any:
         """Run on NumPy arrays as planned; None if it depends on their weights and is the first.
 
         It is None, too, where `out` cannot be written to.
@@ -182,7 +185,7 @@ class Plan:
         x, k, out = (np.dtype(name) for name in dtypes_of_call)
         return problem.x_shape, x, problem.k_shape, k, out
 
-    def _runs_on(self, X: Any, K: Any, out: Any) -> bool:
+    def _runs_on(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> bool:
         """Whether the arrays need no reading: plain NumPy arrays as planned."""
         if type(X) is not np.ndarray or type(K) is not np.ndarray:
             return False
@@ -191,7 +194,7 @@ class Plan:
         plain = out is None or type(out) is np.ndarray
         return plain and self._is_planned(X, K, out)
 
-    def _runs_on_device(self, X: Any, K: Any, out: Any) -> bool:
+    def _runs_on_device(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> bool:
         """Whether the arrays need no reading: aligned CuPy arrays as planned."""
         if not self.prepared.backend.on_device:
             return False
@@ -200,7 +203,7 @@ class Plan:
         fits = out is None or call_cache.fits(out, self.problem, X, K)
         return fits and self._is_planned(X, K, out)
 
-    def _is_planned(self, X: Any, K: Any, out: Any) -> bool:
+    def _is_planned(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> bool:
         """Whether arrays have the planned shapes and dtypes; that of `out` is not looked at."""
         if self._layout is None:
             return False
@@ -209,7 +212,7 @@ class Plan:
             return False
         return out is None or bool(out.dtype == out_dtype)
 
-    def _call_anew(self, X: Any, K: Any, out: Any) -> Any:
+    def _call_anew(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> Any:
         """Call with the planned method whatever the arrays are, if shapes and dtypes are right."""
         problem = self.problem
         for array, name, shape, dtype in (
@@ -241,22 +244,22 @@ class Plan:
 
 
 def plan(
-    x_shape: Any,
-    k_shape: Any,
+    x_shape: Sequence[int],
+    k_shape: Sequence[int],
     *,
     x_dtype: Any = "float32",
     k_dtype: Any = None,
-    mode: Any = "valid",
+    mode: Mode = "valid",
     boundary: str = "constant",
-    fillvalue: Any = 0,
-    stride: Any = 1,
-    dilation: Any = 1,
-    axes: Any = LAST,
+    fillvalue: Number = 0,
+    stride: Steps = 1,
+    dilation: Steps = 1,
+    axes: Sequence[int] = LAST,
     method: str = "auto",
     backend: str = "auto",
     precision: str | None = None,
     dtype: Any = None,
-    kernel: Any = None,
+    kernel: ArrayLike = None,
 ) -> Plan:
     """Say what `corr2d` would run for these shapes, on which backend, and at what predicted cost.
 
@@ -326,7 +329,7 @@ def plan(
     return Plan(replace(prepared, weights=None), at)
 
 
-def _shape(value: Any, what: str) -> tuple[int, ...]:
+def _shape(value: Sequence[int], what: str) -> tuple[int, ...]:
     try:
         sides = tuple(value)
     except TypeError:

@@ -190,11 +190,11 @@ class Backend(Protocol):
 
     # --- gradients -------------------------------------------------------------------------------
 
-    def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Any:
+    def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Array:
         """Return the gradient with respect to X, or None to have it computed by correlations."""
         return None
 
-    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
+    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Array:
         """Return the gradient with respect to K, summed over all images that shared a kernel."""
 
     # --- layers of many channels -----------------------------------------------------------------
@@ -208,7 +208,7 @@ class Backend(Protocol):
         layer: LayerGeometry,
         size: tuple[int, int],
         acc: str,
-    ) -> Any:
+    ) -> Array:
         """Return the sums (N, O, r, s) of a convolution layer, in the accumulator dtype.
 
         `size` is (r, s).
@@ -218,7 +218,7 @@ class Backend(Protocol):
     def layer_input_gradient(
         self, dy: Array, dy_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
         x_shape: tuple[int, ...], acc: str,
-    ) -> Any:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Return its gradient with respect to x, in the accumulator dtype.
 
         None to have it computed by other layers.
@@ -228,6 +228,6 @@ class Backend(Protocol):
     def layer_weight_gradient(
         self, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
         w_shape: tuple[int, ...], w_dtype: str, acc: str,
-    ) -> Any:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Return its gradient with respect to w, in its dtype, summed in a fixed order."""
         raise NotImplementedError

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,7 @@ class ReferenceBackend(Backend):
             with complete_rows_before(image * problem.r):
                 out[index] = _correlate_image(problem, images[index], kernels[index])
 
-    def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Any:
+    def input_gradient(self, problem: Problem, k: Array, dy: Array, dy_dtype: str) -> Array:
         """Gradient with respect to X: the gradient of each output, scattered tap by tap."""
         wide = _wide(problem, dy_dtype)
         kernels = np.broadcast_to(k, problem.batch + k.shape[-2:])
@@ -68,7 +67,7 @@ class ReferenceBackend(Backend):
                             total[(*index, y, x)] += value * weight
         return _gather(total, problem.x_shape, problem.x_dtype)
 
-    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
+    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Array:
         """Gradient with respect to K: for each tap, the sum of its pixels times the gradients."""
         wide = _wide(problem, dy_dtype)
         images = np.broadcast_to(x, problem.batch + x.shape[-2:])
@@ -89,7 +88,7 @@ class ReferenceBackend(Backend):
 _PRODUCTS = 1 << 16
 
 
-def _correlate_image(problem: Problem, image: Array, kernel: Array) -> Any:
+def _correlate_image(problem: Problem, image: Array, kernel: Array) -> Array:
     acc = problem.acc_dtype
     kernel = dtypes.widen(kernel, problem.k_dtype, acc)
     if problem.conjugate:
@@ -112,7 +111,7 @@ def _correlate_image(problem: Problem, image: Array, kernel: Array) -> Any:
         return dtypes.finish(sums, problem.out_dtype)
 
 
-def _positions(problem: Problem) -> Any:
+def _positions(problem: Problem) -> Array:
     """Rows and columns of pixels that each output's window meets at each tap; -1: fill value."""
     for axis, (before, _) in zip((-2, -1), problem.pad, strict=True):
         outputs, taps = (
@@ -123,7 +122,7 @@ def _positions(problem: Problem) -> Any:
         yield sources(positions, problem.x_shape[axis], problem.boundary)
 
 
-def _window(problem: Problem, image: Array, rows: Array, columns: Array) -> Any:
+def _window(problem: Problem, image: Array, rows: Array, columns: Array) -> Array:
     if not image.size:
         return np.full((len(rows), len(columns)), problem.fillvalue, image.dtype)
     window = image[rows[:, None], columns]  # -1 reads the last pixel, which is replaced below
@@ -137,7 +136,7 @@ def _wide(problem: Problem, dy_dtype: str) -> str:
     return "complex128" if either else "float64"
 
 
-def _gather(total: Array, shape: tuple[int, ...], dtype: str) -> Any:
+def _gather(total: Array, shape: tuple[int, ...], dtype: str) -> Array:
     """Sum over the leading axes that the operand was broadcast along."""
     lead = (1,) * (total.ndim - len(shape)) + shape[:-2]
     axes = tuple(n for n, length in enumerate(lead) if length == 1)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -271,7 +271,7 @@ def cut_strips(problem: Problem, layout: StripLayout) -> Iterator[Strip]:
         yield Strip(index, first, last, _find_runs(rows), part)
 
 
-def _find_rows(problem: Problem, first: int, last: int) -> tuple[Any, tuple[int, int]]:
+def _find_rows(problem: Problem, first: int, last: int) -> tuple[Array, tuple[int, int]]:
     """Return the rows of the image that a strip reads, and its padding above and below."""
     if problem.boundary != "constant" and tables_are_gathered(problem)[0]:
         return build_axis_tables(problem)[0].part(first, last, problem.p), (0, 0)

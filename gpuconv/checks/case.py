@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..core.boundary import BOUNDARIES
+from ..core.options import Mode
 
 __all__ = ["BYTES_SWAPPED", "Abilities", "Case"]
 
@@ -28,7 +29,7 @@ class Case:
     call: str = "corr2d"  # or "convolve2d", "gradients", "layer", "layer gradients"
     x_shape: tuple[int, ...] = (12, 21)
     k_shape: tuple[int, ...] = (3, 3)
-    mode: Any = "same"
+    mode: Mode = "same"
     boundary: str = BOUNDARIES[0]
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)

@@ -12,6 +12,7 @@ import numpy as np
 from ..api import convolve2d, corr2d
 from ..core import dtypes
 from ..core.arrays import Array
+from ..core.problem import Problem
 from ..engine import read_problem
 from ..gradients import corr2d_vjp
 from . import samples
@@ -35,7 +36,7 @@ class Expected:
 
     name: str
     values: Array
-    error: Any
+    error: Array
     dtype: str  # of the result
 
 
@@ -63,7 +64,7 @@ def expected(case: Case, given: CaseArrays) -> list[Expected]:
         return [_sums(case, wide, sizes)]
 
 
-def _problem(case: Case) -> Any:
+def _problem(case: Case) -> Problem:
     return read_problem(
         case.x_shape, case.k_shape, case.dtype, case.dtype, conjugate=case.call == "corr2d",
         flipped=case.call == "convolve2d", precision=case.precision, **case.keywords,
@@ -93,7 +94,7 @@ def _bound(acc: str, sizes: Array, rounded: int, taps: int) -> Array:
     return rounded * float(info.eps) * sizes + taps * float(info.smallest_subnormal)
 
 
-def _sums(case: Case, wide: list[Any], sizes: list[Any]) -> Expected:
+def _sums(case: Case, wide: list[Array], sizes: list[Array]) -> Expected:
     problem = _problem(case)
     function = convolve2d if case.call == "convolve2d" else corr2d
     keywords: dict[str, Any] = dict(backend="reference", **case.keywords)
@@ -113,7 +114,7 @@ def _sums(case: Case, wide: list[Any], sizes: list[Any]) -> Expected:
     return Expected("Y", values, error, problem.out_dtype)
 
 
-def _gradients(case: Case, wide: list[Any], sizes: list[Any]) -> list[Expected]:
+def _gradients(case: Case, wide: list[Array], sizes: list[Array]) -> list[Expected]:
     keywords: dict[str, Any] = dict(backend="reference", **case.keywords)
     dx, dk = corr2d_vjp(*wide, **keywords)
     x_sizes, k_sizes = corr2d_vjp(*sizes, **keywords)
@@ -151,7 +152,7 @@ def _layer_shape(case: Case) -> tuple[int, ...]:
     return (case.x_shape[0], case.k_shape[0], *_problem(_as_correlations(case)).out_shape[-2:])
 
 
-def _layer(case: Case, wide: list[Any], sizes: list[Any]) -> list[Expected]:
+def _layer(case: Case, wide: list[Array], sizes: list[Array]) -> list[Expected]:
     one = _as_correlations(case)
     problem = _problem(one)
     # Layers are padded with zeros.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -19,10 +19,10 @@ class Place(Protocol):
     device: str  # as `arrays.Operand` names it
     module: ModuleType  # of its arrays
 
-    def put(self, array: Array) -> Any:
+    def put(self, array: Array) -> Array:
         """Return a NumPy array's copy in this memory."""
 
-    def get(self, array: Any) -> Array:
+    def get(self, array: Array) -> Array:
         """Return an array's copy as a NumPy array, once all that writes to it is done."""
 
     def lost(self) -> str | None:
@@ -35,11 +35,11 @@ class Host(Place):
     device = arrays.HOST
     module = np
 
-    def put(self, array: Array) -> Any:
+    def put(self, array: Array) -> Array:
         """Return the array itself."""
         return array
 
-    def get(self, array: Any) -> Array:
+    def get(self, array: Array) -> Array:
         """Return the array itself, as NumPy's."""
         return np.asarray(array)
 
@@ -56,13 +56,13 @@ class Gpu(Place):
 
         self.device, self.module = f"cuda:{cupy.cuda.Device().id}", cupy
 
-    def put(self, array: Array) -> Any:
+    def put(self, array: Array) -> Array:
         """Copy an array to the device."""
         import cupy
 
         return cupy.asarray(array)
 
-    def get(self, array: Any) -> Array:
+    def get(self, array: Array) -> Array:
         """Copy an array to the host, after everything queued before; one of the host as it is."""
         return to_host(array)
 
@@ -81,7 +81,7 @@ class Gpu(Place):
 PLACES: dict[str, type[Place]] = {"cuda": Gpu}
 
 
-def argument(array: Any, dtype: str, device: str) -> Any:
+def argument(array: Array, dtype: str, device: str) -> Array:
     """Make a storage array an argument of public functions."""
     like = arrays.Operand(array, dtype, device, "", None)
     return arrays.as_argument(array, like)

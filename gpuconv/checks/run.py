@@ -83,7 +83,7 @@ def _refusal(case: Case, backend: Backend) -> str | None:
     return backend.refuse(problem, case.method)
 
 
-def _correlate(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Any]:
+def _correlate(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Array]:
     keywords: dict[str, Any] = dict(
         backend=backend, method=case.method, precision=case.precision, **case.keywords
     )
@@ -101,11 +101,11 @@ def _correlate(case: Case, backend: str, place: Place, given: CaseArrays) -> lis
     return [function(x, k, **keywords)]
 
 
-def _on(place: Place, case: Case, *given: Array) -> list[Any]:
+def _on(place: Place, case: Case, *given: Array) -> list[Array]:
     return [argument(place.put(array), case.dtype, place.device) for array in given]
 
 
-def _gradients(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Any]:
+def _gradients(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Array]:
     x, k, dy = _on(place, case, given.x, given.k, given.dy)
     return list(corr2d_vjp(x, k, dy, backend=backend, method=case.method, **case.keywords))
 
@@ -114,12 +114,12 @@ def _layer_keywords(case: Case) -> dict[str, Any]:
     return dict(padding=case.mode, stride=case.stride, dilation=case.dilation, groups=case.groups)
 
 
-def _layer(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Any]:
+def _layer(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Array]:
     x, weight = _on(place, case, given.x, given.k)
     return [conv2d(x, weight, **_layer_keywords(case))]
 
 
-def _layer_gradients(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Any]:
+def _layer_gradients(case: Case, backend: str, place: Place, given: CaseArrays) -> list[Array]:
     x, weight, dy = _on(place, case, given.x, given.k, given.dy)
     return list(conv2d_vjp(x, weight, dy, **_layer_keywords(case)))
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from . import dtypes
-from .arrays import Array
+from .array_types import Array
 from .problem import Problem
 
 
-def choose_exact_accumulator(problem: Problem, weights: Array, vertical: Any = None) -> str:
+def choose_exact_accumulator(problem: Problem, weights: Array, vertical: Array = None) -> str:
     """Return the dtype to accumulate in: for integers the fastest in which all sums are exact.
 
     Sums of products of whole numbers are exact in float32 up to 2**24 and in float64 up to 2**53,
@@ -92,7 +91,7 @@ def _find_narrow_sums(
     return None
 
 
-def find_mirrored(weights: Array) -> Any:
+def find_mirrored(weights: Array) -> Array:
     """Find the kernels, in an array (kernels, terms, taps), all of whose rows are mirrored.
 
     A mirrored row equals its own reverse, or the negative of that, exactly. In a complex row the
@@ -114,7 +113,7 @@ def find_mirrored(weights: Array) -> Any:
     return same.all(axis=-1)
 
 
-def mirrored_order(taps: int) -> Any:
+def mirrored_order(taps: int) -> Array:
     """Return the order of a row's taps: first half forwards, second half backwards, middle tap.
 
     Examples

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import sys
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
+
+from .array_types import Array
 
 __all__ = ["align", "copy_unaligned", "is_aligned"]
 
 
-def is_aligned(array: Any) -> bool:
+def is_aligned(array: Array) -> bool:
     """Whether every element of a CuPy array lies at a multiple of its size."""
     size = array.itemsize
     return not array.data.ptr % size and _are_multiples(array.strides, size)
@@ -27,7 +28,7 @@ def _are_multiples(steps: tuple[int, ...], size: int) -> bool:
     return math.gcd(*steps) % size == 0
 
 
-def align(array: Any) -> Any:
+def align(array: Array) -> Array:
     """Return a CuPy array, or a copy of it if it is not aligned."""
     if is_aligned(array):
         return array
@@ -36,12 +37,12 @@ def align(array: Any) -> Any:
     return copy
 
 
-def copy_unaligned(source: Any, target: Any) -> None:
+def copy_unaligned(source: Array, target: Array) -> None:
     """Copy a CuPy array to one of the same shape and dtype; neither need be aligned."""
     _bytes_of(target)[...] = _bytes_of(source)
 
 
-def _bytes_of(array: Any) -> Any:
+def _bytes_of(array: Array) -> Array:
     """View a CuPy array of any strides as its bytes, along one more axis."""
     shape, strides = (*array.shape, array.itemsize), (*array.strides, 1)
     return sys.modules["cupy"].ndarray(shape, np.uint8, array.data, strides)

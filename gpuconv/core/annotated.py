@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from .array_types import ArrayLike
 from .libraries import is_instance_of
 
 __all__ = ["is_lazy_masked", "refuse_annotated"]
 
 
-def is_lazy_masked(obj: Any) -> bool:
+def is_lazy_masked(obj: ArrayLike) -> bool:
     """Whether an object is a Dask array whose blocks are masked arrays, as far as Dask knows."""
     return is_instance_of(obj, "dask.array", "Array") and isinstance(obj._meta, np.ma.MaskedArray)
 
 
-def refuse_annotated(obj: Any, name: str) -> None:
+def refuse_annotated(obj: object, name: str) -> None:
     """Raise TypeError for an argument whose mask, unit or coordinates a result would not have.
 
     Examples

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -55,11 +56,11 @@ def integer(value: object, name: str, least: int, most: int | None = LARGEST) ->
     return number
 
 
-def _is_sequence(value: object) -> bool:
+def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
-def pair(value: Any, name: str, least: int) -> Pair:
+def pair(value: object, name: str, least: int) -> Pair:
     """Read ``int | (int, int)`` as (vertical, horizontal)."""
     if not _is_sequence(value):
         number = integer(value, name, least)
@@ -69,7 +70,7 @@ def pair(value: Any, name: str, least: int) -> Pair:
     return integer(value[0], name, least), integer(value[1], name, least)
 
 
-def read_padding(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
+def read_padding(mode: object, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
     """Read a mode or explicit padding as ((top, bottom), (left, right))."""
     if isinstance(mode, str):
         if mode == "valid":
@@ -98,7 +99,7 @@ def read_padding(mode: Any, span: Pair, flipped: bool) -> tuple[Pair, Pair]:
     return pair(mode[0], "padding", 0), pair(mode[1], "padding", 0)
 
 
-def read_fillvalue(value: Any, acc: str) -> Scalar:
+def read_fillvalue(value: object, acc: str) -> Scalar:
     """Read the fill value as a Python number for sums in dtype `acc`.
 
     A value that would round to infinity becomes infinity here, so that no cast overflows later.

@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import dtypes
 from .alignment import align
 from .annotated import refuse_annotated
+from .array_types import Array, ArrayLike, Tensor
 from .errors import BackendUnavailable
 from .libraries import is_instance_of, is_traced
 from .tensors import import_tensor, make_tensor, plain_tensor, refuse_sparse, view_storage
@@ -42,9 +45,6 @@ __all__ = [
     "wrap",
 ]
 
-# A NumPy or CuPy array in its storage dtype (see `dtypes`). Neither library need be loaded.
-Array = Any
-
 HOST = "cpu"
 # NumPy's limit on the bytes of an array. For an empty array it leaves out dimensions of length 0.
 _MAX_BYTES = 2**63 - 1
@@ -54,14 +54,14 @@ _MAX_BYTES = 2**63 - 1
 class Operand:
     """An array as backends take it, with its dtype, device and library."""
 
-    array: Any  # NumPy or CuPy array in the storage dtype
+    array: Array  # NumPy or CuPy array in the storage dtype
     dtype: str
     device: str  # "cpu" or "cuda:0"
     library: str  # "numpy", "cupy", "torch", "ml_dtypes", "array-api", "storage"
-    original: Any
+    original: ArrayLike
 
 
-def array_module(array: Array) -> Any:
+def array_module(array: Array) -> ModuleType:
     """NumPy for a NumPy array, otherwise CuPy."""
     return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
@@ -71,7 +71,7 @@ def to_host(array: Array) -> Array:
     return array if isinstance(array, np.ndarray) else array.get()
 
 
-def as_argument(array: Any, like: Operand) -> Any:
+def as_argument(array: Array, like: Operand) -> ArrayLike:
     """Make a storage array an argument of `corr2d`, with the dtype and device of `like`.
 
     That is the array itself, except for bfloat16, whose storage dtype is uint16: an `Operand` says
@@ -82,7 +82,7 @@ def as_argument(array: Any, like: Operand) -> Any:
     return Operand(array, like.dtype, like.device, "storage", None)
 
 
-def read(obj: Any, name: str, swapped: bool = False) -> Operand:
+def read(obj: ArrayLike, name: str, swapped: bool = False) -> Operand:
     """Read an argument as an operand without copying it (nested lists become NumPy arrays).
 
     Only two kinds of array are copied: those in foreign byte order, into native order, unless
@@ -99,7 +99,7 @@ def read(obj: Any, name: str, swapped: bool = False) -> Operand:
     return operand
 
 
-def read_as_it_lies(obj: Any, name: str, swapped: bool = False) -> Operand:
+def read_as_it_lies(obj: ArrayLike, name: str, swapped: bool = False) -> Operand:
     """`read` an argument whose elements need not be aligned."""
     if type(obj) is np.ndarray or isinstance(obj, np.memmap):
         return _from_numpy(obj, name, obj, swapped=swapped)
@@ -128,14 +128,14 @@ def read_as_it_lies(obj: Any, name: str, swapped: bool = False) -> Operand:
     return _from_numpy(_as_numpy(obj, name), name, obj)
 
 
-def _host_dlpack(obj: Any) -> Any:
+def _host_dlpack(obj: ArrayLike) -> Array:
     try:
         return np.from_dlpack(obj)
     except (BufferError, RuntimeError, TypeError):
         return np.asarray(obj)  # for dtypes that DLPack, or NumPy's import of it, lacks
 
 
-def _as_numpy(obj: Any, name: str) -> Any:
+def _as_numpy(obj: ArrayLike, name: str) -> Array:
     try:
         array = np.asarray(obj)
     except (ValueError, TypeError) as error:
@@ -149,7 +149,7 @@ def _as_numpy(obj: Any, name: str) -> Any:
 
 
 def _from_numpy(
-    array: Any, name: str, original: Any, library: str = "numpy", swapped: bool = False
+    array: Array, name: str, original: ArrayLike, library: str = "numpy", swapped: bool = False
 ) -> Operand:
     dtype = dtypes.name_of(array.dtype, name)
     if not dtypes.is_in_numpy(dtype):
@@ -160,7 +160,7 @@ def _from_numpy(
     return Operand(array, dtype, HOST, library, original)
 
 
-def to_native_order(array: Any) -> Any:
+def to_native_order(array: Array) -> Array:
     """Return the array in native byte order, uncopied if it is in it already."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -176,14 +176,14 @@ def _import_cupy(name: str) -> Any:
     return cupy
 
 
-def _from_cupy(array: Any, name: str, original: Any, library: str) -> Operand:
+def _from_cupy(array: Array, name: str, original: ArrayLike, library: str) -> Operand:
     dtype = dtypes.name_of(array.dtype, name)
     if not dtypes.is_in_numpy(dtype):
         array = array.view(dtypes.storage(dtype))
     return Operand(array, dtype, f"cuda:{array.device.id}", library, original)
 
 
-def _from_torch(tensor: Any, name: str) -> Operand:
+def _from_torch(tensor: Tensor, name: str) -> Operand:
     plain = plain_tensor(tensor, name)
     dtype = dtypes.name_of(plain.dtype, name)
     if plain.device.type == "cuda":
@@ -207,7 +207,7 @@ def check_same_device(x: Operand, k: Operand) -> None:
         )
 
 
-def read_out(out: Any, shape: tuple[int, ...], device: str) -> Operand:
+def read_out(out: ArrayLike, shape: tuple[int, ...], device: str) -> Operand:
     """Read `out=` and check that a result of this shape can be written to it."""
     if isinstance(out, (list, tuple)) or not hasattr(out, "shape"):
         raise TypeError(f"out= must be an array, got {type(out).__name__}")
@@ -243,7 +243,7 @@ def total_memory(device: str) -> int | None:
         return None
 
 
-def empty_on_host(shape: tuple[int, ...], dtype: Any, like: Array) -> Any:
+def empty_on_host(shape: tuple[int, ...], dtype: DTypeLike, like: Array) -> Array:
     """Allocate a NumPy array whose channels are interleaved if those of the images `like` are.
 
     Examples
@@ -274,7 +274,7 @@ def _what_it_needs(shape: tuple[int, ...], dtype: str, needed: int) -> str:
     return f"the result of shape {shape} and dtype {dtype} needs {needed / 2**30:.1f} GiB"
 
 
-def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any:
+def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Array:
     """Allocate a storage array; a MemoryError says how many bytes are needed."""
     stored = dtypes.storage(dtype)
     needed = stored.itemsize * math.prod(shape)
@@ -299,12 +299,12 @@ def empty(shape: tuple[int, ...], dtype: str, device: str, like: Operand) -> Any
         return cupy.empty(shape, stored)
 
 
-def broadcast_zeros_like(array: Any, shape: tuple[int, ...]) -> Any:
+def broadcast_zeros_like(array: Array, shape: tuple[int, ...]) -> Array:
     """Return read-only zeros in an array's library and dtype that take no memory."""
     return np.broadcast_to(np.zeros_like(array, shape=(1, 1)), shape)
 
 
-def wrap(array: Any, dtype: str, like: Operand) -> Any:
+def wrap(array: Array, dtype: str, like: Operand) -> ArrayLike:
     """Return a result as an array of the library that `like` came from."""
     if like.library == "storage":
         return array

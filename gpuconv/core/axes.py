@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from . import arrays
+from .array_types import ArrayLike
 
 __all__ = [
     "LAST",
@@ -28,7 +28,7 @@ LAST = (-2, -1)
 _CHANNELS_MOST, _SIDE_LEAST = 4, 16
 
 
-def read_axes(axes: Any, ndim: int | None, name: str = "X") -> tuple[int, int]:
+def read_axes(axes: Sequence[int], ndim: int | None, name: str = "X") -> tuple[int, int]:
     """Check the axes of rows and columns, and count them from the end.
 
     `ndim` is None where the number of dimensions is not known yet: then only axes that are counted
@@ -61,7 +61,9 @@ def _count_from_the_end(axes: tuple[int, int], ndim: int, name: str) -> tuple[in
     return row, column
 
 
-def axes_of(axes: Any, array: Any, name: str = "X") -> tuple[Any, tuple[int, int]]:
+def axes_of(
+    axes: Sequence[int], array: ArrayLike, name: str = "X"
+) -> tuple[ArrayLike, tuple[int, int]]:
     """Return an array whose axes can be moved, and its axes of rows and columns."""
     if isinstance(array, np.ndarray):  # first, because here a microsecond counts
         return array, read_axes(axes, array.ndim, name)
@@ -72,7 +74,7 @@ def axes_of(axes: Any, array: Any, name: str = "X") -> tuple[Any, tuple[int, int
     return array, read_axes(axes, len(array.shape), name)
 
 
-def move_to_last(array: Any, axes: tuple[int, int]) -> Any:
+def move_to_last(array: ArrayLike, axes: tuple[int, int]) -> ArrayLike:
     """View an array with rows and columns last; `axes` are counted from the end."""
     return _move(array, axes, LAST)
 
@@ -85,12 +87,12 @@ def move_lengths_to_last(shape: tuple[int, ...], axes: tuple[int, int]) -> tuple
     return (*rest, shape[axes[0]], shape[axes[1]])
 
 
-def put_back(array: Any, axes: tuple[int, int]) -> Any:
+def put_back(array: ArrayLike, axes: tuple[int, int]) -> ArrayLike:
     """View an array whose rows and columns are last with these at their places again."""
     return _move(array, LAST, axes)
 
 
-def _move(array: Any, source: tuple[int, int], target: tuple[int, int]) -> Any:
+def _move(array: ArrayLike, source: tuple[int, int], target: tuple[int, int]) -> ArrayLike:
     if isinstance(array, np.ndarray):
         return array.transpose(_order(array.ndim, source, target))
     if arrays.is_traced(array) or arrays.is_instance_of(array, "torch", "Tensor"):
@@ -110,7 +112,10 @@ def _order(ndim: int, source: tuple[int, int], target: tuple[int, int]) -> tuple
     return tuple(order)
 
 
-def call_along(axes: Any, X: Any, out: Any, call: Callable[[Any, Any], Any]) -> Any:
+def call_along(
+    axes: Sequence[int], X: ArrayLike, out: ArrayLike,
+    call: Callable[[ArrayLike, ArrayLike], ArrayLike],
+) -> ArrayLike:  # fmt: skip
     """Return `call(X, out)`, made with rows and columns last, with them at their places again."""
     X, at = axes_of(axes, X)
     if at == LAST:
@@ -120,7 +125,7 @@ def call_along(axes: Any, X: Any, out: Any, call: Callable[[Any, Any], Any]) -> 
     return put_back(result, at) if out is None else out
 
 
-def warn_of_channels(shape: Any, stacklevel: int) -> None:
+def warn_of_channels(shape: Sequence[int], stacklevel: int) -> None:
     """Warn once if the last of an image's dimensions looks like the channels of a photo."""
     if len(shape) < 3:
         return

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .array_types import Array
 from .boundary import plan_axis_steps, sources
 from .problem import Pair, Problem
 
@@ -35,7 +36,7 @@ class BlockInput:
     """
 
     ranges: tuple[Pair, ...]  # half-open ranges of pixels, in rising order and disjoint
-    positions: Any  # indices into the joined ranges; None: use them as they are
+    positions: Array  # indices into the joined ranges; None: use them as they are
     pad: Pair  # constant padding before and after
     count: int
     # Stride and dilation of the call, where they are not the problem's.
@@ -181,7 +182,7 @@ def even_length(length: int, most: int) -> int:
     return -(-length // -(-length // most))
 
 
-def join_tiles(tiles: Sequence[Sequence[Any]], rows: Any, columns: Any) -> Any:
+def join_tiles(tiles: Sequence[Sequence[Array]], rows: Array, columns: Array) -> Array:
     """Join a grid of tiles along the last two axes, then select rows and columns by position."""
     whole = tiles[0][0]
     if len(tiles) > 1 or len(tiles[0]) > 1:
@@ -202,13 +203,13 @@ def join_tiles(tiles: Sequence[Sequence[Any]], rows: Any, columns: Any) -> Any:
 
 
 def run_block(
-    call: Callable[..., Any],
-    tiles: Any,
-    k: Any,
+    call: Callable[..., Array],
+    tiles: Array,
+    k: Array,
     rows: BlockInput,
     columns: BlockInput,
     **keywords: Any,
-) -> Any:
+) -> Array:
     """Compute a block of the output: ``call(image, k, mode=..., **keywords)`` on joined tiles."""
     keywords |= restate_steps(rows, columns, keywords)
     rows, columns, border = leave_border(rows, columns)

@@ -7,10 +7,11 @@ rules are written once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from .array_types import Array
 from .errors import suggest, unknown_name_error
 
 __all__ = [
@@ -97,7 +98,7 @@ def suggest_boundary(name: object, names: dict[str, str]) -> str:
     return suggest(name, names)
 
 
-def index_map(n: int, before: int, after: int, boundary: str) -> Any:
+def index_map(n: int, before: int, after: int, boundary: str) -> Array:
     """Return the index of the pixel at each position of an axis padded by `before` and `after`.
 
     Parameters
@@ -135,7 +136,7 @@ def period_of(n: int, boundary: str) -> int:
     return {"wrap": n, "symmetric": 2 * n, "reflect": max(1, 2 * n - 2)}[boundary]
 
 
-def sources(i: Any, n: int, boundary: str) -> Any:
+def sources(i: Array, n: int, boundary: str) -> Array:
     """Return the index of the pixel at each position `i` (0: the first pixel), -1: fill value.
 
     Examples
@@ -189,12 +190,12 @@ class AxisTable:
     For output i, tap a is multiplied with pixel ``pixels[i*stride + a*dilation]`` (-1: fill value).
     """
 
-    pixels: Any  # int64
+    pixels: Array  # int64
     stride: int
     dilation: int
     gathered: bool  # `pixels` holds the windows one after the other, not the padded axis
 
-    def part(self, first: int, last: int, taps: int) -> Any:
+    def part(self, first: int, last: int, taps: int) -> Array:
         """Return the pixels of the windows of outputs ``first`` to ``last - 1``."""
         end = (last - 1) * self.stride + (taps - 1) * self.dilation + 1
         return self.pixels[first * self.stride : end]
@@ -260,7 +261,7 @@ def build_axis_table(
     return AxisTable(sources(positions.reshape(-1), n, boundary), *steps)
 
 
-def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str) -> Any:
+def fold(padded: Array, axis: int, n: int, before: int, after: int, boundary: str) -> Array:
     """Apply the adjoint of padding: add the value at each padded position to its source pixel.
 
     Parameters
@@ -304,7 +305,7 @@ def fold(padded: Any, axis: int, n: int, before: int, after: int, boundary: str)
     return inside.swapaxes(axis, -1)
 
 
-def fold_by_table(values: Any, axis: int, n: int, pixels: Any) -> Any:
+def fold_by_table(values: Array, axis: int, n: int, pixels: Array) -> Array:
     """Add the value at each position of an axis to the pixel that `pixels` names there (-1: none).
 
     Returns a new array whose axis has length `n`, summed in a fixed order. It is the adjoint of
@@ -328,7 +329,7 @@ def fold_by_table(values: Any, axis: int, n: int, pixels: Any) -> Any:
     return total.swapaxes(axis, -1)
 
 
-def _find_run(targets: Any, first: int, last: int) -> tuple[int, int]:
+def _find_run(targets: Array, first: int, last: int) -> tuple[int, int]:
     """Find the run from `first` on with a constant step of -1, 0 or 1; return its end and step."""
     if first + 1 >= last:
         return last, 1

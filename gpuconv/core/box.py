@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from . import dtypes
-from .arrays import Array
+from .array_types import Array
 from .problem import Problem
 
 # A weight is taken for 1/n where n is no larger than this.
@@ -71,7 +70,7 @@ def choose_window_accumulator(problem: Problem) -> str:
     return acc if dtypes.is_integer(acc) else "float64"
 
 
-def describe_scales(problem: Problem, k: Array) -> dict[str, Any]:
+def describe_scales(problem: Problem, k: Array) -> dict[str, Array]:
     """Describe what the sums of every kernel are multiplied or divided by.
 
     Returns
@@ -92,7 +91,7 @@ def describe_scales(problem: Problem, k: Array) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _find_divisors(weights: Any) -> Any:
+def _find_divisors(weights: Array) -> Array:
     """Return the n for which each weight is the number nearest to 1/n, 0 where there is none."""
     real = weights.real
     with np.errstate(all="ignore"):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from . import dtypes
+from .array_types import Array
 from .arrays import is_instance_of
 
 __all__ = ["cast"]
 
 
-def cast(array: Any, dtype: str) -> Any:
+def cast(array: Array, dtype: str) -> Array:
     """Convert an array to a dtype: floats towards zero for integers, integers modulo their range.
 
     Examples

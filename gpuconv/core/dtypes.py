@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from .array_types import Array
 
 __all__ = ["NAMES", "accumulator", "finish", "name_of", "promote", "storage", "widen"]
 
@@ -139,19 +142,19 @@ def accumulator(result: str) -> str:
     return _TABLE[result].accumulator
 
 
-def widen(array: Any, name: str, acc: str, xp: Any = np) -> Any:
+def widen(array: Array, name: str, acc: str, xp: ModuleType = np) -> Array:
     """Convert a storage array to the accumulator dtype, copying only if it differs."""
     if name == "bfloat16":
         array = (array.astype(xp.uint32) << 16).view(xp.float32)
     return array.astype(acc, copy=False)
 
 
-def all_finite(array: Any, name: str) -> bool:
+def all_finite(array: Array, name: str) -> bool:
     """Whether a storage array on the host holds neither NaN nor infinity."""
     return is_integer(name) or bool(np.isfinite(widen(array, name, accumulator(name))).all())
 
 
-def _to_bfloat16_bits(values: Any, xp: Any) -> Any:
+def _to_bfloat16_bits(values: Array, xp: ModuleType) -> Array:
     """Round any real dtype to bfloat16, to nearest even, with a single rounding."""
     if values.dtype != xp.float32:
         # Rounding to nearest float32 first would round twice. Instead round to odd: truncate
@@ -171,7 +174,7 @@ def _to_bfloat16_bits(values: Any, xp: Any) -> Any:
     return xp.where(nan, (bits >> 16) | xp.uint32(0x40), rounded).astype(xp.uint16)
 
 
-def finish(acc: Any, out_name: str, xp: Any = np) -> Any:
+def finish(acc: Array, out_name: str, xp: ModuleType = np) -> Array:
     """Convert finished sums to the dtype of the output.
 
     To nearest even; integer outputs saturate and take 0 for NaN. Returns a storage array.
@@ -197,7 +200,7 @@ def finish(acc: Any, out_name: str, xp: Any = np) -> Any:
     return xp.where(high, out.type(info.max), xp.where(low, out.type(info.min), inside))
 
 
-def holds(name: str, value: Any, acc: str) -> bool:
+def holds(name: str, value: complex, acc: str) -> bool:
     """Whether a dtype holds `value` exactly, as sums in dtype `acc` see it; NaN counts as held."""
     wide = np.array([value], acc)
     if is_complex(acc) and not is_complex(name):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from . import dtypes
 from .arguments import Pair
+from .array_types import Array
 from .boundary import period_of
 from .problem import Problem, rows_and_columns
 
@@ -32,10 +32,10 @@ class EqualTaps:
     """The problem with one tap for all equal ones, and which of its taps stands for each."""
 
     problem: Problem
-    rows: Any  # int64, for each row of taps
-    columns: Any
+    rows: Array  # int64, for each row of taps
+    columns: Array
 
-    def merge(self, k: Any, k_dtype: str) -> Any:
+    def merge(self, k: Array, k_dtype: str) -> Array:
         """Return the weights of the smaller problem: sums of those of equal taps."""
         acc = self.problem.k_dtype
         wide = acc if dtypes.is_integer(acc) else np.result_type(acc, np.float64).name
@@ -47,7 +47,7 @@ class EqualTaps:
                 sums = np.add.reduceat(np.take(sums, order, axis), starts, axis=axis)
             return sums.astype(acc)
 
-    def spread(self, gradient: Any) -> Any:
+    def spread(self, gradient: Array) -> Array:
         """Return the gradient of all weights, given that of the merged ones: equal taps' are equal.
 
         It is the adjoint of `merge`.
@@ -57,7 +57,7 @@ class EqualTaps:
 
 def _classes(
     n: int, taps: int, outputs: int, stride: int, dilation: int, pad: Pair, boundary: str
-) -> tuple[Any, Pair]:
+) -> tuple[Array, Pair]:
     """Number the different taps along an axis; return each tap's number and their padding."""
     before, reach = pad[0], (outputs - 1) * stride
     if boundary in ("edge", "constant"):

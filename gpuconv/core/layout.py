@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from .array_types import Array
 from .problem import Problem
 
 
-def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """Return the byte offset of each item of the leading dimensions, in C order."""
     total = np.zeros((), np.int64)
     for length, stride in zip(shape, strides, strict=True):
@@ -20,7 +20,7 @@ def byte_offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
 
 
 @lru_cache(maxsize=16)
-def kernel_index(problem: Problem) -> Any:
+def kernel_index(problem: Problem) -> Array:
     """Return the index of each output image's kernel, in C order of K's leading dimensions.
 
     The array is cached, hence read-only.

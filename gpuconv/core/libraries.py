@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 __all__ = ["is_instance_of", "is_traced"]
 
 
-def is_instance_of(obj: Any, module: str, name: str) -> bool:
+def is_instance_of(obj: object, module: str, name: str) -> bool:
     """Whether `obj` is an instance of a class in a module that need not be loaded or installed."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(obj, getattr(loaded, name))
 
 
-def is_traced(obj: Any) -> bool:
+def is_traced(obj: object) -> bool:
     """Whether an object stands for a tensor while `torch.fx` traces a call."""
     return is_instance_of(obj, "torch.fx", "Proxy")

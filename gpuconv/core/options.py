@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
-__all__ = ["Options"]
+import numpy as np
+
+from .array_types import ArrayLike
+
+__all__ = ["Mode", "Number", "Options", "Steps"]
+
+Mode = str | int | Sequence[int] | Sequence[Sequence[int]]
+Steps = int | Sequence[int]  # a stride or dilation, of both axes or of each
+Number = complex | np.generic  # real numbers are complex ones to type checkers
 
 
 class Options(TypedDict, total=False):
     """Keywords of `corr2d` and `convolve2d`, all optional."""
 
-    mode: str | int | Sequence[int] | Sequence[Sequence[int]]
+    mode: Mode
     boundary: str
-    fillvalue: Any
-    stride: int | Sequence[int]
-    dilation: int | Sequence[int]
+    fillvalue: Number
+    stride: Steps
+    dilation: Steps
     axes: Sequence[int]
     method: str
     backend: str
     precision: str | None
     dtype: Any
-    out: Any
+    out: ArrayLike
     max_device_bytes: int | None

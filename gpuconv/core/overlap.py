@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from .array_types import Array
 from .arrays import HOST, Operand
 
 __all__ = ["is_permuted", "may_share_memory", "shares_memory"]
 
 
-def is_permuted(array: Any) -> bool:
+def is_permuted(array: Array) -> bool:
     """Whether an array is contiguous but for the order of its axes, so that no elements overlap.
 
     Examples
@@ -29,7 +28,7 @@ def is_permuted(array: Any) -> bool:
     return True
 
 
-def _address_range(array: Any) -> tuple[int, int]:
+def _address_range(array: Array) -> tuple[int, int]:
     """Lowest address of an array's elements, and one past the highest."""
     if hasattr(array, "__cuda_array_interface__"):
         low = high = int(array.data.ptr)
@@ -43,7 +42,7 @@ def _address_range(array: Any) -> tuple[int, int]:
     return low, high + array.itemsize
 
 
-def may_share_memory(a: Any, b: Any) -> bool:
+def may_share_memory(a: Array, b: Array) -> bool:
     """Whether the address ranges of two arrays overlap (NumPy and CuPy arrays never do)."""
     if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
         return False

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any
 
 from . import dtypes
 from .arguments import (
@@ -25,6 +24,7 @@ from .arguments import (
     read_fillvalue,
     read_padding,
 )
+from .array_types import Array
 from .boundary import AxisShape, AxisTable, build_axis_table, plan_axis_steps, read_boundary
 
 __all__ = [
@@ -194,7 +194,7 @@ def restate_for_one_image(problem: Problem) -> Problem:
     return replace(problem, **sides)
 
 
-def slice_batch(array: Any, index: Index) -> Any:
+def slice_batch(array: Array, index: Index) -> Array:
     """Slice X or K along its leading dimensions to a part of the batch; broadcast ones stay 1."""
     array = array[(None,) * (len(index) + 2 - array.ndim)]
     return array[
@@ -240,13 +240,13 @@ def make_problem(
     x_dtype: str,
     k_dtype: str,
     *,
-    mode: Any = "valid",
+    mode: object = "valid",
     boundary: object = "constant",
-    fillvalue: Any = 0,
-    stride: Any = 1,
-    dilation: Any = 1,
+    fillvalue: object = 0,
+    stride: object = 1,
+    dilation: object = 1,
     dtype: object = None,
-    precision: Any = None,
+    precision: str | None = None,
     conjugate: bool = False,
     flipped: bool = False,
 ) -> Problem:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from . import arrays
 from .alignment import copy_unaligned, is_aligned
+from .array_types import ArrayLike
 from .arrays import HOST, Array, Operand
 from .overlap import shares_memory
 
 __all__ = ["Result", "read_target"]
 
 
-def read_target(out: Any, shape: tuple[int, ...], **inputs: Operand) -> Operand:
+def read_target(out: ArrayLike, shape: tuple[int, ...], **inputs: Operand) -> Operand:
     """Read `out=`, which may not overlap any of the inputs, given by the names of arguments."""
     device = next(iter(inputs.values())).device
     target = arrays.read_out(out, shape, device)
@@ -58,7 +58,7 @@ class Result:
         """Whether the array is not the caller's."""
         return self.target is None or self.array is not self.target.array
 
-    def deliver(self, out: Any) -> Any:
+    def deliver(self, out: ArrayLike) -> ArrayLike:
         """Return what the caller gets: `out`, filled, or an array of the library of `like`."""
         if self.target is None:
             return arrays.wrap(self.array, self.dtype, self.like)

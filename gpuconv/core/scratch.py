@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
+from types import ModuleType
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from .array_types import Array
 
 __all__ = ["Scratch"]
 
@@ -25,11 +28,11 @@ class Scratch(threading.local):
         The library of its arrays, NumPy or CuPy.
     """
 
-    def __init__(self, xp: Any = np) -> None:
+    def __init__(self, xp: ModuleType = np) -> None:
         self.xp = xp
-        self.buffers: dict[str, Any] = {}
+        self.buffers: dict[str, Array] = {}
 
-    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    def take(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an array of any contents; that of an earlier call of this name is lost."""
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize

@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from .array_types import ArrayLike
 from .arrays import HOST, Operand, is_instance_of
 from .tensors import allocate_as_torch
 
@@ -38,7 +40,7 @@ class _Owner:
     device: int
 
 
-def use_stream_of(first: Any, *others: Any) -> AbstractContextManager[None]:
+def use_stream_of(first: ArrayLike, *others: ArrayLike) -> AbstractContextManager[None]:
     """Context in which a call reads its arrays, computes, and wraps its results.
 
     CuPy works on the device of `first` and on the current stream of its library. Where `others` are
@@ -67,7 +69,7 @@ def _import_cupy() -> Any:
 
 
 @contextmanager
-def _use(cupy: Any, owner: _Owner, others: tuple[Any, ...]) -> Iterator[None]:
+def _use(cupy: ModuleType, owner: _Owner, others: tuple[ArrayLike, ...]) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(cupy.cuda.Device(owner.device))
         stream = _current_stream(owner)
@@ -97,7 +99,7 @@ def _let_wait(stream: Any, other: Any) -> None:
     stream.wait_event(event)
 
 
-def _owner_of(array: Any) -> _Owner | None:
+def _owner_of(array: ArrayLike) -> _Owner | None:
     """Library and device of an array; None if it is not on a device."""
     if isinstance(array, np.ndarray) or array is None:
         return None
@@ -145,7 +147,7 @@ class _ForeignStream:
 
 
 @lru_cache(maxsize=256)
-def _stream_at(cupy: Any, address: int, device: int) -> Any:
+def _stream_at(cupy: ModuleType, address: int, device: int) -> Any:
     """Return CuPy's object for a stream that another library made.
 
     It is no more than the address, so one object is good for all streams that are ever there.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
+from .array_types import Array, Tensor
 
 __all__ = [
     "allocate_as_torch",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 
-def plain_tensor(tensor: Any, name: str) -> Any:
+def plain_tensor(tensor: Tensor, name: str) -> Tensor:
     """Return the values of a tensor outside the autograd graph, without copying them.
 
     Raises
@@ -49,7 +50,7 @@ def plain_tensor(tensor: Any, name: str) -> Any:
     return tensor.detach().resolve_conj().resolve_neg()
 
 
-def refuse_sparse(tensor: Any, name: str) -> None:
+def refuse_sparse(tensor: Tensor, name: str) -> None:
     """Raise TypeError for a tensor that is not strided."""
     import torch
 
@@ -57,14 +58,14 @@ def refuse_sparse(tensor: Any, name: str) -> None:
         raise TypeError(f"{name} is a {tensor.layout} tensor; pass {name}.to_dense()")
 
 
-def view_storage(tensor: Any) -> Any:
+def view_storage(tensor: Tensor) -> Tensor:
     """View bfloat16, which NumPy and CuPy lack, as int16; return other tensors as they are."""
     import torch
 
     return tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
 
 
-def import_tensor(tensor: Any, cupy: ModuleType) -> Any:
+def import_tensor(tensor: Tensor, cupy: ModuleType) -> Array:
     """View a CUDA tensor as a CuPy array that CuPy's current stream may read."""
     import torch
 
@@ -76,7 +77,7 @@ def import_tensor(tensor: Any, cupy: ModuleType) -> Any:
     return cupy.from_dlpack(tensor)  # which lets CuPy's stream wait for torch's
 
 
-def make_tensor(array: Any, dtype: str) -> Any:
+def make_tensor(array: Array, dtype: str) -> Tensor:
     """Make a tensor of a NumPy or CuPy array in the storage dtype of `dtype`, without a copy."""
     import torch
 
@@ -93,12 +94,12 @@ def make_tensor(array: Any, dtype: str) -> Any:
 
 
 @cache
-def _memory_class(cupy: ModuleType) -> Any:
+def _memory_class(cupy: ModuleType) -> type:
     # Made here, because CuPy is not imported before one of its arrays is needed.
     class TorchMemory(cupy.cuda.UnownedMemory):  # type: ignore[misc,name-defined]
         """Device memory that torch allocated, and that is given back to torch."""
 
-        def __init__(self, tensor: Any, nbytes: int, device: int) -> None:
+        def __init__(self, tensor: Tensor, nbytes: int, device: int) -> None:
             super().__init__(tensor.data_ptr(), nbytes, tensor, device)
             self.tensor = tensor
 
@@ -118,7 +119,7 @@ def allocate_as_torch(device: int, nbytes: int) -> Any:
     return cupy.cuda.MemoryPointer(_memory_class(cupy)(tensor, nbytes, device), 0)
 
 
-def _tensor_in(memory: Any, array: Any, dtype: str) -> Any:
+def _tensor_in(memory: Any, array: Array, dtype: str) -> Tensor:
     """Make a tensor of an array in memory that torch allocated, in torch's own storage."""
     import torch
 
@@ -128,7 +129,7 @@ def _tensor_in(memory: Any, array: Any, dtype: str) -> Any:
     return tensor.set_(memory.tensor.untyped_storage(), first, tuple(array.shape), strides)
 
 
-def _is_transformed(tensor: Any, torch: Any) -> bool:
+def _is_transformed(tensor: Tensor, torch: ModuleType) -> bool:
     """Whether a tensor is wrapped by a transform of torch.func or by forward-mode AD."""
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ __all__ = ["input_gradient"]
 
 def input_gradient(
     problem: Problem, x: Operand, k: Operand, dy: Operand, method: str, backend: str
-) -> Any:
+) -> Array:
     """Return the gradient with respect to X, in X's storage dtype, where X is."""
     module = require_backend(backend_for(x.device, backend))
     xp = arrays.array_module(x.array)
@@ -87,7 +86,7 @@ class _GradientSums:
     method: str
     backend: str
 
-    def run(self) -> Any:
+    def run(self) -> Array:
         """Return the gradient at all positions of the images; one for those broadcast from one."""
         lead = self.problem.batch
         summed = _broadcast_axes(self.problem.x_shape[:-2], lead)
@@ -112,7 +111,7 @@ class _GradientSums:
             total = xp.zeros((*kept, *self.positions.size), dtypes.storage(self.acc))
         return total
 
-    def _correlate(self, gradients: Array, weights: Array, kept: tuple[int, ...]) -> Any:
+    def _correlate(self, gradients: Array, weights: Array, kept: tuple[int, ...]) -> Array:
         """Correlate the output's gradients with flipped kernels, phase by phase of the stride."""
         problem, positions = self.problem, self.positions
         taps, outputs = (problem.p, problem.q), (problem.r, problem.s)
@@ -146,7 +145,7 @@ class _GradientSums:
                 )
         return found
 
-    def _add_infinite(self, gradients: Array, kernels: Array, found: Any) -> None:
+    def _add_infinite(self, gradients: Array, kernels: Array, found: Array) -> None:
         """Add what weights that are not finite contribute; see `_without_infinite`."""
         positions = self.positions
         kernels = dtypes.widen(kernels, self.k.dtype, self.acc)
@@ -170,7 +169,7 @@ class _GradientSums:
             found[(..., *touched)] += np.where(finite[at], 0, given)
 
 
-def _pick(array: Array, axes: tuple[int, ...], index: tuple[int, ...]) -> Any:
+def _pick(array: Array, axes: tuple[int, ...], index: tuple[int, ...]) -> Array:
     """Pick one index along each of some leading axes, which stay; one of length 1 is broadcast."""
     for axis, i in zip(axes, index, strict=True):
         if array.shape[axis] > 1:
@@ -178,7 +177,7 @@ def _pick(array: Array, axes: tuple[int, ...], index: tuple[int, ...]) -> Any:
     return array
 
 
-def _without_infinite(kernels: Array, dtype: str) -> Any:
+def _without_infinite(kernels: Array, dtype: str) -> Array:
     """The kernels with 0 for what is not finite; themselves if all is, or on a GPU.
 
     The correlations multiply weights by zeros beside the output's gradient too. Weights that are
@@ -205,7 +204,7 @@ def _broadcast_axes(shape: tuple[int, ...], lead: tuple[int, ...]) -> tuple[int,
     return tuple(a for a, (n, m) in enumerate(zip(full, lead, strict=True)) if n == 1 and m != 1)
 
 
-def _fold(problem: Problem, total: Any) -> Any:
+def _fold(problem: Problem, total: Array) -> Array:
     """Add the gradient at each position of the padding to that of the pixel it was made of."""
     for axis, table in zip((-2, -1), build_axis_tables(problem), strict=True):
         n = problem.x_shape[axis]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..backends import backend_for, require_backend
 from ..core import arrays, dtypes
+from ..core.array_types import ArrayLike
 from ..core.axes import LAST, axes_of, move_to_last, put_back
 from ..core.errors import unknown_name_error
+from ..core.options import Mode, Number, Steps
 from ..core.streams import use_stream_of
 from ..engine import read_problem
 from ..methods import METHODS
@@ -29,16 +32,16 @@ _WRT = ("both", "X", "K")
 
 @np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def corr2d_vjp(
-    X: Any,
-    K: Any,
-    dY: Any,
+    X: ArrayLike,
+    K: ArrayLike,
+    dY: ArrayLike,
     *,
-    mode: Any = "valid",
+    mode: Mode = "valid",
     boundary: str = "constant",
-    fillvalue: Any = 0,
-    stride: Any = 1,
-    dilation: Any = 1,
-    axes: Any = LAST,
+    fillvalue: Number = 0,
+    stride: Steps = 1,
+    dilation: Steps = 1,
+    axes: Sequence[int] = LAST,
     method: str = "auto",
     backend: str = "auto",
     wrt: str = "both",
@@ -121,8 +124,9 @@ def corr2d_vjp(
 
 
 def _find_gradients(
-    X: Any, K: Any, dY: Any, wrt: str, method: str, backend: str, keywords: dict[str, Any]
-) -> tuple[Any, Any]:
+    X: ArrayLike, K: ArrayLike, dY: ArrayLike, wrt: str, method: str, backend: str,
+    keywords: dict[str, Any],
+) -> tuple[Any, Any]:  # fmt: skip
     x, k, dy = arrays.read(X, "X"), arrays.read(K, "K"), arrays.read(dY, "dY")
     shapes = tuple(x.array.shape), tuple(k.array.shape)
     problem = read_problem(*shapes, x.dtype, k.dtype, conjugate=True, **keywords)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _GATHERED_MOST = 1024
 
 def weight_gradient(
     problem: Problem, x: Operand, k: Operand, dy: Operand, method: str, backend: str
-) -> Any:
+) -> Array:
     """Return the gradient with respect to K, in K's storage dtype, where X is."""
     name = backend_for(x.device, backend)
     if 0 in problem.x_shape[-2:]:
@@ -51,7 +51,7 @@ def weight_gradient(
 def _sum_parts(
     problem: Problem, parts: tuple[Part, ...], x: Operand, k: Operand, dy: Operand, method: str,
     backend: str,
-) -> Any:  # fmt: skip
+) -> Array:  # fmt: skip
     """Sum only over outputs and taps that meet pixels; each of these taps is in one part only."""
     total = np.zeros(problem.k_shape, dtypes.accumulator(k.dtype))
     for part in parts:
@@ -64,7 +64,7 @@ def _sum_parts(
 
 def _sum_all(
     problem: Problem, x: Operand, k: Operand, dy: Operand, method: str, backend: str
-) -> Any:
+) -> Array:
     """Sum over all outputs and taps, by one of the backend's methods."""
     name = backend_for(x.device, backend)
     module = require_backend(name)
@@ -81,7 +81,7 @@ def _sum_all(
 
 def _correlate_images(
     problem: Problem, sums: Problem, x: Operand, dy: Operand, backend: str
-) -> Any:
+) -> Array:
     """Sum by Fourier transforms, image by image, as `_as_correlation` says."""
     xp = arrays.array_module(x.array)
     wide = "complex128" if dtypes.is_complex(sums.acc_dtype) else "float64"
@@ -112,7 +112,7 @@ def _full(shape: tuple[int, ...], lead: tuple[int, ...]) -> tuple[int, ...]:
     return (1,) * (len(lead) - len(shape)) + tuple(shape)
 
 
-def _finish(problem: Problem, total: Array, xp: Any) -> Any:
+def _finish(problem: Problem, total: Array, xp: ModuleType) -> Array:
     """Convert sums over all images to an array like K."""
     total = total.reshape(problem.k_shape)
     if dtypes.is_complex(total.dtype.name) and not dtypes.is_complex(problem.k_dtype):
@@ -148,14 +148,14 @@ def _price(problem: Problem, backend: str) -> dict[str, float]:
     return {"direct": direct, "fft": fft}
 
 
-def _padding_that_is_read(problem: Problem) -> tuple[Any, tuple[Any, Any]]:
+def _padding_that_is_read(problem: Problem) -> tuple[Array, tuple[Array, Array]]:
     """Return the padding and the rows and columns of the image without those that no output reads.
 
     In a Fourier transform they would add to the errors of all sums. Rows and columns are slices, or
     indices where the border before the image is made of pixels at its end.
     """
     pads: list[Pair] = []
-    parts: list[Any] = []
+    parts: list[Array] = []
     for (before, after), n, outputs, stride, span in zip(
         problem.pad,
         problem.x_shape[-2:],

@@ -5,9 +5,10 @@ If `auto` chooses it for some weights only, it has the names of `WeightMethod` a
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..backends.base import Backend, Costs
+from ..core.arrays import Array
 from ..core.problem import Problem
 from . import box, direct, fft, separable, tensor
 from .prices import Offer, Rival
@@ -28,8 +29,9 @@ class Method(Protocol):
         """Predict the seconds of one thread."""
 
     def run(
-        self, problem: Problem, backend: Backend, x: Any, k: Any, out: Any, weights: Weights | None
-    ) -> None:
+        self, problem: Problem, backend: Backend, x: Array, k: Array, out: Array,
+        weights: Weights | None,
+    ) -> None:  # fmt: skip
         """Compute `out` on the backend; `weights` are those of `k` if the choice examined them."""
 
 

@@ -135,8 +135,8 @@ def cross_approximation(
     sizes, bound = left.copy(), 1.01 * (_AMPLIFICATION * left + tiny)
     reach, noise = np.zeros_like(left), np.zeros_like(left)
     tame = least is None
-    us: list[Any] = []
-    vs: list[Any] = []
+    us: list[Array] = []
+    vs: list[Array] = []
     while True:
         take_comparison(work, kernel.size)
         number = len(us)
@@ -177,7 +177,7 @@ def cross_approximation(
         rest[none] = left[none] = 0
 
 
-def _no_singular_value(left: Any, sizes: Any, rank: int, acc: str) -> bool:
+def _no_singular_value(left: Array, sizes: Array, rank: int, acc: str) -> bool:
     top = sizes.max()
     if rank == 0 or top == 0:
         return rank > 0
@@ -185,7 +185,7 @@ def _no_singular_value(left: Any, sizes: Any, rank: int, acc: str) -> bool:
     return _vanishes(missed, whole, rank, max(left.shape), acc)
 
 
-def misses(kernel: Array, us: list[Any], vs: list[Any], acc: str) -> bool:
+def misses(kernel: Array, us: list[Array], vs: list[Array], acc: str) -> bool:
     """Whether factors differ from the kernel by more than rounding errors of their products.
 
     For a kernel of nearly full rank, the bound on the rounding errors of an element may outgrow
@@ -199,7 +199,7 @@ def misses(kernel: Array, us: list[Any], vs: list[Any], acc: str) -> bool:
     return not bool((np.abs(u @ v - kernel) <= allowed).all())
 
 
-def is_accurate(kernel: Array, us: list[Any], vs: list[Any], acc: str) -> bool:
+def is_accurate(kernel: Array, us: list[Array], vs: list[Array], acc: str) -> bool:
     """Whether sums by factors keep the elementwise error bound of direct sums."""
     eps, tiny = dtypes.float_limits(acc)
     if not np.isfinite(kernel).all():

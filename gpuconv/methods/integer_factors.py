@@ -5,8 +5,6 @@ Elimination modulo 2**64 needs neither fractions nor integers of more than 64 bi
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..core.arrays import Array
@@ -56,8 +54,8 @@ def _eliminate(kernel: Array, limit: int, work: Operations) -> Pair:
     one has as many as the row space needs generators.
     """
     rest = kernel.copy()
-    us: list[Any] = []
-    vs: list[Any] = []
+    us: list[Array] = []
+    vs: list[Array] = []
     while True:
         i, j = _pivot(rest, len(us), work)
         pivot = int(rest[i, j])
@@ -74,7 +72,7 @@ def _eliminate(kernel: Array, limit: int, work: Operations) -> Pair:
         rest -= u[:, None] * v
 
 
-def _pivot(rest: Any, row: int, work: Operations) -> tuple[int, int]:
+def _pivot(rest: Array, row: int, work: Operations) -> tuple[int, int]:
     """Place of an element that the fewest powers of two divide."""
     if row < len(rest):  # this row often has an odd one
         work.take(4, 2 * rest.shape[1])
@@ -144,9 +142,9 @@ def _divide(rows: Array, row: int, column: int, largest: int, work: Operations) 
 
 def _multiples(
     kernel: Array, rows: Array, columns: list[int], work: Operations
-) -> list[Any] | None:
+) -> list[Array] | None:
     """Return the columns whose products with these rows in echelon form add up to the kernel."""
-    us: list[Any] = []
+    us: list[Array] = []
     for number, column in enumerate(columns):
         work.take(4 + 4 * number, (4 + 4 * number) * len(kernel))
         left = kernel[:, column].astype(np.int64)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,8 +52,8 @@ __all__ = ["Factors", "Found", "search_compiled", "separate", "separate_within"]
 class Factors(NamedTuple):
     """``K[n] = sum_t u[n, t, :, None] * v[n, t, None, :]`` in the accumulator dtype."""
 
-    u: Any  # (kernels, rank, p)
-    v: Any  # (kernels, rank, q)
+    u: Array  # (kernels, rank, p)
+    v: Array  # (kernels, rank, q)
     rank: int
     accurate: bool  # the elementwise error bound of direct summation holds for these factors too
     missed: bool = False  # rounding errors of the crosses left something of the kernel out
@@ -117,7 +117,7 @@ def search_compiled(
     return _look_for_crosses(values[0], limit, most, least)
 
 
-def _make_factors(found: Any, acc: str, rank: int, shape: tuple[int, int, int]) -> Factors:
+def _make_factors(found: Array, acc: str, rank: int, shape: tuple[int, int, int]) -> Factors:
     n, p, q = shape
     return Factors(*rank_one.factors_of(found, acc, n, rank, p, q), rank, True)
 
@@ -149,7 +149,7 @@ _REMARK_OF = {
 _REMARKS = tuple(_REMARK_OF[verdict] for verdict in Verdict)
 
 
-def _contiguous(kernels: Array, k_dtype: str, acc: str) -> Any:
+def _contiguous(kernels: Array, k_dtype: str, acc: str) -> Array:
     """`_values` of real kernels."""
     dtype = exact_dtype(k_dtype, acc)
     if dtype is not None:
@@ -179,7 +179,7 @@ def separate_within(
         return Found(0, str(reason), work.count)
 
 
-def _values(kernels: Array, k_dtype: str, acc: str) -> Any:
+def _values(kernels: Array, k_dtype: str, acc: str) -> Array:
     """Weights as they are summed, or more exactly."""
     values = dtypes.widen(kernels, k_dtype, acc)
     if dtypes.is_integer(acc):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -82,7 +81,7 @@ class Weights:
             other._factors = self._factors._replace(u=u, v=v)
         return other
 
-    def _part(self, rows: Array, index: Index) -> Any:
+    def _part(self, rows: Array, index: Index) -> Array:
         shape = rows.shape[1:]
         return slice_batch(rows.reshape(*self._problem.k_shape[:-2], *shape), index).reshape(
             -1, *shape

@@ -8,6 +8,7 @@ depthwise correlation, all of it at once.
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def _backend_of(operand: arrays.Operand) -> Backend:
 @np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def forward(
     x: arrays.Operand, w: arrays.Operand, layer: LayerGeometry, bias: Array = None, dtype: str = ""
-) -> Any:
+) -> Array:
     """Storage array (N, O, r, s) of the layer's result; `bias` is an array of float64."""
     n, _, h, wide = x.array.shape
     o, cg, p, q = w.array.shape
@@ -54,7 +55,7 @@ def forward(
     acc = _accumulator(x.dtype, w.dtype)
     out_dtype = dtype or dtypes.promote(x.dtype, w.dtype)
     backend = _backend_of(x)
-    xp: Any = backend.array_module()
+    xp: ModuleType = backend.array_module()
     if not cg or not n:
         return xp.empty((n, o if cg else 0, *size), dtypes.storage(out_dtype))
     if _few_channels(cg, o // layer.groups):
@@ -92,12 +93,12 @@ def input_gradient(
     x_shape: tuple[int, ...],
     x_dtype: str,
     layer: LayerGeometry,
-) -> Any:
+) -> Array:
     """Storage array of x's shape: by the backend's hook, or as other layers (`_by_phases`)."""
     _, cg, _, _ = w.array.shape
     og = w.array.shape[0] // layer.groups
     backend = _backend_of(dy)
-    xp: Any = backend.array_module()
+    xp: ModuleType = backend.array_module()
     acc = _accumulator(dy.dtype, w.dtype)
     if not cg or not math.prod(x_shape) or not dy.array.size:
         return xp.zeros(x_shape, dtypes.storage(x_dtype))
@@ -122,8 +123,8 @@ def _by_phases(
     layer: LayerGeometry,
     x_shape: tuple[int, ...],
     acc: str,
-    xp: Any,
-) -> Any:
+    xp: ModuleType,
+) -> Array:
     """Input gradient as layers whose input and output channels are swapped.
 
     There is one for each phase of the stride, which gives the pixels at that phase.
@@ -138,7 +139,7 @@ def _by_phases(
         list(phases(n, layer.pad[axis][0], taps, outputs, layer.stride[axis], layer.dilation[axis]))
         for axis, (n, taps, outputs) in enumerate(((h, p, r), (wide, q, s)))
     )
-    out: Any = None
+    out: Array = None
     for row in rows:
         for column in columns:
             part = dy.array[..., row.outputs, column.outputs]
@@ -172,11 +173,11 @@ def weight_gradient(
     w_shape: tuple[int, ...],
     w_dtype: str,
     layer: LayerGeometry,
-) -> Any:
+) -> Array:
     """Storage array of w's shape, summed over the batch in wide precision and in a fixed order."""
     o, cg, _, _ = w_shape
     backend = _backend_of(x)
-    xp: Any = backend.array_module()
+    xp: ModuleType = backend.array_module()
     acc = _accumulator(x.dtype, dy.dtype)
     if not cg or not dy.array.size:
         return xp.zeros(w_shape, dtypes.storage(w_dtype))
@@ -193,8 +194,8 @@ def _by_channel_pairs(
     w_shape: tuple[int, ...],
     layer: LayerGeometry,
     acc: str,
-    xp: Any,
-) -> Any:
+    xp: ModuleType,
+) -> Array:
     """Weight gradient as that of correlations with one kernel for each pair of channels."""
     n, _, h, wide = x.array.shape
     o, cg, p, q = w_shape

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays, dtypes
+from ..core.array_types import ArrayLike
 from ..core.layer import LayerGeometry
+from ..core.options import Mode, Steps
 from ..core.streams import use_stream_of
 from . import channel_sums
 from .geometry import check_bias, check_shapes, layer_geometry
@@ -15,7 +17,7 @@ from .geometry import check_bias, check_shapes, layer_geometry
 __all__ = ["conv2d", "conv2d_vjp"]
 
 
-def _read(x: Any, weight: Any, *others: tuple[Any, str]) -> list[Any]:
+def _read(x: ArrayLike, weight: ArrayLike, *others: tuple[ArrayLike, str]) -> list[Any]:
     operands: list[Any] = [arrays.read(x, "x"), arrays.read(weight, "weight")]
     operands += [arrays.read(a, name) if a is not None else None for a, name in others]
     for operand, name in zip(operands, ("x", "weight", *(n for _, n in others)), strict=True):
@@ -40,15 +42,15 @@ def _made_a_batch(operand: arrays.Operand) -> bool:
 
 
 def conv2d(
-    x: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike = None,
+    weight: ArrayLike = None,
+    bias: ArrayLike = None,
+    stride: Steps = 1,
+    padding: Mode = 0,
+    dilation: Steps = 1,
     groups: int = 1,
     *,
-    input: Any = None,
+    input: ArrayLike = None,
 ) -> Any:
     """Convolution layer (a cross-correlation summed over channels), as torch defines it.
 
@@ -125,7 +127,7 @@ def conv2d(
         return _conv2d(x, weight, bias, layer)
 
 
-def _conv2d(x: Any, weight: Any, bias: Any, layer: LayerGeometry) -> Any:
+def _conv2d(x: ArrayLike, weight: ArrayLike, bias: ArrayLike, layer: LayerGeometry) -> Any:
     a, w, b = _read(x, weight, (bias, "bias"))
     single = _made_a_batch(a)
     check_shapes(tuple(a.array.shape), tuple(w.array.shape), layer)
@@ -139,12 +141,12 @@ def _conv2d(x: Any, weight: Any, bias: Any, layer: LayerGeometry) -> Any:
 
 @np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def conv2d_vjp(
-    x: Any,
-    weight: Any,
-    dy: Any,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    weight: ArrayLike,
+    dy: ArrayLike,
+    stride: Steps = 1,
+    padding: Mode = 0,
+    dilation: Steps = 1,
     groups: int = 1,
 ) -> tuple[Any, Any, Any]:
     """Gradients of ``sum(dy * conv2d(x, weight, bias, ...))`` in x, weight and bias.
@@ -184,8 +186,9 @@ def conv2d_vjp(
 
 
 def _conv2d_vjp(
-    x: Any, weight: Any, dy: Any, stride: Any, padding: Any, dilation: Any, groups: int
-) -> tuple[Any, Any, Any]:
+    x: ArrayLike, weight: ArrayLike, dy: ArrayLike, stride: Steps, padding: Mode, dilation: Steps,
+    groups: int,
+) -> tuple[Any, Any, Any]:  # fmt: skip
     a, w, d = _read(x, weight, (dy, "dy"))
     taps = tuple(w.array.shape[-2:]) if w.array.ndim >= 2 else (1, 1)
     layer = layer_geometry(stride, padding, dilation, groups, taps)

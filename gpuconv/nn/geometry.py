@@ -10,7 +10,7 @@ from ..core.problem import Pair, pair
 __all__ = ["check_bias", "check_shapes", "layer_geometry", "read_pair"]
 
 
-def read_pair(value: Any, what: str, least: int) -> Pair:
+def read_pair(value: object, what: str, least: int) -> Pair:
     """Read ``int | (int,) | (int, int)``, as torch's functions do."""
     if isinstance(value, (tuple, list)) and len(value) == 1:
         (value,) = value
@@ -18,7 +18,7 @@ def read_pair(value: Any, what: str, least: int) -> Pair:
 
 
 def layer_geometry(
-    stride: Any, padding: Any, dilation: Any, groups: Any, taps: Pair
+    stride: object, padding: object, dilation: object, groups: object, taps: Pair
 ) -> LayerGeometry:
     """Read the keywords of `conv2d`; `taps` are the sides of the weights."""
     strides, dilations = read_pair(stride, "stride", 1), read_pair(dilation, "dilation", 1)

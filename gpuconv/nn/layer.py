@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..core import arrays, dtypes
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
+from ..core.options import Mode, Steps
 from ..core.problem import pair
 from .functions import conv2d, conv2d_vjp
 from .geometry import check_bias, layer_geometry, read_pair
@@ -17,7 +22,7 @@ from .parameter_files import read_parameters, write_parameters
 __all__ = ["Conv2D"]
 
 
-def _refuse_tensor(array: Any, name: str) -> None:
+def _refuse_tensor(array: object, name: str) -> None:
     if arrays.is_instance_of(array, "torch", "Tensor"):
         raise TypeError(
             f"{name} is a torch tensor, but gpuconv.nn.Conv2D keeps its parameters in NumPy or "
@@ -85,16 +90,16 @@ class Conv2D:
     def __init__(
         self,
         out_channels: int,
-        kernel_size: Any,
+        kernel_size: Steps,
         *,
         in_channels: int | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        stride: Steps = 1,
+        padding: Mode = 0,
+        dilation: Steps = 1,
         groups: int = 1,
         bias: bool = True,
         dtype: Any = "float32",
-        rng: Any = None,
+        rng: np.random.Generator | int | None = None,
     ) -> None:
         self.out_channels, _ = pair(out_channels, "out_channels", 1)
         self.kernel_size = read_pair(kernel_size, "kernel_size", 1)
@@ -111,14 +116,14 @@ class Conv2D:
             )
         layer_geometry(stride, padding, dilation, groups, self.kernel_size)
         self._rng = np.random.default_rng(rng)
-        self.weight: Any = None
-        self.bias: Any = None
-        self.grad: dict[str, Any] = {}
-        self._input: Any = None
+        self.weight: Array = None
+        self.bias: Array = None
+        self.grad: dict[str, Array] = {}
+        self._input: Array = None
         if in_channels is not None:
             self._start(pair(in_channels, "in_channels", 1)[0], np)
 
-    def _start(self, in_channels: int, xp: Any) -> None:
+    def _start(self, in_channels: int, xp: ModuleType) -> None:
         if in_channels % self.groups:
             raise ValueError(f"groups={self.groups} must divide the {in_channels} input channels")
         p, q = self.kernel_size
@@ -137,7 +142,7 @@ class Conv2D:
             stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
         )
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Array:
         """Result of the layer, which remembers x for `backward`.
 
         Parameters
@@ -170,7 +175,7 @@ class Conv2D:
 
     __call__ = forward
 
-    def backward(self, dy: Any) -> Any:
+    def backward(self, dy: ArrayLike) -> Array:
         """Gradient in the last input, from that in its result; sets `grad`.
 
         The gradients replace those of the call before; they are not added to them.
@@ -206,7 +211,7 @@ class Conv2D:
         """
         self.grad = {}
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Array]:
         """Parameters by name; the arrays themselves, to be updated in place.
 
         Returns
@@ -227,7 +232,7 @@ class Conv2D:
             "weight": self.weight
         }  # fmt: skip
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters on the host, by name.
 
         Returns
@@ -244,7 +249,7 @@ class Conv2D:
             for name, value in self.parameters().items()
         }
 
-    def load_state_dict(self, state: Any) -> None:
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Take parameters by name, converted to the layer's dtype.
 
         Parameters
@@ -279,7 +284,7 @@ class Conv2D:
         if bias is not None:
             self.bias = xp.array(bias.astype(kind))
 
-    def save(self, path: Any) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the parameters to a file, whole or not at all.
 
         Parameters
@@ -298,7 +303,7 @@ class Conv2D:
         """
         write_parameters(Path(path), self.state_dict())
 
-    def load(self, path: Any) -> None:
+    def load(self, path: str | Path) -> None:
         """Read parameters that `save` wrote; nothing in a file is executed.
 
         Parameters
@@ -322,7 +327,7 @@ class Conv2D:
         )
 
 
-def _floats(values: Any, name: str) -> Any:
+def _floats(values: ArrayLike, name: str) -> Array:
     """Host array of parameters in float64, which holds those of every dtype a layer has."""
     operand = arrays.read(values.detach() if hasattr(values, "detach") else values, name)
     array = operand.array.get() if operand.device != arrays.HOST else operand.array

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..core.arrays import Array
 
-def write_parameters(path: Path, state: dict[str, Any]) -> None:
+
+def write_parameters(path: Path, state: dict[str, Array]) -> None:
     """Write arrays by name to a file, whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     try:
@@ -26,7 +28,7 @@ def write_parameters(path: Path, state: dict[str, Any]) -> None:
             partial.unlink()
 
 
-def read_parameters(path: Path) -> dict[str, Any]:
+def read_parameters(path: Path) -> dict[str, Array]:
     """Read what `write_parameters` wrote."""
     if path.suffix == ".safetensors":
         return dict(_safetensors().load_file(str(path)))

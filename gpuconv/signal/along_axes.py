@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import api
 from ..core import dtypes
+from ..core.array_types import ArrayLike
 from ..core.axes import move_to_last, put_back
 from ..core.casting import cast
 from ..core.errors import suggest
@@ -29,7 +31,7 @@ __all__ = ["convolve", "correlate", "fftconvolve", "oaconvolve"]
 _METHODS = ("auto", "direct", "fft")
 
 
-def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
+def correlate(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "auto") -> Any:
     """Correlate two arrays of one or two dimensions, as `scipy.signal.correlate`.
 
     Parameters
@@ -76,7 +78,7 @@ def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> A
     return _sum_along("correlate", in1, in2, mode, list(range(in1.ndim)), False)
 
 
-def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
+def convolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "auto") -> Any:
     """Convolve two arrays of one or two dimensions, as `scipy.signal.convolve`.
 
     Parameters
@@ -114,7 +116,9 @@ def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> An
     return _sum_along("convolve", in1, in2, mode, list(range(in1.ndim)), True)
 
 
-def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
+def fftconvolve(
+    in1: ArrayLike, in2: ArrayLike, mode: str = "full", axes: int | Sequence[int] | None = None
+) -> Any:
     """Convolve two arrays along one or two axes, as `scipy.signal.fftconvolve`.
 
     Parameters
@@ -152,7 +156,9 @@ def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any
     return _convolve_as_floats("fftconvolve", in1, in2, mode, axes)
 
 
-def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
+def oaconvolve(
+    in1: ArrayLike, in2: ArrayLike, mode: str = "full", axes: int | Sequence[int] | None = None
+) -> Any:
     """Convolve two arrays along one or two axes, as `scipy.signal.oaconvolve`.
 
     Parameters
@@ -183,7 +189,9 @@ def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
     return _convolve_as_floats("oaconvolve", in1, in2, mode, axes)
 
 
-def _convolve_as_floats(name: str, in1: Any, in2: Any, mode: str, axes: Any) -> Any:
+def _convolve_as_floats(
+    name: str, in1: ArrayLike, in2: ArrayLike, mode: str, axes: int | Sequence[int] | None
+) -> Any:
     in1, in2 = read(name, in1, in2)
     if in1.ndim == 0:
         return in1 * in2
@@ -216,7 +224,9 @@ def _float_dtype(dtype: str) -> str:
     return "float32" if dtypes.is_half(dtype) else dtype
 
 
-def _sum_along(name: str, in1: Any, in2: Any, mode: str, axes: list[int], flipped: bool) -> Any:
+def _sum_along(
+    name: str, in1: ArrayLike, in2: ArrayLike, mode: str, axes: list[int], flipped: bool
+) -> Any:
     """Convolve or correlate along `axes` and broadcast along the others.
 
     An axis along which one of the arrays has length 1 is broadcast, too. With "valid", `in1` is the
@@ -245,7 +255,7 @@ def _sum_along(name: str, in1: Any, in2: Any, mode: str, axes: list[int], flippe
     return result
 
 
-def _call_corr2d(in1: Any, in2: Any, mode: str, axes: list[int], flipped: bool) -> Any:
+def _call_corr2d(in1: ArrayLike, in2: ArrayLike, mode: str, axes: list[int], flipped: bool) -> Any:
     at = [axis - in1.ndim for axis in axes]
     is_line = len(at) == 1
     if is_line:
@@ -266,7 +276,7 @@ def _padding(taps: int, mode: str) -> tuple[int, int]:
     return (taps - 1, taps - 1) if mode == "full" else (taps // 2, (taps - 1) // 2)
 
 
-def _check_method(method: Any) -> None:
+def _check_method(method: object) -> None:
     if method not in _METHODS:
         raise ValueError(
             f"Acceptable method flags are 'auto', 'direct', or 'fft'; got {method!r}"
@@ -274,7 +284,7 @@ def _check_method(method: Any) -> None:
         )
 
 
-def _read_axes(axes: Any, ndim: int) -> list[int]:
+def _read_axes(axes: int | Sequence[int] | None, ndim: int) -> list[int]:
     if axes is None:
         return list(range(ndim))
     try:

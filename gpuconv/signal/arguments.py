@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..core import arrays, dtypes
+from ..core.array_types import ArrayLike
 from ..core.casting import cast
 from ..core.errors import suggest
 
@@ -29,7 +30,7 @@ __all__ = [
 MODES = ("full", "valid", "same")
 
 
-def read(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
+def read(name: str, in1: ArrayLike, in2: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
     """Return both arguments as arrays; ValueError if they have not as many dimensions."""
     in1, in2 = read_both(name, in1, in2)
     if in1.ndim != in2.ndim:
@@ -40,7 +41,7 @@ def read(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
     return in1, in2
 
 
-def read_both(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
+def read_both(name: str, in1: ArrayLike, in2: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
     """Return both arguments as arrays of their own libraries, lazy ones if one of them is.
 
     Raises
@@ -60,17 +61,17 @@ def read_both(name: str, in1: Any, in2: Any) -> tuple[Any, Any]:
     return in1, in2
 
 
-def is_tensor(array: Any) -> bool:
+def is_tensor(array: ArrayLike) -> bool:
     """Whether an array is one of torch's."""
     return arrays.is_instance_of(array, "torch", "Tensor")
 
 
-def is_lazy(array: Any) -> bool:
+def is_lazy(array: ArrayLike) -> bool:
     """Whether an array is one of Dask's."""
     return arrays.is_instance_of(array, "dask.array", "Array")
 
 
-def _as_lazy(array: Any, name: str) -> Any:
+def _as_lazy(array: ArrayLike, name: str) -> Any:
     if is_lazy(array):
         return array
     import dask.array
@@ -79,7 +80,7 @@ def _as_lazy(array: Any, name: str) -> Any:
     return dask.array.from_array(values, chunks=-1)
 
 
-def _as_array(name: str, value: Any, argument: str) -> Any:
+def _as_array(name: str, value: ArrayLike, argument: str) -> Any:
     """Return an argument as an array of its own library."""
     if is_tensor(value):
         arrays.refuse_sparse(value, argument)
@@ -96,12 +97,12 @@ def _as_array(name: str, value: Any, argument: str) -> Any:
     return value
 
 
-def dtype_of(array: Any) -> str:
+def dtype_of(array: ArrayLike) -> str:
     """Return the name of an array's dtype."""
     return dtypes.name_of(array.dtype)
 
 
-def promote(in1: Any, in2: Any) -> tuple[Any, Any, str]:
+def promote(in1: ArrayLike, in2: ArrayLike) -> tuple[ArrayLike, ArrayLike, str]:
     """Return arrays to correlate, and the dtype of the result."""
     names = dtype_of(in1), dtype_of(in2)
     if "bfloat16" in names:
@@ -113,12 +114,12 @@ def promote(in1: Any, in2: Any) -> tuple[Any, Any, str]:
     return in1, in2, dtype
 
 
-def finish(sums: Any, dtype: str) -> Any:
+def finish(sums: ArrayLike, dtype: str) -> Any:
     """Convert sums to the result's dtype: integers wrap around, bools say whether any is true."""
     return sums if dtype_of(sums) == dtype else cast(sums, dtype)
 
 
-def flip(array: Any, axes: Iterable[int]) -> Any:
+def flip(array: ArrayLike, axes: Iterable[int]) -> Any:
     """Return an array flipped along axes."""
     if is_tensor(array):
         return array.flip(tuple(axes))
@@ -127,12 +128,12 @@ def flip(array: Any, axes: Iterable[int]) -> Any:
     return array[tuple(backwards if n in flipped else forwards for n in range(array.ndim))]
 
 
-def conjugate(array: Any) -> Any:
+def conjugate(array: ArrayLike) -> Any:
     """Return the complex conjugate."""
     return array.conj() if dtypes.is_complex(dtype_of(array)) else array
 
 
-def check_mode(mode: Any) -> None:
+def check_mode(mode: object) -> None:
     """Raise ValueError unless `mode` is one of `MODES`."""
     if mode not in MODES:
         raise ValueError(
@@ -141,7 +142,9 @@ def check_mode(mode: Any) -> None:
         )
 
 
-def must_swap(mode: Any, shape1: Any, shape2: Any, axes: Any) -> bool:
+def must_swap(
+    mode: object, shape1: Sequence[int], shape2: Sequence[int], axes: Iterable[int]
+) -> bool:
     """Whether the second array is the larger one, over which "valid" moves the first."""
     if mode != "valid":
         return False

@@ -8,15 +8,18 @@ import numpy as np
 
 from .. import api
 from ..core import dtypes
+from ..core.array_types import ArrayLike
 from ..core.boundary import SIGNAL_BOUNDARIES, suggest_boundary
+from ..core.options import Number
 from .arguments import check_mode, finish, flip, must_swap, promote, read_both
 
 __all__ = ["convolve2d", "correlate2d"]
 
 
 def correlate2d(
-    in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0
-) -> Any:
+    in1: ArrayLike, in2: ArrayLike, mode: str = "full", boundary: str = "fill",
+    fillvalue: Number = 0,
+) -> Any:  # fmt: skip
     """Correlate two 2-D arrays, as `scipy.signal.correlate2d`.
 
     Parameters
@@ -60,8 +63,9 @@ def correlate2d(
 
 
 def convolve2d(
-    in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0
-) -> Any:
+    in1: ArrayLike, in2: ArrayLike, mode: str = "full", boundary: str = "fill",
+    fillvalue: Number = 0,
+) -> Any:  # fmt: skip
     """Convolve two 2-D arrays, as `scipy.signal.convolve2d`.
 
     Parameters
@@ -94,7 +98,9 @@ def convolve2d(
     return _sum_planes("convolve2d", in1, in2, mode, boundary, fillvalue)
 
 
-def _sum_planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillvalue: Any) -> Any:
+def _sum_planes(
+    name: str, in1: ArrayLike, in2: ArrayLike, mode: str, boundary: str, fillvalue: Number
+) -> Any:
     in1, in2 = read_both(name, in1, in2)
     if in1.ndim != 2 or in2.ndim != 2:
         raise ValueError(f"{name} inputs must both be 2-D arrays")
@@ -117,7 +123,7 @@ def _sum_planes(name: str, in1: Any, in2: Any, mode: str, boundary: str, fillval
     return flip(result, range(2)) if swapped and not flipped else result
 
 
-def _read_fillvalue(fillvalue: Any, dtype: str) -> Any:
+def _read_fillvalue(fillvalue: Number, dtype: str) -> Any:
     """Return the fill value in the result's dtype, as SciPy casts it."""
     value = np.asarray(fillvalue)
     if value.size != 1:

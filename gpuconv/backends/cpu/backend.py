@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -161,28 +160,28 @@ class CpuBackend(Backend):
         else:
             scipy_fft.run(*operands, sums.direct)
 
-    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
+    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Array:
         """Gradient with respect to K."""
         return weight_gradient.weight_gradient(problem, x, dy, dy_dtype)
 
     def layer_forward(
         self, x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
         size: tuple[int, int], acc: str,
-    ) -> Any:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Sums of a convolution layer."""
         return layers.forward(x, x_dtype, w, w_dtype, layer, size, acc)
 
     def layer_input_gradient(
         self, dy: Array, dy_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
         x_shape: tuple[int, ...], acc: str,
-    ) -> Any:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Gradient of a convolution layer with respect to x."""
         return layers.input_gradient(dy, dy_dtype, w, w_dtype, layer, x_shape, acc)
 
     def layer_weight_gradient(
         self, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
         w_shape: tuple[int, ...], w_dtype: str, acc: str,
-    ) -> Any:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Gradient of a convolution layer with respect to w."""
         return layers.weight_gradient(x, x_dtype, dy, dy_dtype, layer, w_shape, w_dtype, acc)
 

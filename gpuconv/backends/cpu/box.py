@@ -20,7 +20,7 @@ from ...core.problem import (
     tables_are_gathered,
 )
 from .addresses import address
-from .call_times import CallTimes
+from .call_times import CallTimes, JitFunction
 from .image_layout import geometry_fields, is_contiguous, make_row_source, run_of_columns
 from .interleaved import join_channels
 from .jit.params import BOX_PARAMS, BOX_SCALE, fill_bytes, record
@@ -61,11 +61,11 @@ class BoxPlan(TaskPlan):
 
     grow: float  # what shrunk sums are multiplied by; pixels are shrunk where sums would overflow
     to_bytes: bool  # whether sums of 16 bits become bytes
-    arrays: tuple[Any, ...]
+    arrays: tuple[Array, ...]
 
 
 @cache
-def _kernels() -> tuple[Any, Any]:
+def _kernels() -> tuple[JitFunction, JitFunction]:
     """Serial and parallel form of the driver."""
     from .jit.box import box_driver
 
@@ -87,7 +87,7 @@ def box(problem: Problem, x: Array, k: Array, out: Array) -> None:
 @lru_cache(maxsize=256)
 def _make_scales(
     problem: Problem, weights: bytes, dtype: np.dtype[Any], grow: float, to_bytes: bool
-) -> Any:
+) -> Array:
     """Make the BOX_SCALE of each kernel, given its first weight."""
     k = np.frombuffer(weights, dtype).reshape(*problem.k_shape[:-2], 1, 1)
     scales = np.zeros(k.size, BOX_SCALE)
@@ -217,7 +217,7 @@ def _fill_sums(problem: Problem, total: str) -> Any:
 
 def _source_of_image_columns(
     problem: Problem, total: str, x_strides: tuple[int, ...]
-) -> tuple[Any, Any, Any, Any]:
+) -> tuple[Array, Array, Array, Array]:
     """Make the ROW_SOURCE of the image's columns, and the tables that it and the driver read.
 
     These are of the padded rows, the padded columns and the image's columns.

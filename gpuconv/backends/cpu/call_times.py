@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
+
+# Compiled code, or what stands for it, called with whatever it takes.
+JitFunction = Callable[..., Any]
 
 # A parallel call ends when its last thread does. Where another program keeps a core busy, a thread
 # may wait a time slice of the operating system, milliseconds, for a core, and GNU OpenMP's other
@@ -41,7 +45,7 @@ class CallTimes:
         self.alone = math.inf  # seconds of the fastest
         self.trials, self.wanted = 0, False
 
-    def run_alone(self, serial: Any, *arguments: Any) -> Any:
+    def run_alone(self, serial: JitFunction, *arguments: Any) -> Any:
         """Call the serial form of a kernel."""
         begin = time.perf_counter()
         done = serial(*arguments)
@@ -50,7 +54,7 @@ class CallTimes:
         self.wanted = self.wanted and self.trials < _TRIALS
         return done
 
-    def run_together(self, pause: Pause, parallel: Any, *arguments: Any) -> Any:
+    def run_together(self, pause: Pause, parallel: JitFunction, *arguments: Any) -> Any:
         """Call the parallel form of a kernel, and note whether that stalled."""
         begin = time.perf_counter()
         done = parallel(*arguments)

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ...core.errors import complete_rows_before, get_complete_rows, set_complete
 from ...core.problem import Problem, build_axis_tables, make_problem, restate_for_tables
 from . import sums
 from .addresses import address
+from .call_times import JitFunction
 from .fft_plan import TilePlan, tile_plan, work
 from .fft_spectra import Spectrum, spectrum
 from .jit.params import (
@@ -36,7 +38,7 @@ __all__ = ["run", "work"]
 
 
 def run(
-    problem: Problem, x: Array, weights: Array, which: Any, out: Array, threads: int, whole: bool
+    problem: Problem, x: Array, weights: Array, which: Array, out: Array, threads: int, whole: bool
 ) -> None:
     """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel.
 
@@ -70,11 +72,11 @@ class _KernelBatch:
 
     problem: Problem
     plan: TilePlan
-    memory: Any  # an array of one FFT_PARAMS
-    params: Any  # its fields
-    x: Any
-    out: Any
-    images: Any  # their indices in the batch
+    memory: Array  # an array of one FFT_PARAMS
+    params: Array  # its fields
+    x: Array
+    out: Array
+    images: Array  # their indices in the batch
 
     def rows_before(self, group: int) -> int:
         """Count the rows of the images' results that are complete before a group of tiles."""
@@ -103,14 +105,14 @@ def _of_one_kernel(call: _KernelBatch, weights: Array) -> None:
 
 
 @cache
-def _compiled() -> tuple[Any, Any, Any]:
+def _compiled() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Modules of compiled code, cached: an import statement at every call takes microseconds."""
     from .jit.fft import fft_driver, fft_errors, fft_functions
 
     return fft_driver, fft_errors, fft_functions
 
 
-def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum, states: Any) -> Any:
+def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum, states: Array) -> Array:
     """Transform all groups of tiles, and retry those that are not shown to be exact enough.
 
     Returns the numbers of the groups that must be summed directly.
@@ -125,7 +127,7 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum, states: An
         params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
     nanoseconds = call.plan.nanoseconds / (call.problem.n * call.plan.grid.groups)
 
-    def transform(groups: Any) -> None:
+    def transform(groups: Array) -> None:
         def rows_before(number: int) -> int:
             # Groups that must be summed again are completed last.
             left = np.flatnonzero(states["outcome"][: int(groups[number])])
@@ -162,13 +164,14 @@ class _Memory:
 
     what: str  # what it is for
     workers: int  # how many need it at once
-    failed: Any  # counts failed allocations
+    failed: Array  # counts failed allocations
     rows_before: Callable[[int], int]  # complete rows of the result where a task fails
 
 
 def _run_tasks(
-    params: Any, serial: Any, parallel: Any, tasks: int, nanoseconds: float, memory: _Memory
-) -> None:
+    params: Array, serial: JitFunction, parallel: JitFunction, tasks: int, nanoseconds: float,
+    memory: _Memory,
+) -> None:  # fmt: skip
     """Run a loop of `fft_driver` on all tasks, in slices if they take long."""
 
     def alone(first: int, last: int) -> None:
@@ -199,8 +202,8 @@ class _DirectPlan:
 
     params: int  # the address of its DIRECT_PARAMS
     sum_columns: int  # address of the jit function that sums columns of a task
-    weights: Any  # in the order of taps that it takes
-    failed: Any  # counts failed allocations
+    weights: Array  # in the order of taps that it takes
+    failed: Array  # counts failed allocations
     kept: Any  # owns what the addresses point to
 
 
@@ -215,7 +218,7 @@ def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
     return _DirectPlan(plan.params_address, sum_columns, weights, plan.failures, plan)
 
 
-def _sum_directly(call: _KernelBatch, kernel: Array, groups: Any) -> None:
+def _sum_directly(call: _KernelBatch, kernel: Array, groups: Array) -> None:
     """Sum groups of tiles, given by their numbers, tap by tap."""
     if dtypes.is_complex(call.problem.acc_dtype):
         for group in groups:
@@ -250,7 +253,7 @@ def _sum_complex_tile(call: _KernelBatch, kernel: Array, number: int) -> None:
     call.out[(*index, *kept)] = dtypes.finish(result, problem.out_dtype)
 
 
-def _sum_real_groups(call: _KernelBatch, kernel: Array, groups: Any) -> None:
+def _sum_real_groups(call: _KernelBatch, kernel: Array, groups: Array) -> None:
     """Sum groups of real tiles, by the direct driver."""
     from .jit.fft import fft_driver
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.layout import byte_offsets, lead_strides
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
@@ -136,7 +137,7 @@ def real_bytes(acc: str) -> int:
 
 
 @lru_cache(maxsize=64)
-def radices(n: int) -> Any:
+def radices(n: int) -> Array:
     """The radices of the stages of a transform, as compiled code reads them."""
     from .jit.fft.fft_transforms import RADICES
 
@@ -146,7 +147,7 @@ def radices(n: int) -> Any:
 
 
 @lru_cache(maxsize=64)
-def twiddles(n: int, acc: str) -> Any:
+def twiddles(n: int, acc: str) -> Array:
     """The twiddle factors of a transform for sums of a dtype."""
     from .jit.fft import fft_transforms
 
@@ -195,13 +196,13 @@ def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
 class TilePlan:
     """The plan of all calls of one problem and layout, whatever their arrays and kernels."""
 
-    params: Any  # a record of FFT_PARAMS, to be copied for each call
+    params: Array  # a record of FFT_PARAMS, to be copied for each call
     sides: tuple[int, int]
     grid: Grid
     workspace: Workspace  # of each worker
     workers: int
-    x_offsets: Any  # bytes from the first image to each
-    out_offsets: Any
+    x_offsets: Array  # bytes from the first image to each
+    out_offsets: Array
     kept: tuple[Any, ...]  # arrays that addresses in `params` point to
     nanoseconds: float  # of one thread
 

@@ -85,9 +85,9 @@ if hasattr(os, "register_at_fork"):
 class ScaledWeights:
     """Finite weights scaled away from both ends of the range, and what error estimates need."""
 
-    values: Any  # divided by 2**exponent, which changes no digit
+    values: Array  # divided by 2**exponent, which changes no digit
     exponent: int
-    magnitudes: Any  # absolute values of `values`
+    magnitudes: Array  # absolute values of `values`
     peak: float  # the largest of them
     norm: float
 
@@ -112,9 +112,9 @@ def scale_weights(weights: Array, acc: str) -> ScaledWeights:
 class Spectrum:
     """A kernel's spectrum, and what the error estimate of a tile needs to know of the kernel."""
 
-    memory: Any  # bytes that hold it from the first cache line on
-    measures: Any  # a record of KERNEL_MEASURES
-    magnitudes: Any  # of the scaled weights, in C order
+    memory: Array  # bytes that hold it from the first cache line on
+    measures: Array  # a record of KERNEL_MEASURES
+    magnitudes: Array  # of the scaled weights, in C order
     cancels: bool  # sums may be small where sums of absolute values are not
 
     @property
@@ -128,7 +128,7 @@ class Spectrum:
         return line_start(self.memory)
 
 
-def line_start(memory: Any) -> int:
+def line_start(memory: Array) -> int:
     """Return the first address in some bytes at which a cache line begins."""
     return address(memory) + -address(memory) % LINE_BYTES
 

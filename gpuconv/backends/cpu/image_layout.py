@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, build_axis_tables, restate_for_tables, tables_are_gathered
 from .addresses import address
@@ -48,14 +49,14 @@ class ImageLayout:
         The index maps that the source points to.
     """
 
-    source: Any
+    source: Array
     load: int
     store: int
-    kernel_index: Any
-    x_offsets: Any
-    out_offsets: Any
+    kernel_index: Array
+    x_offsets: Array
+    out_offsets: Array
     in_place: bool
-    tables: tuple[Any, ...]
+    tables: tuple[Array, ...]
 
     def fields(self) -> dict[str, int]:
         """Return the fields of DIRECT_PARAMS that describe this."""
@@ -88,9 +89,10 @@ def geometry_fields(problem: Problem, out_strides: tuple[int, ...]) -> dict[str,
 
 
 def make_row_source(
-    pixel: str, acc: str, rows: Any, columns: Any, run: tuple[int, int], strides: tuple[int, ...],
-    *, step: int = 1, phases: int = 1, slots: int = _EVERY_ROW, **fields: Any,
-) -> Any:  # fmt: skip
+    pixel: str, acc: str, rows: Array, columns: Array, run: tuple[int, int],
+    strides: tuple[int, ...], *, step: int = 1, phases: int = 1, slots: int = _EVERY_ROW,
+    **fields: Any,
+) -> Array:  # fmt: skip
     """Make a ROW_SOURCE of pixels of a dtype, which does not keep its two tables alive.
 
     Row y is loaded to slot ``y % slots`` of a row buffer, its columns in `step` phases, of which
@@ -116,7 +118,7 @@ def make_row_source(
 def make_image_row_source(
     problem: Problem, acc: str, x_strides: tuple[int, ...], *, step: int = 1,
     slots: int = _EVERY_ROW, imaginary: int = 0,
-) -> tuple[Any, tuple[Any, Any]]:  # fmt: skip
+) -> tuple[Array, tuple[Array, Array]]:  # fmt: skip
     """Make the ROW_SOURCE of padded images; also return the two tables that it points to.
 
     `imaginary` is the distance of a row's imaginary parts from its real ones, in bytes.

@@ -10,9 +10,9 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ...core import dtypes
 from ...core.arrays import Array
@@ -34,7 +34,7 @@ _PRODUCT, _PRODUCT_ROWS = 1 << 30, 64
 
 def forward(
     x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry, size: Pair, acc: str
-) -> Any:
+) -> Array:
     """Return the sums (N, O, r, s) of a layer, in the accumulator dtype; `size` is (r, s)."""
     images, weights = dtypes.widen(x, x_dtype, acc), dtypes.widen(w, w_dtype, acc)
     o, cg, p, q = weights.shape
@@ -68,7 +68,7 @@ def input_gradient(
     layer: LayerGeometry,
     x_shape: tuple[int, ...],
     acc: str,
-) -> Any:
+) -> Array:
     """Return the gradient of a layer with respect to x, in the accumulator dtype.
 
     The gradient of the im2col matrix is a product of matrices; it is added to the pixels that the
@@ -86,7 +86,7 @@ def input_gradient(
     for image, group in np.ndindex(n, layer.groups):
         target = out[image, group * cg : (group + 1) * cg]
 
-        def fill(columns: slice, matrix: Any, image: int = image, group: int = group) -> None:
+        def fill(columns: slice, matrix: Array, image: int = image, group: int = group) -> None:
             _multiply(weights[group], gradients[image, group, :, columns], matrix)
 
         layout.add_back(fill, target, padded)
@@ -102,7 +102,7 @@ def weight_gradient(
     w_shape: tuple[int, ...],
     w_dtype: str,
     acc: str,
-) -> Any:
+) -> Array:
     """Return the gradient with respect to w, summed over the batch in float64, in a fixed order."""
     images = dtypes.widen(x, x_dtype, acc)
     gradients = np.ascontiguousarray(dtypes.widen(dy, dy_dtype, acc))
@@ -153,11 +153,11 @@ class _Im2col:
             rows = min(self.block_rows, r - i0)
             yield i0, rows, slice(i0 * s, (i0 + rows) * s)
 
-    def _empty_matrix(self, rows: int, dtype: Any) -> Any:
+    def _empty_matrix(self, rows: int, dtype: DTypeLike) -> Array:
         columns = rows * self.size[1]
         return _matrix_buffer.take(self.lines * columns, dtype).reshape(self.lines, columns)
 
-    def matrices(self, x: Array) -> Iterator[tuple[slice, Any]]:
+    def matrices(self, x: Array) -> Iterator[tuple[slice, Array]]:
         """Yield the columns of each block and its matrix, for the channels of a group.
 
         The matrix is valid until the next one.
@@ -172,14 +172,14 @@ class _Im2col:
                 self._on_threads("im2col", self.gathered.layer, matrix, band, 0, rows)
             yield columns, matrix
 
-    def empty_padded(self, dtype: Any) -> Any:
+    def empty_padded(self, dtype: DTypeLike) -> Array:
         """Return an array for the padded channels of a group, as `add_back` needs it."""
         if self.gathered is not None:
             return np.empty(0, dtype)
         sides = zip(self.image_size, self.layer.pad, strict=True)
         return np.empty((self.channels, *(n + sum(pad) for n, pad in sides)), dtype)
 
-    def add_back(self, fill: Callable[[slice, Any], None], x: Array, padded: Any) -> None:
+    def add_back(self, fill: Callable[[slice, Array], None], x: Array, padded: Array) -> None:
         """Fill the matrix of each block and add it to the pixels that im2col would copy to it.
 
         ``fill(columns, matrix)`` fills a block; `x` is zero at first, and `padded` is from
@@ -201,7 +201,7 @@ class _Im2col:
             x[...] = padded[:, top : top + h, left : left + w]
 
     def _on_threads(
-        self, name: str, layer: LayerGeometry, matrix: Any, x: Array, i0: int, rows: int
+        self, name: str, layer: LayerGeometry, matrix: Array, x: Array, i0: int, rows: int
     ) -> None:
         from .jit import im2col as jit
 
@@ -219,7 +219,7 @@ class _Im2col:
             raise
 
 
-def _padded(x: Array, layer: LayerGeometry) -> Any:
+def _padded(x: Array, layer: LayerGeometry) -> Array:
     """Return the channels of one image with zeros around them, in a buffer that is kept."""
     (top, bottom), (left, right) = layer.pad
     if not (top or bottom or left or right):
@@ -251,7 +251,7 @@ class _GatheredAxes:
             dilation=(self.rows.dilation, self.columns.dilation),
         )
 
-    def _band(self, i0: int, rows: int) -> Any:
+    def _band(self, i0: int, rows: int) -> Array:
         """Return the shape of the band that some output rows read, and indices of its pixels.
 
         The first index is into the image's channels, the second into the band.
@@ -262,18 +262,18 @@ class _GatheredAxes:
         shape = len(down), len(self.columns.pixels)
         return shape, (slice(None), *np.ix_(*pixels)), (slice(None), *np.ix_(*places))
 
-    def read(self, x: Array, i0: int, rows: int) -> Any:
+    def read(self, x: Array, i0: int, rows: int) -> Array:
         """Return the padded rows that some output rows read, of all channels."""
         shape, pixels, places = self._band(i0, rows)
         band = np.zeros((len(x), *shape), x.dtype)
         band[places] = x[pixels]
         return band
 
-    def zeros(self, channels: int, i0: int, rows: int, dtype: Any) -> Any:
+    def zeros(self, channels: int, i0: int, rows: int, dtype: DTypeLike) -> Array:
         """Return zeros in the shape of such a band."""
         return np.zeros((channels, *self._band(i0, rows)[0]), dtype)
 
-    def add(self, band: Any, i0: int, rows: int, x: Array) -> None:
+    def add(self, band: Array, i0: int, rows: int, x: Array) -> None:
         """Add such a band to the pixels it would be read from."""
         _, pixels, places = self._band(i0, rows)
         np.add.at(x, pixels, band[places])
@@ -302,7 +302,7 @@ class _Buffer(threading.local):
     def __init__(self) -> None:
         self.kept = np.empty(0, np.uint8)
 
-    def take(self, size: int, dtype: Any) -> Any:
+    def take(self, size: int, dtype: DTypeLike) -> Array:
         """Return an array of arbitrary content; it shares the memory of the one taken before."""
         needed = size * np.dtype(dtype).itemsize
         buffer = self.kept

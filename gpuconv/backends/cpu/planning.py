@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from ...core import dtypes
+from ...core.arrays import Array
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .call_times import CallTimes
@@ -75,16 +75,16 @@ class SumsPlan(TaskPlan):
         Further arrays that the params point to.
     """
 
-    order: Any
+    order: Array
     layout: ImageLayout
-    tap_offsets: Any
-    tap_order: Any
-    fill_row: Any
+    tap_offsets: Array
+    tap_order: Array
+    fill_row: Array
 
 
 def tap_offsets(
     problem: Problem, strip: int, lanes: int, size: int, ordered: bool = True
-) -> tuple[int, Any, Any]:
+) -> tuple[int, Array, Array]:
     """Lay out a row of the row buffer for a strip of columns.
 
     Returns the pixels of a row, the byte offset in it of each column of taps, and the order in

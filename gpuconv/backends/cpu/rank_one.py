@@ -26,7 +26,7 @@ _LONG_DOUBLE_EPS = float(np.finfo(np.longdouble).eps)
 _LONG_SEARCH = 1 << 23
 
 
-def find_rank_one_factors(values: Array, acc: str) -> tuple[Verdict, Any]:
+def find_rank_one_factors(values: Array, acc: str) -> tuple[Verdict, Array]:
     """Find out whether kernels of shape (n, p, q) are products of a column and a row, and factors.
 
     Values are contiguous float64, int64 or uint64. The factors are those that `methods.rank` finds
@@ -46,13 +46,13 @@ def find_rank_one_factors(values: Array, acc: str) -> tuple[Verdict, Any]:
     return _VERDICTS[code(values, n, p, q, *options, found) % 8], found
 
 
-def factors_of(found: Any, acc: str, n: int, rank: int, p: int, q: int) -> tuple[Any, Any]:
+def factors_of(found: Array, acc: str, n: int, rank: int, p: int, q: int) -> tuple[Array, Array]:
     """View the columns (n, rank, p) and rows (n, rank, q) in the memory that a search filled."""
     u = np.ndarray((n, rank, p), acc, found)
     return u, np.ndarray((n, rank, q), acc, found, u.nbytes)
 
 
-def find_cross_approximation(kernel: Array, limit: int) -> tuple[Verdict, int, Any]:
+def find_cross_approximation(kernel: Array, limit: int) -> tuple[Verdict, int, Array]:
     """Search for accurate factors of a kernel, for sums in float32, of a rank up to `limit`.
 
     The second value is the number of crosses after which the verdict was reached; `factors_of`

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from ...core.arrays import Array
 from ...core.errors import set_complete_rows
 
 # How a MemoryError describes the memory of a task of sums.
@@ -17,9 +17,9 @@ def no_memory_error(what: str) -> MemoryError:
 
 
 def with_retries(
-    work: Callable[[int, int], Any],
-    alone: Callable[[int, int], Any],
-    failed: Any,
+    work: Callable[[int, int], object],
+    alone: Callable[[int, int], object],
+    failed: Array,
     what: str,
     rows: Callable[[int], int],
 ) -> Callable[[int, int], None]:

@@ -18,7 +18,7 @@ from ...core.layout import kernel_index
 from ...core.problem import Problem
 from ..base import Repeated
 from .addresses import HEAD, address
-from .call_times import CallTimes
+from .call_times import CallTimes, JitFunction
 from .interleaved import join_channels
 from .jit.params import copy_record
 from .means import Means, MeansPlan
@@ -39,7 +39,7 @@ _UNMIRRORED: _Orders = (((False, False), None),)
 
 
 @cache
-def _kernels() -> tuple[Any, Any]:
+def _kernels() -> tuple[JitFunction, JitFunction]:
     """Serial and parallel form of the driver."""
     from .jit.direct import direct_driver
 

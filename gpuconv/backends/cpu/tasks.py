@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
+from ...core.arrays import Array
 from ...core.errors import complete_rows_before
 from ...core.problem import Problem
 from .addresses import address
-from .call_times import CallTimes
+from .call_times import CallTimes, JitFunction
 from .jit.params import copy_record
 from .retry import ROW_BUFFERS, rows_before_task, with_retries
 from .threads import run_in_slices, run_kernel
@@ -66,21 +67,21 @@ class TaskPlan:
         The times of calls by the plan.
     """
 
-    params: Any
+    params: Array
     serial: bool
     long: bool
     params_address: int
-    failures: Any
+    failures: Array
     times: CallTimes
 
     @staticmethod
-    def views(params: Any) -> dict[str, Any]:
+    def views(params: Array) -> dict[str, Array]:
         """Return the fields of a plan that follow from its params: address and view of `failed`."""
         place = params.dtype.fields["failed"][1] // 8
         failures = params.view(np.int64).data[place : place + 1]
         return dict(params_address=address(params), failures=failures)
 
-    def with_params(self, params: Any) -> Self:
+    def with_params(self, params: Array) -> Self:
         """Return a copy of the plan with these params."""
         return replace(self, params=params, **self.views(params))
 
@@ -88,7 +89,7 @@ class TaskPlan:
 def run_tasks(
     problem: Problem,
     plan: TaskPlan,
-    kernels: tuple[Any, Any],
+    kernels: tuple[JitFunction, JitFunction],
     arrays: tuple[int, ...],
     copied_later: bool = False,
 ) -> None:
@@ -109,8 +110,9 @@ def run_tasks(
 
 
 def _run_with_retries(
-    problem: Problem, plan: TaskPlan, kernels: tuple[Any, Any], arrays: tuple[int, ...]
-) -> None:
+    problem: Problem, plan: TaskPlan, kernels: tuple[JitFunction, JitFunction],
+    arrays: tuple[int, ...],
+) -> None:  # fmt: skip
     """Run the tasks of a plan, in slices if that takes long, and retry those that got no memory."""
     serial_kernel, parallel_kernel = kernels
     # Other threads may run the same plan, so the range of tasks is written to a copy of its params.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.worker_pool import Completion, WorkerPool
 from . import numba_threads
-from .call_times import CallTimes
+from .call_times import CallTimes, JitFunction
 from .numba_threads import max_threads
 
 __all__ = ["run_in_slices", "run_kernel", "run_on_pool", "thread_count", "threads"]
@@ -89,7 +89,9 @@ def thread_count() -> int:
     return own if limit is None else min(limit, own)
 
 
-def run_kernel(serial: Any, parallel: Any, *arguments: Any, times: CallTimes | None = None) -> Any:
+def run_kernel(
+    serial: JitFunction, parallel: JitFunction, *arguments: Any, times: CallTimes | None = None
+) -> Any:
     """Call the parallel form of a compiled kernel, or the serial one if one thread is to be used.
 
     Calls that run at the same time divide the threads among them. With `times`, those of calls of
@@ -183,7 +185,7 @@ class _RangeTask(Completion):
             self.finish()
 
 
-def run_in_slices(work: Callable[[int, int], Any], total: int) -> None:
+def run_in_slices(work: Callable[[int, int], object], total: int) -> None:
     """Call ``work(first, last)`` on consecutive slices of ``range(total)``.
 
     Signals are handled between slices. The first slice is one item for each thread; the following

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -43,9 +42,9 @@ class _TaskRanges:
     ``first_of_kernel`` has the first task of each kernel.
     """
 
-    units: Any
-    starts: Any
-    first_of_kernel: Any
+    units: Array
+    starts: Array
+    first_of_kernel: Array
 
 
 @lru_cache(maxsize=64)
@@ -74,7 +73,9 @@ def _tasks(problem: Problem) -> _TaskRanges:
     return _TaskRanges(units, np.array(starts, np.int64), np.array(first_of_kernel, np.int64))
 
 
-def _in_slices(problem: Problem, starts: Any, work: Callable[[slice, Any, Any], None]) -> None:
+def _in_slices(
+    problem: Problem, starts: Array, work: Callable[[slice, Array, Array], None]
+) -> None:
     """Call ``work(tasks, begins, ends)`` on all units of all tasks.
 
     Short problems take one call. Long ones take slices, some units of some tasks at a time, so that
@@ -101,16 +102,16 @@ def _in_slices(problem: Problem, starts: Any, work: Callable[[slice, Any, Any], 
 class _LayoutParams:
     """The plan of all calls whose arrays have one layout."""
 
-    params: Any  # a WEIGHT_GRADIENT_PARAMS
-    order: Any  # the columns of taps, in the order of the sums
-    keep: tuple[Any, ...]  # the arrays that addresses in `params` point to
+    params: Array  # a WEIGHT_GRADIENT_PARAMS
+    order: Array  # the columns of taps, in the order of the sums
+    keep: tuple[Array, ...]  # the arrays that addresses in `params` point to
 
 
 def _round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _task_memory(p: int, step: int, row_bytes: int, slots: int, rows: int, dy_bytes: int) -> Any:
+def _task_memory(p: int, step: int, row_bytes: int, slots: int, rows: int, dy_bytes: int) -> Array:
     """Lay out the buffers in a task's memory, as fields of WEIGHT_GRADIENT_PARAMS.
 
     Rows of outputs are `step` entries apart in the table of rows of pixels; `dy_bytes` is the size
@@ -128,7 +129,7 @@ def _task_memory(p: int, step: int, row_bytes: int, slots: int, rows: int, dy_by
 
 def _describe_images(
     problem: Problem, x_strides: tuple[int, ...], slots: int
-) -> tuple[dict[str, int], tuple[Any, ...]]:
+) -> tuple[dict[str, int], tuple[Array, ...]]:
     """Return the images' fields of WEIGHT_GRADIENT_PARAMS, and the arrays that these point to."""
     from .jit import row_buffer
 
@@ -152,7 +153,7 @@ def _describe_images(
 
 def _describe_output_gradients(
     problem: Problem, dy_strides: tuple[int, ...], dy_dtype: str, slots: int
-) -> tuple[dict[str, int], tuple[Any, ...]]:
+) -> tuple[dict[str, int], tuple[Array, ...]]:
     """Return the fields of dY in WEIGHT_GRADIENT_PARAMS, and the arrays that these point to."""
     from .jit import row_buffer
 
@@ -219,7 +220,7 @@ def _plan(
     return _LayoutParams(params, order, (*keep_x, *keep_dy, offsets, groups))
 
 
-def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
+def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Array:
     """Sums of real products for every kernel, in float64."""
     from .jit import weight_gradient as jit
 
@@ -229,7 +230,7 @@ def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
     partial = np.zeros((len(tasks.starts) - 1, problem.p, problem.q))
     serial = math.prod(problem.out_shape) * problem.p * problem.q < _SERIAL_OPERATIONS
 
-    def work(some: slice, begins: Any, ends: Any) -> None:
+    def work(some: slice, begins: Array, ends: Array) -> None:
         begins, ends, sums = np.ascontiguousarray(begins), np.ascontiguousarray(ends), partial[some]
         arrays = params, x, dy, tasks.units, begins, ends, sums
         arguments = *map(address, arrays), len(begins)
@@ -246,14 +247,14 @@ def _real_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
     return total
 
 
-def _real_parts(array: Array, dtype: str) -> tuple[list[Any], str]:
+def _real_parts(array: Array, dtype: str) -> tuple[list[Array], str]:
     """Split a complex array into its real and imaginary part; return the parts and their dtype."""
     if not dtypes.is_complex(dtype):
         return [array], dtype
     return [array.real, array.imag], dtypes.part(dtype)
 
 
-def weight_gradient(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
+def weight_gradient(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Array:
     """Gradient with respect to K, summed over all images that shared a kernel."""
     x, dy = (a if a.flags.aligned else a.copy() for a in (x, dy))
     if not problem.n:
@@ -268,7 +269,7 @@ def weight_gradient(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any
     return dtypes.finish(total, problem.k_dtype)
 
 
-def _complex_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
+def _complex_sums(problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Array:
     """Sums of X times the conjugate of dY, by real sums of their real and imaginary parts."""
     fill = complex(problem.fillvalue)
     images, x_dtype = _real_parts(x, problem.x_dtype)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -179,21 +178,21 @@ class CudaBackend(Backend):
 
     # --- gradients and layers --------------------------------------------------------------------
 
-    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Any:
+    def weight_gradient(self, problem: Problem, x: Array, dy: Array, dy_dtype: str) -> Array:
         """Return the gradient with respect to K; host arrays are uploaded whole."""
         return weight_gradient.weight_gradient(self.launcher, problem, x, dy, dy_dtype)
 
     def layer_forward(
         self, x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
         size: tuple[int, int], acc: str,
-    ) -> Any:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Return the sums (N, O, r, s) of a convolution layer, in the accumulator dtype."""
         return layers.layer_forward(self.launcher, x, x_dtype, w, w_dtype, layer, size, acc)
 
     def layer_weight_gradient(
         self, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
         w_shape: tuple[int, ...], w_dtype: str, acc: str,
-    ) -> Any:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Return the gradient of a layer's weights, summed in a fixed order."""
         return layers.layer_weight_gradient(
             self.launcher, x, x_dtype, dy, dy_dtype, layer, w_shape, w_dtype, acc

@@ -193,7 +193,7 @@ def spec_of(name: str, problem: Problem, plan: WindowPlan, aligned: bool) -> Spe
 
 
 def _chunk_launches(
-    g: Any, plan: WindowPlan, chunk: BoxChunk, offset: tuple[int, int, int]
+    g: Array, plan: WindowPlan, chunk: BoxChunk, offset: tuple[int, int, int]
 ) -> ChunkLaunches:
     """Write the struct of a chunk, and count the blocks of its launches."""
     y, x = plan.rows, plan.columns
@@ -233,7 +233,7 @@ def _parts(
         yield from _parts(lead[1:], [s[1:] for s in strides], (x, out, kernel))
 
 
-def _axis_struct(axis: BoxAxis, boundary: str) -> Any:
+def _axis_struct(axis: BoxAxis, boundary: str) -> Array:
     struct = np.zeros((), BOX_AXIS)
     for field in fields(axis):
         if field.name in (BOX_AXIS.names or ()):
@@ -255,7 +255,7 @@ def _scales(problem: Problem, k: Array) -> HostArray:
     return HostArray(scales.view(np.int64), "what sums of K are multiplied by")
 
 
-def _border(problem: Problem, plan: WindowPlan, count: int) -> Any:
+def _border(problem: Problem, plan: WindowPlan, count: int) -> Array:
     """Return the sum of `count` fill values, as kernels keep it."""
     with np.errstate(all="ignore"):
         value = np.array(problem.fillvalue, problem.acc_dtype).astype(plan.dtype)

@@ -10,7 +10,6 @@ import itertools
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ def thread_count() -> int:
     return min(cores or 1, _THREADS_MAX)
 
 
-def start_copying(target: Array, source: Any) -> list[Future[None]]:
+def start_copying(target: Array, source: Array) -> list[Future[None]]:
     """Copy `source` (broadcast if need be) into `target`; done when all futures are.
 
     Small arrays are copied at once, and no future is returned.

@@ -35,7 +35,7 @@ class TransformLayout(NamedTuple):
     last: int  # columns of the result
 
 
-def layout(source: Any, target: Array, inverse: bool) -> TransformLayout:
+def layout(source: Array, target: Array, inverse: bool) -> TransformLayout:
     """Describe the transforms from one array of tiles to another; real spectra are half as wide.
 
     Examples
@@ -86,7 +86,7 @@ _plans = PlanCache(PLANS, PLAN_BYTES)
 _lock = Lock()  # a plan must not be executed by two threads at once
 
 
-def transforms(source: Any, target: Array, inverse: bool) -> Callable[[], None]:
+def transforms(source: Array, target: Array, inverse: bool) -> Callable[[], None]:
     """Return a function that queues unnormalised transforms on the stream that is current now.
 
     Both arrays are contiguous, `(tiles, rows, columns)`; complex ones may be the same. Transforms

@@ -44,22 +44,22 @@ class Link(Protocol):
     run: Stream  # stream of the sums
     down: Stream  # stream of the transfers to the host
 
-    def page_locked(self, nbytes: int) -> Any:
+    def page_locked(self, nbytes: int) -> Array:
         """Allocate host bytes that the device can read and write directly."""
 
-    def buffer(self, nbytes: int) -> Any:
+    def buffer(self, nbytes: int) -> Array:
         """Allocate bytes of the device."""
 
     def ready(self) -> None:
         """Let the streams wait for whatever last used the memory that became the buffers."""
 
-    def upload(self, host: Any, device: Any) -> None:
+    def upload(self, host: Array, device: Array) -> None:
         """Queue a copy of contiguous page-locked memory to the device."""
 
-    def download(self, device: Any, host: Any) -> None:
+    def download(self, device: Array, host: Array) -> None:
         """Queue a copy from the device to contiguous page-locked memory."""
 
-    def mark(self, stream: Any) -> Event:
+    def mark(self, stream: Stream) -> Event:
         """Return an event of all that is queued on a stream so far."""
 
     def close(self) -> None:
@@ -92,14 +92,14 @@ class DeviceLink(Link):
             streams = tuple(cupy.cuda.Stream(non_blocking=True) for _ in range(3))
         self.up, self.run, self.down = streams
 
-    def page_locked(self, nbytes: int) -> Any:
+    def page_locked(self, nbytes: int) -> Array:
         """Allocate host bytes from CuPy's pool of page-locked memory."""
         import cupyx
 
         # CuPy keeps freed blocks for requests of exactly their size, so few sizes are used.
         return cupyx.empty_pinned(1 << max(0, nbytes - 1).bit_length(), np.uint8)[:nbytes]
 
-    def buffer(self, nbytes: int) -> Any:
+    def buffer(self, nbytes: int) -> Array:
         """Allocate bytes of the device from CuPy's pool."""
         return self._cupy.empty(nbytes, np.uint8)
 
@@ -109,18 +109,18 @@ class DeviceLink(Link):
         self.up.wait_event(event)
         self.run.wait_event(event)
 
-    def upload(self, host: Any, device: Any) -> None:
+    def upload(self, host: Array, device: Array) -> None:
         """Queue a copy to the device."""
         self._copy(device.data.ptr, host.ctypes.data, host.nbytes, _HOST_TO_DEVICE, self.up)
 
-    def download(self, device: Any, host: Any) -> None:
+    def download(self, device: Array, host: Array) -> None:
         """Queue a copy to the host."""
         self._copy(host.ctypes.data, device.data.ptr, host.nbytes, _DEVICE_TO_HOST, self.down)
 
     def _copy(self, target: int, source: int, nbytes: int, kind: int, stream: Any) -> None:
         self._cupy.cuda.runtime.memcpyAsync(target, source, nbytes, kind, stream.ptr)
 
-    def mark(self, stream: Any) -> Event:
+    def mark(self, stream: Stream) -> Event:
         """Return an event of all that is queued on a stream so far."""
         # Waiting must not spin: the cores are for the threads that copy.
         event = self._cupy.cuda.Event(block=True, disable_timing=True)

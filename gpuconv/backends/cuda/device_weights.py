@@ -74,13 +74,13 @@ class Uploads:
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
-        self._arrays: OrderedDict[HostArray, Any] = OrderedDict()
-        self._captured: dict[HostArray, Any] = {}
-        self._retired: list[Any] = []  # a call of another thread may be about to read them
+        self._arrays: OrderedDict[HostArray, Array] = OrderedDict()
+        self._captured: dict[HostArray, Array] = {}
+        self._retired: list[Array] = []  # a call of another thread may be about to read them
         self._nbytes = 0
         self._lock = Lock()
 
-    def get(self, host: HostArray) -> Any:
+    def get(self, host: HostArray) -> Array:
         """Return the copy of an array on the device, uploading it first if there is none."""
         captured = self._captured.get(host)
         if captured is not None:
@@ -101,7 +101,7 @@ class Uploads:
                 self._nbytes += array.nbytes
             return array
 
-    def _upload(self, host: HostArray, capturing: bool) -> Any:
+    def _upload(self, host: HostArray, capturing: bool) -> Array:
         launcher, array = self._launcher, host.array
         if capturing:
             raise RuntimeError(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.arrays import Array
 from ...core.problem import Problem
 from . import fft_chunks
 from .fft_block_planning import BlockPlan
@@ -145,7 +146,7 @@ def _ranges(of_kernel: int, kernels: int, plan: BlockPlan) -> Iterator[tuple[int
         yield kernel * of_kernel + first, min(most, of_kernel - first)
 
 
-def _chunk(g: Any, plan: BlockPlan, first: int, tiles: int) -> BlockChunk:
+def _chunk(g: Array, plan: BlockPlan, first: int, tiles: int) -> BlockChunk:
     """Make a chunk of `tiles` tiles."""
     of_kernel = min(tiles, int(g["images"] * g["tiles"]))
     redo = fft_chunks.redo_blocks(plan.kept, tiles)

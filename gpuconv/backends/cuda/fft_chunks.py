@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from ...core.arrays import Array
 from ...core.boundary import BOUNDARIES
 from ...core.layout import lead_strides
 from ...core.problem import Problem
@@ -80,7 +81,7 @@ class BatchPart:
     x: int  # bytes from where image, result and weights begin
     out: int
     weights: int
-    overlap: Any  # the struct, except for what changes from chunk to chunk
+    overlap: Array  # the struct, except for what changes from chunk to chunk
     kernels: int
 
 
@@ -130,7 +131,7 @@ def batch_parts(
     return cut(shape, strides, (0, 0, 0))
 
 
-def _groups(g: Any, plan: TransformPlan, kernels: int) -> Iterator[SpectraGroup]:
+def _groups(g: Array, plan: TransformPlan, kernels: int) -> Iterator[SpectraGroup]:
     """Cut the kernels of a part into groups, and the tiles of each group into chunks."""
     for kernel in range(0, kernels, plan.kernels):
         count = min(plan.kernels, kernels - kernel)
@@ -144,7 +145,7 @@ def _groups(g: Any, plan: TransformPlan, kernels: int) -> Iterator[SpectraGroup]
         yield SpectraGroup(spread, count * plan.slabs, tuple(chunks))
 
 
-def _chunk(g: Any, plan: TransformPlan, first: int, sources: int, targets: int) -> TileChunk:
+def _chunk(g: Array, plan: TransformPlan, first: int, sources: int, targets: int) -> TileChunk:
     """Make a chunk of `sources` gathered tiles and `targets` result tiles."""
     threads, redo = math.prod(fft_planning.BLOCK), redo_blocks(plan.kept, targets)
     g["first"], g["count"], g["parts"] = first, targets, redo
@@ -171,7 +172,7 @@ def overlap(
     lead_strides: list[tuple[int, ...]],
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
-) -> Any:
+) -> Array:
     """Fill in struct Overlap, except for what changes from chunk to chunk."""
     g = np.zeros((), OVERLAP)
     g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s

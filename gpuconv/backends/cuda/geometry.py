@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from ...core.arrays import Array
 from ...core.boundary import BOUNDARIES
 from ...core.problem import Problem
 from .launch import Launch, MeanRule
@@ -45,7 +45,7 @@ def geometry(
     x_strides: tuple[int, ...],
     out_strides: tuple[int, ...],
     mean_rule: MeanRule | None = None,
-) -> Any:
+) -> Array:
     """Fill in the struct of a launch.
 
     `lead_strides` are the strides of the leading dimensions: of image and result in bytes, of K in

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ...core.arrays import Array
 
@@ -26,7 +27,7 @@ ADDRESS = _AddressParameter()
 class Changing:
     """Stands for a parameter of this dtype, by value, that every launch may pass."""
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
 
 
@@ -46,7 +47,7 @@ class Parameters:
         self._addresses = _bytes_of(addresses)
         self._format = Struct(f"{len(addresses)}Q")
         self._changing: memoryview | None = None
-        self._written: Any = None  # the last value of the changing parameter
+        self._written: bytes | None = None  # the last value of the changing parameter
         used = 0
         for parameter in declared:
             if parameter is ADDRESS:

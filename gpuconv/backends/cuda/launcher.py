@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ...core.arrays import Array
 from . import chips, compiler
@@ -57,10 +58,10 @@ class Launcher(Protocol):
     ) -> None:
         """Queue a prepared kernel, with `grid` blocks (0: as many as it was prepared for)."""
 
-    def upload(self, host: Any) -> Any:
+    def upload(self, host: Array) -> Array:
         """Return an array of the same contents where kernels can read it."""
 
-    def keep(self, host: Any) -> Any:
+    def keep(self, host: Array) -> Array:
         """Return an array of the same contents that kernels on any stream can read at once."""
 
     def capturing(self) -> bool:
@@ -69,10 +70,10 @@ class Launcher(Protocol):
     def wait(self) -> None:
         """Wait for all that is queued on the current device."""
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return a new array where kernels can write."""
 
-    def transforms(self, source: Any, target: Array, inverse: bool) -> Callable[[], None]:
+    def transforms(self, source: Array, target: Array, inverse: bool) -> Callable[[], None]:
         """Return a function that queues unnormalised Fourier transforms of tiles."""
 
     def link(self) -> Link:
@@ -152,13 +153,13 @@ class DeviceLauncher(Launcher):
         """Queue a kernel on CuPy's current stream."""
         kernel.launch(addresses, value, grid)
 
-    def upload(self, host: Any) -> Any:
+    def upload(self, host: Array) -> Array:
         """Copy an array to the device."""
         import cupy
 
         return cupy.asarray(host)
 
-    def keep(self, host: Any) -> Any:
+    def keep(self, host: Array) -> Array:
         """Copy an array to the device on a stream of its own, and wait for that stream alone."""
         import cupy
 
@@ -183,13 +184,13 @@ class DeviceLauncher(Launcher):
 
         cupy.cuda.runtime.deviceSynchronize()
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Allocate a device array."""
         import cupy
 
         return cupy.empty(shape, dtype)
 
-    def transforms(self, source: Any, target: Array, inverse: bool) -> Callable[[], None]:
+    def transforms(self, source: Array, target: Array, inverse: bool) -> Callable[[], None]:
         """Return a function that queues cuFFT's transforms of a batch of tiles."""
         return transforms(source, target, inverse)
 
@@ -216,7 +217,7 @@ class DeviceLauncher(Launcher):
 
 
 @contextmanager
-def _on_device(device: int, allocator: Any) -> Iterator[None]:
+def _on_device(device: int, allocator: Callable[[int], Any]) -> Iterator[None]:
     import cupy
 
     with cupy.cuda.Device(device), cupy.cuda.using_allocator(allocator):
@@ -286,7 +287,7 @@ def addresses_of(*arrays: Array) -> list[int]:
     return [address_of(array) for array in arrays]
 
 
-def on_device(launcher: Launcher, array: Array) -> Any:
+def on_device(launcher: Launcher, array: Array) -> Array:
     """Return a NumPy or CuPy array, contiguous, where kernels can read it."""
     if isinstance(array, np.ndarray):
         return launcher.upload(np.ascontiguousarray(array))

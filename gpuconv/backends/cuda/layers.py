@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ TASK_IMAGES = 4
 def layer_forward(
     launcher: Launcher, x: Array, x_dtype: str, w: Array, w_dtype: str, layer: LayerGeometry,
     size: tuple[int, int], acc: str,
-) -> Any:  # fmt: skip
+) -> Array:  # fmt: skip
     """Return the sums (N, O, r, s) of a layer, in the accumulator dtype; `size` is (r, s)."""
     w = on_device(launcher, w)
     out = launcher.empty((x.shape[0], w.shape[0], *size), acc)
@@ -60,7 +59,7 @@ def _prepare_forward(
 def layer_weight_gradient(
     launcher: Launcher, x: Array, x_dtype: str, dy: Array, dy_dtype: str, layer: LayerGeometry,
     w_shape: tuple[int, ...], w_dtype: str, acc: str,
-) -> Any:  # fmt: skip
+) -> Array:  # fmt: skip
     """Return the gradient of a layer's weights, summed over the batch in a fixed order."""
     dy = on_device(launcher, dy)
     out = launcher.empty(w_shape, dtypes.storage(w_dtype))
@@ -103,7 +102,7 @@ def _prepare_gradient(
 def _struct(
     x_shape: tuple[int, ...], x_strides: tuple[int, ...], w_shape: tuple[int, ...],
     layer: LayerGeometry, size: tuple[int, ...], tasks: int,
-) -> Any:  # fmt: skip
+) -> Array:  # fmt: skip
     """Fill in struct Layer; `tasks` is above 0 for the gradient of the weights.
 
     The rows of either product are a group's outputs. Its columns are pixels or, for the gradient,

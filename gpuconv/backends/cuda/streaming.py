@@ -135,7 +135,7 @@ class _Pipeline:
         x: Array,
         out: Array,
         compute: Compute,
-        is_page_locked: Callable[[Any], bool],
+        is_page_locked: Callable[[Array], bool],
     ) -> None:
         self.link, self.problem, self.compute = link, problem, compute
         self.x, self.out = x, out
@@ -236,7 +236,7 @@ class _Pipeline:
             lane.scattering += start_copying(self._rows_of_result(strip), host)
         self.complete = rows_up_to(self.problem, strip)
 
-    def _row_copies(self, strip: Strip, target: Array) -> Iterator[tuple[Any, Any]]:
+    def _row_copies(self, strip: Strip, target: Array) -> Iterator[tuple[Array, Array]]:
         """Yield the copies (target, source) that fill `target` with the rows of a strip."""
         image = slice_batch(self.x, strip.index)
         at = 0
@@ -244,16 +244,16 @@ class _Pipeline:
             yield target[..., at : at + run.number, :], image[..., run.rows, :]
             at += run.number
 
-    def _rows_of_result(self, strip: Strip) -> Any:
+    def _rows_of_result(self, strip: Strip) -> Array:
         return self.out[strip.index][..., strip.first : strip.last, :]
 
 
-def _view(buffer: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def _view(buffer: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     return buffer[:nbytes].view(dtype).reshape(shape)
 
 
-def _contiguous_copies(target: Array, source: Any) -> Iterator[tuple[Any, Any]]:
+def _contiguous_copies(target: Array, source: Array) -> Iterator[tuple[Array, Array]]:
     """Split a copy into copies that are contiguous on both sides; single rows always are."""
     if target.shape == source.shape and target.flags.c_contiguous and source.flags.c_contiguous:
         yield target, source

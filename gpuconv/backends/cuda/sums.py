@@ -29,13 +29,14 @@ from .kernels import ADDRESS, Changing, Kernel
 from .launch import TILES_MOST, Launch, MeanRule
 from .launcher import Launcher, address_of
 from .mirroring import mirror_order
+from .spec import Spec
 from .structs import LEADS
 
 # A process compiles up to this many specialisations of direct sums for one size of kernel each;
 # further sizes go to the code for any size, which gives the same bits. Means are not counted: for
 # them there is no code for any size.
 SPECIALISED_MOST = 128
-_specialised: set[Any] = set()
+_specialised: set[Spec] = set()
 # Memory layouts for which a problem's launches are kept.
 LAYOUTS_MOST = 16
 
@@ -133,7 +134,7 @@ class PreparedSums:
         key = problem.acc_dtype, rank, pointer, mirror
         return LaunchWeights(problem, rank, pointer, mirror, host, key)
 
-    def _widened_on_device(self, k: Array) -> Any:
+    def _widened_on_device(self, k: Array) -> Array:
         problem = self.problem
         if problem.k_dtype == problem.acc_dtype and not problem.conjugate and k.flags.c_contiguous:
             return k
@@ -192,7 +193,7 @@ def separable(
     prepare(launcher, "separable", problem).run_factors(x, u, v, out)
 
 
-def in_exact_floats(problem: Problem, *weights: Any) -> tuple[Problem, list[Any]]:
+def in_exact_floats(problem: Problem, *weights: Array) -> tuple[Problem, list[Array]]:
     """Sum integers in float32 where it holds every partial sum exactly: several times as fast."""
     if not dtypes.is_integer(problem.acc_dtype):
         return problem, list(weights)

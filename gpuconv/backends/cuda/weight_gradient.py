@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -37,9 +36,9 @@ class WeightGradientPlan:
     """Which images and tiles each block sums."""
 
     launch: Launch
-    images: Any  # indices of the images, in the order of their kernels
-    tasks: Any  # of dtype TASK: ranges of those and of tiles
-    first_tasks: Any  # the first task of each kernel, then the number of tasks
+    images: Array  # indices of the images, in the order of their kernels
+    tasks: Array  # of dtype TASK: ranges of those and of tiles
+    first_tasks: Array  # the first task of each kernel, then the number of tasks
 
 
 def plan(problem: Problem, dy_dtype: str) -> WeightGradientPlan:
@@ -107,7 +106,7 @@ class PreparedGradient:
 
 def weight_gradient(
     launcher: Launcher, problem: Problem, x: Array, dy: Array, dy_dtype: str
-) -> Any:
+) -> Array:
     """Return the gradient with respect to K, summed over all images that shared a kernel.
 
     Host arrays are uploaded whole.
@@ -161,7 +160,7 @@ def _prepare(
     )
 
 
-def table_of_gradient(table: Any) -> HostArray:
+def table_of_gradient(table: Array) -> HostArray:
     """Wrap a table of a gradient's tasks, to be uploaded when a launch first reads it."""
     return HostArray(table, "a table of the gradient")
 
@@ -169,7 +168,7 @@ def table_of_gradient(table: Any) -> HostArray:
 def _offsets(
     problem: Problem, x_shape: tuple[int, ...], x_strides: tuple[int, ...],
     dy_strides: tuple[int, ...], images: Array,
-) -> Any:  # fmt: skip
+) -> Array:  # fmt: skip
     """Return the offsets of images and their outputs' gradients, in the order of `images`."""
     offsets = np.empty(len(images), IMAGE_OFFSETS)
     x_lead = lead_strides(x_shape, x_strides, problem.batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -26,8 +25,9 @@ class ErrorEstimates:
         self.safe = 2.0 ** (2 * fft_errors.SAFE_EXPONENT[f"float{self.info.bits}"])
 
     def find_doubtful(
-        self, tiles: Array, sums: TileSums, kept: Any, parts: list[Any], kernel: TransformedKernel
-    ) -> list[int]:
+        self, tiles: Array, sums: TileSums, kept: Array, parts: list[Array],
+        kernel: TransformedKernel,
+    ) -> list[int]:  # fmt: skip
         """Find the tiles that are not shown to be as exact as promised.
 
         `kept` are the sums of their outputs; `parts` are the views of the result that they go to.
@@ -70,7 +70,7 @@ class ErrorEstimates:
         most = max(find_largest(sums.rows[tile]), find_largest(others))
         return most * (math.sqrt(2) if self.filter.is_complex else 1)
 
-    def sum_squares(self, tiles: Array) -> Any:
+    def sum_squares(self, tiles: Array) -> Array:
         """Sum the squares of each tile; of its largest line if only lines are transformed."""
         down, across = (axis.transformed for axis in self.filter.tiles)
         lines = "tij,tij->ti" if across else "tij,tij->tj"
@@ -94,7 +94,7 @@ class ErrorEstimates:
         return found
 
 
-def _parts(array: Array) -> tuple[Any, ...]:
+def _parts(array: Array) -> tuple[Array, ...]:
     """Return views of an array's real numbers: itself, or its real and imaginary parts."""
     if array.dtype.kind != "c":
         return (array,)

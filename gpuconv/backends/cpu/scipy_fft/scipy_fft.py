@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -32,11 +31,11 @@ def run(
     problem: Problem,
     x: Array,
     weights: Array,
-    which: Any,
+    which: Array,
     out: Array,
     threads: int,
     whole: bool,
-    direct: Callable[[Problem, Any, Any, Any], None],
+    direct: Callable[[Problem, Array, Array, Array], None],
 ) -> None:
     """Fill `out`; `weights` are (kernels, p, q) in the sums' dtype, `which` each image's kernel.
 
@@ -86,7 +85,7 @@ class _OverlapSave:
         alone = self.down.count == 1 and count <= self.some
         self.reader = TileReader(problem, tiles, shared and alone, self.filter.call)
 
-    def fill(self, images: list[Any], kernel: TransformedKernel, outs: list[Any]) -> None:
+    def fill(self, images: list[Array], kernel: TransformedKernel, outs: list[Array]) -> None:
         """Fill the results of some images."""
         starts = range(0, self.problem.s, self.across.kept)
         for i in range(0, self.problem.r, self.down.kept):
@@ -98,8 +97,9 @@ class _OverlapSave:
 
     @np.errstate(all="ignore")
     def _fill_rows(
-        self, images: list[Any], kernel: TransformedKernel, i: int, starts: range, rows: list[Any]
-    ) -> None:
+        self, images: list[Array], kernel: TransformedKernel, i: int, starts: range,
+        rows: list[Array],
+    ) -> None:  # fmt: skip
         """Fill some rows of results from the tiles that begin at row `i` and some columns."""
         problem = self.problem
         loaded = self.reader.read(images, i, starts)
@@ -127,8 +127,8 @@ class _OverlapSave:
             part[...] = dtypes.finish(kept[t, :, : part.shape[1]], problem.out_dtype)
 
     def _transform(
-        self, loaded: LoadedTiles, kernel: TransformedKernel, parts: list[Any]
-    ) -> tuple[Any, list[int]]:
+        self, loaded: LoadedTiles, kernel: TransformedKernel, parts: list[Array]
+    ) -> tuple[Array, list[int]]:
         """Return the sums of tiles' outputs, and which tiles may not be as exact as promised."""
         sums = self.filter.call(self._filter, loaded, kernel.spectrum)
         kept = sums.rows[:, self.down.sums, self.across.sums][:, : len(parts[0])]
@@ -145,7 +145,7 @@ class _OverlapSave:
             loaded.frequencies = self.filter.forward(loaded.tiles)
         return self.filter.backward(loaded.frequencies * spectrum)
 
-    def _sum_directly(self, tile: Array, weights: Array) -> Any:
+    def _sum_directly(self, tile: Array, weights: Array) -> Array:
         """Sum one tile tap by tap."""
         acc, tiles = self.problem.acc_dtype, self.filter.tiles
         if any(axis.left_out for axis in tiles):

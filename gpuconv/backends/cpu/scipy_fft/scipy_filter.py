@@ -27,11 +27,11 @@ _LARGE = 1 << 22
 class TransformedKernel:
     """Weights, their spectrum, and what the error estimate of a tile needs to know of it."""
 
-    weights: Any  # as given
+    weights: Array  # as given
     finite: bool
-    scaled: Any  # divided by 2**exponent
+    scaled: Array  # divided by 2**exponent
     exponent: int
-    spectrum: Any
+    spectrum: Array
     noise: float  # as in `jit.fft.fft_errors`
     peak: float
     norm: float
@@ -102,11 +102,11 @@ class TileFilter:
         )
 
     @np.errstate(all="ignore")
-    def spectrum(self, weights: Array) -> Any:
+    def spectrum(self, weights: Array) -> Array:
         """Return the conjugate spectrum of a kernel."""
         return self.transforms.spectrum(weights, self.problem.dilation)
 
-    def forward(self, tiles: Array) -> Any:
+    def forward(self, tiles: Array) -> Array:
         """Return the frequencies of some tiles."""
         return self.transforms.forward(tiles, self.pixels)
 

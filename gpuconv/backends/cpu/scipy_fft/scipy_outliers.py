@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ _TAKEN_MOST = 256
 class _ScaledTile:
     """A scaled tile that is transformed alone, and its norm."""
 
-    pixels: Any  # divided by 2**exponent
+    pixels: Array  # divided by 2**exponent
     exponent: int
     norm: float
 
@@ -38,7 +37,7 @@ class TileRetry:
     def __init__(self, tile_filter: TileFilter, errors: ErrorEstimates) -> None:
         self.filter, self.errors = tile_filter, errors
 
-    def sum_again(self, tile: Array, kernel: TransformedKernel, rows: int, columns: int) -> Any:
+    def sum_again(self, tile: Array, kernel: TransformedKernel, rows: int, columns: int) -> Array:
         """Sum a tile as exactly as promised; None where transforms cannot.
 
         Its largest pixels are taken out, and what they contribute is added tap by tap.
@@ -51,7 +50,7 @@ class TileRetry:
 
     def _sum_without_infinite(
         self, tile: Array, kernel: TransformedKernel, rows: int, columns: int
-    ) -> Any:
+    ) -> Array:
         """Sum a tile in which some pixels are NaN or infinite; None where transforms cannot.
 
         These pixels are taken out. Outputs that read one become NaN or infinite; the error of all
@@ -69,7 +68,7 @@ class TileRetry:
             sums[self._count_read(nan, (rows, columns)) > 0] = np.nan
         return sums
 
-    def _count_read(self, bad: Array, outputs: Pair) -> Any:
+    def _count_read(self, bad: Array, outputs: Pair) -> Array:
         """Count how many of the marked pixels each output reads."""
         counts = bad.astype(np.int32)
         for axis, (tiles, n) in enumerate(zip(self.filter.tiles, outputs, strict=True)):
@@ -87,14 +86,14 @@ class TileRetry:
             counts = np.moveaxis(counts, 0, axis)
         return counts
 
-    def _sum_finite(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Any:
+    def _sum_finite(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Array:
         """Sum a finite tile as exactly as promised for the outputs that are counted, or None."""
         found = self._sum_without_largest(tile, kernel, counted)
         if found is None and self.errors.info.bits == 32:
             found = self._sum_in_double(tile, kernel, counted)
         return found
 
-    def _sum_in_double(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Any:
+    def _sum_in_double(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Array:
         """Sum by transforms in double precision, or None where even those are not as exact."""
         info = self.errors.info
         pixels, weights = (
@@ -112,13 +111,13 @@ class TileRetry:
             return None
         return sums.astype(self.filter.problem.acc_dtype)
 
-    def _apply(self, pixels: Array, spectrum: Array, shape: Pair) -> tuple[Any, float]:
+    def _apply(self, pixels: Array, spectrum: Array, shape: Pair) -> tuple[Array, float]:
         """Return the sums of a tile for outputs of a shape, and a bound on all its sums."""
         found = self.filter.call(self.filter.apply, pixels[None], spectrum)
         sums = found.rows[0, self.filter.down.sums, self.filter.across.sums]
         return sums[: shape[0], : shape[1]], self.errors.bound_sums(found, 0)
 
-    def _sum_without_largest(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Any:
+    def _sum_without_largest(self, tile: Array, kernel: TransformedKernel, counted: Array) -> Array:
         """Sum a finite tile whose largest pixels are added by themselves, or None."""
         rows, columns = counted.shape
         all_counted = bool(counted.all())
@@ -160,7 +159,7 @@ class TileRetry:
 
     def _sum_tile(
         self, tile: _ScaledTile, kernel: TransformedKernel, shape: Pair
-    ) -> tuple[Any, float]:
+    ) -> tuple[Array, float]:
         """Return the sums of a scaled tile, and the estimate of the scaled tile's error."""
         if not tile.norm:
             return np.zeros(shape, self.filter.problem.acc_dtype), 0.0
@@ -186,7 +185,7 @@ class TileRetry:
             self._add(beside, y, x, tile[y, x], kernel.weights)
         sums += beside
 
-    def _add(self, sums: Array, y: int, x: int, value: Any, weights: Array) -> None:
+    def _add(self, sums: Array, y: int, x: int, value: complex, weights: Array) -> None:
         """Add what one pixel of a tile contributes to its sums."""
         places = []
         for at, taps, dilation, axis, outputs in zip(
@@ -208,7 +207,7 @@ def _times(number: float, exponent: int) -> float:
         return float(np.ldexp(number, exponent))
 
 
-def _ldexp(array: Array, exponent: int) -> Any:
+def _ldexp(array: Array, exponent: int) -> Array:
     """Return an array times a power of two, in two steps, as that may be beyond the range."""
     if not exponent:
         return array

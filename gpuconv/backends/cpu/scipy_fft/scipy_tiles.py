@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....core import dtypes
+from ....core.arrays import Array
 from ....core.boundary import sources
 from ....core.problem import Problem, build_axis_tables, restate_for_tables, tables_are_gathered
 from ..addresses import address
@@ -22,8 +23,8 @@ class LoadedTiles:
     """Tiles of some images, and their frequencies once a kernel of a bank has needed them."""
 
     images: tuple[int, ...]  # their addresses
-    tiles: Any
-    frequencies: Any = None
+    tiles: Array
+    frequencies: Array = None
 
 
 class TileReader:
@@ -49,7 +50,7 @@ class TileReader:
         call: Callable[..., Any],
     ) -> None:
         # Axes whose tables are gathered are read through these.
-        self._tables: list[Any] = [None, None]
+        self._tables: list[Array] = [None, None]
         if any(tables_are_gathered(problem)):
             self._tables = [
                 table.pixels if table.gathered else None for table in build_axis_tables(problem)
@@ -58,7 +59,7 @@ class TileReader:
         self.keeps, self._call = keeps, call
         self._kept: LoadedTiles | None = None
 
-    def read(self, images: list[Any], i: int, starts: range) -> LoadedTiles:
+    def read(self, images: list[Array], i: int, starts: range) -> LoadedTiles:
         """Read the tiles that begin at output row `i` and some columns, image by image."""
         key = tuple(address(image) for image in images)
         if self._kept is not None and self._kept.images == key:
@@ -79,7 +80,7 @@ class TileReader:
             self._kept = found
         return found
 
-    def _read_stripes(self, images: list[Any], i: int, j: int, width: int) -> Any:
+    def _read_stripes(self, images: list[Array], i: int, j: int, width: int) -> Array:
         """Read the pixels of tiles from output row `i` and column `j` on; zeros beyond the end."""
         problem, side = self.problem, self.tiles[0].side
         stripes = np.zeros((len(images), side, width), problem.acc_dtype)
@@ -100,7 +101,7 @@ class TileReader:
                         target[...] = problem.fillvalue
         return stripes
 
-    def _runs(self, axis: int, first: int, count: int) -> Iterator[tuple[slice, Any]]:
+    def _runs(self, axis: int, first: int, count: int) -> Iterator[tuple[slice, Array]]:
         """Yield runs of positions in a tile, from output `first` on, and the pixels to put there.
 
         The pixels are a slice inside the image, indices elsewhere (-1: the fill value), or None for

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class Transforms:
     is_complex: bool
     workers: int
 
-    def forward(self, tiles: Array, pixels: slice) -> Any:
+    def forward(self, tiles: Array, pixels: slice) -> Array:
         """Return the frequencies of tiles in which only the rows `pixels` are not zeros."""
         import scipy.fft
 
@@ -54,7 +53,7 @@ class Transforms:
             frequencies[:, pixels] = found
         return scipy.fft.fft(frequencies, axis=1, overwrite_x=True, workers=self.workers)
 
-    def spectrum(self, weights: Array, dilation: Pair) -> Any:
+    def spectrum(self, weights: Array, dilation: Pair) -> Array:
         """Return the conjugate spectrum of a kernel."""
         (p, q), (dy, dx) = weights.shape, dilation
         span = (p - 1) * dy + 1, (q - 1) * dx + 1
@@ -65,7 +64,7 @@ class Transforms:
             spread = spread.conj()
         return self.forward(spread, slice(0, span[0]))[0].conj()
 
-    def backward(self, frequencies: Array) -> Any:
+    def backward(self, frequencies: Array) -> Array:
         """Transform back all but the rows, for `sums`. Overwrites the frequencies."""
         import scipy.fft
 
@@ -77,7 +76,7 @@ class Transforms:
             return frequencies
         return scipy.fft.ifft(frequencies, axis=1, overwrite_x=True, workers=self.workers)
 
-    def sums(self, lines: Array, rows: slice) -> Any:
+    def sums(self, lines: Array, rows: slice) -> Array:
         """Return some rows of the sums of all tiles."""
         import scipy.fft
 
@@ -93,10 +92,10 @@ class TileSums:
     """The sums of some tiles: those of the first rows, and the lines to compute the others from."""
 
     transforms: Transforms
-    rows: Any  # (tiles, rows, columns)
-    lines: Any
+    rows: Array  # (tiles, rows, columns)
+    lines: Array
 
-    def others(self, tile: int) -> Any:
+    def others(self, tile: int) -> Array:
         """Return the sums of a tile that are not in `rows`."""
         behind = slice(self.rows.shape[1], None)
         return self.transforms.sums(self.lines[tile : tile + 1], behind)[0]
