@@ -12,7 +12,7 @@ from .core import arrays
 from .core.array_types import ArrayLike
 from .core.axes import LAST, call_along, warn_of_channels
 from .core.errors import incomplete_out_error
-from .core.options import Mode, Number, Options, Steps
+from .core.options import Mode, Number, Options, PlaneAxes, Steps
 
 __all__ = ["call", "convolve2d", "corr2d"]
 
@@ -33,7 +33,7 @@ def corr2d(
     fillvalue: Number = 0,
     stride: Steps = 1,
     dilation: Steps = 1,
-    axes: Sequence[int] = LAST,
+    axes: PlaneAxes = LAST,
     method: str = "auto",
     backend: str = "auto",
     precision: str | None = None,
@@ -153,7 +153,7 @@ def convolve2d(
     fillvalue: Number = 0,
     stride: Steps = 1,
     dilation: Steps = 1,
-    axes: Sequence[int] = LAST,
+    axes: PlaneAxes = LAST,
     method: str = "auto",
     backend: str = "auto",
     precision: str | None = None,
@@ -208,7 +208,7 @@ def convolve2d(
 
 
 def _along(
-    axes: Sequence[int], flipped: bool, X: ArrayLike, K: ArrayLike, out: ArrayLike,
+    axes: PlaneAxes, flipped: bool, X: ArrayLike, K: ArrayLike, out: ArrayLike,
     max_device_bytes: int | None, options: tuple[Any, ...],
 ) -> Any:  # fmt: skip
     """`call` on an X whose rows and columns are these axes."""
@@ -276,7 +276,7 @@ def _is_data_array(obj: object) -> bool:
 
 
 def _data_array(
-    X: ArrayLike, K: ArrayLike, axes: Sequence[int], out: ArrayLike, max_device_bytes: int | None,
+    X: ArrayLike, K: ArrayLike, axes: PlaneAxes, out: ArrayLike, max_device_bytes: int | None,
     flipped: bool, options: tuple[Any, ...],
 ) -> Any:  # fmt: skip
     from .adapters import xarray as adapter

@@ -28,6 +28,8 @@ from dask.highlevelgraph import HighLevelGraph
 from .. import engine
 from ..backends.cpu.threads import threads
 from ..core import arrays, blocks
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
 from ..core.problem import Problem, make_problem
 from ..methods.weights import Weights
 
@@ -56,15 +58,15 @@ class Slab(NamedTuple):
 
 
 def corr2d(
-    X: Any,
-    K: Any,
+    X: da.Array,
+    K: ArrayLike,
     *,
     method: str,
     backend: str,
     flipped: bool = False,
-    out: Any = None,
+    out: ArrayLike = None,
     **keywords: Any,
-) -> Any:
+) -> da.Array:
     """`gpuconv.corr2d` of a Dask array (`convolve2d`, if `flipped`), as a lazy Dask array."""
     refuse_out(out)
     x, k, shapes = read_operands(X, K)
@@ -88,7 +90,7 @@ def corr2d(
     )
 
 
-def read_operands(X: Any, K: Any, names: tuple[str, str] = ("X", "K")) -> Operands:
+def read_operands(X: ArrayLike, K: ArrayLike, names: tuple[str, str] = ("X", "K")) -> Operands:
     """Read a Dask array of images and kernels, which may be one, too.
 
     An operand of a Dask array is the empty array that stands for its library and dtype.
@@ -104,12 +106,12 @@ def read_operands(X: Any, K: Any, names: tuple[str, str] = ("X", "K")) -> Operan
     return Operands(x, k, (tuple(X.shape), tuple(k_shape)))
 
 
-def as_one_chunk(k: arrays.Operand) -> Any:
+def as_one_chunk(k: arrays.Operand) -> da.Array:
     """Make a Dask array of kernels that are in memory, with NumPy's dtype of theirs."""
     return da.from_array(arrays.wrap(k.array, k.dtype, replace(k, library="numpy")), chunks=-1)
 
 
-def check_known(array: Any, name: str) -> None:
+def check_known(array: ArrayLike, name: str) -> None:
     """Refuse a Dask array with chunks of unknown size."""
     if isinstance(array, da.Array) and any(math.isnan(n) for n in array.shape):
         raise ValueError(
@@ -118,7 +120,7 @@ def check_known(array: Any, name: str) -> None:
         )
 
 
-def refuse_out(out: Any) -> None:
+def refuse_out(out: ArrayLike) -> None:
     """Refuse `out=` of a call whose result is lazy."""
     if out is not None:
         raise TypeError(
@@ -128,9 +130,9 @@ def refuse_out(out: Any) -> None:
 
 
 def correlate_blocks(
-    problem: Problem, images: list[Any], kernels: list[Any], compute: Callable[..., Any],
-    prefix: str,
-) -> Any:  # fmt: skip
+    problem: Problem, images: list[da.Array], kernels: list[da.Array],
+    compute: Callable[..., Array], prefix: str,
+) -> da.Array:  # fmt: skip
     """Return the lazy array whose blocks are ``compute(rows, columns, kernels, *grids)``.
 
     Parameters
@@ -167,12 +169,12 @@ def correlate_blocks(
 
 def _build_graph(
     name: str,
-    images: list[Any],
-    kernels: list[Any],
+    images: list[da.Array],
+    kernels: list[da.Array],
     lead: list[Chunks],
     rows: list[blocks.BlockInput],
     columns: list[blocks.BlockInput],
-    compute: Callable[..., Any],
+    compute: Callable[..., Array],
 ) -> dict[Any, Any]:
     """Make a task for every block of the output and for every tile that is cut from a chunk."""
     row_slabs, column_slabs = (
@@ -195,7 +197,7 @@ def _build_graph(
     return graph
 
 
-def _meta(problem: Problem, X: Any) -> Any:
+def _meta(problem: Problem, X: da.Array) -> Array:
     """Return the empty array by which Dask knows the blocks' library and dtype."""
     dtype = problem.out_dtype
     return meta_from_array(
@@ -210,14 +212,18 @@ def _public(keywords: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in keywords.items() if name not in ("flipped", "conjugate")}
 
 
-def _compute_without_pixels(problem: Problem, X: Any, K: Any, call: Any) -> Any:
+def _compute_without_pixels(
+    problem: Problem, X: da.Array, K: da.Array, call: Callable[..., Array]
+) -> da.Array:
     """Return a Dask array of a single block, for images without pixels."""
     empty = np.empty_like(X._meta, shape=X.shape)
     result = delayed(call, pure=True)(empty, K)
     return da.from_delayed(result, problem.out_shape, meta=_meta(problem, X))
 
 
-def _align_leading(problem: Problem, X: Any, K: Any) -> tuple[list[Chunks], Any, Any]:
+def _align_leading(
+    problem: Problem, X: da.Array, K: da.Array
+) -> tuple[list[Chunks], da.Array, da.Array]:
     """Return the batch's chunks, X's wherever it is not broadcast, and X and K in such chunks."""
     n = len(problem.batch)
     lead: list[Chunks] = []
@@ -236,7 +242,7 @@ def _align_leading(problem: Problem, X: Any, K: Any) -> tuple[list[Chunks], Any,
     return lead, X.rechunk(x_chunks), K.rechunk(k_chunks)
 
 
-def _broadcast_index(index: tuple[int, ...], array: Any) -> tuple[int, ...]:
+def _broadcast_index(index: tuple[int, ...], array: da.Array) -> tuple[int, ...]:
     """Return the leading index of the array's chunk that broadcasts to a block of the output."""
     lead = array.ndim - 2
     own = index[len(index) - lead :]
@@ -265,7 +271,9 @@ def _slabs(block: blocks.BlockInput, chunks: Sequence[int]) -> list[Slab]:
     return slabs
 
 
-def _add_tile(graph: dict[Any, Any], name: str, image: Any, rows: Slab, columns: Slab) -> Any:
+def _add_tile(
+    graph: dict[Any, Any], name: str, image: tuple[Any, ...], rows: Slab, columns: Slab
+) -> tuple[Any, ...]:
     """Return the key of a tile of an image: its chunk's, or that of a new task that slices it."""
     chunk = (*image, rows.chunk, columns.chunk)
     if rows.whole and columns.whole:
@@ -281,23 +289,23 @@ def _add_tile(graph: dict[Any, Any], name: str, image: Any, rows: Slab, columns:
     return key
 
 
-def _copy_tile(chunk: Any, rows: slice, columns: slice) -> Any:
+def _copy_tile(chunk: Array, rows: slice, columns: slice) -> Array:
     return chunk[..., rows, columns].copy()  # a view would keep the whole chunk in memory
 
 
 def _compute_block(
     flipped: bool,
-    keywords: Any,
+    keywords: dict[str, Any],
     rows: blocks.BlockInput,
     columns: blocks.BlockInput,
-    kernels: list[Any],
-    tiles: Any,
-) -> Any:
+    kernels: list[Array],
+    tiles: Sequence[Sequence[Array]],
+) -> Array:
     call = partial(engine.correlate, flipped=flipped)
     return blocks.run_block(call, tiles, kernels[0], rows, columns, **keywords)
 
 
-def _run_limited(compute: Callable[..., Any], *arguments: Any) -> Any:
+def _run_limited(compute: Callable[..., Array], *arguments: Any) -> Array:
     """Run a task, on one thread where Dask runs a task on every core."""
     with _limit_threads():
         return compute(*arguments)

@@ -7,7 +7,7 @@ three together are differentiable any number of times.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -121,7 +121,7 @@ class DifferentiableOp:
         body: dict[str, Any] = {name: staticmethod(method) for name, method in methods.items()}
         self.function: Any = type(self.name, (torch.autograd.Function,), body)
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any) -> torch.Tensor:
         if not _in_transform():
             return self.op(*arguments)
         if torch.compiler.is_dynamo_compiling():
@@ -154,22 +154,26 @@ class BilinearOps:
     def __init__(
         self,
         name: str,
-        forward: Callable[..., Any],
-        input_gradient: Callable[..., Any],
-        weight_gradient: Callable[..., Any],
+        forward: Callable[..., torch.Tensor],
+        input_gradient: Callable[..., torch.Tensor],
+        weight_gradient: Callable[..., torch.Tensor],
         shape: Callable[..., Any],
         broadcasts: bool,
     ) -> None:
         self.shape, self.broadcasts = shape, broadcasts
 
-        def run_forward(x: Any, k: Any, *options: Any) -> Any:
+        def run_forward(x: torch.Tensor, k: torch.Tensor, *options: Any) -> torch.Tensor:
             return forward(x.detach(), k.detach(), OpOptions(*options))
 
-        def run_input_gradient(dy: Any, k: Any, x_shape: Any, x_dtype: str, *options: Any) -> Any:
+        def run_input_gradient(
+            dy: torch.Tensor, k: torch.Tensor, x_shape: Sequence[int], x_dtype: str, *options: Any
+        ) -> torch.Tensor:
             like = torch.empty((), dtype=torch_dtype(x_dtype), device=dy.device).expand(x_shape)
             return input_gradient(dy.detach(), k.detach(), like, OpOptions(*options))
 
-        def run_weight_gradient(x: Any, dy: Any, k_shape: Any, k_dtype: str, *options: Any) -> Any:
+        def run_weight_gradient(
+            x: torch.Tensor, dy: torch.Tensor, k_shape: Sequence[int], k_dtype: str, *options: Any
+        ) -> torch.Tensor:
             like = torch.empty((), dtype=torch_dtype(k_dtype), device=dy.device).expand(k_shape)
             return weight_gradient(x.detach(), dy.detach(), like, OpOptions(*options))
 
@@ -189,12 +193,12 @@ class BilinearOps:
         self._register_weight_gradient()
 
     def _register_forward(self) -> None:
-        def fake(x: Any, k: Any, *arguments: Any) -> Any:
+        def fake(x: torch.Tensor, k: torch.Tensor, *arguments: Any) -> torch.Tensor:
             options = OpOptions(*arguments)
             dtype = options.dtype or dtypes.promote(dtype_name(x), dtype_name(k))
             return x.new_empty(self.shape(x.shape, k.shape, options), dtype=torch_dtype(dtype))
 
-        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
             x, k, *arguments = inputs
             options = OpOptions(*arguments)
             if options.dtype and dtypes.is_integer(options.dtype) and any(ctx.needs_input_grad[:2]):
@@ -206,7 +210,7 @@ class BilinearOps:
                 options = options._replace(method="auto", precision=None)
             ctx.options = options
 
-        def backward(ctx: Any, g: Any) -> Any:
+        def backward(ctx: Any, g: torch.Tensor) -> tuple[Any, ...]:
             x, k = ctx.saved_tensors
             options = ctx.options
             dx = dk = None
@@ -217,7 +221,9 @@ class BilinearOps:
                 dk = self.weight_gradient(x, g, k.shape, dtype_name(k), *options).to(k.device)
             return dx, dk, *[None] * len(options)
 
-        def jvp(ctx: Any, tx: Any, tk: Any, *_: Any) -> Any:
+        def jvp(
+            ctx: Any, tx: torch.Tensor | None, tk: torch.Tensor | None, *_: Any
+        ) -> torch.Tensor:
             x, k = ctx.saved_tensors
             options = ctx.options
             dtype = options.dtype or dtypes.promote(dtype_name(x), dtype_name(k))
@@ -232,10 +238,12 @@ class BilinearOps:
         self.forward.register(fake, vmap, setup_context, backward, jvp)
 
     def _register_input_gradient(self) -> None:
-        def fake(dy: Any, k: Any, x_shape: Any, x_dtype: str, *options: Any) -> Any:
+        def fake(
+            dy: torch.Tensor, k: torch.Tensor, x_shape: Sequence[int], x_dtype: str, *options: Any
+        ) -> torch.Tensor:
             return dy.new_empty(x_shape, dtype=torch_dtype(x_dtype))
 
-        def backward(ctx: Any, g: Any) -> Any:
+        def backward(ctx: Any, g: torch.Tensor) -> tuple[Any, ...]:
             dy, k = ctx.saved_tensors
             options = ctx.options
             d_dy = dk = None
@@ -245,7 +253,9 @@ class BilinearOps:
                 dk = self.weight_gradient(g, dy, k.shape, dtype_name(k), *options.linear_in_x())
             return d_dy, dk, None, None, *[None] * len(options)
 
-        def jvp(ctx: Any, t_dy: Any, tk: Any, *_: Any) -> Any:
+        def jvp(
+            ctx: Any, t_dy: torch.Tensor | None, tk: torch.Tensor | None, *_: Any
+        ) -> torch.Tensor:
             dy, k = ctx.saved_tensors
             like, options = ctx.like, ctx.options
             return _add(
@@ -257,10 +267,12 @@ class BilinearOps:
         self.input_gradient.register(fake, vmap, _setup_gradient_context, backward, jvp)
 
     def _register_weight_gradient(self) -> None:
-        def fake(x: Any, dy: Any, k_shape: Any, k_dtype: str, *options: Any) -> Any:
+        def fake(
+            x: torch.Tensor, dy: torch.Tensor, k_shape: Sequence[int], k_dtype: str, *options: Any
+        ) -> torch.Tensor:
             return dy.new_empty(k_shape, dtype=torch_dtype(k_dtype))
 
-        def backward(ctx: Any, g: Any) -> Any:
+        def backward(ctx: Any, g: torch.Tensor) -> tuple[Any, ...]:
             x, dy = ctx.saved_tensors
             options = ctx.options
             dx = d_dy = None
@@ -270,7 +282,9 @@ class BilinearOps:
                 d_dy = self.forward(x, g, *options._replace(dtype=dtype_name(dy)))
             return dx, d_dy, None, None, *[None] * len(options)
 
-        def jvp(ctx: Any, tx: Any, t_dy: Any, *_: Any) -> Any:
+        def jvp(
+            ctx: Any, tx: torch.Tensor | None, t_dy: torch.Tensor | None, *_: Any
+        ) -> torch.Tensor:
             x, dy = ctx.saved_tensors
             like, options = ctx.like, ctx.options
             return _add(
@@ -282,7 +296,7 @@ class BilinearOps:
         self.weight_gradient.register(fake, vmap, _setup_gradient_context, backward, jvp)
 
 
-def _setup_gradient_context(ctx: Any, inputs: Any, output: Any) -> None:
+def _setup_gradient_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     """Save what the derivatives of either gradient need."""
     a, b, shape, dtype, *options = inputs
     ctx.save_for_backward(a, b)
@@ -290,7 +304,7 @@ def _setup_gradient_context(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.like, ctx.options = (shape, dtype), OpOptions(*options)
 
 
-def _add(*terms: Any) -> Any:
+def _add(*terms: torch.Tensor | None) -> torch.Tensor:
     """Sum of one or two terms, one of which may be None (a tangent that is zero)."""
     first, *rest = (term for term in terms if term is not None)
     return first + rest[0] if rest else first

@@ -12,6 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..core.array_types import ArrayLike
+from ..core.options import Mode, Number, Steps
+
 try:
     import torch
 except ImportError as error:
@@ -38,7 +41,7 @@ from .torch_ops import CONV2D, CORR2D
 __all__ = ["as_tensor", "conv2d", "corr2d", "record"]
 
 
-def as_tensor(operand: Any, name: str) -> torch.Tensor:
+def as_tensor(operand: ArrayLike, name: str) -> torch.Tensor:
     """Return the operand that goes with a tensor as a tensor, on the device it is on."""
     if isinstance(operand, torch.Tensor):
         return operand
@@ -68,17 +71,17 @@ def record(function: Callable[..., Any], *operands: Any, **options: Any) -> Any:
 
 def corr2d(
     X: torch.Tensor,
-    K: Any,
+    K: ArrayLike,
     *,
-    mode: Any,
+    mode: Mode,
     boundary: str,
-    fillvalue: Any,
-    stride: Any,
-    dilation: Any,
+    fillvalue: Number,
+    stride: Steps,
+    dilation: Steps,
     method: str,
     backend: str,
     precision: str | None,
-    dtype: Any,
+    dtype: object,
     flipped: bool = False,
 ) -> torch.Tensor:
     """`gpuconv.corr2d` of a tensor (`convolve2d`, if `flipped`), as part of the autograd graph."""
@@ -116,7 +119,9 @@ def corr2d(
     return CORR2D.forward(X, k, *options)
 
 
-def conv2d(x: torch.Tensor, weight: Any, bias: Any, layer: LayerGeometry) -> torch.Tensor:
+def conv2d(
+    x: torch.Tensor, weight: ArrayLike, bias: ArrayLike, layer: LayerGeometry
+) -> torch.Tensor:
     """`gpuconv.nn.conv2d` of tensors, as part of the autograd graph."""
     w = as_tensor(weight, "weight")
     b = None if bias is None else as_tensor(bias, "bias")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from .. import nn
+from ..core.options import Mode, Steps
 
 __all__ = ["Conv2d", "LazyConv2d"]
 
@@ -53,15 +52,15 @@ class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        kernel_size: Steps,
+        stride: Steps = 1,
+        padding: Mode = 0,
+        dilation: Steps = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if in_channels is None:
             raise TypeError(
@@ -78,7 +77,9 @@ class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
         return result
 
     # Under torch's name, because subclasses call it with weights that they compute.
-    def _conv_forward(self, input: Any, weight: Any, bias: Any) -> Any:
+    def _conv_forward(
+        self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
             sides = self._reversed_padding_repeated_twice

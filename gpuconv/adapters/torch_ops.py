@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,19 +38,23 @@ def _keywords(options: OpOptions) -> dict[str, Any]:
     return keywords
 
 
-def _corr2d(x: Any, k: Any, options: OpOptions) -> Any:
+def _corr2d(x: torch.Tensor, k: torch.Tensor, options: OpOptions) -> torch.Tensor:
     return correlate(x, k, **_keywords(options))
 
 
-def _corr2d_input_gradient(dy: Any, k: Any, x: Any, options: OpOptions) -> Any:
+def _corr2d_input_gradient(
+    dy: torch.Tensor, k: torch.Tensor, x: torch.Tensor, options: OpOptions
+) -> torch.Tensor:
     return gradients.corr2d_vjp(x, k, dy, wrt="X", **_keywords(options))[0]
 
 
-def _corr2d_weight_gradient(x: Any, dy: Any, k: Any, options: OpOptions) -> Any:
+def _corr2d_weight_gradient(
+    x: torch.Tensor, dy: torch.Tensor, k: torch.Tensor, options: OpOptions
+) -> torch.Tensor:
     return gradients.corr2d_vjp(x, k, dy, wrt="K", **_keywords(options))[1]
 
 
-def _output_sides(x: Any, k: Any, options: OpOptions) -> list[Any]:
+def _output_sides(x: Sequence[Any], k: Sequence[Any], options: OpOptions) -> list[Any]:
     """Rows and columns of the result; not `make_problem`'s, as sizes may be symbolic here."""
     pad, stride, dilation = options.pad, options.stride, options.dilation
     return [
@@ -79,21 +84,25 @@ def _geometry(options: OpOptions) -> LayerGeometry:
     return LayerGeometry(((top, bottom), (left, right)), stride, dilation, int(options.groups))
 
 
-def _conv2d(x: Any, w: Any, options: OpOptions) -> Any:
+def _conv2d(x: torch.Tensor, w: torch.Tensor, options: OpOptions) -> torch.Tensor:
     with use_stream_of(x, w):
         a, k = arrays.read(x, "x"), arrays.read(w, "weight")
         dtype = options.dtype or dtypes.promote(a.dtype, k.dtype)
         return arrays.wrap(channel_sums.forward(a, k, _geometry(options), dtype=dtype), dtype, a)
 
 
-def _conv2d_input_gradient(dy: Any, w: Any, x: Any, options: OpOptions) -> Any:
+def _conv2d_input_gradient(
+    dy: torch.Tensor, w: torch.Tensor, x: torch.Tensor, options: OpOptions
+) -> torch.Tensor:
     with use_stream_of(dy, w):
         d, k, dtype = arrays.read(dy, "dy"), arrays.read(w, "weight"), dtype_name(x)
         dx = channel_sums.input_gradient(d, k, tuple(x.shape), dtype, _geometry(options))
         return arrays.wrap(dx, dtype, d)
 
 
-def _conv2d_weight_gradient(x: Any, dy: Any, w: Any, options: OpOptions) -> Any:
+def _conv2d_weight_gradient(
+    x: torch.Tensor, dy: torch.Tensor, w: torch.Tensor, options: OpOptions
+) -> torch.Tensor:
     with use_stream_of(x, dy):
         a, d, dtype = arrays.read(x, "x"), arrays.read(dy, "dy"), dtype_name(w)
         dw = channel_sums.weight_gradient(a, d, tuple(w.shape), dtype, _geometry(options))

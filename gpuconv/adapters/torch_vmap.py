@@ -6,6 +6,7 @@ are one larger batch, and any other mapping is a call for every item.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ __all__ = ["vmap_forward", "vmap_input_gradient", "vmap_weight_gradient"]
 
 
 def vmap_forward(
-    broadcasts: bool, call: Any, info: Any, dims: Any, x: Any, k: Any, *options: Any
-) -> Any:
+    broadcasts: bool, call: Callable[..., torch.Tensor], info: Any, dims: Sequence[int | None],
+    x: torch.Tensor, k: torch.Tensor, *options: Any,
+) -> tuple[torch.Tensor, int]:  # fmt: skip
     """Result of `call` for every item, and the dimension that numbers them."""
     if broadcasts:
         lead = max(_count_leading(x, dims[0]), _count_leading(k, dims[1]))
@@ -30,15 +32,15 @@ def vmap_forward(
 
 def vmap_input_gradient(
     broadcasts: bool,
-    call: Any,
+    call: Callable[..., torch.Tensor],
     info: Any,
-    dims: Any,
-    dy: Any,
-    k: Any,
-    x_shape: Any,
+    dims: Sequence[int | None],
+    dy: torch.Tensor,
+    k: torch.Tensor,
+    x_shape: Sequence[int],
     x_dtype: str,
     *options: Any,
-) -> Any:
+) -> tuple[torch.Tensor, int]:
     """As `vmap_forward`, for the gradient with respect to x."""
     if not broadcasts and dims[1] is not None:
         return _call_for_every_item(call, info, dims, (dy, k, x_shape, x_dtype, *options))
@@ -56,15 +58,15 @@ def vmap_input_gradient(
 
 def vmap_weight_gradient(
     broadcasts: bool,
-    call: Any,
+    call: Callable[..., torch.Tensor],
     info: Any,
-    dims: Any,
-    x: Any,
-    dy: Any,
-    k_shape: Any,
+    dims: Sequence[int | None],
+    x: torch.Tensor,
+    dy: torch.Tensor,
+    k_shape: Sequence[int],
     k_dtype: str,
     *options: Any,
-) -> Any:
+) -> tuple[torch.Tensor, int]:
     """As `vmap_forward`, for the gradient with respect to k."""
     if not broadcasts:
         return _call_for_every_item(call, info, dims, (x, dy, k_shape, k_dtype, *options))
@@ -75,12 +77,12 @@ def vmap_weight_gradient(
     return dk.reshape(n, *k_shape), 0
 
 
-def _count_leading(tensor: Any, dim: int | None) -> int:
+def _count_leading(tensor: torch.Tensor, dim: int | None) -> int:
     """Leading dimensions of one item of a tensor that is mapped over `dim` (None: not mapped)."""
     return int(tensor.ndim) - 2 - (dim is not None)
 
 
-def _move_to_front(tensor: Any, dim: int | None, lead: int) -> Any:
+def _move_to_front(tensor: torch.Tensor, dim: int | None, lead: int) -> torch.Tensor:
     """Move the mapped dimension to the front and pad the items to `lead` leading dimensions."""
     if dim is None:
         return tensor
@@ -89,7 +91,10 @@ def _move_to_front(tensor: Any, dim: int | None, lead: int) -> Any:
     return moved.reshape(moved.shape[0], *[1] * ones, *moved.shape[1:])
 
 
-def _call_for_every_item(call: Any, info: Any, dims: Any, arguments: tuple[Any, ...]) -> Any:
+def _call_for_every_item(
+    call: Callable[..., torch.Tensor], info: Any, dims: Sequence[int | None],
+    arguments: tuple[Any, ...],
+) -> tuple[torch.Tensor, int]:  # fmt: skip
     mapped = [
         d if isinstance(a, torch.Tensor) else None for a, d in zip(arguments, dims, strict=True)
     ]

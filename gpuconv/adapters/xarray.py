@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
+from ..core.options import Mode, PlaneAxes, Steps
 
 try:
     import xarray
@@ -25,7 +29,7 @@ __all__ = ["correlate", "data_like"]
 class _DimensionCentres:
     """Pixels that windows are centred on along a dimension, some perhaps beyond the image."""
 
-    positions: Any  # rising integers, 0 for the first of `n` pixels
+    positions: Array  # rising integers, 0 for the first of `n` pixels
     n: int
 
     @property
@@ -34,7 +38,7 @@ class _DimensionCentres:
         ends = self.positions[[0, -1]] if self.positions.size else np.zeros(0, np.int64)
         return bool(((ends >= 0) & (ends < self.n)).all())
 
-    def select(self, values: Any) -> Any:
+    def select(self, values: Array) -> Array:
         """Return the coordinates at the positions, beyond the image in steps of its last two.
 
         None if there are no such coordinates: names, or the coordinate of a single pixel.
@@ -55,9 +59,10 @@ class _DimensionCentres:
 
 
 def correlate(
-    function: Callable[..., Any], X: Any, K: Any, *, flipped: bool, out: Any = None,
-    axes: Any = LAST, mode: Any, stride: Any, dilation: Any, stacklevel: int, **options: Any,
-) -> Any:  # fmt: skip
+    function: Callable[..., Any], X: xarray.DataArray, K: ArrayLike, *, flipped: bool,
+    out: ArrayLike = None, axes: PlaneAxes = LAST, mode: Mode, stride: Steps, dilation: Steps,
+    stacklevel: int, **options: Any,
+) -> xarray.DataArray:  # fmt: skip
     """Call `function` on the data of a DataArray, and give the result names and coordinates.
 
     `axes` may be names of dimensions. An output has the coordinates of the pixel at which
@@ -89,7 +94,7 @@ def correlate(
     )
 
 
-def data_like(array: Any, X: Any, name: str) -> Any:
+def data_like(array: ArrayLike, X: xarray.DataArray, name: str) -> ArrayLike:
     """Return the data of an array that says something of each pixel of X, in the order of X.
 
     That of a DataArray goes by the names of its dimensions, whose coordinates must be those of X.
@@ -111,7 +116,7 @@ def data_like(array: Any, X: Any, name: str) -> Any:
     return ordered[tuple(slice(None) if d in array.dims else None for d in X.dims)]
 
 
-def _read_axes(axes: Any, X: Any) -> tuple[Any, ...]:
+def _read_axes(axes: PlaneAxes, X: xarray.DataArray) -> tuple[Any, ...]:
     if isinstance(axes, str):
         raise ValueError(f"axes must be two dimensions or their numbers, got {axes!r}")
     try:
@@ -120,7 +125,7 @@ def _read_axes(axes: Any, X: Any) -> tuple[Any, ...]:
         raise ValueError(f"axes must be two dimensions or their numbers, got {axes!r}") from None
 
 
-def _dimensions(X: Any, K: Any, ndim: int) -> tuple[Any, ...]:
+def _dimensions(X: xarray.DataArray, K: ArrayLike, ndim: int) -> tuple[Hashable, ...]:
     """Name the dimensions of a result: X's, and in front of them those that kernels add."""
     more = ndim - X.ndim
     if isinstance(K, xarray.DataArray):
@@ -129,10 +134,10 @@ def _dimensions(X: Any, K: Any, ndim: int) -> tuple[Any, ...]:
 
 
 def _coordinates(
-    X: Any, centres: dict[Any, _DimensionCentres], sizes: dict[Any, int]
-) -> dict[Any, Any]:
+    X: xarray.DataArray, centres: dict[Hashable, _DimensionCentres], sizes: dict[Hashable, int]
+) -> dict[Hashable, Any]:
     """Select coordinates at the centres; leave out those that are not known there."""
-    found: dict[Any, Any] = {}
+    found: dict[Hashable, Any] = {}
     for name, coordinate in X.coords.items():
         if any(sizes[d] != X.sizes[d] for d in coordinate.dims if d not in centres):
             continue  # of a dimension that kernels were broadcast along

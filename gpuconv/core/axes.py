@@ -11,6 +11,7 @@ import numpy as np
 
 from . import arrays
 from .array_types import ArrayLike
+from .options import PlaneAxes
 
 __all__ = [
     "LAST",
@@ -28,7 +29,7 @@ LAST = (-2, -1)
 _CHANNELS_MOST, _SIDE_LEAST = 4, 16
 
 
-def read_axes(axes: Sequence[int], ndim: int | None, name: str = "X") -> tuple[int, int]:
+def read_axes(axes: PlaneAxes, ndim: int | None, name: str = "X") -> tuple[int, int]:
     """Check the axes of rows and columns, and count them from the end.
 
     `ndim` is None where the number of dimensions is not known yet: then only axes that are counted
@@ -62,7 +63,7 @@ def _count_from_the_end(axes: tuple[int, int], ndim: int, name: str) -> tuple[in
 
 
 def axes_of(
-    axes: Sequence[int], array: ArrayLike, name: str = "X"
+    axes: PlaneAxes, array: ArrayLike, name: str = "X"
 ) -> tuple[ArrayLike, tuple[int, int]]:
     """Return an array whose axes can be moved, and its axes of rows and columns."""
     if isinstance(array, np.ndarray):  # first, because here a microsecond counts
@@ -113,7 +114,7 @@ def _order(ndim: int, source: tuple[int, int], target: tuple[int, int]) -> tuple
 
 
 def call_along(
-    axes: Sequence[int], X: ArrayLike, out: ArrayLike,
+    axes: PlaneAxes, X: ArrayLike, out: ArrayLike,
     call: Callable[[ArrayLike, ArrayLike], ArrayLike],
 ) -> ArrayLike:  # fmt: skip
     """Return `call(X, out)`, made with rows and columns last, with them at their places again."""

@@ -9,10 +9,11 @@ import numpy as np
 
 from .array_types import ArrayLike
 
-__all__ = ["Mode", "Number", "Options", "Steps"]
+__all__ = ["Mode", "Number", "Options", "PlaneAxes", "Steps"]
 
 Mode = str | int | Sequence[int] | Sequence[Sequence[int]]
 Steps = int | Sequence[int]  # a stride or dilation, of both axes or of each
+PlaneAxes = Sequence[Any]  # two axes: their numbers, or names of dimensions of an xarray
 Number = complex | np.generic  # real numbers are complex ones to type checkers
 
 
@@ -24,7 +25,7 @@ class Options(TypedDict, total=False):
     fillvalue: Number
     stride: Steps
     dilation: Steps
-    axes: Sequence[int]
+    axes: PlaneAxes
     method: str
     backend: str
     precision: str | None

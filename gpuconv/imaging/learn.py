@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 from ..api import corr2d
 from ..core import arrays, dtypes
 from ..core.arguments import pair
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
+from ..core.options import Steps
 from ..core.streams import use_stream_of
 from ..gradients import corr2d_vjp
 
@@ -60,24 +64,24 @@ class LearnedKernel:
     ((1, 1), 3, 4)
     """
 
-    kernel: Any
+    kernel: ArrayLike
     losses: list[float]
     steps: int
     stopped_early: bool
 
 
 def learn_kernel(
-    X: Any,
-    Y: Any,
-    kernel_size: Any,
+    X: ArrayLike,
+    Y: ArrayLike,
+    kernel_size: Steps,
     *,
     lr: float = 3e-2,
     steps: int = 10,
     momentum: float = 0.1,
-    start: Any = "uniform",
-    rng: Any = None,
+    start: ArrayLike = "uniform",
+    rng: np.random.Generator | int | None = None,
     tolerance: float = 0.0,
-    callback: Callable[[int, float, Any], None] | None = None,
+    callback: Callable[[int, float, Array], None] | None = None,
     progress: bool | None = None,
     **keywords: Any,
 ) -> LearnedKernel:
@@ -198,7 +202,7 @@ def _check_number(name: str, value: object, bound: float) -> None:
         raise ValueError(f"{name} must be a number in [0, {bound}), got {value!r}")
 
 
-def _read_images(X: Any, Y: Any) -> tuple[arrays.Operand, Any, Any, Any]:
+def _read_images(X: ArrayLike, Y: ArrayLike) -> tuple[arrays.Operand, Array, Array, Array]:
     """Return X as an operand, X and Y in the dtype of the kernel, and their array module."""
     x, y = arrays.read(X, "X"), arrays.read(Y, "Y")
     if dtypes.is_complex(x.dtype) or dtypes.is_complex(y.dtype):
@@ -215,7 +219,9 @@ def _read_images(X: Any, Y: Any) -> tuple[arrays.Operand, Any, Any, Any]:
     return x, image, target, xp
 
 
-def _draw_start(start: Any, size: tuple[int, int], rng: Any) -> Any:
+def _draw_start(
+    start: ArrayLike, size: tuple[int, int], rng: np.random.Generator | int | None
+) -> Array:
     generator = np.random.default_rng(rng)
     limit = 1 / math.sqrt(size[0] * size[1])
     if isinstance(start, str):
@@ -235,7 +241,7 @@ def _draw_start(start: Any, size: tuple[int, int], rng: Any) -> Any:
 
 
 def _largest_curvature(
-    image: Any, size: tuple[int, int], keywords: dict[str, Any], xp: Any
+    image: Array, size: tuple[int, int], keywords: dict[str, Any], xp: ModuleType
 ) -> float:
     """Largest eigenvalue of the loss's Hessian, by power iteration; 0 or infinite where that fails.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
 from ..core import arrays, dtypes
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
 from ..core.errors import format_value, unknown_name_error
 
 __all__ = [
@@ -44,8 +46,9 @@ class MissingRules:
 
 
 def read_rules(
-    nan_policy: Any, min_weight: Any, undefined: Any, normalize_kernel: Any, preserve_nan: Any
-) -> MissingRules:
+    nan_policy: object, min_weight: float, undefined: object, normalize_kernel: object,
+    preserve_nan: object,
+) -> MissingRules:  # fmt: skip
     """Check the keywords about missing pixels."""
     given = type(nan_policy), type(min_weight), type(normalize_kernel), type(preserve_nan)
     if undefined is math.nan and given == (str, float, bool, bool):
@@ -54,8 +57,9 @@ def read_rules(
 
 
 def _read(
-    nan_policy: Any, min_weight: Any, undefined: Any, normalize_kernel: Any, preserve_nan: Any
-) -> MissingRules:
+    nan_policy: object, min_weight: float, undefined: object, normalize_kernel: object,
+    preserve_nan: object,
+) -> MissingRules:  # fmt: skip
     if not isinstance(nan_policy, str) or nan_policy not in NAN_POLICIES:
         raise unknown_name_error("nan_policy", nan_policy, NAN_POLICIES)
     for value, name in ((normalize_kernel, "normalize_kernel"), (preserve_nan, "preserve_nan")):
@@ -119,7 +123,7 @@ def weights_error() -> ValueError:
     return ValueError("weights must be finite numbers >= 0 (0 where a pixel is missing)")
 
 
-def read_mask(mask: Any, x: arrays.Operand) -> Any:
+def read_mask(mask: ArrayLike, x: arrays.Operand) -> Array:
     """Read a mask as a bool array on the device of X, or None."""
     if mask is None:
         return None
@@ -128,7 +132,7 @@ def read_mask(mask: Any, x: arrays.Operand) -> Any:
     return _bring(operand, x, "mask")
 
 
-def read_weights(weights: Any, x: arrays.Operand) -> arrays.Operand | None:
+def read_weights(weights: ArrayLike, x: arrays.Operand) -> arrays.Operand | None:
     """Read weights of pixels, on the device of X."""
     if weights is None:
         return None
@@ -139,7 +143,7 @@ def read_weights(weights: Any, x: arrays.Operand) -> arrays.Operand | None:
     return operand
 
 
-def _bring(operand: arrays.Operand, x: arrays.Operand, name: str) -> Any:
+def _bring(operand: arrays.Operand, x: arrays.Operand, name: str) -> Array:
     check_fits(tuple(operand.array.shape), tuple(x.array.shape), name)
     if operand.device == x.device:
         return operand.array
@@ -164,13 +168,13 @@ class KernelSums:
         Whether all weights are numbers >= 0.
     """
 
-    k: Any
-    total: Any
-    size: Any
+    k: Array
+    total: Array
+    size: Array
     positive: bool
 
     @classmethod
-    def of(cls, k: Any, conjugate: bool) -> KernelSums:
+    def of(cls, k: Array, conjugate: bool) -> KernelSums:
         """Add up weights on the host; ValueError if they add up to nothing to divide by."""
         if k.dtype.kind in "iu":
             most = float(np.abs(k.astype(np.float64)).sum(axis=(-2, -1)).max(initial=0.0))
@@ -187,14 +191,14 @@ class KernelSums:
             total = total.conj()
         return cls(k, total, size, positive)
 
-    def for_library(self, xp: Any) -> KernelSums:
+    def for_library(self, xp: ModuleType) -> KernelSums:
         """Return the same with sums that are arrays of `xp`, NumPy or CuPy."""
         if xp is np:
             return self
         return replace(self, total=xp.asarray(self.total), size=xp.asarray(self.size))
 
 
-def _check_totals(total: Any, size: Any, k: Any) -> None:
+def _check_totals(total: Array, size: Array, k: Array) -> None:
     """Refuse kernels whose weights add up to zero, up to rounding."""
     if not np.isfinite(size).all():
         raise ValueError("K holds weights that are NaN or infinite: there is no mean with them")

@@ -10,33 +10,35 @@ import numpy as np
 
 from ..core import arrays, dtypes
 from ..core.annotated import is_lazy_masked
+from ..core.array_types import ArrayLike
 from ..core.axes import LAST, axes_of, move_to_last, put_back, warn_of_channels
+from ..core.options import Mode, Number, PlaneAxes, Steps
 from .missing_pixels import MissingRules, check_fits, check_mask_dtype, read_rules
 
 __all__ = ["normalized_convolve2d", "normalized_corr2d"]
 
 
 def normalized_corr2d(
-    X: Any,
-    K: Any,
+    X: ArrayLike,
+    K: ArrayLike,
     *,
-    mask: Any = None,
-    weights: Any = None,
+    mask: ArrayLike = None,
+    weights: ArrayLike = None,
     nan_policy: str = "omit",
     min_weight: float = 0.0,
-    undefined: Any = math.nan,
+    undefined: Number = math.nan,
     preserve_nan: bool = False,
     normalize_kernel: bool = True,
-    mode: Any = "valid",
+    mode: Mode = "valid",
     boundary: str = "constant",
-    fillvalue: Any = None,
-    stride: Any = 1,
-    dilation: Any = 1,
-    axes: Any = LAST,
+    fillvalue: Number | None = None,
+    stride: Steps = 1,
+    dilation: Steps = 1,
+    axes: PlaneAxes = LAST,
     method: str = "auto",
     backend: str = "auto",
     dtype: Any = None,
-    out: Any = None,
+    out: ArrayLike = None,
 ) -> Any:
     """Weighted mean of the pixels that are there: a correlation of images with missing pixels.
 
@@ -144,26 +146,26 @@ def normalized_corr2d(
 
 
 def normalized_convolve2d(
-    X: Any,
-    K: Any,
+    X: ArrayLike,
+    K: ArrayLike,
     *,
-    mask: Any = None,
-    weights: Any = None,
+    mask: ArrayLike = None,
+    weights: ArrayLike = None,
     nan_policy: str = "omit",
     min_weight: float = 0.0,
-    undefined: Any = math.nan,
+    undefined: Number = math.nan,
     preserve_nan: bool = False,
     normalize_kernel: bool = True,
-    mode: Any = "valid",
+    mode: Mode = "valid",
     boundary: str = "constant",
-    fillvalue: Any = None,
-    stride: Any = 1,
-    dilation: Any = 1,
-    axes: Any = LAST,
+    fillvalue: Number | None = None,
+    stride: Steps = 1,
+    dilation: Steps = 1,
+    axes: PlaneAxes = LAST,
     method: str = "auto",
     backend: str = "auto",
     dtype: Any = None,
-    out: Any = None,
+    out: ArrayLike = None,
 ) -> Any:
     """Normalised convolution: `normalized_corr2d` with the kernel flipped in both axes.
 
@@ -210,9 +212,9 @@ def normalized_convolve2d(
 
 
 def _call(
-    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, axes: Any, out: Any,
-    flipped: bool, options: dict[str, Any],
-) -> Any:  # fmt: skip
+    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
+    axes: PlaneAxes, out: ArrayLike, flipped: bool, options: dict[str, Any],
+) -> ArrayLike:  # fmt: skip
     for array, name in ((K, "K"), (mask, "mask"), (weights, "weights"), (out, "out")):
         if isinstance(array, np.ma.MaskedArray) or is_lazy_masked(array):
             filled = f"{name}.filled(value)"
@@ -255,24 +257,24 @@ def _call(
 
 
 def _call_with_data(
-    X: Any, K: Any, *, mask: Any, weights: Any, axes: Any, out: Any, rules: MissingRules,
-    flipped: bool, **options: Any,
-) -> Any:  # fmt: skip
+    X: ArrayLike, K: ArrayLike, *, mask: ArrayLike, weights: ArrayLike, axes: PlaneAxes,
+    out: ArrayLike, rules: MissingRules, flipped: bool, **options: Any,
+) -> ArrayLike:  # fmt: skip
     return _call(X, K, mask, weights, rules, axes, out, flipped, options)
 
 
-def _data_of(array: Any) -> Any:
+def _data_of(array: ArrayLike) -> ArrayLike:
     return array.data if arrays.is_instance_of(array, "xarray", "DataArray") else array
 
 
-def _with_shape(array: Any, name: str) -> Any:
+def _with_shape(array: ArrayLike, name: str) -> ArrayLike:
     """Read nested lists, whose axes are moved like those of arrays, and take a DataArray's data."""
     array = _data_of(array)
     arrays.refuse_annotated(array, name)
     return array if array is None or hasattr(array, "shape") else arrays.read(array, name).array
 
 
-def _join_masks(own: Any, mask: Any) -> Any:
+def _join_masks(own: ArrayLike, mask: ArrayLike) -> ArrayLike:
     """Join the mask of a masked array with the one given; rows and columns are last in both."""
     if own is None or mask is None:
         return own if mask is None else mask
@@ -290,7 +292,7 @@ def _join_masks(own: Any, mask: Any) -> Any:
     return own | given.array
 
 
-def _move_like(array: Any, X: Any, at: tuple[int, int]) -> Any:
+def _move_like(array: ArrayLike, X: ArrayLike, at: tuple[int, int]) -> ArrayLike:
     """Move the axes of a mask as those of X, unless it has rows and columns only."""
     if array is None or not hasattr(array, "shape") or len(array.shape) != len(X.shape):
         return array
@@ -298,9 +300,9 @@ def _move_like(array: Any, X: Any, at: tuple[int, int]) -> Any:
 
 
 def _dispatch(
-    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
-    options: dict[str, Any],
-) -> Any:  # fmt: skip
+    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
+    out: ArrayLike, flipped: bool, options: dict[str, Any],
+) -> ArrayLike:  # fmt: skip
     if arrays.is_instance_of(X, "dask.array", "Array"):
         from . import normalized_dask
 
@@ -314,7 +316,7 @@ def _dispatch(
     return normalized_arrays.normalize(X, K, mask, weights, rules, out, flipped, options)
 
 
-def _in_graph(array: Any) -> bool:
+def _in_graph(array: ArrayLike) -> bool:
     """Whether an array is a tensor that autograd follows."""
     if not arrays.is_instance_of(array, "torch", "Tensor"):
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from .. import engine
 from ..backends import Backend, backend_for, get_backend
 from ..backends.cpu.threads import run_on_pool, thread_count, threads
 from ..core import arrays, blocks, dtypes
-from ..core.arrays import array_module
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array, array_module
 from ..core.overlap import may_share_memory
 from ..core.problem import Index, Problem, slice_batch
 from ..core.results import Result, read_target
@@ -56,20 +57,20 @@ _scratch = Scratch()
 class PixelInputs:
     """Pixels, which are missing, and how much they count, as storage arrays on one device."""
 
-    x: Any
-    mask: Any
-    weights: Any
+    x: Array
+    mask: Array
+    weights: Array
 
-    def map(self, function: Any) -> PixelInputs:
+    def map(self, function: Callable[[Array], Array]) -> PixelInputs:
         """Apply a function to the arrays that there are."""
         found = (None if a is None else function(a) for a in (self.x, self.mask, self.weights))
         return PixelInputs(*found)
 
 
 def normalize(
-    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
-    options: dict[str, Any],
-) -> Any:  # fmt: skip
+    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
+    out: ArrayLike, flipped: bool, options: dict[str, Any],
+) -> ArrayLike:  # fmt: skip
     """`normalized_corr2d` (`normalized_convolve2d`, if `flipped`) outside any autograd graph."""
     asked = X, K, mask, weights, rules, out, flipped, options
     result = repeat_single_image(*asked)
@@ -77,9 +78,9 @@ def normalize(
 
 
 def _normalize_new(
-    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
-    options: dict[str, Any],
-) -> Any:  # fmt: skip
+    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
+    out: ArrayLike, flipped: bool, options: dict[str, Any],
+) -> ArrayLike:  # fmt: skip
     """`normalize` a call that is not run as one before."""
     with use_stream_of(X, K, mask, weights, out):
         x, k = arrays.read(X, "X"), arrays.read(K, "K")
@@ -109,7 +110,9 @@ def _normalize_new(
         return result.deliver(out)
 
 
-def _run_at_once(prepared: PreparedNormalized, arrays_of_call: tuple[Any, Any, Any, Any]) -> bool:
+def _run_at_once(
+    prepared: PreparedNormalized, arrays_of_call: tuple[Array, Array, Array, Array]
+) -> bool:
     """Make all results at once, and return whether there is code for that."""
     at_once = prepared.at_once
     if at_once is not None and at_once.takes(*arrays_of_call):
@@ -123,14 +126,14 @@ def _run_at_once(prepared: PreparedNormalized, arrays_of_call: tuple[Any, Any, A
     )  # fmt: skip
 
 
-def _summed(weights: arrays.Operand, problem: Problem) -> Any:
+def _summed(weights: arrays.Operand, problem: Problem) -> Array:
     """Weights of pixels in the dtype that they are summed in."""
     xp = array_module(weights.array)
     return dtypes.widen(weights.array, weights.dtype, problem.acc_dtype, xp)
 
 
 def _run(
-    call: NormalizedCall, kernel: KernelSums, inputs: PixelInputs, device: str, out: Any
+    call: NormalizedCall, kernel: KernelSums, inputs: PixelInputs, device: str, out: Array
 ) -> None:
     """Fill `out` block by block."""
     problem = call.problem
@@ -169,7 +172,7 @@ def _run(
 
 
 def _run_part(
-    call: NormalizedCall, kernel: KernelSums, inputs: PixelInputs, out: Any,
+    call: NormalizedCall, kernel: KernelSums, inputs: PixelInputs, out: Array,
     index: Index, first: int, last: int,
 ) -> None:  # fmt: skip
     """Fill the rows ``first`` to ``last - 1`` of a part of the batch."""
@@ -198,7 +201,7 @@ def _run_part(
                   columns.centres(call.flipped, 0, problem.s))  # fmt: skip
 
 
-def _preserve_rows(call: NormalizedCall, inputs: PixelInputs, out: Any) -> None:
+def _preserve_rows(call: NormalizedCall, inputs: PixelInputs, out: Array) -> None:
     """Make the outputs undefined whose windows are centred on a missing pixel, some at a time."""
     rows, columns = blocks.Axis.both(call.problem)
     budget = _HOST_BYTES if isinstance(out, np.ndarray) else _DEVICE_BYTES
@@ -210,8 +213,9 @@ def _preserve_rows(call: NormalizedCall, inputs: PixelInputs, out: Any) -> None:
 
 
 def _preserve(
-    call: NormalizedCall, part: PixelInputs, out: Any, rows: blocks.Centres, columns: blocks.Centres
-) -> None:
+    call: NormalizedCall, part: PixelInputs, out: Array, rows: blocks.Centres,
+    columns: blocks.Centres,
+) -> None:  # fmt: skip
     """Make the outputs undefined whose windows are centred on a missing pixel."""
     here = part.map(lambda a: a[..., rows.pixels, columns.pixels])
     missing = find_missing(call, here.x, here.mask, here.weights)
@@ -222,7 +226,7 @@ def _preserve(
     kept[...] = xp.where(missing, undefined_value(call, xp), kept)
 
 
-def _fill_without_pixels(call: NormalizedCall, kernel: KernelSums, out: Any) -> None:
+def _fill_without_pixels(call: NormalizedCall, kernel: KernelSums, out: Array) -> None:
     """Fill the results of images without pixels: their windows hold only padding."""
     xp, problem = array_module(out), call.problem
     if call.missing_border:

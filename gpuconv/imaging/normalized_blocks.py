@@ -8,6 +8,7 @@ other while they are still in the cache.
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from .. import engine
 from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
-from ..core.arrays import array_module
+from ..core.arrays import Array, array_module
 from ..core.scratch import Scratch
 from .missing_pixels import KernelSums
 from .normalized_call import NormalizedCall
@@ -29,9 +30,9 @@ _WHOLE = 2**53
 
 
 def normalize_block(
-    call: NormalizedCall, kernel: KernelSums, x: Any, mask: Any, weights: Any,
-    steps: dict[str, Any], scratch: Scratch, out: Any = None,
-) -> Any:  # fmt: skip
+    call: NormalizedCall, kernel: KernelSums, x: Array, mask: Array, weights: Array,
+    steps: dict[str, Any], scratch: Scratch, out: Array = None,
+) -> Array:  # fmt: skip
     """Return the results of a block, in the storage dtype of the result.
 
     `mask` and `weights` are None or arrays that broadcast to `x`; `weights` are of the accumulator
@@ -50,8 +51,8 @@ def normalize_block(
 
 def _divide_sums(
     call: NormalizedCall, kernel: KernelSums, pixels: Pixels, shape: tuple[int, ...],
-    padded: bool, steps: dict[str, Any], scratch: Scratch, out: Any,
-) -> Any:  # fmt: skip
+    padded: bool, steps: dict[str, Any], scratch: Scratch, out: Array,
+) -> Array:  # fmt: skip
     """Sum pixels and weights, divide, and put in what is undefined."""
     rules, present = call.rules, pixels.present
     xp = array_module(pixels.values)
@@ -96,8 +97,8 @@ def _divide_sums(
 
 
 def _hold_missing(
-    call: NormalizedCall, kernel: KernelSums, present: Any, steps: dict[str, Any]
-) -> Any:
+    call: NormalizedCall, kernel: KernelSums, present: Array, steps: dict[str, Any]
+) -> Array:
     """Whether windows hold a missing pixel whose weight is not 0."""
     counts = engine.correlate(
         present == 0, kernel.k != 0, fillvalue=1 - call.border_weight, flipped=call.flipped,
@@ -106,7 +107,7 @@ def _hold_missing(
     return counts != 0
 
 
-def _refuse_overflow(call: NormalizedCall, kernel: KernelSums, x: Any, present: Any) -> None:
+def _refuse_overflow(call: NormalizedCall, kernel: KernelSums, x: Array, present: Array) -> None:
     """Refuse integers whose sums may not fit into 64 bits; narrow ones are not looked at.
 
     `present` is None, or says which pixels are there, or is what each one counts.
@@ -130,8 +131,8 @@ def _refuse_overflow(call: NormalizedCall, kernel: KernelSums, x: Any, present: 
 
 
 def _divide_compiled(
-    call: NormalizedCall, sums: Any, weight_sums: Any, least: float, pivot: Any, out: Any
-) -> Any:
+    call: NormalizedCall, sums: Array, weight_sums: Array, least: float, pivot: Array, out: Array
+) -> Array:
     """Divide sums by compiled loops, and put in what is undefined.
 
     Results are in `out` if that has the shape and dtype of the sums and at most three dimensions;
@@ -158,7 +159,9 @@ def _divide_compiled(
     return out
 
 
-def _ones(kernel: KernelSums, shape: tuple[int, ...], steps: dict[str, Any], xp: Any) -> Any:
+def _ones(
+    kernel: KernelSums, shape: tuple[int, ...], steps: dict[str, Any], xp: ModuleType
+) -> Array:
     """Return pixels that are all there, of as many rows as have different sums."""
     rows = shape[-2]
     if steps["mode"][0] == (0, 0):
@@ -166,7 +169,7 @@ def _ones(kernel: KernelSums, shape: tuple[int, ...], steps: dict[str, Any], xp:
     return xp.broadcast_to(xp.ones((1, 1), bool), (rows, shape[-1]))
 
 
-def _divide(call: NormalizedCall, sums: Any, weight_sums: Any, kernel: KernelSums) -> Any:
+def _divide(call: NormalizedCall, sums: Array, weight_sums: Array, kernel: KernelSums) -> Array:
     """Divide sums by the weights that are there (of integers, by their share of all weights).
 
     Correlation of floats are overwritten.
@@ -185,8 +188,8 @@ def _divide(call: NormalizedCall, sums: Any, weight_sums: Any, kernel: KernelSum
 
 
 def _finish(
-    call: NormalizedCall, kernel: KernelSums, y: Any, pivot: Any, absent: Any, xp: Any
-) -> Any:
+    call: NormalizedCall, kernel: KernelSums, y: Array, pivot: Array, absent: Array, xp: ModuleType
+) -> Array:
     """Add what was subtracted, put in what is undefined, and convert to the result's dtype.
 
     `y` is overwritten where something was subtracted.

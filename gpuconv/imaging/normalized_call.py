@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ class NormalizedCall:
 
     def correlate(
         self, one: Correlation, steps: dict[str, Any], scratch: Scratch, name: str
-    ) -> Any:
+    ) -> Array:
         """Sum over windows; `steps` are mode, boundary, stride and dilation of the block."""
         out = None
         if isinstance(one.image, np.ndarray):
@@ -116,7 +117,7 @@ class NormalizedCall:
         )  # fmt: skip
 
 
-def undefined_value(call: NormalizedCall, xp: Any) -> Any:
+def undefined_value(call: NormalizedCall, xp: ModuleType) -> Array:
     """Return what stands for undefined results, as an array of the result's storage dtype."""
     value = xp.full((1, 1), call.rules.undefined, call.acc)
     return dtypes.finish(value, call.problem.out_dtype, xp)

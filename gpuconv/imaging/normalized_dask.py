@@ -11,7 +11,8 @@ import numpy as np
 
 from ..adapters.dask import check_known, correlate_blocks, read_operands, refuse_out
 from ..core import arrays, blocks, dtypes
-from ..core.arrays import array_module
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array, array_module
 from ..core.scratch import Scratch
 from .missing_pixels import KernelSums, MissingRules, check_fits, check_mask_dtype
 from .normalized_blocks import normalize_block
@@ -23,9 +24,9 @@ __all__ = ["normalize"]
 
 
 def normalize(
-    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
-    options: dict[str, Any],
-) -> Any:  # fmt: skip
+    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
+    out: ArrayLike, flipped: bool, options: dict[str, Any],
+) -> ArrayLike:  # fmt: skip
     """`normalized_corr2d` (`normalized_convolve2d`, if `flipped`) of a Dask array, lazily."""
     refuse_out(out)
     x, k, shapes = read_operands(X, K)
@@ -48,7 +49,7 @@ def normalize(
     return _preserve(call, X, others, Y) if rules.preserve_nan else Y
 
 
-def _like_image(array: Any, X: Any, name: str) -> Any:
+def _like_image(array: ArrayLike, X: ArrayLike, name: str) -> ArrayLike:
     """Return a mask or weights as a Dask array of the shape and chunks of X."""
     array = array if isinstance(array, da.Array) else da.asarray(array)
     check_known(array, name)
@@ -60,8 +61,8 @@ def _like_image(array: Any, X: Any, name: str) -> Any:
 
 def _compute_block(
     call: NormalizedCall, k_dtype: str, names: tuple[str, ...], rows: blocks.BlockInput,
-    columns: blocks.BlockInput, kernels: list[Any], *grids: Any,
-) -> Any:  # fmt: skip
+    columns: blocks.BlockInput, kernels: list[Array], *grids: Array,
+) -> Array:  # fmt: skip
     """Compute a block of the result from grids of tiles: of the image, and of what `names` says."""
     values = kernels[0] if isinstance(kernels[0], np.ndarray) else kernels[0].get()
     values = dtypes.widen(values, k_dtype, call.problem.acc_dtype)
@@ -91,7 +92,9 @@ def _compute_block(
     )
 
 
-def _preserve(call: NormalizedCall, X: Any, others: dict[str, Any], Y: Any) -> Any:
+def _preserve(
+    call: NormalizedCall, X: ArrayLike, others: dict[str, Any], Y: ArrayLike
+) -> ArrayLike:
     """Make the outputs undefined whose windows are centred on a missing pixel."""
     problem = call.problem
     ends = problem.out_shape[-2:]
@@ -117,7 +120,9 @@ def _preserve(call: NormalizedCall, X: Any, others: dict[str, Any], Y: Any) -> A
     return da.where(missing, undefined.view(Y.dtype), Y)
 
 
-def _missing_pixels(call: NormalizedCall, names: tuple[str, ...], x: Any, *others: Any) -> Any:
+def _missing_pixels(
+    call: NormalizedCall, names: tuple[str, ...], x: Array, *others: Array
+) -> Array:
     given = dict(zip(names, others, strict=True))
     missing = find_missing(call, arrays.read(x, "X").array, given.get("mask"), given.get("weights"))
     return array_module(x).zeros(x.shape, bool) if missing is None else missing

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -106,7 +105,7 @@ class OneLaunch:
     def _factors(self) -> Factors:
         return Weights(self.problem, self.kernels).factors()
 
-    def _with_nan(self, x: Array, mask: Array) -> Any:
+    def _with_nan(self, x: Array, mask: Array) -> Array:
         """Pixels in the dtype of sums, NaN where one is missing."""
         xp, dtype = array_module(x), self.problem.x_dtype
         wide = dtypes.widen(x, self.call.x_dtype, dtype, xp)

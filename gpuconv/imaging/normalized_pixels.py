@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..backends.cpu.means import find_range
 from ..backends.cpu.numba_threads import import_numba
 from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
-from ..core.arrays import array_module
+from ..core.arrays import Array, array_module
 from ..core.scratch import Scratch
 from .missing_pixels import nan_error, weights_error
 from .normalized_call import NormalizedCall
@@ -24,7 +24,7 @@ __all__ = ["PARALLEL_LEAST", "Pixels", "compiled_loops", "find_missing", "prepar
 PARALLEL_LEAST = 1 << 19
 
 
-def find_missing(call: NormalizedCall, x: Any, mask: Any, weights: Any) -> Any:
+def find_missing(call: NormalizedCall, x: Array, mask: Array, weights: Array) -> Array:
     """Return which pixels are missing; None if none is (on a GPU: if none can be)."""
     xp = array_module(x)
     missing = mask
@@ -46,13 +46,13 @@ def find_missing(call: NormalizedCall, x: Any, mask: Any, weights: Any) -> Any:
 class Pixels:
     """Pixels of a block as they are summed."""
 
-    values: Any  # less the pivot, times their weights, 0 where missing
-    present: Any  # which are there, or their weights; None: all of them
-    pivot: Any  # what was subtracted from each image, shape (..., 1, 1); None: nothing
+    values: Array  # less the pivot, times their weights, 0 where missing
+    present: Array  # which are there, or their weights; None: all of them
+    pivot: Array  # what was subtracted from each image, shape (..., 1, 1); None: nothing
 
 
 def prepare_pixels(
-    call: NormalizedCall, x: Any, mask: Any, weights: Any, pivoted: bool, scratch: Scratch
+    call: NormalizedCall, x: Array, mask: Array, weights: Array, pivoted: bool, scratch: Scratch
 ) -> Pixels:
     """Copy pixels with 0 where they are missing, less a pivot if `pivoted`; see `_subtract_pivot`.
 
@@ -65,7 +65,7 @@ def prepare_pixels(
 
 
 @cache
-def compiled_loops() -> Any:
+def compiled_loops() -> ModuleType:
     """Import the compiled loops, which takes a second."""
     import_numba()
     from ..backends.cpu.jit.means import missing_pixels
@@ -73,7 +73,7 @@ def compiled_loops() -> Any:
     return missing_pixels
 
 
-def _fill_missing(call: NormalizedCall, x: Any, mask: Any, scratch: Scratch) -> Pixels:
+def _fill_missing(call: NormalizedCall, x: Array, mask: Array, scratch: Scratch) -> Pixels:
     """`prepare_pixels` of unweighted floats by compiled loops, into memory of `scratch`."""
     dtype = dtypes.storage(call.problem.x_dtype)
     if dtypes.is_half(call.x_dtype) or not x.dtype.isnative:
@@ -110,7 +110,9 @@ def _fill_missing(call: NormalizedCall, x: Any, mask: Any, scratch: Scratch) -> 
     return Pixels(values, present if any(missing) else None, pivot)
 
 
-def _copy_pixels(call: NormalizedCall, x: Any, mask: Any, weights: Any, pivoted: bool) -> Pixels:
+def _copy_pixels(
+    call: NormalizedCall, x: Array, mask: Array, weights: Array, pivoted: bool
+) -> Pixels:
     """`prepare_pixels` of any dtype and library, weighted or not."""
     xp = array_module(x)
     if weights is not None and not bool((weights >= 0).all() & xp.isfinite(weights).all()):
@@ -132,7 +134,7 @@ def _copy_pixels(call: NormalizedCall, x: Any, mask: Any, weights: Any, pivoted:
     return Pixels(values, present, pivot)
 
 
-def _subtract_pivot(values: Any, missing: Any, xp: Any) -> Any:
+def _subtract_pivot(values: Array, missing: Array, xp: ModuleType) -> Array:
     """Subtract from each image what is nearest to zero of its pixels, if they have one sign.
 
     What is left of a pixel is no larger than it was, so sums lose nothing; of a constant image
@@ -148,7 +150,7 @@ def _subtract_pivot(values: Any, missing: Any, xp: Any) -> Any:
     return found[0] + 1j * found[1] if len(found) > 1 else found[0]
 
 
-def _nearest_to_zero(part: Any, missing: Any, xp: Any) -> Any:
+def _nearest_to_zero(part: Array, missing: Array, xp: ModuleType) -> Array:
     """Return of each image the pixel nearest to zero, 0 if they have both signs."""
     infinity = part.dtype.type(np.inf)
     found = 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import call_cache, engine
 from ..core import arrays, dtypes
+from ..core.array_types import ArrayLike
 from ..core.arrays import Array
 from ..methods.weights import Weights
 from .missing_pixels import KernelSums, MissingRules
@@ -80,9 +81,9 @@ def forget() -> None:
 
 
 def repeat_single_image(
-    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
-    options: dict[str, Any],
-) -> Any:  # fmt: skip
+    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
+    out: ArrayLike, flipped: bool, options: dict[str, Any],
+) -> Array:  # fmt: skip
     """Result of a call for a small image in NumPy arrays that was prepared before, or None."""
     plain = type(X) is type(K) is np.ndarray and weights is None and out is None
     if not plain or not X.ndim == K.ndim == 2 or rules.preserve_nan:
@@ -142,7 +143,7 @@ def prepare(
     x: arrays.Operand, k: arrays.Operand, shapes: tuple[tuple[int, ...], tuple[int, ...]],
     w_dtype: str | None, rules: MissingRules, flipped: bool, options: dict[str, Any],
     known: bool = True,
-) -> tuple[NormalizedCall, Any, engine.PreparedCall]:  # fmt: skip
+) -> tuple[NormalizedCall, Array, engine.PreparedCall]:  # fmt: skip
     """Read and choose what does not depend on pixels; return it with the kernels as summed.
 
     Last is the correlation of all pixels as it would be computed by itself. The kernels are None

@@ -9,6 +9,8 @@ import torch
 
 from ..adapters.torch_functions import as_tensor, corr2d
 from ..core import arrays, blocks, dtypes
+from ..core.array_types import ArrayLike
+from ..core.options import Number
 from .missing_pixels import (
     KernelSums,
     MissingRules,
@@ -24,9 +26,9 @@ __all__ = ["normalize"]
 
 
 def normalize(
-    X: Any, K: Any, mask: Any, weights: Any, rules: MissingRules, out: Any, flipped: bool,
-    options: dict[str, Any],
-) -> Any:  # fmt: skip
+    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
+    out: ArrayLike, flipped: bool, options: dict[str, Any],
+) -> torch.Tensor:  # fmt: skip
     """`normalized_corr2d` (`normalized_convolve2d`, if `flipped`) as part of the autograd graph."""
     if out is not None:
         raise NotImplementedError(
@@ -77,7 +79,9 @@ def normalize(
     return y.to(getattr(torch, call.problem.out_dtype))
 
 
-def _correlate(call: NormalizedCall, image: Any, k: Any, fillvalue: Any) -> Any:
+def _correlate(
+    call: NormalizedCall, image: torch.Tensor, k: torch.Tensor, fillvalue: Number
+) -> torch.Tensor:
     problem = call.problem
     method = call.method if call.accurate else "direct"
     return corr2d(
@@ -87,7 +91,9 @@ def _correlate(call: NormalizedCall, image: Any, k: Any, fillvalue: Any) -> Any:
     )  # fmt: skip
 
 
-def _find_missing(rules: MissingRules, x: Any, mask: Any, weights: Any) -> Any:
+def _find_missing(
+    rules: MissingRules, x: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     missing = mask
     if weights is not None:
         if not bool((weights.detach() >= 0).all() & torch.isfinite(weights.detach()).all()):
@@ -102,7 +108,9 @@ def _find_missing(rules: MissingRules, x: Any, mask: Any, weights: Any) -> Any:
     return None if missing is None else missing.expand(x.shape)
 
 
-def _subtract_pivot(x: Any, missing: Any, call: NormalizedCall) -> tuple[Any, Any]:
+def _subtract_pivot(
+    x: torch.Tensor, missing: torch.Tensor, call: NormalizedCall
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Subtract from each image what is nearest to zero, if all have one sign; real images only."""
     padded = call.problem.boundary == "constant" and any(map(any, call.problem.pad))
     if x.is_complex() or not x.numel() or (padded and not call.missing_border):
@@ -116,7 +124,9 @@ def _subtract_pivot(x: Any, missing: Any, call: NormalizedCall) -> tuple[Any, An
     return x - pivot, pivot
 
 
-def _preserve(call: NormalizedCall, missing: Any, undefined: Any, y: Any) -> Any:
+def _preserve(
+    call: NormalizedCall, missing: torch.Tensor, undefined: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
     rows, columns = (
         axis.centres(call.flipped, 0, end)
         for axis, end in zip(blocks.Axis.both(call.problem), call.problem.out_shape[-2:],

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from types import ModuleType
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from ..backends.cpu.threads import thread_count
 from ..core import arrays, dtypes
 from ..core.arguments import integer
+from ..core.array_types import ArrayLike
 from ..core.arrays import Array
 from ..core.errors import unknown_name_error
 from ..core.streams import use_stream_of
@@ -42,14 +44,14 @@ class Registration(NamedTuple):
     array([0., 0.])
     """
 
-    shift: Any
+    shift: Array
     error: float
     phasediff: float
 
 
 def phase_cross_correlation(
-    reference_image: Any,
-    moving_image: Any,
+    reference_image: ArrayLike,
+    moving_image: ArrayLike,
     *,
     upsample_factor: int = 1,
     space: str = "real",
@@ -172,7 +174,7 @@ def _transform(image: arrays.Operand, space: str) -> Array:
     return _fft(pixels, "fftn", xp)
 
 
-def _fft(values: Array, name: str, xp: Any) -> Array:
+def _fft(values: Array, name: str, xp: ModuleType) -> Array:
     """Transform all axes, by `fftn` or `ifftn`."""
     if xp is not np:
         return getattr(xp.fft, name)(values)
@@ -190,7 +192,7 @@ class _Peak:
     value: complex
 
     @classmethod
-    def of(cls, correlation: Array, xp: Any) -> _Peak:
+    def of(cls, correlation: Array, xp: ModuleType) -> _Peak:
         flat = int(xp.abs(correlation).argmax().item())
         at = np.array(np.unravel_index(flat, correlation.shape), np.float64)
         return cls(at, complex(correlation.reshape(-1)[flat].item()))
@@ -227,7 +229,7 @@ def _register(first: Array, second: Array, factor: int, phase: bool) -> Registra
     return Registration(shift, _error(value, amplitude), float(np.angle(value)))
 
 
-def _upsample(spectrum: Array, start: Array, side: int, factor: int, xp: Any) -> Array:
+def _upsample(spectrum: Array, start: Array, side: int, factor: int, xp: ModuleType) -> Array:
     """The inverse transform on a grid `factor` times as fine, from `start` on, without 1/n."""
     found = spectrum
     for n, first in zip(reversed(spectrum.shape), reversed(start), strict=True):

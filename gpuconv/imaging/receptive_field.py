@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -258,7 +258,9 @@ def _combine(layers: tuple[tuple[LayerAxis, LayerAxis], ...]) -> ReceptiveField:
     )
 
 
-def receptive_field(layers: Iterable[Any]) -> ReceptiveField:
+def receptive_field(
+    layers: Iterable[Layer | Mapping[str, Any] | int | Sequence[int]],
+) -> ReceptiveField:  # fmt: skip
     """Compute the receptive field of a stack of layers, from the input to the last one.
 
     Parameters

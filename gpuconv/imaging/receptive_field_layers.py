@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.arguments import pair
+from ..core.options import Mode, Steps
 
 __all__ = ["Layer", "LayerAxis", "read_layer"]
 
@@ -33,10 +34,10 @@ class Layer:
     2
     """
 
-    kernel: Any
-    stride: Any = 1
-    dilation: Any = 1
-    padding: Any = 0
+    kernel: Steps
+    stride: Steps = 1
+    dilation: Steps = 1
+    padding: Mode = 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import engine
+from ..core.arrays import Array
 from ..core.problem import Pair
 
 __all__ = ["Correlation", "correct_scarce"]
@@ -29,15 +30,15 @@ _LAID_OUT_MOST = 1 << 18
 class Correlation:
     """What is correlated: an image and kernels, with the value of a constant border."""
 
-    image: Any
-    k: Any
-    fillvalue: Any
+    image: Array
+    k: Array
+    fillvalue: complex
 
 
 def correct_scarce(
-    correlations: list[Correlation], found: list[Any], whole: Any, flipped: bool, backend: str,
+    correlations: list[Correlation], found: list[Array], whole: Array, flipped: bool, backend: str,
     steps: dict[str, Any],
-) -> list[Any]:  # fmt: skip
+) -> list[Array]:  # fmt: skip
     """Return the results `found` of the correlations, those of scarce windows summed directly.
 
     The second correlation is that of the weights of pixels, the last one that of the kernel's
@@ -75,8 +76,8 @@ def correct_scarce(
 
 
 def _sum_windows(
-    one: Correlation, sums: Any, where: tuple[Any, ...], flipped: bool, steps: dict[str, Any]
-) -> Any:
+    one: Correlation, sums: Array, where: tuple[Any, ...], flipped: bool, steps: dict[str, Any]
+) -> Array:
     """Put direct sums of the windows at the indices `where` into `sums`."""
     k = one.k[..., ::-1, ::-1] if flipped else one.k.conj()
     windows = _view_windows(one, k.shape[-2:], steps)
@@ -98,7 +99,7 @@ def _indices(own: tuple[int, ...], lead: list[Any], some: slice) -> tuple[Any, .
     return tuple(0 * at[some] if n == 1 else at[some] for n, at in zip(own, last, strict=True))
 
 
-def _view_windows(one: Correlation, taps: Pair, steps: dict[str, Any]) -> Any:
+def _view_windows(one: Correlation, taps: Pair, steps: dict[str, Any]) -> Array:
     """View the windows of the padded image, shape (..., r, s, p, q)."""
     image, mode, boundary = one.image, steps["mode"], steps["boundary"]
     pad = [(0, 0)] * (image.ndim - 2) + list(mode)

@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from ..core import arrays
+from ..core.array_types import ArrayLike
 from ..core.axes import LAST, call_along, warn_of_channels
 from ..core.errors import unknown_name_error
+from ..core.options import Mode, Number, PlaneAxes
 from .template_values import METHODS, OPENCV_METHODS, OPENCV_NUMBERS
 
 __all__ = ["match_template"]
 
 
 def match_template(
-    image: Any,
-    template: Any,
+    image: ArrayLike,
+    template: ArrayLike,
     *,
-    mask: Any = None,
+    mask: ArrayLike = None,
     method: str = "zncc",
-    mode: Any = "valid",
+    mode: Mode = "valid",
     boundary: str = "constant",
-    fillvalue: Any = 0,
-    axes: Any = LAST,
+    fillvalue: Number = 0,
+    axes: PlaneAxes = LAST,
     backend: str = "auto",
     dtype: Any = None,
-    out: Any = None,
+    out: ArrayLike = None,
 ) -> Any:
     """Compare a template with every window of an image.
 
@@ -118,7 +120,7 @@ def match_template(
     # Frames from the one that warns to that of the caller.
     stacklevel = 4 if axes is LAST else 5
 
-    def call(image: Any, out: Any) -> Any:
+    def call(image: ArrayLike, out: ArrayLike) -> ArrayLike:
         if arrays.is_instance_of(image, "dask.array", "Array"):
             from . import template_dask
 

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from ..backends import backend_for
 from ..core import arrays, blocks, dtypes
 from ..core.arguments import check_dimensions, read_padding
+from ..core.array_types import ArrayLike
 from ..core.arrays import Array, Operand, to_host
 from ..core.problem import Index, Problem, make_problem, slice_batch
 from ..core.results import Result, read_target
@@ -79,7 +81,7 @@ def _result_dtype(problem: Problem) -> str:
     return "float32" if dtypes.accumulator(sums) == "float32" else "float64"
 
 
-def read_dtype(dtype: Any, problem: Problem) -> str:
+def read_dtype(dtype: object, problem: Problem) -> str:
     """Read the dtype of the result."""
     name = _result_dtype(problem) if dtype is None else dtypes.name_of(dtype, "dtype=")
     if name == "bool":
@@ -88,9 +90,9 @@ def read_dtype(dtype: Any, problem: Problem) -> str:
 
 
 def match(
-    image: Any, template: Any, mask: Any, method: str, backend: str, dtype: Any, out: Any,
-    padding: dict[str, Any], stacklevel: int | None,
-) -> Any:  # fmt: skip
+    image: ArrayLike, template: ArrayLike, mask: ArrayLike, method: str, backend: str,
+    dtype: object, out: ArrayLike, padding: dict[str, Any], stacklevel: int | None,
+) -> ArrayLike:  # fmt: skip
     """`gpuconv.match_template` of arrays that are not Dask's.
 
     A constant template is warned of in the frame of this `stacklevel`, if that is a number.
@@ -113,7 +115,7 @@ def match(
         return result.deliver(out)
 
 
-def refuse_masked(image: Any, template: Any) -> None:
+def refuse_masked(image: ArrayLike, template: ArrayLike) -> None:
     """Refuse masked arrays, saying what to pass instead."""
     if isinstance(image, np.ma.MaskedArray):
         raise TypeError(
@@ -138,7 +140,7 @@ def warn_if_constant(template: Array, weights: Array | None, stacklevel: int) ->
         )
 
 
-def read_mask(mask: Any, template_shape: tuple[int, ...]) -> Array:
+def read_mask(mask: ArrayLike, template_shape: tuple[int, ...]) -> Array:
     """Read a mask as weights on the host."""
     read = arrays.read(mask, "mask")
     check_mask(tuple(read.array.shape), template_shape)
@@ -146,7 +148,7 @@ def read_mask(mask: Any, template_shape: tuple[int, ...]) -> Array:
 
 
 def _read_out(
-    out: Any, dtype: Any, problem: Problem, image: Operand, template: Operand
+    out: ArrayLike, dtype: object, problem: Problem, image: Operand, template: Operand
 ) -> tuple[Operand | None, str]:
     """Read `out=` and the dtype of the result."""
     name = read_dtype(dtype, problem)
@@ -170,7 +172,7 @@ class _Matching:
     mask: Array | None
 
     @property
-    def xp(self) -> Any:
+    def xp(self) -> ModuleType:
         """The module of the image's library, and of the result's."""
         return arrays.array_module(self.x.array)
 

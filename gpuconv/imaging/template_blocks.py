@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,7 @@ class _Finish:
     template: Array  # sums of squares of the templates, of deviations for "zncc"
     out: Array
     name: str  # the dtype of `out`
-    xp: Any
+    xp: ModuleType
 
     def run(self) -> None:
         """Fill the results."""
@@ -232,7 +233,7 @@ class _Finish:
         norm = self.terms.norm[at] * self._each(self.template)
         return xp.where(norm == 0, xp.where(found == 0, 0.0, np.inf), found / xp.sqrt(norm))
 
-    def _each(self, values: Array) -> Any:
+    def _each(self, values: Array) -> Array:
         """One value for each template, to be combined with its results."""
         if not np.ndim(values):
             return float(values)

@@ -10,7 +10,8 @@ import dask.array as da
 
 from ..adapters.dask import as_one_chunk, correlate_blocks, read_operands, refuse_out
 from ..core import blocks
-from ..core.arrays import to_host
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array, to_host
 from ..core.problem import Problem
 from .template_arrays import match as match_arrays
 from .template_arrays import (
@@ -25,9 +26,9 @@ __all__ = ["match"]
 
 
 def match(
-    image: Any, template: Any, mask: Any, method: str, backend: str, dtype: Any, out: Any,
-    padding: dict[str, Any], stacklevel: int,
-) -> Any:  # fmt: skip
+    image: ArrayLike, template: ArrayLike, mask: ArrayLike, method: str, backend: str,
+    dtype: object, out: ArrayLike, padding: dict[str, Any], stacklevel: int,
+) -> ArrayLike:  # fmt: skip
     """`gpuconv.match_template` of a Dask array, as a lazy Dask array.
 
     A constant template is warned of now, in the frame of this `stacklevel`, unless it is lazy too.
@@ -51,8 +52,8 @@ def match(
 
 def _match_block(
     problem: Problem, method: str, backend: str, rows: blocks.BlockInput,
-    columns: blocks.BlockInput, kernels: list[Any], tiles: Any,
-) -> Any:  # fmt: skip
+    columns: blocks.BlockInput, kernels: list[Array], tiles: Array,
+) -> Array:  # fmt: skip
     """Match a block; `kernels` are templates and, where there is one, their mask."""
     template, mask = kernels if len(kernels) > 1 else (kernels[0], None)
     image = blocks.join_tiles(tiles, rows.positions, columns.positions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Windows:
 
     shape: tuple[int, int]
     mask: Array | None  # (..., p, q), 0 and 1 as uint8, or weights as float64
-    xp: Any  # the arrays' library
+    xp: ModuleType  # the arrays' library
     method: str  # by which unmasked windows are summed
     backend: str
 
@@ -34,7 +34,7 @@ class Windows:
         """Whether all weights are 0 or 1."""
         return self.mask is None or self.mask.dtype == np.uint8
 
-    def count(self) -> Any:
+    def count(self) -> Array:
         """Sum of the weights."""
         if self.mask is None:
             return self.shape[0] * self.shape[1]
@@ -142,5 +142,5 @@ def _on_host(refine: Callable[..., Array], windows: Windows, *images: Array) -> 
     return refine(windows.shape, windows.mask, *map(to_host, images))
 
 
-def _on(value: Any, xp: Any) -> Any:
+def _on(value: Array, xp: ModuleType) -> Array:
     return value if xp is np or isinstance(value, int) else xp.asarray(value)

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import numbers
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..core.array_types import ArrayLike
 from ..core.boundary import NDIMAGE_MODES, suggest_boundary
 
 __all__ = [
+    "Axes",
+    "Integers",
+    "Modes",
+    "Output",
+    "Reals",
     "check_origin",
     "count_from_end",
     "normalize_axis",
@@ -26,8 +33,15 @@ __all__ = [
     "with_each_axis",
 ]
 
+# What SciPy's keywords may be: one value for all axes, or one for each.
+Integers = int | Sequence[int]
+Reals = float | np.generic | Sequence[float] | NDArray[Any]
+Modes = str | Sequence[str]
+Axes = int | Sequence[int] | None  # None is all of them
+Output = ArrayLike  # or a dtype, or None
 
-def read_mode(mode: Any) -> str:
+
+def read_mode(mode: object) -> str:
     """Return the name that `gpuconv.corr2d` has for the border that SciPy calls `mode`."""
     if not isinstance(mode, str) and isinstance(mode, Iterable):
         raise RuntimeError("A sequence of modes is not supported")
@@ -57,17 +71,17 @@ def read_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     return found
 
 
-def normalize_axis(axis: Any, ndim: int) -> int:
+def normalize_axis(axis: int, ndim: int) -> int:
     """Return an axis counted from the front; an AxisError is an IndexError and a ValueError."""
     return int(np.lib.array_utils.normalize_axis_index(operator.index(axis), ndim))
 
 
-def count_from_end(axis: Any, ndim: int) -> int:
+def count_from_end(axis: int, ndim: int) -> int:
     """Return an axis counted from the end, as a negative number; errors as `normalize_axis`."""
     return normalize_axis(axis, ndim) - ndim
 
 
-def with_each_axis(axes: Any, ndim: int, *values: Any) -> Iterator[tuple[Any, ...]]:
+def with_each_axis(axes: Axes, ndim: int, *values: Any) -> Iterator[tuple[Any, ...]]:
     """Iterate over axes, counted from the end, with what each of `values` is for the axis.
 
     Examples

@@ -7,7 +7,20 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays, dtypes
-from .arguments import count_from_end, one_for_each, padding, read_axes, read_cval, read_mode
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
+from ..core.options import Number
+from .arguments import (
+    Axes,
+    Integers,
+    Output,
+    count_from_end,
+    one_for_each,
+    padding,
+    read_axes,
+    read_cval,
+    read_mode,
+)
 from .factors import split_into_lines
 from .images import InputImage
 from .passes import Pass, line_pass
@@ -17,8 +30,8 @@ __all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
 
 
 def correlate1d(
-    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect",
-    cval: Any = 0.0, origin: int = 0,
+    input: ArrayLike, weights: ArrayLike, axis: int = -1, output: Output = None,
+    mode: str = "reflect", cval: Number = 0.0, origin: int = 0,
 ) -> Any:  # fmt: skip
     """Correlate all lines along an axis with 1-D weights, as `scipy.ndimage.correlate1d`.
 
@@ -66,8 +79,8 @@ def correlate1d(
 
 
 def convolve1d(
-    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect",
-    cval: Any = 0.0, origin: int = 0,
+    input: ArrayLike, weights: ArrayLike, axis: int = -1, output: Output = None,
+    mode: str = "reflect", cval: Number = 0.0, origin: int = 0,
 ) -> Any:  # fmt: skip
     """Convolve all lines along an axis with 1-D weights, as `scipy.ndimage.convolve1d`.
 
@@ -100,8 +113,9 @@ def convolve1d(
 
 
 def _make_line_pass(
-    image: InputImage, weights: Any, axis: int, mode: str, cval: Any, origin: int, flipped: bool
-) -> list[Pass]:
+    image: InputImage, weights: ArrayLike, axis: int, mode: str, cval: Number, origin: int,
+    flipped: bool,
+) -> list[Pass]:  # fmt: skip
     fillvalue = read_cval(cval, image.is_complex)
     weights = _read_weights(weights, image)
     if weights.ndim != 1 or weights.shape[0] < 1:
@@ -113,8 +127,8 @@ def _make_line_pass(
 
 
 def correlate(
-    input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: Any = 0.0,
-    origin: Any = 0, *, axes: Any = None,
+    input: ArrayLike, weights: ArrayLike, output: Output = None, mode: str = "reflect",
+    cval: Number = 0.0, origin: Integers = 0, *, axes: Axes = None,
 ) -> Any:  # fmt: skip
     """Correlate an image with weights, as `scipy.ndimage.correlate`.
 
@@ -168,8 +182,8 @@ def correlate(
 
 
 def convolve(
-    input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: Any = 0.0,
-    origin: Any = 0, *, axes: Any = None,
+    input: ArrayLike, weights: ArrayLike, output: Output = None, mode: str = "reflect",
+    cval: Number = 0.0, origin: Integers = 0, *, axes: Axes = None,
 ) -> Any:  # fmt: skip
     """Convolve an image with weights, as `scipy.ndimage.convolve`.
 
@@ -209,14 +223,15 @@ def convolve(
 
 
 def _make_plane_pass(
-    image: InputImage, name: str, weights: Any, mode: str, cval: Any, origin: Any, axes: Any
-) -> list[Pass]:
+    image: InputImage, name: str, weights: ArrayLike, mode: str, cval: Number, origin: Integers,
+    axes: Axes,
+) -> list[Pass]:  # fmt: skip
     found = read_axes(axes, image.ndim)
     weights = _read_weights(weights, image)
     flipped = name == "convolve"
     weights, pads = _along_all_axes(weights, found, image, origin, flipped)
     boundary, fillvalue = read_mode(mode), read_cval(cval, image.is_complex)
-    lines: dict[int, Any] = {}
+    lines: dict[int, Array] = {}
     if sum(n > 1 for n in weights.shape) > 2:
         found_lines = split_into_lines(weights) if isinstance(weights, np.ndarray) else None
         if found_lines is None:
@@ -253,8 +268,8 @@ def _make_plane_pass(
 
 
 def _along_all_axes(
-    weights: Any, axes: tuple[int, ...], image: InputImage, origin: Any, flipped: bool
-) -> tuple[Any, list[tuple[int, int]]]:
+    weights: ArrayLike, axes: tuple[int, ...], image: InputImage, origin: Integers, flipped: bool
+) -> tuple[ArrayLike, list[tuple[int, int]]]:
     """Return weights with a dimension for each axis of the image, and their padding."""
     if weights.ndim != len(axes) or 0 in weights.shape:
         raise RuntimeError(
@@ -275,7 +290,7 @@ def _along_all_axes(
     return weights, pads
 
 
-def _read_weights(weights: Any, image: InputImage) -> Any:
+def _read_weights(weights: ArrayLike, image: InputImage) -> ArrayLike:
     """Return weights as float64 or complex128: as they lie, or for eager images by NumPy."""
     if arrays.is_instance_of(weights, "torch", "Tensor"):
         arrays.refuse_sparse(weights, "weights")

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import normalize_axis, one_for_each, read_cval, read_mode
+from ..core.array_types import ArrayLike
+from ..core.options import Number
+from .arguments import Modes, Output, normalize_axis, one_for_each, read_cval, read_mode
 from .images import InputImage
 from .passes import Pass, line_pass
 from .repeated import run_filter
@@ -15,8 +17,9 @@ __all__ = ["prewitt", "sobel"]
 
 
 def sobel(
-    input: Any, axis: int = -1, output: Any = None, mode: Any = "reflect", cval: Any = 0.0
-) -> Any:
+    input: ArrayLike, axis: int = -1, output: Output = None, mode: Modes = "reflect",
+    cval: Number = 0.0,
+) -> Any:  # fmt: skip
     """Differentiate along an axis and smooth along the others, as `scipy.ndimage.sobel`.
 
     Parameters
@@ -54,8 +57,9 @@ def sobel(
 
 
 def prewitt(
-    input: Any, axis: int = -1, output: Any = None, mode: Any = "reflect", cval: Any = 0.0
-) -> Any:
+    input: ArrayLike, axis: int = -1, output: Output = None, mode: Modes = "reflect",
+    cval: Number = 0.0,
+) -> Any:  # fmt: skip
     """Differentiate along an axis and sum along the others, as `scipy.ndimage.prewitt`.
 
     Parameters
@@ -89,7 +93,7 @@ def prewitt(
 
 
 def _make_passes(
-    image: InputImage, axis: int, mode: Any, cval: Any, smoothing: list[float]
+    image: InputImage, axis: int, mode: Modes, cval: Number, smoothing: list[float]
 ) -> list[Pass]:
     along = normalize_axis(axis, image.ndim)
     modes = one_for_each(mode, image.ndim)

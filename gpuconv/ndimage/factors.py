@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from ..core.arrays import Array
 from ..methods.rank import separate_within
 
 __all__ = ["split_into_lines"]
@@ -15,7 +15,7 @@ __all__ = ["split_into_lines"]
 _LARGEST_INTEGER = 2.0**31
 
 
-def split_into_lines(weights: Any) -> tuple[dict[int, Any], Any] | None:
+def split_into_lines(weights: Array) -> tuple[dict[int, Array], Array] | None:
     """Return lines of weights by their axes, and what is left, along two axes at most.
 
     The product of all is the weights, to rounding errors. None if they are no such product.
@@ -28,7 +28,7 @@ def split_into_lines(weights: Any) -> tuple[dict[int, Any], Any] | None:
     >>> bool((lines[0][:, None, None] * plane == 6).all())
     True
     """
-    lines: dict[int, Any] = {}
+    lines: dict[int, Array] = {}
     left = weights
     for axis, length in enumerate(weights.shape):
         if sum(n > 1 for n in left.shape) <= 2:
@@ -43,7 +43,7 @@ def split_into_lines(weights: Any) -> tuple[dict[int, Any], Any] | None:
     return (lines, left) if sum(n > 1 for n in left.shape) <= 2 else None
 
 
-def _product(matrix: Any) -> tuple[Any, Any] | None:
+def _product(matrix: Array) -> tuple[Array, Array] | None:
     """Return the column and the row of which a matrix is the product; integers where it is."""
     whole = matrix.dtype.kind == "f" and bool((matrix == np.rint(matrix)).all())
     if whole and (np.abs(matrix) < _LARGEST_INTEGER).all():

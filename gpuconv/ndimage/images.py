@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..core import arrays, dtypes
+from ..core.array_types import ArrayLike
+from .arguments import Output
 
 __all__ = ["InputImage", "Target", "read_image", "read_output"]
 
@@ -22,7 +23,7 @@ __all__ = ["InputImage", "Target", "read_image", "read_output"]
 class InputImage:
     """An input, read."""
 
-    original: Any
+    original: ArrayLike
     shape: tuple[int, ...]
     dtype: str
     deferred: bool
@@ -43,10 +44,10 @@ class Target:
     """Where a result goes: an array of the caller's, or a new one."""
 
     dtype: str
-    array: Any = None  # the caller's
+    array: ArrayLike = None  # the caller's
 
 
-def read_image(value: Any) -> InputImage:
+def read_image(value: ArrayLike) -> InputImage:
     """Read an input without copying it; RuntimeError for dtypes that SciPy's filters refuse."""
     tensor = arrays.is_instance_of(value, "torch", "Tensor")
     if tensor or arrays.is_instance_of(value, "dask.array", "Array"):
@@ -70,7 +71,7 @@ def read_image(value: Any) -> InputImage:
     return image
 
 
-def read_output(output: Any, image: InputImage, complex_sums: bool) -> Target:
+def read_output(output: Output, image: InputImage, complex_sums: bool) -> Target:
     """Read `output=`: None for the input's dtype, a dtype, or an array to write to.
 
     Complex sums need a complex output: a real dtype is promoted with a warning.
@@ -102,7 +103,7 @@ def read_output(output: Any, image: InputImage, complex_sums: bool) -> Target:
     return Target(_check_dtype(dtype), output)
 
 
-def _name_of(dtype: Any, name: str) -> str:
+def _name_of(dtype: object, name: str) -> str:
     """Return the name of a dtype; RuntimeError if it is none of the package's, as in SciPy."""
     try:
         return dtypes.name_of(dtype, name)

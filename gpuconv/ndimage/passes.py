@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import api
 from ..core import dtypes
+from ..core.array_types import ArrayLike
 from .stores import Store
 
 __all__ = ["Pass", "has_integers_only", "line_pass", "prepare"]
@@ -30,7 +31,7 @@ _EXACT_IN_FLOAT32 = 1 << 19
 class Pass:
     """One correlation of all lines along an axis, or of all planes of two."""
 
-    weights: Any  # 2-D, float64 or complex128, of any library
+    weights: ArrayLike  # 2-D, float64 or complex128, of any library
     axes: Pair  # which axes of the image are rows and columns, counted from the end
     pad: tuple[Pair, Pair]
     boundary: str
@@ -57,7 +58,7 @@ class Pass:
             method=self.method,
         )
 
-    def correlate(self, image: Any, **keywords: Any) -> Any:
+    def correlate(self, image: ArrayLike, **keywords: Any) -> Any:
         """Return the sums, not yet divided, or write them to `out=`."""
         if self.axes != _LAST or image.ndim > 2:  # or it might be taken for a photo
             keywords["axes"] = self.axes
@@ -78,7 +79,7 @@ class Pass:
         return bool(self.weights.shape[n] > 1 or any(self.pad[n]))
 
 
-def line_pass(weights: Any, axis: int, pad: Pair, boundary: str, **keywords: Any) -> Pass:
+def line_pass(weights: ArrayLike, axis: int, pad: Pair, boundary: str, **keywords: Any) -> Pass:
     """Make the pass of 1-D weights along an axis, counted from the end."""
     if axis == -1:
         return Pass(weights[None, :], (-2, -1), ((0, 0), pad), boundary, **keywords)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from ..core import arrays, blocks
+from ..core.arrays import Array
 from ..core.axes import move_to_last
 from ..core.overlap import may_share_memory
 from ..plans import plan
@@ -21,7 +21,7 @@ __all__ = ["run_in_strips", "with_method_of_whole"]
 _OF_EACH_PLACE = ("direct", "separable")
 
 
-def with_method_of_whole(one: Pass, store: Store, source: Any, x_dtype: str) -> Pass:
+def with_method_of_whole(one: Pass, store: Store, source: Array, x_dtype: str) -> Pass:
     """Choose the method by all pixels, so that results of parts have the bits of the whole."""
     if one.method != "auto" or not isinstance(source, np.ndarray) or one.weights.dtype.kind == "i":
         return one
@@ -34,7 +34,7 @@ def with_method_of_whole(one: Pass, store: Store, source: Any, x_dtype: str) -> 
 
 
 def run_in_strips(
-    one: Pass, store: Store, source: Any, target: Any, parts: Iterable[Any], most: int
+    one: Pass, store: Store, source: Array, target: Array, parts: Iterable[Array], most: int
 ) -> None:
     """Run a pass on one part after the other, each of whole planes, in strips of rows.
 
@@ -49,7 +49,7 @@ def run_in_strips(
         _run_on_planes(replace(one, axes=(-2, -1)), store, pixels, results, most)
 
 
-def _run_on_planes(one: Pass, store: Store, source: Any, target: Any, most: int) -> None:
+def _run_on_planes(one: Pass, store: Store, source: Array, target: Array, most: int) -> None:
     xp = arrays.array_module(target)
     height, width = target.shape[-2:]
     taps = one.weights.shape[0]
@@ -90,12 +90,12 @@ class _OriginalRows:
     With 0 nothing is overwritten.
     """
 
-    def __init__(self, array: Any, reach: int) -> None:
+    def __init__(self, array: Array, reach: int) -> None:
         self._array, self._reach, self._top = array, reach, 0
         self._first = array[..., :reach, :].copy()
         self._before = array[..., :0, :]
 
-    def between(self, first: int, last: int) -> list[Any]:
+    def between(self, first: int, last: int) -> list[Array]:
         """Return the rows from `first` to before `last`, in pieces."""
         pieces, top = [], self._top
         kept = (0, self._first), (top - self._before.shape[-2], self._before)

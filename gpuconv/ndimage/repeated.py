@@ -15,7 +15,10 @@ import numpy as np
 
 from ..call_cache import exactly
 from ..core import dtypes
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
 from ..core.overlap import may_share_memory
+from .arguments import Output
 from .images import InputImage, Target, read_image, read_output
 from .joining import join
 from .passes import Pass, prepare
@@ -38,7 +41,7 @@ class _Step(NamedTuple):
     one: Pass
     shape: tuple[int, ...]
     store: Store
-    sums_dtype: Any
+    sums_dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class _Filter:
     """A filter of small C-contiguous arrays of one shape and dtype."""
 
     steps: tuple[_Step, ...]
-    dtype: Any  # of its results
+    dtype: np.dtype[Any]  # of its results
 
     @classmethod
     def of(cls, passes: Sequence[Pass], image: InputImage, target: Target) -> _Filter:
@@ -63,7 +66,7 @@ class _Filter:
             x_dtype = target.dtype
         return cls(tuple(steps), dtypes.storage(target.dtype))
 
-    def run(self, pixels: Any, output: Any) -> Any:
+    def run(self, pixels: Array, output: Output) -> Array:
         """Filter an image, to an array if `output` is one."""
         result = output if type(output) is np.ndarray else np.empty(pixels.shape, self.dtype)
         last = len(self.steps)
@@ -81,7 +84,7 @@ _kept: dict[Any, _Filter] = {}
 
 
 def run_filter(
-    make_passes: Callable[..., Sequence[Pass]], input: Any, output: Any, *arguments: Any
+    make_passes: Callable[..., Sequence[Pass]], input: ArrayLike, output: Output, *arguments: Any
 ) -> Any:
     """Filter an input by the passes that ``make_passes(image, *arguments)`` makes.
 
@@ -106,7 +109,10 @@ def run_filter(
     return result
 
 
-def _key_of(make_passes: Any, input: Any, output: Any, arguments: tuple[Any, ...]) -> Any:
+def _key_of(
+    make_passes: Callable[..., Sequence[Pass]], input: ArrayLike, output: Output,
+    arguments: tuple[Any, ...],
+) -> Any:  # fmt: skip
     """Name of a call for small arrays of NumPy; None of any other."""
     if type(input) is not np.ndarray or not 0 < input.size <= _PIXELS_MOST or not _is_plain(input):
         return None
@@ -124,7 +130,7 @@ def _key_of(make_passes: Any, input: Any, output: Any, arguments: tuple[Any, ...
     return make_passes, input.shape, input.dtype, output, told
 
 
-def _is_plain(array: Any) -> bool:
+def _is_plain(array: Array) -> bool:
     flags = array.flags
     return bool(flags.c_contiguous and flags.aligned and array.dtype.isnative)
 

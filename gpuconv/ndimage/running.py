@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from ..core import arrays, dtypes
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
 from ..core.casting import cast
 from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
+from .arguments import Output
 from .images import InputImage, Target, read_output
 from .joining import for_device, join
 from .passes import Pass, has_integers_only, prepare
@@ -24,7 +26,7 @@ __all__ = ["run"]
 _SINGLE = ("float32", "complex64")
 
 
-def run(image: InputImage, passes: Sequence[Pass], output: Any) -> Any:
+def run(image: InputImage, passes: Sequence[Pass], output: Output) -> ArrayLike:
     """Filter an image with one pass after the other; without any it is copied."""
     complex_sums = image.is_complex or any(one.is_complex for one in passes)
     target = read_output(output, image, complex_sums)
@@ -35,7 +37,7 @@ def run(image: InputImage, passes: Sequence[Pass], output: Any) -> Any:
         return _run_eagerly(image, passes, target)
 
 
-def _run_eagerly(image: InputImage, passes: Sequence[Pass], target: Target) -> Any:
+def _run_eagerly(image: InputImage, passes: Sequence[Pass], target: Target) -> ArrayLike:
     source = arrays.read(image.original, "input", swapped=True)
     if target.array is None:
         result = arrays.empty(image.shape, target.dtype, source.device, source)
@@ -80,22 +82,22 @@ def _exactly(passes: Sequence[Pass], dtype: str) -> list[Pass]:
     return [replace(one, method="direct") for one in passes]
 
 
-def _with_rows(array: Any) -> Any:
+def _with_rows(array: Array) -> Array:
     """View an array of fewer dimensions than two with two."""
     return array.reshape((1,) * (2 - array.ndim) + array.shape) if array.ndim < 2 else array
 
 
-def _is_same(a: Any, b: Any) -> bool:
+def _is_same(a: Array, b: Array) -> bool:
     """Whether two arrays are the same elements of memory in the same order."""
     same = a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
     return same and _address(a) == _address(b)
 
 
-def _address(array: Any) -> int:
+def _address(array: Array) -> int:
     return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
 
 
-def _run_deferred(image: InputImage, passes: Sequence[Pass], dtype: str) -> Any:
+def _run_deferred(image: InputImage, passes: Sequence[Pass], dtype: str) -> ArrayLike:
     result, x_dtype = image.original, image.dtype
     missing = max(0, 2 - image.ndim)
     result = result.reshape((1,) * missing + image.shape) if missing else result
@@ -110,7 +112,7 @@ def _run_deferred(image: InputImage, passes: Sequence[Pass], dtype: str) -> Any:
     return result.reshape(image.shape) if missing else result
 
 
-def _correlate_deferred(one: Pass, store: Store, image: Any) -> Any:
+def _correlate_deferred(one: Pass, store: Store, image: ArrayLike) -> ArrayLike:
     if store.is_plain:
         return one.correlate(image, dtype=store.dtype)
     sums = one.correlate(image)
@@ -121,7 +123,7 @@ def _correlate_deferred(one: Pass, store: Store, image: Any) -> Any:
     return cast(sums / store.divisor, store.dtype)
 
 
-def _store_block(store: Store, sums: Any) -> Any:
+def _store_block(store: Store, sums: Array) -> Array:
     xp = arrays.array_module(sums)
     target = xp.empty(sums.shape, store.dtype)
     store.write(sums.astype(store.sums_dtype), target, xp)  # a copy: Dask may keep the sums

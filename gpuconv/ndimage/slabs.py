@@ -12,12 +12,12 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ..backends.cpu.threads import run_on_pool, threads
 from ..core import arrays
+from ..core.arrays import Array
 from ..core.overlap import may_share_memory
 from ..core.scratch import Scratch
 from .passes import Pass, prepare
@@ -64,7 +64,9 @@ def cut(
     return itertools.product(*ranges)
 
 
-def run_passes(passes: Sequence[Pass], source: Any, x_dtype: str, target: Any, dtype: str) -> None:
+def run_passes(
+    passes: Sequence[Pass], source: Array, x_dtype: str, target: Array, dtype: str
+) -> None:
     """Run passes from one array to another, which may be the same elements in the same order."""
     overwrites = may_share_memory(source, target)
     for group in _groups(passes, target) if len(passes) > 1 else [list(passes)]:
@@ -73,7 +75,7 @@ def run_passes(passes: Sequence[Pass], source: Any, x_dtype: str, target: Any, d
 
 
 def _run_group(
-    group: list[Pass], source: Any, x_dtype: str, target: Any, dtype: str, overwrites: bool
+    group: list[Pass], source: Array, x_dtype: str, target: Array, dtype: str, overwrites: bool
 ) -> None:
     alone = len(group) == 1
     if alone and 1 in group[0].weights.shape:
@@ -102,7 +104,7 @@ def _run_group(
     _run_in_slabs(_Chain(tuple(steps), source, target, overwrites), slabs)
 
 
-def _innermost(array: Any) -> int:
+def _innermost(array: Array) -> int:
     """Return the axis along which elements are next to each other in memory."""
     return min(reversed(range(array.ndim)), key=lambda axis: abs(array.strides[axis]))
 
@@ -127,7 +129,7 @@ def _run_in_slabs(chain: _Chain, slabs: list[tuple[slice, ...]]) -> None:
         raise
 
 
-def _groups(passes: Sequence[Pass], target: Any) -> Iterator[list[Pass]]:
+def _groups(passes: Sequence[Pass], target: Array) -> Iterator[list[Pass]]:
     """Group successive passes that leave the axis of the longest stride alone.
 
     What lies between them then stays in the cache.
@@ -150,8 +152,8 @@ class _Chain:
     """Passes to run one after the other on each slab."""
 
     steps: tuple[tuple[Pass, Store], ...]
-    source: Any
-    target: Any
+    source: Array
+    target: Array
     overwrites: bool
 
     def run(self, slab: tuple[slice, ...], scratch: Scratch) -> None:
@@ -178,7 +180,7 @@ class _Chain:
             pixels = result
 
 
-def join_axes(one: Pass, source: Any, target: Any) -> tuple[Pass, Any, Any]:
+def join_axes(one: Pass, source: Array, target: Array) -> tuple[Pass, Array, Array]:
     """Join the axes before the one that a pass goes along, and those after it, as views.
 
     Long rows are summed faster than short ones. Arrays that cannot be viewed so stay as they are.

@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from ..core.array_types import ArrayLike
+from ..core.arrays import Array
+from ..core.options import Number
 from .arguments import (
+    Axes,
+    Integers,
+    Modes,
+    Output,
+    Reals,
     check_origin,
     count_from_end,
     padding,
@@ -29,8 +37,8 @@ _LEAST_SIGMA = 1e-15
 
 
 def gaussian_filter1d(
-    input: Any, sigma: float, axis: int = -1, order: int = 0, output: Any = None,
-    mode: str = "reflect", cval: Any = 0.0, truncate: float = 4.0, *, radius: int | None = None,
+    input: ArrayLike, sigma: float, axis: int = -1, order: int = 0, output: Output = None,
+    mode: str = "reflect", cval: Number = 0.0, truncate: float = 4.0, *, radius: int | None = None,
 ) -> Any:  # fmt: skip
     """Smooth all lines along an axis with a Gaussian, as `scipy.ndimage.gaussian_filter1d`.
 
@@ -73,8 +81,8 @@ def gaussian_filter1d(
 
 
 def _make_gaussian_pass(
-    image: InputImage, sigma: float, axis: int, order: int, mode: str, cval: Any, truncate: float,
-    radius: int | None,
+    image: InputImage, sigma: float, axis: int, order: int, mode: str, cval: Number,
+    truncate: float, radius: int | None,
 ) -> list[Pass]:  # fmt: skip
     along = count_from_end(axis, image.ndim)
     gaussian = _gaussian_pass(along, sigma, order, read_mode(mode), truncate, radius)
@@ -82,8 +90,9 @@ def _make_gaussian_pass(
 
 
 def gaussian_filter(
-    input: Any, sigma: Any, order: Any = 0, output: Any = None, mode: Any = "reflect",
-    cval: Any = 0.0, truncate: float = 4.0, *, radius: Any = None, axes: Any = None,
+    input: ArrayLike, sigma: Reals, order: Integers = 0, output: Output = None,
+    mode: Modes = "reflect", cval: Number = 0.0, truncate: float = 4.0, *,
+    radius: Integers | None = None, axes: Axes = None,
 ) -> Any:  # fmt: skip
     """Smooth an image with a Gaussian along each axis, as `scipy.ndimage.gaussian_filter`.
 
@@ -132,8 +141,8 @@ def gaussian_filter(
 
 
 def _make_gaussian_passes(
-    image: InputImage, sigma: Any, order: Any, mode: Any, cval: Any, truncate: float, radius: Any,
-    axes: Any,
+    image: InputImage, sigma: Reals, order: Integers, mode: Modes, cval: Number, truncate: float,
+    radius: Integers | None, axes: Axes,
 ) -> list[Pass]:  # fmt: skip
     each = [
         one
@@ -149,7 +158,7 @@ def _make_gaussian_passes(
 
 
 def _gaussian_pass(
-    axis: int, sigma: Any, order: int, boundary: str, truncate: float, radius: Any
+    axis: int, sigma: float, order: int, boundary: str, truncate: float, radius: int | None
 ) -> Pass:
     if radius is None:
         radius = int(truncate * float(sigma) + 0.5)
@@ -173,7 +182,7 @@ def _without_transforms(passes: list[Pass], orders: Iterable[int]) -> list[Pass]
 
 
 @lru_cache(maxsize=64)
-def _gaussian_weights(sigma: float, order: int, radius: int) -> Any:
+def _gaussian_weights(sigma: float, order: int, radius: int) -> Array:
     """Return a Gaussian of sum 1, or its derivative: the Gaussian times a polynomial in x."""
     if order < 0:
         raise ValueError(f"order must be non-negative, got {order}")
@@ -188,8 +197,8 @@ def _gaussian_weights(sigma: float, order: int, radius: int) -> Any:
 
 
 def uniform_filter1d(
-    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect",
-    cval: Any = 0.0, origin: int = 0,
+    input: ArrayLike, size: int, axis: int = -1, output: Output = None, mode: str = "reflect",
+    cval: Number = 0.0, origin: int = 0,
 ) -> Any:  # fmt: skip
     """Take means along an axis, as `scipy.ndimage.uniform_filter1d`.
 
@@ -224,7 +233,7 @@ def uniform_filter1d(
 
 
 def _make_uniform_pass(
-    image: InputImage, size: int, axis: int, mode: str, cval: Any, origin: int
+    image: InputImage, size: int, axis: int, mode: str, cval: Number, origin: int
 ) -> list[Pass]:
     along = count_from_end(axis, image.ndim)
     mean = _uniform_pass(along, size, origin, read_mode(mode))
@@ -232,8 +241,8 @@ def _make_uniform_pass(
 
 
 def uniform_filter(
-    input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: Any = 0.0,
-    origin: Any = 0, *, axes: Any = None,
+    input: ArrayLike, size: Integers = 3, output: Output = None, mode: Modes = "reflect",
+    cval: Number = 0.0, origin: Integers = 0, *, axes: Axes = None,
 ) -> Any:  # fmt: skip
     """Take means over rectangles, as `scipy.ndimage.uniform_filter`.
 
@@ -276,7 +285,7 @@ def uniform_filter(
 
 
 def _make_uniform_passes(
-    image: InputImage, size: Any, mode: Any, cval: Any, origin: Any, axes: Any
+    image: InputImage, size: Integers, mode: Modes, cval: Number, origin: Integers, axes: Axes
 ) -> list[Pass]:
     passes = [
         _uniform_pass(at, int(size), int(origin), read_mode(mode))
@@ -295,7 +304,7 @@ def _uniform_pass(axis: int, size: int, origin: int, boundary: str) -> Pass:
     return line_pass(np.ones(size), axis, pad, boundary, divisor=size)
 
 
-def _with_cval(image: InputImage, passes: list[Pass], cval: Any) -> list[Pass]:
+def _with_cval(image: InputImage, passes: list[Pass], cval: Number) -> list[Pass]:
     """Put `cval` beyond the border of passes; it is not looked at where there are none."""
     if not passes:
         return passes

@@ -7,11 +7,12 @@ SciPy casts sums of float64 to integers as C does: towards zero, and modulo the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
 from ..core import dtypes
+from ..core.arrays import Array
 
 __all__ = ["Store"]
 
@@ -35,7 +36,7 @@ class Store:
     divisor: int
     is_plain: bool  # whether `gpuconv.corr2d` makes the output as it is
 
-    def write(self, sums: Any, target: Any, xp: Any) -> None:
+    def write(self, sums: Array, target: Array, xp: ModuleType) -> None:
         """Write sums, which may be overwritten, to an array of the output's dtype."""
         with np.errstate(invalid="ignore", over="ignore"):
             if not dtypes.is_integer(self.dtype):
@@ -45,7 +46,7 @@ class Store:
                 self._divide(sums, xp)
             _cast(sums, target, self.dtype, xp)
 
-    def _divide(self, sums: Any, xp: Any) -> None:
+    def _divide(self, sums: Array, xp: ModuleType) -> None:
         """Divide in place, so that what is exactly an integer stays one in a cast."""
         roundings = _ROUNDINGS * float(np.finfo(self.sums_dtype).eps) / 2
         small = np.dtype(self.dtype).itemsize < 8 and self.divisor <= _LARGEST_FACTOR
@@ -59,7 +60,7 @@ class Store:
             xp.add(sums, step, out=sums)
 
 
-def _cast(sums: Any, target: Any, dtype: str, xp: Any) -> None:
+def _cast(sums: Array, target: Array, dtype: str, xp: ModuleType) -> None:
     """Cast to an integer dtype as C does, modulo its range."""
     if dtype == "bool":  # a byte in C
         target[...] = sums.astype(xp.int64).astype(xp.uint8) != 0

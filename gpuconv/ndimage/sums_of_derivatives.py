@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays
+from ..core.array_types import ArrayLike
 from ..core.casting import cast
+from ..core.options import Number
 from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of
-from .arguments import one_for_each, read_axes, with_each_axis
+from .arguments import Axes, Modes, Output, Reals, one_for_each, read_axes, with_each_axis
 from .correlation import correlate1d
 from .images import InputImage, Target, read_image, read_output
 from .running import run
@@ -30,9 +32,9 @@ Derivative = Callable[..., Any]
 
 
 def generic_laplace(
-    input: Any, derivative2: Derivative, output: Any = None, mode: Any = "reflect",
-    cval: Any = 0.0, extra_arguments: tuple[Any, ...] = (),
-    extra_keywords: dict[str, Any] | None = None, *, axes: Any = None,
+    input: ArrayLike, derivative2: Derivative, output: Output = None, mode: Modes = "reflect",
+    cval: Number = 0.0, extra_arguments: tuple[Any, ...] = (),
+    extra_keywords: dict[str, Any] | None = None, *, axes: Axes = None,
 ) -> Any:  # fmt: skip
     """Sum second derivatives along all axes, as `scipy.ndimage.generic_laplace`.
 
@@ -80,9 +82,9 @@ def generic_laplace(
 
 
 def generic_gradient_magnitude(
-    input: Any, derivative: Derivative, output: Any = None, mode: Any = "reflect",
-    cval: Any = 0.0, extra_arguments: tuple[Any, ...] = (),
-    extra_keywords: dict[str, Any] | None = None, *, axes: Any = None,
+    input: ArrayLike, derivative: Derivative, output: Output = None, mode: Modes = "reflect",
+    cval: Number = 0.0, extra_arguments: tuple[Any, ...] = (),
+    extra_keywords: dict[str, Any] | None = None, *, axes: Axes = None,
 ) -> Any:  # fmt: skip
     """Take the length of the gradient, as `scipy.ndimage.generic_gradient_magnitude`.
 
@@ -123,8 +125,9 @@ def generic_gradient_magnitude(
 
 
 def laplace(
-    input: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *, axes: Any = None
-) -> Any:
+    input: ArrayLike, output: Output = None, mode: Modes = "reflect", cval: Number = 0.0, *,
+    axes: Axes = None,
+) -> Any:  # fmt: skip
     """Sum second differences along all axes, as `scipy.ndimage.laplace`.
 
     Parameters
@@ -157,13 +160,15 @@ def laplace(
     return generic_laplace(input, _second_difference, output, mode, cval, axes=axes)
 
 
-def _second_difference(input: Any, axis: int, output: Any, mode: str, cval: Any) -> Any:
+def _second_difference(
+    input: ArrayLike, axis: int, output: Output, mode: str, cval: Number
+) -> ArrayLike:
     return correlate1d(input, [1.0, -2.0, 1.0], axis, output, mode, cval)
 
 
 def gaussian_laplace(
-    input: Any, sigma: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *,
-    axes: Any = None, **kwargs: Any,
+    input: ArrayLike, sigma: Reals, output: Output = None, mode: Modes = "reflect",
+    cval: Number = 0.0, *, axes: Axes = None, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """Sum second derivatives of a Gaussian along all axes, as `scipy.ndimage.gaussian_laplace`.
 
@@ -208,8 +213,8 @@ def gaussian_laplace(
 
 
 def gaussian_gradient_magnitude(
-    input: Any, sigma: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *,
-    axes: Any = None, **kwargs: Any,
+    input: ArrayLike, sigma: Reals, output: Output = None, mode: Modes = "reflect",
+    cval: Number = 0.0, *, axes: Axes = None, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """Take the length of the gradient of a smoothed image, as SciPy's function of this name.
 
@@ -252,8 +257,9 @@ def gaussian_gradient_magnitude(
 
 def _gaussian_derivative(order: int) -> Derivative:
     def derivative(
-        input: Any, axis: int, output: Any, mode: str, cval: Any, sigma: Any, **keywords: Any
-    ) -> Any:
+        input: ArrayLike, axis: int, output: Output, mode: str, cval: Number, sigma: Reals,
+        **keywords: Any,
+    ) -> Any:  # fmt: skip
         orders = [order if at == axis else 0 for at in range(len(np.shape(input)))]
         return gaussian_filter(input, sigma, orders, output, mode, cval, **keywords)
 
@@ -261,9 +267,9 @@ def _gaussian_derivative(order: int) -> Derivative:
 
 
 def _sum_over_axes(
-    squared: bool, input: Any, derivative: Derivative, output: Any, mode: Any, cval: Any,
-    arguments: tuple[Any, ...], keywords: dict[str, Any] | None, axes: Any,
-) -> Any:  # fmt: skip
+    squared: bool, input: ArrayLike, derivative: Derivative, output: Output, mode: Modes,
+    cval: Number, arguments: tuple[Any, ...], keywords: dict[str, Any] | None, axes: Axes,
+) -> ArrayLike:  # fmt: skip
     """Sum derivatives, or take the root of the sum of their squares."""
     image = read_image(input)
     found = read_axes(axes, image.ndim)
@@ -271,7 +277,7 @@ def _sum_over_axes(
         return run(image, [], output)
     modes = dict(zip(found, one_for_each(mode, len(found)), strict=True))
 
-    def differentiate(image: Any, axis: int, output: Any) -> Any:
+    def differentiate(image: ArrayLike, axis: int, output: ArrayLike) -> ArrayLike:
         term = derivative(image, axis, output, modes[axis], cval, *arguments, **(keywords or {}))
         return output if term is None else term
 
@@ -288,7 +294,7 @@ def _sum_in_place(
     axes: tuple[int, ...],
     target: Target,
     squared: bool,
-) -> Any:
+) -> ArrayLike:
     source = arrays.read(image.original, "input", swapped=True)
     original, result = image.original, target.array
     if result is None:
@@ -314,8 +320,8 @@ def _sum_in_place(
 
 
 def _sum_deferred(
-    image: Any, differentiate: Derivative, axes: tuple[int, ...], dtype: str, squared: bool
-) -> Any:
+    image: ArrayLike, differentiate: Derivative, axes: tuple[int, ...], dtype: str, squared: bool
+) -> ArrayLike:
     terms = (differentiate(image, axis, np.dtype(dtype)) for axis in axes)
     if not squared:
         return sum(terms, next(terms))

@@ -27,7 +27,7 @@ def check_size(rows: float, columns: float) -> None:
         )
 
 
-def read_integer(value: Any, name: str, least: int) -> int:
+def read_integer(value: object, name: str, least: int) -> int:
     """Read an integer >= `least`; bools and floats are refused."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer >= {least}, got {value!r}")
@@ -45,7 +45,7 @@ def to_float(value: Any) -> float:
         return math.inf
 
 
-def read_positive(value: Any, name: str) -> float:
+def read_positive(value: object, name: str) -> float:
     """Read a finite number > 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         raise TypeError(f"{name} must be a number > 0, got {value!r}")
@@ -64,7 +64,7 @@ def read_pair(value: Any) -> tuple[Any, Any]:
     return value, value
 
 
-def orient(line: Weights, axis: Any) -> Weights:
+def orient(line: Weights, axis: object) -> Weights:
     """Lay a line of weights along an axis: a column for axis 0, a row for axis 1."""
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or not -2 <= axis <= 1:
         raise ValueError(f"axis must be 0 (down the rows) or 1 (along the columns), got {axis!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .smoothing import gaussian
 __all__ = ["dog", "gabor"]
 
 
-def dog(sigma: Any, ratio: float = 1.6, truncate: float = 4.0) -> Weights:
+def dog(sigma: float | Sequence[float], ratio: float = 1.6, truncate: float = 4.0) -> Weights:
     """Difference of two Gaussians, made to sum to zero: spots of the size `sigma`.
 
     Parameters

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def derivative(
     return orient(weights / h**d, axis)
 
 
-def directional_derivative(v: Any, accuracy: int = 2) -> Weights:
+def directional_derivative(v: Sequence[float], accuracy: int = 2) -> Weights:
     """First derivative along the direction ``v = (down, right)``.
 
     By linearity it is the sum of the axis derivatives times v's unit components. It answers to

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ...core.errors import format_value
+from ...core.options import Steps
 from .arguments import Weights, check_size, read_integer, read_positive
 
 __all__ = ["disk", "moffat", "ring"]
@@ -101,7 +101,7 @@ def ring(inner: float, outer: float) -> Weights:
     return np.asarray(inside / inside.sum())
 
 
-def moffat(gamma: float, alpha: float = 2.5, size: Any = None) -> Weights:
+def moffat(gamma: float, alpha: float = 2.5, size: Steps | None = None) -> Weights:
     """Image of a star through the atmosphere: a peak with wider wings than a Gaussian's.
 
     Parameters

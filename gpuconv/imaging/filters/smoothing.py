@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...core.errors import format_value
+from ...core.options import Steps
 from .arguments import (
     MAX_TAPS,
     Weights,
@@ -21,7 +22,7 @@ from .arguments import (
 __all__ = ["box", "gaussian", "log", "motion", "sharpen"]
 
 
-def box(size: Any) -> Weights:
+def box(size: Steps) -> Weights:
     """Mean over a rectangle.
 
     Parameters
@@ -53,7 +54,7 @@ def box(size: Any) -> Weights:
     return np.full((rows, columns), 1.0 / (rows * columns))
 
 
-def _gaussian_taps(sigma: Any, truncate: float, size: Any) -> float:
+def _gaussian_taps(sigma: object, truncate: float, size: object) -> float:
     """Count the taps along an axis; a float, as it may be far too large for an array."""
     s = read_positive(sigma, "sigma")
     if size is not None:
@@ -62,7 +63,7 @@ def _gaussian_taps(sigma: Any, truncate: float, size: Any) -> float:
     return 2 * math.floor(min(truncate * s + 0.5, 1e300)) + 1
 
 
-def _gaussian_line(sigma: Any, order: Any, n: int) -> Weights:
+def _gaussian_line(sigma: object, order: object, n: int) -> Weights:
     s, d = read_positive(sigma, "sigma"), read_integer(order, "order", 0)
     if d > MAX_TAPS:
         raise ValueError(f"order must be at most {MAX_TAPS}, got {d}")
@@ -77,7 +78,10 @@ def _gaussian_line(sigma: Any, order: Any, n: int) -> Weights:
     return np.asarray(bell * q(x))[::-1]
 
 
-def gaussian(sigma: Any, order: Any = 0, truncate: float = 4.0, size: Any = None) -> Weights:
+def gaussian(
+    sigma: float | Sequence[float], order: Steps = 0, truncate: float = 4.0,
+    size: Steps | None = None,
+) -> Weights:  # fmt: skip
     """Gaussian blur, or a derivative of it; sums to 1 for order 0.
 
     Parameters
@@ -121,7 +125,7 @@ def gaussian(sigma: Any, order: Any = 0, truncate: float = 4.0, size: Any = None
     return np.outer(lines[0], lines[1])
 
 
-def log(sigma: Any, truncate: float = 4.0) -> Weights:
+def log(sigma: float | Sequence[float], truncate: float = 4.0) -> Weights:
     """Laplacian of Gaussian, made to sum to zero: blobs and edges at the scale `sigma`.
 
     Parameters
