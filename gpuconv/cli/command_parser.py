@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         """Print an error without the usage, which would be longer than a screen, and exit."""
         self.exit(2, f"gpuconv: error: {message} ({self.prog} --help says more)\n")
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
+    def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is None or value in action.choices:
             return
         kind = "command" if isinstance(action, argparse._SubParsersAction) else "value"
@@ -66,7 +66,10 @@ class Parser(argparse.ArgumentParser):
 class Range(argparse.Action):
     """Two numbers, the second above the first."""
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+        option: str | None = None,
+    ) -> None:  # fmt: skip
         """Check and set them."""
         low, high = values
         if not (low < high and math.isfinite(high - low)):

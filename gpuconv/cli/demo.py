@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 import gpuconv
 
+from ..cli.files.image import Pixels
+from ..core.arrays import Array
 from .contact_sheet import Panel, circle, make_sheet, outline
 from .pictures import WriteError, read_picture, write_picture
 from .places import Inputs, check_output, make_folder
@@ -74,15 +77,15 @@ def run(folder: Path, backend: str, overwrite: bool = False) -> None:
     print(f"\nThe times are medians of calls after the first. Pictures: {folder}")
 
 
-def _write(path: Path, picture: Any) -> None:
+def _write(path: Path, picture: Pixels) -> None:
     write_picture(path, np.ascontiguousarray(picture))
 
 
-def _print_array(title: str, array: Any) -> None:
+def _print_array(title: str, array: Pixels) -> None:
     print(f"{title}\n{np.array2string(array)}\n")
 
 
-def _band() -> Any:
+def _band() -> Pixels:
     image = np.ones((6, 8), int)
     image[:, 2:6] = 0
     return image
@@ -108,7 +111,7 @@ class _Timer:
         titles = ("filter", "image", "kernel", "method", "backend", "ms", "Mpixel/s")
         print(self.row.format(*titles))
 
-    def __call__(self, name: str, image: Any, weights: Any, dtype: Any) -> Any:
+    def __call__(self, name: str, image: Pixels, weights: Pixels, dtype: DTypeLike) -> Pixels:
         keywords: dict[str, Any] = dict(mode="same", boundary="symmetric", backend=self.backend)
         plan = gpuconv.plan(
             image.shape,
@@ -137,7 +140,7 @@ class _Timer:
         return out
 
 
-def _likeness(light: Any, template: Any, answers: Any, backend: str) -> Any:
+def _likeness(light: Pixels, template: Pixels, answers: Pixels, backend: str) -> Array:
     """Divide answers to a template less its mean by how much image and template vary: -1 to 1."""
     keywords: dict[str, Any] = dict(mode="same", boundary="symmetric", backend=backend)
     pixels, ones = light.astype(np.int64), np.ones(template.shape, np.int64)
@@ -147,14 +150,14 @@ def _likeness(light: Any, template: Any, answers: Any, backend: str) -> Any:
     return answers / np.sqrt(np.maximum(varies, 1.0))
 
 
-def _grey(values: Any) -> Any:
+def _grey(values: Pixels) -> Pixels:
     """Grey levels of values from 0; the brightest half percent is white."""
     top = float(np.quantile(values, 0.995)) or 1.0
     levels = 255 * (values / top).clip(0, 1) ** 0.7
     return np.repeat(levels.astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _direction(right: Any, down: Any) -> Any:
+def _direction(right: Pixels, down: Pixels) -> Array:
     """Colours of slopes: the hue is their direction, the brightness how steep they are."""
     magnitude = np.hypot(right, down)
     bright = np.clip(magnitude / float(np.quantile(magnitude, 0.98)), 0, 1) ** 0.6
@@ -163,7 +166,7 @@ def _direction(right: Any, down: Any) -> Any:
     return np.rint(255 * bright[..., None] * (0.5 + 0.5 * np.cos(turns))).astype(np.uint8)
 
 
-def _chapter(backend: str) -> Any:
+def _chapter(backend: str) -> Pixels:
     """The image with a black band above, and below it in red and blue where it changes."""
     band = _band()
     edges = gpuconv.corr2d(band, gpuconv.filters.edge(), backend=backend)
@@ -175,7 +178,7 @@ def _chapter(backend: str) -> Any:
     return sheet
 
 
-def _find_peaks(values: Any, least: float, size: tuple[int, int]) -> list[tuple[int, int]]:
+def _find_peaks(values: Pixels, least: float, size: tuple[int, int]) -> list[tuple[int, int]]:
     """Find the greatest values, from the first one down to `least`, `size` apart."""
     left = values.copy()
     found: list[tuple[int, int]] = []
@@ -188,7 +191,7 @@ def _find_peaks(values: Any, least: float, size: tuple[int, int]) -> list[tuple[
         left[rows, max(0, x - size[1] // 2) : x + size[1] // 2] = least - 1
 
 
-def _mark(photo: Any, likeness: Any) -> Any:
+def _mark(photo: Pixels, likeness: Pixels) -> Pixels:
     """Circle what is like the template, and frame where that is from."""
     rows, columns = _TEMPLATE
     size = rows.stop - rows.start, columns.stop - columns.start

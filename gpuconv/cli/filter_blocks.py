@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import gpuconv
 
 from ..core import blocks
+from ..core.arrays import Array
 from ..core.problem import Problem
 from .files import output as outputs
 from .files.alpha import AlphaSums, CallOnTiles, Tiles, split_alpha
@@ -77,7 +78,7 @@ class Work:
                 fillvalue: float,
                 rows: blocks.BlockInput = row_input,
                 columns: blocks.BlockInput = column_input,
-            ) -> Any:
+            ) -> Array:
                 more = keywords | dict(fillvalue=fillvalue)
                 return blocks.run_block(correlate, part, weights, rows, columns, **more)
 

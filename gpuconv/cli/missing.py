@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import gpuconv
 
+from ..core.arrays import Array
 from .files.formats import Format
 from .files.image import Image, Pixels
 from .files.safety import ReadError, WriteError
@@ -28,7 +30,7 @@ class MissingPixels:
     nodata: float | None  # what missing pixels are; NaN in floats at any rate
     zero_sum: bool  # whether the weights sum to zero
 
-    def correlate(self, image: Pixels, weights: Any, **keywords: Any) -> Any:
+    def correlate(self, image: Pixels, weights: NDArray[Any], **keywords: Any) -> Array:
         """`gpuconv.corr2d` of the pixels that are there, scaled up; NaN where a result is none."""
         missing = np.isnan(image) if image.dtype.kind in "fc" else np.zeros(image.shape, bool)
         if self.nodata is not None and not math.isnan(self.nodata):

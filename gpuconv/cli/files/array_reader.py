@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import warnings
 import zipfile
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ...core.arrays import Array
+from ...core.problem import Index
 from .image import Image, arrange
 from .metadata import Metadata
 from .safety import ReadError, check_regular, convert_errors, refuse_bomb
@@ -19,7 +23,7 @@ __all__ = ["ArrayAxes", "find_axes", "make_image", "open_npy", "open_npy_image",
 ArrayAxes = str | None  # letters such as "yxc"; None: guess
 
 
-def open_npy(path: Path) -> Any:
+def open_npy(path: Path) -> Array:
     """Memory-map an .npy file: no pickles or archives, and nothing is allocated by its header."""
     with open(path, "rb") as file:
         _refuse_objects(path, file)
@@ -28,7 +32,7 @@ def open_npy(path: Path) -> Any:
         return np.lib.format.open_memmap(path, mode="r")
 
 
-def _refuse_objects(path: Path, file: Any) -> None:
+def _refuse_objects(path: Path, file: IO[bytes]) -> None:
     """Refuse an array of Python's objects, which are pickled: reading them runs what they say."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -73,9 +77,9 @@ def find_axes(path: Path, shape: tuple[int, ...], axes: ArrayAxes) -> tuple[str,
 
 def make_image(
     path: Path,
-    array: Any,
+    array: Callable[[], Any],
     shape: tuple[int, ...],
-    dtype: Any,
+    dtype: DTypeLike,
     axes: ArrayAxes,
     alpha: bool,
     overhead: int = 0,
@@ -114,7 +118,7 @@ class _Parts:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __getitem__(self, where: Any) -> Any:
+    def __getitem__(self, where: Index) -> Array:
         return np.array(open_npy(self._path)[where])
 
 
@@ -142,6 +146,6 @@ def open_npz_image(path: Path, name: str | None, axes: ArrayAxes, alpha: bool) -
     )
 
 
-def _list_names(names: Any) -> str:
+def _list_names(names: Collection[str]) -> str:
     shown = ", ".join(sorted(names)[:8])
     return f"{len(names)} arrays ({shown}{', ...' if len(names) > 8 else ''})"

@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ def save_array(temporary: Path, array: NDArray[Any]) -> None:
         file.write(np.ascontiguousarray(array).data)
 
 
-def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Write a header of format 1.0, with spaces by which this program knows its own files."""
     header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
     buffer = io.BytesIO()
@@ -72,7 +72,7 @@ def _split_channels(output: Output, blocks: Iterable[Block]) -> Iterator[Block]:
 
 
 def _write_blocks(
-    file: Any,
+    file: BinaryIO,
     stack: tuple[int, ...],
     size: tuple[int, int],
     channels: int,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ...cli.files.safety import Picture
 from .deep_ppm import decode_deep_ppm, is_deep_ppm
 from .image import Pixels
 from .safety import require
@@ -16,7 +16,7 @@ __all__ = ["decode_deep", "loses_bits", "png_bits"]
 _JPEG2000_SIZES = b"\xff\x4f\xff\x51"  # the start of a codestream, and of its sizes
 
 
-def decode_deep(path: Path, picture: Any) -> tuple[Pixels, bool, bool] | None:
+def decode_deep(path: Path, picture: Picture) -> tuple[Pixels, bool, bool] | None:
     """Decode what Pillow would not read as it is; None for all else."""
     deep = {"PNG": _is_deep_png, "JPEG2000": _is_deep_jpeg2000, "PPM": is_deep_ppm}
     if picture.format not in deep or _is_animated(picture):
@@ -55,7 +55,7 @@ def _fill_range(pixels: Pixels, bits: int, alpha: bool) -> Pixels:
     return filled
 
 
-def loses_bits(path: Path, picture: Any) -> bool:
+def loses_bits(path: Path, picture: Picture) -> bool:
     """Whether colours have more bits than the 8 that are read; `decode_deep` reads all others."""
     head = _read_head(path)
     if picture.format == "AVIF":
@@ -71,7 +71,7 @@ def png_bits(path: Path) -> int:
     return _read_head(path)[24]
 
 
-def _is_animated(picture: Any) -> bool:
+def _is_animated(picture: Picture) -> bool:
     return int(getattr(picture, "n_frames", 1)) > 1
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ...cli.files.image import Pixels
 from ...core import dtypes
+from ...core.arrays import Array
 from .formats import Format
 from .image import Image, full_range
 from .safety import WriteError
@@ -39,7 +41,7 @@ class Depth:
     note: str | None = None
     white: float = 1  # the number that stands for white, and for opaque in alpha
 
-    def convert(self, values: Any) -> Any:
+    def convert(self, values: Pixels) -> Array:
         """Convert results."""
         if self.signed == "abs":
             values = np.abs(values)
@@ -57,7 +59,7 @@ class Depth:
             return dtypes.finish(values, self.dtype.name)
         return values.astype(self.dtype)
 
-    def check_defined(self, results: Any, path: Path) -> None:
+    def check_defined(self, results: Pixels, path: Path) -> None:
         """Raise WriteError where results are NaN, as those of infinite pixels, but none can be."""
         if self.dtype.kind not in "iub" or results.dtype.kind not in "fc":
             return

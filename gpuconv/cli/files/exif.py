@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...cli.files.safety import TiffFile, TiffPage, TiffTags
 from .metadata import Tag
 
 __all__ = ["EXIF", "GPS", "extract_exif", "insert_exif", "own_tags", "pointer_tags"]
@@ -104,7 +105,7 @@ def _last_word(offset: int, order: str, big: bool) -> int:
     return offset + (8 if not big else 12 if order == "<" else 16)
 
 
-def extract_exif(file: Any, page: Any) -> bytes | None:
+def extract_exif(file: TiffFile, page: TiffPage) -> bytes | None:
     """Return the EXIF data of a page of an open TIFF file."""
     order, big = file.byteorder, file.is_bigtiff
     handle = file.filehandle
@@ -176,7 +177,7 @@ def pointer_tags(exif: bytes) -> list[Tag]:
     ]
 
 
-def insert_exif(path: Path, exif: bytes, tags: Any, order: str) -> None:
+def insert_exif(path: Path, exif: bytes, tags: TiffTags, order: str) -> None:
     """Append EXIF data to a TIFF of 32-bit offsets; `pointer_tags` of its page then point there."""
     given, entries = _parse(exif)
     with open(path, "r+b") as file:

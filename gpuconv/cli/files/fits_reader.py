@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ...core.arrays import Array
+from ...core.problem import Index
 from .array_reader import make_image
 from .image import Image, count_bytes
 from .metadata import Metadata
@@ -83,7 +85,7 @@ class _Numbers:
         one = np.asarray(section[(slice(0, 1),) * dimensions])
         self.dtype = one.dtype.newbyteorder("=")
 
-    def __getitem__(self, where: Any) -> Any:
+    def __getitem__(self, where: Index) -> Array:
         return np.asarray(self._section[where]).astype(self.dtype)
 
 
@@ -111,7 +113,7 @@ class _Integers:
     dtype: np.dtype[Any]
     nodata: float
 
-    def __getitem__(self, where: Any) -> Any:
+    def __getitem__(self, where: Index) -> Array:
         stored = np.asarray(self.section[where])
         # In 64 bits sums wrap around, to what is meant.
         return (stored.astype(np.uint64) + np.uint64(self.zero % 2**64)).astype(self.dtype)
@@ -141,7 +143,7 @@ class _WithBlanks:
         self._scale, self._zero = header.get("BSCALE", 1), header.get("BZERO", 0)
         self.dtype = np.dtype(np.float32 if abs(header["BITPIX"]) <= 16 else np.float64)
 
-    def __getitem__(self, where: Any) -> Any:
+    def __getitem__(self, where: Index) -> Array:
         stored = np.asarray(self._section[where])
         values = stored.astype(np.float64) * self._scale + self._zero
         return np.where(stored == self._blank, np.nan, values).astype(self.dtype)

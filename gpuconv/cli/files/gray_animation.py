@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from ...cli.files.safety import Picture
 from .image import Pixels
 from .safety import require
 
 __all__ = ["decode_gray_animation", "is_gray_animation"]
 
 
-def is_gray_animation(picture: Any) -> bool:
+def is_gray_animation(picture: Picture) -> bool:
     """Whether an open picture is such a GIF."""
     return bool(picture.format == "GIF" and picture.mode == "L" and picture.n_frames > 1)
 

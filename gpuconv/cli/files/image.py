@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from ...core.problem import Index
 from .metadata import Metadata
 from .safety import ReadError, convert_errors
 
@@ -41,7 +42,7 @@ _TEMPORARIES = 20  # float64 numbers that a conversion may hold for each channel
 Read = Callable[[tuple[int, ...], slice, slice], Pixels]
 
 
-def count_bytes(shape: Iterable[int], dtype: Any) -> int:
+def count_bytes(shape: Iterable[int], dtype: DTypeLike) -> int:
     """Return the bytes of an array; the `nbytes` of libraries may wrap at 2**64."""
     return math.prod(map(int, shape)) * int(np.dtype(dtype).itemsize)
 
@@ -53,7 +54,7 @@ def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     return 0, 1
 
 
-def block_slices(index: tuple[int, ...], rows: range, columns: range) -> Any:
+def block_slices(index: tuple[int, ...], rows: range, columns: range) -> Index:
     """Return the index of a block's values in the array."""
     return *index, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
@@ -117,7 +118,7 @@ class Source:
     def convert(
         self,
         function: Callable[[Pixels], Pixels],
-        dtype: Any,
+        dtype: DTypeLike,
         channels: int | None = None,
     ) -> Source:
         """Apply a function of each pixel to what is read.
@@ -205,7 +206,7 @@ def arrange(
     path: Path,
     array: Callable[[], Any],
     shape: tuple[int, ...],
-    dtype: Any,
+    dtype: DTypeLike,
     axes: str,
     channel: str | None,
     overhead: int = 0,
@@ -238,7 +239,7 @@ def arrange(
     order = [kept.index(n) for n in last]
 
     def read(index: tuple[int, ...], rows: slice, columns: slice) -> Pixels:
-        where: list[Any] = [slice(None)] * len(axes)
+        where: list[int | slice] = [slice(None)] * len(axes)
         for n, position in zip(first, index, strict=True):
             where[n] = position
         where[last[0]], where[last[1]] = rows, columns

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from ...core.array_types import ArrayLike
+from ...core.arrays import Array
 
 __all__ = ["Conversion", "YCbCrCoding", "cmyk_to_rgb", "find_conversion", "lab_to_rgb"]
 
@@ -26,7 +30,7 @@ class Conversion:
     premultiplied: bool
     dtype: np.dtype[Any]
     channels: int  # 0: no axis of channels
-    function: Callable[[Any], Any] | None  # None: as they are
+    function: Callable[[Array], Array] | None  # None: as they are
     bits: int | None = None  # that the numbers take, where those are fewer than their dtype's
 
 
@@ -47,7 +51,7 @@ def find_conversion(
     extra: tuple[int, ...],
     bits: int,
     dtype: np.dtype[Any],
-    colormap: Any = None,
+    colormap: ArrayLike = None,
     ink_set: int = 1,
     ycbcr: YCbCrCoding | None = None,
     rgb_already: bool = False,
@@ -116,8 +120,9 @@ def _find_alpha(photometric: int, more: int, extra: tuple[int, ...]) -> tuple[bo
 
 
 def _find_plain(
-    photometric: int, bits: int, dtype: np.dtype[Any], colormap: Any, ycbcr: YCbCrCoding | None
-) -> tuple[Callable[[Any], Any], Any] | None:
+    photometric: int, bits: int, dtype: np.dtype[Any], colormap: ArrayLike,
+    ycbcr: YCbCrCoding | None,
+) -> tuple[Callable[[Array], Array], Any] | None:  # fmt: skip
     """Find what makes grey levels or RGB of the samples without the extra ones."""
     if photometric == PALETTE:
         return _from_palette(colormap)
@@ -146,11 +151,11 @@ def _find_plain(
     return lambda x: _round(lab_to_rgb(_read_lab(x, photometric)) * top, depth), depth
 
 
-def _round(values: Any, dtype: Any) -> Any:
+def _round(values: Array, dtype: DTypeLike) -> Array:
     return np.clip(np.rint(values), 0, np.iinfo(dtype).max).astype(dtype)
 
 
-def _widen(bits: int, dtype: np.dtype[Any]) -> Callable[[Any], Any] | None:
+def _widen(bits: int, dtype: np.dtype[Any]) -> Callable[[Array], Array] | None:
     """Return what makes 8 bits of fewer; None for 8 or more."""
     if dtype.kind not in "bu" or bits >= 8:
         return None
@@ -158,7 +163,7 @@ def _widen(bits: int, dtype: np.dtype[Any]) -> Callable[[Any], Any] | None:
     return lambda x: np.rint(x * factor).astype(np.uint8)
 
 
-def _from_palette(colormap: Any) -> tuple[Callable[[Any], Any], Any]:
+def _from_palette(colormap: ArrayLike) -> tuple[Callable[[Array], Array], Any]:
     if colormap is None:
         raise ValueError("a palette picture without a palette")
     colours = np.asarray(colormap).T
@@ -168,7 +173,7 @@ def _from_palette(colormap: Any) -> tuple[Callable[[Any], Any], Any]:
     if ((low == high) | (low == 0)).all():  # colours of 8 bits
         colours = high.astype(np.uint8)
 
-    def look_up(indices: Any) -> Any:
+    def look_up(indices: Array) -> Array:
         indices = indices[..., 0] if indices.ndim == 3 else indices
         return colours[indices.astype(np.intp)]  # a bool would be taken for a mask
 
@@ -176,11 +181,11 @@ def _from_palette(colormap: Any) -> tuple[Callable[[Any], Any], Any]:
 
 
 def _with_extra(
-    function: Callable[[Any], Any], base: int, scale: float, depth: Any
-) -> Callable[[Any], Any]:
+    function: Callable[[Array], Array], base: int, scale: float, depth: DTypeLike
+) -> Callable[[Array], Array]:
     """Apply a function to the first samples of a pixel, and multiply the others."""
 
-    def convert(samples: Any) -> Any:
+    def convert(samples: Array) -> Array:
         main = samples[..., 0] if base == 1 else samples[..., :base]
         colours = function(main)
         if colours.ndim == samples.ndim - 1:
@@ -191,12 +196,12 @@ def _with_extra(
     return convert
 
 
-def cmyk_to_rgb(inks: Any) -> Any:
+def cmyk_to_rgb(inks: Array) -> Array:
     """Convert amounts of ink, 0 to 1, to RGB, 0 to 1."""
     return (1 - inks[..., :3]) * (1 - inks[..., 3:4])
 
 
-def _make_ycbcr_decoder(coding: YCbCrCoding, bits: int) -> Callable[[Any], Any]:
+def _make_ycbcr_decoder(coding: YCbCrCoding, bits: int) -> Callable[[Array], Array]:
     """Make what converts samples to RGB, 0 to 1, as TIFF 6.0 says in section 21."""
     white, half = (1 << bits) - 1, 1 << (bits - 1)
     reference = coding.reference or (0, white, half, white, half, white)
@@ -206,7 +211,7 @@ def _make_ycbcr_decoder(coding: YCbCrCoding, bits: int) -> Callable[[Any], Any]:
         raise ValueError(f"YCbCr with the reference {reference} and {coding.luma} of red to blue")
     factors = np.array([white, half - 1, half - 1]) / (full - none) / white
 
-    def decode(samples: Any) -> Any:
+    def decode(samples: Array) -> Array:
         y, to_blue, to_red = np.moveaxis((samples - none) * factors, -1, 0)
         r, b = y + (2 - 2 * red) * to_red, y + (2 - 2 * blue) * to_blue
         return np.stack([r, (y - red * r - blue * b) / green, b], axis=-1)
@@ -214,7 +219,7 @@ def _make_ycbcr_decoder(coding: YCbCrCoding, bits: int) -> Callable[[Any], Any]:
     return decode
 
 
-def _read_lab(samples: Any, photometric: int) -> Any:
+def _read_lab(samples: Array, photometric: int) -> Array:
     """Return L*, 0 to 100, a* and b* of stored samples."""
     wide = samples.dtype.itemsize > 1
     if photometric == ICCLAB:
@@ -238,7 +243,7 @@ _XYZ_TO_RGB = np.array(
 _D50 = np.array([0.9642, 1.0, 0.8249])
 
 
-def lab_to_rgb(lab: Any) -> Any:
+def lab_to_rgb(lab: Array) -> Array:
     """Convert CIE L*a*b* with the white of D50 to sRGB, 0 to 1, what is outside it clipped."""
     y = (lab[..., 0] + 16) / 116
     t = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+
+from ...cli.files.safety import Picture
 
 __all__ = ["list_png_chunks", "name_other_parts"]
 
@@ -30,9 +31,9 @@ _BEHIND, _FILLING = "data behind the picture", b"\0\xff\r\n"
 _ICC_RESOURCE = 1039  # of Photoshop
 
 
-def name_other_parts(picture: Any) -> list[str]:
+def name_other_parts(picture: Picture) -> list[str]:
     """Name the parts of an open picture that nothing here keeps."""
-    named: Callable[[Any], list[str]] | None = {
+    named: Callable[[Picture], list[str]] | None = {
         "JPEG": _name_jpeg_parts,
         "MPO": _name_segments,
         "PNG": _name_chunks,
@@ -49,7 +50,7 @@ def _join(what: str, names: set[str]) -> list[str]:
     return [f"{what} {', '.join(sorted(names))}"] if names else []
 
 
-def _name_segments(picture: Any) -> list[str]:
+def _name_segments(picture: Picture) -> list[str]:
     seen, names = set(), set()
     for name, data in picture.applist:
         kind = next((k for k in _SEGMENTS if k[0] == name and data.startswith(k[1])), None)
@@ -59,7 +60,7 @@ def _name_segments(picture: Any) -> list[str]:
     return _join("JPEG segments", names)
 
 
-def _name_jpeg_parts(picture: Any) -> list[str]:
+def _name_jpeg_parts(picture: Picture) -> list[str]:
     data = Path(picture.filename).read_bytes()
     end = data.find(b"\xff\xd9", _find_scan(data))  # the marker of the end is nowhere in pixels
     more = end >= 0 and data[end + 2 :].strip(_FILLING)
@@ -97,7 +98,7 @@ def list_png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
                 return
 
 
-def _name_chunks(picture: Any) -> list[str]:
+def _name_chunks(picture: Picture) -> list[str]:
     names, texts, more = set(), [], []
     for name, data in list_png_chunks(Path(picture.filename)):
         if not name:
@@ -110,7 +111,7 @@ def _name_chunks(picture: Any) -> list[str]:
     return [*_join("PNG chunks", names), *more]
 
 
-def _name_webp_parts(picture: Any) -> list[str]:
+def _name_webp_parts(picture: Picture) -> list[str]:
     names = set()
     with open(picture.filename, "rb") as file:
         file.seek(12)
@@ -121,7 +122,7 @@ def _name_webp_parts(picture: Any) -> list[str]:
     return _join("WebP chunks", {name.decode("latin-1").strip() for name in names - _WEBP})
 
 
-def _name_boxes(picture: Any) -> list[str]:
+def _name_boxes(picture: Picture) -> list[str]:
     names = set()
     with open(picture.filename, "rb") as file:
         while len(head := file.read(8)) == 8 and not head.startswith(b"\xff\x4f\xff\x51"):
@@ -135,10 +136,10 @@ def _name_boxes(picture: Any) -> list[str]:
     return _join("JPEG 2000 boxes", {name.decode("latin-1").strip() for name in names - _JPEG2000})
 
 
-def _name_resources(picture: Any) -> list[str]:
+def _name_resources(picture: Picture) -> list[str]:
     others = [code for _, code, _ in picture.resources if code != _ICC_RESOURCE]
     return ["Photoshop's resources"] if others else []
 
 
-def _name_sizes(picture: Any) -> list[str]:
+def _name_sizes(picture: Picture) -> list[str]:
     return ["smaller copies of the picture"] if len(picture.info.get("sizes", ())) > 1 else []

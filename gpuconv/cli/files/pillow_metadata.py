@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...cli.files.safety import Picture
 from .deep_pictures import loses_bits
 from .deep_ppm import read_ppm_comments
 from .exif_directory import reset_orientation
@@ -25,7 +26,7 @@ _HEAD = 1 << 12  # bytes of a PPM file in which comments are looked for
 _RAW_EXIF = "Raw profile type exif"  # the text in which ImageMagick keeps EXIF
 
 
-def read_animation(picture: Any, frames: list[int]) -> Animation | None:
+def read_animation(picture: Picture, frames: list[int]) -> Animation | None:
     """Read how long the frames are shown; None where nothing says it."""
     durations: list[float] = []
     for number in frames:
@@ -40,7 +41,7 @@ def read_animation(picture: Any, frames: list[int]) -> Animation | None:
 
 
 def read_metadata(
-    picture: Any, animation: Animation | None, lost: list[str]
+    picture: Picture, animation: Animation | None, lost: list[str]
 ) -> tuple[Metadata, int]:
     """Read what goes with the pixels, and the orientation in which they are stored."""
     info = picture.info
@@ -99,7 +100,7 @@ def _read_xmp(info: Any, orientation: int) -> bytes | None:
     return xmp
 
 
-def _read_iptc(picture: Any) -> bytes | None:
+def _read_iptc(picture: Picture) -> bytes | None:
     if picture.format not in ("JPEG", "MPO"):
         return None
     segments = [data for name, data in picture.applist if name == "APP13"]
@@ -126,7 +127,7 @@ def _read_density(info: Any) -> tuple[float, float] | None:
     return float(pair[0]), float(pair[1])
 
 
-def _read_texts(picture: Any) -> Iterator[tuple[str, str]]:
+def _read_texts(picture: Picture) -> Iterator[tuple[str, str]]:
     texts = picture.text if picture.format == "PNG" else {"Comment": _read_comment(picture)}
     for name, value in texts.items():
         if name in ("XML:com.adobe.xmp", _RAW_EXIF):
@@ -137,7 +138,7 @@ def _read_texts(picture: Any) -> Iterator[tuple[str, str]]:
             yield name, value  # which may be more than a string, with a language
 
 
-def _read_comment(picture: Any) -> Any:
+def _read_comment(picture: Picture) -> Any:
     if picture.format in ("JPEG", "MPO"):
         found = [data for name, data in picture.applist if name == "COM" and data != MARK]
         return "\n".join(_decode(data) for data in found)
@@ -157,7 +158,7 @@ def _decode(text: bytes) -> str:
         return text.decode("latin-1")
 
 
-def _read_jpeg(picture: Any) -> JpegCoding | None:
+def _read_jpeg(picture: Picture) -> JpegCoding | None:
     if picture.format not in ("JPEG", "MPO"):
         return None
     sampling = require("PIL.JpegImagePlugin").get_sampling(picture)
@@ -165,7 +166,7 @@ def _read_jpeg(picture: Any) -> JpegCoding | None:
     return JpegCoding(dict(picture.quantization), int(sampling), progressive)
 
 
-def _read_png_colour(picture: Any) -> dict[bytes, bytes]:
+def _read_png_colour(picture: Picture) -> dict[bytes, bytes]:
     if picture.format != "PNG":
         return {}
     chunks = list_png_chunks(Path(picture.filename))

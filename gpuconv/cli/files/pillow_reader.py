@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ...cli.files.safety import Picture
 from .deep_pictures import decode_deep, png_bits
 from .gray_animation import decode_gray_animation, is_gray_animation
 from .image import Image, Pixels, Source
@@ -123,13 +123,13 @@ def _make_image(
     return Image(source, axes, colour, alpha, premultiplied, metadata=metadata)
 
 
-def _count_claimed(picture: Any) -> int:
+def _count_claimed(picture: Picture) -> int:
     wide = 2 if picture.mode.startswith("I;16") else 1
     itemsize = {"I": 4, "F": 4}.get(picture.mode, wide)
     return int(picture.width * picture.height * len(picture.getbands()) * itemsize)
 
 
-def _choose_frames(path: Path, picture: Any, page: int | None) -> tuple[list[int], list[str]]:
+def _choose_frames(path: Path, picture: Picture, page: int | None) -> tuple[list[int], list[str]]:
     """Return the numbers of the frames to read, and what else there is in words."""
     count = int(getattr(picture, "n_frames", 1))  # Pillow has it only where there may be many
     if picture.format == "MPO" and page is None:
@@ -144,7 +144,7 @@ def _choose_frames(path: Path, picture: Any, page: int | None) -> tuple[list[int
     return (list(range(count)) if page is None else [page]), []
 
 
-def _decode_frames(picture: Any, frames: list[int]) -> tuple[Pixels, bool, bool]:
+def _decode_frames(picture: Picture, frames: list[int]) -> tuple[Pixels, bool, bool]:
     """Decode frames to one array; say whether its last channel is alpha, and premultiplied."""
     decoded = []
     for number in frames:
@@ -167,7 +167,7 @@ def _decode_frames(picture: Any, frames: list[int]) -> tuple[Pixels, bool, bool]
     return pixels, mode in ("LA", "RGBA", "La", "RGBa"), mode in ("La", "RGBa")
 
 
-def _to_plain_mode(picture: Any) -> Any:
+def _to_plain_mode(picture: Picture) -> Picture:
     """Return a frame as grey levels or RGB, with alpha where it has any."""
     gif = picture.format == "GIF"
     mode, clear = picture.mode, picture.has_transparency_data
@@ -185,7 +185,7 @@ def _to_plain_mode(picture: Any) -> Any:
     return picture.copy()
 
 
-def _widen_key(picture: Any) -> Any:
+def _widen_key(picture: Picture) -> Picture:
     """Return a picture whose transparent grey level has 8 bits, as Pillow makes of 2 or 4 bits."""
     key = picture.info.get("transparency")
     if picture.format != "PNG" or picture.mode != "L" or not isinstance(key, int):
@@ -195,12 +195,12 @@ def _widen_key(picture: Any) -> Any:
     return wide
 
 
-def _is_gray(picture: Any) -> bool:
+def _is_gray(picture: Picture) -> bool:
     pixels = np.asarray(picture)[..., :3]
     return bool((pixels == pixels[..., :1]).all())
 
 
-def _to_array(frame: Any, picture: Any) -> Pixels:
+def _to_array(frame: Picture, picture: Picture) -> Pixels:
     array = np.asarray(frame)
     if picture.mode == "I" and picture.format in ("PNG", "PPM", "JPEG2000"):
         # 16 bits a pixel, in a mode of 32.

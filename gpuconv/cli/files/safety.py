@@ -54,6 +54,14 @@ def install_hint(module: str) -> str:
     return f"the package {package} is needed for this format; run: pip install 'gpuconv[{extra}]'"
 
 
+# What Pillow and tifffile have opened, which are imported when a file needs them.
+Picture = Any
+TiffFile = Any
+TiffPage = Any
+TiffSeries = Any
+TiffTags = Any
+
+
 def require(module: str) -> Any:
     """Import a module of an extra; the error for a missing one names the extra."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ...cli.files.safety import TiffFile, TiffPage, TiffSeries, TiffTags
 from .exif import EXIF, GPS, extract_exif
 from .metadata import Metadata, Tag
 from .photometry import CIELAB, ICCLAB, SEPARATED
@@ -50,7 +51,7 @@ _IMAGEJ_SHAPE = {"ImageJ", "images", "channels", "slices", "frames", "hyperstack
 _SHAPE = {"shape", "axes", "truncated"}
 
 
-def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
+def read_metadata(file: TiffFile, series: TiffSeries, page: TiffPage) -> Metadata:
     """Read what goes with the pixels of a page."""
     tags = {tag.code: tag for tag in page.tags}
     kind = next((kind for kind in ("ome", "imagej") if series.kind == kind), None)
@@ -109,7 +110,7 @@ def read_metadata(file: Any, series: Any, page: Any) -> Metadata:
     )
 
 
-def _find_description(page: Any) -> Any:
+def _find_description(page: TiffPage) -> Any:
     """Return the tag of a description for people, beside which tifffile may have one of its own."""
     tags = [tag for tag in page.tags if tag.code == _DESCRIPTION]
     return next((tag for tag in tags if tag.value != page.shaped_description), None)
@@ -126,7 +127,7 @@ def _drop_thumbnail(tag: Tag) -> Tag:
     return tag if value == tag.value else replace(tag, count=len(value), value=value)
 
 
-def _read_plain_tags(tags: Any, described: bool, known: bool) -> tuple[Tag, ...]:
+def _read_plain_tags(tags: TiffTags, described: bool, known: bool) -> tuple[Tag, ...]:
     """Copy tags that say nothing about how pixels are stored.
 
     `described` is whether the description is a text for people, and `known` whether private tags
@@ -143,7 +144,7 @@ def _read_plain_tags(tags: Any, described: bool, known: bool) -> tuple[Tag, ...]
     )
 
 
-def _read_pair(tags: Any) -> tuple[float, float] | None:
+def _read_pair(tags: TiffTags) -> tuple[float, float] | None:
     """Return pixels a unit, across and down."""
     if not {282, 283} <= tags.keys():
         return None
@@ -151,7 +152,7 @@ def _read_pair(tags: Any) -> tuple[float, float] | None:
     return (pair[0], pair[1]) if all(pair) else None
 
 
-def _read_resolution(tags: Any) -> tuple[float, float] | None:
+def _read_resolution(tags: TiffTags) -> tuple[float, float] | None:
     """Return dots an inch; None without a unit."""
     unit, pair = int(tags[296].value) if 296 in tags else 2, _read_pair(tags)
     if unit not in (2, 3) or pair is None:
@@ -160,18 +161,18 @@ def _read_resolution(tags: Any) -> tuple[float, float] | None:
     return pair[0] * factor, pair[1] * factor
 
 
-def _read_density(tags: Any) -> tuple[float, float] | None:
+def _read_density(tags: TiffTags) -> tuple[float, float] | None:
     """Return pixels a unit that has no name; None for 1 by 1, which tells nothing."""
     unit, pair = int(tags[296].value) if 296 in tags else 2, _read_pair(tags)
     return pair if unit == 1 and pair != (1, 1) else None
 
 
-def _read_software(tags: Any) -> str | None:
+def _read_software(tags: TiffTags) -> str | None:
     text = str(tags[SOFTWARE].value).strip("\0 ") if SOFTWARE in tags else ""
     return text if text not in ("", MARK.decode()) else None
 
 
-def _read_nodata(tags: Any) -> float | None:
+def _read_nodata(tags: TiffTags) -> float | None:
     if GDAL_NODATA not in tags:
         return None
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 __all__ = ["read_ome"]
 
@@ -53,15 +56,15 @@ def read_ome(xml: str | None, number: int, count: int) -> tuple[dict[str, Any], 
     return found, [_OTHERS] if beside or more else []
 
 
-def _name(element: Any) -> str:
+def _name(element: Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def _find(element: Any, name: str) -> list[Any]:
+def _find(element: Element, name: str) -> list[Element]:
     return [each for each in element if _name(each) == name]
 
 
-def _read_channels(channels: list[Any]) -> tuple[dict[str, list[str]], bool]:
+def _read_channels(channels: list[Element]) -> tuple[dict[str, list[str]], bool]:
     """Return lists of what channels say, and whether there is more."""
     said = [
         {name: value for name, value in one.attrib.items() if name not in _STORED}

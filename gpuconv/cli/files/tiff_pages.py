@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ...cli.files.safety import TiffPage, TiffSeries
 from .safety import ReadError
 from .tiff_metadata import GDAL_NODATA, NOT_COPIED
 
@@ -21,7 +21,7 @@ _NAMES = {_DESCRIPTION: "description", _ICC: "ICC profile", _XMP: "XMP"}
 _NAMES |= dict.fromkeys(_RESOLUTION, "resolution (DPI)")
 
 
-def read_orientation(page: Any) -> int:
+def read_orientation(page: TiffPage) -> int:
     """Return in which orientation a page is stored; 1 is upright."""
     tag = page.tags.get(_ORIENTATION)
     return int(tag.value) if tag is not None else 1
@@ -37,14 +37,14 @@ class _Meaning:
     nodata: str | None
 
 
-def _find_meaning(page: Any) -> _Meaning:
+def _find_meaning(page: TiffPage) -> _Meaning:
     palette = None if page.colormap is None else np.asarray(page.colormap).tobytes()
     nodata = page.tags.get(GDAL_NODATA)
     mark = None if nodata is None else str(nodata.value).strip("\0 ")
     return _Meaning(int(page.photometric), read_orientation(page), palette, mark)
 
 
-def compare_pages(path: Path, series: Any, first: Any) -> list[str]:
+def compare_pages(path: Path, series: TiffSeries, first: TiffPage) -> list[str]:
     """Name what other pages say that the first does not, for which there is no place.
 
     Raises ReadError where pages mean different things by their numbers.
@@ -69,7 +69,7 @@ def compare_pages(path: Path, series: Any, first: Any) -> list[str]:
     return [f"{name} of pages behind the first" for name in listed]
 
 
-def _read_tags(page: Any) -> dict[int, str]:
+def _read_tags(page: TiffPage) -> dict[int, str]:
     """Read what a page says beside how its pixels are stored."""
     codes = {tag.code for tag in page.tags}
     kept = {code for code in codes if code not in NOT_COPIED} | (codes & _NAMES.keys())

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ...cli.files.safety import TiffFile, TiffPage, TiffSeries
+from ...core.arrays import Array
+from ...core.problem import Index
 from .image import Image, Source, arrange, count_bytes
 from .orientation import stand_upright
 from .photometry import CIELAB, ICCLAB, SEPARATED, Conversion, YCbCrCoding, find_conversion
@@ -69,8 +72,8 @@ def _count_channels(source: Source) -> int:
 
 
 def _choose_series(
-    path: Path, series: list[Any], page: int | None
-) -> tuple[Any, int | None, list[str]]:
+    path: Path, series: list[TiffSeries], page: int | None
+) -> tuple[TiffSeries, int | None, list[str]]:
     """Choose what is read; a page of several series is counted through all of them."""
     if not series:
         raise ReadError(f"{path}: holds no picture")
@@ -94,14 +97,14 @@ def _choose_series(
     raise ReadError(f"{path}: has no page {page}; pages are counted from 0 to {sum(counts) - 1}")
 
 
-def _count_pages(series: Any) -> int:
+def _count_pages(series: TiffSeries) -> int:
     axes, channel = _read_axes(series)
     sides = (n for n, letter in zip(series.shape, axes, strict=True) if letter not in "YX")
     samples = series.shape[axes.index(channel)] if channel else 1
     return int(math.prod(sides) // max(1, samples))
 
 
-def _read_axes(series: Any) -> tuple[str, str | None]:
+def _read_axes(series: TiffSeries) -> tuple[str, str | None]:
     """Return the axes, in which Y and X are, and which one is samples."""
     axes, samples = str(series.axes), int(series.keyframe.samplesperpixel)
     channel = "S" if "S" in axes else None
@@ -133,7 +136,7 @@ def _letter_axes(axes: str) -> str:
     return "".join(seen)
 
 
-def _find_conversion(path: Path, series: Any, page: Any) -> Conversion:
+def _find_conversion(path: Path, series: TiffSeries, page: TiffPage) -> Conversion:
     ink_set = page.tags.get(INK_SET)
     _, channel = _read_axes(series)
     samples = int(page.samplesperpixel) if channel else 1
@@ -153,7 +156,7 @@ def _find_conversion(path: Path, series: Any, page: Any) -> Conversion:
         raise ReadError(f"{path}: cannot be read as tif: {error}") from error
 
 
-def _read_ycbcr(page: Any) -> YCbCrCoding:
+def _read_ycbcr(page: TiffPage) -> YCbCrCoding:
     """Read how YCbCr is coded, which a page says in fractions."""
     coding = YCbCrCoding()
     for code, name in ((_LUMA, "luma"), (_REFERENCE, "reference")):
@@ -165,8 +168,9 @@ def _read_ycbcr(page: Any) -> YCbCrCoding:
 
 
 def _open_series(
-    path: Path, file: Any, series: Any, conversion: Conversion, stack: contextlib.ExitStack
-) -> tuple[Source, str]:
+    path: Path, file: TiffFile, series: TiffSeries, conversion: Conversion,
+    stack: contextlib.ExitStack,
+) -> tuple[Source, str]:  # fmt: skip
     stored = check_regular(path)
     bits = 1 if series.dtype == bool else 8
     refuse_bomb(path, count_bytes(series.shape, series.dtype), stored, bits)
@@ -193,10 +197,10 @@ def _open_series(
 class _CopiedParts:
     """An array on a file whose parts are copies."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Array) -> None:
         self._array = array
 
-    def __getitem__(self, where: Any) -> Any:
+    def __getitem__(self, where: Index) -> Array:
         return np.array(self._array[where])
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 import gpuconv
 
+from ...cli.files.image import Pixels
 from ..temporary import make_folder_beside, remove
 from . import output as outputs
 from .image import Block, Store
@@ -81,9 +82,13 @@ def open_zarr_sink(output: Output) -> Iterator[Store]:
 
 
 def _store_block(
-    array: Any, output: Output, index: tuple[int, ...], rows: range, columns: range, values: Any
+    array: Any, output: Output, index: tuple[int, ...], rows: range, columns: range, values: Pixels
 ) -> None:
-    where: list[Any] = [*index, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)]
+    where: list[int | slice] = [
+        *index,
+        slice(rows[0], rows[-1] + 1),
+        slice(columns[0], columns[-1] + 1),
+    ]
     if output.channels:
         where.append(slice(None))
     kept = [n for n in output.order if n >= len(index)]  # axes of a block in the file's order
