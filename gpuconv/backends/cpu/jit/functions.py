@@ -12,7 +12,7 @@ import gc
 import hashlib
 import re
 import types as python
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -79,7 +79,9 @@ def source_stamp(module: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def named(function: Any, name: str, bound_by: str | None = None, **bindings: Any) -> Any:
+def named(
+    function: Callable[..., Any], name: str, bound_by: str | None = None, **bindings: Any
+) -> Any:
     """Copy a function under another name, with `bindings` in place of some of its globals.
 
     `bound_by` is the module that the bindings come from, unless it is the function's.
@@ -92,7 +94,7 @@ def named(function: Any, name: str, bound_by: str | None = None, **bindings: Any
     return copy
 
 
-def load_or_compile(function: Any, *arguments: Any) -> Any:
+def load_or_compile(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a compiler of Numba's that loads code from disk if it can, without a needless refresh.
 
     Before it looks for code, Numba refreshes its contexts: it imports everything that it could
@@ -121,7 +123,7 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load_before_refreshing(function: Any, *arguments: Any) -> Any:
+def _load_before_refreshing(function: Callable[..., Any], *arguments: Any) -> Any:
     context = cpu_target.target_context
     overridden = vars(context), vars(context.typing_context)
 
@@ -140,7 +142,9 @@ def _load_before_refreshing(function: Any, *arguments: Any) -> Any:
             attributes.pop("refresh", None)
 
 
-def compile_function(function: Any, name: str, bound_by: str | None = None, **bindings: Any) -> int:
+def compile_function(
+    function: Callable[..., Any], name: str, bound_by: str | None = None, **bindings: Any
+) -> int:
     """Compile the copy that `named` makes of a function; return its address as a jit function."""
     copy = named(function, name, bound_by, **bindings)
     try:

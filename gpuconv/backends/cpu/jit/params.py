@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ....core.array_types import Array
+
 LINE_BYTES = 64  # bytes of a cache line
 # Bytes from an array object of NumPy to the pointer to its elements, which follows the header of
 # all Python objects (`addresses` checks that this is so).
@@ -25,7 +27,7 @@ def fields(*names: str) -> np.dtype[Any]:
     return np.dtype([(name, np.int64) for name in names])
 
 
-def record(dtype: np.dtype[Any], **values: Any) -> Any:
+def record(dtype: np.dtype[Any], **values: Any) -> Array:
     """Return an array of one record whose fields have these values; all others are 0."""
     made = np.zeros(1, dtype)
     for name, value in values.items():
@@ -33,7 +35,7 @@ def record(dtype: np.dtype[Any], **values: Any) -> Any:
     return made
 
 
-def copy_record(params: Any) -> Any:
+def copy_record(params: Array) -> Array:
     """Copy an array of one record as bytes: NumPy copies it field by field, which takes longer."""
     return np.frombuffer(bytearray(params.tobytes()), params.dtype)
 
@@ -235,7 +237,7 @@ BOX_SCALE = np.dtype(
 BOX_FINISH = fields("scale", "imaginary", "mask", "mask_pitch")
 
 
-def fill_bytes(value: Any, acc: str) -> Any:
+def fill_bytes(value: complex, acc: str) -> Array:
     """Return the bytes of a fill value in the sums' dtype, as records hold them."""
     raw = np.zeros(16, np.uint8)
     value = np.dtype(acc).type(value)

@@ -9,6 +9,7 @@ without a column stride. It calls a short one that converts pixels of a dtype.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
@@ -282,7 +283,7 @@ def _compiled_load(strided: bool) -> int:
 
 
 @cache
-def _conversion(function: Any, source: str, acc: str) -> int:
+def _conversion(function: Callable[..., Any], source: str, acc: str) -> int:
     name = f"{function.__name__.lstrip('_')}_{source}_{acc}"
     return compile_function(function, name, TAG=make_tag(source), ACC=make_tag(acc))
 

@@ -24,7 +24,7 @@ DTYPES = {"uint16": _BYTES, "int16": _BYTES, "float32": _SHORT, "float64": _SHOR
 
 
 def emit_saturated(
-    vectors: Vectors, sums: list[Any], acc: str, dtype: str, shift: int, address: Any
+    vectors: Vectors, sums: list[ir.Value], acc: str, dtype: str, shift: int, address: ir.Value
 ) -> None:
     """Emit the conversion of vectors of sums, and their stores one after the other.
 
@@ -49,7 +49,7 @@ def emit_saturated(
         address = vectors.at(address, count * info.bits // 8)
 
 
-def _to_integers(vectors: Vectors, x: Any, info: Any) -> Any:
+def _to_integers(vectors: Vectors, x: ir.Value, info: np.iinfo) -> ir.Value:
     """Round a vector of floats to integers of 32 bits that are in range."""
     b = vectors.builder
     low, high = vectors.constant(float(info.min)), vectors.constant(float(info.max))
@@ -63,7 +63,7 @@ def _to_integers(vectors: Vectors, x: Any, info: Any) -> Any:
     return b.call(cgutils.get_or_insert_function(b.module, kind, name), [x])
 
 
-def _divide(vectors: Vectors, sums: Any, shift: int, signed: bool) -> Any:
+def _divide(vectors: Vectors, sums: ir.Value, shift: int, signed: bool) -> ir.Value:
     """Divide whole numbers by ``2**shift``, to nearest even."""
     b = vectors.builder
     if shift == 0:
@@ -77,7 +77,7 @@ def _divide(vectors: Vectors, sums: Any, shift: int, signed: bool) -> Any:
     return b.add(quotient, b.zext(up, vectors.kind))
 
 
-def _saturate(b: Any, values: Any, signed: bool, info: Any) -> Any:
+def _saturate(b: ir.IRBuilder, values: ir.Value, signed: bool, info: np.iinfo) -> ir.Value:
     """Clip whole numbers to the range of an integer dtype."""
     compare: Callable[..., Any] = b.icmp_signed if signed else b.icmp_unsigned
     low, high = (ir.Constant(values.type, [n] * values.type.count) for n in (info.min, info.max))

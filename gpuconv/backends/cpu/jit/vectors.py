@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -36,7 +35,7 @@ def lanes(dtype: str) -> int:
 class Vectors:
     """Emits instructions on vectors of a dtype at the position of a builder."""
 
-    def __init__(self, builder: Any, dtype: str) -> None:
+    def __init__(self, builder: ir.IRBuilder, dtype: str) -> None:
         self.builder = builder
         self.size = np.dtype(dtype).itemsize
         self.whole = np.dtype(dtype).kind in "iu"
@@ -48,13 +47,13 @@ class Vectors:
         self.bytes = self.lanes * self.size
         self.kind = ir.VectorType(self.element, self.lanes)
 
-    def long(self, value: int) -> Any:
+    def long(self, value: int) -> ir.Value:
         return ir.Constant(LONG, value)
 
-    def constant(self, value: float) -> Any:
+    def constant(self, value: float) -> ir.Value:
         return ir.Constant(self.kind, [value] * self.lanes)
 
-    def at(self, address: Any, distance: Any) -> Any:
+    def at(self, address: ir.Value, distance: ir.Value | int) -> ir.Value:
         """Address at a distance in bytes, an int or a value of the code."""
         if isinstance(distance, int):
             if distance == 0:
@@ -62,14 +61,14 @@ class Vectors:
             distance = self.long(distance)
         return self.builder.add(address, distance)
 
-    def load(self, address: Any, kind: Any = None) -> Any:
+    def load(self, address: ir.Value, kind: ir.Type | None = None) -> ir.Value:
         kind = kind or self.kind
         value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
         if kind is self.kind:
             value.align = self.size
         return value
 
-    def store(self, value: Any, address: Any, stream: bool = False) -> None:
+    def store(self, value: ir.Value, address: ir.Value, stream: bool = False) -> None:
         """Write a vector; `stream` writes past the caches, to an aligned address."""
         pointer = self.builder.inttoptr(address, self.kind.as_pointer())
         done = self.builder.store(value, pointer)
@@ -78,42 +77,42 @@ class Vectors:
             one = self.builder.module.add_metadata([ir.Constant(_INT, 1)])
             done.set_metadata("nontemporal", one)
 
-    def splat(self, address: Any) -> Any:
+    def splat(self, address: ir.Value) -> ir.Value:
         """Vector with the element at an address in every lane."""
         return self.spread(self.load(address, self.element))
 
-    def spread(self, value: Any) -> Any:
+    def spread(self, value: ir.Value) -> ir.Value:
         """Vector with a value in every lane."""
         undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(_INT, 0))
         zeros = ir.Constant(ir.VectorType(_INT, self.lanes), None)
         return self.builder.shuffle_vector(first, undefined, zeros)
 
-    def within(self, first: Any, length: Any) -> Any:
+    def within(self, first: ir.Value, length: ir.Value) -> ir.Value:
         """Mask of the lanes l for which ``first + l < length``; both are unsigned 32-bit values."""
         b = self.builder
         places = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
         return b.icmp_unsigned("<", b.add(places, self.spread(first)), self.spread(length))
 
-    def load_masked(self, address: Any, mask: Any, other: Any) -> Any:
+    def load_masked(self, address: ir.Value, mask: ir.Value, other: ir.Value) -> ir.Value:
         """Load the lanes of a mask; the rest, whose memory is not touched, come from `other`."""
         pointer = self.builder.inttoptr(address, self.kind.as_pointer())
         align = ir.Constant(_INT, self.size)
         return self._masked("load", self.kind, [pointer, align, mask, other])
 
-    def store_masked(self, value: Any, address: Any, mask: Any) -> None:
+    def store_masked(self, value: ir.Value, address: ir.Value, mask: ir.Value) -> None:
         """Store the lanes of a mask."""
         pointer = self.builder.inttoptr(address, self.kind.as_pointer())
         align = ir.Constant(_INT, self.size)
         self._masked("store", ir.VoidType(), [value, pointer, align, mask])
 
-    def _masked(self, name: str, result: Any, operands: list[Any]) -> Any:
+    def _masked(self, name: str, result: ir.Type, operands: list[ir.Value]) -> ir.Value:
         kind = ir.FunctionType(result, [operand.type for operand in operands])
         name = f"llvm.masked.{name}.v{self.lanes}{'i' if self.whole else 'f'}{8 * self.size}.p0"
         function = cgutils.get_or_insert_function(self.builder.module, kind, name)
         return self.builder.call(function, operands)
 
-    def zeros(self, rows: int, columns: int) -> list[list[Any]]:
+    def zeros(self, rows: int, columns: int) -> list[list[ir.Value]]:
         """Variables for rows x columns of vectors, all zero; LLVM keeps them in registers."""
         found = [
             [cgutils.alloca_once(self.builder, self.kind) for _ in range(columns)]
@@ -124,11 +123,11 @@ class Vectors:
             self.builder.store(zero, place)
         return found
 
-    def shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
+    def shuffle(self, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
         mask = ir.Constant(ir.VectorType(_INT, len(order)), order)
         return self.builder.shuffle_vector(a, b, mask)
 
-    def transposed(self, rows: list[Any]) -> list[Any]:
+    def transposed(self, rows: list[ir.Value]) -> list[ir.Value]:
         """Return the columns of a square matrix, given as many vectors as one has lanes."""
         rows, n = list(rows), self.lanes
         half = n // 2
@@ -142,7 +141,7 @@ class Vectors:
             half //= 2
         return rows
 
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """``a * b + c``, fused where the machine has such an instruction."""
         if self.whole:
             return self.builder.add(c, self.builder.mul(a, b))
@@ -151,13 +150,13 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.builder.module, kind, name)
         return self.builder.call(function, [a, b, c])
 
-    def add(self, a: Any, b: Any) -> Any:
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.add(a, b) if self.whole else self.builder.fadd(a, b)
 
-    def subtract(self, a: Any, b: Any) -> Any:
+    def subtract(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.fsub(a, b)
 
-    def multiply(self, a: Any, b: Any) -> Any:
+    def multiply(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.fmul(a, b)
 
 

@@ -10,6 +10,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from llvmlite import ir
 from numba import prange
 from numba.core import cgutils
 
+from ....core.array_types import Array
 from .drivers import inner, round_up, variants
 from .emitted_functions import compile_emitted
 from .functions import compile_function
@@ -43,7 +45,10 @@ class _Dots(Vectors):
         self.down, self.across = down, across
         self.sums = self.zeros(down, across)
 
-    def add(self, x_rows: list[Any], offsets: list[Any], dy_rows: list[Any], mask: Any) -> None:
+    def add(
+        self, x_rows: list[ir.Value], offsets: list[ir.Value], dy_rows: list[ir.Value],
+        mask: ir.Value | None,
+    ) -> None:  # fmt: skip
         """Add the products of a vector of each row of dY with the pixels under the taps.
 
         Rows are given by address, `offsets` are the bytes to each column of taps. Only the lanes of
@@ -51,7 +56,7 @@ class _Dots(Vectors):
         """
         b, zero = self.builder, self.constant(0.0)
 
-        def load(address: Any) -> Any:
+        def load(address: ir.Value) -> ir.Value:
             return self.load(address) if mask is None else self.load_masked(address, mask, zero)
 
         ys = [load(address) for address in dy_rows]
@@ -63,7 +68,7 @@ class _Dots(Vectors):
                         place = self.sums[t - r][tap]
                         b.store(self.multiply_add(x, y, b.load(place)), place)
 
-    def finish(self, total: Any, pitch: Any) -> None:
+    def finish(self, total: ir.Value, pitch: ir.Value) -> None:
         """Add the sums to a matrix of float64 numbers whose rows are `pitch` bytes apart."""
         b, double = self.builder, ir.DoubleType()
         for a, row in enumerate(self.sums):
@@ -81,7 +86,9 @@ class _Dots(Vectors):
                 b.store(b.fadd(b.load(target), value), target)
 
 
-def _emit_add_dots(acc: str, down: int, across: int, adjacent: bool, b: Any, args: Any) -> None:
+def _emit_add_dots(
+    acc: str, down: int, across: int, adjacent: bool, b: ir.IRBuilder, args: Sequence[ir.Value]
+) -> None:
     """Emit the dot products of `rows` rows of `n` outputs with the pixels under a group of taps.
 
     They are added to `total`. `x_rows` and `dy_rows` are tables of addresses. From one row of
@@ -98,13 +105,13 @@ def _emit_add_dots(acc: str, down: int, across: int, adjacent: bool, b: Any, arg
     whole, rest = b.udiv(n, lanes), b.urem(n, lanes)
     mask = code.within(ir.Constant(_INT, 0), b.trunc(rest, _INT))
 
-    def add_rows(count: int, index: Any) -> None:
+    def add_rows(count: int, index: ir.Value) -> None:
         at = b.add(x_rows, b.mul(b.mul(index, step), code.long(8)))
         xs = [code.load(code.at(at, 8 * t), LONG) for t in range(down + count - 1)]
         at = b.add(dy_rows, b.mul(index, code.long(8)))
         ys = [code.load(code.at(at, 8 * r), LONG) for r in range(count)]
 
-        def add_vectors(distance: Any, mask: Any) -> None:
+        def add_vectors(distance: ir.Value, mask: ir.Value | None) -> None:
             code.add(
                 [b.add(row, distance) for row in xs],
                 places,
@@ -257,7 +264,7 @@ def _add_dots_function(acc: str, down: int, across: int, adjacent: bool) -> int:
     return compile_emitted(name, _emit_add_dots, acc, down, across, adjacent)
 
 
-def tap_groups(acc: str, p: int, q: int, adjacent: bool) -> Any:
+def tap_groups(acc: str, p: int, q: int, adjacent: bool) -> Array:
     """Return the groups of p x q taps, an array of TAP_GROUP.
 
     `adjacent` says that columns of taps are next to each other in memory.

@@ -6,10 +6,9 @@ rows, each from the sum up to the end of a group of pixels and the sum from the 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from ....core.array_types import Array
 from .drivers import compiled, inner, max_of, min_of
 
 __all__ = ["METHODS", "finish_windows"]
@@ -21,7 +20,7 @@ _LEAST_SHARE = 1e-9
 
 
 @inner
-def _sum_rows(columns: Any, q: int, count: int, tails: Any, sums: Any) -> None:
+def _sum_rows(columns: Array, q: int, count: int, tails: Array, sums: Array) -> None:
     """Sum `count` runs of q neighbours."""
     for first in range(0, count, q):
         group, next_group = columns[first : first + q], columns[first + q :]
@@ -40,8 +39,8 @@ def _sum_rows(columns: Any, q: int, count: int, tails: Any, sums: Any) -> None:
 
 @inner
 def _sum_two_rows(
-    columns1: Any, columns2: Any, q: int, count: int, tails1: Any, tails2: Any, sums1: Any,
-    sums2: Any,
+    columns1: Array, columns2: Array, q: int, count: int, tails1: Array, tails2: Array,
+    sums1: Array, sums2: Array,
 ) -> None:  # fmt: skip
     """`_sum_rows` of two rows in turns, because an addition waits for the one before."""
     for first in range(0, count, q):
@@ -68,7 +67,7 @@ def _sum_two_rows(
 
 
 @inner
-def _add_pixels(pixels: Any, centre: float, raw: bool, before: Any, after: Any) -> None:
+def _add_pixels(pixels: Array, centre: float, raw: bool, before: Array, after: Array) -> None:
     """Add a row of pixels less the centre, or with `raw` of their squares."""
     if raw:
         for j in range(len(after)):
@@ -80,7 +79,7 @@ def _add_pixels(pixels: Any, centre: float, raw: bool, before: Any, after: Any) 
 
 
 @inner
-def _add_squares(pixels: Any, centre: float, before: Any, after: Any) -> None:
+def _add_squares(pixels: Array, centre: float, before: Array, after: Array) -> None:
     """Add the squares of a row of pixels less the centre."""
     for j in range(len(after)):
         value = np.float64(pixels[j]) - centre
@@ -88,13 +87,13 @@ def _add_squares(pixels: Any, centre: float, before: Any, after: Any) -> None:
 
 
 @inner
-def _add(a: Any, b: Any, sums: Any) -> None:
+def _add(a: Array, b: Array, sums: Array) -> None:
     for j in range(len(sums)):
         sums[j] = a[j] + b[j]
 
 
 @inner
-def _subtract_means(n: int, first: Any, second: Any, square: Any) -> None:
+def _subtract_means(n: int, first: Array, second: Array, square: Array) -> None:
     """Turn sums of n pixels into means, and sums of their squares into squared deviations."""
     for j in range(len(square)):
         mean = first[j] / n
@@ -103,7 +102,7 @@ def _subtract_means(n: int, first: Any, second: Any, square: Any) -> None:
 
 
 @inner
-def _mark(second: Any, square: Any, marks: Any) -> None:
+def _mark(second: Array, square: Array, marks: Array) -> None:
     """Mark the windows whose deviations nearly cancel."""
     for j in range(len(marks)):
         value, own = second[j], square[j]
@@ -111,7 +110,7 @@ def _mark(second: Any, square: Any, marks: Any) -> None:
 
 
 @inner
-def _note(divisors: Any, second: Any, marks: Any, least: Any, largest: Any) -> None:
+def _note(divisors: Array, second: Array, marks: Array, least: Array, largest: Array) -> None:
     """Update the least divisor and the largest sum of each column by a row.
 
     Such loops are vectorised; one with a single result for all columns would not be.
@@ -127,7 +126,9 @@ def _note(divisors: Any, second: Any, marks: Any, least: Any, largest: Any) -> N
 
 
 @inner
-def _coefficients(found: Any, first: Any, square: Any, shift: float, sums: Any, marks: Any) -> None:
+def _coefficients(
+    found: Array, first: Array, square: Array, shift: float, sums: Array, marks: Array
+) -> None:
     """Compute the coefficients of a row; those of marked windows are not divided by deviations."""
     total, factor = sums[0], sums[2]
     for j in range(len(found)):
@@ -139,7 +140,7 @@ def _coefficients(found: Any, first: Any, square: Any, shift: float, sums: Any, 
 
 
 @inner
-def _difference(found: Any, first: Any, second: Any, sums: Any, normed: bool) -> None:
+def _difference(found: Array, first: Array, second: Array, sums: Array, normed: bool) -> None:
     """Compute the squared differences of a row."""
     template, norm = sums[1], sums[3]
     for j in range(len(found)):
@@ -157,7 +158,7 @@ def _difference(found: Any, first: Any, second: Any, sums: Any, normed: bool) ->
 
 @inner
 def _sum_tails(
-    x: Any, centre: float, raw: bool, top: int, left: int, width: int, tails: Any
+    x: Array, centre: float, raw: bool, top: int, left: int, width: int, tails: Array
 ) -> None:  # fmt: skip
     """Add up each row of a group and all below it, from the last one upwards."""
     p = len(tails) // 2
@@ -172,8 +173,8 @@ def _sum_tails(
 
 @inner
 def _finish_row(
-    method: int, cross: Any, integers: Any, at: int, left: int, first: Any, second: Any,
-    square: Any, shift: float, sums: Any, marks: Any, found: Any,
+    method: int, cross: Array, integers: Array, at: int, left: int, first: Array, second: Array,
+    square: Array, shift: float, sums: Array, marks: Array, found: Array,
 ) -> None:  # fmt: skip
     """Turn every template's row of correlations from column `left` on into similarities."""
     for template in range(len(cross)):
@@ -194,8 +195,9 @@ def _finish_row(
 
 
 def _finish_windows(
-    x: Any, centre: float, shape: Any, method: int, cross: Any, integers: Any, shift: float,
-    sums: Any, rows: Any, columns: Any, tails: Any, lines: Any, marks: Any, counts: Any,
+    x: Array, centre: float, shape: tuple[int, int], method: int, cross: Array, integers: Array,
+    shift: float, sums: Array, rows: Array, columns: Array, tails: Array, lines: Array,
+    marks: Array, counts: Array,
 ) -> None:  # fmt: skip
     """Turn some rows and columns of correlations into similarities.
 

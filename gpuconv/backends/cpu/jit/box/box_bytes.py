@@ -27,18 +27,20 @@ BYTES = make_tag("uint8")
 class _MeanDivision(Vectors):
     """Emits the division of a vector of unsigned 16-bit sums."""
 
-    def upper_product(self, a: Any, b: Any) -> Any:
+    def upper_product(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """Return the upper 16 bits of the products."""
         wide = ir.VectorType(ir.IntType(32), self.lanes)
         product = self.builder.mul(self.builder.zext(a, wide), self.builder.zext(b, wide))
         shift = ir.Constant(wide, [16] * self.lanes)
         return self.builder.trunc(self.builder.lshr(product, shift), self.kind)
 
-    def short(self, value: Any) -> Any:
+    def short(self, value: ir.Value) -> ir.Value:
         """Return a vector with a 64-bit integer in every lane."""
         return self.spread(self.builder.trunc(value, self.element))
 
-    def divided(self, sums: Any, n: Any, reciprocal: Any, shift: Any, even: bool) -> Any:
+    def divided(
+        self, sums: ir.Value, n: ir.Value, reciprocal: ir.Value, shift: ir.Value, even: bool
+    ) -> ir.Value:
         """Return ``sums / n``, rounded to nearest even, at most 255."""
         b, zero, one = self.builder, self.constant(0), self.constant(1)
         raised = b.add(sums, b.lshr(n, one))

@@ -33,7 +33,7 @@ _COLUMNS = 4
 class _Window(Vectors):
     """Emits the code that sums some vectors of columns, for all windows."""
 
-    def __init__(self, builder: Any, acc: str, pixel: str, columns: int) -> None:
+    def __init__(self, builder: ir.IRBuilder, acc: str, pixel: str, columns: int) -> None:
         super().__init__(builder, acc)
         self.columns = columns
         self.pixel = np.dtype(pixel)
@@ -45,7 +45,7 @@ class _Window(Vectors):
         for place in self.sums:
             self.builder.store(self.constant(0 if self.whole else 0.0), place)
 
-    def pixels(self, address: Any) -> Any:
+    def pixels(self, address: ir.Value) -> ir.Value:
         """Load a vector of pixels, converted to the dtype of sums."""
         if self.same:
             return self.load(address)
@@ -55,7 +55,7 @@ class _Window(Vectors):
         extend = self.builder.sext if self.pixel.kind == "i" else self.builder.zext
         return extend(value, self.kind)
 
-    def add_row(self, table: Any, row: Any, distance: Any) -> list[Any]:
+    def add_row(self, table: ir.Value, row: ir.Value, distance: ir.Value) -> list[ir.Value]:
         """Add a row of pixels to the sums, and return these."""
         b, found = self.builder, []
         start = b.add(self.load(b.add(table, b.mul(row, self.long(8))), LONG), distance)
@@ -76,13 +76,13 @@ def _block(acc: str, pixel: str, columns: int) -> Any:
             distance = b.mul(column, code.long(code.pixel_size))
             out = b.add(out, b.mul(column, code.long(code.size)))
 
-            def smaller(x: Any, y: Any) -> Any:
+            def smaller(x: ir.Value, y: ir.Value) -> ir.Value:
                 return b.select(b.icmp_signed("<", x, y), x, y)
 
-            def larger(x: Any, y: Any) -> Any:
+            def larger(x: ir.Value, y: ir.Value) -> ir.Value:
                 return b.select(b.icmp_signed(">", x, y), x, y)
 
-            def place(start: Any, row: Any, c: int) -> Any:
+            def place(start: ir.Value, row: ir.Value, c: int) -> ir.Value:
                 return code.at(b.add(start, b.mul(row, pitch)), c * code.bytes)
 
             last_block = b.sdiv(b.sub(end, one), p)

@@ -22,15 +22,16 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
 from .....core import dtypes
+from .....core.array_types import Array
 from ..emitted_functions import compile_emitted
 from ..vectors import LONG, lanes, vector_bytes
 from .mirrored_block import MirroredBlock, emit_mirrored
@@ -58,7 +59,10 @@ def _columns(rows: int, parts: int) -> int:
     return 2 if short else 3
 
 
-def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, stream: bool) -> None:
+def _emit_block(
+    builder: ir.IRBuilder, acc: str, made: _Code, columns: int, args: Sequence[ir.Value],
+    stream: bool,
+) -> None:  # fmt: skip
     """Emit the sums of a block of `columns` vectors.
 
     `args` are those of `_emit_sums`, with the bytes to the block's first column in place of `n`.
@@ -73,7 +77,9 @@ def _emit_block(builder: Any, acc: str, made: _Code, columns: int, args: Any, st
         emit(block, args, made.p, made.q, stream)
 
 
-def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
+def _emit_sums(
+    acc: str, made: _Code, stream: bool, b: ir.IRBuilder, args: Sequence[ir.Value]
+) -> None:
     """Emit the sums of `n` columns (at least one vector) of a block of output rows.
 
     The arguments are a table of the addresses of the input rows (of complex numbers: of real and
@@ -95,20 +101,22 @@ def _emit_sums(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
         b.fence("seq_cst")
 
 
-def _emit_columns(acc: str, made: _Code, stream: bool, b: Any, args: Any) -> None:
+def _emit_columns(
+    acc: str, made: _Code, stream: bool, b: ir.IRBuilder, args: Sequence[ir.Value]
+) -> None:
     """Emit the sums of all columns: wide blocks of them, and then the rest."""
     table, n, *taps, offsets, out, stride = args
     part = dtypes.part(acc)
     vector, size = lanes(part), np.dtype(part).itemsize
     out_size = np.dtype(made.out[0] if made.out else part).itemsize
 
-    def emit_at(column: Any, columns: int, past_caches: bool) -> None:
+    def emit_at(column: ir.Value, columns: int, past_caches: bool) -> None:
         distance = b.mul(column, ir.Constant(LONG, size))
         place = b.add(out, b.mul(column, ir.Constant(LONG, out_size)))
         where = (table, distance, *taps, offsets, place, stride)
         _emit_block(b, acc, made, columns, where, past_caches)
 
-    def emit_rest(columns: int, first: Any) -> None:
+    def emit_rest(columns: int, first: ir.Value) -> None:
         """Emit the columns from `first` on in blocks, the last of which may overlap others.
 
         It computes the same sums once more.
@@ -181,7 +189,7 @@ class _Code:
         return f"{name}_to_{self.out[0]}_shift{self.out[1]}" if self.out else name
 
 
-def order_of_taps(q: int, stride: int, dilation: int) -> Any:
+def order_of_taps(q: int, stride: int, dilation: int) -> Array:
     """Return the order in which `q` columns of taps are summed: phase by phase of the stride."""
     reach = np.arange(q, dtype=np.int64) * dilation
     return np.lexsort((reach // stride, reach % stride))

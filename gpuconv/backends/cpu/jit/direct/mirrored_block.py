@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -22,13 +22,15 @@ class MirroredBlock(RegisterBlock):
     """
 
     def __init__(
-        self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
+        self, builder: ir.IRBuilder, acc: str, rows: int, columns: int, step: int, planes: int = 1,
         part_rows: int = 0, out: tuple[str, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(builder, acc, rows, columns, step, planes, part_rows, out=out)
         self.back = self.zeros(rows, self.parts * columns)
 
-    def each(self, first: int, last: Any, emit: Any) -> None:
+    def each(
+        self, first: int, last: ir.Value | int, emit: Callable[[ir.Value | int], None]
+    ) -> None:
         """Emit code for ``first`` to ``last - 1``: unrolled if `last` is an int, else as a loop."""
         if isinstance(last, int):
             for number in range(first, last):
@@ -37,7 +39,7 @@ class MirroredBlock(RegisterBlock):
         with cgutils.for_range(self.builder, last, start=self.long(first)) as loop:
             emit(loop.index)
 
-    def meet(self, outputs: range, taps: Any, middle: Any) -> None:
+    def meet(self, outputs: range, taps: ir.Value | int, middle: Callable[[], None]) -> None:
         """Add the two chains of some rows; then the middle tap, if the number of taps is odd."""
         for output in outputs:
             for place, other in zip(self.sums[output], self.back[output], strict=True):
@@ -50,14 +52,14 @@ class MirroredBlock(RegisterBlock):
         with self.builder.if_then(odd):
             middle()
 
-    def down(self, args: Any, p: int | None) -> None:
+    def down(self, args: Sequence[ir.Value], p: int | None) -> None:
         """Add one column of taps, input row after input row from both ends."""
         table, column, w, taps_down, *_ = args
         taps = taps_down if p is None else p
         half = self.builder.lshr(taps, self.long(1)) if p is None else p // 2
         last = self.plus(taps, self.rows - 2)
 
-        def input_row(y: Any, outputs: range, back: bool) -> None:
+        def input_row(y: ir.Value | int, outputs: range, back: bool) -> None:
             """Add row `y` to outputs counted from the same end as the rows."""
             if back:
                 y = self.minus(last, y)
@@ -88,13 +90,13 @@ class MirroredBlock(RegisterBlock):
 
         self.meet(range(self.rows), taps, middle)
 
-    def across(self, args: Any, p: int | None, q: int | None) -> None:
+    def across(self, args: Sequence[ir.Value], p: int | None, q: int | None) -> None:
         """Add `p` rows of taps, one after the other, to the only output row."""
         table, column, w, taps_down, taps_across, offsets, *_ = args
         taps = taps_across if q is None else q
         half = self.builder.lshr(taps, self.long(1)) if q is None else q // 2
 
-        def tap(a: Any, number: Any, sums: Any) -> None:
+        def tap(a: ir.Value | int, number: ir.Value | int, sums: list[list[ir.Value]]) -> None:
             if q is None:
                 at = self.load(self.at(offsets, self.times(number, 8)), LONG)
             else:
@@ -105,8 +107,8 @@ class MirroredBlock(RegisterBlock):
 
         last, down = self.minus(taps, 1), taps_down if p is None else p
 
-        def half_row(a: Any, back: bool) -> None:
-            def one(number: Any) -> None:
+        def half_row(a: ir.Value | int, back: bool) -> None:
+            def one(number: ir.Value | int) -> None:
                 if back:
                     tap(a, self.minus(last, number), self.back)
                 else:
@@ -121,8 +123,9 @@ class MirroredBlock(RegisterBlock):
 
 
 def emit_mirrored(
-    block: MirroredBlock, args: Any, down: bool, p: int | None, q: int | None, stream: bool
-) -> None:
+    block: MirroredBlock, args: Sequence[ir.Value], down: bool, p: int | None, q: int | None,
+    stream: bool,
+) -> None:  # fmt: skip
     """Emit the code of a block in mirrored order, down a column of taps or across each row."""
     with block.hold(straight=p is not None and (down or q is not None)):
         if down:

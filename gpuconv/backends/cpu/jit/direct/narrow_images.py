@@ -8,8 +8,8 @@ same row. Nothing is copied or padded. A sum adds its taps in the order of `micr
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -36,7 +36,7 @@ _ROWS_AT_ONCE = 64
 _TABLE_ROWS = max(_ROWS_AT_ONCE, _MOST_ROWS) + _LONGEST - 1
 
 
-def _allocate_on_stack(builder: Any, kind: Any) -> Any:
+def _allocate_on_stack(builder: ir.IRBuilder, kind: ir.Type) -> ir.Value:
     """Return the address of memory on the stack, which is not cleared as by `alloca_once`."""
     with builder.goto_entry_block():
         place = builder.alloca(kind)
@@ -47,12 +47,12 @@ class _Rows(Vectors):
     """Emits the code of a block of whole output rows."""
 
     def __init__(
-        self, builder: Any, acc: str, columns: int, q: int, left: int, right: int | None
+        self, builder: ir.IRBuilder, acc: str, columns: int, q: int, left: int, right: int | None
     ) -> None:
         super().__init__(builder, acc)
         self.columns, self.q, self.left, self.right = columns, q, left, right
 
-    def masks(self, width: Any) -> dict[tuple[int, int], Any]:
+    def masks(self, width: ir.Value) -> dict[tuple[int, int], ir.Value]:
         """Return masks of vectors that may reach beyond the row, by column of taps and vector."""
         found = {}
         for tap in range(self.q):
@@ -62,10 +62,10 @@ class _Rows(Vectors):
                     found[tap, c] = self.within(ir.Constant(_INT, first), width)
         return found
 
-    def read_border(self, beside: Any, width: Any) -> None:
+    def read_border(self, beside: ir.Value, width: ir.Value) -> None:
         """Read the border beside the rows from the address `beside` (see `_emit_rows`)."""
         b = self.builder
-        self.fill: Any = None
+        self.fill: ir.Value | None = None
         if self.right is None:
             self.fill = self.splat(beside)
             return
@@ -81,13 +81,13 @@ class _Rows(Vectors):
             (tap, c): self._choose(tap, c) for tap in range(self.q) for c in range(self.columns)
         }
 
-    def _choose(self, tap: int, c: int) -> list[tuple[int, Any]]:
+    def _choose(self, tap: int, c: int) -> list[tuple[int, ir.Value | None]]:
         """List the pixels beside a row that a vector holds, each with a mask of its lane and later.
 
         So each replaces the ones before it in later lanes. The first needs no mask (None).
         """
         b, first = self.builder, c * self.lanes + tap - self.left
-        found: list[tuple[int, Any]] = []
+        found: list[tuple[int, ir.Value | None]] = []
         for e in range(self.left):
             lane = e - self.left - first
             if 0 <= lane < self.lanes:
@@ -104,14 +104,14 @@ class _Rows(Vectors):
             found.append((self.left + e, mask if found else None))
         return found
 
-    def beside(self, row: Any, tap: int, c: int, pixels: dict[int, Any]) -> Any:
+    def beside(self, row: ir.Value, tap: int, c: int, pixels: dict[int, ir.Value]) -> ir.Value:
         """Return what a vector that is loaded under a mask holds beside the row.
 
         `pixels` are the border's pixels of this row that have been read already.
         """
         if self.fill is not None:
             return self.fill
-        value: Any = ir.Constant(self.kind, ir.Undefined)
+        value: ir.Value = ir.Constant(self.kind, ir.Undefined)
         for place, mask in self.chosen[tap, c]:
             if place not in pixels:
                 pixels[place] = self.splat(self.builder.add(row, self.distances[place]))
@@ -120,13 +120,14 @@ class _Rows(Vectors):
         return value
 
     def input_row(
-        self, row: Any, weights: dict[int, list[Any]], masks: Any, sums: list[dict[int, Any]]
-    ) -> None:
+        self, row: ir.Value, weights: dict[int, list[ir.Value]],
+        masks: dict[tuple[int, int], ir.Value], sums: list[dict[int, ir.Value]],
+    ) -> None:  # fmt: skip
         """Add a row of pixels to some output rows, times their `weights` by output row.
 
         `sums` are the sums so far, by output row and vector.
         """
-        pixels: dict[int, Any] = {}
+        pixels: dict[int, ir.Value] = {}
         for tap in range(self.q):
             for c in sums[0]:
                 at = self.at(row, (c * self.lanes + tap - self.left) * self.size)
@@ -138,7 +139,7 @@ class _Rows(Vectors):
                 for output, taps in weights.items():
                     sums[output][c] = self.multiply_add(x, taps[tap], sums[output][c])
 
-    def output_row(self, sums: dict[int, Any], address: Any, last: Any) -> None:
+    def output_row(self, sums: dict[int, ir.Value], address: ir.Value, last: ir.Value) -> None:
         """Write a row of sums; of the last vector only the lanes of a mask."""
         for c, value in sums.items():
             at = self.at(address, c * self.bytes)
@@ -148,8 +149,9 @@ class _Rows(Vectors):
                 self.store(value, at)
 
     def block(
-        self, rows: int, table: Any, taps: list[list[Any]], masks: Any, out: Any, stride: Any,
-        written: Any, last: Any,
+        self, rows: int, table: ir.Value, taps: list[list[ir.Value]],
+        masks: dict[tuple[int, int], ir.Value], out: ir.Value, stride: ir.Value, written: ir.Value,
+        last: ir.Value,
     ) -> None:  # fmt: skip
         """Sum a block of rows, of which only the first `written` are stored.
 
@@ -182,8 +184,8 @@ def _groups(columns: int) -> list[range]:
 
 
 def _emit_rows(
-    acc: str, rows: int, columns: int, p: int, q: int, left: int, right: int | None, b: Any,
-    args: Any,
+    acc: str, rows: int, columns: int, p: int, q: int, left: int, right: int | None,
+    b: ir.IRBuilder, args: Sequence[ir.Value],
 ) -> None:  # fmt: skip
     """Emit the sums of `count` rows of `n` outputs, block after block.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils
 
 from .....core import dtypes
@@ -24,7 +24,7 @@ class RegisterBlock(Vectors):
     """
 
     def __init__(
-        self, builder: Any, acc: str, rows: int, columns: int, step: int, planes: int = 1,
+        self, builder: ir.IRBuilder, acc: str, rows: int, columns: int, step: int, planes: int = 1,
         part_rows: int = 0, order: tuple[int, ...] = (), out: tuple[str, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(builder, dtypes.part(acc))
@@ -38,7 +38,8 @@ class RegisterBlock(Vectors):
         self.weight_bytes = self.weight_parts * self.size
         # By output row: vectors of real parts, then those of imaginary parts.
         self.sums = self.zeros(rows, self.parts * columns)
-        self.held: dict[Any, Any] | None = None  # values of variables that are not yet stored
+        # Values of variables that are not yet stored.
+        self.held: dict[ir.Value, ir.Value] | None = None
 
     @contextmanager
     def hold(self, straight: bool = True) -> Iterator[None]:
@@ -57,42 +58,44 @@ class RegisterBlock(Vectors):
         finally:
             self.held = None
 
-    def read(self, place: Any) -> Any:
+    def read(self, place: ir.Value) -> ir.Value:
         """Return the value of a variable."""
         if self.held is None or place not in self.held:
             return self.builder.load(place)
         return self.held[place]
 
-    def write(self, place: Any, value: Any) -> None:
+    def write(self, place: ir.Value, value: ir.Value) -> None:
         """Set a variable."""
         if self.held is None:
             self.builder.store(value, place)
         else:
             self.held[place] = value
 
-    def value(self, number: Any) -> Any:
+    def value(self, number: ir.Value | int) -> ir.Value:
         """Return a number, which may be an int known at compile time, as a value of the code."""
         return self.long(number) if isinstance(number, int) else number
 
-    def plus(self, a: Any, b: Any) -> Any:
+    def plus(self, a: ir.Value | int, b: ir.Value | int) -> ir.Value | int:
         """Return the sum of two numbers."""
         if isinstance(a, int) and isinstance(b, int):
             return a + b
         return self.builder.add(self.value(a), self.value(b))
 
-    def minus(self, a: Any, b: Any) -> Any:
+    def minus(self, a: ir.Value | int, b: ir.Value | int) -> ir.Value | int:
         """Return the difference of two numbers."""
         if isinstance(a, int) and isinstance(b, int):
             return a - b
         return self.builder.sub(self.value(a), self.value(b))
 
-    def times(self, a: Any, b: Any) -> Any:
+    def times(self, a: ir.Value | int, b: ir.Value | int) -> ir.Value | int:
         """Return the product of two numbers."""
         if isinstance(a, int) and isinstance(b, int):
             return a * b
         return self.builder.mul(self.value(a), self.value(b))
 
-    def addresses(self, table: Any, y: Any, distance: Any) -> list[Any]:
+    def addresses(
+        self, table: ir.Value, y: ir.Value | int, distance: ir.Value | int
+    ) -> list[ir.Value]:
         """Return the addresses in input row `y`, for each part, at a distance in bytes."""
         entry = self.at(table, self.times(y, 8 * self.parts))
         return [
@@ -101,8 +104,9 @@ class RegisterBlock(Vectors):
         ]
 
     def tap(
-        self, pixels: list[Any], weights: dict[int, Any], offset: Any, sums: Any = None
-    ) -> None:
+        self, pixels: list[ir.Value], weights: dict[int, ir.Value], offset: ir.Value | int,
+        sums: list[list[ir.Value]] | None = None,
+    ) -> None:  # fmt: skip
         """Add one tap to each output row: pixels and the output rows' weights are given by address.
 
         Every sum of complex numbers adds the product with the real part of the pixel first, so that
@@ -131,7 +135,9 @@ class RegisterBlock(Vectors):
                         x = b.fneg(x) if n > part else x
                         self.write(place, self.multiply_add(x, w, self.read(place)))
 
-    def input_row(self, y: Any, outputs: range, args: Any, q: Any) -> None:
+    def input_row(
+        self, y: ir.Value | int, outputs: range, args: Sequence[ir.Value], q: int | None
+    ) -> None:
         """Add the products of input row `y` of the block to the output rows in `outputs`."""
         b = self.builder
         table, column, w, taps, offsets = args
@@ -149,7 +155,7 @@ class RegisterBlock(Vectors):
             moved = [b.add(address, at) for address in pixels]
             self.tap(moved, weights, b.mul(loop.index, self.long(self.weight_bytes)))
 
-    def finish(self, out: Any, stride: Any, stream: bool) -> None:
+    def finish(self, out: ir.Value, stride: ir.Value, stream: bool) -> None:
         """Write the sums."""
         b = self.builder
         for i, row in enumerate(self.sums):
@@ -165,7 +171,9 @@ class RegisterBlock(Vectors):
                 self.store(self.read(place), self.at(start, c * self.bytes), stream)
 
 
-def emit(block: RegisterBlock, args: Any, p: int | None, q: int | None, stream: bool) -> None:
+def emit(
+    block: RegisterBlock, args: Sequence[ir.Value], p: int | None, q: int | None, stream: bool
+) -> None:
     """Emit the code of a block for p by q unrolled taps; None: in a loop."""
     b = block.builder
     table, column, w, taps_down, taps, offsets, out, stride = args

@@ -65,7 +65,7 @@ def _bindings(acc: str) -> dict[str, Any]:
     return names
 
 
-def _of_sums(function: Any) -> Callable[[str], int]:
+def _of_sums(function: Callable[..., Any]) -> Callable[[str], int]:
     """Return a function that gives the address of a jit function for a dtype of sums."""
 
     @cache
@@ -75,7 +75,7 @@ def _of_sums(function: Any) -> Callable[[str], int]:
     return address
 
 
-def _of_parts(function: Any) -> Callable[[str], int]:
+def _of_parts(function: Callable[..., Any]) -> Callable[[str], int]:
     """`_of_sums` for a jit function that real and complex sums of one precision share."""
     address = _of_sums(function)
     return lambda acc: address(dtypes.part(acc))

@@ -19,13 +19,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .....core.array_types import Array
 from ..vectors import LONG, Vectors
 
 RADICES = {32: (8, 4), 64: (8, 8), 128: (8, 4, 4), 256: (8, 8, 4), 512: (8, 8, 8),
            1024: (8, 8, 4, 4)}  # fmt: skip
 
 
-def twiddles(n: int, dtype: str) -> Any:
+def twiddles(n: int, dtype: str) -> Array:
     """Return the twiddle factors of all stages in turn: for each k, those of outputs 1 to r - 1."""
     parts = []
     m = n
@@ -40,32 +41,32 @@ def twiddles(n: int, dtype: str) -> Any:
 class _Butterfly(Vectors):
     """Emits one transform of r elements in registers."""
 
-    def __init__(self, builder: Any, dtype: str, inverse: bool) -> None:
+    def __init__(self, builder: ir.IRBuilder, dtype: str, inverse: bool) -> None:
         super().__init__(builder, dtype)
         self.inverse = inverse
 
-    def plus(self, a: Any, b: Any) -> Any:
+    def plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.add(a[0], b[0]), self.add(a[1], b[1])
 
-    def minus(self, a: Any, b: Any) -> Any:
+    def minus(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.subtract(a[0], b[0]), self.subtract(a[1], b[1])
 
-    def quarter(self, a: Any, b: Any) -> tuple[Any, Any]:
+    def quarter(self, a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Return ``a - i b`` and ``a + i b``, in the opposite order if inverse."""
         one = self.add(a[0], b[1]), self.subtract(a[1], b[0])
         other = self.subtract(a[0], b[1]), self.add(a[1], b[0])
         return (other, one) if self.inverse else (one, other)
 
-    def four(self, x: Any) -> list[Any]:
+    def four(self, x: list[ir.Value]) -> list[ir.Value]:
         a, b = self.plus(x[0], x[2]), self.minus(x[0], x[2])
         c, d = self.plus(x[1], x[3]), self.minus(x[1], x[3])
         y1, y3 = self.quarter(b, d)
         return [self.plus(a, c), y1, self.minus(a, c), y3]
 
-    def eight(self, x: Any) -> list[Any]:
+    def eight(self, x: list[ir.Value]) -> list[ir.Value]:
         even, odd = self.four(x[0::2]), self.four(x[1::2])
         c, minus_c = self.constant(math.sqrt(0.5)), self.constant(-math.sqrt(0.5))
-        y: list[Any] = [None] * 8
+        y: list[ir.Value | None] = [None] * 8
         y[0], y[4] = self.plus(even[0], odd[0]), self.minus(even[0], odd[0])
         y[2], y[6] = self.quarter(even[2], odd[2])
         for k in (1, 3):
@@ -87,10 +88,10 @@ class _Butterfly(Vectors):
                 )
         return y
 
-    def transform(self, x: list[Any]) -> list[Any]:
+    def transform(self, x: list[ir.Value]) -> list[ir.Value]:
         return self.four(x) if len(x) == 4 else self.eight(x)
 
-    def twiddled(self, a: Any, address: Any) -> Any:
+    def twiddled(self, a: ir.Value, address: ir.Value) -> ir.Value:
         """Return ``a`` times the twiddle factor at an address, or its conjugate if inverse."""
         c, s = self.splat(address), self.splat(self.at(address, self.size))
         if self.inverse:
@@ -109,7 +110,7 @@ def _butterfly(dtype: str, r: int, inverse: bool, twiddled: bool) -> Any:
             re, im, pitch, to_re, to_im, to_pitch, twiddles = args
             b = _Butterfly(builder, dtype, inverse)
 
-            def places(start: Any, step: Any) -> list[Any]:
+            def places(start: ir.Value, step: ir.Value) -> list[ir.Value]:
                 return [builder.add(start, builder.mul(step, b.long(j))) for j in range(r)]
 
             x = [(b.load(i), b.load(j)) for i, j in zip(places(re, pitch), places(im, pitch),
@@ -173,19 +174,19 @@ def _product(dtype: str) -> Any:
 class _Magnitudes(Vectors):
     """Emits the search for the largest magnitude in many vectors, by its bits as an integer."""
 
-    def __init__(self, builder: Any, dtype: str) -> None:
+    def __init__(self, builder: ir.IRBuilder, dtype: str) -> None:
         super().__init__(builder, dtype)
         self.whole_kind = ir.VectorType(ir.IntType(8 * self.size), self.lanes)
         self.found = cgutils.alloca_once(builder, self.whole_kind)
         builder.store(ir.Constant(self.whole_kind, [0] * self.lanes), self.found)
 
-    def meet(self, value: Any) -> None:
+    def meet(self, value: ir.Value) -> None:
         b = self.builder
         mask = ir.Constant(self.whole_kind, [(1 << (8 * self.size - 1)) - 1] * self.lanes)
         bits, before = b.and_(b.bitcast(value, self.whole_kind), mask), b.load(self.found)
         b.store(b.select(b.icmp_signed(">", bits, before), bits, before), self.found)
 
-    def largest(self) -> Any:
+    def largest(self) -> ir.Value:
         bits = 8 * self.size
         reduce = cgutils.get_or_insert_function(
             self.builder.module,

@@ -7,7 +7,6 @@ change, and each waits for the one before.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -52,10 +51,10 @@ class _Extremes:
         self.low, self.high = (self._variables(v.kind) for _ in range(2))
         self.nan = self._variables(self.counter)
 
-    def _variables(self, kind: Any) -> list[Any]:
+    def _variables(self, kind: ir.Type) -> list[ir.Value]:
         return [cgutils.alloca_once(self.v.builder, kind) for _ in range(_AT_ONCE)]
 
-    def begin(self, low: Any, high: Any) -> None:
+    def begin(self, low: ir.Value, high: ir.Value) -> None:
         """Begin with the extremes of earlier pixels."""
         b = self.v.builder
         for i in range(_AT_ONCE):
@@ -63,7 +62,7 @@ class _Extremes:
             b.store(high, self.high[i])
             b.store(ir.Constant(self.counter, [0] * self.v.lanes), self.nan[i])
 
-    def take(self, i: int, x: Any, there: Any = None) -> None:
+    def take(self, i: int, x: ir.Value, there: ir.Value | None = None) -> None:
         """Take a vector of pixels; lanes outside the mask `there` (None: no mask) hold no pixel."""
         b = self.v.builder
         # Comparisons with NaN are false, which leaves NaN out.
@@ -75,7 +74,7 @@ class _Extremes:
             nan = b.and_(nan, there)
         b.store(b.add(b.load(self.nan[i]), b.sext(nan, self.counter)), self.nan[i])
 
-    def end(self) -> tuple[Any, Any, Any]:
+    def end(self) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Return the least and the greatest number of each lane, and how many NaN there were."""
         b = self.v.builder
         low, high, nan = (b.load(places[0]) for places in (self.low, self.high, self.nan))
@@ -105,7 +104,9 @@ def look(typingctx, kind, pixels, n, extremes):
     return types.void(kind, types.int64, types.int64, types.int64), codegen
 
 
-def _emit_look(dtype: str, b: Any, pixels: Any, n: Any, extremes: Any) -> None:
+def _emit_look(
+    dtype: str, b: ir.IRBuilder, pixels: ir.Value, n: ir.Value, extremes: ir.Value
+) -> None:
     v = Vectors(b, dtype)
     found = _Extremes(v)
     second, count_at = (v.at(extremes, k * _LANES * v.size) for k in (1, 2))
