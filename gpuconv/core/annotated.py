@@ -7,12 +7,19 @@ import numpy as np
 from .array_types import ArrayLike
 from .libraries import is_instance_of
 
-__all__ = ["is_lazy_masked", "refuse_annotated"]
+__all__ = ["fill_masked", "is_lazy_masked", "refuse_annotated"]
 
 
 def is_lazy_masked(obj: ArrayLike) -> bool:
     """Whether an object is a Dask array whose blocks are masked arrays, as far as Dask knows."""
     return is_instance_of(obj, "dask.array", "Array") and isinstance(obj._meta, np.ma.MaskedArray)
+
+
+def fill_masked(obj: ArrayLike, name: str) -> str | None:
+    """Return what to pass instead of a masked array called `name`; None if `obj` has no mask."""
+    if isinstance(obj, np.ma.MaskedArray):
+        return f"{name}.filled(value)"
+    return f"dask.array.ma.filled({name}, value)" if is_lazy_masked(obj) else None
 
 
 def refuse_annotated(obj: object, name: str) -> None:
@@ -26,12 +33,11 @@ def refuse_annotated(obj: object, name: str) -> None:
     ...     print(str(error)[:56])
     weights is a masked array, whose mask would be lost; pas
     """
-    if isinstance(obj, np.ma.MaskedArray) or is_lazy_masked(obj):
-        lazy = not isinstance(obj, np.ma.MaskedArray)
-        what = (
-            "a Dask array of masked arrays, whose masks" if lazy else "a masked array, whose mask"
-        )
-        filled = f"dask.array.ma.filled({name}, value)" if lazy else f"{name}.filled(value)"
+    filled = fill_masked(obj, name)
+    if filled is not None:
+        what = "a masked array, whose mask"
+        if is_lazy_masked(obj):
+            what = "a Dask array of masked arrays, whose masks"
         raise TypeError(
             f"{name} is {what} would be lost; pass {filled}, "
             "or call normalized_corr2d or normalized_convolve2d, which leave masked pixels out"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays, dtypes
-from ..core.annotated import is_lazy_masked
+from ..core.annotated import fill_masked, is_lazy_masked
 from ..core.array_types import ArrayLike
 from ..core.axes import LAST, axes_of, move_to_last, put_back, warn_of_channels
 from ..core.options import Mode, Number, PlaneAxes, Steps
@@ -216,10 +216,8 @@ def _call(
     axes: PlaneAxes, out: ArrayLike, flipped: bool, options: dict[str, Any],
 ) -> ArrayLike:  # fmt: skip
     for array, name in ((K, "K"), (mask, "mask"), (weights, "weights"), (out, "out")):
-        if isinstance(array, np.ma.MaskedArray) or is_lazy_masked(array):
-            filled = f"{name}.filled(value)"
-            if not isinstance(array, np.ma.MaskedArray):
-                filled = f"dask.array.ma.filled({name}, value)"
+        filled = fill_masked(array, name)
+        if filled is not None:
             raise TypeError(
                 f"{name} is a masked array, whose mask would be lost: only X may be one; pass "
                 f"{filled}"
@@ -278,18 +276,16 @@ def _join_masks(own: ArrayLike, mask: ArrayLike) -> ArrayLike:
     """Join the mask of a masked array with the one given; rows and columns are last in both."""
     if own is None or mask is None:
         return own if mask is None else mask
-    if not isinstance(own, np.ndarray):  # Dask's
-        if not arrays.is_instance_of(mask, "dask.array", "Array"):
-            mask = arrays.read(mask, "mask").array
-        check_mask_dtype(dtypes.name_of(mask.dtype, "mask"))
-        check_fits(tuple(mask.shape), own.shape, "mask")
-        return own | mask
-    given = arrays.read(mask, "mask")
-    check_mask_dtype(given.dtype)
-    check_fits(tuple(given.array.shape), own.shape, "mask")
-    if given.device != arrays.HOST:
-        raise ValueError(f"X is a masked array on the host and mask on {given.device}")
-    return own | given.array
+    if arrays.is_instance_of(own, "dask.array", "Array") and isinstance(mask, type(own)):
+        dtype, device = dtypes.name_of(mask.dtype, "mask"), arrays.HOST
+    else:
+        given = arrays.read(mask, "mask")
+        dtype, device, mask = given.dtype, given.device, given.array
+    check_mask_dtype(dtype)
+    check_fits(tuple(mask.shape), own.shape, "mask")
+    if device != arrays.HOST:
+        raise ValueError(f"X is a masked array on the host and mask on {device}")
+    return own | mask
 
 
 def _move_like(array: ArrayLike, X: ArrayLike, at: tuple[int, int]) -> ArrayLike:

@@ -59,9 +59,7 @@ def test_they_are_refused_with_what_to_pass(call, kind):
         function(annotate)
 
 
-@pytest.mark.parametrize(
-    "call", [call for call in CALLS if call.startswith(("in", "image"))]
-)  # fmt: skip
+@pytest.mark.parametrize("call", [call for call in CALLS if call.startswith(("in", "image"))])
 def test_dask_arrays_of_masked_arrays(call):
     da = pytest.importorskip("dask.array")
     function, name = CALLS[call]
