@@ -18,8 +18,8 @@ import numpy as np
 from .backends.base import Repeated
 from .core import dtypes
 from .core.alignment import is_aligned
-from .core.array_types import ArrayLike
-from .core.arrays import LARGE_RESULT, Array, empty_on_host
+from .core.array_types import Array, ArrayLike
+from .core.arrays import LARGE_RESULT, empty_on_host
 from .core.overlap import is_permuted, may_share_memory
 from .core.problem import Problem
 from .methods.weights import Weights

@@ -18,8 +18,7 @@ from . import call_cache
 from .backends import Backend, backend_for, require_backend
 from .backends.base import Repeated
 from .core import arrays, dtypes
-from .core.array_types import ArrayLike
-from .core.arrays import Array
+from .core.array_types import Array, ArrayLike
 from .core.equal_taps import EqualTaps, find_equal_taps
 from .core.errors import complete_rows_before
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch

@@ -28,8 +28,7 @@ from dask.highlevelgraph import HighLevelGraph
 from .. import engine
 from ..backends.cpu.threads import threads
 from ..core import arrays, blocks
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.problem import Problem, make_problem
 from ..methods.weights import Weights
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.options import Mode, PlaneAxes, Steps
 
 try:

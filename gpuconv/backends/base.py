@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.layer import LayerGeometry
 from ..core.problem import Index, Problem
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from ..core import arrays, dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.boundary import sources
 from ..core.errors import complete_rows_before
 from ..core.problem import Problem

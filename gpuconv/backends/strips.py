@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.blocks import even_length
 from ..core.boundary import sources
 from ..core.problem import Index, Problem, build_axis_tables, slice_batch_shape, tables_are_gathered

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..api import convolve2d, corr2d
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem
 from ..engine import read_problem
 from ..gradients import corr2d_vjp

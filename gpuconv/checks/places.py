@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from ..core import arrays
-from ..core.arrays import Array, to_host
+from ..core.array_types import Array
+from ..core.arrays import to_host
 
 __all__ = ["PLACES", "Gpu", "Host", "Place", "argument"]
 

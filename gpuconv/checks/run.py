@@ -7,7 +7,8 @@ from typing import Any
 
 from ..api import convolve2d, corr2d
 from ..backends import Backend, backend_for, require_backend
-from ..core.arrays import HOST, Array
+from ..core.array_types import Array
+from ..core.arrays import HOST
 from ..engine import read_problem
 from ..gradients import corr2d_vjp
 from ..nn import conv2d, conv2d_vjp

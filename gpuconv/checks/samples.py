@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from .case import Case
 from .places import Place
 

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 import gpuconv
 
 from ..cli.files.image import Pixels
-from ..core.arrays import Array
+from ..core.array_types import Array
 from .contact_sheet import Panel, circle, make_sheet, outline
 from .pictures import WriteError, read_picture, write_picture
 from .places import Inputs, check_output, make_folder

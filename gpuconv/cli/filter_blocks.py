@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import gpuconv
 
 from ..core import blocks
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem
 from .files import output as outputs
 from .files.alpha import AlphaSums, CallOnTiles, Tiles, split_alpha

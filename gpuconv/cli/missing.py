@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import gpuconv
 
-from ..core.arrays import Array
+from ..core.array_types import Array
 from .files.formats import Format
 from .files.image import Image, Pixels
 from .files.safety import ReadError, WriteError

@@ -24,7 +24,6 @@ from .tensors import import_tensor, make_tensor, plain_tensor, refuse_sparse, vi
 
 __all__ = [
     "LARGE_RESULT",
-    "Array",
     "Operand",
     "array_module",
     "as_argument",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from . import arrays
 from .alignment import copy_unaligned, is_aligned
-from .array_types import ArrayLike
-from .arrays import HOST, Array, Operand
+from .array_types import Array, ArrayLike
+from .arrays import HOST, Operand
 from .overlap import shares_memory
 
 __all__ = ["Result", "read_target"]

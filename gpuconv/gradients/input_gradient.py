@@ -9,7 +9,8 @@ import numpy as np
 
 from ..backends import backend_for, require_backend
 from ..core import arrays, dtypes
-from ..core.arrays import Array, Operand
+from ..core.array_types import Array
+from ..core.arrays import Operand
 from ..core.boundary import fold, fold_by_table
 from ..core.errors import hide_internal_out
 from ..core.phases import phases

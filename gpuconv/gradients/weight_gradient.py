@@ -10,7 +10,8 @@ import numpy as np
 
 from ..backends import backend_for, require_backend
 from ..core import arrays, dtypes
-from ..core.arrays import Array, Operand
+from ..core.array_types import Array
+from ..core.arrays import Operand
 from ..core.boundary import reads_other_end, sources
 from ..core.problem import Pair, Problem, make_problem, restate_with_pixels
 from ..core.reach import Part, parts_with_pixels

@@ -11,7 +11,7 @@ from .. import engine
 from ..backends.cpu.numba_threads import import_numba
 from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.blocks import even_length
 from .faint_windows import refine_deviations
 from .template_blocks import Similarity, centre_serves, find_centre, float32_serves

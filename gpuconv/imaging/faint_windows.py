@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import engine
-from ..core.arrays import Array
+from ..core.array_types import Array
 
 __all__ = ["LEAST_SHARE", "refine_deviations", "refine_squares"]
 

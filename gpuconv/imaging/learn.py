@@ -14,8 +14,7 @@ import numpy as np
 from ..api import corr2d
 from ..core import arrays, dtypes
 from ..core.arguments import pair
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.options import Steps
 from ..core.streams import use_stream_of
 from ..gradients import corr2d_vjp

@@ -10,8 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from ..core import arrays, dtypes
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.errors import format_value, unknown_name_error
 
 __all__ = [

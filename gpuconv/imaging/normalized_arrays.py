@@ -13,8 +13,8 @@ from .. import engine
 from ..backends import Backend, backend_for, get_backend
 from ..backends.cpu.threads import run_on_pool, thread_count, threads
 from ..core import arrays, blocks, dtypes
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array, array_module
+from ..core.array_types import Array, ArrayLike
+from ..core.arrays import array_module
 from ..core.overlap import may_share_memory
 from ..core.problem import Index, Problem, slice_batch
 from ..core.results import Result, read_target

@@ -16,7 +16,8 @@ import numpy as np
 from .. import engine
 from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
-from ..core.arrays import Array, array_module
+from ..core.array_types import Array
+from ..core.arrays import array_module
 from ..core.scratch import Scratch
 from .missing_pixels import KernelSums
 from .normalized_call import NormalizedCall

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import engine
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem
 from ..core.scratch import Scratch
 from .missing_pixels import MissingRules

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..adapters.dask import check_known, correlate_blocks, read_operands, refuse_out
 from ..core import arrays, blocks, dtypes
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array, array_module
+from ..core.array_types import Array, ArrayLike
+from ..core.arrays import array_module
 from ..core.scratch import Scratch
 from .missing_pixels import KernelSums, MissingRules, check_fits, check_mask_dtype
 from .normalized_blocks import normalize_block

@@ -16,7 +16,8 @@ from ..backends.cuda import means
 from ..backends.cuda.backend import CudaBackend
 from ..backends.cuda.launch import MeanRule
 from ..core import dtypes
-from ..core.arrays import Array, array_module
+from ..core.array_types import Array
+from ..core.arrays import array_module
 from ..core.problem import Problem
 from ..methods.weights import Factors, Weights
 from .missing_pixels import KernelSums

@@ -25,7 +25,7 @@ from ..backends.cpu.means import (
 )
 from ..backends.cpu.sums import MeansOfImages, plan_means
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.errors import complete_rows_before
 from ..core.problem import Problem, restate_for_one_image
 from ..methods.weights import Weights

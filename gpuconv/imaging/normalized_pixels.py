@@ -13,7 +13,8 @@ from ..backends.cpu.means import find_range
 from ..backends.cpu.numba_threads import import_numba
 from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
-from ..core.arrays import Array, array_module
+from ..core.array_types import Array
+from ..core.arrays import array_module
 from ..core.scratch import Scratch
 from .missing_pixels import nan_error, weights_error
 from .normalized_call import NormalizedCall

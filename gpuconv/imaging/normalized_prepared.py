@@ -10,8 +10,7 @@ import numpy as np
 
 from .. import call_cache, engine
 from ..core import arrays, dtypes
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..methods.weights import Weights
 from .missing_pixels import KernelSums, MissingRules
 from .normalized_call import NormalizedCall

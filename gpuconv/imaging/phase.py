@@ -12,8 +12,7 @@ import numpy as np
 from ..backends.cpu.threads import thread_count
 from ..core import arrays, dtypes
 from ..core.arguments import integer
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.errors import unknown_name_error
 from ..core.streams import use_stream_of
 

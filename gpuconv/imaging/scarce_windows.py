@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import engine
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Pair
 
 __all__ = ["Correlation", "correct_scarce"]

@@ -15,8 +15,8 @@ import numpy as np
 from ..backends import backend_for
 from ..core import arrays, blocks, dtypes
 from ..core.arguments import check_dimensions, read_padding
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array, Operand, to_host
+from ..core.array_types import Array, ArrayLike
+from ..core.arrays import Operand, to_host
 from ..core.problem import Index, Problem, make_problem, slice_batch
 from ..core.results import Result, read_target
 from ..core.streams import use_stream_of

@@ -11,7 +11,8 @@ import numpy as np
 from .. import engine
 from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
-from ..core.arrays import Array, to_host
+from ..core.array_types import Array
+from ..core.arrays import to_host
 from .template_values import TemplateSums, invert_norms, sum_template
 from .window_sums import Windows, find_deviations, find_squares, positive_range
 

@@ -10,8 +10,8 @@ import dask.array as da
 
 from ..adapters.dask import as_one_chunk, correlate_blocks, read_operands, refuse_out
 from ..core import blocks
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array, to_host
+from ..core.array_types import Array, ArrayLike
+from ..core.arrays import to_host
 from ..core.problem import Problem
 from .template_arrays import match as match_arrays
 from .template_arrays import (

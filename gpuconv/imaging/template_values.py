@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 
 __all__ = [
     "METHODS",

@@ -9,7 +9,8 @@ from types import ModuleType
 import numpy as np
 
 from .. import engine
-from ..core.arrays import Array, to_host
+from ..core.array_types import Array
+from ..core.arrays import to_host
 from .faint_windows import LEAST_SHARE, refine_deviations, refine_squares
 
 __all__ = ["Deviations", "Windows", "find_deviations", "find_squares", "positive_range"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..backends.base import Backend, Costs
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem
 from . import box, direct, fft, separable, tensor
 from .prices import Offer, Rival

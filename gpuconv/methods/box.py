@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from ..backends.base import Backend, Costs
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem
 from .prices import Offer, Rival, kept
 from .weights import Weights

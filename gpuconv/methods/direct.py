@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..backends.base import Backend, Costs
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem
 from .prices import kept
 from .weights import Weights

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..backends.base import Backend, Costs
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem, restate_for_tables
 from . import direct
 from .prices import kept

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.worker_thread import on_worker_thread
 from .operations import (
     ABOVE_LIMIT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.array_types import Array
 from .float_factors import Pair
 from .operations import (
     ABOVE_LIMIT,

@@ -20,7 +20,7 @@ import numpy as np
 from ..backends.cpu import rank_one
 from ..backends.cpu.rank_one import Verdict
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from .float_factors import (
     Pair,
     accurate_factors,

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 
 from ..backends.base import Backend, Costs
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem
 from .operations import ABOVE_LIMIT, TOO_LONG
 from .prices import Offer, Rival, kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..backends.base import Backend, Costs
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.problem import Problem
 from .weights import Weights
 

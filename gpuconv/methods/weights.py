@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.box import has_equal_weights
 from ..core.equal_taps import EqualTaps
 from ..core.problem import Index, Problem, slice_batch

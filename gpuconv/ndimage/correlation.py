@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays, dtypes
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.options import Number
 from .arguments import (
     Axes,

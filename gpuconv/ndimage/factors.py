@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..methods.rank import separate_within
 
 __all__ = ["split_into_lines"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..core import arrays, blocks
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.axes import move_to_last
 from ..core.overlap import may_share_memory
 from ..plans import plan

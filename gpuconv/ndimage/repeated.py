@@ -15,8 +15,7 @@ import numpy as np
 
 from ..call_cache import exactly
 from ..core import dtypes
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.overlap import may_share_memory
 from .arguments import Output
 from .images import InputImage, Target, read_image, read_output

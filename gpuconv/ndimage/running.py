@@ -9,8 +9,7 @@ from functools import partial
 import numpy as np
 
 from ..core import arrays, dtypes
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.casting import cast
 from ..core.overlap import may_share_memory
 from ..core.streams import use_stream_of

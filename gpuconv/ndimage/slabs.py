@@ -17,7 +17,7 @@ import numpy as np
 
 from ..backends.cpu.threads import run_on_pool, threads
 from ..core import arrays
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.overlap import may_share_memory
 from ..core.scratch import Scratch
 from .passes import Pass, prepare

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.options import Number
 from .arguments import (
     Axes,

@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from ..core import dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 
 __all__ = ["Store"]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backends import Backend, backend_for, require_backend
 from ..core import arrays, dtypes
-from ..core.arrays import Array
+from ..core.array_types import Array
 from ..core.layer import LayerGeometry
 from ..core.phases import phases
 from ..engine import correlate

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core import arrays, dtypes
-from ..core.array_types import ArrayLike
-from ..core.arrays import Array
+from ..core.array_types import Array, ArrayLike
 from ..core.options import Mode, Steps
 from ..core.problem import pair
 from .functions import conv2d, conv2d_vjp

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.array_types import Array
 
 
 def write_parameters(path: Path, state: dict[str, Array]) -> None:

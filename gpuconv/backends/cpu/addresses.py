@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from .jit.params import OBJECT_HEAD
 
 

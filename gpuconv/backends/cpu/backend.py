@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from ...core import arrays, dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.errors import complete_rows_before
 from ...core.layer import LayerGeometry
 from ...core.layout import kernel_index

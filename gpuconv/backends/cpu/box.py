@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.box import choose_window_accumulator, describe_scales, find_reciprocal, shrink_factor
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.errors import complete_rows_before, get_complete_rows, set_complete_rows
 from ...core.problem import Problem, build_axis_tables, make_problem, restate_for_tables
 from . import sums

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.layout import byte_offsets, lead_strides
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, build_axis_tables, restate_for_tables, tables_are_gathered
 from .addresses import address

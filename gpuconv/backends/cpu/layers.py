@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.boundary import AxisShape, build_axis_table, plan_axis_steps
 from ...core.layer import LayerGeometry
 from ...core.problem import Pair

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Problem
 from .addresses import address
 from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .call_times import CallTimes

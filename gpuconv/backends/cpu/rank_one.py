@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.worker_thread import on_worker_thread
 from . import numba_threads
 from .jit.weights.verdict import Verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.errors import set_complete_rows
 
 # How a MemoryError describes the memory of a task of sums.

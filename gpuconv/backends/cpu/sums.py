@@ -13,7 +13,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.accumulator import choose_exact_accumulator, choose_narrow_sums, find_mirrored
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.layout import kernel_index
 from ...core.problem import Problem
 from ..base import Repeated

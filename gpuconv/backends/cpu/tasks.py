@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.errors import complete_rows_before
 from ...core.problem import Problem
 from .addresses import address

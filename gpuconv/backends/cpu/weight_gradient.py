@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from ...core import arrays, dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.layer import LayerGeometry
 from ...core.problem import Problem
 from ..base import Backend, Compute, Costs

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.boundary import BOUNDARIES, period_of
 from ...core.box import describe_scales, shrink_factor
 from ...core.layout import lead_strides

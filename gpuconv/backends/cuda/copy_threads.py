@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 
 # One thread copies at a fraction of a link's speed. More than these get in each other's way: eight
 # were the fastest in a machine of 16 cores with an H200.

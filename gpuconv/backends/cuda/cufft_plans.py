@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from threading import Lock, get_ident
 from typing import Any, NamedTuple
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 
 PLANS = 64
 PLAN_BYTES = 256 << 20  # of work areas

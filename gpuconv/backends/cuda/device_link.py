@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 
 # CUDA's names for the directions of a copy.
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from .launcher import Launcher
 
 # How many weights of one problem are remembered.

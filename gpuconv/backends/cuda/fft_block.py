@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Problem
 from . import fft_chunks
 from .fft_block_planning import BlockPlan

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.boundary import BOUNDARIES
 from ...core.layout import lead_strides
 from ...core.problem import Problem

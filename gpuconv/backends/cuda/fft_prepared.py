@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Problem
 from . import fft_planning
 from .device_weights import HostArray, Seen, uploads

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.boundary import BOUNDARIES
 from ...core.problem import Problem
 from .launch import Launch, MeanRule

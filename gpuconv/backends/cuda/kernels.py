@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 
 
 class _AddressParameter:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from . import chips, compiler
 from .chips import Chip
 from .cufft_plans import transforms

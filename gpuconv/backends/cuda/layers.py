@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.layer import LayerGeometry
 from .kernels import ADDRESS, Kernel
 from .launch import GRID_MAX

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Problem
 from . import planning, sums
 from .chips import Chip

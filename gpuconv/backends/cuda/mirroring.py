@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.accumulator import find_mirrored
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Problem
 from .spec import LOOK, NO, YES
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Problem
 from . import sums
 from .launcher import Launcher

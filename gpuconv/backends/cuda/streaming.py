@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.errors import set_complete_rows
 from ...core.problem import Problem, slice_batch
 from ..base import Compute

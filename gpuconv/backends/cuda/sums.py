@@ -16,7 +16,7 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.accumulator import choose_exact_accumulator
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.layout import lead_strides
 from ...core.problem import Problem
 from . import launch as launching

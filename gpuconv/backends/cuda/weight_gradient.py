@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import Problem
 from . import strided_planning

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Index
 from .image import Image, arrange
 from .metadata import Metadata

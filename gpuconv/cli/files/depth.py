@@ -10,7 +10,7 @@ import numpy as np
 
 from ...cli.files.image import Pixels
 from ...core import dtypes
-from ...core.arrays import Array
+from ...core.array_types import Array
 from .formats import Format
 from .image import Image, full_range
 from .safety import WriteError

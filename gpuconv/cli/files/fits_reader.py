@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Index
 from .array_reader import make_image
 from .image import Image, count_bytes

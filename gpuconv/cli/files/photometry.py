@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ...core.array_types import ArrayLike
-from ...core.arrays import Array
+from ...core.array_types import Array, ArrayLike
 
 __all__ = ["Conversion", "YCbCrCoding", "cmyk_to_rgb", "find_conversion", "lab_to_rgb"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...cli.files.safety import TiffFile, TiffPage, TiffSeries
-from ...core.arrays import Array
+from ...core.array_types import Array
 from ...core.problem import Index
 from .image import Image, Source, arrange, count_bytes
 from .orientation import stand_upright

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ....core.arrays import Array
+from ....core.array_types import Array
 from ..jit.fft import fft_errors
 from .scipy_filter import TileFilter, TransformedKernel
 from .scipy_transforms import TileSums

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ....core import dtypes
-from ....core.arrays import Array
+from ....core.array_types import Array
 from ....core.errors import complete_rows_before
 from ....core.problem import Problem, make_problem
 from .scipy_filter import TileFilter, TransformedKernel

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ....core import dtypes
-from ....core.arrays import Array
+from ....core.array_types import Array
 from ....core.problem import Problem, restate_for_tables
 from ....core.worker_thread import on_worker_thread
 from .. import fft_spectra

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....core.arrays import Array
+from ....core.array_types import Array
 from ....core.problem import Pair
 from ..jit.fft import fft_errors
 from .scipy_errors import ErrorEstimates, find_largest

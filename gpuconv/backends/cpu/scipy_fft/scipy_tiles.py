@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....core import dtypes
-from ....core.arrays import Array
+from ....core.array_types import Array
 from ....core.boundary import sources
 from ....core.problem import Problem, build_axis_tables, restate_for_tables, tables_are_gathered
 from ..addresses import address

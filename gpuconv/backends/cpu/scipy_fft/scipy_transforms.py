@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....core.arrays import Array
+from ....core.array_types import Array
 from ....core.problem import Pair
 
 # Rows of zeros are left out if they are at least one in this many: the other rows are then copied.
