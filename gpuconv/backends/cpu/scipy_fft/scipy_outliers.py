@@ -20,6 +20,8 @@ __all__ = ["TileRetry"]
 
 # Pixels taken out of a tile at most; beyond, the tile is summed directly.
 _TAKEN_MOST = 256
+# Transforms of n elements in double precision take as long as adding n log2(n) numbers this often.
+_TRANSFORMS_IN_DOUBLE = 2.0
 
 
 @dataclass
@@ -138,7 +140,7 @@ class TileRetry:
                 if left.exponent > 0 and not limit > 1 / self.errors.safe:
                     return None  # scaling by the largest pixel has rounded the others away
                 large = np.abs(left.pixels) > limit
-                if np.count_nonzero(large) > _TAKEN_MOST:
+                if np.count_nonzero(large) > self._most_taken(kernel, counted.shape):
                     return None
                 taken = np.argwhere(large)
                 left.pixels[large] = 0
@@ -156,6 +158,19 @@ class TileRetry:
             # The next limit is lower, and starts from the whole tile again.
             left = self._scale(tile.copy(), 0)
         return None
+
+    def _most_taken(self, kernel: TransformedKernel, outputs: Pair) -> float:
+        """Return how many pixels are taken out at most.
+
+        In single precision, transforms in double precision may be faster than adding them.
+        """
+        if self.errors.info.bits != 32:
+            return _TAKEN_MOST
+        contributions: int = math.prod(map(min, kernel.weights.shape, outputs))
+        transforms: float = (
+            _TRANSFORMS_IN_DOUBLE * self.filter.size * math.log2(self.filter.size + 1)
+        )
+        return min(float(_TAKEN_MOST), transforms / contributions)
 
     def _sum_tile(
         self, tile: _ScaledTile, kernel: TransformedKernel, shape: Pair
@@ -187,18 +202,36 @@ class TileRetry:
 
     def _add(self, sums: Array, y: int, x: int, value: complex, weights: Array) -> None:
         """Add what one pixel of a tile contributes to its sums."""
-        places = []
-        for at, taps, dilation, axis, outputs in zip(
-            (y, x), weights.shape, self.filter.problem.dilation, self.filter.tiles, sums.shape,
-            strict=True,
-        ):  # fmt: skip
-            tap = np.arange(taps)
-            position = at - tap * dilation
-            last = (outputs - 1) * axis.spacing
-            tap = tap[(position >= 0) & (position <= last) & (position % axis.spacing == 0)]
-            places.append((tap, (at - tap * dilation) // axis.spacing))
-        (a, i), (b, j) = places
-        sums[np.ix_(i, j)] += value * weights[np.ix_(a, b)].astype(sums.dtype)
+        (a, i), (b, j) = (
+            _taps_and_outputs(at, taps, dilation, axis.spacing, outputs)
+            for at, taps, dilation, axis, outputs in zip(
+                (y, x), weights.shape, self.filter.problem.dilation, self.filter.tiles, sums.shape,
+                strict=True,
+            )
+        )  # fmt: skip
+        sums[i, j] += value * weights[a, b].astype(sums.dtype)
+
+
+def _taps_and_outputs(
+    pixel: int, taps: int, dilation: int, spacing: int, outputs: int
+) -> tuple[slice, slice]:
+    """Return the taps along an axis that read a pixel, and the outputs whose sums they add it to.
+
+    They are the solutions of ``tap * dilation + output * spacing == pixel``, in the order of the
+    taps. Finding them takes no longer for many taps than for few.
+    """
+    divisor = math.gcd(dilation, spacing)
+    if pixel % divisor:
+        return slice(0), slice(0)
+    pixel, dilation, spacing = pixel // divisor, dilation // divisor, spacing // divisor
+    least = max(0, -(((outputs - 1) * spacing - pixel) // dilation))
+    first = least + (pixel * pow(dilation, -1, spacing) - least) % spacing
+    found = range(first, min(taps - 1, pixel // dilation) + 1, spacing)
+    if not found:
+        return slice(0), slice(0)
+    highest, lowest = ((pixel - tap * dilation) // spacing for tap in (found[0], found[-1]))
+    end = lowest - dilation if lowest >= dilation else None  # below 0 it would count from the end
+    return slice(first, found[-1] + 1, spacing), slice(highest, end, -dilation)
 
 
 def _times(number: float, exponent: int) -> float:

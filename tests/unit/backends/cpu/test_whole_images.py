@@ -10,7 +10,7 @@ import pytest
 import gpuconv
 from gpuconv.backends.cpu import backend, fft_plan, fft_spectra
 from gpuconv.backends.cpu.numba_threads import max_threads
-from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_plan
+from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_outliers, scipy_plan
 from gpuconv.backends.cpu.scipy_fft.scipy_transforms import Transforms
 from gpuconv.core.problem import make_problem
 from gpuconv.methods import prices
@@ -263,6 +263,43 @@ def test_double_precision_before_sums_tap_by_tap(scipy_only, summed, dtype):
     sizes = gpuconv.corr2d(*(np.abs(a).astype("f8") for a in wide), method="direct")
     assert np.abs(got - wanted).max() <= 64 * np.finfo(dtype).eps * sizes.max()
     assert not summed
+
+
+def test_many_taps_are_transformed_in_double_instead_of_added_pixel_by_pixel(
+    scipy_only, summed, monkeypatch
+):
+    added, add = [], scipy_outliers.TileRetry._add
+    monkeypatch.setattr(
+        scipy_outliers.TileRetry,
+        "_add",
+        lambda self, sums, *rest: (added.append(sums.size), add(self, sums, *rest))[1],
+    )
+    x = RNG.standard_normal((3, 300)).astype("f4")
+    k = RNG.random((1, 400_001), "f4")  # of one sign: few sums are small beside the largest
+    sums = gpuconv.corr2d(x, k, mode="full", method="fft")
+    exact = np.array([np.convolve(row, k[0, ::-1]) for row in x.astype("f8")])
+    assert np.abs(sums - exact).max() < 1e-6 * np.abs(exact).max()
+    assert not summed
+    assert sum(added) < 40 * exact.size
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 9])
+@pytest.mark.parametrize("spacing", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("dilation", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("taps", [1, 2, 7])
+def test_taps_that_read_a_pixel(taps, dilation, spacing, outputs):
+    for pixel in range((taps - 1) * dilation + (outputs - 1) * spacing + 1):
+        expected = [
+            (tap, output)
+            for tap in range(taps)
+            for output in range(outputs)
+            if tap * dilation + output * spacing == pixel
+        ]
+        found = scipy_outliers._taps_and_outputs(pixel, taps, dilation, spacing, outputs)
+        both = [
+            np.arange(n)[places].tolist() for n, places in zip((taps, outputs), found, strict=True)
+        ]
+        assert list(zip(*both, strict=True)) == expected
 
 
 def test_sums_beyond_the_range_are_infinite_and_no_others(scipy_only):
