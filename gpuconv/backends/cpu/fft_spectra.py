@@ -37,22 +37,31 @@ class SpectrumCache:
 
     def __init__(self, most: int) -> None:
         self._most, self._bytes, self._lock = most, 0, Lock()
-        self._kept: OrderedDict[Hashable, Sized] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, Hashable], Sized] = OrderedDict()
+        self._last: tuple[bytes, Hashable] = b"", None
 
-    def get(self, key: Hashable) -> Any:
-        """Return the spectrum kept under this key, or None."""
+    def get(self, weights: bytes, key: Hashable) -> Any:
+        """Return the spectrum of these weights that is kept under this key, or None."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+            both, last = (weights, key), self._last
+            # Comparing many weights takes a fraction of the time that hashing them does, and the
+            # bytes of the last ones keep their hash.
+            if last[1] == key and last[0] == weights:
+                both = last
+            if both in self._kept:
+                self._last = both
+                self._kept.move_to_end(both)
+            return self._kept.get(both)
 
-    def put(self, key: Hashable, spectrum: Sized) -> None:
+    def put(self, weights: bytes, key: Hashable, spectrum: Sized) -> None:
         """Keep this spectrum, and drop those that were not used for the longest time."""
         if spectrum.nbytes > _SPECTRUM_MOST:
             return
+        both = weights, key
         with self._lock:
-            if key not in self._kept:  # another thread may have been here
-                self._kept[key] = spectrum
+            self._last = both
+            if both not in self._kept:  # another thread may have been here
+                self._kept[both] = spectrum
                 self._bytes += spectrum.nbytes
             while len(self._kept) > 1 and self._bytes > self._most:
                 self._bytes -= self._kept.popitem(last=False)[1].nbytes
@@ -136,11 +145,11 @@ def line_start(memory: Array) -> int:
 def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | None:
     """Return the spectrum of one kernel, cached; None if the kernel is not finite."""
     dilation = restate_for_tables(problem).dilation
-    key = weights.tobytes(), weights.shape, dilation, problem.acc_dtype, plan.sides
-    found: Spectrum | None = _cache.get(key)
+    raw, key = weights.tobytes(), (weights.shape, dilation, problem.acc_dtype, plan.sides)
+    found: Spectrum | None = _cache.get(raw, key)
     if found is None and np.isfinite(weights).all():
         found = _make_spectrum(problem, plan, weights)
-        _cache.put(key, found)
+        _cache.put(raw, key, found)
     return found
 
 

@@ -81,11 +81,13 @@ class TileFilter:
     def find_kernel(self, weights: Array) -> TransformedKernel:
         """Return a kernel with its spectrum, from the cache if it is there."""
         problem = self.problem
-        key = (weights.tobytes(), weights.shape, problem.dilation, problem.acc_dtype, self.tiles)
-        found = fft_spectra.cache().get(key)
+        raw, key = weights.tobytes(), (
+            weights.shape, problem.dilation, problem.acc_dtype, self.tiles
+        )  # fmt: skip
+        found = fft_spectra.cache().get(raw, key)
         if found is None:
             found = self._make_kernel(weights.copy())  # the caller's may change
-            fft_spectra.cache().put(key, found)
+            fft_spectra.cache().put(raw, key, found)
         return found  # type: ignore[no-any-return]
 
     @np.errstate(all="ignore")

@@ -194,6 +194,26 @@ def test_a_spectrum_is_made_once(made, spectra):
     assert (len(made), len(spectra)) == (1, 1)
 
 
+class Hashed(bytes):
+    """Bytes that count how often they are hashed."""
+
+    times = 0
+
+    def __hash__(self):
+        type(self).times += 1
+        return super().__hash__()
+
+
+def test_the_last_weights_are_compared_and_not_hashed():
+    cache, spectrum = fft_spectra.SpectrumCache(1 << 20), np.ones(3)
+    cache.put(b"weights", "key", spectrum)
+    Hashed.times = 0
+    assert cache.get(Hashed(b"weights"), "key") is spectrum
+    assert not Hashed.times
+    assert cache.get(b"weights", "other key") is cache.get(b"others", "key") is None
+    assert cache.get(b"weights", "key") is spectrum
+
+
 def test_changed_weights_have_another_spectrum(made):
     rng = np.random.default_rng(7)
     x, k = sample(rng, (100, 120), "float32"), sample(rng, (11, 13), "float32")
