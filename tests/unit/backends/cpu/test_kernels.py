@@ -19,7 +19,11 @@ from gpuconv.methods.weights import Weights
 from ....marks import always, cross
 from ....oracle import exact, problem_of, sample
 
-WIDTHS = (*range(1, 21), *range(47, 53), *range(63, 67), *range(95, 99), *range(127, 132), 300)
+WIDTHS = [
+    n + i
+    for n, more in [(1, 20), (31, 3), (47, 6), (63, 4), (95, 4), (127, 5), (300, 1)]
+    for i in range(more)
+]
 HEIGHTS = range(1, 10)
 KERNELS = [(1, 1), (1, 6), (6, 1), (2, 2), (3, 3), (5, 5), (4, 7), (17, 2), (2, 17), (7, 40)]
 METHODS = ["direct", "separable"]

@@ -142,8 +142,9 @@ def _emit_columns(
     if made.rest == 1:
         emit_rest(1, first)
     else:
-        fits = b.icmp_signed(">=", n, ir.Constant(LONG, vector * made.rest))
-        with b.if_else(fits) as (then, otherwise):
+        fit = b.icmp_signed(">=", n, ir.Constant(LONG, vector * made.rest))
+        many = b.icmp_signed(">", b.sub(n, first), ir.Constant(LONG, vector))
+        with b.if_else(b.and_(fit, many)) as (then, otherwise):
             with then:
                 emit_rest(made.rest, first)
             with otherwise:
@@ -174,10 +175,12 @@ class _Code:
         """Vectors of the blocks that sum the columns left over by the widest ones.
 
         Each multiply-add of a sum waits for the one before, so that a block of one vector takes as
-        long as one of four.
+        long as one of four, and of four rows as one of two.
         """
         one_row = self.rows == 1 or self.separate_rows
-        return self.columns // 2 if one_row and self.columns > 2 else 1
+        if self.columns > 2 and (one_row or (self.p is None and not self.direction)):
+            return (self.columns + 1) // 2
+        return 1
 
     def name(self, acc: str) -> str:
         """Return the name of the compiled function."""
