@@ -29,7 +29,7 @@ class Costs:
     """Seconds of one thread (of the whole device, for CUDA) for sums in float32."""
 
     call: float  # fixed cost of a call
-    pixel: float  # reading an input pixel and writing an output
+    pixel: float  # reading an input pixel from memory and writing an output to it
     tap: float  # a multiply-add of direct summation
     tap_double: float  # the same in float64
     row: float  # what each row of taps costs an output, in addition to its multiply-adds
@@ -115,6 +115,10 @@ class Backend(Protocol):
         outputs = math.prod(problem.out_shape)
         read = math.prod(problem.x_shape) / outputs if outputs else 1.0
         return min(read, float(problem.stride[0] * problem.stride[1]))
+
+    def pixel_share(self, problem: Problem) -> float:
+        """Part of `Costs.pixel` that a pixel takes: less than 1 where arrays stay in caches."""
+        return 1.0
 
     def separable_work(self, problem: Problem, rank: int) -> float:
         """Multiply-adds of separable sums; other work counts as those that take as long."""

@@ -28,7 +28,7 @@ def seconds(problem: Problem, costs: Costs, backend: Backend) -> float:
     """Seconds of multiply-adds, and of one pass over memory."""
     outputs = math.prod(problem.out_shape)
     taps = backend.direct_work(problem) * costs.tap
-    pixels = costs.pixel * (1 + backend.pixels_read(problem)) / 2
+    pixels = costs.pixel * backend.pixel_share(problem) * (1 + backend.pixels_read(problem)) / 2
     return float(costs.call + taps + outputs * (pixels + problem.p * costs.row))
 
 

@@ -34,7 +34,8 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
 
 def _seconds(problem: Problem, costs: Costs, backend: Backend, rank: int) -> float:
     outputs, taps = math.prod(problem.out_shape), backend.separable_work(problem, rank)
-    return float(costs.call + outputs * 1.2 * costs.pixel + taps * costs.separable)
+    pixel = 1.2 * costs.pixel * backend.pixel_share(problem)
+    return float(costs.call + outputs * pixel + taps * costs.separable)
 
 
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:

@@ -120,18 +120,23 @@ def measure(correlate: Correlate, *, seconds: float = 6.0) -> Costs:
 
     # An output's direct sum costs a pixel, its taps, and its rows of taps; errors are relative.
     found = np.array([an_output(timed) for timed in direct.values()])
-    parts = np.array([(1.0, side * side, side) for side in direct])
+    parts = np.array([
+        (cpu.pixel_share(timed.problem), side * side, side) for side, timed in direct.items()
+    ])  # fmt: skip
     solved = nnls(parts / found[:, None] * 1e-12, np.ones(len(found)))[0] * 1e-12  # well scaled
     costs = {name: _sane(name, x) for name, x in zip(("pixel", "tap", "row"), solved, strict=True)}
     pixel, tap, row = costs.values()
 
+    def a_pixel(timed: _Timed) -> float:
+        return pixel * cpu.pixel_share(timed.problem)
+
     # `Costs.of` lets a row of taps cost more in float64 by the factor its taps do.
-    doubled = (an_output(double) - 2 * pixel) / (15 * 15 + 15 * row / tap)
+    doubled = (an_output(double) - 2 * a_pixel(double)) / (15 * 15 + 15 * row / tap)
     costs["tap_double"] = _sane("tap_double", doubled)
-    costs["separable"] = _sane("separable", (an_output(passes) - 2 * pixel) / (31 + 31))
+    costs["separable"] = _sane("separable", (an_output(passes) - 2 * a_pixel(passes)) / (31 + 31))
     fft = _sane("fft", workers * tiles.seconds / cpu.fft_work(tiles.problem))
     # Calls this small run on one thread.
-    call = small.seconds - small.outputs * (pixel + 9 * tap + 3 * row)
+    call = small.seconds - small.outputs * (a_pixel(small) + 9 * tap + 3 * row)
     fft_call = small_tiles.seconds - fft * cpu.fft_work(small_tiles.problem)
     costs |= {"fft": fft, "call": _sane("call", call), "fft_call": _sane("fft_call", fft_call)}
     return Costs(**costs)

@@ -24,6 +24,11 @@ from .scipy_fft import scipy_fft
 
 # What must be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20
+# Image and result of at most this many bytes stay in a server's last cache. A pixel there takes
+# _CACHED_PIXEL of the time that one in memory does, and a tile of transforms _CACHED_TILE, where
+# the shorter side of kernels is of at most _SMALL_SPAN pixels, so that tiles are small.
+_CACHED_BYTES, _CACHED_PIXEL = 16 << 20, 0.45
+_SMALL_SPAN, _CACHED_TILE = 128, 0.85
 
 
 class CpuBackend(Backend):
@@ -77,14 +82,20 @@ class CpuBackend(Backend):
         sides = zip(problem.stride, problem.span, strict=True)
         return min(super().pixels_read(problem), math.prod(min(side) for side in sides))
 
+    def pixel_share(self, problem: Problem) -> float:
+        """Less than half where image and result fit into the last cache together."""
+        return _CACHED_PIXEL if _stays_in_cache(problem) else 1.0
+
     def separable_work(self, problem: Problem, rank: int) -> float:
         """Multiply-adds of columns of taps, also beside the outputs, and of rows of taps."""
         return planning.separable_work(problem, rank)
 
     def fft_work(self, problem: Problem) -> float:
         """Work of the package's own transforms or of SciPy's, whichever the problem goes to."""
-        own = own_transforms(problem)
-        return own_fft.work(problem) if own else scipy_fft.work(problem)
+        if not own_transforms(problem):
+            return scipy_fft.work(problem)
+        small = min(problem.span) <= _SMALL_SPAN and _stays_in_cache(problem)
+        return own_fft.work(problem) * (_CACHED_TILE if small else 1.0)
 
     def box_work(self, problem: Problem) -> float:
         """Pixels and outputs, weighted by the time they take."""
@@ -184,6 +195,13 @@ class CpuBackend(Backend):
     ) -> Array:  # fmt: skip
         """Gradient of a convolution layer with respect to w."""
         return layers.weight_gradient(x, x_dtype, dy, dy_dtype, layer, w_shape, w_dtype, acc)
+
+
+def _stays_in_cache(problem: Problem) -> bool:
+    """Whether image and result fit into the last cache together."""
+    x, out = (dtypes.storage(name).itemsize for name in (problem.x_dtype, problem.out_dtype))
+    nbytes = math.prod(problem.x_shape) * x + math.prod(problem.out_shape) * out
+    return nbytes <= _CACHED_BYTES
 
 
 def _needs_conversion(problem: Problem) -> bool:

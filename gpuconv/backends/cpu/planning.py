@@ -35,10 +35,12 @@ _WINDOW_BYTES = 512 * 1024
 # Nanoseconds of one thread for an output and for a tap of it, and of starting threads: where they
 # would save less than that, one thread does everything.
 _OUTPUT, _TAP, START = 0.17, 0.018, 14000
-# Rows of a block, which are summed together. Rows left over are summed one by one: in a row of at
-# most _VECTORS vectors that takes _ROW_ALONE times longer than it should, because the multiply-adds
-# of a vector wait for each other.
-_BLOCK_ROWS, _ROW_ALONE, _VECTORS = 4, 2, 4
+# Output rows and vectors of columns that are summed together (see `micro_kernel`). The vectors left
+# over go by two or one, and both take as long as _LATENCY vectors of one row do in a full block,
+# because the multiply-adds of a sum wait for each other. Fewer rows than a block's go one by one,
+# _ROW_VECTORS at a time, each of which takes _ROW_ALONE times as long as in a block.
+_BLOCK_ROWS, _BLOCK_VECTORS, _LATENCY = 4, 3, 8
+_ROW_VECTORS, _ROW_ALONE = 4, 2.4
 # Kernels of no more taps than this fill vectors whatever the image's width (see `Places`).
 _FEW_TAPS = 32
 # In a single row of taps, those beyond this many take twice as long: no block of rows shares them.
@@ -126,15 +128,28 @@ def direct_work(problem: Problem) -> float:
     """
     lanes = LINE_BYTES // dtypes.storage(dtypes.part(problem.acc_dtype)).itemsize
     vectors = -(-problem.s // lanes)
-    rows, taps = problem.r, float(problem.p * problem.q)
+    taps = float(problem.p * problem.q)
     columns = problem.s if taps <= _FEW_TAPS else vectors * lanes
     if problem.stride[0] > 1:
         taps *= 2  # output rows share too few input rows to be summed together
     elif problem.p == 1:
         taps += _unshared_taps(problem)
-    elif vectors <= _VECTORS and taps > _FEW_TAPS:
-        rows += _ROW_ALONE * (rows % _BLOCK_ROWS)
-    return problem.n * rows * columns * taps
+    elif taps > _FEW_TAPS and np.dtype(problem.acc_dtype).kind != "c":
+        return problem.n * _vectors_of_sums(problem.r, problem.s, lanes) * lanes * taps
+    return problem.n * problem.r * columns * taps
+
+
+def _vectors_of_sums(rows: int, columns: int, lanes: int) -> float:
+    """Return the vectors that full blocks sum in the time of these rows and columns of outputs."""
+    if rows < _BLOCK_ROWS:
+        vectors = -(-columns // lanes)
+        if vectors < _ROW_VECTORS:
+            return rows * vectors * _LATENCY
+        return rows * -(-vectors // _ROW_VECTORS) * _ROW_VECTORS * _ROW_ALONE
+    full, left = divmod(columns, _BLOCK_VECTORS * lanes)
+    together = 2 * lanes if columns >= 2 * lanes else lanes
+    blocks = -(-rows // _BLOCK_ROWS)  # the last may overlap the one before
+    return blocks * (full * _BLOCK_ROWS * _BLOCK_VECTORS + -(-left // together) * _LATENCY)
 
 
 @lru_cache(maxsize=512)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backends.cpu import backend, fft_plan, fft_spectra
+from gpuconv.backends import get_backend
+from gpuconv.backends.cpu import backend, fft_plan, fft_spectra, planning
 from gpuconv.backends.cpu.numba_threads import max_threads
 from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_outliers, scipy_plan
 from gpuconv.backends.cpu.scipy_fft.scipy_transforms import Transforms
@@ -88,6 +89,29 @@ def test_prices_do_not_jump(n, mode, share, most, monkeypatch):
     finally:
         forget_prices()
     assert all(later < most * one for one, later in itertools.pairwise(found))
+
+
+def test_pixels_of_small_images_stay_in_caches():
+    small, large = (make_problem((n, n), (3, 3), "float32", "float32") for n in (1024, 4096))
+    cpu = get_backend("cpu")
+    assert cpu.pixel_share(small) < cpu.pixel_share(large) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "vectors"),
+    [
+        (4, 480, 10 * 4 * 3),  # full blocks
+        (40, 1, 10 * 8),  # one vector waits for its own sums,
+        (40, 32, 10 * 8),  # and two take no longer
+        (40, 31, 10 * 16),
+        (5, 48, 2 * 4 * 3),  # the last block overlaps the first
+        (3, 16, 3 * 8),
+    ],
+)
+def test_time_of_sums_that_wait_for_each_other(rows, columns, vectors):
+    problem = make_problem((rows + 8, columns + 8), (9, 9), "float32", "float32")
+    assert (problem.r, problem.s) == (rows, columns)
+    assert planning.direct_work(problem) == vectors * 16 * 81
 
 
 def test_a_few_columns_of_outputs_take_whole_vectors():
