@@ -111,6 +111,15 @@ class Weights:
             raise ValueError("the weights are not on the host")
         return has_equal_weights(self._k, self._problem.k_dtype)
 
+    @cached_property
+    def are_antisymmetric(self) -> bool:
+        """Whether those of some kernel, not all 0, are their negative when flipped both ways."""
+        if self._k is None:
+            raise ValueError("the weights are not on the host")
+        values = dtypes.widen(self._k, self._problem.k_dtype, self._problem.acc_dtype)
+        cancel = (values == -values[..., ::-1, ::-1]).all(axis=(-2, -1))
+        return bool((cancel & values.any(axis=(-2, -1))).any())
+
     def factors(self) -> Factors:
         """Find separable factors of the smallest rank, whatever that costs."""
         if self._factors is None:

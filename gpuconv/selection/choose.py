@@ -21,6 +21,9 @@ __all__ = ["Choice", "choose", "depends_on_weights"]
 
 # Fourier transforms must be this much faster to be preferred, because other sums are more exact.
 _FFT_BIAS = 1.1
+# Antisymmetric rows and columns of taps, which cancel exactly in direct sums alone, are summed
+# directly where that is priced at most so many times the cheapest.
+_CANCELLING_MOST = 4.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ def choose(
     prices = _Prices(problem, where, weights)
     for name, one in WEIGHT_METHODS.items():
         prices.add(name, one, asked=method == name)
+    if method == "auto":
+        prices.prefer_cancelling()
     best = prices.cheapest() if method == "auto" else method
     rows = [(name, prices.seconds[name], prices.remarks[name]) for name in METHODS]
     seconds = prices.seconds[best]
@@ -125,6 +130,26 @@ class _Prices:
         found = method.offer(self.problem, self.costs, self.backend, self.weights, rival)
         self.seconds[name], self.remarks[name] = found.seconds, found.remark
         self.weight_independent &= found.weight_independent
+
+    def prefer_cancelling(self) -> None:
+        """Rule out all but direct sums where only these make 0 of a constant, if they cost little.
+
+        Weights are looked at only where another method has won, at whose price that is nothing.
+        """
+        problem, best = self.problem, self.cheapest()
+        if min(problem.p, problem.q) > 1 or best == "direct" or not self.weights.known:
+            return
+        if self.seconds["direct"] > _CANCELLING_MOST * self.seconds[best]:
+            return
+        self.weight_independent = False
+        if not self.weights.are_antisymmetric:
+            return
+        if best == "fft" and fft.exact(problem, self.weights):
+            return
+        for name in METHODS:
+            if name != "direct" and not self.remarks[name]:
+                self.seconds[name] = math.inf
+                self.remarks[name] = "antisymmetric weights cancel exactly in direct sums only"
 
     def cheapest(self) -> str:
         """Return the name of the method that is chosen."""

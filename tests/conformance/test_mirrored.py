@@ -138,6 +138,42 @@ def test_derivatives_of_constants(dtype, border):
             assert not y.any(), (k.shape, value, keywords, np.abs(y).max())
 
 
+@pytest.mark.parametrize(
+    ("dtype", "along"), [("float16", "columns"), ("float32", "rows"), ("complex64", "rows")]
+)
+def test_auto_sums_long_derivatives_directly(dtype, along):
+    """Where transforms are cheaper, as they are taken for other weights of the same shape."""
+    x = np.full((512, 1024), 0.1, dtype)
+    names = dict(x_dtype=dtype, mode="same", boundary="edge")
+    for n in (61, 101, 201, 301, 401):  # the least for which transforms are cheaper
+        both = np.stack([even(n, dtype), odd(n, dtype)])
+        both = both[:, None] if along == "rows" else both[:, :, None]
+        if gpuconv.plan(x.shape, both[0].shape, kernel=both[0], **names).method == "fft":
+            break
+    with_zeros = both * np.array([1, 0], dtype)[:, None, None]
+    for k, method in (
+        (both[0], "fft"), (both[1], "direct"), (both, "direct"), (with_zeros, "fft")
+    ):  # fmt: skip
+        assert gpuconv.plan(x.shape, k.shape, kernel=k, **names).method == method
+    assert gpuconv.plan(x.shape, both[1].shape, **names).method == "fft"  # of unknown weights
+    for _ in range(2):  # from the call cache, too
+        smooth, slope = (gpuconv.corr2d(x, k, mode="same", boundary="edge") for k in both)
+        assert smooth.all() and not slope.any()
+    bank = gpuconv.corr2d(x, both, mode="same", boundary="edge")
+    assert bank[0].all() and not bank[1].any()
+
+
+def test_auto_transforms_derivatives_that_are_exact_or_very_long():
+    k = np.sign(np.arange(401) - 200)[None]
+    for x_dtype, method in (("uint8", "fft"), ("float32", "direct")):
+        names = dict(x_dtype=x_dtype, kernel=k.astype("float32"))
+        assert gpuconv.plan((1024, 1024), k.shape, **names).method == method
+    x = np.full((256, 1024), 201, "uint8")
+    assert not gpuconv.corr2d(x, k.astype("float32")).any()
+    k = np.sign(np.arange(6401) - 3200.0)[None]
+    assert gpuconv.plan((4096, 16384), k.shape, x_dtype="float64", kernel=k).method == "fft"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 def test_crops_and_threads(dtype):
     rng = np.random.default_rng(2)
