@@ -1,8 +1,8 @@
-"""Calls seen before: what they are and how they run, without reading and choosing again.
+"""The cache of prepared calls: a call like an earlier one runs without being checked again.
 
-Validating a call and pricing the methods costs several times what filtering a small image does.
-Calls are told apart by everything but the arrays' elements; where the choice of a method depends on
-the weights, by these too.
+Checking the arguments and pricing the methods takes several times as long as filtering a small
+image. The key of a call holds everything but the elements of its arrays. Where the choice of a
+method depends on the weights, a call is kept for each kernel, under the bytes of its weights.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PLAIN = frozenset({int, str, type(None)})
 
 
 class KeptCall(Protocol):
-    """What is kept: see `engine.PreparedCall`."""
+    """What the cache keeps: see `engine.PreparedCall`."""
 
     @property
     def problem(self) -> Problem: ...
@@ -54,27 +54,27 @@ class KeptCall(Protocol):
 
 
 class _RepeatLayout(NamedTuple):
-    """The strides of a call's arrays, its result, and what runs it (see `Backend.repeated`)."""
+    """The strides of a call's arrays, and the function that runs it (see `Backend.repeated`)."""
 
     x_strides: tuple[int, ...]
     k_strides: tuple[int, ...]
-    strides: tuple[int, ...]
+    strides: tuple[int, ...]  # of the result, as are shape and dtype
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     run: Repeated
 
 
 class Repeater:
-    """Runs a call again on NumPy arrays of the strides that it first ran on, with less ado."""
+    """Runs a call again, with less overhead, on NumPy arrays of the strides it first ran on."""
 
     __slots__ = ("_layout",)
 
     def __init__(self) -> None:
-        # None if it is not known yet, False if there is none.
+        # None before the first call, False if the backend has no function that repeats it.
         self._layout: _RepeatLayout | bool | None = None
 
     def run(self, problem: Problem, X: Array, K: Array, out: Array) -> Array:
-        """Result of a call of `problem`, or None if it is to be run as any other."""
+        """Return the result of a call of `problem`, or None if it must run in the usual way."""
         layout: Any = self._layout
         if not layout or layout.x_strides != X.strides or layout.k_strides != K.strides:
             return None
@@ -87,7 +87,7 @@ class Repeater:
             flags = out.flags
             if out.strides != layout.strides or not flags.aligned:
                 return None
-            # Arrays that own their memory share none, which is found out sooner than by addresses.
+            # Arrays that own their memory share none; this test is faster than that of addresses.
             apart = flags.owndata and x_flags.owndata and K.flags.owndata
             apart = apart and out is not X and out is not K
             sure = apart and flags.writeable and out.shape == layout.shape
@@ -99,7 +99,7 @@ class Repeater:
         return None
 
     def learn(self, prepared: KeptCall, X: Array, K: Array, result: Array) -> None:
-        """Find out how a call that has just run is run again."""
+        """Ask the backend for a function that repeats a call that has just run."""
         if self._layout is not None:
             return
         # Where arrays have more dimensions the result's strides follow those of the image.
@@ -114,26 +114,26 @@ class Repeater:
 class _SeenCall:
     problem: Problem
     for_all_weights: KeptCall | None
-    prepare: Callable[[Array], KeptCall]  # the call for other weights
+    prepare: Callable[[Array], KeptCall]  # prepares the call for other weights
     by_weights: dict[bytes, KeptCall] = field(default_factory=dict)
-    last: tuple[bytes, KeptCall] | None = None  # found among these last
+    last: tuple[bytes, KeptCall] | None = None  # the one of `by_weights` that was used last
     repeater: Repeater = field(default_factory=Repeater)  # of `for_all_weights`
 
     def find(self, k: Array) -> KeptCall:
-        """Return what is kept for weights, or prepare it: arrays need not be read again."""
+        """Return the call prepared for these weights; prepare and keep it if there is none."""
         raw, last = k.tobytes(), self.last
         if last is not None and last[0] == raw:  # comparing takes a fraction of hashing
             return last[1]
         found = self.by_weights.get(raw)
         if found is None:
-            # For weights that stay as they are, unlike those in the caller's array.
+            # For a copy of the weights, because the caller's array may change.
             found = self.prepare(np.frombuffer(raw, k.dtype).reshape(k.shape))
             self.keep(found, raw)
         self.last = raw, found
         return found
 
     def keep(self, prepared: KeptCall, raw: bytes) -> None:
-        """Keep what was prepared for weights of these bytes."""
+        """Keep a call prepared for weights of these bytes."""
         if len(self.by_weights) >= _KERNELS_MAX:
             self.by_weights.clear()
         self.by_weights[raw] = prepared
@@ -143,7 +143,7 @@ _calls: dict[Any, _SeenCall] = {}
 
 
 def exactly(value: Any) -> Any:
-    """Key that only equal values of one type share; 1, 1.0 and True are equal, and not the same."""
+    """Return a key that only equal values of one type share: 1, 1.0 and True have three keys."""
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -159,7 +159,7 @@ def exactly(value: Any) -> Any:
 def key_of(
     X: ArrayLike, K: ArrayLike, out: ArrayLike, flipped: bool, options: tuple[Any, ...]
 ) -> Any:
-    """Name of a call of NumPy or CuPy arrays, or None for what is not remembered."""
+    """Return the key of a call with NumPy or CuPy arrays, or None for calls that are not kept."""
     array = np.ndarray
     device: Any = None
     if type(X) is not array:
@@ -167,8 +167,8 @@ def key_of(
         if cupy is None or type(X) is not cupy.ndarray:
             return None
         array = cupy.ndarray
-        # A kernel may lie on the host or with the image; what lies elsewhere is refused each time,
-        # and what is not aligned copied.
+        # A kernel may be on the host or on the image's device. There is no key for arrays on other
+        # devices, which are refused, or for arrays that are not aligned, which are copied.
         here = X.data.device_id
         device = here, type(K)
         if not is_aligned(X) or (type(out) is array and out.data.device_id != here):
@@ -187,7 +187,7 @@ def key_of(
 
 
 def are_on_current_device(X: ArrayLike, K: ArrayLike, out: ArrayLike) -> bool:
-    """Whether these are CuPy arrays of its current device, aligned; K may lie on the host."""
+    """Whether these are aligned CuPy arrays on the current device; K may be on the host."""
     cupy = sys.modules.get("cupy")
     if cupy is None or type(X) is not cupy.ndarray:
         return False
@@ -224,7 +224,7 @@ def _can_be_filled(out: Array) -> bool:
 
 
 def repeat(key: Any, X: Array, K: Array, out: Array, flipped: bool) -> Array:
-    """Result of a call seen before, or None."""
+    """Return the result of a call whose key is in the cache, or None if it cannot run from it."""
     call = _calls.get(key)
     if call is None:
         return None
@@ -236,7 +236,7 @@ def repeat(key: Any, X: Array, K: Array, out: Array, flipped: bool) -> Array:
     if out is not None and not fits(out, problem, X, K):
         return None
     if xp is not np and xp.cuda.runtime.getDevice() != X.data.device_id:
-        return None  # that takes a context
+        return None  # the image's device must be made the current one
     if flipped:
         K = K[..., ::-1, ::-1]
     prepared = call.for_all_weights
@@ -256,9 +256,9 @@ def repeat(key: Any, X: Array, K: Array, out: Array, flipped: bool) -> Array:
 
 
 def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], KeptCall]) -> None:
-    """Keep a prepared call; `k` are its weights, flipped if they are to be.
+    """Keep a prepared call; `k` are its weights, flipped for a convolution.
 
-    `prepare` is to prepare it for others, where the choice of a method depends on them.
+    `prepare` prepares it for other weights, where the choice of a method depends on them.
     """
     problem, choice = prepared.problem, prepared.choice
     if not dtypes.is_in_numpy(problem.out_dtype):
@@ -272,7 +272,7 @@ def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], KeptC
         _calls[key] = _SeenCall(problem, None, prepare)
     call = _calls[key]
     if choice.weight_independent or type(k) is not np.ndarray:
-        # Weights on a device are not looked at before a call runs, so all are prepared alike.
+        # Weights on a device are not read before a call runs, so the choice is the same for all.
         call.for_all_weights = prepared
         return
     # A copy of the weights, because the caller's array may change.

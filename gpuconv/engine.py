@@ -39,8 +39,8 @@ _problem = lru_cache(maxsize=1024, typed=True)(make_problem)
 
 
 def read_problem(*shapes_and_dtypes: Any, **keywords: Any) -> Problem:
-    """`make_problem`, which remembers the problems of calls with plain arguments."""
-    # Sequences are not told apart by `typed`, nor always hashable; they are read every time.
+    """`make_problem`, which keeps the problems of calls with plain arguments."""
+    # Not with sequences: `typed` does not tell 1 from True in them, and lists have no hash.
     plain = all(
         isinstance(keywords.get(k, 0), (str, int, float)) for k in ("mode", "stride", "dilation")
     )
@@ -54,20 +54,20 @@ def read_problem(*shapes_and_dtypes: Any, **keywords: Any) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
-    """A call with everything found out that does not depend on the arrays' elements.
+    """A call whose problem, method and backend are settled; only the arrays are missing.
 
-    It runs on any arrays of its problem's shapes and dtypes, as often as they come.
+    It runs any number of times, on any arrays of its problem's shapes and dtypes.
     """
 
     problem: Problem
     choice: Choice
     method: Method
     backend: Backend
-    # Those that the choice was made for, or None if it is the same for all.
+    # The weights that the choice was made for, or None if it is the same for all weights.
     weights: Weights | None = None
-    # What is computed instead of the whole, where most of it is padding.
+    # The parts that are computed instead of the whole, where most of it is padding.
     parts: tuple[tuple[Part, PreparedCall], ...] = ()
-    # What is computed instead, of finite pixels, where many taps read the same ones.
+    # The call that is made instead if all pixels are finite and many taps read the same ones.
     merged: tuple[EqualTaps, PreparedCall] | None = None
 
     @property
@@ -76,7 +76,7 @@ class PreparedCall:
         return bool(self.parts) or self.merged is not None
 
     def run(self, x: Array, k: Array, out: Array, max_device_bytes: int | None = None) -> None:
-        """Fill `out`; all are storage arrays on devices that the backend takes."""
+        """Fill `out`; all are arrays in their storage dtype, on devices that the backend takes."""
         problem, backend = self.problem, self.backend
         if self.parts:
             self._run_parts(x, k, out, max_device_bytes)
@@ -93,7 +93,7 @@ class PreparedCall:
             self._run_in_strips(layout, x, k, out)
 
     def repeated(self, x: Array, k: Array, out: Array) -> Repeated | None:
-        """Return what runs this call again with less ado, if it has just run; see `Backend`."""
+        """Return a function that runs this call again with less overhead; see `Backend`."""
         if self.restated or self.method.NAME != "direct":
             return None
         if self.backend.strips(self.problem, x, out, "direct", None) is not None:
@@ -101,7 +101,7 @@ class PreparedCall:
         return self.backend.repeated(self.problem, x, k, out)
 
     def _run_parts(self, x: Array, k: Array, out: Array, max_device_bytes: int | None) -> None:
-        """Compute the parts that meet pixels; all else is zero, or NaN where weights make it so."""
+        """Compute the parts whose windows meet pixels; other outputs are 0, or NaN (see below)."""
         whole = out.shape == self.parts[0][0].problem.out_shape
         nowhere = (slice(0), slice(0))
         if not whole:
@@ -129,10 +129,11 @@ def prepare(
 ) -> PreparedCall:  # fmt: skip
     """Choose how a problem is computed for images on a device; see `choose`.
 
-    The weights of what is returned are those given, if the choice depends on them: a copy, as the
-    caller's array may change, is made by whoever keeps it.
+    If the choice depends on the weights, the prepared call refers to `weights` themselves. Whoever
+    keeps it must copy them, because the caller's array may change.
     """
-    # The reference stays the definition: it sums over all taps. What is no name is refused there.
+    # The reference is the definition, so it sums over all taps. `choose` refuses a method that is
+    # not a string.
     if not isinstance(method, str) or backend_for(device, backend) == "reference":
         return _prepare_one(problem, device, method, backend, weights, explain)
     equal = _taps_to_merge(problem, device, method)
@@ -167,7 +168,7 @@ def prepare(
 
 
 def _taps_to_merge(problem: Problem, device: str, method: str) -> EqualTaps | None:
-    """Find equal taps, where their sums do not decide whether a method asked for is refused."""
+    """Find equal taps, unless merging them could change whether the named method is refused."""
     if device != arrays.HOST:
         return None
     if method == "box" or (method == "separable" and min(problem.p, problem.q) > 1):
@@ -190,8 +191,8 @@ def _prepare_one(
 def _mark_undefined(problem: Problem, k: Array, kept: tuple[slice, slice], out: Array) -> None:
     """Set outputs to NaN whose kernel has a weight that is not finite outside `kept`.
 
-    Such a weight meets a zero of the padding, and 0 times it is NaN. Weights on a GPU are tested
-    there: to read them here would wait for the device.
+    Such a weight meets a zero of the padding, and their product is NaN. Weights on a GPU are
+    tested there, because copying them to the host would wait for the device.
     """
     if dtypes.is_integer(problem.k_dtype):
         return
@@ -213,7 +214,7 @@ def _mark_undefined(problem: Problem, k: Array, kept: tuple[slice, slice], out: 
     out[...] = xp.where(found, undefined, out)
 
 
-# What a call says beside its arrays, in the order in which the call cache names it.
+# The keywords of a call, in the order of their values in the keys of the call cache.
 OPTIONS = (
     "mode", "boundary", "fillvalue", "stride", "dilation", "method", "backend", "precision", "dtype"
 )  # fmt: skip
@@ -229,7 +230,7 @@ def correlate(
 ) -> Any:  # fmt: skip
     """`gpuconv.corr2d` (`convolve2d`, if `flipped`) outside any autograd graph, not of Dask arrays.
 
-    A MemoryError has the number of complete rows of `out`, but does not say so.
+    A MemoryError carries the number of complete rows of `out`; its message is left to the caller.
     """
     values = tuple((_DEFAULTS | options)[name] for name in OPTIONS)
     key = call_cache.key_of(X, K, out, flipped, (*values, max_device_bytes))
@@ -244,7 +245,10 @@ def correlate_new(
     X: ArrayLike, K: ArrayLike, out: Array, max_device_bytes: int | None, flipped: bool,
     options: tuple[Any, ...], key: Any = None,
 ) -> Any:  # fmt: skip
-    """`correlate` a call that is not in the call cache, and keep it there by this key."""
+    """`correlate` where the call cache has no entry, and add one under `key` unless that is None.
+
+    `options` are the values of `OPTIONS`.
+    """
     with use_stream_of(X, K, out):
         return _correlate_on_stream(X, K, out, max_device_bytes, flipped, options, key)
 
@@ -256,7 +260,7 @@ def _correlate_on_stream(
     keywords = dict(zip(OPTIONS, options, strict=True))
     method, backend = keywords.pop("method"), keywords.pop("backend")
     k = arrays.read(K, "K")
-    if flipped and k.array.ndim >= 2:  # fewer is refused below, with the shape as it was given
+    if flipped and k.array.ndim >= 2:  # fewer dimensions are refused below
         k.array = k.array[..., ::-1, ::-1]
     keywords["flipped" if flipped else "conjugate"] = True
     x = arrays.read(X, "X", swapped=True)
@@ -281,7 +285,7 @@ def _correlate_on_stream(
     if result.array.size:
         prepared.run(x.array, k.array, result.array, max_device_bytes)
         if prepared.restated and not choice.weight_independent:
-            key = None  # weights of a part are within the caller's array
+            key = None  # the weights of a part are views of the caller's array
         unaligned = target is not None and result.is_new
         if key is not None and not unaligned and _may_be_cached(x, k, prepared.backend):
             call_cache.remember(key, prepared, k.array, prepare_for)
@@ -289,7 +293,7 @@ def _correlate_on_stream(
 
 
 def dtype_of_out(out: Array, asked: object) -> str:
-    """Dtype that the result is converted to: that of `out`, which `dtype=` may not contradict."""
+    """Return the dtype of `out`, to which results are converted; `dtype=` may not contradict it."""
     if hasattr(out, "shape"):
         operand = arrays.read_as_it_lies(out, "out")
     else:
@@ -312,7 +316,10 @@ def _read_max_device_bytes(value: object, backend: Backend, device: str) -> int 
 
 
 def _may_be_cached(x: arrays.Operand, k: arrays.Operand, backend: Backend) -> bool:
-    """Not bfloat16's, nor bytes in another machine's order, nor host arrays for a device."""
+    """Whether the sums read the caller's own arrays, not converted ones or copies on a device.
+
+    An entry of the call cache runs on arrays as they are given.
+    """
     if x.library == "cupy":
         return k.library in ("numpy", "cupy")
     return x.library == k.library == "numpy" and not backend.on_device

@@ -1,4 +1,4 @@
-"""Plans: what a call would run and why; a prepared call, which runs on arrays as they come."""
+"""Plans: how a call would be computed, and why. A plan is callable on arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Plan", "plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run for a problem, and why. Prints as text; callable on matching arrays.
+    """How a call is computed, and why. Prints as text; callable on matching arrays.
 
     `plan` makes them.
 
@@ -117,9 +117,10 @@ class Plan:
         return self._call_anew(X, K, out)
 
     def _run_on_host(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> Any:
-        """Run on NumPy arrays as planned; None if it depends on their weights and is the first.
+        """Run on NumPy arrays of the planned shapes and dtypes, and return the result.
 
-        It is None, too, where `out` cannot be written to.
+        Return None where `out` cannot be written to, and where the method depends on the weights
+        and the call cache has no entry yet.
         """
         problem = self.problem
         if self._depends_on_weights:
@@ -142,7 +143,7 @@ class Plan:
 
     @cached_property
     def _repeater(self) -> call_cache.Repeater:
-        """What runs calls on arrays of the strides of the first."""
+        """Runs calls on arrays that have the same strides as those of the first call."""
         return call_cache.Repeater()
 
     @cached_property
@@ -151,11 +152,11 @@ class Plan:
 
     @cached_property
     def _keys(self) -> dict[bool, Any]:
-        """What the call cache names this call, with a new result and without."""
+        """Keys of this call in the call cache: of a new result (True), and with `out` (False)."""
         return {}
 
     def _options(self, new: bool) -> tuple[Any, ...]:
-        """Return the planned call's `engine.OPTIONS`, for a new result or without."""
+        """Return the values of `engine.OPTIONS`; a dtype only if the result is `new`."""
         problem = self.problem
         return (
             problem.pad, problem.boundary, problem.fillvalue, problem.stride, problem.dilation,
@@ -169,7 +170,10 @@ class Plan:
 
     @cached_property
     def _layout(self) -> tuple[Any, ...] | None:
-        """Shapes and dtypes of arrays that the prepared call runs on as they are, if any."""
+        """Shapes and dtypes of NumPy or CuPy arrays that the prepared call takes as they are.
+
+        None if it takes none.
+        """
         problem = self.problem
         dtypes_of_call = problem.x_dtype, problem.k_dtype, problem.out_dtype
         on_device = self.prepared.backend.on_device
@@ -186,7 +190,7 @@ class Plan:
         return problem.x_shape, x, problem.k_shape, k, out
 
     def _runs_on(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> bool:
-        """Whether the arrays need no reading: plain NumPy arrays as planned."""
+        """Whether these are NumPy arrays as planned, which need no checks or conversions."""
         if type(X) is not np.ndarray or type(K) is not np.ndarray:
             return False
         if self.prepared.backend.on_device:
@@ -195,7 +199,7 @@ class Plan:
         return plain and self._is_planned(X, K, out)
 
     def _runs_on_device(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> bool:
-        """Whether the arrays need no reading: aligned CuPy arrays as planned."""
+        """Whether these are aligned CuPy arrays as planned, which need no checks or conversions."""
         if not self.prepared.backend.on_device:
             return False
         if not call_cache.are_on_current_device(X, K, out):
@@ -204,7 +208,7 @@ class Plan:
         return fits and self._is_planned(X, K, out)
 
     def _is_planned(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> bool:
-        """Whether arrays have the planned shapes and dtypes; that of `out` is not looked at."""
+        """Whether arrays have the planned shapes and dtypes; the shape of `out` is not checked."""
         if self._layout is None:
             return False
         x_shape, x_dtype, k_shape, k_dtype, out_dtype = self._layout
@@ -213,7 +217,7 @@ class Plan:
         return out is None or bool(out.dtype == out_dtype)
 
     def _call_anew(self, X: ArrayLike, K: ArrayLike, out: ArrayLike) -> Any:
-        """Call with the planned method whatever the arrays are, if shapes and dtypes are right."""
+        """Check the arrays' shapes and dtypes, and run them as a new call of the planned method."""
         problem = self.problem
         for array, name, shape, dtype in (
             (X, "X", problem.x_shape, problem.x_dtype),
@@ -271,8 +275,9 @@ def plan(
         Their dtypes; K's is X's unless given.
     kernel : array_like, optional
         The weights themselves. With them it is known whether they separate, as far as a call would
-        look: for no longer than a tenth of the time of the best other method on one thread, or half
-        of the time that the weights could save (in two calls, to see that they are of rank one).
+        search: for at most a tenth of the time of the best other method on one thread, or half of
+        the time that factors could save in a call. The shortest search may take as long as they
+        could save in two calls.
     mode, boundary, fillvalue, stride, dilation, axes, method, backend, precision, dtype
         As in `corr2d`.
 
@@ -289,7 +294,7 @@ def plan(
     Notes
     -----
     Nothing is computed, and no memory is taken for X or the result. The cost is at most linear in
-    the sides of the padded image, besides looking at `kernel`.
+    the sides of the padded image, plus that of reading `kernel`.
 
     Examples
     --------
@@ -325,7 +330,7 @@ def plan(
     known = Weights(problem, None if weights is None else weights.array)
     require_backend(backend_for("cpu", backend))
     prepared = engine.prepare(problem, "cpu", method, backend, known, explain=True)
-    # It is called with other weights, too.
+    # A plan may be called with other weights.
     return Plan(replace(prepared, weights=None), at)
 
 
