@@ -43,7 +43,7 @@ def accurate_factors(
     kernel: Array, acc: str, limit: int, work: Operations, single: bool = True
 ) -> Pair:
     """Return one product of a column and a row where that suffices, otherwise several."""
-    pair = _rank_one_factors(kernel, acc, work) if single else None
+    pair = rank_one_factors(kernel, acc, work) if single else None
     if pair is None:
         pair = cross_approximation(kernel, acc, limit, work)
         take_check(work, kernel.size, acc, len(pair[0]))
@@ -52,7 +52,7 @@ def accurate_factors(
     return pair
 
 
-def _rank_one_factors(kernel: Array, acc: str, work: Operations) -> Pair | None:
+def rank_one_factors(kernel: Array, acc: str, work: Operations) -> Pair | None:
     """Return the cross through the largest element if it is the whole kernel.
 
     Most kernels without accurate factors are rejected here: where the cross is much larger than the

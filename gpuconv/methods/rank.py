@@ -21,6 +21,7 @@ from ..backends.cpu import rank_one
 from ..backends.cpu.rank_one import Verdict
 from ..core import dtypes
 from ..core.array_types import Array
+from . import first_searches
 from .float_factors import (
     Pair,
     accurate_factors,
@@ -109,9 +110,14 @@ def search_compiled(
     only `separate_within` can decide, which finds the same factors.
     """
     values = _contiguous(kernels, k_dtype, acc)
-    verdict, found = rank_one.find_rank_one_factors(values, acc)
-    if verdict is Verdict.ACCURATE:
-        return Found(1, "", least, partial(_make_factors, found, acc, 1, values.shape))
+    if dtypes.is_integer(acc) or not first_searches.may_search(values.shape, acc):
+        verdict, found = rank_one.find_rank_one_factors(values, acc)
+        if verdict is Verdict.ACCURATE:
+            return Found(1, "", least, partial(_make_factors, found, acc, 1, values.shape))
+    else:
+        verdict, pairs = first_searches.find_rank_one_factors(values, acc)
+        if verdict is Verdict.ACCURATE:
+            return Found(1, "", least, partial(_join, values.shape, pairs, acc))
     if verdict is not Verdict.MORE_NEEDED or acc != "float32" or len(values) > 1 or limit < 2:
         return Found(0, _REMARKS[verdict], least)
     return _look_for_crosses(values[0], limit, most, least)

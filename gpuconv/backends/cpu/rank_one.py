@@ -14,9 +14,12 @@ from ...core import dtypes
 from ...core.array_types import Array
 from ...core.worker_thread import on_worker_thread
 from . import numba_threads
-from .jit.weights.verdict import Verdict
+from .jit.weights.verdict import LARGE, SMALL, Verdict
 
-__all__ = ["Verdict", "factors_of", "find_cross_approximation", "find_rank_one_factors"]
+__all__ = [
+    "LARGE", "SMALL", "Verdict", "factors_of", "find_cross_approximation", "find_rank_one_factors",
+    "must_compile",
+]  # fmt: skip
 
 # By number, because calling an enumeration takes a third of a microsecond.
 _VERDICTS = tuple(Verdict)
@@ -98,12 +101,30 @@ def _cross_approximation_code() -> Any:
 
 
 @cache
+def must_compile(acc: str) -> bool:
+    """Whether `find_rank_one_factors` would compile code first, which takes about a second."""
+    try:
+        numba_threads.import_numba()
+    except ImportError:
+        return False
+    compiled, arguments, _options, _dtype = _rank_one_call(acc)
+    return not compiled.load(*arguments)
+
+
+@cache
 def _rank_one_code(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | None:
     """Compiled search for an accumulator dtype, its further arguments, and the dtype."""
     try:
         numba_threads.import_numba()
     except ImportError:
         return None  # the backend gives the reason if it is asked to compute
+    compiled, arguments, options, dtype = _rank_one_call(acc)
+    compiled.ready(*arguments)
+    return compiled.code, options, dtype
+
+
+def _rank_one_call(acc: str) -> tuple[Any, tuple[Any, ...], tuple[Any, ...], np.dtype[Any]]:
+    """Return the search for a dtype of sums, arguments of its types, its options, and the dtype."""
     from .jit.weights import rank_one as jit
 
     dtype: np.dtype[Any] = np.dtype(acc)
@@ -115,9 +136,8 @@ def _rank_one_code(acc: str) -> tuple[Any, tuple[Any, ...], np.dtype[Any]] | Non
         # double is a float64.
         half = 0.5 - 2.0 ** -(more_digits + 1) if more_digits else 1.0
         options = *dtypes.float_limits(acc), half, dtype.itemsize
-        jit.rank_one_factors.ready(np.zeros((1, 2, 2)), 1, 2, 2, *options, np.zeros(6))
-        return jit.rank_one_factors.code, options, dtype
+        arguments = np.zeros((1, 2, 2)), 1, 2, 2, *options, np.zeros(6)
+        return jit.rank_one_factors, arguments, options, dtype
     options = (acc == "uint64",)
-    values, found = np.zeros((1, 2, 2), np.int64), np.zeros(4, np.int64)
-    jit.integer_rank_one_factors.ready(values, 1, 2, 2, *options, found)
-    return jit.integer_rank_one_factors.code, options, dtype
+    integers = np.zeros((1, 2, 2), np.int64), 1, 2, 2, *options, np.zeros(4, np.int64)
+    return jit.integer_rank_one_factors, integers, options, dtype

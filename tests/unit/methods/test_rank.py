@@ -7,8 +7,9 @@ import pytest
 
 import gpuconv
 from gpuconv.backends import get_backend
+from gpuconv.backends.cpu import rank_one
 from gpuconv.core.problem import make_problem
-from gpuconv.methods import float_factors, integer_factors, operations, separable
+from gpuconv.methods import first_searches, float_factors, integer_factors, operations, separable
 from gpuconv.methods import rank as rank_search
 from gpuconv.methods import weights as kernels
 from gpuconv.methods.weights import Weights
@@ -22,6 +23,12 @@ PHOTO = (
     110 + 60 * np.sin(np.add.outer(np.arange(200) ** 1.3, np.arange(200)) / 9)
     + RNG.integers(0, 40, (200, 200))
 ).astype("u1")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def compiled_search(monkeypatch):
+    """Search with compiled code from the first kernel on, on disk or not."""
+    monkeypatch.setattr(first_searches, "may_search", lambda shape, acc: False)
 
 
 def bell(side, sigma=0.2):
@@ -160,6 +167,55 @@ def test_compiled_code_finds_the_same(k):
         for part in ("u", "v"):
             mine, theirs = getattr(found.factors, part), getattr(wanted.factors, part)
             assert (mine.tobytes(), mine.shape) == (theirs.tobytes(), theirs.shape)
+
+
+def same_in_the_first_searches(bank, acc):
+    """Assert that NumPy decides as compiled code does; return the verdict."""
+    values = np.ascontiguousarray(bank, "f8")
+    verdict, found = rank_one.find_rank_one_factors(values, acc)
+    first, pairs = first_searches.find_rank_one_factors(values, acc)
+    assert first is verdict
+    if verdict is rank_one.Verdict.ACCURATE:
+        u, v = rank_one.factors_of(found, acc, len(values), 1, *values.shape[1:])
+        joined = rank_search._join(values.shape, pairs, acc)
+        assert (joined.u.tobytes(), joined.v.tobytes()) == (u.tobytes(), v.tobytes())
+    return verdict
+
+
+@pytest.mark.parametrize("k", KERNELS.values(), ids=KERNELS)
+def test_the_first_searches_find_the_same(k):
+    if k.dtype.kind != "c":
+        for acc in ("float32", "float64"):
+            same_in_the_first_searches(k.reshape(-1, *k.shape[-2:]), acc)
+
+
+def test_the_first_searches_decide_as_compiled_code_does():
+    rng, found = np.random.default_rng(3), set()
+    for acc, digits in itertools.product(("float32", "float64"), range(600)):
+        n, p, q = rng.integers(1, 3), *rng.integers(2, 8, 2)
+        u, v = rng.standard_normal((n, p, 1)), rng.standard_normal((n, 1, q))
+        k = u * v * (1 + rng.standard_normal((n, p, q)) * 10.0 ** -(digits % 17))
+        k *= 10.0 ** (rng.integers(-30, 30) if digits % 5 else rng.choice([-300, -280, 280, 300]))
+        if digits % 11 == 0:
+            k[:, rng.integers(p)] *= 10.0 ** rng.integers(-320, -200)
+        if digits % 13 == 0:
+            k[rng.integers(n), rng.integers(p), rng.integers(q)] = rng.choice([0, np.nan, np.inf])
+        found.add(same_in_the_first_searches(k, acc))
+    assert found == set(rank_one.Verdict)
+
+
+def test_compiled_code_follows_the_first_searches(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(first_searches, "_taken", {})
+    monkeypatch.setattr(rank_one, "must_compile", lambda acc: True)
+    shape = 1, 15, 15
+    searches = first_searches._MOST // operations.least_operations(*shape, "float32")
+    assert all(first_searches.may_search(shape, "float32") for _ in range(searches))
+    assert not first_searches.may_search(shape, "float32")
+    assert first_searches.may_search(shape, "float64")
+    assert not first_searches.may_search((1, 20_000, 20_000), "float64")
+    monkeypatch.setattr(rank_one, "must_compile", lambda acc: False)  # it is on disk
+    assert not first_searches.may_search(shape, "float64")
 
 
 def test_compiled_code_finds_the_same_of_random_products():

@@ -9,7 +9,7 @@ from numba import njit
 from numba.extending import register_jitable
 
 from ....core.worker_thread import on_worker_thread
-from .functions import load_or_compile, named
+from .functions import load, load_or_compile, named
 from .kept_code import on_disk, warn_not_kept
 from .params import LINE_BYTES
 
@@ -79,12 +79,17 @@ class Compiled:
         if kinds not in self._known:
             types = tuple(map(self.code.typeof_pyval, arguments))
             try:
-                on_worker_thread(load_or_compile, self.code.compile, types)
+                on_worker_thread(load, load_or_compile, self.code.compile, types)
             except OSError as error:
                 if not self.code.overloads:  # Numba adds code before it writes it
                     raise
                 warn_not_kept(error)
             self._known.add(kinds)
+
+    def load(self, *arguments: Any) -> bool:
+        """Do what `ready` does if the code is on disk; return False if it must be compiled."""
+        types = tuple(map(self.code.typeof_pyval, arguments))
+        return bool(on_worker_thread(load, self.code.compile, types))
 
     def __call__(self, *arguments: Any) -> Any:
         self.ready(*arguments)

@@ -104,7 +104,27 @@ def load_or_compile(function: Callable[..., Any], *arguments: Any) -> Any:
     with global_compiler_lock, _without_garbage_collection():
         if code_folder() is None:
             return function(*arguments)
-        return _load_before_refreshing(function, *arguments)
+        return _load_before_refreshing(_refresh, function, *arguments)
+
+
+def load(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Load code from disk as `load_or_compile` does, or return False: it is not there."""
+    with global_compiler_lock:
+        if code_folder() is None:
+            return False
+        try:
+            _load_before_refreshing(_refuse, function, *arguments)
+        except _NotOnDiskError:
+            return False
+        return True
+
+
+class _NotOnDiskError(Exception):
+    """Code is not on disk."""
+
+
+def _refuse() -> None:
+    raise _NotOnDiskError
 
 
 @contextmanager
@@ -123,23 +143,28 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load_before_refreshing(function: Callable[..., Any], *arguments: Any) -> Any:
+def _load_before_refreshing(
+    before_compiling: Callable[[], None], function: Callable[..., Any], *arguments: Any
+) -> Any:
     context = cpu_target.target_context
-    overridden = vars(context), vars(context.typing_context)
-
-    def refresh_both() -> None:
-        for attributes in overridden:
-            attributes.pop("refresh", None)
-        context.refresh()
-
     rtsys.initialize(context)  # the part of a refresh that loaded code needs: memory management
     context.refresh = lambda: None
-    context.typing_context.refresh = refresh_both
+    context.typing_context.refresh = before_compiling
     try:
         return function(*arguments)
     finally:
-        for attributes in overridden:
-            attributes.pop("refresh", None)
+        _restore_refresh()
+
+
+def _restore_refresh() -> None:
+    context = cpu_target.target_context
+    for attributes in (vars(context), vars(context.typing_context)):
+        attributes.pop("refresh", None)
+
+
+def _refresh() -> None:
+    _restore_refresh()
+    cpu_target.target_context.refresh()
 
 
 def compile_function(

@@ -12,12 +12,10 @@ import math
 from ..drivers import compiled
 from ..intrinsics import load_int, store_int
 from .doubles import float_of, get, product_error, put, put_as, start
-from .verdict import ACCURATE, CANCELS, MORE_NEEDED, NOT_FINITE, UNDECIDED
+from .verdict import ACCURATE, CANCELS, LARGE, MORE_NEEDED, NOT_FINITE, SMALL, UNDECIDED
 
 # All bits but the sign, the bits of infinity, and the smallest 64-bit integer.
 _MAGNITUDE, _INFINITY, _LEAST = 0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000, -(1 << 63)
-# Outside these, the split products of `product_error` are inexact or overflow.
-_SMALL, _LARGE = 2.0**-900, 2.0**900
 
 
 def _rank_one_factors(values, kernels, p, q, eps, tiny, half, size, found):
@@ -44,7 +42,7 @@ def _rank_one_factors(values, kernels, p, q, eps, tiny, half, size, found):
         if largest >= _INFINITY:
             return 8 * n + NOT_FINITE
         pivot, top = get(kernel, place), float_of(largest)
-        if largest and not _SMALL <= top <= _LARGE:
+        if largest and not SMALL <= top <= LARGE:
             return 8 * n + UNDECIDED
         row, column = kernel + 8 * (place - place % q), kernel + 8 * (place % q)
         for a in range(p if largest else 0):
@@ -53,7 +51,7 @@ def _rank_one_factors(values, kernels, p, q, eps, tiny, half, size, found):
             put(u, a, y)
             bits = load_int(u, a)
             if bits & 1:
-                if abs(x) < _SMALL or abs(x) < _SMALL * top:
+                if abs(x) < SMALL or abs(x) < SMALL * top:
                     return 8 * n + UNDECIDED
                 left = (x - y * pivot) - product_error(y, pivot)
                 last = float_of(((bits & _MAGNITUDE) >> 52 << 52) - (52 << 52))

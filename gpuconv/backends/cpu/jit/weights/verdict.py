@@ -17,5 +17,9 @@ class Verdict(IntEnum):
     )
 
 
+# Kernels whose largest element lies outside these are UNDECIDED, because products of parts of their
+# elements are inexact or overflow.
+SMALL, LARGE = 2.0**-900, 2.0**900
+
 # Compiled code returns a count times 8 plus a verdict; these are plain integers for Numba.
 ACCURATE, CANCELS, MORE_NEEDED, NOT_FINITE, UNDECIDED = map(int, Verdict)
