@@ -207,6 +207,15 @@ class TilePlan:
     nanoseconds: float  # of one thread
 
 
+def _fill_vectors(problem: Problem, tiles: Grid) -> bool:
+    """Whether all rows of sums that tiles keep are contiguous and of at least one vector."""
+    from .jit.vectors import lanes
+
+    stride, step = restate_for_tables(problem).stride[1], tiles.steps[1]
+    last = problem.s - (tiles.counts[1] - 1) * step
+    return stride == 1 and min(step, last) >= lanes(dtypes.part(problem.acc_dtype))
+
+
 @lru_cache(maxsize=128)
 def tile_plan(
     problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
@@ -226,14 +235,16 @@ def tile_plan(
     factors = radices(ny), radices(nx), twiddles(ny, acc), twiddles(nx, acc)
     workers = min(threads, problem.n * tiles.groups, _WORKSPACES_BYTES // workspace.workspace_bytes)
     workers = max(1, workers)
+    in_place = out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize
+    store = 0 if in_place and _fill_vectors(problem, tiles) else stored_rows.store(acc, out_dtype)
     params = record(
         FFT_PARAMS,
         **vars(workspace),
         **geometry_fields(problem, out_strides),
-        store_in_place=out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize,
+        store_in_place=in_place,
         row_source=address(source),
         load=row_buffer.load(),
-        store=stored_rows.store(acc, out_dtype),
+        store=store,
         side_y=ny,
         side_x=nx,
         step_y=tiles.steps[0],

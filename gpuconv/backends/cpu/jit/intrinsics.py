@@ -101,20 +101,25 @@ def copy_number(typingctx, source, target, size):
 
 
 def _chooser(comparison: str) -> Any:
-    """Return a function for compiled code that selects one of two integers by a comparison."""
+    """Return a function for compiled code that selects one of two numbers by a comparison."""
 
     @intrinsic
     def choose(typingctx, a, b):
-        def codegen(context, builder, signature, args):
-            return builder.select(builder.icmp_signed(comparison, *args), *args)
+        floats = isinstance(a, types.Float) or isinstance(b, types.Float)
+        kind = types.float64 if floats else types.int64
 
-        return types.int64(types.int64, types.int64), codegen
+        def codegen(context, builder, signature, args):
+            a, b = args
+            compare = builder.fcmp_ordered if floats else builder.icmp_signed
+            return builder.select(compare(comparison, b, a), b, a)  # as Python does with NaN
+
+        return kind(kind, kind), codegen
 
     return choose
 
 
-# The smaller and the larger of two integers. Numba compiles `min` and `max` as functions of their
-# own, once more in each jit function, which adds to the time of a first call.
+# The smaller and the larger of two integers or two floats. Numba compiles `min` and `max` as
+# functions of their own, once more in each jit function, which adds to the time of a first call.
 smaller, larger = _chooser("<"), _chooser(">")
 
 

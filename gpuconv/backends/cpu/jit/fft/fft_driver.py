@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from ..drivers import compiled, inner, round_up, variants
-from ..intrinsics import allocate, call, count_up, load_int, on_stack, reader, release
+from ..intrinsics import allocate, call, count_up, load_int, on_stack, reader, release, smaller
 from ..params import DIRECT_TASK, DIRECT_TILES_PARAMS, FFT_FAILED, LINE_BYTES, TILE_GROUP_STATE
 from .fft_errors import DIRECT, DOUBTFUL, group_state
 from .fft_tiles import fft_params
@@ -41,7 +42,7 @@ def _work_on_groups(address, worker):
         if params.doubtful:
             _retry_group(address, work, x, out, first, state)
         else:
-            count = min(params.group_size, tiles - first)
+            count = smaller(params.group_size, tiles - first)
             call(params.filter_group, address, work, x, out, first, count, state, 0)
     release(memory)
 
@@ -62,7 +63,7 @@ def _retry_group(address, work, x, out, first, state):
 
 def _tiles(address):
     for worker in prange(fft_params(address).workers):
-        _work_on_groups(address, worker)
+        _work_on_groups(address, np.int64(worker))  # the loop's index is unsigned in threads
 
 
 @inner
@@ -79,11 +80,11 @@ def _sum_group_directly(address, group, band):
     task.x = params.x + load_int(params.x_offsets, image)
     task.out = params.out + load_int(params.out_offsets, image)
     task.weights, task.column_weights = direct.weights, 0
-    for tile in range(first, min(first + params.group_size, tiles)):
+    for tile in range(first, smaller(first + params.group_size, tiles)):
         top, left = tile // params.tiles_x * rows, tile % params.tiles_x * columns
         i0 = top + band * direct.band
-        i1 = min(params.out_rows, top + rows, i0 + direct.band)
-        n = min(params.out_columns - left, columns)
+        i1 = smaller(smaller(params.out_rows, top + rows), i0 + direct.band)
+        n = smaller(params.out_columns - left, columns)
         task.first_row, task.end_row = i0, i1
         if i0 < i1:
             call(direct.sum_columns, direct.direct_params, task_address, left, n, 0, 0, 0, 0)

@@ -24,7 +24,7 @@ import math
 
 import numpy as np
 
-from ..intrinsics import elements, number_on_stack, reader, store_int
+from ..intrinsics import elements, larger, number_on_stack, reader, smaller, store_int
 from ..params import TILE_GROUP_STATE, TILE_STATE, TILE_STATE_BYTES
 from .fft_tiles import fft_params, kernel_measures
 
@@ -111,7 +111,7 @@ def _balance(address, work, state):
     params = fft_params(address)
     kernel = kernel_measures(params.measures)
     one, other = tile_state(state).squares, tile_state(state + TILE_STATE_BYTES).squares
-    if min(one, other) > 0 and max(one, other) > 16 * min(one, other):
+    if smaller(one, other) > 0 and larger(one, other) > 16 * smaller(one, other):
         for t in range(2):
             tile = tile_state(state + t * TILE_STATE_BYTES)
             exponent = math.frexp(math.sqrt(tile.squares))[1]
@@ -171,7 +171,7 @@ def _estimate_error(address, work, first, count, state, largest):
     for t in range(count):
         tile = tile_state(state + t * TILE_STATE_BYTES)
         if tile.squares > 0:
-            least = min(least, max(tile.abs_sum, tile.largest_sum - group.estimate * EPS))
+            least = smaller(least, larger(tile.abs_sum, tile.largest_sum - group.estimate * EPS))
     if not group.estimate <= PROMISED * least:
         for t in range(count):
             _i0, _j0, rows, columns = KEPT_PART(address, first + t)
@@ -183,15 +183,15 @@ def _estimate_error(address, work, first, count, state, largest):
             tile = tile_state(state + t * TILE_STATE_BYTES)
             for part in range(PARTS):
                 plane = work + (t + part) * params.plane_bytes
-                bits = max(
+                bits = larger(
                     LARGEST(plane + inside * pitch, pitch, ny - inside, nx // LANES),
                     LARGEST(plane + first_vector * BYTES, pitch, inside, beside),
                 )
-                largest = max(largest, UNSCALED(bits, tile.exponent + kernel.exponent))
+                largest = larger(largest, UNSCALED(bits, tile.exponent + kernel.exponent))
         group.estimate = noise + LARGEST_SUM * (MODULUS * largest)
     for t in range(count):
         tile = tile_state(state + t * TILE_STATE_BYTES)
-        tile.abs_sum = max(tile.abs_sum, tile.largest_sum - group.estimate * EPS)
+        tile.abs_sum = larger(tile.abs_sum, tile.largest_sum - group.estimate * EPS)
 
 
 FUNCTIONS = (

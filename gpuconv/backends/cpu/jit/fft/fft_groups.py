@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..intrinsics import call, elements
+from ..intrinsics import call, elements, larger, smaller
 from ..params import TILE_STATE_BYTES
 from ..row_buffer import row_source
 from .fft_errors import DIRECT, DOUBTFUL, PROMISED, group_state, tile_state
@@ -34,10 +34,10 @@ def _load_tile(address, x, number, plane):
     y0 = number // params.tiles_x * params.step_y
     x0 = number % params.tiles_x * params.step_x
     padded_rows = (params.out_rows - 1) * params.stride_y + (params.p - 1) * params.dilation_y + 1
-    rows = max(0, min(ny, padded_rows - y0))
-    columns = max(0, min(nx, row_source(params.row_source).column_count - x0))
+    rows = larger(0, smaller(ny, padded_rows - y0))
+    columns = larger(0, smaller(nx, row_source(params.row_source).column_count - x0))
     for first in range(0, ny, ROWS_AT_ONCE):  # squared while they are in the first-level cache
-        last = min(first + ROWS_AT_ONCE, rows)
+        last = smaller(first + ROWS_AT_ONCE, rows)
         if first < last and columns > 0:
             # The source's row buffer has a slot for every row: row y goes y rows after its start.
             call(
@@ -75,11 +75,11 @@ def _store_line(line, imaginary, target, n):
     """Copy a row of sums, and return the bits of the largest magnitude."""
     rest = n * SIZE - BYTES
     if PARTS == 2:
-        return max(
+        return larger(
             INTERLEAVE(line, line + imaginary, target, n // LANES),
             INTERLEAVE(line + rest, line + imaginary + rest, target + 2 * rest, 1),
         )
-    return max(MOVE(line, target, n // LANES), MOVE(line + rest, target + rest, 1))
+    return larger(MOVE(line, target, n // LANES), MOVE(line + rest, target + rest, 1))
 
 
 def _store_tile(address, plane, out, number):
@@ -95,7 +95,7 @@ def _store_tile(address, plane, out, number):
             found = STORE_LINE(
                 line, params.plane_bytes, target + i * params.out_row_stride, columns
             )
-            largest = max(largest, found)
+            largest = larger(largest, found)
         return largest
     for part in range(PARTS):
         for i in range(rows):
@@ -105,7 +105,7 @@ def _store_tile(address, plane, out, number):
                 values[j] = values[j * stride]
             bits = elements(BITS, line, columns)
             for j in range(columns):
-                largest = max(largest, bits[j] & MAGNITUDE)
+                largest = larger(largest, bits[j] & MAGNITUDE)
     call(
         params.store, plane, columns, target, params.out_column_stride, rows, step,
         params.out_row_stride, params.plane_bytes,
@@ -144,14 +144,14 @@ def store_group(address, work, out, first, count, state, outliers, unused):
             ROUND(plane, pitch, rows, columns)
         if params.estimate_errors and params.stride_x > 1:
             # Storing moves kept sums over discarded ones.
-            largest = max(
+            largest = larger(
                 largest, UNSCALED(LARGEST(plane, pitch, rows, columns // LANES), exponent)
             )
         bits = STORE_TILE(address, plane, out, first + t)
         if not bits < INFINITE:
             return
         tile.largest_sum = UNSCALED(bits, exponent)
-        largest = max(largest, tile.largest_sum)
+        largest = larger(largest, tile.largest_sum)
     group.finite = 1
     if params.estimate_errors:
         ESTIMATE_ERROR(address, work, first, count, state, largest)
@@ -194,7 +194,7 @@ def sample_abs_sums(address, work, number, t, across, tile_address, unused, unus
         row = (2 * i + 1) * rows // (2 * across)
         for j in range(across):
             column = (2 * j + 1) * columns // (2 * across)
-            tile.abs_sum = max(tile.abs_sum, ABS_SUM_OF(address, plane, row, column))
+            tile.abs_sum = larger(tile.abs_sum, ABS_SUM_OF(address, plane, row, column))
 
 
 FUNCTIONS = (_load_tile, _store_line, _store_tile, _round)

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ..intrinsics import call, elements
+from ..intrinsics import call, elements, larger, smaller
 from ..params import TILE_STATE_BYTES
 from .fft_errors import DIRECT, LARGEST_SUM, PROMISED, SHARES, group_state, tile_state
 from .fft_tiles import fft_params, kernel_measures
@@ -35,7 +35,7 @@ def _take_out(address, work, limit, exponent):
         start, largest = work + y * params.pitch, 0.0
         for part in range(PARTS):
             plane = start + part * params.plane_bytes
-            largest = max(largest, FLOAT_OF(LARGEST(plane, 0, 1, nx // LANES)))
+            largest = larger(largest, FLOAT_OF(LARGEST(plane, 0, 1, nx // LANES)))
         if not largest * PARTS > limit:  # twice the larger part is more than the modulus
             continue
         real = elements(REAL, start, nx)
@@ -86,7 +86,7 @@ def add_outliers(address, work, number, count, unused, unused2, unused3, unused4
             weights = elements(REAL, row, (q, PARTS))
             re = np.float64(values[0, n])
             # The taps whose outputs are kept: 0 <= x - b * dx <= last.
-            for b in range(max(0, -((last - x) // dx)), min(q - 1, x // dx) + 1):
+            for b in range(larger(0, -((last - x) // dx)), smaller(q - 1, x // dx) + 1):
                 sums[0, x - b * dx] += re * weights[b, 0]
                 if PARTS == 2:
                     im = np.float64(values[1, n])

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from ..intrinsics import call, elements, load_int, reader
+from ..intrinsics import call, elements, larger, load_int, reader, smaller
 from ..params import FFT_PARAMS, KERNEL_MEASURES
 
 fft_params = reader(FFT_PARAMS)
@@ -41,7 +41,7 @@ def _kept_part(address, number):
     rows, columns = params.step_y // params.stride_y, params.step_x // params.stride_x
     i0 = number // params.tiles_x * rows
     j0 = number % params.tiles_x * columns
-    return i0, j0, min(rows, params.out_rows - i0), min(columns, params.out_columns - j0)
+    return i0, j0, smaller(rows, params.out_rows - i0), smaller(columns, params.out_columns - j0)
 
 
 def forward(re, im, pitch, to_re, to_im, n, radices, twiddles):
@@ -225,11 +225,11 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
         row = work + a * (1 if p == 1 else params.dilation_y) * pitch
         real = elements(REAL, row, nx)
         for b in range(q):
-            real[b * params.dilation_x] = taps[min(a, p - 1), b, 0]
+            real[b * params.dilation_x] = taps[smaller(a, p - 1), b, 0]
         if PARTS == 2:
             imaginary = elements(REAL, row + params.plane_bytes, nx)
             for b in range(q):
-                imaginary[b * params.dilation_x] = -taps[min(a, p - 1), b, 1]
+                imaginary[b * params.dilation_x] = -taps[smaller(a, p - 1), b, 1]
     largest = 0.0
     if q == 1:
         re = work + params.columns
@@ -246,7 +246,7 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
             target[i, 0, :] = reals[i, 0] * scale
             target[i, 1, :] = -imaginaries[i, 0] * scale
             square = np.float64(reals[i, 0]) ** 2 + np.float64(imaginaries[i, 0]) ** 2
-            largest = max(largest, square)
+            largest = larger(largest, square)
         kernel_measures(measures).strongest = math.sqrt(largest)
         return
     TRANSFORM_COLUMNS(address, work)
@@ -267,7 +267,7 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
                 target[c, 0, lane] = reals[c, lane] * scale
                 target[c, 1, lane] = -imaginaries[c, lane] * scale
                 square = np.float64(reals[c, lane]) ** 2 + np.float64(imaginaries[c, lane]) ** 2
-                largest = max(largest, square)
+                largest = larger(largest, square)
     kernel_measures(measures).strongest = math.sqrt(largest)
 
 
