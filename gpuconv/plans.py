@@ -276,8 +276,8 @@ def plan(
     kernel : array_like, optional
         The weights themselves. With them it is known whether they separate, as far as a call would
         search: for at most a tenth of the time of the best other method on one thread, or half of
-        the time that factors could save in a call. The shortest search may take as long as they
-        could save in two calls.
+        the time that factors of rank one would save in a call. The search for rank one alone may
+        take as long as they would save in two calls.
     mode, boundary, fillvalue, stride, dilation, axes, method, backend, precision, dtype
         As in `corr2d`.
 

@@ -1,7 +1,7 @@
 """The five border rules as index maps: which pixel stands at each position of the padded image.
 
-Every backend reads through these maps, so no padded copy of the image is ever made and the border
-rules are written once.
+Host code reads through these maps, so no padded copy of the image is ever made. CUDA kernels find
+the same pixels by src/common/border.cuh and src/box/box.cuh of their backend.
 """
 
 from __future__ import annotations
