@@ -24,7 +24,7 @@ _SAFE = 1 << 62
 def integer_factors(
     kernel: Array, acc: str, limit: int, work: Operations, single: bool = True
 ) -> Pair:
-    """Find factors modulo 2**64, small ones where there are such."""
+    """Find factors modulo 2**64, of small numbers where there are such factors."""
     pair = _integer_product(kernel, work) if single else None
     if pair is not None:
         return pair
@@ -36,7 +36,7 @@ def integer_factors(
 
 
 def _integer_product(kernel: Array, work: Operations) -> Pair | None:
-    """Return a row over its common divisor, and the factor of each row, if all are multiples."""
+    """Return a row over its common divisor, and the factors by which it gives all rows, if any."""
     take_integer_product(work, 1, *kernel.shape)
     i, j = divmod(int((kernel != 0).argmax()), kernel.shape[1])
     if kernel[i, j] == 0:

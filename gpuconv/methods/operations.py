@@ -19,7 +19,8 @@ TOO_LONG = "to learn the kernel's rank would take too long"
 ABOVE_LIMIT = "the kernel's rank is above the limit"
 NOT_FINITE = "the weights are not finite"
 CANCELS = "products of columns and rows would cancel each other, which costs accuracy"
-# What `rank.search_compiled` leaves open: a kernel has a higher rank, or NumPy is to search.
+# Remarks of `rank.search_compiled` when it decides nothing: a kernel has a higher rank, or only the
+# search by NumPy can tell.
 MORE = "a kernel is not one product"
 UNDECIDED = "undecided"
 
@@ -28,14 +29,14 @@ class NotWorthwhile(Exception):
     """The weights have no factors worth having; the message is one of the remarks above."""
 
 
-# From the smallest of many timings for 3x3 to 121x121 elements: the fixed cost of a call, an
-# operation on long doubles and on complex numbers, and a singular value decomposition by element
-# and singular value.
+# From the smallest of many timings for 3x3 to 121x121 elements: the fixed cost of a call of NumPy;
+# an operation on long doubles, on complex numbers, and on complex long doubles; a singular value
+# decomposition, for each element and singular value, and its fixed cost in calls.
 _CALL = 1500
 _WIDE, _COMPLEX, _WIDE_COMPLEX = 10, 3, 30
 _SVD, _SVD_CALLS = 4, 60
 BANK_CALLS = 9  # in addition to those for each kernel
-# The compiled search: for one cross; for several, and an element of each of these.
+# Of the compiled search for one cross; of that for several, and of each element of each cross.
 COMPILED, COMPILED_CROSSES, COMPILED_CROSS = 6500, 5000, 28
 # With this many elements an operation on each takes twice as long, because they leave the nearest
 # caches; with twice as many or more, three times.

@@ -1,6 +1,7 @@
-"""Prices, cached because a problem is priced again for other weights, and offers.
+"""Prices and offers.
 
-An *offer* is the price of a method for the weights of a call, which it examines if that may pay.
+Prices are cached, because a problem is priced again for other weights. An *offer* is the price of a
+method for the weights of a call, which it examines if that may pay.
 """
 
 from __future__ import annotations

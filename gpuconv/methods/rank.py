@@ -84,7 +84,7 @@ def separate(kernels: Array, k_dtype: str, acc: str) -> Factors:
     limit = min(values.shape[1:]) - 1
     if limit == 0:
         return _trivial_factors(values, acc, accurate)
-    with np.errstate(all="ignore"):  # what overflows here is not taken for accurate
+    with np.errstate(all="ignore"):  # factors that overflow are not accurate
         for kernel in values:
             try:
                 if dtypes.is_integer(acc):
@@ -156,7 +156,7 @@ _REMARKS = tuple(_REMARK_OF[verdict] for verdict in Verdict)
 
 
 def _contiguous(kernels: Array, k_dtype: str, acc: str) -> Array:
-    """`_values` of real kernels."""
+    """`_values` of real kernels, contiguous."""
     dtype = exact_dtype(k_dtype, acc)
     if dtype is not None:
         return kernels.astype(dtype, "C", "unsafe", False)  # no subclass

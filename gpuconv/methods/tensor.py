@@ -15,9 +15,9 @@ from .weights import Weights
 
 NAME = "tensor"
 
-# Multiply-adds of tensor cores in the time of one elsewhere, by the factors' dtype. Moving an
-# output's pixels there and its sum away takes the time of _OVERHEAD more, compared with direct sums
-# of halves. Measured on an H200.
+# How many multiply-adds tensor cores make in the time of one of direct sums, for factors of 16 bits
+# and for tf32. Moving the pixels of an output to them and its sum away takes as long as _OVERHEAD
+# more multiply-adds of direct sums of halves. Measured on an H200.
 _HALF_RATE, _TF32_RATE = 8.5, 4
 _OVERHEAD = 14
 # Seconds by which a call on few tiles takes longer than direct sums do, on an H100.

@@ -164,10 +164,10 @@ class _Prices:
 def _independent_prices(
     problem: Problem, costs: Costs, backend: Backend, looks: bool
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Seconds and remarks of the methods that do not depend on the weights; infinity for others.
+    """Price the methods whose price does not depend on the weights; the rest get infinity.
 
-    Transforms are among the others if `looks`. If not, transforms of integers are priced without
-    asking whether they would be refused, because they could not win.
+    Returns seconds and remarks. Transforms belong to the rest if `looks`. If not, transforms of
+    integers are priced without asking whether they would be refused, because they could not win.
     """
     unknown, integers = Weights(problem, None), dtypes.is_integer(problem.acc_dtype)
     seconds, remarks = dict.fromkeys(METHODS, math.inf), dict.fromkeys(METHODS, "")

@@ -24,8 +24,8 @@ __all__ = ["Costs", "config_file", "costs_of", "forget", "save", "seconds_per_op
 
 
 # Seconds that NumPy takes for an operation on one element in the caches, which is the unit of
-# `methods.operations`; and those of a multiply-add on the fastest processor that this was measured
-# on.
+# `methods.operations`, and seconds of a multiply-add on the fastest processor that this was
+# measured on.
 _SECONDS_PER_OPERATION, _TAP = 4e-10, 1.76e-11
 
 

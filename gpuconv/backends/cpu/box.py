@@ -30,18 +30,18 @@ from .tasks import TaskPlan, Tasks, run_tasks
 
 # Scales are cached for banks whose first weights have up to this many bytes.
 _CACHED_BYTES = 1 << 10
-# Bytes of the sums down the image that a task keeps. With half of the second-level cache, the
-# strips of long windows would mostly overlap.
+# Bytes of the sums down the image that a task keeps: more than half of the second-level cache,
+# where strips would be so narrow that those of long windows mostly overlap.
 _DOWN_BYTES = 2 << 20
 # Rows of windows that are summed down the image at once: at least _VECTORS_OF_ROWS vectors, so that
 # few rows are summed again for the next ones; as many as a window has, up to _WINDOW_ROWS.
 _VECTORS_OF_ROWS, _WINDOW_ROWS = 8, 512
-# The vectors where windows are summed along rows, and the longest windows that are, by dtype.
+# Where windows are summed along rows: vectors of rows at once, and the longest windows, by dtype.
 _VECTORS_ALONG, _ALONG_MOST = 2, {"uint16": 11, "int32": 8}
 _LEAST_STRIP = 256
 # Time of a pixel and of an output, in units of `_UNIT` nanoseconds of one thread, and the least
-# nanoseconds of a call that is worth starting threads for. The share of that time for narrow
-# integers; for those summed along rows, and for each column of the window.
+# nanoseconds of a call that is worth starting threads for. Narrow integers take this share of that
+# time; those summed along rows take another share, and more for each column of the window.
 _PIXEL, _OUTPUT, _UNIT, _SERIAL = 1.7, 2.0, 0.35, 20000
 _NARROW, _ALONG, _ALONG_COLUMN = 0.55, 0.2, 0.015
 # Small images take up to this many times as long.
@@ -159,7 +159,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
 def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, int]:
     """Return the jit functions of BOX_PARAMS, and the power of two that shrinks pixels, by name.
 
-    `in_place` is the dtype of pixels that are summed where they are, None if none are.
+    `in_place` is the dtype of pixels that are summed in place; None if they are converted.
     """
     from .jit.box import box_bytes, box_driver, box_results, window_sums
 
@@ -186,7 +186,7 @@ def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, i
 
 
 def _pixel_dtype(problem: Problem) -> str | None:
-    """Return the dtype as which pixels are summed where they are; None if they are converted."""
+    """Return the dtype of pixels that are summed in place; None if they are converted."""
     total = choose_window_accumulator(problem)
     if problem.x_dtype == total:  # complex pixels are split into real and imaginary parts
         return None if dtypes.is_complex(total) else total

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Compiled code, or what stands for it, called with whatever it takes.
+# A compiled function, or a Python function in its place.
 JitFunction = Callable[..., Any]
 
 # A parallel call ends when its last thread does. Where another program keeps a core busy, a thread
@@ -16,8 +16,8 @@ JitFunction = Callable[..., Any]
 # For a pause after it, which doubles with each stall in a row, short calls use one thread.
 _STALL_SECONDS, _PAUSE_LEAST, _PAUSE_MOST, _SHORT_SECONDS = 0.003, 0.1, 1.0, 0.01
 # After a call that may have been a stall, the next _TRIALS of its kind are timed on one thread; the
-# fastest counts. Not if it took longer than _TRIAL_SECONDS or is predicted to be long, because one
-# thread may take many times as long as all.
+# fastest counts. Calls that took longer than _TRIAL_SECONDS or are predicted to be long are not
+# timed, because one thread may take many times as long as all.
 _TRIALS, _TRIAL_SECONDS = 3, 0.05
 
 
@@ -42,7 +42,7 @@ class CallTimes:
 
     def __init__(self, short: bool) -> None:
         self.short = short
-        self.alone = math.inf  # seconds of the fastest
+        self.alone = math.inf  # seconds of the fastest call on one thread
         self.trials, self.wanted = 0, False
 
     def run_alone(self, serial: JitFunction, *arguments: Any) -> Any:

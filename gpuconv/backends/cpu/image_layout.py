@@ -26,7 +26,7 @@ __all__ = [
     "run_of_columns",
 ]
 
-# More slots than a row buffer has rows: row y is loaded to slot y.
+# More slots than there are rows, so that row y is loaded to slot y.
 _EVERY_ROW = 1 << 62
 
 

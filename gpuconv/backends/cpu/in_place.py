@@ -40,16 +40,15 @@ _STREAMED_ROW = 4096
 # separately.
 _NARROW, _SHORT_ROW = 32, 4096
 # Rows whose addresses differ by a multiple of _CACHE_WAY bytes compete for one set of the
-# first-level cache. The most such rows that are read in place: by separable sums, and by direct
-# ones with a single column of taps. With more columns, a row is read several times while it is
-# cached, and if rows are further apart than _NEAR_ROW bytes, copying them gains nothing.
+# first-level cache. At most this many such rows are read in place by separable sums, and by direct
+# sums with a single column of taps. With more columns a row is read several times while it is
+# cached; then copying rows gains nothing if they are further apart than _NEAR_ROW bytes.
 _CACHE_WAY, _ROWS_OF_A_PLACE, _COLUMN_ROWS_OF_A_PLACE, _NEAR_ROW = 4096, 10, 18, 8192
-# Nanoseconds of laying out a row of pixels phase by phase; of a pixel of it if the row could
-# otherwise be read in place; and of a pixel if its stride is not one of those for which whole
-# vectors are de-interleaved.
+# Nanoseconds of laying out a row of pixels phase by phase; of a pixel of it, if the row could be
+# read in place instead; and of a pixel, if whole vectors cannot be de-interleaved at this stride.
 _LAID_ROW, _LAID_PIXEL, _LAID_ALONE = 130, 0.2, 0.29
-# Nanoseconds of a tap of a sum that is then skipped, if rows of outputs share pixels and if not,
-# and of keeping a sum.
+# If sums that the stride skips are computed too: nanoseconds of a tap of them, where rows of
+# outputs share pixels and where not, and of picking out a sum that is kept.
 _SKIPPED_TAP, _SKIPPED_TAP_ALONE, _KEPT = 0.025, 0.048, 0.15
 # For columns of taps no further apart than this, micro-kernels are unrolled tap by tap.
 STEP_MOST = 4

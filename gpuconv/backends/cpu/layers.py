@@ -23,12 +23,13 @@ from .threads import run_on_pool
 
 __all__ = ["forward", "input_gradient", "weight_gradient"]
 
-# Elements of an im2col matrix: it should stay in the last level of cache, but every change between
-# laying it out and multiplying by it costs a wake-up of threads.
+# Elements of an im2col matrix. It should fit into the last level of cache, but not be small,
+# because threads are woken for each matrix: to lay it out, and to multiply by it.
 _BLOCK_ELEMENTS = 1 << 20
 # Up to this many elements, laying them out on one thread is faster.
 _SERIAL_ELEMENTS = 1 << 15
-# The most multiply-adds of a product that Ctrl-C waits for, hundredths of a second, and its rows.
+# Ctrl-C waits for the end of a product: its most multiply-adds, which take some hundredths of a
+# second, and its most rows.
 _PRODUCT, _PRODUCT_ROWS = 1 << 30, 64
 
 

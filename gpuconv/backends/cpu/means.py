@@ -15,18 +15,18 @@ from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record
 from .planning import SumsPlan
 from .threads import run_on_pool
 
-# From this many pixels on several threads find their range: one thread is done with fewer before
-# another wakes up. Times _AS_THEY_ARE if pixels need no conversion and there are no counts.
+# From this many pixels on several threads find their range: with fewer, one thread is done before
+# another wakes up. If pixels need no conversion and have no counts, _AS_THEY_ARE times as many.
 _PARALLEL_LEAST, _AS_THEY_ARE = 1 << 18, 8
 
-# Nanoseconds of one thread. If the weights on missing pixels are summed: to add a vector of
-# weights, the rest of the work for a missing pixel, and to search a vector of pixels. If the
-# weights on all other pixels are summed, for each vector of pixels: a tap, and a tap of a factor.
+# Nanoseconds of one thread. Where the weights on missing pixels are summed: to add a vector of
+# weights, for the rest of the work on a missing pixel, and to search a vector of pixels. Where the
+# weights on all other pixels are summed: for a vector of pixels and a tap, of a kernel or a factor.
 _ADDED, _FOUND, _LOOKED_FOR, _DIRECT_TAP, _SEPARABLE_TAP = 1.4, 3.0, 2.8, 0.24, 0.4
 
 
 def few_missing(problem: Problem, acc: np.dtype[Any], separable: bool) -> float:
-    """Return up to how many missing pixels it is faster to sum the weights on them.
+    """Return the most missing pixels for which it is faster to sum the weights on them.
 
     With more, summing the weights on all other pixels is faster (see `jit.means.missing_sums`).
     """

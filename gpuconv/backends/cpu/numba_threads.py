@@ -52,8 +52,8 @@ def max_threads() -> int:
 class Process:
     """The state that all threads of a process share; a forked child starts with a new one.
 
-    There are no locks, as Ctrl-C between two lines could leave them locked: every change, and
-    every undoing of one, is a single atomic operation of Python's.
+    There are no locks, because Ctrl-C between two lines could leave them locked. Instead every
+    change, and every undoing of one, is a single atomic operation of Python's.
     """
 
     def __init__(self, serial_only: bool = False) -> None:
@@ -61,8 +61,9 @@ class Process:
         self.serial_only = serial_only
         self.active_calls: set[object] = set()  # one token for every call that computes now
         self.layer: str | None = None  # Numba's threading layer, once it runs
-        # Under the key "" the token of the call inside workqueue, which aborts the process when a
-        # second thread enters it; and the pool of `run_on_pool`. Dicts for their `setdefault`.
+        # The token of the call inside workqueue, which aborts the process when a second thread
+        # enters it, and the pool of `run_on_pool`, under the key "". They are in dicts because
+        # `setdefault` is atomic.
         self.in_workqueue: dict[str, object] = {}
         self.pool: dict[str, WorkerPool] = {}
         self.pause = Pause()

@@ -32,8 +32,8 @@ from .tasks import TaskPlan, Tasks
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
-# Nanoseconds of one thread for an output and for a tap of it, and of starting threads: where they
-# would save less than that, one thread does everything.
+# Nanoseconds of one thread for an output and for a tap of it, and of starting threads: a call for
+# which more threads would save less than that runs on one.
 _OUTPUT, _TAP, START = 0.17, 0.018, 14000
 # Output rows and vectors of columns that are summed together (see `micro_kernel`). The vectors left
 # over go by two or one, and both take as long as _LATENCY vectors of one row do in a full block,
@@ -48,8 +48,8 @@ _ROW_TAPS = 16
 # In a column or row of a separable kernel, taps beyond this many take one and a half times as long:
 # their pixels do not stay in the nearest caches.
 _NEAR_TAPS = 48
-# From this many nanoseconds, for each thread, a call runs in slices; nanoseconds of a task of it.
-# Both are far below what a person waits for after Ctrl-C, because other machines are slower.
+# A call that takes each thread LONG nanoseconds or more runs in slices, and each of its tasks takes
+# LONG_TASK. Both are far less than a person would wait after Ctrl-C: other machines are slower.
 LONG, LONG_TASK = 1e8, 1e7
 # Nanoseconds below which a call is short.
 SHORT = 2e6
@@ -70,7 +70,7 @@ class SumsPlan(TaskPlan):
     params : numpy.ndarray
         The DIRECT_PARAMS.
     order : numpy.ndarray or None
-        The order in which columns of weights are summed; None: as they come.
+        The order in which columns of weights are summed; None: from left to right.
     layout : ImageLayout
         The images and results.
     tap_offsets, tap_order, fill_row : numpy.ndarray or None
@@ -91,7 +91,7 @@ def tap_offsets(
 
     Returns the pixels of a row, the byte offset in it of each column of taps, and the order in
     which columns of taps are summed. With `ordered` that is the order of `order_of_taps`, which
-    depends on the stride and dilation asked for alone; otherwise they are summed as they come.
+    depends only on the stride and dilation asked for; otherwise they are summed from left to right.
     """
     from .jit.direct.micro_kernel import order_of_taps
     from .jit.drivers import odd_lines
@@ -287,7 +287,8 @@ def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -
     band = band_rows(problem, strips, 16 if x_in_place else max(16, span[0]))
     each = per_output(problem, rank)
     time = math.prod(problem.out_shape) * each
-    # Strides skip outputs but not columns of taps; windows beyond the caches wait for memory.
+    # A stride skips outputs, but all columns of taps are summed. Windows that the caches cannot
+    # hold wait for memory.
     factor = planes * _SLOWER[acc] * (sx if rank else min(sy, 2))
     factor *= 8 if span[0] * strip * sx * size > 8 * _WINDOW_BYTES else 1
     long = time * factor >= LONG * max_threads()

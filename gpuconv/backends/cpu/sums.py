@@ -33,7 +33,7 @@ _CACHED_BYTES = 1 << 14
 _NARROW_TAPS, _NARROW_LEAST = 256, 1 << 14
 
 # Orders of summation in a call: whether columns and rows of taps are summed in mirrored order, and
-# the images of the batch that this holds for (None: all).
+# the images of the batch that are summed so (None: all).
 _Orders = tuple[tuple[tuple[bool, bool], Any], ...]
 _UNMIRRORED: _Orders = (((False, False), None),)
 
@@ -44,7 +44,7 @@ def _kernels() -> tuple[JitFunction, JitFunction]:
     from .jit.direct import direct_driver
 
     # All arguments are integers, so there is one form to compile. Small calls, where a microsecond
-    # counts, call the compiled function itself.
+    # counts, call the compiled function without the check of `Compiled`.
     direct_driver.sum_tasks_serial.ready(*[0] * 5)
     return direct_driver.sum_tasks_serial.code, direct_driver.sum_tasks_parallel
 
@@ -183,8 +183,8 @@ def _orders_of_kernels(
     return present if len(present) > 1 else ((present[0][0], None),)
 
 
-# Plans of direct sums that need nothing but the arrays, and the dtype of their weights, by problem
-# and strides; None of sums that need more.
+# By problem and strides: plans of direct sums that run on the caller's weights as they are, and the
+# dtype of these weights; None for all other sums.
 _plain_plans: dict[Any, tuple[SumsPlan, np.dtype[Any]] | None] = {}
 _PLAIN_PLANS_MAX = 512
 
@@ -255,7 +255,8 @@ def _find_sums(
     return found
 
 
-# Separable sums by problem, strides and the identities of the factors, which are kept with them.
+# Separable sums by problem, strides and the ids of the factors, which are kept so that no other
+# array gets their ids.
 _separable_sums: dict[Any, tuple[Array, Array, tuple[_Sums, ...]]] = {}
 _SEPARABLE_SUMS_MAX = 256
 
@@ -274,7 +275,7 @@ def forget_plans() -> None:
 
 @cache
 def _sum_arrays() -> Any:
-    """The driver on one thread, which reads the addresses of arrays itself."""
+    """The form of the driver that runs on one thread and reads the addresses of arrays itself."""
     from .jit.direct import direct_driver
 
     direct_driver.sum_arrays.ready(*[0] * 5)
@@ -287,7 +288,7 @@ def _find_plain_plan(
     """Return the plan of a problem whose weights are used as they are, unless the call is long."""
     acc = problem.acc_dtype
     as_they_are = problem.k_dtype == acc in ("float32", "float64") and 1 not in problem.k_shape[-2:]
-    joined = len(problem.x_shape) > 2  # channels may be
+    joined = len(problem.x_shape) > 2  # channels may be joined
     bytes_alone = problem.out_dtype in ("uint8", "int8")  # the weights decide on sums in 16 bits
     large = math.prod(problem.out_shape) >= _NARROW_LEAST
     if HEAD is None or not as_they_are or joined or (bytes_alone and large):

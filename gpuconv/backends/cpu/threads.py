@@ -26,12 +26,12 @@ _limit: ContextVar[int | None] = ContextVar("gpuconv.threads", default=None)
 
 
 def threads(n: int) -> AbstractContextManager[None]:
-    """Context in which calls use at most `n` threads of the CPU.
+    """Return a context manager in which calls use at most `n` threads of the CPU.
 
     It holds for the thread or the asyncio task that enters it, and where that passes its context
-    on, as `asyncio.to_thread` does. The innermost of several counts; fewer are used where
-    `numba.set_num_threads` says so. Results have the same bits for any number. Not affected are
-    products of matrices in layers of many channels, whose threads are the BLAS library's (see
+    on, as `asyncio.to_thread` does. The innermost of several counts; fewer threads are used where
+    `numba.set_num_threads` says so. Results have the same bits for any number. Matrix products in
+    layers of many channels are not affected: their threads are the BLAS library's (see
     threadpoolctl).
 
     Parameters
@@ -42,7 +42,7 @@ def threads(n: int) -> AbstractContextManager[None]:
     Raises
     ------
     ValueError, TypeError
-        A number of threads that cannot be had, or none.
+        `n` is not a number of threads that Numba may start.
 
     Examples
     --------
@@ -68,7 +68,8 @@ def threads(n: int) -> AbstractContextManager[None]:
 
 
 class _ThreadLimit:
-    # Not a generator: one that an interrupt cut off would reset the limit when it is collected.
+    # Not made from a generator: one that an interrupt cut off would reset the limit later, when it
+    # is garbage-collected.
     def __init__(self, n: int) -> None:
         self._n = n
         self._before: list[int | None] = []
@@ -94,8 +95,8 @@ def run_kernel(
 ) -> Any:
     """Call the parallel form of a compiled kernel, or the serial one if one thread is to be used.
 
-    Calls that run at the same time divide the threads among them. With `times`, those of calls of
-    the same kind, short calls use one thread for a while after a stall (see `call_times`).
+    Calls that run at the same time divide the threads among them. With `times`, the times of calls
+    of the same kind, short calls use one thread for a while after a stall (see `call_times`).
     """
     process = numba_threads.process
     if times is not None:
@@ -124,7 +125,7 @@ def run_kernel(
         finally:
             put(own)
     finally:
-        # Ctrl-C is seen when a call returns, so it cannot cut this short.
+        # Python handles Ctrl-C after a call has returned, so it cannot cut this short.
         if process.in_workqueue:
             try:
                 if process.in_workqueue[""] is token:

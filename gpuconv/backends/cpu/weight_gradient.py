@@ -24,7 +24,7 @@ from .threads import run_in_slices, run_kernel
 # Multiply-adds of one task: enough to be worth starting. It depends on the problem alone, so that
 # the order of the sums does not depend on the number of threads.
 _TASK_OPERATIONS = 1 << 22
-# The most multiply-adds of a unit, which cannot be interrupted; bytes of the tasks' partial sums.
+# The most multiply-adds of a unit, which cannot be interrupted, and bytes of all partial sums.
 _UNIT_OPERATIONS = 1 << 28
 _PARTIAL_BYTES = 32 << 20
 # Below this many multiply-adds starting threads costs more than it saves.
