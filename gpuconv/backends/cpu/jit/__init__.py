@@ -1,1 +1,1 @@
-"""Compiled code of the CPU backend (Numba and LLVM). Imports nothing but `core`, `vector_width`."""
+"""Compiled code of the CPU backend (Numba and LLVM); it imports only `core` and `vector_width`."""

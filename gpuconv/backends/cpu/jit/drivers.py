@@ -81,7 +81,7 @@ class Compiled:
             try:
                 on_worker_thread(load, load_or_compile, self.code.compile, types)
             except OSError as error:
-                if not self.code.overloads:  # Numba adds code before it writes it
+                if not self.code.overloads:  # Numba adds code here before it writes it to disk
                     raise
                 warn_not_kept(error)
             self._known.add(kinds)

@@ -97,8 +97,8 @@ def _write(path: Path, code: bytes) -> None:
     try:
         replace_file(path, seal(code))
     except PermissionError:
-        # Windows does not replace a file that another process is reading, and another user's may
-        # not be replaced: it is for them to keep.
+        # Windows does not replace a file that another process is reading, and a file of another
+        # user may not be replaced. If there is one, it is left as it is.
         if not path.exists():
             raise
     except OSError as error:

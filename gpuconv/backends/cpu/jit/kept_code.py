@@ -14,7 +14,7 @@ from numba import njit
 def code_folder() -> Path | None:
     """Return where compiled code is kept on disk; None, with a warning, if nowhere."""
     try:
-        # Any function of this folder; nothing is compiled.
+        # Numba names the folder for any function of a file in this one; nothing is compiled.
         function = njit(cache=True)(warn_not_kept)
     except RuntimeError as error:
         if "no locator" not in str(error):

@@ -4,7 +4,7 @@ Rows of complex numbers lie in two planes, of real and of imaginary parts: loadi
 pixels, and storing (`stored_rows`) joins the parts of sums.
 
 Which pixels a row holds does not depend on the dtype, so loading is one function, compiled with and
-without a column stride. It calls a short one that converts pixels of a dtype.
+without a column stride. It calls a short jit function that converts pixels of a dtype.
 """
 
 from __future__ import annotations

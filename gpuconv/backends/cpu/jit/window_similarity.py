@@ -1,7 +1,7 @@
-"""Sums of an image's windows, and in the same pass similarities from these and a correlation.
+"""Sums of an image's windows and, in the same pass, similarities from these and a correlation.
 
 Windows are summed as method "box" sums them (see `methods.box`): down the columns, then along the
-rows, each from the sum up to the end of a group of pixels and the sum from the start of the next.
+rows. Each sum is that of the pixels up to the end of a group plus that of those in the next group.
 """
 
 from __future__ import annotations

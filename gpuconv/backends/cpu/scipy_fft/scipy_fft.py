@@ -1,4 +1,4 @@
-"""Fourier transforms by SciPy, for kernels that are too large, or nearly, for the package's tiles.
+"""Fourier transforms by SciPy, for kernels too large, or almost, for the package's own tiles.
 
 Overlap-save as in `jit.fft.fft_groups`: tiles of the padded image (`scipy_tiles`), up to all of it
 (`scipy_plan`), are transformed (`scipy_transforms`), multiplied by the kernel's spectrum and

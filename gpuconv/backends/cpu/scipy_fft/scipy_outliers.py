@@ -18,7 +18,7 @@ from .scipy_filter import TileFilter, TransformedKernel
 
 __all__ = ["TileRetry"]
 
-# Pixels taken out of a tile at most; beyond, the tile is summed directly.
+# The most pixels that are taken out of a tile; with more, the tile is summed directly.
 _TAKEN_MOST = 256
 # Transforms of n elements in double precision take as long as adding n log2(n) numbers this often.
 _TRANSFORMS_IN_DOUBLE = 2.0

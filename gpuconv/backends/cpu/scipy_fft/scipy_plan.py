@@ -13,10 +13,10 @@ from ....core.problem import Problem, restate_for_tables, tables_are_gathered
 from .. import fft_spectra
 from ..costs import scipy_factor
 
-# Work in the unit of `fft_plan.work`, before `scipy_factor`: of a forward and inverse transform,
-# for each element and power of two of their size, and more for powers beyond the caches; of all
-# else for an element; and the fixed work of a chunk of tiles. Some of it runs on one thread,
-# however many there are.
+# Work in the unit of `fft_plan.work`, before `scipy_factor`: of a forward and an inverse transform,
+# for each element and each power of two in their size, and this much more for powers beyond the
+# caches; of everything else, for each element; and the fixed work of a chunk of tiles. Some of it
+# runs on one thread, however many there are.
 _WORK, _FAR_WORK, _ELEMENT_WORK, _CHUNK_WORK = 0.2, 1.6, 3.5, 3e5
 # The fixed work of a call.
 _CALL_WORK = 1.5e5

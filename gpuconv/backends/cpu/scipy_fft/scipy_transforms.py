@@ -65,7 +65,7 @@ class Transforms:
         return self.forward(spread, slice(0, span[0]))[0].conj()
 
     def backward(self, frequencies: Array) -> Array:
-        """Transform back all but the rows, for `sums`. Overwrites the frequencies."""
+        """Transform columns back, but not rows: `sums` does that. Overwrites the frequencies."""
         import scipy.fft
 
         if not self.across:

@@ -1,7 +1,7 @@
 """Sums of short windows along rows of whole numbers, which are exact in any order (llvmlite).
 
-Adding up all columns of a short window takes less time than transposing rows twice, as for longer
-windows (see `box_driver`).
+Adding up all columns of a short window takes less time than transposing rows twice, which is how
+longer windows are summed (see `box_driver`).
 """
 
 from __future__ import annotations

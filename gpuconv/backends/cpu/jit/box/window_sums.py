@@ -1,4 +1,4 @@
-"""Sums of windows of consecutive rows, three additions each whatever their height (llvmlite).
+"""Sums of windows of consecutive rows: three additions each, whatever their height (llvmlite).
 
 Rows are grouped in blocks as high as a window (van Herk; Gil and Werman). A window that begins
 inside a block is the end of that block and the start of the next one:

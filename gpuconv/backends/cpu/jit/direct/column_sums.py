@@ -1,4 +1,4 @@
-"""Direct and separable sums of some columns of a task, block of rows after block (Numba).
+"""Direct and separable sums of some columns of a task, one block of rows after another (Numba).
 
 Pixels that have the sums' dtype and are contiguous are read in place, except beside the border. All
 others are read through a row buffer of padded, converted rows.
@@ -230,8 +230,8 @@ def _sum_all_rows(params, task, columns):
     for i in range(first_row, end_row, step):
         end = smaller(i + step, end_row)
         if not columns.x_in_place and end < end_row:
-            # A block ahead, because reading what has only just been written would wait for it.
-            # Rows that a stride skips are not loaded.
+            # Rows are loaded a block ahead, because reading what has only just been written would
+            # wait for the write. Those that a stride skips are not loaded.
             loaded = larger(loaded, end * params.stride_y)
             loaded = _load_rows(params, task, columns, loaded, smaller(end + step, end_row))
         for phase in range(smaller(row_step, end - i)):

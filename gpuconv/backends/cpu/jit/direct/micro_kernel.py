@@ -38,7 +38,7 @@ from .mirrored_block import MirroredBlock, emit_mirrored
 from .register_block import RegisterBlock, emit
 
 ROWS = 4
-# Kernels that are unrolled tap by tap, and the most vectors of a block then.
+# Kernels all of whose taps are unrolled, and the most vectors of a row of a block of theirs.
 _UNROLLED = {(3, 3): 3, (5, 5): 2}
 # Rows of taps up to this length are unrolled; longer ones are loops.
 _WIDEST = 16
@@ -213,12 +213,13 @@ def _code(
     order = () if order == tuple(range(q)) else order
     columns = _columns(rows, parts)
     if rows > 1 and (p == 1 or across):  # rows are summed one by one
-        # Unrolled taps wait for pixels, those in a loop for their own sums.
+        # Unrolled taps wait for pixels, which no further sums would change. Taps in a loop wait for
+        # the sums that they are added to, so there should be many of these.
         columns = 4 if fixed_q else _columns(1, parts)
     step = step if fixed_q and q > 1 else 1
     fixed_p = p if p < rows and (p == 1 or not across) else None
     if mirrored:
-        # Unrolled, pixels that both chains read stay in registers, if fewer sums are in them.
+        # With unrolled taps and fewer sums, pixels that both chains read stay in registers.
         if not across and rows > 1 and p <= _WIDEST // parts:
             fixed_p, columns = p, 1 if parts == 2 or vector_bytes() == 32 else 2
         direction = "across" if across else "down"

@@ -82,9 +82,10 @@ class _Rows(Vectors):
         }
 
     def _choose(self, tap: int, c: int) -> list[tuple[int, ir.Value | None]]:
-        """List the pixels beside a row that a vector holds, each with a mask of its lane and later.
+        """List the pixels beside a row that a vector holds, with masks of the lanes to put them in.
 
-        So each replaces the ones before it in later lanes. The first needs no mask (None).
+        A pixel is put in its own lane and all later ones, where it replaces the pixels before it.
+        The first needs no mask (None).
         """
         b, first = self.builder, c * self.lanes + tap - self.left
         found: list[tuple[int, ir.Value | None]] = []
@@ -94,8 +95,8 @@ class _Rows(Vectors):
                 places = ir.VectorType(ir.IntType(1), self.lanes)
                 mask = ir.Constant(places, [place >= lane for place in range(self.lanes)])
                 found.append((e, mask if found else None))
-        # An output in the last column reads all columns of the border on the right, those of later
-        # taps excepted.
+        # An output in the last column reads all columns of the border on the right, except those
+        # that only later taps read.
         assert self.right is not None
         for e in range(self.right - (self.q - 1 - tap) if c == self.columns - 1 else 0):
             # Both are counted from the first column on the left, so that none is negative.

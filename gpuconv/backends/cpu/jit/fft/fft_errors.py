@@ -9,7 +9,7 @@ units of eps:
 
 where Y are all N sums of the tile, discarded ones too; the numbers are measured, not proven. The
 first term is noise, and leakage from the strongest frequency of the tile into the one that the
-kernel amplifies most. The second term is for copies of a large sum at other places, which come from
+kernel amplifies most. The last term is for copies of a large sum at other places, which come from
 errors of the twiddle factors. The largest sum of absolute values is at least the largest kept sum,
 and at least that of any output for which it is computed. Where this does not show that the promise
 is kept, the largest pixels are taken out of the tile, the rest is transformed again, and the

@@ -2,8 +2,8 @@
 
 Columns are transformed a vector's width at a time. Then the tile is transposed, and a vector's
 width of its rows at a time is transformed, multiplied by the kernel's spectrum and transformed back
-while in the first-level cache. The transform ends in digit-reversed order and the inverse begins
-there.
+while in the first-level cache. The transform leaves digit-reversed order, which the inverse
+begins with.
 
 With a single column of taps only columns are transformed, and nothing is transposed. With a single
 row of taps only rows are transformed.

@@ -4,8 +4,8 @@ If many pixels of an image are missing, rows of the row buffer have two planes: 
 in place of missing ones, and their counts: a weight or 1, and 0 for missing ones. Both are summed
 by the same kernel, and the sums of pixels are divided by those of counts when they are written, so
 that image and result are passed over once. If none is missing, the sums of weights follow from the
-border alone, and there is one plane. If few are, the weights on these are subtracted from those
-sums (see `missing_sums`).
+border alone, and there is one plane. If few are missing, the weights on these are subtracted from
+those sums (see `missing_sums`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Factors of kernels of low rank by cross approximation, for sums in float32 (Numba).
 
 `methods.float_factors` finds the same factors with NumPy, bit for bit, and comes to the same
-verdict. Cases where the arithmetic here might decide differently are left to it (`UNDECIDED`).
+verdict. Where the arithmetic here might decide differently, NumPy has to decide (`UNDECIDED`).
 """
 
 from __future__ import annotations

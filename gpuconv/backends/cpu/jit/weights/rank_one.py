@@ -1,8 +1,8 @@
 """Factors of kernels of rank 1, found or ruled out in a microsecond (Numba).
 
 `methods.float_factors` and `methods.integer_factors` find the same factors with NumPy, bit for bit,
-and come to the same verdict. Cases where the arithmetic here might decide differently are left to
-them (`UNDECIDED`).
+and come to the same verdict. Where the arithmetic here might decide differently, they have to
+decide (`UNDECIDED`).
 """
 
 from __future__ import annotations
