@@ -1,4 +1,4 @@
-"""What a backend is: every hook once.
+"""`Backend`: every hook that a backend has or may have.
 
 A backend is a class derived from `Backend` in a module or folder of its own, and a line in
 `backends.BACKENDS`. It must define the hooks that have no body here; the others are for methods and
@@ -105,7 +105,7 @@ class Backend(Protocol):
         return None
 
     def direct_work(self, problem: Problem) -> float:
-        """Multiply-adds of direct sums; other work counts as those that take as long."""
+        """Multiply-adds of direct sums; other work counts as multiply-adds that take as long."""
         # With a stride, output rows share too few input rows to be summed together.
         taps = problem.p * problem.q * (2 if problem.stride[0] > 1 else 1)
         return float(math.prod(problem.out_shape) * taps)
@@ -121,7 +121,7 @@ class Backend(Protocol):
         return 1.0
 
     def separable_work(self, problem: Problem, rank: int) -> float:
-        """Multiply-adds of separable sums; other work counts as those that take as long."""
+        """Multiply-adds of separable sums; other work counts as multiply-adds that take as long."""
         return float(math.prod(problem.out_shape) * rank * (problem.p + problem.q))
 
     def fft_work(self, problem: Problem) -> float:

@@ -1,4 +1,4 @@
-"""Where a backend's arrays lie: putting them there, getting them back, noticing that it is lost."""
+"""The memory of a backend's arrays: copies to it and back, and whether its device is lost."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Missing pixels of files: nodata values and NaN take no part in a filter, and stay missing.
 
-Where the weights sum to zero sums cannot be scaled up: there a result is missing wherever a
+Sums by weights that add up to zero cannot be scaled up. Their results are missing wherever a
 missing pixel lies under the weights.
 """
 

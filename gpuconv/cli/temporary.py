@@ -1,6 +1,6 @@
 """Temporary files and folders beside the file that they become, none of which is left behind.
 
-A signal may come between any two steps of Python. So the name is noted before anything has it, and
+A signal may come between any two steps of Python. So a name is noted before any file has it, and
 `remove_all` removes whatever is left when the process ends.
 """
 

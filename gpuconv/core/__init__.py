@@ -1,1 +1,1 @@
-"""Values and helpers that all other folders share; imports nothing from them."""
+"""Values and helpers that all other folders share; it imports nothing from them."""

@@ -1,4 +1,4 @@
-"""Names of what arguments and results are, for readers: no library need be loaded for them."""
+"""Names of kinds of arrays for annotations, which need no library to be loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of any library in, the same library out, without importing libraries not in use.
+"""Reads arrays of any library and makes results of the same one, importing no other library.
 
 A library is imported here only after one of its arrays has been passed, when it is loaded already.
 """

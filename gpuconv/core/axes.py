@@ -117,7 +117,7 @@ def call_along(
     axes: PlaneAxes, X: ArrayLike, out: ArrayLike,
     call: Callable[[ArrayLike, ArrayLike], ArrayLike],
 ) -> ArrayLike:  # fmt: skip
-    """Return `call(X, out)`, made with rows and columns last, with them at their places again."""
+    """Call `call(X, out)` with rows and columns last, and return its result with them put back."""
     X, at = axes_of(axes, X)
     if at == LAST:
         return call(X, out)

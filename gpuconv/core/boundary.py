@@ -82,7 +82,7 @@ def read_boundary(boundary: object) -> str:
 def suggest_boundary(name: object, names: dict[str, str]) -> str:
     """Return what to append to a message about a border that is not among `names` of SciPy's.
 
-    That is the one by which SciPy means the same, or else the nearest, if there is one.
+    It suggests SciPy's name for the same border, or else the nearest name, if there is one.
 
     Examples
     --------

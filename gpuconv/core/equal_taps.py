@@ -2,7 +2,7 @@
 
 With a border that repeats the image, taps a period apart are equal; with "edge" or "constant", all
 taps beyond the image are. One tap with the sum of their weights stands for them, so that the cost
-is that of the pixels there are.
+depends on the size of the image and not of the kernel.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class EqualTaps:
             return sums.astype(acc)
 
     def spread(self, gradient: Array) -> Array:
-        """Return the gradient of all weights, given that of the merged ones: equal taps' are equal.
+        """Return the gradient of all weights, given that of the merged ones; equal taps share one.
 
         It is the adjoint of `merge`.
         """

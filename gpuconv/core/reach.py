@@ -1,7 +1,7 @@
 """Which taps and outputs meet a pixel at all, where constant padding of zeros is wide.
 
 A tap that meets only padding adds zeros to every sum, and an output whose window holds only padding
-is zero. Leaving both out makes the cost of a call that of the pixels there are, however far the
+is zero. With both left out, the cost of a call depends on the pixels there are, however far the
 kernel reaches: a dilated kernel beside a small image, a kernel many times longer than the image, a
 result that is mostly padding.
 """
@@ -22,7 +22,7 @@ __all__ = ["Part", "parts_with_pixels", "reaching_taps"]
 
 # A smaller result is computed in one part: each has a fixed cost.
 _SPLIT_LEAST = 1 << 14
-# Parts along an axis at most, and outputs between two of them at least.
+# The most parts along an axis, and the fewest outputs between two of them.
 _PARTS_MOST, _GAP_LEAST = 64, 16
 # Taps are left out if at least one in this many can be.
 _CROPPED_LEAST = 8

@@ -4,9 +4,9 @@ A call runs on the current stream of the library that its first array is of, as 
 functions do. Everything happens inside `use_stream_of`: an operand that is read outside would be
 handed over to whatever stream is CuPy's current one there.
 
-Memory of a call on tensors comes from torch's allocator, that of others from CuPy's. Either hands
-out again what was freed to later work on the same stream only, which runs after all that the call
-has queued; so nothing has to wait before memory is freed.
+Memory of a call on tensors comes from torch's allocator, that of other calls from CuPy's. Both
+reuse freed memory only for later work on the same stream, which runs after all that the call has
+queued; so memory can be freed without waiting.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def use_stream_of(first: ArrayLike, *others: ArrayLike) -> AbstractContextManage
 
     CuPy works on the device of `first` and on the current stream of its library. Where `others` are
     of a library with another current stream, the call waits for that stream, and what is queued
-    there later for the call. Nothing happens if `first` is not on a device.
+    there later waits for the call. Nothing happens if `first` is not on a device.
 
     Parameters
     ----------
@@ -136,8 +136,8 @@ def _current_stream(owner: _Owner) -> Any:
 class _ForeignStream:
     """A stream that another library made, under the CUDA stream protocol.
 
-    torch's own streams have the protocol only in newer versions. Whoever uses the address sees to
-    it that the stream exists.
+    torch's own streams have the protocol only in newer versions. Whoever uses the address has to
+    make sure that the stream exists.
     """
 
     value: int
@@ -150,7 +150,7 @@ class _ForeignStream:
 def _stream_at(cupy: ModuleType, address: int, device: int) -> Any:
     """Return CuPy's object for a stream that another library made.
 
-    It is no more than the address, so one object is good for all streams that are ever there.
+    The object holds only the address, so one serves all streams that ever have this address.
     """
     if int(cupy.__version__.partition(".")[0]) >= 14:  # where ExternalStream is deprecated
         return cupy.cuda.Stream.from_external(_ForeignStream(address))

@@ -1,4 +1,4 @@
-"""Equal taps, where both gradients take them together."""
+"""Equal taps, whose gradients are equal and computed once."""
 
 from __future__ import annotations
 

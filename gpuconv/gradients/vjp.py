@@ -1,4 +1,4 @@
-"""`corr2d_vjp`: what it documents, checks and hands to the two gradients."""
+"""`corr2d_vjp`: its documentation and its checks; the two gradients are in other modules."""
 
 from __future__ import annotations
 

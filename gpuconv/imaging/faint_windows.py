@@ -1,8 +1,8 @@
 """Faint windows, of much less contrast than brightness: their sums are computed anew, on the host.
 
 The squared deviations of a window are a difference of two sums. Where it is much smaller than both,
-it has lost its digits. So a pixel of the window itself is subtracted from the pixels first: then
-the sums are small.
+few of its digits are right. So a pixel of the window is subtracted from all of them first, which
+makes the sums small.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Normalised correlation of a block: pixels that are there, their sums and those of their weights.
+"""Normalised correlation of a block: sums of the pixels that are there, and of the weights on them.
 
 A block is a part of the images that fits into the cache, or a block of a Dask array. Its pixels are
 copied with zeros in place of the missing ones; the copy and the mask are correlated one after the

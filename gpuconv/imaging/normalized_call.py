@@ -1,4 +1,4 @@
-"""What a normalised correlation is told, and what follows from it for each of its blocks."""
+"""A normalised correlation as it was asked for, and what follows for each of its blocks."""
 
 from __future__ import annotations
 

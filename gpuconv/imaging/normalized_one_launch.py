@@ -1,4 +1,4 @@
-"""Normalised correlation of images on a GPU in one launch, missing pixels being NaN.
+"""Normalised correlation of images on a GPU in one launch, to which missing pixels are NaN.
 
 What the CUDA backend has no code for is normalised block by block (`normalized_blocks`).
 """

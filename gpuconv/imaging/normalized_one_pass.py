@@ -1,4 +1,4 @@
-"""Normalised correlation in one pass over memory: of images on the host, NaN being missing.
+"""Normalised correlation of images on the host in one pass over memory.
 
 The CPU backend marks missing pixels as it reads rows, and divides sums as it writes them. What it
 has no compiled code for is normalised block by block (`normalized_blocks`).

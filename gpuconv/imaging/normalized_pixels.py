@@ -1,4 +1,4 @@
-"""Pixels of a block as they are summed: 0 where one is missing, and less a common number."""
+"""Pixels of a block as they are summed: less a common number, and 0 where one is missing."""
 
 from __future__ import annotations
 

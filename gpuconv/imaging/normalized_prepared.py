@@ -1,4 +1,4 @@
-"""What is known of a normalised correlation before its pixels are seen; repeated calls find it."""
+"""What is known of a normalised correlation before its pixels are read, cached for later calls."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Scarce windows: those of which so few pixels are there that their weights' sum is inaccurate.
+"""Scarce windows, in which so few pixels are there that the sum of their weights is inaccurate.
 
-Transforms, and factors of a rank above 1, err relative to the largest sums of a tile. A sum of few
-small weights would be lost in that, and the mean with it.
+The errors of transforms, and of factors of a rank above 1, are relative to the largest sums of a
+tile. A sum of a few small weights would be lost in them, and the mean with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The similarities of a block of results: sums of windows, a correlation, and what they make."""
+"""The similarities of a block of results, from the sums of windows and a correlation."""
 
 from __future__ import annotations
 

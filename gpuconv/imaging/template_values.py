@@ -1,4 +1,4 @@
-"""What template matching needs to know of templates and masks: weights and sums of theirs."""
+"""What template matching needs to know of templates and masks: their weights and sums."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Passes along the last two axes as one of a 2-D kernel, which goes through memory once.
+"""Joins passes along the last two axes into one by a 2-D kernel, which goes through memory once.
 
-The kernel has rank 1, so that its sums are those of the passes, without the rounding of what lies
-between two of them.
+The kernel has rank 1, so that its sums are those of the passes, without the rounding between two of
+them.
 """
 
 from __future__ import annotations

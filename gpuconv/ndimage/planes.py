@@ -1,4 +1,4 @@
-"""Passes of 2-D kernels over planes that are too large for working memory: strips of rows."""
+"""Passes of 2-D kernels over planes that are too large for working memory, in strips of rows."""
 
 from __future__ import annotations
 

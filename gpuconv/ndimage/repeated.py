@@ -1,8 +1,8 @@
-"""Filters of small images as they were run before: what a call is told is read once.
+"""Repeated filters of small images, whose keywords are read and whose passes are prepared once.
 
-Reading SciPy's keywords and finding out how passes are run takes longer than to filter a small
-image. So what was found for an array of NumPy is kept under all that the call was told, and is used
-again for other pixels.
+Reading SciPy's keywords and preparing passes takes longer than filtering a small image. So the
+prepared passes for a NumPy array are kept under all that the call was told, and used again for
+other pixels.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .stores import Store
 
 __all__ = ["run_filter"]
 
-# Pixels of a small image; weights that are kept, or looked at in each call; and how long the
-# sequences are that are looked at, inside others too.
+# The most pixels of a small image, weights that are kept or compared in each call, and elements of
+# sequences (and of those in them) that are compared.
 _PIXELS_MOST, _WEIGHTS_MOST, _LENGTH_MOST = 1 << 16, 1 << 10, 16
 _KEPT_MOST = 256
 _DTYPES = (type(None), str, type, np.dtype)

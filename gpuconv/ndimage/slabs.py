@@ -1,8 +1,9 @@
-"""Passes slab by slab, in working memory of a cache's size and not of the image's.
+"""Runs passes slab by slab, in working memory as large as a cache and not as the image.
 
-A pass along one axis changes every line on its own. So one that overwrites what it reads, or whose
-sums need another dtype before they are stored, and several that leave an axis alone, go through one
-slab after the other; threads take slabs of their own.
+A pass along one axis changes every line independently of the others. So the image can be cut into
+slabs along axes that the passes leave alone. That is done for a pass that overwrites what it reads,
+or whose sums need another dtype before they are stored, and for several passes. Threads take slabs
+of their own.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SLAB, _DEVICE_SLAB = 1 << 18, 1 << 24
 # Rows of up to so many pixels, such as the channels of a photo, are too short to be summed one by
 # one.
 _FEW = 16
-# Elements of a line of a processor's cache.
+# Elements of a cache line.
 _LINE = 16
 
 

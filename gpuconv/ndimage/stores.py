@@ -1,4 +1,4 @@
-"""What becomes of a finished sum: divided, and converted to the output's dtype as SciPy does it.
+"""Finished sums: divided, and converted to the output's dtype as SciPy does it.
 
 SciPy casts sums of float64 to integers as C does: towards zero, and modulo the integer's range.
 `gpuconv.corr2d` rounds to the nearest and saturates, so sums for integers are stored here.

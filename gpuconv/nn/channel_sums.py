@@ -1,8 +1,8 @@
 """Correlations summed over channels: what a convolution layer computes, and its gradients.
 
 Images are (N, C, h, w), weights (O, C/groups, p, q); padding is zeros. Many channels go through the
-backend's hooks for layers. Few channels go through `correlate`, channel by channel, and so does
-depthwise correlation, all of it at once.
+backend's hooks for layers. Few channels go through `correlate` one by one, and depthwise
+correlation all at once.
 """
 
 from __future__ import annotations

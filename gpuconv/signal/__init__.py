@@ -2,7 +2,7 @@
 
 Replace ``from scipy import signal`` by ``from gpuconv import signal``. Results have SciPy's shapes
 and dtypes (integers wrap around); how they are computed is chosen as in `gpuconv.corr2d`, so a NaN
-or an infinity affects the outputs that read it only, and sums of integers are exact. What is not
+or an infinity affects only the outputs that read it, and sums of integers are exact. What is not
 here raises NotImplementedError and names SciPy's function.
 """
 
