@@ -84,7 +84,7 @@ def _rounded_to_tf32(values: Array) -> Array:
 
 
 def _bound(acc: str, sizes: Array, rounded: int, taps: int) -> Array:
-    """Error of sums with so many roundings, relative to the sums of absolute values.
+    """Error of sums with `rounded` roundings, relative to the sums of absolute values.
 
     Each product of subnormal numbers is rounded, too, to a multiple of the smallest.
     """

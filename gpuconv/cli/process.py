@@ -11,7 +11,7 @@ from ..core.startup import python_handled_interrupts
 
 __all__ = ["start"]
 
-_NEW_OBJECTS = 100_000  # after so many Python looks for garbage
+_NEW_OBJECTS = 100_000  # after which Python looks for garbage
 
 
 def start() -> int:

@@ -24,7 +24,7 @@ class ProgressBar(Protocol):
         """Show it no more."""
 
     def update(self, n: int) -> object:
-        """Say that so many rows or files more are done."""
+        """Say that this many more rows or files are done."""
 
 
 class NoBar:

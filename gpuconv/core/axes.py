@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 LAST = (-2, -1)
-# A last axis of at most so many elements, behind two of at least so many, is taken for channels.
+# A last axis of at most _CHANNELS_MOST elements, after two of at least _SIDE_LEAST, is taken for
+# channels.
 _CHANNELS_MOST, _SIDE_LEAST = 4, 16
 
 

@@ -182,8 +182,8 @@ def _without_infinite(kernels: Array, dtype: str) -> Array:
     """The kernels with 0 for what is not finite; themselves if all is, or on a GPU.
 
     The correlations multiply weights by zeros beside the output's gradient too. Weights that are
-    not finite would make NaN of those, so they are left out and added tap by tap. On a GPU nobody
-    looks at the weights: that would wait for the device.
+    not finite would make NaN of those, so they are left out and added tap by tap. On a GPU the
+    weights are not read, because that would wait for the device.
     """
     if not isinstance(kernels, np.ndarray):
         return kernels

@@ -21,9 +21,9 @@ __all__ = ["CompiledBlocks", "serves"]
 
 # Sums of integers up to here are exact in float64.
 _EXACT = 1 << 53
-# Elements of a task's scratch rows, which stay in the cache, and the least rows of a task.
+# Elements of a task's scratch rows, which stay in the cache, and the fewest rows of a task.
 _SCRATCH, _TASK_ROWS = 1 << 15, 64
-# Results from which on several threads compute them.
+# From this many results on, several threads compute them.
 _PARALLEL_LEAST = 1 << 16
 
 
@@ -192,7 +192,7 @@ class _Loop:
 
 
 def _template_values(method: str, sums: TemplateSums, template: Array) -> Array:
-    """What the compiled loops are told of each template: total, square, factor, norm."""
+    """Return the numbers that compiled loops need of each template: total, square, factor, norm."""
     factor = invert_norms(template)
     total = sums.total if method == "zncc" else np.zeros_like(factor)
     found = [np.asarray(a, np.float64) for a in (total, sums.square, factor, template)]

@@ -80,7 +80,7 @@ def _read(
     return MissingRules(nan_policy, share, number, bool(normalize_kernel), bool(preserve_nan))
 
 
-_read_once = lru_cache(maxsize=64)(_read)  # because reading takes long beside a small image
+_read_once = lru_cache(maxsize=64)(_read)  # because reading takes long compared with a small image
 
 
 def check_fits(shape: tuple[int, ...], x_shape: tuple[int, ...], name: str) -> None:

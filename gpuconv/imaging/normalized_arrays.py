@@ -41,13 +41,13 @@ from .normalized_prepared import (
 __all__ = ["normalize"]
 
 # Bytes of a block's pixels, mask, sums and results: they stay in the cache of a CPU. On a GPU a
-# block need only be small beside its memory.
+# block need only be small compared with its memory.
 _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 256 << 20
 # Blocks that are summed by transforms are larger: transforms take most of the time then, and larger
 # tiles take less of it. Two such blocks are hardly faster than one.
 _TRANSFORMED_BYTES, _BLOCKS_LEAST = 8 << 20, 3
-# Together they take at most so many times as long as a single one would. If they would take longer,
-# fewer of them are tried, by this factor each time.
+# Together they take at most _SLOWER_MOST times as long as a single one would. If they would take
+# longer, _FEWER times fewer of them are tried.
 _SLOWER_MOST, _FEWER = 1.2, 1.15
 
 _scratch = Scratch()
@@ -167,7 +167,7 @@ def _run(
     try:
         run_on_pool(run_on_one_thread, len(parts), True)
     except BaseException:
-        stopped.append(None)  # what other threads still do would be written to the caller's array
+        stopped.append(None)  # so that other threads do not write to the caller's array any more
         raise
 
 
@@ -261,7 +261,7 @@ def _block_size(call: NormalizedCall, device: str, host: bool) -> tuple[int, int
 def _count_transformed(
     problem: Problem, costs: Costs, backend: Backend, device: str, most: int, least: int
 ) -> int:
-    """How many blocks are transformed, at most so many, and one rather than fewer than `least`.
+    """Choose the number of blocks that are transformed: from `least` to `most`, otherwise one.
 
     The rows of some numbers of blocks fill tiles better than those of others.
     """
@@ -277,7 +277,7 @@ def _count_transformed(
 
 
 def _seconds(problem: Problem, device: str, backend: str, height: int) -> float:
-    """Predict the time that transforms of so many rows of outputs take on one thread."""
+    """Predict the time that transforms of `height` rows of outputs take on one thread."""
     rows = (height - 1) * problem.stride[0] + problem.span[0]
     part = replace(
         problem,
@@ -293,7 +293,7 @@ def _seconds(problem: Problem, device: str, backend: str, height: int) -> float:
 
 
 def _batch_parts(batch: tuple[int, ...], images: int) -> Iterator[Index]:
-    """Iterate over parts of the batch of at most so many images."""
+    """Iterate over parts of the batch, of at most `images` images each."""
     axis, inner = len(batch), 1
     while axis and inner * batch[axis - 1] <= images:
         axis -= 1

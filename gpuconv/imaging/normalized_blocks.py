@@ -42,7 +42,7 @@ def normalize_block(
     """
     with np.errstate(all="ignore"):
         padded = call.problem.boundary == "constant" and any(map(any, steps["mode"]))
-        # Numbers on the border are not known to be like the pixels.
+        # A number on the border may be far from the pixels, and would not become small.
         pivoted = not call.whole and bool(x.size) and (not padded or call.missing_border)
         pixels = prepare_pixels(call, x, mask, weights, pivoted, scratch)
         if call.whole and x.size:
@@ -81,7 +81,7 @@ def _divide_sums(
     simple = xp is np and call.of_real_floats and rules.normalize_kernel and len(correlations) == 2
     simple = simple and rules.min_weight < 1
     if simple and least.size == 1 and not isinstance(rules.undefined, complex):
-        # Weights of both signs may add up to less than nothing.
+        # Weights of both signs may have a negative sum: without `min_weight` nothing is too low.
         lowest = least.item() if rules.min_weight > 0 else -math.inf
         sums = _divide_compiled(call, sums, weight_sums, lowest, pixels.pivot, out)
         return dtypes.finish(sums, call.problem.out_dtype)
@@ -89,7 +89,7 @@ def _divide_sums(
     if rules.min_weight > 0:
         absent = absent | (found[-1] < least)
     if rules.min_weight == 1:
-        # Sums are rounded: the smallest weights would not be missed.
+        # Sums are rounded, so that the smallest weights could be missing unnoticed.
         absent = absent | _hold_missing(call, kernel, present, steps)
     y = _divide(call, sums, weight_sums, kernel)
     if not rules.normalize_kernel and not call.whole:
@@ -163,7 +163,7 @@ def _divide_compiled(
 def _ones(
     kernel: KernelSums, shape: tuple[int, ...], steps: dict[str, Any], xp: ModuleType
 ) -> Array:
-    """Return pixels that are all there, of as many rows as have different sums."""
+    """Return counts of an image without missing pixels: as many rows as have different sums."""
     rows = shape[-2]
     if steps["mode"][0] == (0, 0):
         rows = (kernel.k.shape[-2] - 1) * steps["dilation"][0] + 1

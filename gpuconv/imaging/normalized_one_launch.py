@@ -27,7 +27,7 @@ __all__ = ["OneLaunch"]
 
 # Images that have to be converted or masked are copied whole, unless the copy takes more bytes.
 _COPY_MOST = 1 << 30
-# Kernels of so many taps or more are summed by their factors where these are of rank 1.
+# Kernels of rank 1 with this many taps or more are summed by their factors.
 _SEPARABLE_LEAST = 25
 
 
@@ -121,8 +121,8 @@ class OneLaunch:
 def _methods(call: NormalizedCall, kernels: Array, any_method: bool) -> list[str]:
     """Return the methods by which one launch may make means, the fastest first.
 
-    Unless a method was named, those of one launch are faster than several passes of any that has
-    less to sum.
+    Unless the caller named a method, one launch is taken even where another method has less to sum,
+    because that would take several passes.
     """
     named = [call.method] if call.method in ("direct", "separable") and call.accurate else []
     if not any_method:

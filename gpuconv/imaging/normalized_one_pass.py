@@ -36,8 +36,8 @@ __all__ = ["OnePass"]
 
 # Images are normalised one after the other where they are few, or have as many pixels as this.
 _FEW_IMAGES, _LEAST_PIXELS = 4, 1 << 14
-# Results of an image up to which what is known of it beside its pixels is kept, because finding it
-# takes long beside a small image; and of how many layouts that is kept.
+# For images of up to this many results, what does not depend on the pixels is kept, because finding
+# it takes long compared with a small image; and for how many layouts it is kept.
 _FEW_RESULTS, _LAYOUTS_MOST = 1 << 18, 16
 
 
@@ -227,7 +227,7 @@ class OnePass:
 
     @cached_property
     def _whole_sums_of_few(self) -> RowSums:
-        """Kept, because adding them takes long beside a small image."""
+        """Kept, because adding them takes long compared with a small image."""
         return self._add_whole_sums()
 
     def _add_whole_sums(self) -> RowSums:

@@ -21,7 +21,7 @@ from .normalized_call import NormalizedCall
 
 __all__ = ["PARALLEL_LEAST", "Pixels", "compiled_loops", "find_missing", "prepare_pixels"]
 
-# Pixels or results of an image from which on several threads work on them.
+# From this many pixels or results of an image on, several threads work on them.
 PARALLEL_LEAST = 1 << 19
 
 

@@ -24,12 +24,12 @@ __all__ = [
     "repeat_single_image",
 ]
 
-# Calls that are remembered, with kernels of so many bytes at most.
+# The most calls that are kept, and the most bytes of their kernels.
 _CALLS_MOST, _KERNEL_BYTES_MOST = 256, 1 << 14
-# Pixels of a small image, beside which it takes long to read what a call is told.
+# The most pixels of a small image, which is computed faster than a call's arguments are read.
 _PIXELS_MOST = 1 << 18
-# How many times longer than transforms of all pixels direct sums may take, and yet be quicker where
-# something is missing: what pixels count is transformed, too, and all is divided block by block.
+# Direct sums may take up to this many times as long as transforms of all pixels and still be faster
+# where pixels are missing: then their counts are transformed, too, and divided by in blocks.
 _SLOWER_MOST = 2.0
 
 

@@ -20,7 +20,7 @@ __all__ = ["Correlation", "correct_scarce"]
 
 # Windows of which less than this share of the weight is there are summed again.
 _SHARE = 1 / 64
-# They are summed one by one if that is at most so many multiply-adds for each output of the block.
+# They are summed one by one if that takes at most this many multiply-adds per output of the block.
 _TAPS_MOST = 64
 # Elements of windows that are laid out at a time.
 _LAID_OUT_MOST = 1 << 18

@@ -29,7 +29,7 @@ _CENTRED_MOST = 2.0**26
 _SAMPLE = 1024
 # Results that are finished at a time, which stay in the cache.
 _FINISHED = 1 << 15
-# Results from which on several threads finish them.
+# From this many results on, several threads finish them.
 _PARALLEL_LEAST = 1 << 17
 
 

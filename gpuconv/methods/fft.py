@@ -26,9 +26,9 @@ from .weights import Weights
 
 NAME = "fft"
 
-# The error of a transform of 2**n elements, a product and a transform back is at most so many times
-# n * 2**-53 * norm(x) * norm(K): 3 (1 + 1 + sqrt(5)) and terms of second order, doubled because
-# stages have other radices than two.
+# The error of a transform of 2**n elements, a product and a transform back is at most WHOLE_ERROR
+# times n * 2**-53 * norm(x) * norm(K): 3 (1 + 1 + sqrt(5)) and terms of second order, doubled
+# because stages have other radices than two.
 WHOLE_ERROR = 26.0
 # Tiles have no more elements than the padded image, except where a side of it is shorter than this.
 _SIDE_LEAST = 1024

@@ -30,7 +30,7 @@ __all__ = ["SLAB", "cut", "join_axes", "run_passes"]
 # Elements of a slab: on the host it fits into a share of the cache, on a device it keeps all
 # multiprocessors busy.
 SLAB, _DEVICE_SLAB = 1 << 18, 1 << 24
-# Rows of up to so many pixels, such as the channels of a photo, are too short to be summed one by
+# Rows of up to this many pixels, such as the channels of a photo, are too short to be summed one by
 # one.
 _FEW = 16
 # Elements of a cache line.

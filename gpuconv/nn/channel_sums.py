@@ -36,7 +36,7 @@ def _accumulator(*names: str) -> str:
 
 
 def _few_channels(inputs: int, outputs: int) -> bool:
-    """Whether a group with so many channels goes through `correlate`."""
+    """Whether a group with this many channels goes through `correlate`."""
     return inputs == 1 or outputs == 1 or inputs * outputs <= _FEW_PAIRS
 
 

@@ -16,8 +16,8 @@ from .planning import plan
 from .separable_planning import SEPARABLE_LARGEST, takes_two_passes
 from .strided_planning import tile_elements
 
-# A tap of doubles costs this part of one in larger kernels if there are at most so many taps, all
-# unrolled.
+# A tap of doubles costs this part of one in larger kernels if there are at most _FEW_DOUBLES taps,
+# all unrolled.
 _FEW_DOUBLES, _FEW_DOUBLES_TAP = 81, 0.35
 # Code for any size relative to code for one size: for kernels, single columns and single rows.
 _ANY_SIZE, _ANY_COLUMN, _ANY_ROW = 1.7, 6.0, 2.0
