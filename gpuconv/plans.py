@@ -15,7 +15,7 @@ from .api import call
 from .backends import backend_for, require_backend
 from .core import arrays, dtypes
 from .core.array_types import ArrayLike
-from .core.axes import LAST, call_along, move_lengths_to_last, read_axes
+from .core.axes import LAST, call_along, move_lengths_to_last, read_axes, warn_of_channels
 from .core.errors import incomplete_out_error
 from .core.options import Mode, Number, Steps
 from .core.problem import Problem, integer
@@ -309,7 +309,11 @@ def plan(
     x_sides, shape = _shape(x_shape, "x_shape"), _shape(k_shape, "k_shape")
     if weights is not None and tuple(weights.array.shape) != shape:
         raise ValueError(f"kernel has shape {tuple(weights.array.shape)}, but k_shape is {shape}")
-    at = LAST if axes is LAST else read_axes(axes, len(x_sides))
+    if axes is LAST:
+        at = LAST
+        warn_of_channels(x_sides, stacklevel=2)
+    else:
+        at = read_axes(axes, len(x_sides))
     x_sides = move_lengths_to_last(x_sides, at)
     x_name = dtypes.name_of(x_dtype, "x_dtype")
     k_name = x_name if k_dtype is None else dtypes.name_of(k_dtype, "k_dtype")

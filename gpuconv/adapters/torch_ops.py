@@ -45,13 +45,13 @@ def _corr2d(x: torch.Tensor, k: torch.Tensor, options: OpOptions) -> torch.Tenso
 def _corr2d_input_gradient(
     dy: torch.Tensor, k: torch.Tensor, x: torch.Tensor, options: OpOptions
 ) -> torch.Tensor:
-    return gradients.corr2d_vjp(x, k, dy, wrt="X", **_keywords(options))[0]
+    return gradients.correlation_gradients(x, k, dy, wrt="X", **_keywords(options))[0]
 
 
 def _corr2d_weight_gradient(
     x: torch.Tensor, dy: torch.Tensor, k: torch.Tensor, options: OpOptions
 ) -> torch.Tensor:
-    return gradients.corr2d_vjp(x, k, dy, wrt="K", **_keywords(options))[1]
+    return gradients.correlation_gradients(x, k, dy, wrt="K", **_keywords(options))[1]
 
 
 def _output_sides(x: Sequence[Any], k: Sequence[Any], options: OpOptions) -> list[Any]:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 
 import gpuconv
 
+from ..core.axes import has_channels_last
 from ..selection import calibrate, costs
 from .comparison import check_comparison
 from .files.safety import reason_of
@@ -56,11 +57,21 @@ def _print_info(options: argparse.Namespace) -> None:
 
 
 def _print_plan(options: argparse.Namespace) -> None:
+    if has_channels_last(options.image):
+        *images, height, width, channels = options.image
+        first = "x".join(map(str, (*images, channels, height, width)))
+        warnings.warn(
+            f"the last two of {'x'.join(map(str, options.image))} are taken for rows and columns; "
+            f"if {channels} is the number of channels, write {first}",
+            UserWarning,
+            stacklevel=1,
+        )
     plan = gpuconv.plan(
         options.image,
         options.kernel,
         x_dtype=options.dtype,
         mode=options.mode,
+        axes=(-2, -1),
         **call_keywords(options),
     )
     print(plan)

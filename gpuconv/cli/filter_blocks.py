@@ -125,6 +125,7 @@ def plan_work(image: Image, weights: NDArray[Any], mode: str, keywords: dict[str
         weights.shape,
         x_dtype=dtype,
         mode=mode,
+        axes=(-2, -1),  # or it might be taken for a photo
         kernel=np.asarray(weights, np.float64) if image.alpha else weights,
         **keywords,
     )

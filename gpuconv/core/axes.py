@@ -17,6 +17,7 @@ __all__ = [
     "LAST",
     "axes_of",
     "call_along",
+    "has_channels_last",
     "move_lengths_to_last",
     "move_to_last",
     "put_back",
@@ -127,12 +128,18 @@ def call_along(
     return put_back(result, at) if out is None else out
 
 
+def has_channels_last(shape: Sequence[int]) -> bool:
+    """Whether the last of an image's dimensions looks like the channels of a photo."""
+    if len(shape) < 3:
+        return False
+    height, width, channels = shape[-3:]
+    return channels <= _CHANNELS_MOST and min(height, width) >= _SIDE_LEAST
+
+
 def warn_of_channels(shape: Sequence[int], stacklevel: int) -> None:
     """Warn once if the last of an image's dimensions looks like the channels of a photo."""
-    if len(shape) < 3:
-        return
-    height, width, channels = shape[-3:]
-    if channels <= _CHANNELS_MOST and min(height, width) >= _SIDE_LEAST:
+    if has_channels_last(shape):
+        width, channels = shape[-2:]
         warnings.warn(
             f"X of shape {tuple(shape)} is taken for images of {width} x {channels} pixels; if its "
             "last dimension holds channels, pass axes=(0, 1) (or axes=(-3, -2)), and axes=(-2, -1) "

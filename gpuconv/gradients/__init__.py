@@ -6,6 +6,6 @@ is made of. The weight gradient correlates the image with the output's gradient,
 as an image, for which every backend has a hook of its own (`weight_gradient`).
 """
 
-from .vjp import corr2d_vjp
+from .vjp import corr2d_vjp, correlation_gradients
 
-__all__ = ["corr2d_vjp"]
+__all__ = ["corr2d_vjp", "correlation_gradients"]

@@ -10,7 +10,7 @@ import numpy as np
 from ..backends import backend_for, require_backend
 from ..core import arrays, dtypes
 from ..core.array_types import ArrayLike
-from ..core.axes import LAST, axes_of, move_to_last, put_back
+from ..core.axes import LAST, axes_of, move_to_last, put_back, warn_of_channels
 from ..core.errors import unknown_name_error
 from ..core.options import Mode, Number, Steps
 from ..core.streams import use_stream_of
@@ -19,7 +19,7 @@ from ..methods import METHODS
 from .input_gradient import input_gradient
 from .weight_gradient import weight_gradient
 
-__all__ = ["corr2d_vjp"]
+__all__ = ["corr2d_vjp", "correlation_gradients"]
 
 # Methods that the weight gradient cannot be computed by, and why.
 _ONLY_FOR_X = {
@@ -30,7 +30,6 @@ _ONLY_FOR_X = {
 _WRT = ("both", "X", "K")
 
 
-@np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
 def corr2d_vjp(
     X: ArrayLike,
     K: ArrayLike,
@@ -101,6 +100,20 @@ def corr2d_vjp(
     array([[ 8., 12.],
            [20., 24.]])
     """
+    if axes is LAST:
+        warn_of_channels(getattr(X, "shape", ()), stacklevel=2)
+    return correlation_gradients(
+        X, K, dY, axes=axes, method=method, backend=backend, wrt=wrt,
+        mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride, dilation=dilation,
+    )  # fmt: skip
+
+
+@np.errstate(all="ignore")  # sums beyond the range are infinite, as in corr2d
+def correlation_gradients(
+    X: ArrayLike, K: ArrayLike, dY: ArrayLike, *, axes: Sequence[int] = LAST, method: str = "auto",
+    backend: str = "auto", wrt: str = "both", **keywords: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """`corr2d_vjp` of images that are not the caller's: none is taken for a photo."""
     if not isinstance(wrt, str) or wrt not in _WRT:
         raise unknown_name_error("wrt", wrt, _WRT)
     if not isinstance(method, str) or method not in ("auto", *METHODS):
@@ -111,9 +124,6 @@ def corr2d_vjp(
             f"method={method!r} cannot be used: the kernel's gradient {why}; ask for wrt='X', or "
             "method 'auto', 'direct' or 'fft'"
         )
-    keywords = dict(
-        mode=mode, boundary=boundary, fillvalue=fillvalue, stride=stride, dilation=dilation
-    )
     at = LAST
     if axes is not LAST:
         X, at = axes_of(axes, X)

@@ -19,7 +19,7 @@ from ..core.array_types import Array
 from ..core.layer import LayerGeometry
 from ..core.phases import phases
 from ..engine import correlate
-from ..gradients import corr2d_vjp
+from ..gradients import correlation_gradients
 
 __all__ = ["forward", "input_gradient", "weight_gradient"]
 
@@ -203,7 +203,7 @@ def _by_channel_pairs(
     images = x.array.reshape(n, layer.groups, 1, cg, h, wide)
     gradients = dy.array.reshape(n, layer.groups, og, 1, *size)
     like = np.broadcast_to(np.zeros((), acc), (layer.groups, og, cg, p, q))
-    found = corr2d_vjp(
+    found = correlation_gradients(
         arrays.as_argument(images, x),
         like,
         arrays.as_argument(xp.broadcast_to(gradients, (n, layer.groups, og, cg, *size)), dy),

@@ -284,6 +284,13 @@ def test_info_and_plan(capsys):
     assert "method 'fft' on backend 'cpu'" in capsys.readouterr().out
 
 
+def test_plan_of_what_looks_like_a_photo(capsys):
+    assert main(["plan", "1080x1920x3", "3x3"]) == 0
+    assert "if 3 is the number of channels, write 3x1080x1920" in capsys.readouterr().err
+    assert main(["plan", "3x1080x1920", "3x3"]) == 0
+    assert not capsys.readouterr().err
+
+
 def test_as_a_process():
     done = subprocess.run(
         [sys.executable, "-m", "gpuconv", "--version"], capture_output=True, text=True, check=True

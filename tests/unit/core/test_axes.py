@@ -121,5 +121,68 @@ def test_what_looks_like_channels_gets_a_warning_that_names_axes():
         gpuconv.corr2d(photo, k, mode="same", axes=(-2, -1))
         for shape in ((20, 30), (15, 30, 3), (20, 15, 4), (20, 30, 5), (3, 20, 30)):
             gpuconv.corr2d(np.ones(shape), k, mode="same")
-        plan = gpuconv.plan(photo.shape, k.shape, mode="same", x_dtype="float64")
+        plan = gpuconv.plan(photo.shape, k.shape, mode="same", x_dtype="float64", axes=(-2, -1))
         plan(photo, k)
+
+
+PHOTO, WEIGHTS = RNG.random((20, 30, 3)), RNG.random((3, 3))
+CALLS = {
+    "convolve2d": lambda x, **more: gpuconv.convolve2d(x, WEIGHTS, mode="same", **more),
+    "plan": lambda x, **more: gpuconv.plan(x.shape, (3, 3), mode="same", **more),
+    "corr2d_vjp": lambda x, **more: gpuconv.corr2d_vjp(x, WEIGHTS, x, mode="same", **more),
+    "normalized_corr2d": lambda x, **more: gpuconv.normalized_corr2d(x, WEIGHTS, **more),
+    "normalized_convolve2d": lambda x, **more: gpuconv.normalized_convolve2d(x, WEIGHTS, **more),
+    "match_template": lambda x, **more: gpuconv.match_template(x, WEIGHTS, mode="same", **more),
+    "learn_kernel": lambda x, **more: gpuconv.learn_kernel(
+        x, x, 3, steps=2, lr=1e-9, mode="same", **more
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_all_functions_with_axes_warn_once_at_the_call(name):
+    call = CALLS[name]
+    with pytest.warns(UserWarning, match=r"pass axes=\(0, 1\)") as caught:
+        call(PHOTO)
+    assert [one.filename for one in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(PHOTO, axes=(0, 1))
+        call(PHOTO, axes=(-2, -1))
+        call(PHOTO[0])
+
+
+def test_the_gradients_of_layers_and_what_scipy_names_warn_of_nothing():
+    x, w = np.ones((1, 2, 20, 20, 3)), np.ones((2, 20, 3, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = gpuconv.nn.conv2d(x[0], w, padding=1)
+        gpuconv.nn.conv2d_vjp(x[0], w, y, padding=1)
+        gpuconv.ndimage.gaussian_filter(PHOTO, 1)
+        gpuconv.signal.convolve(PHOTO, WEIGHTS[None])
+
+
+@pytest.mark.needs("torch")
+def test_the_gradients_of_tensors_warn_of_nothing():
+    import torch
+
+    x = torch.tensor(PHOTO, requires_grad=True)
+    k = torch.tensor(WEIGHTS, requires_grad=True)
+    with pytest.warns(UserWarning, match=r"pass axes=\(0, 1\)") as caught:
+        y = gpuconv.corr2d(x, k)
+    assert [one.filename for one in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y.sum().backward()
+
+
+@pytest.mark.needs("dask")
+def test_arrays_of_dask_get_the_warning_where_they_are_correlated():
+    import dask.array as da
+
+    with pytest.warns(UserWarning, match=r"pass axes=\(0, 1\)") as caught:
+        y = gpuconv.corr2d(da.from_array(PHOTO, chunks=10), WEIGHTS)
+    assert [one.filename for one in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y.compute()
