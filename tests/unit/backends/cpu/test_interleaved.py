@@ -49,6 +49,7 @@ def fits(k_shape, shape, keywords):
         [(40, 50), (17, 300), (9, 8)],
         list(KERNELS),
     ),
+    ids=str,
 )
 def test_each_channel_is_summed_as_an_image_of_its_own(dtype, channels, shape, kernel):
     method, k = KERNELS[kernel]
