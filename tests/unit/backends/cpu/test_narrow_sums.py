@@ -39,6 +39,22 @@ def test_results_are_exact_sums_rounded_once(kernel, x_dtype, k_dtype, out_dtype
         np.testing.assert_array_equal(y, dtypes.finish(sums.astype("f8"), out_dtype))
 
 
+@pytest.mark.parametrize("out_dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("kernel", ["sobel", "binomial"])
+@pytest.mark.parametrize(("shape", "step"), [((130, 150), 2), ((5000, 7), 1)])
+def test_results_are_written_one_by_one(shape, step, kernel, out_dtype):
+    """Results that are not neighbours in memory, and rows of fewer than a vector holds."""
+    k = KERNELS[kernel][0].astype("f4")
+    x = RNG.integers(0, 256, shape, np.uint8)
+    out = np.full((shape[0], shape[1] * step), 99, out_dtype)
+    keywords = dict(mode="same", dtype=out_dtype)
+    gpuconv.corr2d(x, k, method="direct", out=out[:, ::step], **keywords)
+    sums, _ = oracle.exact(oracle.problem_of(x, k, **keywords), x, k)
+    np.testing.assert_array_equal(out[:, ::step], dtypes.finish(sums.astype("f8"), out_dtype))
+    for other in range(1, step):
+        assert (out[:, other::step] == 99).all()
+
+
 def test_halves_are_rounded_to_even():
     x = np.arange(256, dtype=np.uint8).repeat(128).reshape(128, 256)
     for shift in range(1, 9):
