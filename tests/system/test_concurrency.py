@@ -132,6 +132,51 @@ def test_short_calls_use_one_thread_for_a_while_after_a_stall(monkeypatch):
     assert not call.process.active_calls
 
 
+def run_both(during=lambda: None):
+    """Which form of a kernel runs, and on how many threads; `during` is called meanwhile."""
+    used = cpu_threads.run_kernel(
+        lambda: ("one", during())[0],
+        lambda: (numba_threads.start_numba_threads()[0](), during())[0],
+    )
+    return used
+
+
+@pytest.fixture
+def four_threads(monkeypatch):
+    """Numba's threads as if there were four, all of them used; and the process's state."""
+    used = [4]
+    monkeypatch.setattr(
+        numba_threads, "start_numba_threads", lambda: (lambda: used[-1], used.append)
+    )
+    process = numba_threads.Process()
+    process.layer = "omp"
+    monkeypatch.setattr(numba_threads, "process", process)
+    return process
+
+
+def test_calls_at_the_same_time_divide_the_threads(four_threads):
+    inner = []
+    assert run_both(lambda: inner.append(run_both(lambda: inner.append(run_both())))) == 4
+    assert inner == ["one", 2]  # a third of four is one
+    assert run_both() == 4
+    assert not four_threads.active_calls
+
+
+def test_one_call_at_a_time_enters_workqueue(four_threads):
+    four_threads.layer = "workqueue"
+    inner = []
+    assert run_both(lambda: inner.append(run_both())) == 4
+    assert inner == ["one"]
+    assert not four_threads.in_workqueue
+    assert run_both() == 4
+
+
+def test_threads_that_did_not_survive_a_fork_are_not_used(four_threads):
+    four_threads.serial_only = True
+    assert cpu_threads.thread_count() == 1
+    assert run_both() == "one"
+
+
 @pytest.mark.parametrize(("alone", "together"), [(8e-3, 9e-3), (0.02, 0.019), (0.3, 0.2)])
 def test_calls_that_take_long_are_no_stalls(monkeypatch, alone, together):
     call = Calls(monkeypatch, alone)

@@ -264,6 +264,17 @@ def test_complex_outputs():
         (lambda x: ndimage.sobel(x.astype("longdouble")), RuntimeError, "input has dtype"),
         (lambda x: ndimage.laplace(x.astype(object)), RuntimeError, "input has dtype object"),
         (lambda x: ndimage.laplace(x, output=np.longdouble), RuntimeError, "output has dtype"),
+        (lambda x: ndimage.laplace(x, output="float16"), RuntimeError, "dtype float16 is not supp"),
+        (lambda x: ndimage.correlate1d(x, [1j], output="float32"), RuntimeError,
+         "output must have complex dtype, got float32"),
+        (lambda x: ndimage.correlate(x, [[1]], mode=["wrap"] * 2), RuntimeError,
+         "sequence of modes is not supported"),
+        (lambda x: ndimage.laplace(x, axes=object()), ValueError, "axes must be an integer"),
+        (lambda x: ndimage.laplace(x, axes=(0, -2)), ValueError, "axes must be unique"),
+        (lambda x: ndimage.correlate(x, [1, 2]), RuntimeError, r"weights.ndim \(1\) must match"),
+        (lambda x: ndimage.correlate(x, [[]]), RuntimeError, "no dimension be empty"),
+        (lambda x: ndimage.gaussian_filter1d(x, 1, radius=-1), ValueError, "got -1"),
+        (lambda x: ndimage.gaussian_filter1d(x, 1, order=-1), ValueError, "got -1"),
     ],
 )  # fmt: skip
 def test_errors(call, error, text):

@@ -118,6 +118,12 @@ def test_a_nan_stays_in_its_windows():
         (lambda x: signal.correlate2d(x, x.T, "valid"), ValueError, r"\(3, 4\) and \(4, 3\)"),
         (lambda x: signal.fftconvolve(x, x, axes=2), ValueError, "exceeds dimensionality"),
         (lambda x: signal.fftconvolve(x, x[:2], axes=1), ValueError, "incompatible shapes"),
+        (lambda x: signal.fftconvolve(x, x, axes=1.5), ValueError, "integers, got 1.5"),
+        (lambda x: signal.fftconvolve(x, x, axes=[]), ValueError, "cannot be empty"),
+        (lambda x: signal.oaconvolve(x, x, axes=(1, -1)), ValueError, r"unique, got \(1, -1\)"),
+        (lambda x: signal.correlate2d(x, x[0]), ValueError, "both be 2-D arrays"),
+        (lambda x: signal.convolve2d(x, x, fillvalue=[1, 2]), ValueError, "with one element"),
+        (lambda x: signal.convolve(x, x[:0]), ValueError, r"elements: \(3, 4\) and \(0, 4\)"),
     ],
 )  # fmt: skip
 def test_errors(call, error, text):
@@ -127,6 +133,12 @@ def test_errors(call, error, text):
     else:
         with pytest.raises(error, match=text):
             call(x)
+
+
+@pytest.mark.parametrize("name", ["fftconvolve", "oaconvolve"])
+def test_arrays_without_elements(name):
+    compare(name, np.ones((0, 3)), np.ones((2, 2)))
+    compare(name, np.ones((2, 2)), np.ones((3, 0)))
 
 
 def test_libraries():

@@ -79,3 +79,14 @@ def test_an_interrupt_waits_for_parts_that_write_to_memory_in_use(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         threads.run_on_pool(part, 8, True, finish=True)
     assert written == [4]
+
+
+def test_an_error_of_another_threads_part_is_raised(monkeypatch):
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+
+    def part(first, last):
+        if first:
+            raise MemoryError(f"part {first}")
+
+    with pytest.raises(MemoryError, match="part 4"):
+        threads.run_on_pool(part, 8, True)
