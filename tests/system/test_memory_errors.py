@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ import pytest
 import gpuconv
 from gpuconv import nn
 from gpuconv.backends import reference
-from gpuconv.backends.cpu import backend, box, fft, fft_plan, planning, sums
+from gpuconv.backends.cpu import backend, box, fft, fft_plan, planning, sums, weight_gradient
 from gpuconv.backends.cpu.jit.fft import fft_driver
 from gpuconv.backends.cpu.jit.params import (
     BOX_PARAMS,
     DIRECT_PARAMS,
     DIRECT_TILES_PARAMS,
     FFT_PARAMS,
+    copy_record,
 )
 from gpuconv.backends.cpu.scipy_fft import scipy_fft, scipy_filter, scipy_plan, scipy_tiles
 
@@ -294,3 +296,60 @@ def test_a_call_seen_before(memory):
     memory.left = 0
     with pytest.raises(MemoryError, match="no row of it is sure to be complete"):
         gpuconv.corr2d(x, k, out=out)
+
+
+@pytest.fixture
+def no_memory(monkeypatch):
+    """Compiled code whose first call asks for more memory than there is; gives what it counts."""
+    counted = []
+
+    def record(kernel, dtype, field):
+        def call(address, *arguments):
+            params = record_at(address, dtype)
+            asked, failed = int(params[field]), int(params["failed"])
+            if not counted:
+                params[field] = 1 << 46
+            kernel(address, *arguments)
+            params[field] = asked
+            counted.append((int(params["failed"]) - failed, int(params["last"] - params["first"])))
+
+        return call
+
+    for module, dtype, field in (
+        (sums, DIRECT_PARAMS, "block_rows"), (box, BOX_PARAMS, "window_rows"),
+    ):  # fmt: skip
+        kernels = tuple(record(kernel, dtype, field) for kernel in module._kernels())
+        monkeypatch.setattr(module, "_kernels", lambda kernels=kernels: kernels)
+    at_once = record(sums._sum_arrays(), DIRECT_PARAMS, "block_rows")
+    monkeypatch.setattr(sums, "_sum_arrays", lambda: at_once)
+    for form in ("serial", "parallel"):
+        tiles = record(getattr(fft_driver, f"tiles_{form}"), FFT_PARAMS, "workspace_bytes")
+        monkeypatch.setattr(fft_driver, f"tiles_{form}", tiles)
+    return counted
+
+
+@pytest.mark.parametrize("method", ["direct", "separable", "box", "fft"])
+def test_compiled_code_counts_tasks_that_had_no_memory(no_memory, method):
+    """They are done again."""
+    x, k = sample((9, 180, 170)), np.full((5, 6), 0.5, "f4")
+    y = gpuconv.corr2d(x, k, method=method)
+    (failed, tasks), *others = no_memory
+    assert failed
+    assert sum(again for _, again in others) == tasks
+    assert not any(failed for failed, _ in others)
+    np.testing.assert_array_equal(y, gpuconv.corr2d(x, k, method=method))
+
+
+def test_weight_gradients_that_had_no_memory(monkeypatch):
+    plan = weight_gradient._plan
+
+    def without_memory(*arguments):
+        found = plan(*arguments)
+        params = copy_record(found.params)
+        params["task_bytes"] = 1 << 50
+        return replace(found, params=params)
+
+    monkeypatch.setattr(weight_gradient, "_plan", without_memory)
+    x, k = sample((40, 50)), sample((3, 3))
+    with pytest.raises(MemoryError, match="no memory for rows of pixels"):
+        gpuconv.corr2d_vjp(x, k, sample((38, 48)), wrt="K")
