@@ -440,7 +440,7 @@ def test_torch_gradients_are_those_without_lower_precision(monkeypatch):
         return gpuconv.corr2d_vjp(x, k, dy, wrt=wrt, **keywords)
 
     monkeypatch.setattr(torch_ops, "correlate", correlate)
-    monkeypatch.setattr(torch_ops.gradients, "corr2d_vjp", vjp)
+    monkeypatch.setattr(torch_ops.gradients, "correlation_gradients", vjp)
     for method in ("auto", "tensor"):
         calls.clear()
         y = gpuconv.corr2d(x, k, method=method, precision="tf32")
