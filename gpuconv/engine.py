@@ -18,11 +18,12 @@ from . import call_cache
 from .backends import Backend, backend_for, require_backend
 from .backends.base import Repeated
 from .core import arrays, dtypes
+from .core.accumulator import find_mirrored
 from .core.array_types import Array, ArrayLike
 from .core.equal_taps import EqualTaps, find_equal_taps
 from .core.errors import complete_rows_before
 from .core.problem import Index, Problem, integer, make_problem, restate_with_pixels, slice_batch
-from .core.reach import Part, parts_with_pixels
+from .core.reach import Part, blocks_of_few_taps, parts_with_pixels
 from .core.results import Result, read_target
 from .core.streams import use_stream_of
 from .methods import METHODS, Method
@@ -67,6 +68,8 @@ class PreparedCall:
     weights: Weights | None = None
     # The parts that are computed instead of the whole, where most of it is padding.
     parts: tuple[tuple[Part, PreparedCall], ...] = ()
+    # Whether the parts are computed only where no weights, of the whole or of a part, are mirrored.
+    parts_are_in_order: bool = False
     # The call that is made instead if all pixels are finite and many taps read the same ones.
     merged: tuple[EqualTaps, PreparedCall] | None = None
 
@@ -78,7 +81,7 @@ class PreparedCall:
     def run(self, x: Array, k: Array, out: Array, max_device_bytes: int | None = None) -> None:
         """Fill `out`; all are arrays in their storage dtype, on devices that the backend takes."""
         problem, backend = self.problem, self.backend
-        if self.parts:
+        if self.parts and not (self.parts_are_in_order and self._is_mirrored(k)):
             self._run_parts(x, k, out, max_device_bytes)
             return
         # Several weights times one infinity may be NaN where their sum times it is not.
@@ -100,18 +103,28 @@ class PreparedCall:
             return None
         return self.backend.repeated(self.problem, x, k, out)
 
+    def _is_mirrored(self, k: Array) -> bool:
+        """Whether a single row or column of taps, or what a part has of one, is mirrored."""
+        wide = dtypes.widen(k, self.problem.k_dtype, self.problem.acc_dtype)
+        lines = wide.reshape(math.prod(k.shape[:-2]), 1, -1)
+        each = (part.taps[0 if self.problem.q == 1 else 1] for part, _ in self.parts)
+        return any(find_mirrored(lines[..., taps]).any() for taps in (slice(None), *each))
+
     def _run_parts(self, x: Array, k: Array, out: Array, max_device_bytes: int | None) -> None:
         """Compute the parts whose windows meet pixels; other outputs are 0, or NaN (see below)."""
         whole = out.shape == self.parts[0][0].problem.out_shape
+        finite = isinstance(k, np.ndarray) and dtypes.all_finite(k, self.problem.k_dtype)
         nowhere = (slice(0), slice(0))
         if not whole:
             out[...] = 0
-            _mark_undefined(self.problem, k, nowhere, out)
+            if not finite:
+                _mark_undefined(self.problem, k, nowhere, out)
         for part, call in self.parts:
             target = out[(..., *part.outputs)]
             with complete_rows_before(0, copied_later=not whole):
                 call.run(x, k[(..., *part.taps)], target, max_device_bytes)
-            _mark_undefined(self.problem, k, part.taps, target)
+            if not finite:
+                _mark_undefined(self.problem, k, part.taps, target)
 
     def _run_in_strips(self, layout: Any, x: Array, k: Array, out: Array) -> None:
         run = self.method.run
@@ -143,7 +156,7 @@ def prepare(
         return replace(call, problem=problem, weights=None, merged=(equal, call))
     parts = parts_with_pixels(problem, method == "separable")
     if not parts or (method == "separable" and not weights.known):
-        return _prepare_one(problem, device, method, backend, weights, explain)
+        return _in_blocks(_prepare_one(problem, device, method, backend, weights, explain), device)
     if method == "separable":  # whether it is refused depends on the rank of the whole kernel
         main = _prepare_one(problem, device, method, backend, weights, explain)
         calls = tuple(
@@ -153,8 +166,9 @@ def prepare(
         )  # fmt: skip
     else:
         calls = tuple(
-            (part, _prepare_one(part.problem, device, method, backend,
-                                weights.of_taps(part.problem, part.taps), explain))
+            (part, _in_blocks(_prepare_one(part.problem, device, method, backend,
+                                           weights.of_taps(part.problem, part.taps), explain),
+                              device))
             for part in parts
         )  # fmt: skip
         if any(call.choice.method == "separable" for _, call in calls):
@@ -186,6 +200,18 @@ def _prepare_one(
     found = METHODS[choice.method], require_backend(choice.backend)
     looked_at = None if choice.weight_independent else weights
     return PreparedCall(problem, choice, *found, looked_at)
+
+
+def _in_blocks(call: PreparedCall, device: str) -> PreparedCall:
+    """Let direct sums be those of blocks, where each has few of the taps."""
+    if call.choice.method != "direct" or call.backend.on_device or device != arrays.HOST:
+        return call
+    problem = call.problem
+    parts = tuple(
+        (block, replace(call, problem=block.problem)) for block in blocks_of_few_taps(problem)
+    )
+    in_order = 1 in (problem.p, problem.q) and not dtypes.is_integer(problem.acc_dtype)
+    return replace(call, parts=parts, parts_are_in_order=in_order) if parts else call
 
 
 def _mark_undefined(problem: Problem, k: Array, kept: tuple[slice, slice], out: Array) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from .arguments import Pair
 from .problem import Problem, rows_and_columns
 
-__all__ = ["Part", "parts_with_pixels", "reaching_taps"]
+__all__ = ["Part", "blocks_of_few_taps", "parts_with_pixels", "reaching_taps"]
 
 # A smaller result is computed in one part: each has a fixed cost.
 _SPLIT_LEAST = 1 << 14
@@ -26,6 +26,9 @@ _SPLIT_LEAST = 1 << 14
 _PARTS_MOST, _GAP_LEAST = 64, 16
 # Taps are left out if at least one in this many can be.
 _CROPPED_LEAST = 8
+# Blocks of outputs are summed apart where all of them together have so many times fewer taps: so
+# many blocks, or so many along each axis.
+_TIMES_FEWER, _BLOCKS_MOST, _BLOCKS_MOST_OF_BOTH = 4, 64, 12
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,18 @@ class _PaddedAxis:
                 ranges.append((a, b))
         return ranges if 0 < len(ranges) <= _PARTS_MOST else whole
 
+    def split_into_blocks(self, most: int) -> list[Pair]:
+        """Return at most so many ranges of all outputs, which meet pixels by different taps.
+
+        No window of any but the last begins within the image, and of any but the first ends there.
+        """
+        span = (self.taps - 1) * self.dilation + 1
+        first = max(0, -(-(self.n + self.pad[0] - span) // self.stride) + 1)
+        last = min(self.pad[0] // self.stride, self.outputs)
+        length = max(self.n // self.stride + 1, -(-self.outputs // most))
+        cuts = [n for n in range(length, last + 1, length) if n >= first and n < self.outputs]
+        return list(itertools.pairwise([0, *cuts, self.outputs]))
+
 
 def _axes(problem: Problem) -> tuple[_PaddedAxis, _PaddedAxis]:
     rows, columns = (_PaddedAxis(*axis) for axis in rows_and_columns(problem))
@@ -135,14 +150,20 @@ def _is_zero_padded(problem: Problem) -> bool:
     return problem.boundary == "constant" and problem.fillvalue == 0 and not empty
 
 
-def _crop(axes: tuple[_PaddedAxis, _PaddedAxis], mirrored: bool) -> tuple[slice, slice]:
+def _crop(
+    axes: tuple[_PaddedAxis, _PaddedAxis], mirrored: bool, ordered: bool = False
+) -> tuple[slice, slice]:
     """Return the taps to be kept: all of them, where few could be left out.
 
     Mirrored rows and columns of taps are summed from both ends at once, so they keep their middle.
     A single row or column is summed in another order than several are, so several stay several.
+    `ordered` is for one that is known to be summed from its first tap to its last.
     """
     rows, columns = (axis.reach() for axis in axes)
-    if mirrored or 1 in (axes[0].taps, axes[1].taps):
+    single = 1 in (axes[0].taps, axes[1].taps)
+    if single and ordered:
+        pass
+    elif mirrored or single:
         rows, columns = axes[0].centre(rows), axes[1].centre(columns)
     else:
         counts = rows.stop - rows.start, columns.stop - columns.start
@@ -214,3 +235,41 @@ def parts_with_pixels(problem: Problem, mirrored: bool = False) -> tuple[Part, .
             )
         )
     return tuple(parts)
+
+
+@lru_cache(maxsize=128)
+def blocks_of_few_taps(problem: Problem) -> tuple[Part, ...]:
+    """Split a problem into blocks of outputs, each with those taps that meet pixels in it.
+
+    That is for kernels many times longer than the image, whose outputs meet pixels by different
+    taps. Sums take their taps in the order of all of them, if a single row or column is summed from
+    its first tap to its last, as those that are not mirrored are. No blocks are returned where
+    little would be saved.
+
+    Examples
+    --------
+    >>> from gpuconv.core.problem import make_problem
+    >>> far = make_problem((3, 300), (1, 40001), "float32", "float32", mode="full")
+    >>> blocks = blocks_of_few_taps(far)
+    >>> len(blocks), max(block.problem.q for block in blocks)
+    (64, 929)
+    """
+    if not _is_zero_padded(problem) or problem.r * problem.s < _SPLIT_LEAST:
+        return ()
+    rows, columns = _axes(problem)
+    for most in (_BLOCKS_MOST, _BLOCKS_MOST_OF_BOTH):
+        down, across = (axis.split_into_blocks(most) for axis in (rows, columns))
+        if len(down) * len(across) <= _BLOCKS_MOST:
+            break
+    ranges = list(itertools.product(down, across))
+    blocks, sums = [], 0
+    for i, j in ranges if len(ranges) > 1 else ():
+        axes = rows.restrict(*i), columns.restrict(*j)
+        taps = _crop(axes, mirrored=False, ordered=True)
+        kept = axes[0].crop(taps[0]), axes[1].crop(taps[1])
+        block = _restate(problem, kept)
+        sums += block.r * block.s * block.p * block.q
+        blocks.append(Part(block, (slice(*i), slice(*j)), taps))
+    if not blocks or sums * _TIMES_FEWER > problem.r * problem.s * problem.p * problem.q:
+        return ()
+    return tuple(blocks)

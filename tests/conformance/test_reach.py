@@ -87,6 +87,89 @@ def test_the_bits_of_direct_sums_over_all_taps(split, monkeypatch):
     gpuconv.call_cache._calls.clear()
 
 
+@pytest.fixture
+def in_blocks(monkeypatch):
+    """Results of any size are split into blocks, whatever that saves."""
+    monkeypatch.setattr(reach, "_SPLIT_LEAST", 1)
+    monkeypatch.setattr(reach, "_TIMES_FEWER", 1)
+    for cached in (reach.parts_with_pixels, reach.reaching_taps, reach.blocks_of_few_taps):
+        cached.cache_clear()
+    yield
+    for cached in (reach.parts_with_pixels, reach.reaching_taps, reach.blocks_of_few_taps):
+        cached.cache_clear()
+
+
+def long_kernels(count):
+    """Images, and kernels several times longer whose outputs meet them by different taps."""
+    rng = np.random.default_rng(7)
+    while count:
+        dtype = str(rng.choice(["float64", "float32", "int64", "complex64"]))
+        shape = rng.permutation([int(rng.choice([1, 2, 5])), int(rng.integers(40, 300))])
+        x, k = draw(rng, (2, *rng.integers(1, 12, 2)), dtype), draw(rng, (3, 1, *shape), dtype)
+        if count % 4 == 0:
+            k[1:] = np.sign(k[1:].real)  # of which parts are mirrored
+        if count % 4 == 1:
+            k += k[..., ::-1, ::-1]
+        if count % 4 == 2 and dtype != "int64":
+            k[1, 0, rng.integers(shape[0]), rng.integers(shape[1])] = rng.choice([np.inf, np.nan])
+        keywords = dict(
+            mode="full" if count % 3 else tuple((int(a), int(b)) for a, b in [shape, shape - 3]),
+            stride=tuple(rng.choice([1, 1, 2, 3], 2).tolist()),
+            dilation=tuple(rng.choice([1, 1, 2, 3], 2).tolist()),
+        )
+        try:
+            problem = problem_of(x, k, **keywords)
+        except ValueError:
+            continue
+        if reach.blocks_of_few_taps(problem) and problem.r * problem.s < 20_000:
+            count -= 1
+            yield x, k, keywords
+
+
+def test_blocks_have_the_bits_of_direct_sums_over_all_taps(in_blocks, monkeypatch):
+    inputs = list(long_kernels(48))
+    run, parts = engine.PreparedCall._run_parts, []
+    monkeypatch.setattr(
+        engine.PreparedCall,
+        "_run_parts",
+        lambda call, *given: parts.append(len(call.parts)) or run(call, *given),
+    )
+    found = [gpuconv.corr2d(x, k, method="direct", **keywords) for x, k, keywords in inputs]
+    assert sum(count > 1 for count in parts) > 25
+    for name in ("parts_with_pixels", "blocks_of_few_taps"):
+        monkeypatch.setattr(engine, name, lambda *problem: ())
+    gpuconv.call_cache._calls.clear()
+    for one, (x, k, keywords) in zip(found, inputs, strict=True):
+        whole = gpuconv.corr2d(x, k, method="direct", **keywords)
+        np.testing.assert_array_equal(one, whole)
+    gpuconv.call_cache._calls.clear()
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "method"),
+    [
+        ((1, 400_001), "float32", "direct"), ((100_001, 1), "float32", "direct"),
+        ((2, 100_001), "float32", "direct"), ((1, 400_001), "int64", "auto"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_full_result_of_a_long_kernel_takes_the_taps_that_meet_pixels(shape, dtype, method):
+    x = np.ones((3, 300) if shape[0] < shape[1] else (300, 3), dtype)
+    k = (np.arange(math.prod(shape)) % 8191).reshape(shape).astype(dtype)
+    plan = gpuconv.plan(x.shape, shape, x_dtype=dtype, mode="full", method=method, kernel=k)
+    blocks = [part.problem for part, _ in plan.prepared.parts]
+    taps = sum(math.prod(each.out_shape) * each.p * each.q for each in blocks)
+    assert 0 < taps < 8000 * math.prod(plan.problem.out_shape) * min(shape)
+    found = gpuconv.corr2d(x, k, mode="full", method=method)
+    sums = k[::-1, ::-1].cumsum(0, dtype="int64").cumsum(1)
+    padded = np.pad(sums, ((x.shape[0], x.shape[0] - 1), (x.shape[1], x.shape[1] - 1)), "edge")
+    padded[: x.shape[0]] = 0
+    padded[:, : x.shape[1]] = 0
+    h, w = x.shape
+    exact = padded[h:, w:] - padded[:-h, w:] - padded[h:, :-w] + padded[:-h, :-w]
+    np.testing.assert_allclose(found, exact[: found.shape[0], : found.shape[1]], rtol=1e-5)
+
+
 def work_of(problem):
     """Multiply-adds and padded pixels of what runs."""
     parts = reach.parts_with_pixels(problem)
