@@ -349,7 +349,9 @@ def test_separable_on_the_gpu(emulated, monkeypatch, dtype, keywords, shared):
     cuda_plan._plan.cache_clear()
 
 
-@pytest.mark.parametrize("shape", always([(1, 6), (5, 1), (1, 37), (4, 5)], (4, 5)), ids=str)
+@pytest.mark.parametrize(
+    "shape", always([(1, 6), (5, 1), (1, 37), (4, 5)], (1, 6), (5, 1), (4, 5)), ids=str
+)
 def test_weights_that_the_kernel_looks_at(emulated, shape):
     """Of a bank in which some are mirrored: the bits of each by itself."""
     rng = np.random.default_rng(7)

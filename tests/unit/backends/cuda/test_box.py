@@ -50,6 +50,11 @@ LARGE = [
 ]  # windows made of segments' sums down, across or both
 
 
+@pytest.mark.parametrize("name", ["uint64", "float16"])
+def test_windows_of_further_dtypes(emulated, name):
+    compare(sample((20, 30), name), weights((4, 5), name))
+
+
 @pytest.mark.parametrize("boundary", always(BOUNDARIES, "constant", "symmetric"))
 @pytest.mark.parametrize(
     "name", always(["float32", "uint8", "float64", "complex64", "int64"], "float32")
@@ -100,10 +105,23 @@ def test_integers_wrap_around_as_in_direct_sums(emulated):
 
 @pytest.mark.parametrize(
     ("name", "weight", "size"),
-    cross(
-        ["float32", "float64", "complex64", "complex128"],
-        [1 / 49, 0.011, 3 * 2.0**-20],
-        [(7, 7), (41, 39)],
+    always(
+        list(
+            itertools.product(
+                ["float32", "float64", "complex64", "complex128"],
+                [1 / 49, 0.011, 3 * 2.0**-20],
+                [(7, 7), (41, 39)],
+            )
+        ),
+        # Only sums in float64 are made of pixels that are shrunk.
+        ("float32", 1 / 49, (7, 7)),
+        ("complex64", 0.011, (7, 7)),
+        ("float64", 1 / 49, (41, 39)),
+        ("float64", 0.011, (7, 7)),
+        ("float64", 3 * 2.0**-20, (7, 7)),
+        ("complex128", 1 / 49, (7, 7)),
+        ("complex128", 0.011, (7, 7)),
+        rows=True,
     ),
 )
 def test_sums_may_leave_the_range_where_results_do_not(emulated, name, weight, size):

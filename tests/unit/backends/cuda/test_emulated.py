@@ -70,6 +70,8 @@ def test_every_dtype(emulated, x_dtype):
         ("uint8", "float32", "uint8"),
         ("float64", "float64", "float16"),
         ("int64", "int64", "bfloat16"),
+        ("uint16", "uint16", "float32"),
+        ("float64", "complex128", "complex64"),
         rows=True,
     ),
 )
@@ -207,6 +209,17 @@ def test_alignments_of_rows(emulated, name, out, offset, pitch):
     compare(problem, x, k)
     spec, wide = emulated.launched[-1][0], pitch * x.itemsize % 16 == 0
     assert spec.aligned == wide
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_16_bytes_of_pixels_that_become_several_cells(emulated, offset):
+    """They begin and end beyond a panel inside of the image; bytes cannot hold the fill value."""
+    k = sample((3, 4), "float32")
+    x = shifted((40, 300), "uint8", offset, 304)
+    compare(problem_of(x, k, mode="same", fillvalue=0.5), x, k)
+    spec = emulated.launched[-1][0]
+    assert spec.aligned
+    assert not spec.raw
 
 
 @pytest.mark.parametrize("name", always(["float32", "int16", "float64", "complex128"], "float32"))

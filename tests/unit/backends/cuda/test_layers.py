@@ -54,6 +54,18 @@ def test_weight_gradient(emulated, case, dtype, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4 if acc == "float32" else 1e-11)
 
 
+def test_sums_of_many_pixels_go_on_in_float64(emulated):
+    x, w, g, shape = case_of(((1, 1, 40, 42), (1, 1, 3, 3), *CASES[0][2:]), "float32")
+    dy = oracle.sample(RNG, shape, "float32")
+    found = cuda.layer_weight_gradient(
+        x, "float32", dy, "float32", g, w.shape, "float64", "float32"
+    )
+    expected = channel_sums.weight_gradient(
+        operand(x, "float32"), operand(dy, "float32"), w.shape, "float64", g
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_views(emulated):
     x, w, g, shape = case_of(CASES[4], "float32")
     view = np.ascontiguousarray(x[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]

@@ -128,6 +128,15 @@ def test_views_read_where_they_are(emulated):
         np.testing.assert_array_equal(found, copied)
 
 
+def test_cells_that_are_copied_as_they_lie(emulated):
+    """Tiles inside of images whose rows begin at 16 bytes; beside them cells are cut from two."""
+    memory, k = sample((60, 272), "float16"), sample((5, 7), "float16")
+    first = -memory.ctypes.data % 16 // 2
+    for begin in (first, first + 3):
+        x = memory[:, begin : begin + 256]
+        np.testing.assert_array_equal(compare(x, k, "float16"), compare(x.copy(), k, "float16"))
+
+
 def test_results_into_views(emulated):
     x, k = sample((30, 70), "float16"), sample((3, 3), "float16")
     problem = problem_of(x, k, "float16")
