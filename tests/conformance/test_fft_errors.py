@@ -344,6 +344,21 @@ def test_images_of_a_batch_are_transformed_together(monkeypatch):
         np.testing.assert_array_equal(y[index], alone)
 
 
+def test_tiles_of_zeros(force):
+    """They have no error: beside others, and where what is left of a tile is nothing."""
+    rng = np.random.default_rng(11)
+    x, k = np.zeros((70, 64), "f4"), sample(rng, (5, 5), "float32")
+    x[3, 3] = np.inf
+    x[60, 50] = 1
+    for scipy in (False, True):
+        force((32, 32), scipy)
+        y = gpuconv.corr2d(x, k, method="fft")
+        z = gpuconv.corr2d(x, k, method="direct")
+        np.testing.assert_array_equal(np.isfinite(y), np.isfinite(z))
+        np.testing.assert_allclose(y, z, atol=1e-6)
+        assert not y[20:50].any()
+
+
 def test_one_bad_image_of_a_batch():
     rng = np.random.default_rng(10)
     x, k = sample(rng, (4, 30, 300), "float64"), sample(rng, (1, 150), "float64")

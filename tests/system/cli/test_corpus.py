@@ -20,7 +20,8 @@ KEPT = (
     "rgb-u1-separate-3-unassalpha.tif", "rgb-u2-contig-1-None.tif", "bands-5-contig.tif",
     "pages-3-columns.tif", "cmyk-8.tif", "orientation-6-rgb.tif", "ome-TCZYX.tif", "mixed.tif",
     "group4.tif", "mode-P.png", "deep-4.png", "key-RGB.png", "exif-8.jpg", "animation.gif",
-    "array-rgb.npy", "group-2.zarr", "fits-u2.fits", "lzw-rgb-tiles.tif",
+    "array-rgb.npy", "group-2.zarr", "fits-u2.fits", "lzw-rgb-tiles.tif", "cielab.tif",
+    "xmp-8.png", "pyramid.tif", "ycbcr-jpeg.tif", "ycbcr.tif", "palette-4.tif", "plain-3.ppm",
 )  # fmt: skip
 
 

@@ -41,6 +41,12 @@ def test_bfloat16():
     y = gpuconv.corr2d(X.astype(ml.bfloat16), K.astype(ml.bfloat16))
     assert y.dtype == ml.bfloat16
     np.testing.assert_allclose(y.astype("f4"), Y, rtol=0.03)
+    bad = X.astype(ml.bfloat16)
+    bad[2, 2] = np.nan
+    for method in ("direct", "box"):
+        y = gpuconv.corr2d(bad, np.ones_like(K, ml.bfloat16), method=method)
+        wanted = np.isnan(gpuconv.corr2d(bad.astype("f4"), np.ones_like(K, "f4")))
+        np.testing.assert_array_equal(np.isnan(y.astype("f4")), wanted)
 
 
 def test_torch():

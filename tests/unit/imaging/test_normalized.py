@@ -79,6 +79,17 @@ def test_an_image_whose_pixels_several_threads_prepare(monkeypatch, dtype):
                     np.testing.assert_array_equal(y, alone)
 
 
+@pytest.mark.parametrize("method", ["direct", "fft"])
+def test_images_below_zero_are_as_exact_as_those_above(method):
+    """The pixel nearest to zero is subtracted from all, on either side."""
+    x, k = (1e6 + RNG.random((40, 50))).astype("f4"), RNG.random((5, 7)).astype("f4")
+    x[holes(x.shape)] = np.nan
+    above = gpuconv.normalized_corr2d(x, k, method=method)
+    np.testing.assert_array_equal(gpuconv.normalized_corr2d(-x, k, method=method), -above)
+    expected = gpuconv.normalized_corr2d(x.astype("f8"), k.astype("f8"), method="direct")
+    np.testing.assert_allclose(above, expected, atol=0.2)
+
+
 @pytest.mark.parametrize("blocks", [1 << 10, 1 << 13])
 @pytest.mark.parametrize("boundary", ["constant", "wrap"])
 def test_blocks_of_rows(monkeypatch, boundary, blocks):

@@ -128,6 +128,16 @@ def test_bits_do_not_depend_on_how_the_work_is_cut(monkeypatch, dtype, k, steps)
         box._plan.cache_clear()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "complex64"])
+def test_results_that_are_not_neighbours(dtype):
+    x, weights = sample(RNG, (40, 70), dtype), np.full((3, 5), 2, dtype)
+    wanted = gpuconv.corr2d(x, weights, method="box", mode="same")
+    out = np.zeros((40, 140), wanted.dtype)
+    gpuconv.corr2d(x, weights, method="box", mode="same", out=out[:, ::2])
+    np.testing.assert_array_equal(out[:, ::2], wanted)
+    assert not out[:, 1::2].any()
+
+
 @pytest.mark.parametrize("k", [(60, 1), (1, 60), (60, 60), (59, 2), (2, 59), (1, 1)])
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_kernels_as_large_as_the_image(k, dtype):
