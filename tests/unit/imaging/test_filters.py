@@ -262,3 +262,18 @@ def test_names_that_are_wrong(name, text):
 def test_errors(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: filters.box(2.5), TypeError, "size must be an integer >= 1, got 2.5"),
+        (lambda: filters.box(True), TypeError, "size must be an integer >= 1, got True"),
+        (lambda: filters.disk("3"), TypeError, "radius must be a number > 0, got '3'"),
+        (lambda: filters.box((1, 2, 3)), ValueError, r"one value or two .* got \(1, 2, 3\)"),
+        (lambda: filters.gabor(6, angle="up"), TypeError, "a number of degrees, got 'up'"),
+    ],
+)
+def test_arguments_of_other_types(call, error, text):
+    with pytest.raises(error, match=text):
+        call()

@@ -64,6 +64,17 @@ def test_repeated_calls_give_what_new_ones_do(dtype, name, options):
             normalized_prepared._seen.update(kept)
 
 
+def test_so_many_calls_are_kept(monkeypatch):
+    monkeypatch.setattr(normalized_prepared, "_CALLS_MOST", 2)
+    normalized_prepared.forget()
+    k = KERNELS["5x5"].astype("f4")
+    for size in (18, 19, 20, 18):
+        x = images("float32", True)[0][:size, :20]
+        found = gpuconv.normalized_corr2d(x, k)
+        assert 1 <= len(normalized_prepared._seen) <= 2
+        same(found, gpuconv.normalized_corr2d(x, k))
+
+
 def test_what_is_kept_is_for_these_weights_and_rules():
     x, k = images("float32", True)[0], KERNELS["5x5"].astype("f4")
     first = gpuconv.normalized_corr2d(x, k, mode="same")

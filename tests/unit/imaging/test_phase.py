@@ -119,6 +119,11 @@ def test_torch():
         (dict(space="Real"), ValueError, "did you mean 'real'"),
         (dict(normalization="phse"), ValueError, "did you mean 'phase'"),
         (dict(reference_image=np.full((4, 5), np.nan)), ValueError, "NaN or infinite pixels"),
+        (
+            dict(reference_image=np.ones((0, 5)), moving_image=np.ones((0, 5))),
+            ValueError,
+            r"images of shape \(0, 5\) have no pixels",
+        ),
     ],
 )
 def test_refused(change, error, message):

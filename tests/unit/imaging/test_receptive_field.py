@@ -53,6 +53,12 @@ def test_text_and_errors():
     assert text.splitlines()[-1].split() == ["2", "3x3", "2x2", "1x1", "9x9", "2x2", "-1,-1"]
     with pytest.raises(ValueError, match="layer 2: stride must be an integer >= 1, got 0"):
         receptive_field([3, Layer(3, stride=0)])
+    with pytest.raises(ValueError, match="padding must be numbers, 'same' or 'valid', got 'full'"):
+        receptive_field([dict(kernel=3, padding="full")])
+    with pytest.raises(ValueError, match=r"padding must have two parts, got \(1, 2, 3\)"):
+        receptive_field([dict(kernel=3, padding=(1, 2, 3))])
+    assert receptive_field([dict(kernel=3, padding="valid")]) == receptive_field([3])
+    assert receptive_field([3]).center == (1, 1)
     with pytest.raises(TypeError, match="layer 1: keys must be"):
         receptive_field([dict(size=3)])
     with pytest.raises(ValueError, match="layer 1 spans 9 pixels"):

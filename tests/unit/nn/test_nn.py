@@ -229,6 +229,14 @@ def test_errors(tmp_path):
         nn.conv2d(x, w[:, :3])
     with pytest.raises(ValueError, match="groups=3 must divide the 4 input channels"):
         nn.conv2d(x, w, groups=3)
+    with pytest.raises(ValueError, match="groups=3 must divide the 4 input channels"):
+        nn.Conv2D(6, 3, groups=3, in_channels=4)
+    with pytest.raises(ValueError, match=r"weight must not be empty, got shape \(0, 4, 3, 3\)"):
+        nn.conv2d(x, w[:0])
+    with pytest.raises(TypeError, match="dtype int32: layers work on floats"):
+        nn.Conv2D(6, 3, dtype="int32")
+    with pytest.raises(ValueError, match=r"x must have shape \(N, C, h, w\) or"):
+        nn.Conv2D(6, 3)(x[0, 0])
     with pytest.raises(ValueError, match=r"bias must have shape \(6,\)"):
         nn.conv2d(x, w, np.ones(4))
     with pytest.raises(ValueError, match="larger than the padded image"):

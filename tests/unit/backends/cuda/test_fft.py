@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import gpuconv
 from gpuconv.backends import get_backend
 from gpuconv.backends.cuda import cufft_plans, fft_block_planning, fft_planning, fft_prepared
+from gpuconv.backends.cuda.structs import LEADS
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
 from gpuconv.methods import METHODS
@@ -216,8 +217,9 @@ def test_hot_pixels_anywhere(small, name, place):
 
 
 def test_more_leading_dimensions_than_the_struct_holds(small):
-    x = sample((2,) * 6 + (5, 6), "float32")[::-1].transpose(5, 4, 3, 2, 1, 0, 6, 7)
-    k = sample((2, 1) * 3 + (2, 2), "float32")
+    x = sample((2,) * 9 + (5, 6), "float32")[::-1].transpose(*range(8, -1, -1), 9, 10)
+    k = sample((2, 1) * 4 + (2, 2, 2), "float32")
+    assert len(x.shape[:-2]) > LEADS
     compare(problem_of(x, k), x, k)
 
 

@@ -16,6 +16,7 @@ from .....marks import exhaustive
 ROOT = Path(__file__).parents[5]
 # By the bytes of a vector: a processor and its features, as LLVM calls them.
 MACHINES = {16: ("x86-64-v2", "+sse4.2"), 32: ("x86-64-v3", "+avx,+avx2,+fma")}
+FEATURES = {"": 16, "+sse4.2": 16, "+avx,+avx2,+fma": 32, "+avx2,-avx512f": 32}
 SHORTER = [size for size in MACHINES if size < vectors.vector_bytes()]
 CHECK = """
 import sys
@@ -200,3 +201,9 @@ def loop_of(name):
         return None
     loop = re.sub(r"(step|planes|order)[\d-]+", r"\1", found[2])
     return found[1], re.sub(r"_shift\d+", "", loop).lstrip("_")
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_numba_may_be_told_the_features(monkeypatch, features):
+    monkeypatch.setattr(vectors.config, "CPU_FEATURES", features)
+    assert vectors.vector_bytes.__wrapped__() == FEATURES[features]
