@@ -49,6 +49,16 @@ def test_what_is_quick_is_part_of_everything():
     assert set(make_cases(abilities, QUICK)) < set(make_cases(abilities, dtypes.NAMES))
 
 
+@pytest.mark.parametrize("family", ["direct, 3x3", "box"])
+def test_bools_pass_on_the_cpu(monkeypatch, family):
+    monkeypatch.setattr(
+        sys.modules["gpuconv.checks"], "make_cases", lambda *_: iter(cases(family, "bool"))
+    )
+    found = gpuconv.check("cpu")
+    assert found.passed
+    assert {row.dtype for row in found.rows} == {"bool"}
+
+
 @pytest.fixture
 def few_families(monkeypatch):
     """All kinds of pixels, weights and expected results; the exhaustive run has all families."""

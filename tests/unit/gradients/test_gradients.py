@@ -264,6 +264,17 @@ def test_large_kernels_take_few_jit_functions(monkeypatch):
     assert 0 < len(compiled) == len(set(compiled)) <= 4
 
 
+@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("boundary", ["wrap", "symmetric"])
+def test_the_kernels_gradient_of_far_padding(boundary, method):
+    """The stride leaves out the last row, which the padding before the image repeats."""
+    x, k = sample(RNG, (6, 6), "float64"), sample(RNG, (3, 4), "float64")
+    keywords = dict(mode=((1300, 0), (1, 0)), stride=(2, 1), boundary=boundary)
+    dy, (_, expected) = both(x, k, "reference", **keywords)
+    _, dk = gpuconv.corr2d_vjp(x, k, dy, method=method, backend="cpu", wrt="K", **keywords)
+    close(dk, expected, "float64", 100)
+
+
 def test_the_kernels_gradient_reads_no_pixel_of_missing_outputs():
     # Rows of 35 outputs end within a vector, beyond which pixels are Inf.
     x = RNG.standard_normal((6, 60)).astype("f4")
