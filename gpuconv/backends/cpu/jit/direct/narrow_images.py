@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from ..emitted_functions import compile_emitted
 from ..functions import compile_function
-from ..intrinsics import call, larger, load_int, smaller, store_int
+from ..intrinsics import call, load_int, smaller, store_int
 from ..params import FILL
 from ..row_buffer import row_source
 from ..vectors import LONG, Vectors, lanes, vector_bytes
@@ -140,6 +140,25 @@ class _Rows(Vectors):
                 for output, taps in weights.items():
                     sums[output][c] = self.multiply_add(x, taps[tap], sums[output][c])
 
+    def keep_order(self, sums: list[dict[int, ir.Value]]) -> None:
+        """Let sums be as they are before anything that follows is computed.
+
+        LLVM would load pixels of later rows first, and have no registers for them. The instruction
+        that does so is empty.
+        """
+        places = [(row, c) for row in sums for c in row]
+        values = [row[c] for row, c in places]
+        register = "v" if self.bytes == 64 else "x"
+        constraints = [f"={register}"] * len(values) + list(map(str, range(len(values))))
+        kinds = [value.type for value in values]
+        result = kinds[0] if len(kinds) == 1 else ir.LiteralStructType(kinds)
+        empty = ir.InlineAsm(
+            ir.FunctionType(result, kinds), "", ",".join(constraints), side_effect=True
+        )
+        found = self.builder.call(empty, values)
+        for n, (row, c) in enumerate(places):
+            row[c] = found if len(kinds) == 1 else self.builder.extract_value(found, n)
+
     def output_row(self, sums: dict[int, ir.Value], address: ir.Value, last: ir.Value) -> None:
         """Write a row of sums; of the last vector only the lanes of a mask."""
         for c, value in sums.items():
@@ -173,6 +192,7 @@ class _Rows(Vectors):
                 row = self.load(self.at(table, y * 8), LONG)
                 weights = {o: taps[y - o] for o in range(rows) if 0 <= y - o < p}
                 self.input_row(row, weights, masks, sums)
+                self.keep_order([sums[o] for o in weights])
             for o in range(rows):
                 self.output_row(sums[o], starts[o], last)
 
@@ -240,12 +260,14 @@ def _sum_task(address, number, x, out, weights, unused, unused2, unused3):
     beside = source.columns if params.repeats_pixels else params.row_source + FILL
     # Addresses of input rows; for rows outside the image, and for those that no output needs, that
     # of a row of the fill value.
-    table = _table()
+    table, rows, fill_row = _table(), source.rows, params.fill_row
     for i in range(first, end, _ROWS_AT_ONCE):
         count = smaller(_ROWS_AT_ONCE, end - i)
-        for t in range(larger(count, _MOST_ROWS) + p - 1):
-            row = load_int(source.rows, i + t) if t < count + p - 1 else -1
-            store_int(table, t, params.fill_row if row < 0 else x + row * x_row)
+        for t in range(count + p - 1):
+            row = load_int(rows, i + t)
+            store_int(table, t, fill_row if row < 0 else x + row * x_row)
+        for t in range(count + p - 1, _MOST_ROWS + p - 1):
+            store_int(table, t, fill_row)
         call(
             params.sum_whole_rows, table, weights, width, n, beside, out + i * out_row, out_row,
             count,
