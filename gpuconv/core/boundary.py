@@ -21,6 +21,7 @@ __all__ = [
     "SIGNAL_BOUNDARIES",
     "AxisShape",
     "AxisTable",
+    "alike_from",
     "build_axis_table",
     "fold",
     "fold_by_table",
@@ -126,14 +127,28 @@ def index_map(n: int, before: int, after: int, boundary: str) -> Array:
 
 
 def period_of(n: int, boundary: str) -> int:
-    """Return the period of a border that repeats all of an axis of `n` pixels.
+    """Return the period of a border that repeats all of an axis of `n` pixels, 0 of any other.
 
     Examples
     --------
-    >>> period_of(3, "wrap"), period_of(3, "symmetric"), period_of(3, "reflect")
-    (3, 6, 4)
+    >>> [period_of(3, border) for border in ("wrap", "symmetric", "reflect", "edge")]
+    [3, 6, 4, 0]
     """
-    return {"wrap": n, "symmetric": 2 * n, "reflect": max(1, 2 * n - 2)}[boundary]
+    periods = {"wrap": n, "symmetric": 2 * n, "reflect": max(1, 2 * n - 2)}
+    return periods.get(boundary, 0)
+
+
+def alike_from(boundary: str) -> int:
+    """Return from how far beyond the last pixel all positions read the same; 0: that pixel itself.
+
+    It is for borders that do not repeat the image, and the same before the first pixel.
+
+    Examples
+    --------
+    >>> alike_from("constant"), alike_from("edge")
+    (1, 0)
+    """
+    return {"constant": 1, "edge": 0}[boundary]
 
 
 def sources(i: Array, n: int, boundary: str) -> Array:

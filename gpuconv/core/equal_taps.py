@@ -16,7 +16,7 @@ import numpy as np
 from . import dtypes
 from .arguments import Pair
 from .array_types import Array
-from .boundary import period_of
+from .boundary import alike_from, period_of
 from .problem import Problem, rows_and_columns
 
 __all__ = ["EqualTaps", "find_equal_taps"]
@@ -60,8 +60,9 @@ def _classes(
 ) -> tuple[Array, Pair]:
     """Number the different taps along an axis; return each tap's number and their padding."""
     before, reach = pad[0], (outputs - 1) * stride
-    if boundary in ("edge", "constant"):
-        beyond = int(boundary == "constant")  # the last pixel itself is no border
+    period = period_of(n, boundary)
+    if not period:
+        beyond = alike_from(boundary)
         # Up to `first` and from `last` on, the windows of all outputs are beyond the image.
         first = min(max((before - reach - beyond) // dilation, 0), taps - 1)
         last = -(-(n - 1 + beyond + before) // dilation)
@@ -69,7 +70,6 @@ def _classes(
         classes = np.clip(np.arange(taps), first, last) - first
         before -= first * dilation
     else:
-        period = period_of(n, boundary)
         classes = np.arange(taps) % (period // math.gcd(period, dilation))
         before %= period
     if int(classes.max()) == taps - 1:

@@ -240,8 +240,9 @@ def _axis_struct(axis: BoxAxis, boundary: str) -> Array:
             struct[field.name] = getattr(axis, field.name)
     step = axis.dilation
     struct["forward"], struct["backward"] = step, -step
-    if boundary not in ("constant", "edge"):
-        struct["period"] = period = period_of(axis.pixels, boundary)
+    period = period_of(axis.pixels, boundary)
+    if period:
+        struct["period"] = period
         struct["forward"], struct["backward"] = step % period, -step % period
     return struct
 
