@@ -186,10 +186,10 @@ def _from_torch(tensor: Tensor, name: str) -> Operand:
     plain = plain_tensor(tensor, name)
     dtype = dtypes.name_of(plain.dtype, name)
     if plain.device.type == "cuda":
-        array = import_tensor(view_storage(plain), _import_cupy(name))
+        array = import_tensor(view_storage(plain, dtype), _import_cupy(name))
         device = f"cuda:{plain.device.index}"
     elif plain.device.type == "cpu":
-        array, device = view_storage(plain).numpy(), HOST
+        array, device = view_storage(plain, dtype).numpy(), HOST
     else:
         raise TypeError(f"{name} is on device {plain.device}; supported: cpu, cuda")
     if not dtypes.is_in_numpy(dtype):

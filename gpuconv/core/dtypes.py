@@ -27,6 +27,7 @@ class _Dtype:
     accumulator: str  # dtype of the sums of results in this one
     storage: str  # dtype of the arrays that hold it inside the package
     part: str  # dtype of real and imaginary parts
+    tensor_cores: bool = False  # whether method "tensor" multiplies it exactly
 
     @classmethod
     def plain(cls, name: str, kind: str) -> _Dtype:
@@ -37,8 +38,8 @@ class _Dtype:
 _INTEGERS = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 _TABLE = {
     **{name: _Dtype.plain(name, "integer") for name in _INTEGERS},
-    "float16": _Dtype("float", "float32", "float16", "float16"),
-    "bfloat16": _Dtype("float", "float32", "uint16", "bfloat16"),
+    "float16": _Dtype("float", "float32", "float16", "float16", tensor_cores=True),
+    "bfloat16": _Dtype("float", "float32", "uint16", "bfloat16", tensor_cores=True),
     "float32": _Dtype.plain("float32", "float"),
     "float64": _Dtype.plain("float64", "float"),
     "complex64": _Dtype("complex", "complex64", "complex64", "float32"),
@@ -81,6 +82,11 @@ def is_complex(name: str) -> bool:
 def is_half(name: str) -> bool:
     """Whether sums of this dtype are accumulated in a wider one."""
     return _TABLE[name].accumulator != name
+
+
+def is_for_tensor_cores(name: str) -> bool:
+    """Whether method "tensor" takes pixels and weights of this dtype, unless asked for less."""
+    return _TABLE[name].tensor_cores
 
 
 def is_in_numpy(name: str) -> bool:

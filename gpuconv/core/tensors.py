@@ -58,11 +58,18 @@ def refuse_sparse(tensor: Tensor, name: str) -> None:
         raise TypeError(f"{name} is a {tensor.layout} tensor; pass {name}.to_dense()")
 
 
-def view_storage(tensor: Tensor) -> Tensor:
-    """View bfloat16, which NumPy and CuPy lack, as int16; return other tensors as they are."""
+def view_storage(tensor: Tensor, dtype: str) -> Tensor:
+    """View a tensor of a dtype that NumPy and CuPy lack as integers; return others as they are."""
+    if dtypes.is_in_numpy(dtype):
+        return tensor
     import torch
 
-    return tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+    return tensor.view(getattr(torch, _integers(tensor.element_size())))
+
+
+def _integers(size: int) -> str:
+    # Signed, because old versions of torch have no other integers of more than a byte.
+    return f"int{8 * size}"
 
 
 def import_tensor(tensor: Tensor, cupy: ModuleType) -> Array:
@@ -86,7 +93,8 @@ def make_tensor(array: Array, dtype: str) -> Tensor:
         if isinstance(memory, _memory_class(sys.modules["cupy"])):
             return _tensor_in(memory, array, dtype)
     if not dtypes.is_in_numpy(dtype):
-        return make_tensor(array.view(np.int16), "int16").view(getattr(torch, dtype))
+        integers = _integers(array.itemsize)
+        return make_tensor(array.view(integers), integers).view(getattr(torch, dtype))
     if isinstance(array, np.ndarray):
         return torch.from_numpy(array)
     with array.device:  # whose current stream CuPy hands over

@@ -31,7 +31,7 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
         pass  # validated with the problem
     elif given == ("float32", "float32"):
         return "float32 is not multiplied exactly by tensor cores; ask for it: precision='tf32'"
-    elif given[0] != given[1] or not dtypes.is_half(given[0]):
+    elif given[0] != given[1] or not dtypes.is_for_tensor_cores(given[0]):
         return (
             "it takes X and K both float16 or both bfloat16 (or float32 with precision='tf32'), "
             f"got {given[0]} and {given[1]}"

@@ -105,7 +105,7 @@ def dtype_of(array: ArrayLike) -> str:
 def promote(in1: ArrayLike, in2: ArrayLike) -> tuple[ArrayLike, ArrayLike, str]:
     """Return arrays to correlate, and the dtype of the result."""
     names = dtype_of(in1), dtype_of(in2)
-    if "bfloat16" in names:
+    if not all(map(dtypes.is_in_numpy, names)):
         return in1, in2, dtypes.promote(*names)
     dtype = np.result_type(*names).name
     if all(dtypes.is_integer(name) for name in names) and not dtypes.is_integer(dtype):
