@@ -185,9 +185,8 @@ def _taps_to_merge(problem: Problem, device: str, method: str) -> EqualTaps | No
     """Find equal taps, unless merging them could change whether the named method is refused."""
     if device != arrays.HOST:
         return None
-    if method == "box" or (method == "separable" and min(problem.p, problem.q) > 1):
-        return None
-    if method == "fft" and dtypes.is_integer(problem.acc_dtype):
+    named = METHODS.get(method)
+    if named is not None and named.refuses_some_weights(problem):
         return None
     return find_equal_taps(problem)
 

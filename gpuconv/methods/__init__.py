@@ -25,6 +25,9 @@ class Method(Protocol):
     def refuse(self, problem: Problem, backend: Backend, weights: Weights) -> str | None:
         """Return why this method cannot compute the problem on the backend, or None."""
 
+    def refuses_some_weights(self, problem: Problem) -> bool:
+        """Whether it depends on the weights whether the method is refused."""
+
     def price(self, problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
         """Predict the seconds of one thread."""
 

@@ -35,6 +35,11 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     return backend.refuse(problem, NAME)
 
 
+def refuses_some_weights(problem: Problem) -> bool:
+    """Whatever the problem is, weights may differ."""
+    return True
+
+
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Predict the seconds, which are the same for all weights."""
     return _seconds(problem, costs, backend)

@@ -18,6 +18,11 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     return None
 
 
+def refuses_some_weights(problem: Problem) -> bool:
+    """It computes everything."""
+    return False
+
+
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Predict the seconds of one thread."""
     return seconds(problem, costs, backend)

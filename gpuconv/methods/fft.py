@@ -52,6 +52,11 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     return backend.refuse(problem, NAME)
 
 
+def refuses_some_weights(problem: Problem) -> bool:
+    """Sums of integers are exact for small weights only."""
+    return dtypes.is_integer(problem.acc_dtype)
+
+
 def exact(problem: Problem, weights: Weights) -> bool:
     """Whether all sums are whole numbers that rounded transforms in float64 are sure to give."""
     if not _may_be_exact(problem):

@@ -32,6 +32,11 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     return None
 
 
+def refuses_some_weights(problem: Problem) -> bool:
+    """Several rows and columns of taps may have full rank."""
+    return min(problem.p, problem.q) > 1
+
+
 def _seconds(problem: Problem, costs: Costs, backend: Backend, rank: int) -> float:
     outputs, taps = math.prod(problem.out_shape), backend.separable_work(problem, rank)
     pixel = 1.2 * costs.pixel * backend.pixel_share(problem)

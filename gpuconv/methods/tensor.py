@@ -47,6 +47,11 @@ def refuse(problem: Problem, backend: Backend, weights: Weights) -> str | None:
     return backend.refuse(problem, NAME)
 
 
+def refuses_some_weights(problem: Problem) -> bool:
+    """Only dtypes, steps and fill values are refused."""
+    return False
+
+
 def price(problem: Problem, costs: Costs, backend: Backend, weights: Weights) -> float:
     """Predict the seconds: multiply-adds for whole tiles of outputs, the band's zeros included."""
     work, (height, width) = backend.tensor_work(problem)
