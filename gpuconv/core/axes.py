@@ -136,9 +136,13 @@ def has_channels_last(shape: Sequence[int]) -> bool:
     return channels <= _CHANNELS_MOST and min(height, width) >= _SIDE_LEAST
 
 
-def warn_of_channels(shape: Sequence[int], stacklevel: int) -> None:
-    """Warn once if the last of an image's dimensions looks like the channels of a photo."""
-    if has_channels_last(shape):
+def warn_of_channels(shape: Sequence[int], stacklevel: int) -> bool:
+    """Warn once if the last of an image's dimensions looks like the channels of a photo.
+
+    Returns whether it does.
+    """
+    found = has_channels_last(shape)
+    if found:
         width, channels = shape[-2:]
         warnings.warn(
             f"X of shape {tuple(shape)} is taken for images of {width} x {channels} pixels; if its "
@@ -147,3 +151,4 @@ def warn_of_channels(shape: Sequence[int], stacklevel: int) -> None:
             UserWarning,
             stacklevel=stacklevel + 1,
         )
+    return found

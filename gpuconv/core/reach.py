@@ -161,11 +161,9 @@ def _crop(
     """
     rows, columns = (axis.reach() for axis in axes)
     single = 1 in (axes[0].taps, axes[1].taps)
-    if single and ordered:
-        pass
-    elif mirrored or single:
+    if mirrored or (single and not ordered):
         rows, columns = axes[0].centre(rows), axes[1].centre(columns)
-    else:
+    elif not single:
         counts = rows.stop - rows.start, columns.stop - columns.start
         if counts[0] == 1 < counts[1]:
             rows = axes[0].extend(rows)

@@ -15,7 +15,7 @@ from ..api import corr2d
 from ..core import arrays, dtypes
 from ..core.arguments import pair
 from ..core.array_types import Array, ArrayLike
-from ..core.axes import has_channels_last, warn_of_channels
+from ..core.axes import warn_of_channels
 from ..core.options import Steps
 from ..core.streams import use_stream_of
 from ..gradients import corr2d_vjp
@@ -158,8 +158,7 @@ def learn_kernel(
     _check_number("tolerance", tolerance, math.inf)
     with use_stream_of(X, Y):
         x, image, target, xp = _read_images(X, Y)
-        if "axes" not in keywords and has_channels_last(image.shape):
-            warn_of_channels(image.shape, stacklevel=2)
+        if "axes" not in keywords and warn_of_channels(image.shape, stacklevel=2):
             keywords["axes"] = (-2, -1)  # said once, not for every step
         dtype = image.dtype.name
         kernel = xp.asarray(_draw_start(start, size, rng), dtype)

@@ -23,13 +23,11 @@ _taken: dict[str, int] = {}
 
 def may_search(shape: tuple[int, int, int], acc: str) -> bool:
     """Whether NumPy is to search kernels of a shape, for sums in a dtype of floats."""
-    if not rank_one.must_compile(acc):
+    taken = _taken.get(acc, 0)
+    if taken > _MOST or not rank_one.must_compile(acc):
         return False
-    taken = _taken.get(acc, 0) + least_operations(*shape, acc)
-    if taken > _MOST:
-        return False
-    _taken[acc] = taken
-    return True
+    _taken[acc] = taken + least_operations(*shape, acc)
+    return _taken[acc] <= _MOST
 
 
 def find_rank_one_factors(values: Array, acc: str) -> tuple[Verdict, list[Pair]]:

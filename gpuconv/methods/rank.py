@@ -106,6 +106,7 @@ def search_compiled(
 ) -> Found:
     """Find accurate factors of real kernels, or why none are worth having, by compiled code.
 
+    NumPy finds the same as long as it is not worth compiling that (see `first_searches`).
     `least` is what `least_compiled` returns, and at most `most`. The remark is MORE or UNDECIDED if
     only `separate_within` can decide, which finds the same factors.
     """

@@ -134,7 +134,7 @@ def direct_work(problem: Problem) -> float:
         taps *= 2  # output rows share too few input rows to be summed together
     elif problem.p == 1:
         taps += _unshared_taps(problem)
-    elif taps > _FEW_TAPS and np.dtype(problem.acc_dtype).kind != "c":
+    elif taps > _FEW_TAPS and not dtypes.is_complex(problem.acc_dtype):
         return problem.n * _vectors_of_sums(problem.r, problem.s, lanes) * lanes * taps
     return problem.n * problem.r * columns * taps
 

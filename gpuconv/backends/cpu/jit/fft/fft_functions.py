@@ -51,9 +51,6 @@ def _constants(acc: str) -> dict[str, Any]:
     }
 
 
-_INLINED = dict(inline="always")
-
-
 @cache
 def _bindings(acc: str) -> dict[str, Any]:
     """Return the values of the names in capitals, for sums of a dtype."""
@@ -65,7 +62,11 @@ def _bindings(acc: str) -> dict[str, Any]:
         # Only sums of absolute values, which are compared with bounds, may be reordered. All other
         # functions are inlined by Numba, which compiles in two thirds of the time: LLVM would make
         # machine code of each of them, which nothing calls.
-        how = dict(fastmath={"reassoc"}) if function.__name__ == "_abs_sum_of" else _INLINED
+        how = (
+            dict(fastmath={"reassoc"})
+            if function.__name__ == "_abs_sum_of"
+            else dict(inline="always")
+        )
         names[function.__name__[1:].upper()] = njit(**how, **INNER)(copy)
     return names
 
