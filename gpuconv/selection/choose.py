@@ -1,7 +1,7 @@
 """Which method and backend run a problem, and why: refuse, price, choose.
 
 The choice depends on shapes, dtypes, the device and the weights (their rank, and whether they are
-equal; their sizes, for integers), never on pixels.
+equal or antisymmetric; their sizes, for integers), never on pixels.
 """
 
 from __future__ import annotations
