@@ -67,7 +67,7 @@ def exact(problem: Problem, weights: Weights) -> bool:
     if not (sizes.whole and within):
         return False
     bits = sum(math.log2(side) for side in _padded(problem))
-    # Two tiles may be the real and imaginary part of one.
+    # Two tiles may be the real and imaginary part of one (on the GPU).
     norm = largest * math.sqrt(2.0 * 2.0**bits)
     return WHOLE_ERROR * bits * 2.0**-53 * norm * sizes.norm <= 0.25
 

@@ -19,14 +19,14 @@ from . import sums
 from .addresses import address
 from .call_times import JitFunction
 from .fft_plan import TilePlan, tile_plan, work
-from .fft_spectra import Spectrum, spectrum
+from .fft_spectra import Spectrum, line_start, spectrum
 from .jit.params import (
     DIRECT_TILES_PARAMS,
     FFT_FAILED,
-    TILE_GROUP_STATE,
+    LINE_BYTES,
+    TILE_STATE,
     DirectTilesParams,
     FftParams,
-    copy_record,
     record,
 )
 from .numba_threads import max_threads
@@ -45,16 +45,17 @@ def run(
     With `whole`, sums are whole numbers and far enough from the next ones to be rounded to them.
     """
     plan = tile_plan(problem, x.strides, out.strides, threads)
-    memory = copy_record(plan.params)
-    params = FftParams.from_address(address(memory))
+    params = FftParams.from_buffer_copy(plan.params)
     params.x, params.out = address(x), address(out)
     params.estimate_errors, params.round_sums = not whole, whole
+    if len(weights) == 1:
+        _of_one_kernel(_KernelBatch(problem, plan, params, x, out), weights[0])
+        return
     done = np.zeros(problem.n, bool)
-    alone = len(weights) == 1
-    for number in (0,) if alone else np.unique(which):
-        images = np.arange(problem.n) if alone else np.flatnonzero(which == number)
+    for number in np.unique(which):
+        images = np.flatnonzero(which == number)
         try:
-            call = _KernelBatch(problem, plan, memory, params, x, out, images)
+            call = _KernelBatch(problem, plan, params, x, out, images)
             _of_one_kernel(call, weights[number])
         except MemoryError as error:
             # Images of other kernels lie between these.
@@ -66,23 +67,29 @@ def run(
         done[images] = True
 
 
-@dataclass(frozen=True)
+# Not frozen: that takes longer to make.
+@dataclass(slots=True, eq=False)
 class _KernelBatch:
     """One call's images that have the same kernel."""
 
     problem: Problem
     plan: TilePlan
-    memory: Array  # an array of one FFT_PARAMS
-    params: Array  # its fields
+    params: Any  # FFT_PARAMS of this call
     x: Array
     out: Array
-    images: Array  # their indices in the batch
+    images: Array | None = None  # their indices in the batch; None: all of it
 
-    def rows_before(self, group: int) -> int:
-        """Count the rows of the images' results that are complete before a group of tiles."""
+    @property
+    def tiles(self) -> int:
+        """Tiles of all these images."""
+        images = self.problem.n if self.images is None else len(self.images)
+        return images * self.plan.grid.tiles
+
+    def rows_before(self, number: int) -> int:
+        """Count the rows of the images' results that are complete before a tile."""
         problem, grid = self.problem, self.plan.grid
-        image, group_of_image = divmod(group, grid.groups)
-        tile_row = group_of_image * grid.group_size // grid.counts[1]
+        image, tile = divmod(number, grid.tiles)
+        tile_row = tile // grid.counts[1]
         return image * problem.r + tile_row * grid.steps[0] // restate_for_tables(problem).stride[0]
 
 
@@ -91,17 +98,19 @@ def _of_one_kernel(call: _KernelBatch, weights: Array) -> None:
     plan, params = call.plan, call.params
     kernel = np.ascontiguousarray(weights)
     offsets = plan.x_offsets, plan.out_offsets
-    if len(call.images) < call.problem.n:
+    if call.images is not None:
         offsets = plan.x_offsets[call.images], plan.out_offsets[call.images]
-    params.x_offsets, params.out_offsets = map(address, offsets)
+        params.x_offsets, params.out_offsets = map(address, offsets)
     found = spectrum(call.problem, plan, kernel)
-    states = np.zeros(len(call.images) * plan.grid.groups, TILE_GROUP_STATE)
     if found is None:
-        _sum_directly(call, kernel, np.arange(len(states)))
+        _sum_directly(call, kernel, np.arange(call.tiles))
         return
-    flagged = _transform(call, kernel, found, states)
+    flagged = _transform(call, kernel, found)
     if flagged.size:
         _sum_directly(call, kernel, flagged)
+
+
+_NONE = np.empty(0, np.int64)
 
 
 @cache
@@ -112,64 +121,83 @@ def _compiled() -> tuple[ModuleType, ModuleType, ModuleType]:
     return fft_driver, fft_errors, fft_functions
 
 
-def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum, states: Array) -> Array:
-    """Transform all groups of tiles, and retry those that are not shown to be exact enough.
+def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
+    """Transform all tiles, and retry those that are not shown to be exact enough.
 
-    Returns the numbers of the groups that must be summed directly.
+    Returns the numbers of the tiles that must be summed directly.
     """
     fft_driver, fft_errors, fft_functions = _compiled()
-    params, acc = call.params, call.problem.acc_dtype
-    params.states, params.doubtful = address(states), 0
-    params.spectrum, params.measures = spectrum.address, address(spectrum.measures)
-    params.weights, params.magnitudes = address(kernel), address(spectrum.magnitudes)
+    plan, params, acc, count = call.plan, call.params, call.problem.acc_dtype, call.tiles
+    memory = np.zeros(count * TILE_STATE.itemsize, np.int8)
+    params.states, params.doubtful, params.flagged = address(memory), 0, 0
+    workspaces = _large_workspaces(plan)
+    params.workspaces = 0 if workspaces is None else line_start(workspaces)
+    params.spectrum, params.measures = spectrum.address, spectrum.measures_address
+    params.weights, params.magnitudes = address(kernel), spectrum.magnitudes_address
     params.cancels = spectrum.cancels
     if spectrum.cancels:
         params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
-    nanoseconds = call.plan.nanoseconds / (call.problem.n * call.plan.grid.groups)
 
-    def transform(groups: Array) -> None:
+    def transform(tiles: Array | range) -> None:
         def rows_before(number: int) -> int:
-            # Groups that must be summed again are completed last.
-            left = np.flatnonzero(states["outcome"][: int(groups[number])])
-            return call.rows_before(int(left[0] if left.size else groups[number]))
+            # Tiles that must be summed again are completed last.
+            left = np.flatnonzero(states()["outcome"][: int(tiles[number])])
+            return call.rows_before(int(left[0] if left.size else tiles[number]))
 
-        workspace = call.plan.workspace.workspace_bytes / 2**20
-        memory = _Memory(
-            f"a workspace of {workspace:.1f} MiB for each thread",
-            call.plan.workers,
-            call.memory.view(np.int64)[FFT_FAILED // 8 :][:1],
-            rows_before,
-        )
-        time = nanoseconds * len(groups)
+        failed = _Counter.from_buffer(params, FFT_FAILED)
+        memory = _Memory(plan.memory_of_a_thread, plan.workers, failed, rows_before)
+        time = plan.nanoseconds / (call.problem.n * plan.grid.tiles) * len(tiles)
         _run_tasks(
-            params, fft_driver.tiles_serial, fft_driver.tiles_parallel, len(groups), time, memory
+            params, fft_driver.tiles_serial, fft_driver.tiles_parallel, len(tiles), time, memory
         )
 
-    transform(range(len(states)))
-    flagged = np.flatnonzero(states["outcome"])
-    doubtful = flagged[states["outcome"][flagged] > fft_errors.DIRECT] if flagged.size else flagged
+    def states() -> Array:
+        return memory.view(TILE_STATE)
+
+    transform(range(count))
+    if not params.flagged:
+        return _NONE
+    doubtful = np.flatnonzero(states()["outcome"] == fft_errors.DOUBTFUL)
     if doubtful.size:
         params.doubtful = address(doubtful)
         params.retry_tile = fft_functions.retry_tile(acc)
         params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
         params.add_outliers = fft_functions.add_outliers(acc)
         transform(doubtful)
-        flagged = np.flatnonzero(states["outcome"])
-    return flagged
+    return np.flatnonzero(states()["outcome"])
 
 
-@dataclass(frozen=True)
+def _large_workspaces(plan: TilePlan) -> Array | None:
+    """Allocate the workspaces of all threads where huge pages make that worth while.
+
+    NumPy asks for huge pages for large arrays. Columns of a large tile are in as many pages as they
+    have rows. Without memory for all, each thread allocates its own, and reports that it cannot.
+    """
+    nbytes = plan.workspace.workspace_bytes
+    if nbytes < _LARGE_WORKSPACE:
+        return None
+    try:
+        return np.empty(plan.workers * nbytes + LINE_BYTES, np.int8)
+    except MemoryError:
+        return None
+
+
+_LARGE_WORKSPACE = 4 << 20  # bytes
+_Counter = ctypes.c_int64 * 1
+
+
+@dataclass(slots=True, eq=False)
 class _Memory:
     """The memory that tasks need, and what is needed to report that there is none."""
 
     what: str  # what it is for
     workers: int  # how many need it at once
-    failed: Array  # counts failed allocations
+    failed: Any  # counts failed allocations
     rows_before: Callable[[int], int]  # complete rows of the result where a task fails
 
 
 def _run_tasks(
-    params: Array, serial: JitFunction, parallel: JitFunction, tasks: int, nanoseconds: float,
+    params: Any, serial: JitFunction, parallel: JitFunction, tasks: int, nanoseconds: float,
     memory: _Memory,
 ) -> None:  # fmt: skip
     """Run a loop of `fft_driver` on all tasks, in slices if they take long."""
@@ -218,21 +246,21 @@ def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
     return _DirectPlan(plan.params_address, sum_columns, weights, plan.failures, plan)
 
 
-def _sum_directly(call: _KernelBatch, kernel: Array, groups: Array) -> None:
-    """Sum groups of tiles, given by their numbers, tap by tap."""
+def _sum_directly(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
+    """Sum tiles, given by their numbers, tap by tap."""
     if dtypes.is_complex(call.problem.acc_dtype):
-        for group in groups:
-            with complete_rows_before(call.rows_before(int(group)), copied_later=True):
-                _sum_complex_tile(call, kernel, int(group))
+        for tile in tiles:
+            with complete_rows_before(call.rows_before(int(tile)), copied_later=True):
+                _sum_complex_tile(call, kernel, int(tile))
     else:
-        _sum_real_groups(call, kernel, groups)
+        _sum_real_tiles(call, kernel, tiles)
 
 
 def _sum_complex_tile(call: _KernelBatch, kernel: Array, number: int) -> None:
     """Sum a complex tile, with its padded pixels as an image of their own."""
     problem, laid, acc = call.problem, restate_for_tables(call.problem), call.problem.acc_dtype
-    image, tile = divmod(number, call.plan.grid.groups)
-    index = np.unravel_index(call.images[image], problem.batch)
+    image, tile = divmod(number, call.plan.grid.tiles)
+    index = np.unravel_index((image if call.images is None else call.images[image]), problem.batch)
     pixels = np.broadcast_to(call.x, problem.batch + call.x.shape[-2:])[index]
     kept, positions = [], []
     for axis, place in enumerate(divmod(tile, call.plan.grid.counts[1])):
@@ -253,8 +281,8 @@ def _sum_complex_tile(call: _KernelBatch, kernel: Array, number: int) -> None:
     call.out[(*index, *kept)] = dtypes.finish(result, problem.out_dtype)
 
 
-def _sum_real_groups(call: _KernelBatch, kernel: Array, groups: Array) -> None:
-    """Sum groups of real tiles, by the direct driver."""
+def _sum_real_tiles(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
+    """Sum real tiles, by the direct driver."""
     from .jit.fft import fft_driver
 
     problem, grid, direct = call.problem, call.plan.grid, _direct_plan(call, kernel)
@@ -264,11 +292,11 @@ def _sum_real_groups(call: _KernelBatch, kernel: Array, groups: Array) -> None:
     row = per_output(problem, 0) * columns
     band = max(1, min(rows, int(LONG_TASK / row)))
     bands = -(-rows // band)
-    groups = np.ascontiguousarray(groups, np.int64)
+    tiles = np.ascontiguousarray(tiles, np.int64)
     direct_tiles = record(
         DIRECT_TILES_PARAMS,
-        fft_params=address(call.memory),
-        groups=address(groups),
+        fft_params=ctypes.addressof(call.params),
+        tiles=address(tiles),
         direct_params=direct.params,
         sum_columns=direct.sum_columns,
         weights=address(direct.weights),
@@ -277,11 +305,11 @@ def _sum_real_groups(call: _KernelBatch, kernel: Array, groups: Array) -> None:
     )
     memory = _Memory(
         ROW_BUFFERS,
-        len(groups) * bands,
+        len(tiles) * bands,
         direct.failed,
-        lambda task: call.rows_before(int(groups[task // bands])),
+        lambda task: call.rows_before(int(tiles[task // bands])),
     )
     serial, parallel = fft_driver.directly_serial, fft_driver.directly_parallel
-    nanoseconds = grid.group_size * len(groups) * rows * row
+    nanoseconds = len(tiles) * rows * row
     params = DirectTilesParams.from_address(address(direct_tiles))
-    _run_tasks(params, serial, parallel, len(groups) * bands, nanoseconds, memory)
+    _run_tasks(params, serial, parallel, len(tiles) * bands, nanoseconds, memory)

@@ -16,25 +16,29 @@ from ...core.layout import byte_offsets, lead_strides
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .image_layout import geometry_fields, make_image_row_source
-from .jit.params import FFT_PARAMS, record
+from .jit.params import FFT_PARAMS, LINE_BYTES, record
+from .planning import START
 
-# Work in nanoseconds of one thread for float32: to read an element of a complex tile, to transform
-# it down and across (by the tile's sides), and to write an output.
-_READ, _WRITE = 0.45, 0.5
-_DOWN = {32: 0.9, 64: 0.9, 128: 0.9, 256: 1.1, 512: 1.6, 1024: 3.2}
-_TRANSPOSE = 0.4
-_ACROSS = {32: 0.8, 64: 0.8, 128: 0.75, 256: 0.85, 512: 1.3, 1024: 2.9}
+# Work for float32, in a unit of time that is a constant of each processor (`Costs.fft`): to read a
+# number of a tile, to transform it down and across (by the tile's sides), to write an output, and
+# for a tile besides.
+_READ, _WRITE, _TILE = 0.12, 0.18, 1440
+_DOWN = {32: 0.5, 64: 0.38, 128: 0.46, 256: 0.55, 512: 0.9, 1024: 1.1, 2048: 1.3, 4096: 1.7}
+_TRANSPOSE, _COLUMNS = 0.24, 0.24  # instead of columns, of rows that are not
+_ACROSS = {32: 0.4, 64: 0.35, 128: 0.47, 256: 0.56, 512: 0.95, 1024: 1.15, 2048: 1.3, 4096: 1.7}
 SIDES = tuple(_DOWN)
-# From this many elements on a tile in float64 is too large for most caches, and takes this many
-# times longer than the unit, which is twice that of float32.
-_LARGE_DOUBLE, _DOUBLE = 1 << 20, 1.7
-# A group of tiles is the work of one thread. If there is an odd number of groups, one of two
-# threads is idle in the last round, which costs this part of a group: less than one, because the
-# other thread has the memory to itself. Two threads are assumed, so that the sides do not depend on
-# how many there are.
+# From this many bytes on a tile is too large for most caches, and takes this many times longer.
+_FAR_BYTES, _FAR = 8 << 20, 1.3
+# The most numbers of a tile: this many, or this many times the pixels that the kernel covers. A
+# thread's workspace is a little more than two tiles.
+_TILE_MOST, _TILE_MOST_SPANS = 1 << 23, 40
+# A tile is the work of one thread. If there is an odd number of tiles, one of two threads is idle
+# in the last round, which costs this part of a tile: less than one, because the other thread has
+# the memory to itself. Two threads are assumed, so that the sides do not depend on how many there
+# are.
 _WASTED = 0.6
 _UNTRANSFORMED_WIDTH = 256
-_WORKSPACES_BYTES = 40 << 20  # of all threads
+_WORKSPACES_BYTES = 160 << 20  # of all threads
 SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
 # An outlier costs a multiply-add for each tap of the kernel. A tile's transforms take as long as
 # _TAPS_PER_ELEMENT multiply-adds for each of its elements, and outliers may take no longer. With
@@ -49,12 +53,11 @@ class Grid:
     # Pixels from a tile to the next, down and across: less than 1 where a tile is too small.
     steps: tuple[int, int]
     counts: tuple[int, int]  # tiles down and across
-    group_size: int  # tiles transformed at once
 
     @cached_property
-    def groups(self) -> int:
-        """Groups of tiles of an image."""
-        return -(-math.prod(self.counts) // self.group_size)
+    def tiles(self) -> int:
+        """Tiles of an image."""
+        return math.prod(self.counts)
 
 
 @lru_cache(maxsize=256)
@@ -71,10 +74,11 @@ def sides(problem: Problem) -> tuple[int, int] | None:
         across = (next(side for side in SIDES if side >= min(problem.s, _UNTRANSFORMED_WIDTH)),)
     elif problem.p == 1:
         down = SIDES[:1]
+    most = max(_TILE_MOST, _TILE_MOST_SPANS * math.prod(laid.span))
     tiles_down = [(side, _cover(laid, 0, side)[1]) for side in down]
     tiles_across = [(side, _cover(laid, 1, side)[1]) for side in across]
     for (ny, rows), (nx, columns) in itertools.product(tiles_down, tiles_across):
-        if rows and columns:
+        if rows and columns and ny * nx <= most:
             cost = _work_of_tiles(problem, (ny, nx), rows * columns, 1)
             if cost < least:
                 best, least = (ny, nx), cost
@@ -95,28 +99,28 @@ def grid(problem: Problem, sides: tuple[int, int]) -> Grid:
     """Cover the outputs by tiles of these sides."""
     laid = restate_for_tables(problem)
     (step_y, rows), (step_x, columns) = (_cover(laid, axis, sides[axis]) for axis in (0, 1))
-    return Grid((step_y, step_x), (rows, columns), _group_size(problem))
+    return Grid((step_y, step_x), (rows, columns))
 
 
-def _group_size(problem: Problem) -> int:
-    """Tiles that are transformed at once: two real ones are the two parts of a complex tile."""
-    return 1 if dtypes.is_complex(problem.acc_dtype) else 2
+def spectrum_bytes(acc: str, sides: tuple[int, int]) -> int:
+    """Bytes of a kernel's spectrum; with real numbers, of half of its frequencies."""
+    ny, nx = sides
+    numbers = 2 * ny * nx if dtypes.is_complex(acc) else ny * nx + 2 * nx
+    return numbers * real_bytes(acc)
 
 
 def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int, images: int) -> float:
     ny, nx = sides
     written = math.prod(problem.out_shape) * _WRITE
-    # With a single row of taps, columns are only transposed; with a single column, not even that.
     down = _DOWN[ny] if problem.p > 1 else _TRANSPOSE
-    transforms = _DOWN[ny] if problem.q == 1 else down + _ACROSS[nx]
-    per_element, group_size = _READ + transforms, _group_size(problem)
-    if group_size == 1:
-        # The unit is twice as long (`base.Costs.of`), but it is the same transform.
-        per_element = _READ + transforms / 2
-    if ny * nx >= _LARGE_DOUBLE and real_bytes(problem.acc_dtype) == 8:
-        per_element *= _DOUBLE
-    groups = images * -(-tiles // group_size)
-    return (groups + _WASTED * (groups % 2)) * ny * nx * per_element + written
+    transforms = _DOWN[ny] + _COLUMNS if problem.q == 1 else down + _ACROSS[nx]
+    # A complex number is transformed in the time of two real ones, and its unit is as much longer
+    # (`base.Costs.of`); it takes still longer to read.
+    each = _READ * (2 if dtypes.is_complex(problem.acc_dtype) else 1) + transforms
+    if ny * nx * dtypes.storage(problem.acc_dtype).itemsize >= _FAR_BYTES:
+        each *= _FAR
+    count = images * tiles
+    return (count + _WASTED * (count % 2)) * (ny * nx * each + _TILE) + written
 
 
 def work(problem: Problem) -> float:
@@ -125,7 +129,7 @@ def work(problem: Problem) -> float:
     if found is None:
         return math.inf
     kernels, area = math.prod(problem.k_shape[:-2]), math.prod(found)
-    spectra_bytes = kernels * area * 2 * real_bytes(problem.acc_dtype)
+    spectra_bytes = kernels * spectrum_bytes(problem.acc_dtype, found)
     spectra = 0 if spectra_bytes <= SPECTRA_BYTES else 3 * kernels * area
     tiles = math.prod(grid(problem, found).counts)
     return _work_of_tiles(problem, found, tiles, problem.n) + spectra
@@ -144,6 +148,34 @@ def radices(n: int) -> Array:
     found = np.zeros(8, np.int64)
     found[: len(RADICES[n])] = RADICES[n]
     return found
+
+
+def frequencies(n: int) -> Array:
+    """Return the frequency of each element of a transform, which leaves digit-reversed order."""
+    found, step = np.zeros(1, np.int64), 1
+    for radix in radices(n):
+        if radix:
+            digits = np.arange(radix, dtype=np.int64) * step
+            found, step = (found[:, None] + digits).reshape(-1), step * int(radix)
+    return found
+
+
+@lru_cache(maxsize=64)
+def frequency_places(n: int, vector: int) -> Array:
+    """Return the places of frequencies k < n / 2 and of -k, times the bytes of a vector.
+
+    Frequency 0 is its own negative; the place of n / 2 is in its stead.
+    """
+    places, k = np.argsort(frequencies(n)), np.arange(n // 2)
+    found = np.stack([places[k], places[np.where(k == 0, n // 2, -k)]])
+    return np.ascontiguousarray(found * vector)
+
+
+@lru_cache(maxsize=64)
+def frequency_pairs(n: int) -> Array:
+    """Return the places of each frequency from 0 to n / 2, and of its negative."""
+    places, k = np.argsort(frequencies(n)), np.arange(n // 2 + 1)
+    return np.ascontiguousarray(np.stack([places[k], places[-k]], axis=-1))
 
 
 @lru_cache(maxsize=64)
@@ -177,17 +209,27 @@ def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
     """
     from .jit.vectors import vector_bytes
 
-    size, vector = real_bytes(problem.acc_dtype), vector_bytes()
-    pitch, transposed_pitch = nx * size + vector, ny * size + vector
-    transposed = 2 * ny * pitch
+    size, vector, complex_sums = (
+        real_bytes(problem.acc_dtype), vector_bytes(), dtypes.is_complex(problem.acc_dtype)
+    )  # fmt: skip
+    rows = ny if complex_sums else ny // 2  # that are transformed
+    pitch, transposed_pitch = nx * size + vector, rows * size + vector
+    if complex_sums:
+        plane_bytes = ny * pitch
+    elif problem.p == 1 < problem.q:  # the upper and the lower half of a real tile
+        plane_bytes = ny // 2 * pitch
+    else:  # the left and the right half
+        plane_bytes = nx // 2 * size
+    transposed = (2 if complex_sums else 1) * ny * pitch
     columns = transposed + 2 * nx * transposed_pitch
     outliers = columns + 2 * max(ny, nx) * vector
     most = min(_OUTLIERS_MOST, _TAPS_PER_ELEMENT * ny * nx // (problem.p * problem.q))
     # The place and the parts of each outlier, and a row for the sums of their contributions.
     parts = 2 if dtypes.is_complex(problem.acc_dtype) else 1
     total = outliers + 8 * most + 8 * parts * (most + nx)
+    total = -(-total // LINE_BYTES) * LINE_BYTES
     return Workspace(
-        pitch, ny * pitch, transposed, transposed_pitch, nx * transposed_pitch, columns, outliers,
+        pitch, plane_bytes, transposed, transposed_pitch, nx * transposed_pitch, columns, outliers,
         most, total,
     )  # fmt: skip
 
@@ -206,6 +248,11 @@ class TilePlan:
     kept: tuple[Any, ...]  # arrays that addresses in `params` point to
     nanoseconds: float  # of one thread
 
+    @cached_property
+    def memory_of_a_thread(self) -> str:
+        """What a thread needs memory for."""
+        return f"a workspace of {self.workspace.workspace_bytes / 2**20:.1f} MiB for each thread"
+
 
 def _fill_vectors(problem: Problem, tiles: Grid) -> bool:
     """Whether all rows of sums that tiles keep are contiguous and of at least one vector."""
@@ -223,23 +270,31 @@ def tile_plan(
     """Plan the calls whose arrays have these strides."""
     from .jit import row_buffer, stored_rows
     from .jit.fft import fft_functions
+    from .jit.vectors import vector_bytes
 
     acc, out_dtype, batch = problem.acc_dtype, problem.out_dtype, problem.batch
     found = sides(problem)
     assert found is not None  # `own_transforms` was asked first
-    ny, nx = found
+    (ny, nx), complex_sums = found, dtypes.is_complex(acc)
     tiles, workspace = grid(problem, found), _workspace(problem, ny, nx)
     source, source_tables = make_image_row_source(
         problem, acc, x_strides, imaginary=workspace.plane_bytes
     )
     factors = radices(ny), radices(nx), twiddles(ny, acc), twiddles(nx, acc)
-    workers = min(threads, problem.n * tiles.groups, _WORKSPACES_BYTES // workspace.workspace_bytes)
-    workers = max(1, workers)
+    places, pairs = frequency_places(ny, vector_bytes()), frequency_pairs(nx)
+    workers = min(threads, problem.n * tiles.tiles, _WORKSPACES_BYTES // workspace.workspace_bytes)
+    time = work(problem) * real_bytes(acc) / 4 * (2 if complex_sums else 1)
+    # Other threads take a while to start.
+    workers = max(1, workers) if time * (1 - 1 / threads) > START else 1
     in_place = out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize
     store = 0 if in_place and _fill_vectors(problem, tiles) else stored_rows.store(acc, out_dtype)
+    x_offsets = byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch))
+    out_offsets = byte_offsets(batch, out_strides[:-2])
     params = record(
         FFT_PARAMS,
         **vars(workspace),
+        x_offsets=address(x_offsets),
+        out_offsets=address(out_offsets),
         **geometry_fields(problem, out_strides),
         store_in_place=in_place,
         row_source=address(source),
@@ -251,23 +306,24 @@ def tile_plan(
         step_x=tiles.steps[1],
         tiles_y=tiles.counts[0],
         tiles_x=tiles.counts[1],
-        group_size=tiles.group_size,
         radices_y=address(factors[0]),
         radices_x=address(factors[1]),
         twiddles_y=address(factors[2]),
         twiddles_x=address(factors[3]),
-        filter_group=fft_functions.filter_group(acc),
-        load_group=fft_functions.load_group(acc),
-        transform_group=fft_functions.transform_group(acc),
-        store_group=fft_functions.store_group(acc),
+        places_y=address(places),
+        pairs_x=address(pairs),
+        filter_tile=fft_functions.filter_tile(acc),
+        load_tile=fft_functions.load_tile(acc),
+        transform_tile=fft_functions.transform_tile(acc),
+        store_tile=fft_functions.store_tile(acc),
         forward=fft_functions.forward(acc),
         inverse=fft_functions.inverse(acc),
         transpose=fft_functions.transpose(acc),
+        separate=0 if complex_sums else fft_functions.separate(acc),
+        combine=0 if complex_sums else fft_functions.combine(acc),
         workers=workers,
     )
-    x_offsets = byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch))
-    out_offsets = byte_offsets(batch, out_strides[:-2])
-    kept = (source, *source_tables, *factors)
+    kept = (source, *source_tables, *factors, places, pairs)
     return TilePlan(
         params, found, tiles, workspace, workers, x_offsets, out_offsets, kept, work(problem)
     )

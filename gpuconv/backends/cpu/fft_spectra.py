@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import numpy as np
 from ...core.array_types import Array
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
-from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes
+from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes, spectrum_bytes
 from .jit.params import KERNEL_MEASURES, LINE_BYTES, record
 
 # A larger spectrum is not kept.
@@ -131,10 +132,20 @@ class Spectrum:
         """Bytes in memory."""
         return int(self.memory.nbytes + self.magnitudes.nbytes)
 
-    @property
+    @cached_property
     def address(self) -> int:
         """Address at which the spectrum begins."""
         return line_start(self.memory)
+
+    @cached_property
+    def measures_address(self) -> int:
+        """Address of the measures."""
+        return address(self.measures)
+
+    @cached_property
+    def magnitudes_address(self) -> int:
+        """Address of the magnitudes."""
+        return address(self.magnitudes)
 
 
 def line_start(memory: Array) -> int:
@@ -158,9 +169,10 @@ def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum
     from .jit.fft import fft_driver, fft_errors, fft_functions
 
     acc, (ny, nx) = problem.acc_dtype, plan.sides
+    nbytes = spectrum_bytes(acc, plan.sides)
     scaled = scale_weights(weights, acc)
     measures = record(KERNEL_MEASURES, peak=scaled.peak, norm=scaled.norm, exponent=scaled.exponent)
-    memory = np.empty(2 * ny * nx * real_bytes(acc) + LINE_BYTES, np.int8)
+    memory = np.empty(nbytes + LINE_BYTES, np.int8)
     workspace = np.empty(plan.workspace.workspace_bytes + LINE_BYTES, np.int8)
     values = np.ascontiguousarray(scaled.values)
     fft_driver.make_spectrum(

@@ -28,7 +28,8 @@ def folder(run):
 
 def test_what_is_printed(run):
     assert "[[19 25]" in run[1]
-    assert "separable" in run[1]
+    methods = [line.split()[3] for line in run[1].splitlines() if line.startswith("sobel")]
+    assert methods == ["direct", "direct"]
 
 
 def test_a_pixel_of_three_colours_is_one(run):

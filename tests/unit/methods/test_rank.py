@@ -399,7 +399,7 @@ LOW = {
     "gaussian": (gpuconv.filters.gaussian(2.0).astype("f4"), 1),
     "gaussian in float64": (gpuconv.filters.gaussian(2.0), 1),
     "box": (gpuconv.filters.box(11).astype("f4"), 1),
-    "two gaussians": (gauss(15, 0.05) + gauss(15, 0.5), 2),
+    "two gaussians": (gauss(11, 0.05) + gauss(11, 0.5), 2),
     "of complex numbers": (np.outer(bell(15) * 1j, bell(15) + 0.5j).astype("c8"), 1),
     "sobel, wide": (np.outer([1, 4, 6, 4, 1], [-1, -2, 0, 2, 1]).astype("i2"), 1),
     **{f"rank {r}": (whole(r, 21, 17), r) for r in (1, 2, 3)},

@@ -282,11 +282,11 @@ WEIGHT_GRADIENT_PARAMS = fields(
 FAILED = WEIGHT_GRADIENT_PARAMS.fields["failed"][1]  # type: ignore[index]
 
 
-# Fourier transforms of tiles (`fft_driver`). Two tiles of real sums are the real and the imaginary
-# part of one complex tile, and a tile of complex sums is one by itself: a *group* is the tiles (two
-# or one) that are transformed at once. A workspace holds the planes of a group's real and imaginary
-# parts, then the same transposed, then a vector's width of columns, then the outliers (pixels taken
-# out of a tile). The fields of these names are offsets in it; all pitches and sizes are in bytes.
+# Fourier transforms of tiles (`fft_driver`). A workspace holds a tile, whose complex numbers have
+# their real and imaginary parts in two planes, then the same transposed, then a vector's width of
+# columns, then the outliers (pixels taken out of the tile). The fields of these names are offsets
+# in it; all pitches and sizes are in bytes. In a tile of real numbers the planes are its left and
+# right half (with a single row of taps, its upper and lower half): see `fft_tiles`.
 FFT_PARAMS = fields(
     # Addresses of the images and results, and of each image's offsets from them.
     "x", "x_offsets", "out", "out_offsets", "out_row_stride", "out_column_stride",
@@ -295,11 +295,15 @@ FFT_PARAMS = fields(
     # The ROW_SOURCE of pixels, and the jit functions that read and write rows.
     "row_source", "load", "store",
     "out_rows", "out_columns", "p", "q", "stride_y", "stride_x", "dilation_y", "dilation_x",
-    # Tiles: sides, pixels from one to the next, how many down and across, how many in a group.
-    "side_y", "side_x", "step_y", "step_x", "tiles_y", "tiles_x", "group_size",
+    # Tiles: sides, pixels from one to the next, how many down and across.
+    "side_y", "side_x", "step_y", "step_x", "tiles_y", "tiles_x",
     "radices_y", "radices_x", "twiddles_y", "twiddles_x",
-    # Workspace of a thread.
-    "workspace_bytes", "pitch", "plane_bytes", "transposed", "transposed_pitch",
+    # Tables for real numbers: in a transformed column the places, in bytes, of half of the
+    # frequencies and then of their negatives (for 0, of half the length), and in a transformed row
+    # the places of each frequency and its negative, in turn.
+    "places_y", "pairs_x",
+    # Workspace of a thread, and where those of all workers are; 0: each allocates its own.
+    "workspace_bytes", "workspaces", "pitch", "plane_bytes", "transposed", "transposed_pitch",
     "transposed_plane_bytes", "columns", "outliers", "outliers_most",
     # The kernel: its spectrum, its weights as they are, the absolute values of the scaled weights
     # that were transformed, its KERNEL_MEASURES, and whether its weights nearly cancel.
@@ -307,46 +311,41 @@ FFT_PARAMS = fields(
     # Whether errors are estimated, and whether sums are rounded to whole numbers.
     "estimate_errors", "round_sums",
     # Jit functions; some are 0 until they are needed.
-    "filter_group", "load_group", "transform_group", "store_group", "sample_abs_sums",
-    "retry_tile", "add_outliers", "forward", "inverse", "transpose",
-    # Tasks are groups, from `first` to before `last`, divided among the workers. `doubtful` is 0,
-    # or in a second pass the address of the numbers of the groups that are retried.
+    "filter_tile", "load_tile", "transform_tile", "store_tile", "sample_abs_sums", "retry_tile",
+    "add_outliers", "forward", "inverse", "transpose", "separate", "combine",
+    # Tasks are tiles, from `first` to before `last`, divided among the workers. `doubtful` is 0, or
+    # in a second pass the address of the numbers of the tiles that are retried.
     "first", "last", "workers", "doubtful",
-    # A TILE_GROUP_STATE of each group.
+    # A TILE_STATE of each tile.
     "states",
-    # Counts workspaces that could not be allocated; it only ever grows.
-    "failed",
+    # Counts tiles that are not done after a pass, and workspaces that could not be allocated; the
+    # latter only ever grows.
+    "flagged", "failed",
 )  # fmt: skip
 FftParams = structure(FFT_PARAMS)
-FFT_FAILED = FFT_PARAMS.fields["failed"][1]  # type: ignore[index]
+FFT_FLAGGED, FFT_FAILED = (FFT_PARAMS.fields[name][1] for name in ("flagged", "failed"))  # type: ignore[index]
 
-# Groups that are summed directly: the FFT_PARAMS of the call, the numbers of the groups, the
+# Tiles that are summed directly: the FFT_PARAMS of the call, the numbers of the tiles, the
 # DIRECT_PARAMS, the jit function that sums columns of a task, the weights in the order that it
-# takes them in, rows of a task and tasks of a group, and the tasks of this call.
+# takes them in, rows of a task and tasks of a tile, and the tasks of this call.
 DIRECT_TILES_PARAMS = fields(
-    "fft_params", "groups", "direct_params", "sum_columns", "weights", "band", "bands",
+    "fft_params", "tiles", "direct_params", "sum_columns", "weights", "band", "bands",
     "first", "last",
 )  # fmt: skip
 DirectTilesParams = structure(DIRECT_TILES_PARAMS)
 
-# What is known of a tile, and of a group of tiles. All but the exponents are of scaled pixels.
+# What is known of a tile. All but the exponent and the outcome are of scaled pixels.
 TILE_STATE = np.dtype(
     [
-        ("squares", np.float64),  # sum of the squares of all pixels
+        ("squares", np.float64),  # sum of the squares of all pixels, or of its largest lines
         ("exponent", np.int64),  # of the power of two that the pixels were divided by
         ("abs_sum", np.float64),  # the largest sum of absolute values of an output is at least this
         ("largest_sum", np.float64),  # largest magnitude among the sums that are kept
-    ]
-)
-TILE_GROUP_STATE = np.dtype(
-    [
-        ("tiles", TILE_STATE, (2,)),
-        ("estimate", np.float64),  # of the error of the group's sums, in units of eps
+        ("estimate", np.float64),  # of the error of the sums, in units of eps
         ("finite", np.int64),  # whether all pixels are, later whether all sums are
         ("outcome", np.int64),  # 0, or what is left to be done: see `fft_errors`
     ]
 )
-TILE_STATE_BYTES = TILE_STATE.itemsize  # from one tile to the next, at the start of a group's state
 
 # What the error estimate of a tile needs to know of a kernel, all of scaled weights.
 KERNEL_MEASURES = np.dtype(

@@ -1,6 +1,6 @@
 """Fourier transforms by SciPy, for kernels too large, or almost, for the package's own tiles.
 
-Overlap-save as in `jit.fft.fft_groups`: tiles of the padded image (`scipy_tiles`), up to all of it
+Overlap-save as in `jit.fft.fft_filter`: tiles of the padded image (`scipy_tiles`), up to all of it
 (`scipy_plan`), are transformed (`scipy_transforms`), multiplied by the kernel's spectrum and
 transformed back (`scipy_filter`), and the sums that no wrap-around reaches are the result. An axis
 along which the kernel has a single tap is not transformed: its tiles are rows (or columns) that do

@@ -17,6 +17,7 @@ from ....marks import always
 from ....oracle import sample
 
 SMALL = [side for side in fft_plan.SIDES if side <= 256]
+LARGE = [side for side in fft_plan.SIDES if side > 256]
 FLOATS = ["float32", "float64"]
 COMPLEX = ["complex64", "complex128"]
 
@@ -91,6 +92,16 @@ def test_tiles_of_every_size(force, spectra, sides, dtype):
     x = sample(rng, sides, dtype)
     check(x, sample(rng, kernel, dtype))
     check(x[:7, :11], sample(rng, kernel, dtype), mode="full", boundary="wrap")
+
+
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
+@pytest.mark.parametrize("side", LARGE)
+def test_large_sides(force, side, dtype):
+    rng = np.random.default_rng(2)
+    for sides in ((32, side), (side, 32)):
+        force(*sides)
+        x = sample(rng, (sides[0] + 3, sides[1] - 1), dtype)
+        check(x, sample(rng, (7, 5), dtype), mode="same")
 
 
 @pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
@@ -259,9 +270,10 @@ def test_spectra_are_bounded(monkeypatch, made, spectra):
 @pytest.mark.parametrize(
     ("x_shape", "k_shape", "dilation", "own"),
     [
-        ((30, 1150), (1, 1025), 1, False),
-        ((1060, 20), (1026, 2), 1, False),
-        ((1100, 40), (3, 2), (512, 1), False),
+        ((20, 4200), (1, 4098), 1, False),
+        ((4160, 20), (4099, 2), 1, False),
+        ((4300, 40), (3, 2), (2100, 1), True),
+        ((30, 1150), (1, 1025), 1, True),
         ((1025, 40), (1024, 3), 1, True),
         ((20, 1100), (2, 1000), 1, True),
     ],
@@ -334,6 +346,27 @@ def test_factors_fit_the_stages(n):
         np.testing.assert_allclose(got, wanted, atol=np.finfo(dtype).eps)
         assert tuple(fft_plan.radices(n)[: len(radices)]) == radices
         np.testing.assert_array_equal(fft_plan.twiddles(n, dtype), factors)
+
+
+@pytest.mark.parametrize("n", fft_plan.SIDES)
+def test_places_of_frequencies(n):
+    """Those that stages leave, which divide what they are given into blocks of a few numbers."""
+    x = np.random.default_rng(n).standard_normal(n)
+    blocks, m = x.reshape(1, n), n
+    for r in fft_transforms.RADICES[n]:
+        angles = np.arange(r)[:, None] * np.arange(m // r) / m
+        parts = np.fft.fft(blocks.reshape(-1, r, m // r), axis=1) * np.exp(-2j * np.pi * angles)
+        m //= r
+        blocks = parts.reshape(-1, m)
+    frequencies = fft_plan.frequencies(n)
+    np.testing.assert_allclose(blocks.ravel(), np.fft.fft(x)[frequencies], atol=1e-9)
+    k = np.arange(n // 2)
+    first, negative = frequencies[fft_plan.frequency_places(n, 64) // 64]
+    np.testing.assert_array_equal(first, k)
+    np.testing.assert_array_equal(negative, np.where(k == 0, n // 2, n - k))
+    pairs = frequencies[fft_plan.frequency_pairs(n)]
+    np.testing.assert_array_equal(pairs.sum(axis=1) % n, 0)
+    np.testing.assert_array_equal(pairs[:, 0], np.arange(n // 2 + 1))
 
 
 @pytest.mark.parametrize(

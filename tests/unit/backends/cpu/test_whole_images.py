@@ -74,11 +74,11 @@ def test_no_kernel_takes_longer_than_transforms_of_all_pixels_would(n, mode):
             assert seconds((n, n), kernel, mode) <= 16e-9 * elements + 5e-4, kernel
 
 
-@pytest.mark.parametrize(("share", "most"), [(0.5, 1.8), (0.8, 1.8), (1.0, 1.9)])
+@pytest.mark.parametrize(("share", "most"), [(0.5, 1.8), (0.8, 1.9), (1.0, 1.9)])
 @pytest.mark.parametrize("mode", ["same", "valid"])
 @pytest.mark.parametrize("n", [512, 2048])
 def test_prices_do_not_jump(n, mode, share, most, monkeypatch):
-    """Where the package's transforms end and SciPy's begin, prices rise the most.
+    """Prices rise the most where tiles of twice the sides take over, or SciPy's transforms do.
 
     The package's are so much faster with vectors of 64 bytes that calls take twice as long there.
     """
@@ -130,20 +130,35 @@ def test_no_block_of_rows_shares_a_row_of_taps(taps):
     assert gpuconv.plan((512, 512), (1, 31), mode="same").method == "direct"
 
 
-@pytest.mark.parametrize(
-    ("n", "k", "mode"),
-    [(2048, 1023, "same"), (2048, 1023, "valid"), (2048, 801, "valid"), (2048, 701, "valid"),
-     (2048, 801, "same"), (2048, 921, "same"), (2048, 1025, "same"), (2048, 1537, "same"),
-     (1024, 769, "same"), (1024, 921, "same")],
-)  # fmt: skip
-def test_large_kernels_are_transformed_with_the_whole_image(n, k, mode):
+LARGE_KERNELS = [
+    (2048, 1023, "same"), (2048, 1023, "valid"), (2048, 801, "valid"), (2048, 701, "valid"),
+    (2048, 801, "same"), (2048, 921, "same"), (2048, 1025, "same"), (2048, 1537, "same"),
+    (1024, 769, "same"), (1024, 921, "same"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "k", "mode"), LARGE_KERNELS)
+def test_large_kernels_are_transformed_in_a_few_tiles(n, k, mode):
     problem = make_problem((n, n), (k, k), "float32", "float32", mode=mode)
     assert gpuconv.plan((n, n), (k, k), mode=mode).method == "fft"
-    assert not backend.own_transforms(problem)
-    read = n + k // 2 if mode == "same" else n  # half of the padding stands for the other half
-    for axis in scipy_plan.plan_axes(problem):
+    read = n + k // 2 if mode == "same" else n
+    if backend.own_transforms(problem):
+        sides = fft_plan.sides(problem)
+        assert fft_plan.grid(problem, sides).tiles == (4 if mode == "same" else 1)
+        assert max(sides) < 2 * read
+    for axis in scipy_plan.plan_axes(problem):  # half of the padding stands for the other half
         assert axis.count == 1
         assert read <= axis.side <= 1.07 * read
+
+
+def test_a_tile_covers_at_most_some_times_the_kernel():
+    """So that a small kernel takes no workspace of the image's size."""
+    for k, most in ((3, 1 << 23), (700, 1 << 24)):
+        problem = make_problem((9000, 9000), (k, k), "float32", "float32")
+        assert math.prod(fft_plan.sides(problem)) <= most
+    for shape in ((1, 4096), (4096, 1)):
+        problem = make_problem((9000, 9000), shape, "float32", "float32")
+        assert fft_plan.sides(problem) is None or max(fft_plan.sides(problem)) <= 4096
 
 
 def test_one_transform_of_the_image(transformed):

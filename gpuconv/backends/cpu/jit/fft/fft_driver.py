@@ -1,4 +1,4 @@
-"""The drivers of Fourier transforms: loops over groups of tiles, for all dtypes (Numba)."""
+"""The drivers of Fourier transforms: loops over tiles, for all dtypes (Numba)."""
 
 from __future__ import annotations
 
@@ -7,96 +7,102 @@ from numba import prange
 
 from ..drivers import compiled, inner, round_up, variants
 from ..intrinsics import allocate, call, count_up, load_int, on_stack, reader, release, smaller
-from ..params import DIRECT_TASK, DIRECT_TILES_PARAMS, FFT_FAILED, LINE_BYTES, TILE_GROUP_STATE
-from .fft_errors import DIRECT, DOUBTFUL, group_state
+from ..params import (
+    DIRECT_TASK,
+    DIRECT_TILES_PARAMS,
+    FFT_FAILED,
+    FFT_FLAGGED,
+    LINE_BYTES,
+    TILE_STATE,
+)
+from .fft_errors import DOUBTFUL, tile_state
 from .fft_tiles import fft_params
 
 direct_tiles_params = reader(DIRECT_TILES_PARAMS)
 direct_task = reader(DIRECT_TASK)
 
 new_direct_task = on_stack(DIRECT_TASK)
-new_group_state = on_stack(TILE_GROUP_STATE)
+new_tile_state = on_stack(TILE_STATE)
 
-STATE_BYTES = TILE_GROUP_STATE.itemsize
+STATE_BYTES = TILE_STATE.itemsize
 
 
 @inner
-def _work_on_groups(address, worker):
-    """Filter the groups of one worker, in a workspace of its own."""
+def _work_on_tiles(address, worker):
+    """Filter the tiles of one worker, in a workspace of its own."""
     params = fft_params(address)
     if params.first + worker >= params.last:
         return
-    tiles = params.tiles_y * params.tiles_x
-    groups = (tiles + params.group_size - 1) // params.group_size
-    memory = allocate(params.workspace_bytes + LINE_BYTES)
-    if memory == 0:
-        count_up(address + FFT_FAILED, 0)
-        return
-    work = round_up(memory, LINE_BYTES)
+    tiles = params.tiles_y * params.tiles_x  # of an image
+    memory, work = 0, params.workspaces + worker * params.workspace_bytes
+    if params.workspaces == 0:
+        memory = allocate(params.workspace_bytes + LINE_BYTES)
+        if memory == 0:
+            count_up(address + FFT_FAILED, 0)
+            return
+        work = round_up(memory, LINE_BYTES)
     for number in range(params.first + worker, params.last, params.workers):
-        group = load_int(params.doubtful, number) if params.doubtful else number
-        image, first = group // groups, group % groups * params.group_size
+        place = load_int(params.doubtful, number) if params.doubtful else number
+        image, tile = place // tiles, place % tiles
         x = params.x + load_int(params.x_offsets, image)
         out = params.out + load_int(params.out_offsets, image)
-        state = params.states + group * STATE_BYTES
+        state = params.states + place * STATE_BYTES
         if params.doubtful:
-            _retry_group(address, work, x, out, first, state)
+            _retry(address, work, x, out, tile, state)
         else:
-            count = smaller(params.group_size, tiles - first)
-            call(params.filter_group, address, work, x, out, first, count, state, 0)
-    release(memory)
+            call(params.filter_tile, address, work, x, out, tile, state, 0, 0)
+            if tile_state(state).outcome != 0:
+                count_up(address + FFT_FLAGGED, 0)
+    if memory:
+        release(memory)
 
 
 @inner
-def _retry_group(address, work, x, out, first, state):
-    """Retry the doubtful tiles of a group."""
-    params, group = fft_params(address), group_state(state)
-    before, retry = group.outcome, new_group_state()
-    # A second retry, after another thread had no memory, must keep the outcome of the first.
-    outcome = before & DIRECT
-    for t in range(params.group_size):
-        if before >> t & DOUBTFUL:
-            call(params.retry_tile, address, work, x, out, first + t, t, state, retry)
-            outcome |= group_state(retry).outcome
-    group.outcome = outcome
+def _retry(address, work, x, out, tile, state):
+    """Retry a doubtful tile.
+
+    After another thread had no memory this is called again, and must find the state as it was.
+    """
+    retry = new_tile_state()
+    if tile_state(state).outcome == DOUBTFUL:
+        call(fft_params(address).retry_tile, address, work, x, out, tile, state, retry, 0)
+        tile_state(state).outcome = tile_state(retry).outcome
 
 
 def _tiles(address):
     for worker in prange(fft_params(address).workers):
-        _work_on_groups(address, np.int64(worker))  # the loop's index is unsigned in threads
+        _work_on_tiles(address, np.int64(worker))  # the loop's index is unsigned in threads
 
 
 @inner
-def _sum_group_directly(address, group, band):
-    """Sum some rows of the tiles of a group tap by tap."""
+def _sum_tile_directly(address, number, band):
+    """Sum some rows of a tile tap by tap."""
     direct = direct_tiles_params(address)
     params = fft_params(direct.fft_params)
-    tiles = params.tiles_y * params.tiles_x
-    groups = (tiles + params.group_size - 1) // params.group_size
-    image, first = group // groups, group % groups * params.group_size
+    tiles = params.tiles_y * params.tiles_x  # of an image
+    image, tile = number // tiles, number % tiles
     rows, columns = params.step_y // params.stride_y, params.step_x // params.stride_x
     task_address = new_direct_task()
     task = direct_task(task_address)
     task.x = params.x + load_int(params.x_offsets, image)
     task.out = params.out + load_int(params.out_offsets, image)
     task.weights, task.column_weights = direct.weights, 0
-    for tile in range(first, smaller(first + params.group_size, tiles)):
-        top, left = tile // params.tiles_x * rows, tile % params.tiles_x * columns
-        i0 = top + band * direct.band
-        i1 = smaller(smaller(params.out_rows, top + rows), i0 + direct.band)
+    top, left = tile // params.tiles_x * rows, tile % params.tiles_x * columns
+    i0 = top + band * direct.band
+    i1 = smaller(smaller(params.out_rows, top + rows), i0 + direct.band)
+    task.first_row, task.end_row = i0, i1
+    if i0 < i1:
         n = smaller(params.out_columns - left, columns)
-        task.first_row, task.end_row = i0, i1
-        if i0 < i1:
-            call(direct.sum_columns, direct.direct_params, task_address, left, n, 0, 0, 0, 0)
+        call(direct.sum_columns, direct.direct_params, task_address, left, n, 0, 0, 0, 0)
 
 
 def _directly(address):
-    """Sum groups whose transforms are not exact enough, or not finite; a task is some rows."""
+    """Sum tiles whose transforms are not exact enough, or not finite; a task is some rows."""
     direct = direct_tiles_params(address)
-    first, bands, groups = direct.first, direct.bands, direct.groups
+    first, bands, tiles = direct.first, direct.bands, direct.tiles
     for number in prange(direct.last - first):
         task = first + number
-        _sum_group_directly(address, load_int(groups, task // bands), task % bands)
+        _sum_tile_directly(address, load_int(tiles, task // bands), task % bands)
 
 
 tiles_serial, tiles_parallel = variants(_tiles)

@@ -1,9 +1,11 @@
 """The functions of the Fourier transforms, compiled for a dtype of sums when first needed (Numba).
 
-The modules `fft_tiles`, `fft_errors`, `fft_groups` and `fft_outliers` are written once for all
-dtypes. What depends on the dtype has a name in capitals, which these modules declare as None:
+The modules `fft_real_columns`, `fft_tiles`, `fft_kernels`, `fft_errors`, `fft_filter` and
+`fft_outliers` are written once for all dtypes. What depends on the dtype has a name in capitals,
+which these modules declare as None:
 
-- constants and vector instructions of a dtype (`_constants`, `fft_transforms.intrinsics`);
+- constants and vector instructions of a dtype (`_constants`, `fft_transforms.intrinsics`,
+  `fft_real_columns.intrinsics`);
 - the modules' own functions that begin with an underscore: `_scale` is called as SCALE, because
   it is a different function for every dtype.
 
@@ -25,7 +27,15 @@ from .....core import dtypes
 from ..drivers import INNER
 from ..functions import compile_function, named
 from ..vectors import lanes, vector_bytes
-from . import fft_errors, fft_groups, fft_outliers, fft_tiles, fft_transforms
+from . import (
+    fft_errors,
+    fft_filter,
+    fft_kernels,
+    fft_outliers,
+    fft_real_columns,
+    fft_tiles,
+    fft_transforms,
+)
 
 
 def _constants(acc: str) -> dict[str, Any]:
@@ -54,9 +64,11 @@ def _constants(acc: str) -> dict[str, Any]:
 @cache
 def _bindings(acc: str) -> dict[str, Any]:
     """Return the values of the names in capitals, for sums of a dtype."""
-    names = _constants(acc) | fft_transforms.intrinsics(dtypes.part(acc))
+    names, real = _constants(acc), dtypes.part(acc)
+    names |= fft_transforms.intrinsics(real) | fft_real_columns.intrinsics(real)
     for function in (
-        *fft_tiles.FUNCTIONS, *fft_errors.FUNCTIONS, *fft_groups.FUNCTIONS, *fft_outliers.FUNCTIONS,
+        *fft_tiles.FUNCTIONS, *fft_kernels.FUNCTIONS, *fft_errors.FUNCTIONS, *fft_filter.FUNCTIONS,
+        *fft_outliers.FUNCTIONS,
     ):  # fmt: skip
         copy = named(function, f"{function.__name__}_{acc}", __name__, **names)
         # Only sums of absolute values, which are compared with bounds, may be reordered. All other
@@ -90,11 +102,13 @@ def _of_parts(function: Callable[..., Any]) -> Callable[[str], int]:
 forward = _of_parts(fft_tiles.forward)
 inverse = _of_parts(fft_tiles.inverse)
 transpose = _of_parts(fft_tiles.transpose)
-transform_group = _of_parts(fft_tiles.transform_group)
-kernel_spectrum = _of_sums(fft_tiles.kernel_spectrum)
-filter_group = _of_sums(fft_groups.filter_group)
-load_group = _of_sums(fft_groups.load_group)
-store_group = _of_sums(fft_groups.store_group)
-sample_abs_sums = _of_sums(fft_groups.sample_abs_sums)
+separate = _of_parts(fft_real_columns.separate)
+combine = _of_parts(fft_real_columns.combine)
+transform_tile = _of_sums(fft_tiles.transform_tile)
+kernel_spectrum = _of_sums(fft_kernels.kernel_spectrum)
+filter_tile = _of_sums(fft_filter.filter_tile)
+load_tile = _of_sums(fft_filter.load_tile)
+store_tile = _of_sums(fft_filter.store_tile)
+sample_abs_sums = _of_sums(fft_filter.sample_abs_sums)
 retry_tile = _of_sums(fft_outliers.retry_tile)
 add_outliers = _of_sums(fft_outliers.add_outliers)

@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from ..intrinsics import call, elements, larger, smaller
-from ..params import TILE_STATE_BYTES
-from .fft_errors import DIRECT, LARGEST_SUM, PROMISED, SHARES, group_state, tile_state
-from .fft_tiles import fft_params, kernel_measures
+from .fft_errors import DIRECT, LARGEST_SUM, PROMISED, SHARES, tile_state
+from .fft_kernels import kernel_measures
+from .fft_tiles import fft_params
 
 REAL = LANES = SIZE = PARTS = SMALLEST = None
 SQUARES = LARGEST = FLOAT_OF = SCALE = MEASURE = KEPT_PART = None
@@ -99,30 +99,26 @@ def add_outliers(address, work, number, count, unused, unused2, unused3, unused4
                 line[j] += sums[part, j]
 
 
-def retry_tile(address, work, x, out, number, t, before, retry):
+def retry_tile(address, work, x, out, number, before, retry, unused):
     """Show that a tile's sums are exact enough as they are, or compute them anew.
 
-    The tile was the first or second (`t`) of the group whose state is at `before`. The outcome, in
-    the state at `retry`, is 0 or DIRECT.
+    The tile's state is at `before`. The outcome, in the state at `retry`, is 0 or DIRECT.
     """
     params = fft_params(address)
     kernel = kernel_measures(params.measures)
-    group, tile = group_state(retry), tile_state(retry)
-    estimate = group_state(before).estimate
-    tile_before = tile_state(before + t * TILE_STATE_BYTES)
-    group.outcome = DIRECT
+    tile, tile_before = tile_state(retry), tile_state(before)
+    tile.outcome = DIRECT
     abs_sum = 0.0
     for attempt in range(len(SHARES)):
-        call(params.load_group, address, work, x, number, 1, retry, 0, 0)
-        if not group.finite:
+        call(params.load_tile, address, work, x, number, retry, 0, 0, 0)
+        if not tile.finite:
             return
         if attempt == 0:
-            unit = math.ldexp(1.0, tile_before.exponent - tile.exponent)
-            tile.abs_sum = tile_before.abs_sum * unit
-            call(params.sample_abs_sums, address, work, number, 0, 3, retry, 0, 0)
+            tile.abs_sum = tile_before.abs_sum
+            call(params.sample_abs_sums, address, work, number, 3, retry, 0, 0, 0)
             abs_sum = tile.abs_sum
-            if estimate * unit <= PROMISED * abs_sum:
-                group.outcome = 0
+            if tile_before.estimate <= PROMISED * abs_sum:
+                tile.outcome = 0
                 return
         limit = PROMISED * abs_sum / SHARES[attempt] / (kernel.noise + LARGEST_SUM * kernel.peak)
         exponent = tile.exponent
@@ -136,12 +132,12 @@ def retry_tile(address, work, x, out, number, t, before, retry):
         more = tile.exponent  # the rest may be so small that it was scaled again
         tile.exponent += exponent
         tile.abs_sum = math.ldexp(abs_sum, -more)
-        call(params.transform_group, address, work, 0, 0, 0, 0, 0, 0)
-        call(params.store_group, address, work, out, number, 1, retry, outliers, 0)
-        if not group.finite:
+        call(params.transform_tile, address, work, 0, 0, 0, 0, 0, 0)
+        call(params.store_tile, address, work, out, number, retry, outliers, 0, 0)
+        if not tile.finite:
             return
-        if tile.squares == 0 or group.estimate <= PROMISED * tile.abs_sum:
-            group.outcome = 0
+        if tile.squares == 0 or tile.estimate <= PROMISED * tile.abs_sum:
+            tile.outcome = 0
             return
         abs_sum = math.ldexp(tile.abs_sum, more)
 

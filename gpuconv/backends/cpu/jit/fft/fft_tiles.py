@@ -1,32 +1,33 @@
-"""Transforms of one complex tile and of a kernel (Numba).
+"""Transforms of one tile (Numba).
 
 Columns are transformed a vector's width at a time. Then the tile is transposed, and a vector's
 width of its rows at a time is transformed, multiplied by the kernel's spectrum and transformed back
 while in the first-level cache. The transform leaves digit-reversed order, which the inverse
 begins with.
 
+Of a tile of real numbers, two columns, from its left and from its right half, are the real and the
+imaginary part of a complex one. Once transformed they are separated (`fft_real_columns`), and half
+of the frequencies are kept. So there are half as many complex columns as pixels in a row, and half
+as many rows as pixels in a column.
+
 With a single column of taps only columns are transformed, and nothing is transposed. With a single
-row of taps only rows are transformed.
+row of taps only rows are transformed. The parts need not be separated then: a real kernel's
+spectrum multiplies both alike. (Of real rows, the parts are from the upper and the lower half.)
 
 How names in capitals get their values is explained in `fft_functions`.
 """
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
-from ..intrinsics import call, elements, larger, load_int, reader, smaller
-from ..params import FFT_PARAMS, KERNEL_MEASURES
+from ..intrinsics import call, elements, load_int, reader, smaller
+from ..params import FFT_PARAMS
 
 fft_params = reader(FFT_PARAMS)
-kernel_measures = reader(KERNEL_MEASURES)
 
 FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
 INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
-TRANSPOSE = PRODUCT = LANES = SIZE = BYTES = PARTS = REAL = None
-TRANSFORM_COLUMNS = FILTER_ROWS = RESTORE_COLUMNS = FILTER_COLUMNS = CLEAR = None
+TRANSPOSE = PRODUCT = PRODUCT_PAIR = MULTIPLY_SHARED = LANES = SIZE = BYTES = PARTS = REAL = None
+TRANSFORM_COLUMNS = FILTER_ROWS = RESTORE_COLUMNS = FILTER_COLUMNS = None
 
 
 def _clear(plane, pitch, rows, columns):
@@ -123,62 +124,85 @@ def transpose(source, pitch, target, to_pitch, count, step, to_step, unused):
 def _transform_columns(address, work):
     """Transform the columns of a tile, if there are several rows of taps, and transpose it."""
     params = fft_params(address)
-    ny, nx, to_pitch = params.side_y, params.side_x, params.transposed_pitch
-    to_imaginary, pitch, plane = params.transposed_plane_bytes, params.pitch, params.plane_bytes
-    re = work + params.columns
-    im, square = re + ny * BYTES, LANES * BYTES
-    for c in range(nx // LANES):
-        at, to = work + c * BYTES, work + params.transposed + c * LANES * to_pitch
-        if params.p == 1:
-            step = LANES * pitch
-            call(params.transpose, at, pitch, to, to_pitch, ny // LANES, step, BYTES, 0)
-            at, to = at + plane, to + to_imaginary
-            call(params.transpose, at, pitch, to, to_pitch, ny // LANES, step, BYTES, 0)
-            continue
+    ny, pitch, plane = params.side_y, params.pitch, params.plane_bytes
+    to_pitch, imaginary = params.transposed_pitch, params.transposed_plane_bytes
+    rows, columns = ny * PARTS // 2, params.side_x * PARTS // 2
+    target, squares = work + params.transposed, rows // LANES
+    if params.p == 1:
+        for c in range(params.side_x // LANES):
+            at, to, step = work + c * BYTES, target + c * LANES * to_pitch, LANES * pitch
+            call(params.transpose, at, pitch, to, to_pitch, squares, step, BYTES, 0)
+            at, to = at + plane, to + imaginary
+            call(params.transpose, at, pitch, to, to_pitch, squares, step, BYTES, 0)
+        return
+    re, step = work + params.columns, LANES * BYTES
+    im, other = re + ny * BYTES, columns * to_pitch
+    for c in range(columns // LANES):
+        at, to = work + c * BYTES, target + c * LANES * to_pitch
         call(params.forward, at, at + plane, pitch, re, im, ny, params.radices_y, params.twiddles_y)
-        call(params.transpose, re, BYTES, to, to_pitch, ny // LANES, square, BYTES, 0)
-        call(
-            params.transpose, im, BYTES, to + to_imaginary, to_pitch, ny // LANES, square, BYTES, 0
-        )
+        if PARTS == 1:
+            call(params.separate, re, im, params.places_y, ny, to, to_pitch, imaginary, other)
+        else:
+            call(params.transpose, re, BYTES, to, to_pitch, squares, step, BYTES, 0)
+            call(params.transpose, im, BYTES, to + imaginary, to_pitch, squares, step, BYTES, 0)
+
+
+def _multiply_shared(address, re, im):
+    """Multiply a vector's width of rows, of which the first is the shared row, by the spectrum."""
+    params = fft_params(address)
+    nx, pairs = params.side_x, params.pairs_x
+    factors = params.spectrum + params.side_y * nx * SIZE
+    for k in range(nx // 2 + 1):
+        c, other = load_int(pairs, 2 * k), load_int(pairs, 2 * k + 1)
+        PRODUCT_PAIR(re, im, params.spectrum, factors, c, other)
 
 
 def _filter_rows(address, work):
     """Transform the rows of a transposed tile, multiply by the spectrum, transform back."""
     params = fft_params(address)
-    ny, nx, pitch = params.side_y, params.side_x, params.transposed_pitch
-    radices, twiddles = params.radices_x, params.twiddles_x
+    nx, pitch, radices, twiddles = (
+        params.side_x, params.transposed_pitch, params.radices_x, params.twiddles_x
+    )  # fmt: skip
     re = work + params.columns
     im = re + nx * BYTES
-    for r in range(ny // LANES):
+    for r in range(params.side_y * PARTS // 2 // LANES):
         at = work + params.transposed + r * BYTES
         imaginary = at + params.transposed_plane_bytes
         call(params.forward, at, imaginary, pitch, re, im, nx, radices, twiddles)
-        for c in range(nx):
-            factor = params.spectrum + (r * nx + c) * 2 * BYTES
-            PRODUCT(re + c * BYTES, im + c * BYTES, factor, factor + BYTES)
+        if PARTS == 1 and r == 0 and params.p > 1:
+            MULTIPLY_SHARED(address, re, im)
+        else:
+            for c in range(nx):
+                factor = params.spectrum + (r * nx + c) * 2 * BYTES
+                PRODUCT(re + c * BYTES, im + c * BYTES, factor, factor + BYTES)
         call(params.inverse, re, im, at, imaginary, pitch, nx, radices, twiddles)
 
 
 def _restore_columns(address, work):
     """Transpose the tile again and transform its columns back, if they were transformed."""
     params = fft_params(address)
-    ny, nx, pitch = params.side_y, params.side_x, params.transposed_pitch
-    re = work + params.columns
-    im, square = re + ny * BYTES, LANES * BYTES
-    for c in range(nx // LANES):
-        at, to = work + params.transposed + c * LANES * pitch, work + c * BYTES
-        imaginary = at + params.transposed_plane_bytes
-        if params.p == 1:
-            step, plane = LANES * params.pitch, params.plane_bytes
-            call(params.transpose, at, pitch, to, params.pitch, ny // LANES, BYTES, step, 0)
-            to += plane
-            call(params.transpose, imaginary, pitch, to, params.pitch, ny // LANES, BYTES, step, 0)
-            continue
-        call(params.transpose, at, pitch, re, BYTES, ny // LANES, BYTES, square, 0)
-        call(params.transpose, imaginary, pitch, im, BYTES, ny // LANES, BYTES, square, 0)
+    ny, pitch, plane = params.side_y, params.pitch, params.plane_bytes
+    from_pitch, imaginary = params.transposed_pitch, params.transposed_plane_bytes
+    rows, columns = ny * PARTS // 2, params.side_x * PARTS // 2
+    source, squares = work + params.transposed, rows // LANES
+    if params.p == 1:
+        for c in range(params.side_x // LANES):
+            at, to, step = source + c * LANES * from_pitch, work + c * BYTES, LANES * pitch
+            call(params.transpose, at, from_pitch, to, pitch, squares, BYTES, step, 0)
+            at, to = at + imaginary, to + plane
+            call(params.transpose, at, from_pitch, to, pitch, squares, BYTES, step, 0)
+        return
+    re, step = work + params.columns, LANES * BYTES
+    im, other = re + ny * BYTES, columns * from_pitch
+    for c in range(columns // LANES):
+        at, to = source + c * LANES * from_pitch, work + c * BYTES
+        if PARTS == 1:
+            call(params.combine, at, from_pitch, imaginary, other, re, im, params.places_y, ny)
+        else:
+            call(params.transpose, at, from_pitch, re, BYTES, squares, BYTES, step, 0)
+            call(params.transpose, at + imaginary, from_pitch, im, BYTES, squares, BYTES, step, 0)
         call(
-            params.inverse, re, im, to, to + params.plane_bytes, params.pitch, ny,
-            params.radices_y, params.twiddles_y,
+            params.inverse, re, im, to, to + plane, pitch, ny, params.radices_y, params.twiddles_y
         )  # fmt: skip
 
 
@@ -190,7 +214,7 @@ def _filter_columns(address, work):
     )  # fmt: skip
     re = work + params.columns
     im = re + ny * BYTES
-    for c in range(params.side_x // LANES):
+    for c in range(params.side_x * PARTS // 2 // LANES):
         at = work + c * BYTES
         imaginary = at + params.plane_bytes
         call(params.forward, at, imaginary, pitch, re, im, ny, radices, twiddles)
@@ -200,8 +224,8 @@ def _filter_columns(address, work):
         call(params.inverse, re, im, at, imaginary, pitch, ny, radices, twiddles)
 
 
-def transform_group(address, work, unused, unused2, unused3, unused4, unused5, unused6):
-    """Filter the complex tile in a workspace: transform, multiply by the spectrum, and invert."""
+def transform_tile(address, work, unused, unused2, unused3, unused4, unused5, unused6):
+    """Filter the tile in a workspace: transform, multiply by the spectrum, and invert."""
     if fft_params(address).q == 1:
         FILTER_COLUMNS(address, work)
         return
@@ -210,67 +234,7 @@ def transform_group(address, work, unused, unused2, unused3, unused4, unused5, u
     RESTORE_COLUMNS(address, work)
 
 
-def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2, unused3):
-    """Compute the conjugate spectrum of a kernel's conjugate weights, over the transform's length.
-
-    For a single column of taps each number is in all lanes of a vector. The largest magnitude of
-    the spectrum, before the division, is noted in the kernel's measures.
-    """
-    params = fft_params(address)
-    ny, nx, pitch, p, q = params.side_y, params.side_x, params.pitch, params.p, params.q
-    CLEAR(work, pitch, 2 * ny, pitch // SIZE)
-    taps = elements(REAL, weights, (p, q, PARTS))
-    # A single row of taps has the same spectrum in every row.
-    for a in range(ny if p == 1 and q > 1 else p):
-        row = work + a * (1 if p == 1 else params.dilation_y) * pitch
-        real = elements(REAL, row, nx)
-        for b in range(q):
-            real[b * params.dilation_x] = taps[smaller(a, p - 1), b, 0]
-        if PARTS == 2:
-            imaginary = elements(REAL, row + params.plane_bytes, nx)
-            for b in range(q):
-                imaginary[b * params.dilation_x] = -taps[smaller(a, p - 1), b, 1]
-    largest = 0.0
-    if q == 1:
-        re = work + params.columns
-        im = re + ny * BYTES
-        call(
-            params.forward, work, work + params.plane_bytes, pitch, re, im, ny, params.radices_y,
-            params.twiddles_y,
-        )  # fmt: skip
-        reals = elements(REAL, re, (ny, LANES))
-        imaginaries = elements(REAL, im, (ny, LANES))
-        target = elements(REAL, spectrum, (ny, 2, LANES))
-        scale = REAL.dtype.type(1.0 / ny)
-        for i in range(ny):
-            target[i, 0, :] = reals[i, 0] * scale
-            target[i, 1, :] = -imaginaries[i, 0] * scale
-            square = np.float64(reals[i, 0]) ** 2 + np.float64(imaginaries[i, 0]) ** 2
-            largest = larger(largest, square)
-        kernel_measures(measures).strongest = math.sqrt(largest)
-        return
-    TRANSFORM_COLUMNS(address, work)
-    re = work + params.columns
-    im = re + nx * BYTES
-    for r in range(ny // LANES):
-        at = work + params.transposed + r * BYTES
-        call(
-            params.forward, at, at + params.transposed_plane_bytes, params.transposed_pitch, re, im,
-            nx, params.radices_x, params.twiddles_x,
-        )  # fmt: skip
-        reals = elements(REAL, re, (nx, LANES))
-        imaginaries = elements(REAL, im, (nx, LANES))
-        target = elements(REAL, spectrum + r * nx * 2 * BYTES, (nx, 2, LANES))
-        scale = REAL.dtype.type(1.0 / (nx if p == 1 else ny * nx))
-        for c in range(nx):
-            for lane in range(LANES):
-                target[c, 0, lane] = reals[c, lane] * scale
-                target[c, 1, lane] = -imaginaries[c, lane] * scale
-                square = np.float64(reals[c, lane]) ** 2 + np.float64(imaginaries[c, lane]) ** 2
-                largest = larger(largest, square)
-    kernel_measures(measures).strongest = math.sqrt(largest)
-
-
 FUNCTIONS = (
-    _clear, _kept_part, _transform_columns, _filter_rows, _restore_columns, _filter_columns,
+    _clear, _kept_part, _multiply_shared, _transform_columns, _filter_rows,
+    _restore_columns, _filter_columns,
 )  # fmt: skip

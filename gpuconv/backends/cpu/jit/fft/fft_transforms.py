@@ -23,7 +23,7 @@ from .....core.array_types import Array
 from ..vectors import LONG, Vectors
 
 RADICES = {32: (8, 4), 64: (8, 8), 128: (8, 4, 4), 256: (8, 8, 4), 512: (8, 8, 8),
-           1024: (8, 8, 4, 4)}  # fmt: skip
+           1024: (8, 8, 4, 4), 2048: (8, 8, 8, 4), 4096: (8, 8, 8, 8)}  # fmt: skip
 
 
 def twiddles(n: int, dtype: str) -> Array:

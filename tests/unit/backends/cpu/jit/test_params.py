@@ -14,7 +14,7 @@ SOURCES = [path.read_text("utf-8") for path in FOLDER.rglob("*.py")]
 READERS = dict(re.findall(r"^(\w+) = reader\((\w+)\)$", "\n".join(SOURCES), re.M))
 
 
-@pytest.mark.parametrize("name", ["ROW_SOURCE", "DIRECT_COLUMNS", "TILE_GROUP_STATE", "BOX_TASK"])
+@pytest.mark.parametrize("name", ["ROW_SOURCE", "DIRECT_COLUMNS", "TILE_STATE", "BOX_TASK"])
 def test_records_on_the_stack_have_room(name):
     dtype = getattr(params, name)
     numbers, make = dtype.itemsize // 8, intrinsics.on_stack(dtype)
@@ -50,5 +50,5 @@ def test_records_on_the_stack_are_read_as_what_they_are():
                 assert READERS[reader] == here[places[place]]
                 read += 1
         made |= here
-    assert {"box_memory", "row_source", "direct_columns", "means_block", "group_state"} <= set(made)
+    assert {"box_memory", "row_source", "direct_columns", "means_block", "tile_state"} <= set(made)
     assert read >= len(made)

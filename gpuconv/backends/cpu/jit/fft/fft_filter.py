@@ -1,0 +1,175 @@
+"""Filters one tile: reads, transforms, stores, and estimates the error (Numba).
+
+Overlap-save: tiles overlap by the kernel's span less one pixel, and the sums of a tile that no
+wrap-around reaches are kept.
+
+How names in capitals get their values is explained in `fft_functions`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..intrinsics import call, elements, larger, smaller
+from ..row_buffer import row_source
+from .fft_errors import DIRECT, DOUBTFUL, PROMISED, tile_state
+from .fft_kernels import kernel_measures
+from .fft_tiles import fft_params
+
+REAL = BITS = LANES = SIZE = BYTES = PARTS = INFINITE = MAGNITUDE = None
+MOVE = INTERLEAVE = SQUARES = LARGEST = None
+CLEAR = KEPT_PART = SCALE = UNSCALED = MEASURE = STAYS_IN_RANGE = None
+ABS_SUM_OF = ESTIMATE_ERROR = READ_PIXELS = STORE_LINE = STORE_SUMS = ROUND = None
+
+# Rows of a tile that are read at once: a multiple of four, and a divisor of all sides.
+ROWS_AT_ONCE = 32
+
+
+def _read_pixels(address, work, x, number):
+    """Read a tile's pixels, zero beyond the padded image; returns their sum of squares."""
+    params = fft_params(address)
+    ny, nx, pitch, squares = params.side_y, params.side_x, params.pitch, 0.0
+    y0 = number // params.tiles_x * params.step_y
+    x0 = number % params.tiles_x * params.step_x
+    padded_rows = (params.out_rows - 1) * params.stride_y + (params.p - 1) * params.dilation_y + 1
+    rows = larger(0, smaller(ny, padded_rows - y0))
+    columns = larger(0, smaller(nx, row_source(params.row_source).column_count - x0))
+    for first in range(0, ny, ROWS_AT_ONCE):  # squared while they are in the first-level cache
+        last = smaller(first + ROWS_AT_ONCE, rows)
+        if first < last and columns > 0:
+            # The source's row buffer has a slot for every row: row y goes y rows after its start.
+            call(
+                params.load, params.row_source, x, y0 + first, y0 + last, x0, columns,
+                work - y0 * pitch, pitch // SIZE,
+            )  # fmt: skip
+        for part in range(PARTS):
+            start = work + part * params.plane_bytes
+            for i in range(first, first + ROWS_AT_ONCE):
+                n = columns if i < rows else 0
+                CLEAR(start + i * pitch + n * SIZE, 0, 1, nx - n)
+            if first < last and params.estimate_errors:
+                squares += SQUARES(start + first * pitch, pitch, ROWS_AT_ONCE, nx // LANES)
+    return squares
+
+
+def load_tile(address, work, x, number, state, unused, unused2, unused3):
+    """Read a tile, and note whether all pixels are finite and no sum can overflow."""
+    params, tile = fft_params(address), tile_state(state)
+    tile.squares, tile.exponent, tile.abs_sum, tile.largest_sum = 0.0, 0, 0.0, 0.0
+    squares = READ_PIXELS(address, work, x, number)
+    tile.finite = not params.estimate_errors or (
+        MEASURE(address, work, squares, state) and STAYS_IN_RANGE(address, state)
+    )
+
+
+def _store_line(line, imaginary, target, n):
+    """Copy a row of sums, and return the bits of the largest magnitude."""
+    rest = n * SIZE - BYTES
+    if PARTS == 2:
+        return larger(
+            INTERLEAVE(line, line + imaginary, target, n // LANES),
+            INTERLEAVE(line + rest, line + imaginary + rest, target + 2 * rest, 1),
+        )
+    return larger(MOVE(line, target, n // LANES), MOVE(line + rest, target + rest, 1))
+
+
+def _store_sums(address, plane, out, number):
+    """Write a tile's sums, and return the bits of the largest magnitude."""
+    params = fft_params(address)
+    i0, j0, rows, columns = KEPT_PART(address, number)
+    stride, pitch = params.stride_x, params.pitch
+    target = out + i0 * params.out_row_stride + j0 * params.out_column_stride
+    largest, step = 0, params.stride_y * pitch
+    if params.store_in_place and stride == 1 and columns >= LANES:
+        for i in range(rows):
+            line = plane + i * step
+            found = STORE_LINE(
+                line, params.plane_bytes, target + i * params.out_row_stride, columns
+            )
+            largest = larger(largest, found)
+        return largest
+    for part in range(PARTS):
+        for i in range(rows):
+            line = plane + part * params.plane_bytes + i * step
+            values = elements(REAL, line, columns * stride)
+            for j in range(columns if stride > 1 else 0):
+                values[j] = values[j * stride]
+            bits = elements(BITS, line, columns)
+            for j in range(columns):
+                largest = larger(largest, bits[j] & MAGNITUDE)
+    call(
+        params.store, plane, columns, target, params.out_column_stride, rows, step,
+        params.out_row_stride, params.plane_bytes,
+    )  # fmt: skip
+    return largest
+
+
+def _round(plane, pitch, rows, columns):
+    """Round sums to whole numbers."""
+    for i in range(rows):
+        line = elements(REAL, plane + i * pitch, columns)
+        for j in range(columns):
+            line[j] = np.rint(line[j])
+
+
+def store_tile(address, work, out, number, state, outliers, unused, unused2):
+    """Write a tile's sums, note whether all are finite, and estimate their error.
+
+    `outliers` is the number of pixels that were taken out of the tile.
+    """
+    params, tile = fft_params(address), tile_state(state)
+    rows, columns, pitch = PARTS * params.side_y, params.side_x, params.pitch
+    exponent = tile.exponent + kernel_measures(params.measures).exponent
+    largest = 0.0
+    tile.finite = 0
+    if exponent:
+        SCALE(work, pitch, rows, columns, exponent)
+    if outliers:
+        call(params.add_outliers, address, work, number, outliers, 0, 0, 0, 0)
+    if params.round_sums:
+        ROUND(work, pitch, rows, columns)
+    if params.estimate_errors and params.stride_x > 1:
+        # Storing moves kept sums over discarded ones.
+        largest = UNSCALED(LARGEST(work, pitch, rows, columns // LANES), exponent)
+    bits = STORE_SUMS(address, work, out, number)
+    if not bits < INFINITE:
+        return
+    tile.largest_sum = UNSCALED(bits, exponent)
+    tile.finite = 1
+    if params.estimate_errors:
+        ESTIMATE_ERROR(address, work, number, state, larger(largest, tile.largest_sum))
+
+
+def filter_tile(address, work, x, out, number, state, unused, unused2):
+    """Filter a tile, and note what remains to be done for it."""
+    params, tile = fft_params(address), tile_state(state)
+    tile.outcome = DIRECT
+    call(params.load_tile, address, work, x, number, state, 0, 0, 0)
+    if not tile.finite:
+        return
+    if params.estimate_errors and params.cancels:
+        call(params.sample_abs_sums, address, work, number, 1, state, 0, 0, 0)
+    if not params.estimate_errors or tile.squares > 0:
+        call(params.transform_tile, address, work, 0, 0, 0, 0, 0, 0)
+    call(params.store_tile, address, work, out, number, state, 0, 0, 0)
+    if not tile.finite:
+        return
+    exact = tile.squares == 0 or tile.estimate <= PROMISED * tile.abs_sum
+    tile.outcome = 0 if exact or not params.estimate_errors else DOUBTFUL
+
+
+def sample_abs_sums(address, work, number, across, state, unused, unused2, unused3):
+    """Note the largest sum of absolute values of `across` by `across` outputs of a tile.
+
+    The tile is not transformed yet.
+    """
+    tile = tile_state(state)
+    _i0, _j0, rows, columns = KEPT_PART(address, number)
+    for i in range(across):
+        row = (2 * i + 1) * rows // (2 * across)
+        for j in range(across):
+            column = (2 * j + 1) * columns // (2 * across)
+            tile.abs_sum = larger(tile.abs_sum, ABS_SUM_OF(address, work, row, column))
+
+
+FUNCTIONS = (_read_pixels, _store_line, _store_sums, _round)
