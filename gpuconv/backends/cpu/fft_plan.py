@@ -276,6 +276,7 @@ def tile_plan(
     found = sides(problem)
     assert found is not None  # `own_transforms` was asked first
     (ny, nx), complex_sums = found, dtypes.is_complex(acc)
+    lines = problem.p == 1 or problem.q == 1
     tiles, workspace = grid(problem, found), _workspace(problem, ny, nx)
     source, source_tables = make_image_row_source(
         problem, acc, x_strides, imaginary=workspace.plane_bytes
@@ -314,7 +315,9 @@ def tile_plan(
         pairs_x=address(pairs),
         filter_tile=fft_functions.filter_tile(acc),
         load_tile=fft_functions.load_tile(acc),
+        note_line_squares=fft_functions.note_line_squares(acc) if lines else 0,
         transform_tile=fft_functions.transform_tile(acc),
+        transform_columns=fft_functions.transform_columns(acc),
         store_tile=fft_functions.store_tile(acc),
         forward=fft_functions.forward(acc),
         inverse=fft_functions.inverse(acc),

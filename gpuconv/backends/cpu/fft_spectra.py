@@ -175,8 +175,9 @@ def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum
     memory = np.empty(nbytes + LINE_BYTES, np.int8)
     workspace = np.empty(plan.workspace.workspace_bytes + LINE_BYTES, np.int8)
     values = np.ascontiguousarray(scaled.values)
+    jit = fft_functions.column_spectrum if problem.q == 1 else fft_functions.kernel_spectrum
     fft_driver.make_spectrum(
-        fft_functions.kernel_spectrum(acc), address(plan.params), line_start(workspace),
+        jit(acc), address(plan.params), line_start(workspace),
         address(values), line_start(memory), address(measures),
     )  # fmt: skip
     # Axes with a single tap are not transformed.

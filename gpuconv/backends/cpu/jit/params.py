@@ -311,8 +311,9 @@ FFT_PARAMS = fields(
     # Whether errors are estimated, and whether sums are rounded to whole numbers.
     "estimate_errors", "round_sums",
     # Jit functions; some are 0 until they are needed.
-    "filter_tile", "load_tile", "transform_tile", "store_tile", "sample_abs_sums", "retry_tile",
-    "add_outliers", "forward", "inverse", "transpose", "separate", "combine",
+    "filter_tile", "load_tile", "note_line_squares", "transform_tile", "transform_columns",
+    "store_tile", "sample_abs_sums", "retry_tile", "add_outliers",
+    "forward", "inverse", "transpose", "separate", "combine",
     # Tasks are tiles, from `first` to before `last`, divided among the workers. `doubtful` is 0, or
     # in a second pass the address of the numbers of the tiles that are retried.
     "first", "last", "workers", "doubtful",

@@ -25,7 +25,7 @@ import math
 
 import numpy as np
 
-from ..intrinsics import elements, larger, number_on_stack, reader, smaller, store_int
+from ..intrinsics import call, elements, larger, number_on_stack, reader, smaller, store_int
 from ..params import TILE_STATE
 from .fft_kernels import kernel_measures
 from .fft_tiles import fft_params
@@ -58,7 +58,7 @@ def noise(norm: float, strongest: float, size: int) -> float:
 
 REAL = LANES = SIZE = BYTES = PARTS = EPS = None
 SMALLEST = GREATEST = EXPONENT_MOST = MODULUS = None
-SQUARES = LARGEST = FLOAT_OF = UNSCALED = SCALE = LINE_SQUARES = KEPT_PART = None
+SQUARES = LARGEST = FLOAT_OF = UNSCALED = SCALE = KEPT_PART = None
 
 
 def _float_of(bits):
@@ -84,32 +84,6 @@ def _scale(plane, pitch, rows, columns, exponent):
             line[j] = line[j] * one * other
 
 
-def _line_squares(address, work):
-    """Bound the sum of squares of what is transformed together if only lines are.
-
-    Those are two columns, or two rows, of real pixels and one of complex ones.
-    """
-    params = fft_params(address)
-    ny, nx, pitch, largest = params.side_y, params.side_x, params.pitch, 0.0
-    if params.q == 1:
-        sums = elements(REAL, work + params.columns, nx)
-        sums[:] = 0
-        for i in range(PARTS * ny):
-            line = elements(REAL, work + i * pitch, nx)
-            for j in range(nx):
-                sums[j] += line[j] * line[j]
-        for j in range(nx):
-            largest = larger(largest, sums[j])
-    else:  # the rows are squared by four
-        for i in range(0, ny, 4):
-            squares = 0.0
-            for part in range(PARTS):
-                plane = work + part * params.plane_bytes
-                squares += SQUARES(plane + i * pitch, pitch, 4, nx // LANES)
-            largest = larger(largest, squares)
-    return largest * (2 if PARTS == 1 else 1)
-
-
 def _measure(address, work, squares, state):
     """Note the sum of squares of a tile, or of its largest lines, and scale the tile if need be.
 
@@ -127,9 +101,9 @@ def _measure(address, work, squares, state):
             exponent = math.frexp(largest)[1]
             SCALE(work, params.pitch, rows, columns, -exponent)
             squares = SQUARES(work, params.pitch, rows, columns // LANES)
-    if params.p == 1 or params.q == 1:
-        squares = smaller(squares, LINE_SQUARES(address, work))
     tile.squares, tile.exponent, tile.abs_sum = squares, exponent, 0.0
+    if params.note_line_squares:
+        call(params.note_line_squares, address, work, state, 0, 0, 0, 0, 0)
     return True
 
 
@@ -200,7 +174,32 @@ def _estimate_error(address, work, number, state, largest):
     tile.abs_sum = larger(tile.abs_sum, tile.largest_sum - tile.estimate * EPS)
 
 
+def note_line_squares(address, work, state, unused, unused2, unused3, unused4, unused5):
+    """Bound a tile's sum of squares by that of what is transformed together, if only lines are.
+
+    Those are two columns, or two rows, of real pixels and one of complex ones.
+    """
+    params, tile = fft_params(address), tile_state(state)
+    ny, nx, pitch, largest = params.side_y, params.side_x, params.pitch, 0.0
+    if params.q == 1:
+        sums = elements(REAL, work + params.columns, nx)
+        sums[:] = 0
+        for i in range(PARTS * ny):
+            line = elements(REAL, work + i * pitch, nx)
+            for j in range(nx):
+                sums[j] += line[j] * line[j]
+        for j in range(nx):
+            largest = larger(largest, sums[j])
+    else:  # the rows are squared by four
+        for i in range(0, ny, 4):
+            squares = 0.0
+            for part in range(PARTS):
+                plane = work + part * params.plane_bytes
+                squares += SQUARES(plane + i * pitch, pitch, 4, nx // LANES)
+            largest = larger(largest, squares)
+    tile.squares = smaller(tile.squares, largest * (2 if PARTS == 1 else 1))
+
+
 FUNCTIONS = (
-    _float_of, _unscaled, _scale, _line_squares, _measure, _stays_in_range, _abs_sum_of,
-    _estimate_error,
+    _float_of, _unscaled, _scale, _measure, _stays_in_range, _abs_sum_of, _estimate_error,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from .fft_tiles import fft_params
 kernel_measures = reader(KERNEL_MEASURES)
 
 REAL = LANES = SIZE = BYTES = PARTS = None
-CLEAR = LOAD_KERNEL = COLUMN_SPECTRUM = SHARED_ROW = TRANSFORM_COLUMNS = None
+CLEAR = LOAD_KERNEL = SHARED_ROW = None
 
 
 def _load_kernel(address, work, weights):
@@ -36,28 +36,6 @@ def _load_kernel(address, work, weights):
             imaginary = elements(REAL, row + params.plane_bytes, params.side_x)
             for b in range(q):
                 imaginary[b * params.dilation_x] = -taps[smaller(a, p - 1), b, 1]
-
-
-def _column_spectrum(address, work, spectrum):
-    """Compute the spectrum of a single column of taps; returns its largest squared magnitude."""
-    params = fft_params(address)
-    ny, largest = params.side_y, 0.0
-    re = work + params.columns
-    im = re + ny * BYTES
-    call(
-        params.forward, work, work + params.plane_bytes, params.pitch, re, im, ny, params.radices_y,
-        params.twiddles_y,
-    )  # fmt: skip
-    reals = elements(REAL, re, (ny, LANES))
-    imaginaries = elements(REAL, im, (ny, LANES))
-    target = elements(REAL, spectrum, (ny, 2, LANES))
-    scale = REAL.dtype.type(1.0 / ny)
-    for i in range(ny):
-        target[i, 0, :] = reals[i, 0] * scale
-        target[i, 1, :] = -imaginaries[i, 0] * scale
-        square = np.float64(reals[i, 0]) ** 2 + np.float64(imaginaries[i, 0]) ** 2
-        largest = larger(largest, square)
-    return largest
 
 
 def _shared_row(address, re, im, spectrum, scale):
@@ -90,17 +68,12 @@ def _shared_row(address, re, im, spectrum, scale):
 def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2, unused3):
     """Compute the conjugate spectrum of a kernel's conjugate weights, over the transform's length.
 
-    For a single column of taps each number is in all lanes of a vector. The largest magnitude of
-    the spectrum, before the division, is noted in the kernel's measures.
+    The largest magnitude of the spectrum, before the division, is noted in the kernel's measures.
     """
     params = fft_params(address)
     ny, nx = params.side_y, params.side_x
     LOAD_KERNEL(address, work, weights)
-    if params.q == 1:
-        largest = COLUMN_SPECTRUM(address, work, spectrum)
-        kernel_measures(measures).strongest = math.sqrt(largest)
-        return
-    TRANSFORM_COLUMNS(address, work)
+    call(params.transform_columns, address, work, 0, 0, 0, 0, 0, 0)
     separated = PARTS == 1 and params.p > 1  # which doubles the image's numbers and the kernel's
     scale = 1.0 / (nx if params.p == 1 else ny * nx)
     scale = REAL.dtype.type(scale / 4 if separated else scale)
@@ -128,4 +101,30 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
     kernel_measures(measures).strongest = math.sqrt(largest) / (2 if separated else 1)
 
 
-FUNCTIONS = (_load_kernel, _column_spectrum, _shared_row)
+def column_spectrum(address, work, weights, spectrum, measures, unused, unused2, unused3):
+    """Do what `kernel_spectrum` does for a single column of taps.
+
+    Each number is in all lanes of a vector.
+    """
+    params = fft_params(address)
+    LOAD_KERNEL(address, work, weights)
+    ny, largest = params.side_y, 0.0
+    re = work + params.columns
+    im = re + ny * BYTES
+    call(
+        params.forward, work, work + params.plane_bytes, params.pitch, re, im, ny, params.radices_y,
+        params.twiddles_y,
+    )  # fmt: skip
+    reals = elements(REAL, re, (ny, LANES))
+    imaginaries = elements(REAL, im, (ny, LANES))
+    target = elements(REAL, spectrum, (ny, 2, LANES))
+    scale = REAL.dtype.type(1.0 / ny)
+    for i in range(ny):
+        target[i, 0, :] = reals[i, 0] * scale
+        target[i, 1, :] = -imaginaries[i, 0] * scale
+        square = np.float64(reals[i, 0]) ** 2 + np.float64(imaginaries[i, 0]) ** 2
+        largest = larger(largest, square)
+    kernel_measures(measures).strongest = math.sqrt(largest)
+
+
+FUNCTIONS = (_load_kernel, _shared_row)

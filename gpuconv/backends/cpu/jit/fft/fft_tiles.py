@@ -27,7 +27,7 @@ fft_params = reader(FFT_PARAMS)
 FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
 INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
 TRANSPOSE = PRODUCT = PRODUCT_PAIR = MULTIPLY_SHARED = LANES = SIZE = BYTES = PARTS = REAL = None
-TRANSFORM_COLUMNS = FILTER_ROWS = RESTORE_COLUMNS = FILTER_COLUMNS = None
+FILTER_ROWS = RESTORE_COLUMNS = FILTER_COLUMNS = None
 
 
 def _clear(plane, pitch, rows, columns):
@@ -121,7 +121,7 @@ def transpose(source, pitch, target, to_pitch, count, step, to_step, unused):
         TRANSPOSE(source + square * step, pitch, target + square * to_step, to_pitch)
 
 
-def _transform_columns(address, work):
+def transform_columns(address, work, unused, unused2, unused3, unused4, unused5, unused6):
     """Transform the columns of a tile, if there are several rows of taps, and transpose it."""
     params = fft_params(address)
     ny, pitch, plane = params.side_y, params.pitch, params.plane_bytes
@@ -226,15 +226,16 @@ def _filter_columns(address, work):
 
 def transform_tile(address, work, unused, unused2, unused3, unused4, unused5, unused6):
     """Filter the tile in a workspace: transform, multiply by the spectrum, and invert."""
-    if fft_params(address).q == 1:
+    params = fft_params(address)
+    if params.q == 1:
         FILTER_COLUMNS(address, work)
         return
-    TRANSFORM_COLUMNS(address, work)
+    call(params.transform_columns, address, work, 0, 0, 0, 0, 0, 0)
     FILTER_ROWS(address, work)
     RESTORE_COLUMNS(address, work)
 
 
 FUNCTIONS = (
-    _clear, _kept_part, _multiply_shared, _transform_columns, _filter_rows,
+    _clear, _kept_part, _multiply_shared, _filter_rows,
     _restore_columns, _filter_columns,
 )  # fmt: skip
