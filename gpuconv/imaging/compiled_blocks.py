@@ -182,7 +182,8 @@ class _Loop:
             )  # fmt: skip
 
         def compute(first: int, last: int) -> None:
-            tails, lines = np.empty((2 * p, width + q - 1)), np.empty((12, width + q - 1))
+            tails = np.empty((2 * p + 2, width + q - 1))
+            lines = np.empty((12, width + q))
             for task in range(first, last):
                 jit.finish_windows(*arguments(task, tails, lines))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,18 +100,19 @@ def sum_template(
     kernel_dtype : str
         Dtype of the kernel, unless `whole`.
     """
-    weights = np.ones(template.shape[-2:], np.uint8) if mask is None else mask
-    squares = weights if weights.dtype == np.uint8 else weights * weights
     if method == "zncc":
-        shifted = _less_mean(template, weights, whole)
+        shifted = _less_mean(template, mask, whole)
         # Whole numbers are not centred exactly; the deviations of the square are.
-        exact = _less_mean(shifted, weights, False) if whole else shifted
-        square = (squares * exact * exact).sum(axis=(-2, -1))
-        square = np.where(are_constant(template, mask), 0, square)
+        exact = _less_mean(shifted, mask, False) if whole else shifted
     else:
-        shifted = template - (int(centre) if whole else centre)
-        square = (squares * shifted * shifted).sum(axis=(-2, -1))
-    kernel = squares * shifted
+        shifted = exact = template - (int(centre) if whole else centre)
+    if mask is None:  # large templates take a millisecond to multiply by ones
+        kernel, square = shifted, (exact * exact).sum(axis=(-2, -1))
+    else:
+        squares = mask if mask.dtype == np.uint8 else mask * mask
+        kernel, square = squares * shifted, (squares * exact * exact).sum(axis=(-2, -1))
+    if method == "zncc":
+        square = np.where(are_constant(template, mask), 0, square)
     kernel = _narrow(kernel) if whole else kernel.astype(kernel_dtype)
     total = kernel.sum(axis=(-2, -1), dtype=np.int64 if whole else np.float64)
     return TemplateSums(kernel, total, square)
@@ -124,26 +126,32 @@ def invert_norms(square: Array) -> Array:
 def are_constant(template: Array, mask: Array | None) -> Array:
     """Whether all pixels of a template that its mask does not leave out are equal."""
     if mask is None:
-        return (template == template[..., :1, :1]).all(axis=(-2, -1))
+        first = template[..., :1, :1]
+        if not (template[..., :1, :] == first).all(axis=-1).any():  # nor are all pixels then
+            return np.zeros(template.shape[:-2], bool)
+        return (template == first).all(axis=(-2, -1))
     same = (template == _first(template, mask)) | (mask == 0)
     return same.all(axis=(-2, -1))
 
 
-def _less_mean(values: Array, weights: Array, whole: bool) -> Array:
+def _less_mean(values: Array, mask: Array | None, whole: bool) -> Array:
     """Templates less their mean by weights of pixels; less the nearest integer to it if `whole`."""
-    count = weights.sum(axis=(-2, -1), keepdims=True, dtype=np.float64)
     # Less a pixel first: of equal pixels nothing is left, and the mean of others near a large
     # offset keeps its digits.
-    values = values - _first(values, weights)
-    mean = (weights * values).sum(axis=(-2, -1), keepdims=True) / count
+    values = values - _first(values, mask)
+    if mask is None:
+        mean = values.sum(axis=(-2, -1), keepdims=True) / float(math.prod(values.shape[-2:]))
+    else:
+        count = mask.sum(axis=(-2, -1), keepdims=True, dtype=np.float64)
+        mean = (mask * values).sum(axis=(-2, -1), keepdims=True) / count
     return values - (np.rint(mean).astype(np.int64) if whole else mean)
 
 
-def _first(values: Array, weights: Array) -> Array:
+def _first(values: Array, mask: Array | None) -> Array:
     """The first pixel of each template that its mask does not leave out."""
-    if weights.all():
+    if mask is None or mask.all():
         return values[..., :1, :1]
-    used = np.broadcast_to(weights, values.shape)
+    used = np.broadcast_to(mask, values.shape)
     at = (used != 0).reshape(*values.shape[:-2], -1).argmax(axis=-1)[..., None]
     flat = values.reshape(*values.shape[:-2], -1)
     return np.take_along_axis(flat, at, axis=-1)[..., None]

@@ -18,7 +18,7 @@ from ...core.problem import Problem, build_axis_tables, make_problem, restate_fo
 from . import sums
 from .addresses import address
 from .call_times import JitFunction
-from .fft_plan import TilePlan, tile_plan, work
+from .fft_plan import STEPS, STEPS_OF_COLUMNS, TilePlan, tile_plan, work, works_together
 from .fft_spectra import Spectrum, line_start, spectrum
 from .jit.params import (
     DIRECT_TILES_PARAMS,
@@ -130,8 +130,6 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     plan, params, acc, count = call.plan, call.params, call.problem.acc_dtype, call.tiles
     memory = np.zeros(count * TILE_STATE.itemsize, np.int8)
     params.states, params.doubtful, params.flagged = address(memory), 0, 0
-    workspaces = _large_workspaces(plan)
-    params.workspaces = 0 if workspaces is None else line_start(workspaces)
     params.spectrum, params.measures = spectrum.address, spectrum.measures_address
     params.weights, params.magnitudes = address(kernel), spectrum.magnitudes_address
     params.cancels = spectrum.cancels
@@ -144,6 +142,8 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
             left = np.flatnonzero(states()["outcome"][: int(tiles[number])])
             return call.rows_before(int(left[0] if left.size else tiles[number]))
 
+        workspaces = _large_workspaces(plan)
+        params.workspaces = 0 if workspaces is None else line_start(workspaces)
         failed = _Counter.from_buffer(params, FFT_FAILED)
         memory = _Memory(plan.memory_of_a_thread, plan.workers, failed, rows_before)
         time = plan.nanoseconds / (call.problem.n * plan.grid.tiles) * len(tiles)
@@ -154,7 +154,9 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     def states() -> Array:
         return memory.view(TILE_STATE)
 
-    transform(range(count))
+    together = count < plan.threads and works_together(acc, plan.sides)
+    if not (together and _transform_together(call, states)):
+        transform(range(count))
     if not params.flagged:
         return _NONE
     doubtful = np.flatnonzero(states()["outcome"] == fft_errors.DOUBTFUL)
@@ -165,6 +167,41 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
         params.add_outliers = fft_functions.add_outliers(acc)
         transform(doubtful)
     return np.flatnonzero(states()["outcome"])
+
+
+def _transform_together(call: _KernelBatch, states: Callable[[], Array]) -> bool:
+    """Transform tiles one after the other, each on all threads; return False without memory."""
+    from .jit.fft.fft_filter import AFTER, BEFORE
+
+    fft_driver, _, _ = _compiled()
+    plan, params, at = call.plan, call.params, ctypes.addressof(call.params)
+    params.parts = plan.threads
+    params.scratch_bytes = plan.workspace.outliers - plan.workspace.columns
+    try:
+        workspace = np.empty(plan.workspace.workspace_bytes + LINE_BYTES, np.int8)
+        scratch = np.empty(plan.threads * params.scratch_bytes + LINE_BYTES, np.int8)
+    except MemoryError:
+        return False
+    params.workspaces, params.scratch = line_start(workspace), line_start(scratch)
+    steps = STEPS_OF_COLUMNS if call.problem.q == 1 else STEPS
+
+    def work(step: str) -> None:
+        params.do_part = getattr(params, step)
+        run_kernel(fft_driver.parts_serial, fft_driver.parts_parallel, at)
+
+    for number in range(call.tiles):
+        params.part_image, params.part_number = divmod(number, plan.grid.tiles)
+        work("read_part")
+        fft_driver.take_step(at, BEFORE)
+        state = states()[number]
+        if not state["finite"]:
+            params.flagged += 1
+            continue
+        if state["squares"] > 0 or not params.estimate_errors:
+            for step in steps:
+                work(step)
+        fft_driver.take_step(at, AFTER)
+    return True
 
 
 def _large_workspaces(plan: TilePlan) -> Array | None:

@@ -29,6 +29,9 @@ _ACROSS = {32: 0.4, 64: 0.35, 128: 0.47, 256: 0.56, 512: 0.95, 1024: 1.15, 2048:
 SIDES = tuple(_DOWN)
 # From this many bytes on a tile is too large for most caches, and takes this many times longer.
 _FAR_BYTES, _FAR = 8 << 20, 1.3
+# Threads work together on tiles of this many bytes if there are fewer tiles than threads. That
+# takes four steps, and each starts the threads anew.
+_TOGETHER_BYTES = 1 << 20
 # The most numbers of a tile: this many, or this many times the pixels that the kernel covers. A
 # thread's workspace is a little more than two tiles.
 _TILE_MOST, _TILE_MOST_SPANS = 1 << 23, 40
@@ -44,6 +47,11 @@ SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
 # _TAPS_PER_ELEMENT multiply-adds for each of its elements, and outliers may take no longer. With
 # very small kernels there may be at most _OUTLIERS_MOST.
 _TAPS_PER_ELEMENT, _OUTLIERS_MOST = 32, 4096
+
+
+# The jit functions that transform a tile one after the other; with a single column of taps, one.
+STEPS = "transform_columns", "filter_rows", "restore_columns"
+STEPS_OF_COLUMNS = ("filter_columns",)
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,13 @@ def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int, images:
     if ny * nx * dtypes.storage(problem.acc_dtype).itemsize >= _FAR_BYTES:
         each *= _FAR
     count = images * tiles
-    return (count + _WASTED * (count % 2)) * (ny * nx * each + _TILE) + written
+    wasted = 0.0 if count == 1 and works_together(problem.acc_dtype, sides) else _WASTED
+    return (count + wasted * (count % 2)) * (ny * nx * each + _TILE) + written
+
+
+def works_together(acc: str, sides: tuple[int, int]) -> bool:
+    """Whether tiles are so large that all threads work on one, if there are few."""
+    return math.prod(sides) * dtypes.storage(acc).itemsize >= _TOGETHER_BYTES
 
 
 def work(problem: Problem) -> float:
@@ -243,6 +257,7 @@ class TilePlan:
     grid: Grid
     workspace: Workspace  # of each worker
     workers: int
+    threads: int  # of the call
     x_offsets: Array  # bytes from the first image to each
     out_offsets: Array
     kept: tuple[Any, ...]  # arrays that addresses in `params` point to
@@ -261,6 +276,14 @@ def _fill_vectors(problem: Problem, tiles: Grid) -> bool:
     stride, step = restate_for_tables(problem).stride[1], tiles.steps[1]
     last = problem.s - (tiles.counts[1] - 1) * step
     return stride == 1 and min(step, last) >= lanes(dtypes.part(problem.acc_dtype))
+
+
+def _functions_of_axes(problem: Problem) -> dict[str, int]:
+    """The jit functions for the axes that are transformed, which alone are compiled."""
+    from .jit.fft import fft_functions
+
+    names = STEPS_OF_COLUMNS if problem.q == 1 else STEPS
+    return {name: getattr(fft_functions, name)(problem.acc_dtype) for name in names}
 
 
 @lru_cache(maxsize=128)
@@ -314,10 +337,11 @@ def tile_plan(
         places_y=address(places),
         pairs_x=address(pairs),
         filter_tile=fft_functions.filter_tile(acc),
+        read_part=fft_functions.read_part(acc),
         load_tile=fft_functions.load_tile(acc),
         note_line_squares=fft_functions.note_line_squares(acc) if lines else 0,
         transform_tile=fft_functions.transform_tile(acc),
-        transform_columns=fft_functions.transform_columns(acc),
+        **_functions_of_axes(problem),
         store_tile=fft_functions.store_tile(acc),
         forward=fft_functions.forward(acc),
         inverse=fft_functions.inverse(acc),
@@ -328,5 +352,14 @@ def tile_plan(
     )
     kept = (source, *source_tables, *factors, places, pairs)
     return TilePlan(
-        params, found, tiles, workspace, workers, x_offsets, out_offsets, kept, work(problem)
+        params,
+        found,
+        tiles,
+        workspace,
+        workers,
+        threads,
+        x_offsets,
+        out_offsets,
+        kept,
+        work(problem),
     )

@@ -311,14 +311,19 @@ FFT_PARAMS = fields(
     # Whether errors are estimated, and whether sums are rounded to whole numbers.
     "estimate_errors", "round_sums",
     # Jit functions; some are 0 until they are needed.
-    "filter_tile", "load_tile", "note_line_squares", "transform_tile", "transform_columns",
-    "store_tile", "sample_abs_sums", "retry_tile", "add_outliers",
+    "filter_tile", "read_part", "load_tile", "note_line_squares", "transform_tile",
+    "transform_columns", "filter_rows", "restore_columns", "filter_columns", "store_tile",
+     "sample_abs_sums", "retry_tile", "add_outliers",
     "forward", "inverse", "transpose", "separate", "combine",
     # Tasks are tiles, from `first` to before `last`, divided among the workers. `doubtful` is 0, or
     # in a second pass the address of the numbers of the tiles that are retried.
     "first", "last", "workers", "doubtful",
     # A TILE_STATE of each tile.
     "states",
+    # Of a tile that all threads work on together: the jit function that does one part of a step,
+    # the numbers of the image and of the tile, the scratch memory for columns of all parts and the
+    # bytes of one, and how many parts there are.
+    "do_part", "part_image", "part_number", "scratch", "scratch_bytes", "parts",
     # Counts tiles that are not done after a pass, and workspaces that could not be allocated; the
     # latter only ever grows.
     "flagged", "failed",

@@ -1,7 +1,9 @@
 """Sums of an image's windows and, in the same pass, similarities from these and a correlation.
 
 Windows are summed as method "box" sums them (see `methods.box`): down the columns, then along the
-rows. Each sum is that of the pixels up to the end of a group plus that of those in the next group.
+rows. Each sum is that of the pixels up to the end of a group, as many as in a window, plus that of
+the pixels behind it. A group serves one window more than it has pixels: the last one begins where
+the group ends.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ _LEAST_SHARE = 1e-9
 @inner
 def _sum_rows(columns: Array, q: int, count: int, tails: Array, sums: Array) -> None:
     """Sum `count` runs of q neighbours."""
-    for first in range(0, count, q):
+    for first in range(0, count, q + 1):
         group, next_group = columns[first : first + q], columns[first + q :]
-        tail, sum_ = tails[first : first + q], sums[first : min(first + q, count)]
-        total = 0.0
+        tail, sum_ = tails[: q + 1], sums[first : min(first + q + 1, count)]
+        tail[q] = total = 0.0
         for back in range(q):
             j = np.uint64(q - 1 - back)  # unsigned: no index is counted from the end
             total += group[j]
@@ -43,13 +45,13 @@ def _sum_two_rows(
     sums1: Array, sums2: Array,
 ) -> None:  # fmt: skip
     """`_sum_rows` of two rows in turns, because an addition waits for the one before."""
-    for first in range(0, count, q):
-        last = min(first + q, count)
+    for first in range(0, count, q + 1):
+        last = min(first + q + 1, count)
         group1, next1 = columns1[first : first + q], columns1[first + q :]
         group2, next2 = columns2[first : first + q], columns2[first + q :]
-        tail1, tail2 = tails1[first : first + q], tails2[first : first + q]
+        tail1, tail2 = tails1[: q + 1], tails2[: q + 1]
         sum1, sum2 = sums1[first:last], sums2[first:last]
-        total1 = total2 = 0.0
+        tail1[q] = tail2[q] = total1 = total2 = 0.0
         for back in range(q):
             j = np.uint64(q - 1 - back)  # unsigned: no index is counted from the end
             total1 += group1[j]
@@ -161,14 +163,13 @@ def _sum_tails(
     x: Array, centre: float, raw: bool, top: int, left: int, width: int, tails: Array
 ) -> None:  # fmt: skip
     """Add up each row of a group and all below it, from the last one upwards."""
-    p = len(tails) // 2
-    tails[p - 1, :width] = 0.0
-    tails[2 * p - 1, :width] = 0.0
+    p = len(tails) // 2 - 1
+    tails[p, :width] = 0.0
+    tails[2 * p + 1, :width] = 0.0
     for i in range(p - 1, -1, -1):
-        pixels = x[top + i, left : left + width]
-        below = min(i + 1, p - 1)  # the last row is added to itself, which is zero
-        _add_pixels(pixels, centre, raw, tails[below, :width], tails[i, :width])
-        _add_squares(pixels, centre, tails[p + below, :width], tails[p + i, :width])
+        pixels, j = x[top + i, left : left + width], p + 1 + i
+        _add_pixels(pixels, centre, raw, tails[i + 1, :width], tails[i, :width])
+        _add_squares(pixels, centre, tails[j + 1, :width], tails[j, :width])
 
 
 @inner
@@ -207,7 +208,7 @@ def _finish_windows(
     `sums` holds the total, sum of squares, factor and norm of each template. `marks` are set for
     windows whose deviations nearly cancel. `counts` receives the least positive sum of squares that
     results are divided by (of deviations, for "zncc"), without marked windows, and the largest sum
-    of squares. `tails` has 2 p rows and `lines` 12, no narrower than the pixels that are read.
+    of squares. `tails` has 2 p + 2 rows and `lines` 12, wider by one than the pixels that are read.
     """
     (p, q), (left, right), raw = shape, columns, method == 3
     width, count = right - left + q - 1, right - left
@@ -219,21 +220,21 @@ def _finish_windows(
     )
     along1, along2, square = lines[4, :count], lines[5, :count], lines[6, :count]
     found, least, largest = lines[7, :count], lines[8, :count], lines[9, :count]
-    line, other_line = lines[10, :width], lines[11, :width]
+    line, other_line = lines[10, : width + 1], lines[11, : width + 1]
     least[:] = np.inf
     largest[:] = 0.0
     along1[:] = 0.0  # where no method sums it
-    for group in range(rows[0], rows[1], p):
+    for group in range(rows[0], rows[1], p + 1):
         _sum_tails(x, centre, raw, group, left, width, tails)
         head1[:] = 0.0
         head2[:] = 0.0
-        for i in range(min(p, rows[1] - group)):
+        for i in range(min(p + 1, rows[1] - group)):
             if i:
                 pixels = x[group + p - 1 + i, left : left + width]
                 _add_pixels(pixels, centre, raw, head1, head1)
                 _add_squares(pixels, centre, head2, head2)
             _add(tails[i, :width], head1, sums1)
-            _add(tails[p + i, :width], head2, sums2)
+            _add(tails[p + 1 + i, :width], head2, sums2)
             marked = marks[group + i, left:right]
             if method == 0 or raw:
                 _sum_two_rows(sums1, sums2, q, count, line, other_line, along1, along2)

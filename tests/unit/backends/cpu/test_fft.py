@@ -9,7 +9,7 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import backend as cpu
-from gpuconv.backends.cpu import fft_plan, fft_spectra
+from gpuconv.backends.cpu import fft, fft_plan, fft_spectra
 from gpuconv.backends.cpu.jit.fft import fft_driver, fft_transforms
 from gpuconv.core.problem import make_problem
 
@@ -194,6 +194,57 @@ def test_threads_do_not_change_a_bit(monkeypatch, dtype):
     assert workers == {1, 2, 3}
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
+@pytest.mark.parametrize("shape", [(61, 40), (1, 40), (61, 1)])
+def test_threads_work_together_on_few_large_tiles(monkeypatch, force, dtype, shape):
+    rng, calls, together = np.random.default_rng(7), [], fft._transform_together
+    monkeypatch.setattr(fft, "_transform_together", lambda *a: (calls.append(1), together(*a))[1])
+    force(1024, 1024 if dtype == "float32" else 512)
+    x, k = sample(rng, (1000, 500), dtype), sample(rng, shape, dtype)
+    with_nan, huge = x.copy(), x * np.finfo(dtype).max ** 0.7
+    with_nan[500, 300] = np.nan
+    zero = np.zeros_like(x)
+    for image in (x, np.stack([x, zero, x[::-1]]), with_nan, huge, zero):
+        results = []
+        for threads in (1, 2, 5):
+            planned = SimpleNamespace(thread_count=lambda threads=threads: threads)
+            monkeypatch.setattr(cpu, "threads", planned)
+            calls.clear()
+            results.append(gpuconv.corr2d(image, k, method="fft"))
+            assert len(calls) == (math.prod(image.shape[:-2]) < threads)
+        for other in results[1:]:
+            np.testing.assert_array_equal(results[0], other)
+        direct = gpuconv.corr2d(image, k, method="direct")
+        np.testing.assert_array_equal(np.isfinite(results[0]), np.isfinite(direct))
+        np.testing.assert_allclose(
+            results[0], direct, rtol=0, equal_nan=True,
+            atol=200 * np.finfo(dtype).eps * np.nanmax(np.abs(direct), initial=0),
+        )  # fmt: skip
+    bank = np.stack([k, -k])
+    got = gpuconv.corr2d(x, bank, method="fft")
+    np.testing.assert_array_equal(got[0], -got[1])
+
+
+def test_threads_that_find_no_memory_for_a_large_tile_work_alone(monkeypatch, force):
+    force(1024, 1024)
+    x, k = sample(np.random.default_rng(8), (1000, 1000), "float32"), np.ones((5, 5), "float32")
+    wanted = gpuconv.corr2d(x, k, method="fft")
+    empty, refused = np.empty, []
+
+    def refusing(shape, dtype=float, **keywords):
+        if np.dtype(dtype) == np.int8 and np.ndim(shape) == 0 and shape > 1 << 20:
+            refused.append(shape)
+            raise MemoryError
+        return empty(shape, dtype, **keywords)
+
+    planned = SimpleNamespace(thread_count=lambda: 2)
+    monkeypatch.setattr(cpu, "threads", planned)
+    gpuconv.corr2d(x, k, method="fft")
+    monkeypatch.setattr(fft.np, "empty", refusing)
+    np.testing.assert_array_equal(gpuconv.corr2d(x, k, method="fft"), wanted)
+    assert len(refused) == 2  # of all threads, and of one
 
 
 def test_a_spectrum_is_made_once(made, spectra):

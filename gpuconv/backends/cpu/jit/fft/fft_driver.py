@@ -16,6 +16,7 @@ from ..params import (
     TILE_STATE,
 )
 from .fft_errors import DOUBTFUL, tile_state
+from .fft_filter import AFTER
 from .fft_tiles import fft_params
 
 direct_tiles_params = reader(DIRECT_TILES_PARAMS)
@@ -75,6 +76,23 @@ def _tiles(address):
 
 
 @inner
+def _do_part(address, part):
+    """Do a part of one step of the work on a tile."""
+    params = fft_params(address)
+    x = params.x + load_int(params.x_offsets, params.part_image)
+    scratch = params.scratch + part * params.scratch_bytes
+    call(
+        params.do_part, address, params.workspaces, x, params.part_number, scratch, part,
+        params.parts, 0,
+    )  # fmt: skip
+
+
+def _parts(address):
+    for part in prange(fft_params(address).parts):
+        _do_part(address, np.int64(part))  # the loop's index is unsigned in threads
+
+
+@inner
 def _sum_tile_directly(address, number, band):
     """Sum some rows of a tile tap by tap."""
     direct = direct_tiles_params(address)
@@ -107,6 +125,21 @@ def _directly(address):
 
 tiles_serial, tiles_parallel = variants(_tiles)
 directly_serial, directly_parallel = variants(_directly)
+parts_serial, parts_parallel = variants(_parts)
+
+
+@compiled
+def take_step(address, step):
+    """Do what precedes or follows the transforms of a tile that all threads work on together."""
+    params = fft_params(address)
+    image, tiles = params.part_image, params.tiles_y * params.tiles_x
+    out = params.out + load_int(params.out_offsets, image)
+    state = params.states + (image * tiles + params.part_number) * STATE_BYTES
+    call(
+        params.filter_tile, address, params.workspaces, 0, out, params.part_number, state, step, 0
+    )  # fmt: skip
+    if step == AFTER and tile_state(state).outcome != 0:
+        count_up(address + FFT_FLAGGED, 0)
 
 
 @compiled

@@ -19,22 +19,30 @@ from .fft_tiles import fft_params
 REAL = BITS = LANES = SIZE = BYTES = PARTS = INFINITE = MAGNITUDE = None
 MOVE = INTERLEAVE = SQUARES = LARGEST = None
 CLEAR = KEPT_PART = SCALE = UNSCALED = MEASURE = STAYS_IN_RANGE = None
-ABS_SUM_OF = ESTIMATE_ERROR = READ_PIXELS = STORE_LINE = STORE_SUMS = ROUND = None
+ABS_SUM_OF = ESTIMATE_ERROR = STORE_LINE = STORE_SUMS = ROUND = None
 
 # Rows of a tile that are read at once: a multiple of four, and a divisor of all sides.
 ROWS_AT_ONCE = 32
+# Steps of a tile that several threads transform (see `filter_tile`).
+BEFORE, AFTER = 1, 2
 
 
-def _read_pixels(address, work, x, number):
-    """Read a tile's pixels, zero beyond the padded image; returns their sum of squares."""
+def read_part(address, work, x, number, unused, part, parts, unused2):
+    """Read one of so many parts of a tile's rows: pixels, and zeros beyond the padded image.
+
+    The sum of squares of every few rows is noted in the memory of a column.
+    """
     params = fft_params(address)
-    ny, nx, pitch, squares = params.side_y, params.side_x, params.pitch, 0.0
+    ny, nx, pitch = params.side_y, params.side_x, params.pitch
     y0 = number // params.tiles_x * params.step_y
     x0 = number % params.tiles_x * params.step_x
     padded_rows = (params.out_rows - 1) * params.stride_y + (params.p - 1) * params.dilation_y + 1
     rows = larger(0, smaller(ny, padded_rows - y0))
     columns = larger(0, smaller(nx, row_source(params.row_source).column_count - x0))
-    for first in range(0, ny, ROWS_AT_ONCE):  # squared while they are in the first-level cache
+    chunks = ny // ROWS_AT_ONCE
+    squares = elements(np.float64, work + params.columns, chunks)
+    for chunk in range(part * chunks // parts, (part + 1) * chunks // parts):
+        first, squares[chunk] = chunk * ROWS_AT_ONCE, 0.0
         last = smaller(first + ROWS_AT_ONCE, rows)
         if first < last and columns > 0:
             # The source's row buffer has a slot for every row: row y goes y rows after its start.
@@ -42,21 +50,28 @@ def _read_pixels(address, work, x, number):
                 params.load, params.row_source, x, y0 + first, y0 + last, x0, columns,
                 work - y0 * pitch, pitch // SIZE,
             )  # fmt: skip
-        for part in range(PARTS):
-            start = work + part * params.plane_bytes
+        for plane in range(PARTS):
+            start = work + plane * params.plane_bytes
             for i in range(first, first + ROWS_AT_ONCE):
                 n = columns if i < rows else 0
                 CLEAR(start + i * pitch + n * SIZE, 0, 1, nx - n)
-            if first < last and params.estimate_errors:
-                squares += SQUARES(start + first * pitch, pitch, ROWS_AT_ONCE, nx // LANES)
-    return squares
+            if first < last and params.estimate_errors:  # while they are in the first-level cache
+                squares[chunk] += SQUARES(start + first * pitch, pitch, ROWS_AT_ONCE, nx // LANES)
 
 
 def load_tile(address, work, x, number, state, unused, unused2, unused3):
-    """Read a tile, and note whether all pixels are finite and no sum can overflow."""
+    """Read a tile, and note whether all pixels are finite and no sum can overflow.
+
+    If `x` is 0 the pixels have been read already.
+    """
     params, tile = fft_params(address), tile_state(state)
     tile.squares, tile.exponent, tile.abs_sum, tile.largest_sum = 0.0, 0, 0.0, 0.0
-    squares = READ_PIXELS(address, work, x, number)
+    if x:
+        call(params.read_part, address, work, x, number, 0, 0, 1, 0)
+    chunks, squares = params.side_y // ROWS_AT_ONCE, 0.0
+    noted = elements(np.float64, work + params.columns, chunks)
+    for chunk in range(chunks):
+        squares += noted[chunk]
     tile.finite = not params.estimate_errors or (
         MEASURE(address, work, squares, state) and STAYS_IN_RANGE(address, state)
     )
@@ -140,17 +155,24 @@ def store_tile(address, work, out, number, state, outliers, unused, unused2):
         ESTIMATE_ERROR(address, work, number, state, larger(largest, tile.largest_sum))
 
 
-def filter_tile(address, work, x, out, number, state, unused, unused2):
-    """Filter a tile, and note what remains to be done for it."""
+def filter_tile(address, work, x, out, number, state, step, unused):
+    """Filter a tile, and note what remains to be done for it.
+
+    With step BEFORE it does what precedes the transforms of a tile whose pixels have been read, and
+    with step AFTER what follows them.
+    """
     params, tile = fft_params(address), tile_state(state)
-    tile.outcome = DIRECT
-    call(params.load_tile, address, work, x, number, state, 0, 0, 0)
-    if not tile.finite:
-        return
-    if params.estimate_errors and params.cancels:
-        call(params.sample_abs_sums, address, work, number, 1, state, 0, 0, 0)
-    if not params.estimate_errors or tile.squares > 0:
-        call(params.transform_tile, address, work, 0, 0, 0, 0, 0, 0)
+    if step != AFTER:
+        tile.outcome = DIRECT
+        call(params.load_tile, address, work, 0 if step == BEFORE else x, number, state, 0, 0, 0)
+        if not tile.finite:
+            return
+        if params.estimate_errors and params.cancels:
+            call(params.sample_abs_sums, address, work, number, 1, state, 0, 0, 0)
+        if step == BEFORE:
+            return
+        if not params.estimate_errors or tile.squares > 0:
+            call(params.transform_tile, address, work, 0, 0, 0, 0, 0, 0)
     call(params.store_tile, address, work, out, number, state, 0, 0, 0)
     if not tile.finite:
         return
@@ -172,4 +194,4 @@ def sample_abs_sums(address, work, number, across, state, unused, unused2, unuse
             tile.abs_sum = larger(tile.abs_sum, ABS_SUM_OF(address, work, row, column))
 
 
-FUNCTIONS = (_read_pixels, _store_line, _store_sums, _round)
+FUNCTIONS = (_store_line, _store_sums, _round)

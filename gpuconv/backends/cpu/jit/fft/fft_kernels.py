@@ -73,7 +73,7 @@ def kernel_spectrum(address, work, weights, spectrum, measures, unused, unused2,
     params = fft_params(address)
     ny, nx = params.side_y, params.side_x
     LOAD_KERNEL(address, work, weights)
-    call(params.transform_columns, address, work, 0, 0, 0, 0, 0, 0)
+    call(params.transform_columns, address, work, 0, 0, work + params.columns, 0, 1, 0)
     separated = PARTS == 1 and params.p > 1  # which doubles the image's numbers and the kernel's
     scale = 1.0 / (nx if params.p == 1 else ny * nx)
     scale = REAL.dtype.type(scale / 4 if separated else scale)

@@ -27,7 +27,6 @@ fft_params = reader(FFT_PARAMS)
 FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
 INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
 TRANSPOSE = PRODUCT = PRODUCT_PAIR = MULTIPLY_SHARED = LANES = SIZE = BYTES = PARTS = REAL = None
-FILTER_ROWS = RESTORE_COLUMNS = FILTER_COLUMNS = None
 
 
 def _clear(plane, pitch, rows, columns):
@@ -121,23 +120,27 @@ def transpose(source, pitch, target, to_pitch, count, step, to_step, unused):
         TRANSPOSE(source + square * step, pitch, target + square * to_step, to_pitch)
 
 
-def transform_columns(address, work, unused, unused2, unused3, unused4, unused5, unused6):
-    """Transform the columns of a tile, if there are several rows of taps, and transpose it."""
+def transform_columns(address, work, unused, unused2, scratch, part, parts, unused3):
+    """Transform the columns of a tile, if there are several rows of taps, and transpose it.
+
+    Like the functions below, it does one of so many parts, in the scratch memory of a column.
+    """
     params = fft_params(address)
     ny, pitch, plane = params.side_y, params.pitch, params.plane_bytes
     to_pitch, imaginary = params.transposed_pitch, params.transposed_plane_bytes
     rows, columns = ny * PARTS // 2, params.side_x * PARTS // 2
     target, squares = work + params.transposed, rows // LANES
     if params.p == 1:
-        for c in range(params.side_x // LANES):
+        count = params.side_x // LANES
+        for c in range(part * count // parts, (part + 1) * count // parts):
             at, to, step = work + c * BYTES, target + c * LANES * to_pitch, LANES * pitch
             call(params.transpose, at, pitch, to, to_pitch, squares, step, BYTES, 0)
             at, to = at + plane, to + imaginary
             call(params.transpose, at, pitch, to, to_pitch, squares, step, BYTES, 0)
         return
-    re, step = work + params.columns, LANES * BYTES
+    re, step, count = scratch, LANES * BYTES, columns // LANES
     im, other = re + ny * BYTES, columns * to_pitch
-    for c in range(columns // LANES):
+    for c in range(part * count // parts, (part + 1) * count // parts):
         at, to = work + c * BYTES, target + c * LANES * to_pitch
         call(params.forward, at, at + plane, pitch, re, im, ny, params.radices_y, params.twiddles_y)
         if PARTS == 1:
@@ -157,15 +160,15 @@ def _multiply_shared(address, re, im):
         PRODUCT_PAIR(re, im, params.spectrum, factors, c, other)
 
 
-def _filter_rows(address, work):
+def filter_rows(address, work, unused, unused2, scratch, part, parts, unused3):
     """Transform the rows of a transposed tile, multiply by the spectrum, transform back."""
     params = fft_params(address)
     nx, pitch, radices, twiddles = (
         params.side_x, params.transposed_pitch, params.radices_x, params.twiddles_x
     )  # fmt: skip
-    re = work + params.columns
+    re, count = scratch, params.side_y * PARTS // 2 // LANES
     im = re + nx * BYTES
-    for r in range(params.side_y * PARTS // 2 // LANES):
+    for r in range(part * count // parts, (part + 1) * count // parts):
         at = work + params.transposed + r * BYTES
         imaginary = at + params.transposed_plane_bytes
         call(params.forward, at, imaginary, pitch, re, im, nx, radices, twiddles)
@@ -178,7 +181,7 @@ def _filter_rows(address, work):
         call(params.inverse, re, im, at, imaginary, pitch, nx, radices, twiddles)
 
 
-def _restore_columns(address, work):
+def restore_columns(address, work, unused, unused2, scratch, part, parts, unused3):
     """Transpose the tile again and transform its columns back, if they were transformed."""
     params = fft_params(address)
     ny, pitch, plane = params.side_y, params.pitch, params.plane_bytes
@@ -186,15 +189,16 @@ def _restore_columns(address, work):
     rows, columns = ny * PARTS // 2, params.side_x * PARTS // 2
     source, squares = work + params.transposed, rows // LANES
     if params.p == 1:
-        for c in range(params.side_x // LANES):
+        count = params.side_x // LANES
+        for c in range(part * count // parts, (part + 1) * count // parts):
             at, to, step = source + c * LANES * from_pitch, work + c * BYTES, LANES * pitch
             call(params.transpose, at, from_pitch, to, pitch, squares, BYTES, step, 0)
             at, to = at + imaginary, to + plane
             call(params.transpose, at, from_pitch, to, pitch, squares, BYTES, step, 0)
         return
-    re, step = work + params.columns, LANES * BYTES
+    re, step, count = scratch, LANES * BYTES, columns // LANES
     im, other = re + ny * BYTES, columns * from_pitch
-    for c in range(columns // LANES):
+    for c in range(part * count // parts, (part + 1) * count // parts):
         at, to = source + c * LANES * from_pitch, work + c * BYTES
         if PARTS == 1:
             call(params.combine, at, from_pitch, imaginary, other, re, im, params.places_y, ny)
@@ -206,15 +210,15 @@ def _restore_columns(address, work):
         )  # fmt: skip
 
 
-def _filter_columns(address, work):
+def filter_columns(address, work, unused, unused2, scratch, part, parts, unused3):
     """Transform the columns of a tile, multiply by a column's spectrum, transform back."""
     params = fft_params(address)
     ny, pitch, radices, twiddles = (
         params.side_y, params.pitch, params.radices_y, params.twiddles_y
     )  # fmt: skip
-    re = work + params.columns
+    re, count = scratch, params.side_x * PARTS // 2 // LANES
     im = re + ny * BYTES
-    for c in range(params.side_x * PARTS // 2 // LANES):
+    for c in range(part * count // parts, (part + 1) * count // parts):
         at = work + c * BYTES
         imaginary = at + params.plane_bytes
         call(params.forward, at, imaginary, pitch, re, im, ny, radices, twiddles)
@@ -227,15 +231,13 @@ def _filter_columns(address, work):
 def transform_tile(address, work, unused, unused2, unused3, unused4, unused5, unused6):
     """Filter the tile in a workspace: transform, multiply by the spectrum, and invert."""
     params = fft_params(address)
+    scratch = work + params.columns
     if params.q == 1:
-        FILTER_COLUMNS(address, work)
+        call(params.filter_columns, address, work, 0, 0, scratch, 0, 1, 0)
         return
-    call(params.transform_columns, address, work, 0, 0, 0, 0, 0, 0)
-    FILTER_ROWS(address, work)
-    RESTORE_COLUMNS(address, work)
+    call(params.transform_columns, address, work, 0, 0, scratch, 0, 1, 0)
+    call(params.filter_rows, address, work, 0, 0, scratch, 0, 1, 0)
+    call(params.restore_columns, address, work, 0, 0, scratch, 0, 1, 0)
 
 
-FUNCTIONS = (
-    _clear, _kept_part, _multiply_shared, _filter_rows,
-    _restore_columns, _filter_columns,
-)  # fmt: skip
+FUNCTIONS = (_clear, _kept_part, _multiply_shared)
