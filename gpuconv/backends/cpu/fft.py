@@ -257,10 +257,6 @@ def _run_tasks(
         run_in_slices(part, tasks)
 
 
-# Direct sums are planned for this many columns at a time: those of the widest tile.
-_TILE_COLUMNS = 1024
-
-
 @dataclass(frozen=True)
 class _DirectPlan:
     """What the direct driver needs to sum tiles."""
@@ -275,8 +271,9 @@ class _DirectPlan:
 def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
     """Plan direct sums with a kernel; only this function knows the direct driver's params."""
     problem = call.problem
+    columns = call.plan.grid.steps[1] // restate_for_tables(problem).stride[1]  # of a tile
     plan = plan_sums(
-        problem, problem.acc_dtype, 0, call.x.strides, call.out.strides, columns=_TILE_COLUMNS
+        problem, problem.acc_dtype, 0, call.x.strides, call.out.strides, columns=columns
     )
     weights = kernel if plan.order is None else np.ascontiguousarray(kernel[:, plan.order])
     sum_columns = int(plan.params["sum_columns"][0])

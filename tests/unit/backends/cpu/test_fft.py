@@ -467,6 +467,19 @@ def test_bad_complex_pixels_stay_in_their_windows(force, dtype, bad):
     assert np.abs(got - clean)[finite].max() <= bound
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_bad_pixels_of_wide_tiles(force, dtype):
+    """Tall kernels are summed in strips narrower than such a tile, whose columns are two apart."""
+    rng = np.random.default_rng(15)
+    force(128, 4096)
+    x, k = sample(rng, (126, 4101), dtype), sample(rng, (124, 3), dtype)
+    x[60, 7] = np.nan
+    got, wanted = (gpuconv.corr2d(x, k, method=name, stride=(1, 2)) for name in ("fft", "direct"))
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
+    bound = 64 * np.finfo(dtype).eps * np.nanmax(np.abs(x)) * np.abs(k).sum()
+    assert np.nanmax(np.abs(got - wanted)) <= bound
+
+
 def test_bad_pixels_of_a_narrow_image():
     """Narrow images are summed by whole rows where no tile asks for some columns."""
     x, k = np.ones((70, 60), "float32"), np.ones((3, 3), "float32")
