@@ -217,7 +217,7 @@ def _long_calls():
         ("separable", tall, column, dict(method="separable", stride=4)),
         ("box", wide, np.ones_like(k), dict(method="box", stride=16)),
         ("fft", wide, k, dict(method="fft", stride=16)),
-        ("fft of NaN", bad, k, dict(method="fft")),
+        ("fft of NaN", bad, k[:101, :101].copy(), dict(method="fft")),  # summed directly
         ("complex", z, zk, dict(method="direct")),
     ):
         yield name, image, functools.partial(gpuconv.corr2d, image, kernel, **keywords)

@@ -32,7 +32,8 @@ from .jit.params import (
 from .numba_threads import max_threads
 from .planning import LONG, LONG_TASK, per_output, plan_sums
 from .retry import ROW_BUFFERS, with_retries
-from .threads import run_in_slices, run_kernel
+from .scipy_fft import scipy_fft
+from .threads import run_in_slices, run_kernel, thread_count
 
 __all__ = ["run", "work"]
 
@@ -94,7 +95,7 @@ class _KernelBatch:
 
 
 def _of_one_kernel(call: _KernelBatch, weights: Array) -> None:
-    """Filter the images by one kernel; tiles that transforms cannot serve are summed directly."""
+    """Filter the images by one kernel; tiles that transforms cannot serve are summed after them."""
     plan, params = call.plan, call.params
     kernel = np.ascontiguousarray(weights)
     offsets = plan.x_offsets, plan.out_offsets
@@ -281,17 +282,30 @@ def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
 
 
 def _sum_directly(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
-    """Sum tiles, given by their numbers, tap by tap."""
-    if dtypes.is_complex(call.problem.acc_dtype):
+    """Sum tiles, given by their numbers, tap by tap or, where that takes long, by SciPy."""
+    problem, steps = call.problem, call.plan.grid.steps
+    rows, columns = (
+        min(outputs, step // stride)
+        for outputs, step, stride in zip(
+            problem.out_shape[-2:], steps, restate_for_tables(problem).stride, strict=True
+        )
+    )
+    scipy = rows * columns * problem.p * problem.q > _PRODUCTS_MOST
+    if scipy or dtypes.is_complex(problem.acc_dtype):
         for tile in tiles:
             with complete_rows_before(call.rows_before(int(tile)), copied_later=True):
-                _sum_complex_tile(call, kernel, int(tile))
+                _sum_copied_tile(call, kernel, int(tile), scipy)
     else:
         _sum_real_tiles(call, kernel, tiles)
 
 
-def _sum_complex_tile(call: _KernelBatch, kernel: Array, number: int) -> None:
-    """Sum a complex tile, with its padded pixels as an image of their own."""
+# The most products of a tile that are summed directly. More take longer than SciPy's transforms,
+# which take pixels that are not finite out of a tile.
+_PRODUCTS_MOST = 1 << 32
+
+
+def _sum_copied_tile(call: _KernelBatch, kernel: Array, number: int, scipy: bool) -> None:
+    """Sum a tile, with its padded pixels as an image of their own."""
     problem, laid, acc = call.problem, restate_for_tables(call.problem), call.problem.acc_dtype
     image, tile = divmod(number, call.plan.grid.tiles)
     index = np.unravel_index((image if call.images is None else call.images[image]), problem.batch)
@@ -311,7 +325,11 @@ def _sum_complex_tile(call: _KernelBatch, kernel: Array, number: int) -> None:
         padded.shape, kernel.shape, acc, acc, stride=laid.stride, dilation=laid.dilation
     )
     result = np.empty(small.out_shape, acc)
-    sums.direct(small, padded, kernel, result)
+    if scipy:
+        one = kernel[None], np.zeros(1, np.int64)
+        scipy_fft.run(small, padded, *one, result, thread_count(), False, sums.direct)
+    else:
+        sums.direct(small, padded, kernel, result)
     call.out[(*index, *kept)] = dtypes.finish(result, problem.out_dtype)
 
 

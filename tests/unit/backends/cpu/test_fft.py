@@ -480,6 +480,35 @@ def test_bad_pixels_of_wide_tiles(force, dtype):
     assert np.nanmax(np.abs(got - wanted)) <= bound
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("bad", ["pixel", "weight"])
+def test_bad_pixels_under_large_kernels(monkeypatch, force, dtype, bad):
+    """SciPy's transforms take them out: direct sums of such a tile take minutes."""
+    rng = np.random.default_rng(16)
+    keywords = dict(mode=((300, 0), (0, 200)), boundary="wrap", stride=(2, 1), method="fft")
+    x, k = sample(rng, (2, 700, 810), dtype), sample(rng, (500, 501), dtype)
+    force(1024, 1024)
+    clean = gpuconv.corr2d(x, k, **keywords)
+    monkeypatch.setattr(fft.sums, "direct", None)
+    monkeypatch.setattr(fft, "_sum_real_tiles", None)
+    if bad == "weight":
+        k[3, 4] = np.nan
+        assert np.isnan(gpuconv.corr2d(x, k, **keywords)).all()
+        return
+    where = np.zeros((700, 810))
+    where[650, 7] = 1
+    x[1, 650, 7] = np.nan
+    got = gpuconv.corr2d(x, k, **keywords)
+    keywords |= dict(method="box")
+    touched = gpuconv.corr2d(where, np.ones(k.shape), **keywords) > 0
+    assert 0 < touched.mean() < 1
+    np.testing.assert_array_equal(np.isnan(got[1]), touched)
+    np.testing.assert_array_equal(got[0], clean[0])
+    sizes = gpuconv.corr2d(np.abs(x[0]), np.ones(k.shape, dtype), **keywords)
+    bound = 64 * np.finfo(dtype).eps * np.abs(k).max() * sizes.max()
+    assert np.abs(got[1] - clean[1])[~touched].max() <= bound
+
+
 def test_bad_pixels_of_a_narrow_image():
     """Narrow images are summed by whole rows where no tile asks for some columns."""
     x, k = np.ones((70, 60), "float32"), np.ones((3, 3), "float32")
