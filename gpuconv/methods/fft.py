@@ -76,7 +76,8 @@ def _padded(problem: Problem) -> list[int]:
     """Powers of two that no side of a tile exceeds."""
     sides, laid = [], restate_for_tables(problem)
     for outputs, stride, span in zip(laid.out_shape[-2:], laid.stride, laid.span, strict=True):
-        whole = (outputs - 1) * stride + span
+        # With a single output a tile has room for a whole step, of which nothing is read.
+        whole = max((outputs - 1) * stride, stride - 1) + span
         sides.append(max(_SIDE_LEAST, 1 << (whole - 1).bit_length()))
     return sides
 

@@ -465,6 +465,17 @@ def test_the_bound_for_whole_numbers_holds():
             assert np.abs(out - wanted).max() <= bound / 4 < 1 / 16
 
 
+@pytest.mark.parametrize(
+    ("x_shape", "k_shape", "stride"),
+    [((700, 922), (700, 922), (1, 340)), ((1400, 50), (1300, 40), (900, 1)), ((9, 9), (3, 3), 1)],
+)
+def test_no_tile_is_larger_than_the_bound_assumes(x_shape, k_shape, stride):
+    """A tile with a single output may be larger than the image, by what a stride skips."""
+    problem = make_problem(x_shape, k_shape, "float64", "float64", stride=stride)
+    sides = fft_plan.sides(problem)
+    assert sides and all(np.less_equal(sides, fft._padded(problem)))
+
+
 @pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
 def test_pixels_that_scaling_would_lose(dtype):
     """The hot pixel counts for nothing, and all others are too small beside it."""
