@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,9 +27,18 @@ _SINGLE = ("float32", "complex64")
 
 
 def run(image: InputImage, passes: Sequence[Pass], output: Output) -> ArrayLike:
-    """Filter an image with one pass after the other; without any it is copied."""
-    complex_sums = image.is_complex or any(one.is_complex for one in passes)
+    """Filter an image with one pass after the other; without any it is copied.
+
+    A copy of complex numbers may be real, as SciPy's is: that of a sum may not.
+    """
+    complex_sums = any(image.is_complex or one.is_complex for one in passes)
     target = read_output(output, image, complex_sums)
+    if image.is_complex and not dtypes.is_complex(target.dtype):
+        warnings.warn(
+            "Casting complex values to real discards the imaginary part",
+            np.exceptions.ComplexWarning,
+            stacklevel=4,
+        )
     passes = join(passes, image.dtype, target.dtype)
     if image.deferred and target.array is None:
         return _run_deferred(image, passes, target.dtype)
@@ -61,7 +71,7 @@ def _run_eagerly(image: InputImage, passes: Sequence[Pass], target: Target) -> A
                 pixels, x_dtype, passes = middle, between, passes[len(first) :]
             run_passes(passes, pixels, x_dtype, pixels_out, target.dtype)
         else:
-            pixels_out[...] = pixels
+            pixels_out[...] = pixels if dtypes.is_complex(target.dtype) else pixels.real
     return arrays.wrap(result, target.dtype, source) if target.array is None else target.array
 
 
@@ -101,7 +111,8 @@ def _run_deferred(image: InputImage, passes: Sequence[Pass], dtype: str) -> Arra
     missing = max(0, 2 - image.ndim)
     result = result.reshape((1,) * missing + image.shape) if missing else result
     if not passes:
-        result = cast(result, dtype)
+        is_real = image.is_complex and not dtypes.is_complex(dtype)
+        result = cast(result.real if is_real else result, dtype)
     between = _dtype_between(passes, image.dtype, dtype, False)
     first = [one for one in passes if one.is_partial]
     for one in [*_exactly(first, dtype), *passes[len(first) :]]:

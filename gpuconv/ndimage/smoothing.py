@@ -291,6 +291,8 @@ def _make_uniform_passes(
         for at, size, origin, mode in with_each_axis(axes, image.ndim, size, origin, mode)
         if size > 1
     ]
+    if image.is_complex and not passes:  # a mean is a sum, of a single pixel too: it stays complex
+        passes = [line_pass(np.ones(1), -1, (0, 0), "constant")]
     return _with_cval(image, passes, cval)
 
 

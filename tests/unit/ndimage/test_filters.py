@@ -1,5 +1,7 @@
 """`gpuconv.ndimage` against `scipy.ndimage`, whose own tests run in tests/system."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -288,6 +290,57 @@ def test_complex_images_have_complex_results(name):
     with pytest.warns(UserWarning, match="promoting specified output dtype to complex"):
         found = getattr(ndimage, name)(x, *CALLS[name], output=np.float32)
     check(found, getattr(scipy.ndimage, name)(x, *CALLS[name]))
+
+
+@pytest.mark.parametrize("output", [None, float, np.float32, "float32", np.zeros, "int32"])
+@pytest.mark.parametrize(
+    ("name", "shape", "arguments"),
+    [
+        ("gaussian_filter", (), (1,)),
+        ("gaussian_filter", (3, 4), (0,)),
+        ("uniform_filter", (), (3,)),
+        ("uniform_filter", (3, 4), (1,)),
+        ("laplace", (), ()),
+        ("gaussian_laplace", (), (1,)),
+        ("gaussian_gradient_magnitude", (), (1,)),
+    ],
+)
+def test_complex_images_along_no_axes(name, shape, arguments, output):
+    """SciPy copies their real parts, with a warning, but does not take real means of them."""
+
+    def call(module):
+        target = output(shape) if output is np.zeros else output
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                found = getattr(module, name)(x, *arguments, output=target)
+            except RuntimeError as error:
+                return str(error)[:30], []
+        assert output is not np.zeros or found is target
+        return found, [(one.category, str(one.message)) for one in caught]
+
+    x = sample(shape, "complex64")
+    (found, warned), (expected, warned_there) = call(ndimage), call(scipy.ndimage)
+    assert warned == warned_there
+    if isinstance(expected, str):
+        assert found == expected
+    else:
+        check(found, expected)
+
+
+@pytest.mark.parametrize("library", ["dask", "torch"])
+def test_real_parts_of_other_libraries_arrays(library):
+    x = sample((3, 4), "complex64")
+    if library == "dask":
+        image = pytest.importorskip("dask.array").from_array(x, chunks=2)
+        dtype = np.float32
+    else:
+        torch = pytest.importorskip("torch")
+        image, dtype = torch.from_numpy(x), torch.float32
+    with pytest.warns(np.exceptions.ComplexWarning, match="discards the imaginary part"):
+        found = ndimage.gaussian_filter(image, 0, output=dtype)
+    assert type(found) is type(image)
+    check(np.asarray(found), x.real)
 
 
 def test_what_only_scipy_has_can_be_asked_for():
