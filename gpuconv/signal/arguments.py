@@ -85,14 +85,21 @@ def _as_array(name: str, value: ArrayLike, argument: str) -> Any:
     if is_tensor(value):
         arrays.refuse_sparse(value, argument)
     arrays.refuse_annotated(value, argument)
-    if is_tensor(value) or is_lazy(value) or arrays.is_instance_of(value, "cupy", "ndarray"):
+    if is_tensor(value) or arrays.is_instance_of(value, "cupy", "ndarray"):
         dtypes.name_of(value.dtype, argument)
         return value
-    value = np.asarray(value)
+    lazy = is_lazy(value)
+    value = value if lazy else np.asarray(value)
     if str(value.dtype.newbyteorder("=")) not in dtypes.NAMES:
+        instead = f"use scipy.signal.{name}"
+        if lazy:
+            near = "complex128" if value.dtype.kind == "c" else "float64"
+            instead = (
+                f"pass {argument}.astype({near!r}), or {argument}.compute() to scipy.signal.{name}"
+            )
         raise NotImplementedError(
             f"gpuconv.signal.{name} takes no arrays of dtype {value.dtype}, which {argument} has; "
-            f"use scipy.signal.{name}"
+            f"{instead}"
         )
     return value
 

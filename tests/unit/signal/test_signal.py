@@ -177,6 +177,26 @@ def test_either_argument_may_be_lazy(name, mode):
             np.testing.assert_allclose(found.compute(), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "near"),
+    [("longdouble", "float64"), ("clongdouble", "complex128"), ("object", "float64")],
+)
+@pytest.mark.parametrize("name", signal.__all__)
+def test_lazy_arrays_of_dtypes_that_only_scipy_takes(name, dtype, near):
+    da = pytest.importorskip("dask.array")
+    x, k = sample((5, 6), "float64"), sample((2, 3), "float64")
+    for function, argument in (
+        (lambda wide: getattr(signal, name)(wide(x), k), "in1"),
+        (lambda wide: getattr(signal, name)(x, wide(k)), "in2"),
+    ):
+        text = (
+            rf"^gpuconv\.signal\.{name} takes no arrays of dtype \w+, which {argument} has; pass "
+            rf"{argument}\.astype\('{near}'\), or {argument}\.compute\(\) to scipy\.signal\.{name}$"
+        )
+        with pytest.raises(NotImplementedError, match=text):
+            function(lambda array: da.from_array(array.astype(dtype), chunks=2))
+
+
 def test_errors_of_tensors_name_the_argument():
     torch = pytest.importorskip("torch")
     x = sample((3, 4), "float64")
