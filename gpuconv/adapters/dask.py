@@ -34,6 +34,7 @@ from ..methods.weights import Weights
 
 __all__ = [
     "as_one_chunk", "check_known", "corr2d", "correlate_blocks", "read_operands", "refuse_out",
+    "run_limited",
 ]  # fmt: skip
 
 Chunks = tuple[int, ...]
@@ -191,7 +192,7 @@ def _build_graph(
                     [_add_tile(graph, name, at, down, across) for across in column_slabs[j]]
                     for down in row_slabs[i]
                 ])  # fmt: skip
-            graph[(name, *index, i, j)] = (_run_limited, compute, rows[i], columns[j], weights,
+            graph[(name, *index, i, j)] = (run_limited, compute, rows[i], columns[j], weights,
                                            *grids)  # fmt: skip
     return graph
 
@@ -304,7 +305,7 @@ def _compute_block(
     return blocks.run_block(call, tiles, kernels[0], rows, columns, **keywords)
 
 
-def _run_limited(compute: Callable[..., Array], *arguments: Any) -> Array:
+def run_limited(compute: Callable[..., Array], *arguments: Any) -> Array:
     """Run a task, on one thread where Dask runs a task on every core."""
     with _limit_threads():
         return compute(*arguments)

@@ -110,9 +110,9 @@ def read_as_it_lies(obj: ArrayLike, name: str, swapped: bool = False) -> Operand
         return _from_cupy(obj, name, obj, "cupy")
     if type(obj).__module__.partition(".")[0] == "dask":
         raise TypeError(
-            f"{name} is a Dask array; only correlations of images and match_template take one, as "
-            f"the image (and then other arguments may be, too); pass {name}.compute(), or one "
-            "block at a time"
+            f"{name} is a Dask array; only correlations of images, match_template and "
+            "phase_cross_correlation take one, as the image (and then other arguments may be, "
+            f"too); pass {name}.compute(), or one block at a time"
         )
     refuse_annotated(obj, name)
     if hasattr(obj, "__cuda_array_interface__"):

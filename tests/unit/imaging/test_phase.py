@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import gpuconv
+from gpuconv.imaging import phase_arrays
 
 from ...emulator import device_arrays
 
@@ -68,6 +69,132 @@ def test_skimage(shape, dtype, normalization, factor):
     np.testing.assert_allclose(again.shift, here.shift, rtol=1e-6)
 
 
+def registered(name, **options):
+    """Images of several shapes and batches, and what each pair of them gives by itself."""
+    axes, first, second = BATCHES[name]
+    pairs = np.broadcast_arrays(*(moved_to_last(array, axes) for array in (first, second)))
+    n = np.size(axes)
+    batch = pairs[0].shape[:-n]
+    each = [
+        gpuconv.phase_cross_correlation(pairs[0][index], pairs[1][index], **options)
+        for index in np.ndindex(batch)
+    ]
+    shifts, errors, phases = (np.array(numbers) for numbers in zip(*each, strict=True))
+    return axes, (first, second), (
+        shifts.reshape(*batch, n), errors.reshape(batch), phases.reshape(batch)
+    )  # fmt: skip
+
+
+def moved_to_last(array, axes):
+    axes = np.atleast_1d(axes)
+    return np.moveaxis(array, axes, range(-len(axes), 0))
+
+
+def frames(count, shape=(12, 15)):
+    image = RNG.random(shape)
+    return np.stack([shifted(image, (0.7 * n, -1.3 * n)) for n in range(count)])
+
+
+BATCHES = {
+    "one reference": ((-2, -1), RNG.random((12, 15)), frames(4)),
+    "pairs": ((1, 2), frames(3), frames(3)[::-1]),
+    "every reference with every image": ((-2, -1), frames(2)[:, None], frames(3)),
+    "channels last": ((0, 1), frames(3).transpose(1, 2, 0), frames(1).transpose(1, 2, 0)),
+    "columns before rows": ((2, 0), frames(3).transpose(1, 0, 2), frames(3).transpose(1, 0, 2)),
+    "lines": (-1, RNG.random((3, 20)), RNG.random(20)),
+    "no batch": ((0, 1), RNG.random((12, 15)), RNG.random((12, 15))),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("factor", [1, 10])
+@pytest.mark.parametrize("normalization", ["phase", None])
+def test_batches(name, factor, normalization):
+    options = dict(upsample_factor=factor, normalization=normalization)
+    axes, images, expected = registered(name, **options)
+    found = gpuconv.phase_cross_correlation(*images, axes=axes, **options)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert isinstance(found.error, float if name == "no batch" else np.ndarray)
+
+
+def test_shifts_of_a_batch_in_single_precision():
+    images = frames(3).astype("f4")
+    found = gpuconv.phase_cross_correlation(images[0], images, axes=(-2, -1), upsample_factor=10)
+    assert found.shift.dtype == "float32"
+    np.testing.assert_allclose(found.shift, [[0, 0], [-0.7, 1.3], [-1.4, 2.6]], atol=0.11)
+    empty = gpuconv.phase_cross_correlation(images[0], images[:0], axes=(-2, -1))
+    assert empty.shift.shape == (0, 2)
+    assert empty.error.shape == empty.phasediff.shape == (0,)
+
+
+def test_one_reference_is_transformed_once(monkeypatch):
+    transformed = []
+    transform = phase_arrays._transform
+    monkeypatch.setattr(
+        phase_arrays,
+        "_transform",
+        lambda pixels, *rest: transformed.append(pixels.shape) or transform(pixels, *rest),
+    )
+    images = frames(4)
+    gpuconv.phase_cross_correlation(images[0], images, axes=(-2, -1))
+    assert transformed == [(12, 15)] * 5
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("chunks", [-1, 1, 5])
+def test_dask(name, chunks):
+    da = pytest.importorskip("dask.array")
+    axes, images, expected = registered(name, upsample_factor=10)
+    lazy = [da.from_array(image, chunks=chunks) for image in images]
+    for both in (lazy, (lazy[0], images[1]), (images[0], lazy[1])):
+        found = gpuconv.phase_cross_correlation(*both, axes=axes, upsample_factor=10)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert isinstance(ours, da.Array)
+            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+            computed = ours.compute(scheduler="synchronous")
+            assert np.shape(computed) == theirs.shape
+            np.testing.assert_allclose(computed, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_dask_images_without_a_batch():
+    da = pytest.importorskip("dask.array")
+    image = RNG.random((10, 12, 9)).astype("f4")
+    moved = np.roll(image, (2, -3, 1), (0, 1, 2))
+    lazy = gpuconv.phase_cross_correlation(*(da.from_array(a, chunks=4) for a in (image, moved)))
+    assert lazy.shift.dtype == "float32"
+    np.testing.assert_array_equal(lazy.shift.compute(), [-2, 3, -1])
+    assert float(lazy.error.compute()) == pytest.approx(
+        gpuconv.phase_cross_correlation(image, moved).error
+    )
+
+
+def test_dask_computes_nothing_before_and_on_one_thread(monkeypatch):
+    da = pytest.importorskip("dask.array")
+    counts = []
+    count = phase_arrays.thread_count
+    monkeypatch.setattr(phase_arrays, "thread_count", lambda: counts.append(count()) or count())
+    images = da.from_array(frames(4), chunks=(1, 12, 15))
+    lazy = gpuconv.phase_cross_correlation(images[0], images, axes=(-2, -1))
+    assert not counts
+    lazy.shift.compute(scheduler="threads", num_workers=2)
+    assert set(counts) == {1}
+
+
+def test_what_dask_arrays_are_refused_for():
+    da = pytest.importorskip("dask.array")
+    images = da.from_array(frames(3), chunks=(1, 5, 15))
+    with pytest.raises(ValueError, match="chunks of unknown size"):
+        gpuconv.phase_cross_correlation(images, images[images[:, 0, 0] > 0], axes=(1, 2))
+    with pytest.raises(ValueError, match="batches do not broadcast"):
+        gpuconv.phase_cross_correlation(images, images[:2], axes=(1, 2))
+    with pytest.raises(TypeError, match="moving_image has dtype"):
+        gpuconv.phase_cross_correlation(images, images.astype("longdouble"), axes=(1, 2))
+    lazy = gpuconv.phase_cross_correlation(images / 0, images, axes=(1, 2))
+    with pytest.raises(ValueError, match="NaN or infinite pixels"), np.errstate(divide="ignore"):
+        lazy.shift.compute(scheduler="synchronous")
+
+
 def test_images_of_zeros():
     zeros = np.zeros((4, 5))
     shift, error, _ = gpuconv.phase_cross_correlation(zeros, zeros)
@@ -84,6 +211,10 @@ def test_device_arrays():
         for factor in (1, 10):
             found = gpuconv.phase_cross_correlation(*arrays, upsample_factor=factor)
             np.testing.assert_array_equal(found.shift, [-3, 4])
+        stack = device_arrays.device_array(np.stack([moved, image]))
+        found = gpuconv.phase_cross_correlation(arrays[0], stack, axes=(-2, -1))
+        np.testing.assert_array_equal(found.shift, [[-3, 4], [0, 0]])
+        assert isinstance(found.shift, np.ndarray)
 
 
 class FourierTransforms:
@@ -106,6 +237,9 @@ def test_torch():
     image = torch.rand(16, 20)
     found = gpuconv.phase_cross_correlation(image, image.roll((3, -4), (0, 1)))
     np.testing.assert_array_equal(found.shift, [-3, 4])
+    stack = torch.stack([image, image.roll((1, 2), (0, 1))])
+    found = gpuconv.phase_cross_correlation(image, stack, axes=(-2, -1))
+    np.testing.assert_array_equal(found.shift, [[0, 0], [-1, -2]])
     with pytest.raises(NotImplementedError, match="reference_image requires grad"):
         gpuconv.phase_cross_correlation(image.requires_grad_(), image)
 
@@ -124,6 +258,23 @@ def test_torch():
             ValueError,
             r"images of shape \(0, 5\) have no pixels",
         ),
+        (
+            dict(moving_image=np.ones((3, 4, 5))),
+            ValueError,
+            r"one shape.*\(3, 4, 5\); axes= tells batches from images",
+        ),
+        (dict(axes=1, moving_image=np.ones((4, 6))), ValueError, r"one shape along axes 1, got"),
+        (dict(axes=1, moving_image=np.ones((3, 5))), ValueError, r"batches do not broadcast: got"),
+        (dict(axes=(0, 2)), ValueError, r"axes \(0, 2\) are not all axes of reference_image, .* 2"),
+        (dict(axes=(0, -2)), ValueError, r"axes \(0, -2\) name an axis of reference_image twice"),
+        (dict(axes=()), ValueError, "axes must name one axis at least"),
+        (dict(axes=1.0), ValueError, "axes must be integers, got 1.0"),
+        (dict(axes="rows"), ValueError, "axes must be integers, got 'rows'"),
+        (
+            dict(axes=1, moving_image=np.where(np.arange(4)[:, None] == 2, np.inf, np.ones(5))),
+            ValueError,
+            r"the images \(those at \(2,\) of the batch\) hold NaN or infinite pixels",
+        ),
     ],
 )
 def test_refused(change, error, message):
@@ -139,6 +290,7 @@ def test_refused(change, error, message):
         ("reference_mask", r"has no reference_mask: all pixels count"),
         ("moving_mask", r"has no moving_mask: all pixels count"),
         ("overlap_ratio", r"has no overlap_ratio: all pixels count"),
+        ("out", r"has no out: the numbers it finds are returned"),
         ("upsampling", r"has no argument 'upsampling'"),
     ],
 )
