@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -295,6 +297,26 @@ def test_results_in_another_dtype_and_place():
     for i, c in itertools.product(range(2), range(3)):
         one = gpuconv.normalized_corr2d(photo[..., c], bank[i, 0], mask=hidden)
         np.testing.assert_allclose(y[i, c], one, rtol=1e-13)
+
+
+@pytest.mark.parametrize("method", ["direct", "separable", "fft"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_no_array_of_the_images_size_is_taken(monkeypatch, method, dtype):
+    for name in ("_HOST_BYTES", "_TRANSFORMED_BYTES"):
+        monkeypatch.setattr(normalized_arrays, name, 1 << 19)
+    monkeypatch.setattr(normalized_arrays, "_SLOWER_MOST", 1e9)  # blocks may be small
+    x = RNG.integers(0, 200, (8000, 400)).astype(dtype)
+    gone, out = holes(x.shape), np.empty((7996, 396), "f4")
+    k = np.outer(np.arange(1, 6), np.arange(2, 7)).astype("f4")
+    call = partial(gpuconv.normalized_corr2d, x, k, mask=gone, method=method, out=out)
+    call()  # compiles
+    tracemalloc.start()
+    try:
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < x.size  # a copy in float32 would take four times as much
 
 
 def test_infinite_pixels_and_nan_that_counts():

@@ -1,5 +1,7 @@
 """Shifts between images, against known ones and scikit-image."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -139,6 +141,21 @@ def test_one_reference_is_transformed_once(monkeypatch):
     images = frames(4)
     gpuconv.phase_cross_correlation(images[0], images, axes=(-2, -1))
     assert transformed == [(12, 15)] * 5
+
+
+def test_batches_take_the_memory_of_one_pair():
+    def peak(count):
+        images = np.broadcast_to(image, (count, *image.shape))
+        tracemalloc.start()
+        try:
+            gpuconv.phase_cross_correlation(image, images, axes=(-2, -1), upsample_factor=4)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    image = RNG.random((120, 150))
+    peak(1)  # imports
+    assert peak(8) < peak(2) + image.nbytes / 4
 
 
 @pytest.mark.parametrize("name", BATCHES)

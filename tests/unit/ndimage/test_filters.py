@@ -1,5 +1,6 @@
 """`gpuconv.ndimage` against `scipy.ndimage`, whose own tests run in tests/system."""
 
+import inspect
 import warnings
 
 import numpy as np
@@ -38,6 +39,15 @@ def size_of_slabs(request, monkeypatch):
 def compare(name, x, *arguments, **keywords):
     expected = getattr(scipy.ndimage, name)(x, *arguments, **keywords)
     check(getattr(ndimage, name)(x, *arguments, **keywords), expected)
+
+
+def test_signatures_are_scipys():
+    for name in ndimage.__all__:
+        ours, theirs = (
+            [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+            for function in (getattr(ndimage, name), getattr(scipy.ndimage, name))
+        )
+        assert ours == theirs, name
 
 
 @pytest.mark.parametrize(("name", "dtype"), cross([*CALLS], DTYPES))

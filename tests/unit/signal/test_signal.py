@@ -1,5 +1,6 @@
 """`gpuconv.signal` against `scipy.signal`, whose own tests run in tests/system."""
 
+import inspect
 import itertools
 
 import numpy as np
@@ -8,6 +9,8 @@ import scipy.signal
 
 from gpuconv import signal
 
+from ...emulator import device_arrays
+from ...emulator.backend import emulated
 from ...marks import cross
 
 RNG = np.random.default_rng(29)
@@ -29,6 +32,15 @@ def compare(name, *arguments, **keywords):
         np.testing.assert_array_equal(found, expected)
     else:
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-4)
+
+
+def test_signatures_are_scipys():
+    for name in signal.__all__:
+        ours, theirs = (
+            [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+            for function in (getattr(signal, name), getattr(scipy.signal, name))
+        )
+        assert ours == theirs, name
 
 
 @pytest.mark.parametrize(
@@ -152,6 +164,31 @@ def test_libraries():
             assert type(found) is type(array)
             np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12, atol=1e-9)
             assert np.asarray(found).dtype == expected.dtype
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("name", signal.__all__)
+def test_gradients_of_tensors(name, mode):
+    torch = pytest.importorskip("torch")
+    function = getattr(signal, name)
+    for shapes in (((5, 4), (3, 2)), ((2, 3), (4, 5))):
+        pair = [torch.rand(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+        assert torch.autograd.gradcheck(lambda in1, in2: function(in1, in2, mode), pair)
+
+
+@pytest.mark.parametrize("name", signal.__all__)
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_device_arrays(name, dtype):
+    x, k = sample((9, 8), dtype), sample((3, 4), dtype)
+    with device_arrays.installed() as cupy:
+        launcher = device_arrays.DeviceArraysLauncher(cupy)
+        with emulated(launcher, specialised=False):
+            for mode, (in1, in2) in (("full", (x, k)), ("same", (x, k)), ("valid", (k, x))):
+                expected = getattr(scipy.signal, name)(in1, in2, mode)
+                found = getattr(signal, name)(cupy.asarray(in1), cupy.asarray(in2), mode)
+                assert isinstance(found, cupy.ndarray)
+                assert found.dtype == expected.dtype
+                np.testing.assert_allclose(found.get(), expected, rtol=2e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve", "oaconvolve"])
