@@ -109,6 +109,15 @@ def test_migration(there, here):
     )
 
 
+def test_what_replaces_a_function_has_a_row():
+    here = [row[1] for row in table("Coming from another library", MIGRATING)]
+    names = ["corr2d", "convolve2d", "normalized_corr2d", "normalized_convolve2d", "nn.conv2d"]
+    names += ["match_template", "phase_cross_correlation"]
+    for module in ("ndimage", "signal"):
+        names += [f"{module}.{name}" for name in getattr(gpuconv, module).__all__]
+    assert [n for n in names if not any(f"gpuconv.{n}(" in call for call in here)] == []
+
+
 def test_even_kernels_of_ndimage():
     k = np.random.default_rng(1).random((4, 2))
     p, q = k.shape
