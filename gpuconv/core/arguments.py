@@ -21,6 +21,7 @@ __all__ = [
     "MODES",
     "Pair",
     "Scalar",
+    "broadcast",
     "broadcast_error",
     "check_dimensions",
     "check_kernel_fits",
@@ -145,6 +146,23 @@ def _round_overflow(value: float, dtype: str) -> float:
     if dtype == "float32" and abs(value) >= float.fromhex("0x1.ffffffp+127"):
         return math.inf if value > 0 else -math.inf
     return value
+
+
+def broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape to which two shapes broadcast; ValueError if they don't.
+
+    `np.broadcast_shapes` takes at most 32 dimensions, but arrays have up to 64.
+
+    Examples
+    --------
+    >>> broadcast((3, 1), (4,))
+    (3, 4)
+    """
+    n = max(len(first), len(second))
+    first, second = ((1,) * (n - len(shape)) + shape for shape in (first, second))
+    if any(a != b and 1 not in (a, b) for a, b in zip(first, second, strict=True)):
+        raise ValueError(f"shapes {first} and {second} do not broadcast")
+    return tuple(b if a == 1 else a for a, b in zip(first, second, strict=True))
 
 
 def broadcast_error(x_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> ValueError:

@@ -15,6 +15,7 @@ from . import dtypes
 from .arguments import (
     Pair,
     Scalar,
+    broadcast,
     broadcast_error,
     check_dimensions,
     check_kernel_fits,
@@ -213,15 +214,6 @@ def slice_batch_shape(lead: tuple[int, ...], index: Index) -> tuple[int, ...]:
     )
 
 
-def _broadcast(x_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> tuple[int, ...]:
-    # Not `np.broadcast_shapes`, which takes at most 32 dimensions where arrays have up to 64.
-    lead = max(len(x_shape), len(k_shape)) - 2
-    x, k = ((1,) * (lead - len(shape) + 2) + shape[:-2] for shape in (x_shape, k_shape))
-    if any(n != m and 1 not in (n, m) for n, m in zip(x, k, strict=True)):
-        raise broadcast_error(x_shape, k_shape)
-    return tuple(m if n == 1 else n for n, m in zip(x, k, strict=True))
-
-
 def _read_dtypes(x_dtype: str, k_dtype: str, dtype: object) -> tuple[str, str]:
     """Return the dtypes of sums and of the result; `dtype` is what was asked for, or None."""
     result = dtypes.promote(x_dtype, k_dtype)
@@ -279,7 +271,10 @@ def make_problem(
     (h, w), (p, q) = x_shape[-2:], k_shape[-2:]
     pad = read_padding(mode, ((p - 1) * dilations[0] + 1, (q - 1) * dilations[1] + 1), flipped)
     rows, columns = check_kernel_fits(x_shape, k_shape, pad, dilations)
-    batch = _broadcast(x_shape, k_shape)
+    try:
+        batch = broadcast(x_shape[:-2], k_shape[:-2])
+    except ValueError:
+        raise broadcast_error(x_shape, k_shape) from None
     if 0 in (h, w) and rows >= 0 and columns >= 0 and border != "constant":
         raise ValueError(
             f"X of shape {x_shape} has no pixel for boundary={border!r} to repeat; only "

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import engine
 from ..core import dtypes
+from ..core.arguments import broadcast
 from ..core.array_types import Array
 from ..core.problem import Problem
 from ..core.scratch import Scratch
@@ -124,7 +125,7 @@ def undefined_value(call: NormalizedCall, xp: ModuleType) -> Array:
 
 
 def _shape_of_sums(one: Correlation, steps: dict[str, Any]) -> tuple[int, ...]:
-    lead = np.broadcast_shapes(one.image.shape[:-2], one.k.shape[:-2])
+    lead = broadcast(one.image.shape[:-2], one.k.shape[:-2])
     sides = (
         (n + sum(pad) - (taps - 1) * dilation - 1) // stride + 1
         for n, taps, pad, stride, dilation in zip(

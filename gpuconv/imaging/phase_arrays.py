@@ -12,6 +12,7 @@ import numpy as np
 
 from ..backends.cpu.threads import thread_count
 from ..core import arrays, dtypes
+from ..core.arguments import broadcast
 from ..core.array_types import Array, ArrayLike
 from ..core.streams import use_stream_of
 
@@ -94,7 +95,7 @@ def join_shapes(
     if 0 in image or not image:
         raise ValueError(f"images of shape {image} have no pixels to compare")
     try:
-        batch = np.broadcast_shapes(first[: len(first) - n], second[: len(second) - n])
+        batch = broadcast(first[: len(first) - n], second[: len(second) - n])
     except ValueError:
         raise ValueError(f"the batches do not broadcast: {given} (axes last)") from None
     return Shapes(batch, image)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backends import backend_for
 from ..core import arrays, blocks, dtypes
-from ..core.arguments import check_dimensions, read_padding
+from ..core.arguments import broadcast, check_dimensions, read_padding
 from ..core.array_types import Array, ArrayLike
 from ..core.arrays import Operand, to_host
 from ..core.problem import Index, Problem, make_problem, slice_batch
@@ -66,7 +66,7 @@ def read_problem(
             f"image of shape {image}"
         )
     try:
-        np.broadcast_shapes(image[:-2], template[:-2])
+        broadcast(image[:-2], template[:-2])
     except ValueError:
         raise ValueError(
             f"the leading dimensions of image {image} and template {template} do not broadcast: "

@@ -130,6 +130,13 @@ def test_shifts_of_a_batch_in_single_precision():
     assert empty.error.shape == empty.phasediff.shape == (0,)
 
 
+def test_batches_of_as_many_dimensions_as_arrays_have():
+    image = RNG.random((5, 6))
+    moved = np.roll(image, (1, -2), (0, 1)).reshape((1,) * 62 + (5, 6))
+    found = gpuconv.phase_cross_correlation(image, moved, axes=(-2, -1))
+    np.testing.assert_array_equal(found.shift.squeeze(), [-1, 2])
+
+
 def test_one_reference_is_transformed_once(monkeypatch):
     transformed = []
     transform = phase_arrays._transform

@@ -356,6 +356,13 @@ def test_refused(arguments, error, message):
         gpuconv.match_template(**arguments)
 
 
+def test_images_of_as_many_dimensions_as_arrays_have():
+    x = image("unit", (20, 22))
+    t = x[5:9, 6:11]
+    found = gpuconv.match_template(x.reshape((1,) * 62 + x.shape), t)
+    np.testing.assert_array_equal(found.squeeze(), gpuconv.match_template(x, t))
+
+
 def test_out_axes_and_dtype():
     x = image("unit")
     t = x[20:24, 31:37]
