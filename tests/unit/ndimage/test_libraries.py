@@ -67,6 +67,24 @@ def test_tensors(name, dtype):
     check(tensor.numpy(), expected)
 
 
+@pytest.mark.parametrize("library", ["numpy", "dask", "torch"])
+@pytest.mark.parametrize("name", ["correlate", "convolve"])
+def test_kernels_along_three_axes_that_are_no_product(name, library):
+    """One sentence, before anything is computed, whatever library the volume is of."""
+    x, weights = sample("float32", (5, 6, 7)), np.arange(12.0).reshape(3, 2, 2)
+    if library == "dask":
+        x = da.from_array(x, chunks=3)
+    elif library == "torch":
+        x = pytest.importorskip("torch").from_numpy(x)
+    text = (
+        rf"^gpuconv\.ndimage\.{name} takes weights along more than two axes only as NumPy's arrays "
+        r"that are a product of weights along one axis each, and along two at most once; got "
+        rf"others of shape \(3, 2, 2\); use scipy\.ndimage\.{name}$"
+    )
+    with pytest.raises(NotImplementedError, match=text):
+        getattr(ndimage, name)(x, weights)
+
+
 @pytest.mark.parametrize("name", [name for name in CALLS if name[-9:] != "magnitude"])
 def test_gradients_of_tensors(name):
     torch = pytest.importorskip("torch")
