@@ -38,6 +38,15 @@ def test_batches_templates_and_masks(method):
         np.testing.assert_allclose(lazy.compute(), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (1, 0), (2, 0)])
+def test_axes(axes):
+    x, t = RNG.random((20, 22, 18)), RNG.random((4, 5))
+    lazy = gpuconv.match_template(da.from_array(x, chunks=(7, 9, 5)), t, axes=axes)
+    expected = gpuconv.match_template(x, t, axes=axes)
+    assert lazy.shape == expected.shape
+    np.testing.assert_allclose(lazy.compute(), expected, atol=1e-12)
+
+
 def test_masks_of_each_template():
     x, t = RNG.random((3, 20, 18)), RNG.random((3, 4, 5))
     mask = RNG.random(t.shape) > 0.3

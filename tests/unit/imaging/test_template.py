@@ -427,6 +427,18 @@ def test_device_arrays(method, kind):
             assert type(found) is device_arrays.ndarray
             pad = ((1, 2), (2, 2))
             check(x, t, method, found.get(), mode=pad, boundary="edge")
+        photos, bank = np.stack([x, x[::-1], x[:, ::-1]], -1), np.stack([t, t[::-1]])[:, None]
+        out = device_arrays.device_array(np.zeros((2, 3, 21, 22), found.dtype))
+        stack = device_arrays.device_array(np.ascontiguousarray(photos.transpose(2, 0, 1)))
+        found = gpuconv.match_template(stack, bank, method=method, out=out)
+        assert found is out
+        along = gpuconv.match_template(
+            device_arrays.device_array(photos), bank[0, 0], method=method, axes=(0, 1)
+        )
+        for c in range(3):
+            check(photos[..., c], t, method, along.get()[..., c])
+            for n in range(2):
+                check(photos[..., c], bank[n, 0], method, out.get()[n, c])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -67,6 +67,34 @@ def test_tensors(name, dtype):
     check(tensor.numpy(), expected)
 
 
+@pytest.mark.parametrize("library", ["dask", "torch", "cupy"])
+@pytest.mark.parametrize(
+    ("name", "arguments", "axes"),
+    [
+        ("gaussian_filter", ((1.2, 0.7),), (2, 0)),
+        ("uniform_filter", (3,), 1),
+        ("laplace", (), (0, 2)),
+        ("correlate", (np.arange(6.0).reshape(2, 3),), (0, 2)),
+        ("convolve", (np.arange(6.0).reshape(2, 3),), (-1, -2)),
+    ],
+)
+def test_axes(name, arguments, axes, library):
+    x = sample("float32", (6, 7, 8))
+    expected = getattr(scipy.ndimage, name)(x, *arguments, axes=axes)
+    function = getattr(ndimage, name)
+    if library == "dask":
+        found = function(da.from_array(x, chunks=4), *arguments, axes=axes).compute()
+    elif library == "torch":
+        tensor = pytest.importorskip("torch").from_numpy(x)
+        found = function(tensor, *arguments, axes=axes).numpy()
+    else:
+        with device_arrays.installed() as cupy:
+            launcher = device_arrays.DeviceArraysLauncher(cupy)
+            with emulated(launcher, specialised=False):
+                found = function(cupy.asarray(x), *arguments, axes=axes).get()
+    check(found, expected)
+
+
 @pytest.mark.parametrize("library", ["numpy", "dask", "torch"])
 @pytest.mark.parametrize("name", ["correlate", "convolve"])
 def test_kernels_along_three_axes_that_are_no_product(name, library):
