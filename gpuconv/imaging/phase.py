@@ -18,7 +18,7 @@ _SPACES = ("real", "fourier")
 
 
 class Registration(NamedTuple):
-    """What `phase_cross_correlation` found.
+    """What `phase_cross_correlation` found: numbers, arrays of batches, lazy ones of Dask arrays.
 
     Attributes
     ----------
@@ -29,8 +29,6 @@ class Registration(NamedTuple):
         Root mean square difference of the images so shifted, relative to their norms: 0 to 1.
     phasediff : float or ndarray, shape (...)
         Phase of the cross-correlation at its maximum; 0 for images that are not negative.
-
-    Of Dask arrays all three are lazy.
 
     Examples
     --------

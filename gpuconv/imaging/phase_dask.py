@@ -40,7 +40,7 @@ def register(
     n = counts[0]
     join_shapes(images[0].shape, images[1].shape, axes, n)
     core = ",".join(f"axis{number}" for number in range(n))
-    results = da.apply_gufunc(
+    shift, error, phasediff = da.apply_gufunc(
         partial(run_limited, partial(_register_chunk, n, search)),
         f"({core}),({core})->(shift),(),()",
         *images,
@@ -48,11 +48,9 @@ def register(
         meta=tuple(np.empty(0, dtype) for dtype in (search.dtype_of_shifts(dtypes[0]), "f8", "f8")),
         allow_rechunk=True,
     )
-    shift, error, phasediff = results
     return shift, error, phasediff
 
 
 def _register_chunk(n: int, search: Search, first: Array, second: Array) -> tuple[Array, ...]:
-    axes = range(-n, 0)
-    found = register_arrays(first, second, tuple(axes), search)
+    found = register_arrays(first, second, range(-n, 0), search)
     return tuple(map(np.asarray, found))
