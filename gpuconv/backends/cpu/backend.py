@@ -25,11 +25,8 @@ from .scipy_fft import scipy_fft
 # What must be copied first (see `CpuBackend.strips`) is copied in strips of this many bytes.
 _COPIED_BYTES = 16 << 20
 # Image and result of at most this many bytes stay in a server's last cache. A pixel there takes
-# _CACHED_PIXEL of the time that one in memory does, and a tile of transforms _CACHED_TILE, where
-# the shorter side of kernels is of at most _SMALL_SPAN pixels, so that tiles are small. Tiles of
-# other images take _FAR_TILE.
-_CACHED_BYTES, _CACHED_PIXEL = 16 << 20, 0.45
-_SMALL_SPAN, _CACHED_TILE, _FAR_TILE = 128, 0.92, 1.2
+# _CACHED_PIXEL of the time that one in memory does, and tiles of other images take _FAR_TILE.
+_CACHED_BYTES, _CACHED_PIXEL, _FAR_TILE = 16 << 20, 0.45, 1.2
 
 
 class CpuBackend(Backend):
@@ -95,9 +92,7 @@ class CpuBackend(Backend):
         """Work of the package's own transforms or of SciPy's, whichever the problem goes to."""
         if not own_transforms(problem):
             return scipy_fft.work(problem)
-        if not _stays_in_cache(problem):
-            return own_fft.work(problem) * _FAR_TILE
-        return own_fft.work(problem) * (_CACHED_TILE if min(problem.span) <= _SMALL_SPAN else 1.0)
+        return own_fft.work(problem) * (1.0 if _stays_in_cache(problem) else _FAR_TILE)
 
     def box_work(self, problem: Problem) -> float:
         """Pixels and outputs, weighted by the time they take."""
