@@ -90,8 +90,7 @@ class _KernelBatch:
         """Count the rows of the images' results that are complete before a tile."""
         problem, grid = self.problem, self.plan.grid
         image, tile = divmod(number, grid.tiles)
-        tile_row = tile // grid.counts[1]
-        return image * problem.r + tile_row * grid.steps[0] // restate_for_tables(problem).stride[0]
+        return image * problem.r + tile // grid.counts[1] * grid.kept[0]
 
 
 def _of_one_kernel(call: _KernelBatch, weights: Array) -> None:
@@ -129,8 +128,8 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     """
     fft_driver, fft_errors, fft_functions = _compiled()
     plan, params, acc, count = call.plan, call.params, call.problem.acc_dtype, call.tiles
-    memory = np.zeros(count * TILE_STATE.itemsize, np.int8)
-    params.states, params.doubtful, params.flagged = address(memory), 0, 0
+    states = np.zeros(count, TILE_STATE)
+    params.states, params.doubtful, params.flagged = address(states), 0, 0
     params.spectrum, params.measures = spectrum.address, spectrum.measures_address
     params.weights, params.magnitudes = address(kernel), spectrum.magnitudes_address
     params.cancels = spectrum.cancels
@@ -140,7 +139,7 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     def transform(tiles: Array | range) -> None:
         def rows_before(number: int) -> int:
             # Tiles that must be summed again are completed last.
-            left = np.flatnonzero(states()["outcome"][: int(tiles[number])])
+            left = np.flatnonzero(states["outcome"][: int(tiles[number])])
             return call.rows_before(int(left[0] if left.size else tiles[number]))
 
         workspaces = _large_workspaces(plan)
@@ -152,25 +151,22 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
             params, fft_driver.tiles_serial, fft_driver.tiles_parallel, len(tiles), time, memory
         )
 
-    def states() -> Array:
-        return memory.view(TILE_STATE)
-
     together = count < plan.threads and works_together(acc, plan.sides)
     if not (together and _transform_together(call, states)):
         transform(range(count))
     if not params.flagged:
         return _NONE
-    doubtful = np.flatnonzero(states()["outcome"] == fft_errors.DOUBTFUL)
+    doubtful = np.flatnonzero(states["outcome"] == fft_errors.DOUBTFUL)
     if doubtful.size:
         params.doubtful = address(doubtful)
         params.retry_tile = fft_functions.retry_tile(acc)
         params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
         params.add_outliers = fft_functions.add_outliers(acc)
         transform(doubtful)
-    return np.flatnonzero(states()["outcome"])
+    return np.flatnonzero(states["outcome"])
 
 
-def _transform_together(call: _KernelBatch, states: Callable[[], Array]) -> bool:
+def _transform_together(call: _KernelBatch, states: Array) -> bool:
     """Transform tiles one after the other, each on all threads; return False without memory."""
     from .jit.fft.fft_filter import AFTER, BEFORE
 
@@ -194,7 +190,7 @@ def _transform_together(call: _KernelBatch, states: Callable[[], Array]) -> bool
         params.part_image, params.part_number = divmod(number, plan.grid.tiles)
         work("read_part")
         fft_driver.take_step(at, BEFORE)
-        state = states()[number]
+        state = states[number]
         if not state["finite"]:
             params.flagged += 1
             continue
@@ -271,8 +267,7 @@ class _DirectPlan:
 
 def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
     """Plan direct sums with a kernel; only this function knows the direct driver's params."""
-    problem = call.problem
-    columns = call.plan.grid.steps[1] // restate_for_tables(problem).stride[1]  # of a tile
+    problem, (_, columns) = call.problem, call.plan.grid.kept
     plan = plan_sums(
         problem, problem.acc_dtype, 0, call.x.strides, call.out.strides, columns=columns
     )
@@ -283,13 +278,8 @@ def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
 
 def _sum_directly(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
     """Sum tiles, given by their numbers, tap by tap or, where that takes long, by SciPy."""
-    problem, steps = call.problem, call.plan.grid.steps
-    rows, columns = (
-        min(outputs, step // stride)
-        for outputs, step, stride in zip(
-            problem.out_shape[-2:], steps, restate_for_tables(problem).stride, strict=True
-        )
-    )
+    problem = call.problem
+    rows, columns = map(min, problem.out_shape[-2:], call.plan.grid.kept)
     scipy = rows * columns * problem.p * problem.q > _PRODUCTS_MOST
     if scipy or dtypes.is_complex(problem.acc_dtype):
         for tile in tiles:
@@ -308,12 +298,12 @@ def _sum_copied_tile(call: _KernelBatch, kernel: Array, number: int, scipy: bool
     """Sum a tile, with its padded pixels as an image of their own."""
     problem, laid, acc = call.problem, restate_for_tables(call.problem), call.problem.acc_dtype
     image, tile = divmod(number, call.plan.grid.tiles)
-    index = np.unravel_index((image if call.images is None else call.images[image]), problem.batch)
+    index = np.unravel_index(image if call.images is None else call.images[image], problem.batch)
     pixels = np.broadcast_to(call.x, problem.batch + call.x.shape[-2:])[index]
     kept, positions = [], []
     for axis, place in enumerate(divmod(tile, call.plan.grid.counts[1])):
         stride, outputs = laid.stride[axis], laid.out_shape[axis - 2]
-        step = call.plan.grid.steps[axis] // stride
+        step = call.plan.grid.kept[axis]
         first, last = place * step, min(outputs, (place + 1) * step)
         kept.append(slice(first, last))
         end = (last - 1) * stride + laid.span[axis]
@@ -338,9 +328,7 @@ def _sum_real_tiles(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
     from .jit.fft import fft_driver
 
     problem, grid, direct = call.problem, call.plan.grid, _direct_plan(call, kernel)
-    stride = restate_for_tables(problem).stride
-    rows = grid.steps[0] // stride[0]
-    columns = grid.steps[1] // stride[1]
+    rows, columns = grid.kept
     row = per_output(problem, 0) * columns
     band = max(1, min(rows, int(LONG_TASK / row)))
     bands = -(-rows // band)

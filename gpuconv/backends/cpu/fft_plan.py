@@ -61,6 +61,7 @@ class Grid:
     # Pixels from a tile to the next, down and across: less than 1 where a tile is too small.
     steps: tuple[int, int]
     counts: tuple[int, int]  # tiles down and across
+    kept: tuple[int, int]  # outputs of a tile, down and across
 
     @cached_property
     def tiles(self) -> int:
@@ -107,7 +108,8 @@ def grid(problem: Problem, sides: tuple[int, int]) -> Grid:
     """Cover the outputs by tiles of these sides."""
     laid = restate_for_tables(problem)
     (step_y, rows), (step_x, columns) = (_cover(laid, axis, sides[axis]) for axis in (0, 1))
-    return Grid((step_y, step_x), (rows, columns))
+    kept = step_y // laid.stride[0], step_x // laid.stride[1]
+    return Grid((step_y, step_x), (rows, columns), kept)
 
 
 def spectrum_bytes(acc: str, sides: tuple[int, int]) -> int:
@@ -145,8 +147,7 @@ def work(problem: Problem) -> float:
     kernels, area = math.prod(problem.k_shape[:-2]), math.prod(found)
     spectra_bytes = kernels * spectrum_bytes(problem.acc_dtype, found)
     spectra = 0 if spectra_bytes <= SPECTRA_BYTES else 3 * kernels * area
-    tiles = math.prod(grid(problem, found).counts)
-    return _work_of_tiles(problem, found, tiles, problem.n) + spectra
+    return _work_of_tiles(problem, found, grid(problem, found).tiles, problem.n) + spectra
 
 
 def real_bytes(acc: str) -> int:
@@ -223,23 +224,21 @@ def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
     """
     from .jit.vectors import vector_bytes
 
-    size, vector, complex_sums = (
-        real_bytes(problem.acc_dtype), vector_bytes(), dtypes.is_complex(problem.acc_dtype)
-    )  # fmt: skip
-    rows = ny if complex_sums else ny // 2  # that are transformed
+    size, vector = real_bytes(problem.acc_dtype), vector_bytes()
+    parts = 2 if dtypes.is_complex(problem.acc_dtype) else 1
+    rows = ny * parts // 2  # that are transformed
     pitch, transposed_pitch = nx * size + vector, rows * size + vector
-    if complex_sums:
+    if parts == 2:
         plane_bytes = ny * pitch
     elif problem.p == 1 < problem.q:  # the upper and the lower half of a real tile
         plane_bytes = ny // 2 * pitch
     else:  # the left and the right half
         plane_bytes = nx // 2 * size
-    transposed = (2 if complex_sums else 1) * ny * pitch
+    transposed = parts * ny * pitch
     columns = transposed + 2 * nx * transposed_pitch
     outliers = columns + 2 * max(ny, nx) * vector
     most = min(_OUTLIERS_MOST, _TAPS_PER_ELEMENT * ny * nx // (problem.p * problem.q))
     # The place and the parts of each outlier, and a row for the sums of their contributions.
-    parts = 2 if dtypes.is_complex(problem.acc_dtype) else 1
     total = outliers + 8 * most + 8 * parts * (most + nx)
     total = -(-total // LINE_BYTES) * LINE_BYTES
     return Workspace(
@@ -307,7 +306,8 @@ def tile_plan(
     factors = radices(ny), radices(nx), twiddles(ny, acc), twiddles(nx, acc)
     places, pairs = frequency_places(ny, vector_bytes()), frequency_pairs(nx)
     workers = min(threads, problem.n * tiles.tiles, _WORKSPACES_BYTES // workspace.workspace_bytes)
-    time = work(problem) * real_bytes(acc) / 4 * (2 if complex_sums else 1)
+    units = work(problem)
+    time = units * real_bytes(acc) / 4 * (2 if complex_sums else 1)
     # Other threads take a while to start.
     workers = max(1, workers) if time * (1 - 1 / threads) > START else 1
     in_place = out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize
@@ -361,5 +361,5 @@ def tile_plan(
         x_offsets,
         out_offsets,
         kept,
-        work(problem),
+        units,
     )

@@ -169,10 +169,9 @@ def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum
     from .jit.fft import fft_driver, fft_errors, fft_functions
 
     acc, (ny, nx) = problem.acc_dtype, plan.sides
-    nbytes = spectrum_bytes(acc, plan.sides)
     scaled = scale_weights(weights, acc)
     measures = record(KERNEL_MEASURES, peak=scaled.peak, norm=scaled.norm, exponent=scaled.exponent)
-    memory = np.empty(nbytes + LINE_BYTES, np.int8)
+    memory = np.empty(spectrum_bytes(acc, plan.sides) + LINE_BYTES, np.int8)
     workspace = np.empty(plan.workspace.workspace_bytes + LINE_BYTES, np.int8)
     values = np.ascontiguousarray(scaled.values)
     jit = fft_functions.column_spectrum if problem.q == 1 else fft_functions.kernel_spectrum

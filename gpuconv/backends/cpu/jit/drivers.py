@@ -72,7 +72,6 @@ class Compiled:
     def __init__(self, code: Any) -> None:
         self.code = code
         self._known: set[Any] = set()
-        self._known_numbers: set[tuple[type, ...]] = set()
 
     def ready(self, *arguments: Any) -> None:
         """Compile the function for the types of these arguments, if it has not been."""
@@ -93,11 +92,8 @@ class Compiled:
         return bool(on_worker_thread(load, self.code.compile, types))
 
     def __call__(self, *arguments: Any) -> Any:
-        types = tuple(map(type, arguments))
-        if types not in self._known_numbers:
+        if tuple(map(type, arguments)) not in self._known:  # the kinds of numbers are their types
             self.ready(*arguments)
-            if set(types) <= {int, float}:  # of others, the type does not say which code they need
-                self._known_numbers.add(types)
         return self.code(*arguments)
 
 

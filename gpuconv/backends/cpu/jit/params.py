@@ -313,7 +313,7 @@ FFT_PARAMS = fields(
     # Jit functions; some are 0 until they are needed.
     "filter_tile", "read_part", "load_tile", "note_line_squares", "transform_tile",
     "transform_columns", "filter_rows", "restore_columns", "filter_columns", "store_tile",
-     "sample_abs_sums", "retry_tile", "add_outliers",
+    "sample_abs_sums", "retry_tile", "add_outliers",
     "forward", "inverse", "transpose", "separate", "combine",
     # Tasks are tiles, from `first` to before `last`, divided among the workers. `doubtful` is 0, or
     # in a second pass the address of the numbers of the tiles that are retried.
