@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from .. import engine
 from ..backends.cpu.numba_threads import import_numba
-from ..backends.cpu.threads import run_on_pool
+from ..backends.cpu.threads import run_on_pool, thread_count
 from ..core import dtypes
 from ..core.array_types import Array
 from ..core.blocks import even_length
@@ -21,8 +22,9 @@ __all__ = ["CompiledBlocks", "serves"]
 
 # Sums of integers up to here are exact in float64.
 _EXACT = 1 << 53
-# Elements of a task's scratch rows, which stay in the cache, and the fewest rows of a task.
-_SCRATCH, _TASK_ROWS = 1 << 15, 64
+# Elements of a task's scratch rows, which stay in the cache, and the fewest rows of a task; for
+# integers, also how many times as many rows as a template has.
+_SCRATCH, _TASK_ROWS, _TASK_HEIGHTS = 1 << 15, 64, 2
 # From this many results on, several threads compute them.
 _PARALLEL_LEAST = 1 << 16
 
@@ -121,25 +123,21 @@ class CompiledBlocks:
         self, pixels: Array, centre: float, cross: Array, sums: TemplateSums, template: Array
     ) -> _Findings:
         """Turn correlations into similarities."""
-        method = self.similarity.method
-        values = _template_values(method, sums, template)
+        similarity, shape = self.similarity, pixels.shape[-2:]
+        values = _template_values(similarity.method, sums, template)
         values = np.broadcast_to(values, (*cross.shape[:-2], 4)).reshape(-1, 4)
-        # Sums of integers are correlated without the centre, which their means then lack.
-        shift = centre if self.similarity.whole else 0.0
-        loop = _Loop(
-            np.ascontiguousarray(pixels.reshape(pixels.shape[-2:]), cross.dtype),
-            centre,
-            self.similarity.windows.shape,
-            method,
-            shift,
-        )
-        cross = cross.reshape(-1, *cross.shape[-2:])
-        return loop.run(cross, self.similarity.whole, np.ascontiguousarray(values))
+        dtype = None if similarity.whole else cross.dtype
+        image = np.asarray(pixels.reshape(shape), dtype)
+        if image.strides[-1] != image.itemsize or not image.flags.aligned:
+            image = image.copy()
+        loop = _Loop(image, centre, similarity.windows.shape, similarity.method)
+        run = loop.run_integers if similarity.whole else loop.run_floats
+        return run(cross.reshape(-1, *cross.shape[-2:]), np.ascontiguousarray(values))
 
 
 @dataclass(frozen=True)
 class _Findings:
-    """What the loops find out about all windows; see `window_similarity`."""
+    """What the loops find out about all windows; see `similarity_rows.finish_row`."""
 
     least: float  # the least positive sum of squares of a window
     largest: float  # the largest one
@@ -148,48 +146,85 @@ class _Findings:
 
 @dataclass(frozen=True)
 class _Loop:
-    """The compiled loop over the windows of an image, on one or more threads."""
+    """The compiled loops over the windows of an image, on one or more threads.
+
+    They turn correlations of shape (templates, rows, columns) into similarities, in place.
+    """
 
     pixels: Array
     centre: float
     shape: tuple[int, int]
     method: str
-    shift: float
 
-    def run(self, cross: Array, whole: bool, values: Array) -> _Findings:
-        """Turn ``cross`` of shape (templates, rows, columns) into similarities.
+    def run_floats(self, cross: Array, values: Array) -> _Findings:
+        """Turn correlations of floats into similarities."""
+        from ..backends.cpu.jit.similarity.float_windows import finish_float_windows
 
-        If `whole`, its memory holds integers of 64 bits.
-        """
-        from ..backends.cpu.jit import window_similarity as jit
-
-        p, q = self.shape
-        rows, columns = cross.shape[-2:]
-        # Tasks of nearly equal size, of as many rows as a group of windows or more.
+        (p, q), (rows, columns) = self.shape, cross.shape[-2:]
+        # Tasks of as many rows as a group of windows or more. They do not depend on the threads, on
+        # which results must not depend either.
         height = even_length(rows, max(_TASK_ROWS, p))
         width = even_length(columns, min(columns, max(2 * q, _SCRATCH // p)))
+
+        def scratch() -> tuple[Array, ...]:
+            return _empty_rows(2 * p + 2, width + q - 1), _empty_rows(12, width + q)
+
+        return self._run(finish_float_windows, (cross, values), (height, width), scratch, cross)
+
+    def run_integers(self, cross: Array, values: Array) -> _Findings:
+        """Turn correlations, whose memory holds integers of 64 bits, into similarities."""
+        from ..backends.cpu.jit.similarity.integer_windows import finish_integer_windows
+
+        (p, q), (rows, columns) = self.shape, cross.shape[-2:]
+        # A task sums the rows of its first windows anew. Every thread has equally many tasks.
+        threads = thread_count() if self._parallel(cross) else 1
+        most = threads * max(_TASK_ROWS, _TASK_HEIGHTS * p)
+        height = even_length(rows, -(-rows // (threads * -(-rows // most))))
+        width = even_length(columns, max(2 * q, _SCRATCH))
+
+        def scratch() -> tuple[Array, ...]:
+            return _empty_rows(8, width + q - 1), np.empty(width, "int64")
+
+        given = cross.view("int64"), cross, values
+        return self._run(finish_integer_windows, given, (height, width), scratch, cross)
+
+    def _run(
+        self, finish: Any, given: tuple[Array, ...], task_shape: tuple[int, int],
+        scratch: Callable[[], tuple[Array, ...]], cross: Array,
+    ) -> _Findings:  # fmt: skip
+        """Call a compiled loop for tasks of a shape."""
+        from ..backends.cpu.jit.similarity.similarity_rows import METHODS
+
+        (rows, columns), (height, width) = cross.shape[-2:], task_shape
         across = -(-columns // width)
         tasks = across * -(-rows // height)
-        integers = cross.view("int64") if whole else np.empty((0, 0, 0), "int64")
         counts, marks = np.empty((tasks, 2)), np.zeros((rows, columns), bool)
-
-        def arguments(task: int, tails: Array, lines: Array) -> tuple[Any, ...]:
-            top, left = task // across * height, task % across * width
-            return (
-                self.pixels, self.centre, (p, q), jit.METHODS[self.method], cross, integers,
-                self.shift, values, (top, min(top + height, rows)),
-                (left, min(left + width, columns)), tails, lines, marks, counts[task],
-            )  # fmt: skip
+        kind = np.empty(0, self.pixels.dtype)
+        place = self.pixels.ctypes.data, self.pixels.strides[0]
 
         def compute(first: int, last: int) -> None:
-            tails = np.empty((2 * p + 2, width + q - 1))
-            lines = np.empty((12, width + q))
+            memory = scratch()
             for task in range(first, last):
-                jit.finish_windows(*arguments(task, tails, lines))
+                top, left = task // across * height, task % across * width
+                finish(
+                    kind, place, self.centre, self.shape, METHODS[self.method], *given,
+                    (top, min(top + height, rows)), (left, min(left + width, columns)),
+                    *memory, marks, counts[task],
+                )  # fmt: skip
 
-        jit.finish_windows.ready(*arguments(0, np.empty((1, 1)), np.empty((1, 1))))
-        run_on_pool(compute, tasks, cross.size + self.pixels.size > _PARALLEL_LEAST)
+        run_on_pool(compute, tasks, self._parallel(cross))
         return _Findings(counts[:, 0].min(), counts[:, 1].max(), marks)
+
+    def _parallel(self, cross: Array) -> bool:
+        """Whether several threads are worth their start."""
+        return bool(cross.size + self.pixels.size > _PARALLEL_LEAST)
+
+
+def _empty_rows(rows: int, columns: int) -> Array:
+    """Make rows of at least as many columns of float64 that do not evict each other."""
+    from ..backends.cpu.jit.drivers import odd_lines
+
+    return np.empty((rows, odd_lines(8 * columns) // 8))
 
 
 def _template_values(method: str, sums: TemplateSums, template: Array) -> Array:

@@ -36,7 +36,8 @@ __all__ = [
 
 # Bytes of float64 of the pixels of a block, where it is higher than the template.
 _HOST_BYTES, _DEVICE_BYTES = 4 << 20, 64 << 20
-# The same for compiled code, which keeps no sums of windows, and the least image for it.
+# The same for compiled code, which keeps no sums of windows: bytes of pixels in the dtype that they
+# are correlated in. And the least image for it.
 _COMPILED_BYTES, _COMPILED_LEAST = 16 << 20, 1 << 12
 # Sums of integers below are exact.
 _WHOLE_MOST = 1 << 62
@@ -205,11 +206,14 @@ class _Matching:
         rows, columns = blocks.Axis.both(problem)
         across = columns.block_input(0, problem.s)
         loops = CompiledBlocks(similarity) if compiled else None
-        dtype = None
-        if not whole:
+        if whole:
+            dtype = self._integer_dtype
+        else:
             dtype = _result_dtype(problem) if compiled else "float64"
-        memory = _COMPILED_BYTES if compiled else self._memory
-        for first, last in self._heights(memory):
+        memory, item = (
+            (_COMPILED_BYTES, np.dtype(dtype).itemsize) if compiled else (self._memory, 8)
+        )
+        for first, last in self._heights(memory // item):
             pixels = self._read_pixels(image, rows.block_input(first, last), across, dtype)
             target = result[..., first:last, :]
             if loops is None:
@@ -233,26 +237,21 @@ class _Matching:
         return 4 * problem.p * problem.q * most * most
 
     def _read_pixels(
-        self, part: Array, down: blocks.BlockInput, across: blocks.BlockInput, dtype: str | None
+        self, part: Array, down: blocks.BlockInput, across: blocks.BlockInput, dtype: str
     ) -> Array:
-        """Return the pixels that a block of results reads, those of the border included.
-
-        They are converted to `dtype`; integers stay as they are if that is None.
-        """
+        """Return the pixels that a block of results reads, those of the border too, in `dtype`."""
         tiles = [
             [part[..., top:bottom, left:right] for left, right in across.ranges]
             for top, bottom in down.ranges
         ]
         pixels = blocks.join_tiles(tiles, down.positions, across.positions)
         fill = self.problem.fillvalue
-        if dtype is not None:
-            pixels = dtypes.widen(pixels, self.problem.x_dtype, dtype, self.xp)
-        elif pixels.dtype == bool:
+        if pixels.dtype == bool and dtype == "uint8":
             pixels = pixels.view(np.uint8)
+        elif pixels.dtype != dtype:
+            pixels = dtypes.widen(pixels, self.problem.x_dtype, dtype, self.xp)
         if down.pad == across.pad == (0, 0):
             return pixels
-        if dtype is None and not dtypes.holds(pixels.dtype.name, fill, "int64"):
-            pixels = pixels.astype("int64")
         (above, below), (before, after) = down.pad, across.pad
         h, w = pixels.shape[-2:]
         shape = (*pixels.shape[:-2], above + h + below, before + w + after)
@@ -260,11 +259,21 @@ class _Matching:
         padded[..., above : above + h, before : before + w] = pixels
         return padded
 
-    def _heights(self, memory: int) -> Iterator[tuple[int, int]]:
-        """Cut rows of results into blocks of nearly equal height: first row and end of each."""
+    @property
+    def _integer_dtype(self) -> str:
+        """Dtype of a block's integers: the image's, or one that holds the border as well."""
         problem = self.problem
-        row = 8 * (problem.s + problem.q - 1)
-        count = -(-problem.r // max(memory // row, problem.p, 16))
+        name = "uint8" if problem.x_dtype == "bool" else problem.x_dtype
+        border = any(map(any, problem.pad))
+        return name if not border or dtypes.holds(name, problem.fillvalue, "int64") else "int64"
+
+    def _heights(self, pixels: int) -> Iterator[tuple[int, int]]:
+        """Cut rows of results into blocks of nearly equal height: first row and end of each.
+
+        They have about as many pixels as said, or one template's rows.
+        """
+        problem = self.problem
+        count = -(-problem.r // max(pixels // (problem.s + problem.q - 1), problem.p, 16))
         yield from itertools.pairwise(problem.r * n // count for n in range(count + 1))
 
     @property

@@ -102,20 +102,31 @@ def sum_template(
     """
     if method == "zncc":
         shifted = _less_mean(template, mask, whole)
-        # Whole numbers are not centred exactly; the deviations of the square are.
-        exact = _less_mean(shifted, mask, False) if whole else shifted
     else:
-        shifted = exact = template - (int(centre) if whole else centre)
+        shifted = template - (int(centre) if whole else centre)
     if mask is None:  # large templates take a millisecond to multiply by ones
-        kernel, square = shifted, (exact * exact).sum(axis=(-2, -1))
+        kernel, square = shifted, _sum_squares(shifted)
+        if whole and method == "zncc":
+            # Integers are not centred exactly. What is left of the mean is at most a half, so the
+            # sum of squares is at least twice what is subtracted.
+            rest = shifted.sum(axis=(-2, -1)).astype(np.float64)
+            square = square - rest * rest / math.prod(shifted.shape[-2:])
     else:
         squares = mask if mask.dtype == np.uint8 else mask * mask
+        exact = _less_mean(shifted, mask, False) if whole and method == "zncc" else shifted
         kernel, square = squares * shifted, (squares * exact * exact).sum(axis=(-2, -1))
     if method == "zncc":
         square = np.where(are_constant(template, mask), 0, square)
     kernel = _narrow(kernel) if whole else kernel.astype(kernel_dtype)
     total = kernel.sum(axis=(-2, -1), dtype=np.int64 if whole else np.float64)
     return TemplateSums(kernel, total, square)
+
+
+def _sum_squares(values: Array) -> Array:
+    """Sums of squares of whole templates."""
+    if values.dtype.kind == "i":
+        return np.einsum("...ij,...ij->...", values, values)  # without an array of squares
+    return (values * values).sum(axis=(-2, -1))  # pairwise, which errs less
 
 
 def invert_norms(square: Array) -> Array:

@@ -33,9 +33,10 @@ def _import_compiled_modules() -> None:
     with _fork_lock:
         importlib.import_module("numba")
         for name in (
-            "window_similarity", "im2col", "weight_gradient", "direct.direct_driver",
-            "direct.narrow_images", "fft.fft_driver", "fft.fft_functions", "means.missing_pixels",
-            "weights.rank_one", "weights.cross_approximation",
+            "im2col", "weight_gradient", "direct.direct_driver", "direct.narrow_images",
+            "fft.fft_driver", "fft.fft_functions", "means.missing_pixels",
+            "similarity.float_windows", "similarity.integer_windows", "weights.rank_one",
+            "weights.cross_approximation",
         ):  # fmt: skip
             importlib.import_module(f".jit.{name}", __package__)
 

@@ -397,6 +397,63 @@ def test_threads_do_not_change_bits(monkeypatch, kind):
         np.testing.assert_array_equal(gpuconv.match_template(x, t), found)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "i8"])
+def test_tasks_of_integers_do_not_change_bits(monkeypatch, dtype, method):
+    """Sums of integers are exact, so they may be split anywhere, into rows and columns."""
+    x = RNG.integers(0, 120, (90, 75)).astype(dtype)
+    if np.dtype(dtype).kind == "i":
+        x -= 60
+    t = x[20:29, 31:37]
+    found = gpuconv.match_template(x, t, method=method)
+    check(x, t, method, found)
+    monkeypatch.setattr(compiled_blocks, "_PARALLEL_LEAST", 0)
+    monkeypatch.setattr(compiled_blocks, "_SCRATCH", 1)
+    monkeypatch.setattr(compiled_blocks, "_TASK_ROWS", 7)
+    monkeypatch.setattr(compiled_blocks, "_TASK_HEIGHTS", 0)
+    np.testing.assert_array_equal(gpuconv.match_template(x, t, method=method), found)
+    monkeypatch.setattr(template_arrays, "_COMPILED_BYTES", 1 << 10)
+    if method != "zncc":  # each block has a centre of its own, which sums of squares depend on
+        np.testing.assert_array_equal(gpuconv.match_template(x, t, method=method), found)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4", "f4", "f8"])
+def test_layouts_of_images(dtype):
+    x = (RNG.random((90, 75)) * 200).astype(dtype)
+    t = x[20:29, 31:37]
+    found = gpuconv.match_template(x, t)
+    wide = np.zeros((180, 150), dtype)
+    wide[::2, ::2] = x
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    swapped = x.astype(x.dtype.newbyteorder(">"))
+    backwards = np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1]
+    unaligned = np.zeros(x.nbytes + 1, "u1")[1:].view(dtype).reshape(x.shape)
+    unaligned[...] = x
+    for image in (wide[::2, ::2], fixed, np.asfortranarray(x), swapped, backwards, unaligned):
+        np.testing.assert_array_equal(gpuconv.match_template(image, t), found)
+
+
+def test_border_that_the_dtype_of_the_image_does_not_hold():
+    x = RNG.integers(0, 256, (70, 75)).astype("u1")
+    t = x[20:29, 31:37]
+    found = gpuconv.match_template(x, t, mode=PAD, fillvalue=1000)
+    check(x, t, "zncc", found, mode=PAD, fillvalue=1000)
+
+
+def test_memory_of_integers():
+    """They are neither copied nor converted, however large the block is."""
+    x = RNG.integers(0, 256, (1500, 400)).astype("u1")
+    t, out = x[:9, :9].copy(), np.empty((1492, 392))
+    gpuconv.match_template(x, t, out=out)
+    tracemalloc.start()
+    with contextlib.closing(contextlib.ExitStack()) as stack:
+        stack.callback(tracemalloc.stop)
+        gpuconv.match_template(x, t, out=out)
+        most = tracemalloc.get_traced_memory()[1]
+    assert most < 2 * x.nbytes  # a byte for each result says whether it is to be summed anew
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_memory(monkeypatch, masked):
     """Beside the result it takes blocks, however large the image is."""

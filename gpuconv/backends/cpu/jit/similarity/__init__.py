@@ -1,0 +1,1 @@
+"""Similarities of template matching."""
