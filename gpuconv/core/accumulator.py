@@ -9,6 +9,7 @@ import numpy as np
 
 from . import dtypes
 from .array_types import Array
+from .division import find_reciprocal
 from .problem import Problem
 
 
@@ -37,29 +38,33 @@ def choose_exact_accumulator(problem: Problem, weights: Array, vertical: Array =
 
 @dataclass(frozen=True)
 class NarrowSums:
-    """Integer dtype that holds all sums of weights times ``2**shift`` exactly."""
+    """Integer dtype that holds all sums of weights times a divisor exactly."""
 
     dtype: str  # "uint16" or "int16"
-    shift: int
+    divisor: int
 
 
 _BYTES = ("uint8", "int8")
-# Weights may be multiples of 2**-_SHIFT_MOST, or of a larger power of two.
-_SHIFT_MOST = 8
+# Weights may be multiples of one divided by a power of two or an odd number, up to these.
+_POWER_MOST, _ODD_MOST = 256, 255
 
 
 def choose_narrow_sums(problem: Problem, weights: Array) -> NarrowSums | None:
     """Return the 16-bit dtype in which sums of bytes that become bytes are exact, if there is one.
 
-    There is for many small kernels: Sobel's, Laplace's, sharpening, binomial ones. These sums are
-    exact in the problem's own accumulator as well, so the results are the same.
+    There is for many small kernels: Sobel's, Laplace's, sharpening, binomial ones, means. Results
+    are those of the problem's own accumulator: its sums of multiples of ``1 / 2**n`` are exact as
+    well, and those of multiples of one divided by an odd number, which are never near the half of
+    an odd number, are rounded to the same integers.
 
     Examples
     --------
     >>> from gpuconv.core.problem import make_problem
     >>> problem = make_problem((99, 99), (1, 3), "uint8", "float32", dtype="uint8")
     >>> choose_narrow_sums(problem, np.array([[0.25, 0.5, 0.25]], np.float32))
-    NarrowSums(dtype='uint16', shift=2)
+    NarrowSums(dtype='uint16', divisor=4)
+    >>> choose_narrow_sums(problem, np.full((1, 3), 1 / 3, np.float32))
+    NarrowSums(dtype='uint16', divisor=3)
     """
     if problem.x_dtype not in ("bool", *_BYTES) or problem.out_dtype not in _BYTES:
         return None
@@ -68,26 +73,71 @@ def choose_narrow_sums(problem: Problem, weights: Array) -> NarrowSums | None:
         return None
     largest = max(dtypes.largest(problem.x_dtype), abs(fill))
     signed = problem.x_dtype == "int8" or fill < 0
-    weights = np.ascontiguousarray(weights, np.float64)
-    return _find_narrow_sums(largest, signed, weights.tobytes(), weights.shape)
+    wide = np.ascontiguousarray(weights, np.float64)
+    signed = signed or bool((wide < 0).any())
+    sums = _PossibleSums(largest, signed, wide.tobytes(), wide.shape)
+    found = _find_power_of_two(sums)
+    if found is None and weights.dtype.kind == "f" and not (signed and problem.out_dtype == "int8"):
+        found = _find_odd_divisor(sums, weights.dtype.str)
+    return found
+
+
+@dataclass(frozen=True)
+class _PossibleSums:
+    """Sums of pixels up to the `largest` by float64 weights, (kernels, p, q) or (p, q)."""
+
+    largest: float
+    signed: bool
+    weights: bytes
+    shape: tuple[int, ...]
+
+    @property
+    def array(self) -> Array:
+        """The weights as an array."""
+        return np.frombuffer(self.weights).reshape(self.shape)
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of sums in 16 bits."""
+        return "int16" if self.signed else "uint16"
+
+    @property
+    def most(self) -> int:
+        """The largest number of that dtype."""
+        return (1 << 15) - 1 if self.signed else (1 << 16) - 1
 
 
 @lru_cache(maxsize=256)
-def _find_narrow_sums(
-    largest: float, signed: bool, weights: bytes, shape: tuple[int, ...]
-) -> NarrowSums | None:
-    """Find the dtype that holds sums of pixels up to the `largest` by float64 weights."""
-    scaled = np.frombuffer(weights).reshape(shape)
-    signed = signed or bool((scaled < 0).any())
-    most = (1 << 15) - 1 if signed else (1 << 16) - 1
+def _find_power_of_two(sums: _PossibleSums) -> NarrowSums | None:
+    """Find the least power of two that makes all weights integers, and their sums fit."""
+    scaled, divisor = sums.array, 1
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.abs(scaled).sum(axis=(-2, -1)).max())
-        for shift in range(_SHIFT_MOST + 1):
-            if not largest * total * 2.0**shift <= most:
-                return None
+        while divisor <= _POWER_MOST and sums.largest * total * divisor <= sums.most:
             if (np.rint(scaled) == scaled).all():
-                return NarrowSums("int16" if signed else "uint16", shift)
-            scaled = scaled * 2
+                return NarrowSums(sums.dtype, divisor)
+            scaled, divisor = scaled * 2, divisor * 2
+    return None
+
+
+@lru_cache(maxsize=256)
+def _find_odd_divisor(sums: _PossibleSums, dtype: str) -> NarrowSums | None:
+    """Find an odd number for which all weights are the nearest of a dtype to a multiple of 1/n."""
+    weights, (p, q) = sums.array, sums.shape[-2:]
+    if not np.isfinite(weights).all():
+        return None
+    total = float(np.abs(weights).sum(axis=(-2, -1)).max())
+    different = np.unique(weights)
+    n = np.arange(3, _ODD_MOST + 1, 2)[:, None]
+    near = ((np.rint(different * n) / n).astype(dtype) == different).all(axis=1)
+    for divisor in n[near, 0].tolist():
+        # The largest error of a sum of products in the accumulator, with a factor of two to spare,
+        # against the least distance of a multiple of 1/n from the half of an odd number.
+        error = 2 * (p * q + 1) * float(np.finfo(dtype).eps) * total * sums.largest
+        most = round(sums.largest * total * divisor)
+        fits = most + divisor // 2 <= sums.most and error < 0.5 / divisor
+        if fits and find_reciprocal(divisor, most + divisor // 2) != (0, 0):
+            return NarrowSums(sums.dtype, divisor)
     return None
 
 

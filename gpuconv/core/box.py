@@ -9,6 +9,7 @@ import numpy as np
 
 from . import dtypes
 from .array_types import Array
+from .division import find_reciprocal
 from .problem import Problem
 
 # A weight is taken for 1/n where n is no larger than this.
@@ -101,35 +102,18 @@ def _find_divisors(weights: Array) -> Array:
     return np.where(near, n, 0.0)
 
 
-def find_reciprocal(problem: Problem, divisor: float) -> tuple[int, int]:
-    """Find a product and a shift that divide 16-bit sums, for rounding to nearest even.
+def find_mean_reciprocal(problem: Problem, divisor: float) -> tuple[int, int]:
+    """Find the reciprocal that divides 16-bit sums of windows, plus half of the divisor.
 
-    Returns
-    -------
-    reciprocal, shift : int
-        ``(s * reciprocal >> 16) >> shift`` is ``s // divisor`` for all s that occur: sums of the
-        problem's pixels plus half of the divisor. Both are 0 if no two numbers do that.
+    Returns it and a shift, both 0 if there is none; see `division.find_reciprocal`.
 
     Examples
     --------
     >>> from gpuconv.core.problem import make_problem
     >>> problem = make_problem((99, 99), (3, 3), "uint8", "float32", dtype="uint8")
-    >>> find_reciprocal(problem, 9)
+    >>> find_mean_reciprocal(problem, 9)
     (58255, 3)
-    >>> 2299 * 58255 >> 16 >> 3, 2299 // 9
-    (255, 255)
     """
     n = int(divisor)
     largest = max(dtypes.largest(problem.x_dtype), int(problem.fillvalue))  # type: ignore[arg-type]
-    most = largest * problem.p * problem.q + n // 2
-    return _find_reciprocal(n, most) if n > 1 and most < 1 << 16 else (0, 0)
-
-
-@lru_cache(maxsize=256)
-def _find_reciprocal(n: int, most: int) -> tuple[int, int]:
-    shift = (n - 1).bit_length() - 1
-    reciprocal = -(-(1 << 16 + shift) // n)
-    sums = np.arange(most + 1, dtype=np.int64)
-    if reciprocal >= 1 << 16 or ((sums * reciprocal >> 16 + shift) != sums // n).any():
-        return 0, 0
-    return reciprocal, shift
+    return find_reciprocal(n, largest * problem.p * problem.q + n // 2)

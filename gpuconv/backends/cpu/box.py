@@ -11,7 +11,12 @@ import numpy as np
 
 from ...core import dtypes
 from ...core.array_types import Array
-from ...core.box import choose_window_accumulator, describe_scales, find_reciprocal, shrink_factor
+from ...core.box import (
+    choose_window_accumulator,
+    describe_scales,
+    find_mean_reciprocal,
+    shrink_factor,
+)
 from ...core.layout import byte_offsets, kernel_index, lead_strides
 from ...core.problem import (
     Problem,
@@ -96,7 +101,8 @@ def _make_scales(
     scales["grow"] = grow
     if to_bytes:
         for scale in scales:
-            scale["reciprocal"], scale["shift"] = find_reciprocal(problem, float(scale["divisor"]))
+            found = find_mean_reciprocal(problem, float(scale["divisor"]))
+            scale["reciprocal"], scale["shift"] = found
     return scales
 
 
@@ -169,7 +175,7 @@ def _functions(problem: Problem, part: str, in_place: str | None) -> dict[str, i
         sum_windows=window_sums.sum_windows(part, part),
         transpose=window_sums.transpose_squares(part),
         finish=(
-            box_bytes.finish_bytes()
+            box_bytes.finish_bytes(acc)
             if _makes_bytes(problem, part)
             else box_results.finish(part, acc, out_dtype, masked=False)
         ),
@@ -247,7 +253,8 @@ def _along_rows(problem: Problem, part: str) -> bool:
 
 def _makes_bytes(problem: Problem, part: str) -> bool:
     """Whether sums of 16 bits are written as bytes."""
-    return part == "uint16" and problem.acc_dtype == "float32" and problem.out_dtype == "uint8"
+    floats = problem.acc_dtype in ("float32", "float64")
+    return part == "uint16" and floats and problem.out_dtype == "uint8"
 
 
 def _cut(problem: Problem, part: str, window_rows: int, lanes: int) -> Tasks:

@@ -150,14 +150,14 @@ def describe_images(
     *,
     step: int,
     slots: int,
-    shift: int,
+    divisor: int,
     in_place: bool,
     imaginary: int,
     loads: bool = True,
     stores: bool = True,
     every: int = 1,
 ) -> ImageLayout:
-    """Describe images and results of these strides, for sums of a dtype times ``2**shift``.
+    """Describe images and results of these strides, for sums of a dtype times a divisor.
 
     `step`, `slots` and `imaginary` are those of `make_image_row_source`, `in_place` is that of
     `ImageLayout`. `loads` says whether any row is read into a row buffer, and `stores` whether any
@@ -172,7 +172,7 @@ def describe_images(
     return ImageLayout(
         source=source,
         load=row_buffer.load(step) if loads else 0,
-        store=find_store(problem, acc, shift, every) if stores else 0,
+        store=find_store(problem, acc, divisor, every) if stores else 0,
         kernel_index=kernel_index(problem),
         x_offsets=byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch)),
         out_offsets=byte_offsets(batch, out_strides[:-2]),
@@ -181,15 +181,15 @@ def describe_images(
     )
 
 
-def find_store(problem: Problem, acc: str, shift: int, every: int = 1) -> int:
+def find_store(problem: Problem, acc: str, divisor: int, every: int = 1) -> int:
     """Return the address of the jit function that writes every `every`-th sum to the result.
 
-    The sums are those of weights times ``2**shift``.
+    The sums are those of weights times the divisor.
     """
     from .jit import narrow_results, stored_rows
 
     if acc in ("uint16", "int16"):
-        return narrow_results.store(acc, problem.out_dtype, shift)
+        return narrow_results.store(acc, problem.out_dtype, divisor)
     return stored_rows.store(acc, problem.out_dtype, _exact(problem, acc), every)
 
 

@@ -95,17 +95,17 @@ class Places:
 
 def decide_places(
     problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...],
-    out_strides: tuple[int, ...], tasks: Tasks, shift: int, *, x_in_place: bool,
+    out_strides: tuple[int, ...], tasks: Tasks, divisor: int, *, x_in_place: bool,
     all_written: bool, for_columns: bool,
 ) -> Places:  # fmt: skip
-    """Decide where sums in a dtype, times ``2**shift``, are read and written.
+    """Decide where sums in a dtype, times the divisor, are read and written.
 
     `all_written` says whether every sum is a result, and `for_columns` whether the plan is for a
     caller of its `sum_columns` (see `planning.plan_sums`).
     """
     from .jit import vectors
 
-    as_they_are = all_written and _writes_in_place(problem, acc, out_strides, shift)
+    as_they_are = all_written and _writes_in_place(problem, acc, out_strides, divisor)
     converted = all_written and converts_in_place(problem, acc, out_strides)
     whole_rows = not for_columns and as_they_are and _sums_whole_rows(problem, acc, rank, x_strides)
     lanes = vectors.lanes(dtypes.part(acc))
@@ -121,12 +121,14 @@ def decide_places(
     )
 
 
-def _writes_in_place(problem: Problem, acc: str, out_strides: tuple[int, ...], shift: int) -> bool:
-    """Whether sums of a dtype, times ``2**shift``, may be written to the result as they are."""
+def _writes_in_place(
+    problem: Problem, acc: str, out_strides: tuple[int, ...], divisor: int
+) -> bool:  # fmt: skip
+    """Whether sums of a dtype, times the divisor, may be written to the result as they are."""
     return (
         problem.out_dtype == acc == dtypes.part(acc)
         and out_strides[-1] == dtypes.storage(problem.out_dtype).itemsize
-        and not shift
+        and divisor == 1
     )
 
 

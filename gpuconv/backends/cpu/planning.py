@@ -162,7 +162,7 @@ def plan_sums(
     *,
     mirror: tuple[bool, bool] = (False, False),
     columns: int = 0,
-    shift: int = 0,
+    divisor: int = 1,
     missing: str = "",
     counted: str = "",
 ) -> SumsPlan:
@@ -171,7 +171,7 @@ def plan_sums(
     `mirror` says whether columns and rows of weights are summed in mirrored order (see
     `micro_kernel`); for direct sums only a single column or row may be. With `columns` the plan is
     for a caller of its `sum_columns`, on up to that many columns, not of its tasks. Sums are of
-    weights times ``2**shift``. With `missing` ("none", "few" or "many") the plan is for means of
+    weights times the divisor. With `missing` ("none", "few" or "many") the plan is for means of
     the pixels that are not missing, and `counted` is the name of their counts (see `Means`). The
     address of the MEANS is still to be put into the params.
     """
@@ -194,11 +194,11 @@ def plan_sums(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
     )
     places = decide_places(
-        problem, acc, rank, x_strides, out_strides, tasks, shift, x_in_place=x_in_place,
+        problem, acc, rank, x_strides, out_strides, tasks, divisor, x_in_place=x_in_place,
         all_written=not missing and every == 1, for_columns=columns > 0,
     )  # fmt: skip
     layout = describe_images(
-        problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, shift=shift,
+        problem, acc, x_strides, out_strides, step=laid.stride[1], slots=slots, divisor=divisor,
         in_place=places.out_in_place, imaginary=slots * pitch * size, loads=places.loads,
         stores=places.stores and not (places.whole_rows or missing), every=every,
     )  # fmt: skip
@@ -209,13 +209,15 @@ def plan_sums(
         fill_row = np.full(problem.w, problem.fillvalue, acc)
         functions = find_narrow_functions(problem, acc) | {"fill_row": address(fill_row)}
     else:
-        out = (problem.out_dtype, shift) if places.converted else None
+        out = (problem.out_dtype, divisor) if places.converted else None
         functions = find_functions(problem, acc, rank, mirror, places, summed, every, out)
     if missing:
         functions |= find_means_functions(acc, missing, counted, laid.stride[1])
         layout = replace(layout, store=jit_means.store(acc, problem.out_dtype, missing))
     if "sum_edge" in functions:
-        functions["store_edge"] = find_store(problem, acc, shift, min(laid.stride[0], laid.span[0]))
+        functions["store_edge"] = find_store(
+            problem, acc, divisor, min(laid.stride[0], laid.span[0])
+        )
         if every > 1 and not mirror[1]:
             tap_order = micro_kernel.order_of_taps(problem.q, every, problem.dilation[1])
             functions["tap_order"] = address(tap_order)

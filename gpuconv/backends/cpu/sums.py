@@ -96,7 +96,7 @@ def _plan_sums_of(
     to, and the cache of plans may drop those.
     """
     strided = join_channels(problem, x.strides, out.strides, x.itemsize)
-    problem, acc, shift = strided.problem, problem.acc_dtype, 0
+    problem, acc, divisor = strided.problem, problem.acc_dtype, 1
     if acc not in ("float32", "float64"):
         acc = choose_exact_accumulator(problem, weights, columns)
     orders = _UNMIRRORED
@@ -107,11 +107,12 @@ def _plan_sums_of(
     if few and math.prod(problem.out_shape) >= _NARROW_LEAST:
         narrow = choose_narrow_sums(problem, weights)
         if narrow is not None:
-            acc, shift, orders = narrow.dtype, narrow.shift, _UNMIRRORED
-            weights = weights * 2**shift
+            acc, divisor, orders = narrow.dtype, narrow.divisor, _UNMIRRORED
+            weights = np.rint(weights * divisor)
     for mirror, images in orders:
         plan = plan_sums(
-            problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror, shift=shift,
+            problem, acc, rank, strided.x_strides, strided.out_strides, mirror=mirror,
+            divisor=divisor,
             missing="" if means is None else means.missing,
             counted="" if means is None else means.counted,
         )  # fmt: skip

@@ -15,7 +15,7 @@ def find_functions(
     """Return the jit functions of a plan's DIRECT_PARAMS, by name.
 
     As many `planes` of real pixels are summed by the same weights. Every `every`-th column of sums
-    is written. With `out`, a dtype and a shift, sums are converted to it in registers.
+    is written. With `out`, a dtype and a divisor, sums are converted to it in registers.
     """
     from .jit import row_buffer
     from .jit.direct import column_sums, direct_driver, edge_columns, micro_kernel

@@ -1,4 +1,4 @@
-"""Results of sums in 16 bits: divided by a power of two, rounded, saturated (Numba).
+"""Results of sums in 16 bits: divided, rounded, saturated (Numba).
 
 Here are those that are written one by one: a row of fewer than a vector holds, or results that are
 not neighbours in memory. All others are converted in registers (`saturated_results`).
@@ -15,8 +15,8 @@ from .functions import compile_function
 from .intrinsics import elements
 
 # Bound to other values in every compiled function: tags (see `conversion`) of what is stored and of
-# sums, and the divisor's inverse.
-TAG = ACC = INVERSE = None
+# sums, and the divisor.
+TAG = ACC = DIVISOR = None
 
 
 def _store(sums, n, out, step, count, pitch, out_pitch, unused):
@@ -24,17 +24,17 @@ def _store(sums, n, out, step, count, pitch, out_pitch, unused):
     for row in range(count):
         start, line = out + row * out_pitch, elements(ACC, sums + row * pitch, n)
         for j in range(n):
-            value = np.float32(line[j]) * INVERSE[0]  # exact
+            value = np.float32(line[j]) / DIVISOR[0]
             elements(TAG, start + j * step, 1)[0] = narrowed(TAG, value)
 
 
 @cache
-def store(acc: str, out: str, shift: int) -> int:
-    """Return the address of the jit function that writes sums times ``2**shift`` as bytes."""
+def store(acc: str, out: str, divisor: int) -> int:
+    """Return the address of the jit function that writes sums divided by a number as bytes."""
     return compile_function(
         _store,
-        f"store_narrow_{acc}_{out}_shift{shift}",
+        f"store_narrow_{acc}_{out}_divisor{divisor}",
         TAG=make_tag(out),
         ACC=make_tag(acc),
-        INVERSE=np.array([2.0**-shift], np.float32),
+        DIVISOR=np.array([divisor], np.float32),
     )

@@ -1,7 +1,7 @@
 """Sums written as integers of 8 or 16 bits, converted while they are in registers (llvmlite).
 
 Floats are converted as `conversion.narrowed` does it: to nearest even, into the dtype's range, NaN
-to 0. Sums in 16 bits, which are whole numbers, are divided by a power of two first.
+to 0. Sums in 16 bits, which are whole numbers, are divided first.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
+from ....core.division import reciprocal_of
+from .mean_division import divide_by_constant
 from .vectors import Vectors
 
 __all__ = ["DTYPES", "emit_saturated"]
@@ -24,11 +26,13 @@ DTYPES = {"uint16": _BYTES, "int16": _BYTES, "float32": _SHORT, "float64": _SHOR
 
 
 def emit_saturated(
-    vectors: Vectors, sums: list[ir.Value], acc: str, dtype: str, shift: int, address: ir.Value
-) -> None:
+    vectors: Vectors, sums: list[ir.Value], acc: str, dtype: str, divisor: int,
+    address: ir.Value,
+) -> None:  # fmt: skip
     """Emit the conversion of vectors of sums, and their stores one after the other.
 
-    The sums, in dtype `acc`, are ``2**shift`` times the results.
+    The sums, in dtype `acc`, are `divisor` times the results: a power of two or an odd number
+    (see `core.accumulator.choose_narrow_sums`).
     """
     b, info = vectors.builder, np.iinfo(dtype)
     signed = acc != "uint16"
@@ -36,7 +40,7 @@ def emit_saturated(
         # Two vectors at a time, which fill one of integers half as long.
         some, sums = sums[: 2 - len(sums) % 2], sums[2 - len(sums) % 2 :]
         if vectors.whole:
-            whole = [_divide(vectors, x, shift, signed) for x in some]
+            whole = [_divide(vectors, x, divisor, signed) for x in some]
         else:
             whole = [_to_integers(vectors, x, info) for x in some]
         count = vectors.lanes * len(whole)
@@ -63,11 +67,17 @@ def _to_integers(vectors: Vectors, x: ir.Value, info: np.iinfo) -> ir.Value:
     return b.call(cgutils.get_or_insert_function(b.module, kind, name), [x])
 
 
-def _divide(vectors: Vectors, sums: ir.Value, shift: int, signed: bool) -> ir.Value:
-    """Divide whole numbers by ``2**shift``, to nearest even."""
+def _divide(vectors: Vectors, sums: ir.Value, divisor: int, signed: bool) -> ir.Value:
+    """Divide whole numbers, to nearest even; negative ones by an odd number give 0."""
     b = vectors.builder
-    if shift == 0:
+    if divisor == 1:
         return sums
+    if divisor % 2:
+        if signed:
+            zero = vectors.constant(0)
+            sums = b.select(b.icmp_signed(">", sums, zero), sums, zero)
+        return divide_by_constant(vectors, sums, divisor, *reciprocal_of(divisor))
+    shift = divisor.bit_length() - 1
     places = vectors.constant(shift)
     quotient = b.ashr(sums, places) if signed else b.lshr(sums, places)
     rest = b.and_(sums, vectors.constant((1 << shift) - 1))

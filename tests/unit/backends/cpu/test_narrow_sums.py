@@ -15,11 +15,16 @@ from ....marks import cross
 RNG = np.random.default_rng(35)
 BINOMIAL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])
 KERNELS = {
-    "sobel": (np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]), "int16", 0),
-    "sharpen": (np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]]), "int16", 0),
-    "binomial": (BINOMIAL / 256, "uint16", 8),
-    "halves": (np.array([[0.5, -0.5], [0.25, 1]]), "int16", 2),
-    "row": (np.array([[1, 2, 1]]) / 4, "uint16", 2),
+    "sobel": (np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]), "int16", 1),
+    "sharpen": (np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]]), "int16", 1),
+    "binomial": (BINOMIAL / 256, "uint16", 256),
+    "halves": (np.array([[0.5, -0.5], [0.25, 1]]), "int16", 4),
+    "row": (np.array([[1, 2, 1]]) / 4, "uint16", 4),
+    "mean": (np.full((3, 3), 1 / 9), "uint16", 9),
+    "long mean": (np.full((1, 21), 1 / 21), "uint16", 21),
+    "cross": (np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]]) / 5, "uint16", 5),
+    "slope": (np.array([[-1, 0, 1]] * 3) / 3, "int16", 3),
+    "weights of thirds": (np.array([[1, 2, 5], [4, -1, 0]]) / 3, "int16", 3),
 }
 
 
@@ -65,9 +70,10 @@ def test_halves_are_rounded_to_even():
 
 @pytest.mark.parametrize("kernel", list(KERNELS))
 def test_what_fits_is_found(monkeypatch, kernel):
-    k, dtype, shift = KERNELS[kernel]
+    k, dtype, divisor = KERNELS[kernel]
+    k = k.astype("f4")
     problem = make_problem((200, 200), k.shape, "uint8", "float32", dtype="uint8")
-    expected = NarrowSums(dtype, shift)
+    expected = NarrowSums(dtype, divisor)
     assert choose_narrow_sums(problem, k) == expected
     planned, plan_sums = [], sums.plan_sums
 
@@ -77,14 +83,16 @@ def test_what_fits_is_found(monkeypatch, kernel):
 
     monkeypatch.setattr(sums, "plan_sums", noting)
     x = np.zeros((200, 200), np.uint8)
-    gpuconv.corr2d(x, k.astype("f4"), method="direct", dtype="uint8")
+    gpuconv.corr2d(x, k, method="direct", dtype="uint8")
     assert planned[0] == dtype
 
 
 @pytest.mark.parametrize(
     ("k", "keywords"),
     [
-        (np.full((3, 3), 1 / 9), {}),  # no multiples of a power of two
+        (np.full((2, 3), 1 / 6), {}),  # neither a power of two nor odd: halves occur
+        (np.full((15, 15), 1 / 225, np.float32), {}),  # sums err by more than what is between them
+        (np.full((1, 257), 1 / 257), {}),
         (BINOMIAL, {}),  # 255 * 256 is too large by itself for signed sums
         (np.full((1, 2), 2.0**-9), {}),
         (np.ones((3, 3)), {"fillvalue": 0.5}),
@@ -95,7 +103,29 @@ def test_what_fits_is_found(monkeypatch, kernel):
 )
 def test_what_does_not_fit_is_not_taken(k, keywords):
     k = k if k is not BINOMIAL else k * 2 - 1
-    problem = make_problem((200, 200), k.shape, "uint8", "float64", dtype="uint8", **keywords)
+    problem = make_problem((200, 300), k.shape, "uint8", "float64", dtype="uint8", **keywords)
     assert choose_narrow_sums(problem, k) is None
     problem = make_problem((200, 200), (3, 3), "uint8", "float64")
     assert choose_narrow_sums(problem, np.ones((3, 3))) is None  # results are not bytes
+
+
+def test_signed_bytes_are_not_divided_by_odd_numbers():
+    """Negative numbers would be, which the division does not take."""
+    k = np.array([[-1, 0, 1]]) / 3
+    problem = make_problem((200, 200), k.shape, "uint8", "float64", dtype="int8")
+    assert choose_narrow_sums(problem, k) is None
+    problem = make_problem((200, 200), k.shape, "uint8", "float64", dtype="uint8")
+    assert choose_narrow_sums(problem, k) == NarrowSums("int16", 3)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("taps", [1, 3, 7, 9, 49, 81, 121, 255])
+def test_every_sum_is_divided_as_in_floats(dtype, taps):
+    """Windows with every sum that occurs, against float sums of the same weights."""
+    most = 255 * taps
+    pixels = np.minimum(np.maximum(np.arange(most + 1)[:, None] - 255 * np.arange(taps), 0), 255)
+    x = np.repeat(pixels.astype("u1")[:, None, :], 9, axis=1).reshape(-1, 9 * taps)
+    k = np.full((1, taps), 1 / taps, dtype)
+    expected = np.rint((pixels * k.astype("f8")).sum(axis=1)).astype("u1")
+    y = gpuconv.corr2d(x, k, stride=(1, taps), method="direct", dtype="uint8")
+    np.testing.assert_array_equal(y, np.repeat(expected[:, None], 9, axis=1))

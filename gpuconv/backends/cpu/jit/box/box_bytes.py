@@ -1,8 +1,6 @@
 """Means of bytes: sums in 16 bits are divided, rounded and stored in vectors (llvmlite, Numba).
 
-A division by a whole number n is a multiplication by about ``2**(16 + shift) / n`` that keeps the
-upper bits of the product (Granlund and Montgomery, "Division by invariant integers using
-multiplication", 1994). `core.box.find_reciprocal` finds out for which n that is exact.
+`core.box.find_mean_reciprocal` finds out which numbers a product divides by exactly.
 """
 
 from __future__ import annotations
@@ -18,38 +16,11 @@ from numba.extending import intrinsic
 from ..conversion import make_tag, narrowed
 from ..functions import compile_function
 from ..intrinsics import elements
+from ..mean_division import divide_rounded
 from ..vectors import Vectors, lanes
 from .box_results import box_finish, box_scale, weigh
 
 BYTES = make_tag("uint8")
-
-
-class _MeanDivision(Vectors):
-    """Emits the division of a vector of unsigned 16-bit sums."""
-
-    def upper_product(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """Return the upper 16 bits of the products."""
-        wide = ir.VectorType(ir.IntType(32), self.lanes)
-        product = self.builder.mul(self.builder.zext(a, wide), self.builder.zext(b, wide))
-        shift = ir.Constant(wide, [16] * self.lanes)
-        return self.builder.trunc(self.builder.lshr(product, shift), self.kind)
-
-    def short(self, value: ir.Value) -> ir.Value:
-        """Return a vector with a 64-bit integer in every lane."""
-        return self.spread(self.builder.trunc(value, self.element))
-
-    def divided(
-        self, sums: ir.Value, n: ir.Value, reciprocal: ir.Value, shift: ir.Value, even: bool
-    ) -> ir.Value:
-        """Return ``sums / n``, rounded to nearest even, at most 255."""
-        b, zero, one = self.builder, self.constant(0), self.constant(1)
-        raised = b.add(sums, b.lshr(n, one))
-        quotient = b.lshr(self.upper_product(raised, reciprocal), shift)
-        if even:  # halves were rounded up; where that gave an odd number, subtract one
-            half = b.icmp_unsigned("==", b.mul(quotient, n), raised)
-            quotient = b.sub(quotient, b.select(half, b.and_(quotient, one), zero))
-        most = self.constant(255)
-        return b.select(b.icmp_unsigned(">", quotient, most), most, quotient)
 
 
 def _division(even: bool) -> Any:
@@ -57,8 +28,11 @@ def _division(even: bool) -> Any:
     def divide(typingctx, sums, target, n, reciprocal, shift):
         def codegen(context, builder, signature, args):
             sums, target, *numbers = args
-            v = _MeanDivision(builder, "uint16")
-            means = v.divided(v.load(sums), *map(v.short, numbers), even)
+            v = Vectors(builder, "uint16")
+            vectors = [v.spread(builder.trunc(n, v.element)) for n in numbers]
+            means = divide_rounded(v, v.load(sums), *vectors, even)
+            most = v.constant(255)
+            means = builder.select(builder.icmp_unsigned(">", means, most), most, means)
             small = builder.trunc(means, ir.VectorType(ir.IntType(8), v.lanes))
             builder.store(small, builder.inttoptr(target, small.type.as_pointer())).align = 1
             return context.get_dummy_value()
@@ -71,20 +45,21 @@ def _division(even: bool) -> Any:
 _divide_by_odd, _divide_by_even = _division(False), _division(True)
 
 
-# Bound to another value in the compiled function.
-LANES = None
+# Bound to other values in every compiled function: the lanes of a vector, and a tag (see
+# `conversion`) of the dtype that single sums are weighed in.
+LANES = ACC = None
 
 
 def _finish_bytes(sums, n, out, step, count, pitch, out_pitch, finish_address):
     """Weight `count` rows of `n` sums, `pitch` bytes apart, and write them `out_pitch` apart."""
-    scale = box_scale(box_finish(finish_address).scale)
+    scale, kind = box_scale(box_finish(finish_address).scale), ACC.dtype.type
     reciprocal, shift, divisor = scale.reciprocal, scale.shift, np.int64(scale.divisor)
     for row in range(count):
         line = elements(np.uint16, sums + row * pitch, n)
         start = out + row * out_pitch
         if reciprocal == 0 or step != 1 or n < LANES:
             for j in range(n):
-                value = weigh(np.float32(line[j]), scale, np.float32)
+                value = weigh(kind(line[j]), scale, kind)
                 elements(BYTES, start + j * step, 1)[0] = narrowed(BYTES, value)
             continue
         source, j = sums + row * pitch, 0
@@ -98,6 +73,8 @@ def _finish_bytes(sums, n, out, step, count, pitch, out_pitch, finish_address):
 
 
 @cache
-def finish_bytes() -> int:
-    """Return the address of the jit function that weights 16-bit sums and writes them as bytes."""
-    return compile_function(_finish_bytes, "box_finish_bytes", LANES=lanes("uint16"))
+def finish_bytes(acc: str) -> int:
+    """Return the address of the jit function that weighs 16-bit sums in `acc` and writes bytes."""
+    return compile_function(
+        _finish_bytes, f"box_finish_bytes_{acc}", LANES=lanes("uint16"), ACC=make_tag(acc)
+    )

@@ -246,7 +246,7 @@ def sums(
     `mirrored` sums each row of taps, or the column where q is 1, in mirrored order. Two `planes`,
     laid out like the parts of complex numbers, are both summed by the same real weights. Unrolled
     taps, if not mirrored, may be summed in the order for a `stride`. With `out`, a dtype and a
-    shift, `saturated_results` converts sums of real numbers to it.
+    divisor, `saturated_results` converts sums of real numbers to it.
     """
     made = _code(acc, rows, p, q, step, mirrored, planes, stride)
     return _compiled(acc, replace(made, out=out), stream)

@@ -29,7 +29,7 @@ class RegisterBlock(Vectors):
     ) -> None:  # fmt: skip
         super().__init__(builder, dtypes.part(acc))
         self.order = order  # of unrolled columns of taps; empty: left to right
-        # What sums are converted to, as a dtype and a shift (see `saturated_results`), or None.
+        # What sums are converted to, as a dtype and a divisor (see `saturated_results`), or None.
         self.acc, self.out = acc, out
         self.part_rows = part_rows or rows  # from a row of real parts to that of imaginary parts
         self.rows, self.columns, self.step_bytes = rows, columns, step * self.size
