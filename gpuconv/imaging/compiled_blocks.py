@@ -54,6 +54,7 @@ class CompiledBlocks:
         self.dtype = self.similarity.dtype
         import_numba()
 
+    @np.errstate(all="ignore")
     def match(self, pixels: Array, out: Array, name: str, centred: bool = True) -> None:
         """Fill the results of a block.
 
@@ -125,7 +126,7 @@ class CompiledBlocks:
         """Turn correlations into similarities."""
         similarity, shape = self.similarity, pixels.shape[-2:]
         values = _template_values(similarity.method, sums, template)
-        values = np.broadcast_to(values, (*cross.shape[:-2], 4)).reshape(-1, 4)
+        values = np.broadcast_to(values, (*cross.shape[:-2], 3)).reshape(-1, 3)
         dtype = None if similarity.whole else cross.dtype
         image = np.asarray(pixels.reshape(shape), dtype)
         if image.strides[-1] != image.itemsize or not image.flags.aligned:
@@ -228,8 +229,8 @@ def _empty_rows(rows: int, columns: int) -> Array:
 
 
 def _template_values(method: str, sums: TemplateSums, template: Array) -> Array:
-    """Return the numbers that compiled loops need of each template: total, square, factor, norm."""
+    """Return the numbers that compiled loops need of each template: total, square, factor."""
     factor = invert_norms(template)
     total = sums.total if method == "zncc" else np.zeros_like(factor)
-    found = [np.asarray(a, np.float64) for a in (total, sums.square, factor, template)]
+    found = [np.asarray(a, np.float64) for a in (total, sums.square, factor)]
     return np.stack(found, axis=-1)

@@ -155,10 +155,11 @@ def _nearest_to_zero(part: Array, missing: Array, xp: ModuleType) -> Array:
     """Return of each image the pixel nearest to zero, 0 if they have both signs."""
     infinity = part.dtype.type(np.inf)
     found = 0
-    for limit, name in ((infinity, "fmin"), (-infinity, "fmax")):
+    for limit, name in ((infinity, "min"), (-infinity, "max")):
         if missing is not None:
             xp.copyto(part, limit, where=missing)
-        reduce = xp.nanmin if name == "fmin" else xp.nanmax
+        # NumPy's nanmin and nanmax warn of images that are NaN throughout.
+        reduce = getattr(np, "f" + name).reduce if xp is np else getattr(xp, "nan" + name)
         extreme = reduce(part, axis=(-2, -1), keepdims=True)
         # Of an image without a pixel that is there, the limit is left.
         usable = xp.isfinite(extreme) & (extreme * limit > 0)

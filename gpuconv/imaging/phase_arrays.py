@@ -22,6 +22,8 @@ __all__ = ["NAMES", "Search", "Shapes", "join_shapes", "read_axes", "register", 
 NAMES = ("reference_image", "moving_image")
 # Upsampled cross-correlations are computed this many pixels wide, around the whole-pixel maximum.
 _REFINED = 1.5
+# Between which the magnitudes of products of spectra must be, each and their sum.
+_SINGLE_RANGE, _DOUBLE_RANGE = (1e-30, 1e37), (1e-140, 1e150)
 
 
 @dataclass(frozen=True)
@@ -216,14 +218,19 @@ def _register(first: Array, second: Array, search: Search, pair: str) -> tuple[A
         raise ValueError(
             f"the images{pair} hold NaN or infinite pixels; replace them first, as by their median"
         )
+    eps, amplitude = float(np.finfo(real).eps), norms[0] * norms[1]
+    least = 100 * eps  # scikit-image's: smaller products count by their magnitude
+    if not _are_in_range(first, second, norms):
+        first, second = _normed(first, norms[0]), _normed(second, norms[1])
+        least *= eps / first.size  # what rounding errors of transforms are multiplied to
+        amplitude = amplitude if search.phase else 1.0
     product = first * second.conj()
     if search.phase:
-        product = product / xp.maximum(xp.abs(product), real.type(100 * np.finfo(real).eps))
+        product = product / xp.maximum(xp.abs(product), real.type(least))
     correlation = _fft(product, "ifftn", xp)
     peak = _Peak.of(correlation, xp)
     value, lengths = peak.value, np.array(shape, np.float64)
     shift = np.where(peak.at > np.trunc(lengths / 2), peak.at - lengths, peak.at)
-    amplitude = norms[0] * norms[1]
     if factor == 1:
         amplitude /= first.size**2
     else:
@@ -236,6 +243,20 @@ def _register(first: Array, second: Array, search: Search, pair: str) -> tuple[A
         shift = shift + (peak.at - middle) / factor
     shift = np.where(np.array(shape) == 1, 0, shift).astype(real)
     return shift, _error(value, amplitude), float(np.angle(value))
+
+
+def _are_in_range(first: Array, second: Array, norms: Sequence[float]) -> bool:
+    """Whether products of two spectra, and the squares of their sums, are ordinary numbers."""
+    total = norms[0] ** 0.5 * norms[1] ** 0.5  # the sum of the products' magnitudes, at most
+    single = first.dtype == second.dtype == np.complex64
+    lowest, highest = _SINGLE_RANGE if single else _DOUBLE_RANGE
+    return total == 0 or bool(lowest * first.size <= total <= highest)
+
+
+def _normed(spectrum: Array, norm: float) -> Array:
+    """A spectrum whose sum of squares was `norm`, and is 1."""
+    wide = spectrum.astype("complex128")  # in which no spectrum is beyond the range
+    return (wide * norm**-0.5).astype(spectrum.dtype)
 
 
 def _upsample(spectrum: Array, start: Array, side: int, factor: int, xp: ModuleType) -> Array:

@@ -22,6 +22,8 @@ __all__ = ["Similarity", "centre_serves", "find_centre", "float32_serves", "matc
 # The block is correlated in float32 only where the norms of windows differ by less: errors of
 # transforms are relative to the largest.
 _FLOAT32_MOST = 32.0
+# Norms of a window and a template times each other, between which float32 holds their products.
+_FLOAT32_RANGE = 1e-30, 1e37
 # Without a centre normed differences err by some rounding errors of float64. With one these grow by
 # as much as the norms differ; up to here that is worth it, as small differences keep their digits.
 _CENTRED_MOST = 2.0**26
@@ -139,6 +141,7 @@ def float32_serves(
     """Whether the windows' norms differ so little that a correlation in float32 is accurate enough.
 
     Errors of a transform are relative to the largest norm of a window, results to each window's.
+    Products must neither leave the range of float32 nor get near its smallest numbers.
 
     Parameters
     ----------
@@ -152,6 +155,13 @@ def float32_serves(
     template : array
         Sums of squares that results are divided by.
     """
+    norms = np.sqrt(np.atleast_1d(sums.square))
+    norms = norms[norms > 0]  # a template of zeros has products of zero
+    lowest, highest = _FLOAT32_RANGE
+    if norms.size and not (
+        least**0.5 * norms.min() >= lowest and largest**0.5 * norms.max() <= highest
+    ):
+        return False
     return _difference_of_norms(method, least, largest, sums, template) <= _FLOAT32_MOST
 
 
@@ -168,10 +178,11 @@ def _difference_of_norms(
     method: str, least: float, largest: float, sums: TemplateSums, template: Array
 ) -> float:
     """How many times the largest norm that is correlated is one that results are divided by."""
+    # Roots first: products of sums of squares may leave the range of float64.
     if method == "sqdiff":
-        ratio = (largest * sums.square) ** 0.5 / (least + sums.square)
+        ratio = largest**0.5 * sums.square**0.5 / (least + sums.square)
     elif method == "sqdiff_normed":
-        ratio = (largest * sums.square / (least * template)) ** 0.5
+        ratio = (largest / least) ** 0.5 * (sums.square / template) ** 0.5
     else:
         ratio = np.sqrt(largest / least)
     return float(np.max(np.nan_to_num(ratio), initial=0.0))
@@ -231,8 +242,10 @@ class _Finish:
         found = xp.where(square == np.inf, np.inf, found)  # not infinity less infinity
         if self.terms.norm is None:
             return found
-        norm = self.terms.norm[at] * self._each(self.template)
-        return xp.where(norm == 0, xp.where(found == 0, 0.0, np.inf), found / xp.sqrt(norm))
+        # One after the other: the product of two sums of squares may leave the range of float64.
+        window, template = xp.sqrt(self.terms.norm[at]), self._each(np.sqrt(self.template))
+        zero = (window == 0) | (template == 0)
+        return xp.where(zero, xp.where(found == 0, 0.0, np.inf), found / window / template)
 
     def _each(self, values: Array) -> Array:
         """One value for each template, to be combined with its results."""

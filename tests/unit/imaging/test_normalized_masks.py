@@ -254,6 +254,18 @@ def located(call):
     return [(str(w.message).split()[0], w.filename == __file__) for w in caught]
 
 
+def test_images_that_are_nan_throughout_are_not_warned_of():
+    x = np.full((2, 5, 6), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for dtype in ("float16", "float32", "float64", "complex64"):
+            for weights in (None, np.ones((5, 6))):
+                y = gpuconv.normalized_corr2d(
+                    x.astype(dtype), np.ones((2, 3)), weights=weights, nan_policy="propagate"
+                )
+                assert np.isnan(y).all()
+
+
 def test_warnings_name_the_line_that_calls():
     photo, template = RNG.random((20, 21, 3)), np.ones((3, 3))
     for function in (gpuconv.corr2d, gpuconv.convolve2d, gpuconv.normalized_corr2d):

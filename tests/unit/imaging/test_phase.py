@@ -51,6 +51,27 @@ def test_complex_images_and_their_spectra(dtype):
         assert abs(found.phasediff) < 1e-5
 
 
+@pytest.mark.parametrize("factor", [1, 20])
+@pytest.mark.parametrize("normalization", ["phase", None])
+@pytest.mark.parametrize(
+    ("dtype", "scales"),
+    [("f4", (1e30, 1e18, 1e-18, 1e-30)), ("c8", (1e30, 1e-30)), ("f8", (1e120, 1e80, 1e-120))],
+)
+def test_the_scale_of_pixels_does_not_matter(dtype, scales, normalization, factor):
+    """Not even where products of the transforms leave the range of the dtype."""
+    image = RNG.random((15, 16))
+    moved = shifted(image, (2.3, -3.2))
+    options = dict(normalization=normalization, upsample_factor=factor)
+    expected = gpuconv.phase_cross_correlation(image, moved, **options)
+    for scale in scales:
+        pair = ((a * scale).astype(dtype) for a in (image, moved))
+        found = gpuconv.phase_cross_correlation(*pair, **options)
+        np.testing.assert_array_equal(found.shift, expected.shift.astype(found.shift.dtype))
+        if normalization is None:
+            assert found.error == pytest.approx(expected.error, abs=1e-3)
+            assert found.phasediff == pytest.approx(expected.phasediff, abs=1e-5)
+
+
 @pytest.mark.needs("skimage")
 @pytest.mark.parametrize("shape", [(40, 31), (1, 40), (9, 8, 7)])
 @pytest.mark.parametrize("dtype", ["f8", "f4", "u1"])

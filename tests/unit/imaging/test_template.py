@@ -221,13 +221,18 @@ def plateaus(dtype):
     yield levels.astype(dtype)
 
 
-def test_a_window_of_zeros_has_no_normed_difference():
+def test_a_window_of_zeros_has_no_normed_difference(monkeypatch):
     x, t = np.zeros((5, 5), "f4"), np.ones((2, 2), "f4")
     x[4, 4] = 1
     found = gpuconv.match_template(x, t, method="sqdiff_normed")
     assert np.isinf(found[0, 0])
     assert found[3, 3] == pytest.approx(3 / 2)
-    assert (gpuconv.match_template(x[:3], 0 * t, method="sqdiff_normed") == 0).all()
+    for least in (0, 1 << 62):
+        monkeypatch.setattr(template_arrays, "_COMPILED_LEAST", least)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            zero = gpuconv.match_template(x[:3], 0 * t, method="sqdiff_normed")
+        assert (zero == 0).all()
 
 
 def test_weights_of_a_mask_and_an_offset_that_float32_does_not_hold():
@@ -302,6 +307,27 @@ def test_sums_of_integers_are_exact():
     expected = define(x, t, "sqdiff")
     np.testing.assert_array_equal(gpuconv.match_template(x, t, method="sqdiff"), expected)
     assert gpuconv.match_template(x, t, method="sqdiff")[10, 10] == 0
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "scales"), [("f4", (1e30, 1e18, 1e-18, 1e-30)), ("f8", (1e130, 1e80, 1e-80, 1e-130))]
+)
+def test_the_scale_of_pixels_does_not_matter(monkeypatch, dtype, scales, compiled):
+    """Not even where their products leave the range of the dtype."""
+    monkeypatch.setattr(template_arrays, "_COMPILED_LEAST", 0 if compiled else 1 << 62)
+    noise = RNG.standard_normal((20, 22))
+    bank = np.stack([noise[3:8, 4:10], 0.4 * noise[3:8, 4:10], np.zeros((5, 6))])
+    for scale, method in itertools.product(scales, METHODS):
+        x, t = ((a * scale).astype(dtype) for a in (noise, bank))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", category=RuntimeWarning)
+            warnings.filterwarnings("ignore", "the template .* is constant")
+            found = gpuconv.match_template(x, t, method=method, dtype="f8")
+        for each, template in zip(found[:2], t, strict=False):
+            check(x, template, method, each)
+        if method != "sqdiff":  # nothing is like a template of zeros
+            assert (found[2] == (np.inf if method == "sqdiff_normed" else 0)).all()
 
 
 def test_a_constant_template_says_what_is_returned():

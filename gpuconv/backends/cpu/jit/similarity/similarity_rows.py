@@ -76,16 +76,17 @@ def _coefficients(
 @inner
 def _difference(found: Array, first: Array, second: Array, sums: Array, normed: bool) -> None:
     """Compute the squared differences of a row."""
-    template, norm = sums[1], sums[3]
+    template, factor = sums[1], sums[2]  # a factor of 0 is that of a template of zeros
     for j in range(len(found)):
         value = second[j] - 2 * found[j] + template
         value = 0.0 if value < 0 else value
         found[j] = np.inf if second[j] == np.inf else value
     if normed:
         for j in range(len(found)):
-            scale = np.sqrt(first[j] * norm)
-            if scale != 0:
-                found[j] /= scale
+            # One after the other: a product of sums of squares may leave the range of float64.
+            scale = np.sqrt(first[j])
+            if (scale != 0) & (factor != 0):
+                found[j] = found[j] / scale * factor
             elif found[j] != 0:
                 found[j] = np.inf
 
@@ -108,8 +109,8 @@ def finish_row(
         `first` holds the sums of the squares of the pixels as they are.
     shift : float
         What is added to the means of pixels less the centre, as they are correlated.
-    sums : array, shape (templates, 4), float64
-        The total, sum of squares, factor and norm of each template.
+    sums : array, shape (templates, 3), float64
+        The total, sum of squares and factor of each template.
     correlations, results : array, shape (templates, rows, columns)
         They may be the same memory.
     row, left : int
