@@ -15,6 +15,10 @@ def parser():
     found.add_argument("--backend", choices=("cpu", "reference", "cuda"), help="only this one")
     found.add_argument("--dtypes", help="only these, with commas between")
     found.add_argument("--hostile", action="store_true", help="only arguments that make no sense")
+    found.add_argument(
+        "--functions", metavar="FAMILIES",
+        help="only other functions than corr2d: of templates,means,shifts,filters,sums",
+    )  # fmt: skip
     found.add_argument("--without", help="package that cannot be imported in any case")
     found.add_argument("--failures", type=int, default=10, help="stop after so many")
     found.add_argument(

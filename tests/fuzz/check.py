@@ -49,7 +49,8 @@ def _native(array):
     return array.astype(array.dtype.newbyteorder("="))
 
 
-def _same(a, b):
+def same(a, b):
+    """Whether two results have the same bits."""
     return a.shape == b.shape and _bits(a) == _bits(b)
 
 
@@ -91,7 +92,7 @@ def check(case):
         except work.TooMuchWork:
             raise Failure("work", f"more than {work.lines_of(case)} lines of Python") from None
         except Exception as error:
-            raise _raised(error) from error
+            raise raised(error) from error
 
 
 def _check(case):
@@ -110,14 +111,14 @@ def _check(case):
     except MemoryError as error:
         if "the result of shape" in str(error) and 8 * math.prod(shape) > 2**32:
             return False
-        raise _raised(error) from error
+        raise raised(error) from error
     except ValueError as error:
         if _refusal_is_right(case, error):
             return False
-        raise _raised(error) from error
+        raise raised(error) from error
     if before != (x_base.tobytes(), k_base.tobytes()):
         raise Failure("inputs", "an input was written")
-    _check_kind(y, shape, name)
+    check_kind(y, shape, name)
     first = np.array(y)
     if out is not None:
         if y is not out:
@@ -132,7 +133,7 @@ def _check(case):
     native = _native(x), _native(k)
     _compare(case, *native, first, name)
     for which in ("second", "third", "fourth"):  # calls are prepared, kept, and then repeated
-        if not _same(_call(case, x, k, out), first):
+        if not same(_call(case, x, k, out), first):
             raise Failure("repeat", f"the {which} call gave other bits")
     if before != (x_base.tobytes(), k_base.tobytes()):
         raise Failure("inputs", "an input was written by a repeated call")
@@ -141,7 +142,8 @@ def _check(case):
     return True
 
 
-def _check_kind(y, shape, name):
+def check_kind(y, shape, name):
+    """Raise `Failure` if a result has another shape or dtype."""
     if y.shape != shape:
         raise Failure("shape", f"{y.shape}, not {shape}")
     if y.dtype.name != name:
@@ -186,12 +188,13 @@ def _check_gradients(case):
             name = case.k_dtype if found.what == "dk" else case.x_dtype
             if result.dtype == np.uint16:  # bits of a tensor of bfloat16
                 result = _named(result, name)
-            _check_kind(result, shape, name)
-            _inside_parts(result, found.sums, found.error, found.certain, name, found.what)
+            check_kind(result, shape, name)
+            inside_parts(result, found.sums, found.error, found.certain, name, found.what)
     return True
 
 
-def _raised(error):
+def raised(error):
+    """The failure that an error is."""
     # Shrinking must not run into another refusal.
     return Failure(f"raises {type(error).__name__} {str(error)[:25]}", repr(error))
 
@@ -243,7 +246,7 @@ def _compare(case, x, k, y, name):
             return
         error, certain = _errors(case, k, method, sums)
         _compare_bad(case, y, sums, name)
-        _inside_parts(y, sums.sums, error, certain, name)
+        inside_parts(y, sums.sums, error, certain, name)
 
 
 def _errors(case, k, method, sums):
@@ -316,7 +319,7 @@ def _compare_bad(case, y, sums, name):
         raise Failure("bad pixels", "a window with a NaN or Inf gave a finite number")
 
 
-def _inside_parts(y, sums, error, certain, name, what="sums"):
+def inside_parts(y, sums, error, certain, name, what="sums"):
     """`_inside`, for the real and the imaginary parts each."""
     if sums.dtype.kind == "c":
         for part in ("real", "imag"):
@@ -364,7 +367,7 @@ def _crop(case, x, k, y):
         ends.append((first, last, first * step - before, (last - 1) * step - before + span))
     (a, b, top, bottom), (c, d, left, right) = ends
     part = _call(case, x[..., top:bottom, left:right], k, mode="valid", dtype=y.dtype)
-    if not _same(part, y[..., a:b, c:d]):
+    if not same(part, y[..., a:b, c:d]):
         raise Failure("crop", f"rows {top}:{bottom}, columns {left}:{right} give other bits")
 
 
@@ -431,4 +434,4 @@ def _setting(backend):
     return emulated(specialised=False)
 
 
-__all__ = ["Failure", "check"]
+__all__ = ["Failure", "check", "check_kind", "inside_parts", "raised", "same"]

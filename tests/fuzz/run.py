@@ -14,9 +14,10 @@ from gpuconv.core import dtypes
 
 from . import cases, check, hostile, shrink
 from .check import Failure
+from .functions import case as functions
 
-# One in so many calls is of arguments that make no sense.
-_HOSTILE_EVERY = 24
+# One in so many calls is of arguments that make no sense, and of the rest one of other functions.
+_HOSTILE_EVERY, _FUNCTIONS_EVERY = 24, 8
 
 
 def draw(options, index):
@@ -25,6 +26,11 @@ def draw(options, index):
     if options.hostile or (not options.backend and rng.randrange(_HOSTILE_EVERY) == 0):
         return hostile.draw(rng)
     names = options.dtypes.split(",") if options.dtypes else dtypes.NAMES
+    if options.functions or (not options.backend and rng.randrange(_FUNCTIONS_EVERY) == 0):
+        families = options.functions.split(",") if options.functions else list(functions.FAMILIES)
+        found = functions.draw(rng, names, rng.choice(families))
+        if found is not None:
+            return found
     if options.backend:
         case = cases.draw_for(options.backend, random.Random(f"{options.seed}:{index}"), names)
     else:
@@ -34,17 +40,24 @@ def draw(options, index):
 
 def parse(text):
     """Case or call of a line of JSON, or of "seed:index"."""
+    if text.startswith('{"family"'):
+        return functions.parse(text)
     return hostile.parse(text) if text.startswith('{"function"') else cases.parse(text)
 
 
 def run(case):
     """Whether a case or call ran, or was rightly refused; `Failure` if it did neither."""
-    return hostile.check(case) if isinstance(case, hostile.Call) else check.check(case)
+    return (_own_module(case) or check).check(case)
 
 
 def smaller(case, kind):
     """A small case or call that fails alike."""
-    return (hostile if isinstance(case, hostile.Call) else shrink).shrink(case, kind)
+    return (_own_module(case) or shrink).shrink(case, kind)
+
+
+def _own_module(case):
+    """The module of what is no case of `corr2d`."""
+    return {functions.FunctionCase: functions, hostile.Call: hostile}.get(type(case))
 
 
 def reproducer(case):
