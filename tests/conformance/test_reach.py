@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv import engine
+from gpuconv import call_cache, engine
+from gpuconv.backends.cuda import backend as cuda_backend
+from gpuconv.backends.cuda import fft_block_planning
 from gpuconv.core import boundary, reach
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 from gpuconv.methods import METHODS
 
 from ..emulator.backend import cuda
+from ..emulator.backend import emulated as on_the_emulator
+from ..emulator.transforms import Launcher
+from ..marks import always
 
 FARTHEST = 2**31 - 1
 
@@ -293,6 +298,88 @@ def test_plans_and_repeated_calls_take_the_weights_they_are_given(dtype):
         for found in (gpuconv.corr2d(x, k, **far), plan(x, k)):
             np.testing.assert_array_equal(found, x * weight)
             assert np.shares_memory(found, x) is False
+
+
+def on_the_gpu(call, transforms_in_blocks=True):
+    """Result of a call on the emulator; what it launched, allocated and uploaded."""
+    call_cache._calls.clear()
+    with on_the_emulator(Launcher()) as launcher, pytest.MonkeyPatch.context() as patch:
+        if not transforms_in_blocks:
+            patch.setattr(fft_block_planning, "TILINGS", {})
+        found = call()
+    launched = [(spec.kernel, grid, shared) for spec, grid, shared in launcher.launched]
+    return found, (launched, launcher.nbytes, launcher.transformed, sorted(launcher.kept))
+
+
+FILLED = [*((border, 0) for border in BOUNDARIES), ("constant", 3)]
+ON_THE_GPU = ["direct", "separable", "box", "fft", "cufft"]
+# The farther ones must take no more than the first one.
+FARTHER = [
+    [dict(mode="same", dilation=d) for d in (300, (FARTHEST, 300), FARTHEST)],
+    [dict(mode=10**n, stride=10**n) for n in (3, 6, 9)],
+]
+
+
+@pytest.mark.parametrize(
+    ("border", "fillvalue"), always(FILLED, ("constant", 3), ("wrap", 0), rows=True)
+)
+@pytest.mark.parametrize("method", ON_THE_GPU)
+@pytest.mark.parametrize("farther", FARTHER, ids=["dilation", "padding"])
+def test_work_on_the_gpu_depends_on_neither_dilation_nor_padding(
+    farther, method, border, fillvalue
+):
+    x = np.random.default_rng(2).integers(-9, 9, (2, 8, 8)).astype("f4")
+    k = np.outer([1, 2, 3], [1, -2, 1]).astype("f4") if method != "box" else np.ones((3, 3), "f4")
+    name, works = method.replace("cufft", "fft"), []
+    for far in farther:
+        keywords = far | dict(boundary=border, fillvalue=fillvalue)
+        found, work = on_the_gpu(
+            lambda far=keywords: gpuconv.corr2d(x, k, backend="cuda", method=name, **far),
+            method == "fft",
+        )
+        works.append(work)
+        expected = gpuconv.corr2d(x, k, backend="reference", **keywords)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
+    assert works[0][0]  # something was launched
+    assert works[1:] == works[:-1]
+
+
+@pytest.mark.parametrize(
+    ("border", "fillvalue"), always(FILLED, ("constant", 3), ("edge", 0), rows=True)
+)
+@pytest.mark.parametrize("method", ["direct", "fft", "cufft"])
+def test_gradients_on_the_gpu_depend_on_no_dilation(method, border, fillvalue):
+    rng = np.random.default_rng(2)
+    x, dy = (rng.integers(-9, 9, (2, 8, 8)).astype("f4") for _ in range(2))
+    k, works = np.outer([1, 2, 3], [1, -2, 1]).astype("f4"), []
+    for far in FARTHER[0]:
+        keywords = far | dict(boundary=border, fillvalue=fillvalue)
+        found, work = on_the_gpu(
+            lambda far=keywords: gpuconv.corr2d_vjp(
+                x, k, dy, backend="cuda", method=method.replace("cufft", "fft"), **far
+            ),
+            method == "fft",
+        )
+        works.append(work)
+        for one, other in zip(found, gpuconv.corr2d_vjp(x, k, dy, **keywords), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-3)
+    assert works[0][0]
+    assert works[1:] == works[:-1]
+
+
+@pytest.mark.parametrize("border", BOUNDARIES)
+def test_plans_for_a_gpu_depend_on_no_dilation(border):
+    def planned(dilation):
+        problem = make_problem(
+            (8, 8), (3, 3), "float32", "float32", mode="same", boundary=border, fillvalue=3,
+            dilation=dilation,
+        )  # fmt: skip
+        memory = [cuda_backend.workspace_bytes(problem, name) for name in cuda.methods]
+        refused = [cuda.refuse(problem, name) for name in ("direct", "separable", "box", "fft")]
+        works = cuda.direct_work, cuda.box_work, cuda.fft_work
+        return memory, refused, [work(problem) for work in works]
+
+    assert planned(10_000) == planned(FARTHEST)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name in ("direct", "fft")])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...core.array_types import Array
-from ...core.problem import Problem
+from ...core.problem import Problem, restate_for_tables
 from . import fft_chunks
 from .fft_block_planning import BlockPlan
 from .fft_chunks import BatchPart, PartLaunches
@@ -114,7 +114,7 @@ def spec_of(name: str, problem: Problem, plan: BlockPlan) -> Spec:
         problem.x_dtype if tiles else acc,
         acc,
         problem.out_dtype if tiles else acc,
-        problem.stride == (1, 1) if tiles else True,
+        restate_for_tables(problem).stride == (1, 1) if tiles else True,
         0,
         (plan.tiling.threads, 1),
         blocks_per_multiprocessor=plan.blocks_per_multiprocessor,

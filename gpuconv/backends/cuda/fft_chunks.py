@@ -12,7 +12,7 @@ import numpy as np
 from ...core.array_types import Array
 from ...core.boundary import BOUNDARIES
 from ...core.layout import lead_strides
-from ...core.problem import Problem
+from ...core.problem import Problem, restate_for_tables, tables_are_gathered
 from . import fft_planning
 from .fft_planning import TransformPlan
 from .geometry import merge_leads
@@ -174,13 +174,11 @@ def overlap(
     out_strides: tuple[int, ...],
 ) -> Array:
     """Fill in struct Overlap, except for what changes from chunk to chunk."""
-    g = np.zeros((), OVERLAP)
+    g, laid = np.zeros((), OVERLAP), restate_for_tables(problem)
     g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s
     g["need_y"], g["need_x"] = (
         (n - 1) * stride + span
-        for n, stride, span in zip(
-            problem.out_shape[-2:], problem.stride, problem.span, strict=True
-        )
+        for n, stride, span in zip(laid.out_shape[-2:], laid.stride, laid.span, strict=True)
     )
     g["x_row"], g["x_column"] = x_strides
     g["out_row"], g["out_column"] = out_strides
@@ -189,7 +187,11 @@ def overlap(
         g[name][: len(lead)] = values
     (g["top"], _), (g["left"], _) = problem.pad
     g["boundary"], g["leads"] = BOUNDARIES.index(problem.boundary), len(lead)
-    (g["sy"], g["sx"]), (g["dy"], g["dx"]) = problem.stride, problem.dilation
+    (g["sy"], g["sx"]), (g["dy"], g["dx"]) = laid.stride, laid.dilation
+    for axis, gathered in zip("yx", tables_are_gathered(problem), strict=True):
+        if gathered:
+            g[f"gathered_s{axis}"] = problem.stride["yx".index(axis)]
+            g[f"gathered_d{axis}"] = problem.dilation["yx".index(axis)]
     g["p"], g["q"] = problem.p, problem.q
     (g["ny"], g["nx"]), (g["kept_y"], g["kept_x"]) = plan.sides, plan.kept
     return g

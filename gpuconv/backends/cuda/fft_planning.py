@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ...core import dtypes
-from ...core.problem import Problem
+from ...core.problem import Problem, restate_for_tables
 from . import fft_block_planning
 from .chips import HOPPER, Chip
 from .fft_block_planning import BlockPlan, Tiling
@@ -140,7 +140,8 @@ def _kept(side: int, span: int, length: int, stride: int) -> int:
 
 def _grid(problem: Problem, sides: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Outputs of a tile and tiles of an image, each down and across."""
-    axes = list(zip(sides, problem.span, problem.out_shape[-2:], problem.stride, strict=True))
+    laid = restate_for_tables(problem)
+    axes = list(zip(sides, laid.span, laid.out_shape[-2:], laid.stride, strict=True))
     down, across = (_kept(*axis) for axis in axes)
     return (down, across), (-(-problem.r // down), -(-problem.s // across))
 
@@ -170,7 +171,7 @@ def _traffic(problem: Problem, sides: tuple[int, int]) -> float:
     down, across = (1 if side <= _ONE_PASS else 2 for side in sides)
     odd = math.prod(_ODD_SIDE for side in sides if side & (side - 1))
     transform = odd * (plane + (2 * across - 1 + 2 * down) * spectrum)
-    stored = 4.0 * math.prod(kept) * math.prod(problem.stride)
+    stored = 4.0 * math.prod(kept) * math.prod(restate_for_tables(problem).stride)
     return (
         (sources + kernels) * (2 * plane + transform)
         + targets * (2 * spectrum + transform + stored)
@@ -208,7 +209,8 @@ def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> TransformPl
 @lru_cache(maxsize=256)
 def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> TransformPlan:
     """Choose among all pairs of sides; `sides_offered` is `SIDES`, which the cache depends on."""
-    axes = zip(problem.span, problem.out_shape[-2:], problem.stride, strict=True)
+    laid = restate_for_tables(problem)
+    axes = zip(laid.span, laid.out_shape[-2:], laid.stride, strict=True)
     down, across = (_candidates(*axis) for axis in axes)
     plans = [_batch(problem, sides, budget) for sides in itertools.product(down, across)]
 
@@ -279,10 +281,10 @@ def work(problem: Problem, chip: Chip = HOPPER) -> float:
 
 def refusal(problem: Problem) -> str | None:
     """Return why the kernel is too large for any tile, or None."""
-    sides = tuple(_smooth(n) for n in problem.span)
-    if math.prod(sides) <= _LARGEST:
+    span = restate_for_tables(problem).span
+    if math.prod(_smooth(n) for n in span) <= _LARGEST:
         return None
     return (
-        f"the kernel covers {problem.span[0]} x {problem.span[1]} pixels, more than the "
+        f"the kernel covers {span[0]} x {span[1]} pixels, more than the "
         f"{_LARGEST} elements that cuFFT transforms at once"
     )

@@ -63,7 +63,9 @@ _LAYER = KernelFile(
 )
 _FFT_STRUCTS = ("Overlap", "Norm", "Size", "Largest")
 _FFT = KernelFile("fft", ("fft/fft_tiles.cuh",), _FFT_STRUCTS)
-_FFT_PIXELS = KernelFile("fft", ("common/border.cuh", "fft/fft_tiles.cuh"), _FFT_STRUCTS)
+_FFT_PIXELS = KernelFile(
+    "fft", ("common/border.cuh", "fft/fft_tiles.cuh", "fft/fft_pixels.cuh"), _FFT_STRUCTS
+)
 _FFT_EXACTNESS = (*_FFT_PIXELS.headers, "fft/fft_exactness.cuh")
 _FFT_BLOCK = ("fft/fft_butterflies.cuh", "fft/fft_block.cuh")
 

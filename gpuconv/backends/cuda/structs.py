@@ -88,16 +88,20 @@ LAYER = _members(
     ("i4", "channels outputs groups unused"),  # channels and outputs of one group; groups
 )
 
-# A chunk of tiles that are transformed together.
+# A chunk of tiles that are transformed together. Tiles are made of the padded image or, along an
+# axis whose windows are gathered, of these one after the other (see src/fft/fft_pixels.cuh).
 OVERLAP = _members(
     ("i8", "h w r s"),  # rows and columns of an image, then of a result
-    ("i8", "need_y need_x"),  # the padded image as far as some window reaches
+    ("i8", "need_y need_x"),  # rows and columns of that as far as some window reaches
     ("i8", "x_row x_column out_row out_column"),  # strides
     ("i8", "tiles_x tiles"),  # tiles of an image: across, and in all
     ("i8", "images"),  # output images of one kernel
     ("i8", "kernel0 first count"),  # first kernel of the group; first tile of the chunk; tiles
     ("i8", "lead x_lead out_lead", LEADS),  # leading dimensions: lengths and strides
-    ("i8", "top left sy sx dy dx"),  # padding, stride and dilation, of any size
+    ("i8", "top left"),  # padding
+    ("i8", "sy sx dy dx"),  # stride and dilation in tiles
+    # Those in the padded image, of any size, where windows are gathered; elsewhere 0.
+    ("i8", "gathered_sy gathered_sx gathered_dy gathered_dx"),
     ("i4", "boundary leads"),  # border rule; leading dimensions in use
     ("i4", "p q ny nx"),  # taps; rows and columns of a tile
     ("i4", "kept_y kept_x"),  # outputs of a tile

@@ -59,7 +59,7 @@ __device__ inline void find_tile(const Overlap& g, const char* x, char* out, int
   if (!tile.present) tile.at.rows = tile.at.columns = 0;
   tile.y0 = tile.at.i0 * g.sy, tile.x0 = tile.at.j0 * g.sx;
   i64 top = tile.y0 - g.top, left = tile.x0 - g.left;
-  tile.inside = tile.present && top >= 0 && left >= 0 && top + NY <= g.h && left + NX <= g.w &&
+  tile.inside = tile.present && !g.gathered_dy && !g.gathered_dx && top >= 0 && left >= 0 && top + NY <= g.h && left + NX <= g.w &&
                 tile.y0 + NY <= g.need_y && tile.x0 + NX <= g.need_x;
   tile.image = tile.at.x - x;
   tile.corner = tile.image + top * g.x_row + left * g.x_column;
@@ -73,13 +73,13 @@ __device__ inline void find_rows(const Overlap& g, State& state) {
     const BlockTile& tile = state.tiles[n / NY];
     i64 y = tile.y0 + n % NY;
     bool needed = tile.present && y < g.need_y;
-    state.rows[n / NY][n % NY] = needed ? border(y - g.top, g.h, g.boundary) : NOT_NEEDED;
+    state.rows[n / NY][n % NY] = needed ? image_row(g, y) : NOT_NEEDED;
   }
 }
 
 __device__ inline i64 find_column(const Overlap& g, const BlockTile& tile, int column) {
   i64 x = tile.x0 + column;
-  return x < g.need_x ? border(x - g.left, g.w, g.boundary) : NOT_NEEDED;
+  return x < g.need_x ? image_column(g, x) : NOT_NEEDED;
 }
 
 __device__ inline ACC load_pixel(const Overlap& g, const char* x, const BlockTile& tile, ACC fill, i64 row,

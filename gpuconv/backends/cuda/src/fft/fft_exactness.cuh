@@ -65,8 +65,7 @@ __device__ inline double sum_at(const Overlap& g, const char* x, ACC fill, const
   Sum total = {0};
   for (unsigned n = thread_of_block(); n < (unsigned)g.p * g.q; n += THREADS) {
     unsigned a = n / g.q, b = n - a * g.q;
-    i64 row = border(i * g.sy + (i64)a * g.dy - g.top, g.h, g.boundary);
-    i64 column = border(j * g.sx + (i64)b * g.dx - g.left, g.w, g.boundary);
+    i64 row = image_row(g, i * g.sy + (i64)a * g.dy), column = image_column(g, j * g.sx + (i64)b * g.dx);
     ACC value = fill;
     if (row >= 0 && column >= 0)
       widen(value, *(const X_T*)(x + row * g.x_row + column * g.x_column));

@@ -20,11 +20,11 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
   Norm norm = {1 / LEAST, 0, 0};
   FftTile at = fft_tile(g, n * g.fan_out, x, 0);
   i64 y0 = at.i0 * g.sy, x0 = at.j0 * g.sx, left = x0 - g.left;  // in the padded image; in the image
-  bool inside = left >= 0 && left + g.nx <= g.w && x0 + g.nx <= g.need_x;
+  bool inside = !g.gathered_dx && left >= 0 && left + g.nx <= g.w && x0 + g.nx <= g.need_x;
   for (int row = begin + threadIdx.y; row < end; row += BLOCK_Y) {
     ACC* to = tiles + (n * g.ny + row) * g.nx;
     bool needed = y0 + row < g.need_y;
-    i64 source = needed ? border(y0 + row - g.top, g.h, g.boundary) : -1;
+    i64 source = needed ? image_row(g, y0 + row) : -1;
     if (inside && source >= 0) {
       const char* from = at.x + source * g.x_row + left * g.x_column;
       for (int column = threadIdx.x; column < g.nx; column += LOADS * BLOCK_X) {
@@ -49,7 +49,7 @@ fft_gather(const __grid_constant__ Overlap g, ACC fill, const char* __restrict__
       ACC value;
       clear(value);
       if (needed && x0 + column < g.need_x) {
-        i64 from = border(left + column, g.w, g.boundary);
+        i64 from = image_column(g, x0 + column);
         if (source < 0 || from < 0) value = fill;
         else widen(value, *(const X_T*)(at.x + source * g.x_row + from * g.x_column));
       }

@@ -42,9 +42,9 @@ fft_redo(const __grid_constant__ Overlap g, ACC fill, const ACC* __restrict__ we
     clear(lost);
     clear(plain);
     for (int a = 0; a < g.p; ++a) {
-      i64 row = border(i * g.sy + a * g.dy - g.top, g.h, g.boundary);
+      i64 row = image_row(g, i * g.sy + a * g.dy);
       for (int b = 0; b < g.q; ++b) {
-        i64 column = border(j * g.sx + b * g.dx - g.left, g.w, g.boundary);
+        i64 column = image_column(g, j * g.sx + b * g.dx);
         ACC value = fill;
         if (row >= 0 && column >= 0)
           widen(value, *(const X_T*)(at.x + row * g.x_row + column * g.x_column));
