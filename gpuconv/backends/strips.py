@@ -20,7 +20,14 @@ from ..core import dtypes
 from ..core.array_types import Array
 from ..core.blocks import even_length
 from ..core.boundary import sources
-from ..core.problem import Index, Problem, build_axis_tables, slice_batch_shape, tables_are_gathered
+from ..core.problem import (
+    Index,
+    Pair,
+    Problem,
+    build_axis_tables,
+    slice_batch_shape,
+    tables_are_gathered,
+)
 
 # Strips in progress at the same time: one uploaded, one computed, one downloaded.
 LANES = 3
@@ -86,21 +93,61 @@ def _allocated_bytes(nbytes: int) -> int:
     return -(-nbytes // ALLOCATION) * ALLOCATION
 
 
-def row_steps(problem: Problem) -> tuple[int, int, int]:
-    """Return the vertical stride, dilation and span of windows in the rows of a strip.
+def _is_gathered(problem: Problem) -> bool:
+    """Whether strips hold the rows of each window, one window after the other (`AxisTable`).
 
-    They are those of the problem, or of its table of rows if that is gathered (`AxisTable`). A
-    constant border stays padding in a strip and takes no rows.
+    A constant border stays padding in a strip, so that its windows cannot be gathered.
     """
-    if problem.boundary != "constant" and tables_are_gathered(problem)[0]:
-        return problem.p, 1, problem.p
-    return problem.stride[0], problem.dilation[0], problem.span[0]
+    return problem.boundary != "constant" and tables_are_gathered(problem)[0]
+
+
+def row_steps(problem: Problem, height: int) -> Pair:
+    """Return the vertical stride and dilation of windows in strips of `height` output rows.
+
+    A row of taps reads a run of rows. Where these runs lie far apart in the image, they are closer
+    in a strip, which has no row that nothing reads. The dilation stays the same modulo the stride,
+    on which the order of sums may depend.
+
+    Examples
+    --------
+    >>> from gpuconv.core.problem import make_problem
+    >>> far = make_problem((9000, 80), (3, 3), "float32", "float32", dilation=(1000, 1))
+    >>> row_steps(far, 2000), row_steps(far, 16)
+    ((1, 1000), (1, 16))
+    """
+    if _is_gathered(problem):
+        return problem.p, 1
+    stride, dilation = problem.stride[0], problem.dilation[0]
+    run = max(2, (height - 1) * stride + 1)  # with a dilation of 1 there may be another order
+    return stride, min(dilation, run + (dilation - run) % stride)
+
+
+def _rows_of_windows(problem: Problem, layout_height: int, height: int) -> int:
+    """Count the rows, padding included, of `height` output rows in strips of `layout_height`."""
+    stride, dilation = row_steps(problem, layout_height)
+    return (height - 1) * stride + (problem.p - 1) * dilation + 1
 
 
 def _input_rows(problem: Problem, height: int) -> int:
-    """Count the input rows of `height` output rows."""
-    stride, _, span = row_steps(problem)
-    return (height - 1) * stride + span
+    """Count the rows of the image in a strip of `height` output rows, at most."""
+    rows = _rows_of_windows(problem, height, height)
+    return min(rows, problem.h) if problem.boundary == "constant" else rows
+
+
+def _largest_height(problem: Problem, budget: int, x_row: int, out_row: int) -> int:
+    """Return the most output rows, at least 1, whose strip takes at most `budget` bytes."""
+    stride, p = problem.stride[0], problem.p
+    if _is_gathered(problem):
+        fit = budget // (p * x_row + out_row)
+    else:
+        # If the rows of all taps are contiguous in the image; if each row of taps has its own; and
+        # if all rows of the image are in every strip.
+        joined = (budget - (problem.span[0] - stride) * x_row) // (stride * x_row + out_row)
+        apart = (budget - x_row) // (p * stride * x_row + out_row)
+        fit = max(joined, apart)
+        if problem.boundary == "constant":
+            fit = max(fit, (budget - problem.h * x_row) // out_row)
+    return max(1, min(fit, problem.r))
 
 
 def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> StripLayout:
@@ -125,17 +172,19 @@ def _cut(problem: Problem, x_lead: tuple[int, ...], budget: int) -> StripLayout:
                 break
         return StripLayout(axis, count, problem.r, whole=True, x_bytes=x_bytes, out_bytes=out_bytes)
 
-    sy, _, span = row_steps(problem)
-
     def height(kernels: int) -> int:
-        rows = (budget - (span - sy) * x_row) // (sy * x_row + kernels * out_row)
-        return even_length(problem.r, max(1, min(int(rows), problem.r)))
+        return even_length(problem.r, _largest_height(problem, budget, x_row, kernels * out_row))
+
+    def is_lower_than_halo(kernels: int) -> bool:
+        rows = height(kernels)
+        stride, _ = row_steps(problem, rows)
+        return _input_rows(problem, rows) > (2 * rows - 1) * stride
 
     if batch and x_lead[-1] == 1 < batch[-1]:
         # Several kernels share the image. A strip has as many of them as leave it higher than its
         # halo, which is uploaded again for every strip.
         count = batch[-1]
-        while count > 1 and height(count) * sy < span:
+        while count > 1 and is_lower_than_halo(count):
             count = -(-count // 2)
         axis -= count > 1
     rows = height(count)
@@ -167,8 +216,8 @@ def _restate(
     x_shape: tuple[int, ...],
     k_shape: tuple[int, ...],
     out_shape: tuple[int, ...],
-    pad: tuple[int, int],
-    steps: tuple[int, int],
+    pad: Pair,
+    steps: Pair,
 ) -> Problem:
     return replace(
         problem,
@@ -182,12 +231,7 @@ def _restate(
 
 
 def _restate_part(
-    problem: Problem,
-    index: Index,
-    x_rows: int,
-    out_rows: int,
-    pad: tuple[int, int],
-    steps: tuple[int, int],
+    problem: Problem, index: Index, x_rows: int, out_rows: int, pad: Pair, steps: Pair
 ) -> Problem:
     """State the problem of some rows of a part of the batch; `steps`: vertical stride, dilation."""
     x_lead = slice_batch_shape(problem.x_shape[:-2], index)
@@ -203,13 +247,18 @@ def _restate_part(
     )
 
 
-def _largest_problem(problem: Problem, layout: StripLayout) -> Problem:
-    """State the problem of the largest strip, which is the first."""
+def _largest_problems(problem: Problem, layout: StripLayout) -> Iterator[Problem]:
+    """State the problems of strips that may take the most memory."""
     index = next(_batch_indices(problem.batch, layout))
     if layout.whole:
-        return _restate_images(problem, index)
-    rows, steps = _input_rows(problem, layout.height), row_steps(problem)[:2]
-    return _restate_part(problem, index, rows, layout.height, (0, 0), steps)
+        yield _restate_images(problem, index)
+        return
+    steps, rows = row_steps(problem, layout.height), _input_rows(problem, layout.height)
+    below = _rows_of_windows(problem, layout.height, layout.height) - rows
+    yield _restate_part(problem, index, rows, layout.height, (0, below), steps)
+    if problem.boundary == "constant" and any(problem.pad[0]):
+        # Windows in the padding may be laid out in another way than those in the image.
+        yield _restate_part(problem, index, 1, layout.height, (rows + below, 0), steps)
 
 
 def _restate_images(problem: Problem, index: Index) -> Problem:
@@ -236,7 +285,7 @@ def plan_strips(
         budget = min(target, bound // lanes)
         while True:
             layout = _cut(problem, x_lead, budget)
-            work = workspace(_largest_problem(problem, layout))
+            work = max(map(workspace, _largest_problems(problem, layout)))
             used = min(lanes, layout.count_strips(problem))
             layout = replace(layout, lanes=used, workspace=work)
             if layout.device_bytes <= bound or not budget:
@@ -244,7 +293,7 @@ def plan_strips(
             fit = (bound - _allocated_bytes(work)) // lanes - 2 * (ALLOCATION - 1)
             budget = fit if budget // 2 < fit < budget else budget // 2
         least = layout.device_bytes
-        rows = layout.height * row_steps(problem)[0]
+        rows = layout.height * row_steps(problem, layout.height)[0]
         halo = 1.0 if layout.whole else _input_rows(problem, layout.height) / rows
         if least <= bound and halo * _SLOWER[lanes] < price:
             best, price = layout, halo * _SLOWER[lanes]
@@ -262,28 +311,45 @@ def cut_strips(problem: Problem, layout: StripLayout) -> Iterator[Strip]:
         for index in _batch_indices(problem.batch, layout):
             yield Strip(index, 0, problem.r, everything, _restate_images(problem, index))
         return
-    steps = row_steps(problem)[:2]
+    steps = row_steps(problem, layout.height)
     starts = range(0, problem.r, layout.height)
     for index, first in itertools.product(_batch_indices(problem.batch, layout), starts):
         last = min(problem.r, first + layout.height)
-        rows, pad = _find_rows(problem, first, last)
+        rows, pad = _find_rows(problem, first, last, steps)
         part = _restate_part(problem, index, len(rows), last - first, pad, steps)
         yield Strip(index, first, last, _find_runs(rows), part)
 
 
-def _find_rows(problem: Problem, first: int, last: int) -> tuple[Array, tuple[int, int]]:
+def _find_rows(problem: Problem, first: int, last: int, steps: Pair) -> tuple[Array, Pair]:
     """Return the rows of the image that a strip reads, and its padding above and below."""
-    if problem.boundary != "constant" and tables_are_gathered(problem)[0]:
+    if _is_gathered(problem):
         return build_axis_tables(problem)[0].part(first, last, problem.p), (0, 0)
-    low = first * problem.stride[0] - problem.pad[0][0]
-    high = low + _input_rows(problem, last - first)
+    runs = list(_runs_of_taps(problem, first, last, steps))
     if problem.boundary != "constant":
-        return sources(np.arange(low, high), problem.h, problem.boundary), (0, 0)
-    inside = np.arange(max(low, 0), min(high, problem.h))
-    if not inside.size:
+        positions = np.concatenate([np.arange(*run) for run in runs])
+        return sources(positions, problem.h, problem.boundary), (0, 0)
+    # Runs are in rising order, so that padding is before all rows of the image and after them.
+    h = problem.h
+    above = sum(max(0, min(high, 0) - low) for low, high in runs)
+    below = sum(max(0, high - max(low, h)) for low, high in runs)
+    rows = np.concatenate([np.arange(max(low, 0), min(high, h)) for low, high in runs])
+    if not rows.size:
         # The strip reads padding only. It needs a row of the image, which lies below its windows.
-        return np.zeros(1, np.int64), (high - low, 0)
-    return inside, (max(0, -low), max(0, high - problem.h))
+        return np.zeros(1, np.int64), (above + below, 0)
+    return rows, (above, below)
+
+
+def _runs_of_taps(problem: Problem, first: int, last: int, steps: Pair) -> Iterator[Pair]:
+    """Yield the ranges of positions, the image's first row being 0, that a strip is made of."""
+    low, (stride, dilation) = first * problem.stride[0] - problem.pad[0][0], steps
+    if dilation == problem.dilation[0]:
+        yield low, low + (last - first - 1) * stride + problem.span[0]
+        return
+    for tap in range(problem.p - 1):
+        at = low + tap * problem.dilation[0]
+        yield at, at + dilation
+    at = low + (problem.p - 1) * problem.dilation[0]
+    yield at, at + (last - first - 1) * stride + 1
 
 
 def rows_before(problem: Problem, strip: Strip) -> int:

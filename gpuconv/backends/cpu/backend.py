@@ -212,7 +212,8 @@ def _rows_at_once(problem: Problem) -> int:
     if math.prod(problem.x_shape) * item + math.prod(problem.out_shape) * 8 < _COPIED_BYTES:
         return 0
     x_row, out_row = problem.w * item, problem.s * 8
-    stride, _, span = row_steps(problem)
+    stride, dilation = row_steps(problem, problem.r)
+    span = (problem.p - 1) * dilation + 1
     fit = (_COPIED_BYTES // 4 - span * x_row) // (stride * x_row + out_row)
     # Several times as many as the input rows that two strips share.
     height = max(4 * span, fit)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpuconv.backends import strips
-from gpuconv.core.boundary import BOUNDARIES, index_map
+from gpuconv.core.boundary import BOUNDARIES, index_map, sources
 from gpuconv.core.problem import make_problem
 
 from ...emulator.streaming import no_workspace
@@ -43,6 +43,51 @@ def test_strips_hold_the_rows_they_need(boundary, height, stride):
         needed = rows[strip.first * stride : (strip.last - 1) * stride + problem.span[0]]
         np.testing.assert_array_equal(padded[: len(needed)], needed)
         assert sum(run.number for run in strip.runs) == strip.problem.h
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("height", [1, 2, 6, 100])
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("dilation", [2, 7, 30, 10**9])
+def test_strips_hold_no_rows_that_lie_between_taps(boundary, height, stride, dilation):
+    problem = make_problem(
+        (60, 5), (4, 2), "float32", "float32", mode=((13 + dilation, 2 * dilation), (0, 0)),
+        boundary=boundary, stride=stride, dilation=(dilation, 1),
+    )  # fmt: skip
+    layout = strips.StripLayout(axis=0, count=1, height=height, whole=False)
+    for strip in strips.cut_strips(problem, layout):
+        parts = [np.broadcast_to(np.arange(60)[run.rows], run.number) for run in strip.runs]
+        (above, below), n = strip.problem.pad[0], np.arange(strip.problem.r)[:, None]
+        (sy, _), (dy, _) = strip.problem.stride, strip.problem.dilation
+        assert dy % sy == dilation % stride or dy == 1 < sy == problem.p  # gathered windows
+        taps = np.arange(problem.p)
+        laid = n * sy + taps * dy - above
+        found = sources(laid, strip.problem.h, "constant")  # -1: padding
+        rows = np.where(found < 0, -1, np.concatenate(parts)[found])
+        read = (strip.first + n) * stride + taps * dilation - problem.pad[0][0]
+        np.testing.assert_array_equal(rows, sources(read, problem.h, boundary))
+        assert laid.max() < strip.problem.h + below
+        assert strip.problem.h <= problem.p * (max(2, (height - 1) * stride + 1) + stride - 1)
+        assert boundary != "constant" or strip.problem.h <= problem.h
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_uploads_depend_on_no_dilation(boundary):
+    def uploads(dilation):
+        problem = make_problem(
+            (600, 50), (3, 3), "float32", "float32", mode="same", boundary=boundary, fillvalue=1,
+            dilation=dilation,
+        )  # fmt: skip
+        layout, least = strips.plan_strips(problem, no_workspace, 60_000)
+        pieces = strips.cut_strips(problem, layout)
+        return sum(piece.problem.h for piece in pieces), least, layout.height
+
+    rows, _, height = uploads(60)
+    assert height > 10 and rows <= 3 * 600
+    for dilation in (200, 5000, 2**31 - 1):
+        farther, _, height = uploads(dilation)
+        assert height > 10 and farther <= 3 * 600
+    assert uploads(5000)[1:] == uploads(2**31 - 1)[1:]
 
 
 def test_rows_are_few_runs():

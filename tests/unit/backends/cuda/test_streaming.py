@@ -63,6 +63,34 @@ def test_borders(boundary, stride, dilation):
     check(StreamingLauncher(STREAMS), problem, x, k, 2000)
 
 
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [17, 400, 10**9])
+def test_taps_far_apart(boundary, stride, dilation):
+    """Strips have the few rows that their windows read, within a bound that is the same for all."""
+    x, k = sample((2, 40, 12)), sample((5, 3))
+    problem = problem_of(
+        x, k, mode="same", boundary=boundary, fillvalue=1.5, stride=stride, dilation=(dilation, 1)
+    )
+    link = check(StreamingLauncher(STREAMS), problem, x, k, 3000)
+    assert count(link, "upload") < 80
+
+
+@pytest.mark.parametrize("method", ["direct", "separable"])
+@pytest.mark.parametrize("boundary", always(BOUNDARIES, "constant", "reflect"))
+def test_strips_of_taps_far_apart_have_the_same_bits(emulated, method, boundary):
+    x = np.random.default_rng(5).standard_normal((30, 12)).astype("f4")
+    k = np.outer([1.5, -2.25, 3, 0.5, 7], [2, 1, -1]).astype("f4")
+    far = dict(mode="same", boundary=boundary, fillvalue=1.5, dilation=(11, 1), method=method)
+    whole = gpuconv.corr2d(x, k, backend="cuda", **far)
+    assert len(emulated.launched) == 1
+    for bound in (600, 1600, 2600):
+        before = len(emulated.launched)
+        found = gpuconv.corr2d(x, k, backend="cuda", max_device_bytes=bound, **far)
+        assert len(emulated.launched) > before + 1
+        np.testing.assert_array_equal(found, whole)
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_strips_overlap(monkeypatch, lanes):
     monkeypatch.setattr(strips, "LANES", lanes)
