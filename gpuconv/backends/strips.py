@@ -122,15 +122,15 @@ def row_steps(problem: Problem, height: int) -> Pair:
     return stride, min(dilation, run + (dilation - run) % stride)
 
 
-def _rows_of_windows(problem: Problem, layout_height: int, height: int) -> int:
-    """Count the rows, padding included, of `height` output rows in strips of `layout_height`."""
-    stride, dilation = row_steps(problem, layout_height)
+def _padded_rows(problem: Problem, height: int) -> int:
+    """Count the rows, padding included, of a strip of `height` output rows."""
+    stride, dilation = row_steps(problem, height)
     return (height - 1) * stride + (problem.p - 1) * dilation + 1
 
 
 def _input_rows(problem: Problem, height: int) -> int:
     """Count the rows of the image in a strip of `height` output rows, at most."""
-    rows = _rows_of_windows(problem, height, height)
+    rows = _padded_rows(problem, height)
     return min(rows, problem.h) if problem.boundary == "constant" else rows
 
 
@@ -254,7 +254,7 @@ def _largest_problems(problem: Problem, layout: StripLayout) -> Iterator[Problem
         yield _restate_images(problem, index)
         return
     steps, rows = row_steps(problem, layout.height), _input_rows(problem, layout.height)
-    below = _rows_of_windows(problem, layout.height, layout.height) - rows
+    below = _padded_rows(problem, layout.height) - rows
     yield _restate_part(problem, index, rows, layout.height, (0, below), steps)
     if problem.boundary == "constant" and any(problem.pad[0]):
         # Windows in the padding may be laid out in another way than those in the image.

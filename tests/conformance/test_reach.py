@@ -368,18 +368,18 @@ def test_gradients_on_the_gpu_depend_on_no_dilation(method, border, fillvalue):
 
 
 @pytest.mark.parametrize("border", BOUNDARIES)
-def test_plans_for_a_gpu_depend_on_no_dilation(border):
-    def planned(dilation):
+def test_plans_for_a_gpu_depend_on_neither_dilation_nor_padding(border):
+    def planned(**far):
         problem = make_problem(
-            (8, 8), (3, 3), "float32", "float32", mode="same", boundary=border, fillvalue=3,
-            dilation=dilation,
-        )  # fmt: skip
+            (8, 8), (3, 3), "float32", "float32", boundary=border, fillvalue=3, **far
+        )
         memory = [cuda_backend.workspace_bytes(problem, name) for name in cuda.methods]
         refused = [cuda.refuse(problem, name) for name in ("direct", "separable", "box", "fft")]
         works = cuda.direct_work, cuda.box_work, cuda.fft_work
         return memory, refused, [work(problem) for work in works]
 
-    assert planned(10_000) == planned(FARTHEST)
+    assert planned(mode="same", dilation=10_000) == planned(mode="same", dilation=FARTHEST)
+    assert planned(mode=10**6, stride=10**6) == planned(mode=10**9, stride=10**9)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name in ("direct", "fft")])

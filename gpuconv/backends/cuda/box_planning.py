@@ -181,9 +181,11 @@ def workspace_bytes(problem: Problem) -> int:
 def work(problem: Problem) -> float:
     """Return the time of the launches in units of `Costs.pixel`."""
     plan = plan_of(problem)
-    down = float(problem.n) * problem.r * plan.pitch * problem.stride[0] * _DOWN
+    # A window reads no pixels between it and the next.
+    rows, columns = min(problem.stride[0], problem.p), min(problem.stride[1], problem.q)
+    down = float(problem.n) * problem.r * plan.pitch * rows * _DOWN
     across = math.prod(problem.out_shape) * (
-        _SHORT + _SHORT_TAP * problem.q if plan.short else _ACROSS * problem.stride[1]
+        _SHORT + _SHORT_TAP * problem.q if plan.short else _ACROSS * columns
     )
     times = 1.0
     if plan.held_bytes > _GROUPED_BYTES:

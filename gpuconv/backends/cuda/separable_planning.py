@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from ...core import dtypes
-from ...core.problem import Problem
+from ...core.problem import Pair, Problem
 from .launch import GRID_MAX, Launch
 from .spec import LOOK, YES, Spec
 from .sums_request import BLOCKS_PER_MULTIPROCESSOR, Request, mirrored_rows, whole_granules
@@ -144,6 +144,23 @@ def workspace_bytes(problem: Problem) -> int:
     return rows_of_pass(problem) * _row_bytes(problem)
 
 
+def columns_beside(problem: Problem) -> Pair:
+    """Return how many columns of padding are summed beside the image's own, left and right.
+
+    All columns of constant padding have the same sums, so there is one on a side. Those of other
+    borders are copies of the image's.
+    """
+    left, right = problem.pad[1]
+    constant = problem.boundary == "constant"
+    return int(constant and left > 0), int(constant and right > 0)
+
+
+def row_elements(problem: Problem) -> int:
+    """Count the elements from one row of these sums to the next, a multiple of 16 bytes."""
+    lanes = max(1, 16 // dtypes.storage(problem.acc_dtype).itemsize)
+    return -(-(problem.w + sum(columns_beside(problem))) // lanes) * lanes
+
+
 def _row_bytes(problem: Problem) -> int:
     """Bytes of the sums of columns that a row of outputs of all images reads."""
-    return problem.n * (problem.s + problem.q - 1) * dtypes.storage(problem.acc_dtype).itemsize
+    return problem.n * row_elements(problem) * dtypes.storage(problem.acc_dtype).itemsize

@@ -72,6 +72,36 @@ def test_same_bits_as_one_launch(emulated, two_passes, name, boundary, mirrored)
     np.testing.assert_array_equal(two, one)
 
 
+@pytest.mark.parametrize("pad", [(0, 0), (3, 0), (0, 9), (50, 41)])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_padding_of_any_width_has_the_bits_of_one_launch(emulated, two_passes, boundary, pad):
+    x, k = sample(RNG, (3, 19, 13), "float32"), np.zeros((3, 5, 12), "float32")
+    problem = problem_of(x, k, mode=((4, 3), pad), boundary=boundary, fillvalue=-2.5)
+    u, v = factors(problem, False)
+    one = np.empty(problem.out_shape, "f4")
+    sums.separable(cuda.launcher, problem, x, u, v, one)
+    np.testing.assert_array_equal(two_passes(problem, x, u, v), one)
+
+
+def test_a_weight_that_is_not_finite_meets_the_padding(emulated, two_passes):
+    x, k = sample(RNG, (9, 8), "float32"), np.zeros((3, 4), "float32")
+    problem = problem_of(x, k, mode=((1, 1), (20, 0)))
+    u, v = np.float32([[[1, np.inf, 2]]]), np.float32([[[1, 2, 3, 4]]])
+    assert np.isnan(two_passes(problem, x, u, v)[:, :18]).all()
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_working_memory_does_not_grow_with_the_padding(boundary):
+    def nbytes(q):
+        problem = make_problem(
+            (300, 300), (1, q), "float32", "float32", mode="same", boundary=boundary
+        )
+        assert separable_planning.takes_two_passes(problem, 1)
+        return separable_planning.workspace_bytes(problem)
+
+    assert nbytes(70) == nbytes(700_001) <= 300 * 304 * 4
+
+
 @pytest.mark.parametrize("size", [(70, 3), (2, 65), (66, 131)])
 def test_large_kernels_take_two_passes(emulated, size):
     x = sample(RNG, (75, 90), "float32")
