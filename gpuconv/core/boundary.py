@@ -193,9 +193,12 @@ def reads_other_end(boundary: str, n: int, before: int, read: int) -> bool:
 
 # The table of an axis holds the whole padded axis where the padding is at most the axis's length
 # plus _MAX_FULL_PADDING, unless the dilation is above _MAX_FULL_DILATION + _TIMES_OUTPUTS times the
-# positions that the outputs cover.
+# positions that the outputs cover. It also does where the windows one after the other would have
+# more than _TIMES_PADDED times its positions. Up to that many they are read faster: the rows that
+# far taps read at once are more than caches hold (measured).
 _MAX_FULL_PADDING = 64
 _MAX_FULL_DILATION, _TIMES_OUTPUTS = 64, 8
+_TIMES_PADDED = 1.75
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,8 @@ def plan_axis_steps(
     """Return `stride`, `dilation` and `gathered` of an `AxisTable` without building it."""
     padding = sum(pad)
     far = taps > 1 and dilation > _MAX_FULL_DILATION + _TIMES_OUTPUTS * outputs * stride
-    if (far or padding > n + _MAX_FULL_PADDING) and outputs * taps < n + padding:
+    few = outputs * taps < _TIMES_PADDED * (n + padding)
+    if few and (far or padding > n + _MAX_FULL_PADDING):
         return taps, 1, True
     # A single tap has no dilation and a single window no stride. A stride within the window is
     # kept, because the order of taps may depend on it.

@@ -1,6 +1,7 @@
 """Padding, stride and dilation far beyond the image: the right sums, and no memory for them."""
 
 import itertools
+import math
 import tracemalloc
 
 import numpy as np
@@ -214,6 +215,19 @@ def test_nothing_grows_with_the_padding(far, border):
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("border", BOUNDARIES)
+@pytest.mark.parametrize("dilation", [500, 1000, 10**6])
+def test_rows_that_far_taps_read_take_less_memory_than_the_image(border, dilation):
+    asked = make_problem(
+        (1000, 1000), (5, 5), "float32", "float32", mode="same", boundary=border,
+        dilation=dilation,
+    )  # fmt: skip
+    plan = planning.plan_sums(asked, "float32", 0, (4000, 4), (4000, 4))
+    rows, pitch = (int(n[0]) for n in (plan.layout.source["slots"], plan.params["pitch"]))
+    assert rows * pitch < 10**6
+    assert math.prod(fft_plan.sides(asked) or (math.inf,)) < 10**6
 
 
 def test_one_tap_has_no_dilation_and_one_window_no_stride():
