@@ -19,10 +19,11 @@ from ..core import dtypes
 from ..core.array_types import Array
 from ..core.arrays import array_module
 from ..core.scratch import Scratch
+from .inside_weights import InsideSums, WindowAxis, sum_inside
 from .missing_pixels import KernelSums
 from .normalized_call import NormalizedCall
 from .normalized_pixels import PARALLEL_LEAST, Pixels, compiled_loops, prepare_pixels
-from .scarce_windows import Correlation, correct_scarce
+from .scarce_windows import Correlation, any_scarce, correct_scarce
 
 __all__ = ["normalize_block"]
 
@@ -57,7 +58,8 @@ def _divide_sums(
     """Sum pixels and weights, divide, and put in what is undefined."""
     rules, present = call.rules, pixels.present
     xp = array_module(pixels.values)
-    if present is None and padded and call.missing_border:
+    border_alone = present is None and padded and call.missing_border
+    if border_alone:
         present = _ones(kernel, shape, steps, xp)
     correlations = [Correlation(pixels.values, kernel.k, call.problem.fillvalue)]
     if present is None:
@@ -68,22 +70,35 @@ def _divide_sums(
     correlations.append(Correlation(present, kernel.k, call.border_weight))
     if not kernel.positive and (rules.min_weight > 0 or not call.accurate):
         correlations.append(Correlation(present, abs(kernel.k), call.border_weight))
-    names = ("sums", "weights", "sizes")
-    found = [
-        call.correlate(one, steps, scratch, n) for one, n in zip(correlations, names, strict=False)
-    ]
-    if not call.accurate:
+    least = call.least_share * kernel.size
+    simple = xp is np and call.of_real_floats and rules.normalize_kernel and len(correlations) == 2
+    simple = simple and rules.min_weight < 1 and least.size == 1
+    simple = simple and not isinstance(rules.undefined, complex)
+    found = [call.correlate(correlations[0], steps, scratch, "sums")]
+    index = None
+    if border_alone and xp is np:
+        inside = [
+            _sum_inside(call, one.k, shape, found[0].shape, steps) for one in correlations[1:]
+        ]
+        if simple and (call.accurate or not any_scarce(inside[0].rows, kernel.size)):
+            found, index = [found[0], inside[0].rows], inside[0].index
+        else:
+            found += [sums.rows[..., sums.index, :] for sums in inside]
+    else:
+        for one, name in zip(correlations[1:], ("weights", "sizes"), strict=False):
+            found.append(call.correlate(one, steps, scratch, name))
+    if not call.accurate and index is None:
         most = 1 if present.dtype == bool else present.max()
         whole = kernel.size * most
         found = correct_scarce(correlations, found, whole, call.flipped, call.backend, steps)
     sums, weight_sums = found[:2]
-    least = call.least_share * kernel.size
-    simple = xp is np and call.of_real_floats and rules.normalize_kernel and len(correlations) == 2
-    simple = simple and rules.min_weight < 1
-    if simple and least.size == 1 and not isinstance(rules.undefined, complex):
+    if simple:
         # Weights of both signs may have a negative sum: without `min_weight` nothing is too low.
         lowest = least.item() if rules.min_weight > 0 else -math.inf
-        sums = _divide_compiled(call, sums, weight_sums, lowest, pixels.pivot, out)
+        if index is None:  # one row of weights may stand for all rows
+            index = np.arange(sums.shape[-2]) % weight_sums.shape[-2]
+        weights_of_rows = InsideSums(weight_sums, index)
+        sums = _divide_compiled(call, sums, weights_of_rows, lowest, pixels.pivot, out)
         return dtypes.finish(sums, call.problem.out_dtype)
     absent = weight_sums == 0
     if rules.min_weight > 0:
@@ -132,7 +147,7 @@ def _refuse_overflow(call: NormalizedCall, kernel: KernelSums, x: Array, present
 
 
 def _divide_compiled(
-    call: NormalizedCall, sums: Array, weight_sums: Array, least: float, pivot: Array, out: Array
+    call: NormalizedCall, sums: Array, weights: InsideSums, least: float, pivot: Array, out: Array
 ) -> Array:
     """Divide sums by compiled loops, and put in what is undefined.
 
@@ -146,18 +161,33 @@ def _divide_compiled(
     added = np.zeros(flat[0], call.acc)
     if pivot is not None:
         added[:] = np.broadcast_to(pivot, (*lead, 1, 1)).reshape(-1)
-    weight_sums = np.broadcast_to(weight_sums, (*lead, *weight_sums.shape[-2:]))
-    # One row of weights may stand for all rows.
-    weight_sums = weight_sums.reshape(flat[0], *weight_sums.shape[-2:])
-    parts = sums.reshape(flat), np.broadcast_to(weight_sums, flat), out.reshape(flat)
+    divisors = np.broadcast_to(weights.rows, (*lead, *weights.rows.shape[-2:]))
+    divisors = divisors.reshape(flat[0], *divisors.shape[-2:])
+    parts = sums.reshape(flat), out.reshape(flat)
     lowest, undefined = call.acc.type(least), call.acc.type(call.rules.undefined)
 
     def divide(first: int, last: int) -> None:
-        numerators, weights, results = (a[:, first:last] for a in parts)
-        compiled_loops().divide(numerators, weights, lowest, added, undefined, results)
+        numerators, results = (a[:, first:last] for a in parts)
+        of_rows = weights.index[first:last]
+        compiled_loops().divide(numerators, divisors, of_rows, lowest, added, undefined, results)
 
     run_on_pool(divide, rows, flat[0] == 1 and sums.size >= PARALLEL_LEAST, finish=True)
     return out
+
+
+def _sum_inside(
+    call: NormalizedCall, k: Array, shape: tuple[int, ...], out_shape: tuple[int, ...],
+    steps: dict[str, Any],
+) -> InsideSums:  # fmt: skip
+    """Sum the weights inside a block of which only the border is missing."""
+    down, across = (
+        WindowAxis(
+            shape[axis], steps["mode"][axis][0], out_shape[axis], k.shape[axis],
+            steps["stride"][axis], steps["dilation"][axis],
+        )
+        for axis in (-2, -1)
+    )  # fmt: skip
+    return sum_inside(call.orient(k) if call.flipped else k.conj(), down, across)
 
 
 def _ones(

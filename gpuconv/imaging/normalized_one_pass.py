@@ -29,6 +29,7 @@ from ..core.array_types import Array
 from ..core.errors import complete_rows_before
 from ..core.problem import Problem, restate_for_one_image
 from ..methods.weights import Weights
+from .inside_weights import axes_of_windows, sum_inside
 from .missing_pixels import KernelSums, nan_error, weights_error
 from .normalized_call import NormalizedCall
 
@@ -231,30 +232,12 @@ class OnePass:
         return self._add_whole_sums()
 
     def _add_whole_sums(self) -> RowSums:
-        problem, missing_border = self.problem, self._border_missing
-        first, last = np.zeros(problem.r, np.int64), np.full(problem.r, problem.p)
-        if missing_border:
-            top = problem.pad[0][0] - problem.stride[0] * np.arange(problem.r)
-            first, last = (
-                np.clip(-(-edge // problem.dilation[0]), 0, problem.p)
-                for edge in (top, top + problem.h)
-            )
-        # Rows of results with the same rows of taps inside have the same sums.
-        _, one_of_each, index = np.unique(
-            first * (problem.p + 1) + last, return_index=True, return_inverse=True
-        )
-        taps = zip(first[one_of_each], last[one_of_each], strict=True)
-        rows = np.stack([self.kernel[i:j].sum(axis=0) for i, j in taps])
-        if missing_border:
-            sums = engine.correlate(
-                np.ones((1, problem.w), rows.dtype), rows[:, None], backend=self.call.backend,
-                method="direct",  # the error of transforms is relative to the largest sum
-                mode=((0, 0), problem.pad[1]), stride=(1, problem.stride[1]),
-                dilation=(1, problem.dilation[1]),
-            )[:, 0]  # fmt: skip
-        else:
-            sums = np.broadcast_to(rows.sum(axis=1, keepdims=True), (len(rows), problem.s))
-        return RowSums(np.ascontiguousarray(sums), index.astype(np.int64))
+        problem = self.problem
+        if not self._border_missing:
+            rows = np.broadcast_to(self.kernel.sum(), (1, problem.s))
+            return RowSums(np.ascontiguousarray(rows), np.zeros(problem.r, np.int64))
+        found = sum_inside(self.kernel, *axes_of_windows(problem))
+        return RowSums(np.ascontiguousarray(found.rows), found.index)
 
 
 def _refuse_nan(counts: Array, found: PixelRange) -> None:

@@ -16,7 +16,7 @@ from .. import engine
 from ..core.array_types import Array
 from ..core.problem import Pair
 
-__all__ = ["Correlation", "correct_scarce"]
+__all__ = ["Correlation", "any_scarce", "correct_scarce"]
 
 # Windows of which less than this share of the weight is there are summed again.
 _SHARE = 1 / 64
@@ -35,6 +35,12 @@ class Correlation:
     fillvalue: complex
 
 
+def any_scarce(weight_sums: Array, whole: Array) -> bool:
+    """Whether any of these sums of weights is scarce, given those of windows without a gap."""
+    least = weight_sums.min(axis=(-2, -1), keepdims=True)
+    return not bool((least >= _SHARE * whole).all())
+
+
 def correct_scarce(
     correlations: list[Correlation], found: list[Array], whole: Array, flipped: bool, backend: str,
     steps: dict[str, Any],
@@ -46,7 +52,7 @@ def correct_scarce(
     weights of both signs nearly cancel are scarce as well: their sum is what means are divided by.
     """
     least = found[-1] if len(found) == 2 else np.minimum(abs(found[1]), found[-1])
-    if bool((least.min(axis=(-2, -1), keepdims=True) >= _SHARE * whole).all()):
+    if not any_scarce(least, whole):
         return found
     scarce = least < _SHARE * whole
     present, k = correlations[1].image != 0, correlations[1].k != 0

@@ -81,14 +81,15 @@ def fill_missing(x, mask, masked, nan_missing, pivots, pixels, present):
 
 
 @compiled
-def divide(sums, weights, least, added, undefined, out):
+def divide(sums, weights, index, least, added, undefined, out):
     """Divide sums by weights, and add a number to all of an image; `out` may be `sums`.
 
-    Where weights are 0 or below `least` the result is `undefined`.
+    `index` says which row of weights each row of sums is divided by. Where weights are 0 or below
+    `least` the result is `undefined`.
     """
     for n in range(sums.shape[0]):
         plus = added[n]
         for i in range(sums.shape[1]):
-            line, row, target = weights[n, i], sums[n, i], out[n, i]
+            line, row, target = weights[n, index[i]], sums[n, i], out[n, i]
             for j in range(row.shape[0]):
                 target[j] = divided(row[j], line[j], plus, least, undefined)
