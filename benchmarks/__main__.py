@@ -33,6 +33,7 @@ SUITES = {
     "cliffs": ("cliffs", "kernels from one tap to the whole image, float32"),
     "cliffs-large": ("cliffs", "kernels from one tap to the whole of a large image, float32"),
     "templates": ("templates", "template matching, zncc"),
+    "shifts": ("shifts", "shifts between two images"),
     "memory": ("memory", "memory of a call besides its arrays"),
     "accuracy": ("accuracy", "errors against sums in higher precision"),
     "calls": ("calls", "the overhead of a call"),
@@ -42,7 +43,7 @@ SUITES = {
     "busy": ("busy", "calls beside a process that keeps a core busy"),
 }
 # Packages without which a suite is left out.
-NEEDS = {"layers": "torch", "missing": "astropy", "busy": "cv2"}
+NEEDS = {"layers": "torch", "missing": "astropy", "busy": "cv2", "shifts": "skimage"}
 
 
 def main(arguments: list[str] | None = None) -> int:

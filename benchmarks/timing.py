@@ -16,8 +16,8 @@ from typing import Any
 THREADS = 2
 SLOW = 0.3  # seconds; a longer call is not affected by what is in the caches before it
 _LIBRARIES = (
-    "numpy", "numba", "scipy", "opencv-python-headless", "opencv-python", "torch", "jax", "tbb",
-    "cupy-cuda12x", "cupy-cuda13x",
+    "numpy", "numba", "scipy", "opencv-python-headless", "opencv-python", "scikit-image", "torch",
+    "jax", "tbb", "cupy-cuda12x", "cupy-cuda13x",
 )  # fmt: skip
 
 

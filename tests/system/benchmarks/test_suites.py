@@ -49,6 +49,7 @@ def run(*arguments):
         ],
         ["memory", "accuracy", "calls", "dropins", "choice", "cliffs", "templates"],
         ["missing", "busy"],
+        ["shifts"],
         ["layers"],
     ],
     ids=lambda suites: suites[0],
