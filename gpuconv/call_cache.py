@@ -93,9 +93,11 @@ class Repeater:
             sure = apart and flags.writeable and out.shape == layout.shape
             if not (sure or fits(out, problem, X, K)):
                 return None
-        if layout.run(X, K, out):
+        done = layout.run(X, K, out)
+        if done:
             return out
-        self._layout = None
+        if done is not None:
+            self._layout = None
         return None
 
     def learn(self, prepared: KeptCall, X: Array, K: Array, result: Array) -> None:
@@ -110,16 +112,22 @@ class Repeater:
         )
 
 
+class _Repeatable(NamedTuple):
+    """A prepared call, and what repeats it."""
+
+    call: KeptCall
+    repeater: Repeater
+
+
 @dataclass(slots=True)
 class _SeenCall:
     problem: Problem
-    for_all_weights: KeptCall | None
+    for_all_weights: _Repeatable | None
     prepare: Callable[[Array], KeptCall]  # prepares the call for other weights
-    by_weights: dict[bytes, KeptCall] = field(default_factory=dict)
-    last: tuple[bytes, KeptCall] | None = None  # the one of `by_weights` that was used last
-    repeater: Repeater = field(default_factory=Repeater)  # of `for_all_weights`
+    by_weights: dict[bytes, _Repeatable] = field(default_factory=dict)
+    last: tuple[bytes, _Repeatable] | None = None  # the one of `by_weights` that was used last
 
-    def find(self, k: Array) -> KeptCall:
+    def find(self, k: Array) -> _Repeatable:
         """Return the call prepared for these weights; prepare and keep it if there is none."""
         raw, last = k.tobytes(), self.last
         if last is not None and last[0] == raw:  # comparing takes a fraction of hashing
@@ -127,16 +135,16 @@ class _SeenCall:
         found = self.by_weights.get(raw)
         if found is None:
             # For a copy of the weights, because the caller's array may change.
-            found = self.prepare(np.frombuffer(raw, k.dtype).reshape(k.shape))
-            self.keep(found, raw)
+            found = self.keep(self.prepare(np.frombuffer(raw, k.dtype).reshape(k.shape)), raw)
         self.last = raw, found
         return found
 
-    def keep(self, prepared: KeptCall, raw: bytes) -> None:
+    def keep(self, prepared: KeptCall, raw: bytes) -> _Repeatable:
         """Keep a call prepared for weights of these bytes."""
         if len(self.by_weights) >= _KERNELS_MAX:
             self.by_weights.clear()
-        self.by_weights[raw] = prepared
+        kept = self.by_weights[raw] = _Repeatable(prepared, Repeater())
+        return kept
 
 
 _calls: dict[Any, _SeenCall] = {}
@@ -228,30 +236,28 @@ def repeat(key: Any, X: Array, K: Array, out: Array, flipped: bool) -> Array:
     call = _calls.get(key)
     if call is None:
         return None
-    result = call.repeater.run(call.problem, X, K, out)
+    problem, kept = call.problem, call.for_all_weights
+    if flipped:
+        K = K[..., ::-1, ::-1]
+    if kept is None:
+        if type(K) is not np.ndarray:
+            return None
+        kept = call.find(K)
+    result = kept.repeater.run(problem, X, K, out)
     if result is not None:
         return result
-    problem = call.problem
     xp = np if type(X) is np.ndarray else sys.modules["cupy"]
     if out is not None and not fits(out, problem, X, K):
         return None
     if xp is not np and xp.cuda.runtime.getDevice() != X.data.device_id:
         return None  # the image's device must be made the current one
-    if flipped:
-        K = K[..., ::-1, ::-1]
-    prepared = call.for_all_weights
-    if prepared is None:
-        if type(K) is not np.ndarray:
-            return None
-        prepared = call.find(K)
     result = out
     if out is None and xp is np:
         result = empty_on_host(problem.out_shape, problem.out_dtype, X)
     elif out is None:
         result = xp.empty(problem.out_shape, problem.out_dtype)
-    prepared.run(X, K, result)
-    if prepared is call.for_all_weights and not flipped:
-        call.repeater.learn(prepared, X, K, result)
+    kept.call.run(X, K, result)
+    kept.repeater.learn(kept.call, X, K, result)
     return result
 
 
@@ -273,7 +279,7 @@ def remember(key: Any, prepared: Any, k: Array, prepare: Callable[[Array], KeptC
     call = _calls[key]
     if choice.weight_independent or type(k) is not np.ndarray:
         # Weights on a device are not read before a call runs, so the choice is the same for all.
-        call.for_all_weights = prepared
+        call.for_all_weights = _Repeatable(prepared, Repeater())
         return
     # A copy of the weights, because the caller's array may change.
     call.keep(replace(prepared, weights=prepared.weights.copy()), k.tobytes())

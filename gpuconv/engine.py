@@ -97,11 +97,10 @@ class PreparedCall:
 
     def repeated(self, x: Array, k: Array, out: Array) -> Repeated | None:
         """Return a function that runs this call again with less overhead; see `Backend`."""
-        if self.restated or self.method.NAME != "direct":
+        method = self.method.NAME
+        if self.restated or self.backend.strips(self.problem, x, out, method, None) is not None:
             return None
-        if self.backend.strips(self.problem, x, out, "direct", None) is not None:
-            return None
-        return self.backend.repeated(self.problem, x, k, out)
+        return self.backend.repeated(self.problem, method, x, k, out)
 
     def _is_mirrored(self, k: Array) -> bool:
         """Whether a single row or column of taps, or what a part has of one, is mirrored."""

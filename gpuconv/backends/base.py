@@ -53,7 +53,8 @@ class Costs:
         )
 
 
-Repeated = Callable[[Array, Array, Array], bool]  # of image, kernel and result
+# Of image, kernel and result; see `Backend.repeated`.
+Repeated = Callable[[Array, Array, Array], bool | None]
 
 
 class Backend(Protocol):
@@ -159,11 +160,15 @@ class Backend(Protocol):
     def direct(self, problem: Problem, x: Array, k: Array, out: Array) -> None:
         """Fill `out` by summing over all taps of `k`, which is stored as it was given."""
 
-    def repeated(self, problem: Problem, x: Array, k: Array, out: Array) -> Repeated | None:
-        """Return a function that repeats the direct sums just computed with less overhead, or None.
+    def repeated(
+        self, problem: Problem, method: str, x: Array, k: Array, out: Array
+    ) -> Repeated | None:
+        """Return a function that repeats the call just computed with less overhead, or None.
 
         It is called with aligned arrays of the same shapes, dtypes and strides, and returns whether
-        it has filled `out`. If not, the call is run as any other.
+        it has filled `out`. If not, the call is run as any other, and this method asked again; not
+        so if it returns None, because the function does not serve these weights but may serve the
+        next ones.
         """
         return None
 

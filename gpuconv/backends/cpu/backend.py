@@ -147,9 +147,15 @@ class CpuBackend(Backend):
         """Fill `out` by summing over all taps."""
         sums.direct(problem, x, k, out)
 
-    def repeated(self, problem: Problem, x: Array, k: Array, out: Array) -> Repeated | None:
-        """Return a function that runs the cached plan of short direct sums, or None."""
-        return sums.repeated(problem, x, k, out)
+    def repeated(
+        self, problem: Problem, method: str, x: Array, k: Array, out: Array
+    ) -> Repeated | None:
+        """Return a function that runs a cached plan of short sums or transforms, or None."""
+        if method == "direct":
+            return sums.repeated(problem, x, k, out)
+        if method == "fft" and own_transforms(problem):
+            return own_fft.repeated(problem, x, k, out, threads.thread_count())
+        return None
 
     def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:
         """Fill `out` by columns of taps and then rows."""

@@ -15,21 +15,21 @@ __all__ = ["IN_HALVES", "SHIPPED", "scipy_factor", "shipped", "vector_bytes"]
 SHIPPED = {
     64: Costs(
         call=3e-6, pixel=2.5e-10, tap=8.8e-12, tap_double=1.8e-11, row=5e-12, separable=1.6e-11,
-        fft_call=9e-6, fft=6.5e-10,
+        fft_call=3e-6, fft=6.5e-10,
     ),
     32: Costs(
         call=5e-6, pixel=4.7e-10, tap=2.4e-11, tap_double=4.6e-11, row=5e-12, separable=3e-11,
-        fft_call=6.5e-5, fft=1.8e-9,
+        fft_call=5.9e-5, fft=1.8e-9,
     ),
     16: Costs(
         call=5e-6, pixel=3.5e-10, tap=6.4e-11, tap_double=1.14e-10, row=5e-12, separable=9.3e-11,
-        fft_call=4e-5, fft=2.3e-9,
+        fft_call=3.4e-5, fft=2.3e-9,
     ),
 }  # fmt: skip
 # Those of processors that compute one half of 64 bytes after the other (Zen 4).
 IN_HALVES = Costs(
     call=5e-6, pixel=3.5e-10, tap=1.76e-11, tap_double=3.6e-11, row=5e-12, separable=2.6e-11,
-    fft_call=4e-5, fft=1.1e-9,
+    fft_call=3.4e-5, fft=1.1e-9,
 )  # fmt: skip
 
 # What the work of SciPy's transforms is multiplied by, to be in the unit of the package's own

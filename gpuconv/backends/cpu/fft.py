@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ...core import dtypes
 from ...core.array_types import Array
 from ...core.errors import complete_rows_before, get_complete_rows, set_complete_rows
 from ...core.problem import Problem, build_axis_tables, make_problem, restate_for_tables
+from ..base import Repeated
 from . import sums
 from .addresses import address
 from .call_times import JitFunction
@@ -66,6 +68,81 @@ def run(
             set_complete_rows(error, first * problem.r + (rows if first == images[complete] else 0))
             raise
         done[images] = True
+
+
+# The most bytes of weights that are compared to see whether a call can be repeated.
+_COMPARED_MOST = 1 << 16
+
+
+def repeated(
+    problem: Problem, x: Array, k: Array, out: Array, threads: int
+) -> Repeated | None:  # fmt: skip
+    """Return a function that repeats a short call by one kernel of real floats; see `Backend`."""
+    acc = problem.acc_dtype
+    same = problem.x_dtype == problem.k_dtype == acc and acc in ("float32", "float64")
+    if not same or k.ndim > 2 or problem.n > 1 or k.nbytes > _COMPARED_MOST:
+        return None
+    plan = tile_plan(problem, x.strides, out.strides, threads)
+    count = plan.grid.tiles
+    together = count < plan.threads and works_together(acc, plan.sides)
+    large = plan.workspace.workspace_bytes >= _LARGE_WORKSPACE
+    if plan.workers > 1 or together or large or plan.nanoseconds >= LONG:
+        return None
+    kernel = k.copy()  # the caller's may change
+    found = spectrum(problem, plan, kernel)
+    if found is None:
+        return None
+    params = FftParams.from_buffer_copy(plan.params)
+    params.estimate_errors, params.round_sums, params.last = True, False, count
+    _describe_kernel(params, acc, kernel, found)
+    transform = _compiled()[0].tiles_serial.code
+    # The cache of spectra owns this one, so that those of all calls take bounded memory.
+    return _RepeatedCall(
+        bytes(params), count, kernel.tobytes(), ref(found), transform, (plan, kernel)
+    ).run
+
+
+@dataclass(slots=True, eq=False)
+class _RepeatedCall:
+    """A short call by one kernel.
+
+    The second call in a row by the same other kernel takes its place.
+    """
+
+    params: bytes  # of FFT_PARAMS, without the addresses of arrays
+    tiles: int
+    weights: bytes
+    spectrum: ref[Spectrum]
+    transform: JitFunction
+    owned: Any  # arrays that addresses in `params` point to
+    others: bytes | None = None  # the weights of the call before, if they were not these
+
+    def run(self, x: Array, k: Array, out: Array) -> bool | None:
+        """Do what `Backend.repeated` says."""
+        spectrum = self.spectrum()
+        if spectrum is None:
+            return False
+        raw = k.tobytes()
+        if raw != self.weights:
+            if raw == self.others:
+                return False
+            self.others = raw
+            return None
+        self.others = None
+        params = FftParams.from_buffer_copy(self.params)
+        states = np.zeros(self.tiles, TILE_STATE)
+        params.x, params.out, params.states = address(x), address(out), address(states)
+        self.transform(ctypes.addressof(params))
+        return not (params.flagged or params.failed)
+
+
+def _describe_kernel(params: Any, acc: str, kernel: Array, spectrum: Spectrum) -> None:
+    """Put a kernel into the params of a call."""
+    params.spectrum, params.measures = spectrum.address, spectrum.measures_address
+    params.weights, params.magnitudes = address(kernel), spectrum.magnitudes_address
+    params.cancels = spectrum.cancels
+    if spectrum.cancels:
+        params.sample_abs_sums = _compiled()[2].sample_abs_sums(acc)
 
 
 # Not frozen: that takes longer to make.
@@ -130,11 +207,7 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     plan, params, acc, count = call.plan, call.params, call.problem.acc_dtype, call.tiles
     states = np.zeros(count, TILE_STATE)
     params.states, params.doubtful, params.flagged = address(states), 0, 0
-    params.spectrum, params.measures = spectrum.address, spectrum.measures_address
-    params.weights, params.magnitudes = address(kernel), spectrum.magnitudes_address
-    params.cancels = spectrum.cancels
-    if spectrum.cancels:
-        params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
+    _describe_kernel(params, acc, kernel, spectrum)
 
     def transform(tiles: Array | range) -> None:
         def rows_before(number: int) -> int:
