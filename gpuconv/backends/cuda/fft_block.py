@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ...core.array_types import Array
-from ...core.problem import Problem, restate_for_tables
+from ...core.problem import Problem
 from . import fft_chunks
 from .fft_block_planning import BlockPlan
 from .fft_chunks import BatchPart, PartLaunches
+from .fft_layout import layout_of
 from .fft_prepared import PreparedOverlapSave, spec_of_step
 from .kernels import ADDRESS, Changing, Kernel
 from .launcher import Launcher, addresses_of
@@ -114,7 +115,7 @@ def spec_of(name: str, problem: Problem, plan: BlockPlan) -> Spec:
         problem.x_dtype if tiles else acc,
         acc,
         problem.out_dtype if tiles else acc,
-        restate_for_tables(problem).stride == (1, 1) if tiles else True,
+        layout_of(problem).problem.stride == (1, 1) if tiles else True,
         0,
         (plan.tiling.threads, 1),
         blocks_per_multiprocessor=plan.blocks_per_multiprocessor,

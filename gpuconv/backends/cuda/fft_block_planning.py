@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ...core import dtypes
-from ...core.problem import Problem, restate_for_tables
+from ...core.problem import Problem
 from .chips import HOPPER, Chip
+from .fft_layout import layout_of
 from .structs import SIZE
 
 
@@ -111,7 +112,7 @@ def _kept(side: int, span: int, length: int, stride: int, multiple: int) -> int:
 
 def _plan_tiling(problem: Problem, tiling: Tiling, chip: Chip) -> BlockPlan | None:
     """Plan for tiles of these sides, if the kernel fits them and they fit the chip."""
-    problem = restate_for_tables(problem)
+    problem = layout_of(problem).problem
     real = dtypes.part(problem.acc_dtype)
     itemsize = dtypes.storage(real).itemsize
     shared = _shared_bytes(tiling.sides, itemsize)

@@ -12,8 +12,9 @@ import numpy as np
 from ...core.array_types import Array
 from ...core.boundary import BOUNDARIES
 from ...core.layout import lead_strides
-from ...core.problem import Problem, restate_for_tables, tables_are_gathered
+from ...core.problem import Problem
 from . import fft_planning
+from .fft_layout import layout_of
 from .fft_planning import TransformPlan
 from .geometry import merge_leads
 from .spec import PRODUCT_RUN
@@ -174,7 +175,8 @@ def overlap(
     out_strides: tuple[int, ...],
 ) -> Array:
     """Fill in struct Overlap, except for what changes from chunk to chunk."""
-    g, laid = np.zeros((), OVERLAP), restate_for_tables(problem)
+    layout = layout_of(problem)
+    g, laid = np.zeros((), OVERLAP), layout.problem
     g["h"], g["w"], g["r"], g["s"] = problem.h, problem.w, problem.r, problem.s
     g["need_y"], g["need_x"] = (
         (n - 1) * stride + span
@@ -188,7 +190,7 @@ def overlap(
     (g["top"], _), (g["left"], _) = problem.pad
     g["boundary"], g["leads"] = BOUNDARIES.index(problem.boundary), len(lead)
     (g["sy"], g["sx"]), (g["dy"], g["dx"]) = laid.stride, laid.dilation
-    for axis, gathered in zip("yx", tables_are_gathered(problem), strict=True):
+    for axis, gathered in zip("yx", layout.gathered, strict=True):
         if gathered:
             g[f"gathered_s{axis}"] = problem.stride["yx".index(axis)]
             g[f"gathered_d{axis}"] = problem.dilation["yx".index(axis)]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ...core import dtypes
-from ...core.problem import Problem, restate_for_tables
+from ...core.problem import Problem
 from . import fft_block_planning
 from .chips import HOPPER, Chip
 from .fft_block_planning import BlockPlan, Tiling
+from .fft_layout import layout_of
 from .structs import LARGEST, SIZE, norm
 
 # Bounds of the memory that a call takes besides its operands: tiles, spectra and cuFFT's work
@@ -140,7 +141,7 @@ def _kept(side: int, span: int, length: int, stride: int) -> int:
 
 def _grid(problem: Problem, sides: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Outputs of a tile and tiles of an image, each down and across."""
-    laid = restate_for_tables(problem)
+    laid = layout_of(problem).problem
     axes = list(zip(sides, laid.span, laid.out_shape[-2:], laid.stride, strict=True))
     down, across = (_kept(*axis) for axis in axes)
     return (down, across), (-(-problem.r // down), -(-problem.s // across))
@@ -171,7 +172,7 @@ def _traffic(problem: Problem, sides: tuple[int, int]) -> float:
     down, across = (1 if side <= _ONE_PASS else 2 for side in sides)
     odd = math.prod(_ODD_SIDE for side in sides if side & (side - 1))
     transform = odd * (plane + (2 * across - 1 + 2 * down) * spectrum)
-    stored = 4.0 * math.prod(kept) * math.prod(restate_for_tables(problem).stride)
+    stored = 4.0 * math.prod(kept) * math.prod(layout_of(problem).problem.stride)
     return (
         (sources + kernels) * (2 * plane + transform)
         + targets * (2 * spectrum + transform + stored)
@@ -209,7 +210,7 @@ def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> TransformPl
 @lru_cache(maxsize=256)
 def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> TransformPlan:
     """Choose among all pairs of sides; `sides_offered` is `SIDES`, which the cache depends on."""
-    laid = restate_for_tables(problem)
+    laid = layout_of(problem).problem
     axes = zip(laid.span, laid.out_shape[-2:], laid.stride, strict=True)
     down, across = (_candidates(*axis) for axis in axes)
     plans = [_batch(problem, sides, budget) for sides in itertools.product(down, across)]
@@ -281,7 +282,7 @@ def work(problem: Problem, chip: Chip = HOPPER) -> float:
 
 def refusal(problem: Problem) -> str | None:
     """Return why the kernel is too large for any tile, or None."""
-    span = restate_for_tables(problem).span
+    span = layout_of(problem).problem.span
     if math.prod(_smooth(n) for n in span) <= _LARGEST:
         return None
     return (

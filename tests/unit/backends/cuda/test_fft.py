@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 import gpuconv
 from gpuconv.backends import get_backend
-from gpuconv.backends.cuda import cufft_plans, fft_block_planning, fft_planning, fft_prepared
+from gpuconv.backends.cuda import (
+    cufft_plans,
+    fft_block_planning,
+    fft_layout,
+    fft_planning,
+    fft_prepared,
+)
 from gpuconv.backends.cuda.structs import LEADS
 from gpuconv.core import dtypes
 from gpuconv.core.problem import make_problem
@@ -384,8 +390,31 @@ def test_a_kernel_larger_than_the_bound_takes_what_it_needs(small, monkeypatch):
     compare(problem, x, k)
 
 
+def test_memory_under_dilation_is_bounded():
+    for dilation in (100, 300, 390, 550, 1000, 2**31 - 1):
+        problem = make_problem(
+            (1000, 1000), (31, 31), "float32", "float32", mode="same", boundary="edge",
+            dilation=dilation,
+        )  # fmt: skip
+        assert fft_planning.workspace_bytes(problem) < 3 << 29
+
+
+def test_tiles_of_windows_instead_of_a_kernel_that_covers_too_much(small, monkeypatch):
+    x, k = sample((2, 30, 29), "float32"), sample((4, 5), "float32")
+    problem = problem_of(x, k, dilation=(3, 4), stride=(1, 2), mode="same", boundary="reflect")
+    assert fft_layout.layout_of(problem).gathered == (False, False)
+    for nbytes, gathered in ((400, (False, True)), (0, (True, True))):
+        monkeypatch.setattr(fft_layout, "_SPAN_BYTES", nbytes)
+        fft_layout.layout_of.cache_clear()
+        fft_planning._plan.cache_clear()
+        assert fft_layout.layout_of(problem).gathered == gathered
+        compare(problem, x, k)
+    fft_layout.layout_of.cache_clear()
+    fft_planning._plan.cache_clear()
+
+
 def test_a_kernel_too_large_for_cufft_is_refused():
-    problem = make_problem((60000, 60000), (3, 3), "float32", "float32", dilation=25000)
+    problem = make_problem((60000, 60000), (50001, 50001), "float32", "float32")
     assert "2147483647 elements" in METHODS["fft"].refuse(
         problem, get_backend("cuda"), Weights(problem, None)
     )
