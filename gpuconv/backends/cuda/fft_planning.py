@@ -210,10 +210,15 @@ def _batch(problem: Problem, sides: tuple[int, int], budget: int) -> TransformPl
 @lru_cache(maxsize=256)
 def _plan(problem: Problem, sides_offered: tuple[int, ...], budget: int) -> TransformPlan:
     """Choose among all pairs of sides; `sides_offered` is `SIDES`, which the cache depends on."""
-    laid = layout_of(problem).problem
+    layout = layout_of(problem)
+    laid = layout.problem
     axes = zip(laid.span, laid.out_shape[-2:], laid.stride, strict=True)
     down, across = (_candidates(*axis) for axis in axes)
-    plans = [_batch(problem, sides, budget) for sides in itertools.product(down, across)]
+    plans = [
+        _batch(problem, sides, budget)
+        for sides in itertools.product(down, across)
+        if math.prod(sides) <= layout.elements_most
+    ]
 
     def cost(plan: TransformPlan) -> float:
         # Memory beyond the budget must halve the traffic, and save the more the more it is.

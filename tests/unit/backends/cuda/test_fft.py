@@ -1,6 +1,7 @@
 """Transforms on the GPU: planning, and the fft_*.cu files compiled by g++ and run on the CPU."""
 
 import itertools
+import math
 import sys
 from dataclasses import replace
 from threading import Thread
@@ -397,6 +398,8 @@ def test_memory_under_dilation_is_bounded():
             dilation=dilation,
         )  # fmt: skip
         assert fft_planning.workspace_bytes(problem) < 3 << 29
+        elements = math.prod(fft_planning.plan_of(problem).sides)
+        assert elements <= math.prod(METHODS["fft"]._padded(problem))  # which bounds the error
 
 
 def test_tiles_of_windows_instead_of_a_kernel_that_covers_too_much(small, monkeypatch):
