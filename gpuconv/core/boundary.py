@@ -18,6 +18,7 @@ __all__ = [
     "ALIASES",
     "BOUNDARIES",
     "NDIMAGE_MODES",
+    "OUTERMOST",
     "SIGNAL_BOUNDARIES",
     "AxisShape",
     "AxisTable",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 BOUNDARIES = ("constant", "edge", "reflect", "symmetric", "wrap")
+# The border that repeats the outermost pixel on each side.
+OUTERMOST = "edge"
 
 # The names that scipy.signal ("fill", "symm"), scipy.ndimage ("nearest", "mirror"), OpenCV and
 # torch ("replicate", "circular"), astropy ("extend") and others use. ndimage's "reflect" is

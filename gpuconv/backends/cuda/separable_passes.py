@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ...core.array_types import Array
+from ...core.boundary import OUTERMOST
 from ...core.problem import Problem
 from . import sums
 from .launcher import Launcher
@@ -39,7 +40,7 @@ def _passes(problem: Problem) -> Iterator[Passes]:
     beside = columns_beside(problem)
     width = problem.w + sum(beside)
     # A column of constant padding stands for all on its side.
-    border = "edge" if problem.boundary == "constant" else problem.boundary
+    border = OUTERMOST if problem.boundary == "constant" else problem.boundary
     for first in range(0, problem.r, most):
         count = min(most, problem.r - first)
         above = top - first  # negative where the first row read is inside the image
