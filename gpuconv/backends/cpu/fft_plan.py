@@ -37,9 +37,9 @@ _TOGETHER_BYTES = 1 << 20
 _TILE_MOST, _TILE_MOST_SPANS = 1 << 23, 40
 # A tile is the work of one thread. If there is an odd number of tiles, one of two threads is idle
 # in the last round, which costs this part of a tile: less than one, because the other thread has
-# the memory to itself. Two threads are assumed, so that the sides do not depend on how many there
-# are.
-_WASTED = 0.6
+# the memory to itself. Work up to _ALONE is done by one thread. Two threads are assumed, so that
+# the sides do not depend on how many there are.
+_WASTED, _ALONE = 0.6, 2 * START
 _UNTRANSFORMED_WIDTH = 256
 _WORKSPACES_BYTES = 160 << 20  # of all threads
 SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
@@ -129,9 +129,10 @@ def _work_of_tiles(problem: Problem, sides: tuple[int, int], tiles: int, images:
     each = _READ * (2 if dtypes.is_complex(problem.acc_dtype) else 1) + transforms
     if ny * nx * dtypes.storage(problem.acc_dtype).itemsize >= _FAR_BYTES:
         each *= _FAR
-    count = images * tiles
-    wasted = 0.0 if count == 1 and works_together(problem.acc_dtype, sides) else _WASTED
-    return (count + wasted * (count % 2)) * (ny * nx * each + _TILE) + written
+    count, tile = images * tiles, ny * nx * each + _TILE
+    together = count == 1 and works_together(problem.acc_dtype, sides)
+    wasted = 0.0 if together or count * tile <= _ALONE else _WASTED
+    return (count + wasted * (count % 2)) * tile + written
 
 
 def works_together(acc: str, sides: tuple[int, int]) -> bool:
