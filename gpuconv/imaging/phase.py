@@ -105,11 +105,12 @@ def phase_cross_correlation(
     normalised too for "phase", so that `error` then tells little, as in scikit-image.
 
     Shifts are known modulo the image's shape, and are returned between plus and minus half of it.
-    It costs three transforms, O(n log n) for n pixels, and O(n u) for `upsample_factor` u. Images
-    of integers and float64 are transformed in double precision, others in single. Images of a batch
-    are compared one after the other, in the memory that one pair takes; one reference image is
-    transformed once for all. A Dask array is compared batch chunk by batch chunk, each image as a
-    whole. Tensors that require grad are refused: a maximum has no gradient.
+    It costs three transforms, O(n log n) for n pixels, and O(n u) for `upsample_factor` u; of real
+    images, of which half a transform says all, half as much. Images of integers and float64 are
+    transformed in double precision, others in single. Images of a batch are compared one after the
+    other, in the memory that one pair takes; one reference image is transformed once for all. A
+    Dask array is compared batch chunk by batch chunk, each image as a whole. Tensors that require
+    grad are refused: a maximum has no gradient.
 
     Examples
     --------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.imaging import phase_arrays
+from gpuconv.imaging import phase_arrays, phase_peak
 
 from ...emulator import device_arrays
 
@@ -49,6 +49,23 @@ def test_complex_images_and_their_spectra(dtype):
         found = gpuconv.phase_cross_correlation(*images, space=space)
         np.testing.assert_array_equal(found.shift, (-3, 5))
         assert abs(found.phasediff) < 1e-5
+
+
+@pytest.mark.parametrize("factor", [1, 10])
+@pytest.mark.parametrize("normalization", ["phase", None])
+@pytest.mark.parametrize(
+    "shape", [(9, 8), (8, 9), (7, 1), (1, 6), (5, 2), (2, 2), (30,), (6, 5, 4), (3, 4, 1)]
+)
+def test_real_images_are_found_as_complex_ones_are(shape, normalization, factor):
+    """Half of their transforms says all, whichever sides are even."""
+    image, other = RNG.random((2, *shape)) - 0.3
+    options = dict(normalization=normalization, upsample_factor=factor)
+    expected = gpuconv.phase_cross_correlation(image + 0j, other + 0j, **options)
+    found = gpuconv.phase_cross_correlation(image, other, **options)
+    np.testing.assert_allclose(found.shift, expected.shift, atol=1e-12)
+    np.testing.assert_allclose(found.error, expected.error, rtol=1e-7, atol=1e-7)
+    turn = np.exp(1j * np.array([found.phasediff, expected.phasediff]))
+    assert abs(turn[0] - turn[1]) < 1e-9
 
 
 @pytest.mark.parametrize("factor", [1, 20])
@@ -217,8 +234,8 @@ def test_dask_images_without_a_batch():
 def test_dask_computes_nothing_before_and_on_one_thread(monkeypatch):
     da = pytest.importorskip("dask.array")
     counts = []
-    count = phase_arrays.thread_count
-    monkeypatch.setattr(phase_arrays, "thread_count", lambda: counts.append(count()) or count())
+    count = phase_peak.thread_count
+    monkeypatch.setattr(phase_peak, "thread_count", lambda: counts.append(count()) or count())
     images = da.from_array(frames(4), chunks=(1, 12, 15))
     lazy = gpuconv.phase_cross_correlation(images[0], images, axes=(-2, -1))
     assert not counts
@@ -256,6 +273,9 @@ def test_device_arrays():
         for factor in (1, 10):
             found = gpuconv.phase_cross_correlation(*arrays, upsample_factor=factor)
             np.testing.assert_array_equal(found.shift, [-3, 4])
+        spectra = (device_arrays.device_array(np.fft.fftn(a)) for a in (image, moved))
+        found = gpuconv.phase_cross_correlation(*spectra, space="fourier", upsample_factor=10)
+        np.testing.assert_array_equal(found.shift, [-3, 4])
         stack = device_arrays.device_array(np.stack([moved, image]))
         found = gpuconv.phase_cross_correlation(arrays[0], stack, axes=(-2, -1))
         np.testing.assert_array_equal(found.shift, [[-3, 4], [0, 0]])
@@ -267,6 +287,12 @@ class FourierTransforms:
 
     def __init__(self, cupy):
         self.cupy = cupy
+
+    def rfftn(self, array):
+        return self.cupy.asarray(np.fft.rfftn(array.get()))
+
+    def irfftn(self, array, s, axes):
+        return self.cupy.asarray(np.fft.irfftn(array.get(), s, axes))
 
     def fftn(self, array):
         return self.cupy.asarray(np.fft.fftn(array.get()))
