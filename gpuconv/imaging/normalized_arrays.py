@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,9 @@ def _run(
     if 0 in problem.x_shape[-2:]:
         _fill_without_pixels(call, kernel, out)
         return
+    if call.rules.nan_policy == "raise":
+        _refuse_nan(call, inputs)
+        call = replace(call, rules=replace(call.rules, nan_policy="propagate"))
     host = device == arrays.HOST and not get_backend(backend_for(device, call.backend)).on_device
     height, images = _block_size(call, device, host)
     parts = [
@@ -169,6 +173,16 @@ def _run(
     except BaseException:
         stopped.append(None)  # so that other threads do not write to the caller's array any more
         raise
+
+
+def _refuse_nan(call: NormalizedCall, inputs: PixelInputs) -> None:
+    """Raise an error if a pixel is NaN that counts, whether an output reads it or not."""
+    x = inputs.x
+    budget = _HOST_BYTES if isinstance(x, np.ndarray) else _DEVICE_BYTES
+    height = max(1, budget * x.shape[-2] // max(1, 16 * x.size))
+    for first in range(0, x.shape[-2], height):
+        part = inputs.map(itemgetter((..., slice(first, first + height), slice(None))))
+        find_missing(call, part.x, part.mask, part.weights)
 
 
 def _run_part(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gpuconv
+from gpuconv.imaging import normalized_arrays
 
 RNG = np.random.default_rng(11)
 CUBE = RNG.random((3, 3, 3))
@@ -252,6 +253,28 @@ def located(call):
         warnings.simplefilter("always")
         call()
     return [(str(w.message).split()[0], w.filename == __file__) for w in caught]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
+@pytest.mark.parametrize(
+    "keywords",
+    [{}, {"method": "fft"}, {"min_weight": 1}, {"backend": "reference"}, {"preserve_nan": True}],
+)
+@pytest.mark.parametrize("at", [(7, 3), (3, 7)])
+def test_pixels_that_no_output_reads_are_refused_if_they_are_nan(monkeypatch, keywords, dtype, at):
+    """Before anything is written."""
+    monkeypatch.setattr(normalized_arrays, "_HOST_BYTES", 1)
+    x, out = np.ones((2, 8, 8), dtype), np.zeros((2, 2, 2), dtype)
+    weights = np.ones((8, 8), "f4")
+    keywords = keywords | dict(stride=4, nan_policy="raise", out=out)
+    for more in ({}, {"weights": weights}):
+        x[1, *at] = np.nan
+        with pytest.raises(ValueError, match="X holds NaN pixels"):
+            gpuconv.normalized_corr2d(x, np.ones((2, 2), "f4"), **keywords, **more)
+        assert not out.any()
+    weights[at] = 0
+    gpuconv.normalized_corr2d(x, np.ones((2, 2), "f4"), weights=weights, **keywords)
+    assert (out == 1).all()
 
 
 def test_images_that_are_nan_throughout_are_not_warned_of():
