@@ -122,11 +122,11 @@ def register(
                 f"{both[1].device}; both must be on one device"
             )
         half = search.space == "real" and not any(dtypes.is_complex(a.dtype) for a in both)
-        first, second = (_ImagesTransformed(operand, n, search.space, half) for operand in both)
+        first, second = (_TransformedImages(operand, n, search.space, half) for operand in both)
         return _register_all(first, second, shapes, search)
 
 
-class _ImagesTransformed:
+class _TransformedImages:
     """The Fourier transforms of a batch of images, of which the last one made is kept.
 
     With `half` those of real images without the half that follows from the rest.
@@ -149,7 +149,7 @@ class _ImagesTransformed:
 
 
 def _register_all(
-    first: _ImagesTransformed, second: _ImagesTransformed, shapes: Shapes, search: Search
+    first: _TransformedImages, second: _TransformedImages, shapes: Shapes, search: Search
 ) -> tuple[Any, Any, Any]:
     shifts = np.empty(
         (*shapes.batch, len(shapes.image)), search.dtype_of_shifts(first.images.dtype)

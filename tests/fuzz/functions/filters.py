@@ -24,7 +24,6 @@ KERNELS = ("correlate", "convolve")
 DERIVATIVES = ("sobel", "prewitt")
 SUMMED = ("laplace", "gaussian_laplace", "gaussian_gradient_magnitude")
 FUNCTIONS = (*LINES, *KERNELS, *DERIVATIVES, *SUMMED, "gaussian_filter", "uniform_filter")
-_WIDE = (3, 4, 5, 9, 16)
 _DTYPES = (
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64",
     "complex64", "complex128",
@@ -42,6 +41,8 @@ def draw(rng, names):
     dtype = rng.choice(allowed)
     ndim = rng.choice((1, 2, 2, 2, 3, 3, 4))
     shape = tuple(rng.randint(1, (40, 20, 9, 5)[ndim - 1]) for _ in range(ndim))
+    if ndim == 2 and rng.random() < 0.1:
+        shape = rng.randint(30, 90), rng.randint(30, 300)
     axes = None
     if function not in (*LINES, *DERIVATIVES) and rng.random() < 0.4:
         found = rng.sample(range(ndim), rng.randint(1, ndim))
@@ -101,14 +102,14 @@ def _own(rng, s, each, along):
         least = max(-(n // 2) for n in sizes), min((n - 1) // 2 for n in sizes)
         found["origin"] = rng.randint(*least)
     elif function in ("correlate1d", "convolve1d"):
-        n = rng.choice((1, 2, *_WIDE, 30))
+        n = rng.choice((1, 2, 3, 4, 5, 9, 16, 30, 300))
         found |= dict(weights=(n,), origin=_origin(rng, n, function))
     elif function in KERNELS:
         axes = range(len(shape)) if s["axes"] is None else s["axes"]
         lengths, long = [], 0
         ordered = sorted(axis % len(shape) for axis in axes)
         for axis in ordered:
-            n = rng.choice((1, 2, 3, 4)) if rng.random() < 0.8 else rng.randint(1, 9)
+            n = rng.choice((1, 2, 3, 4)) if rng.random() < 0.8 else rng.randint(1, 30)
             n = min(n, shape[axis])  # SciPy reads other pixels of borders wider than the image
             long += n > 1
             lengths.append(n if long <= 2 or rng.random() < 0.5 else 1)

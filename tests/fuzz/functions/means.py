@@ -7,7 +7,7 @@ from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.imaging import normalized_arrays
 
-from ..check import Failure
+from ..check import Failure, raised
 from ..expect import converted
 from .arrays import (
     KINDS,
@@ -44,12 +44,12 @@ def draw(rng, names):
     reals = [name for name in names if not dtypes.is_complex(name)]
     p, q = rng.randint(1, 6), rng.randint(1, 6)
     if rng.random() < 0.1:
-        p, q = rng.randint(7, 20), rng.randint(7, 20)
+        p, q = rng.randint(7, 24), rng.randint(7, 24)
     dilation = (1, 1) if rng.random() < 0.7 else (rng.randint(1, 3), rng.randint(1, 3))
     span = (p - 1) * dilation[0] + 1, (q - 1) * dilation[1] + 1
     mode, flipped = rng.choice(MODES), rng.random() < 0.3
     h, w = (
-        max(1, n - sum(pad)) + rng.randint(0, 20)
+        max(1, n - sum(pad)) + rng.randint(0, 20 if p < 7 else 50)
         for n, pad in zip(span, padded_sizes(span, mode, flipped), strict=True)
     )
     lead = rng.choice([((), ())] * 3 + [((), (3,)), ((2,), ()), ((2, 1), (3,)), ((0,), ())])
@@ -73,7 +73,7 @@ def draw(rng, names):
         mask=rng.choice((None, None, "own", "plane", "array")),
         weights=weights,
         weights_dtype=rng.choice(reals) if weights and reals else "float64",
-        nan_policy="omit" if rng.random() < 0.8 else "propagate",
+        nan_policy=rng.choice(("omit",) * 4 + ("propagate", "raise")),
         min_weight=rng.choice((0.0, 0.0, 0.3, 0.9, 1.0)),
         undefined=rng.choice(("nan", "nan", "0", "-1.5")),
         preserve_nan=rng.random() < 0.2,
@@ -129,11 +129,14 @@ def check(s, seed):
     else:
         out = "out", Output(exact[0].shape, storage(name), s.out)
     limits = [(normalized_arrays, n, 1) for n in ("_HOST_BYTES", "_TRANSFORMED_BYTES")]
+
+    def call(image, kernel, **more):
+        return function(image, kernel, **keywords, **more)
+
     with patched(*limits[: len(limits) * s.blocks]):
-        found = called(
-            lambda *a, **more: function(*a, **keywords, **more), (image, kernel), (first, second),
-            out,
-        )  # fmt: skip
+        if s.nan_policy == "raise" and _counts_nan(x, mask, weights) and exact[0].size:
+            return _is_refused(call, image, kernel)
+        found = called(call, (image, kernel), (first, second), out)
     means, error, certain, touched, undefined = exact
     compare(found, means, error, certain, name, touched)
     with np.errstate(all="ignore"):
@@ -142,6 +145,24 @@ def check(s, seed):
     if not ((there == value) | (np.isnan(there) & np.isnan(value))).all():
         raise Failure("undefined", f"{there[:3]} where nothing is defined, not {value}")
     return True
+
+
+def _counts_nan(x, mask, weights):
+    """Whether a pixel is NaN that is neither masked nor without weight."""
+    nan = np.isnan(wide(x))
+    nan &= True if mask is None else ~mask
+    return bool((nan & (True if weights is None else weights != 0)).any())
+
+
+def _is_refused(call, image, kernel):
+    """False, as the call is refused; `Failure` if it is not."""
+    try:
+        call(image, kernel)
+    except ValueError as error:
+        if "X holds NaN pixels" in str(error):
+            return False
+        raise raised(error) from error
+    raise Failure("silent", "NaN pixels were not refused")
 
 
 def _kernel(rng, s):

@@ -43,9 +43,11 @@ def draw(rng, names):
     if image_dtype is None:
         return None
     p, q = rng.randint(1, 6), rng.randint(1, 6)
+    if rng.random() < 0.05:  # which are correlated by transforms
+        p, q = rng.randint(10, 30), rng.randint(10, 30)
     mode = rng.choice(MODES)
     h, w = (
-        max(1, n - sum(pad)) + rng.randint(0, 20)
+        max(1, n - sum(pad)) + rng.randint(0, 20 if p < 10 else 60)
         for n, pad in zip((p, q), padded_sizes((p, q), mode, False), strict=True)
     )
     image, template = rng.choice(
