@@ -44,7 +44,7 @@ _ROW_VECTORS, _ROW_ALONE = 4, 2.4
 # Kernels of no more taps than this fill vectors whatever the image's width (see `Places`).
 _FEW_TAPS = 32
 # In a single row of taps, those beyond this many take twice as long: no block of rows shares them.
-_ROW_TAPS = 16
+_ROW_TAPS = 8
 # In a column or row of a separable kernel, taps beyond this many take one and a half times as long:
 # their pixels do not stay in the nearest caches.
 _NEAR_TAPS = 48
