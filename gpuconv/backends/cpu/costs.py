@@ -14,7 +14,7 @@ __all__ = ["IN_HALVES", "SHIPPED", "scipy_factor", "shipped", "vector_bytes"]
 # with code for SSE4.
 SHIPPED = {
     64: Costs(
-        call=3e-6, pixel=2.5e-10, tap=8.8e-12, tap_double=1.8e-11, row=5e-12, separable=1.6e-11,
+        call=3e-6, pixel=2.5e-10, tap=8.8e-12, tap_double=1.8e-11, row=5e-12, separable=1.4e-11,
         fft_call=2.5e-6, fft=6.5e-10,
     ),
     32: Costs(

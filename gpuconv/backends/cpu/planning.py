@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ...core.array_types import Array
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .call_times import CallTimes
+from .costs import vector_bytes
 from .image_layout import (
     ImageLayout,
     describe_images,
@@ -43,10 +44,12 @@ _BLOCK_ROWS, _BLOCK_VECTORS, _LATENCY = 4, 3, 8
 _ROW_VECTORS, _ROW_ALONE = 4, 2.4
 # Kernels of no more taps than this fill vectors whatever the image's width (see `Places`).
 _FEW_TAPS = 32
-# In a single row of taps, those beyond this many take twice as long: no block of rows shares them.
-_ROW_TAPS = 8
-# In a column or row of a separable kernel, taps beyond this many take one and a half times as long:
-# their pixels do not stay in the nearest caches.
+# In a single row of taps, those beyond this many take longer, because no block of rows shares their
+# vectors of pixels: twice as long, but only a quarter longer where some of these vectors are cut out
+# of others (see `register_block`).
+_ROW_TAPS, _LOADED_TAP, _CUT_TAP = 8, 1.0, 0.25
+# In a column or row of a separable kernel, taps beyond this many take one and a half times as
+# long: their pixels do not stay in the nearest caches.
 _NEAR_TAPS = 48
 # A call that takes each thread LONG nanoseconds or more runs in slices, and each of its tasks takes
 # LONG_TASK. Both are far less than a person would wait after Ctrl-C: other machines are slower.
@@ -110,21 +113,27 @@ def tap_offsets(
 def per_output(problem: Problem, rank: int) -> float:
     """Nanoseconds of one thread for an output, in float32."""
     if rank:
-        taps = 2 * rank * (problem.p + problem.q)
+        taps = 2.0 * rank * (problem.p + problem.q)
     else:
         taps = problem.p * problem.q + _unshared_taps(problem)
     return _OUTPUT + taps * _TAP
 
 
-def _unshared_taps(problem: Problem) -> int:
-    """Count the taps of a single row of taps that take twice as long as others."""
-    return max(0, problem.q - _ROW_TAPS) if problem.p == 1 else 0
+def _unshared_taps(problem: Problem) -> float:
+    """Count the taps that take as long as those of a single row of taps take longer."""
+    return _unshared_tap() * max(0, problem.q - _ROW_TAPS) if problem.p == 1 else 0.0
+
+
+@cache
+def _unshared_tap() -> float:
+    """Return how much longer a tap takes whose pixels no block of rows shares."""
+    return _CUT_TAP if vector_bytes() == LINE_BYTES else _LOADED_TAP
 
 
 def direct_work(problem: Problem) -> float:
     """Multiply-adds of direct sums; other work counts as those that take as long.
 
-    Prices need this before compiled code is loaded; it is the same on every processor.
+    Prices need this before compiled code is loaded; it depends on the width of vectors at most.
     """
     lanes = LINE_BYTES // dtypes.storage(dtypes.part(problem.acc_dtype)).itemsize
     vectors = -(-problem.s // lanes)

@@ -601,3 +601,22 @@ def test_narrow_rows_keep_what_is_not_finite():
     k = np.full((3, 3), np.nan, "f4")
     got = gpuconv.corr2d(x, k, mode="same", backend="cpu", method="direct")
     assert np.isnan(got).all()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_taps_of_any_length_have_the_bits_of_columns(dtype, mirrored):
+    """Vectors of pixels are loaded or cut out of others, unrolled or in groups with a rest."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((6, 399)).astype(dtype)
+    for taps in (*range(1, 50), 63, 64, 65, 127):
+        k = rng.standard_normal((1, taps)).astype(dtype)
+        if mirrored:
+            k = k + k[:, ::-1]
+        for width in (taps, taps + 16, 256 + taps, 399):
+            across = gpuconv.corr2d(x[:, :width], k, method="direct")
+            down = gpuconv.corr2d(x[:, :width].T.copy(), k.T.copy(), method="direct")
+            np.testing.assert_array_equal(across, down.T)
+        expected = (np.lib.stride_tricks.sliding_window_view(x, (1, taps)) * k).sum(axis=(-2, -1))
+        tolerance = 1e-5 if dtype == "float32" else 1e-13
+        np.testing.assert_allclose(across, expected, atol=tolerance * taps)

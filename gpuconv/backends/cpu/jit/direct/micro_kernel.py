@@ -35,7 +35,7 @@ from .....core.array_types import Array
 from ..emitted_functions import compile_emitted
 from ..vectors import LONG, lanes, vector_bytes
 from .mirrored_block import MirroredBlock, emit_mirrored
-from .register_block import RegisterBlock, emit
+from .register_block import GROUP, RegisterBlock, cuts_pixels, emit
 
 ROWS = 4
 # Kernels all of whose taps are unrolled, and the most vectors of a row of a block of theirs.
@@ -70,10 +70,12 @@ def _emit_block(
     rows = 1 if made.separate_rows else made.rows
     size = rows, columns, made.step, made.planes, made.rows
     if made.direction:
-        mirrored = MirroredBlock(builder, acc, *size, out=made.out)
+        mirrored = MirroredBlock(builder, acc, *size, out=made.out, rest=made.taps_left)
         emit_mirrored(mirrored, args, made.direction == "down", made.p, made.q, stream)
     else:
-        block = RegisterBlock(builder, acc, *size, order=made.order, out=made.out)
+        block = RegisterBlock(
+            builder, acc, *size, order=made.order, out=made.out, rest=made.taps_left
+        )
         emit(block, args, made.p, made.q, stream)
 
 
@@ -164,6 +166,9 @@ class _Code:
     planes: int  # of real pixels, summed by the same weights
     order: tuple[int, ...] = ()  # of unrolled columns of taps; empty: left to right
     out: tuple[str, int] | None = None  # what sums are converted to, if they are (see `sums`)
+    # Of adjacent columns of taps in a loop, or of half of mirrored ones, those left over by groups
+    # (see `register_block`); None: they are not in groups.
+    taps_left: int | None = None
 
     @property
     def separate_rows(self) -> bool:
@@ -187,9 +192,10 @@ class _Code:
         name = f"sums_{acc}_{self.rows}x{self.columns}_p{self.p or 'any'}_q{self.q or 'any'}"
         name += f"_step{self.step}" if self.step > 1 else ""
         name += f"_planes{self.planes}" if self.planes > 1 else ""
+        name += "" if self.taps_left is None else f"_groups{self.taps_left}"
         name += f"_order{'-'.join(map(str, self.order))}" if self.order else ""
         name += f"_{self.direction}" if self.direction else ""
-        return f"{name}_to_{self.out[0]}_shift{self.out[1]}" if self.out else name
+        return f"{name}_to_{self.out[0]}_divisor{self.out[1]}" if self.out else name
 
 
 def order_of_taps(q: int, stride: int, dilation: int) -> Array:
@@ -206,7 +212,7 @@ def writes_out(acc: str, q: int, planes: int = 1) -> bool:
 def _code(
     acc: str, rows: int, p: int, q: int, step: int, mirrored: bool, planes: int, stride: int = 1
 ) -> _Code:
-    parts = _parts(acc, planes)
+    parts, part_size = _parts(acc, planes), np.dtype(dtypes.part(acc)).itemsize
     across = mirrored and q > 1
     fixed_q = q if step and writes_out(acc, q, planes) else None
     order = tuple(order_of_taps(q, stride, step).tolist()) if stride > 1 else ()
@@ -216,6 +222,8 @@ def _code(
         # Unrolled taps wait for pixels, which no further sums would change. Taps in a loop wait for
         # the sums that they are added to, so there should be many of these.
         columns = 4 if fixed_q else _columns(1, parts)
+    grouped = fixed_q is None and step == stride == 1 and (rows == 1 or p == 1 or across)
+    taps_left = (q // 2 if across else q) % GROUP if grouped and cuts_pixels(part_size) else None
     step = step if fixed_q and q > 1 else 1
     fixed_p = p if p < rows and (p == 1 or not across) else None
     if mirrored:
@@ -223,10 +231,11 @@ def _code(
         if not across and rows > 1 and p <= _WIDEST // parts:
             fixed_p, columns = p, 1 if parts == 2 or vector_bytes() == 32 else 2
         direction = "across" if across else "down"
-        return _Code(rows, columns, fixed_p, fixed_q, direction, step, planes)
+        left = taps_left if across else None
+        return _Code(rows, columns, fixed_p, fixed_q, direction, step, planes, taps_left=left)
     if fixed_q and rows > 1 and (p, q) in _UNROLLED and parts == 1:
         fixed_p, columns = p, min(columns, _UNROLLED[p, q])
-    return _Code(rows, columns, fixed_p, fixed_q, "", step, planes, order)
+    return _Code(rows, columns, fixed_p, fixed_q, "", step, planes, order, taps_left=taps_left)
 
 
 @cache

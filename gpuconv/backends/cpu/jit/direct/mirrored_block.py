@@ -23,9 +23,9 @@ class MirroredBlock(RegisterBlock):
 
     def __init__(
         self, builder: ir.IRBuilder, acc: str, rows: int, columns: int, step: int, planes: int = 1,
-        part_rows: int = 0, out: tuple[str, int] | None = None,
+        part_rows: int = 0, out: tuple[str, int] | None = None, rest: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(builder, acc, rows, columns, step, planes, part_rows, out=out)
+        super().__init__(builder, acc, rows, columns, step, planes, part_rows, out=out, rest=rest)
         self.back = self.zeros(rows, self.parts * columns)
 
     def each(
@@ -96,25 +96,44 @@ class MirroredBlock(RegisterBlock):
         taps = taps_across if q is None else q
         half = self.builder.lshr(taps, self.long(1)) if q is None else q // 2
 
+        rows: dict[ir.Value | int, list[ir.Value]] = {}
+
         def tap(a: ir.Value | int, number: ir.Value | int, sums: list[list[ir.Value]]) -> None:
             if q is None:
                 at = self.load(self.at(offsets, self.times(number, 8)), LONG)
             else:
                 at = self.times(number, self.step_bytes)
-            pixels = self.addresses(table, a, self.at(column, at))
+            if q is None or a not in rows:
+                rows[a] = self.addresses(table, a, column)
             first = self.at(w, self.times(a, self.times(taps, self.weight_bytes)))
-            self.tap(pixels, {0: first}, self.times(number, self.weight_bytes), sums)
+            weight = self.times(number, self.weight_bytes)
+            self.tap(rows[a], {0: first}, weight, sums, distance=at)
 
         last, down = self.minus(taps, 1), taps_down if p is None else p
 
         def half_row(a: ir.Value | int, back: bool) -> None:
-            def one(number: ir.Value | int) -> None:
-                if back:
-                    tap(a, self.minus(last, number), self.back)
-                else:
-                    tap(a, number, self.sums)
+            sums = self.back if back else self.sums
 
-            with self.hold(straight=q is not None):
+            def one(number: ir.Value | int) -> None:
+                tap(a, self.minus(last, number) if back else number, sums)
+
+            def group(first: ir.Value, size: int) -> None:
+                order = range(size)
+                if back:
+                    first = self.value(self.minus(last, self.plus(first, size - 1)))
+                    order = order[::-1]
+                at = self.at(column, self.times(first, self.size))
+                pixels = self.addresses(table, a, at)
+                of_row = self.at(w, self.times(a, self.times(taps, self.weight_bytes)))
+                weight = self.times(first, self.weight_bytes)
+                for n in order:
+                    offset = self.plus(weight, n * self.weight_bytes)
+                    self.tap(pixels, {0: of_row}, offset, sums, distance=n * self.size)
+
+            if q is None:
+                self.loop_over_taps(half, one, group)
+                return
+            with self.hold():
                 self.each(0, half, one)
 
         for back in (False, True):

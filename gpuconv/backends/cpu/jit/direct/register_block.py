@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,8 +10,12 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from .....core import dtypes
+from ..params import LINE_BYTES
 from ..saturated_results import emit_saturated
-from ..vectors import LONG, Vectors
+from ..vectors import LONG, Vectors, vector_bytes
+
+# Adjacent columns of taps that are unrolled in a loop over all of them.
+GROUP = 8
 
 
 class RegisterBlock(Vectors):
@@ -26,9 +30,12 @@ class RegisterBlock(Vectors):
     def __init__(
         self, builder: ir.IRBuilder, acc: str, rows: int, columns: int, step: int, planes: int = 1,
         part_rows: int = 0, order: tuple[int, ...] = (), out: tuple[str, int] | None = None,
+        rest: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(builder, dtypes.part(acc))
         self.order = order  # of unrolled columns of taps; empty: left to right
+        # Of adjacent columns of taps in a loop, those left over by groups of `GROUP`; else None.
+        self.rest = rest
         # What sums are converted to, as a dtype and a divisor (see `saturated_results`), or None.
         self.acc, self.out = acc, out
         self.part_rows = part_rows or rows  # from a row of real parts to that of imaginary parts
@@ -40,6 +47,9 @@ class RegisterBlock(Vectors):
         self.sums = self.zeros(rows, self.parts * columns)
         # Values of variables that are not yet stored.
         self.held: dict[ir.Value, ir.Value] | None = None
+        # Pixels of the first column of taps, by address, while straight code is emitted.
+        self.first_pixels: dict[ir.Value, list[ir.Value]] = {}
+        self.cuts = rows == 1 and cuts_pixels(self.size)
 
     @contextmanager
     def hold(self, straight: bool = True) -> Iterator[None]:
@@ -56,7 +66,7 @@ class RegisterBlock(Vectors):
             for place, value in self.held.items():
                 self.builder.store(value, place)
         finally:
-            self.held = None
+            self.held, self.first_pixels = None, {}
 
     def read(self, place: ir.Value) -> ir.Value:
         """Return the value of a variable."""
@@ -103,20 +113,45 @@ class RegisterBlock(Vectors):
             for part in range(self.parts)
         ]
 
+    def pixels(self, address: ir.Value, distance: ir.Value | int) -> list[ir.Value]:
+        """Return the vectors of a row at a distance in bytes from where its first tap reads."""
+
+        def load(distance: ir.Value | int, c: int) -> ir.Value:
+            return self.load(self.at(self.at(address, distance), c * self.bytes))
+
+        straight = self.cuts and self.held is not None and isinstance(distance, int)
+        if not straight or distance >= self.columns * self.bytes:
+            return [load(distance, c) for c in range(self.columns)]
+        first = self.first_pixels.get(address)
+        if first is None:
+            first = [load(0, c) for c in range(self.columns)]
+            self.first_pixels[address] = first
+        further, lane = divmod(distance // self.size, self.lanes)
+        order = list(range(lane, lane + self.lanes))
+
+        def vector(c: int) -> ir.Value:
+            if lane == 0 and c + further < self.columns:
+                return first[c + further]
+            # As many are loaded as are cut out, so that both kinds of instructions are busy.
+            if c % 2 or c + further + 1 >= self.columns:
+                return load(distance, c)
+            return self.shuffle(*first[c + further : c + further + 2], order)
+
+        return [vector(c) for c in range(self.columns)]
+
     def tap(
         self, pixels: list[ir.Value], weights: dict[int, ir.Value], offset: ir.Value | int,
-        sums: list[list[ir.Value]] | None = None,
+        sums: list[list[ir.Value]] | None = None, distance: ir.Value | int = 0,
     ) -> None:  # fmt: skip
         """Add one tap to each output row: pixels and the output rows' weights are given by address.
+
+        Its pixels are at a distance in bytes from those of the first tap.
 
         Every sum of complex numbers adds the product with the real part of the pixel first, so that
         the order is the same wherever the output is in a block.
         """
         b, sums = self.builder, sums or self.sums
-        vectors = [
-            [self.load(self.at(address, c * self.bytes)) for c in range(self.columns)]
-            for address in pixels
-        ]
+        vectors = [self.pixels(address, distance) for address in pixels]
         for row, address in weights.items():
             at = self.at(address, offset)
             weight = [
@@ -147,13 +182,42 @@ class RegisterBlock(Vectors):
         if q is not None:
             with self.hold():
                 for tap in self.order or range(q):
-                    moved = [self.at(address, tap * self.step_bytes) for address in pixels]
-                    self.tap(moved, weights, tap * self.weight_bytes)
+                    at = tap * self.step_bytes
+                    self.tap(pixels, weights, tap * self.weight_bytes, distance=at)
             return
-        with cgutils.for_range(b, taps) as loop, self.hold():
-            at = self.load(b.add(offsets, b.mul(loop.index, self.long(8))), LONG)
-            moved = [b.add(address, at) for address in pixels]
-            self.tap(moved, weights, b.mul(loop.index, self.long(self.weight_bytes)))
+
+        def tap(number: ir.Value) -> None:
+            at = self.load(b.add(offsets, b.mul(number, self.long(8))), LONG)
+            self.tap(pixels, weights, b.mul(number, self.long(self.weight_bytes)), distance=at)
+
+        def group(first: ir.Value, size: int) -> None:
+            moved = [b.add(address, b.mul(first, self.long(self.size))) for address in pixels]
+            weight = b.mul(first, self.long(self.weight_bytes))
+            for n in range(size):
+                offset = self.at(weight, n * self.weight_bytes)
+                self.tap(moved, weights, offset, distance=n * self.size)
+
+        self.loop_over_taps(taps, tap, group)
+
+    def loop_over_taps(
+        self, count: ir.Value, tap: Callable[[ir.Value], None],
+        group: Callable[[ir.Value, int], None],
+    ) -> None:  # fmt: skip
+        """Emit a loop over columns of taps, adjacent ones in groups.
+
+        `tap` emits the code of one, and `group` that of a number of them from one on.
+        """
+        b = self.builder
+        if self.rest is None:
+            with cgutils.for_range(b, count) as loop, self.hold():
+                tap(loop.index)
+            return
+        size = self.long(GROUP)
+        groups = b.udiv(count, size)
+        with cgutils.for_range(b, groups) as loop, self.hold():
+            group(b.mul(loop.index, size), GROUP)
+        with self.hold():
+            group(b.mul(groups, size), self.rest)
 
     def finish(self, out: ir.Value, stride: ir.Value, stream: bool) -> None:
         """Write the sums."""
@@ -169,6 +233,15 @@ class RegisterBlock(Vectors):
                 part, c = divmod(n, self.columns)
                 start = b.add(out, b.mul(stride, self.long(part * self.part_rows + i)))
                 self.store(self.read(place), self.at(start, c * self.bytes), stream)
+
+
+def cuts_pixels(size: int) -> bool:
+    """Whether some vectors of pixels of a size are cut out of two others for a single output row.
+
+    Every vector that is loaded feeds one multiply-add then, and most span two cache lines, so that
+    loads take twice as long as multiply-adds. Shorter vectors span two lines half as often.
+    """
+    return vector_bytes() == LINE_BYTES and size >= 4
 
 
 def emit(
