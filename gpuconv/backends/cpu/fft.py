@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -15,7 +15,13 @@ import numpy as np
 from ...core import dtypes
 from ...core.array_types import Array
 from ...core.errors import complete_rows_before, get_complete_rows, set_complete_rows
-from ...core.problem import Problem, build_axis_tables, make_problem, restate_for_tables
+from ...core.problem import (
+    Problem,
+    build_axis_tables,
+    make_problem,
+    restate_for_one_image,
+    restate_for_tables,
+)
 from ..base import Repeated
 from . import sums
 from .addresses import address
@@ -373,6 +379,10 @@ def _sum_copied_tile(call: _KernelBatch, kernel: Array, number: int, scipy: bool
     image, tile = divmod(number, call.plan.grid.tiles)
     index = np.unravel_index(image if call.images is None else call.images[image], problem.batch)
     pixels = np.broadcast_to(call.x, problem.batch + call.x.shape[-2:])[index]
+    if call.plan.grid.tiles == 1:  # needs no copy
+        one = replace(restate_for_one_image(problem), k_dtype=acc, conjugate=False)
+        _sum_image(one, pixels, kernel, call.out[index], scipy)
+        return
     kept, positions = [], []
     for axis, place in enumerate(divmod(tile, call.plan.grid.counts[1])):
         stride, outputs = laid.stride[axis], laid.out_shape[axis - 2]
@@ -388,12 +398,17 @@ def _sum_copied_tile(call: _KernelBatch, kernel: Array, number: int, scipy: bool
         padded.shape, kernel.shape, acc, acc, stride=laid.stride, dilation=laid.dilation
     )
     result = np.empty(small.out_shape, acc)
+    _sum_image(small, padded, kernel, result, scipy)
+    call.out[(*index, *kept)] = dtypes.finish(result, problem.out_dtype)
+
+
+def _sum_image(problem: Problem, x: Array, kernel: Array, out: Array, scipy: bool) -> None:
+    """Sum one image tap by tap, or by SciPy."""
     if scipy:
         one = kernel[None], np.zeros(1, np.int64)
-        scipy_fft.run(small, padded, *one, result, thread_count(), False, sums.direct)
+        scipy_fft.run(problem, x, *one, out, thread_count(), False, sums.direct)
     else:
-        sums.direct(small, padded, kernel, result)
-    call.out[(*index, *kept)] = dtypes.finish(result, problem.out_dtype)
+        sums.direct(problem, x, kernel, out)
 
 
 def _sum_real_tiles(call: _KernelBatch, kernel: Array, tiles: Array) -> None:

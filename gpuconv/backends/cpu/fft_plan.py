@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -23,10 +23,13 @@ from .planning import START
 # number of a tile, to transform it down and across (by the tile's sides), to write an output, and
 # for a tile besides.
 _READ, _WRITE, _TILE = 0.12, 0.18, 1440
-_DOWN = {32: 0.5, 64: 0.38, 128: 0.46, 256: 0.55, 512: 0.9, 1024: 1.1, 2048: 1.3, 4096: 1.7}
+_DOWN = {32: 0.5, 64: 0.38, 128: 0.46, 256: 0.55, 512: 0.9, 1024: 1.1, 2048: 1.3, 4096: 3.4}
 _TRANSPOSE, _COLUMNS = 0.24, 0.24  # instead of columns, of rows that are not
-_ACROSS = {32: 0.4, 64: 0.35, 128: 0.47, 256: 0.56, 512: 0.95, 1024: 1.15, 2048: 1.3, 4096: 1.7}
-SIDES = tuple(_DOWN)
+_ACROSS = {32: 0.4, 64: 0.35, 128: 0.47, 256: 0.56, 512: 0.95, 1024: 1.15, 2048: 1.3, 4096: 3.4}
+# Sides of three times a power of two, where a single tile covers all outputs.
+_DOWN_THIRDS = {96: 0.46, 192: 0.48, 384: 0.74, 768: 0.87, 1536: 1.4, 3072: 1.85}
+SIDES, THIRDS = tuple(_DOWN), tuple(_DOWN_THIRDS)
+_DOWN, _ACROSS = _DOWN | _DOWN_THIRDS, _ACROSS | _DOWN_THIRDS
 # From this many bytes on a tile is too large for most caches, and takes this many times longer.
 _FAR_BYTES, _FAR = 8 << 20, 1.3
 # Threads work together on tiles of this many bytes if there are fewer tiles than threads. That
@@ -42,7 +45,8 @@ _TILE_MOST, _TILE_MOST_SPANS = 1 << 23, 40
 _WASTED, _ALONE = 0.6, 2 * START
 _UNTRANSFORMED_WIDTH = 256
 _WORKSPACES_BYTES = 160 << 20  # of all threads
-SPECTRA_BYTES = 16 << 20  # of all spectra that are kept
+# Of all spectra that are kept, and of a larger one, with its weights, that is kept alone.
+SPECTRA_BYTES, SPECTRUM_BYTES = 16 << 20, 64 << 20
 # An outlier costs a multiply-add for each tap of the kernel. A tile's transforms take as long as
 # _TAPS_PER_ELEMENT multiply-adds for each of its elements, and outliers may take no longer. With
 # very small kernels there may be at most _OUTLIERS_MOST.
@@ -75,9 +79,9 @@ def sides(problem: Problem) -> tuple[int, int] | None:
 
     They do not depend on the number of images, so that an image's bits do not depend on its batch.
     """
-    laid, best, least = restate_for_tables(problem), None, math.inf
+    laid, best, least = _laid_out(problem), None, math.inf
     # Axis by axis: choosing a method needs this, where every microsecond counts.
-    down, across = SIDES, SIDES
+    down, across = (SIDES + _single_third(laid, axis) for axis in (0, 1))
     # Along an axis that is not transformed, the side only has to outweigh the work for each row.
     if problem.q == 1:
         across = (next(side for side in SIDES if side >= min(problem.s, _UNTRANSFORMED_WIDTH)),)
@@ -94,19 +98,47 @@ def sides(problem: Problem) -> tuple[int, int] | None:
     return best
 
 
+def _single_third(laid: Problem, axis: int) -> tuple[int, ...]:
+    """Return the least side of three times a power of two that covers all outputs, if any does."""
+    return next(((side,) for side in THIRDS if _cover(laid, axis, side)[1] == 1), ())
+
+
+def _covers_all(laid: Problem, axis: int, side: int) -> bool:
+    """Whether one tile gives all outputs, though it is smaller than what their windows read.
+
+    Windows that reach beyond the end of the tile go on from its start. Where there are zeros of the
+    border in both places, and no pixel, their sums are the same.
+    """
+    if laid.boundary != "constant" or laid.fillvalue != 0:
+        return False
+    before, pixels = laid.pad[axis][0], laid.x_shape[axis - 2]
+    last = (laid.out_shape[axis - 2] - 1) * laid.stride[axis]
+    read = last + laid.span[axis]
+    return side >= max(min(before + pixels, read), read - before, last + 1)
+
+
 def _cover(laid: Problem, axis: int, side: int) -> tuple[int, int]:
     """Return the pixels from a tile to the next along an axis, and the number of tiles.
 
     The number is 0 if the side is too small for the kernel.
     """
     stride = laid.stride[axis]
+    if _covers_all(laid, axis, side):
+        return laid.out_shape[axis - 2] * stride, 1
     step = (side - laid.span[axis] + 1) // stride * stride
     return step, -(-((laid.out_shape[axis - 2] - 1) * stride + 1) // step) if step > 0 else 0
 
 
+def _laid_out(problem: Problem) -> Problem:
+    """Restate a problem for its tables; of those that are gathered, the border is not zeros."""
+    laid = restate_for_tables(problem)
+    same = laid.stride == problem.stride and laid.dilation == problem.dilation
+    return laid if same else replace(laid, boundary="edge")
+
+
 def grid(problem: Problem, sides: tuple[int, int]) -> Grid:
     """Cover the outputs by tiles of these sides."""
-    laid = restate_for_tables(problem)
+    laid = _laid_out(problem)
     (step_y, rows), (step_x, columns) = (_cover(laid, axis, sides[axis]) for axis in (0, 1))
     kept = step_y // laid.stride[0], step_x // laid.stride[1]
     return Grid((step_y, step_x), (rows, columns), kept)
@@ -146,8 +178,10 @@ def work(problem: Problem) -> float:
     if found is None:
         return math.inf
     kernels, area = math.prod(problem.k_shape[:-2]), math.prod(found)
-    spectra_bytes = kernels * spectrum_bytes(problem.acc_dtype, found)
-    spectra = 0 if spectra_bytes <= SPECTRA_BYTES else 3 * kernels * area
+    each = spectrum_bytes(problem.acc_dtype, found)
+    weights = problem.p * problem.q * real_bytes(problem.acc_dtype)
+    alone = kernels == 1 and each + weights <= SPECTRUM_BYTES
+    spectra = 0 if alone or kernels * each <= SPECTRA_BYTES else 3 * kernels * area
     return _work_of_tiles(problem, found, grid(problem, found).tiles, problem.n) + spectra
 
 
@@ -305,6 +339,7 @@ def tile_plan(
         problem, acc, x_strides, imaginary=workspace.plane_bytes
     )
     factors = radices(ny), radices(nx), twiddles(ny, acc), twiddles(nx, acc)
+    thirds = ny in THIRDS or nx in THIRDS
     places, pairs = frequency_places(ny, vector_bytes()), frequency_pairs(nx)
     workers = min(threads, problem.n * tiles.tiles, _WORKSPACES_BYTES // workspace.workspace_bytes)
     units = work(problem)
@@ -344,8 +379,8 @@ def tile_plan(
         transform_tile=fft_functions.transform_tile(acc),
         **_functions_of_axes(problem),
         store_tile=fft_functions.store_tile(acc),
-        forward=fft_functions.forward(acc),
-        inverse=fft_functions.inverse(acc),
+        forward=fft_functions.forward(acc, thirds),
+        inverse=fft_functions.inverse(acc, thirds),
         transpose=fft_functions.transpose(acc),
         separate=0 if complex_sums else fft_functions.separate(acc),
         combine=0 if complex_sums else fft_functions.combine(acc),

@@ -16,11 +16,9 @@ import numpy as np
 from ...core.array_types import Array
 from ...core.problem import Problem, restate_for_tables
 from .addresses import address
-from .fft_plan import SPECTRA_BYTES, TilePlan, real_bytes, spectrum_bytes
+from .fft_plan import SPECTRA_BYTES, SPECTRUM_BYTES, TilePlan, real_bytes, spectrum_bytes
 from .jit.params import KERNEL_MEASURES, LINE_BYTES, record
 
-# A larger spectrum is not kept.
-_SPECTRUM_MOST = 48 << 20
 # Weights cancel if their sum is less than this part of the sum of their absolute values.
 _CANCEL = 0.25
 
@@ -56,7 +54,7 @@ class SpectrumCache:
 
     def put(self, weights: bytes, key: Hashable, spectrum: Sized) -> None:
         """Keep this spectrum, and drop those that were not used for the longest time."""
-        if spectrum.nbytes > _SPECTRUM_MOST:
+        if spectrum.nbytes > SPECTRUM_BYTES:
             return
         both = weights, key
         with self._lock:
@@ -78,7 +76,7 @@ def cache() -> SpectrumCache:
 
 def are_kept(kernels: int, nbytes: int) -> bool:
     """Whether the spectra of a bank, of `nbytes` each, are kept for the next call."""
-    return nbytes <= _SPECTRUM_MOST and (kernels == 1 or kernels * nbytes <= SPECTRA_BYTES)
+    return nbytes <= SPECTRUM_BYTES and (kernels == 1 or kernels * nbytes <= SPECTRA_BYTES)
 
 
 def _forget() -> None:

@@ -45,8 +45,8 @@ _ROW_VECTORS, _ROW_ALONE = 4, 2.4
 # Kernels of no more taps than this fill vectors whatever the image's width (see `Places`).
 _FEW_TAPS = 32
 # In a single row of taps, those beyond this many take longer, because no block of rows shares their
-# vectors of pixels: twice as long, but only a quarter longer where some of these vectors are cut out
-# of others (see `register_block`).
+# vectors of pixels: twice as long, but only a quarter longer where some of these are cut out of
+# others (see `register_block`).
 _ROW_TAPS, _LOADED_TAP, _CUT_TAP = 8, 1.0, 0.25
 # In a column or row of a separable kernel, taps beyond this many take one and a half times as
 # long: their pixels do not stay in the nearest caches.

@@ -376,12 +376,13 @@ def test_out_of_any_layout(force, dtype):
         np.testing.assert_array_equal(gpuconv.corr2d(image, k, method="fft"), wanted)
 
 
-@pytest.mark.parametrize("n", fft_plan.SIDES)
+@pytest.mark.parametrize("n", fft_transforms.RADICES)
 def test_factors_fit_the_stages(n):
-    assert set(fft_transforms.RADICES) == set(fft_plan.SIDES)
+    assert set(fft_transforms.RADICES) == {*fft_plan.SIDES, *fft_plan.THIRDS}
     radices = fft_transforms.RADICES[n]
     assert math.prod(radices) == n
-    assert set(radices) <= {4, 8}
+    assert set(radices[1:]) <= {4, 8}
+    assert radices[0] == (8 if n in fft_plan.SIDES else 3)
     stages, m = [], n
     for r in radices:
         stages.append((m, r))
@@ -399,7 +400,7 @@ def test_factors_fit_the_stages(n):
         np.testing.assert_array_equal(fft_plan.twiddles(n, dtype), factors)
 
 
-@pytest.mark.parametrize("n", fft_plan.SIDES)
+@pytest.mark.parametrize("n", fft_transforms.RADICES)
 def test_places_of_frequencies(n):
     """Those that stages leave, which divide what they are given into blocks of a few numbers."""
     x = np.random.default_rng(n).standard_normal(n)

@@ -143,13 +143,13 @@ LARGE_KERNELS = [
 
 
 @pytest.mark.parametrize(("n", "k", "mode"), LARGE_KERNELS)
-def test_large_kernels_are_transformed_in_a_few_tiles(n, k, mode):
+def test_large_kernels_are_transformed_in_one_tile(n, k, mode):
     problem = make_problem((n, n), (k, k), "float32", "float32", mode=mode)
     assert gpuconv.plan((n, n), (k, k), mode=mode).method == "fft"
     read = n + k // 2 if mode == "same" else n
     if backend.own_transforms(problem):
         sides = fft_plan.sides(problem)
-        assert fft_plan.grid(problem, sides).tiles == (4 if mode == "same" else 1)
+        assert fft_plan.grid(problem, sides).tiles == 1
         assert max(sides) < 2 * read
     for axis in scipy_plan.plan_axes(problem):  # half of the padding stands for the other half
         assert axis.count == 1
@@ -166,7 +166,7 @@ def test_a_tile_covers_at_most_some_times_the_kernel():
         assert fft_plan.sides(problem) is None or max(fft_plan.sides(problem)) <= 4096
 
 
-def test_one_transform_of_the_image(transformed):
+def test_one_transform_of_the_image(transformed, scipy_only):
     x, k = sample(RNG, (700, 650), "float32"), sample(RNG, (601, 555), "float32")
     gpuconv.corr2d(x, k, mode="same")
     assert len(transformed) == 2  # and one of the kernel
@@ -391,7 +391,8 @@ def test_memory_is_a_few_times_that_of_a_tile(peak, bad):
     x, k = sample(RNG, (700, 700), "float32"), sample(RNG, (401, 401), "float32")
     x[300, 300] = np.nan if bad else 0
     problem = make_problem(x.shape, k.shape, "float32", "float32", mode="same")
-    tile = 4 * math.prod(axis.side for axis in scipy_plan.plan_axes(problem))
+    assert backend.own_transforms(problem)
+    tile = 4 * math.prod(fft_plan.sides(problem))
     assert peak(x, k, mode="same") <= (10 if bad else 5) * tile
 
 
@@ -428,3 +429,59 @@ def test_tiles_are_bounded(peak, monkeypatch, scipy_only):
             assert math.prod(sides) <= max(1 << 15, 40 * 91 * 81)
     finally:
         scipy_plan._plan.cache_clear()
+
+
+# --- zeros that stand for others in the package's own tiles ---------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("n", [60, 64, 75, 96])
+def test_zeros_stand_for_each_other_in_own_tiles(dtype, n):
+    """Tiles smaller than what windows read, of powers of two and three times these."""
+    smaller = set()
+    for k, mode, steps in itertools.product(
+        (2, 19, 33, 63, 64, 90), ("same", "full", ((30, 2), (7, 44))), ({}, {"stride": (2, 3)})
+    ):
+        for shape in ((k, 5), (5, k), (k, k), (k, 1)):
+            x, weights = sample(RNG, (n, n + 3), dtype), sample(RNG, shape, dtype)
+            pad = mode if isinstance(mode, str) else tuple(map(tuple, mode))
+            problem = make_problem(x.shape, shape, dtype, dtype, mode=pad, **steps)
+            if problem.r < 1 or problem.s < 1 or not backend.own_transforms(problem):
+                continue
+            wanted = gpuconv.corr2d(x, weights, mode=pad, method="direct", **steps)
+            got = gpuconv.corr2d(x, weights, mode=pad, method="fft", **steps)
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-11)
+            sides = fft_plan.sides(problem)
+            reads = [
+                (outputs - 1) * stride + taps
+                for outputs, stride, taps in zip(
+                    problem.out_shape, problem.stride, shape, strict=True
+                )
+            ]
+            if fft_plan.grid(problem, sides).tiles == 1 and sides[0] < reads[0]:
+                smaller.add(sides[0] in fft_plan.THIRDS)
+    assert smaller
+
+
+@pytest.mark.parametrize("boundary", ["edge", "reflect", "symmetric", "wrap", "fill"])
+def test_only_zeros_stand_for_each_other(boundary):
+    border = {"fillvalue": 3} if boundary == "fill" else {"boundary": boundary}
+    x, k = sample(RNG, (75, 80), "float64"), sample(RNG, (41, 37), "float64")
+    for mode in ("same", ((30, 12), (9, 40))):
+        wanted = gpuconv.corr2d(x, k, mode=mode, method="direct", **border)
+        got = gpuconv.corr2d(x, k, mode=mode, method="fft", **border)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outliers_in_tiles_that_wrap(value):
+    """Beside the border, where windows go on from the start of a tile."""
+    x, k = sample(RNG, (100, 96), "float32"), sample(RNG, (61, 57), "float32")
+    for place in ((0, 0), (99, 95), (50, 95), (99, 3)):
+        bad = x.copy()
+        bad[place] = value
+        wanted = gpuconv.corr2d(bad, k, mode="same", method="direct")
+        got = gpuconv.corr2d(bad, k, mode="same", method="fft")
+        np.testing.assert_array_equal(np.isfinite(got), np.isfinite(wanted))
+        there = np.isfinite(wanted)
+        np.testing.assert_allclose(got[there], wanted[there], rtol=0, atol=1e-3)

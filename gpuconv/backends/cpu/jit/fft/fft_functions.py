@@ -99,8 +99,19 @@ def _of_parts(function: Callable[..., Any]) -> Callable[[str], int]:
     return lambda acc: address(dtypes.part(acc))
 
 
-forward = _of_parts(fft_tiles.forward)
-inverse = _of_parts(fft_tiles.inverse)
+def _of_sides(function: Callable[..., Any]) -> Callable[[str, bool], int]:
+    """`_of_parts` for a function that has more code if sides are three times a power of two."""
+
+    @cache
+    def address(part: str, thirds: bool) -> int:
+        name = f"{function.__name__}{'_thirds' if thirds else ''}_{part}"
+        return compile_function(function, name, __name__, **_bindings(part), THIRDS=thirds)
+
+    return lambda acc, thirds=False: address(dtypes.part(acc), thirds)
+
+
+forward = _of_sides(fft_tiles.forward)
+inverse = _of_sides(fft_tiles.inverse)
 transpose = _of_parts(fft_tiles.transpose)
 separate = _of_parts(fft_real_columns.separate)
 combine = _of_parts(fft_real_columns.combine)

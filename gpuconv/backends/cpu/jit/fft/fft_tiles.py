@@ -24,8 +24,9 @@ from ..params import FFT_PARAMS
 
 fft_params = reader(FFT_PARAMS)
 
-FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
-INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
+FORWARD3 = FORWARD4 = FORWARD8 = FORWARD4_LAST = FORWARD8_LAST = None
+INVERSE3 = INVERSE4 = INVERSE8 = INVERSE4_LAST = INVERSE8_LAST = None
+THIRDS = None  # whether there may be a stage of radix 3
 TRANSPOSE = PRODUCT = PRODUCT_PAIR = MULTIPLY_SHARED = LANES = SIZE = BYTES = PARTS = REAL = None
 
 
@@ -53,7 +54,12 @@ def forward(re, im, pitch, to_re, to_im, n, radices, twiddles):
         for g in range(0, n, m):
             for k in range(step):
                 source, target = (g + k) * pitch, (g + k) * BYTES
-                if r == 8 and step > 1:
+                if THIRDS and r == 3:
+                    FORWARD3(
+                        re + source, im + source, step * pitch, to_re + target, to_im + target,
+                        step * BYTES, twiddles + k * 4 * SIZE,
+                    )  # fmt: skip
+                elif r == 8 and step > 1:
                     FORWARD8(
                         re + source, im + source, step * pitch, to_re + target, to_im + target,
                         step * BYTES, twiddles + k * 14 * SIZE,
@@ -98,7 +104,12 @@ def inverse(re, im, to_re, to_im, to_pitch, n, radices, twiddles):
         for g in range(0, n, m):
             for k in range(step):
                 source, target = (g + k) * BYTES, (g + k) * pitch
-                if r == 8 and step > 1:
+                if THIRDS and r == 3:
+                    INVERSE3(
+                        re + source, im + source, step * BYTES, a + target, b + target,
+                        step * pitch, twiddles + k * 4 * SIZE,
+                    )  # fmt: skip
+                elif r == 8 and step > 1:
                     INVERSE8(
                         re + source, im + source, step * BYTES, a + target, b + target,
                         step * pitch, twiddles + k * 14 * SIZE,

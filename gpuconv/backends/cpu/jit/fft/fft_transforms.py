@@ -1,6 +1,7 @@
 """Fourier transforms of many columns at once, one in each lane of a vector (llvmlite).
 
-A transform of length n goes through stages of radix 8 or 4. Forward, each stage transforms r
+A transform of length n goes through stages of radix 8 or 4, after one of radix 3 if n is three
+times a power of two. Forward, each stage transforms r
 elements that are m / r elements apart and multiplies the results by twiddle factors
 (Gentleman-Sande, decimation in frequency), so that the result is in digit-reversed order; the
 inverse undoes the stages in opposite order. Spectra can be multiplied in any order, so nothing is
@@ -24,6 +25,7 @@ from ..vectors import LONG, Vectors
 
 RADICES = {32: (8, 4), 64: (8, 8), 128: (8, 4, 4), 256: (8, 8, 4), 512: (8, 8, 8),
            1024: (8, 8, 4, 4), 2048: (8, 8, 8, 4), 4096: (8, 8, 8, 8)}  # fmt: skip
+RADICES |= {3 * n // 4: (3, *RADICES[n // 4]) for n in RADICES if n // 4 in RADICES}
 
 
 def twiddles(n: int, dtype: str) -> Array:
@@ -63,6 +65,16 @@ class _Butterfly(Vectors):
         y1, y3 = self.quarter(b, d)
         return [self.plus(a, c), y1, self.minus(a, c), y3]
 
+    def three(self, x: list[ir.Value]) -> list[ir.Value]:
+        total, rest = self.plus(x[1], x[2]), self.minus(x[1], x[2])
+        # The other two are x[0] - total / 2, less or plus i sqrt(3/4) times the rest.
+        minus_half, sine = self.constant(-0.5), self.constant(math.sqrt(0.75))
+        middle = tuple(
+            self.multiply_add(minus_half, t, a) for t, a in zip(total, x[0], strict=True)
+        )
+        turned = tuple(self.multiply(sine, a) for a in rest)
+        return [self.plus(x[0], total), *self.quarter(middle, turned)]
+
     def eight(self, x: list[ir.Value]) -> list[ir.Value]:
         even, odd = self.four(x[0::2]), self.four(x[1::2])
         c, minus_c = self.constant(math.sqrt(0.5)), self.constant(-math.sqrt(0.5))
@@ -89,7 +101,7 @@ class _Butterfly(Vectors):
         return y
 
     def transform(self, x: list[ir.Value]) -> list[ir.Value]:
-        return self.four(x) if len(x) == 4 else self.eight(x)
+        return {3: self.three, 4: self.four, 8: self.eight}[len(x)](x)
 
     def twiddled(self, a: ir.Value, address: ir.Value) -> ir.Value:
         """Return ``a`` times the twiddle factor at an address, or its conjugate if inverse."""
@@ -306,9 +318,10 @@ def intrinsics(dtype: str) -> dict[str, Any]:
         f"{'INVERSE' if inverse else 'FORWARD'}{r}{'' if twiddled else '_LAST'}": _butterfly(
             dtype, r, inverse, twiddled
         )
-        for r in (4, 8)
+        for r in (3, 4, 8)
         for inverse in (False, True)
         for twiddled in (False, True)
+        if twiddled or r > 3  # a stage of radix 3 is never the last
     }
     return butterflies | {
         "TRANSPOSE": _transpose(dtype),
