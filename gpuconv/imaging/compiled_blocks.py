@@ -79,7 +79,7 @@ class CompiledBlocks:
             method, least, findings.largest, sums, template.square
         ):
             self.dtype = "float64"
-            self.match(pixels, out, name)
+            self.match(pixels, out, name, centred)
         elif (
             method == "sqdiff_normed"
             and centre
@@ -125,15 +125,16 @@ class CompiledBlocks:
     ) -> _Findings:
         """Turn correlations into similarities."""
         similarity, shape = self.similarity, pixels.shape[-2:]
-        values = _template_values(similarity.method, sums, template)
+        values = _describe_templates(similarity.method, sums, template)
         values = np.broadcast_to(values, (*cross.shape[:-2], 3)).reshape(-1, 3)
+        of_templates = np.ascontiguousarray(values)
         dtype = None if similarity.whole else cross.dtype
         image = np.asarray(pixels.reshape(shape), dtype)
         if image.strides[-1] != image.itemsize or not image.flags.aligned:
             image = image.copy()
         loop = _Loop(image, centre, similarity.windows.shape, similarity.method)
         run = loop.run_integers if similarity.whole else loop.run_floats
-        return run(cross.reshape(-1, *cross.shape[-2:]), np.ascontiguousarray(values))
+        return run(cross.reshape(-1, *cross.shape[-2:]), of_templates)
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class _Loop:
     shape: tuple[int, int]
     method: str
 
-    def run_floats(self, cross: Array, values: Array) -> _Findings:
+    def run_floats(self, cross: Array, of_templates: Array) -> _Findings:
         """Turn correlations of floats into similarities."""
         from ..backends.cpu.jit.similarity.float_windows import finish_float_windows
 
@@ -170,9 +171,10 @@ class _Loop:
         def scratch() -> tuple[Array, ...]:
             return _empty_rows(2 * p + 2, width + q - 1), _empty_rows(12, width + q)
 
-        return self._run(finish_float_windows, (cross, values), (height, width), scratch, cross)
+        given = cross, of_templates
+        return self._run(finish_float_windows, given, (height, width), scratch, cross)
 
-    def run_integers(self, cross: Array, values: Array) -> _Findings:
+    def run_integers(self, cross: Array, of_templates: Array) -> _Findings:
         """Turn correlations, whose memory holds integers of 64 bits, into similarities."""
         from ..backends.cpu.jit.similarity.integer_windows import finish_integer_windows
 
@@ -186,7 +188,7 @@ class _Loop:
         def scratch() -> tuple[Array, ...]:
             return _empty_rows(8, width + q - 1), np.empty(width, "int64")
 
-        given = cross.view("int64"), cross, values
+        given = cross.view("int64"), cross, of_templates
         return self._run(finish_integer_windows, given, (height, width), scratch, cross)
 
     def _run(
@@ -199,7 +201,7 @@ class _Loop:
         (rows, columns), (height, width) = cross.shape[-2:], task_shape
         across = -(-columns // width)
         tasks = across * -(-rows // height)
-        counts, marks = np.empty((tasks, 2)), np.zeros((rows, columns), bool)
+        extremes, marks = np.empty((tasks, 2)), np.zeros((rows, columns), bool)
         kind = np.empty(0, self.pixels.dtype)
         place = self.pixels.ctypes.data, self.pixels.strides[0]
 
@@ -210,11 +212,11 @@ class _Loop:
                 finish(
                     kind, place, self.centre, self.shape, METHODS[self.method], *given,
                     (top, min(top + height, rows)), (left, min(left + width, columns)),
-                    *memory, marks, counts[task],
+                    *memory, marks, extremes[task],
                 )  # fmt: skip
 
         run_on_pool(compute, tasks, self._parallel(cross))
-        return _Findings(counts[:, 0].min(), counts[:, 1].max(), marks)
+        return _Findings(extremes[:, 0].min(), extremes[:, 1].max(), marks)
 
     def _parallel(self, cross: Array) -> bool:
         """Whether several threads are worth their start."""
@@ -228,7 +230,7 @@ def _empty_rows(rows: int, columns: int) -> Array:
     return np.empty((rows, odd_lines(8 * columns) // 8))
 
 
-def _template_values(method: str, sums: TemplateSums, template: Array) -> Array:
+def _describe_templates(method: str, sums: TemplateSums, template: Array) -> Array:
     """Return the numbers that compiled loops need of each template: total, square, factor."""
     factor = invert_norms(template)
     total = sums.total if method == "zncc" else np.zeros_like(factor)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .....core.array_types import Array
 from ..drivers import compiled, inner, max_of, min_of
-from .similarity_rows import finish_row, row_of
+from .similarity_rows import SQDIFF_NORMED, ZNCC, finish_row, row_of
 
 __all__ = ["finish_float_windows"]
 
@@ -107,16 +107,16 @@ def _sum_tails(
 
 def _finish_float_windows(
     kind: Array, place: tuple[int, int], centre: float, shape: tuple[int, int], method: int,
-    cross: Array, sums: Array, rows: tuple[int, int], columns: tuple[int, int], tails: Array,
-    lines: Array, marks: Array, counts: Array,
+    cross: Array, of_templates: Array, rows: tuple[int, int], columns: tuple[int, int],
+    tails: Array, lines: Array, marks: Array, extremes: Array,
 ) -> None:  # fmt: skip
     """Turn some rows and columns of correlations ``cross`` into similarities, in place.
 
-    The image is passed as to `row_of`. `counts` receives the least sum of squares and the largest
-    one; these, `sums` and `marks` are described in `finish_row`. `tails` has 2 p + 2 rows and
-    `lines` 12, wider by one than the pixels that are read.
+    The image is passed as to `row_of`. `extremes` receives the least sum of squares and the largest
+    one; these, `of_templates` and `marks` are described in `finish_row`. `tails` has 2 p + 2 rows
+    as wide as the pixels that are read, and `lines` 12 that are wider by one.
     """
-    (p, q), (left, right), raw = shape, columns, method == 3
+    (p, q), (left, right), raw = shape, columns, method == SQDIFF_NORMED
     width, count = right - left + q - 1, right - left
     sums1, sums2, head1, head2 = (
         lines[4, :width],
@@ -125,7 +125,7 @@ def _finish_float_windows(
         lines[7, :width],
     )
     first, second = lines[8, :count], lines[9, :count]
-    line, other_line = lines[10, : width + 1], lines[11, : width + 1]
+    row_tails, other_row_tails = lines[10, : width + 1], lines[11, : width + 1]
     lines[0, :] = np.inf
     lines[1, :] = 0.0
     first[:] = 0.0  # where no method sums it
@@ -140,14 +140,15 @@ def _finish_float_windows(
                 _add_squares(pixels, centre, head2, head2)
             _add(tails[i, :width], head1, sums1)
             _add(tails[p + 1 + i, :width], head2, sums2)
-            if method == 0 or raw:
-                _sum_two_rows(sums1, sums2, q, count, line, other_line, first, second)
+            if method == ZNCC or raw:
+                _sum_two_rows(sums1, sums2, q, count, row_tails, other_row_tails, first, second)
             else:
-                _sum_rows(sums2, q, count, line, second)
+                _sum_rows(sums2, q, count, row_tails, second)
             finish_row(
-                method, p * q, first, second, 0.0, sums, cross, cross, group + i, left, marks, lines
-            )
-    counts[0], counts[1] = min_of(lines[0]), max_of(lines[1])
+                method, p * q, first, second, 0.0, of_templates, cross, cross, group + i, left,
+                marks, lines,
+            )  # fmt: skip
+    extremes[0], extremes[1] = min_of(lines[0]), max_of(lines[1])
 
 
 finish_float_windows = compiled(_finish_float_windows)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .....core.array_types import Array
 from ..drivers import compiled, inner, max_of, min_of
-from .similarity_rows import finish_row, row_of
+from .similarity_rows import SQDIFF_NORMED, ZNCC, finish_row, row_of
 
 __all__ = ["finish_integer_windows"]
 
@@ -65,15 +65,15 @@ def _sum_along(columns: Array, q: int, steps: Array, sums: Array) -> None:
 
 def _finish_integer_windows(
     kind: Array, place: tuple[int, int], centre: float, shape: tuple[int, int], method: int,
-    integers: Array, cross: Array, sums: Array, rows: tuple[int, int], columns: tuple[int, int],
-    lines: Array, steps: Array, marks: Array, counts: Array,
+    integers: Array, cross: Array, of_templates: Array, rows: tuple[int, int],
+    columns: tuple[int, int], lines: Array, steps: Array, marks: Array, extremes: Array,
 ) -> None:  # fmt: skip
     """Turn some rows and columns of correlations into similarities.
 
     The image is passed as to `row_of`. `integers`, the correlations, and `cross`, the results, are
-    the same memory. `counts` receives the least sum of squares and the largest one; these, `sums`
-    and `marks` are described in `finish_row`. `lines` has 8 rows of float64, as wide as the pixels
-    that are read, and `steps` is one of int64.
+    the same memory. `extremes` receives the least sum of squares and the largest one; these,
+    `of_templates` and `marks` are described in `finish_row`. `lines` has 8 rows of float64, as wide
+    as the pixels that are read, and `steps` is one of int64.
     """
     (p, q), (left, right) = shape, columns
     width, count = right - left + q - 1, right - left
@@ -92,15 +92,16 @@ def _finish_integer_windows(
             lost = row_of(kind, place, i - 1, left, width)
             _exchange_rows(gained, lost, centre, values, squares)
         _sum_along(squares, q, steps, second)
-        if method == 0:
+        if method == ZNCC:
             _sum_along(values, q, steps, first)
-        elif method == 3:  # without a centre: its windows have one sum of squares
+        elif method == SQDIFF_NORMED:  # without a centre: its windows have one sum of squares
             for j in range(count):
                 first[j] = second[j]
         finish_row(
-            method, p * q, first, second, centre, sums, integers, cross, i, left, marks, lines
-        )
-    counts[0], counts[1] = min_of(lines[0]), max_of(lines[1])
+            method, p * q, first, second, centre, of_templates, integers, cross, i, left, marks,
+            lines,
+        )  # fmt: skip
+    extremes[0], extremes[1] = min_of(lines[0]), max_of(lines[1])
 
 
 finish_integer_windows = compiled(_finish_integer_windows)

@@ -1,4 +1,9 @@
-"""Rows of similarities, from the sums of windows and a correlation."""
+"""Rows of similarities, from the sums of windows and a correlation.
+
+In this folder `first` holds the windows' sums of pixels less a centre, and `second` those of the
+squares of these. For SQDIFF_NORMED `first` holds the sums of the squares of the pixels as they are
+(`raw_squares`).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,10 @@ from .....core.array_types import Array
 from ..drivers import inner
 from ..intrinsics import elements
 
-__all__ = ["METHODS", "finish_row", "row_of"]
+__all__ = ["METHODS", "SQDIFF_NORMED", "ZNCC", "finish_row", "row_of"]
 
-METHODS = {"zncc": 0, "ncc": 1, "sqdiff": 2, "sqdiff_normed": 3}
+ZNCC, NCC, SQDIFF, SQDIFF_NORMED = range(4)
+METHODS = {"zncc": ZNCC, "ncc": NCC, "sqdiff": SQDIFF, "sqdiff_normed": SQDIFF_NORMED}
 # A window's squared deviations nearly cancel where they are at most this share of its squares: see
 # `imaging.faint_windows`.
 _LEAST_SHARE = 1e-9
@@ -44,8 +50,10 @@ def _mark(second: Array, square: Array, marks: Array) -> None:
 
 
 @inner
-def _note(divisors: Array, second: Array, marks: Array, least: Array, largest: Array) -> None:
-    """Update the least divisor and the largest sum of each column by a row.
+def _update_extremes(
+    divisors: Array, second: Array, marks: Array, least: Array, largest: Array
+) -> None:  # fmt: skip
+    """Update the least divisor and the largest sum of squares of each column by a row.
 
     Such loops are vectorised; one with a single result for all columns would not be.
     """
@@ -61,10 +69,10 @@ def _note(divisors: Array, second: Array, marks: Array, least: Array, largest: A
 
 @inner
 def _coefficients(
-    found: Array, first: Array, square: Array, shift: float, sums: Array, marks: Array
+    found: Array, first: Array, square: Array, shift: float, of_template: Array, marks: Array
 ) -> None:
     """Compute the coefficients of a row; those of marked windows are not divided by deviations."""
-    total, factor = sums[0], sums[2]
+    total, factor = of_template[0], of_template[2]
     for j in range(len(found)):
         value = (found[j] - (first[j] + shift) * total) * factor
         ratio = value / np.sqrt(square[j]) if square[j] != 0 else 0.0
@@ -74,17 +82,19 @@ def _coefficients(
 
 
 @inner
-def _difference(found: Array, first: Array, second: Array, sums: Array, normed: bool) -> None:
-    """Compute the squared differences of a row."""
-    template, factor = sums[1], sums[2]  # a factor of 0 is that of a template of zeros
+def _difference(
+    found: Array, raw_squares: Array, second: Array, of_template: Array, normed: bool
+) -> None:  # fmt: skip
+    """Compute the squared differences of a row; `raw_squares` are read if they are `normed`."""
+    square, factor = of_template[1], of_template[2]  # a factor of 0: a template of zeros
     for j in range(len(found)):
-        value = second[j] - 2 * found[j] + template
+        value = second[j] - 2 * found[j] + square
         value = 0.0 if value < 0 else value
         found[j] = np.inf if second[j] == np.inf else value
     if normed:
         for j in range(len(found)):
             # One after the other: a product of sums of squares may leave the range of float64.
-            scale = np.sqrt(first[j])
+            scale = np.sqrt(raw_squares[j])
             if (scale != 0) & (factor != 0):
                 found[j] = found[j] / scale * factor
             elif found[j] != 0:
@@ -93,7 +103,7 @@ def _difference(found: Array, first: Array, second: Array, sums: Array, normed: 
 
 @inner
 def finish_row(
-    method: int, n: int, first: Array, second: Array, shift: float, sums: Array,
+    method: int, n: int, first: Array, second: Array, shift: float, of_templates: Array,
     correlations: Array, results: Array, row: int, left: int, marks: Array, lines: Array,
 ) -> None:  # fmt: skip
     """Turn a row of every template's correlations, from column `left` on, into similarities.
@@ -105,11 +115,11 @@ def finish_row(
     n : int
         Pixels of a window.
     first, second : array, shape (columns,), float64
-        Sums of the windows' pixels less a centre, and of the squares of these. For "sqdiff_normed",
+        Sums of the windows' pixels less a centre, and of the squares of these. For SQDIFF_NORMED
         `first` holds the sums of the squares of the pixels as they are.
     shift : float
         What is added to the means of pixels less the centre, as they are correlated.
-    sums : array, shape (templates, 3), float64
+    of_templates : array, shape (templates, 3), float64
         The total, sum of squares and factor of each template.
     correlations, results : array, shape (templates, rows, columns)
         They may be the same memory.
@@ -119,7 +129,7 @@ def finish_row(
         Set for windows whose deviations nearly cancel.
     lines : array, shape (4, columns) or more, float64
         The first two are updated: the least positive sum of squares that results are divided by (of
-        deviations, for "zncc"), without marked windows, and the largest sum of squares. The next
+        deviations, for ZNCC), without marked windows, and the largest sum of squares. The next
         two are used.
     """
     right, count = left + len(second), len(second)
@@ -131,22 +141,23 @@ def finish_row(
         lines[2, :count],
         lines[3, :count],
     )
-    if method == 0:
+    if method == ZNCC:
         _subtract_means(n, first, second, square)
         _mark(second, square, marked)
     else:
         # An assignment to a slice would compile messages about shapes, which takes seconds.
         for j in range(len(square)):
             square[j] = second[j]
-    _note(first if method == 3 else square, second, marked, least, largest)
+    divisors = first if method == SQDIFF_NORMED else square
+    _update_extremes(divisors, second, marked, least, largest)
     for template in range(len(results)):
         correlation = correlations[template, row, left:right]
-        result, each = results[template, row, left:right], sums[template]
+        result, of_template = results[template, row, left:right], of_templates[template]
         for j in range(len(found)):
             found[j] = correlation[j]
-        if method <= 1:
-            _coefficients(found, first, square, shift, each, marked)
+        if method in (ZNCC, NCC):
+            _coefficients(found, first, square, shift, of_template, marked)
         else:
-            _difference(found, first, second, each, method == 3)
+            _difference(found, first, second, of_template, method == SQDIFF_NORMED)
         for j in range(len(found)):
             result[j] = found[j]
