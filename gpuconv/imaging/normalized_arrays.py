@@ -219,7 +219,8 @@ def _preserve_rows(call: NormalizedCall, inputs: PixelInputs, out: Array) -> Non
     """Make the outputs undefined whose windows are centred on a missing pixel, some at a time."""
     rows, columns = blocks.Axis.both(call.problem)
     budget = _HOST_BYTES if isinstance(out, np.ndarray) else _DEVICE_BYTES
-    height = max(1, budget // (8 * math.prod(out.shape) // call.problem.r or 1))
+    row_bytes = 8 * math.prod(out.shape) // call.problem.r
+    height = max(1, budget // max(1, row_bytes))
     for first in range(0, call.problem.r, height):
         last = min(call.problem.r, first + height)
         _preserve(call, inputs, out[..., first:last, :], rows.centres(call.flipped, first, last),

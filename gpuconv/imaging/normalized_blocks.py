@@ -203,7 +203,7 @@ def _ones(
 def _divide(call: NormalizedCall, sums: Array, weight_sums: Array, kernel: KernelSums) -> Array:
     """Divide sums by the weights that are there (of integers, by their share of all weights).
 
-    Correlation of floats are overwritten.
+    Sums of floats are overwritten.
     """
     if not call.whole:
         return array_module(sums).divide(sums, weight_sums, out=sums)

@@ -1,4 +1,4 @@
-"""A normalised correlation as it was asked for, and what follows for each of its blocks."""
+"""A normalised correlation as it was asked for, and what follows whatever its pixels are."""
 
 from __future__ import annotations
 
@@ -98,7 +98,10 @@ class NormalizedCall:
 
     @property
     def least_share(self) -> float:
-        """Share of the weights that must be there; all of them are there when rounded, too."""
+        """Share of the weights that must be there, less what rounding may take from their sum.
+
+        So with a `min_weight` of 1 a window that misses nothing has enough.
+        """
         problem = self.problem
         taps = problem.p * problem.q
         eps = 0.0 if self.whole else taps * float(np.finfo(problem.acc_dtype).eps)

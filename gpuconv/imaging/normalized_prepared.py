@@ -146,7 +146,7 @@ def prepare(
     """Read and choose what does not depend on pixels; return it with the kernels as summed.
 
     Last is the correlation of all pixels as it would be computed by itself. The kernels are None
-    unless `known`: those of a Dask array.
+    unless they are `known`, as those of a lazy Dask array are not.
     """
     options = dict(options)
     method, backend, fill = (options.pop(name) for name in ("method", "backend", "fillvalue"))

@@ -222,7 +222,7 @@ class _Matching:
                 loops.match(pixels, target, name)
 
     def _largest_square(self) -> int:
-        """The largest sum of squares that may occur, if all sums are of integers."""
+        """Bound the sums of squares of integers; `_WHOLE_MOST` where sums are of floats."""
         x, t, problem = self.x.array, self.template, self.problem
         if not (dtypes.is_integer(problem.x_dtype) and dtypes.is_integer(problem.k_dtype)):
             return _WHOLE_MOST
@@ -233,6 +233,8 @@ class _Matching:
         else:
             image = dtypes.largest(problem.x_dtype)
         template = max(abs(int(t.min())), abs(int(t.max())))
+        # A template less its mean is at most twice as large as the template. The difference of a
+        # pixel and a centre, or a template, is at most twice the larger, and its square four times.
         most = max(image, abs(int(problem.fillvalue.real)), 2 * template)
         return 4 * problem.p * problem.q * most * most
 

@@ -125,8 +125,8 @@ def _square(pixels: Array) -> Array:
 
 def find_centre(pixels: Array) -> float:
     """The median of a sample of the block's pixels, from which those near it differ exactly."""
-    rows = max(1, pixels.shape[-2] * pixels.shape[-1] // _SAMPLE)
-    step = max(1, int(rows**0.5))
+    each = pixels.shape[-2] * pixels.shape[-1] // _SAMPLE  # pixels for one of the sample
+    step = max(1, int(each**0.5))
     sample = pixels[..., step // 2 :: step, step // 2 :: step]
     sample = to_host(sample)
     sample = sample[np.isfinite(sample)]
