@@ -203,7 +203,7 @@ def test_times_of_calls_on_one_thread_say_nothing_about_stalls(monkeypatch):
     call = Calls(monkeypatch, alone=8e-3)
     monkeypatch.setattr(cpu_threads, "thread_count", lambda: 1)
     assert [call(1e-4) for _ in range(5)] == ["one"] * 5
-    assert not call.times.wanted and not call.process.pause.until
+    assert not call.times.trial_is_due and not call.process.pause.until
 
 
 @exhaustive

@@ -43,7 +43,7 @@ class CallTimes:
     def __init__(self, short: bool) -> None:
         self.short = short
         self.alone = math.inf  # seconds of the fastest call on one thread
-        self.trials, self.wanted = 0, False
+        self.trials, self.trial_is_due = 0, False
 
     def run_alone(self, serial: JitFunction, *arguments: Any) -> Any:
         """Call the serial form of a kernel."""
@@ -51,7 +51,7 @@ class CallTimes:
         done = serial(*arguments)
         self.alone = min(self.alone, time.perf_counter() - begin)
         self.trials += 1
-        self.wanted = self.wanted and self.trials < _TRIALS
+        self.trial_is_due = self.trial_is_due and self.trials < _TRIALS
         return done
 
     def run_together(self, pause: Pause, parallel: JitFunction, *arguments: Any) -> Any:
@@ -61,7 +61,7 @@ class CallTimes:
         now = time.perf_counter()
         took = now - begin
         if took > _STALL_SECONDS and self.trials < _TRIALS:
-            self.wanted = self.short and took < _TRIAL_SECONDS
+            self.trial_is_due = self.short and took < _TRIAL_SECONDS
         elif took <= self.alone + _STALL_SECONDS:
             pause.length = _PAUSE_LEAST
         elif self.alone < _SHORT_SECONDS:
@@ -71,4 +71,4 @@ class CallTimes:
     def uses_one_thread(self, pause: Pause) -> bool:
         """Whether the next call uses one thread: in a pause, or to measure its time."""
         paused = self.alone < _SHORT_SECONDS and time.perf_counter() < pause.until
-        return self.wanted or paused
+        return self.trial_is_due or paused

@@ -43,7 +43,7 @@ _NARROW, _SHORT_ROW = 32, 4096
 # first-level cache. At most this many such rows are read in place by separable sums, and by direct
 # sums with a single column of taps. With more columns a row is read several times while it is
 # cached; then copying rows gains nothing if they are further apart than _NEAR_ROW bytes.
-_CACHE_WAY, _ROWS_OF_A_PLACE, _COLUMN_ROWS_OF_A_PLACE, _NEAR_ROW = 4096, 10, 18, 8192
+_CACHE_WAY, _ROWS_OF_A_SET, _COLUMN_ROWS_OF_A_SET, _NEAR_ROW = 4096, 10, 18, 8192
 # Nanoseconds of laying out a row of pixels phase by phase; of a pixel of it, if the row could be
 # read in place instead; and of a pixel, if whole vectors cannot be de-interleaved at this stride.
 _LAID_ROW, _LAID_PIXEL, _LAID_ALONE = 130, 0.2, 0.29
@@ -199,7 +199,7 @@ def sides_of_rows(problem: Problem) -> tuple[int, int | None]:
 
 
 def _streams_results(problem: Problem, out_strides: tuple[int, ...]) -> bool:
-    """Whether a result is written past the caches."""
+    """Whether a result is written past the caches, by non-temporal stores."""
     from .jit import vectors
 
     size = dtypes.storage(problem.out_dtype).itemsize
@@ -217,9 +217,9 @@ def _rows_collide(problem: Problem, rank: int, row_stride: int) -> bool:
     # With a stride outputs share no rows, so a copy would be read only once.
     if not rank and (problem.q > 1 or problem.stride[0] > 1 or distance > _NEAR_ROW):
         return False
-    most = _ROWS_OF_A_PLACE if rank else _COLUMN_ROWS_OF_A_PLACE
-    places = _CACHE_WAY // math.gcd(distance, _CACHE_WAY) if distance else problem.p
-    return problem.p + micro_kernel.ROWS - 1 > most * places
+    most = _ROWS_OF_A_SET if rank else _COLUMN_ROWS_OF_A_SET
+    sets = _CACHE_WAY // math.gcd(distance, _CACHE_WAY) if distance else problem.p
+    return problem.p + micro_kernel.ROWS - 1 > most * sets
 
 
 def reads_in_place(problem: Problem, acc: str, rank: int, x_strides: tuple[int, ...]) -> bool:
