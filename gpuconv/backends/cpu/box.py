@@ -59,14 +59,11 @@ _SLOWER = {
 
 @dataclass(frozen=True, eq=False)
 class BoxPlan(TaskPlan):
-    """The BOX_PARAMS of the driver of box sums, for all arrays of one layout.
-
-    `arrays` are those that the params point to.
-    """
+    """The BOX_PARAMS of the driver of box sums, for all arrays of one layout."""
 
     grow: float  # what shrunk sums are multiplied by; pixels are shrunk where sums would overflow
     to_bytes: bool  # whether sums of 16 bits become bytes
-    arrays: tuple[Array, ...]
+    owned: tuple[Any, ...]  # arrays that addresses in `params` point to
 
 
 @cache
@@ -157,7 +154,7 @@ def _plan(problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, 
         times=CallTimes(tasks.short),
         grow=1 / shrink_factor(problem),
         to_bytes=_makes_bytes(problem, part),
-        arrays=(source, tables, fill_row, fill_sums, kernels, offsets),
+        owned=(source, tables, fill_row, fill_sums, kernels, offsets),
         **TaskPlan.views(params),
     )
 
@@ -226,7 +223,7 @@ def _source_of_image_columns(
 ) -> tuple[Array, Array, Array, Array]:
     """Make the ROW_SOURCE of the image's columns, and the tables that it and the driver read.
 
-    These are of the padded rows, the padded columns and the image's columns.
+    The tables are those of the padded rows, the padded columns and the image's columns.
     """
     rows, columns = (table.pixels for table in build_axis_tables(problem))
     inside = np.arange(problem.w, dtype=np.int64)

@@ -45,6 +45,17 @@ from .threads import run_in_slices, run_kernel, thread_count
 
 __all__ = ["run", "work"]
 
+# The most bytes of weights that are compared to see whether a call can be repeated.
+_COMPARED_MOST = 1 << 16
+# Workspaces of this many bytes or more are allocated together, in huge pages.
+_LARGE_WORKSPACE = 4 << 20
+# The most products of a tile that are summed directly. More take longer than SciPy's transforms,
+# which take pixels that are not finite out of a tile.
+_DIRECT_PRODUCTS_MOST = 1 << 32
+
+_NO_TILES = np.empty(0, np.int64)
+_Counter = ctypes.c_int64 * 1
+
 
 def run(
     problem: Problem, x: Array, weights: Array, which: Array, out: Array, threads: int, whole: bool
@@ -74,10 +85,6 @@ def run(
             set_complete_rows(error, first * problem.r + (rows if first == images[complete] else 0))
             raise
         done[images] = True
-
-
-# The most bytes of weights that are compared to see whether a call can be repeated.
-_COMPARED_MOST = 1 << 16
 
 
 def repeated(
@@ -193,9 +200,6 @@ def _of_one_kernel(call: _KernelBatch, weights: Array) -> None:
         _sum_directly(call, kernel, flagged)
 
 
-_NONE = np.empty(0, np.int64)
-
-
 @cache
 def _compiled() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Modules of compiled code, cached: an import statement at every call takes microseconds."""
@@ -218,13 +222,13 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     def transform(tiles: Array | range) -> None:
         def rows_before(number: int) -> int:
             # Tiles that must be summed again are completed last.
-            left = np.flatnonzero(states["outcome"][: int(tiles[number])])
+            left = np.flatnonzero(states["outcome"][: int(tiles[number])] != fft_errors.EXACT)
             return call.rows_before(int(left[0] if left.size else tiles[number]))
 
         workspaces = _large_workspaces(plan)
         params.workspaces = 0 if workspaces is None else line_start(workspaces)
         failed = _Counter.from_buffer(params, FFT_FAILED)
-        memory = _Memory(plan.memory_of_a_thread, plan.workers, failed, rows_before)
+        memory = _Memory(plan.memory_of_a_thread, plan.workers == 1, failed, rows_before)
         time = plan.nanoseconds / (call.problem.n * plan.grid.tiles) * len(tiles)
         _run_tasks(
             params, fft_driver.tiles_serial, fft_driver.tiles_parallel, len(tiles), time, memory
@@ -234,7 +238,7 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     if not (together and _transform_together(call, states)):
         transform(range(count))
     if not params.flagged:
-        return _NONE
+        return _NO_TILES
     doubtful = np.flatnonzero(states["outcome"] == fft_errors.DOUBTFUL)
     if doubtful.size:
         params.doubtful = address(doubtful)
@@ -242,11 +246,14 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
         params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
         params.add_outliers = fft_functions.add_outliers(acc)
         transform(doubtful)
-    return np.flatnonzero(states["outcome"])
+    return np.flatnonzero(states["outcome"] != fft_errors.EXACT)
 
 
 def _transform_together(call: _KernelBatch, states: Array) -> bool:
-    """Transform tiles one after the other, each on all threads; return False without memory."""
+    """Transform tiles one after the other, each on all threads.
+
+    Returns False if there is no memory for that.
+    """
     from .jit.fft.fft_filter import AFTER, BEFORE
 
     fft_driver, _, _ = _compiled()
@@ -295,16 +302,12 @@ def _large_workspaces(plan: TilePlan) -> Array | None:
         return None
 
 
-_LARGE_WORKSPACE = 4 << 20  # bytes
-_Counter = ctypes.c_int64 * 1
-
-
 @dataclass(slots=True, eq=False)
 class _Memory:
     """The memory that tasks need, and what is needed to report that there is none."""
 
     what: str  # what it is for
-    workers: int  # how many need it at once
+    alone: bool  # whether all tasks run on one thread
     failed: Any  # counts failed allocations
     rows_before: Callable[[int], int]  # complete rows of the result where a task fails
 
@@ -324,7 +327,7 @@ def _run_tasks(
         run_kernel(serial, parallel, ctypes.addressof(params))
 
     part = with_retries(
-        alone if memory.workers == 1 else work, alone, memory.failed, memory.what,
+        alone if memory.alone else work, alone, memory.failed, memory.what,
         memory.rows_before,
     )  # fmt: skip
     if nanoseconds < LONG * max_threads():
@@ -341,7 +344,7 @@ class _DirectPlan:
     sum_columns: int  # address of the jit function that sums columns of a task
     weights: Array  # in the order of taps that it takes
     failed: Array  # counts failed allocations
-    kept: Any  # owns what the addresses point to
+    owned: Any  # what the addresses point to
 
 
 def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
@@ -359,18 +362,13 @@ def _sum_directly(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
     """Sum tiles, given by their numbers, tap by tap or, where that takes long, by SciPy."""
     problem = call.problem
     rows, columns = map(min, problem.out_shape[-2:], call.plan.grid.kept)
-    scipy = rows * columns * problem.p * problem.q > _PRODUCTS_MOST
+    scipy = rows * columns * problem.p * problem.q > _DIRECT_PRODUCTS_MOST
     if scipy or dtypes.is_complex(problem.acc_dtype):
         for tile in tiles:
             with complete_rows_before(call.rows_before(int(tile)), copied_later=True):
                 _sum_copied_tile(call, kernel, int(tile), scipy)
     else:
         _sum_real_tiles(call, kernel, tiles)
-
-
-# The most products of a tile that are summed directly. More take longer than SciPy's transforms,
-# which take pixels that are not finite out of a tile.
-_PRODUCTS_MOST = 1 << 32
 
 
 def _sum_copied_tile(call: _KernelBatch, kernel: Array, number: int, scipy: bool) -> None:
@@ -433,7 +431,7 @@ def _sum_real_tiles(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
     )
     memory = _Memory(
         ROW_BUFFERS,
-        len(tiles) * bands,
+        len(tiles) * bands == 1,
         direct.failed,
         lambda task: call.rows_before(int(tiles[task // bands])),
     )

@@ -53,7 +53,8 @@ SPECTRA_BYTES, SPECTRUM_BYTES = 16 << 20, 64 << 20
 _TAPS_PER_ELEMENT, _OUTLIERS_MOST = 32, 4096
 
 
-# The jit functions that transform a tile one after the other; with a single column of taps, one.
+# The jit functions that transform a tile, in their order; with a single column of taps one does it
+# all.
 STEPS = "transform_columns", "filter_rows", "restore_columns"
 STEPS_OF_COLUMNS = ("filter_columns",)
 
@@ -62,8 +63,7 @@ STEPS_OF_COLUMNS = ("filter_columns",)
 class Grid:
     """How tiles of some sides cover the outputs."""
 
-    # Pixels from a tile to the next, down and across: less than 1 where a tile is too small.
-    steps: tuple[int, int]
+    steps: tuple[int, int]  # pixels from a tile to the next, down and across
     counts: tuple[int, int]  # tiles down and across
     kept: tuple[int, int]  # outputs of a tile, down and across
 
@@ -80,7 +80,8 @@ def sides(problem: Problem) -> tuple[int, int] | None:
     They do not depend on the number of images, so that an image's bits do not depend on its batch.
     """
     laid, best, least = _laid_out(problem), None, math.inf
-    # Axis by axis: choosing a method needs this, where every microsecond counts.
+    # Tiles are counted for each side of each axis, not for each pair of sides: choosing a method
+    # calls this, and every microsecond counts there.
     down, across = (SIDES + _single_third(laid, axis) for axis in (0, 1))
     # Along an axis that is not transformed, the side only has to outweigh the work for each row.
     if problem.q == 1:
@@ -214,7 +215,7 @@ def frequencies(n: int) -> Array:
 def frequency_places(n: int, vector: int) -> Array:
     """Return the places of frequencies k < n / 2 and of -k, times the bytes of a vector.
 
-    Frequency 0 is its own negative; the place of n / 2 is in its stead.
+    Frequency 0 is its own negative; in the place of that is the place of n / 2.
     """
     places, k = np.argsort(frequencies(n)), np.arange(n // 2)
     found = np.stack([places[k], places[np.where(k == 0, n // 2, -k)]])
@@ -294,7 +295,7 @@ class TilePlan:
     threads: int  # of the call
     x_offsets: Array  # bytes from the first image to each
     out_offsets: Array
-    kept: tuple[Any, ...]  # arrays that addresses in `params` point to
+    owned: tuple[Any, ...]  # arrays that addresses in `params` point to
     nanoseconds: float  # of one thread
 
     @cached_property
@@ -386,7 +387,7 @@ def tile_plan(
         combine=0 if complex_sums else fft_functions.combine(acc),
         workers=workers,
     )
-    kept = (source, *source_tables, *factors, places, pairs)
+    owned = (source, *source_tables, *factors, places, pairs)
     return TilePlan(
         params,
         found,
@@ -396,6 +397,6 @@ def tile_plan(
         threads,
         x_offsets,
         out_offsets,
-        kept,
+        owned,
         units,
     )

@@ -129,12 +129,12 @@ class Means:
     def bind(self, plan: SumsPlan, counts_strides: tuple[int, ...]) -> MeansPlan:
         """Add the MEANS params to a plan of sums."""
         means = record(MEANS, least=self.least, undefined=self.undefined)
-        kept: list[Any] = []
+        owned: list[Any] = []
         if self.weight_sums is not None:
             means["weight_rows"] = address(self.weight_sums.addresses)
-            kept.append(self.weight_sums)
+            owned.append(self.weight_sums)
         if self.kernel is not None:
-            kept.append(self._describe_missing_sums(plan, means))
+            owned.append(self._describe_missing_sums(plan, means))
         if self.counted:
             from .jit import row_buffer
 
@@ -148,8 +148,8 @@ class Means:
             source["row_stride"] = row_stride
             source["fill"] = fill_bytes(self.counted == "weights", self.acc.name)
             means["counts_source"] = address(source)
-            kept.append(source)
-        return MeansPlan(plan, means, kept)
+            owned.append(source)
+        return MeansPlan(plan, means, owned)
 
     def _describe_missing_sums(self, plan: SumsPlan, means: Array) -> Array:
         """Write the params of sums over missing pixels, and return the array they point to."""
@@ -180,10 +180,10 @@ class MeansPlan:
 
     plan: SumsPlan
     means: Array
-    kept: list[Any]  # what the addresses in `means` point to
+    owned: list[Any]  # what the addresses in `means` point to
 
     def of_pixels(self, pivot: float, counts: Array) -> tuple[Array, Array]:
-        """Return the params of an image, and what must be kept as long as they are used.
+        """Return the params of an image, and the record they point to, which must outlive them.
 
         `pivot` is subtracted from the pixels and added to the means. `counts` is None, or an array
         that says which pixels are missing (bool) or how much each counts (in the dtype of sums).
@@ -204,7 +204,7 @@ def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -
     function, numbers, run = _find_range(dtype, acc, name_of_counts(counts))
     rows, columns = x.shape
 
-    def look(first: int, last: int) -> Array:
+    def find(first: int, last: int) -> Array:
         memory, found, counted = np.empty(numbers, acc), np.empty(3), 0
         if counts is not None:
             places = record(COUNTED_PIXELS)
@@ -219,10 +219,10 @@ def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -
 
     as_they_are = counts is None and x.dtype == acc and x.strides[1] == x.itemsize
     if x.size <= _PARALLEL_LEAST * (_AS_THEY_ARE if as_they_are else 1):
-        low, high, missing = look(0, rows).tolist()
+        low, high, missing = find(0, rows).tolist()
         return PixelRange(low, high, int(missing))
     parts: list[Array] = []
-    run_on_pool(lambda first, last: parts.append(look(first, last)), rows, True)
+    run_on_pool(lambda first, last: parts.append(find(first, last)), rows, True)
     lows, highs, absent = np.transpose(parts)
     return PixelRange(float(lows.min()), float(highs.max()), int(absent.sum()))
 
@@ -230,8 +230,9 @@ def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -
 @cache
 def _find_range(dtype: str, acc: np.dtype[Any], counted: str) -> tuple[int, int, Any]:
     """Return the jit function, the length of its working memory, and the function to call it by."""
+    from .jit.drivers import run_function
     from .jit.means import pixel_range
 
-    pixel_range.run_function.ready(*[0] * 9)
+    run_function.ready(*[0] * 9)
     found = pixel_range.find_range(dtype, acc.name, counted)
-    return found, pixel_range.RANGE_NUMBERS, pixel_range.run_function.code
+    return found, pixel_range.RANGE_NUMBERS, run_function.code

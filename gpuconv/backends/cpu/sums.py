@@ -265,7 +265,7 @@ _SEPARABLE_SUMS_MAX = 256
 def forget_plans() -> None:
     """Forget the plans of sums that are cached here, after a change of how plans are made.
 
-    Plans of means are kept by their callers.
+    Tests need this; plans of means are kept by their callers.
     """
     _current_plans[0] = object()
     plan_sums.cache_clear()
@@ -322,16 +322,16 @@ class MeansOfImages:
 
     def run(self, x: Array, out: Array, pivot: float, counts: Array) -> None:
         """Fill `out` with the means of an image; see `MeansPlan.of_pixels`."""
-        params, kept = self.means.of_pixels(pivot, counts)
+        params, owned = self.means.of_pixels(pivot, counts)
         sums, columns = self.sums, self.sums.columns_address
         if self.means.plan.serial and HEAD is not None:
             _sum_arrays()(address(params), id(x), id(out), id(sums.rows), columns)
             if not params["failed"][0]:
                 return
-            params, kept = self.means.of_pixels(pivot, counts)
+            params, owned = self.means.of_pixels(pivot, counts)
         arrays = address(x), address(out), address(sums.rows), columns
         run_tasks(sums.problem, sums.plan.with_params(params), _kernels(), arrays)
-        del kept  # holds what params point to, needed until here
+        del owned  # what params point to, needed until here
 
 
 def plan_means(

@@ -104,7 +104,7 @@ class _LayoutParams:
 
     params: Array  # a WEIGHT_GRADIENT_PARAMS
     order: Array  # the columns of taps, in the order of the sums
-    keep: tuple[Array, ...]  # the arrays that addresses in `params` point to
+    owned: tuple[Array, ...]  # the arrays that addresses in `params` point to
 
 
 def _round_up(n: int, multiple: int) -> int:

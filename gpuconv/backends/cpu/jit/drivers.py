@@ -10,6 +10,7 @@ from numba.extending import register_jitable
 
 from ....core.worker_thread import on_worker_thread
 from .functions import load, load_or_compile, named
+from .intrinsics import call
 from .kept_code import on_disk, warn_not_kept
 from .params import LINE_BYTES
 
@@ -121,3 +122,9 @@ def serial_variant(function: Any, **options: Any) -> Any:
     """Return the serial one of a loop's `variants` alone."""
     serial = named(function, f"{function.__name__}_serial")
     return Compiled(on_disk(njit, nogil=True, **options)(serial))
+
+
+@compiled
+def run_function(address, a, b, c, d, e, f, g, h):
+    """Call the jit function at an address."""
+    call(address, a, b, c, d, e, f, g, h)

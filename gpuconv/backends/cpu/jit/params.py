@@ -349,7 +349,7 @@ TILE_STATE = np.dtype(
         ("largest_sum", np.float64),  # largest magnitude among the sums that are kept
         ("estimate", np.float64),  # of the error of the sums, in units of eps
         ("finite", np.int64),  # whether all pixels are, later whether all sums are
-        ("outcome", np.int64),  # 0, or what is left to be done: see `fft_errors`
+        ("outcome", np.int64),  # EXACT, DIRECT or DOUBTFUL: see `fft_errors`
     ]
 )
 

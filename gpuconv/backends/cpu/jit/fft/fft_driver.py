@@ -15,7 +15,7 @@ from ..params import (
     LINE_BYTES,
     TILE_STATE,
 )
-from .fft_errors import DOUBTFUL, tile_state
+from .fft_errors import DOUBTFUL, EXACT, tile_state
 from .fft_filter import AFTER
 from .fft_tiles import fft_params
 
@@ -52,7 +52,7 @@ def _work_on_tiles(address, worker):
             _retry(address, work, x, out, tile, state)
         else:
             call(params.filter_tile, address, work, x, out, tile, state, 0, 0)
-            if tile_state(state).outcome != 0:
+            if tile_state(state).outcome != EXACT:
                 count_up(address + FFT_FLAGGED, 0)
     if memory:
         release(memory)
@@ -138,7 +138,7 @@ def take_step(address, step):
     call(
         params.filter_tile, address, params.workspaces, 0, out, params.part_number, state, step, 0
     )  # fmt: skip
-    if step == AFTER and tile_state(state).outcome != 0:
+    if step == AFTER and tile_state(state).outcome != EXACT:
         count_up(address + FFT_FLAGGED, 0)
 
 

@@ -32,8 +32,8 @@ from .fft_tiles import fft_params
 
 tile_state = reader(TILE_STATE)
 
-# What remains to be done for a tile: sum it directly, or retry it.
-DIRECT, DOUBTFUL = 1, 2
+# What is known of a tile: it is exact enough, must be summed directly, or must be retried.
+EXACT, DIRECT, DOUBTFUL = range(3)
 # The error promised, in units of eps times the largest sum of absolute values.
 PROMISED = 64.0
 # The factors of the estimate's terms: with these, the errors of the transforms of 13 kinds of real

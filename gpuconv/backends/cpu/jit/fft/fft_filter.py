@@ -12,7 +12,7 @@ import numpy as np
 
 from ..intrinsics import call, elements, larger, smaller
 from ..row_buffer import row_source
-from .fft_errors import DIRECT, DOUBTFUL, PROMISED, tile_state
+from .fft_errors import DIRECT, DOUBTFUL, EXACT, PROMISED, tile_state
 from .fft_kernels import kernel_measures
 from .fft_tiles import fft_params
 
@@ -156,10 +156,10 @@ def store_tile(address, work, out, number, state, outliers, unused, unused2):
 
 
 def filter_tile(address, work, x, out, number, state, step, unused):
-    """Filter a tile, and note what remains to be done for it.
+    """Filter a tile, and note its outcome.
 
-    With step BEFORE it does what precedes the transforms of a tile whose pixels have been read, and
-    with step AFTER what follows them.
+    With a `step` of 0 it does everything. With BEFORE it does what precedes the transforms of a
+    tile whose pixels have been read, with AFTER what follows them.
     """
     params, tile = fft_params(address), tile_state(state)
     if step != AFTER:
@@ -177,7 +177,7 @@ def filter_tile(address, work, x, out, number, state, step, unused):
     if not tile.finite:
         return
     exact = tile.squares == 0 or tile.estimate <= PROMISED * tile.abs_sum
-    tile.outcome = 0 if exact or not params.estimate_errors else DOUBTFUL
+    tile.outcome = EXACT if exact or not params.estimate_errors else DOUBTFUL
 
 
 def sample_abs_sums(address, work, number, across, state, unused, unused2, unused3):

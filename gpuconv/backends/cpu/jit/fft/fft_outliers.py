@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ..intrinsics import call, elements, larger, smaller
-from .fft_errors import DIRECT, LARGEST_SUM, PROMISED, SHARES, tile_state
+from .fft_errors import DIRECT, EXACT, LARGEST_SUM, PROMISED, SHARES, tile_state
 from .fft_kernels import kernel_measures
 from .fft_tiles import fft_params
 
@@ -102,7 +102,7 @@ def add_outliers(address, work, number, count, unused, unused2, unused3, unused4
 def retry_tile(address, work, x, out, number, before, retry, unused):
     """Show that a tile's sums are exact enough as they are, or compute them anew.
 
-    The tile's state is at `before`. The outcome, in the state at `retry`, is 0 or DIRECT.
+    The tile's state is at `before`. The outcome, in the state at `retry`, is EXACT or DIRECT.
     """
     params = fft_params(address)
     kernel = kernel_measures(params.measures)
@@ -118,7 +118,7 @@ def retry_tile(address, work, x, out, number, before, retry, unused):
             call(params.sample_abs_sums, address, work, number, 3, retry, 0, 0, 0)
             abs_sum = tile.abs_sum
             if tile_before.estimate <= PROMISED * abs_sum:
-                tile.outcome = 0
+                tile.outcome = EXACT
                 return
         limit = PROMISED * abs_sum / SHARES[attempt] / (kernel.noise + LARGEST_SUM * kernel.peak)
         exponent = tile.exponent
@@ -137,7 +137,7 @@ def retry_tile(address, work, x, out, number, before, retry, unused):
         if not tile.finite:
             return
         if tile.squares == 0 or tile.estimate <= PROMISED * tile.abs_sum:
-            tile.outcome = 0
+            tile.outcome = EXACT
             return
         abs_sum = math.ldexp(tile.abs_sum, more)
 

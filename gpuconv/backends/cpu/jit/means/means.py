@@ -44,6 +44,7 @@ def _mark_missing(row_buffer, first, end, slots, pitch, counts, means_address, c
         start = row_buffer + y % slots * pitch * ACC.itemsize
         row = elements(ACC, start, pitch)
         if MISSING == "none":
+            # Only the border may be NaN: where it counts as missing.
             for j in range(pitch):
                 row[j] = row[j] - pivot if row[j] == row[j] else zero
             continue

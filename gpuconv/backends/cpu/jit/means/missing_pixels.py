@@ -9,7 +9,7 @@ import numpy as np
 
 from ..drivers import compiled, inner
 from .means import divided
-from .pixel_range import EXTREMES, begin, end, look
+from .pixel_range import EXTREMES, begin_extremes, end_extremes, update_extremes
 
 __all__ = ["EXTREMES", "divide", "fill_missing", "find_pivots"]
 
@@ -41,15 +41,15 @@ def find_pivots(x, mask, masked, nan_missing, pixels, present, pivots, extremes)
     nan, infinity = pixels.dtype.type(np.nan), pixels.dtype.type(np.inf)
     memory = np.int64(extremes.ctypes.data)
     for n in range(x.shape[0]):
-        begin(extremes, memory)
+        begin_extremes(extremes, memory)
         for i in range(x.shape[1]):
             row, there, target = x[n, i], present[n, i], pixels[n, i]
             _mark_present(row, mask[n, i], there, masked, nan_missing)
             for j in range(row.shape[0]):
                 target[j] = row[j] if there[j] else nan
-            look(extremes, np.int64(target.ctypes.data), row.shape[0], memory)
+            update_extremes(extremes, np.int64(target.ctypes.data), row.shape[0], memory)
         pivot = pixels.dtype.type(0)
-        lowest, highest, _ = end(extremes, memory)
+        lowest, highest, _ = end_extremes(extremes, memory)
         if lowest > 0 and lowest < infinity:
             pivot = lowest
         elif highest < 0 and highest > -infinity:

@@ -15,9 +15,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..conversion import load_run, make_tag
-from ..drivers import compiled, inner
+from ..drivers import inner
 from ..functions import compile_function
-from ..intrinsics import call, elements, reader
+from ..intrinsics import elements, reader
 from ..params import COUNTED_PIXELS
 from ..vectors import LONG, Vectors
 
@@ -90,21 +90,21 @@ class _Extremes:
 
 
 @intrinsic
-def look(typingctx, kind, pixels, n, extremes):
+def update_extremes(typingctx, kind, pixels, n, extremes):
     """Update extremes by `n` contiguous pixels at an address; only NaN is missing.
 
-    `kind` is an array of their dtype. `extremes` is the address of memory that `begin` prepares and
-    `end` reads.
+    `kind` is an array of their dtype. `extremes` is the address of memory that `begin_extremes`
+    prepares and `end_extremes` reads.
     """
 
     def codegen(context, builder, signature, args):
-        _emit_look(str(kind.dtype), builder, *args[1:])
+        _emit_update(str(kind.dtype), builder, *args[1:])
         return context.get_dummy_value()
 
     return types.void(kind, types.int64, types.int64, types.int64), codegen
 
 
-def _emit_look(
+def _emit_update(
     dtype: str, b: ir.IRBuilder, pixels: ir.Value, n: ir.Value, extremes: ir.Value
 ) -> None:
     v = Vectors(b, dtype)
@@ -132,7 +132,7 @@ def _emit_look(
 
 
 @inner
-def begin(kind, extremes):
+def begin_extremes(kind, extremes):
     """Prepare memory for extremes, EXTREMES numbers of a dtype, before any pixels."""
     lines = elements(kind, extremes, (2, _LANES))
     for j in range(_LANES):
@@ -142,8 +142,8 @@ def begin(kind, extremes):
 
 
 @inner
-def end(kind, extremes):
-    """Return the least and the greatest pixel that `look` was given, and how many were NaN."""
+def end_extremes(kind, extremes):
+    """Return the least and the greatest pixel of all updates, and how many were NaN."""
     lines = elements(kind, extremes, (2, _LANES))
     low, high = lines[0, 0], lines[1, 0]
     for j in range(1, _LANES):
@@ -161,7 +161,7 @@ def _find_range(image, rows, columns, row_stride, column_stride, memory, found, 
     counted = counted_pixels(counted_address)
     row, weight = elements(ACC, memory, _RUN), elements(ACC, memory + _RUN * ACC.itemsize, _RUN)
     extremes = memory + 2 * _RUN * ACC.itemsize
-    begin(ACC, extremes)
+    begin_extremes(ACC, extremes)
     as_they_are = SAME and COUNTED == "" and column_stride == ACC.itemsize
     width = columns if as_they_are else _RUN
     for i in range(rows):
@@ -169,7 +169,7 @@ def _find_range(image, rows, columns, row_stride, column_stride, memory, found, 
             n = min(width, columns - first)
             start = image + i * row_stride + first * column_stride
             if as_they_are:
-                look(ACC, start, n, extremes)
+                update_extremes(ACC, start, n, extremes)
                 continue
             load_run(TAG, start, column_stride, row[:n])
             if COUNTED != "":
@@ -178,9 +178,9 @@ def _find_range(image, rows, columns, row_stride, column_stride, memory, found, 
                 for j in range(n):
                     there = weight[j] == 0 if COUNTED == "mask" else weight[j] != 0
                     row[j] = row[j] if there else np.nan
-            look(ACC, memory, n, extremes)
+            update_extremes(ACC, memory, n, extremes)
     result = elements(np.float64, found, 3)
-    result[0], result[1], result[2] = end(ACC, extremes)
+    result[0], result[1], result[2] = end_extremes(ACC, extremes)
 
 
 @cache
@@ -195,11 +195,3 @@ def find_range(dtype: str, acc: str, counted: str) -> int:
         COUNTED=counted,
         SAME=dtype == acc,
     )
-
-
-def _run_function(address, a, b, c, d, e, f, g, h):
-    call(address, a, b, c, d, e, f, g, h)
-
-
-# Calls a jit function.
-run_function = compiled(_run_function)
