@@ -234,13 +234,17 @@ class AxisShape(NamedTuple):
 
 
 def plan_axis_steps(
-    n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int]
-) -> tuple[int, int, bool]:
-    """Return `stride`, `dilation` and `gathered` of an `AxisTable` without building it."""
+    n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int],
+    gather: bool = False,
+) -> tuple[int, int, bool]:  # fmt: skip
+    """Return `stride`, `dilation` and `gathered` of an `AxisTable` without building it.
+
+    With `gather` it is gathered, however long that makes it.
+    """
     padding = sum(pad)
     far = taps > 1 and dilation > _MAX_FULL_DILATION + _TIMES_OUTPUTS * outputs * stride
     few = outputs * taps < _TIMES_PADDED * (n + padding)
-    if few and (far or padding > n + _MAX_FULL_PADDING):
+    if gather or (few and (far or padding > n + _MAX_FULL_PADDING)):
         return taps, 1, True
     # A single tap has no dilation and a single window no stride. A stride within the window is
     # kept, because the order of taps may depend on it.
@@ -251,12 +255,12 @@ def plan_axis_steps(
 
 def build_axis_table(
     n: int, taps: int, outputs: int, stride: int, dilation: int, pad: tuple[int, int],
-    boundary: str, channels: int = 1,
+    boundary: str, channels: int = 1, gather: bool = False,
 ) -> AxisTable:  # fmt: skip
     """Build the table of an axis of `n` pixels for windows of `taps` taps.
 
     With several `channels`, their pixels are interleaved along the axis, and all lengths count the
-    pixels of every channel.
+    pixels of every channel. `gather` is that of `plan_axis_steps`.
 
     As a rule it holds the padded axis. Where stride or dilation is so large that most of it is
     padding between the few positions that are read, it holds only these, one window after the
@@ -270,7 +274,7 @@ def build_axis_table(
     >>> build_axis_table(6, 2, 6, 1, 2, (2, 0), "reflect", channels=2).pixels.tolist()
     [2, 3, 0, 1, 2, 3, 4, 5]
     """
-    steps = plan_axis_steps(n, taps, outputs, stride, dilation, pad)
+    steps = plan_axis_steps(n, taps, outputs, stride, dilation, pad, gather)
     if channels > 1:
         before, after = pad
         pixels = index_map(n // channels, before // channels, after // channels, boundary)

@@ -73,6 +73,8 @@ class Problem:
     # The pixels of this many images are interleaved in each row. Columns, and with them padding
     # and dilation, then count the pixels of all of them.
     channels: int = 1
+    # The table of the rows that windows read is gathered (see `AxisTable`), whatever the padding.
+    gather_rows: bool = False
     # Computed once, because a call looks its problem up in several caches.
     _hash: int = field(init=False, repr=False, compare=False)
 
@@ -155,7 +157,7 @@ def build_axis_tables(problem: Problem) -> tuple[AxisTable, AxisTable]:
     """Build the tables of the pixels that the rows and columns of windows read."""
     rows, columns = rows_and_columns(problem)
     return (
-        build_axis_table(*rows, problem.boundary),
+        build_axis_table(*rows, problem.boundary, gather=problem.gather_rows),
         build_axis_table(*columns, problem.boundary, problem.channels),
     )
 
@@ -163,7 +165,7 @@ def build_axis_tables(problem: Problem) -> tuple[AxisTable, AxisTable]:
 @lru_cache(maxsize=1024)
 def restate_for_tables(problem: Problem) -> Problem:
     """Restate a problem with the stride and dilation that `build_axis_tables` gives its tables."""
-    rows, columns = (plan_axis_steps(*axis) for axis in rows_and_columns(problem))
+    rows, columns = _plan_steps(problem)
     steps = dict(stride=(rows[0], columns[0]), dilation=(rows[1], columns[1]))
     if steps == dict(stride=problem.stride, dilation=problem.dilation):
         return problem
@@ -172,8 +174,14 @@ def restate_for_tables(problem: Problem) -> Problem:
 
 def tables_are_gathered(problem: Problem) -> tuple[bool, bool]:
     """Whether the tables of rows and of columns are gathered (see `AxisTable`)."""
-    rows, columns = (plan_axis_steps(*axis)[2] for axis in rows_and_columns(problem))
-    return rows, columns
+    rows, columns = _plan_steps(problem)
+    return rows[2], columns[2]
+
+
+def _plan_steps(problem: Problem) -> tuple[tuple[int, int, bool], tuple[int, int, bool]]:
+    """Return what `plan_axis_steps` does for rows and for columns."""
+    rows, columns = rows_and_columns(problem)
+    return plan_axis_steps(*rows, gather=problem.gather_rows), plan_axis_steps(*columns)
 
 
 def restate_with_pixels(problem: Problem) -> Problem:

@@ -33,6 +33,11 @@ from .tasks import TaskPlan, Tasks
 
 # Rows of pixels that a band's blocks read should stay in the second-level cache.
 _WINDOW_BYTES = 512 * 1024
+# Where taps are so far apart that the row buffer of a task would have more bytes than
+# _BUFFER_BYTES, it holds the rows of one window after the other. Larger memory is mapped anew for
+# every task, and its page faults take longer than the sums. Rows are then loaded several times;
+# that pays where the buffer would have more than _BUFFER_BYTES_EACH for each time (measured).
+_BUFFER_BYTES, _BUFFER_BYTES_EACH = 32 << 20, 8 << 20
 # Nanoseconds of one thread for an output and for a tap of it, and of starting threads: a call for
 # which more threads would save less than that runs on one.
 _OUTPUT, _TAP, START = 0.17, 0.018, 14000
@@ -198,6 +203,10 @@ def plan_sums(
     x_in_place = not missing and reads_in_place(problem, acc, rank, x_strides)
     planes = 2 if missing in ("few", "many") else 1
     tasks = _cut(problem, acc, rank, x_in_place, planes)
+    plane_size = max(parts, planes) * size
+    if not x_in_place and _gathers_rows(problem, max(tasks.strip, columns), lanes, plane_size):
+        problem = replace(problem, gather_rows=True)
+        tasks = _cut(problem, acc, rank, x_in_place, planes)
     slots, laid = _buffered_rows(problem), restate_for_tables(problem)
     pitch, offsets, order = tap_offsets(
         problem, max(tasks.strip, columns), lanes, size, ordered=not mirror[1]
@@ -283,6 +292,19 @@ def _buffered_rows(problem: Problem) -> int:
     if step == 1:
         return (2 * micro_kernel.ROWS + problem.p) * dilation
     return (problem.p - 1) * dilation + 1 + step
+
+
+def _gathers_rows(problem: Problem, strip: int, lanes: int, size: int) -> bool:
+    """Whether the row buffer of a strip holds windows, because far taps would make it too large.
+
+    `size` is the bytes of a number in it.
+    """
+    if restate_for_tables(problem).dilation[0] == 1:
+        return False
+    pitch, _, _ = tap_offsets(problem, strip, lanes, size, ordered=False)
+    nbytes = _buffered_rows(problem) * pitch * size
+    times = problem.r * problem.p / (problem.h + sum(problem.pad[0]))  # that a row is loaded
+    return nbytes > max(_BUFFER_BYTES, times * _BUFFER_BYTES_EACH)
 
 
 def _cut(problem: Problem, acc: str, rank: int, x_in_place: bool, planes: int) -> Tasks:

@@ -8,9 +8,12 @@ from gpuconv.backends import get_backend
 from gpuconv.backends.cpu import in_place, planning, sums
 from gpuconv.backends.cpu.jit import vectors
 from gpuconv.backends.cpu.jit.drivers import odd_lines
+from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
 
 from ....oracle import sample
+
+MIB = 1 << 20
 
 
 def test_plans_are_cached():
@@ -217,3 +220,72 @@ def test_pixels_that_a_stride_skips_are_not_counted(side, stride, dilation, read
         dilation=dilation,
     )
     assert get_backend("cpu").pixels_read(problem) == read
+
+
+def buffer_of(problem, dtype, rank, missing=""):
+    """Slots of a task's row buffer, and its bytes, as compiled code allocates it."""
+    size = np.dtype(dtype).itemsize
+    strides = (size * problem.w, size), (size * problem.s, size)
+    plan = planning.plan_sums(problem, dtype, rank, *strides, missing=missing)
+    slots, params = int(plan.layout.source["slots"][0]), plan.params[0]
+    return slots, slots * int(params["pitch"] * params["planes"] * params["size"])
+
+
+@pytest.mark.parametrize(
+    ("side", "taps", "dilation", "slots"),
+    [
+        (1000, 9, 190, 17 * 190),
+        (1000, 9, 250, 18),
+        (1000, 31, 100, 39 * 100),  # rows would be loaded eight times
+        (1000, 31, 200, 62),
+        (1000, 31, 400, 62),
+        (3000, 3, 700, 6),
+        (3000, 41, 500, 82),
+    ],
+)
+def test_a_row_buffer_does_not_grow_with_taps_times_dilation(side, taps, dilation, slots):
+    problem = make_problem(
+        (side, side), (taps, taps), "float32", "float32", mode="same", boundary="wrap",
+        dilation=dilation,
+    )  # fmt: skip
+    found, nbytes = buffer_of(problem, "float32", 0)
+    assert found == slots and nbytes < 54 * MIB
+    assert buffer_of(problem, "float32", 1) == (found, nbytes)
+    for more in (buffer_of(problem, "float64", 0), buffer_of(problem, "float32", 0, "many")):
+        assert more[1] < 2 * 54 * MIB
+        assert more[0] == (slots if slots < 100 else 2 * taps)  # of twice the bytes
+
+
+@pytest.mark.parametrize("border", BOUNDARIES)
+@pytest.mark.parametrize("stride", [1, (2, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "complex64"])
+def test_buffered_rows_of_windows_have_the_bits_of_others(
+    fresh_plans, monkeypatch, dtype, stride, border
+):
+    rng = np.random.default_rng(8)
+    x, k = sample(rng, (2, 37, 41), dtype), sample(rng, (2, 3, 5), dtype)
+    u, v = sample(rng, (4, 1), dtype), sample(rng, (1, 3), dtype)
+    keywords = dict(mode="same", boundary=border, stride=stride, dilation=(7, 2))
+
+    def every_way():
+        sums.forget_plans()
+        yield gpuconv.corr2d(x, k, method="direct", **keywords)
+        if dtype != "uint8":
+            yield gpuconv.corr2d(x, u * v, method="separable", **keywords)
+        if dtype == "float32":
+            holes = np.where(rng.random(x.shape) < 0.2, np.nan, x)
+            yield gpuconv.normalized_corr2d(holes, np.abs(k), method="direct", **keywords)
+
+    problem = make_problem(
+        x.shape[1:], k.shape[1:], "float32", "float32", **keywords
+    )  # fmt: skip
+    slots, found = [], []
+    for most in (1 << 60, 0):
+        monkeypatch.setattr(planning, "_BUFFER_BYTES", most)
+        monkeypatch.setattr(planning, "_BUFFER_BYTES_EACH", most)
+        rng = np.random.default_rng(9)
+        found.append(list(every_way()))
+        slots.append(buffer_of(problem, "float32", 0)[0])
+    assert slots[1] == 6 < slots[0]
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
