@@ -37,8 +37,8 @@ EXACT, DIRECT, DOUBTFUL = range(3)
 # The error promised, in units of eps times the largest sum of absolute values.
 PROMISED = 64.0
 # The factors of the estimate's terms: with these, the errors of the transforms of 13 kinds of real
-# images and 8 kinds of kernels, with tiles from 32 to 2048 and of 3 * 2**n, were at most 0.51 of the estimate, and
-# those of complex ones 0.7.
+# images and 8 kinds of kernels, with tiles from 32 to 2048 and of 3 * 2**n, were at most 0.51 of
+# the estimate, and those of complex ones 0.7.
 NORMS, STRONGEST, LARGEST_SUM = 10.0, 2.0, 8.0
 # A pixel that is left in a tile may contribute at most one part in this many of the error promised,
 # in the first attempt and in the second.
