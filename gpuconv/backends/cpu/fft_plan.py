@@ -131,10 +131,13 @@ def _cover(laid: Problem, axis: int, side: int) -> tuple[int, int]:
 
 
 def _laid_out(problem: Problem) -> Problem:
-    """Restate a problem for its tables; of those that are gathered, the border is not zeros."""
+    """Restate a problem for its tables; where these are gathered, with a border that is not zeros.
+
+    Zeros of the border then lie between pixels, and do not stand for others.
+    """
     laid = restate_for_tables(problem)
     same = laid.stride == problem.stride and laid.dilation == problem.dilation
-    return laid if same else replace(laid, boundary="edge")
+    return laid if same else replace(laid, fillvalue=1)
 
 
 def grid(problem: Problem, sides: tuple[int, int]) -> Grid:
