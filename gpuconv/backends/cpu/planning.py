@@ -54,8 +54,9 @@ _FEW_TAPS = 32
 # others (see `register_block`).
 _ROW_TAPS, _LOADED_TAP, _CUT_TAP = 8, 1.0, 0.25
 # In a column or row of a separable kernel, taps beyond this many take one and a half times as
-# long: their pixels do not stay in the nearest caches.
-_NEAR_TAPS = 48
+# long: their pixels do not stay in the nearest caches. With vectors as long as a cache line, which
+# are cut out of others, they take no longer than the first ones.
+_NEAR_TAPS, _FAR_TAP = 48, 0.5
 # A call that takes each thread LONG nanoseconds or more runs in slices, and each of its tasks takes
 # LONG_TASK. Both are far less than a person would wait after Ctrl-C: other machines are slower.
 LONG, LONG_TASK = 1e8, 1e7
@@ -133,6 +134,12 @@ def _unshared_taps(problem: Problem) -> float:
 def _unshared_tap() -> float:
     """Return how much longer a tap takes whose pixels no block of rows shares."""
     return _CUT_TAP if vector_bytes() == LINE_BYTES else _LOADED_TAP
+
+
+@cache
+def _far_tap() -> float:
+    """Return how much longer a tap of a separable kernel takes whose pixels are far."""
+    return 0.0 if vector_bytes() == LINE_BYTES else _FAR_TAP
 
 
 def direct_work(problem: Problem) -> float:
@@ -279,7 +286,7 @@ def separable_work(problem: Problem, rank: int) -> float:
     """Multiply-adds of separable sums; columns of taps are summed beside the outputs, too."""
     laid = restate_for_tables(problem)
     columns = (problem.s - 1) * laid.stride[1] + laid.span[1] if problem.s else 0
-    p, q = (n + max(0, n - _NEAR_TAPS) / 2 for n in (problem.p, problem.q))
+    p, q = (n + _far_tap() * max(0, n - _NEAR_TAPS) for n in (problem.p, problem.q))
     return float(problem.n * problem.r * rank * (columns * p + problem.s * q))
 
 
