@@ -98,7 +98,9 @@ class PreparedCall:
     def repeated(self, x: Array, k: Array, out: Array) -> Repeated | None:
         """Return a function that runs this call again with less overhead; see `Backend`."""
         method = self.method.NAME
-        if self.restated or self.backend.strips(self.problem, x, out, method, None) is not None:
+        if self.restated or not self.method.may_be_repeated(self.problem, k, self.weights):
+            return None
+        if self.backend.strips(self.problem, x, out, method, None) is not None:
             return None
         return self.backend.repeated(self.problem, method, x, k, out)
 

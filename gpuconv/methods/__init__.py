@@ -37,6 +37,9 @@ class Method(Protocol):
     ) -> None:  # fmt: skip
         """Compute `out` on the backend; `weights` are those of `k` if the choice examined them."""
 
+    def may_be_repeated(self, problem: Problem, k: Array, weights: Weights | None) -> bool:
+        """Whether `Backend.repeated` may be asked: `run` does no more than the backend's part."""
+
 
 class WeightMethod(Method, Protocol):
     """The names of a method's module that ``method="auto"`` chooses for some weights only."""

@@ -94,3 +94,8 @@ def run(
         if reason:
             raise ValueError(f"method='box' cannot be used: {reason}")
     backend.box(problem, x, k, out)
+
+
+def may_be_repeated(problem: Problem, k: Array, weights: Weights | None) -> bool:
+    """No backend repeats it."""
+    return False

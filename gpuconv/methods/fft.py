@@ -118,11 +118,21 @@ def _in_float64(problem: Problem) -> Problem:
     return replace(problem, acc_dtype="float64", fillvalue=float(problem.fillvalue))  # type: ignore[arg-type]
 
 
+def _are_whole(problem: Problem, k: Array, weights: Weights | None) -> bool:
+    """Whether sums are whole numbers, computed in float64."""
+    return _may_be_exact(problem) and exact(problem, weights or Weights(problem, k))
+
+
+def may_be_repeated(problem: Problem, k: Array, weights: Weights | None) -> bool:
+    """The backend does everything, unless sums are in another dtype."""
+    return not _are_whole(problem, k, weights)
+
+
 def run(
     problem: Problem, backend: Backend, x: Array, k: Array, out: Array, weights: Weights | None
 ) -> None:
     """Compute `out` on the backend."""
-    whole = _may_be_exact(problem) and exact(problem, weights or Weights(problem, k))
+    whole = _are_whole(problem, k, weights)
     if whole:
         problem = _in_float64(problem)
     xp = np if isinstance(k, np.ndarray) else backend.array_module()

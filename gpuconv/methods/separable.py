@@ -118,3 +118,8 @@ def run(
             raise ValueError(f"method='separable' cannot be used: {reason}")
     factors = weights.factors()
     backend.separable(problem, x, factors.u, factors.v, out)
+
+
+def may_be_repeated(problem: Problem, k: Array, weights: Weights | None) -> bool:
+    """No backend repeats it."""
+    return False

@@ -65,3 +65,8 @@ def run(
 ) -> None:
     """Compute `out` on the backend."""
     backend.tensor(problem, x, k, out)
+
+
+def may_be_repeated(problem: Problem, k: Array, weights: Weights | None) -> bool:
+    """No backend repeats it."""
+    return False

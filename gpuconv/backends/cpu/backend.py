@@ -154,7 +154,7 @@ class CpuBackend(Backend):
         if method == "direct":
             return sums.repeated(problem, x, k, out)
         if method == "fft" and own_transforms(problem):
-            return own_fft.repeated(problem, x, k, out, threads.thread_count())
+            return own_fft.repeated(problem, x, k, out)
         return None
 
     def separable(self, problem: Problem, x: Array, u: Array, v: Array, out: Array) -> None:

@@ -87,19 +87,18 @@ def run(
         done[images] = True
 
 
-def repeated(
-    problem: Problem, x: Array, k: Array, out: Array, threads: int
-) -> Repeated | None:  # fmt: skip
-    """Return a function that repeats a short call by one kernel of real floats; see `Backend`."""
+def repeated(problem: Problem, x: Array, k: Array, out: Array) -> Repeated | None:
+    """Return a function that repeats a call by one kernel of real floats; see `Backend`."""
     acc = problem.acc_dtype
-    same = problem.x_dtype == problem.k_dtype == acc and acc in ("float32", "float64")
-    if not same or k.ndim > 2 or problem.n > 1 or k.nbytes > _COMPARED_MOST:
+    as_it_is = problem.k_dtype == acc and acc in ("float32", "float64")
+    if not as_it_is or k.ndim > 2 or problem.n > 1 or k.nbytes > _COMPARED_MOST:
         return None
-    plan = tile_plan(problem, x.strides, out.strides, threads)
+    # Of all threads, though there may be a limit now: later calls may have none.
+    plan = tile_plan(problem, x.strides, out.strides, max_threads())
     count = plan.grid.tiles
     together = count < plan.threads and works_together(acc, plan.sides)
     large = plan.workspace.workspace_bytes >= _LARGE_WORKSPACE
-    if plan.workers > 1 or together or large or plan.nanoseconds >= LONG:
+    if together or large or plan.nanoseconds >= LONG:
         return None
     kernel = k.copy()  # the caller's may change
     found = spectrum(problem, plan, kernel)
@@ -108,16 +107,17 @@ def repeated(
     params = FftParams.from_buffer_copy(plan.params)
     params.estimate_errors, params.round_sums, params.last = True, False, count
     _describe_kernel(params, acc, kernel, found)
-    transform = _compiled()[0].tiles_serial.code
-    # The cache of spectra owns this one, so that those of all calls take bounded memory.
+    driver = _compiled()[0]
+    loops = driver.tiles_serial, None if plan.workers == 1 else driver.tiles_parallel
+    # The cache of spectra owns this one, so that those of all repeated calls take bounded memory.
     return _RepeatedCall(
-        bytes(params), count, kernel.tobytes(), ref(found), transform, (plan, kernel)
+        bytes(params), count, kernel.tobytes(), ref(found), *loops, (plan, kernel)
     ).run
 
 
 @dataclass(slots=True, eq=False)
 class _RepeatedCall:
-    """A short call by one kernel.
+    """A call by one kernel that takes less than a slice of a long one.
 
     The second call in a row by the same other kernel takes its place.
     """
@@ -126,7 +126,8 @@ class _RepeatedCall:
     tiles: int
     weights: bytes
     spectrum: ref[Spectrum]
-    transform: JitFunction
+    serial: JitFunction
+    parallel: JitFunction | None  # None: one thread does it
     owned: Any  # arrays that addresses in `params` point to
     others: bytes | None = None  # the weights of the call before, if they were not these
 
@@ -145,7 +146,10 @@ class _RepeatedCall:
         params = FftParams.from_buffer_copy(self.params)
         states = np.zeros(self.tiles, TILE_STATE)
         params.x, params.out, params.states = address(x), address(out), address(states)
-        self.transform(ctypes.addressof(params))
+        if self.parallel is None:
+            self.serial(ctypes.addressof(params))
+        else:
+            run_kernel(self.serial, self.parallel, ctypes.addressof(params))
         return not (params.flagged or params.failed)
 
 

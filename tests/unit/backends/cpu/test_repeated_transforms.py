@@ -5,6 +5,7 @@ import pytest
 
 import gpuconv
 from gpuconv.backends.cpu import fft, fft_spectra
+from gpuconv.backends.cpu.numba_threads import max_threads
 
 RNG = np.random.default_rng(8)
 SHORT = dict(mode="same", boundary="reflect", method="fft")
@@ -139,3 +140,15 @@ def test_plans_repeat_them(runs):
     runs.clear()
     np.testing.assert_array_equal(plan(x, k), expected)
     assert not runs
+
+
+def test_calls_on_fewer_threads_do_not_make_later_ones_slower(runs):
+    """A call that would use several threads is not repeated on one because it was first run so."""
+    x, k = RNG.random((300, 300)), RNG.random((31, 31))
+    with gpuconv.threads(1):
+        for _ in range(3):
+            gpuconv.corr2d(x, k, **SHORT)
+    runs.clear()
+    gpuconv.corr2d(x, k, **SHORT)
+    several = max_threads() > 1
+    assert len(runs) == several
