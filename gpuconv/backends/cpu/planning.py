@@ -53,6 +53,8 @@ _FEW_TAPS = 32
 # vectors of pixels: twice as long, but only a quarter longer where some of these are cut out of
 # others (see `register_block`).
 _ROW_TAPS, _LOADED_TAP, _CUT_TAP = 8, 1.0, 0.25
+# Its rows of outputs are summed one by one, each of which takes as long as this many multiply-adds.
+_ROW_CALL = 4500
 # In a column or row of a separable kernel, taps beyond this many take one and a half times as
 # long: their pixels do not stay in the nearest caches. With vectors as long as a cache line, which
 # are cut out of others, they take no longer than the first ones.
@@ -154,7 +156,7 @@ def direct_work(problem: Problem) -> float:
     if problem.stride[0] > 1:
         taps *= 2  # output rows share too few input rows to be summed together
     elif problem.p == 1:
-        taps += _unshared_taps(problem)
+        taps += _unshared_taps(problem) + _ROW_CALL / max(1, columns)
     elif taps > _FEW_TAPS and not dtypes.is_complex(problem.acc_dtype):
         return problem.n * _vectors_of_sums(problem.r, problem.s, lanes) * lanes * taps
     return problem.n * problem.r * columns * taps
