@@ -275,16 +275,16 @@ def _limit_memory(more):
 def no_memory():
     """Workspaces that cannot be had are an error, and the next call is right."""
     wanted = results()
-    x = np.ones((64, 125_000), "i2")
-    k, z = np.ones((2, 2), "f4"), x.astype("c8")
+    x = np.ones((3, 3_700_000), "i2")
+    k, z = np.ones((2, 2), "f4"), np.ones((3, 1_900_000), "c8")
     with gpuconv.threads(1):
         # More than 64 MiB, which malloc may have set aside for another thread.
-        for a, down in ((x, 60), (z, 48)):
+        for a, far in ((x, 1_800_000), (z, 900_000)):
             # A small call first: what is compiled and kept is not what is to fail.
-            gpuconv.corr2d(a[:, :500], k, method="direct", dilation=(down, 300))
+            gpuconv.corr2d(a[:, :500], k, method="direct", dilation=(1, 240))
             # All columns between the taps are read by some output, so that rows lie there whole.
-            keywords = dict(method="direct", dilation=(down, 60_000))
-            out = np.zeros((64 - down, 65_000), np.result_type(a, k))
+            keywords = dict(method="direct", dilation=(1, far))
+            out = np.zeros((2, a.shape[1] - far), np.result_type(a, k))
             _limit_memory(24 << 20)
             try:
                 gpuconv.corr2d(a, k, out=out, **keywords)

@@ -200,7 +200,7 @@ def loop_of(name):
     if not found:
         return None
     loop = re.sub(r"(step|planes|order)[\d-]+", r"\1", found[2])
-    return found[1], re.sub(r"_shift\d+", "", loop).lstrip("_")
+    return found[1], re.sub(r"_divisor\d+", "", loop).lstrip("_")
 
 
 @pytest.mark.parametrize("features", FEATURES)
