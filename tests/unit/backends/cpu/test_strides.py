@@ -71,6 +71,17 @@ def test_all_columns_or_some(both, dtypes, shape):
             assert some.tobytes() == every.tobytes(), (kernel, keywords)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_taps_that_are_apart(both, dtype):
+    rng = np.random.default_rng(9)
+    for kernel, step, dilation in itertools.product(
+        [(3, 3), (2, 5), (1, 4)], [(1, 2), (2, 2), (1, 3)], [(1, 2), (2, 3)]
+    ):
+        x, k = sample(rng, (45, 130), dtype), sample(rng, kernel, dtype)
+        some, every = both(x, k, stride=step, dilation=dilation)
+        assert some.tobytes() == every.tobytes(), (kernel, step, dilation)
+
+
 def test_other_layouts(both):
     rng = np.random.default_rng(8)
     x, bank = sample(rng, (2, 1, 40, 60), "float32"), sample(rng, (3, 3, 3), "float32")

@@ -95,6 +95,7 @@ TESTS = (
     "unit/backends/cpu/test_narrow_sums.py::test_results_are_exact_sums_rounded_once"
     "[binomial-uint8-float32-uint8]",
     "unit/backends/cpu/test_strides.py::test_other_layouts",
+    "unit/backends/cpu/test_strides.py::test_taps_that_are_apart[float64]",
     "unit/backends/cpu/test_strides.py::test_all_columns_or_some[float64-float64-float64-(41, 67)]",
     "unit/backends/cpu/jit/test_saturated_results.py::test_the_same_as_when_stored_after"
     "[uint8-float32-uint8]",
