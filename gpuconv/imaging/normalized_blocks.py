@@ -18,8 +18,9 @@ from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
 from ..core.array_types import Array
 from ..core.arrays import array_module
+from ..core.boundary import AxisShape
 from ..core.scratch import Scratch
-from .inside_weights import InsideSums, WindowAxis, sum_inside
+from .inside_weights import InsideSums, sum_inside
 from .missing_pixels import KernelSums
 from .normalized_call import NormalizedCall
 from .normalized_pixels import PARALLEL_LEAST, Pixels, compiled_loops, prepare_pixels
@@ -181,9 +182,9 @@ def _sum_inside(
 ) -> InsideSums:  # fmt: skip
     """Sum the weights inside a block of which only the border is missing."""
     down, across = (
-        WindowAxis(
-            shape[axis], steps["mode"][axis][0], out_shape[axis], k.shape[axis],
-            steps["stride"][axis], steps["dilation"][axis],
+        AxisShape(
+            shape[axis], k.shape[axis], out_shape[axis],
+            steps["stride"][axis], steps["dilation"][axis], steps["mode"][axis],
         )
         for axis in (-2, -1)
     )  # fmt: skip

@@ -27,9 +27,9 @@ from ..backends.cpu.sums import MeansOfImages, plan_means
 from ..core import dtypes
 from ..core.array_types import Array
 from ..core.errors import complete_rows_before
-from ..core.problem import Problem, restate_for_one_image
+from ..core.problem import Problem, restate_for_one_image, rows_and_columns
 from ..methods.weights import Weights
-from .inside_weights import axes_of_windows, sum_inside
+from .inside_weights import sum_inside
 from .missing_pixels import KernelSums, nan_error, weights_error
 from .normalized_call import NormalizedCall
 
@@ -236,7 +236,7 @@ class OnePass:
         if not self._border_missing:
             rows = np.broadcast_to(self.kernel.sum(), (1, problem.s))
             return RowSums(np.ascontiguousarray(rows), np.zeros(problem.r, np.int64))
-        found = sum_inside(self.kernel, *axes_of_windows(problem))
+        found = sum_inside(self.kernel, *rows_and_columns(problem))
         return RowSums(np.ascontiguousarray(found.rows), found.index)
 
 

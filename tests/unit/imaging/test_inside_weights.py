@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.core.problem import make_problem
-from gpuconv.imaging.inside_weights import axes_of_windows, sum_inside
+from gpuconv.core.problem import make_problem, rows_and_columns
+from gpuconv.imaging.inside_weights import sum_inside
 
 RNG = np.random.default_rng(3)
 
@@ -23,7 +23,7 @@ def test_sums_of_ones(sides, taps, pad, steps, dtype):
     if dtype == "c16":
         k = k * (1 + 2j)
     problem = make_problem(sides, k.shape, "float64", "float64", mode=pad, **steps)
-    rows, index = sum_inside(k, *axes_of_windows(problem))
+    rows, index = sum_inside(k, *rows_and_columns(problem))
     ones = np.ones(sides, k.real.dtype)
     expected = gpuconv.corr2d(ones, k.conj(), mode=pad, **steps, backend="reference")
     np.testing.assert_allclose(rows[..., index, :], expected, rtol=1e-14)
