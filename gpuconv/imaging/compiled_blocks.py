@@ -205,16 +205,21 @@ class _Loop:
         kind = np.empty(0, self.pixels.dtype)
         place = self.pixels.ctypes.data, self.pixels.strides[0]
 
+        def arguments(task: int, memory: tuple[Array, ...]) -> tuple[Any, ...]:
+            top, left = task // across * height, task % across * width
+            return (
+                kind, place, self.centre, self.shape, METHODS[self.method], *given,
+                (top, min(top + height, rows)), (left, min(left + width, columns)),
+                *memory, marks, extremes[task],
+            )  # fmt: skip
+
         def compute(first: int, last: int) -> None:
             memory = scratch()
             for task in range(first, last):
-                top, left = task // across * height, task % across * width
-                finish(
-                    kind, place, self.centre, self.shape, METHODS[self.method], *given,
-                    (top, min(top + height, rows)), (left, min(left + width, columns)),
-                    *memory, marks, extremes[task],
-                )  # fmt: skip
+                finish.code(*arguments(task, memory))
 
+        # Once for all tasks, whose arguments are of the same kinds.
+        finish.ready(*arguments(0, scratch()))
         run_on_pool(compute, tasks, self._parallel(cross))
         return _Findings(extremes[:, 0].min(), extremes[:, 1].max(), marks)
 

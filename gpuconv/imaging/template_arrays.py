@@ -250,7 +250,7 @@ class _Matching:
         fill = self.problem.fillvalue
         if pixels.dtype == bool and dtype == "uint8":
             pixels = pixels.view(np.uint8)
-        elif pixels.dtype != dtype:
+        else:
             pixels = dtypes.widen(pixels, self.problem.x_dtype, dtype, self.xp)
         if down.pad == across.pad == (0, 0):
             return pixels
