@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
 
 import numpy as np
 
+from ..backends.cpu.missing_sums import RowSums
 from ..core.array_types import Array
 from ..core.boundary import AxisShape
 
-__all__ = ["InsideSums", "sum_inside"]
+__all__ = ["sum_inside"]
+
+# Dtypes in which weights are added.
+_WIDER = {
+    "float32": "float64", "complex64": "complex128",
+    "float64": "longdouble", "complex128": "clongdouble",
+}  # fmt: skip
 
 
-class InsideSums(NamedTuple):
-    """Sums of weights, many of whose rows are the same.
-
-    Attributes
-    ----------
-    rows : array, shape (..., n, columns)
-        The different ones.
-    index : array of int64, shape (rows,)
-        Which of them each row of windows has.
-    """
-
-    rows: Array
-    index: Array
-
-
-def sum_inside(kernels: Array, down: AxisShape, across: AxisShape) -> InsideSums:
+def sum_inside(kernels: Array, down: AxisShape, across: AxisShape) -> RowSums:
     """Sum the weights that each window has inside the image.
 
     They are sums of parts of the kernel: of as many as there are different ones, which does not
-    depend on the size of the image.
+    depend on the size of the image. It takes time in proportion to the kernel and to a row of sums.
 
     Parameters
     ----------
@@ -53,13 +45,31 @@ def sum_inside(kernels: Array, down: AxisShape, across: AxisShape) -> InsideSums
            [4., 6., 6., 6., 4.]])
     """
     (row_runs, index), (column_runs, of_column) = _find_inside(down), _find_inside(across)
-    rows = np.stack([kernels[..., first:end, :].sum(axis=-2) for first, end in row_runs], axis=-2)
-    parts = [rows[..., first:end].sum(axis=-1) for first, end in column_runs]
-    return InsideSums(np.stack(parts, axis=-1)[..., of_column], index.astype(np.int64))
+    # Added in a wider dtype where there is one, because a single row of sums may be that of many
+    # windows.
+    wide = kernels.astype(_WIDER.get(kernels.dtype.name, kernels.dtype))
+    rows = _sum_runs(wide.swapaxes(-1, -2), *row_runs).swapaxes(-1, -2)
+    sums = _sum_runs(rows, *column_runs).astype(kernels.dtype)
+    return RowSums(sums.take(of_column, axis=-1), index)
 
 
-def _find_inside(axis: AxisShape) -> tuple[list[tuple[int, int]], Array]:
-    """Return the different runs of taps inside, as (first, end), and which each window has."""
+def _sum_runs(weights: Array, first: Array, end: Array) -> Array:
+    """Sum the runs ``weights[..., first:end]``, given as arrays of both ends."""
+    *lead, n = weights.shape
+    before = np.zeros((*lead, n + 1), weights.dtype)
+    before[..., 1:] = weights.cumsum(axis=-1)
+    after = np.zeros_like(before)
+    after[..., :-1] = weights[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    sums = np.where(first == 0, before.take(end, axis=-1), after.take(first, axis=-1))
+    # Of an image that ends on both sides of a window. Differences of sums would lose digits.
+    for run in np.flatnonzero((first > 0) & (end < n)):
+        sums[..., run] = weights[..., first[run] : end[run]].sum(axis=-1)
+    return sums
+
+
+@lru_cache(maxsize=64)
+def _find_inside(axis: AxisShape) -> tuple[tuple[Array, Array], Array]:
+    """Return the different runs of taps inside (see `_sum_runs`), and which each window has."""
     start = axis.pad[0] - axis.stride * np.arange(axis.outputs)
     first, end = (
         np.clip(-(-edge // axis.dilation), 0, axis.taps) for edge in (start, start + axis.pixels)
@@ -67,4 +77,4 @@ def _find_inside(axis: AxisShape) -> tuple[list[tuple[int, int]], Array]:
     _, of_each, index = np.unique(
         first * (axis.taps + 1) + end, return_index=True, return_inverse=True
     )
-    return list(zip(first[of_each].tolist(), end[of_each].tolist(), strict=True)), index
+    return (first[of_each], end[of_each]), index.astype(np.int64)

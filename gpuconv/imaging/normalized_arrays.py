@@ -282,7 +282,8 @@ def _count_transformed(
     """
     if most < least:
         return 1
-    whole, count = _seconds(problem, device, backend.name, problem.r), most
+    # As many blocks for each of two or four threads.
+    whole, count = _seconds(problem, device, backend.name, problem.r), most // 4 * 4 or most
     while count >= least:
         height = -(-problem.r // count)
         if count * _seconds(problem, device, backend.name, height) <= _SLOWER_MOST * whole:

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from .. import engine
+from ..backends.cpu.missing_sums import RowSums
 from ..backends.cpu.threads import run_on_pool
 from ..core import dtypes
 from ..core.array_types import Array
 from ..core.arrays import array_module
 from ..core.boundary import AxisShape
 from ..core.scratch import Scratch
-from .inside_weights import InsideSums, sum_inside
+from .inside_weights import sum_inside
 from .missing_pixels import KernelSums
 from .normalized_call import NormalizedCall
 from .normalized_pixels import PARALLEL_LEAST, Pixels, compiled_loops, prepare_pixels
@@ -98,7 +99,7 @@ def _divide_sums(
         lowest = least.item() if rules.min_weight > 0 else -math.inf
         if index is None:  # one row of weights may stand for all rows
             index = np.arange(sums.shape[-2]) % weight_sums.shape[-2]
-        weights_of_rows = InsideSums(weight_sums, index)
+        weights_of_rows = RowSums(weight_sums, index)
         sums = _divide_compiled(call, sums, weights_of_rows, lowest, pixels.pivot, out)
         return dtypes.finish(sums, call.problem.out_dtype)
     absent = weight_sums == 0
@@ -148,7 +149,7 @@ def _refuse_overflow(call: NormalizedCall, kernel: KernelSums, x: Array, present
 
 
 def _divide_compiled(
-    call: NormalizedCall, sums: Array, weights: InsideSums, least: float, pivot: Array, out: Array
+    call: NormalizedCall, sums: Array, weights: RowSums, least: float, pivot: Array, out: Array
 ) -> Array:
     """Divide sums by compiled loops, and put in what is undefined.
 
@@ -179,7 +180,7 @@ def _divide_compiled(
 def _sum_inside(
     call: NormalizedCall, k: Array, shape: tuple[int, ...], out_shape: tuple[int, ...],
     steps: dict[str, Any],
-) -> InsideSums:  # fmt: skip
+) -> RowSums:  # fmt: skip
     """Sum the weights inside a block of which only the border is missing."""
     down, across = (
         AxisShape(

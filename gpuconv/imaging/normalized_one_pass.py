@@ -18,11 +18,10 @@ from ..backends.base import Backend
 from ..backends.cpu.means import (
     Means,
     PixelRange,
-    RowSums,
-    few_missing,
     find_range,
     name_of_counts,
 )
+from ..backends.cpu.missing_sums import RowSums, few_missing
 from ..backends.cpu.sums import MeansOfImages, plan_means
 from ..core import dtypes
 from ..core.array_types import Array
@@ -37,9 +36,9 @@ __all__ = ["OnePass"]
 
 # Images are normalised one after the other where they are few, or have as many pixels as this.
 _FEW_IMAGES, _LEAST_PIXELS = 4, 1 << 14
-# For images of up to this many results, what does not depend on the pixels is kept, because finding
-# it takes long compared with a small image; and for how many layouts it is kept.
-_FEW_RESULTS, _LAYOUTS_MOST = 1 << 18, 16
+# How images are normalised is kept for this many layouts, because planning takes as long as summing
+# a small image; but not if the sums of its weights take more bytes than this.
+_LAYOUTS_MOST, _KEPT_BYTES_MOST = 8, 1 << 18
 
 
 @dataclass(frozen=True)
@@ -176,11 +175,11 @@ class OnePass:
         if planned is None:
             means = Means(
                 self.least, self.undefined, self._acc, border_missing=self._border_missing,
-                weight_sums=None if missing == "many" else self._find_whole_sums(),
+                weight_sums=None if missing == "many" else self._add_whole_sums(),
                 kernel=self.kernel if missing == "few" else None, counted=counted,
             )  # fmt: skip
             planned = plan_means(self.problem, x, *self._factors, out, counts, means)
-            if self.problem.r * self.problem.s <= _FEW_RESULTS:
+            if means.weight_sums is None or means.weight_sums.rows.nbytes <= _KEPT_BYTES_MOST:
                 if len(self._planned) >= _LAYOUTS_MOST:
                     self._planned.clear()
                 self._planned[key] = planned
@@ -196,7 +195,7 @@ class OnePass:
         """Missing pixels of an image up to which they are few (see `few_missing`)."""
         if not (self.problem.unit and self.positive):
             return 0
-        return few_missing(self.problem, self._acc, self.call.method == "separable")
+        return few_missing(self.problem, self._acc, self.call.method)
 
     @cached_property
     def _planned(self) -> dict[Any, MeansOfImages]:
@@ -220,24 +219,13 @@ class OnePass:
             return factors.v, factors.u
         return self.kernel[None], None
 
-    def _find_whole_sums(self) -> RowSums:
-        """Sums of the weights over images of which nothing is missing but the border."""
-        if self.problem.r * self.problem.s <= _FEW_RESULTS:
-            return self._whole_sums_of_few
-        return self._add_whole_sums()
-
-    @cached_property
-    def _whole_sums_of_few(self) -> RowSums:
-        """Kept, because adding them takes long compared with a small image."""
-        return self._add_whole_sums()
-
     def _add_whole_sums(self) -> RowSums:
+        """Sums of the weights over images of which nothing is missing but the border."""
         problem = self.problem
         if not self._border_missing:
             rows = np.broadcast_to(self.kernel.sum(), (1, problem.s))
             return RowSums(np.ascontiguousarray(rows), np.zeros(problem.r, np.int64))
-        found = sum_inside(self.kernel, *rows_and_columns(problem))
-        return RowSums(np.ascontiguousarray(found.rows), found.index)
+        return sum_inside(self.kernel, *rows_and_columns(problem))
 
 
 def _refuse_nan(counts: Array, found: PixelRange) -> None:

@@ -23,6 +23,8 @@ __all__ = ["PARALLEL_LEAST", "Pixels", "compiled_loops", "find_missing", "prepar
 
 # From this many pixels or results of an image on, several threads work on them.
 PARALLEL_LEAST = 1 << 19
+# From this many pixels of a single image on, their range is found without copying them.
+_RANGE_LEAST = 1 << 15
 
 
 def find_missing(call: NormalizedCall, x: Array, mask: Array, weights: Array) -> Array:
@@ -89,7 +91,7 @@ def _fill_missing(call: NormalizedCall, x: Array, mask: Array, scratch: Scratch)
     which = x.reshape(flat), hidden.reshape(flat), mask is not None, nan_missing
     loops, filled = compiled_loops(), (values.reshape(flat), present.reshape(flat))
     large = images == 1 and x.size >= PARALLEL_LEAST and x.flags.aligned
-    if large:
+    if images == 1 and x.size >= _RANGE_LEAST and x.flags.aligned:
         counts = None if mask is None else which[1][0]
         found = find_range(which[0][0], dtypes.name_of(x.dtype), dtype, counts)
         pivots = np.array([found.nearest_to_zero], dtype)

@@ -26,8 +26,6 @@ __all__ = [
 
 # The most calls that are kept, and the most bytes of their kernels.
 _CALLS_MOST, _KERNEL_BYTES_MOST = 256, 1 << 14
-# The most pixels of a small image, which is computed faster than a call's arguments are read.
-_PIXELS_MOST = 1 << 18
 # Direct sums may take up to this many times as long as transforms of all pixels and still be faster
 # where pixels are missing: then their counts are transformed, too, and divided by in blocks.
 _SLOWER_MOST = 2.0
@@ -83,11 +81,11 @@ def repeat_single_image(
     X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
     out: ArrayLike, flipped: bool, options: dict[str, Any],
 ) -> Array:  # fmt: skip
-    """Result of a call for a small image in NumPy arrays that was prepared before, or None."""
+    """Result of a call for one image in a NumPy array that was prepared before, or None."""
     plain = type(X) is type(K) is np.ndarray and weights is None and out is None
     if not plain or not X.ndim == K.ndim == 2 or rules.preserve_nan:
         return None
-    if not 0 < X.size <= _PIXELS_MOST or K.nbytes > _KERNEL_BYTES_MOST:
+    if not X.size or K.nbytes > _KERNEL_BYTES_MOST:
         return None
     own_mask = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == X.shape
     if not (mask is None or own_mask) or not X.dtype.isnative or not K.dtype.isnative:
@@ -96,6 +94,8 @@ def repeat_single_image(
     prepared = _seen.get(_key_of(X, K, names, rules, flipped, options))
     found = None if prepared is None else prepared.at_once
     if not isinstance(found, OnePass) or not dtypes.is_in_numpy(found.problem.out_dtype):
+        return None
+    if found.problem.r * found.problem.s > arrays.LARGE_RESULT:
         return None
     result = np.empty(found.problem.out_shape, found.problem.out_dtype)
     if not found.takes(X, mask, None, result):

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ...core.array_types import Array
-from ...core.problem import Problem
 from .addresses import address
 from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record
+from .missing_sums import RowSums, aligned_weights
 from .planning import SumsPlan
 from .threads import run_on_pool
 
 # From this many pixels on several threads find their range: with fewer, one thread is done before
 # another wakes up. If pixels need no conversion and have no counts, _AS_THEY_ARE times as many.
 _PARALLEL_LEAST, _AS_THEY_ARE = 1 << 18, 8
-
-# Nanoseconds of one thread. Where the weights on missing pixels are summed: to add a vector of
-# weights, for the rest of the work on a missing pixel, and to search a vector of pixels. Where the
-# weights on all other pixels are summed: for a vector of pixels and a tap, of a kernel or a factor.
-_ADDED, _FOUND, _LOOKED_FOR, _DIRECT_TAP, _SEPARABLE_TAP = 1.4, 3.0, 2.8, 0.24, 0.4
-
-
-def few_missing(problem: Problem, acc: np.dtype[Any], separable: bool) -> float:
-    """Return the most missing pixels for which it is faster to sum the weights on them.
-
-    With more, summing the weights on all other pixels is faster (see `jit.means.missing_sums`).
-    """
-    from .jit import vectors
-
-    lanes = vectors.lanes(acc.name)
-    taps = _SEPARABLE_TAP * (problem.p + problem.q)
-    if not separable:
-        taps = _DIRECT_TAP * problem.p * problem.q
-    saved = (taps - _LOOKED_FOR) / lanes
-    each = _ADDED * problem.p * -(-problem.q // lanes) + _FOUND
-    return max(0.0, problem.h * problem.w * saved / each)
 
 
 @dataclass(frozen=True)
@@ -59,27 +38,6 @@ class PixelRange:
         if 0 < self.least < np.inf:
             return self.least
         return self.greatest if -np.inf < self.greatest < 0 else 0.0
-
-
-@dataclass(frozen=True)
-class RowSums:
-    """Sums of weights, many of whose rows are the same.
-
-    Attributes
-    ----------
-    rows : array, shape (n, s)
-        Contiguous rows in the sums' dtype.
-    index : array of int64, shape (r,)
-        Which of them belongs to each row of results.
-    """
-
-    rows: Array
-    index: Array
-
-    @cached_property
-    def addresses(self) -> Array:
-        """For each row of results, the address of its row of sums."""
-        return address(self.rows) + self.rows.strides[0] * self.index
 
 
 def name_of_counts(counts: Array) -> str:
@@ -157,15 +115,13 @@ class Means:
         from .jit.drivers import odd_lines
         from .jit.means.missing_sums import PLACES_BEYOND
 
-        (p, q), lanes = self.kernel.shape, vectors.lanes(self.acc.name)
-        in_a_row = -(-q // lanes)
-        reversed_weights = np.zeros((p, in_a_row * lanes), self.acc)
-        reversed_weights[:, :q] = self.kernel[:, ::-1]
+        (p, q), reversed_weights = self.kernel.shape, aligned_weights(self.kernel)
+        across = reversed_weights.shape[-1]
         widest = int(plan.params["strip"][0]) + q - 1
-        pitch = odd_lines((widest + in_a_row * lanes) * self.acc.itemsize)
-        means["p"], means["q"], means["vectors"] = p, q, in_a_row
+        pitch = odd_lines((widest + across) * self.acc.itemsize)
+        means["p"], means["q"] = p, q
+        means["vectors"] = across // vectors.lanes(self.acc.name)
         means["reversed_weights"] = address(reversed_weights)
-        means["vector_bytes"] = vectors.vector_bytes()
         means["missing_pitch"] = pitch
         slots = int(plan.layout.source["slots"][0])
         means["missing_bytes"] = slots * pitch + (widest + PLACES_BEYOND) * 4

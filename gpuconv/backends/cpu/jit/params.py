@@ -137,10 +137,10 @@ MEANS = np.dtype(
         *fields(
             "weight_rows", "counts", "counts_source",
             # If few are missing (see `missing_sums`): the kernel's sides, the address of its rows
-            # with weights from last to first, vectors of such a row and bytes of a vector, bytes of
-            # a row of missing sums and of all memory for them, the ROW_SOURCE of pixels, and
+            # with weights from last to first (see `aligned_weights`), vectors of such a row, bytes
+            # of a row of missing sums and of all memory for them, the ROW_SOURCE of pixels, and
             # whether the border is missing, which `weight_rows` takes into account.
-            "p", "q", "reversed_weights", "vectors", "vector_bytes",
+            "p", "q", "reversed_weights", "vectors",
             "missing_pitch", "missing_bytes", "source", "border_missing",
         ).descr,
     ]
