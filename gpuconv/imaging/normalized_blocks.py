@@ -214,10 +214,11 @@ def _divide(call: NormalizedCall, sums: Array, weight_sums: Array, kernel: Kerne
     size = int(np.abs(kernel.k).sum(axis=(-2, -1)).max())
     if dtypes.largest(call.problem.x_dtype) * size < _WHOLE:
         return sums / weight_sums
-    # Floats do not hold these sums; they do hold what is left by an integer division.
+    # Floats do not hold these sums; they do hold what is left by an integer division, which has the
+    # sign of the sum, so that adding it to the quotient loses no digits.
     divisor = weight_sums + (weight_sums == 0)
-    quotient = sums // divisor
-    return quotient + (sums - quotient * divisor) / divisor
+    rest = array_module(sums).fmod(sums, divisor)
+    return (sums - rest) // divisor + rest / divisor
 
 
 def _finish(

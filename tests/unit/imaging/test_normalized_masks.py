@@ -311,3 +311,14 @@ def test_warnings_about_dask_arrays_and_data_arrays():
     for function in (gpuconv.corr2d, gpuconv.convolve2d, gpuconv.normalized_corr2d):
         assert located(lambda f=function: f(named, np.ones((1, 1)))) == [("X", True)]
         assert located(lambda f=function: f(named, np.ones((1, 1)), axes=("y", "x"))) == []
+
+
+def test_integer_means_near_zero_on_either_side_are_exact():
+    """Sums of integers that may be large, here -1 and 1: their quotients have all their digits."""
+    for x_dtype in ("int32", "int64"):
+        x = np.zeros((7, 9), x_dtype)
+        x[3, 4] = -1
+        k, weights = np.ones((3, 3), x_dtype), np.full(x.shape, 9, "int16")
+        for sign in (1, -1):
+            y = gpuconv.normalized_corr2d(sign * x, sign * k, weights=weights, mode="same")
+            np.testing.assert_array_equal(y[2:5, 3:6], -sign / 9)
