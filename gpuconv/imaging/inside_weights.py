@@ -10,7 +10,7 @@ from ..backends.cpu.missing_sums import RowSums
 from ..core.array_types import Array
 from ..core.boundary import AxisShape
 
-__all__ = ["sum_inside"]
+__all__ = ["least_inside", "sum_inside"]
 
 # Dtypes in which weights are added.
 _WIDER = {
@@ -51,6 +51,24 @@ def sum_inside(kernels: Array, down: AxisShape, across: AxisShape) -> RowSums:
     rows = _sum_runs(wide.swapaxes(-1, -2), *row_runs).swapaxes(-1, -2)
     sums = _sum_runs(rows, *column_runs).astype(kernels.dtype)
     return RowSums(sums.take(of_column, axis=-1), index)
+
+
+def least_inside(kernel: Array, down: AxisShape, across: AxisShape) -> float:
+    """Return the least of these sums, of a kernel without weights below 0.
+
+    It is that of a window in one of the corners, which have the fewest taps inside.
+    """
+    rows, columns = (
+        [_taps_inside(axis, output) for output in (0, axis.outputs - 1)] for axis in (down, across)
+    )
+    return float(min(kernel[i, j].sum(dtype=np.float64) for i in rows for j in columns))
+
+
+def _taps_inside(axis: AxisShape, output: int) -> slice:
+    """Return which taps of an output's window are inside."""
+    start = axis.pad[0] - axis.stride * output
+    first, end = (-(-edge // axis.dilation) for edge in (start, start + axis.pixels))
+    return slice(max(0, first), max(0, end))
 
 
 def _sum_runs(weights: Array, first: Array, end: Array) -> Array:

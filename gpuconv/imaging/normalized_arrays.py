@@ -34,7 +34,6 @@ from .normalized_blocks import normalize_block
 from .normalized_call import NormalizedCall, undefined_value
 from .normalized_pixels import find_missing
 from .normalized_prepared import (
-    PreparedNormalized,
     find_prepared,
     repeat_single_image,
 )
@@ -103,28 +102,18 @@ def _normalize_new(
         result = Result.of(problem.out_shape, problem.out_dtype, x, target)
         if result.array.size:
             arrays_of_call = x.array, inputs.mask, inputs.weights, result.array
-            if not _run_at_once(prepared, arrays_of_call):
+            at_once = prepared.at_once
+            if at_once is not None and at_once.takes(*arrays_of_call):
+                left = list(at_once.run(*arrays_of_call))
+                call = _allow_nan(call)  # where it is refused, it has been
+            else:
+                at_once, left = None, None
+            if left is None or left:
                 kernel = prepared.kernel.for_library(array_module(x.array))
-                _run(call, kernel, inputs, x.device, result.array)
-            elif rules.preserve_nan:
+                _run(call, kernel, inputs, x.device, result.array, left)
+            if at_once is not None and rules.preserve_nan:
                 _preserve_rows(call, inputs, result.array)
         return result.deliver(out)
-
-
-def _run_at_once(
-    prepared: PreparedNormalized, arrays_of_call: tuple[Array, Array, Array, Array]
-) -> bool:
-    """Make all results at once, and return whether there is code for that."""
-    at_once = prepared.at_once
-    if at_once is not None and at_once.takes(*arrays_of_call):
-        at_once.run(*arrays_of_call)
-        return True
-    few = prepared.if_few_are_missing
-    return (
-        few is not None
-        and few.takes(*arrays_of_call)
-        and few.run(*arrays_of_call, only_if_few=True)
-    )  # fmt: skip
 
 
 def _summed(weights: arrays.Operand, problem: Problem) -> Array:
@@ -134,22 +123,25 @@ def _summed(weights: arrays.Operand, problem: Problem) -> Array:
 
 
 def _run(
-    call: NormalizedCall, kernel: KernelSums, inputs: PixelInputs, device: str, out: Array
-) -> None:
-    """Fill `out` block by block."""
+    call: NormalizedCall, kernel: KernelSums, inputs: PixelInputs, device: str, out: Array,
+    regions: list[tuple[Index, int, int]] | None = None,
+) -> None:  # fmt: skip
+    """Fill `out` block by block, or only some rows of some images: see `OnePass.run`."""
     problem = call.problem
     if 0 in problem.x_shape[-2:]:
         _fill_without_pixels(call, kernel, out)
         return
     if call.rules.nan_policy == "raise":
         _refuse_nan(call, inputs)
-        call = replace(call, rules=replace(call.rules, nan_policy="propagate"))
+        call = _allow_nan(call)
     host = device == arrays.HOST and not get_backend(backend_for(device, call.backend)).on_device
     height, images = _block_size(call, device, host)
+    if regions is None:
+        regions = [(index, 0, problem.r) for index in _batch_parts(problem.batch, images)]
     parts = [
-        (index, first, min(problem.r, first + height))
-        for index in _batch_parts(problem.batch, images)
-        for first in range(0, problem.r, height)
+        (index, first, min(end, first + height))
+        for index, start, end in regions
+        for first in range(start, end, height)
     ]
     stopped: list[None] = []
 
@@ -173,6 +165,13 @@ def _run(
     except BaseException:
         stopped.append(None)  # so that other threads do not write to the caller's array any more
         raise
+
+
+def _allow_nan(call: NormalizedCall) -> NormalizedCall:
+    """Return the call without refusing NaN, which has been done."""
+    if call.rules.nan_policy != "raise":
+        return call
+    return replace(call, rules=replace(call.rules, nan_policy="propagate"))
 
 
 def _refuse_nan(call: NormalizedCall, inputs: PixelInputs) -> None:

@@ -93,14 +93,18 @@ class OneLaunch:
         copied = mask is not None or self.call.x_dtype != dtype
         return not copied or x.size * dtypes.storage(dtype).itemsize <= _COPY_MOST
 
-    def run(self, x: Array, mask: Array, weights: Array, out: Array) -> None:
-        """Queue the launch that fills `out` with the results of images (..., h, w)."""
+    def run(self, x: Array, mask: Array, weights: Array, out: Array) -> tuple[()]:
+        """Queue the launch that fills `out` with the results of images (..., h, w).
+
+        Returns what other code must fill: nothing.
+        """
         launcher, x = self.backend.launcher, self._with_nan(x, mask)
         if self.method == "direct":
             means.direct(launcher, self.problem, x, self.kernels, out, self.rule)
         else:
             factors = self._factors
             means.separable(launcher, self.problem, x, factors.u, factors.v, out, self.rule)
+        return ()
 
     @cached_property
     def _factors(self) -> Factors:

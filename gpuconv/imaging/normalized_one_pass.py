@@ -15,6 +15,8 @@ import numpy as np
 
 from .. import engine
 from ..backends.base import Backend
+from ..backends.cpu.backend import own_transforms
+from ..backends.cpu.fft_means import SCARCE, TransformedMeans, plan_transformed_means, serves_means
 from ..backends.cpu.means import (
     Means,
     PixelRange,
@@ -26,9 +28,9 @@ from ..backends.cpu.sums import MeansOfImages, plan_means
 from ..core import dtypes
 from ..core.array_types import Array
 from ..core.errors import complete_rows_before
-from ..core.problem import Problem, restate_for_one_image, rows_and_columns
+from ..core.problem import Index, Problem, restate_for_one_image, rows_and_columns
 from ..methods.weights import Weights
-from .inside_weights import sum_inside
+from .inside_weights import least_inside, sum_inside
 from .missing_pixels import KernelSums, nan_error, weights_error
 from .normalized_call import NormalizedCall
 
@@ -73,11 +75,11 @@ class OnePass:
     ) -> OnePass | None:
         """Describe calls, if there is code for them."""
         problem, rules = call.problem, call.rules
+        transforms = call.method == "fft" and kernel.positive
         served = (
             chosen.backend.name == "cpu"
             and not chosen.restated
-            and call.method in ("direct", "separable")
-            and call.accurate
+            and (call.accurate if call.method in ("direct", "separable") else transforms)
             and call.divides_at_once
             and (rules.nan_policy != "propagate" or dtypes.is_integer(call.x_dtype))
             and (kernel.positive or rules.min_weight == 0)
@@ -94,7 +96,18 @@ class OnePass:
         )
         k = call.orient(kernel.k)
         k, least = k.reshape(k.shape[-2:]), call.least_weights(kernel.size)
-        return cls(call, chosen.backend, one, k, least, rules.undefined, kernel.positive)
+        found = cls(call, chosen.backend, one, k, least, rules.undefined, kernel.positive)
+        return None if transforms and not found._can_transform() else found
+
+    def _can_transform(self) -> bool:
+        """Whether there is code for means by transforms, and they are exact at all borders."""
+        one = self.problem
+        if not (own_transforms(one) and serves_means(one)):
+            return False
+        if not self._border_missing:
+            return True
+        total = float(self.kernel.sum(dtype=np.float64))
+        return least_inside(self.kernel, *rows_and_columns(one)) >= SCARCE * total
 
     def takes(self, x: Array, mask: Array, weights: Array, out: Array) -> bool:
         """Whether there is code for these arrays."""
@@ -103,52 +116,41 @@ class OnePass:
             isinstance(x, np.ndarray)
             and x.size > 0
             and (mask is None or weights is None)
+            and (weights is None or self.call.method != "fft")
             and (counts is None or (counts.flags.aligned and counts.dtype.isnative))
             and self.backend.strips(self.problem, x, out, self.call.method, None) is None
         )
 
     def run(
-        self, x: Array, mask: Array, weights: Array, out: Array, only_if_few: bool = False
-    ) -> bool:
-        """Fill `out` with the results of images (..., h, w), and return True.
+        self, x: Array, mask: Array, weights: Array, out: Array
+    ) -> Iterator[tuple[Index, int, int]]:
+        """Fill `out` with the results of images (..., h, w), as the iterator is used up.
 
-        With `only_if_few` it is left alone, and False returned, unless some pixels or the border
-        are missing and of no image many pixels. ValueError for NaN and weights that are refused,
-        before anything is written.
+        It yields what other code must fill: the index of an image, a row and the row after the
+        last. ValueError for NaN and weights that are refused, before anything is written.
         """
         counts = weights if mask is None else mask
-        if only_if_few and weights is not None:
-            return False
-        if weights is None and out.ndim == 2 and not only_if_few:
-            self.run_image(x, counts, out)
-            return True
         if weights is not None and not (weights.min() >= 0 and weights.max() < np.inf):
             raise weights_error()
         parts = list(self._take_apart(x, counts, out))
         ranges = [
             find_range(image, self.problem.x_dtype, self._acc, count) for image, count, _ in parts
         ]
-        if only_if_few and not self._few_are_missing(ranges):
-            return False
         if self.call.rules.nan_policy == "raise":
             for (_, count, _), found in zip(parts, ranges, strict=True):
                 _refuse_nan(count, found)
         for number, (part, found) in enumerate(zip(parts, ranges, strict=True)):
+            index = tuple(map(int, np.unravel_index(number, out.shape[:-2])))
             with complete_rows_before(number * self.problem.r):
-                self._run_image(*part, found)
-        return True
+                for rows in self._run_image(*part, found):
+                    yield index, *rows
 
     def run_image(self, x: Array, mask: Array, out: Array) -> None:
-        """`run` a single image, whose pixels all count the same if they are there."""
+        """`run` a single image by direct or separable sums, whose pixels count all the same."""
         found = find_range(x, self.problem.x_dtype, self._acc, mask)
         if self.call.rules.nan_policy == "raise":
             _refuse_nan(mask, found)
         self._run_image(x, mask, out, found)
-
-    def _few_are_missing(self, ranges: list[PixelRange]) -> bool:
-        """Whether pixels or the border are missing, and of no image more than a few pixels."""
-        most = max(found.missing for found in ranges)
-        return (most > 0 or self._border_missing) and most <= self.few_missing
 
     def _take_apart(
         self, x: Array, counts: Array, out: Array
@@ -163,7 +165,10 @@ class OnePass:
         for index in np.ndindex(shape[:-2]):
             yield images[index], None if counted is None else counted[index], out[index]
 
-    def _run_image(self, x: Array, counts: Array, out: Array, found: PixelRange) -> None:
+    def _run_image(
+        self, x: Array, counts: Array, out: Array, found: PixelRange
+    ) -> list[tuple[int, int]]:
+        """Fill `out`, and return the rows, as (first, end), that other code must fill."""
         counted, missing = name_of_counts(counts), "many"
         if counted != "weights" and not found.missing:
             counts, counted, missing = None, "", "none"
@@ -178,12 +183,15 @@ class OnePass:
                 weight_sums=None if missing == "many" else self._add_whole_sums(),
                 kernel=self.kernel if missing == "few" else None, counted=counted,
             )  # fmt: skip
-            planned = plan_means(self.problem, x, *self._factors, out, counts, means)
+            if self.call.method == "fft":
+                planned = plan_transformed_means(self.problem, x, self.kernel, out, counts, means)
+            else:
+                planned = plan_means(self.problem, x, *self._factors, out, counts, means)
             if means.weight_sums is None or means.weight_sums.rows.nbytes <= _KEPT_BYTES_MOST:
                 if len(self._planned) >= _LAYOUTS_MOST:
                     self._planned.clear()
                 self._planned[key] = planned
-        planned.run(x, out, self._choose_pivot(found), counts)
+        return planned.run(x, out, self._choose_pivot(found), counts)
 
     @property
     def _border_missing(self) -> bool:
@@ -198,7 +206,7 @@ class OnePass:
         return few_missing(self.problem, self._acc, self.call.method)
 
     @cached_property
-    def _planned(self) -> dict[Any, MeansOfImages]:
+    def _planned(self) -> dict[Any, MeansOfImages | TransformedMeans]:
         """How images of some layouts are normalised."""
         return {}
 

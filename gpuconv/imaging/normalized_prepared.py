@@ -26,9 +26,6 @@ __all__ = [
 
 # The most calls that are kept, and the most bytes of their kernels.
 _CALLS_MOST, _KERNEL_BYTES_MOST = 256, 1 << 14
-# Direct sums may take up to this many times as long as transforms of all pixels and still be faster
-# where pixels are missing: then their counts are transformed, too, and divided by in blocks.
-_SLOWER_MOST = 2.0
 
 
 @dataclass(frozen=True)
@@ -50,23 +47,6 @@ class PreparedNormalized:
         """What makes all results at once; None where they go in blocks."""
         described = self.call, self.chosen, self.kernel
         return OnePass.of(*described) or OneLaunch.of(*described, self.any_method)
-
-    @cached_property
-    def if_few_are_missing(self) -> OnePass | None:
-        """What is quicker than transforms where few pixels are missing, because it sums once."""
-        if not self.any_method or self.call.method != "fft":
-            return None
-        call = replace(self.call, method="direct", accurate=True)
-        found = OnePass.of(call, self.chosen, self.kernel)
-        if found is None or not found.few_missing:
-            return None
-        problem, backend = call.problem, call.backend
-        weights = Weights(problem, call.orient(self.kernels))
-        direct, fft = (
-            engine.prepare(problem, arrays.HOST, method, backend, weights, explain=True)
-            for method in ("direct", "fft")
-        )
-        return found if direct.choice.seconds <= _SLOWER_MOST * fft.choice.seconds else None
 
 
 _seen: dict[Any, PreparedNormalized] = {}
@@ -93,7 +73,9 @@ def repeat_single_image(
     names = dtypes.name_of(X.dtype, "X"), dtypes.name_of(K.dtype, "K"), None
     prepared = _seen.get(_key_of(X, K, names, rules, flipped, options))
     found = None if prepared is None else prepared.at_once
-    if not isinstance(found, OnePass) or not dtypes.is_in_numpy(found.problem.out_dtype):
+    if not isinstance(found, OnePass) or found.call.method == "fft":
+        return None
+    if not dtypes.is_in_numpy(found.problem.out_dtype):
         return None
     if found.problem.r * found.problem.s > arrays.LARGE_RESULT:
         return None

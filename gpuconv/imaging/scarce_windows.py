@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from .. import engine
+from ..backends.cpu.fft_means import SCARCE
 from ..core.array_types import Array
 from ..core.problem import Pair
 
 __all__ = ["Correlation", "any_scarce", "correct_scarce"]
 
-# Windows of which less than this share of the weight is there are summed again.
-_SHARE = 1 / 64
 # They are summed one by one if that takes at most this many multiply-adds per output of the block.
 _TAPS_MOST = 64
 # Elements of windows that are laid out at a time.
@@ -38,7 +37,7 @@ class Correlation:
 def any_scarce(weight_sums: Array, whole: Array) -> bool:
     """Whether any of these sums of weights is scarce, given those of windows without a gap."""
     least = weight_sums.min(axis=(-2, -1), keepdims=True)
-    return not bool((least >= _SHARE * whole).all())
+    return not bool((least >= SCARCE * whole).all())
 
 
 def correct_scarce(
@@ -54,7 +53,7 @@ def correct_scarce(
     least = found[-1] if len(found) == 2 else np.minimum(abs(found[1]), found[-1])
     if not any_scarce(least, whole):
         return found
-    scarce = least < _SHARE * whole
+    scarce = least < SCARCE * whole
     present, k = correlations[1].image != 0, correlations[1].k != 0
     counts = engine.correlate(
         present, k, fillvalue=correlations[1].fillvalue, flipped=flipped, backend=backend, **steps

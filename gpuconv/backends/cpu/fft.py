@@ -43,7 +43,7 @@ from .retry import ROW_BUFFERS, with_retries
 from .scipy_fft import scipy_fft
 from .threads import run_in_slices, run_kernel, thread_count
 
-__all__ = ["run", "work"]
+__all__ = ["KernelBatch", "run", "transform_once", "work"]
 
 # The most bytes of weights that are compared to see whether a call can be repeated.
 _COMPARED_MOST = 1 << 16
@@ -69,13 +69,13 @@ def run(
     params.x, params.out = address(x), address(out)
     params.estimate_errors, params.round_sums = not whole, whole
     if len(weights) == 1:
-        _of_one_kernel(_KernelBatch(problem, plan, params, x, out), weights[0])
+        _of_one_kernel(KernelBatch(problem, plan, params, x, out), weights[0])
         return
     done = np.zeros(problem.n, bool)
     for number in np.unique(which):
         images = np.flatnonzero(which == number)
         try:
-            call = _KernelBatch(problem, plan, params, x, out, images)
+            call = KernelBatch(problem, plan, params, x, out, images)
             _of_one_kernel(call, weights[number])
         except MemoryError as error:
             # Images of other kernels lie between these.
@@ -106,7 +106,7 @@ def repeated(problem: Problem, x: Array, k: Array, out: Array) -> Repeated | Non
         return None
     params = FftParams.from_buffer_copy(plan.params)
     params.estimate_errors, params.round_sums, params.last = True, False, count
-    _describe_kernel(params, acc, kernel, found)
+    describe_kernel(params, acc, kernel, found)
     driver = _compiled()[0]
     loops = driver.tiles_serial, None if plan.workers == 1 else driver.tiles_parallel
     # The cache of spectra owns this one, so that those of all repeated calls take bounded memory.
@@ -153,7 +153,7 @@ class _RepeatedCall:
         return not (params.flagged or params.failed)
 
 
-def _describe_kernel(params: Any, acc: str, kernel: Array, spectrum: Spectrum) -> None:
+def describe_kernel(params: Any, acc: str, kernel: Array, spectrum: Spectrum) -> None:
     """Put a kernel into the params of a call."""
     params.spectrum, params.measures = spectrum.address, spectrum.measures_address
     params.weights, params.magnitudes = address(kernel), spectrum.magnitudes_address
@@ -164,7 +164,7 @@ def _describe_kernel(params: Any, acc: str, kernel: Array, spectrum: Spectrum) -
 
 # Not frozen: that takes longer to make.
 @dataclass(slots=True, eq=False)
-class _KernelBatch:
+class KernelBatch:
     """One call's images that have the same kernel."""
 
     problem: Problem
@@ -187,7 +187,7 @@ class _KernelBatch:
         return image * problem.r + tile // grid.counts[1] * grid.kept[0]
 
 
-def _of_one_kernel(call: _KernelBatch, weights: Array) -> None:
+def _of_one_kernel(call: KernelBatch, weights: Array) -> None:
     """Filter the images by one kernel; tiles that transforms cannot serve are summed after them."""
     plan, params = call.plan, call.params
     kernel = np.ascontiguousarray(weights)
@@ -212,35 +212,19 @@ def _compiled() -> tuple[ModuleType, ModuleType, ModuleType]:
     return fft_driver, fft_errors, fft_functions
 
 
-def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
+def _transform(call: KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     """Transform all tiles, and retry those that are not shown to be exact enough.
 
     Returns the numbers of the tiles that must be summed directly.
     """
-    fft_driver, fft_errors, fft_functions = _compiled()
+    _, fft_errors, fft_functions = _compiled()
     plan, params, acc, count = call.plan, call.params, call.problem.acc_dtype, call.tiles
     states = np.zeros(count, TILE_STATE)
     params.states, params.doubtful, params.flagged = address(states), 0, 0
-    _describe_kernel(params, acc, kernel, spectrum)
-
-    def transform(tiles: Array | range) -> None:
-        def rows_before(number: int) -> int:
-            # Tiles that must be summed again are completed last.
-            left = np.flatnonzero(states["outcome"][: int(tiles[number])] != fft_errors.EXACT)
-            return call.rows_before(int(left[0] if left.size else tiles[number]))
-
-        workspaces = _large_workspaces(plan)
-        params.workspaces = 0 if workspaces is None else line_start(workspaces)
-        failed = _Counter.from_buffer(params, FFT_FAILED)
-        memory = _Memory(plan.memory_of_a_thread, plan.workers == 1, failed, rows_before)
-        time = plan.nanoseconds / (call.problem.n * plan.grid.tiles) * len(tiles)
-        _run_tasks(
-            params, fft_driver.tiles_serial, fft_driver.tiles_parallel, len(tiles), time, memory
-        )
-
+    describe_kernel(params, acc, kernel, spectrum)
     together = count < plan.threads and works_together(acc, plan.sides)
     if not (together and _transform_together(call, states)):
-        transform(range(count))
+        _transform_each(call, states, range(count))
     if not params.flagged:
         return _NO_TILES
     doubtful = np.flatnonzero(states["outcome"] == fft_errors.DOUBTFUL)
@@ -249,11 +233,42 @@ def _transform(call: _KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
         params.retry_tile = fft_functions.retry_tile(acc)
         params.sample_abs_sums = fft_functions.sample_abs_sums(acc)
         params.add_outliers = fft_functions.add_outliers(acc)
-        transform(doubtful)
+        _transform_each(call, states, doubtful)
     return np.flatnonzero(states["outcome"] != fft_errors.EXACT)
 
 
-def _transform_together(call: _KernelBatch, states: Array) -> bool:
+def transform_once(call: KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
+    """Transform all tiles, each on one thread.
+
+    Returns the numbers of those that are not shown to be exact enough.
+    """
+    states = np.zeros(call.tiles, TILE_STATE)
+    call.params.states = address(states)
+    describe_kernel(call.params, call.problem.acc_dtype, kernel, spectrum)
+    _transform_each(call, states, range(call.tiles))
+    return np.flatnonzero(states["outcome"] != _compiled()[1].EXACT)
+
+
+def _transform_each(call: KernelBatch, states: Array, tiles: Array | range) -> None:
+    """Transform some tiles, given by their numbers, each on one thread."""
+    fft_driver, fft_errors, _ = _compiled()
+    plan, params = call.plan, call.params
+
+    def rows_before(number: int) -> int:
+        # Tiles that must be summed again are completed last.
+        left = np.flatnonzero(states["outcome"][: int(tiles[number])] != fft_errors.EXACT)
+        return call.rows_before(int(left[0] if left.size else tiles[number]))
+
+    workspaces = _large_workspaces(plan)
+    params.workspaces = 0 if workspaces is None else line_start(workspaces)
+    failed = _Counter.from_buffer(params, FFT_FAILED)
+    memory = _Memory(plan.memory_of_a_thread, plan.workers == 1, failed, rows_before)
+    time = plan.nanoseconds / (call.problem.n * plan.grid.tiles) * len(tiles)
+    serial, parallel = fft_driver.tiles_serial, fft_driver.tiles_parallel
+    _run_tasks(params, serial, parallel, len(tiles), time, memory)
+
+
+def _transform_together(call: KernelBatch, states: Array) -> bool:
     """Transform tiles one after the other, each on all threads.
 
     Returns False if there is no memory for that.
@@ -351,7 +366,7 @@ class _DirectPlan:
     owned: Any  # what the addresses point to
 
 
-def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
+def _direct_plan(call: KernelBatch, kernel: Array) -> _DirectPlan:
     """Plan direct sums with a kernel; only this function knows the direct driver's params."""
     problem, (_, columns) = call.problem, call.plan.grid.kept
     plan = plan_sums(
@@ -362,7 +377,7 @@ def _direct_plan(call: _KernelBatch, kernel: Array) -> _DirectPlan:
     return _DirectPlan(plan.params_address, sum_columns, weights, plan.failures, plan)
 
 
-def _sum_directly(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
+def _sum_directly(call: KernelBatch, kernel: Array, tiles: Array) -> None:
     """Sum tiles, given by their numbers, tap by tap or, where that takes long, by SciPy."""
     problem = call.problem
     rows, columns = map(min, problem.out_shape[-2:], call.plan.grid.kept)
@@ -375,7 +390,7 @@ def _sum_directly(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
         _sum_real_tiles(call, kernel, tiles)
 
 
-def _sum_copied_tile(call: _KernelBatch, kernel: Array, number: int, scipy: bool) -> None:
+def _sum_copied_tile(call: KernelBatch, kernel: Array, number: int, scipy: bool) -> None:
     """Sum a tile, with its padded pixels as an image of their own."""
     problem, laid, acc = call.problem, restate_for_tables(call.problem), call.problem.acc_dtype
     image, tile = divmod(number, call.plan.grid.tiles)
@@ -413,7 +428,7 @@ def _sum_image(problem: Problem, x: Array, kernel: Array, out: Array, scipy: boo
         sums.direct(problem, x, kernel, out)
 
 
-def _sum_real_tiles(call: _KernelBatch, kernel: Array, tiles: Array) -> None:
+def _sum_real_tiles(call: KernelBatch, kernel: Array, tiles: Array) -> None:
     """Sum real tiles, by the direct driver."""
     from .jit.fft import fft_driver
 

@@ -17,6 +17,7 @@ from ...core.problem import Problem, restate_for_tables
 from .addresses import address
 from .image_layout import geometry_fields, make_image_row_source
 from .jit.params import FFT_PARAMS, LINE_BYTES, record
+from .missing_sums import missing_sums_layout
 from .planning import START
 
 # Work for float32, in a unit of time that is a constant of each processor (`Costs.fft`): to read a
@@ -257,10 +258,15 @@ class Workspace:
     outliers: int
     outliers_most: int
     workspace_bytes: int
+    present: int = 0
+    missing_sums: int = 0
+    counts_tile: int = 0
+    weight_sums: int = 0
+    weight_sums_pitch: int = 0
 
 
-def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
-    """Lay out a workspace.
+def _workspace(problem: Problem, ny: int, nx: int, missing: str) -> Workspace:
+    """Lay out a workspace; for means, `missing` says how many pixels are (see `Means`).
 
     Rows are a vector longer than the tile: with a power of two as the pitch they would all compete
     for the same sets of the cache.
@@ -283,11 +289,34 @@ def _workspace(problem: Problem, ny: int, nx: int) -> Workspace:
     most = min(_OUTLIERS_MOST, _TAPS_PER_ELEMENT * ny * nx // (problem.p * problem.q))
     # The place and the parts of each outlier, and a row for the sums of their contributions.
     total = outliers + 8 * most + 8 * parts * (most + nx)
-    total = -(-total // LINE_BYTES) * LINE_BYTES
-    return Workspace(
+    laid = Workspace(
         pitch, plane_bytes, transposed, transposed_pitch, nx * transposed_pitch, columns, outliers,
-        most, total,
+        most, _whole_lines(total),
     )  # fmt: skip
+    return laid if missing in ("", "none") else _add_missing(problem, ny, nx, laid, missing)
+
+
+def _add_missing(problem: Problem, ny: int, nx: int, laid: Workspace, missing: str) -> Workspace:
+    """Add to a workspace what the sums of weights need where pixels are missing."""
+    acc = np.dtype(problem.acc_dtype)
+    present = laid.workspace_bytes
+    end = _whole_lines(present + ny * nx + LINE_BYTES)
+    if missing == "few":
+        # The transposed tile is not needed any more when these are summed.
+        pitch, places = missing_sums_layout(problem.q, nx, acc)
+        total = _whole_lines(end + problem.p * pitch + places)
+        return replace(
+            laid, workspace_bytes=total, present=present, missing_sums=end,
+            weight_sums=laid.transposed, weight_sums_pitch=nx * acc.itemsize,
+        )  # fmt: skip
+    return replace(
+        laid, workspace_bytes=_whole_lines(end + laid.outliers), present=present, counts_tile=end,
+        weight_sums=end, weight_sums_pitch=laid.pitch,
+    )  # fmt: skip
+
+
+def _whole_lines(nbytes: int) -> int:
+    return -(-nbytes // LINE_BYTES) * LINE_BYTES
 
 
 @dataclass(frozen=True)
@@ -302,6 +331,7 @@ class TilePlan:
     threads: int  # of the call
     x_offsets: Array  # bytes from the first image to each
     out_offsets: Array
+    source: Array  # the ROW_SOURCE of the images
     owned: tuple[Any, ...]  # arrays that addresses in `params` point to
     nanoseconds: float  # of one thread
 
@@ -328,11 +358,38 @@ def _functions_of_axes(problem: Problem) -> dict[str, int]:
     return {name: getattr(fft_functions, name)(problem.acc_dtype) for name in names}
 
 
+def _functions_of_means(problem: Problem, missing: str, masked: bool) -> dict[str, int]:
+    """The jit functions for means over the pixels that are not missing."""
+    if not missing:
+        return {}
+    from .jit import row_buffer
+    from .jit.fft import fft_functions
+    from .jit.means import means
+
+    acc = problem.acc_dtype
+    found = {
+        "mark_missing": fft_functions.mark_missing(acc, missing, masked),
+        # The sums of weights inside the image are looked up by `store` if no pixel is missing.
+        "store": means.store(acc, problem.out_dtype, "none" if missing == "none" else "many"),
+    }
+    if missing != "none":
+        few = missing == "few"
+        sum_weights = fft_functions.subtract_missing if few else fft_functions.sum_counts
+        found["sum_weights"] = sum_weights(acc)
+    if masked:
+        found["load_counts"] = row_buffer.load()
+    return found
+
+
 @lru_cache(maxsize=128)
 def tile_plan(
-    problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int
-) -> TilePlan:
-    """Plan the calls whose arrays have these strides."""
+    problem: Problem, x_strides: tuple[int, ...], out_strides: tuple[int, ...], threads: int,
+    missing: str = "", masked: bool = False,
+) -> TilePlan:  # fmt: skip
+    """Plan the calls whose arrays have these strides.
+
+    For means, `missing` says how many pixels are (see `Means`), and `masked` whether by a mask.
+    """
     from .jit import row_buffer, stored_rows
     from .jit.fft import fft_functions
     from .jit.vectors import vector_bytes
@@ -342,7 +399,7 @@ def tile_plan(
     assert found is not None  # `own_transforms` was asked first
     (ny, nx), complex_sums = found, dtypes.is_complex(acc)
     lines = problem.p == 1 or problem.q == 1
-    tiles, workspace = grid(problem, found), _workspace(problem, ny, nx)
+    tiles, workspace = grid(problem, found), _workspace(problem, ny, nx, missing)
     source, source_tables = make_image_row_source(
         problem, acc, x_strides, imaginary=workspace.plane_bytes
     )
@@ -355,7 +412,11 @@ def tile_plan(
     # Other threads take a while to start.
     workers = max(1, workers) if time * (1 - 1 / threads) > START else 1
     in_place = out_dtype == acc and out_strides[-1] == dtypes.storage(acc).itemsize
-    store = 0 if in_place and _fill_vectors(problem, tiles) else stored_rows.store(acc, out_dtype)
+    in_place = in_place and not missing
+    functions = {"store": 0}
+    if not (in_place and _fill_vectors(problem, tiles)):
+        functions["store"] = stored_rows.store(acc, out_dtype)
+    functions |= _functions_of_means(problem, missing, masked)
     x_offsets = byte_offsets(batch, lead_strides(problem.x_shape, x_strides, batch))
     out_offsets = byte_offsets(batch, out_strides[:-2])
     params = record(
@@ -367,7 +428,6 @@ def tile_plan(
         store_in_place=in_place,
         row_source=address(source),
         load=row_buffer.load(),
-        store=store,
         side_y=ny,
         side_x=nx,
         step_y=tiles.steps[0],
@@ -393,8 +453,9 @@ def tile_plan(
         separate=0 if complex_sums else fft_functions.separate(acc),
         combine=0 if complex_sums else fft_functions.combine(acc),
         workers=workers,
+        **functions,
     )
-    owned = (source, *source_tables, *factors, places, pairs)
+    owned = (*source_tables, *factors, places, pairs)
     return TilePlan(
         params,
         found,
@@ -404,6 +465,7 @@ def tile_plan(
         threads,
         x_offsets,
         out_offsets,
+        source,
         owned,
         units,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from ...core.array_types import Array
 from .addresses import address
 from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record
-from .missing_sums import RowSums, aligned_weights
+from .missing_sums import RowSums, aligned_weights, missing_sums_layout
 from .planning import SumsPlan
 from .threads import run_on_pool
 
@@ -86,46 +86,56 @@ class Means:
 
     def bind(self, plan: SumsPlan, counts_strides: tuple[int, ...]) -> MeansPlan:
         """Add the MEANS params to a plan of sums."""
+        source = plan.layout.source
+        means, owned = self.describe(source, counts_strides)
+        if self.kernel is not None:
+            widest, slots = int(plan.params["strip"][0]), int(source["slots"][0])
+            owned.append(self.describe_missing_sums(means, source, widest, slots))
+        return MeansPlan(plan, means, owned)
+
+    def describe(self, image: Array, counts_strides: tuple[int, ...]) -> tuple[Array, list[Any]]:
+        """Make the MEANS params, and return them with what they point to.
+
+        `image` is the ROW_SOURCE of pixels.
+        """
         means = record(MEANS, least=self.least, undefined=self.undefined)
         owned: list[Any] = []
         if self.weight_sums is not None:
             means["weight_rows"] = address(self.weight_sums.addresses)
             owned.append(self.weight_sums)
-        if self.kernel is not None:
-            owned.append(self._describe_missing_sums(plan, means))
         if self.counted:
             from .jit import row_buffer
 
             # As many rows and columns as those of the image, from another place.
-            source = copy_record(plan.layout.source)
+            source = copy_record(image)
             pixel = "bool" if self.counted == "mask" else self.acc.name
             row_stride, column_stride = counts_strides
-            steps = column_stride, int(source["step"][0]), int(source["phases"][0])
+            steps = column_stride, int(image["step"][0]), int(image["phases"][0])
             for name, value in row_buffer.pixel_fields(pixel, self.acc.name, *steps).items():
                 source[name] = value
             source["row_stride"] = row_stride
             source["fill"] = fill_bytes(self.counted == "weights", self.acc.name)
             means["counts_source"] = address(source)
             owned.append(source)
-        return MeansPlan(plan, means, owned)
+        return means, owned
 
-    def _describe_missing_sums(self, plan: SumsPlan, means: Array) -> Array:
-        """Write the params of sums over missing pixels, and return the array they point to."""
+    def describe_missing_sums(
+        self, means: Array, image: Array, columns: int, slots: int
+    ) -> Array:  # fmt: skip
+        """Write the params of sums over missing pixels, and return the array they point to.
+
+        They are kept for `slots` rows of at most so many columns of outputs.
+        """
         from .jit import vectors
-        from .jit.drivers import odd_lines
-        from .jit.means.missing_sums import PLACES_BEYOND
 
         (p, q), reversed_weights = self.kernel.shape, aligned_weights(self.kernel)
-        across = reversed_weights.shape[-1]
-        widest = int(plan.params["strip"][0]) + q - 1
-        pitch = odd_lines((widest + across) * self.acc.itemsize)
         means["p"], means["q"] = p, q
-        means["vectors"] = across // vectors.lanes(self.acc.name)
+        means["vectors"] = reversed_weights.shape[-1] // vectors.lanes(self.acc.name)
         means["reversed_weights"] = address(reversed_weights)
+        pitch, places = missing_sums_layout(q, columns, self.acc)
         means["missing_pitch"] = pitch
-        slots = int(plan.layout.source["slots"][0])
-        means["missing_bytes"] = slots * pitch + (widest + PLACES_BEYOND) * 4
-        means["source"] = address(plan.layout.source)
+        means["missing_bytes"] = slots * pitch + places
+        means["source"] = address(image)
         means["border_missing"] = self.border_missing
         return reversed_weights
 

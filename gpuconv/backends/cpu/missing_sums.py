@@ -14,14 +14,14 @@ from ...core.problem import Problem
 from .addresses import address
 from .jit.params import LINE_BYTES
 
-__all__ = ["RowSums", "aligned_weights", "few_missing"]
+__all__ = ["RowSums", "aligned_weights", "few_missing", "missing_sums_layout"]
 
 # Nanoseconds of one thread. Where the weights on missing pixels are summed: to add a vector of
 # weights, for the rest of the work on a missing pixel, and to search a vector of pixels. Where the
 # weights on all other pixels are summed, for a vector of pixels: a tap of a kernel, or of a factor,
 # and transforms.
-_ADDED, _FOUND, _LOOKED_FOR = 0.65, 3.0, 3.5
-_DIRECT_TAP, _SEPARABLE_TAP, _TRANSFORMED = 0.17, 0.4, 20.0
+_ADDED, _FOUND, _LOOKED_FOR = 0.75, 3.0, 3.5
+_DIRECT_TAP, _SEPARABLE_TAP, _TRANSFORMED = 0.17, 0.4, 14.5
 
 
 def few_missing(problem: Problem, acc: np.dtype[Any], method: str) -> float:
@@ -77,6 +77,20 @@ def aligned_weights(kernel: Array) -> Array:
     for first, weights in enumerate(found):
         weights[:, first : first + q] = kernel[:, ::-1]
     return found
+
+
+def missing_sums_layout(q: int, columns: int, acc: np.dtype[Any]) -> tuple[int, int]:
+    """Return the bytes of a row of missing sums, and of the places of an input row's pixels.
+
+    The sums are for so many columns of outputs, and a kernel with `q` columns.
+    """
+    from .jit import vectors
+    from .jit.drivers import odd_lines
+    from .jit.means.missing_sums import PLACES_BEYOND
+
+    lanes, widest = vectors.lanes(acc.name), columns + q - 1
+    pitch = odd_lines((widest + _vectors_in_a_row(q, lanes) * lanes) * acc.itemsize)
+    return pitch, (widest + PLACES_BEYOND) * 4
 
 
 def _vectors_in_a_row(q: int, lanes: int) -> int:

@@ -320,18 +320,19 @@ class MeansOfImages:
     sums: _Sums
     means: MeansPlan
 
-    def run(self, x: Array, out: Array, pivot: float, counts: Array) -> None:
-        """Fill `out` with the means of an image; see `MeansPlan.of_pixels`."""
+    def run(self, x: Array, out: Array, pivot: float, counts: Array) -> list[tuple[int, int]]:
+        """Fill `out` with the means of an image (see `MeansPlan.of_pixels`), and return no rows."""
         params, owned = self.means.of_pixels(pivot, counts)
         sums, columns = self.sums, self.sums.columns_address
         if self.means.plan.serial and HEAD is not None:
             _sum_arrays()(address(params), id(x), id(out), id(sums.rows), columns)
             if not params["failed"][0]:
-                return
+                return []
             params, owned = self.means.of_pixels(pivot, counts)
         arrays = address(x), address(out), address(sums.rows), columns
         run_tasks(sums.problem, sums.plan.with_params(params), _kernels(), arrays)
         del owned  # what params point to, needed until here
+        return []
 
 
 def plan_means(

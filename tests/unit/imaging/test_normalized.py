@@ -14,7 +14,13 @@ from gpuconv.backends.cpu.numba_threads import max_threads
 from gpuconv.core import dtypes
 from gpuconv.core.boundary import BOUNDARIES
 from gpuconv.core.problem import make_problem
-from gpuconv.imaging import normalized_arrays, normalized_blocks, normalized_pixels
+from gpuconv.imaging import (
+    normalized_arrays,
+    normalized_blocks,
+    normalized_pixels,
+    normalized_prepared,
+)
+from gpuconv.imaging.normalized_one_pass import OnePass
 from gpuconv.methods import prices
 
 from ... import oracle
@@ -58,8 +64,17 @@ def test_every_border_mode_and_step(boundary, mode, steps):
             np.testing.assert_allclose(found, expected.astype("f8"), atol=1e-12)
 
 
+@pytest.fixture
+def in_blocks(monkeypatch):
+    """Images are normalised block by block, as if there were no other code."""
+    monkeypatch.setattr(OnePass, "of", lambda *_: None)
+    normalized_prepared.forget()
+    yield
+    normalized_prepared.forget()
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
-def test_an_image_whose_pixels_several_threads_prepare(monkeypatch, dtype):
+def test_an_image_whose_pixels_several_threads_prepare(monkeypatch, dtype, in_blocks):
     x, gone = (RNG.random((60, 90)) * 99 + 100).astype(dtype), holes((60, 90))
     k = RNG.random((5, 7)).astype("f4")
     expected = oracle.weighted_means(x.astype("f8"), k, ~gone, mode="same").astype("f8")
@@ -116,7 +131,7 @@ def forgotten_prices():
     prices.forget()
 
 
-def test_blocks_of_transforms_do_not_depend_on_threads(monkeypatch, forgotten_prices):
+def test_blocks_of_transforms_do_not_depend_on_threads(monkeypatch, forgotten_prices, in_blocks):
     monkeypatch.setattr(normalized_arrays, "_TRANSFORMED_BYTES", 1 << 14)
     monkeypatch.setattr(normalized_arrays, "_SLOWER_MOST", math.inf)
     blocks, normalize_block = [], normalized_arrays.normalize_block

@@ -126,14 +126,16 @@ DIRECT_PARAMS = fields(
 DIRECT_FAILED = DIRECT_PARAMS.fields["failed"][1]  # type: ignore[index]
 
 # Means over the pixels that are not missing: a `pivot` that is subtracted from pixels and added to
-# means, the least sum of weights, and the result where the sum is 0 or below that. If none or few
+# means, the least sum of weights, and the result where the sum is 0 or below that. Of transforms:
+# the sum of weights below which means would not be exact enough, and the error of sums of counts,
+# in units of eps. If none or few
 # pixels are missing, `weight_rows` is the address of a table: for each row of results, the address
 # of its sums of weights over an image without missing pixels. Otherwise it is 0, and the sums of
 # weights are the second plane of sums. `counts` is the address of a mask of missing pixels or of
 # the pixels' weights (0: there is none), and `counts_source` their ROW_SOURCE.
 MEANS = np.dtype(
     [
-        *((name, np.float64) for name in ("pivot", "least", "undefined")),
+        *((n, np.float64) for n in ("pivot", "least", "undefined", "scarce", "counts_error")),
         *fields(
             "weight_rows", "counts", "counts_source",
             # If few are missing (see `missing_sums`): the kernel's sides, the address of its rows
@@ -315,6 +317,12 @@ FFT_PARAMS = fields(
     "transform_columns", "filter_rows", "restore_columns", "filter_columns", "store_tile",
     "sample_abs_sums", "retry_tile", "add_outliers",
     "forward", "inverse", "transpose", "separate", "combine",
+    # Means over the pixels that are not missing (otherwise 0): address of the MEANS, and the jit
+    # functions that load rows of counts, mark the missing pixels of a tile, and sum the weights on
+    # all others. Then offsets in the workspace: of a byte for each pixel, 1 if it is there; of
+    # missing sums; of a second tile, for counts; and of the sums of weights, with their pitch.
+    "means", "load_counts", "mark_missing", "sum_weights",
+    "present", "missing_sums", "counts_tile", "weight_sums", "weight_sums_pitch",
     # Tasks are tiles, from `first` to before `last`, divided among the workers. `doubtful` is 0, or
     # in a second pass the address of the numbers of the tiles that are retried.
     "first", "last", "workers", "doubtful",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..intrinsics import call, elements, larger, smaller
+from ..intrinsics import call, elements, larger, on_stack, reader, smaller
+from ..params import MEANS, MEANS_BLOCK
 from ..row_buffer import row_source
 from .fft_errors import DIRECT, DOUBTFUL, EXACT, PROMISED, tile_state
 from .fft_kernels import kernel_measures
@@ -20,6 +21,11 @@ REAL = BITS = LANES = SIZE = BYTES = PARTS = INFINITE = MAGNITUDE = None
 MOVE = INTERLEAVE = SQUARES = LARGEST = None
 CLEAR = KEPT_PART = SCALE = UNSCALED = MEASURE = STAYS_IN_RANGE = None
 ABS_SUM_OF = ESTIMATE_ERROR = STORE_LINE = STORE_SUMS = ROUND = None
+MARK_MISSING = STORE_MEANS = None
+
+means_of = reader(MEANS)
+means_block = reader(MEANS_BLOCK)
+new_means_block = on_stack(MEANS_BLOCK)
 
 # Rows of a tile that are read at once: a multiple of four, and a divisor of all sides.
 ROWS_AT_ONCE = 32
@@ -50,6 +56,8 @@ def read_part(address, work, x, number, unused, part, parts, unused2):
                 params.load, params.row_source, x, y0 + first, y0 + last, x0, columns,
                 work - y0 * pitch, pitch // SIZE,
             )  # fmt: skip
+            if params.mark_missing:
+                MARK_MISSING(address, work, x0, y0, first, last - first, columns)
         for plane in range(PARTS):
             start = work + plane * params.plane_bytes
             for i in range(first, first + ROWS_AT_ONCE):
@@ -88,6 +96,46 @@ def _store_line(line, imaginary, target, n):
     return larger(MOVE(line, target, n // LANES), MOVE(line + rest, target + rest, 1))
 
 
+def _mark_missing(address, work, x0, y0, first, rows, columns):
+    """Mark the missing pixels of some rows of a tile that begins at pixel (y0, x0)."""
+    params, pitch = fft_params(address), fft_params(address).pitch
+    counts, nx = work + params.transposed, params.side_x
+    if params.load_counts:
+        means = means_of(params.means)
+        call(
+            params.load_counts, means.counts_source, means.counts, y0 + first, y0 + first + rows,
+            x0, columns, counts - (y0 + first) * pitch, pitch // SIZE,
+        )  # fmt: skip
+    call(
+        params.mark_missing, work + first * pitch, rows, pitch, columns,
+        work + params.present + first * nx, nx, counts, params.means,
+    )  # fmt: skip
+
+
+def _store_means(address, plane, out, number):
+    """Write a tile's sums, divided by sums of weights."""
+    params = fft_params(address)
+    i0, j0, rows, columns = KEPT_PART(address, number)
+    pitch, step = params.pitch, params.out_column_stride
+    target = out + i0 * params.out_row_stride + j0 * step
+    block_address = new_means_block()
+    block = means_block(block_address)
+    block.means, block.row, block.column, block.row_step = params.means, i0, j0, 1
+    if params.weight_sums == 0:
+        call(
+            params.store, plane, columns, target, step, rows, pitch, params.out_row_stride,
+            block_address,
+        )  # fmt: skip
+        return
+    for i in range(rows):
+        line = plane + i * pitch
+        distance = plane + params.weight_sums + i * params.weight_sums_pitch - line
+        call(
+            params.store, line, columns, target + i * params.out_row_stride, step, 1, distance, 0,
+            block_address,
+        )  # fmt: skip
+
+
 def _store_sums(address, plane, out, number):
     """Write a tile's sums, and return the bits of the largest magnitude."""
     params = fft_params(address)
@@ -112,6 +160,9 @@ def _store_sums(address, plane, out, number):
             bits = elements(BITS, line, columns)
             for j in range(columns):
                 largest = larger(largest, bits[j] & MAGNITUDE)
+    if params.means:
+        STORE_MEANS(address, plane, out, number)
+        return largest
     call(
         params.store, plane, columns, target, params.out_column_stride, rows, step,
         params.out_row_stride, params.plane_bytes,
@@ -173,6 +224,10 @@ def filter_tile(address, work, x, out, number, state, step, unused):
             return
         if not params.estimate_errors or tile.squares > 0:
             call(params.transform_tile, address, work, 0, 0, 0, 0, 0, 0)
+    if params.sum_weights:
+        call(params.sum_weights, address, work, number, state, 0, 0, 0, 0)
+        if not tile.finite:
+            return
     call(params.store_tile, address, work, out, number, state, 0, 0, 0)
     if not tile.finite:
         return
@@ -194,4 +249,4 @@ def sample_abs_sums(address, work, number, across, state, unused, unused2, unuse
             tile.abs_sum = larger(tile.abs_sum, ABS_SUM_OF(address, work, row, column))
 
 
-FUNCTIONS = (_store_line, _store_sums, _round)
+FUNCTIONS = (_mark_missing, _store_line, _store_means, _store_sums, _round)

@@ -1,8 +1,8 @@
 """The functions of the Fourier transforms, compiled for a dtype of sums when first needed (Numba).
 
-The modules `fft_real_columns`, `fft_tiles`, `fft_kernels`, `fft_errors`, `fft_filter` and
-`fft_outliers` are written once for all dtypes. What depends on the dtype has a name in capitals,
-which these modules declare as None:
+The modules `fft_real_columns`, `fft_tiles`, `fft_kernels`, `fft_errors`, `fft_filter`,
+`fft_missing` and `fft_outliers` are written once for all dtypes. What depends on the dtype has a
+name in capitals, which these modules declare as None:
 
 - constants and vector instructions of a dtype (`_constants`, `fft_transforms.intrinsics`,
   `fft_real_columns.intrinsics`);
@@ -31,6 +31,7 @@ from . import (
     fft_errors,
     fft_filter,
     fft_kernels,
+    fft_missing,
     fft_outliers,
     fft_real_columns,
     fft_tiles,
@@ -130,3 +131,13 @@ store_tile = _of_sums(fft_filter.store_tile)
 sample_abs_sums = _of_sums(fft_filter.sample_abs_sums)
 retry_tile = _of_sums(fft_outliers.retry_tile)
 add_outliers = _of_sums(fft_outliers.add_outliers)
+subtract_missing = _of_sums(fft_missing.subtract_missing)
+sum_counts = _of_sums(fft_missing.sum_counts)
+
+
+@cache
+def mark_missing(acc: str, missing: str, counted: bool) -> int:
+    """Return the address of the jit function that marks the missing pixels of a tile."""
+    name = f"mark_missing_tile_{acc}_{missing}_{counted}"
+    bound = dict(MISSING=missing, COUNTED=counted)
+    return compile_function(fft_missing.mark_missing, name, __name__, **_bindings(acc), **bound)

@@ -112,6 +112,8 @@ TESTS = (
     "unit/backends/cpu/jit/test_saturated_results.py::test_every_kind_of_number[int8-float64]",
     "unit/backends/cpu/jit/test_saturated_results.py::test_every_kind_of_number[uint16-float64]",
     "unit/backends/cpu/test_fft.py::test_lines_of_taps[shape1-float32]",
+    "unit/imaging/test_normalized_transforms.py::test_every_border_and_mask[few-shape0-float32]",
+    "unit/imaging/test_normalized_transforms.py::test_every_border_and_mask[many-shape0-float64]",
     "unit/backends/cpu/test_fft.py::test_lines_of_taps[shape3-complex64]",
     "unit/backends/cpu/test_fft.py::test_tiles_of_every_size[(32, 32)-complex64]",
     "unit/backends/cpu/test_fft.py::test_strides_dilation_and_borders"
