@@ -215,6 +215,12 @@ def _call(
     X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
     axes: PlaneAxes, out: ArrayLike, flipped: bool, options: dict[str, Any],
 ) -> ArrayLike:  # fmt: skip
+    if axes is LAST and weights is None and out is None:
+        from .normalized_prepared import repeat_single_image
+
+        result = repeat_single_image(X, K, mask, rules, flipped, options)
+        if result is not None:
+            return result
     for array, name in ((K, "K"), (mask, "mask"), (weights, "weights"), (out, "out")):
         filled = fill_masked(array, name)
         if filled is not None:

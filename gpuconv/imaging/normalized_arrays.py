@@ -35,7 +35,6 @@ from .normalized_call import NormalizedCall, undefined_value
 from .normalized_pixels import find_missing
 from .normalized_prepared import (
     find_prepared,
-    repeat_single_image,
 )
 
 __all__ = ["normalize"]
@@ -72,16 +71,6 @@ def normalize(
     out: ArrayLike, flipped: bool, options: dict[str, Any],
 ) -> ArrayLike:  # fmt: skip
     """`normalized_corr2d` (`normalized_convolve2d`, if `flipped`) outside any autograd graph."""
-    asked = X, K, mask, weights, rules, out, flipped, options
-    result = repeat_single_image(*asked)
-    return _normalize_new(*asked) if result is None else result
-
-
-def _normalize_new(
-    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
-    out: ArrayLike, flipped: bool, options: dict[str, Any],
-) -> ArrayLike:  # fmt: skip
-    """`normalize` a call that is not run as one before."""
     with use_stream_of(X, K, mask, weights, out):
         x, k = arrays.read(X, "X"), arrays.read(K, "K")
         arrays.check_same_device(x, k)

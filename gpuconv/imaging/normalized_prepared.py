@@ -58,11 +58,11 @@ def forget() -> None:
 
 
 def repeat_single_image(
-    X: ArrayLike, K: ArrayLike, mask: ArrayLike, weights: ArrayLike, rules: MissingRules,
-    out: ArrayLike, flipped: bool, options: dict[str, Any],
+    X: ArrayLike, K: ArrayLike, mask: ArrayLike, rules: MissingRules, flipped: bool,
+    options: dict[str, Any],
 ) -> Array:  # fmt: skip
     """Result of a call for one image in a NumPy array that was prepared before, or None."""
-    plain = type(X) is type(K) is np.ndarray and weights is None and out is None
+    plain = type(X) is type(K) is np.ndarray
     if not plain or not X.ndim == K.ndim == 2 or rules.preserve_nan:
         return None
     if not X.size or K.nbytes > _KERNEL_BYTES_MOST:
