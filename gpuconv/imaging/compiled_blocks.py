@@ -166,7 +166,10 @@ class _Loop:
         # Tasks of as many rows as a group of windows or more. They do not depend on the threads, on
         # which results must not depend either.
         height = even_length(rows, max(_TASK_ROWS, p))
-        width = even_length(columns, min(columns, max(2 * q, _SCRATCH // p)))
+        widest = min(columns, max(2 * q, _SCRATCH // p))
+        if height == rows and self._parallel(cross):  # a task for each of two threads
+            widest = min(widest, -(-columns // 2))
+        width = even_length(columns, widest)
 
         def scratch() -> tuple[Array, ...]:
             return _empty_rows(2 * p + 2, width + q - 1), _empty_rows(12, width + q)

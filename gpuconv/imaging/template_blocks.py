@@ -185,7 +185,7 @@ def _difference_of_norms(
         ratio = (largest / least) ** 0.5 * (sums.square / template) ** 0.5
     else:
         ratio = np.sqrt(largest / least)
-    return float(np.max(np.nan_to_num(ratio), initial=0.0))
+    return float(np.fmax.reduce(np.ravel(ratio), initial=0.0))  # without NaN
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from .....core.array_types import Array
-from ..drivers import compiled, inner, max_of, min_of
+from ..drivers import compiled, inner, max_of, min_of, unowned
 from .similarity_rows import SQDIFF_NORMED, ZNCC, finish_row, row_of
 
 __all__ = ["finish_float_windows"]
@@ -116,6 +116,8 @@ def _finish_float_windows(
     one; these, `of_templates` and `marks` are described in `finish_row`. `tails` has 2 p + 2 rows
     as wide as the pixels that are read, and `lines` 12 that are wider by one.
     """
+    cross, of_templates, marks = unowned(cross), unowned(of_templates), unowned(marks)
+    tails, lines = unowned(tails), unowned(lines)
     (p, q), (left, right), raw = shape, columns, method == SQDIFF_NORMED
     width, count = right - left + q - 1, right - left
     sums1, sums2, head1, head2 = (

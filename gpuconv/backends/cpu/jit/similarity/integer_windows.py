@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .....core.array_types import Array
-from ..drivers import compiled, inner, max_of, min_of
+from ..drivers import compiled, inner, max_of, min_of, unowned
 from .similarity_rows import SQDIFF_NORMED, ZNCC, finish_row, row_of
 
 __all__ = ["finish_integer_windows"]
@@ -75,10 +75,12 @@ def _finish_integer_windows(
     `of_templates` and `marks` are described in `finish_row`. `lines` has 8 rows of float64, as wide
     as the pixels that are read, and `steps` is one of int64.
     """
+    integers, cross, marks = unowned(integers), unowned(cross), unowned(marks)
+    of_templates, lines = unowned(of_templates), unowned(lines)
     (p, q), (left, right) = shape, columns
     width, count = right - left + q - 1, right - left
     values, squares = lines[4, :width], lines[5, :width]
-    first, second, steps = lines[6, :count], lines[7, :count], steps[:count]
+    first, second, steps = lines[6, :count], lines[7, :count], unowned(steps)[:count]
     lines[0, :] = np.inf
     lines[1, :] = 0.0
     values[:] = 0.0
