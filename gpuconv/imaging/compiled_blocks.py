@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from .. import engine
+from ..backends.cpu.addresses import address
+from ..backends.cpu.jit.params import LINE_BYTES, WINDOW_PARAMS, record
 from ..backends.cpu.numba_threads import import_numba
-from ..backends.cpu.threads import run_on_pool, thread_count
+from ..backends.cpu.threads import run_kernel, thread_count
 from ..core import dtypes
 from ..core.array_types import Array
 from ..core.blocks import even_length
@@ -160,7 +160,7 @@ class _Loop:
 
     def run_floats(self, cross: Array, of_templates: Array) -> _Findings:
         """Turn correlations of floats into similarities."""
-        from ..backends.cpu.jit.similarity.float_windows import finish_float_windows
+        from ..backends.cpu.jit.similarity import float_windows
 
         (p, q), (rows, columns) = self.shape, cross.shape[-2:]
         # Tasks of as many rows as a group of windows or more. They do not depend on the threads, on
@@ -170,16 +170,13 @@ class _Loop:
         if height == rows and self._parallel(cross):  # a task for each of two threads
             widest = min(widest, -(-columns // 2))
         width = even_length(columns, widest)
-
-        def scratch() -> tuple[Array, ...]:
-            return _empty_rows(2 * p + 2, width + q - 1), _empty_rows(12, width + q)
-
-        given = cross, of_templates
-        return self._run(finish_float_windows, given, (height, width), scratch, cross)
+        finish = float_windows.finish_float_windows(cross.dtype.name)
+        scratch = float_windows.float_scratch_bytes(p, q, width)
+        return self._run(finish, scratch, (height, width), cross, of_templates)
 
     def run_integers(self, cross: Array, of_templates: Array) -> _Findings:
         """Turn correlations, whose memory holds integers of 64 bits, into similarities."""
-        from ..backends.cpu.jit.similarity.integer_windows import finish_integer_windows
+        from ..backends.cpu.jit.similarity import integer_windows
 
         (p, q), (rows, columns) = self.shape, cross.shape[-2:]
         # A task sums the rows of its first windows anew. Every thread has equally many tasks.
@@ -187,55 +184,39 @@ class _Loop:
         most = threads * max(_TASK_ROWS, _TASK_HEIGHTS * p)
         height = even_length(rows, -(-rows // (threads * -(-rows // most))))
         width = even_length(columns, max(2 * q, _SCRATCH))
-
-        def scratch() -> tuple[Array, ...]:
-            return _empty_rows(8, width + q - 1), np.empty(width, "int64")
-
-        given = cross.view("int64"), cross, of_templates
-        return self._run(finish_integer_windows, given, (height, width), scratch, cross)
+        finish = integer_windows.finish_integer_windows(dtypes.name_of(self.pixels.dtype))
+        scratch = integer_windows.integer_scratch_bytes(q, width)
+        return self._run(finish, scratch, (height, width), cross, of_templates)
 
     def _run(
-        self, finish: Any, given: tuple[Array, ...], task_shape: tuple[int, int],
-        scratch: Callable[[], tuple[Array, ...]], cross: Array,
+        self, finish: int, scratch_bytes: int, task_shape: tuple[int, int], cross: Array,
+        of_templates: Array,
     ) -> _Findings:  # fmt: skip
-        """Call a compiled loop for tasks of a shape."""
+        """Call a jit function for tasks of a shape."""
         from ..backends.cpu.jit.similarity.similarity_rows import METHODS
+        from ..backends.cpu.jit.similarity.window_driver import tasks_parallel, tasks_serial
 
         (rows, columns), (height, width) = cross.shape[-2:], task_shape
         across = -(-columns // width)
         tasks = across * -(-rows // height)
+        workers = min(tasks, thread_count()) if self._parallel(cross) else 1
         extremes, marks = np.empty((tasks, 2)), np.zeros((rows, columns), bool)
-        kind = np.empty(0, self.pixels.dtype)
-        place = self.pixels.ctypes.data, self.pixels.strides[0]
-
-        def arguments(task: int, memory: tuple[Array, ...]) -> tuple[Any, ...]:
-            top, left = task // across * height, task % across * width
-            return (
-                kind, place, self.centre, self.shape, METHODS[self.method], *given,
-                (top, min(top + height, rows)), (left, min(left + width, columns)),
-                *memory, marks, extremes[task],
-            )  # fmt: skip
-
-        def compute(first: int, last: int) -> None:
-            memory = scratch()
-            for task in range(first, last):
-                finish.code(*arguments(task, memory))
-
-        # Once for all tasks, whose arguments are of the same kinds.
-        finish.ready(*arguments(0, scratch()))
-        run_on_pool(compute, tasks, self._parallel(cross))
+        scratch = np.empty(workers * scratch_bytes + LINE_BYTES, np.int8)
+        params = record(
+            WINDOW_PARAMS, centre=self.centre, pixels=address(self.pixels),
+            row_bytes=self.pixels.strides[0], p=self.shape[0], q=self.shape[1],
+            method=METHODS[self.method], templates=len(cross), rows=rows, columns=columns,
+            cross=address(cross), of_templates=address(of_templates), marks=address(marks),
+            extremes=address(extremes), height=height, width=width, across=across, tasks=tasks,
+            workers=workers, scratch=-(-address(scratch) // LINE_BYTES) * LINE_BYTES,
+            scratch_bytes=scratch_bytes, finish=finish,
+        )  # fmt: skip
+        run_kernel(tasks_serial, tasks_parallel, address(params))
         return _Findings(extremes[:, 0].min(), extremes[:, 1].max(), marks)
 
     def _parallel(self, cross: Array) -> bool:
         """Whether several threads are worth their start."""
         return bool(cross.size + self.pixels.size > _PARALLEL_LEAST)
-
-
-def _empty_rows(rows: int, columns: int) -> Array:
-    """Make rows of at least as many columns of float64 that do not evict each other."""
-    from ..backends.cpu.jit.drivers import odd_lines
-
-    return np.empty((rows, odd_lines(8 * columns) // 8))
 
 
 def _describe_templates(method: str, sums: TemplateSums, template: Array) -> Array:

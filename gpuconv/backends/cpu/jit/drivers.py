@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 
 from ....core.worker_thread import on_worker_thread
 from .functions import load, load_or_compile, named
-from .intrinsics import call, elements
+from .intrinsics import call
 from .kept_code import on_disk, warn_not_kept
 from .params import LINE_BYTES
 
@@ -43,16 +43,6 @@ def max_of(line):
     for j in range(1, line.shape[0]):
         found = line[j] if line[j] > found else found
     return found
-
-
-@inner
-def unowned(array):
-    """View a contiguous array, without counting references to its memory.
-
-    Each view of an array that owns its memory counts one, by an atomic operation, for which threads
-    wait that share the array.
-    """
-    return elements(array, np.int64(array.ctypes.data), array.shape)
 
 
 @register_jitable(**INNER)  # plans call it, too

@@ -284,6 +284,25 @@ WEIGHT_GRADIENT_PARAMS = fields(
 FAILED = WEIGHT_GRADIENT_PARAMS.fields["failed"][1]  # type: ignore[index]
 
 
+# Similarities to the windows of an image (`window_driver`), less a `centre`: address of the image
+# and bytes of its rows, sides of a window, number of the method, how many templates, rows and
+# columns of results; addresses of the correlations, which results overwrite, of each template's
+# total, sum of squares and factor, of a mark for each window and of two extremes for each task.
+# Then rows and columns of a task, how many tasks are side by side and how many there are, how many
+# workers divide them, and the scratch memory of all with the bytes of one; and the jit function
+# that does a task.
+WINDOW_PARAMS = np.dtype(
+    [
+        ("centre", np.float64),
+        *fields(
+            "pixels", "row_bytes", "p", "q", "method", "templates", "rows", "columns", "cross",
+            "of_templates", "marks", "extremes", "height", "width", "across", "tasks", "workers",
+            "scratch", "scratch_bytes", "finish",
+        ).descr,
+    ]
+)  # fmt: skip
+
+
 # Fourier transforms of tiles (`fft_driver`). A workspace holds a tile, whose complex numbers have
 # their real and imaginary parts in two planes, then the same transposed, then a vector's width of
 # columns, then the outliers (pixels taken out of the tile). The fields of these names are offsets

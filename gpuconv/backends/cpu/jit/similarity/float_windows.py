@@ -8,13 +8,25 @@ the group ends. So each sum holds only its own window's pixels.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from .....core.array_types import Array
-from ..drivers import compiled, inner, max_of, min_of, unowned
-from .similarity_rows import SQDIFF_NORMED, ZNCC, finish_row, row_of
+from ..conversion import make_tag
+from ..drivers import inner, max_of, min_of, odd_lines
+from ..functions import compile_function
+from ..intrinsics import elements
+from .similarity_rows import SQDIFF_NORMED, ZNCC, finish_row, row_of, task_of, window_params
 
-__all__ = ["finish_float_windows"]
+__all__ = ["finish_float_windows", "float_scratch_bytes"]
+
+# Bound to another value in every compiled function: a tag (see `conversion`) of pixels and of
+# correlations.
+KIND = None
+
+# Rows of scratch memory besides the tails of groups.
+_LINES = 12
 
 
 @inner
@@ -105,21 +117,31 @@ def _sum_tails(
         _add_squares(pixels, centre, tails[j + 1, :width], tails[j, :width])
 
 
-def _finish_float_windows(
-    kind: Array, place: tuple[int, int], centre: float, shape: tuple[int, int], method: int,
-    cross: Array, of_templates: Array, rows: tuple[int, int], columns: tuple[int, int],
-    tails: Array, lines: Array, marks: Array, extremes: Array,
-) -> None:  # fmt: skip
-    """Turn some rows and columns of correlations ``cross`` into similarities, in place.
+def float_scratch_bytes(p: int, q: int, width: int) -> int:
+    """Bytes of scratch memory for tasks of up to so many columns of results."""
+    return (2 * p + 2 + _LINES) * int(odd_lines(8 * (width + q)))
 
-    The image is passed as to `row_of`. `extremes` receives the least sum of squares and the largest
-    one; these, `of_templates` and `marks` are described in `finish_row`. `tails` has 2 p + 2 rows
-    as wide as the pixels that are read, and `lines` 12 that are wider by one.
+
+def _finish_float_windows(
+    address: int, task: int, scratch: int, unused: int, unused2: int, unused3: int, unused4: int,
+    unused5: int,
+) -> None:  # fmt: skip
+    """Turn the correlations of a task into similarities, in place.
+
+    Scratch memory has 2 p + 2 rows for the tails of groups, and `_LINES` more.
     """
-    cross, of_templates, marks = unowned(cross), unowned(of_templates), unowned(marks)
-    tails, lines = unowned(tails), unowned(lines)
-    (p, q), (left, right), raw = shape, columns, method == SQDIFF_NORMED
-    width, count = right - left + q - 1, right - left
+    params, (rows, columns) = window_params(address), task_of(address, task)
+    p, q, method, centre = params.p, params.q, params.method, params.centre
+    shape = params.templates, params.rows, params.columns
+    cross = elements(KIND, params.cross, shape)
+    of_templates = elements(np.float64, params.of_templates, (params.templates, 3))
+    marks = elements(np.bool_, params.marks, (params.rows, params.columns))
+    extremes = elements(np.float64, params.extremes + 16 * task, 2)
+    (left, right), raw, kind = columns, method == SQDIFF_NORMED, KIND
+    width, count, place = right - left + q - 1, right - left, (params.pixels, params.row_bytes)
+    length = odd_lines(8 * (width + 1)) // 8
+    tails = elements(np.float64, scratch, (2 * p + 2, length))
+    lines = elements(np.float64, scratch + 8 * (2 * p + 2) * length, (_LINES, length))
     sums1, sums2, head1, head2 = (
         lines[4, :width],
         lines[5, :width],
@@ -153,4 +175,8 @@ def _finish_float_windows(
     extremes[0], extremes[1] = min_of(lines[0]), max_of(lines[1])
 
 
-finish_float_windows = compiled(_finish_float_windows)
+@cache
+def finish_float_windows(dtype: str) -> int:
+    """Return the address of the jit function for pixels and correlations of a dtype."""
+    name = f"finish_float_windows_{dtype}"
+    return compile_function(_finish_float_windows, name, KIND=make_tag(dtype))

@@ -6,13 +6,24 @@ that it gains and without those that it loses: first down the columns, then alon
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from .....core.array_types import Array
-from ..drivers import compiled, inner, max_of, min_of, unowned
-from .similarity_rows import SQDIFF_NORMED, ZNCC, finish_row, row_of
+from ..conversion import make_tag
+from ..drivers import inner, max_of, min_of, odd_lines
+from ..functions import compile_function
+from ..intrinsics import elements
+from .similarity_rows import SQDIFF_NORMED, ZNCC, finish_row, row_of, task_of, window_params
 
-__all__ = ["finish_integer_windows"]
+__all__ = ["finish_integer_windows", "integer_scratch_bytes"]
+
+# Bound to another value in every compiled function: a tag (see `conversion`) of pixels.
+KIND = None
+
+# Rows of scratch memory, the last of which is of integers.
+_LINES = 9
 
 
 @inner
@@ -63,24 +74,31 @@ def _sum_along(columns: Array, q: int, steps: Array, sums: Array) -> None:
         sums[j] = steps[j]
 
 
-def _finish_integer_windows(
-    kind: Array, place: tuple[int, int], centre: float, shape: tuple[int, int], method: int,
-    integers: Array, cross: Array, of_templates: Array, rows: tuple[int, int],
-    columns: tuple[int, int], lines: Array, steps: Array, marks: Array, extremes: Array,
-) -> None:  # fmt: skip
-    """Turn some rows and columns of correlations into similarities.
+def integer_scratch_bytes(q: int, width: int) -> int:
+    """Bytes of scratch memory for tasks of up to so many columns of results."""
+    return _LINES * int(odd_lines(8 * (width + q)))
 
-    The image is passed as to `row_of`. `integers`, the correlations, and `cross`, the results, are
-    the same memory. `extremes` receives the least sum of squares and the largest one; these,
-    `of_templates` and `marks` are described in `finish_row`. `lines` has 8 rows of float64, as wide
-    as the pixels that are read, and `steps` is one of int64.
-    """
-    integers, cross, marks = unowned(integers), unowned(cross), unowned(marks)
-    of_templates, lines = unowned(of_templates), unowned(lines)
-    (p, q), (left, right) = shape, columns
-    width, count = right - left + q - 1, right - left
+
+def _finish_integer_windows(
+    address: int, task: int, scratch: int, unused: int, unused2: int, unused3: int, unused4: int,
+    unused5: int,
+) -> None:  # fmt: skip
+    """Turn the correlations of a task, integers of 64 bits, into similarities in their place."""
+    params, (rows, columns) = window_params(address), task_of(address, task)
+    p, q, method, centre = params.p, params.q, params.method, params.centre
+    shape = params.templates, params.rows, params.columns
+    integers = elements(np.int64, params.cross, shape)
+    cross = elements(np.float64, params.cross, shape)
+    of_templates = elements(np.float64, params.of_templates, (params.templates, 3))
+    marks = elements(np.bool_, params.marks, (params.rows, params.columns))
+    extremes = elements(np.float64, params.extremes + 16 * task, 2)
+    (left, right), kind = columns, KIND
+    width, count, place = right - left + q - 1, right - left, (params.pixels, params.row_bytes)
+    length = odd_lines(8 * (width + 1)) // 8
+    lines = elements(np.float64, scratch, (_LINES - 1, length))
+    steps = elements(np.int64, scratch + 8 * (_LINES - 1) * length, count)
     values, squares = lines[4, :width], lines[5, :width]
-    first, second, steps = lines[6, :count], lines[7, :count], unowned(steps)[:count]
+    first, second = lines[6, :count], lines[7, :count]
     lines[0, :] = np.inf
     lines[1, :] = 0.0
     values[:] = 0.0
@@ -106,4 +124,8 @@ def _finish_integer_windows(
     extremes[0], extremes[1] = min_of(lines[0]), max_of(lines[1])
 
 
-finish_integer_windows = compiled(_finish_integer_windows)
+@cache
+def finish_integer_windows(dtype: str) -> int:
+    """Return the address of the jit function for pixels of a dtype."""
+    name = f"finish_integer_windows_{dtype}"
+    return compile_function(_finish_integer_windows, name, KIND=make_tag(dtype))

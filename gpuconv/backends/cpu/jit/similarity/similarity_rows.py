@@ -11,15 +11,35 @@ import numpy as np
 
 from .....core.array_types import Array
 from ..drivers import inner
-from ..intrinsics import elements
+from ..intrinsics import elements, reader, smaller
+from ..params import WINDOW_PARAMS
 
-__all__ = ["METHODS", "SQDIFF_NORMED", "ZNCC", "finish_row", "row_of"]
+__all__ = [
+    "METHODS",
+    "SQDIFF_NORMED",
+    "ZNCC",
+    "finish_row",
+    "row_of",
+    "task_of",
+    "window_params",
+]
+
+window_params = reader(WINDOW_PARAMS)
 
 ZNCC, NCC, SQDIFF, SQDIFF_NORMED = range(4)
 METHODS = {"zncc": ZNCC, "ncc": NCC, "sqdiff": SQDIFF, "sqdiff_normed": SQDIFF_NORMED}
 # A window's squared deviations nearly cancel where they are at most this share of its squares: see
 # `imaging.faint_windows`.
 _LEAST_SHARE = 1e-9
+
+
+@inner
+def task_of(address: int, task: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the first row of a task and the one after the last, and the same of columns."""
+    params = window_params(address)
+    top, left = task // params.across * params.height, task % params.across * params.width
+    rows = top, smaller(top + params.height, params.rows)
+    return rows, (left, smaller(left + params.width, params.columns))
 
 
 @inner
