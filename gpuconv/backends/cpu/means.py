@@ -10,14 +10,14 @@ import numpy as np
 
 from ...core.array_types import Array
 from .addresses import address
-from .jit.params import COUNTED_PIXELS, MEANS, copy_record, fill_bytes, record
+from .jit.params import COUNTED_PIXELS, MEANS, RANGE_PARAMS, copy_record, fill_bytes, record
 from .missing_sums import RowSums, aligned_weights, missing_sums_layout
 from .planning import SumsPlan
-from .threads import run_on_pool
+from .threads import run_kernel, thread_count
 
 # From this many pixels on several threads find their range: with fewer, one thread is done before
 # another wakes up. If pixels need no conversion and have no counts, _AS_THEY_ARE times as many.
-_PARALLEL_LEAST, _AS_THEY_ARE = 1 << 18, 8
+_PARALLEL_LEAST, _AS_THEY_ARE = 1 << 18, 2
 
 
 @dataclass(frozen=True)
@@ -167,34 +167,52 @@ def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -
 
     Pixels that `counts` mask or give no weight are missing; see `MeansPlan.of_pixels`.
     """
-    function, numbers, run = _find_range(dtype, acc, name_of_counts(counts))
-    rows, columns = x.shape
-
-    def find(first: int, last: int) -> Array:
-        memory, found, counted = np.empty(numbers, acc), np.empty(3), 0
-        if counts is not None:
-            places = record(COUNTED_PIXELS)
-            places["row_stride"], places["column_stride"] = counts.strides
-            places["counts"] = address(counts) + first * counts.strides[0]
-            counted = address(places)
-        run(
-            function, address(x) + first * x.strides[0], last - first, columns, *x.strides,
-            address(memory), address(found), counted,
-        )  # fmt: skip
-        return found
-
     as_they_are = counts is None and x.dtype == acc and x.strides[1] == x.itemsize
     if x.size <= _PARALLEL_LEAST * (_AS_THEY_ARE if as_they_are else 1):
-        low, high, missing = find(0, rows).tolist()
-        return PixelRange(low, high, int(missing))
-    parts: list[Array] = []
-    run_on_pool(lambda first, last: parts.append(find(first, last)), rows, True)
-    lows, highs, absent = np.transpose(parts)
-    return PixelRange(float(lows.min()), float(highs.max()), int(absent.sum()))
+        return _find_range_alone(x, dtype, acc, counts)
+    return _find_range_together(x, dtype, acc, counts)
+
+
+def _find_range_alone(x: Array, dtype: str, acc: np.dtype[Any], counts: Array) -> PixelRange:
+    """`find_range` on one thread."""
+    function, numbers, run = _compiled_range(dtype, acc, name_of_counts(counts))
+    memory, found, places = np.empty(numbers, acc), np.empty(3), 0
+    if counts is not None:
+        counted = record(COUNTED_PIXELS, counts=address(counts))
+        counted["row_stride"], counted["column_stride"] = counts.strides
+        places = address(counted)
+    arrays = address(memory), address(found), places
+    run(function, address(x), *x.shape, *x.strides, *arrays)
+    low, high, missing = found.tolist()
+    return PixelRange(low, high, int(missing))
+
+
+def _find_range_together(x: Array, dtype: str, acc: np.dtype[Any], counts: Array) -> PixelRange:
+    """`find_range` on all threads, each of which takes some rows."""
+    from .jit.means.pixel_range import range_parallel, range_serial
+
+    function, numbers, _ = _compiled_range(dtype, acc, name_of_counts(counts))
+    rows, columns = x.shape
+    parts = min(thread_count(), rows)
+    memory, found = np.empty(parts * numbers, acc), np.empty((parts, 3))
+    counted = np.zeros(parts, COUNTED_PIXELS)
+    if counts is not None:
+        counted["row_stride"], counted["column_stride"] = counts.strides
+        first_rows = np.arange(parts) * rows // parts
+        counted["counts"] = address(counts) + first_rows * counts.strides[0]
+    params = record(
+        RANGE_PARAMS, find=function, parts=parts, image=address(x), rows=rows, columns=columns,
+        row_stride=x.strides[0], column_stride=x.strides[1], memory=address(memory),
+        memory_bytes=numbers * acc.itemsize, found=address(found),
+        counted=0 if counts is None else address(counted),
+    )  # fmt: skip
+    run_kernel(range_serial, range_parallel, address(params))
+    lows, highs, missing = found.T
+    return PixelRange(float(lows.min()), float(highs.max()), int(missing.sum()))
 
 
 @cache
-def _find_range(dtype: str, acc: np.dtype[Any], counted: str) -> tuple[int, int, Any]:
+def _compiled_range(dtype: str, acc: np.dtype[Any], counted: str) -> tuple[int, int, Any]:
     """Return the jit function, the length of its working memory, and the function to call it by."""
     from .jit.drivers import run_function
     from .jit.means import pixel_range

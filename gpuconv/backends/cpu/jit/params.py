@@ -149,6 +149,13 @@ MEANS = np.dtype(
 )  # fmt: skip
 # The counts of some rows of an image: their address, and the bytes between rows and columns.
 COUNTED_PIXELS = fields("counts", "row_stride", "column_stride")
+# The range of an image's pixels, found in `parts` of its rows: the jit function that does a part,
+# address of the image, its rows and columns and the bytes between them, memory of the parts and the
+# bytes of one, and addresses of three numbers and of the COUNTED_PIXELS (or 0) of each part.
+RANGE_PARAMS = fields(
+    "find", "parts", "image", "rows", "columns", "row_stride", "column_stride", "memory",
+    "memory_bytes", "found", "counted",
+)  # fmt: skip
 # A block of means to be written: address of the MEANS, the first row and column of results, rows
 # from one to the next, and the address of missing sums. `scarce` is set if an output has few pixels
 # left, and `remaining` says that sums of the weights on these follow the sums of pixels.

@@ -10,18 +10,21 @@ from functools import cache
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..conversion import load_run, make_tag
-from ..drivers import inner
+from ..drivers import inner, variants
 from ..functions import compile_function
-from ..intrinsics import elements, reader
-from ..params import COUNTED_PIXELS
+from ..intrinsics import call, elements, reader
+from ..params import COUNTED_PIXELS, RANGE_PARAMS
 from ..vectors import LONG, Vectors
 
 counted_pixels = reader(COUNTED_PIXELS)
+range_params = reader(RANGE_PARAMS)
+
+_COUNTED_BYTES = COUNTED_PIXELS.itemsize
 
 _INT = ir.IntType(32)
 # Vectors of pixels at once, so that none waits for the one before it.
@@ -181,6 +184,27 @@ def _find_range(image, rows, columns, row_stride, column_stride, memory, found, 
             update_extremes(ACC, memory, n, extremes)
     result = elements(np.float64, found, 3)
     result[0], result[1], result[2] = end_extremes(ACC, extremes)
+
+
+@inner
+def _find_part(address, part):
+    """Find the range of the pixels of some rows."""
+    params = range_params(address)
+    first, last = part * params.rows // params.parts, (part + 1) * params.rows // params.parts
+    counted = params.counted + part * _COUNTED_BYTES if params.counted else 0
+    call(
+        params.find, params.image + first * params.row_stride, last - first, params.columns,
+        params.row_stride, params.column_stride, params.memory + part * params.memory_bytes,
+        params.found + part * 24, counted,
+    )  # fmt: skip
+
+
+def _parts(address):
+    for part in prange(range_params(address).parts):
+        _find_part(address, np.int64(part))  # the loop's index is unsigned in threads
+
+
+range_serial, range_parallel = variants(_parts)
 
 
 @cache
