@@ -19,6 +19,8 @@ __all__ = ["Spectra", "find_shift", "transform"]
 _REFINED = 1.5
 # Between which the magnitudes of products of spectra must be, each and their sum.
 _SINGLE_RANGE, _DOUBLE_RANGE = (1e-30, 1e37), (1e-140, 1e150)
+# From this many pixels on, several threads transform them: fewer are done before others wake up.
+_PARALLEL_LEAST = 1 << 19
 
 
 def transform(values: Array, name: str, xp: ModuleType, **keywords: Any) -> Array:
@@ -27,7 +29,7 @@ def transform(values: Array, name: str, xp: ModuleType, **keywords: Any) -> Arra
         return getattr(xp.fft, name)(values, **keywords)
     import scipy.fft
 
-    with scipy.fft.set_workers(thread_count()):
+    with scipy.fft.set_workers(thread_count() if values.size >= _PARALLEL_LEAST // 2 else 1):
         return getattr(scipy.fft, name)(values, **keywords)
 
 
@@ -51,11 +53,10 @@ class Spectra:
 
     def norm(self, spectrum: Array, xp: ModuleType) -> float:
         """Sum of the squares of one of the two spectra."""
-        squares = xp.abs(spectrum).astype("float64") ** 2
+        total = _sum_squares(spectrum, xp)
         if not self.half:
-            return float(squares.sum())
-        alone = squares[..., _own_negatives(self.shape[-1])]
-        return float(2 * squares.sum() - alone.sum())
+            return total
+        return 2 * total - _sum_squares(spectrum[..., _own_negatives(self.shape[-1])], xp)
 
     def are_in_range(self, norms: list[float]) -> bool:
         """Whether products of both, and the squares of their sums, are ordinary numbers."""
@@ -81,7 +82,11 @@ class _Peak:
 
     @classmethod
     def of(cls, correlation: Array, xp: ModuleType) -> _Peak:
-        flat = int(xp.abs(correlation).argmax().item())
+        if correlation.dtype.kind == "c":
+            flat = int(xp.abs(correlation).argmax().item())
+        else:  # without an array of magnitudes
+            ends = (int(a.item()) for a in (correlation.argmax(), correlation.argmin()))
+            flat = max(ends, key=lambda i: (abs(float(correlation.reshape(-1)[i])), -i))
         at = np.array(np.unravel_index(flat, correlation.shape), np.float64)
         return cls(at, complex(correlation.reshape(-1)[flat].item()))
 
@@ -104,10 +109,14 @@ def find_shift(spectra: Spectra, factor: int, phase: bool, pair: str) -> tuple[A
         spectra = spectra.divide(norms)
         least *= eps / size  # what rounding errors of transforms are multiplied to
         amplitude = amplitude if phase else 1.0
-    product = spectra.first * spectra.second.conj()
+    product = spectra.second.conj()
+    product = xp.multiply(spectra.first, product, out=_place_of(product, spectra.first))
     if phase:
         magnitude = xp.abs(product)
-        product /= xp.maximum(magnitude, magnitude.dtype.type(least), out=magnitude)
+        divisor = xp.maximum(magnitude, magnitude.dtype.type(least), out=magnitude)
+        # NumPy takes longer to divide complex numbers.
+        for part in (product.real, product.imag) if xp is np else (product,):
+            part /= divisor
     if spectra.half:
         axes = tuple(range(len(shape)))
         correlation = transform(product, "irfftn", xp, s=shape, axes=axes)
@@ -129,6 +138,33 @@ def find_shift(spectra: Spectra, factor: int, phase: bool, pair: str) -> tuple[A
     return shift, _error(value, amplitude), float(np.angle(value))
 
 
+def _place_of(product: Array, first: Array) -> Array:
+    """Return the array that holds products of both, None if they are of another dtype."""
+    return product if product.dtype == np.result_type(product, first) else None
+
+
+def _sum_squares(spectrum: Array, xp: ModuleType) -> float:
+    """Sum the squares of magnitudes, in double precision."""
+    if xp is not np or not spectrum.flags.c_contiguous:
+        return float((xp.abs(spectrum).astype("float64") ** 2).sum())
+    parts = spectrum.reshape(-1).view(spectrum.real.dtype)
+    if parts.dtype == np.float32:
+        return float(np.einsum("i,i", parts, parts, dtype=np.float64))  # without a wide copy
+    return float(np.dot(parts, parts))
+
+
+def _waves(first: float, count: int, frequencies: Array) -> Array:
+    """Return ``exp(2j * pi * x * f)`` for places x = first, first + 1 ... and the frequencies f.
+
+    They are products of waves at every few places and of those from there on, because NumPy takes
+    long to compute exponentials.
+    """
+    step = math.isqrt(count) + 1
+    far, near = np.arange(0, count, step) + first, np.arange(step)
+    waves, few = (np.exp(2j * np.pi * x[:, None] * frequencies) for x in (far, near))
+    return (waves[:, None] * few).reshape(-1, len(frequencies))[:count]
+
+
 def _own_negatives(n: int) -> list[int]:
     """Frequencies of `n` pixels that are their own negatives: 0, and the highest if n is even."""
     return [0] if n % 2 else [0, n // 2]
@@ -141,8 +177,7 @@ def _upsample(
     found, half = product, spectra.half
     for n, first in zip(reversed(spectra.shape), reversed(start), strict=True):
         frequencies = np.fft.fftfreq(n, factor)[: found.shape[-1]]
-        places = (np.arange(side) + first)[:, None] * frequencies
-        waves = xp.asarray(np.exp(2j * np.pi * places).astype(product.dtype))
+        waves = xp.asarray(_waves(first, side, frequencies).astype(product.dtype))
         # The last axis is summed over; that of the places comes first.
         summed = xp.tensordot(waves, found, axes=(1, -1))
         if half:

@@ -234,6 +234,7 @@ def test_dask_images_without_a_batch():
 def test_dask_computes_nothing_before_and_on_one_thread(monkeypatch):
     da = pytest.importorskip("dask.array")
     counts = []
+    monkeypatch.setattr(phase_peak, "_PARALLEL_LEAST", 0)
     count = phase_peak.thread_count
     monkeypatch.setattr(phase_peak, "thread_count", lambda: counts.append(count()) or count())
     images = da.from_array(frames(4), chunks=(1, 12, 15))
