@@ -121,6 +121,10 @@ class Backend(Protocol):
         """Part of `Costs.pixel` that a pixel takes: less than 1 where arrays stay in caches."""
         return 1.0
 
+    def separable_pixel(self, problem: Problem) -> float:
+        """What a pixel of separable sums takes, in times of one of direct sums."""
+        return 1.2
+
     def separable_work(self, problem: Problem, rank: int) -> float:
         """Multiply-adds of separable sums; other work counts as multiply-adds that take as long."""
         return float(math.prod(problem.out_shape) * rank * (problem.p + problem.q))

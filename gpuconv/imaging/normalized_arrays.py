@@ -33,9 +33,7 @@ from .missing_pixels import (
 from .normalized_blocks import normalize_block
 from .normalized_call import NormalizedCall, undefined_value
 from .normalized_pixels import find_missing
-from .normalized_prepared import (
-    find_prepared,
-)
+from .normalized_prepared import find_prepared
 
 __all__ = ["normalize"]
 

@@ -1,7 +1,8 @@
 """Normalised correlation of images on the host in one pass over memory.
 
-The CPU backend marks missing pixels as it reads rows, and divides sums as it writes them. What it
-has no compiled code for is normalised block by block (`normalized_blocks`).
+The CPU backend marks missing pixels as it reads rows, or the tiles of transforms, and divides sums
+as it writes them. What it has no compiled code for is normalised block by block
+(`normalized_blocks`), and so are rows whose means by transforms would not be exact enough.
 """
 
 from __future__ import annotations
@@ -17,12 +18,7 @@ from .. import engine
 from ..backends.base import Backend
 from ..backends.cpu.backend import own_transforms
 from ..backends.cpu.fft_means import SCARCE, TransformedMeans, plan_transformed_means, serves_means
-from ..backends.cpu.means import (
-    Means,
-    PixelRange,
-    find_range,
-    name_of_counts,
-)
+from ..backends.cpu.means import Means, PixelRange, find_range, name_of_counts
 from ..backends.cpu.missing_sums import RowSums, few_missing
 from ..backends.cpu.sums import MeansOfImages, plan_means
 from ..core import dtypes
@@ -75,11 +71,12 @@ class OnePass:
     ) -> OnePass | None:
         """Describe calls, if there is code for them."""
         problem, rules = call.problem, call.rules
-        transforms = call.method == "fft" and kernel.positive
+        transformed = call.method == "fft"
+        exact = call.accurate and call.method in ("direct", "separable")
         served = (
             chosen.backend.name == "cpu"
             and not chosen.restated
-            and (call.accurate if call.method in ("direct", "separable") else transforms)
+            and (exact or (transformed and kernel.positive))
             and call.divides_at_once
             and (rules.nan_policy != "propagate" or dtypes.is_integer(call.x_dtype))
             and (kernel.positive or rules.min_weight == 0)
@@ -97,10 +94,10 @@ class OnePass:
         k = call.orient(kernel.k)
         k, least = k.reshape(k.shape[-2:]), call.least_weights(kernel.size)
         found = cls(call, chosen.backend, one, k, least, rules.undefined, kernel.positive)
-        return None if transforms and not found._can_transform() else found
+        return None if transformed and not found._can_transform() else found
 
     def _can_transform(self) -> bool:
-        """Whether there is code for means by transforms, and they are exact at all borders."""
+        """Whether there is code for means by transforms, and they are exact beside the border."""
         one = self.problem
         if not (own_transforms(one) and serves_means(one)):
             return False
@@ -174,8 +171,8 @@ class OnePass:
             counts, counted, missing = None, "", "none"
         elif counted != "weights" and found.missing <= self.few_missing:
             missing = "few"
-        counts_strides = None if counts is None else counts.strides
-        key = x.strides, out.strides, counts_strides, counted, missing
+        strides = x.strides, out.strides, None if counts is None else counts.strides
+        key = strides, counted, missing
         planned = self._planned.get(key)
         if planned is None:
             means = Means(
@@ -183,15 +180,20 @@ class OnePass:
                 weight_sums=None if missing == "many" else self._add_whole_sums(),
                 kernel=self.kernel if missing == "few" else None, counted=counted,
             )  # fmt: skip
-            if self.call.method == "fft":
-                planned = plan_transformed_means(self.problem, x, self.kernel, out, counts, means)
-            else:
-                planned = plan_means(self.problem, x, *self._factors, out, counts, means)
+            planned = self._plan(x, out, counts, means)
             if means.weight_sums is None or means.weight_sums.rows.nbytes <= _KEPT_BYTES_MOST:
                 if len(self._planned) >= _LAYOUTS_MOST:
                     self._planned.clear()
                 self._planned[key] = planned
         return planned.run(x, out, self._choose_pivot(found), counts)
+
+    def _plan(
+        self, x: Array, out: Array, counts: Array, means: Means
+    ) -> MeansOfImages | TransformedMeans:
+        """Plan the means of images that have the strides of these arrays."""
+        if self.call.method == "fft":
+            return plan_transformed_means(self.problem, x, self.kernel, out, counts, means)
+        return plan_means(self.problem, x, *self._factors, out, counts, means)
 
     @property
     def _border_missing(self) -> bool:

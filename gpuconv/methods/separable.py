@@ -39,7 +39,7 @@ def refuses_some_weights(problem: Problem) -> bool:
 
 def _seconds(problem: Problem, costs: Costs, backend: Backend, rank: int) -> float:
     outputs, taps = math.prod(problem.out_shape), backend.separable_work(problem, rank)
-    pixel = 1.2 * costs.pixel * backend.pixel_share(problem)
+    pixel = costs.pixel * backend.pixel_share(problem) * backend.separable_pixel(problem)
     return float(costs.call + outputs * pixel + taps * costs.separable)
 
 

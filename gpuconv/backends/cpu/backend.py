@@ -27,6 +27,8 @@ _COPIED_BYTES = 16 << 20
 # Image and result of at most this many bytes stay in a server's last cache. A pixel there takes
 # _CACHED_PIXEL of the time that one in memory does, and tiles of other images take _FAR_TILE.
 _CACHED_BYTES, _CACHED_PIXEL, _FAR_TILE = 16 << 20, 0.45, 1.2
+# What a pixel in memory takes separable sums, in times of direct ones.
+_FAR_SEPARABLE = 1.7
 
 
 class CpuBackend(Backend):
@@ -83,6 +85,10 @@ class CpuBackend(Backend):
     def pixel_share(self, problem: Problem) -> float:
         """Less than half where image and result fit into the last cache together."""
         return _CACHED_PIXEL if _stays_in_cache(problem) else 1.0
+
+    def separable_pixel(self, problem: Problem) -> float:
+        """More where arrays are in memory, for which direct sums wait while they add."""
+        return super().separable_pixel(problem) if _stays_in_cache(problem) else _FAR_SEPARABLE
 
     def separable_work(self, problem: Problem, rank: int) -> float:
         """Multiply-adds of columns of taps, also beside the outputs, and of rows of taps."""
