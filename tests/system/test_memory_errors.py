@@ -340,6 +340,19 @@ def test_compiled_code_counts_tasks_that_had_no_memory(no_memory, method):
     np.testing.assert_array_equal(y, gpuconv.corr2d(x, k, method=method))
 
 
+@pytest.mark.parametrize("share", [0.001, 0.2])
+def test_means_by_transforms_that_had_no_memory(no_memory, share):
+    x = np.where(RNG.random((300, 310)) < share, np.nan, RNG.random((300, 310))).astype("f4")
+    options = dict(method="fft", mode="same")
+    y = gpuconv.normalized_corr2d(x, np.ones((21, 20), "f4"), **options)
+    (failed, tasks), *others = no_memory
+    assert failed
+    assert sum(again for _, again in others) == tasks
+    np.testing.assert_array_equal(
+        y, gpuconv.normalized_corr2d(x, np.ones((21, 20), "f4"), **options)
+    )
+
+
 def test_weight_gradients_that_had_no_memory(monkeypatch):
     plan = weight_gradient._plan
 

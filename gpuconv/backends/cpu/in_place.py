@@ -44,6 +44,12 @@ _NARROW, _SHORT_ROW = 32, 4096
 # sums with a single column of taps. With more columns a row is read several times while it is
 # cached; then copying rows gains nothing if they are further apart than _NEAR_ROW bytes.
 _CACHE_WAY, _ROWS_OF_A_SET, _COLUMN_ROWS_OF_A_SET, _NEAR_ROW = 4096, 10, 18, 8192
+# Rows of an image that no cache would hold are copied by direct sums with a number of rows of taps
+# in this range, if they are further apart than _FAR_ROW bytes and do not begin at the same place of
+# a page. A processor prefetches fewer rows at a time than a block of sums reads; with still more
+# taps reading takes the smaller part of the time. Only with vectors as long as a cache line, whose
+# sums wait for memory.
+_FOLLOWED_LEAST, _FOLLOWED_MOST, _FAR_ROW, _PAGE = 6, 24, 14_000, 4096
 # Nanoseconds of laying out a row of pixels phase by phase; of a pixel of it, if the row could be
 # read in place instead; and of a pixel, if whole vectors cannot be de-interleaved at this stride.
 _LAID_ROW, _LAID_PIXEL, _LAID_ALONE = 130, 0.2, 0.29
@@ -228,6 +234,23 @@ def reads_in_place(problem: Problem, acc: str, rank: int, x_strides: tuple[int, 
         _readable(problem, acc, rank)
         and is_contiguous(problem, x_strides)
         and not _rows_collide(problem, rank, x_strides[-2])
+        and not _rows_are_far(problem, rank, x_strides[-2])
+    )
+
+
+def _rows_are_far(problem: Problem, rank: int, row_stride: int) -> bool:
+    """Whether reading the rows of a block from memory would wait for one after the other."""
+    from .jit import vectors
+
+    nbytes = math.prod(problem.x_shape) * dtypes.storage(problem.x_dtype).itemsize
+    return (
+        rank == 0
+        and problem.unit
+        and _FOLLOWED_LEAST <= problem.p <= _FOLLOWED_MOST
+        and abs(row_stride) > _FAR_ROW
+        and row_stride % _PAGE != 0
+        and nbytes > _STREAMED_BYTES
+        and vectors.vector_bytes() == LINE_BYTES
     )
 
 

@@ -289,3 +289,33 @@ def test_buffered_rows_of_windows_have_the_bits_of_others(
     assert slots[1] == 6 < slots[0]
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_far_rows_of_large_images_are_copied(monkeypatch, dtype):
+    """Only with a number of rows of taps in between, and to the same bits."""
+    monkeypatch.setattr(in_place, "LINE_BYTES", vectors.vector_bytes())
+
+    def copied(shape, taps, **more):
+        problem = make_problem(shape, (taps, 3), dtype, dtype, **more)
+        item = np.dtype(dtype).itemsize
+        return not in_place.reads_in_place(problem, dtype, 0, (shape[1] * item, item))
+
+    far, near, page = (5000, 5000), (9000, 1500), (8192, 8192)
+    assert [copied(far, taps) for taps in (5, 6, 24, 25)] == [False, True, True, False]
+    assert not copied(near, 7)
+    assert not copied(page, 7)
+    assert not copied((100, 5000), 7)
+    assert not copied(far, 7, dilation=2)
+    rng = np.random.default_rng(6)
+    x, k = sample(rng, (90, 1001), dtype), sample(rng, (7, 5), dtype)
+    results = []
+    for stride in (1 << 40, 0):
+        sums.forget_plans()
+        monkeypatch.setattr(in_place, "_FAR_ROW", stride)
+        monkeypatch.setattr(in_place, "_STREAMED_BYTES", stride)
+        results.append(gpuconv.corr2d(x, k, mode="same", method="direct"))
+        problem = make_problem(x.shape, k.shape, dtype, dtype, mode="same")
+        assert in_place.reads_in_place(problem, dtype, 0, x.strides) == bool(stride)
+    sums.forget_plans()
+    assert results[0].tobytes() == results[1].tobytes()
