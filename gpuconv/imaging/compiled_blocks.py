@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import engine
-from ..backends.cpu.addresses import address
+from ..backends.cpu.addresses import address, line_start
 from ..backends.cpu.jit.params import LINE_BYTES, WINDOW_PARAMS, record
 from ..backends.cpu.numba_threads import import_numba
 from ..backends.cpu.threads import run_kernel, thread_count
@@ -208,7 +208,7 @@ class _Loop:
             method=METHODS[self.method], templates=len(cross), rows=rows, columns=columns,
             cross=address(cross), of_templates=address(of_templates), marks=address(marks),
             extremes=address(extremes), height=height, width=width, across=across, tasks=tasks,
-            workers=workers, scratch=-(-address(scratch) // LINE_BYTES) * LINE_BYTES,
+            workers=workers, scratch=line_start(scratch),
             scratch_bytes=scratch_bytes, finish=finish,
         )  # fmt: skip
         run_kernel(tasks_serial, tasks_parallel, address(params))

@@ -89,17 +89,15 @@ def normalize(
         result = Result.of(problem.out_shape, problem.out_dtype, x, target)
         if result.array.size:
             arrays_of_call = x.array, inputs.mask, inputs.weights, result.array
-            at_once = prepared.at_once
+            at_once, left = prepared.at_once, None
             if at_once is not None and at_once.takes(*arrays_of_call):
                 left = list(at_once.run(*arrays_of_call))
                 call = _allow_nan(call)  # where it is refused, it has been
-            else:
-                at_once, left = None, None
+                if rules.preserve_nan:
+                    _preserve_rows(call, inputs, result.array)
             if left is None or left:
                 kernel = prepared.kernel.for_library(array_module(x.array))
                 _run(call, kernel, inputs, x.device, result.array, left)
-            if at_once is not None and rules.preserve_nan:
-                _preserve_rows(call, inputs, result.array)
         return result.deliver(out)
 
 

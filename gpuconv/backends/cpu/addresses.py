@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from ...core.array_types import Array
-from .jit.params import OBJECT_HEAD
+from .jit.params import LINE_BYTES, OBJECT_HEAD
 
 
 def _interface_address(array: Array) -> int:
@@ -29,3 +29,8 @@ if sys.implementation.name == "cpython":
     _samples = [np.zeros(9), np.zeros(9)[3:], np.zeros((4, 5), np.uint8)[::-1, ::-1]]
     if all(_struct_address(a) == _interface_address(a) for a in _samples):
         address, HEAD = _struct_address, OBJECT_HEAD
+
+
+def line_start(memory: Array) -> int:
+    """Return the first address in some bytes at which a cache line begins."""
+    return address(memory) + -address(memory) % LINE_BYTES

@@ -24,10 +24,10 @@ from ...core.problem import (
 )
 from ..base import Repeated
 from . import sums
-from .addresses import address
+from .addresses import address, line_start
 from .call_times import JitFunction
 from .fft_plan import STEPS, STEPS_OF_COLUMNS, TilePlan, tile_plan, work, works_together
-from .fft_spectra import Spectrum, line_start, spectrum
+from .fft_spectra import Spectrum, spectrum
 from .jit.params import (
     DIRECT_TILES_PARAMS,
     FFT_FAILED,
@@ -106,7 +106,7 @@ def repeated(problem: Problem, x: Array, k: Array, out: Array) -> Repeated | Non
         return None
     params = FftParams.from_buffer_copy(plan.params)
     params.estimate_errors, params.round_sums, params.last = True, False, count
-    describe_kernel(params, acc, kernel, found)
+    _describe_kernel(params, acc, kernel, found)
     driver = _compiled()[0]
     loops = driver.tiles_serial, None if plan.workers == 1 else driver.tiles_parallel
     # The cache of spectra owns this one, so that those of all repeated calls take bounded memory.
@@ -153,7 +153,7 @@ class _RepeatedCall:
         return not (params.flagged or params.failed)
 
 
-def describe_kernel(params: Any, acc: str, kernel: Array, spectrum: Spectrum) -> None:
+def _describe_kernel(params: Any, acc: str, kernel: Array, spectrum: Spectrum) -> None:
     """Put a kernel into the params of a call."""
     params.spectrum, params.measures = spectrum.address, spectrum.measures_address
     params.weights, params.magnitudes = address(kernel), spectrum.magnitudes_address
@@ -221,7 +221,7 @@ def _transform(call: KernelBatch, kernel: Array, spectrum: Spectrum) -> Array:
     plan, params, acc, count = call.plan, call.params, call.problem.acc_dtype, call.tiles
     states = np.zeros(count, TILE_STATE)
     params.states, params.doubtful, params.flagged = address(states), 0, 0
-    describe_kernel(params, acc, kernel, spectrum)
+    _describe_kernel(params, acc, kernel, spectrum)
     together = count < plan.threads and works_together(acc, plan.sides)
     if not (together and _transform_together(call, states)):
         _transform_each(call, states, range(count))
@@ -244,7 +244,7 @@ def transform_once(call: KernelBatch, kernel: Array, spectrum: Spectrum) -> Arra
     """
     states = np.zeros(call.tiles, TILE_STATE)
     call.params.states = address(states)
-    describe_kernel(call.params, call.problem.acc_dtype, kernel, spectrum)
+    _describe_kernel(call.params, call.problem.acc_dtype, kernel, spectrum)
     _transform_each(call, states, range(call.tiles))
     return np.flatnonzero(states["outcome"] != _compiled()[1].EXACT)
 

@@ -13,9 +13,9 @@ from ...core.problem import Problem, tables_are_gathered
 from .addresses import address
 from .fft import KernelBatch, transform_once
 from .fft_plan import TilePlan, grid, sides, tile_plan, works_together
-from .fft_spectra import spectrum
-from .jit.params import FftParams, copy_record
-from .means import Means
+from .fft_spectra import spectrum, transformed_length
+from .jit.params import FftParams
+from .means import Means, of_image
 from .numba_threads import max_threads
 
 __all__ = ["SCARCE", "TransformedMeans", "plan_transformed_means", "serves_means"]
@@ -58,20 +58,18 @@ class TransformedMeans:
 
         Returns the rows, as (first, end), some of whose means are not exact enough.
         """
+        from .jit.fft import fft_errors
+
         found = spectrum(self.problem, self.plan, self.kernel)
         rows, grid = self.problem.r, self.plan.grid
         if found is None or found.measures["exponent"]:
             return [(0, rows)]
-        means = copy_record(self.means)
-        means["pivot"] = pivot
-        # The error of the transforms of ones, of all sides that are transformed.
-        length = math.prod(
-            side for side, taps in zip(self.plan.sides, self.kernel.shape, strict=True) if taps > 1
-        )
-        noise = float(found.measures["noise"][0]) * math.sqrt(length)
-        means["counts_error"] = noise + 8 * float(self.kernel.sum(dtype=np.float64))
-        if counts is not None:
-            means["counts"] = address(counts)
+        means = of_image(self.means, pivot, counts)
+        # The estimate of `fft_errors` for a tile of ones, whose largest sum is that of all weights.
+        norm = math.sqrt(transformed_length(self.kernel.shape, self.plan.sides))
+        total = float(self.kernel.sum(dtype=np.float64))
+        noise = float(found.measures["noise"][0]) * norm
+        means["counts_error"] = noise + fft_errors.LARGEST_SUM * total
         params = FftParams.from_buffer_copy(self.plan.params)
         params.x, params.out, params.means = address(x), address(out), address(means)
         params.estimate_errors = True

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...core.array_types import Array
 from ...core.problem import Problem, restate_for_tables
-from .addresses import address
+from .addresses import address, line_start
 from .fft_plan import SPECTRA_BYTES, SPECTRUM_BYTES, TilePlan, real_bytes, spectrum_bytes
 from .jit.params import KERNEL_MEASURES, LINE_BYTES, record
 
@@ -146,11 +146,6 @@ class Spectrum:
         return address(self.magnitudes)
 
 
-def line_start(memory: Array) -> int:
-    """Return the first address in some bytes at which a cache line begins."""
-    return address(memory) + -address(memory) % LINE_BYTES
-
-
 def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | None:
     """Return the spectrum of one kernel, cached; None if the kernel is not finite."""
     dilation = restate_for_tables(problem).dilation
@@ -162,11 +157,17 @@ def spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum | Non
     return found
 
 
+def transformed_length(taps: tuple[int, ...], sides: tuple[int, int]) -> int:
+    """Return how many numbers of a tile are transformed together, for a kernel of these taps."""
+    (p, q), (ny, nx) = taps, sides
+    return ny if q == 1 else nx if p == 1 else ny * nx  # not along an axis with a single tap
+
+
 @np.errstate(all="ignore")
 def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum:
     from .jit.fft import fft_driver, fft_errors, fft_functions
 
-    acc, (ny, nx) = problem.acc_dtype, plan.sides
+    acc = problem.acc_dtype
     scaled = scale_weights(weights, acc)
     measures = record(KERNEL_MEASURES, peak=scaled.peak, norm=scaled.norm, exponent=scaled.exponent)
     memory = np.empty(spectrum_bytes(acc, plan.sides) + LINE_BYTES, np.int8)
@@ -177,8 +178,7 @@ def _make_spectrum(problem: Problem, plan: TilePlan, weights: Array) -> Spectrum
         jit(acc), address(plan.params), line_start(workspace),
         address(values), line_start(memory), address(measures),
     )  # fmt: skip
-    # Axes with a single tap are not transformed.
-    length = ny if problem.q == 1 else nx if problem.p == 1 else ny * nx
+    length = transformed_length(problem.k_shape[-2:], plan.sides)
     measures["noise"] = fft_errors.noise(scaled.norm, float(measures["strongest"][0]), length)
     cancels = bool(abs(scaled.values.sum()) < _CANCEL * scaled.magnitudes.sum())
     return Spectrum(memory, measures, np.ascontiguousarray(scaled.magnitudes), cancels)

@@ -151,21 +151,30 @@ class MeansPlan:
     def of_pixels(self, pivot: float, counts: Array) -> tuple[Array, Array]:
         """Return the params of an image, and the record they point to, which must outlive them.
 
-        `pivot` is subtracted from the pixels and added to the means. `counts` is None, or an array
-        that says which pixels are missing (bool) or how much each counts (in the dtype of sums).
+        The image is described as to `of_image`.
         """
-        means, params = copy_record(self.means), copy_record(self.plan.params)
-        means["pivot"] = pivot
-        if counts is not None:
-            means["counts"] = address(counts)
+        means, params = of_image(self.means, pivot, counts), copy_record(self.plan.params)
         params["means"] = address(means)
         return params, means
+
+
+def of_image(means: Array, pivot: float, counts: Array) -> Array:
+    """Return a copy of the MEANS of images of one layout, for one of them.
+
+    `pivot` is subtracted from the pixels and added to the means. `counts` is None, or an array that
+    says which pixels are missing (bool) or how much each counts (in the dtype of sums).
+    """
+    own = copy_record(means)
+    own["pivot"] = pivot
+    if counts is not None:
+        own["counts"] = address(counts)
+    return own
 
 
 def find_range(x: Array, dtype: str, acc: np.dtype[Any], counts: Array = None) -> PixelRange:
     """Find the range of the pixels of an image (rows, columns), converted to the sums' dtype.
 
-    Pixels that `counts` mask or give no weight are missing; see `MeansPlan.of_pixels`.
+    Pixels that `counts` mask or give no weight are missing; see `of_image`.
     """
     as_they_are = counts is None and x.dtype == acc and x.strides[1] == x.itemsize
     if x.size <= _PARALLEL_LEAST * (_AS_THEY_ARE if as_they_are else 1):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...core.array_types import Array
 from ...core.problem import Problem
-from .addresses import address
+from .addresses import address, line_start
 from .jit.params import LINE_BYTES
 
 __all__ = ["RowSums", "aligned_weights", "few_missing", "missing_sums_layout"]
@@ -100,7 +100,7 @@ def _vectors_in_a_row(q: int, lanes: int) -> int:
 
 def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Allocate zeros from the beginning of a cache line on."""
-    count = math.prod(shape)
-    zeros = np.zeros(count + LINE_BYTES // dtype.itemsize, dtype)
-    first = -address(zeros) % LINE_BYTES // dtype.itemsize
-    return zeros[first : first + count].reshape(shape)
+    nbytes = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(nbytes + LINE_BYTES, np.int8)
+    first = line_start(memory) - address(memory)
+    return memory[first : first + nbytes].view(dtype).reshape(shape)

@@ -321,7 +321,7 @@ class MeansOfImages:
     means: MeansPlan
 
     def run(self, x: Array, out: Array, pivot: float, counts: Array) -> list[tuple[int, int]]:
-        """Fill `out` with the means of an image (see `MeansPlan.of_pixels`), and return no rows."""
+        """Fill `out` with the means of an image (see `means.of_image`), and return no rows."""
         params, owned = self.means.of_pixels(pivot, counts)
         sums, columns = self.sums, self.sums.columns_address
         if self.means.plan.serial and HEAD is not None:

@@ -69,7 +69,7 @@ def subtract_missing(address, work, number, state, unused, unused2, unused3, unu
         CLEAR(sums + i % p * pitch, 0, 1, pitch // SIZE)
         if low < high and not (means.border_missing and load_int(source.rows, i0 + i) < 0):
             present = work + params.present + i * nx
-            count = list_missing(np.bool_, present, low, high, 0, places)
+            count = list_missing(np.bool_, present, low, high, places)
             add_around(
                 REAL, places, count, sums, pitch, i % p, p, means.reversed_weights, p,
                 means.vectors,
@@ -101,8 +101,7 @@ def sum_counts(address, work, number, state, unused, unused2, unused3, unused4):
         last = known if i < known_rows else 0
         for j in range(last):
             line[j] = there[j]
-        for j in range(last, nx):
-            line[j] = 0
+        CLEAR(tile + i * pitch + last * SIZE, 0, 1, nx - last)
     call(params.transform_tile, address, tile, 0, 0, 0, 0, 0, 0)
     least, enough = REAL.dtype.type(means.scarce), REAL.dtype.type(means.counts_error / PROMISED)
     scarce, promised = False, False

@@ -98,26 +98,26 @@ _PLACES = [
 
 
 @inner
-def list_missing(kind, present, low, high, first, places):
+def list_missing(kind, present, low, high, places):
     """Write the places of the missing pixels among those of columns ``low`` to ``high - 1``.
 
     `present` is the address of a row of numbers of this kind, or bool, that are 0 for missing
-    pixels, PLACES_BEYOND more than `high` of them; places are columns less `first`. `places` is the
-    address of 32-bit integers, PLACES_BEYOND more than there may be places. Returns their number.
+    pixels, PLACES_BEYOND more than `high` of them. `places` is the address of 32-bit integers,
+    PLACES_BEYOND more than there may be places. Returns their number.
     """
-    count = _list_zeros(kind, present, low, high, first, places)
+    count = _list_zeros(kind, present, low, high, places)
     found = elements(np.int32, places, count)
-    while count and found[count - 1] >= high - first:
+    while count and found[count - 1] >= high:
         count -= 1
     return count
 
 
 @intrinsic
-def _list_zeros(typingctx, kind, numbers, low, high, first, places):
+def _list_zeros(typingctx, kind, numbers, low, high, places):
     """Do what `list_missing` does, but the last places may be beyond `high`."""
 
     def codegen(context, b, signature, args):
-        _, numbers, low, high, start, places = args
+        _, numbers, low, high, places = args
         narrow = str(kind.dtype) == "bool"
         v, quad = Vectors(b, "float64" if narrow else str(kind.dtype)), ir.VectorType(_INT, 4)
         size = 1 if narrow else v.size
@@ -137,7 +137,7 @@ def _list_zeros(typingctx, kind, numbers, low, high, first, places):
             else:
                 zero = b.fcmp_ordered("==", v.load(at), v.constant(0.0))
             zero = b.zext(b.bitcast(zero, ir.IntType(v.lanes)), LONG)
-            first = b.trunc(b.sub(first, start), _INT)
+            first = b.trunc(first, _INT)
             # Four at a time, without a branch, which would often be mispredicted.
             for k in range(0, v.lanes, 4):
                 four = b.and_(b.lshr(zero, v.long(k)), v.long(15))
@@ -152,7 +152,7 @@ def _list_zeros(typingctx, kind, numbers, low, high, first, places):
                 b.store(b.add(b.load(count), b.ctpop(four)), count)
         return b.load(count)
 
-    return types.int64(kind, *[types.int64] * 5), codegen
+    return types.int64(kind, *[types.int64] * 4), codegen
 
 
 @inner
@@ -195,7 +195,7 @@ def add_missing(kind, present, y, slot, slots, means, columns):
         low = max(low, source.left - columns.first)
         high = min(high, source.left + source.width - columns.first)
     places = columns.missing_sums + slots * pitch
-    count = list_missing(kind, present, low, high, 0, places)
+    count = list_missing(kind, present, low, high, places)
     add_around(
         kind, places, count, columns.missing_sums, pitch, slot, slots, means.reversed_weights,
         means.p, means.vectors,
